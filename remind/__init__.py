@@ -1,0 +1,4 @@
+"""Federated REMIND: multimodal learning across hospitals, fair to rare modality combinations.
+
+Importing this package costs nothing: torch and friends load with the module that needs them.
+"""

@@ -1,0 +1,194 @@
+"""The one config tree: frozen, nothing extra allowed, validated once at the edge.
+
+Every field is also a run-config key of the Flower app (``train.local-steps`` for ``train.local_steps``), so that
+``--run-config`` of ``flwr run`` and ``--set`` of ``remind simulate`` speak the same words. `simulation/pyproject.toml`
+lists the defaults; a test keeps the two equal.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from remind.errors import UserError, several
+
+Scalar = str | int | float | bool
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, extra="forbid", no silent conversion from text to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which patients, and how they lie in hospitals."""
+
+    cohort: str = Field("synthetic", description="a cohort folder or its cohort.toml; or 'synthetic'")
+    root: str = Field("", description="folder of the cohort's files, where cohort.toml lies elsewhere")
+    sites: Literal["auto", "column", "dirichlet"] = Field(
+        "auto", description="hospitals from the cohort's site column, or drawn; auto: the column where there is one"
+    )
+    alpha: Positive = Field(0.5, description="Dirichlet concentration over groups: small = skewed mixes")
+    rules: str = Field("", description="what hospitals lack, e.g. '3: no imaging; 2: only clinical, labs'")
+    validation: Fraction = Field(0.15, description="share of each site's patients held out for validation")
+    test: Fraction = Field(0.2, description="share of each site's patients held out for the final test")
+
+    @model_validator(mode="after")
+    def _leaves_training_patients(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} + test {self.test} leave no training patients")
+        return self
+
+
+class SyntheticConfig(Section):
+    """The built-in cohort, used where data.cohort = 'synthetic'."""
+
+    patients: Count = Field(2000, description="patients in all")
+    law: Literal["fprm", "embed", "mimic-iv", "independent"] = Field(
+        "fprm", description="how combinations are distributed: one of the paper's cohorts, or Pr(g_k) of §1"
+    )
+    missing: str = Field("0.1, 0.4, 0.6, 0.2", description="law 'independent': Pr(modality i is missing), one each")
+    interaction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.7, description="share of the label's signal that lies in cross-modal products whose signs differ per group"
+    )
+    noise: NonNegative = Field(0.3, description="standard deviation of the label noise, in units of the signal's")
+
+
+class ModelConfig(Section):
+    """The REMIND model (REMIND.md §2). Letters: D width, E experts, S slots per expert."""
+
+    width: Count = Field(64, description="D")
+    experts: Count = Field(16, description="E")
+    slots: Count = Field(1, description="S")
+    heads: Count = Field(4, description="attention heads")
+    expansion: Count = Field(4, description="hidden width of an expert, in units of D")
+    blocks: Count = Field(1, description="pre-norm blocks")
+    tokens: Count = Field(16, description="most tokens of one modality")
+    router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
+    gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
+    threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} must divide width {self.width}")
+        return self
+
+
+class TrainConfig(Section):
+    """Local training at a site."""
+
+    warmup_rounds: Annotated[int, Field(ge=0)] = Field(10, description="rounds of stage 1: encoders + shared fusion")
+    routing_rounds: Annotated[int, Field(ge=0)] = Field(10, description="rounds of stage 2: frozen encoders, Φ_k")
+    local_steps: Count = Field(20, description="optimiser steps per site and round")
+    batch: Annotated[int, Field(ge=0)] = Field(32, description="patients per step; 0 = all of the site's")
+    sampling: Literal["group", "weighted"] = Field(
+        "group", description="draw group by λ then patient, weight 1; or patients uniformly, weight n·λ_k/n_k"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the local steps")
+    lr: Positive = Field(1e-3, description="learning rate")
+    weight_decay: NonNegative = Field(1e-2, description="decoupled weight decay (adamw) or L2 (sgd)")
+    schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="over the rounds of a stage")
+    step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
+    step_factor: Positive = Field(0.1, description="schedule 'step': factor of a drop")
+    focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if self.warmup_rounds + self.routing_rounds == 0:
+            raise ValueError("warmup-rounds and routing-rounds are both 0: nothing would be trained")
+        return self
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of both stages."""
+        return self.warmup_rounds + self.routing_rounds
+
+
+class DroConfig(Section):
+    """GroupDRO over modality combinations (REMIND.md §2, §4.6–4.8)."""
+
+    gamma: NonNegative = Field(0.02, description="step of the exponentiated gradient, per local step")
+    initial: Literal["uniform", "proportional"] = Field("uniform", description="λ₀ over the groups seen in training")
+    risk: Literal["train", "validation"] = Field("train", description="patients on whom R_k is measured")
+    adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: rare groups count as riskier than measured")
+
+
+class FederationConfig(Section):
+    """What crosses the wire and how long a round waits."""
+
+    encoders: Literal["local", "frozen", "shared"] = Field(
+        "local", description="trained at the site and never sent; left as initialised; or federated per modality"
+    )
+    min_sites: Count = Field(1, description="fewer valid replies than this fail the run")
+    quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
+    deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
+    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="of tensors on the wire")
+    max_update: Positive = Field(10.0, description="reject ‖update‖ > max-update · max(1, ‖sent‖)")
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
+    results: str = Field("", description="folder for this run's results; empty: a new one under ./results")
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
+    threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0 = torch's choice")
+    precision: Literal["float32", "float64"] = Field("float32", description="of the arithmetic")
+    data: DataConfig = DataConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    dro: DroConfig = DroConfig()
+    federation: FederationConfig = FederationConfig()
+
+    def flat(self) -> dict[str, Scalar]:
+        """Every field by its run-config key (``train.local-steps``)."""
+        return dict(_flatten(self.model_dump()))
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Scalar], source: str = "run config") -> "Config":
+        """Config from run-config keys; keys left out keep their defaults.
+
+        Raises
+        ------
+        UserError
+            Naming every unknown key and every bad value, with what would be accepted.
+        """
+        nested: dict[str, Any] = {}
+        for key, value in values.items():
+            *path, last = key.replace("-", "_").split(".")
+            node = nested
+            for part in path:
+                node = node.setdefault(part, {})
+            node[last] = value
+        try:
+            return cls.model_validate(nested)
+        except ValidationError as error:
+            raise several(f"{source} is not valid", _problems(error)) from None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Scalar]]:
+    pairs: list[tuple[str, Scalar]] = []
+    for field, value in tree.items():
+        key = prefix + field.replace("_", "-")
+        pairs += _flatten(value, key + ".") if isinstance(value, dict) else [(key, value)]
+    return pairs
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """One line per problem: key, value seen, what is expected."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]).replace("_", "-") or "config"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: no such key; `remind config` lists all keys with their defaults")
+        else:
+            seen = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
+            lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{seen}")
+    return lines

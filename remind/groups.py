@@ -1,0 +1,70 @@
+"""Modality combinations ("groups", REMIND.md §1): bitmasks, their names, their shares and their law.
+
+Group g is a bitmask over the cohort's m modalities in schema order: bit i is set when modality i is present, so a
+group lies in 1 … 2^m − 1. Groups come into being when they are first observed; nothing here enumerates 2^m.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.errors import UserError
+
+MAX_MODALITIES = 62  # a group is an int64 that is never negative
+TAIL_SHARE = 0.15  # a group is tail when its share of the training patients is strictly below this
+
+
+def masks(presence_Bm: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Group of each patient, (B,), from which of the m modalities are present, (B, m)."""
+    n_modalities = presence_Bm.shape[1]
+    if n_modalities > MAX_MODALITIES:
+        raise UserError(f"{n_modalities} modalities: at most {MAX_MODALITIES} fit a group's bitmask; merge some")
+    return presence_Bm.astype(np.int64) @ (np.int64(1) << np.arange(n_modalities, dtype=np.int64))
+
+
+def members(group: int) -> tuple[int, ...]:
+    """Positions of the modalities that group has, ascending."""
+    return tuple(i for i in range(group.bit_length()) if group >> i & 1)
+
+
+def name(group: int, modalities: Sequence[str]) -> str:
+    """Name of a group as people write it: ``"fundus+table"``."""
+    return "+".join(modalities[i] for i in members(group))
+
+
+def parse(text: str, modalities: Sequence[str]) -> int:
+    """Group that `text` (``"fundus+table"``) names; the order of the parts does not matter."""
+    group = 0
+    for part in (p.strip() for p in text.split("+")):
+        if part not in modalities:
+            raise UserError(f"group {text!r}: {part!r} is not a modality; there are {', '.join(modalities)}")
+        group |= 1 << list(modalities).index(part)
+    return group
+
+
+def counts(groups_B: Iterable[int]) -> dict[int, int]:
+    """Patients per group, groups ascending."""
+    values, numbers = np.unique(np.fromiter(groups_B, dtype=np.int64), return_counts=True)
+    return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def shares(count_of: Mapping[int, int]) -> dict[int, float]:
+    """Share of all patients that each group holds."""
+    total = sum(count_of.values())
+    return {group: count / total for group, count in count_of.items()}
+
+
+def tail(count_of: Mapping[int, int], threshold: float = TAIL_SHARE) -> frozenset[int]:
+    """Groups whose share is strictly below `threshold` (REMIND.md §1)."""
+    return frozenset(group for group, share in shares(count_of).items() if share < threshold)
+
+
+def probability(group: int, missing_m: Sequence[float]) -> float:
+    """Pr(g_k) when modality i is missing with probability p_i independently, given that one at least is present.
+
+    ∏_{i∈g} (1 − p_i) · ∏_{j∉g} p_j / (1 − ∏_j p_j), for any m: the normaliser needs no sum over 2^m groups.
+    """
+    joint = prod(1 - p if group >> i & 1 else p for i, p in enumerate(missing_m))
+    return joint / (1 - prod(missing_m)) if group else 0.0
