@@ -22,7 +22,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """Base of every section: frozen, extra="forbid", no silent conversion from text to numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class DataConfig(Section):
@@ -136,7 +136,7 @@ class Config(Section):
     """A whole run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
-    results: str = Field("", description="folder for this run's results; empty: a new one under ./results")
+    results: str = Field("", description="folder for this run's results; empty: a new one (in ./results, or in ~/federated-remind/results)")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0 = torch's choice")
     precision: Literal["float32", "float64"] = Field("float32", description="of the arithmetic")

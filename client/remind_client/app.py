@@ -1,0 +1,85 @@
+"""The Flower ClientApp: messages in, messages out, and nothing said that is not meant to be."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from remind.config import Config
+from remind.errors import UserError
+from remind.federation import messages
+from remind.federation.flower import read_as, to_record
+from remind_client.load import Identity, limit_threads, load_site
+from remind_client.site import Site
+
+app = ClientApp()
+log = logging.getLogger(__name__)
+_sites: dict[tuple[int, Identity, Config], Site] = {}
+
+Answer = tuple[messages.Message, NDArray[np.uint8] | None]
+
+
+@app.query()
+def enrol(message: Message, context: Context) -> Message:
+    """Say who this site is and what it has."""
+
+    def answer(site: Site) -> Answer:
+        read_as(message.content, messages.Enrol)
+        return site.enrol(), None
+
+    return _reply(message, context, answer)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """One round: measure, train, answer."""
+
+    def answer(site: Site) -> Answer:
+        return site.train(*read_as(message.content, messages.Task))
+
+    return _reply(message, context, answer)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Measure the final model on test patients."""
+
+    def answer(site: Site) -> Answer:
+        return site.examine(*read_as(message.content, messages.Examine)), None
+
+    return _reply(message, context, answer)
+
+
+def _reply(message: Message, context: Context, answer: Callable[[Site], Answer]) -> Message:
+    """The answer, or a refusal whose words may leave the site.
+
+    Flower sends an exception's text to the coordinator verbatim, paths and values and all (FLOWER.md); so none gets
+    out. The text of a user's mistake is passed on only where the user is the researcher who runs the simulation.
+    """
+    identity = Identity.of(context.node_config)
+    try:
+        content, buffer = answer(_site(identity, context))
+    except UserError as error:
+        log.error("refused: %s", error)
+        words = str(error) if identity.virtual else "the site's cohort or settings are not valid; its own log says why"
+        content, buffer = messages.Refusal(reason=words[:2000]), None
+    except Exception as error:  # the edge: whatever happened must not leave as it is
+        log.exception("refused")
+        words = f"internal error ({type(error).__name__})" + (f": {error}" if identity.virtual else "")
+        content, buffer = messages.Refusal(reason=f"{words}; the site's own log says more"[:2000]), None
+    return Message(to_record(content, buffer), reply_to=message)
+
+
+def _site(identity: Identity, context: Context) -> Site:
+    """The site of this message, kept for the next one: a simulation's process serves several."""
+    config = Config.from_flat(context.run_config)
+    limit_threads(config.threads)
+    key = (context.run_id, identity, config)
+    if key not in _sites:
+        for old in [k for k in _sites if k[0] != context.run_id]:
+            del _sites[old]
+        _sites[key] = load_site(identity, config, context.run_id)
+    return _sites[key]

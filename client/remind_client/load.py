@@ -1,0 +1,100 @@
+"""Which site this process is: a virtual hospital of a simulation, or a real one with a cohort of its own."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from remind.config import Config, DataConfig, Scalar, SyntheticConfig
+from remind.data.cohort import Cohort
+from remind.data.read import read_cohort
+from remind.data.sites import Site as Hospital
+from remind.data.sites import split_sites
+from remind.data.split import assign_split
+from remind.data.synthetic import generate
+from remind.errors import UserError
+from remind.paths import results_folder
+from remind_client.site import Site
+from remind_client.store import SiteStore
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How the engine names this node: `partition` of `partitions` in a simulation, else the site's own settings."""
+
+    partition: int | None
+    partitions: int | None
+    cohort: str
+    state: str
+    site: str
+
+    @classmethod
+    def of(cls, node_config: Mapping[str, Scalar]) -> "Identity":
+        """Identity from Flower's node config: ``cohort``, ``state-dir`` and ``site`` are a real hospital's."""
+        real = "cohort" in node_config
+        return cls(
+            partition=None if real else int(node_config.get("partition-id", 0)),
+            partitions=None if real else int(node_config.get("num-partitions", 1)),
+            cohort=str(node_config.get("cohort", "")),
+            state=str(node_config.get("state-dir", "")),
+            site=str(node_config.get("site", "")),
+        )
+
+    @property
+    def virtual(self) -> bool:
+        """Whether this is a virtual hospital."""
+        return self.partition is not None
+
+
+def load_site(identity: Identity, config: Config, run_id: int) -> Site:
+    """The site with its data, ready for messages.
+
+    Raises
+    ------
+    UserError
+        If its cohort or its settings are not valid.
+    """
+    if identity.partition is not None and identity.partitions is not None:
+        hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, identity.partitions)
+        hospital = hospitals[identity.partition]
+        folder = results_folder(config, run_id) / "sites" / hospital.name
+    else:
+        if not identity.state:
+            raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
+        hospital = Hospital(identity.site or "site", read_cohort(identity.cohort))
+        folder = Path(identity.state) / f"run-{run_id}"
+    cohort = assign_split(hospital.cohort, config.seed, config.data.validation, config.data.test)
+    return Site(hospital.name, cohort, config, SiteStore(folder), choose_device(config.device))
+
+
+@lru_cache(maxsize=1)
+def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, number: int | None) -> list[Hospital]:
+    """The hospitals of a simulation; every process that asks gets the same ones."""
+    return split_sites(simulated_cohort(data, synthetic, seed), number, data, seed)
+
+
+def simulated_cohort(data: DataConfig, synthetic: SyntheticConfig, seed: int) -> Cohort:
+    """The cohort that a simulation divides."""
+    return generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; auto: a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device: {name!r} is not available here; use 'cpu', 'cuda' or 'auto'") from None
+    return device
+
+
+def limit_threads(number: int) -> None:
+    """CPU threads of torch; fixed, because sums in another order round to other models."""
+    torch.set_num_threads(number or os.cpu_count() or 1)

@@ -1,0 +1,158 @@
+"""A hospital's side of the round: enrol, train, examine (DESIGN.md, "The round"). Knows nothing of Flower."""
+
+import hashlib
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from remind import groups
+from remind.config import Config
+from remind.data.batch import SiteData
+from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort
+from remind.federation.blocks import Entry, index_of, pack, unpack
+from remind.federation.install import gradient_scale, install
+from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task
+from remind.metrics.statistics import GroupStatistics
+from remind.objectives.group_dro import site_share
+from remind.seeds import derive
+from remind.training.evaluate import evaluate
+from remind.training.local import build_optimizer, train_steps
+from remind.training.sampling import steps
+from remind.training.schedule import learning_rate
+from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
+from remind.training.site_model import SiteModel
+from remind.version import VERSION
+from remind_client.store import SiteStore
+
+Buffer = NDArray[np.uint8]
+
+
+class Site:
+    """One hospital in one run. Data and model stay in memory between messages; what must last is in its store."""
+
+    def __init__(self, name: str, cohort: Cohort, config: Config, store: SiteStore, device: torch.device) -> None:
+        if cohort.split_N is None:
+            raise ValueError("the cohort has no split yet")
+        self.name, self.cohort, self.config, self.store = name, cohort, config, store
+        self.index = {part: np.flatnonzero(cohort.split_N == part) for part in (TRAIN, VALIDATION, TEST)}
+        self.counts = groups.counts(cohort.groups_N[self.index[TRAIN]])
+        dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.data = SiteData(cohort, dtype, device)
+        here = cohort.presence_Nm.any(axis=0)
+        self.model = SiteModel(cohort.schema, config, [n for n, has in zip(cohort.schema.names, here, strict=True) if has])
+        training = cohort.take(self.index[TRAIN])
+        for modality, encoder in self.model.encoders.items():
+            encoder.fit(training.modalities[modality])  # type: ignore[operator]
+        self.model.to(device, dtype)
+        self._cached: tuple[str, CachedTokens] | None = None
+
+    def enrol(self) -> Enrolment:
+        """Who this is and what it has."""
+        return Enrolment(
+            site=self.name,
+            version=VERSION,
+            cohort_schema=self.cohort.schema.describe(),
+            fingerprint=self.cohort.schema.fingerprint,
+            counts=self.counts,
+            observed=tuple(groups.counts(self.cohort.groups_N)),
+        )
+
+    def train(self, task: Task, buffer: Buffer) -> tuple[Report, Buffer]:
+        """Measure the model as received, take the local steps, answer with the same blocks.
+
+        Raises
+        ------
+        ValueError
+            If the task does not fit the site: groups it does not observe, tensors of another model.
+        """
+        started = time.perf_counter()
+        if unseen := [k for k in task.weights if k not in self.counts]:
+            raise ValueError(f"the task names groups that the site does not observe: {unseen}")
+        routing = task.stage == 2
+        train_encoders = task.stage == 1 and self.config.federation.encoders != "frozen"
+        received = self._receive(task.index, buffer)
+        source = self._tokens(fresh=train_encoders)
+        losses = self._measure(source, TRAIN, routing)
+        validation = self._measure(source, VALIDATION, routing)
+        share = self._local_steps(task, source, train_encoders)
+        report = Report(
+            round=task.round,
+            share=share,
+            train={k: LossSum.of(s) for k, s in losses.items() if k in task.weights},
+            validation=_evaluations(validation),
+            seconds=time.perf_counter() - started,
+            index=index_of(received, self.config.federation.dtype),
+        )
+        return report, pack(received, self.config.federation.dtype)
+
+    def examine(self, task: Examine, buffer: Buffer) -> Examination:
+        """Measure a model on the test patients, and on the validation patients."""
+        started = time.perf_counter()
+        self._receive(task.index, buffer)
+        source = self._tokens(fresh=False)
+        return Examination(
+            round=task.round,
+            test=_evaluations(self._measure(source, TEST, task.routing)),
+            validation=_evaluations(self._measure(source, VALIDATION, task.routing)),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _receive(self, index: tuple[Entry, ...], buffer: Buffer) -> dict[str, Tensor]:
+        """The site's own encoders from its store, the rest from the message; returns the parameters that came."""
+        if (kept := self.store.encoders()) is not None:
+            self.model.encoders.load_state_dict(kept)
+        received = install(
+            self.model, unpack(index, buffer), self.config.federation.encoders == "shared", self.config.seed
+        )
+        return dict(received)
+
+    def _tokens(self, fresh: bool) -> TokenSource:
+        """Tokens with gradient, or cached ones; a cache is used only for the encoder weights it was made with."""
+        if fresh:
+            return FreshTokens(self.model, self.data)
+        digest = _digest(self.model.encoders.state_dict())
+        if self._cached is None or self._cached[0] != digest:
+            self._cached = (digest, CachedTokens(self.model, self.data))
+        return self._cached[1]
+
+    def _measure(self, source: TokenSource, part: int, routing: bool) -> dict[int, GroupStatistics]:
+        return evaluate(self.model, source, self.index[part], self.config.train.focal_gamma, routing)
+
+    def _local_steps(self, task: Task, source: TokenSource, train_encoders: bool) -> float:
+        """Train on the patients of the groups in play, keep what must last, and return W_s."""
+        config = self.config.train
+        rows = self.index[TRAIN][np.isin(self.cohort.groups_N[self.index[TRAIN]], list(task.weights))]
+        share = site_share(task.weights, task.counts, {k: self.counts[k] for k in task.weights})
+        rng = np.random.default_rng(derive(task.seed, "steps", self.name, task.round))
+        plan = steps(config, rows, self.cohort.groups_N[rows], task.weights, task.counts, rng)
+        optimizer = build_optimizer(config, self.model, train_encoders)
+        if (kept := self.store.optimizer(task.stage)) is not None:
+            optimizer.load_state_dict(kept)
+        train_steps(
+            self.model,
+            source,
+            optimizer,
+            plan,
+            lr=learning_rate(config, task.stage_round, task.stage_rounds),
+            focal_gamma=config.focal_gamma,
+            routing=task.stage == 2,
+            gradient_scale=gradient_scale((e.name for e in task.index), share, task.block_weights),
+        )
+        self.store.save(self.model.encoders.state_dict(), optimizer.state_dict(), task.stage)
+        return share
+
+
+def _evaluations(statistics: dict[int, GroupStatistics]) -> dict[int, Evaluation]:
+    return {k: Evaluation.of(s) for k, s in statistics.items()}
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 of weights and buffers."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

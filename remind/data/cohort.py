@@ -1,0 +1,182 @@
+"""A cohort in memory: plain arrays, one entry per patient.
+
+Letters: N patients (rows of the patients file; visits, where rows are visits), m modalities, F columns, O observations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind import groups
+from remind.data.schema import CohortSchema
+
+Text = NDArray[np.str_]
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table modality: `values_NF` float32, NaN = missing; categorical columns hold the index of their level."""
+
+    values_NF: NDArray[np.float32]
+
+    def take(self, index: NDArray[Any]) -> "Table":
+        """Rows at the positions (or under the mask) `index`, in that order."""
+        return Table(self.values_NF[index])
+
+    def hide(self, hidden_N: NDArray[np.bool_]) -> "Table":
+        """The same with nothing known of the patients in `hidden_N`."""
+        return Table(np.where(hidden_N[:, None], np.float32(np.nan), self.values_NF))
+
+    def present(self) -> NDArray[np.bool_]:
+        """Patients with a value, (N,)."""
+        return np.asarray((~np.isnan(self.values_NF)).any(axis=1))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and np.array_equal(self.values_NF, other.values_NF, equal_nan=True)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A series modality; patient i owns observations ``offsets_N1[i] : offsets_N1[i + 1]``, by time, then item.
+
+    Attributes
+    ----------
+    offsets_N1
+        int64, N + 1 entries from 0 to O.
+    time_O
+        float32, hours.
+    item_O
+        int64, index into the schema's items.
+    value_O
+        float32, never NaN.
+    """
+
+    offsets_N1: NDArray[np.int64]
+    time_O: NDArray[np.float32]
+    item_O: NDArray[np.int64]
+    value_O: NDArray[np.float32]
+
+    def take(self, index: NDArray[Any]) -> "Series":
+        """Observations of the patients at the positions (or under the mask) `index`, in that order."""
+        index = positions(index)
+        count_N = np.diff(self.offsets_N1)[index]
+        offsets_N1 = np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64)
+        source_O = np.repeat(self.offsets_N1[index] - offsets_N1[:-1], count_N) + np.arange(offsets_N1[-1])
+        return Series(offsets_N1, self.time_O[source_O], self.item_O[source_O], self.value_O[source_O])
+
+    def hide(self, hidden_N: NDArray[np.bool_]) -> "Series":
+        """The same without the observations of the patients in `hidden_N`."""
+        count_N = np.diff(self.offsets_N1)
+        keep_O = np.repeat(~hidden_N, count_N)
+        offsets_N1 = np.concatenate([[0], np.cumsum(np.where(hidden_N, 0, count_N))]).astype(np.int64)
+        return Series(offsets_N1, self.time_O[keep_O], self.item_O[keep_O], self.value_O[keep_O])
+
+    def present(self) -> NDArray[np.bool_]:
+        """Patients with an observation, (N,)."""
+        return np.diff(self.offsets_N1) > 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Series) and all(
+            np.array_equal(a, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Patients who share a schema.
+
+    Attributes
+    ----------
+    patient_id_N
+        The key that joins the files.
+    person_N
+        Who it is; differs from `patient_id_N` where rows are visits. Splits never divide a person.
+    label_N
+        int64, 0 … C − 1.
+    site_N
+        Hospital of each patient, or None.
+    split_N
+        int8: 0 train, 1 validation, 2 test; None: no split given yet.
+    presence_Nm
+        Which modalities each patient has, in the order of ``schema.names``.
+    modalities
+        A `Table` or `Series` per modality name; every one covers all N patients.
+    """
+
+    schema: CohortSchema
+    patient_id_N: Text
+    person_N: Text
+    label_N: NDArray[np.int64]
+    site_N: Text | None
+    split_N: NDArray[np.int8] | None
+    presence_Nm: NDArray[np.bool_]
+    modalities: dict[str, Table | Series]
+
+    def __len__(self) -> int:
+        return len(self.patient_id_N)
+
+    @cached_property
+    def groups_N(self) -> NDArray[np.int64]:
+        """Group of each patient (`remind.groups`); 0 for a patient with nothing."""
+        return groups.masks(self.presence_Nm)
+
+    def take(self, index: NDArray[Any] | Sequence[int]) -> "Cohort":
+        """Patients at the positions (or under the mask) `index`, in that order."""
+        index = positions(np.asarray(index))
+        return replace(
+            self,
+            patient_id_N=self.patient_id_N[index],
+            person_N=self.person_N[index],
+            label_N=self.label_N[index],
+            site_N=None if self.site_N is None else self.site_N[index],
+            split_N=None if self.split_N is None else self.split_N[index],
+            presence_Nm=self.presence_Nm[index],
+            modalities={name: modality.take(index) for name, modality in self.modalities.items()},
+        )
+
+    def without(self, *names: str, where_N: NDArray[np.bool_] | None = None) -> "Cohort":
+        """The same patients with modalities `names` hidden, for all of them or for those in `where_N`.
+
+        The schema stays, so that models fit; patients left with nothing stay too, in group 0, for the caller to drop.
+
+        Raises
+        ------
+        KeyError
+            A name that is no modality of the cohort.
+        """
+        hidden_N = np.ones(len(self), dtype=bool) if where_N is None else where_N
+        modalities = {**self.modalities, **{name: self.modalities[name].hide(hidden_N) for name in names}}
+        return replace(self, modalities=modalities, presence_Nm=presence(self.schema, modalities))
+
+    def __eq__(self, other: object) -> bool:
+        fields = self.__dataclass_fields__
+        return isinstance(other, Cohort) and all(_same(getattr(self, f), getattr(other, f)) for f in fields)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def positions(index: NDArray[Any]) -> NDArray[np.int64]:
+    """Positions that `index` selects; a boolean array is a mask."""
+    found = np.flatnonzero(index) if index.dtype == np.bool_ else index
+    return found.astype(np.int64)
+
+
+def presence(schema: CohortSchema, modalities: dict[str, Table | Series]) -> NDArray[np.bool_]:
+    """Which patient has which modality, (N, m) in the order of the schema."""
+    return np.stack([modalities[name].present() for name in schema.names], axis=1)
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return type(a) is type(b) and a == b

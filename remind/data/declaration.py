@@ -1,0 +1,239 @@
+"""`cohort.toml` as it is written: which files, which columns, what they mean.
+
+Nothing here opens a data file. docs/cohorts.md is the same content for the people who write such files.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from remind.data.problems import Problem, suggest
+from remind.data.text import level_text
+from remind.errors import UserError, several
+from remind.groups import MAX_MODALITIES
+
+FILE_NAME = "cohort.toml"
+Scalar = str | int | float | bool
+Name = Annotated[str, Field(min_length=1)]
+ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # + , ; : join names in groups and rules
+
+
+class Declared(BaseModel):
+    """Base of every section of cohort.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class PatientsSection(Declared):
+    """The file with one row per patient (or per visit)."""
+
+    file: Name | None = None
+    id: Name = "patient_id"
+    patient: Name | None = None
+    site: Name | None = None
+    empty: Literal["error", "drop"] = "error"
+
+
+class LabelSection(Declared):
+    """What is to be predicted."""
+
+    column: Name = "label"
+    classes: Annotated[tuple[Name, ...], Field(min_length=2)]
+    missing: Literal["error", "drop"] = "error"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(map(level_text, self.classes))) < len(self.classes):
+            raise ValueError("two classes have the same name")
+        return self
+
+
+class SplitSection(Declared):
+    """A split that is given in the patients file."""
+
+    column: Name = "split"
+    train: tuple[Scalar, ...] = ("train",)
+    validation: tuple[Scalar, ...] = ("validation", "val", "valid")
+    test: tuple[Scalar, ...] = ("test",)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        values = [level_text(v) for v in (*self.train, *self.validation, *self.test)]
+        if twice := sorted({str(v) for v in values if values.count(v) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands more than once in train, validation and test")
+        return self
+
+
+class TableSection(Declared):
+    """A modality with one row per patient."""
+
+    kind: Literal["table"]
+    absent: bool = False
+    file: Name | None = None
+    id: Name | None = None
+    columns: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    exclude: tuple[Name, ...] = ()
+    categories: dict[Name, Annotated[tuple[Scalar, ...], Field(min_length=1)]] = {}
+    mean: dict[Name, float] = {}
+    std: dict[Name, Annotated[float, Field(gt=0)]] = {}
+    standardise: Literal["train", "given", "none"] = "train"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _without_repeats("columns", self.columns or ())
+        for column, levels in self.categories.items():
+            _without_repeats(f"categories.{column}", tuple(str(level_text(v)) for v in levels))
+        if self.standardise != "given" and (self.mean or self.std):
+            raise ValueError('mean and std are only used with standardise = "given"; add it or remove them')
+        if set(self.mean) != set(self.std):
+            raise ValueError(f"mean and std name different columns: {sorted(set(self.mean) ^ set(self.std))}")
+        if self.columns is not None and self.exclude:
+            raise ValueError("columns and exclude are both given; columns alone says it")
+        if self.absent and (self.file is not None or self.columns is None):
+            raise ValueError("absent = true needs columns, so that other sites know them, and no file")
+        return self
+
+
+class SeriesSection(Declared):
+    """A modality with many observations per patient: (time, item, value)."""
+
+    kind: Literal["series"]
+    absent: bool = False
+    file: Name | None = None
+    id: Name | None = None
+    time: Name = "time"
+    time_unit: Literal["second", "minute", "hour", "day"] = "hour"
+    item: Name = "item"
+    value: Name = "value"
+    items: Annotated[tuple[Scalar, ...], Field(min_length=1)] | None = None
+    exclude: tuple[Scalar, ...] = ()
+    horizon: Annotated[float, Field(gt=0)] | None = None
+    clip: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _without_repeats("items and exclude", tuple(str(level_text(v)) for v in (*(self.items or ()), *self.exclude)))
+        if self.clip and self.horizon is None:
+            raise ValueError("clip = true needs a horizon to clip at")
+        if self.absent and (self.file is not None or self.items is None or self.horizon is None):
+            raise ValueError("absent = true needs items and horizon, so that other sites know them, and no file")
+        return self
+
+
+ModalitySection = Annotated[TableSection | SeriesSection, Field(discriminator="kind")]
+
+
+class CohortFile(Declared):
+    """A parsed cohort.toml. The order of `modalities` is the bit order of the groups."""
+
+    name: Name
+    root: Name | None = None
+    patients: PatientsSection = PatientsSection()
+    label: LabelSection
+    split: SplitSection | None = None
+    modalities: Annotated[dict[ModalityName, ModalitySection], Field(min_length=1, max_length=MAX_MODALITIES)]
+
+
+def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path]:
+    """Parse cohort.toml and find the folder its files lie in.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder that holds a ``cohort.toml``.
+    root
+        Folder of the data files; empty: as cohort.toml says, or the folder it stands in.
+
+    Raises
+    ------
+    UserError
+        No such file, not TOML, or not a valid cohort.toml: every wrong field with what would be accepted.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = file / FILE_NAME
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; a cohort is a folder with a {FILE_NAME}, described in docs/cohorts.md")
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: not valid TOML: {error}; put that line right") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
+    try:
+        declared = CohortFile.model_validate(_tuples(content))
+    except ValidationError as error:
+        raise several(f"{file} is not a valid cohort", map(str, _problems(error))) from None
+    folder = Path(root).expanduser() if root else file.parent / Path(declared.root or ".").expanduser()
+    if not folder.is_dir():
+        by = "the root you gave" if root else f"root = {declared.root!r} in {file}"
+        raise UserError(f"{folder.resolve()}: no such folder ({by}); name the folder that holds the cohort's files")
+    return declared, folder
+
+
+def _tuples(value: Any) -> Any:
+    """TOML arrays as tuples: frozen, and what strict validation expects."""
+    if isinstance(value, dict):
+        return {key: _tuples(v) for key, v in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _without_repeats(field: str, names: tuple[str, ...]) -> None:
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(f"{field} names {', '.join(twice)} more than once")
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    """One problem per wrong field, in the user's words."""
+    return [_problem(dict(item)) for item in error.errors()]
+
+
+def _problem(item: dict[str, Any]) -> Problem:
+    path = [str(part) for part in item["loc"] if part != "[key]"]
+    kind = path.pop(2) if path[0] == "modalities" and len(path) > 2 else None  # the union's tag is no field
+    field, seen = ".".join(path), item["input"]
+    value = None if isinstance(seen, dict) or item["type"] == "missing" else str(seen)
+    match item["type"]:
+        case "extra_forbidden":
+            what, remedy, value = "no such field", suggest(path[-1], _fields_beside(path, kind)), None
+        case "missing":
+            what, remedy = "missing", _EXAMPLES.get(path[-1], "add it")
+        case "union_tag_not_found" | "union_tag_invalid":
+            field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
+            what, remedy = "says how the modality's file is read", 'use "table" or "series"'
+        case "string_pattern_mismatch":
+            what, remedy = "not a name for a modality", "use letters, digits, - and _ alone"
+        case "value_error":
+            what, remedy, value = item["msg"].removeprefix("Value error, "), "see docs/cohorts.md", None
+        case _:
+            what, remedy = "not what belongs here", _plain(item["msg"])
+    return Problem(FILE_NAME, what, remedy, column=field, value=value)
+
+
+_EXAMPLES = {
+    "name": 'add a line like name = "my-cohort"',
+    "label": 'add [label] with a line like classes = ["no", "yes"]',
+    "classes": 'add a line like classes = ["no", "yes"]',
+    "modalities": "add [modalities.<name>] for each modality",
+}
+
+
+def _plain(message: str) -> str:
+    """Pydantic's sentence in TOML's words."""
+    return (
+        message.replace("Input should", "it should").replace("valid tuple", "list").replace("valid dictionary", "table")
+    )
+
+
+def _fields_beside(path: list[str], kind: str | None) -> list[str]:
+    """Names that would be accepted where an unknown one stands."""
+    sections: dict[str, type[Declared]] = {"patients": PatientsSection, "label": LabelSection, "split": SplitSection}
+    if len(path) == 1:
+        return list(CohortFile.model_fields)
+    if path[0] == "modalities":
+        return list((SeriesSection if kind == "series" else TableSection).model_fields)
+    return list(sections[path[0]].model_fields)

@@ -1,0 +1,140 @@
+"""The patients file: who there is, their label, hospital and split."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.cohort import SPLITS, Text
+from remind.data.declaration import CohortFile, SplitSection
+from remind.data.problems import listed
+from remind.data.tabular import Source
+from remind.data.text import id_text, level_text
+
+DEFAULT_SITE, DEFAULT_SPLIT = "site", "split"
+
+
+@dataclass(frozen=True)
+class Patients:
+    """The R rows of the patients file; −1 in `label_R` where there is none."""
+
+    id_R: Text
+    person_R: Text
+    label_R: NDArray[np.int64]
+    site_R: Text | None
+    split_R: NDArray[np.int8] | None
+
+    def position(self) -> dict[str, int]:
+        """Row of each patient; positions stay below their number even where, wrongly, some stand there twice."""
+        return {patient: row for row, patient in enumerate(dict.fromkeys(self.id_R.tolist()))}
+
+
+def read_patients(source: Source, declared: CohortFile) -> Patients | None:
+    """Rows of the patients file; whatever is wrong goes to the source's problems.
+
+    None where no patient can be told from another.
+    """
+    section = declared.patients
+    id_R = _ids(source, section.id)
+    person_R = id_R if section.patient is None else _filled(source, section.patient, "patients.patient", id_text)
+    label_R = _labels(source, declared)
+    split_R = _splits(source, declared.split)
+    if id_R is None:
+        return None
+    person_R = id_R if person_R is None else person_R
+    if split_R is not None:
+        _check_persons(source, person_R, split_R)
+    return Patients(id_R, person_R, label_R, read_sites(source, section.site), split_R)
+
+
+def read_sites(source: Source, column: str | None) -> Text | None:
+    """Hospital of each row, (R,); None where the file has no site column and none is declared."""
+    if column is None and DEFAULT_SITE not in source.columns:
+        return None
+    return _filled(source, column or DEFAULT_SITE, "patients.site", level_text)
+
+
+def _filled(source: Source, column: str, field: str, text: Callable[[Any], str | None]) -> Text | None:
+    """Texts of a column that must be there and have no gaps."""
+    if not source.has(column, field):
+        return None
+    codes_R, names = source.texts(column, text)
+    if (codes_R < 0).any():
+        source.report("empty", "fill it in for every row", column, codes_R < 0)
+    return np.array([*names, ""], dtype=np.str_)[codes_R]
+
+
+def _ids(source: Source, column: str) -> Text | None:
+    id_R = _filled(source, column, "patients.id", id_text)
+    if id_R is not None:
+        repeated_R = _repeats(id_R) & (id_R != "")
+        if repeated_R.any():
+            remedy = "keep one row each (visits need an id of their own, with patients.patient naming the person)"
+            source.report("patient stands in the file more than once", remedy, column, repeated_R)
+    return id_R
+
+
+def _repeats(texts_R: Text) -> NDArray[np.bool_]:
+    """Rows whose text stood in an earlier row."""
+    again_R = np.ones(len(texts_R), dtype=bool)
+    again_R[np.unique(texts_R, return_index=True)[1]] = False
+    return again_R
+
+
+def _labels(source: Source, declared: CohortFile) -> NDArray[np.int64]:
+    section = declared.label
+    if not source.has(section.column, "label.column"):
+        return np.full(len(source), -1, dtype=np.int64)
+    codes_R, names = source.texts(section.column, level_text)
+    classes = class_codes(section.classes)
+    unknown = [name not in classes for name in names]
+    if any(unknown):
+        accepted = f"{listed(section.classes)}, or 0 to {len(section.classes) - 1}"
+        bad_R = np.array([*unknown, False])[codes_R]
+        source.report("not a class", f"use {accepted}, or change label.classes", section.column, bad_R)
+    label_R = np.array([*(classes.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R]
+    if section.missing == "error" and (codes_R < 0).any():
+        remedy = 'fill it in, or set label.missing = "drop" to leave these patients out'
+        source.report("no label", remedy, section.column, codes_R < 0)
+    return label_R
+
+
+def class_codes(classes: Sequence[str]) -> dict[str, int]:
+    """Class of each accepted text: the names, and 0 … C − 1 where no name could be mistaken for such a number."""
+    names = {str(level_text(name)): code for code, name in enumerate(classes)}
+    numbers = {str(code): code for code in range(len(classes))}
+    return names if set(names) & set(numbers) else names | numbers
+
+
+def _splits(source: Source, section: SplitSection | None) -> NDArray[np.int8] | None:
+    if section is None and DEFAULT_SPLIT not in source.columns:
+        return None
+    section = section or SplitSection()
+    if not source.has(section.column, "split.column"):
+        return None
+    codes_R, names = source.texts(section.column, level_text)
+    split_of = {level_text(value): code for code, split in enumerate(SPLITS) for value in getattr(section, split)}
+    if (codes_R < 0).any():
+        source.report("no split", "fill it in for every row", section.column, codes_R < 0)
+    unknown = [name not in split_of for name in names]
+    if any(unknown):
+        remedy = f"use {listed(str(name) for name in split_of)}, or list it under train, validation or test in [split]"
+        source.report("not a split", remedy, section.column, np.array([*unknown, False])[codes_R])
+    split_R = np.array([*(split_of.get(name, 0) for name in names), 0], dtype=np.int8)[codes_R]
+    if not (split_R == 0).any():
+        source.report("no training patients", "list their value under train in [split]", section.column)
+    return split_R
+
+
+def _check_persons(source: Source, person_R: Text, split_R: NDArray[np.int8]) -> None:
+    """A person whose visits lie on both sides of a split would be trained on and tested on."""
+    names, person = np.unique(person_R, return_inverse=True)
+    lowest, highest = np.full(len(names), 127, dtype=np.int8), np.zeros(len(names), dtype=np.int8)
+    np.minimum.at(lowest, person, split_R)
+    np.maximum.at(highest, person, split_R)
+    if (divided := names[lowest < highest]).size:
+        source.report(
+            f"the split divides {divided.size} persons: {listed(divided, 3)}", "give all visits of a person one split"
+        )

@@ -1,0 +1,62 @@
+"""What is wrong with a cohort, said so that a hospital's data engineer can put it right."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a cohort's files.
+
+    Attributes
+    ----------
+    file
+        The file as the user knows it.
+    what
+        What is wrong, in words.
+    remedy
+        What to do about it.
+    row
+        Where it is first seen: line of a .csv (the header is line 1), else row, counted from 1.
+    column
+        Column of the file, or field of cohort.toml.
+    value
+        The value seen there.
+    """
+
+    file: str
+    what: str
+    remedy: str
+    row: int | None = None
+    column: str | None = None
+    value: str | None = None
+
+    def __str__(self) -> str:
+        place = [self.file]
+        if self.row is not None:
+            place.append(f"{'line' if self.file.endswith('.csv') else 'row'} {self.row}")
+        if self.column is not None:
+            place.append(f"{'field' if self.file.endswith('.toml') else 'column'} {self.column!r}")
+        if self.value is not None:
+            place.append(f"value {self.value!r}")
+        return f"{', '.join(place)}: {self.what}; {self.remedy}"
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """Its fields, for JSON."""
+        return asdict(self)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'age'?`` where something is close to `name`, else what there is."""
+    names = [str(k) for k in known]
+    if close := get_close_matches(name, names, n=1, cutoff=0.6):
+        return f"did you mean {close[0]!r}?"
+    return f"there are {listed(names)}" if names else "there are none"
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """Names separated by commas; beyond `most`, how many more there are."""
+    texts = [str(n) for n in names]
+    rest = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,140 @@
+"""From a folder to a `Cohort`: the one place that reads data files, whether to use or to check them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from remind.data.cohort import Cohort, Series, Table, presence
+from remind.data.declaration import CohortFile, TableSection, read_declaration
+from remind.data.modalities import absent, read_series, read_table
+from remind.data.patients import Patients, read_patients
+from remind.data.problems import Problem, listed
+from remind.data.schema import CohortSchema, ModalitySchema
+from remind.data.tabular import find_file, open_source
+from remind.errors import several
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What reading found.
+
+    Attributes
+    ----------
+    declared
+        The parsed cohort.toml.
+    cohort
+        None where there are problems.
+    problems
+        All that is wrong.
+    unlabelled, empty
+        Patients left out for want of a label, or of any modality, where cohort.toml asks for that.
+    """
+
+    declared: CohortFile
+    cohort: Cohort | None
+    problems: tuple[Problem, ...]
+    unlabelled: int = 0
+    empty: int = 0
+
+
+def read_cohort(path: str | Path, root: str = "") -> Cohort:
+    """Read a cohort.
+
+    Parameters
+    ----------
+    path
+        A cohort's folder, or its cohort.toml.
+    root
+        Folder of the data files, where they do not lie where cohort.toml says.
+
+    Returns
+    -------
+    Cohort
+        Patients in the order of the patients file.
+
+    Raises
+    ------
+    UserError
+        Naming all that is wrong: file, row, column, value, remedy.
+    """
+    loaded = load(path, root)
+    if loaded.cohort is None:
+        raise several(f"cohort {loaded.declared.name!r} ({path}) cannot be read", map(str, loaded.problems))
+    return loaded.cohort
+
+
+def load(path: str | Path, root: str = "") -> Loaded:
+    """Read everything that can be read, noting problems instead of stopping at the first.
+
+    Raises
+    ------
+    UserError
+        Only where cohort.toml itself, or the folder, is no good.
+    """
+    declared, folder = read_declaration(path, root)
+    problems: list[Problem] = []
+    patients = _load_patients(declared, folder, problems)
+    position = None if patients is None else patients.position()
+    read = {name: _load_modality(declared, folder, name, position, problems) for name in declared.modalities}
+    found = {name: pair for name, pair in read.items() if pair is not None}
+    if patients is None or problems:
+        return Loaded(declared, None, tuple(problems))
+    schema = CohortSchema(
+        name=declared.name,
+        classes=declared.label.classes,
+        modalities=tuple(modality_schema for modality_schema, _ in found.values()),
+    )
+    return _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
+
+
+def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem]) -> Patients | None:
+    path = find_file(folder, "patients", declared.patients.file, "patients", problems)
+    source = open_source(path, problems) if path else None
+    return None if source is None else read_patients(source, declared)
+
+
+def _load_modality(
+    declared: CohortFile, folder: Path, name: str, position: Mapping[str, int] | None, problems: list[Problem]
+) -> tuple[ModalitySchema, Table | Series] | None:
+    section = declared.modalities[name]
+    if section.absent:
+        return absent(name, section, len(position or ()), problems)
+    path = find_file(folder, name, section.file, f"modalities.{name}", problems)
+    source = open_source(path, problems) if path else None
+    if source is None:
+        return None
+    if isinstance(section, TableSection):
+        return read_table(source, name, section, declared, position)
+    return read_series(source, name, section, declared, position)
+
+
+def _assemble(
+    declared: CohortFile, schema: CohortSchema, patients: Patients, modalities: dict[str, Table | Series]
+) -> Loaded:
+    """The cohort without the patients that cohort.toml allows to leave out; a problem if those are not allowed."""
+    presence_Rm = presence(schema, modalities)
+    labelled_R, some_R = patients.label_R >= 0, presence_Rm.any(axis=1)
+    empty_R = labelled_R & ~some_R
+    keep_R = labelled_R & some_R
+    file = declared.patients.file or "the patients file"
+    problems = []
+    if empty_R.any() and declared.patients.empty == "error":
+        what = f"{empty_R.sum()} patients have no modality at all: {listed(patients.id_R[empty_R], 3)}"
+        remedy = 'check that their ids agree between the files, or leave them out with [patients] empty = "drop"'
+        problems.append(Problem(file, what, remedy))
+    elif not keep_R.any():
+        problems.append(Problem(file, "no patient is left that has a label and a modality", "check both"))
+    if problems:
+        return Loaded(declared, None, tuple(problems))
+    cohort = Cohort(
+        schema=schema,
+        patient_id_N=patients.id_R,
+        person_N=patients.person_R,
+        label_N=patients.label_R,
+        site_N=patients.site_R,
+        split_N=patients.split_R,
+        presence_Nm=presence_Rm,
+        modalities=modalities,
+    )
+    cohort = cohort if keep_R.all() else cohort.take(keep_R)
+    return Loaded(declared, cohort, (), int((~labelled_R).sum()), int(empty_R.sum()))

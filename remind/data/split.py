@@ -1,0 +1,92 @@
+"""Train, validation and test patients of a cohort."""
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort
+from remind.errors import UserError
+
+
+@dataclass(frozen=True)
+class Persons:
+    """The P persons of a cohort, by name.
+
+    Attributes
+    ----------
+    of_N
+        Person of each of the N patients (rows), as a position 0 … P − 1.
+    size_P
+        Rows per person.
+    group_P, label_P
+        Of the person's row with the smallest patient id: any fixed choice that does not depend on row order will do.
+    """
+
+    of_N: NDArray[np.int64]
+    name_P: NDArray[np.str_]
+    size_P: NDArray[np.int64]
+    group_P: NDArray[np.int64]
+    label_P: NDArray[np.int64]
+
+
+def persons(cohort: Cohort) -> Persons:
+    """Who the cohort's patients are, the same whatever the order of its rows."""
+    order_N = np.argsort(cohort.patient_id_N, kind="stable")
+    name_P, first_P, of_sorted_N = np.unique(cohort.person_N[order_N], return_index=True, return_inverse=True)
+    of_N = np.empty(len(cohort), dtype=np.int64)
+    of_N[order_N] = of_sorted_N
+    row_P = order_N[first_P]
+    size_P = np.bincount(of_N, minlength=len(name_P))
+    return Persons(of_N, name_P, size_P, cohort.groups_N[row_P], cohort.label_N[row_P])
+
+
+def shuffled(name_P: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
+    """Positions of persons, (P,), by SHA-256(seed|name): a random order that does not depend on who else is there."""
+    keys = [sha256(f"{seed}|{name}".encode()).digest() for name in name_P.tolist()]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
+
+def assign_split(cohort: Cohort, seed: int, validation: float, test: float) -> Cohort:
+    """The cohort with a split: the given one where there is one, else a seeded one, stratified by (group, label).
+
+    A person's rows stay together. The order of the rows does not matter. What a stratum is too small to give, the next
+    one gives, so that the overall shares come out right however many strata there are.
+
+    Parameters
+    ----------
+    validation, test
+        Shares of the patients, 0 … 1, together below 1; a given split ignores them.
+
+    Raises
+    ------
+    UserError
+        Nobody would be left to train on.
+    """
+    split_N = draw_split(persons(cohort), seed, validation, test) if cohort.split_N is None else cohort.split_N
+    if not (split_N == TRAIN).any():
+        raise UserError(f"none of the {len(cohort)} patients is in the training split; check the split column")
+    return replace(cohort, split_N=split_N)
+
+
+def draw_split(who: Persons, seed: int, validation: float, test: float) -> NDArray[np.int8]:
+    """Split of each row, (N,)."""
+    shuffle_P = shuffled(who.name_P, seed)
+    order_P = shuffle_P[np.lexsort((who.label_P[shuffle_P], who.group_P[shuffle_P]))]
+    stratum_P = np.stack([who.group_P, who.label_P], axis=1)[order_P]
+    edges = np.flatnonzero((stratum_P[1:] != stratum_P[:-1]).any(axis=1)) + 1
+    split_P = np.full(len(order_P), TRAIN, dtype=np.int8)
+    owed = {TEST: 0.0, VALIDATION: 0.0}
+    for stratum in np.split(order_P, edges):
+        rows = int(who.size_P[stratum].sum())
+        owed = {TEST: owed[TEST] + test * rows, VALIDATION: owed[VALIDATION] + validation * rows}
+        for person in stratum:
+            size = int(who.size_P[person])
+            part = max(owed, key=owed.__getitem__)
+            if owed[part] > size / 2:  # the rest is owed by the next stratum
+                split_P[person] = part
+                owed[part] -= size
+    if len(order_P) and not (split_P == TRAIN).any():
+        split_P[shuffle_P[-1]] = TRAIN
+    return split_P[who.of_N]

@@ -1,0 +1,66 @@
+"""What every encoder is, and the registry by kind of modality.
+
+Shapes: B patients, l tokens of the modality, D width.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from remind.config import ModelConfig
+from remind.data.schema import ModalitySchema
+from remind.seeds import derive, seeded
+
+
+class Encoder(nn.Module):
+    """Values of one modality → tokens. Its weights and what `fit` learns stay at the site."""
+
+    def __init__(self, schema: Any, config: ModelConfig) -> None:
+        super().__init__()
+
+    @staticmethod
+    @abstractmethod
+    def token_count(schema: Any, config: ModelConfig) -> int:
+        """l, known from the schema alone: a site that lacks the modality still reserves its places."""
+
+    @abstractmethod
+    def fit(self, modality: Any) -> None:
+        """Take standardisation statistics from training patients, where the schema does not give them."""
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> Tensor:
+        """Tokens (B, l, D). Rows of patients without the modality are finite and are not used."""
+
+
+EncoderType = TypeVar("EncoderType", bound=type[Encoder])
+_ENCODERS: dict[type, type[Encoder]] = {}
+
+
+def register(schema_type: type) -> Callable[[EncoderType], EncoderType]:
+    """Make a class the encoder of a kind of modality."""
+
+    def add(encoder: EncoderType) -> EncoderType:
+        _ENCODERS[schema_type] = encoder
+        return encoder
+
+    return add
+
+
+def build_encoder(schema: ModalitySchema, config: ModelConfig, seed: int) -> Encoder:
+    """A freshly initialised encoder; the same at every site for the same seed, whatever else the site has."""
+    with seeded(derive(seed, "encoder", schema.name)):
+        return _ENCODERS[type(schema)](schema, config)
+
+
+def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
+    """Tokens of a modality, without building its encoder."""
+    return _ENCODERS[type(schema)].token_count(schema, config)
+
+
+def patches(columns: int, tokens: int) -> list[list[int]]:
+    """Columns 0 … columns−1 in at most `tokens` consecutive runs of nearly equal length."""
+    count = min(columns, tokens)
+    edges = [columns * i // count for i in range(count + 1)]
+    return [list(range(start, stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True)]

@@ -1,0 +1,115 @@
+"""Irregular series → tokens: time-aware attention over each item's observations, no binning, no imputation.
+
+Every observation (item, time, value) is embedded; the observations of one patient and item are pooled by attention
+with learned queries (mean, latest, early … as the data ask) and by maximum; the items' vectors become tokens.
+Shapes: B patients, O observations of the batch, I items, Q queries, K width of an observation, l tokens, D width.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from remind.config import ModelConfig
+from remind.data.batch import SeriesBatch
+from remind.data.cohort import Series
+from remind.data.schema import SeriesSchema
+from remind.encoders.base import Encoder, patches, register
+
+CLIP = 8.0  # in standard deviations of the item
+FREQUENCIES = 4  # of the sines and cosines of time; the highest has a period of a quarter of the horizon
+QUERIES = 4
+
+
+@register(SeriesSchema)
+class SeriesEncoder(Encoder):
+    """One token per item, or per run of items where there are more items than tokens."""
+
+    mean_I: Tensor
+    std_I: Tensor
+    token_I: Tensor
+
+    def __init__(self, schema: SeriesSchema, config: ModelConfig) -> None:
+        super().__init__(schema, config)
+        items, width = len(schema.items), config.width
+        self.queries = math.gcd(QUERIES, width)
+        self.items, self.horizon = items, schema.horizon_hours
+        self.register_buffer("mean_I", torch.zeros(items))
+        self.register_buffer("std_I", torch.ones(items))
+        runs = patches(items, config.tokens)
+        self.register_buffer("token_I", torch.tensor([t for t, run in enumerate(runs) for _ in run]), persistent=False)
+        self.tokens = len(runs)
+        self.slope_IK = nn.Parameter(torch.randn(items, width))
+        self.offset_IK = nn.Parameter(torch.randn(items, width))
+        self.clock = nn.Linear(1 + 2 * FREQUENCIES, width)
+        self.mix = nn.Linear(width, width)
+        self.score = nn.Linear(width, self.queries)
+        pooled = 2 * width + 1
+        self.pool_IXD = nn.Parameter(torch.randn(items, pooled, width) / math.sqrt(pooled))
+        self.absent_ID = nn.Parameter(torch.randn(items, width) * 0.02)
+        self.adapter = nn.Linear(width, width)
+
+    @staticmethod
+    def token_count(schema: SeriesSchema, config: ModelConfig) -> int:
+        """One token per item or run of items."""
+        return len(patches(len(schema.items), config.tokens))
+
+    def fit(self, modality: Series) -> None:
+        """Mean and standard deviation of each item's values; an item never seen keeps 0 and 1."""
+        item_O, value_O = torch.as_tensor(modality.item_O), torch.as_tensor(modality.value_O).double()
+        count_I = torch.bincount(item_O, minlength=self.items)
+        mean_I = torch.bincount(item_O, value_O, self.items) / count_I.clamp_min(1)
+        variance_I = torch.bincount(item_O, (value_O - mean_I[item_O]) ** 2, self.items) / count_I.clamp_min(1)
+        std_I = torch.where(variance_I > 0, variance_I.sqrt(), torch.ones_like(variance_I))
+        self.mean_I.copy_(mean_I)
+        self.std_I.copy_(std_I)
+
+    def forward(self, inputs: SeriesBatch) -> Tensor:
+        """Observations of B patients → (B, l, D)."""
+        h_OK = self._observations(inputs)
+        segment_O = inputs.patient_O * self.items + inputs.item_O
+        segments = inputs.patients * self.items
+        count_S = h_OK.new_zeros(segments).index_add(0, segment_O, h_OK.new_ones(len(segment_O)))
+        pooled_SX = torch.cat(
+            [self._attend(h_OK, segment_O, segments), _segment_max(h_OK, segment_O, count_S), count_S.log1p()[:, None]],
+            dim=1,
+        )
+        pooled_BIX = pooled_SX.view(inputs.patients, self.items, -1)
+        item_BID = torch.einsum("bix,ixd->bid", pooled_BIX, self.pool_IXD)
+        seen_BI1 = (count_S > 0).view(inputs.patients, self.items, 1)
+        item_BID = torch.where(seen_BI1, item_BID, self.absent_ID)
+        z_BlD = item_BID.new_zeros(inputs.patients, self.tokens, item_BID.shape[-1]).index_add(1, self.token_I, item_BID)
+        out: Tensor = z_BlD + self.adapter(functional.gelu(z_BlD))
+        return out
+
+    def _observations(self, inputs: SeriesBatch) -> Tensor:
+        """Embedding of every observation, (O, K)."""
+        z_O = ((inputs.value_O - self.mean_I[inputs.item_O]) / self.std_I[inputs.item_O]).clamp(-CLIP, CLIP)
+        t_O1 = (inputs.time_O / self.horizon).unsqueeze(1)
+        angle_OF = t_O1 * (math.pi * torch.arange(1, FREQUENCIES + 1, device=t_O1.device, dtype=t_O1.dtype))
+        clock_OK = self.clock(torch.cat([t_O1, angle_OF.sin(), angle_OF.cos()], dim=1))
+        h_OK = functional.gelu(z_O.unsqueeze(1) * self.slope_IK[inputs.item_O] + self.offset_IK[inputs.item_O] + clock_OK)
+        out: Tensor = self.mix(h_OK)
+        return out
+
+    def _attend(self, h_OK: Tensor, segment_O: Tensor, segments: int) -> Tensor:
+        """Softmax-weighted mean over each segment's observations; each of Q queries pools K/Q of the width, (S, K)."""
+        score_OQ = self.score(h_OK)
+        index_OQ = segment_O.unsqueeze(1).expand(-1, self.queries)
+        highest_SQ = score_OQ.new_full((segments, self.queries), -torch.inf).scatter_reduce(
+            0, index_OQ, score_OQ.detach(), "amax"
+        )
+        weight_OQ = (score_OQ - highest_SQ[segment_O]).exp()
+        total_SQ = weight_OQ.new_zeros(segments, self.queries).index_add(0, segment_O, weight_OQ)
+        weight_OQ = weight_OQ / total_SQ[segment_O]
+        weighted_OK = (h_OK.unflatten(1, (self.queries, -1)) * weight_OQ.unsqueeze(2)).flatten(1)
+        return h_OK.new_zeros(segments, h_OK.shape[1]).index_add(0, segment_O, weighted_OK)
+
+
+def _segment_max(h_OK: Tensor, segment_O: Tensor, count_S: Tensor) -> Tensor:
+    """Largest of each segment's observations per feature, 0 for an empty segment, (S, K)."""
+    index_OK = segment_O.unsqueeze(1).expand(-1, h_OK.shape[1])
+    empty_SK = h_OK.new_full((len(count_S), h_OK.shape[1]), -torch.inf)
+    highest_SK = empty_SK.scatter_reduce(0, index_OK, h_OK, "amax")
+    return torch.where(count_S.unsqueeze(1) > 0, highest_SK, torch.zeros_like(highest_SK))

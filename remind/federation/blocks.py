@@ -1,0 +1,108 @@
+"""Blocks: the units in which tensors are sent, averaged and, later, masked.
+
+Block ``shared`` goes to every site; ``group:<bitmask>`` holds Φ_k and B_k and goes only to sites that observe group k;
+``encoder:<modality>`` exists only where encoders are shared, and goes to sites that have the modality. A message holds
+one flat buffer and an index of its tensors: one array however many tensors (FLOWER.md: many arrays cost minutes).
+"""
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn import Parameter
+
+ENCODERS = "encoders."
+SHARED = "shared"
+WireType = Literal["float32", "bfloat16", "float64"]
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def group_block(group: int) -> str:
+    """Block of Φ_k and B_k."""
+    return f"group:{group}"
+
+
+def encoder_block(modality: str) -> str:
+    """Block of a modality's shared encoder."""
+    return f"encoder:{modality}"
+
+
+def block_of(name: str) -> str:
+    """Block a parameter of `SiteModel` lies in, from its name."""
+    kind, *path = name.split(".")
+    if kind + "." == ENCODERS:
+        return encoder_block(path[0])
+    return group_block(int(path[1])) if path[0] == "groups" else SHARED
+
+
+def travelling(named: Iterable[tuple[str, Parameter]], encoders_shared: bool) -> dict[str, Parameter]:
+    """Parameters of a `SiteModel` that may cross the wire; an encoder's only where encoders are shared."""
+    return {name: p for name, p in named if encoders_shared or not name.startswith(ENCODERS)}
+
+
+class Entry(BaseModel):
+    """Where one tensor lies in a buffer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    block: str
+    shape: tuple[int, ...]
+    dtype: WireType
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the buffer."""
+        return prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+def index_of(tensors: Mapping[str, Tensor], dtype: WireType) -> tuple[Entry, ...]:
+    """Index of the buffer that `pack` makes: tensors in order of their names."""
+    return tuple(
+        Entry(name=name, block=block_of(name), shape=tuple(tensor.shape), dtype=dtype)
+        for name, tensor in sorted(tensors.items())
+    )
+
+
+def pack(tensors: Mapping[str, Tensor], dtype: WireType) -> NDArray[np.uint8]:
+    """Tensors as one flat buffer of raw bytes in native order (little-endian on every machine torch runs on)."""
+    parts = [
+        tensor.detach().to("cpu", DTYPES[dtype]).contiguous().view(-1).view(torch.uint8).numpy()
+        for _, tensor in sorted(tensors.items())
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+
+def unpack(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, Tensor]:
+    """Tensors of a buffer, by name.
+
+    Raises
+    ------
+    ValueError
+        If the index does not fit the buffer, or names a tensor twice or in a block that is not its own.
+    """
+    tensors: dict[str, Tensor] = {}
+    start = 0
+    for entry in index:
+        if entry.name in tensors:
+            raise ValueError(f"tensor {entry.name} occurs twice")
+        if entry.block != block_of(entry.name):
+            raise ValueError(f"tensor {entry.name} claims block {entry.block}, not {block_of(entry.name)}")
+        stop = start + entry.nbytes
+        if stop > buffer.size:
+            raise ValueError(f"buffer of {buffer.size} bytes ends within {entry.name}")
+        raw = torch.from_numpy(buffer[start:stop].copy())
+        tensors[entry.name] = raw.view(DTYPES[entry.dtype]).view(entry.shape)
+        start = stop
+    if start != buffer.size:
+        raise ValueError(f"buffer has {buffer.size - start} bytes that its index does not name")
+    return tensors

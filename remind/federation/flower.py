@@ -1,0 +1,63 @@
+"""The wire format: a message and its buffer as a Flower `RecordDict`. The library's one import of Flower.
+
+One array, one string (FLOWER.md: a record of many arrays costs minutes a round and can kill the run).
+"""
+
+from typing import Annotated, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+
+from remind.federation.messages import Enrol, Enrolment, Examination, Examine, Message, Refusal, Report, Task
+
+_AnyMessage = Annotated[
+    Enrol | Enrolment | Task | Report | Examine | Examination | Refusal, Field(discriminator="kind")
+]
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(_AnyMessage)
+Expected = TypeVar("Expected", bound=Message)
+
+
+def to_record(message: Message, buffer: NDArray[np.uint8] | None = None) -> RecordDict:
+    """Record of a message and its tensors."""
+    record = RecordDict({"message": ConfigRecord({"json": message.model_dump_json()})})
+    if buffer is not None:
+        record["buffer"] = ArrayRecord({"bytes": Array(buffer)})
+    return record
+
+
+def from_record(record: RecordDict) -> tuple[Message, NDArray[np.uint8]]:
+    """Message and tensors of a record.
+
+    Raises
+    ------
+    ValueError
+        If the record holds anything but what `to_record` makes, or a message that its type does not allow.
+    """
+    if set(record) - {"message", "buffer"} or list(record.config_records.get("message", {})) != ["json"]:
+        raise ValueError(f"message holds records {sorted(record)}, not one JSON text and at most one buffer")
+    try:
+        message = _ADAPTER.validate_json(str(record.config_records["message"]["json"]))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    arrays = record.array_records.get("buffer")
+    if arrays is None:
+        return message, np.empty(0, np.uint8)
+    if list(arrays) != ["bytes"]:
+        raise ValueError(f"buffer holds arrays {sorted(arrays)}, not one")
+    buffer = arrays["bytes"].numpy()
+    if buffer.dtype != np.uint8 or buffer.ndim != 1:
+        raise ValueError(f"buffer is {buffer.dtype} of {buffer.ndim} dimensions, not flat bytes")
+    return message, buffer
+
+
+def read_as(record: RecordDict, kind: type[Expected]) -> tuple[Expected, NDArray[np.uint8]]:
+    """Like `from_record`, for a message that must be of one kind."""
+    message, buffer = from_record(record)
+    if isinstance(message, Refusal) and kind is not Refusal:
+        raise ValueError(f"refused: {message.reason}")
+    if not isinstance(message, kind):
+        raise ValueError(f"expected {kind.__name__}, got {type(message).__name__}")
+    return message, buffer

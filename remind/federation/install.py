@@ -1,0 +1,43 @@
+"""Putting received blocks into a site's model, and taking them out again."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from remind.federation.blocks import SHARED, block_of, travelling
+from remind.training.site_model import SiteModel
+
+
+@torch.no_grad()
+def install(model: SiteModel, tensors: Mapping[str, Tensor], encoders_shared: bool, seed: int) -> dict[str, Parameter]:
+    """Load received tensors; the model then knows exactly the groups that came. Returns the parameters they went to.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is not one this site takes in (an encoder's where encoders are local, a stranger's, one of another
+        shape), or if a shared one is missing.
+    """
+    groups = {int(block_of(name).partition(":")[2]) for name in tensors if block_of(name).startswith("group:")}
+    model.fusion.keep_groups(groups, seed)
+    allowed = travelling(model.named_parameters(), encoders_shared)
+    for name, tensor in tensors.items():
+        if name not in allowed:
+            raise ValueError(f"tensor {name} is not one this site takes in")
+        if tensor.shape != allowed[name].shape:
+            raise ValueError(f"tensor {name} has shape {tuple(tensor.shape)}, here {tuple(allowed[name].shape)}")
+        allowed[name].copy_(tensor)
+    if absent := [n for n in allowed if n not in tensors and not block_of(n).startswith("encoder:")]:
+        raise ValueError(f"tensors are missing: {', '.join(absent[:3])}")
+    return {name: allowed[name] for name in tensors}
+
+
+def gradient_scale(names: Iterable[str], share: float, block_weights: Mapping[str, float]) -> dict[str, float]:
+    """W_s / a_s for the tensors of group and encoder blocks (see `weights`); shared ones need none."""
+    return {
+        name: share / block_weights[block_of(name)]
+        for name in names
+        if block_of(name) != SHARED and block_weights.get(block_of(name), 0) > 0
+    }

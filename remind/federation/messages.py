@@ -1,0 +1,176 @@
+"""What a message may say. Each type is closed: a field that is not here cannot be sent, nor received unnoticed.
+
+Tensors travel beside a message in one buffer, whose index is in the message (`blocks`). λ, n_k, Φ_k and B_k of a group
+appear only in messages to and from sites that observe it; encoder tensors only where encoders are shared.
+Shapes: C classes, H score histograms, K bins.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from remind.federation.blocks import Entry
+from remind.metrics.statistics import BINS, GroupLoss, GroupStatistics
+
+Group = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Message(BaseModel):
+    """Base: frozen, closed. JSON in, JSON out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LossSum(Message):
+    """`GroupLoss` on the wire."""
+
+    count: Count
+    loss_sum: Finite
+
+    @classmethod
+    def of(cls, loss: GroupLoss) -> Self:
+        """Message of the statistics."""
+        return cls(count=loss.count, loss_sum=loss.loss_sum)
+
+    def value(self) -> GroupLoss:
+        """The statistics."""
+        return GroupLoss(self.count, self.loss_sum)
+
+
+class Evaluation(Message):
+    """`GroupStatistics` on the wire; of the score histograms only the bins that are not empty."""
+
+    count: Count
+    loss_sum: Finite
+    open_sum: Finite
+    confusion: list[list[Natural]]
+    scores: list[tuple[Natural, Natural, Natural, Count]]
+
+    @classmethod
+    def of(cls, statistics: GroupStatistics) -> Self:
+        """Message of the statistics."""
+        filled = np.argwhere(statistics.scores_H2K)
+        return cls(
+            count=statistics.count,
+            loss_sum=statistics.loss_sum,
+            open_sum=statistics.open_sum,
+            confusion=statistics.confusion_CC.tolist(),
+            scores=[(h, hit, k, int(statistics.scores_H2K[h, hit, k])) for h, hit, k in filled.tolist()],
+        )
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        classes = len(self.confusion)
+        if any(len(row) != classes for row in self.confusion) or sum(map(sum, self.confusion)) != self.count:
+            raise ValueError("confusion is not square or does not add up to count")
+        per_histogram = [0] * (1 if classes == 2 else classes)
+        for h, hit, k, number in self.scores:
+            if h >= len(per_histogram) or hit > 1 or k >= BINS:
+                raise ValueError(f"score bin ({h}, {hit}, {k}) does not exist")
+            per_histogram[h] += number
+        if any(number != self.count for number in per_histogram):
+            raise ValueError("a score histogram does not add up to count")
+        return self
+
+    def value(self) -> GroupStatistics:
+        """The statistics."""
+        confusion_CC = np.array(self.confusion, dtype=np.int64)
+        classes = len(confusion_CC)
+        scores_H2K = np.zeros((1 if classes == 2 else classes, 2, BINS), dtype=np.int64)
+        for h, hit, k, number in self.scores:
+            scores_H2K[h, hit, k] += number
+        return GroupStatistics(self.count, self.loss_sum, self.open_sum, confusion_CC, scores_H2K)
+
+
+class Enrol(Message):
+    """Coordinator → site: who are you, and what have you got?"""
+
+    kind: Literal["enrol"] = "enrol"
+    version: str
+
+
+class Enrolment(Message):
+    """Site → coordinator: schema and groups, as far as the site lets them out.
+
+    Attributes
+    ----------
+    counts
+        n_{s,k}: training patients per group.
+    observed
+        Groups among all its patients; it can be sent Φ_k and B_k of these.
+    """
+
+    kind: Literal["enrolment"] = "enrolment"
+    site: Annotated[str, Field(min_length=1, max_length=200)]
+    version: str
+    cohort_schema: dict[str, Any]
+    fingerprint: str
+    counts: dict[Group, Count]
+    observed: tuple[Group, ...]
+
+
+class Task(Message):
+    """Coordinator → site: one round on the model in the buffer. Only the site's own groups are named.
+
+    Attributes
+    ----------
+    stage, stage_round, stage_rounds
+        1 warm-up or 2 routing; round within the stage, from 0; rounds of the stage.
+    weights, counts
+        λ_k, and the global n_k.
+    block_weights
+        a_s of each block (`federation.weights`).
+    """
+
+    kind: Literal["task"] = "task"
+    round: Natural
+    stage: Literal[1, 2]
+    stage_round: Natural
+    stage_rounds: Count
+    seed: Natural
+    weights: dict[Group, Annotated[float, Field(ge=0, le=1)]]
+    counts: dict[Group, Count]
+    block_weights: dict[str, Annotated[float, Field(ge=0, le=1 + 1e-9)]]
+    index: tuple[Entry, ...]
+
+
+class Report(Message):
+    """Site → coordinator: statistics of the model as received, and the blocks after the local steps."""
+
+    kind: Literal["report"] = "report"
+    round: Natural
+    share: Annotated[float, Field(ge=0, le=1 + 1e-9)]
+    train: dict[Group, LossSum]
+    validation: dict[Group, Evaluation]
+    seconds: Finite
+    index: tuple[Entry, ...]
+
+
+class Examine(Message):
+    """Coordinator → site: measure the model in the buffer on test patients."""
+
+    kind: Literal["examine"] = "examine"
+    round: Natural
+    routing: bool
+    index: tuple[Entry, ...]
+
+
+class Examination(Message):
+    """Site → coordinator: statistics of the test patients, and of the validation patients on the same model."""
+
+    kind: Literal["examination"] = "examination"
+    round: Natural
+    test: dict[Group, Evaluation]
+    validation: dict[Group, Evaluation]
+    seconds: Finite
+
+
+class Refusal(Message):
+    """Site → coordinator: no, and why, in words fit to leave the site."""
+
+    kind: Literal["refusal"] = "refusal"
+    reason: Annotated[str, Field(max_length=2000)]

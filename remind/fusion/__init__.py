@@ -1,0 +1,1 @@
+"""Fusion models: tokens of the modalities a patient has → class logits."""

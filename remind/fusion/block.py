@@ -1,0 +1,50 @@
+"""The pre-norm fusion block (REMIND.md §2.2): Z ← Z + MHA(LN Z); Z ← Z + SoftMoE(LN Z)."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from remind.config import ModelConfig
+from remind.fusion.routing import Gate, Router
+from remind.fusion.soft_moe import SoftMoE
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over a patient's M tokens; no positions, so that their order cannot matter."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BMD: Tensor) -> Tensor:
+        """(B, M, D) → (B, M, D)."""
+        batch, tokens, width = x_BMD.shape
+        qkv = self.qkv(x_BMD).view(batch, tokens, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return out
+
+
+class RemindBlock(nn.Module):
+    """Attention, then a Soft MoE whose router has a residual per group."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate: Gate = config.gate
+        self.threshold = config.threshold
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.attention = SelfAttention(config.width, config.heads)
+        self.moe_norm = nn.LayerNorm(config.width)
+        self.router = Router(config.width, config.experts, config.slots, config.router)
+        self.moe = SoftMoE(config.experts, config.width, config.expansion * config.width)
+
+    def forward(
+        self, z_BMD: Tensor, residual_GDES: Tensor | None = None, row_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens after the block (B, M, D), and where Φ_k was used, (B,) bool. See `Router.forward`."""
+        z_BMD = z_BMD + self.attention(self.attention_norm(z_BMD))
+        x_BMD = self.moe_norm(z_BMD)
+        logits_BMES, open_B = self.router(x_BMD, residual_GDES, row_B, self.gate, self.threshold)
+        return z_BMD + self.moe(x_BMD, logits_BMES), open_B

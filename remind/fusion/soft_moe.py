@@ -1,0 +1,58 @@
+"""Soft mixture of experts (Puigcerver et al. 2023; REMIND.md §2.3): every slot is a soft mix of all tokens.
+
+Shapes: B patients, M tokens, D width, E experts, S slots per expert, H hidden width of an expert.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def dispatch_weights(logits_BMES: Tensor) -> Tensor:
+    """Share of each token in each slot: softmax over the M tokens (Eq. 5; §4.1), (B, M, E, S)."""
+    return logits_BMES.softmax(dim=1)
+
+
+def combine_weights(logits_BMES: Tensor) -> Tensor:
+    """Share of each slot in each token's output: softmax over all (E, S) (Eq. 6), (B, M, E, S)."""
+    return logits_BMES.flatten(2).softmax(dim=-1).view_as(logits_BMES)
+
+
+class Experts(nn.Module):
+    """E two-layer perceptrons, slot ↦ W2 gelu(W1 slot + b1) + b2, held as batched matrices."""
+
+    def __init__(self, experts: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w1_EDH = nn.Parameter(_uniform(experts, width, hidden, fan_in=width))
+        self.b1_EH = nn.Parameter(torch.zeros(experts, hidden))
+        self.w2_EHD = nn.Parameter(_uniform(experts, hidden, width, fan_in=hidden))
+        self.b2_ED = nn.Parameter(torch.zeros(experts, width))
+
+    def forward(self, slots_BESD: Tensor) -> Tensor:
+        """Each expert on its own slots, (B, E, S, D) → (B, E, S, D)."""
+        batch, experts, slots, width = slots_BESD.shape
+        rows_END = slots_BESD.transpose(0, 1).reshape(experts, batch * slots, width)
+        hidden_ENH = functional.gelu(torch.baddbmm(self.b1_EH.unsqueeze(1), rows_END, self.w1_EDH))
+        out_END = torch.baddbmm(self.b2_ED.unsqueeze(1), hidden_ENH, self.w2_EHD)
+        return out_END.view(experts, batch, slots, width).transpose(0, 1)
+
+
+class SoftMoE(nn.Module):
+    """Experts fed and read through router logits; the router itself lies in `fusion.routing`."""
+
+    def __init__(self, experts: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.experts = Experts(experts, width, hidden)
+
+    def forward(self, x_BMD: Tensor, logits_BMES: Tensor) -> Tensor:
+        """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts see x as it is, not normalised (§4.3)."""
+        slots_BESD = torch.einsum("bmes,bmd->besd", dispatch_weights(logits_BMES), x_BMD)
+        return torch.einsum("bmes,besd->bmd", combine_weights(logits_BMES), self.experts(slots_BESD))
+
+
+def _uniform(*shape: int, fan_in: int) -> Tensor:
+    """The initialisation of `nn.Linear`, per expert: its variance does not grow with the number of experts."""
+    bound = 1 / math.sqrt(fan_in)
+    return torch.empty(*shape).uniform_(-bound, bound)

@@ -1,0 +1,1 @@
+"""Per-group statistics that merge exactly, and the metrics read off them."""

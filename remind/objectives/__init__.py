@@ -1,0 +1,1 @@
+"""Losses per patient, and how groups are weighed against each other."""

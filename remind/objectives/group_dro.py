@@ -1,0 +1,81 @@
+"""GroupDRO as pure functions (Eq. 2–4; REMIND.md §2, §3): λ over groups by exponentiated gradient.
+
+Weights are a mapping group → λ; its values sum to 1. Nothing depends on the order in which groups or sites come.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from remind.metrics.statistics import GroupLoss
+
+Weights = Mapping[int, float]
+
+
+def initial_weights(count_of: Mapping[int, int], kind: Literal["uniform", "proportional"] = "uniform") -> Weights:
+    """λ₀ over the groups seen in training (§4.6): 1/G each, or n_k/n, from which γ = .02 hardly ever moves."""
+    total = sum(count_of.values())
+    return {g: 1 / len(count_of) if kind == "uniform" else n / total for g, n in sorted(count_of.items())}
+
+
+def update_weights(weights: Weights, risk_of: Mapping[int, float], gamma: float) -> Weights:
+    """λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j), over the groups that reported a risk (Eq. 4).
+
+    A group without a report keeps its λ: those that did report share among themselves exactly the mass they had, so
+    that an absent group neither gains nor loses odds (§3).
+
+    Parameters
+    ----------
+    weights
+        λ before the update, on the simplex.
+    risk_of
+        R_k of each reporting group; each must have a weight.
+    gamma
+        Step per round: γ of one step times the local steps of the round, for the gradient adds up in the exponent.
+    """
+    reported = sorted(risk_of)
+    if not reported:
+        return dict(weights)
+    mass = math.fsum(weights[g] for g in reported)
+    highest = max(risk_of.values())  # subtracted from all exponents: cancels in the ratio, prevents overflow
+    raised = {g: weights[g] * math.exp(gamma * (risk_of[g] - highest)) for g in reported}
+    total = math.fsum(raised.values())
+    return {g: mass * raised[g] / total if g in raised else weight for g, weight in weights.items()}
+
+
+def risks(
+    loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustment: float = 0.0
+) -> dict[int, float]:
+    """R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (§3, §4.8).
+
+    Never a mean of site means. The adjustment c stands for how much a group's training loss, n_k patients in all,
+    flatters it; groups without training patients steer nothing and are left out.
+    """
+    return {
+        k: loss.loss_sum / loss.count + adjustment / math.sqrt(counts[k])
+        for k, loss in sorted(loss_of.items())
+        if k in counts
+    }
+
+
+def admit(weights: Weights, newcomers: Mapping[int, int]) -> Weights:
+    """Weights with groups first seen after the start: 1/G each, the others' odds unchanged."""
+    fresh = sorted(g for g in newcomers if g not in weights)
+    if not fresh:
+        return dict(weights)
+    share = 1 / (len(weights) + len(fresh))
+    kept = 1 - share * len(fresh)
+    return dict(sorted([*((g, kept * w) for g, w in weights.items()), *((g, share) for g in fresh)]))
+
+
+def site_share(weights: Weights, counts: Mapping[int, int], own: Mapping[int, int]) -> float:
+    """W_s = Σ_{k∈G_s} λ_k·n_{s,k}/n_k, the share of the objective that lies at a site; Σ_s W_s = 1 (§3).
+
+    Parameters
+    ----------
+    weights, counts
+        λ_k and the global n_k.
+    own
+        n_{s,k} of the groups the site observes.
+    """
+    return math.fsum(weights[k] * n / counts[k] for k, n in own.items())

@@ -1,0 +1,1 @@
+"""The local engine: what a site does with the model it received."""

@@ -1,0 +1,18 @@
+"""Learning rate over the rounds of a stage; it restarts with stage 2 (REMIND.md §2, §4.9)."""
+
+import math
+
+from remind.config import TrainConfig
+
+
+def learning_rate(config: TrainConfig, stage_round: int, stage_rounds: int) -> float:
+    """Learning rate of round `stage_round` (from 0) of a stage of `stage_rounds` rounds.
+
+    constant: lr. step: lr·step_factor^⌊round/step_rounds⌋. cosine: from lr towards a twentieth of it.
+    """
+    if config.schedule == "step":
+        return config.lr * config.step_factor ** (stage_round // config.step_rounds)
+    if config.schedule == "cosine":
+        floor = 0.05
+        return config.lr * (floor + (1 - floor) * (1 + math.cos(math.pi * stage_round / stage_rounds)) / 2)
+    return config.lr

@@ -1,0 +1,1 @@
+"""The coordinator: aggregates what hospitals send and never sees what they have."""

@@ -1,0 +1,36 @@
+"""Averaging block by block, as replies come in: memory does not grow with the number of sites."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from remind.federation.blocks import block_of
+
+
+class BlockAverage:
+    """Σ_s a_s·θ_s / Σ_s a_s of every tensor over the replies that carry its block (REMIND.md §3).
+
+    Sums are kept in float64. A block that no reply carried stays as it is.
+    """
+
+    def __init__(self) -> None:
+        self._sum: dict[str, Tensor] = {}
+        self._weight: dict[str, float] = {}
+
+    def add(self, tensors: Mapping[str, Tensor], block_weights: Mapping[str, float]) -> None:
+        """Count one checked reply with the site's weight a_s for each block."""
+        for name, tensor in tensors.items():
+            weight = block_weights[block_of(name)]
+            if name not in self._sum:
+                self._sum[name] = torch.zeros(tensor.shape, dtype=torch.float64)
+                self._weight[name] = 0.0
+            self._sum[name].add_(tensor.to(torch.float64), alpha=weight)
+            self._weight[name] += weight
+
+    def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The global tensors with every averaged one replaced, dtypes unchanged."""
+        return {
+            name: (self._sum[name] / self._weight[name]).to(tensor.dtype) if self._weight.get(name) else tensor
+            for name, tensor in tensors.items()
+        }

@@ -1,0 +1,25 @@
+"""The Flower ServerApp: reads the run config, runs `FedRemind` on Flower's Grid, leaves a results folder."""
+
+import logging
+from logging import INFO
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from remind.config import Config
+from remind.paths import results_folder
+from remind_server.progress import Progress
+from remind_server.run_folder import RunFolder
+from remind_server.strategy import FedRemind
+
+app = ServerApp()
+log = logging.getLogger("flwr")
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run to the end. A `UserError` ends the run as failed, with its message as the run's status."""
+    config = Config.from_flat(context.run_config)
+    folder = results_folder(config, context.run_id)
+    progress = Progress(lambda text: log.log(INFO, text), folder)
+    FedRemind(config, [RunFolder(folder), progress]).run(grid)

@@ -1,0 +1,73 @@
+"""Checking a site's reply before any of it counts: a malformed or hostile one is named and left out."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from remind.federation.messages import Evaluation, Examination, Report
+from remind_server.tasks import Assignment
+
+SHARE_TOLERANCE = 1e-6
+
+
+def report_problems(
+    assignment: Assignment, report: Report, received: Mapping[str, Tensor], classes: int, max_update: float
+) -> list[str]:
+    """What is wrong with a report; empty if it may count.
+
+    Parameters
+    ----------
+    assignment
+        What the site was asked, and what the coordinator knows it should answer.
+    report, received
+        What it answered, and the tensors it sent back.
+    classes
+        C of the cohort.
+    max_update
+        Largest ‖update‖ allowed, in units of max(1, ‖sent‖).
+    """
+    task = assignment.task
+    found = _round(report.round, task.round)
+    if abs(report.share - assignment.share) > SHARE_TOLERANCE:
+        found.append(f"claims share {report.share:.6g} of the objective; its enrolled counts give {assignment.share:.6g}")
+    for group, loss in report.train.items():
+        if group not in task.weights:
+            found.append(f"reports group {group}, which it was not sent")
+        elif loss.count != assignment.counts[group]:
+            found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
+    return found + _evaluations(report.validation, classes) + _tensors(assignment.sent, received, max_update)
+
+
+def examination_problems(task_round: int, examination: Examination, classes: int) -> list[str]:
+    """What is wrong with an examination; empty if it may count."""
+    return _round(examination.round, task_round) + [
+        problem for part in (examination.test, examination.validation) for problem in _evaluations(part, classes)
+    ]
+
+
+def _round(answered: int, asked: int) -> list[str]:
+    return [] if answered == asked else [f"answers round {answered}, not {asked}"]
+
+
+def _evaluations(evaluations: Mapping[int, Evaluation], classes: int) -> list[str]:
+    wrong = any(len(evaluation.confusion) != classes for evaluation in evaluations.values())
+    return [f"confusion matrices are not of {classes} classes"] if wrong else []
+
+
+def _tensors(sent: Mapping[str, Tensor], received: Mapping[str, Tensor], max_update: float) -> list[str]:
+    if set(sent) != set(received):
+        missing, extra = sorted(set(sent) - set(received)), sorted(set(received) - set(sent))
+        return [f"tensors missing: {missing[:3]}, not asked for: {extra[:3]}"]
+    squared_update = squared_sent = 0.0
+    for name, tensor in received.items():
+        if tensor.shape != sent[name].shape:
+            return [f"tensor {name} has shape {tuple(tensor.shape)}, not {tuple(sent[name].shape)}"]
+        if not bool(torch.isfinite(tensor).all()):
+            return [f"tensor {name} has values that are not finite"]
+        was = sent[name].double()
+        squared_sent += float(was.square().sum())
+        squared_update += float((tensor.double() - was).square().sum())
+    norm, bound = math.sqrt(squared_update), max_update * max(1.0, math.sqrt(squared_sent))
+    return [] if norm <= bound else [f"update has norm {norm:.3g}, more than {bound:.3g} (federation.max-update)"]

@@ -1,0 +1,75 @@
+"""What came back in a round: checked, averaged as it comes, and what did not count with the reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.config import Config
+from remind.errors import several
+from remind.federation.blocks import unpack
+from remind.federation.flower import Expected, read_as
+from remind.federation.messages import Examination, Report
+from remind.metrics.statistics import GroupLoss, GroupStatistics
+from remind_server.aggregation import BlockAverage
+from remind_server.checks import examination_problems, report_problems
+from remind_server.exchange import Answer
+from remind_server.tasks import Assignment
+
+
+@dataclass
+class RoundReplies:
+    """Replies of one round. Only the running averages are kept of the tensors."""
+
+    config: Config
+    classes: int
+    absent: dict[str, str]
+    average: BlockAverage = field(default_factory=BlockAverage)
+    train: list[Mapping[int, GroupLoss]] = field(default_factory=list)
+    validation: list[Mapping[int, GroupStatistics]] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
+    bytes_up: int = 0
+
+    def take(self, name: str, assignment: Assignment, answer: Answer) -> None:
+        """Count a site's reply, or note why it does not."""
+        try:
+            report, buffer = _read(answer, Report)
+            tensors = unpack(report.index, buffer)
+            limit = self.config.federation.max_update
+            if found := report_problems(assignment, report, tensors, self.classes, limit):
+                raise ValueError("; ".join(found))
+        except ValueError as error:
+            self.absent[name] = str(error)
+            return
+        self.average.add(tensors, assignment.task.block_weights)
+        self.train.append({k: loss.value() for k, loss in report.train.items()})
+        self.validation.append({k: evaluation.value() for k, evaluation in report.validation.items()})
+        self.answered.append(name)
+        self.bytes_up += buffer.nbytes
+
+    def require(self, number: int) -> None:
+        """Fail if fewer than `number` replies count."""
+        if len(self.answered) < number:
+            said = [f"{name}: {reason}" for name, reason in sorted(self.absent.items())]
+            raise several(f"{len(self.answered)} valid replies, federation.min-sites asks for {number}", said)
+
+
+def read_examination(answer: Answer, round_: int, classes: int) -> Examination:
+    """The examination in an answer.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it is not in order.
+    """
+    examination, _ = _read(answer, Examination)
+    if found := examination_problems(round_, examination, classes):
+        raise ValueError("; ".join(found))
+    return examination
+
+
+def _read(answer: Answer, kind: type[Expected]) -> tuple[Expected, NDArray[np.uint8]]:
+    if answer.record is None:
+        raise ValueError(answer.error)
+    return read_as(answer.record, kind)

@@ -1,0 +1,83 @@
+"""The ``key=value`` pairs of ``--run-config`` and ``--federation-config``, read with care and written on one line.
+
+Flower's own reading loses things silently: of ``-c 'train.lr=1' -c 'train.batch=2'`` the first (the second table
+``train`` replaces it), of ``-c 'seed'`` everything, and a text may hold no quote. What we hand on is one line that
+survives it.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from remind.config import Scalar
+from remind.config_toml import literal
+from remind.errors import UserError
+
+_PAIR = re.compile(r"""\s*([\w.-]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']+)(?=\s|$)""")
+
+
+def read_pairs(given: Sequence[str] | None, option: str) -> dict[str, Scalar]:
+    """Values by key (``train.local-steps``), from the values of `option` as typed: pairs, or the name of one TOML file.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing or not TOML, and for text that is not ``key=value``.
+    """
+    values: dict[str, Scalar] = {}
+    for text in given or ():
+        if text.strip().endswith(".toml") and ("=" not in text or Path(text.strip()).expanduser().is_file()):
+            values |= flatten(read_toml(Path(text.strip()).expanduser(), option), f"{option} {text.strip()}")
+        else:
+            values |= _parse(text, option)
+    return {key.replace("_", "-"): value for key, value in values.items()}
+
+
+def write_pairs(values: Mapping[str, Scalar]) -> list[str]:
+    """The value to give to one ``--run-config`` or ``--federation-config``."""
+    return [" ".join(f"{key}={literal(value)}" for key, value in values.items())]
+
+
+def read_toml(path: Path, option: str) -> dict[str, Any]:
+    """Content of a TOML file; a UserError names it if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{option}: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {path} is not TOML: {error}") from None
+
+
+def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Scalar]:
+    """Values of nested tables by dotted key (``train.lr``)."""
+    values: dict[str, Scalar] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            values |= flatten(value, source, f"{key}.")
+        elif isinstance(value, str | int | float | bool):
+            values[key] = value
+        else:
+            raise UserError(f"{source}: {key}: a number, a text or true/false is expected, not {value!r}")
+    return values
+
+
+def _parse(text: str, option: str) -> dict[str, Scalar]:
+    values: dict[str, Scalar] = {}
+    position, end = 0, len(text.rstrip())
+    while position < end:
+        match = _PAIR.match(text, position)
+        if match is None:
+            raise UserError(f"{option}: not key=value: {text[position:end].strip()!r}; write e.g. 'a=1 b=\"text\"'")
+        key, value = match.groups()
+        try:
+            values |= flatten({key: tomllib.loads(f"value = {value}")["value"]}, option)
+        except tomllib.TOMLDecodeError:
+            raise UserError(
+                f"{option}: {key}={value}: not a number, true or false; a text needs quotes: {option} "
+                f"'{key}={literal(value)}'"
+            ) from None
+        position = match.end()
+    return values

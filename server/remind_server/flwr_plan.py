@@ -1,0 +1,120 @@
+"""What ``flwr run`` submits when our options or our app are used: pure functions of what was typed."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from remind.config import Config, Scalar
+from remind.errors import UserError
+
+SUPERNODES, CLIENT_CPUS = "num-supernodes", "client-resources-num-cpus"
+BUILT_IN_COHORT = "synthetic"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to submit; `run` is None for an app that is not ours, whose run config stays as typed."""
+
+    federation: dict[str, Scalar]
+    run: dict[str, Scalar] | None = None
+    results: str = ""  # where they will lie; empty: not known here
+
+
+def with_clients(federation: Mapping[str, Scalar], clients: int | None) -> dict[str, Scalar]:
+    """Federation config for `clients` simulated hospitals (None: as many as it says itself, or Flower's default).
+
+    A hospital takes one CPU unless the user says otherwise: with Flower's default of two, a machine with one CPU
+    could not run any.
+    """
+    keys = dict(federation)
+    if clients is not None:
+        if keys.get(SUPERNODES, clients) != clients:
+            raise UserError(
+                f"--num-clients {clients} contradicts --federation-config {SUPERNODES}={keys[SUPERNODES]}: give one"
+            )
+        keys[SUPERNODES] = clients
+    return {CLIENT_CPUS: 1} | keys
+
+
+def plan_remind(
+    typed: Mapping[str, Scalar],
+    federation: Mapping[str, Scalar],
+    defaults: Mapping[str, Scalar],
+    *,
+    app_dir: Path,
+    cwd: Path,
+    now: datetime,
+    clients: int | None = None,
+    cohort: str | None = None,
+) -> Plan:
+    """Plan of a simulation of our app on this machine, where the SuperLink works in a folder of its own.
+
+    Paths are made absolute: those typed against `cwd`, those in the app's own pyproject.toml (`defaults`) against
+    `app_dir`. A cohort with a site column sets the number of clients. What can be known to be wrong is said now: once
+    submitted, a run fails where nobody looks.
+
+    Raises
+    ------
+    UserError
+        For an unknown key or bad value, a contradiction, and a cohort whose sites cannot be read.
+    """
+    run = dict(typed)
+    if cohort is not None:
+        run["data.cohort"] = _no_contradiction(run, cohort)
+    Config.from_flat({**defaults, **run})  # says all that is wrong, before paths are touched
+    for key in ("data.cohort", "data.root", "results"):
+        base, value = (cwd, run[key]) if key in run else (app_dir, defaults.get(key, ""))
+        if value and not (key == "data.cohort" and value == BUILT_IN_COHORT):
+            run[key] = os.path.abspath(base / Path(str(value)).expanduser())
+    config = Config.from_flat({**defaults, **run})
+    if not config.results:
+        run["results"] = str(cwd / "results" / f"{now:%Y%m%d-%H%M%S}-{cohort_name(config)}-seed{config.seed}")
+    federation = with_clients(federation, clients)
+    if (sites := _sites(config)) and federation.setdefault(SUPERNODES, sites) != sites:
+        raise UserError(
+            f"cohort {cohort_name(config)!r} has {sites} sites, not {federation[SUPERNODES]}: leave --num-clients "
+            "out, or draw hospitals from all its patients with --run-config 'data.sites=\"dirichlet\"'"
+        )
+    return Plan(federation, run, str(run.get("results", config.results)))
+
+
+def plan_elsewhere(
+    typed: Mapping[str, Scalar],
+    federation: Mapping[str, Scalar],
+    defaults: Mapping[str, Scalar],
+    *,
+    clients: int | None = None,
+    cohort: str | None = None,
+) -> Plan:
+    """Plan of our app for a SuperLink that someone else runs: its paths and its number of hospitals are its own."""
+    run = dict(typed)
+    if cohort is not None:
+        run["data.cohort"] = _no_contradiction(run, cohort)
+    config = Config.from_flat({**defaults, **run})
+    return Plan(dict(federation) if clients is None else with_clients(federation, clients), run, config.results)
+
+
+def cohort_name(config: Config) -> str:
+    """Name of the cohort's folder, or of its file where that is not called cohort.toml."""
+    path = Path(config.data.cohort)
+    if path.suffix == ".toml":
+        return path.parent.name if path.stem == "cohort" else path.stem
+    return path.name
+
+
+def _no_contradiction(run: Mapping[str, Scalar], cohort: str) -> str:
+    if "data.cohort" in run:
+        raise UserError(f"--cohort {cohort} and --run-config data.cohort={run['data.cohort']}: give one")
+    return cohort
+
+
+def _sites(config: Config) -> int | None:
+    """Number of hospitals in the cohort's site column; None where they are drawn. A UserError if it can't be read."""
+    if config.data.cohort == BUILT_IN_COHORT:
+        return None
+    from remind.data.sites import number_of_sites
+
+    sites = number_of_sites(config.data.cohort, config.data.root)
+    return None if config.data.sites == "dirichlet" else sites

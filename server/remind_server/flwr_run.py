@@ -1,0 +1,157 @@
+"""``flwr run`` with ``--num-clients`` and ``--cohort``: extends Flower's own command, called by `_flwr_boot`."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from remind_server.flwr_plan import Plan
+
+USED = {"app", "superlink", "run_config_overrides", "federation_config_overrides", "stream", "output_format"}
+MANAGED = (":local:", ":local-in-memory:", None)  # addresses of the SuperLink that `flwr run` starts by itself
+
+NumClients = Annotated[
+    int | None,
+    typer.Option(
+        "--num-clients", min=1, help="Simulated clients (num-supernodes).", rich_help_panel="Federated REMIND"
+    ),
+]
+Cohort = Annotated[
+    str | None,
+    typer.Option(
+        "--cohort",
+        metavar="PATH",
+        help="Cohort of a federated-remind run: a folder or a cohort.toml. One client per hospital where it has a "
+        "site column.",
+        rich_help_panel="Federated REMIND",
+    ),
+]
+NEW = {"num_clients": NumClients, "cohort": Cohort}
+
+
+def install(cli: ModuleType) -> None:
+    """Put the extended command in the place of ``run`` in the Typer app of ``flwr.cli.app``.
+
+    Raises
+    ------
+    RuntimeError, ImportError, AttributeError
+        If this Flower is not built as expected; its command line is then untouched.
+    """
+    found = [info for info in cli.app.registered_commands if getattr(info.callback, "__name__", "") == "run"]
+    if len(found) != 1:
+        raise RuntimeError("there is no single `flwr run`")
+    found[0].callback = extended(found[0].callback)
+
+
+def extended(run: Callable[..., None]) -> Callable[..., None]:
+    """Flower's `run` with our two options."""
+    signature = inspect.signature(run)
+    if missing := USED - signature.parameters.keys():
+        raise RuntimeError(f"`flwr run` no longer takes {', '.join(sorted(missing))}")
+    from flwr.cli.flower_config import read_superlink_connection
+    from flwr.cli.utils import cli_output_handler
+
+    @functools.wraps(run)
+    def command(*, num_clients: int | None = None, cohort: str | None = None, **given: Any) -> None:
+        ready = False  # with --format json the handler prints the error and goes on
+        with cli_output_handler(output_format=given["output_format"]):
+            plan = prepare(given, num_clients, cohort, read_superlink_connection)
+            ready = True
+        if ready:
+            submit(run, given, plan)
+
+    parameters = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=NEW[k]) for k in NEW]
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *parameters]
+    )
+    command.__annotations__ = {**run.__annotations__, **NEW}
+    return command
+
+
+def prepare(
+    given: dict[str, Any], clients: int | None, cohort: str | None, connection_named: Callable[[str | None], Any]
+) -> "Plan | None":
+    """What to submit; None where nothing that was typed changes. Writes what does change into `given`."""
+    from remind.errors import UserError
+    from remind_server import flwr_app
+    from remind_server.flwr_pairs import read_pairs, write_pairs
+    from remind_server.flwr_plan import SUPERNODES, Plan, plan_elsewhere, plan_remind, with_clients
+
+    app_dir = Path(given["app"]).expanduser()
+    defaults = flwr_app.defaults(app_dir)
+    if defaults is None and cohort is not None:
+        raise UserError(f"--cohort is for the federated-remind app, which {given['app']} is not")
+    if defaults is None and clients is None:
+        return None
+    federation = read_pairs(given["federation_config_overrides"], "--federation-config")
+    connection = connection_named(given["superlink"])
+    if defaults is None:
+        plan = Plan(with_clients(federation, clients))
+    else:
+        typed = read_pairs(given["run_config_overrides"], "--run-config")
+        if connection.address in MANAGED:
+            where = {"app_dir": app_dir.resolve(), "cwd": Path.cwd()}
+            plan = plan_remind(typed, federation, defaults, now=datetime.now(), clients=clients, cohort=cohort, **where)
+        else:
+            plan = plan_elsewhere(typed, federation, defaults, clients=clients, cohort=cohort)
+    if plan.run:
+        given["run_config_overrides"] = write_pairs(plan.run)
+    # The connection's own (deprecated) options give way to any federation config: only what the user wants may do that.
+    if plan.federation and (federation or SUPERNODES in plan.federation or not connection.options):
+        given["federation_config_overrides"] = write_pairs(plan.federation)
+    return plan
+
+
+def submit(run: Callable[..., None], given: dict[str, Any], plan: "Plan | None") -> None:
+    """Hand over to Flower; for our app, one line on stderr says how to watch the run and where its results will be."""
+    if plan is None or plan.run is None:
+        run(**given)
+        return
+    results = f"results: {plan.results}" if plan.results else ""
+    if given["stream"]:
+        if results:
+            typer.echo(results, err=True)
+        run(**given)
+        return
+    with submitted_runs(run) as ids:
+        run(**given)
+    if ids:
+        where = f" {given['superlink']}" if given["superlink"] else ""
+        typer.echo("   ".join(filter(None, [f"watch: flwr log {ids[-1]}{where} --stream", results])), err=True)
+
+
+@contextmanager
+def submitted_runs(run: Callable[..., None]) -> Iterator[list[int]]:
+    """Ids of the runs that Flower's `run` submits meanwhile; none if this Flower submits in another way."""
+    names, name = sys.modules[run.__module__].__dict__, "init_http_client_from_connection"
+    ids: list[int] = []
+    connect = names.get(name)
+    if connect is None:
+        yield ids
+        return
+
+    def connect_and_listen(*args: Any, **kwargs: Any) -> Any:
+        client = connect(*args, **kwargs)
+        start = client.StartRun
+
+        def start_and_note(request: Any) -> Any:
+            response = start(request)
+            ids.append(response.run_id)
+            return response
+
+        client.StartRun = start_and_note
+        return client
+
+    names[name] = connect_and_listen
+    try:
+        yield ids
+    finally:
+        names[name] = connect

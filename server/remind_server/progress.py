@@ -1,0 +1,109 @@
+"""What a person sees of a run: round k of n, a table per group now and then, time left, and the end of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from remind_server.records import RoundRecord, RunResult, RunStart
+from remind_server.tables import ALL, Row, final_rows, round_rows, summary
+
+TABLES = 10  # about so many per-group tables in a run
+_GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", "acc", "bal", "F1", "AUROC")
+_FINAL_COLUMNS = ("", "n", "acc", "bal", "F1", "AUROC", "loss")
+
+
+class Progress:
+    """Observer that prints lines by `say`."""
+
+    def __init__(self, say: Callable[[str], None], results: Path | None = None) -> None:
+        self.say, self.results = say, results
+        self._start: RunStart | None = None
+        self._spent: list[float] = []
+
+    def started(self, start: RunStart) -> None:
+        """Say who takes part and what is trained."""
+        self._start = start
+        patients = sum(start.counts.values())
+        self.say(
+            f"{start.schema.name}: {len(start.sites)} sites, {len(start.counts)} groups, {patients} training patients, "
+            f"{start.config.train.rounds} rounds, seed {start.config.seed}"
+        )
+        if self.results:
+            self.say(f"results: {self.results}")
+        for site, counts in start.sites.items():
+            self.say(f"  {site}: {sum(counts.values())} training patients in {len(counts)} groups")
+        for site, reason in start.refused.items():
+            self.say(f"  {site}: not taking part: {reason}")
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Say how the round went and how long the rest will take."""
+        self._spent.append(record.seconds)
+        recent = self._spent[-3:]
+        left = (record.rounds - record.round) * sum(recent) / len(recent)
+        stage = {1: "warm-up", 2: "routing"}[record.stage]
+        mean_risk = sum(record.weights_used[k] * r for k, r in record.risks.items())
+        self.say(
+            f"round {record.round} of {record.rounds} ({stage}): {len(record.answered)} sites, Σλ·R {mean_risk:.4f}, "
+            f"{record.seconds:.1f} s, {_duration(left)} left"
+        )
+        for site, reason in record.absent.items():
+            self.say(f"  {site}: not counted: {reason}")
+        if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
+            rows = round_rows(record, self._start.schema)
+            self.say(_table(_GROUP_COLUMNS, [_group_cells(row) for row in rows]))
+
+    def finished(self, result: RunResult) -> None:
+        """Say how good the final model is, per group and per site."""
+        rows = final_rows(result)
+        self.say("test patients, per group (* tail):")
+        self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "group") for r in rows if r["site"] == ALL]))
+        self.say("test patients, per site:")
+        self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "site") for r in rows if r["group"] == ALL]))
+        means = summary(result)
+        tail, sites = means["mean_over_tail_groups"], means["mean_over_sites"]
+        self.say(
+            f"mean over sites: AUROC {_number(sites['auroc'])}, accuracy {_number(sites['accuracy'])}; "
+            f"mean over {means['tail_groups']} tail groups: AUROC {_number(tail['auroc'])}, "
+            f"accuracy {_number(tail['accuracy'])}"
+        )
+        for site, reason in result.absent.items():
+            self.say(f"{site}: not examined: {reason}")
+        where = f"; results: {self.results}" if self.results else ""
+        self.say(f"done in {_duration(result.seconds)}{where}")
+
+
+def _group_cells(row: Row) -> list[str]:
+    v = row["validation"]
+    return [
+        row["group"] + "*" * row["tail"],
+        str(row["train_n"]),
+        _number(row["lambda"]),
+        _number(row["risk"]),
+        _number(row["gate_open"], 2),
+        str(v["n"]),
+        *(_number(v[key]) for key in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")),
+    ]
+
+
+def _final_cells(row: Row, key: str) -> list[str]:
+    marked = row[key] + ("*" if key == "group" and row["tail"] else "")
+    fields = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "loss")
+    return [marked, str(row["n"]), *(_number(row[field]) for field in fields)]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    lines = []
+    for row in [columns, *rows]:
+        first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        lines.append("  " + "  ".join([first, *rest]))
+    return "\n".join(lines)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,145 @@
+"""Who takes part: sites by node, their groups, and those refused with the reason."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from flwr.serverapp import Grid
+
+from remind.config import Config
+from remind.data.schema import CohortSchema, difference
+from remind.errors import UserError, several
+from remind.federation.flower import from_record, to_record
+from remind.federation.messages import Enrol, Enrolment, Refusal
+from remind.version import VERSION
+from remind_server.exchange import Answer, exchange
+
+SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A site that takes part: its node, its registered name, n_{s,k}, and the groups it can be sent."""
+
+    node_id: int
+    name: str
+    counts: Mapping[int, int]
+    observed: frozenset[int]
+
+
+class Roster:
+    """Members of a run. Identity is Flower's node; a name given at registration wins over what a message says."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.schema: CohortSchema | None = None
+        self.members: dict[int, Member] = {}
+        self.refused: dict[str, str] = {}
+        self._asked: set[int] = set()
+
+    def counts(self) -> dict[int, int]:
+        """Global n_k over all members, groups ascending."""
+        total: Counter[int] = Counter()
+        for member in self.members.values():
+            total.update(member.counts)
+        return dict(sorted(total.items()))
+
+    def online(self, grid: Grid) -> list[Member]:
+        """Members whose node is there now, by name: the order in which everything is summed."""
+        here = set(grid.get_node_ids())
+        return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
+
+    def enrol_newcomers(self, grid: Grid) -> list[Member]:
+        """Ask nodes not asked before who they are; members that joined."""
+        names = {int(node.node_id): getattr(node, "name", "") for node in grid.get_nodes()}
+        fresh = [node_id for node_id in names if node_id not in self._asked]
+        if not fresh:
+            return []
+        request = to_record(Enrol(version=VERSION))
+        answers = exchange(grid, ((n, request) for n in fresh), "query", "enrol", self.config.federation.deadline)
+        return self._admit(answers, names)
+
+    def _admit(self, answers: Iterable[Answer], names: Mapping[int, str]) -> list[Member]:
+        enrolments: dict[int, tuple[str, Enrolment, CohortSchema]] = {}
+        for answer in answers:
+            name = names[answer.node_id] or f"node {answer.node_id}"
+            enrolment = self._read(answer, name)
+            if enrolment is not None:
+                self._asked.add(answer.node_id)
+                try:
+                    schema = CohortSchema.model_validate(enrolment.cohort_schema)
+                except ValueError as error:
+                    self.refused[name] = f"its schema cannot be read: {error}"
+                    continue
+                enrolments[answer.node_id] = (names[answer.node_id] or enrolment.site, enrolment, schema)
+        if self.schema is None and enrolments:
+            self.schema = _commonest(schema for _, _, schema in enrolments.values())
+        return [m for node_id, given in enrolments.items() if (m := self._member(node_id, *given)) is not None]
+
+    def _read(self, answer: Answer, name: str) -> Enrolment | None:
+        """The enrolment in an answer; None, with the reason noted, if there is none."""
+        if answer.record is None:
+            self.refused[name] = answer.error  # not `_asked`: it is asked again next round
+            return None
+        self._asked.add(answer.node_id)
+        try:
+            message, _ = from_record(answer.record)
+        except ValueError as error:
+            self.refused[name] = f"its enrolment cannot be read: {error}"
+            return None
+        if isinstance(message, Enrolment):
+            self.refused.pop(name, None)
+            return message
+        self.refused[name] = message.reason if isinstance(message, Refusal) else "it did not enrol"
+        return None
+
+    def _member(self, node_id: int, name: str, enrolment: Enrolment, schema: CohortSchema) -> Member | None:
+        """The member, or None with the reason noted in `refused`."""
+        assert self.schema is not None
+        if enrolment.version != VERSION:
+            self.refused[name] = f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
+        elif schema.fingerprint != self.schema.fingerprint:
+            self.refused[name] = "another schema: " + "; ".join(difference(self.schema, schema))
+        elif not enrolment.counts:
+            self.refused[name] = "no training patients"
+        else:
+            taken = {m.name for m in self.members.values()}
+            unique = f"{name} ({node_id})" if name in taken else name
+            observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
+            self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed)
+            return self.members[node_id]
+        return None
+
+    def require_members(self) -> None:
+        """Fail if fewer sites take part than the config asks for, with what each of the others said."""
+        needed = self.config.federation.min_sites
+        if len(self.members) >= needed:
+            return
+        reasons = Counter(self.refused.values())
+        if not self.members and len(reasons) == 1:  # all say the same: it is one mistake, not many
+            raise UserError(next(iter(reasons)))
+        said = [f"{name}: {reason}" for name, reason in sorted(self.refused.items())]
+        raise several(f"{len(self.members)} site(s) take part, federation.min-sites asks for {needed}", said)
+
+
+def wait_for_nodes(grid: Grid, at_least: int, deadline: float) -> None:
+    """Wait until nodes are there and their number no longer grows; a simulation's come up within a second or so."""
+    closes, before = time.monotonic() + deadline, -1
+    while time.monotonic() < closes:
+        now = len(list(grid.get_node_ids()))
+        if now >= max(at_least, 1) and now == before:
+            return
+        before = now
+        time.sleep(SETTLE)
+    raise UserError(f"{max(before, 0)} site(s) connected within {deadline:g} s; {max(at_least, 1)} needed")
+
+
+def _commonest(schemas: Iterable[CohortSchema]) -> CohortSchema:
+    """The schema most sites share; of equals the first by fingerprint, so that order does not matter."""
+    by_print = {}
+    number: Counter[str] = Counter()
+    for schema in schemas:
+        by_print[schema.fingerprint] = schema
+        number[schema.fingerprint] += 1
+    return by_print[min(number, key=lambda fingerprint: (-number[fingerprint], fingerprint))]

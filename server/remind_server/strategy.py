@@ -1,0 +1,147 @@
+"""`FedRemind`: federated GroupDRO over modality combinations that span sites (REMIND.md §3; DESIGN.md, "The round").
+
+It drives a Flower `Grid` itself rather than through `flwr.serverapp.strategy.Strategy`, whose loop knows one model for
+all nodes and two exchanges a round; here every site gets its own blocks, and a round is one exchange.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+
+from remind.config import Config
+from remind.data.schema import CohortSchema
+from remind.metrics.statistics import GroupStatistics, merge
+from remind.objectives.group_dro import admit, initial_weights, risks, update_weights
+from remind_server.collect import RoundReplies, read_examination
+from remind_server.exchange import Answer, exchange
+from remind_server.model import GlobalModel
+from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind_server.roster import Member, Roster, wait_for_nodes
+from remind_server.tasks import State, examine_task, stage_of, train_task
+
+
+class FedRemind:
+    """The strategy. `run` takes any Flower Grid: a deployment's, the Ray simulation's, or the in-process one."""
+
+    def __init__(self, config: Config, observers: Sequence[Observer] = ()) -> None:
+        self.config, self.observers = config, observers
+        self.roster = Roster(config)
+
+    def run(self, grid: Grid) -> RunResult:
+        """Enrol, train all rounds, examine the final model.
+
+        Raises
+        ------
+        UserError
+            If too few sites take part or answer.
+        """
+        began = time.monotonic()
+        state = self._start(grid)
+        while state.round < self.config.train.rounds:
+            state = self._round(grid, state)
+        result = self._examine(grid, state, began)
+        for observer in self.observers:
+            observer.finished(result)
+        return result
+
+    def _start(self, grid: Grid) -> State:
+        wait_for_nodes(grid, self.config.federation.min_sites, self.config.federation.deadline)
+        self.roster.enrol_newcomers(grid)
+        self.roster.require_members()
+        counts = self.roster.counts()
+        sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
+        for observer in self.observers:
+            observer.started(RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused)))
+        model = GlobalModel.build(self.config, self._schema, counts)
+        return State(0, model, initial_weights(counts, self.config.dro.initial))
+
+    def _round(self, grid: Grid, state: State) -> State:
+        """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
+        began = time.monotonic()
+        if state.round:
+            state = self._admit_newcomers(grid, state)
+        config, counts, members = self.config, self.roster.counts(), self.roster.online(grid)
+        tasks = {m.node_id: train_task(config, self._schema, state, counts, m) for m in members}
+        replies = RoundReplies(config, len(self._schema.classes), self._offline(members))
+        records = ((m, tasks[m.node_id].record()) for m in members)
+        for member, answer in self._exchange(grid, records, "train", state.round):
+            replies.take(member.name, tasks[member.node_id], answer)
+        replies.require(config.federation.min_sites)
+        validation = merge(replies.validation)
+        measured = merge(replies.train) if config.dro.risk == "train" else validation
+        risk_of = risks(measured, counts, config.dro.adjustment)
+        weights = update_weights(state.weights, risk_of, config.dro.gamma * config.train.local_steps)
+        after = State(state.round + 1, GlobalModel(replies.average.apply(state.model.tensors)), weights)
+        record = RoundRecord(
+            round=after.round,
+            rounds=config.train.rounds,
+            stage=stage_of(config, state.round)[0],
+            seconds=time.monotonic() - began,
+            counts=counts,
+            weights_used=state.weights,
+            weights_after=weights,
+            risks=risk_of,
+            validation=validation,
+            answered=tuple(replies.answered),
+            absent=replies.absent,
+            bytes_down=sum(task.nbytes for task in tasks.values()),
+            bytes_up=replies.bytes_up,
+        )
+        for observer in self.observers:
+            observer.round_done(record, after.model.tensors)
+        return after
+
+    def _admit_newcomers(self, grid: Grid, state: State) -> State:
+        """Sites that came up since the start join; their new groups get blocks and a λ."""
+        if not self.roster.enrol_newcomers(grid):
+            return state
+        counts = self.roster.counts()
+        model = state.model.with_groups(self.config, len(self._schema.classes), counts)
+        return State(state.round, model, admit(state.weights, counts))
+
+    def _examine(self, grid: Grid, state: State, began: float) -> RunResult:
+        """One exchange that measures the final model on test patients, and on validation patients."""
+        members = self.roster.online(grid)
+        absent = self._offline(members)
+        test: dict[str, Mapping[int, GroupStatistics]] = {}
+        validation: dict[str, Mapping[int, GroupStatistics]] = {}
+        records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
+        for member, answer in self._exchange(grid, records, "evaluate", state.round):
+            try:
+                examination = read_examination(answer, state.round, len(self._schema.classes))
+            except ValueError as error:
+                absent[member.name] = str(error)
+                continue
+            test[member.name] = {k: e.value() for k, e in examination.test.items()}
+            validation[member.name] = {k: e.value() for k, e in examination.validation.items()}
+        return RunResult(
+            config=self.config,
+            schema=self._schema,
+            counts=self.roster.counts(),
+            weights=state.weights,
+            tensors=state.model.tensors,
+            test=test,
+            validation=validation,
+            absent=absent,
+            seconds=time.monotonic() - began,
+        )
+
+    def _exchange(
+        self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int
+    ) -> Iterator[tuple[Member, Answer]]:
+        contents = ((member.node_id, record) for member, record in records)
+        federation = self.config.federation
+        for answer in exchange(grid, contents, kind, str(round_), federation.deadline, federation.quorum):
+            yield self.roster.members[answer.node_id], answer
+
+    def _offline(self, online: Sequence[Member]) -> dict[str, str]:
+        names = {member.name for member in online}
+        return {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
+
+    @property
+    def _schema(self) -> CohortSchema:
+        if self.roster.schema is None:
+            raise RuntimeError("no site has enrolled yet")
+        return self.roster.schema

@@ -1,0 +1,88 @@
+"""Real Flower processes with a home, a port and an end of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
+
+
+class Flower:
+    """The ``flwr`` command of this environment, and the SuperLink it starts."""
+
+    def __init__(self, home: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.home = home
+        self.env = os.environ | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "FLWR_HOME": str(home),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
+
+    def __call__(self, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+        """Run ``flwr`` with `arguments` to its end."""
+        return subprocess.run(
+            [BIN / "flwr", *arguments], env=self.env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def finished(self, *arguments: str, cwd: Path, limit: float = 240) -> str:
+        """Submit ``flwr run`` with `arguments`, wait for the end of the run, return its status."""
+        done = self("run", *arguments, "--format", "json", cwd=cwd)
+        submitted = json.loads(done.stdout)
+        assert submitted["success"], done.stdout + done.stderr
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            listed = self("list", "--run-id", submitted["run-id"], "--format", "json")
+            status = json.loads(listed.stdout)["runs"][0]["status"]
+            if status.startswith("finished"):
+                log = self("log", submitted["run-id"], "--show").stdout
+                return status if status == "finished:completed" else f"{status}\n{log}"
+            time.sleep(1)
+        return f"still {status} after {limit} s"
+
+    def processes(self) -> list[int]:
+        """Ids of all processes that live in our FLWR_HOME, detached or not."""
+        mark = f"FLWR_HOME={self.home}".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:  # gone meanwhile, or not ours
+                continue
+        return found
+
+    def end(self) -> None:
+        """End every process, by its id: first asked, then made to."""
+        for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+            for pid in self.processes():
+                try:
+                    os.kill(pid, sign)
+                except ProcessLookupError:
+                    continue
+            deadline = time.monotonic() + patience
+            while self.processes() and time.monotonic() < deadline:
+                time.sleep(0.2)
+        assert not self.processes()
+
+
+@pytest.fixture(scope="module")
+def flower(tmp_path_factory):
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("needs /proc, to find and end the processes that Flower detaches")
+    flower = Flower(tmp_path_factory.mktemp("flwr"))
+    yield flower
+    flower.end()

@@ -1,0 +1,92 @@
+"""`flwr run` as a researcher types it, with real processes, in the environment that runs the tests."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+TINY = "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=2 synthetic.patients=200 "
+
+STRANGER = {
+    "pyproject.toml": """
+        [project]
+        name = "stranger"
+        version = "1.0.0"
+        description = "counts its nodes"
+        license = "Apache-2.0"
+        dependencies = []
+        [tool.flwr.app]
+        publisher = "someone"
+        [tool.flwr.app.components]
+        serverapp = "counting:server"
+        clientapp = "counting:client"
+        [tool.flwr.app.config]
+        count = ""
+    """,
+    "counting.py": """
+        import time
+        from pathlib import Path
+        from flwr.clientapp import ClientApp
+        from flwr.serverapp import ServerApp
+
+        server = ServerApp()
+        client = ClientApp()
+
+        @server.main()
+        def main(grid, context):
+            seen = -1
+            while not seen or seen != len(list(grid.get_node_ids())):
+                seen = len(list(grid.get_node_ids()))
+                time.sleep(1)
+            Path(context.run_config["count"]).write_text(str(seen))
+    """,
+}
+
+
+@pytest.mark.parametrize("clients", [1, 4])
+def test_num_clients_works_for_a_strangers_app(flower, tmp_path, clients):
+    app = tmp_path / "app"
+    app.mkdir()
+    for name, text in STRANGER.items():
+        (app / name).write_text(textwrap.dedent(text))
+    count = tmp_path / "count"
+    status = flower.finished("app", "--num-clients", str(clients), "-c", f'count="{count}"', cwd=tmp_path)
+    assert status == "finished:completed"
+    assert count.read_text() == str(clients)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [("--num-clients", "3"), ("--num-clients", "1"), ("--federation-config", "num-supernodes=2"), ()],
+    ids=["three", "one", "federation-config", "default"],
+)
+def test_federated_remind(flower, tmp_path, size):
+    status = flower.finished(f"{ROOT}/simulation", *size, "-c", TINY, "-c", 'results="my results"', cwd=tmp_path)
+    assert status == "finished:completed"
+    summary = json.loads((tmp_path / "my results" / "summary.json").read_text())
+    assert summary
+    assert (tmp_path / "my results" / "model.safetensors").stat().st_size > 0
+
+
+def test_the_user_is_told_how_to_watch_and_where_results_are(flower, tmp_path):
+    done = flower("run", f"{ROOT}/simulation", "--num-clients", "2", "-c", TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("watch: ")]
+    watch, results = line.removeprefix("watch: ").split("   results: ")
+    assert results.startswith(str(tmp_path / "results"))
+    watched = flower(*watch.split()[1:])
+    assert watched.returncode == 0, watched.stderr
+    assert "2 simulated SuperNodes" in watched.stdout + watched.stderr
+    assert (tmp_path / "results").exists()
+
+
+def test_a_mistake_is_one_message(flower, tmp_path):
+    for arguments in (["--num-clients", "0"], ["-c", "train.speed=1"], ["--cohort", "nowhere"]):
+        done = flower("run", f"{ROOT}/simulation", *arguments, cwd=tmp_path)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+        assert "Error" in done.stderr
