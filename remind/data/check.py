@@ -11,7 +11,7 @@ import numpy as np
 from remind import groups
 from remind.data.cohort import SPLITS, Cohort, Table
 from remind.data.declaration import CohortFile, SeriesSection
-from remind.data.problems import Problem, listed
+from remind.data.problems import Problem, counted, listed
 from remind.data.read import Loaded, load
 from remind.data.schema import CohortSchema, ModalitySchema, TableSchema
 
@@ -68,7 +68,7 @@ class Report:
         """The report for people."""
         lines = [f"cohort {self.name!r}"]
         if self.problems:
-            lines += [f"{len(self.problems)} problems", *(f"  - {problem}" for problem in self.problems)]
+            lines += [counted(len(self.problems), "problem"), *(f"  - {problem}" for problem in self.problems)]
         if self.schema is not None:
             lines += self._overview(self.schema)
         lines += [f"warning: {warning}" for warning in self.warnings]
@@ -83,8 +83,9 @@ class Report:
             + [str(n) for n in (*row.classes, *row.sites)]
             for row in self.groups
         ]
+        sites = counted(len(self.sites), "site") if self.sites else "no sites"
         return [
-            f"{self.patients} patients{persons}; {len(self.sites) or 'no'} sites; split: {splits or 'none given'}",
+            f"{counted(self.patients, 'patient')}{persons}; {sites}; split: {splits or 'none given'}",
             f"schema fingerprint {schema.fingerprint}",
             *(f"  {modality.name}: {_content(modality)}" for modality in schema.modalities),
             "",
@@ -146,9 +147,9 @@ def _warnings(loaded: Loaded, cohort: Cohort) -> list[str]:
     """What is allowed but seldom meant."""
     lines = []
     if loaded.unlabelled:
-        lines.append(f'{loaded.unlabelled} patients without a label are left out (label.missing = "drop")')
+        lines.append(f'{counted(loaded.unlabelled, "patient")} without a label left out (label.missing = "drop")')
     if loaded.empty:
-        lines.append(f'{loaded.empty} patients without any modality are left out (patients.empty = "drop")')
+        lines.append(f'{counted(loaded.empty, "patient")} without any modality left out (patients.empty = "drop")')
     classes = cohort.schema.classes
     if absent := [name for code, name in enumerate(classes) if not (cohort.label_N == code).any()]:
         lines.append(f"no patient has the label {listed(absent)}: these classes cannot be learned from this cohort")

@@ -204,9 +204,15 @@ def _problem(item: dict[str, Any]) -> Problem:
             what, remedy = "missing", _EXAMPLES.get(path[-1], "add it")
         case "union_tag_not_found" | "union_tag_invalid":
             field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
-            what, remedy = "says how the modality's file is read", 'use "table" or "series"'
+            what, remedy = "must say how the modality's file is read", 'use "table" or "series"'
         case "string_pattern_mismatch":
             what, remedy = "not a name for a modality", "use letters, digits, - and _ alone"
+        case "too_short":
+            what, remedy = f"has {item['ctx']['actual_length']} entries", f"give at least {item['ctx']['min_length']}"
+            value = None
+        case "too_long":
+            what, remedy = f"has {item['ctx']['actual_length']} entries", f"give at most {item['ctx']['max_length']}"
+            value = None
         case "value_error":
             what, remedy, value = item["msg"].removeprefix("Value error, "), "see docs/cohorts.md", None
         case _:
@@ -225,7 +231,10 @@ _EXAMPLES = {
 def _plain(message: str) -> str:
     """Pydantic's sentence in TOML's words."""
     return (
-        message.replace("Input should", "it should").replace("valid tuple", "list").replace("valid dictionary", "table")
+        message.replace("Input should", "it should")
+        .replace("valid tuple", "list")
+        .replace("valid dictionary", "table")
+        .replace("a valid", "a")
     )
 
 

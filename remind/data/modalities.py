@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from remind.data.cohort import Series, Table
 from remind.data.declaration import CohortFile, SeriesSection, TableSection
-from remind.data.problems import Problem, listed, suggest
+from remind.data.problems import Problem, counted, listed, suggest
 from remind.data.schema import SeriesSchema, TableSchema
 from remind.data.tabular import Source
 from remind.data.text import id_text, level_text
@@ -28,7 +28,10 @@ def read_table(
     values_RF = np.full((len(source), len(columns)), np.nan, dtype=np.float32)
     for i, column in enumerate(columns):
         levels = schema.categories.get(column)
-        values_RF[:, i] = source.numbers(column) if levels is None else _levels(source, field, column, levels)
+        if levels is None:
+            values_RF[:, i] = source.numbers(column, f"; or declare the levels in {field}.categories")
+        else:
+            values_RF[:, i] = _levels(source, field, column, levels)
     if patient_R is None or position is None:
         return None
     known_R = patient_R >= 0
@@ -108,7 +111,7 @@ def _patients(source: Source, column: str, field: str, position: Mapping[str, in
         return codes_R
     row = np.array([*(position.get(name, -1) for name in names), -1], dtype=np.int64)
     if strangers := [name for name in names if name not in position]:
-        what = f"{len(strangers)} patients are not in the patients file: {listed(strangers, 3)}"
+        what = f"{counted(len(strangers), 'patient')} not in the patients file: {listed(strangers, 3)}"
         source.report(what, "add them there, or remove their rows", column, (row[codes_R] < 0) & (codes_R >= 0))
     return row[codes_R]
 

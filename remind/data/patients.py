@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from remind.data.cohort import SPLITS, Text
 from remind.data.declaration import CohortFile, SplitSection
-from remind.data.problems import listed
+from remind.data.problems import counted, listed
 from remind.data.tabular import Source
 from remind.data.text import id_text, level_text
 
@@ -18,8 +18,9 @@ DEFAULT_SITE, DEFAULT_SPLIT = "site", "split"
 
 @dataclass(frozen=True)
 class Patients:
-    """The R rows of the patients file; −1 in `label_R` where there is none."""
+    """The R rows of the patients file `file`; −1 in `label_R` where there is none."""
 
+    file: str
     id_R: Text
     person_R: Text
     label_R: NDArray[np.int64]
@@ -46,7 +47,7 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
     person_R = id_R if person_R is None else person_R
     if split_R is not None:
         _check_persons(source, person_R, split_R)
-    return Patients(id_R, person_R, label_R, read_sites(source, section.site), split_R)
+    return Patients(source.file, id_R, person_R, label_R, read_sites(source, section.site), split_R)
 
 
 def read_sites(source: Source, column: str | None) -> Text | None:
@@ -136,5 +137,6 @@ def _check_persons(source: Source, person_R: Text, split_R: NDArray[np.int8]) ->
     np.maximum.at(highest, person, split_R)
     if (divided := names[lowest < highest]).size:
         source.report(
-            f"the split divides {divided.size} persons: {listed(divided, 3)}", "give all visits of a person one split"
+            f"the split divides {counted(divided.size, 'person')}: {listed(divided, 3)}",
+            "give all visits of a person one split",
         )

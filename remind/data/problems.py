@@ -35,7 +35,7 @@ class Problem:
     def __str__(self) -> str:
         place = [self.file]
         if self.row is not None:
-            place.append(f"{'line' if self.file.endswith('.csv') else 'row'} {self.row}")
+            place.append(f"{'line' if self.file.lower().endswith('.csv') else 'row'} {self.row}")
         if self.column is not None:
             place.append(f"{'field' if self.file.endswith('.toml') else 'column'} {self.column!r}")
         if self.value is not None:
@@ -53,6 +53,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if close := get_close_matches(name, names, n=1, cutoff=0.6):
         return f"did you mean {close[0]!r}?"
     return f"there are {listed(names)}" if names else "there are none"
+
+
+def counted(n: int, noun: str) -> str:
+    """``1 patient``, ``2 patients``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:

@@ -116,14 +116,14 @@ def _assemble(
     labelled_R, some_R = patients.label_R >= 0, presence_Rm.any(axis=1)
     empty_R = labelled_R & ~some_R
     keep_R = labelled_R & some_R
-    file = declared.patients.file or "the patients file"
     problems = []
     if empty_R.any() and declared.patients.empty == "error":
-        what = f"{empty_R.sum()} patients have no modality at all: {listed(patients.id_R[empty_R], 3)}"
+        have = "patient has" if empty_R.sum() == 1 else "patients have"
+        what = f"{empty_R.sum()} {have} no modality at all: {listed(patients.id_R[empty_R], 3)}"
         remedy = 'check that their ids agree between the files, or leave them out with [patients] empty = "drop"'
-        problems.append(Problem(file, what, remedy))
+        problems.append(Problem(patients.file, what, remedy))
     elif not keep_R.any():
-        problems.append(Problem(file, "no patient is left that has a label and a modality", "check both"))
+        problems.append(Problem(patients.file, "no patient is left that has a label and a modality", "check both"))
     if problems:
         return Loaded(declared, None, tuple(problems))
     cohort = Cohort(

@@ -46,7 +46,7 @@ class Source:
         row, value = None, None
         if bad_R is not None:
             first, count = int(bad_R.argmax()), int(bad_R.sum())
-            row = first + (2 if self.file.endswith(".csv") else 1)
+            row = first + (2 if self.file.lower().endswith(".csv") else 1)
             cell = self.table[column][first].as_py() if column else None
             value = None if cell is None else str(cell)
             what += f" ({count} rows in all)" if count > 1 else ""
@@ -56,10 +56,7 @@ class Source:
         """Whether the file has `column`, which `field` of cohort.toml names; if not, that is a problem."""
         if column in self.columns:
             return True
-        if len(self.columns) == 1 and any(mark in self.columns[0] for mark in ";\t"):
-            self.report("columns are not separated by commas", "save it comma-separated", self.columns[0])
-        else:
-            self.report("no such column", f"{suggest(column, self.columns)} ({field} in cohort.toml)", column)
+        self.report("no such column", f"{suggest(column, self.columns)} ({field} in cohort.toml)", column)
         return False
 
     def texts(self, column: str, text: Callable[[Any], str | None]) -> tuple[NDArray[np.int64], list[str]]:
@@ -71,11 +68,14 @@ class Source:
         recode = np.array([-1 if value is None else code[value] for value in raw] + [-1], dtype=np.int64)
         return recode[encoded.indices.cast(pa.int64()).fill_null(len(raw)).to_numpy(zero_copy_only=False)], distinct
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
-        """Column as numbers (R,), NaN = empty; what is no finite float32 is a problem, and NaN here."""
+    def numbers(self, column: str, remedy: str = "") -> NDArray[np.float64]:
+        """Column as numbers (R,), NaN = empty; what is no finite float32 is a problem, and NaN here.
+
+        `remedy` is added to what is said about a cell that holds no number.
+        """
         values_R, bad_R = _numbers(_flat(self.table[column]))
         if bad_R.any():
-            self.report("not a number", "use numbers with a decimal point, empty = missing", column, bad_R)
+            self.report("not a number", f"use numbers with a decimal point, empty = missing{remedy}", column, bad_R)
         with np.errstate(over="ignore"):
             endless_R = np.isinf(values_R.astype(np.float32))
         if endless_R.any():
@@ -116,6 +116,9 @@ def open_source(path: Path, problems: list[Problem]) -> Source | None:
         problems.append(Problem(path.name, f"cannot be read: {reason}", f"save it again as {path.suffix[1:]}, UTF-8"))
         return None
     source = Source(path.name, table, problems)
+    if len(source.columns) == 1 and any(mark in source.columns[0] for mark in ";\t"):
+        source.report("columns are not separated by commas", "save it comma-separated", source.columns[0])
+        return None
     if not len(source):
         source.report("has no rows", "put rows in (a modality that this site has of nobody: absent = true)")
         return None
@@ -145,7 +148,11 @@ def _read_csv(path: Path) -> Any:
     # Names are given, not inferred: Arrow would keep a byte-order mark in the first one.
     read = pa.csv.ReadOptions(column_names=names, skip_rows=1)
     parse = pa.csv.ParseOptions(newlines_in_values=True)
-    return pa.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=options)
+    try:
+        return pa.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=options)
+    except pa.ArrowInvalid:
+        read.use_threads = False  # slower, but its message names the row
+        return pa.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=options)
 
 
 def _read_parquet(path: Path) -> Any:

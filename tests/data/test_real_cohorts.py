@@ -36,7 +36,16 @@ def test_counts(name):
 
 
 def test_no_outcome_is_a_feature():
-    outcomes = {"label", "num", "published_SAPS_I", "published_SOFA", "los_d", "survival_d", "hba1c_ge_6_5", "acr_ge_30"}
+    outcomes = {
+        "label",
+        "num",
+        "published_SAPS_I",
+        "published_SOFA",
+        "los_d",
+        "survival_d",
+        "hba1c_ge_6_5",
+        "acr_ge_30",
+    }
     for name in EXPECTED:
         for modality in read_cohort(COHORTS / f"{name}.toml").schema.modalities:
             assert not outcomes & set(getattr(modality, "columns", ()))

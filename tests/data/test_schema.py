@@ -2,7 +2,7 @@
 
 import pytest
 
-from remind.data.declaration import CohortFile
+from remind.data.declaration import read_declaration
 from remind.data.read import read_cohort
 from remind.data.schema import CohortSchema, SeriesSchema, TableSchema, difference
 
@@ -68,6 +68,6 @@ def test_file_and_id_names_are_no_part_of_the_fingerprint(folder):
 
 
 def test_declaration_is_frozen(folder):
-    declared = CohortFile.model_validate({"name": "x", "label": {"classes": ("a", "b")}, "modalities": {"t": {"kind": "table"}}})  # fmt: skip
+    declared, _ = read_declaration(folder.path)
     with pytest.raises(ValueError, match="frozen"):
         declared.name = "y"

@@ -43,7 +43,7 @@ def test_independent_law_of_many_rare_modalities_is_quick():
 
 @pytest.mark.parametrize("text", ["", "a", "0.1, 1", "-0.1", "0.2,,0.3", "nan"])
 def test_wrong_missing(text):
-    with pytest.raises(UserError, match="synthetic.missing"):
+    with pytest.raises(UserError, match=r"synthetic\.missing"):
         parse_missing(text)
 
 
@@ -96,9 +96,12 @@ def test_latents_can_be_read_off_a_table():
     values = cohort.modalities["M1"].values_NF[:, :8]
     whole = ~np.isnan(values).any(axis=1)
     assert 0.5 < whole.mean() < 0.9  # some cells are missing
-    assert LinearRegression().fit(values[whole], known.latents_NmK[whole, 0]).score(
-        values[whole], known.latents_NmK[whole, 0]
-    ) > 0.95
+    assert (
+        LinearRegression()
+        .fit(values[whole], known.latents_NmK[whole, 0])
+        .score(values[whole], known.latents_NmK[whole, 0])
+        > 0.95
+    )
 
 
 def test_latents_can_be_read_off_a_series():

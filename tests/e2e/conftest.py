@@ -39,7 +39,7 @@ class Flower:
         )
 
     def finished(self, *arguments: str, cwd: Path, limit: float = 240) -> str:
-        """Submit ``flwr run`` with `arguments`, wait for the end of the run, return its status."""
+        """Submit ``flwr run`` with `arguments`, wait until the run is completed, return its log."""
         done = self("run", *arguments, "--format", "json", cwd=cwd)
         submitted = json.loads(done.stdout)
         assert submitted["success"], done.stdout + done.stderr
@@ -49,9 +49,10 @@ class Flower:
             status = json.loads(listed.stdout)["runs"][0]["status"]
             if status.startswith("finished"):
                 log = self("log", submitted["run-id"], "--show").stdout
-                return status if status == "finished:completed" else f"{status}\n{log}"
+                assert status == "finished:completed", log
+                return log
             time.sleep(1)
-        return f"still {status} after {limit} s"
+        pytest.fail(f"still {status} after {limit} s")
 
     def processes(self) -> list[int]:
         """Ids of all processes that live in our FLWR_HOME, detached or not."""

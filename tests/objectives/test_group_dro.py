@@ -1,0 +1,94 @@
+"""λ updates: the loop of Eq. 4, the simplex, absent groups (invariant 5)."""
+
+import math
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remind.metrics.statistics import GroupLoss, merge
+from remind.objectives.group_dro import admit, initial_weights, risks, site_share, update_weights
+
+RISKS = st.dictionaries(st.integers(1, 200), st.floats(0, 50), min_size=1, max_size=8)
+
+
+def spread(groups, seed):
+    raw = {g: 1 + (g * 7919 + seed) % 13 for g in groups}
+    return {g: v / sum(raw.values()) for g, v in raw.items()}
+
+
+@given(risk_of=RISKS, gamma=st.floats(0, 2), seed=st.integers(0, 100))
+def test_equals_the_loop_when_all_report(risk_of, gamma, seed):
+    weights = spread(risk_of, seed)
+    updated = update_weights(weights, risk_of, gamma)
+    total = 0.0
+    for k in risk_of:
+        total += weights[k] * math.exp(gamma * risk_of[k])
+    for k in risk_of:
+        assert updated[k] == pytest.approx(weights[k] * math.exp(gamma * risk_of[k]) / total, abs=1e-10)
+
+
+@given(risk_of=RISKS, gamma=st.floats(0, 100), seed=st.integers(0, 100), absent=st.sets(st.integers(201, 210)))
+def test_stays_on_the_simplex_and_absent_groups_keep_their_odds(risk_of, gamma, seed, absent):
+    weights = spread([*risk_of, *absent], seed)
+    updated = update_weights(weights, risk_of, gamma)
+    assert sum(updated.values()) == pytest.approx(1, abs=1e-12)
+    assert all(w >= 0 for w in updated.values())
+    assert all(updated[k] == weights[k] for k in absent), "exactly: λ_k, hence λ_k/(1 − λ_k), does not move"
+
+
+def test_huge_exponents_do_not_overflow():
+    updated = update_weights({1: 0.5, 2: 0.5}, {1: 1e4, 2: 0.0}, 10.0)
+    assert updated == {1: 1.0, 2: 0.0}
+
+
+def test_nobody_reporting_changes_nothing():
+    assert update_weights({1: 0.3, 2: 0.7}, {}, 1.0) == {1: 0.3, 2: 0.7}
+
+
+def test_order_of_groups_and_sites_does_not_matter():
+    parts = [{1: GroupLoss(3, 1.5), 2: GroupLoss(2, 0.25)}, {2: GroupLoss(4, 3.0)}, {1: GroupLoss(1, 0.5)}]
+    results = set()
+    for order in permutations(parts):
+        risk_of = risks(merge(dict(reversed(p.items())) for p in order), {1: 4, 2: 6})
+        results.add(tuple(sorted(update_weights({2: 0.25, 1: 0.75}, risk_of, 0.4).items())))
+    assert len(results) == 1
+
+
+def test_risk_is_a_mean_over_patients_never_a_mean_of_site_means():
+    merged = merge([{1: GroupLoss(1, 10.0)}, {1: GroupLoss(99, 0.0)}])
+    assert risks(merged, {1: 100})[1] == pytest.approx(0.1)
+
+
+def test_adjustment_adds_more_to_rare_groups():
+    found = risks({1: GroupLoss(4, 0.0), 2: GroupLoss(100, 0.0)}, {1: 4, 2: 100}, adjustment=1.0)
+    assert found == {1: 0.5, 2: 0.1}
+
+
+def test_gap_of_a_tenth_doubles_odds_after_347_updates():
+    weights = {1: 0.5, 2: 0.5}
+    for updates in range(1, 348):
+        weights = update_weights(weights, {1: 0.4, 2: 0.3}, 0.02)
+        if updates == 346:
+            assert weights[1] / weights[2] < 2
+    assert weights[1] / weights[2] >= 2
+
+
+def test_initial_weights():
+    assert initial_weights({3: 1, 1: 3}) == {1: 0.5, 3: 0.5}
+    assert initial_weights({3: 1, 1: 3}, "proportional") == {1: 0.75, 3: 0.25}
+
+
+def test_newcomers_get_an_equal_share_and_the_others_keep_their_odds():
+    grown = admit({1: 0.6, 2: 0.2, 4: 0.2}, {1: 5, 8: 2})
+    assert grown[8] == pytest.approx(1 / 4)
+    assert grown[1] / grown[2] == pytest.approx(3)
+    assert sum(grown.values()) == pytest.approx(1)
+
+
+def test_shares_of_all_sites_sum_to_one():
+    sites = [{1: 3, 2: 1}, {2: 5}, {1: 1, 4: 2}]
+    counts = {1: 4, 2: 6, 4: 2}
+    weights = {1: 0.2, 2: 0.5, 4: 0.3}
+    assert sum(site_share(weights, counts, own) for own in sites) == pytest.approx(1, abs=1e-12)
