@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from remind.errors import UserError, several
+from remind.errors import several
 
 Scalar = str | int | float | bool
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -69,6 +69,7 @@ class ModelConfig(Section):
     expansion: Count = Field(4, description="hidden width of an expert, in units of D")
     blocks: Count = Field(1, description="pre-norm blocks")
     tokens: Count = Field(16, description="most tokens of one modality")
+    dropout: Fraction = Field(0.1, description="of tokens, attention and expert outputs while training")
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
@@ -136,7 +137,9 @@ class Config(Section):
     """A whole run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
-    results: str = Field("", description="folder for this run's results; empty: a new one (in ./results, or in ~/federated-remind/results)")
+    results: str = Field(
+        "", description="folder of this run's results; empty: a new one in ./results or ~/federated-remind/results"
+    )
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0 = torch's choice")
     precision: Literal["float32", "float64"] = Field("float32", description="of the arithmetic")

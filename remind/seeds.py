@@ -14,8 +14,11 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch's CPU randomness starts from `seed`; afterwards it is as it was before."""
-    with torch.random.fork_rng(devices=[]):
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Within the block torch's randomness on the CPU, and on `device`, starts from `seed`; then it is as it was."""
+    on_gpu = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
         yield

@@ -63,7 +63,8 @@ def _reply(message: Message, context: Context, answer: Callable[[Site], Answer])
     try:
         content, buffer = answer(_site(identity, context))
     except UserError as error:
-        log.error("refused: %s", error)
+        if not identity.virtual:
+            log.error("refused: %s", error)
         words = str(error) if identity.virtual else "the site's cohort or settings are not valid; its own log says why"
         content, buffer = messages.Refusal(reason=words[:2000]), None
     except Exception as error:  # the edge: whatever happened must not leave as it is

@@ -68,7 +68,10 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
             raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
         hospital = Hospital(identity.site or "site", read_cohort(identity.cohort))
         folder = Path(identity.state) / f"run-{run_id}"
-    cohort = assign_split(hospital.cohort, config.seed, config.data.validation, config.data.test)
+    try:
+        cohort = assign_split(hospital.cohort, config.seed, config.data.validation, config.data.test)
+    except UserError as error:
+        raise UserError(f"site {hospital.name}: {error}") from None
     return Site(hospital.name, cohort, config, SiteStore(folder), choose_device(config.device))
 
 

@@ -17,7 +17,7 @@ from remind.federation.install import gradient_scale, install
 from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task
 from remind.metrics.statistics import GroupStatistics
 from remind.objectives.group_dro import site_share
-from remind.seeds import derive
+from remind.seeds import derive, seeded
 from remind.training.evaluate import evaluate
 from remind.training.local import build_optimizer, train_steps
 from remind.training.sampling import steps
@@ -36,13 +36,13 @@ class Site:
     def __init__(self, name: str, cohort: Cohort, config: Config, store: SiteStore, device: torch.device) -> None:
         if cohort.split_N is None:
             raise ValueError("the cohort has no split yet")
-        self.name, self.cohort, self.config, self.store = name, cohort, config, store
+        self.name, self.cohort, self.config, self.store, self.device = name, cohort, config, store, device
         self.index = {part: np.flatnonzero(cohort.split_N == part) for part in (TRAIN, VALIDATION, TEST)}
         self.counts = groups.counts(cohort.groups_N[self.index[TRAIN]])
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.data = SiteData(cohort, dtype, device)
-        here = cohort.presence_Nm.any(axis=0)
-        self.model = SiteModel(cohort.schema, config, [n for n, has in zip(cohort.schema.names, here, strict=True) if has])
+        has = [name for name, data in cohort.modalities.items() if data.present().any()]
+        self.model = SiteModel(cohort.schema, config, has)
         training = cohort.take(self.index[TRAIN])
         for modality, encoder in self.model.encoders.items():
             encoder.fit(training.modalities[modality])  # type: ignore[operator]
@@ -131,16 +131,17 @@ class Site:
         optimizer = build_optimizer(config, self.model, train_encoders)
         if (kept := self.store.optimizer(task.stage)) is not None:
             optimizer.load_state_dict(kept)
-        train_steps(
-            self.model,
-            source,
-            optimizer,
-            plan,
-            lr=learning_rate(config, task.stage_round, task.stage_rounds),
-            focal_gamma=config.focal_gamma,
-            routing=task.stage == 2,
-            gradient_scale=gradient_scale((e.name for e in task.index), share, task.block_weights),
-        )
+        with seeded(derive(task.seed, "dropout", self.name, task.round), self.device):
+            train_steps(
+                self.model,
+                source,
+                optimizer,
+                plan,
+                lr=learning_rate(config, task.stage_round, task.stage_rounds),
+                focal_gamma=config.focal_gamma,
+                routing=task.stage == 2,
+                gradient_scale=gradient_scale((e.name for e in task.index), share, task.block_weights),
+            )
         self.store.save(self.model.encoders.state_dict(), optimizer.state_dict(), task.stage)
         return share
 

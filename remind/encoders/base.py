@@ -5,6 +5,7 @@ Shapes: B patients, l tokens of the modality, D width.
 
 from abc import abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -63,4 +64,4 @@ def patches(columns: int, tokens: int) -> list[list[int]]:
     """Columns 0 … columns−1 in at most `tokens` consecutive runs of nearly equal length."""
     count = min(columns, tokens)
     edges = [columns * i // count for i in range(count + 1)]
-    return [list(range(start, stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [list(range(start, stop)) for start, stop in pairwise(edges)]

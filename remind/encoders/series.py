@@ -7,6 +7,7 @@ Shapes: B patients, O observations of the batch, I items, Q queries, K width of 
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +17,7 @@ from remind.data.batch import SeriesBatch
 from remind.data.cohort import Series
 from remind.data.schema import SeriesSchema
 from remind.encoders.base import Encoder, patches, register
+from remind.encoders.standardise import moments
 
 CLIP = 8.0  # in standard deviations of the item
 FREQUENCIES = 4  # of the sines and cosines of time; the highest has a period of a quarter of the horizon
@@ -57,13 +59,9 @@ class SeriesEncoder(Encoder):
 
     def fit(self, modality: Series) -> None:
         """Mean and standard deviation of each item's values; an item never seen keeps 0 and 1."""
-        item_O, value_O = torch.as_tensor(modality.item_O), torch.as_tensor(modality.value_O).double()
-        count_I = torch.bincount(item_O, minlength=self.items)
-        mean_I = torch.bincount(item_O, value_O, self.items) / count_I.clamp_min(1)
-        variance_I = torch.bincount(item_O, (value_O - mean_I[item_O]) ** 2, self.items) / count_I.clamp_min(1)
-        std_I = torch.where(variance_I > 0, variance_I.sqrt(), torch.ones_like(variance_I))
-        self.mean_I.copy_(mean_I)
-        self.std_I.copy_(std_I)
+        value_O = modality.value_O.astype(np.float64)
+        for i in range(self.items):
+            self.mean_I[i], self.std_I[i] = moments(value_O[modality.item_O == i])
 
     def forward(self, inputs: SeriesBatch) -> Tensor:
         """Observations of B patients → (B, l, D)."""
@@ -79,7 +77,9 @@ class SeriesEncoder(Encoder):
         item_BID = torch.einsum("bix,ixd->bid", pooled_BIX, self.pool_IXD)
         seen_BI1 = (count_S > 0).view(inputs.patients, self.items, 1)
         item_BID = torch.where(seen_BI1, item_BID, self.absent_ID)
-        z_BlD = item_BID.new_zeros(inputs.patients, self.tokens, item_BID.shape[-1]).index_add(1, self.token_I, item_BID)
+        z_BlD = item_BID.new_zeros(inputs.patients, self.tokens, item_BID.shape[-1]).index_add(
+            1, self.token_I, item_BID
+        )
         out: Tensor = z_BlD + self.adapter(functional.gelu(z_BlD))
         return out
 
@@ -89,7 +89,9 @@ class SeriesEncoder(Encoder):
         t_O1 = (inputs.time_O / self.horizon).unsqueeze(1)
         angle_OF = t_O1 * (math.pi * torch.arange(1, FREQUENCIES + 1, device=t_O1.device, dtype=t_O1.dtype))
         clock_OK = self.clock(torch.cat([t_O1, angle_OF.sin(), angle_OF.cos()], dim=1))
-        h_OK = functional.gelu(z_O.unsqueeze(1) * self.slope_IK[inputs.item_O] + self.offset_IK[inputs.item_O] + clock_OK)
+        h_OK = functional.gelu(
+            z_O.unsqueeze(1) * self.slope_IK[inputs.item_O] + self.offset_IK[inputs.item_O] + clock_OK
+        )
         out: Tensor = self.mix(h_OK)
         return out
 
@@ -103,7 +105,9 @@ class SeriesEncoder(Encoder):
         weight_OQ = (score_OQ - highest_SQ[segment_O]).exp()
         total_SQ = weight_OQ.new_zeros(segments, self.queries).index_add(0, segment_O, weight_OQ)
         weight_OQ = weight_OQ / total_SQ[segment_O]
-        weighted_OK = (h_OK.unflatten(1, (self.queries, -1)) * weight_OQ.unsqueeze(2)).flatten(1)
+        weighted_OK = (
+            h_OK.view(len(h_OK), self.queries, h_OK.shape[1] // self.queries) * weight_OQ.unsqueeze(2)
+        ).flatten(1)
         return h_OK.new_zeros(segments, h_OK.shape[1]).index_add(0, segment_O, weighted_OK)
 
 

@@ -12,6 +12,7 @@ from remind.config import ModelConfig
 from remind.data.cohort import Table
 from remind.data.schema import TableSchema
 from remind.encoders.base import Encoder, patches, register
+from remind.encoders.standardise import moments
 
 CLIP = 8.0  # standardised values beyond are outliers or slips of the pen; a linear embedding must not follow them
 
@@ -54,14 +55,10 @@ class TableEncoder(Encoder):
         """Mean and standard deviation of each numeric column over its observed values, where the schema says so."""
         if self.schema.standardise != "train":
             return
-        values_NF = modality.values_NF.astype(np.float64)
-        seen_NF = ~np.isnan(values_NF)
-        count_F = np.maximum(seen_NF.sum(axis=0), 1)
-        mean_F = np.where(seen_NF, values_NF, 0).sum(axis=0) / count_F
-        std_F = np.sqrt(np.where(seen_NF, (values_NF - mean_F) ** 2, 0).sum(axis=0) / count_F)
-        numeric_F = np.array([count == 0 for count in self.levels])
-        self.mean_F.copy_(torch.from_numpy(np.where(numeric_F, mean_F, 0.0)))
-        self.std_F.copy_(torch.from_numpy(np.where(numeric_F & (std_F > 0), std_F, 1.0)))
+        for f, levels in enumerate(self.levels):
+            if not levels:
+                value_N = modality.values_NF[:, f].astype(np.float64)
+                self.mean_F[f], self.std_F[f] = moments(value_N[~np.isnan(value_N)])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, F) with NaN for missing and level indices in categorical columns → (B, l, D)."""

@@ -39,12 +39,13 @@ class RemindBlock(nn.Module):
         self.moe_norm = nn.LayerNorm(config.width)
         self.router = Router(config.width, config.experts, config.slots, config.router)
         self.moe = SoftMoE(config.experts, config.width, config.expansion * config.width)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self, z_BMD: Tensor, residual_GDES: Tensor | None = None, row_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Tokens after the block (B, M, D), and where Φ_k was used, (B,) bool. See `Router.forward`."""
-        z_BMD = z_BMD + self.attention(self.attention_norm(z_BMD))
+        z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD)))
         x_BMD = self.moe_norm(z_BMD)
         logits_BMES, open_B = self.router(x_BMD, residual_GDES, row_B, self.gate, self.threshold)
-        return z_BMD + self.moe(x_BMD, logits_BMES), open_B
+        return z_BMD + self.dropout(self.moe(x_BMD, logits_BMES)), open_B

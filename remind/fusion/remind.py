@@ -42,6 +42,7 @@ class Remind(nn.Module):
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
         self.config = config
+        self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(RemindBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, classes)
@@ -84,7 +85,8 @@ class Remind(nn.Module):
         """
         present, row_B = torch.unique(group_B, return_inverse=True)
         own = [self._own(group) for group in present.tolist()]
-        z_BMD = self._fill(tokens, presence_Bm, torch.stack([missing_D for _, missing_D in own])[row_B])
+        missing_BD = torch.stack([missing_D for _, missing_D in own])[row_B]
+        z_BMD = self.dropout(self._fill(tokens, presence_Bm, missing_BD))
         open_LB = []
         for level, block in enumerate(self.blocks):
             residual_GDES = torch.stack([residual_LDES[level] for residual_LDES, _ in own]) if routing else None

@@ -43,9 +43,7 @@ def update_weights(weights: Weights, risk_of: Mapping[int, float], gamma: float)
     return {g: mass * raised[g] / total if g in raised else weight for g, weight in weights.items()}
 
 
-def risks(
-    loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustment: float = 0.0
-) -> dict[int, float]:
+def risks(loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustment: float = 0.0) -> dict[int, float]:
     """R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (§3, §4.8).
 
     Never a mean of site means. The adjustment c stands for how much a group's training loss, n_k patients in all,

@@ -41,5 +41,5 @@ class SiteModel(nn.Module):
     def fuse(self, tokens_BMD: Tensor, batch: Batch, routing: bool) -> FusionOutput:
         """Logits from the output of `tokens`."""
         return self.fusion(  # type: ignore[no-any-return]
-            tokens_BMD.split(list(self.counts.values()), dim=1), batch.presence_Bm, batch.group_B, routing
+            torch.split(tokens_BMD, list(self.counts.values()), dim=1), batch.presence_Bm, batch.group_B, routing
         )

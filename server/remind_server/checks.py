@@ -31,7 +31,9 @@ def report_problems(
     task = assignment.task
     found = _round(report.round, task.round)
     if abs(report.share - assignment.share) > SHARE_TOLERANCE:
-        found.append(f"claims share {report.share:.6g} of the objective; its enrolled counts give {assignment.share:.6g}")
+        found.append(
+            f"claims share {report.share:.6g} of the objective; its enrolled counts give {assignment.share:.6g}"
+        )
     for group, loss in report.train.items():
         if group not in task.weights:
             found.append(f"reports group {group}, which it was not sent")

@@ -23,7 +23,12 @@ class Answer:
 
 
 def exchange(
-    grid: Grid, contents: Iterable[tuple[int, RecordDict]], message_type: str, group_id: str, deadline: float, quorum: float = 1.0
+    grid: Grid,
+    contents: Iterable[tuple[int, RecordDict]],
+    message_type: str,
+    group_id: str,
+    deadline: float,
+    quorum: float = 1.0,
 ) -> Iterator[Answer]:
     """Send each node its own record and yield the answers one at a time, so that only one is held in memory.
 

@@ -96,7 +96,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
     lines = []
     for row in [columns, *rows]:
-        first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         lines.append("  " + "  ".join([first, *rest]))
     return "\n".join(lines)
 

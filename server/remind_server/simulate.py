@@ -3,7 +3,6 @@
 import importlib
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 
 from flwr.clientapp import ClientApp
 

@@ -14,7 +14,7 @@ from remind_server.records import RoundRecord, RunResult
 
 Row = dict[str, Any]
 ALL = "all"
-_NOTHING: Row = {field: None for field in Scores.__dataclass_fields__} | {"n": 0}
+_NOTHING: Row = dict.fromkeys(Scores.__dataclass_fields__) | {"n": 0}
 
 
 def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
@@ -46,9 +46,10 @@ def final_rows(result: RunResult) -> list[Row]:
     by_site = {ALL: merge(result.test.values()), **result.test}
     every = sorted({group for statistics in by_site.values() for group in statistics} | set(result.counts))
     tail = groups.tail(result.counts)
-    rows = []
+    rows: list[Row] = []
     for site, statistics in by_site.items():
-        rows.append({"site": site, "group": ALL, "mask": None, "tail": None, "lambda": None} | _scores(total(statistics)))
+        margin: Row = {"site": site, "group": ALL, "mask": None, "tail": None, "lambda": None}
+        rows.append(margin | _scores(total(statistics)))
         rows += [
             {
                 "site": site,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from flwr.app import RecordDict
 from torch import Tensor
@@ -45,13 +46,15 @@ class Assignment:
         return sum(entry.nbytes for entry in self.task.index)
 
 
-def stage_of(config: Config, round_: int) -> tuple[int, int, int]:
+def stage_of(config: Config, round_: int) -> tuple[Literal[1, 2], int, int]:
     """Stage of a round (from 0), round within the stage, rounds of the stage."""
     warmup = config.train.warmup_rounds
     return (1, round_, warmup) if round_ < warmup else (2, round_ - warmup, config.train.routing_rounds)
 
 
-def train_task(config: Config, schema: CohortSchema, state: State, counts: Mapping[int, int], member: Member) -> Assignment:
+def train_task(
+    config: Config, schema: CohortSchema, state: State, counts: Mapping[int, int], member: Member
+) -> Assignment:
     """The task of one site for the round that follows `state`."""
     own = member.counts
     modalities = shared_modalities(config, schema, own)
@@ -60,7 +63,7 @@ def train_task(config: Config, schema: CohortSchema, state: State, counts: Mappi
     bits = {name: schema.names.index(name) for name in modalities}
     task = Task(
         round=state.round,
-        stage=stage,  # type: ignore[arg-type]
+        stage=stage,
         stage_round=stage_round,
         stage_rounds=stage_rounds,
         seed=config.seed,

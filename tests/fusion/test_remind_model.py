@@ -6,7 +6,7 @@ import torch
 from remind.config import ModelConfig
 from remind.fusion.remind import build_fusion
 
-CONFIG = ModelConfig(width=8, experts=4, slots=2, heads=2, expansion=2)
+CONFIG = ModelConfig(width=8, experts=4, slots=2, heads=2, expansion=2, dropout=0.0)
 PRESENCE = torch.tensor([[True, False, True], [False, True, False], [True, True, True], [True, False, True]])
 GROUPS = torch.tensor([5, 2, 7, 5])
 

@@ -56,7 +56,10 @@ def loop_soft_moe(experts, x_MD, logits_MES):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    tokens=st.integers(1, 4), experts=st.integers(1, 4), slots=st.integers(1, 3), width=st.integers(1, 4),
+    tokens=st.integers(1, 4),
+    experts=st.integers(1, 4),
+    slots=st.integers(1, 3),
+    width=st.integers(1, 4),
     seed=st.integers(0, 10**6),
 )
 def test_soft_moe_equals_the_loop(tokens, experts, slots, width, seed):

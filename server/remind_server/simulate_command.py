@@ -1,0 +1,45 @@
+"""The command ``remind simulate``."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remind_server.flwr_pairs import read_pairs
+from remind_server.flwr_plan import SUPERNODES, plan_remind
+
+DEFAULT_CLIENTS = 5
+
+
+def simulate_command(
+    num_clients: Annotated[
+        int | None, typer.Option(min=1, help="Virtual hospitals; default: the cohort's sites, or 5.")
+    ] = None,
+    cohort: Annotated[str | None, typer.Option(help="A cohort folder or its cohort.toml; default: synthetic.")] = None,
+    run_config: Annotated[
+        list[str] | None,
+        typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01 dro.gamma=0.1', or a file."),
+    ] = None,
+) -> None:
+    """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`."""
+    from remind.config import Config
+    from remind_server.progress import Progress
+    from remind_server.run_folder import RunFolder
+    from remind_server.simulate import simulate
+
+    cwd = Path.cwd()
+    plan = plan_remind(
+        read_pairs(run_config, "--run-config"),
+        {},
+        {},
+        app_dir=cwd,
+        cwd=cwd,
+        now=datetime.now(),
+        clients=num_clients,
+        cohort=cohort,
+    )
+    config = Config.from_flat(plan.run)
+    folder = RunFolder(Path(config.results))
+    clients = int(plan.federation.get(SUPERNODES, DEFAULT_CLIENTS))
+    simulate(config, clients, [folder, Progress(lambda text: print(text, flush=True), folder.folder)])

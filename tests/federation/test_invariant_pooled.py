@@ -1,0 +1,159 @@
+"""Invariant 1: one full-batch SGD step per round, everyone present, shared encoders: federated = pooled GroupDRO.
+
+In float64 to 1e-9 over random splits, through the whole machine: messages, buffers, site code, aggregation, λ. The
+reference is written here from Eq. 2–4 on the pooled patients and uses none of the federation's code.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from remind import groups
+from remind.config import Config
+from remind.data.batch import SiteData
+from remind.data.cohort import TRAIN, Cohort, Table, presence
+from remind.data.schema import CohortSchema, TableSchema
+from remind.data.sites import Site as Hospital
+from remind.objectives.focal import focal_loss
+from remind.training.site_model import SiteModel
+from remind_client.site import Site
+from remind_client.store import SiteStore
+from remind_server.model import GlobalModel
+from remind_server.strategy import FedRemind
+from tests.helpers import SiteGrid
+
+PATIENTS, CLASSES, ROUNDS, LR, GAMMA = 60, 3, 4, 0.3, 0.5
+NAMES = ("a", "b", "c")
+GROUP_POOL = (1, 2, 3, 5, 7)
+
+
+def config(stage: int, **changes) -> Config:
+    return Config.from_flat(
+        {
+            "precision": "float64",
+            "federation.dtype": "float64",
+            "federation.encoders": "shared",
+            "model.width": 8,
+            "model.experts": 4,
+            "model.slots": 2,
+            "model.heads": 2,
+            "model.gate": "always",
+            "model.dropout": 0,
+            "train.batch": 0,
+            "train.local-steps": 1,
+            "train.optimizer": "sgd",
+            "train.schedule": "constant",
+            "train.weight-decay": 0,
+            "train.lr": LR,
+            "dro.gamma": GAMMA,
+            "train.warmup-rounds": ROUNDS if stage == 1 else 0,
+            "train.routing-rounds": ROUNDS if stage == 2 else 0,
+        }
+        | changes
+    )
+
+
+def cohort(rng: np.random.Generator) -> Cohort:
+    """Patients in all groups of the pool; features not standardised, so that no site's statistics differ."""
+    group_N = np.concatenate([GROUP_POOL, rng.choice(GROUP_POOL, PATIENTS - len(GROUP_POOL))])
+    modalities = {}
+    for bit, name in enumerate(NAMES):
+        values_NF = rng.normal(size=(PATIENTS, 4)).astype(np.float32)
+        values_NF[(group_N >> bit & 1) == 0] = np.nan
+        modalities[name] = Table(values_NF)
+    schema = CohortSchema(
+        name="pooled",
+        classes=("x", "y", "z"),
+        modalities=tuple(TableSchema(name=n, columns=("p", "q", "r", "s"), standardise="none") for n in NAMES),
+    )
+    ids = np.array([f"p{i}" for i in range(PATIENTS)])
+    split_N = np.full(PATIENTS, TRAIN, dtype=np.int8)
+    return Cohort(
+        schema, ids, ids, rng.integers(CLASSES, size=PATIENTS), None, split_N, presence(schema, modalities), modalities
+    )
+
+
+def random_split(whole: Cohort, rng: np.random.Generator) -> list[Hospital]:
+    """Three to five sites; group 2 lies at one site alone, and one site has group 5 alone."""
+    n_sites = int(rng.integers(3, 6))
+    site_N = rng.integers(n_sites - 1, size=PATIENTS)
+    site_N[whole.groups_N == 2] = 0
+    fives = np.flatnonzero(whole.groups_N == 5)
+    site_N[fives[: max(1, len(fives) // 2)]] = n_sites - 1
+    sites = [Hospital(f"s{s}", whole.take(site_N == s)) for s in range(n_sites) if (site_N == s).any()]
+    observed = [set(groups.counts(site.cohort.groups_N)) for site in sites]
+    assert sum(2 in groups_of for groups_of in observed) == 1
+    assert {5} in observed
+    return sites
+
+
+def pooled_reference(whole: Cohort, settings: Config, routing: bool) -> tuple[dict[str, torch.Tensor], dict[int, float]]:
+    """Centralised GroupDRO: θ ← θ − lr·∇ Σ_k λ_k R_k with this λ, then λ_k ← λ_k·exp(γ R_k) / Σ."""
+    model = SiteModel(whole.schema, settings, NAMES).double()
+    counts = groups.counts(whole.groups_N)
+    model.fusion.add_groups(counts, settings.seed)
+    weights = {k: 1 / len(counts) for k in counts}
+    batch = SiteData(whole, torch.float64).batch(np.arange(PATIENTS))
+    frozen = set(model.encoders.parameters()) if routing else set()
+    for _ in range(ROUNDS):
+        tokens = model.tokens(batch)
+        loss_N = focal_loss(model.fuse(tokens.detach() if routing else tokens, batch, routing).logits_BC, batch.label_B)
+        risk = {k: loss_N[batch.group_B == k].mean() for k in counts}
+        objective = sum(weights[k] * risk[k] for k in counts)
+        parameters = [p for p in model.parameters() if p not in frozen]
+        gradients = torch.autograd.grad(objective, parameters, allow_unused=True)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter -= LR * gradient
+        raised = {k: weights[k] * math.exp(GAMMA * risk[k].item()) for k in counts}
+        weights = {k: v / sum(raised.values()) for k, v in raised.items()}
+    return {name: p.detach() for name, p in model.named_parameters()}, weights
+
+
+def federated(hospitals: list[Hospital], settings: Config, folder) -> tuple[dict[str, torch.Tensor], dict[int, float]]:
+    device = torch.device("cpu")
+    sites = [Site(h.name, h.cohort, settings, SiteStore(folder / h.name), device) for h in hospitals]
+    result = FedRemind(settings).run(SiteGrid(sites))
+    assert set(result.absent) == set()
+    return dict(result.tensors), dict(result.weights)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("router", ["cosine", "raw"])
+def test_federated_equals_pooled(seed, stage, router, tmp_path):
+    rng = np.random.default_rng(seed)
+    whole = cohort(rng)
+    settings = config(stage, **{"model.router": router})
+    tensors, weights = federated(random_split(whole, rng), settings, tmp_path)
+    expected, expected_weights = pooled_reference(whole, settings, routing=stage == 2)
+    assert set(tensors) == set(expected)
+    initial = GlobalModel.build(settings, whole.schema, expected_weights).tensors
+    moved = {name for name in expected if (expected[name] - initial[name]).abs().max() > 1e-6}
+    assert any(name.startswith("fusion.groups.") and ("residual" in name) == (stage == 2) for name in moved)
+    assert any(name.startswith("encoders.") for name in moved) == (stage == 1)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+    for k, weight in expected_weights.items():
+        assert weights[k] == pytest.approx(weight, abs=1e-12)
+
+
+def test_dividing_by_local_counts_would_be_seen(tmp_path, monkeypatch):
+    """The classic mistake must not pass: with n_{s,k} for n_k the federated step points elsewhere."""
+    rng = np.random.default_rng(0)
+    whole = cohort(rng)
+    settings = config(1)
+    import remind_client.site as site_module
+
+    honest = site_module.steps
+
+    def with_local_counts(train, index_N, group_N, weights, counts, rng):
+        return honest(train, index_N, group_N, weights, groups.counts(group_N), rng)
+
+    monkeypatch.setattr(site_module, "steps", with_local_counts)
+    tensors, _ = federated(random_split(whole, rng), settings, tmp_path)
+    expected, _ = pooled_reference(whole, settings, routing=False)
+    assert max((tensors[n] - expected[n]).abs().max().item() for n in expected) > 1e-4
