@@ -70,6 +70,7 @@ class ModelConfig(Section):
     blocks: Count = Field(1, description="pre-norm blocks")
     tokens: Count = Field(16, description="most tokens of one modality")
     dropout: Fraction = Field(0.1, description="of tokens, attention and expert outputs while training")
+    hide: Fraction = Field(0.1, description="share of table cells and of observations hidden while training")
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")

@@ -6,6 +6,7 @@ Shapes: B patients, O observations of the batch, I items, Q queries, K width of 
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class SeriesEncoder(Encoder):
     def __init__(self, schema: SeriesSchema, config: ModelConfig) -> None:
         super().__init__(schema, config)
         items, width = len(schema.items), config.width
+        self.hide = config.hide
         self.queries = math.gcd(QUERIES, width)
         self.items, self.horizon = items, schema.horizon_hours
         self.register_buffer("mean_I", torch.zeros(items))
@@ -65,6 +67,8 @@ class SeriesEncoder(Encoder):
 
     def forward(self, inputs: SeriesBatch) -> Tensor:
         """Observations of B patients → (B, l, D)."""
+        if self.training and self.hide > 0:
+            inputs = _some(inputs, self.hide)
         h_OK = self._observations(inputs)
         segment_O = inputs.patient_O * self.items + inputs.item_O
         segments = inputs.patients * self.items
@@ -117,3 +121,15 @@ def _segment_max(h_OK: Tensor, segment_O: Tensor, count_S: Tensor) -> Tensor:
     empty_SK = h_OK.new_full((len(count_S), h_OK.shape[1]), -torch.inf)
     highest_SK = empty_SK.scatter_reduce(0, index_OK, h_OK, "amax")
     return torch.where(count_S.unsqueeze(1) > 0, highest_SK, torch.zeros_like(highest_SK))
+
+
+def _some(inputs: SeriesBatch, hide: float) -> SeriesBatch:
+    """The observations that a coin lets through, each with probability 1 − `hide`."""
+    kept = (torch.rand(len(inputs.item_O), device=inputs.item_O.device) >= hide).nonzero().squeeze(1)
+    return replace(
+        inputs,
+        time_O=inputs.time_O[kept],
+        item_O=inputs.item_O[kept],
+        value_O=inputs.value_O[kept],
+        patient_O=inputs.patient_O[kept],
+    )

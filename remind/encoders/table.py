@@ -27,7 +27,7 @@ class TableEncoder(Encoder):
 
     def __init__(self, schema: TableSchema, config: ModelConfig) -> None:
         super().__init__(schema, config)
-        self.schema = schema
+        self.schema, self.hide = schema, config.hide
         levels = [len(schema.categories.get(column, ())) for column in schema.columns]
         self.levels = levels
         widths = [(count or 1) + 1 for count in levels]
@@ -62,6 +62,8 @@ class TableEncoder(Encoder):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, F) with NaN for missing and level indices in categorical columns → (B, l, D)."""
+        if self.training and self.hide > 0:
+            inputs = inputs.masked_fill(torch.rand_like(inputs) < self.hide, torch.nan)
         features_BX = functional.pad(self._features(inputs), (0, 1))
         patches_BlP = features_BX[:, self.index_lP]
         z_BlD = torch.einsum("blp,lpd->bld", patches_BlP, self.weight_lPD) + self.bias_lD

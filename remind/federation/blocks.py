@@ -7,12 +7,12 @@ one flat buffer and an index of its tensors: one array however many tensors (FLO
 
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -37,11 +37,21 @@ def encoder_block(modality: str) -> str:
 
 
 def block_of(name: str) -> str:
-    """Block a parameter of `SiteModel` lies in, from its name."""
-    kind, *path = name.split(".")
-    if kind + "." == ENCODERS:
-        return encoder_block(path[0])
-    return group_block(int(path[1])) if path[0] == "groups" else SHARED
+    """Block a parameter of `SiteModel` lies in, from its name.
+
+    Raises
+    ------
+    ValueError
+        If no parameter has such a name: names in a message are a stranger's words.
+    """
+    match name.split("."):
+        case ["encoders", modality, _, *_]:
+            return encoder_block(modality)
+        case ["fusion", "groups", group, _, *_] if group.isdecimal() and group == str(int(group)):
+            return group_block(int(group))
+        case ["fusion", part, *_] if part != "groups":
+            return SHARED
+    raise ValueError(f"{name!r} is not the name of a tensor of this model")
 
 
 def travelling(named: Iterable[tuple[str, Parameter]], encoders_shared: bool) -> dict[str, Parameter]:
@@ -56,7 +66,7 @@ class Entry(BaseModel):
 
     name: str
     block: str
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=8)]
     dtype: WireType
 
     @property

@@ -35,22 +35,27 @@ def from_record(record: RecordDict) -> tuple[Message, NDArray[np.uint8]]:
     ValueError
         If the record holds anything but what `to_record` makes, or a message that its type does not allow.
     """
-    if set(record) - {"message", "buffer"} or list(record.config_records.get("message", {})) != ["json"]:
+    texts, arrays = record.config_records.get("message", {}), record.array_records.get("buffer")
+    if list(texts) != ["json"] or len(record) != (1 if arrays is None else 2):
         raise ValueError(f"message holds records {sorted(record)}, not one JSON text and at most one buffer")
     try:
-        message = _ADAPTER.validate_json(str(record.config_records["message"]["json"]))
+        message = _ADAPTER.validate_json(str(texts["json"]))
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    arrays = record.array_records.get("buffer")
-    if arrays is None:
-        return message, np.empty(0, np.uint8)
+    return message, np.empty(0, np.uint8) if arrays is None else _flat(arrays)
+
+
+def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
     if list(arrays) != ["bytes"]:
         raise ValueError(f"buffer holds arrays {sorted(arrays)}, not one")
-    buffer = arrays["bytes"].numpy()
+    try:
+        buffer = arrays["bytes"].numpy()
+    except Exception as error:  # whatever NumPy makes of a stranger's bytes
+        raise ValueError(f"buffer is no array ({type(error).__name__})") from None
     if buffer.dtype != np.uint8 or buffer.ndim != 1:
         raise ValueError(f"buffer is {buffer.dtype} of {buffer.ndim} dimensions, not flat bytes")
-    return message, buffer
+    return buffer
 
 
 def read_as(record: RecordDict, kind: type[Expected]) -> tuple[Expected, NDArray[np.uint8]]:

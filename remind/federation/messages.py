@@ -11,12 +11,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from remind.federation.blocks import Entry
-from remind.metrics.statistics import BINS, GroupLoss, GroupStatistics
+from remind.groups import MAX_MODALITIES
+from remind.metrics.statistics import BINS, GroupLoss, GroupStatistics, scored_classes
 
-Group = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST = 10**12  # of whatever is counted or summed: far beyond any cohort, and sums over sites stay exact and finite
+
+Group = Annotated[int, Field(ge=1, lt=2**MAX_MODALITIES)]
+Natural = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Finite = Annotated[float, Field(ge=0, le=MOST)]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]  # sums to 1 as rounded
 
 
 class Message(BaseModel):
@@ -67,20 +71,23 @@ class Evaluation(Message):
         classes = len(self.confusion)
         if any(len(row) != classes for row in self.confusion) or sum(map(sum, self.confusion)) != self.count:
             raise ValueError("confusion is not square or does not add up to count")
-        per_histogram = [0] * (1 if classes == 2 else classes)
+        if self.open_sum > self.count:
+            raise ValueError("open_sum is more than count")
+        of_class = [sum(self.confusion[c]) for c in scored_classes(classes)]
+        found = [[0, 0] for _ in of_class]
         for h, hit, k, number in self.scores:
-            if h >= len(per_histogram) or hit > 1 or k >= BINS:
+            if h >= len(found) or hit > 1 or k >= BINS:
                 raise ValueError(f"score bin ({h}, {hit}, {k}) does not exist")
-            per_histogram[h] += number
-        if any(number != self.count for number in per_histogram):
-            raise ValueError("a score histogram does not add up to count")
+            found[h][hit] += number
+        if found != [[self.count - number, number] for number in of_class]:
+            raise ValueError("a score histogram does not add up to the patients of its class and the rest")
         return self
 
     def value(self) -> GroupStatistics:
         """The statistics."""
         confusion_CC = np.array(self.confusion, dtype=np.int64)
         classes = len(confusion_CC)
-        scores_H2K = np.zeros((1 if classes == 2 else classes, 2, BINS), dtype=np.int64)
+        scores_H2K = np.zeros((len(scored_classes(classes)), 2, BINS), dtype=np.int64)
         for h, hit, k, number in self.scores:
             scores_H2K[h, hit, k] += number
         return GroupStatistics(self.count, self.loss_sum, self.open_sum, confusion_CC, scores_H2K)
@@ -132,9 +139,9 @@ class Task(Message):
     stage_round: Natural
     stage_rounds: Count
     seed: Natural
-    weights: dict[Group, Annotated[float, Field(ge=0, le=1)]]
+    weights: dict[Group, Share]
     counts: dict[Group, Count]
-    block_weights: dict[str, Annotated[float, Field(ge=0, le=1 + 1e-9)]]
+    block_weights: dict[str, Share]
     index: tuple[Entry, ...]
 
 
@@ -143,7 +150,7 @@ class Report(Message):
 
     kind: Literal["report"] = "report"
     round: Natural
-    share: Annotated[float, Field(ge=0, le=1 + 1e-9)]
+    share: Share
     train: dict[Group, LossSum]
     validation: dict[Group, Evaluation]
     seconds: Finite

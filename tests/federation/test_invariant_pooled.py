@@ -41,6 +41,7 @@ def config(stage: int, **changes) -> Config:
             "model.heads": 2,
             "model.gate": "always",
             "model.dropout": 0,
+            "model.hide": 0,
             "train.batch": 0,
             "train.local-steps": 1,
             "train.optimizer": "sgd",
