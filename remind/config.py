@@ -35,7 +35,7 @@ class DataConfig(Section):
     )
     alpha: Positive = Field(0.5, description="Dirichlet concentration over groups: small = skewed mixes")
     rules: str = Field("", description="what hospitals lack, e.g. '3: no imaging; 2: only clinical, labs'")
-    validation: Fraction = Field(0.15, description="share of each site's patients held out for validation")
+    validation: Fraction = Field(0.1, description="share of each site's patients held out for validation")
     test: Fraction = Field(0.2, description="share of each site's patients held out for the final test")
 
     @model_validator(mode="after")
@@ -93,7 +93,8 @@ class TrainConfig(Section):
         "group", description="draw group by λ then patient, weight 1; or patients uniformly, weight n·λ_k/n_k"
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the local steps")
-    lr: Positive = Field(1e-3, description="learning rate")
+    lr: Positive = Field(1e-3, description="learning rate of stage 1")
+    routing_lr: Positive = Field(1e-3, description="learning rate of stage 2")
     weight_decay: NonNegative = Field(1e-2, description="decoupled weight decay (adamw) or L2 (sgd)")
     schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="over the rounds of a stage")
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
@@ -116,7 +117,9 @@ class DroConfig(Section):
     """GroupDRO over modality combinations (REMIND.md §2, §4.6–4.8)."""
 
     gamma: NonNegative = Field(0.02, description="step of the exponentiated gradient, per local step")
-    initial: Literal["uniform", "proportional"] = Field("uniform", description="λ₀ over the groups seen in training")
+    initial: Literal["uniform", "sqrt", "proportional"] = Field(
+        "uniform", description="λ₀ over the groups seen in training: 1/G, or in proportion to √n_k or to n_k"
+    )
     risk: Literal["train", "validation"] = Field("train", description="patients on whom R_k is measured")
     adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: rare groups count as riskier than measured")
 

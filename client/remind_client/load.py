@@ -35,8 +35,12 @@ class Identity:
 
     @classmethod
     def of(cls, node_config: Mapping[str, Scalar]) -> "Identity":
-        """Identity from Flower's node config: ``cohort``, ``state-dir`` and ``site`` are a real hospital's."""
-        real = "cohort" in node_config
+        """Identity from Flower's node config: ``cohort``, ``state-dir`` and ``site`` are a real hospital's.
+
+        Only the simulation engine says ``partition-id``. A hospital that forgot its ``cohort`` must not become a
+        virtual one, which trains on made-up patients and hides nothing from the coordinator.
+        """
+        real = "cohort" in node_config or "partition-id" not in node_config
         return cls(
             partition=None if real else int(node_config.get("partition-id", 0)),
             partitions=None if real else int(node_config.get("num-partitions", 1)),
@@ -62,8 +66,10 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
     if identity.partition is not None and identity.partitions is not None:
         hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, identity.partitions)
         hospital = hospitals[identity.partition]
-        folder = results_folder(config, run_id) / "sites" / hospital.name
+        folder = results_folder(config, run_id) / "sites" / str(identity.partition)  # a name may hold slashes
     else:
+        if not identity.cohort:
+            raise UserError("node config: cohort is missing; give the folder of this site's cohort")
         if not identity.state:
             raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
         hospital = Hospital(identity.site or "site", read_cohort(identity.cohort))

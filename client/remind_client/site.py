@@ -12,7 +12,7 @@ from remind import groups
 from remind.config import Config
 from remind.data.batch import SiteData
 from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort
-from remind.federation.blocks import Entry, index_of, pack, unpack
+from remind.federation.blocks import Entry, group_block, index_of, pack, unpack
 from remind.federation.install import gradient_scale, install
 from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task
 from remind.metrics.statistics import GroupStatistics
@@ -39,6 +39,7 @@ class Site:
         self.name, self.cohort, self.config, self.store, self.device = name, cohort, config, store, device
         self.index = {part: np.flatnonzero(cohort.split_N == part) for part in (TRAIN, VALIDATION, TEST)}
         self.counts = groups.counts(cohort.groups_N[self.index[TRAIN]])
+        self.observed = tuple(groups.counts(cohort.groups_N))
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.data = SiteData(cohort, dtype, device)
         has = [name for name, data in cohort.modalities.items() if data.present().any()]
@@ -57,7 +58,7 @@ class Site:
             cohort_schema=self.cohort.schema.describe(),
             fingerprint=self.cohort.schema.fingerprint,
             counts=self.counts,
-            observed=tuple(groups.counts(self.cohort.groups_N)),
+            observed=self.observed,
         )
 
     def train(self, task: Task, buffer: Buffer) -> tuple[Report, Buffer]:
@@ -102,6 +103,9 @@ class Site:
 
     def _receive(self, index: tuple[Entry, ...], buffer: Buffer) -> dict[str, Tensor]:
         """The site's own encoders from its store, the rest from the message; returns the parameters that came."""
+        own = {group_block(k) for k in self.observed}
+        if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
+            raise ValueError(f"the message holds blocks of groups that the site does not observe: {sorted(foreign)}")
         if (kept := self.store.encoders()) is not None:
             self.model.encoders.load_state_dict(kept)
         received = install(
@@ -137,7 +141,7 @@ class Site:
                 source,
                 optimizer,
                 plan,
-                lr=learning_rate(config, task.stage_round, task.stage_rounds),
+                lr=learning_rate(config, task.stage, task.stage_round, task.stage_rounds),
                 focal_gamma=config.focal_gamma,
                 routing=task.stage == 2,
                 gradient_scale=gradient_scale((e.name for e in task.index), share, task.block_weights),

@@ -1,7 +1,8 @@
 """What a site keeps between rounds, on its own disk: encoder weights and optimiser state.
 
 Flower's own state is lost at every restart and, from about 200 MB, silently (FLOWER.md); a reply is only returned once
-everything it depends on lies here. Writes are atomic: a killed site finds the state of before or of after.
+everything it depends on lies here. It is one file, replaced at once: a killed site finds all of the state of before or
+all of that of after, never new encoders with the optimiser of the round before.
 """
 
 import os
@@ -10,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-ENCODERS, OPTIMIZER = "encoders.safetensors", "optimizer.pt"
+STATE = "state.pt"
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,21 @@ class SiteStore:
     def save(self, encoders: dict[str, Tensor], optimizer: dict[str, Any], stage: int) -> None:
         """Keep encoder weights, and the optimiser's state with the stage it belongs to."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if encoders:
-            self._replace(ENCODERS, lambda path: save_file(encoders, path))
-        self._replace(OPTIMIZER, lambda path: torch.save({"stage": stage, "state": optimizer}, path))
+        partial = self.folder / f"{STATE}.partial"
+        torch.save({"encoders": dict(encoders), "stage": stage, "optimizer": optimizer}, partial)
+        os.replace(partial, self.folder / STATE)
 
     def encoders(self) -> dict[str, Tensor] | None:
         """Encoder weights as last kept; None before the first round."""
-        path = self.folder / ENCODERS
-        return load_file(path) if path.is_file() else None
+        kept = self._load()
+        return kept["encoders"] if kept else None
 
     def optimizer(self, stage: int) -> dict[str, Any] | None:
         """State of the optimiser of this stage; None if there is none: stage 2 begins with a fresh one."""
-        path = self.folder / OPTIMIZER
-        if not path.is_file():
-            return None
-        kept = torch.load(path, weights_only=True, map_location="cpu")
-        return kept["state"] if kept["stage"] == stage else None
+        kept = self._load()
+        return kept["optimizer"] if kept and kept["stage"] == stage else None
 
-    def _replace(self, name: str, write: Any) -> None:
-        partial = self.folder / f"{name}.partial"
-        write(partial)
-        os.replace(partial, self.folder / name)
+    def _load(self) -> dict[str, Any] | None:
+        """What is kept; mapped into memory, so that only what is used is read."""
+        path = self.folder / STATE
+        return torch.load(path, weights_only=True, map_location="cpu", mmap=True) if path.is_file() else None

@@ -180,3 +180,37 @@ def _same(a: object, b: object) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.array_equal(a, b)
     return type(a) is type(b) and a == b
+
+
+def concatenate(parts: Sequence[Cohort]) -> Cohort:
+    """The patients of several cohorts of one schema, one after the other; sites and splits only where all have them."""
+    first = parts[0]
+    return replace(
+        first,
+        patient_id_N=np.concatenate([part.patient_id_N for part in parts]),
+        person_N=np.concatenate([part.person_N for part in parts]),
+        label_N=np.concatenate([part.label_N for part in parts]),
+        site_N=_joined([part.site_N for part in parts]),
+        split_N=_joined([part.split_N for part in parts]),
+        presence_Nm=np.concatenate([part.presence_Nm for part in parts]),
+        modalities={name: _join([part.modalities[name] for part in parts]) for name in first.schema.names},
+    )
+
+
+def _joined(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if len(present) == len(arrays) else None
+
+
+def _join(parts: Sequence[Table | Series]) -> Table | Series:
+    tables = [part for part in parts if isinstance(part, Table)]
+    if tables:
+        return Table(np.concatenate([table.values_NF for table in tables]))
+    series = [part for part in parts if isinstance(part, Series)]
+    count_N = np.concatenate([np.diff(one.offsets_N1) for one in series])
+    return Series(
+        np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64),
+        np.concatenate([one.time_O for one in series]),
+        np.concatenate([one.item_O for one in series]),
+        np.concatenate([one.value_O for one in series]),
+    )

@@ -77,7 +77,7 @@ class SeriesEncoder(Encoder):
             [self._attend(h_OK, segment_O, segments), _segment_max(h_OK, segment_O, count_S), count_S.log1p()[:, None]],
             dim=1,
         )
-        pooled_BIX = pooled_SX.view(inputs.patients, self.items, -1)
+        pooled_BIX = pooled_SX.view(inputs.patients, self.items, pooled_SX.shape[1])
         item_BID = torch.einsum("bix,ixd->bid", pooled_BIX, self.pool_IXD)
         seen_BI1 = (count_S > 0).view(inputs.patients, self.items, 1)
         item_BID = torch.where(seen_BI1, item_BID, self.absent_ID)

@@ -10,7 +10,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
-from remind.federation.messages import Enrol, Enrolment, Examination, Examine, Message, Refusal, Report, Task
+from remind.federation.messages import (
+    Enrol,
+    Enrolment,
+    Examination,
+    Examine,
+    Message,
+    Refusal,
+    Report,
+    Task,
+    first_problem,
+)
 
 _AnyMessage = Annotated[
     Enrol | Enrolment | Task | Report | Examine | Examination | Refusal, Field(discriminator="kind")
@@ -35,14 +45,13 @@ def from_record(record: RecordDict) -> tuple[Message, NDArray[np.uint8]]:
     ValueError
         If the record holds anything but what `to_record` makes, or a message that its type does not allow.
     """
-    texts, arrays = record.config_records.get("message", {}), record.array_records.get("buffer")
-    if list(texts) != ["json"] or len(record) != (1 if arrays is None else 2):
+    texts, arrays = record.config_records.get("message"), record.array_records.get("buffer")
+    if texts is None or list(texts) != ["json"] or len(record) != (1 if arrays is None else 2):
         raise ValueError(f"message holds records {sorted(record)}, not one JSON text and at most one buffer")
     try:
         message = _ADAPTER.validate_json(str(texts["json"]))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ValueError(first_problem(error)) from None
     return message, np.empty(0, np.uint8) if arrays is None else _flat(arrays)
 
 

@@ -8,7 +8,7 @@ Shapes: C classes, H score histograms, K bins.
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from remind.federation.blocks import Entry
 from remind.groups import MAX_MODALITIES
@@ -27,6 +27,12 @@ class Message(BaseModel):
     """Base: frozen, closed. JSON in, JSON out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of a message's problems in one line, without the value: it is a stranger's."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 class LossSum(Message):
@@ -94,7 +100,7 @@ class Evaluation(Message):
 
 
 class Enrol(Message):
-    """Coordinator → site: who are you, and what have you got?"""
+    """Coordinator → site: say who you are and what you have."""
 
     kind: Literal["enrol"] = "enrol"
     version: str

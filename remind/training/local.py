@@ -13,10 +13,13 @@ from remind.training.site_model import SiteModel
 
 
 def build_optimizer(config: TrainConfig, model: SiteModel, train_encoders: bool) -> Optimizer:
-    """Optimiser over fusion and, in stage 1, encoders; encoders left out are frozen."""
+    """Optimiser over fusion and, in stage 1, encoders; encoders left out are frozen.
+
+    Its state goes by position, so parameters stand in the order of their names, whatever order groups came in.
+    """
     for encoder in model.encoders.parameters():
         encoder.requires_grad_(train_encoders)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [p for _, p in sorted(model.named_parameters()) if p.requires_grad]
     if config.optimizer == "sgd":
         return SGD(trained, lr=config.lr, weight_decay=config.weight_decay)
     return AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)

@@ -50,6 +50,8 @@ def steps(
     """
     present, own = np.unique(group_N, return_counts=True)
     share = site_share(weights, counts, dict(zip(present.tolist(), own.tolist(), strict=True)))
+    if share == 0:  # λ of all its groups has come to 0: the objective asks nothing of this site
+        return
     per_patient = {k: weights[k] / counts[k] / share for k in present.tolist()}
     weight_N = np.array([per_patient[k] for k in group_N.tolist()])
     size = config.batch

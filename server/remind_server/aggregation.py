@@ -21,7 +21,7 @@ class BlockAverage:
     def add(self, tensors: Mapping[str, Tensor], block_weights: Mapping[str, float]) -> None:
         """Count one checked reply with the site's weight a_s for each block."""
         for name, tensor in tensors.items():
-            weight = block_weights[block_of(name)]
+            weight = block_weights.get(block_of(name), 0.0)  # none: λ of all its groups is 0
             if name not in self._sum:
                 self._sum[name] = torch.zeros(tensor.shape, dtype=torch.float64)
                 self._weight[name] = 0.0

@@ -1,7 +1,7 @@
 """Checking a site's reply before any of it counts: a malformed or hostile one is named and left out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -39,13 +39,20 @@ def report_problems(
             found.append(f"reports group {group}, which it was not sent")
         elif loss.count != assignment.counts[group]:
             found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
-    return found + _evaluations(report.validation, classes) + _tensors(assignment.sent, received, max_update)
+    if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
+        found.append(f"sends tensors that are not {task.index[0].dtype}")
+    found += _evaluations(report.validation, assignment.observed, classes)
+    return found + _tensors(assignment.sent, received, max_update)
 
 
-def examination_problems(task_round: int, examination: Examination, classes: int) -> list[str]:
+def examination_problems(
+    task_round: int, examination: Examination, observed: Collection[int], classes: int
+) -> list[str]:
     """What is wrong with an examination; empty if it may count."""
     return _round(examination.round, task_round) + [
-        problem for part in (examination.test, examination.validation) for problem in _evaluations(part, classes)
+        problem
+        for part in (examination.test, examination.validation)
+        for problem in _evaluations(part, observed, classes)
     ]
 
 
@@ -53,9 +60,12 @@ def _round(answered: int, asked: int) -> list[str]:
     return [] if answered == asked else [f"answers round {answered}, not {asked}"]
 
 
-def _evaluations(evaluations: Mapping[int, Evaluation], classes: int) -> list[str]:
-    wrong = any(len(evaluation.confusion) != classes for evaluation in evaluations.values())
-    return [f"confusion matrices are not of {classes} classes"] if wrong else []
+def _evaluations(evaluations: Mapping[int, Evaluation], observed: Collection[int], classes: int) -> list[str]:
+    """Statistics of groups that the site did not enrol would steer λ (`dro.risk`) and the tables of others."""
+    found = [f"evaluates group {group}, which it did not enrol" for group in evaluations if group not in observed]
+    if any(len(evaluation.confusion) != classes for evaluation in evaluations.values()):
+        found.append(f"confusion matrices are not of {classes} classes")
+    return found
 
 
 def _tensors(sent: Mapping[str, Tensor], received: Mapping[str, Tensor], max_update: float) -> list[str]:

@@ -1,6 +1,6 @@
 """What came back in a round: checked, averaged as it comes, and what did not count with the reason."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,9 +42,9 @@ class RoundReplies:
         except ValueError as error:
             self.absent[name] = str(error)
             return
-        self.average.add(tensors, assignment.task.block_weights)
         self.train.append({k: loss.value() for k, loss in report.train.items()})
         self.validation.append({k: evaluation.value() for k, evaluation in report.validation.items()})
+        self.average.add(tensors, assignment.task.block_weights)
         self.answered.append(name)
         self.bytes_up += buffer.nbytes
 
@@ -55,7 +55,7 @@ class RoundReplies:
             raise several(f"{len(self.answered)} valid replies, federation.min-sites asks for {number}", said)
 
 
-def read_examination(answer: Answer, round_: int, classes: int) -> Examination:
+def read_examination(answer: Answer, round_: int, observed: Collection[int], classes: int) -> Examination:
     """The examination in an answer.
 
     Raises
@@ -64,7 +64,7 @@ def read_examination(answer: Answer, round_: int, classes: int) -> Examination:
         If there is none, or it is not in order.
     """
     examination, _ = _read(answer, Examination)
-    if found := examination_problems(round_, examination, classes):
+    if found := examination_problems(round_, examination, observed, classes):
         raise ValueError("; ".join(found))
     return examination
 

@@ -2,15 +2,19 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 log = logging.getLogger(__name__)
-ATTEMPTS = 3  # of handing the messages to the SuperLink
+ATTEMPTS = 3  # of asking the SuperLink for something
+PAUSE = 1.0  # seconds before the second attempt; one more before each further one
 LONGEST_PAUSE = 0.5  # seconds between two looks for replies
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ def exchange(
     """Send each node its own record and yield the answers one at a time, so that only one is held in memory.
 
     With quorum 1 answers come in the order of `contents`, whoever was first: sums then round alike in every run. Below
-    1 they come as they arrive, and once that share has answered the rest are not waited for.
+    1 they come as they arrive, and once that share has answered the rest are not waited for. A node to which nothing
+    could be sent answers first, with that error.
 
     Parameters
     ----------
@@ -42,11 +47,19 @@ def exchange(
     quorum
         Share of the nodes whose answers close the exchange early.
     """
-    node_of = _push(grid, contents, message_type, group_id, deadline)
+    node_of: dict[str, int] = {}
+    unsent = []
+    for node_id, record in contents:
+        message_id = _push(grid, Message(record, node_id, message_type, ttl=deadline, group_id=group_id))
+        if message_id:
+            node_of[message_id] = node_id
+        else:
+            unsent.append(node_id)
     closes = time.monotonic() + deadline
-    needed, answered, pause = quorum * len(node_of), 0, 0.01
+    yield from (Answer(node_id, None, "could not be sent to") for node_id in unsent)
+    needed, answered, pause = quorum * (len(node_of) + len(unsent)) - 1e-9, 0, 0.01
     waiting = list(node_of)
-    while waiting and (time.monotonic() < closes):
+    while waiting and time.monotonic() < closes:
         came = False
         for message_id in list(waiting):
             reply = _pull(grid, message_id)
@@ -68,25 +81,31 @@ def exchange(
         yield _answer(node_of[message_id], reply) if reply else Answer(node_of[message_id], None, "no answer in time")
 
 
-def _push(
-    grid: Grid, contents: Iterable[tuple[int, RecordDict]], message_type: str, group_id: str, deadline: float
-) -> dict[str, int]:
-    """Hand the messages over one by one; message id → node id in the order of `contents`."""
-    return {
-        _push_one(grid, Message(record, node_id, message_type, ttl=deadline, group_id=group_id)): node_id
-        for node_id, record in contents
-    }
+def patiently(what: str, call: Callable[[], Result]) -> Result:
+    """Result of a call to the SuperLink. Flower does not retry an HTTP 500 and raises it here (FLOWER.md).
 
-
-def _push_one(grid: Grid, message: Message) -> str:
-    """Message id. Flower does not retry an HTTP 500 and raises it here, which would end the run (FLOWER.md)."""
+    Raises
+    ------
+    Exception
+        Whatever the transport raised at the last of `ATTEMPTS` attempts.
+    """
     for attempt in range(1, ATTEMPTS):
         try:
-            return next(iter(grid.push_messages([message])))
+            return call()
         except Exception as error:  # whatever the transport raises
-            log.warning("sending failed (%s), trying again", type(error).__name__)
-            time.sleep(attempt)
-    return next(iter(grid.push_messages([message])))
+            log.warning("%s failed (%s), trying again", what, type(error).__name__)
+            time.sleep(attempt * PAUSE)
+    return call()
+
+
+def _push(grid: Grid, message: Message) -> str | None:
+    """Message id; None if it cannot be sent. Flower gives no id, or an empty one, for a node that is gone by now."""
+    try:
+        ids = patiently("sending", lambda: list(grid.push_messages([message])))
+    except Exception as error:  # one node's message must not end the run
+        log.error("sending failed: %s", error)
+        return None
+    return ids[0] if ids else None
 
 
 def _pull(grid: Grid, message_id: str) -> Message | None:

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.serverapp import Grid
+from pydantic import ValidationError
 
 from remind.config import Config
 from remind.data.schema import CohortSchema, difference
 from remind.errors import UserError, several
 from remind.federation.flower import from_record, to_record
-from remind.federation.messages import Enrol, Enrolment, Refusal
+from remind.federation.messages import Enrol, Enrolment, Refusal, first_problem
 from remind.version import VERSION
-from remind_server.exchange import Answer, exchange
+from remind_server.exchange import Answer, exchange, patiently
+from remind_server.tables import ALL
 
 SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
 
@@ -47,12 +49,13 @@ class Roster:
 
     def online(self, grid: Grid) -> list[Member]:
         """Members whose node is there now, by name: the order in which everything is summed."""
-        here = set(grid.get_node_ids())
+        here = set(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
 
     def enrol_newcomers(self, grid: Grid) -> list[Member]:
         """Ask nodes not asked before who they are; members that joined."""
-        names = {int(node.node_id): getattr(node, "name", "") for node in grid.get_nodes()}
+        nodes = patiently("listing nodes", lambda: list(grid.get_nodes()))
+        names = {int(node.node_id): getattr(node, "name", "") for node in nodes}
         fresh = [node_id for node_id in names if node_id not in self._asked]
         if not fresh:
             return []
@@ -65,14 +68,18 @@ class Roster:
         for answer in answers:
             name = names[answer.node_id] or f"node {answer.node_id}"
             enrolment = self._read(answer, name)
-            if enrolment is not None:
-                self._asked.add(answer.node_id)
-                try:
-                    schema = CohortSchema.model_validate(enrolment.cohort_schema)
-                except ValueError as error:
-                    self.refused[name] = f"its schema cannot be read: {error}"
-                    continue
-                enrolments[answer.node_id] = (names[answer.node_id] or enrolment.site, enrolment, schema)
+            if enrolment is None:
+                continue
+            shown = names[answer.node_id] or enrolment.site
+            try:
+                schema = CohortSchema.model_validate(enrolment.cohort_schema)
+            except ValidationError as error:
+                self.refused[shown] = f"its schema cannot be read: {first_problem(error)}"
+                continue
+            if reason := _unfit(enrolment, schema):
+                self.refused[shown] = reason
+                continue
+            enrolments[answer.node_id] = (shown, enrolment, schema)
         if self.schema is None and enrolments:
             self.schema = _commonest(schema for _, _, schema in enrolments.values())
         return [m for node_id, given in enrolments.items() if (m := self._member(node_id, *given)) is not None]
@@ -97,19 +104,14 @@ class Roster:
     def _member(self, node_id: int, name: str, enrolment: Enrolment, schema: CohortSchema) -> Member | None:
         """The member, or None with the reason noted in `refused`."""
         assert self.schema is not None
-        if enrolment.version != VERSION:
-            self.refused[name] = f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
-        elif schema.fingerprint != self.schema.fingerprint:
+        if schema.fingerprint != self.schema.fingerprint:
             self.refused[name] = "another schema: " + "; ".join(difference(self.schema, schema))
-        elif not enrolment.counts:
-            self.refused[name] = "no training patients"
-        else:
-            taken = {m.name for m in self.members.values()}
-            unique = f"{name} ({node_id})" if name in taken else name
-            observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
-            self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed)
-            return self.members[node_id]
-        return None
+            return None
+        taken = {m.name for m in self.members.values()} | {ALL}  # the tables' word for all sites is no site's name
+        unique = f"{name} ({node_id})" if name in taken else name
+        observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
+        self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed)
+        return self.members[node_id]
 
     def require_members(self) -> None:
         """Fail if fewer sites take part than the config asks for, with what each of the others said."""
@@ -123,11 +125,22 @@ class Roster:
         raise several(f"{len(self.members)} site(s) take part, federation.min-sites asks for {needed}", said)
 
 
+def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
+    """Why a site cannot take part, whatever the others have; empty if it can. It then has no say in the schema."""
+    if enrolment.version != VERSION:
+        return f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
+    if not enrolment.counts:
+        return "no training patients"
+    if max(*enrolment.counts, *enrolment.observed) >> len(schema.modalities):
+        return "it claims groups of modalities that its schema does not have"
+    return ""
+
+
 def wait_for_nodes(grid: Grid, at_least: int, deadline: float) -> None:
     """Wait until nodes are there and their number no longer grows; a simulation's come up within a second or so."""
     closes, before = time.monotonic() + deadline, -1
     while time.monotonic() < closes:
-        now = len(list(grid.get_node_ids()))
+        now = len(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         if now >= max(at_least, 1) and now == before:
             return
         before = now

@@ -110,7 +110,7 @@ class FedRemind:
         records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
         for member, answer in self._exchange(grid, records, "evaluate", state.round):
             try:
-                examination = read_examination(answer, state.round, len(self._schema.classes))
+                examination = read_examination(answer, state.round, member.observed, len(self._schema.classes))
             except ValueError as error:
                 absent[member.name] = str(error)
                 continue

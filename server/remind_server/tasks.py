@@ -1,6 +1,6 @@
 """What each site is asked in a round: its own blocks, λ and n_k of its own groups, and nothing of anyone else's."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,12 +29,13 @@ class State:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A site's task, with what its reply is checked against: tensors sent, W_s, n_{s,k}."""
+    """A site's task, with what its reply is checked against: tensors sent, W_s, n_{s,k}, groups it can evaluate."""
 
     task: Task
     sent: Mapping[str, Tensor]
     share: float
     counts: Mapping[int, int]
+    observed: frozenset[int]
 
     def record(self) -> RecordDict:
         """The message; made when it is sent, so that the tensors are not held once per site."""
@@ -72,20 +73,20 @@ def train_task(
         block_weights=block_weights(state.weights, counts, own, bits),
         index=index_of(sent, config.federation.dtype),
     )
-    return Assignment(task, sent, site_share(state.weights, counts, own), own)
+    return Assignment(task, sent, site_share(state.weights, counts, own), own, member.observed)
 
 
 def examine_task(config: Config, schema: CohortSchema, state: State, member: Member) -> RecordDict:
     """The final examination of one site, on the blocks of every known group among its patients."""
     known = [k for k in sorted(member.observed) if k in state.weights]
-    sent = state.model.select(known, shared_modalities(config, schema, member.counts))
+    sent = state.model.select(known, shared_modalities(config, schema, member.observed))
     dtype = config.federation.dtype
     task = Examine(round=state.round, routing=config.train.routing_rounds > 0, index=index_of(sent, dtype))
     return to_record(task, pack(sent, dtype))
 
 
-def shared_modalities(config: Config, schema: CohortSchema, counts: Mapping[int, int]) -> tuple[str, ...]:
+def shared_modalities(config: Config, schema: CohortSchema, groups: Collection[int]) -> tuple[str, ...]:
     """Modalities whose encoder travels to a site with these groups; none unless encoders are shared."""
     if config.federation.encoders != "shared":
         return ()
-    return tuple(name for bit, name in enumerate(schema.names) if any(k >> bit & 1 for k in counts))
+    return tuple(name for bit, name in enumerate(schema.names) if any(k >> bit & 1 for k in groups))

@@ -48,6 +48,7 @@ def config(stage: int, **changes) -> Config:
             "train.schedule": "constant",
             "train.weight-decay": 0,
             "train.lr": LR,
+            "train.routing-lr": LR,
             "dro.gamma": GAMMA,
             "train.warmup-rounds": ROUNDS if stage == 1 else 0,
             "train.routing-rounds": ROUNDS if stage == 2 else 0,

@@ -1,0 +1,169 @@
+"""Messages are closed: what a type does not say cannot be sent, and what does not add up is refused."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from remind.federation.blocks import Entry
+from remind.federation.messages import MOST, Enrolment, Evaluation, Examine, LossSum, Refusal, Report, Task
+
+ENTRY = Entry(name="fusion.head.bias", block="shared", shape=(2,), dtype="float32")
+EVALUATION = {
+    "count": 3,
+    "loss_sum": 1.5,
+    "open_sum": 3.0,
+    "confusion": [[1, 0], [1, 1]],
+    "scores": [[0, 0, 100, 1], [0, 1, 100, 1], [0, 1, 511, 1]],
+}
+REPORT = {
+    "kind": "report",
+    "round": 1,
+    "share": 0.25,
+    "train": {"3": {"count": 2, "loss_sum": 0.5}},
+    "validation": {"3": EVALUATION},
+    "seconds": 0.1,
+    "index": [ENTRY.model_dump(mode="json")],
+}
+TASK = {
+    "kind": "task",
+    "round": 0,
+    "stage": 1,
+    "stage_round": 0,
+    "stage_rounds": 2,
+    "seed": 0,
+    "weights": {"3": 1.0},
+    "counts": {"3": 4},
+    "block_weights": {"shared": 1.0, "group:3": 1.0},
+    "index": [ENTRY.model_dump(mode="json")],
+}
+
+VALUES = TASK | {"index": (ENTRY,), "weights": {3: 1.0}, "counts": {3: 4}}
+
+
+@pytest.mark.parametrize(("kind", "content"), [(Report, REPORT), (Task, TASK)])
+def test_json_round_trip(kind, content):
+    message = kind.model_validate_json(json.dumps(content))
+    assert kind.model_validate_json(message.model_dump_json()) == message
+    assert json.loads(message.model_dump_json()) == content
+
+
+def spoilt(content, path, value):
+    content = copy.deepcopy(content)
+    *way, last = path
+    node = content
+    for step in way:
+        node = node[step]
+    node[last] = value
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["extra"], 1),
+        (["train", "3", "patients"], ["p1"]),
+        (["validation", "3", "labels"], [0, 1]),
+        (["index", 0, "data"], "x"),
+        (["kind"], "task"),
+        (["round"], -1),
+        (["share"], -0.1),
+        (["share"], 1.1),
+        (["share"], float("nan")),
+        (["seconds"], float("inf")),
+        (["train", "0"], {"count": 1, "loss_sum": 0.0}),
+        (["train", "-3"], {"count": 1, "loss_sum": 0.0}),
+        (["train", str(2**70)], {"count": 1, "loss_sum": 0.0}),
+        (["train", "x"], {"count": 1, "loss_sum": 0.0}),
+        (["train", "3", "count"], 0),
+        (["train", "3", "count"], -2),
+        (["train", "3", "count"], 1.5),
+        (["train", "3", "count"], MOST + 1),
+        (["train", "3", "loss_sum"], -0.5),
+        (["train", "3", "loss_sum"], float("nan")),
+        (["train", "3", "loss_sum"], float("inf")),
+        (["train", "3", "loss_sum"], 1e308),
+    ],
+)
+def test_reports_that_are_refused(path, value):
+    Report.model_validate_json(json.dumps(REPORT))
+    with pytest.raises(ValidationError):
+        Report.model_validate_json(spoilt(REPORT, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["count"], 4),
+        (["open_sum"], 3.5),
+        (["open_sum"], float("nan")),
+        (["confusion"], []),
+        (["confusion"], [[3]]),
+        (["confusion"], [[1, 0], [2]]),
+        (["confusion"], [[1, 0, 0], [1, 1, 0]]),
+        (["confusion"], [[2, 0], [1, 1]]),
+        (["confusion"], [[2, -1], [1, 1]]),
+        (["confusion"], [[2, 0], [0, 1]]),  # adds up, but the histogram has two patients of class 1
+        (["scores"], []),
+        (["scores", 0], [0, 0, 512, 1]),
+        (["scores", 0], [1, 0, 100, 1]),
+        (["scores", 0], [0, 2, 100, 1]),
+        (["scores", 0], [0, 0, -1, 1]),
+        (["scores", 0], [0, 0, 100, 0]),
+        (["scores", 0], [0, 0, 100, -1]),
+        (["scores", 0], [0, 0, 100]),
+    ],
+)
+def test_evaluations_that_do_not_add_up_are_refused(path, value):
+    Evaluation.model_validate_json(json.dumps(EVALUATION))
+    with pytest.raises(ValidationError):
+        Evaluation.model_validate_json(spoilt(EVALUATION, path, value))
+
+
+def test_three_classes_need_three_histograms():
+    of_three = {
+        "count": 1,
+        "loss_sum": 0.0,
+        "open_sum": 0.0,
+        "confusion": [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
+        "scores": [[0, 1, 5, 1], [1, 0, 5, 1], [2, 0, 5, 1]],
+    }
+    assert Evaluation.model_validate(of_three).value().scores_H2K.shape[0] == 3
+    with pytest.raises(ValidationError):
+        Evaluation.model_validate(of_three | {"scores": of_three["scores"][:2]})
+
+
+@given(over=st.floats(0, 1e-12))
+def test_weights_that_rounding_carried_over_one_still_travel(over):
+    Task.model_validate(VALUES | {"weights": {3: 1.0 + over}, "block_weights": {"shared": 1.0 + over}})
+
+
+@pytest.mark.parametrize(("field", "value"), [("weights", {3: 1.01}), ("weights", {3: -0.1}), ("stage", 3)])
+def test_tasks_that_are_refused(field, value):
+    Task.model_validate(VALUES)
+    with pytest.raises(ValidationError):
+        Task.model_validate(VALUES | {field: value})
+
+
+def test_messages_are_frozen():
+    with pytest.raises(ValidationError):
+        LossSum(count=1, loss_sum=0.0).count = 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Enrolment(site="", version="1", cohort_schema={}, fingerprint="", counts={}, observed=()),
+        lambda: Enrolment(site="s", version="1", cohort_schema={}, fingerprint="", counts={0: 3}, observed=()),
+        lambda: Enrolment(site="s", version="1", cohort_schema={}, fingerprint="", counts={1: 0}, observed=()),
+        lambda: Enrolment(site="s", version="1", cohort_schema={}, fingerprint="", counts={1: 10**30}, observed=()),
+        lambda: Examine(round=0, routing=True, index=(), weights={1: 1.0}),
+        lambda: Refusal(reason="x" * 2001),
+    ],
+)
+def test_others_that_are_refused(make):
+    with pytest.raises(ValidationError):
+        make()

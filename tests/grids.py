@@ -1,0 +1,83 @@
+"""A Flower Grid whose nodes do what a test says: answer late, never, with an error, or with anything at all."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from flwr.app import Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+
+from remind.federation.flower import to_record
+from remind.federation.messages import Enrolment
+from remind.version import VERSION
+from remind_server.local_grid import LocalGrid
+
+
+@dataclass
+class Node:
+    """A node: what it answers, after how many looks, and whether a message can be handed over at all."""
+
+    answer: Callable[[Message], RecordDict] | RecordDict | Error | None = None
+    looks: int = 0
+    name: str = ""
+    reachable: bool = True
+    received: list[Message] = field(default_factory=list)
+
+
+class FakeGrid(LocalGrid):
+    """Replies come by script; `broken` calls of the transport raise before it works."""
+
+    def __init__(self, nodes: dict[int, Node], broken: int = 0) -> None:
+        super().__init__(None, 0, {}, run_id=1)
+        self.nodes, self.broken, self.pulled = nodes, broken, []
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [info.node_id for info in self.get_nodes()]
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        self._transport()
+        return [NodeInfo(node_id=node_id, name=node.name) for node_id, node in self.nodes.items()]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self._transport()
+        return [id_ for m in messages for id_ in super(FakeGrid, self).push_messages([m]) if self._of(m).reachable]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self._transport()
+        return [reply for id_ in message_ids if (reply := self._reply(id_)) is not None]
+
+    def _reply(self, message_id: str) -> Message | None:
+        message = self._outbox.get(message_id)
+        if message is None:
+            return None
+        node = self._of(message)
+        if node.answer is None or node.looks > 0:
+            node.looks -= 1
+            return None
+        del self._outbox[message_id]
+        node.received.append(message)
+        self.pulled.append(message.metadata.dst_node_id)
+        content = node.answer(message) if callable(node.answer) else node.answer
+        if isinstance(content, Error):
+            return Message(content, reply_to=message)
+        return Message(content, reply_to=message)
+
+    def _of(self, message: Message) -> Node:
+        return self.nodes[message.metadata.dst_node_id]
+
+    def _transport(self) -> None:
+        if self.broken > 0:
+            self.broken -= 1
+            raise ConnectionError("HTTP 500")
+
+
+def enrolment(site: str, schema, counts, **changes) -> RecordDict:
+    """Record with which a site enrols."""
+    content = {
+        "site": site,
+        "version": VERSION,
+        "cohort_schema": schema.describe(),
+        "fingerprint": schema.fingerprint,
+        "counts": counts,
+        "observed": tuple(counts),
+    }
+    return to_record(Enrolment(**(content | changes)))

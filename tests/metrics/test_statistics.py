@@ -1,0 +1,94 @@
+"""Merged statistics are those of the pooled patients (invariant 4)."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remind.federation.messages import Evaluation
+from remind.metrics.statistics import BINS, GroupLoss, collect, merge, scored_classes, total
+
+
+def predictions(seed: int, number: int, classes: int):
+    """Random groups, labels, losses, log-probabilities and gates; some probabilities are exactly 0 or 1."""
+    rng = np.random.default_rng(seed)
+    logits_BC = rng.normal(size=(number, classes)) * rng.choice([0.1, 3.0, 2000.0], size=(number, 1))
+    log_p_BC = logits_BC - np.logaddexp.reduce(logits_BC, axis=1, keepdims=True)
+    return (
+        rng.choice([1, 2, 5, 7], size=number, p=[0.6, 0.2, 0.15, 0.05]),
+        rng.integers(classes, size=number),
+        rng.gamma(1.0, size=number),
+        log_p_BC,
+        rng.integers(2, size=number).astype(np.float64),
+    )
+
+
+@given(seed=st.integers(0, 10**6), sites=st.integers(1, 6), classes=st.integers(2, 4), number=st.integers(1, 80))
+def test_merged_over_any_split_equals_pooled(seed, sites, classes, number):
+    whole = predictions(seed, number, classes)
+    site_B = np.random.default_rng(seed + 1).integers(sites, size=number)
+    parts = [collect(*(part[site_B == s] for part in whole)) for s in range(sites) if (site_B == s).any()]
+    pooled, merged = collect(*whole), merge(parts)
+    assert list(merged) == list(pooled) == sorted(pooled)
+    for group, one in pooled.items():
+        other = merged[group]
+        assert other.count == one.count == (whole[0] == group).sum()
+        np.testing.assert_array_equal(other.confusion_CC, one.confusion_CC)
+        np.testing.assert_array_equal(other.scores_H2K, one.scores_H2K)
+        assert other.loss_sum == pytest.approx(one.loss_sum, rel=1e-12, abs=1e-12)
+        assert other.open_sum == one.open_sum
+
+
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 4))
+def test_collect_equals_a_loop_over_patients(seed, classes):
+    group_B, label_B, loss_B, log_p_BC, open_B = predictions(seed, 30, classes)
+    found = collect(group_B, label_B, loss_B, log_p_BC, open_B)
+    for group, statistics in found.items():
+        confusion = np.zeros((classes, classes), dtype=int)
+        scores = np.zeros((len(scored_classes(classes)), 2, BINS), dtype=int)
+        for b in np.flatnonzero(group_B == group):
+            confusion[label_B[b], max(range(classes), key=lambda c, b=b: log_p_BC[b, c])] += 1
+            for h, c in enumerate(scored_classes(classes)):
+                p = np.exp(log_p_BC[b, c])
+                rest = -np.expm1(log_p_BC[b, c])
+                odds = np.inf if rest <= 0 else -np.inf if p == 0 else log_p_BC[b, c] - np.log(rest)
+                k = 0 if odds < -10 else BINS - 1 if odds >= 10 else int((odds + 10) / 20 * BINS)
+                scores[h, int(label_B[b] == c), k] += 1
+        np.testing.assert_array_equal(statistics.confusion_CC, confusion)
+        np.testing.assert_array_equal(statistics.scores_H2K, scores)
+        assert statistics.loss_sum == pytest.approx(loss_B[group_B == group].sum())
+
+
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 4))
+def test_on_the_wire_and_back(seed, classes):
+    for statistics in collect(*predictions(seed, 25, classes)).values():
+        back = Evaluation.model_validate_json(Evaluation.of(statistics).model_dump_json()).value()
+        assert (back.count, back.loss_sum, back.open_sum) == (
+            statistics.count,
+            statistics.loss_sum,
+            statistics.open_sum,
+        )
+        np.testing.assert_array_equal(back.confusion_CC, statistics.confusion_CC)
+        np.testing.assert_array_equal(back.scores_H2K, statistics.scores_H2K)
+
+
+def test_total_is_all_groups_together():
+    whole = predictions(3, 50, 3)
+    everybody = collect(np.ones(50, dtype=np.int64), *whole[1:])[1]
+    together = total(collect(*whole))
+    assert together is not None
+    np.testing.assert_array_equal(together.confusion_CC, everybody.confusion_CC)
+    assert together.loss_sum == pytest.approx(everybody.loss_sum, rel=1e-12)
+    assert total({}) is None
+
+
+def test_merging_kinds_that_differ_fails_rather_than_losing_the_confusion():
+    statistics = collect(*predictions(0, 5, 2))
+    group = next(iter(statistics))
+    with pytest.raises(TypeError):
+        statistics[group] + GroupLoss(1, 0.5)
+
+
+def test_merging_nothing():
+    assert merge([]) == {}
+    assert merge([{}, {}]) == {}
