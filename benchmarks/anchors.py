@@ -2,7 +2,8 @@
 
     python benchmarks/anchors.py simulation/cohorts/uci_heart4.toml --seeds 0 1 2
 
-Same model, splits, budget (rounds × local steps; the pooled model takes those of all sites together) and test patients.
+Same model, splits, test patients and budget: rounds × local steps, where a step of the pooled model sees as many
+patients as the steps of all hospitals together; measured hospital by hospital.
 Per seed and on average: AUROC and balanced accuracy of all test patients, and their mean over the hospitals where they
 are defined. Scores are of the test split; nothing is selected on it.
 """
@@ -20,7 +21,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from remind.config import Config
-from remind.data.cohort import TEST, Cohort
+from remind.data.cohort import TEST, concatenate
 from remind.data.sites import Site as Hospital
 from remind.data.split import assign_split
 from remind.errors import UserError
@@ -40,10 +41,10 @@ COLUMNS = ("AUROC, all", "AUROC, mean of sites", "balanced acc., all", "balanced
 
 
 def run(hospitals: Sequence[Hospital], config: Config) -> tuple[dict[str, Statistics], list[Site]]:
-    """Test statistics per hospital of one federation of `hospitals`, and the sites with the encoders they ended with."""
+    """Test statistics per hospital of one federation, and the sites with the encoders they ended with."""
     with tempfile.TemporaryDirectory() as folder:
-        device = choose_device(config.device)
-        sites = [Site(h.name, h.cohort, config, SiteStore(Path(folder) / str(i)), device) for i, h in enumerate(hospitals)]
+        device, root = choose_device(config.device), Path(folder)
+        sites = [Site(h.name, h.cohort, config, SiteStore(root / str(i)), device) for i, h in enumerate(hospitals)]
         grid = LocalGrid(client_app(lambda context: sites[int(context.node_config["partition-id"])]), len(sites), {}, 1)
         result = FedRemind(config).run(grid)
     if result.absent:
@@ -62,9 +63,9 @@ def federated(hospitals: Sequence[Hospital], config: Config) -> dict[str, Statis
 
 
 def pooled(hospitals: Sequence[Hospital], config: Config) -> dict[str, Statistics]:
-    """All patients in one place, with the steps of all hospitals together; measured hospital by hospital."""
-    steps = config.train.local_steps * len(hospitals)
-    config = config.model_copy(update={"train": config.train.model_copy(update={"local_steps": steps})})
+    """All patients in one place: as many steps, each on as many patients as all hospitals' steps together."""
+    batch = config.train.batch * len(hospitals)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"batch": batch})})
     whole = concatenate([h.cohort for h in hospitals])
     _, (site,) = run([Hospital("pooled", whole)], config)
     edges = np.cumsum([0, *(len(h.cohort) for h in hospitals)])

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.config_toml import to_toml
 from remind.errors import UserError
 
@@ -66,9 +66,10 @@ def synthesise(
     from remind.data.synthetic import generate
     from remind.data.write import write_cohort
 
-    values = {"patients": patients, "law": law, "interaction": interaction, "noise": noise}
+    values: dict[str, Scalar] = {"patients": patients, "law": law, "interaction": interaction, "noise": noise}
     values |= {"missing": missing} if missing else {}
-    config = Config.from_flat({f"synthetic.{key}": value for key, value in values.items()} | {"seed": seed}, "options")
+    flat: dict[str, Scalar] = {f"synthetic.{key}": value for key, value in values.items()}
+    config = Config.from_flat(flat | {"seed": seed}, "options")
     cohort = generate(config.synthetic, seed)
     write_cohort(cohort, folder)
     print(f"wrote {len(cohort)} patients to {folder}; look at it with: remind data check {folder}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from remind.errors import several
+from remind.errors import UserError, several
 
 Scalar = str | int | float | bool
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -69,8 +69,8 @@ class ModelConfig(Section):
     expansion: Count = Field(4, description="hidden width of an expert, in units of D")
     blocks: Count = Field(1, description="pre-norm blocks")
     tokens: Count = Field(16, description="most tokens of one modality")
-    dropout: Fraction = Field(0.1, description="of tokens, attention and expert outputs while training")
-    hide: Fraction = Field(0.1, description="share of table cells and of observations hidden while training")
+    dropout: Fraction = Field(0.2, description="of tokens, attention and expert outputs while training")
+    hide: Fraction = Field(0.2, description="share of table cells and of observations hidden while training")
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
@@ -85,17 +85,17 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Local training at a site."""
 
-    warmup_rounds: Annotated[int, Field(ge=0)] = Field(10, description="rounds of stage 1: encoders + shared fusion")
-    routing_rounds: Annotated[int, Field(ge=0)] = Field(10, description="rounds of stage 2: frozen encoders, Φ_k")
+    warmup_rounds: Annotated[int, Field(ge=0)] = Field(8, description="rounds of stage 1: encoders + shared fusion")
+    routing_rounds: Annotated[int, Field(ge=0)] = Field(4, description="rounds of stage 2: frozen encoders, Φ_k")
     local_steps: Count = Field(20, description="optimiser steps per site and round")
-    batch: Annotated[int, Field(ge=0)] = Field(32, description="patients per step; 0 = all of the site's")
+    batch: Annotated[int, Field(ge=0)] = Field(64, description="patients per step; 0 = all of the site's")
     sampling: Literal["group", "weighted"] = Field(
         "group", description="draw group by λ then patient, weight 1; or patients uniformly, weight n·λ_k/n_k"
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the local steps")
-    lr: Positive = Field(1e-3, description="learning rate of stage 1")
-    routing_lr: Positive = Field(1e-3, description="learning rate of stage 2")
-    weight_decay: NonNegative = Field(1e-2, description="decoupled weight decay (adamw) or L2 (sgd)")
+    lr: Positive = Field(5e-4, description="learning rate of stage 1")
+    routing_lr: Positive = Field(1e-4, description="learning rate of stage 2")
+    weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
     schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="over the rounds of a stage")
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
     step_factor: Positive = Field(0.1, description="schedule 'step': factor of a drop")
@@ -173,6 +173,8 @@ class Config(Section):
             node = nested
             for part in path:
                 node = node.setdefault(part, {})
+                if not isinstance(node, dict):
+                    raise UserError(f"{source}: {key} and {part} are both given; {part} is a table")
             node[last] = value
         try:
             return cls.model_validate(nested)

@@ -1,7 +1,18 @@
 """Settings of all tests."""
 
+import pytest
+import torch
 from hypothesis import settings
+
+from remind_server import roster
 
 # The same examples in every run, and no limit of time per example on a busy machine.
 settings.register_profile("remind", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("remind")
+
+torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
+
+
+@pytest.fixture(autouse=True)
+def _in_process_sites_are_there_at_once(monkeypatch):
+    monkeypatch.setattr(roster, "SETTLE", 0.01)

@@ -11,7 +11,7 @@ from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort, Series, Table, p
 from remind.data.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.records import RoundRecord, RunResult, RunStart
+from remind_server.records import Observer, RoundRecord, RunResult, RunStart
 
 NAMES = ("a", "b", "c")
 CPU = torch.device("cpu")
@@ -29,6 +29,7 @@ BASE: dict[str, Scalar] = {
     "train.local-steps": 2,
     "train.batch": 8,
     "dro.gamma": 0.5,
+    "federation.deadline": 10.0,  # what hangs shall not hang long
 }
 
 
@@ -69,7 +70,7 @@ def site(name: str, patients: Cohort, config: Config, folder: Path) -> Site:
     return Site(name, patients, config, SiteStore(folder / name), CPU)
 
 
-class Recorder:
+class Recorder(Observer):
     """Observer that keeps what it is told."""
 
     def __init__(self) -> None:

@@ -15,45 +15,48 @@ from remind.federation.flower import read_as, to_record
 from remind_client.load import Identity, limit_threads, load_site
 from remind_client.site import Site
 
-app = ClientApp()
 log = logging.getLogger(__name__)
 _sites: dict[tuple[int, Identity, Config], Site] = {}
 
 Answer = tuple[messages.Message, NDArray[np.uint8] | None]
 
 
-@app.query()
-def enrol(message: Message, context: Context) -> Message:
-    """Say who this site is and what it has."""
+def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
+    """The app, given how to find the site that a message is for."""
+    app = ClientApp()
 
-    def answer(site: Site) -> Answer:
-        read_as(message.content, messages.Enrol)
-        return site.enrol(), None
+    @app.query()
+    def enrol(message: Message, context: Context) -> Message:
+        """Say who this site is and what it has."""
 
-    return _reply(message, context, answer)
+        def answer() -> Answer:
+            read_as(message.content, messages.Enrol)
+            return site_of(context).enrol(), None
+
+        return _reply(message, context, answer)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        """One round: measure, train, answer."""
+
+        def answer() -> Answer:
+            return site_of(context).train(*read_as(message.content, messages.Task))
+
+        return _reply(message, context, answer)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        """Measure the final model on test patients."""
+
+        def answer() -> Answer:
+            return site_of(context).examine(*read_as(message.content, messages.Examine)), None
+
+        return _reply(message, context, answer)
+
+    return app
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
-    """One round: measure, train, answer."""
-
-    def answer(site: Site) -> Answer:
-        return site.train(*read_as(message.content, messages.Task))
-
-    return _reply(message, context, answer)
-
-
-@app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
-    """Measure the final model on test patients."""
-
-    def answer(site: Site) -> Answer:
-        return site.examine(*read_as(message.content, messages.Examine)), None
-
-    return _reply(message, context, answer)
-
-
-def _reply(message: Message, context: Context, answer: Callable[[Site], Answer]) -> Message:
+def _reply(message: Message, context: Context, answer: Callable[[], Answer]) -> Message:
     """The answer, or a refusal whose words may leave the site.
 
     Flower sends an exception's text to the coordinator verbatim, paths and values and all (FLOWER.md); so none gets
@@ -61,7 +64,7 @@ def _reply(message: Message, context: Context, answer: Callable[[Site], Answer])
     """
     identity = Identity.of(context.node_config)
     try:
-        content, buffer = answer(_site(identity, context))
+        content, buffer = answer()
     except UserError as error:
         if not identity.virtual:
             log.error("refused: %s", error)
@@ -74,8 +77,9 @@ def _reply(message: Message, context: Context, answer: Callable[[Site], Answer])
     return Message(to_record(content, buffer), reply_to=message)
 
 
-def _site(identity: Identity, context: Context) -> Site:
+def _site(context: Context) -> Site:
     """The site of this message, kept for the next one: a simulation's process serves several."""
+    identity = Identity.of(context.node_config)
     config = Config.from_flat(context.run_config)
     limit_threads(config.threads)
     key = (context.run_id, identity, config)
@@ -84,3 +88,6 @@ def _site(identity: Identity, context: Context) -> Site:
             del _sites[old]
         _sites[key] = load_site(identity, config, context.run_id)
     return _sites[key]
+
+
+app = client_app(_site)

@@ -101,6 +101,10 @@ class Site:
             seconds=time.perf_counter() - started,
         )
 
+    def measure(self, index_N: NDArray[np.int64], routing: bool) -> dict[int, GroupStatistics]:
+        """Statistics of the patients at these positions, on the model as it is."""
+        return evaluate(self.model, self._tokens(fresh=False), index_N, self.config.train.focal_gamma, routing)
+
     def _receive(self, index: tuple[Entry, ...], buffer: Buffer) -> dict[str, Tensor]:
         """The site's own encoders from its store, the rest from the message; returns the parameters that came."""
         own = {group_block(k) for k in self.observed}

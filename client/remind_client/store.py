@@ -5,13 +5,14 @@ everything it depends on lies here. It is one file, replaced at once: a killed s
 all of that of after, never new encoders with the optimiser of the round before.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from remind.files import write_whole
 
 STATE = "state.pt"
 
@@ -25,9 +26,8 @@ class SiteStore:
     def save(self, encoders: dict[str, Tensor], optimizer: dict[str, Any], stage: int) -> None:
         """Keep encoder weights, and the optimiser's state with the stage it belongs to."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{STATE}.partial"
-        torch.save({"encoders": dict(encoders), "stage": stage, "optimizer": optimizer}, partial)
-        os.replace(partial, self.folder / STATE)
+        state = {"encoders": dict(encoders), "stage": stage, "optimizer": optimizer}
+        write_whole(self.folder / STATE, lambda path: torch.save(state, path))
 
     def encoders(self) -> dict[str, Tensor] | None:
         """Encoder weights as last kept; None before the first round."""

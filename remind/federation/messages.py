@@ -5,10 +5,11 @@ appear only in messages to and from sites that observe it; encoder tensors only 
 Shapes: C classes, H score histograms, K bins.
 """
 
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from remind.federation.blocks import Entry
 from remind.groups import MAX_MODALITIES
@@ -16,10 +17,18 @@ from remind.metrics.statistics import BINS, GroupLoss, GroupStatistics, scored_c
 
 MOST = 10**12  # of whatever is counted or summed: far beyond any cohort, and sums over sites stay exact and finite
 
+
+def printable(text: str, keep: str = "") -> str:
+    """A stranger's text as a terminal may show it: control characters, but for those in `keep`, become spaces."""
+    return "".join(c if c.isprintable() or c in keep else " " for c in text)
+
+
 Group = Annotated[int, Field(ge=1, lt=2**MAX_MODALITIES)]
 Natural = Annotated[int, Field(ge=0, le=MOST)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Finite = Annotated[float, Field(ge=0, le=MOST)]
+Words = Annotated[str, AfterValidator(partial(printable, keep="\n"))]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(printable)]
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]  # sums to 1 as rounded
 
 
@@ -118,7 +127,7 @@ class Enrolment(Message):
     """
 
     kind: Literal["enrolment"] = "enrolment"
-    site: Annotated[str, Field(min_length=1, max_length=200)]
+    site: Name
     version: str
     cohort_schema: dict[str, Any]
     fingerprint: str
@@ -186,4 +195,4 @@ class Refusal(Message):
     """Site → coordinator: no, and why, in words fit to leave the site."""
 
     kind: Literal["refusal"] = "refusal"
-    reason: Annotated[str, Field(max_length=2000)]
+    reason: Annotated[Words, Field(max_length=2000)]

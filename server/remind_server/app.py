@@ -1,4 +1,4 @@
-"""The Flower ServerApp: reads the run config, runs `FedRemind` on Flower's Grid, leaves a results folder."""
+"""The Flower ServerApp: reads the run config, runs `FedRemind` on Flower's Grid, writes results and run store."""
 
 import logging
 from logging import INFO
@@ -10,6 +10,7 @@ from remind.config import Config
 from remind.paths import results_folder
 from remind_server.progress import Progress
 from remind_server.run_folder import RunFolder
+from remind_server.store.follow import follow
 from remind_server.strategy import FedRemind
 
 app = ServerApp()
@@ -21,5 +22,11 @@ def main(grid: Grid, context: Context) -> None:
     """Run to the end. A `UserError` ends the run as failed, with its message as the run's status."""
     config = Config.from_flat(context.run_config)
     folder = results_folder(config, context.run_id)
-    progress = Progress(lambda text: log.log(INFO, text), folder)
-    FedRemind(config, [RunFolder(folder), progress]).run(grid)
+    progress = Progress(_log_lines, folder)
+    FedRemind(config, [RunFolder(folder), progress, *follow(folder, progress.say)]).run(grid)
+
+
+def _log_lines(text: str) -> None:
+    """Log a text line by line: Flower marks each record's first line, and a table shall stay in line."""
+    for line in text.splitlines():
+        log.log(INFO, line)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from remind_server.records import RoundRecord, RunResult, RunStart
+from remind_server.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.tables import ALL, Row, final_rows, round_rows, summary
 
 TABLES = 10  # about so many per-group tables in a run
@@ -13,7 +13,7 @@ _GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", "acc", "bal
 _FINAL_COLUMNS = ("", "n", "acc", "bal", "F1", "AUROC", "loss")
 
 
-class Progress:
+class Progress(Observer):
     """Observer that prints lines by `say`."""
 
     def __init__(self, say: Callable[[str], None], results: Path | None = None) -> None:

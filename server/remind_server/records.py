@@ -1,8 +1,7 @@
-"""What the coordinator knows of a run, as values: handed to observers (results folder, progress, later a store)."""
+"""What the coordinator knows of a run, as values: handed to observers (results folder, progress, run store)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -23,6 +22,31 @@ class RunStart:
 
 
 @dataclass(frozen=True)
+class RoundStart:
+    """A round whose tasks are about to go out.
+
+    Attributes
+    ----------
+    deadline
+        Seconds after which the round closes, whoever is missing then.
+    sites
+        Every member → training patients per group, newcomers included.
+    asked
+        Members that are connected and get a task.
+    refused
+        Who does not take part → why, as of now.
+    """
+
+    round: int
+    rounds: int
+    stage: int
+    deadline: float
+    sites: Mapping[str, Mapping[int, int]]
+    asked: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """One round.
 
@@ -36,6 +60,8 @@ class RoundRecord:
         Statistics of validation patients over all sites, on the same model: the one after `round` − 1.
     absent
         Site → why it does not count in this round.
+    validation_by_site
+        The parts that `validation` merges.
     """
 
     round: int
@@ -51,6 +77,7 @@ class RoundRecord:
     absent: Mapping[str, str]
     bytes_down: int
     bytes_up: int
+    validation_by_site: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,14 +95,23 @@ class RunResult:
     seconds: float
 
 
-class Observer(Protocol):
-    """Something that follows a run."""
+class Observer:
+    """Something that follows a run; what it does not override, it does not care about."""
+
+    def begun(self, config: Config) -> None:
+        """Handle the run's beginning: sites are about to be waited for and enrolled."""
 
     def started(self, start: RunStart) -> None:
         """Handle the first round's being about to begin."""
+
+    def round_started(self, start: RoundStart) -> None:
+        """Handle a round's being about to begin."""
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Handle the end of a round; `tensors` is the global model after it."""
 
     def finished(self, result: RunResult) -> None:
         """Handle the end of the run."""
+
+    def failed(self, reason: str) -> None:
+        """Handle an end before the end: `reason` is for a person to read."""

@@ -39,6 +39,9 @@ class Roster:
         self.members: dict[int, Member] = {}
         self.refused: dict[str, str] = {}
         self._asked: set[int] = set()
+        self._looks = 0
+        self._silences: Counter[int] = Counter()
+        self._patience: dict[int, int] = {}
 
     def counts(self) -> dict[int, int]:
         """Global n_k over all members, groups ascending."""
@@ -56,12 +59,20 @@ class Roster:
         """Ask nodes not asked before who they are; members that joined."""
         nodes = patiently("listing nodes", lambda: list(grid.get_nodes()))
         names = {int(node.node_id): getattr(node, "name", "") for node in nodes}
-        fresh = [node_id for node_id in names if node_id not in self._asked]
+        self._looks += 1
+        fresh = [n for n in names if n not in self._asked and self._looks >= self._patience.get(n, 0)]
         if not fresh:
             return []
         request = to_record(Enrol(version=VERSION))
         answers = exchange(grid, ((n, request) for n in fresh), "query", "enrol", self.config.federation.deadline)
+        self._replace_returned(names)
         return self._admit(answers, names)
+
+    def _replace_returned(self, names: Mapping[int, str]) -> None:
+        """Forget a member that is gone whose registered name has come back as another node: it would count twice."""
+        here = {name for name in names.values() if name}
+        for member in [m for m in self.members.values() if m.node_id not in names and m.name in here]:
+            del self.members[member.node_id]
 
     def _admit(self, answers: Iterable[Answer], names: Mapping[int, str]) -> list[Member]:
         enrolments: dict[int, tuple[str, Enrolment, CohortSchema]] = {}
@@ -87,7 +98,9 @@ class Roster:
     def _read(self, answer: Answer, name: str) -> Enrolment | None:
         """The enrolment in an answer; None, with the reason noted, if there is none."""
         if answer.record is None:
-            self.refused[name] = answer.error  # not `_asked`: it is asked again next round
+            self.refused[name] = answer.error
+            self._silences[answer.node_id] += 1  # asked again, but ever more rarely: each time costs a deadline
+            self._patience[answer.node_id] = self._looks + 2 ** self._silences[answer.node_id] - 1
             return None
         self._asked.add(answer.node_id)
         try:
@@ -131,7 +144,9 @@ def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
         return f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
     if not enrolment.counts:
         return "no training patients"
-    if max(*enrolment.counts, *enrolment.observed) >> len(schema.modalities):
+    if enrolment.fingerprint != schema.fingerprint:
+        return "its fingerprint is not that of its schema"
+    if max([*enrolment.counts, *enrolment.observed]) >> len(schema.modalities):
         return "it claims groups of modalities that its schema does not have"
     return ""
 

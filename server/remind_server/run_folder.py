@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,15 +13,16 @@ from torch import Tensor
 
 from remind import groups
 from remind.errors import UserError
+from remind.files import write_whole
 from remind.version import VERSION
-from remind_server.records import RoundRecord, RunResult, RunStart
+from remind_server.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.tables import final_rows, round_rows, summary
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
 FINAL_CSV, FINAL_JSON, SUMMARY, MODEL = "final.csv", "final.json", "summary.json", "model.safetensors"
 
 
-class RunFolder:
+class RunFolder(Observer):
     """Observer that writes a run's results (docs/results.md says what is in which file)."""
 
     def __init__(self, folder: Path) -> None:
@@ -89,9 +89,7 @@ class RunFolder:
         self._write(SUMMARY, lambda path: _dump(summary(result), path))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:
-        partial = self.folder / f"{name}.partial"
-        write(partial)
-        os.replace(partial, self.folder / name)
+        write_whole(self.folder / name, write)
 
 
 def _dump(content: Any, path: Path) -> None:

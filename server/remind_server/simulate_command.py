@@ -27,6 +27,7 @@ def simulate_command(
     from remind_server.progress import Progress
     from remind_server.run_folder import RunFolder
     from remind_server.simulate import simulate
+    from remind_server.store.follow import follow
 
     cwd = Path.cwd()
     plan = plan_remind(
@@ -39,7 +40,8 @@ def simulate_command(
         clients=num_clients,
         cohort=cohort,
     )
-    config = Config.from_flat(plan.run)
+    config = Config.from_flat(plan.run or {})
     folder = RunFolder(Path(config.results))
     clients = int(plan.federation.get(SUPERNODES, DEFAULT_CLIENTS))
-    simulate(config, clients, [folder, Progress(lambda text: print(text, flush=True), folder.folder)])
+    progress = Progress(lambda text: print(text, flush=True), folder.folder)
+    simulate(config, clients, [folder, progress, *follow(folder.folder, progress.say)])

@@ -12,12 +12,13 @@ from flwr.serverapp import Grid
 
 from remind.config import Config
 from remind.data.schema import CohortSchema
+from remind.errors import UserError
 from remind.metrics.statistics import GroupStatistics, merge
 from remind.objectives.group_dro import admit, initial_weights, risks, update_weights
 from remind_server.collect import RoundReplies, read_examination
 from remind_server.exchange import Answer, exchange
 from remind_server.model import GlobalModel
-from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.roster import Member, Roster, wait_for_nodes
 from remind_server.tasks import State, examine_task, stage_of, train_task
 
@@ -38,10 +39,17 @@ class FedRemind:
             If too few sites take part or answer.
         """
         began = time.monotonic()
-        state = self._start(grid)
-        while state.round < self.config.train.rounds:
-            state = self._round(grid, state)
-        result = self._examine(grid, state, began)
+        for observer in self.observers:
+            observer.begun(self.config)
+        try:
+            state = self._start(grid)
+            while state.round < self.config.train.rounds:
+                state = self._round(grid, state)
+            result = self._examine(grid, state, began)
+        except BaseException as error:  # an interruption too is an end that people watch for
+            for observer in self.observers:
+                observer.failed(_reason(error))
+            raise
         for observer in self.observers:
             observer.finished(result)
         return result
@@ -63,6 +71,8 @@ class FedRemind:
         if state.round:
             state = self._admit_newcomers(grid, state)
         config, counts, members = self.config, self.roster.counts(), self.roster.online(grid)
+        stage = stage_of(config, state.round)[0]
+        self._announce(state.round + 1, stage, members)
         tasks = {m.node_id: train_task(config, self._schema, state, counts, m) for m in members}
         replies = RoundReplies(config, len(self._schema.classes), self._offline(members))
         records = ((m, tasks[m.node_id].record()) for m in members)
@@ -77,7 +87,7 @@ class FedRemind:
         record = RoundRecord(
             round=after.round,
             rounds=config.train.rounds,
-            stage=stage_of(config, state.round)[0],
+            stage=stage,
             seconds=time.monotonic() - began,
             counts=counts,
             weights_used=state.weights,
@@ -88,10 +98,25 @@ class FedRemind:
             absent=replies.absent,
             bytes_down=sum(task.nbytes for task in tasks.values()),
             bytes_up=replies.bytes_up,
+            validation_by_site=dict(zip(replies.answered, replies.validation, strict=True)),
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
         return after
+
+    def _announce(self, round_: int, stage: int, members: Sequence[Member]) -> None:
+        """Tell the observers that a round begins, with the members that get a task."""
+        start = RoundStart(
+            round=round_,
+            rounds=self.config.train.rounds,
+            stage=stage,
+            deadline=self.config.federation.deadline,
+            sites={m.name: m.counts for m in self.roster.members.values()},
+            asked=tuple(m.name for m in members),
+            refused=dict(self.roster.refused),
+        )
+        for observer in self.observers:
+            observer.round_started(start)
 
     def _admit_newcomers(self, grid: Grid, state: State) -> State:
         """Sites that came up since the start join; their new groups get blocks and a λ."""
@@ -145,3 +170,12 @@ class FedRemind:
         if self.roster.schema is None:
             raise RuntimeError("no site has enrolled yet")
         return self.roster.schema
+
+
+def _reason(error: BaseException) -> str:
+    """Why a run ended early, in words."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return f"{type(error).__name__}: {error}"

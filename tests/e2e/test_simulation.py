@@ -1,10 +1,13 @@
 """`flwr run` as a researcher types it, with real processes, in the environment that runs the tests."""
 
 import json
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 pytestmark = pytest.mark.slow
 
@@ -95,3 +98,18 @@ def test_a_mistake_is_one_message(flower, tmp_path):
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
         assert "Error" in done.stderr
+
+
+def test_ray_and_in_process_runs_of_one_seed_end_with_the_same_model(flower, tmp_path):
+    """Bit for bit: same strategy, same client code, sums in one order, one thread of arithmetic."""
+    flower.finished(f"{ROOT}/simulation", "--num-clients", "3", "-c", TINY + 'results="ray"', cwd=tmp_path)
+    for folder in ("one", "two"):
+        settings = ["--num-clients", "3", "-c", TINY + f'results="{folder}"']
+        command = [Path(sys.executable).parent / "remind", "simulate", *settings]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    models = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("ray", "one", "two")]
+    assert tensors_of(models[0]) == tensors_of(models[1]) == tensors_of(models[2])
+
+
+def tensors_of(model: bytes) -> dict[str, list[float]]:
+    return {name: tensor.flatten().tolist() for name, tensor in safetensors.torch.load(model).items()}

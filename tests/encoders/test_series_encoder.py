@@ -54,9 +54,7 @@ def slow(made, batch: SeriesBatch, tokens: int) -> torch.Tensor:
                     z = (batch.value_O[o].item() - made.mean_I[item].item()) / made.std_I[item].item()
                     t = batch.time_O[o].item() / SCHEMA.horizon_hours
                     angles = [math.pi * f * t for f in range(1, FREQUENCIES + 1)]
-                    clock = torch.tensor(
-                        [t, *map(math.sin, angles), *map(math.cos, angles)], dtype=torch.float64
-                    )
+                    clock = torch.tensor([t, *map(math.sin, angles), *map(math.cos, angles)], dtype=torch.float64)
                     h_K = gelu(
                         max(-CLIP, min(CLIP, z)) * made.slope_IK[item] + made.offset_IK[item] + made.clock(clock)
                     )

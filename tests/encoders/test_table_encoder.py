@@ -19,7 +19,9 @@ from tests.tiny import settings
 
 NAN = math.nan
 SCHEMA = TableSchema(
-    name="t", columns=("age", "sex", "lactate", "unit", "weight"), categories={"sex": ("f", "m"), "unit": ("a", "b", "c")}
+    name="t",
+    columns=("age", "sex", "lactate", "unit", "weight"),
+    categories={"sex": ("f", "m"), "unit": ("a", "b", "c")},
 )
 
 

@@ -1,5 +1,8 @@
 """The wire format: what `to_record` makes comes back, anything else is refused with a ValueError and no other error."""
 
+from contextlib import suppress
+from io import BytesIO
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -39,8 +42,6 @@ def record(message, buffer=None, **others) -> RecordDict:
 
 
 def npy(value) -> bytes:
-    from io import BytesIO
-
     file = BytesIO()
     np.save(file, value, allow_pickle=True)
     return file.getvalue()
@@ -56,7 +57,9 @@ FOREIGN = {
     "message of arrays": record(FLAT),
     "buffer of config": record(ConfigRecord({"json": JSON}), ConfigRecord({"bytes": b"12345"})),
     "buffer of metrics": record(ConfigRecord({"json": JSON}), MetricRecord({"bytes": [1, 2]})),
-    "two arrays": record(ConfigRecord({"json": JSON}), ArrayRecord({"bytes": Array(np.ones(1)), "x": Array(np.ones(1))})),
+    "two arrays": record(
+        ConfigRecord({"json": JSON}), ArrayRecord({"bytes": Array(np.ones(1)), "x": Array(np.ones(1))})
+    ),
     "no array": record(ConfigRecord({"json": JSON}), ArrayRecord({})),
     "floats": record(ConfigRecord({"json": JSON}), ArrayRecord({"bytes": Array(np.ones(3))})),
     "two dimensions": record(ConfigRecord({"json": JSON}), ArrayRecord({"bytes": Array(np.ones((2, 2), np.uint8))})),
@@ -84,10 +87,8 @@ def test_foreign_records_are_refused(case):
 
 @given(data=st.binary(max_size=200), keep=st.integers(0, len(GOOD)))
 def test_no_bytes_raise_anything_but_a_value_error(data, keep):
-    try:
+    with suppress(ValueError):
         from_record(array(GOOD[:keep] + data))
-    except ValueError as error:
-        assert str(error)
 
 
 def test_the_refusal_shows_no_value():

@@ -68,5 +68,5 @@ def test_what_does_not_belong_is_refused(tensors, shared, words):
 
 
 def test_an_encoder_the_site_does_not_have_is_refused():
-    with pytest.raises(ValueError, match="encoders.b"):
+    with pytest.raises(ValueError, match=r"encoders\.b"):
         install(site_model(has=["a", "c"]), arriving([1], ["b"]), True, 0)

@@ -91,7 +91,9 @@ def random_split(whole: Cohort, rng: np.random.Generator) -> list[Hospital]:
     return sites
 
 
-def pooled_reference(whole: Cohort, settings: Config, routing: bool) -> tuple[dict[str, torch.Tensor], dict[int, float]]:
+def pooled_reference(
+    whole: Cohort, settings: Config, routing: bool
+) -> tuple[dict[str, torch.Tensor], dict[int, float]]:
     """Centralised GroupDRO: θ ← θ − lr·∇ Σ_k λ_k R_k with this λ, then λ_k ← λ_k·exp(γ R_k) / Σ."""
     model = SiteModel(whole.schema, settings, NAMES).double()
     counts = groups.counts(whole.groups_N)
@@ -109,7 +111,7 @@ def pooled_reference(whole: Cohort, settings: Config, routing: bool) -> tuple[di
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
-                    parameter -= LR * gradient
+                    parameter.sub_(LR * gradient)
         raised = {k: weights[k] * math.exp(GAMMA * risk[k].item()) for k in counts}
         weights = {k: v / sum(raised.values()) for k, v in raised.items()}
     return {name: p.detach() for name, p in model.named_parameters()}, weights

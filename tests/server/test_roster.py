@@ -149,7 +149,12 @@ def test_waiting_for_nodes():
 
 def test_difference_names_levels():
     changed = SCHEMA.model_copy(
-        update={"modalities": (TableSchema(name="a", columns=("p", "q", "r"), categories={"q": ("lo", "mid")}), *SCHEMA.modalities[1:])}
+        update={
+            "modalities": (
+                TableSchema(name="a", columns=("p", "q", "r"), categories={"q": ("lo", "mid")}),
+                *SCHEMA.modalities[1:],
+            )
+        }
     )
     roster, _ = enrolled(site("x"), site("y"), site("z", of=changed))
     assert "a, categories of q: lo, hi against lo, mid" in roster.refused["z"]

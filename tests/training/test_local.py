@@ -82,9 +82,7 @@ def trained(routing, train_encoders, **changes):
     counts = {k: int((group_N == k).sum()) for k in np.unique(group_N).tolist()}
     plan = steps(config.train, rows, group_N, dict.fromkeys(counts, 0.2), counts, np.random.default_rng(0))
     source = FreshTokens(model, data) if train_encoders else CachedTokens(model, data)
-    train_steps(
-        model, source, optimizer, plan, lr=config.train.lr, focal_gamma=2.0, routing=routing, gradient_scale={}
-    )
+    train_steps(model, source, optimizer, plan, lr=config.train.lr, focal_gamma=2.0, routing=routing, gradient_scale={})
     after = dict(model.named_parameters())
     return {n for n in before if not torch.equal(before[n], after[n])}, model
 
@@ -129,9 +127,17 @@ def test_steps_equal_plain_sgd_with_scaled_gradients():
         with torch.no_grad():
             for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
                 if gradient is not None:
-                    parameter -= 0.1 * scale.get(name, 1.0) * gradient
+                    parameter.sub_(0.1 * scale.get(name, 1.0) * gradient)
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(dict(model.named_parameters())[name], parameter, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("train_encoders", [True, False])
+def test_encoders_are_in_the_optimizer_only_where_they_train(train_encoders):
+    config, model, _ = setting()
+    held = {id(p) for p in build_optimizer(config.train, model, train_encoders).param_groups[0]["params"]}
+    assert {id(p) for p in model.fusion.parameters()} <= held
+    assert ({id(p) for p in model.encoders.parameters()} <= held) == train_encoders
 
 
 def test_optimizer_state_does_not_depend_on_the_order_in_which_groups_came():

@@ -1,0 +1,1 @@
+"""The page the coordinator watches: reads the run store, changes nothing in it (docs/dashboard.md)."""

@@ -1,0 +1,119 @@
+"""Who may look: sign-in token, session cookie, or a proxy in front that has signed the person in."""
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.requests import HTTPConnection
+
+from remind.errors import UserError
+
+SESSION_SECONDS = 12 * 3600
+SHORTEST_TOKEN = 20
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Access:
+    """The rule for this server.
+
+    Attributes
+    ----------
+    token
+        The secret that signs a person in, or that a program sends as ``Authorization: Bearer``.
+    cookie
+        Name of the session cookie; holds the port, since browsers share cookies between ports of one host.
+    header, proxies
+        A request from one of these addresses with this header set is one of a person the proxy has signed in.
+    """
+
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    cookie: str = "remind_session"
+    secure: bool = False
+    header: str = ""
+    proxies: tuple[Network, ...] = ()
+
+    def allows(self, request: HTTPConnection) -> bool:
+        """Whether the request comes with a token, a session, or through the proxy."""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.is_token(given.strip()):
+            return True
+        return self._is_session(request.cookies.get(self.cookie, "")) or self._through_proxy(request)
+
+    def is_token(self, given: str) -> bool:
+        """Compare in constant time."""
+        return hmac.compare_digest(given.encode(), self.token.encode())
+
+    def new_session(self) -> str:
+        """Cookie value: when it ends, and a signature only this token's holder could make."""
+        ends = str(int(time.time()) + SESSION_SECONDS)
+        return f"{ends}.{self._signature(ends)}"
+
+    def _is_session(self, value: str) -> bool:
+        ends, _, signature = value.partition(".")
+        signed = hmac.compare_digest(signature.encode(), self._signature(ends).encode())
+        return signed and int(ends) > time.time()
+
+    def _signature(self, ends: str) -> str:
+        return hmac.new(self.token.encode(), f"session {ends}".encode(), hashlib.sha256).hexdigest()
+
+    def _through_proxy(self, request: HTTPConnection) -> bool:
+        if not (self.header and request.client and request.headers.get(self.header, "").strip()):
+            return False
+        try:
+            address = ipaddress.ip_address(request.client.host)
+        except ValueError:
+            return False
+        return any(address in network for network in self.proxies)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Addresses or networks, comma-separated.
+
+    Raises
+    ------
+    UserError
+        If one of them is neither.
+    """
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UserError(f"--trusted-proxy: {error}") from None
+
+
+def token_from(path: Path) -> str:
+    """The token in a file, which is made, readable by its owner alone, if it is not there.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read or made, is readable by others, or holds too short a token.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _read_token(path)
+    except OSError as error:
+        raise UserError(f"--token-file: cannot make {path}: {error.strerror}") from None
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token + "\n")
+    return token
+
+
+def _read_token(path: Path) -> str:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise UserError(f"--token-file: others may read {path}; make it yours alone with: chmod 600 {path}")
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file: cannot read {path}: {error}") from None
+    if len(token) < SHORTEST_TOKEN:
+        raise UserError(f"--token-file: the token in {path} has {len(token)} characters; at least {SHORTEST_TOKEN}")
+    return token

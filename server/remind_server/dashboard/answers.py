@@ -1,0 +1,208 @@
+"""What the dashboard says, as values: the same ones make the page, the JSON API, the CSV files and the metrics."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["waiting", "running", "stalled", "finished", "failed"]
+Patients = Literal["validation", "test"]
+ScoreName = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+SortKey = Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "n", "weight", "train_n", "name"]
+Numbers = list[float | None]
+Counts = list[int | None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of some patients. With `suppressed`, everything else is null; otherwise null is 'undefined'."""
+
+    n: int | None
+    positives: int | None = None
+    suppressed: bool = False
+    accuracy: Estimate | None = None
+    balanced_accuracy: Estimate | None = None
+    macro_f1: Estimate | None = None
+    auroc: Estimate | None = None
+    auroc_bound: float | None = None
+    loss: float | None = None
+    gate_open: float | None = None
+
+
+@dataclass(frozen=True)
+class SiteState:
+    """A site and how it fared in the last round that ended (`answered` is null before the first)."""
+
+    number: int
+    name: str
+    train_n: int | None
+    train_suppressed: bool
+    asked: bool
+    answered: bool | None
+    absent: str | None
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run at a glance. Times are seconds since 1970, UTC; `heard` is the coordinator's last sign of life."""
+
+    id: int
+    name: str
+    folder: str
+    cohort: str
+    seed: int
+    version: str
+    status: Status
+    reason: str
+    began: float
+    heard: float
+    ended: float | None
+    round: int
+    rounds: int
+    stage: int
+    round_began: float | None
+    round_closes: float | None
+    change: int
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run's health and overall scores; `left_seconds` extrapolates the last three rounds."""
+
+    run: RunState
+    patients: Patients
+    classes: list[str]
+    modalities: list[str]
+    sites: list[SiteState]
+    overall: Measured
+    groups: int
+    tail_groups: int
+    last_seconds: float | None
+    mean_seconds: float | None
+    left_seconds: float | None
+    bytes_down: int
+    bytes_up: int
+    settings: dict[str, str | int | float | bool]
+
+    @property
+    def answered(self) -> list[SiteState]:
+        """Sites that counted in the last round."""
+        return [site for site in self.sites if site.answered]
+
+    @property
+    def missing(self) -> list[SiteState]:
+        """Sites that did not."""
+        return [site for site in self.sites if site.answered is False]
+
+    @property
+    def refused(self) -> list[SiteState]:
+        """Who does not take part at all."""
+        return [site for site in self.sites if site.refused]
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A group: λ now, R_k of the last round, scores, and the change of the sorted score over the last rounds."""
+
+    number: int
+    name: str
+    tail: bool
+    train_n: int | None
+    train_suppressed: bool
+    weight: float | None
+    risk: float | None
+    scores: Measured
+    change: float | None
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """All groups, worst first; `change_rounds` says over how many rounds `change` looks back."""
+
+    run: int
+    patients: Patients
+    by: SortKey
+    change_of: str
+    change_rounds: int
+    rows: list[GroupRow]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One score of each group (rows, worst first) at each site (columns): n[g][s] and value[g][s].
+
+    Null where the site has no such patients (n is 0), the score is undefined, or the cell is suppressed: those are
+    listed in `suppressed` as [g, s].
+    """
+
+    run: int
+    patients: Patients
+    score: str
+    sites: list[str]
+    groups: list[str]
+    tail: list[bool]
+    n: list[Counts]
+    value: list[Numbers]
+    suppressed: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One group over the rounds; number 0 is all groups together. Scores are of validation patients."""
+
+    number: int
+    name: str
+    weight: Numbers
+    risk: Numbers
+    gate_open: Numbers
+    n: Counts
+    loss: Numbers
+    accuracy: Numbers
+    balanced_accuracy: Numbers
+    macro_f1: Numbers
+    auroc: Numbers
+    suppressed: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Columns over the rounds that ended; `suppressed` of a curve lists the positions that are not shown."""
+
+    run: int
+    round: list[int]
+    stage: list[int]
+    seconds: list[float]
+    bytes_down: list[int]
+    bytes_up: list[int]
+    curves: list[Curve]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A group in both runs; null where a run does not have it. `difference` is that of the second minus the first."""
+
+    name: str
+    tail: bool
+    first: Measured | None
+    second: Measured | None
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs: what was set differently, overall scores, and every group."""
+
+    first: RunReport
+    second: RunReport
+    score: str
+    settings: dict[str, tuple[str | int | float | bool | None, str | int | float | bool | None]]
+    overall: Pair
+    groups: list[Pair]

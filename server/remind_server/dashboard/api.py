@@ -1,0 +1,67 @@
+"""The JSON API; ``/api/openapi.json`` describes it, docs/dashboard.md introduces it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from remind.errors import UserError
+from remind_server.dashboard.answers import (
+    Comparison,
+    Curves,
+    GroupTable,
+    Matrix,
+    Patients,
+    RunReport,
+    RunState,
+    ScoreName,
+    SortKey,
+)
+from remind_server.dashboard.curves import MOST_CURVES, comparison, curves, matrix
+from remind_server.dashboard.reader import Reader
+
+Groups = Annotated[
+    str,
+    Query(pattern=r"^(\d{1,9}(,\d{1,9})*)?$", description=f"numbers of groups, comma-separated; {MOST_CURVES} at most"),
+]
+
+
+def routes(reader: Reader) -> APIRouter:
+    """What the pages show, for programs."""
+    router = APIRouter(prefix="/api", tags=["runs"])
+
+    @router.get("/runs")
+    def runs() -> list[RunState]:
+        """Runs, newest first."""
+        return reader.runs()
+
+    @router.get("/runs/{run_id}")
+    def report(run_id: int, on: Patients | None = None) -> RunReport:
+        """Health, sites, settings and overall scores of a run; `on` chooses validation or test patients."""
+        return reader.report(run_id, on)
+
+    @router.get("/runs/{run_id}/groups")
+    def groups(run_id: int, by: SortKey = "loss", on: Patients | None = None) -> GroupTable:
+        """Every group, worst first by `by`."""
+        return reader.groups(run_id, by, on)
+
+    @router.get("/runs/{run_id}/matrix")
+    def groups_by_sites(
+        run_id: int, score: ScoreName = "auroc", by: SortKey = "loss", on: Patients | None = None
+    ) -> Matrix:
+        """One score of every group at every site."""
+        return matrix(reader, run_id, score, by, on)
+
+    @router.get("/runs/{run_id}/curves")
+    def over_rounds(run_id: int, groups: Groups = "") -> Curves:
+        """λ, risk, gate and scores over the rounds: of all groups together, and of those asked for."""
+        numbers = [int(part) for part in groups.split(",") if part]
+        if len(numbers) > MOST_CURVES:
+            raise UserError(f"groups: {len(numbers)} asked for, {MOST_CURVES} at most; curves.csv has them all")
+        return curves(reader, run_id, numbers)
+
+    @router.get("/compare")
+    def compare(first: int, second: int, score: ScoreName = "auroc", on: Patients | None = None) -> Comparison:
+        """Two runs side by side."""
+        return comparison(reader, first, second, score, on)
+
+    return router

@@ -1,0 +1,60 @@
+"""The web application: routes put together, errors turned into answers."""
+
+from importlib.resources import files
+
+from fastapi import FastAPI, Request, Response
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import JSONResponse
+from starlette.staticfiles import StaticFiles
+
+from remind.errors import UserError
+from remind.version import VERSION
+from remind_server.dashboard import api, downloads, events, metrics, pages, sign_in
+from remind_server.dashboard.access import Access
+from remind_server.dashboard.guard import Guard
+from remind_server.dashboard.reader import NoSuchRun, Reader
+from remind_server.dashboard.templating import page
+
+
+def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI:
+    """The dashboard over a run store.
+
+    Parameters
+    ----------
+    min_count
+        Cells of fewer patients are suppressed wherever they would be shown.
+    """
+    reader = Reader(engine, min_count)
+    # No /docs: FastAPI's pages load scripts from elsewhere. The description they would show is at /api/openapi.json.
+    app = FastAPI(
+        title="federated REMIND", version=VERSION, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
+    )
+    for part in (api, events, downloads, metrics, pages):
+        app.include_router(part.routes(reader))
+    app.include_router(sign_in.routes(access))
+    app.mount("/static", StaticFiles(directory=str(files("remind_server.dashboard") / "static")))
+    app.add_middleware(GZipMiddleware, minimum_size=2000)
+    app.add_middleware(Guard, access=access)
+
+    @app.exception_handler(UserError)
+    def mistake(request: Request, error: UserError) -> Response:
+        return _problem(request, 404 if isinstance(error, NoSuchRun) else 422, str(error))
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        return _problem(request, error.status_code, str(error.detail))
+
+    @app.exception_handler(SQLAlchemyError)
+    def unreadable(request: Request, error: SQLAlchemyError) -> Response:
+        return _problem(request, 503, "the run store cannot be read just now")
+
+    return app
+
+
+def _problem(request: Request, status: int, detail: str) -> Response:
+    if "text/html" in request.headers.get("accept", ""):
+        return page(request, "problem.html", status=status, detail=detail)
+    return JSONResponse({"detail": detail}, status)

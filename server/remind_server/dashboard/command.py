@@ -1,0 +1,95 @@
+"""The command ``remind dashboard``."""
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remind.errors import UserError
+
+PORT = 8765
+LISTEN_BACKLOG = 128
+
+
+def dashboard_command(
+    store: Annotated[
+        str,
+        typer.Option(help="Run store: a file or a database URL; default: $REMIND_STORE, else runs.db in --results."),
+    ] = "",
+    results: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("results"),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than loopback, use TLS or a proxy.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = PORT,
+    min_count: Annotated[int, typer.Option(min=0, help="Suppress cells of fewer patients.")] = 0,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Sign-in token that outlives restarts; made if not there. Default: a new one.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; with --tls-key: serve https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    trusted_header: Annotated[
+        str, typer.Option(help="Header in which a proxy names the person it signed in, e.g. X-Forwarded-User.")
+    ] = "",
+    trusted_proxy: Annotated[
+        str, typer.Option(help="Addresses or networks of that proxy, comma-separated; nobody else's header counts.")
+    ] = "",
+) -> None:
+    """Serve the page the coordinator watches: runs, live, with every modality combination (docs/dashboard.md)."""
+    try:
+        import uvicorn
+
+        from remind_server.dashboard.app import dashboard_app
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'federated-remind[dashboard]'") from None
+    from remind_server.dashboard.access import Access, networks, token_from
+    from remind_server.store.open import open_store, shown, store_url
+
+    if bool(trusted_header) != bool(trusted_proxy):
+        raise UserError("--trusted-header and --trusted-proxy belong together: give both or neither")
+    if bool(tls_certificate) != bool(tls_key):
+        raise UserError("--tls-certificate and --tls-key belong together: give both or neither")
+    url = store_url(results.absolute(), store)
+    engine = open_store(url)
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    rule = {"cookie": f"remind_session_{port}", "secure": tls_key is not None}
+    if token_file:
+        rule["token"] = token_from(token_file)
+    access = Access(**rule, header=trusted_header, proxies=networks(trusted_proxy))  # type: ignore[arg-type]
+    scheme = "https" if tls_key else "http"
+    print(f"run store: {shown(url)}")
+    print(f"open {scheme}://{_in_url(host)}:{port}/sign-in#token={access.token}", flush=True)
+    if not (tls_key or trusted_header or _is_loopback(host)):
+        print("warning: without TLS the token and all results can be read on the network", flush=True)
+    config = uvicorn.Config(
+        dashboard_app(engine, access, min_count),
+        log_level="warning",
+        proxy_headers=False,  # the trusted proxy is recognised by its own address
+        server_header=False,
+        timeout_graceful_shutdown=1,  # open event streams would hold it for ever
+        ssl_certfile=tls_certificate,
+        ssl_keyfile=tls_key,
+        ws="none",
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: cannot listen there: {error.strerror or error}") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

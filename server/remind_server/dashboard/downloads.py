@@ -1,0 +1,128 @@
+"""CSV files: the whole of what the pages show, for spreadsheets and scripts."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import StreamingResponse
+
+from remind_server.dashboard.answers import Measured, Patients, ScoreName, SortKey
+from remind_server.dashboard.curves import MOST_CURVES, comparison, curves
+from remind_server.dashboard.reader import Reader
+from remind_server.store.schema import ALL, SCORES, Group, Site
+
+SUPPRESSED = "suppressed"
+SCORE_COLUMNS = ("n", "positives", *(f"{s}{end}" for s in SCORES for end in ("", "_low", "_high")), "loss", "gate_open")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def routes(reader: Reader) -> APIRouter:
+    """One file per view. Undefined is empty; a suppressed cell says so in the column of its count."""
+    router = APIRouter(tags=["csv"])
+
+    @router.get("/runs/{run_id}/groups.csv")
+    def groups(run_id: int, by: SortKey = "loss", on: Patients | None = None) -> StreamingResponse:
+        """The table of groups."""
+        table = reader.groups(run_id, by, on)
+        head = ("group", "tail", "train_n", "lambda", "risk", f"change_{table.change_of}", *SCORE_COLUMNS)
+        rows = (
+            [
+                r.name,
+                r.tail,
+                SUPPRESSED if r.train_suppressed else r.train_n,
+                r.weight,
+                r.risk,
+                r.change,
+                *_cells(r.scores),
+            ]
+            for r in table.rows
+        )
+        return _file(f"run{run_id}-groups-{table.patients}", head, rows)
+
+    @router.get("/runs/{run_id}/matrix.csv")
+    def groups_by_sites(run_id: int, on: Patients | None = None) -> StreamingResponse:
+        """All scores of every group at every site that has it, with `all` for the margins."""
+        with Session(reader.engine) as session:
+            reader.run(session, run_id)
+            cells = reader.cells(session, run_id, on)
+            site = {s.number: s.name for s in session.scalars(select(Site).where(Site.run_id == run_id))} | {ALL: "all"}
+            group = {g.number: g.name for g in session.scalars(select(Group).where(Group.run_id == run_id))} | {
+                ALL: "all"
+            }
+        keys = sorted(cells.of, key=lambda key: (key[0] != ALL, site[key[0]], key[1] != ALL, group[key[1]]))
+        rows = ([site[s], group[g], *_cells(cells.measured(s, g))] for s, g in keys)
+        return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *SCORE_COLUMNS), rows)
+
+    @router.get("/runs/{run_id}/curves.csv")
+    def over_rounds(run_id: int) -> StreamingResponse:
+        """λ, risk, gate and validation scores of every group in every round; `all groups` first."""
+        numbers = sorted(row.number for row in reader.groups(run_id).rows)
+        series = ("weight", "risk", "n", *SCORES, "loss", "gate_open")
+
+        def rows() -> Iterator[Sequence[Any]]:
+            for start in range(0, max(len(numbers), 1), MOST_CURVES):
+                part = curves(reader, run_id, numbers[start : start + MOST_CURVES])
+                for curve in part.curves[start > 0 :]:
+                    hidden = set(curve.suppressed)
+                    for i, round_ in enumerate(part.round):
+                        values = {name: getattr(curve, name)[i] for name in series}
+                        values["n"] = SUPPRESSED if i in hidden else values["n"]
+                        yield [round_, part.stage[i], curve.name, *values.values()]
+
+        return _file(f"run{run_id}-curves", ("round", "stage", "group", "lambda", *series[1:]), rows())
+
+    @router.get("/runs/{run_id}/rounds.csv")
+    def rounds(run_id: int) -> StreamingResponse:
+        """Time and bytes of every round."""
+        found = curves(reader, run_id, ())
+        columns = (found.round, found.stage, found.seconds, found.bytes_down, found.bytes_up)
+        head = ("round", "stage", "seconds", "bytes_down", "bytes_up")
+        return _file(f"run{run_id}-rounds", head, zip(*columns, strict=True))
+
+    @router.get("/compare.csv")
+    def compare(first: int, second: int, score: ScoreName = "auroc", on: Patients | None = None) -> StreamingResponse:
+        """Two runs side by side, group by group."""
+        found = comparison(reader, first, second, score, on)
+        head = ("group", "tail", f"difference_{score}", *(f"{c}_{i}" for i in (first, second) for c in SCORE_COLUMNS))
+        nothing = Measured(n=None)
+        rows = (
+            [p.name, p.tail, p.difference, *_cells(p.first or nothing), *_cells(p.second or nothing)]
+            for p in (found.overall, *found.groups)
+        )
+        return _file(f"runs-{first}-{second}", head, rows)
+
+    return router
+
+
+def _cells(scores: Measured) -> list[Any]:
+    cells: list[Any] = [SUPPRESSED if scores.suppressed else scores.n, scores.positives]
+    for name in SCORES:
+        estimate = getattr(scores, name)
+        cells += [estimate.value, estimate.low, estimate.high] if estimate else [None] * 3
+    return [*cells, scores.loss, scores.gate_open]
+
+
+def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:
+    def lines() -> Iterator[str]:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer)
+        for count, row in enumerate(chain([head], rows)):
+            writer.writerow([_harmless(value) for value in row])
+            if count % 200 == 199:
+                yield buffer.getvalue()
+                buffer.seek(0)
+                buffer.truncate()
+        yield buffer.getvalue()
+
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _harmless(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets a quote in front; names come from hospitals."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,0 +1,56 @@
+"""Server-sent events: a word whenever the store says something new."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import APIRouter, Depends
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from remind_server.dashboard.reader import Reader
+
+LOOK = 0.5  # seconds between two looks at the store
+LONGEST = 3600.0  # seconds; the browser then connects anew, and has to be signed in still
+
+
+def routes(reader: Reader) -> APIRouter:
+    """Streams for the list of runs and for one run."""
+    router = APIRouter(prefix="/api", tags=["events"])
+
+    @router.get("/events", response_class=EventSourceResponse)
+    async def any_run() -> AsyncIterator[ServerSentEvent]:
+        """An event named `change` whenever a run begins, ends, stalls or ends a round."""
+        async for event in _changes(lambda: _words(reader)):
+            yield event
+
+    def known(run_id: int) -> None:
+        reader.state(run_id)  # its error must come before the stream begins
+
+    @router.get("/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[Depends(known)])
+    async def one_run(run_id: int) -> AsyncIterator[ServerSentEvent]:
+        """The same for one run."""
+        async for event in _changes(lambda: _word(reader, run_id)):
+            yield event
+
+    return router
+
+
+async def _changes(look: Callable[[], str]) -> AsyncIterator[ServerSentEvent]:
+    """An event at once, and one for each change; its data is what was seen, which the page compares with its own."""
+    seen, left = "", LONGEST
+    while left > 0:
+        now = await run_in_threadpool(look)
+        if now != seen:
+            seen = now
+            yield ServerSentEvent(event="change", raw_data=now, retry=1000)
+        await asyncio.sleep(LOOK)
+        left -= LOOK
+
+
+def _words(reader: Reader) -> str:
+    return " ".join(f"{run.id}:{run.change}:{run.status}" for run in reader.runs())
+
+
+def _word(reader: Reader, run_id: int) -> str:
+    run = reader.state(run_id)
+    return f"{run.id}:{run.change}:{run.status}"

@@ -1,0 +1,69 @@
+"""The middleware every request passes: sign-in, methods, and the headers every answer carries."""
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from remind_server.dashboard.access import Access
+
+SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
+OPEN = (SIGN_IN, "/static/")  # nothing there tells anything of a run
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Guard:
+    """Lets in who may look, and only to look: the two POST requests there are sign a person in and out."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":  # the lifespan; there are no web sockets
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        cached = request.url.path.startswith("/static/")
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers["Cache-Control"] = "private, max-age=3600" if cached else "no-store"
+            await send(message)
+
+        refusal = self._refusal(request)
+        await (refusal or self.app)(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        path = request.url.path
+        if request.method == "POST":
+            return None if path in (SIGN_IN, SIGN_OUT) and _same_origin(request) else _said(403, "not from this page")
+        if request.method not in ("GET", "HEAD"):
+            return _said(405, "this server only shows")
+        if path.startswith(OPEN) or self.access.allows(request):
+            return None
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(SIGN_IN, 303)
+        return _said(401, "sign in, or send the token as Authorization: Bearer", {"WWW-Authenticate": "Bearer"})
+
+
+def _same_origin(request: Request) -> bool:
+    """False for a form on someone else's page; programs send no Origin."""
+    origin = request.headers.get("origin")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host")
+
+
+def _said(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"detail": detail}, status, headers)

@@ -1,0 +1,113 @@
+"""Prometheus metrics of the runs under way and of the one that ended last."""
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from remind_server.dashboard.answers import Estimate, GroupRow, Measured, RunReport, RunState
+from remind_server.dashboard.reader import Reader
+from remind_server.store.schema import SCORES
+
+FAMILIES = {
+    "remind_run_status": ("1 for the status the run has, 0 for the others", ("run", "name", "cohort", "status")),
+    "remind_run_round": ("Rounds that ended", ("run",)),
+    "remind_run_rounds": ("Rounds of the run", ("run",)),
+    "remind_run_heard_timestamp_seconds": ("Last sign of life of the coordinator's process", ("run",)),
+    "remind_run_round_closes_timestamp_seconds": ("Deadline of the round under way", ("run",)),
+    "remind_round_seconds": ("Duration of the last round", ("run",)),
+    "remind_run_transferred_bytes": ("Bytes of tensors since the run's start", ("run", "direction")),
+    "remind_site_answered": ("1 if the site counted in the last round", ("run", "site")),
+    "remind_site_refused": ("1 for a site that does not take part", ("run", "site")),
+    "remind_group_weight": ("Lambda of the group", ("run", "group", "tail")),
+    "remind_group_risk": ("Mean training loss R_k in the last round", ("run", "group", "tail")),
+    "remind_group_patients": ("Patients the scores are of", ("run", "group", "tail", "patients")),
+    "remind_group_suppressed": ("1 for a group whose scores are suppressed", ("run", "group", "tail")),
+    "remind_group_loss": ("Mean loss", ("run", "group", "tail", "patients")),
+    "remind_group_gate_open": ("Share of patients whose routing was the group's own", ("run", "group", "tail")),
+    "remind_group_score": ("Score; group 'all' is everyone", ("run", "group", "tail", "patients", "score")),
+    "remind_group_score_low": ("Lower end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
+    "remind_group_score_high": ("Upper end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
+}
+STATUSES = ("waiting", "running", "stalled", "finished", "failed")
+
+
+class RunMetrics(Collector):
+    """Collector that reads the store anew for each scrape."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the store is not to be read when this is registered."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """All families, with whatever samples there are."""
+        families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in FAMILIES.items()}
+        for run in _current(self.reader.runs()):
+            _run(families, self.reader.report(run.id), self.reader.groups(run.id).rows)
+        return families.values()
+
+
+def routes(reader: Reader) -> APIRouter:
+    """``/metrics``."""
+    router = APIRouter(tags=["metrics"])
+    registry = CollectorRegistry()
+    registry.register(RunMetrics(reader))
+
+    @router.get("/metrics")
+    def metrics() -> Response:
+        """Prometheus text format; send the token as bearer token."""
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def _current(runs: list[RunState]) -> list[RunState]:
+    """Runs under way, and the one that ended last; a stalled one counts as under way for a day."""
+    ended = sorted((run for run in runs if run.ended is not None), key=lambda run: run.ended or 0.0)[-1:]
+    newest = max((run.heard for run in runs), default=0.0)
+    return [run for run in runs if run.ended is None and newest - run.heard < 86400] + ended
+
+
+def _run(families: dict[str, GaugeMetricFamily], report: RunReport, rows: list[GroupRow]) -> None:
+    run, label = report.run, str(report.run.id)
+    for status in STATUSES:
+        families["remind_run_status"].add_metric([label, run.name, run.cohort, status], float(run.status == status))
+    _add(families, "remind_run_round", [label], run.round)
+    _add(families, "remind_run_rounds", [label], run.rounds)
+    _add(families, "remind_run_heard_timestamp_seconds", [label], run.heard)
+    _add(families, "remind_run_round_closes_timestamp_seconds", [label], run.round_closes)
+    _add(families, "remind_round_seconds", [label], report.last_seconds)
+    _add(families, "remind_run_transferred_bytes", [label, "down"], report.bytes_down)
+    _add(families, "remind_run_transferred_bytes", [label, "up"], report.bytes_up)
+    for site in report.sites:
+        _add(families, "remind_site_answered", [label, site.name], site.answered)
+        _add(families, "remind_site_refused", [label, site.name], bool(site.refused))
+    _group(families, [label, "all", "false"], report.patients, report.overall)
+    for row in rows:
+        labels = [label, row.name, str(row.tail).lower()]
+        _add(families, "remind_group_weight", labels, row.weight)
+        _add(families, "remind_group_risk", labels, row.risk)
+        _group(families, labels, report.patients, row.scores)
+
+
+def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: str, scores: Measured) -> None:
+    """Samples of what is defined; a suppressed group has none but the one that says so."""
+    _add(families, "remind_group_suppressed", labels, scores.suppressed)
+    _add(families, "remind_group_patients", [*labels, patients], scores.n)
+    _add(families, "remind_group_loss", [*labels, patients], scores.loss)
+    _add(families, "remind_group_gate_open", labels, scores.gate_open)
+    for name in SCORES:
+        estimate: Estimate | None = getattr(scores, name)
+        if estimate:
+            for end, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
+                _add(families, f"remind_group_score{end}", [*labels, patients, name], value)
+
+
+def _add(families: dict[str, GaugeMetricFamily], name: str, labels: list[str], value: float | bool | None) -> None:
+    if value is not None:
+        families[name].add_metric(labels, float(value))

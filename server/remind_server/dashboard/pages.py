@@ -1,0 +1,70 @@
+"""The HTML pages: runs, one run, two runs side by side."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import RedirectResponse
+
+from remind_server.dashboard.answers import Patients, ScoreName, SortKey
+from remind_server.dashboard.curves import comparison, curves, matrix
+from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.templating import page
+
+FEW = 50  # groups in tables unless all are asked for
+CHARTED = 6  # worst groups charted unless others are chosen
+
+
+def routes(reader: Reader) -> APIRouter:
+    """Everything a person opens in a browser."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    def runs(request: Request) -> Response:
+        return page(request, "runs.html", runs=reader.runs())
+
+    @router.get("/runs/{run_id}")
+    def run(
+        request: Request,
+        run_id: int,
+        by: SortKey = "loss",
+        on: Patients | None = None,
+        score: ScoreName = "auroc",
+        show: Annotated[str, Query(pattern="^(few|all)$")] = "few",
+    ) -> Response:
+        most = None if show == "all" else FEW
+        table = reader.groups(run_id, by, on)
+        typed = {"by": by, "on": on, "score": score, "show": show}
+
+        def link(**changes: str) -> str:
+            """The same page with something else chosen."""
+            return "?" + urlencode({k: v for k, v in (typed | changes).items() if v})
+
+        return page(
+            request,
+            "run.html",
+            report=reader.report(run_id, table.patients),
+            table=table,
+            rows=table.rows[:most],
+            matrix=matrix(reader, run_id, score, by, table.patients, most),
+            rounds=curves(reader, run_id, ()),
+            link=link,
+            by=by,
+            show=show,
+            score=score,
+            charted=[row.number for row in table.rows[:CHARTED]],
+            min_count=reader.min_count,
+        )
+
+    @router.get("/compare")
+    def compare(
+        request: Request,
+        run: Annotated[list[int], Query()] = [],
+        score: ScoreName = "auroc",  # noqa: B006
+    ) -> Response:
+        if len(run) != 2:
+            return RedirectResponse("/", 303)
+        found = comparison(reader, run[0], run[1], score)
+        return page(request, "compare.html", comparison=found, score=score)
+
+    return router

@@ -1,0 +1,230 @@
+"""From the run store's rows to what is shown; suppression happens here, so nothing shown can forget it."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from remind.errors import UserError
+from remind_server.dashboard.answers import (
+    Estimate,
+    GroupRow,
+    GroupTable,
+    Measured,
+    Patients,
+    RunReport,
+    RunState,
+    SiteState,
+    SortKey,
+)
+from remind_server.dashboard.suppression import Hidden, hide, hide_line
+from remind_server.store.schema import (
+    ALL,
+    RUNNING,
+    SCORES,
+    WAITING,
+    Cell,
+    Group,
+    Round,
+    RoundGroup,
+    RoundSite,
+    Run,
+    Site,
+)
+
+SILENCE = 30.0  # seconds without a sign of life after which a run under way counts as stalled
+LOOK_BACK = 5  # rounds over which a change is shown
+ShownRound = tuple[dict[int, RoundGroup], Hidden]  # the groups of a round, and which of them are not shown
+_DESCENDING = ("loss", "n", "weight", "train_n")
+
+
+class NoSuchRun(UserError):
+    """The store has no run of this number."""
+
+
+class Reader:
+    """Reads the store. Cells of fewer than `min_count` patients come out as suppressed, whatever they are read for."""
+
+    def __init__(self, engine: Engine, min_count: int = 0) -> None:
+        self.engine, self.min_count = engine, min_count
+
+    def runs(self, limit: int = 200) -> list[RunState]:
+        """Runs, newest first."""
+        with Session(self.engine) as session:
+            return [run_state(run) for run in session.scalars(select(Run).order_by(Run.id.desc()).limit(limit))]
+
+    def state(self, run_id: int) -> RunState:
+        """One run at a glance; `NoSuchRun` if there is none."""
+        with Session(self.engine) as session:
+            return run_state(self.run(session, run_id))
+
+    def report(self, run_id: int, patients: Patients | None = None) -> RunReport:
+        """Health and overall scores."""
+        with Session(self.engine) as session:
+            run = self.run(session, run_id)
+            rounds = session.scalars(select(Round).where(Round.run_id == run_id).order_by(Round.round)).all()
+            groups = session.scalars(select(Group).where(Group.run_id == run_id)).all()
+            cells = self.cells(session, run_id, patients)
+            recent = [round_.seconds for round_ in rounds[-3:]]
+            mean = sum(recent) / len(recent) if recent else None
+            under_way = run.status in (WAITING, RUNNING)
+            return RunReport(
+                run=run_state(run),
+                patients=cells.patients,
+                classes=run.classes,
+                modalities=run.modalities,
+                sites=self._sites(session, run),
+                overall=cells.measured(ALL, ALL),
+                groups=len(groups),
+                tail_groups=sum(group.tail for group in groups),
+                last_seconds=recent[-1] if recent else None,
+                mean_seconds=mean,
+                left_seconds=mean * (run.rounds - run.round) if under_way and mean is not None else None,
+                bytes_down=sum(round_.bytes_down for round_ in rounds),
+                bytes_up=sum(round_.bytes_up for round_ in rounds),
+                settings=run.config,  # type: ignore[arg-type]
+            )
+
+    def groups(self, run_id: int, by: SortKey = "loss", patients: Patients | None = None) -> GroupTable:
+        """Every group, worst first by `by`; groups without that number last."""
+        with Session(self.engine) as session:
+            run = self.run(session, run_id)
+            cells = self.cells(session, run_id, patients)
+            back = min(LOOK_BACK, run.round - 1)
+            change_of = by if by in SCORES else "loss"
+            now, before = (self._round(session, run_id, r) for r in (run.round, run.round - back))
+            found = session.scalars(select(Group).where(Group.run_id == run_id)).all()
+            hidden = self.hidden_training(found)
+            rows = [
+                GroupRow(
+                    number=group.number,
+                    name=group.name,
+                    tail=group.tail,
+                    train_n=None if (ALL, group.number) in hidden else group.train_n,
+                    train_suppressed=(ALL, group.number) in hidden,
+                    weight=row.weight_after if (row := now[0].get(group.number)) else None,
+                    risk=row.risk if row and (ALL, group.number) not in hidden else None,
+                    scores=cells.measured(ALL, group.number),
+                    change=self._change(group.number, now, before, change_of) if back > 0 else None,
+                )
+                for group in found
+            ]
+        return GroupTable(run_id, cells.patients, by, change_of, max(back, 0), sorted(rows, key=_worst_first(by)))
+
+    def run(self, session: Session, run_id: int) -> Run:
+        """The run of this number."""
+        run = session.get(Run, run_id) if 0 < run_id < 2**31 else None
+        if run is None:
+            raise NoSuchRun(f"there is no run {run_id}")
+        return run
+
+    def cells(self, session: Session, run_id: int, patients: Patients | None = None) -> "Cells":
+        """All cells of a run: of test patients where there are any, unless told otherwise."""
+        kinds: tuple[Patients, ...] = (patients,) if patients else ("test", "validation")
+        for kind in kinds:
+            found = session.scalars(select(Cell).where(Cell.run_id == run_id, Cell.patients == kind)).all()
+            if found:
+                return Cells(kind, found, self.min_count)
+        return Cells(patients or "validation", [], self.min_count)
+
+    def hidden_training(self, groups: Sequence[Group]) -> Hidden:
+        """Groups whose number of training patients is not shown."""
+        total = sum(group.train_n for group in groups)
+        return hide_line([(ALL, total), *((group.number, group.train_n) for group in groups)], self.min_count)
+
+    def _sites(self, session: Session, run: Run) -> list[SiteState]:
+        absent = {
+            row.site: row.absent
+            for row in session.scalars(
+                select(RoundSite).where(RoundSite.run_id == run.id, RoundSite.round == run.round)
+            )
+        }
+        sites = session.scalars(select(Site).where(Site.run_id == run.id)).all()
+        total = sum(site.train_n for site in sites)
+        hidden = hide_line([(ALL, total), *((site.number, site.train_n) for site in sites)], self.min_count)
+        return [
+            SiteState(
+                number=site.number,
+                name=site.name,
+                train_n=None if (ALL, site.number) in hidden else site.train_n,
+                train_suppressed=(ALL, site.number) in hidden,
+                asked=site.asked,
+                answered=absent[site.number] is None if site.number in absent else None,
+                absent=absent.get(site.number),
+                refused=site.refused,
+            )
+            for site in sorted(sites, key=lambda site: site.name)
+        ]
+
+    def _round(self, session: Session, run_id: int, round_: int) -> "ShownRound":
+        where = (RoundGroup.run_id == run_id, RoundGroup.round == round_)
+        rows = {row.group: row for row in session.scalars(select(RoundGroup).where(*where))}
+        return rows, hide_line([(row.group, row.n) for row in rows.values()], self.min_count)
+
+    def _change(self, group: int, now: "ShownRound", before: "ShownRound", score: str) -> float | None:
+        new, old = (
+            None if (ALL, group) in hidden or group not in rows else getattr(rows[group], score)
+            for rows, hidden in (now, before)
+        )
+        return None if new is None or old is None else float(new - old)
+
+
+class Cells:
+    """The cells of one run and kind of patients, with those that are suppressed."""
+
+    def __init__(self, patients: Patients, cells: Sequence[Cell], min_count: int) -> None:
+        self.patients, self.min_count = patients, min_count
+        self.of = {(cell.site, cell.group): cell for cell in cells}
+        self.hidden = hide({key: cell.n for key, cell in self.of.items()}, min_count)
+
+    def measured(self, site: int, group: int) -> Measured:
+        """Scores of a cell as they may be shown."""
+        if (site, group) in self.hidden:
+            return Measured(n=None, suppressed=True)
+        cell = self.of.get((site, group))
+        return measured(cell, self.min_count) if cell else Measured(n=0)
+
+
+def measured(row: Any, min_count: int) -> Measured:
+    """Scores of a row that is shown. Its positives are not, where they or the others are too few."""
+    positives = row.positives
+    if positives is not None and min_count > 1 and not min_count <= positives <= row.n - min_count:
+        positives = None
+    return Measured(
+        n=row.n,
+        positives=positives,
+        auroc_bound=row.auroc_bound,
+        loss=row.loss,
+        gate_open=row.gate_open,
+        accuracy=_estimate(row, "accuracy"),
+        balanced_accuracy=_estimate(row, "balanced_accuracy"),
+        macro_f1=_estimate(row, "macro_f1"),
+        auroc=_estimate(row, "auroc"),
+    )
+
+
+def run_state(run: Run) -> RunState:
+    """A run at a glance, as of now."""
+    stalled = run.status in (WAITING, RUNNING) and time.time() - run.heard > SILENCE
+    values = {name: getattr(run, name) for name in RunState.__dataclass_fields__}
+    return RunState(**values | {"status": "stalled" if stalled else run.status})
+
+
+def _estimate(row: Any, name: str) -> Estimate | None:
+    value = getattr(row, name)
+    return None if value is None else Estimate(value, getattr(row, f"{name}_low"), getattr(row, f"{name}_high"))
+
+
+def _worst_first(by: SortKey) -> Any:
+    def key(row: GroupRow) -> tuple[bool, float, str]:
+        if by == "name":
+            return False, 0.0, row.name
+        value = getattr(row, by) if by in ("weight", "train_n") else getattr(row.scores, by)
+        number = value.value if isinstance(value, Estimate) else value
+        if number is None:
+            return True, 0.0, row.name
+        return False, -number if by in _DESCENDING else number, row.name
+
+    return key

@@ -1,0 +1,53 @@
+"""Signing in and out. The printed address carries the token behind ``#``, which browsers never send to a server."""
+
+import asyncio
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import RedirectResponse
+
+from remind_server.dashboard.access import SESSION_SECONDS, Access
+from remind_server.dashboard.guard import SIGN_IN, SIGN_OUT
+from remind_server.dashboard.templating import page
+
+LONGEST_FORM = 4096  # bytes
+WRONG_TOKEN_PAUSE = 0.5  # seconds
+
+
+def routes(access: Access) -> APIRouter:
+    """The sign-in page and its form."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get(SIGN_IN)
+    def show(request: Request) -> Response:
+        return page(request, "sign_in.html", wrong=False)
+
+    @router.post(SIGN_IN)
+    async def sign_in(request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LONGEST_FORM:
+                return Response(status_code=413)
+        given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+        if not access.is_token(given.strip()):
+            await asyncio.sleep(WRONG_TOKEN_PAUSE)
+            return page(request, "sign_in.html", status=401, wrong=True)
+        response = RedirectResponse("/", 303)
+        response.set_cookie(
+            access.cookie,
+            access.new_session(),
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=access.secure,
+        )
+        return response
+
+    @router.post(SIGN_OUT)
+    def sign_out() -> Response:
+        response = RedirectResponse(SIGN_IN, 303)
+        response.delete_cookie(access.cookie, httponly=True, samesite="strict", secure=access.secure)
+        return response
+
+    return router

@@ -1,0 +1,131 @@
+// Draws the curves of the chosen groups, and again when a round has ended or other groups are ticked.
+"use strict";
+const section = document.getElementById("curves");
+const drawn = new Map();
+const COLOURS = 8;
+const MOST = 12;
+const DASHES = [[], [6, 4]]; // from the ninth series on, colours come again with dashes
+const remembered = `charted-${section.dataset.run}`;
+let charted = (sessionStorage.getItem(remembered) ?? section.dataset.charted).split(",").filter(Boolean).map(Number);
+let wanted = 0;
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function line(label, i, bold) {
+  return {
+    label,
+    stroke: bold ? colour("--ink") : colour(`--s${(i % COLOURS) + 1}`),
+    width: bold ? 2.5 : 1.6,
+    dash: DASHES[Math.floor(i / COLOURS) % DASHES.length],
+    points: { show: false },
+    value: (_, v) => (v == null ? "–" : v >= 1000 ? v.toLocaleString() : String(+v.toPrecision(3))),
+  };
+}
+
+function short(value) {
+  if (value >= 1e9) return `${+(value / 1e9).toPrecision(3)} G`;
+  if (value >= 1e6) return `${+(value / 1e6).toPrecision(3)} M`;
+  return value >= 1e3 ? `${+(value / 1e3).toPrecision(3)} k` : String(+value.toPrecision(6));
+}
+
+function draw(place, series, data) {
+  const key = JSON.stringify(series.map((s) => [s.label, s.stroke]));
+  const known = drawn.get(place);
+  if (known && known.key === key) {
+    known.plot.setData(data);
+    return;
+  }
+  known?.plot.destroy();
+  for (const s of series) s.points.show = data[0].length < 30;
+  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
+  const options = {
+    width: place.clientWidth,
+    height: 200,
+    scales: { x: { time: false } },
+    axes: [
+      { ...axis, values: (_, ticks) => ticks.map((v) => (Number.isInteger(v) ? v : "")), incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
+      { ...axis, size: 58, values: (_, ticks) => ticks.map(short) },
+    ],
+    series: [{ label: "round" }, ...series],
+    cursor: { sync: { key: "rounds" }, drag: { x: false, y: false } },
+  };
+  drawn.set(place, { key, plot: new uPlot(options, data, place) });
+}
+
+function drawAll(found, other) {
+  for (const place of section.querySelectorAll("[data-chart]")) {
+    const what = place.dataset.chart;
+    if (what === "bytes") draw(place, [line("down", 0), line("up", 1)], [found.round, found.bytes_down, found.bytes_up]);
+    else if (what === "seconds") draw(place, [line("seconds", 0)], [found.round, found.seconds]);
+    else if (other) drawBoth(place, what, found, other);
+    else {
+      // λ of all groups together says nothing: it is always 1
+      const curves = what === "weight" ? found.curves.slice(1) : found.curves;
+      const series = curves.map((c) => line(c.name, Math.max(charted.indexOf(c.number), 0), c.number === 0));
+      draw(place, series, [found.round, ...curves.map((c) => c[what])]);
+    }
+  }
+}
+
+function drawBoth(place, what, a, b) {
+  const longest = a.round.length >= b.round.length ? a.round : b.round;
+  const padded = (run) => longest.map((_, i) => run.curves[0][what][i] ?? null);
+  draw(place, [line("A", 0), line("B", 1)], [longest, padded(a), padded(b)]);
+}
+
+async function curvesOf(run, groups) {
+  const answer = await fetch(`/api/runs/${run}/curves?groups=${groups.join(",")}`);
+  return answer.ok ? answer.json() : null;
+}
+
+async function update() {
+  const mine = ++wanted;
+  const { run, other } = section.dataset;
+  const found = await Promise.all([curvesOf(run, charted), other ? curvesOf(other, []) : null]);
+  if (mine !== wanted || !found[0]) return; // a later request is under way
+  drawAll(...found);
+  document.documentElement.dataset.ready = String(found[0].round.length);
+}
+
+function tick() {
+  for (const box of document.querySelectorAll("[data-chart-group]")) {
+    box.checked = charted.includes(Number(box.dataset.chartGroup));
+    box.disabled = !box.checked && charted.length >= MOST;
+  }
+}
+
+document.addEventListener("change", (event) => {
+  const group = Number(event.target.dataset?.chartGroup);
+  if (!group) return;
+  charted = event.target.checked ? [...charted, group] : charted.filter((g) => g !== group);
+  sessionStorage.setItem(remembered, charted.join(","));
+  tick();
+  update();
+});
+document.addEventListener("refreshed", () => {
+  if (charted.length === 0) charted = (document.querySelector("#groups [data-chart-group]") ? firstGroups() : []);
+  tick();
+  update();
+});
+
+function firstGroups() {
+  return [...document.querySelectorAll("#groups [data-chart-group]")].slice(0, 6).map((b) => Number(b.dataset.chartGroup));
+}
+
+function redraw() {
+  for (const { plot } of drawn.values()) plot.destroy();
+  drawn.clear();
+  update();
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;
+  width = innerWidth;
+  for (const [place, { plot }] of drawn) plot.setSize({ width: place.clientWidth, height: 200 });
+});
+tick();
+update();

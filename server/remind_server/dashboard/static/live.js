@@ -1,0 +1,104 @@
+// Keeps the page current: on a word from the server it fetches itself anew and replaces the parts that changed.
+"use strict";
+const main = document.querySelector("main");
+const light = document.getElementById("live");
+let refreshing = false;
+let again = false;
+
+function say(state, text) {
+  if (!light) return;
+  light.dataset.state = state;
+  light.textContent = text;
+}
+
+async function refresh() {
+  if (refreshing) {
+    again = true;
+    return;
+  }
+  refreshing = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (answer.redirected && new URL(answer.url).pathname === "/sign-in") return signedOut();
+    if (answer.ok) replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } catch {
+    // the server is away; the event stream connects again by itself, and says so
+  } finally {
+    refreshing = false;
+    if (again) {
+      again = false;
+      refresh();
+    }
+  }
+}
+
+function replaceParts(fresh) {
+  main.dataset.seen = fresh.querySelector("main").dataset.seen;
+  for (const part of fresh.querySelectorAll("[data-live]")) {
+    const old = document.getElementById(part.id);
+    const focus = old.contains(document.activeElement) ? document.activeElement.id : "";
+    const kept = [...old.querySelectorAll("[id]")].map((e) => [e.id, e.scrollLeft, e.scrollTop, e.checked]);
+    const open = [...old.querySelectorAll("details[open] > summary[id]")].map((e) => e.id);
+    old.replaceChildren(...document.adoptNode(part).childNodes);
+    for (const [id, left, top, checked] of kept) {
+      const element = document.getElementById(id);
+      if (!element) continue;
+      element.scrollLeft = left;
+      element.scrollTop = top;
+      if (checked) element.checked = true;
+    }
+    for (const id of open) document.getElementById(id)?.parentElement.setAttribute("open", "");
+    if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
+  }
+  tellTimes();
+  document.dispatchEvent(new Event("refreshed"));
+}
+
+function signedOut() {
+  say("lost", "signed out: open the page anew");
+}
+
+function listen() {
+  const events = new EventSource(main.dataset.events);
+  events.addEventListener("open", () => say("on", "live"));
+  events.addEventListener("change", (event) => {
+    if (event.data !== main.dataset.seen) refresh();
+  });
+  events.addEventListener("error", async () => {
+    say("lost", "connection lost, trying again");
+    if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
+    const answer = await fetch(main.dataset.events, { method: "HEAD" }).catch(() => null);
+    if (answer?.status === 401) signedOut();
+    else setTimeout(listen, 3000);
+  });
+  addEventListener("pagehide", () => events.close());
+}
+
+function inWords(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function tellTimes() {
+  for (const element of document.querySelectorAll("[data-moment]")) {
+    element.textContent = new Date(1000 * element.dataset.moment).toLocaleString();
+  }
+  for (const element of document.querySelectorAll("[data-until]")) {
+    const left = element.dataset.until - Date.now() / 1000;
+    element.textContent = left > 0 ? `in ${inWords(left)}` : "overdue";
+  }
+}
+
+function limitTicks() {
+  const button = document.getElementById("compare");
+  if (!button) return;
+  const ticked = document.querySelectorAll("input[name=run]:checked").length;
+  button.disabled = ticked !== 2;
+}
+
+tellTimes();
+limitTicks();
+setInterval(tellTimes, 1000);
+document.addEventListener("change", limitTicks);
+document.addEventListener("refreshed", limitTicks);
+if (main.dataset.events) listen();

@@ -1,0 +1,8 @@
+// The printed address carries the token behind '#': take it out of the address bar and send it as the form would.
+"use strict";
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+if (token) {
+  history.replaceState(null, "", location.pathname);
+  document.getElementById("token").value = token;
+  document.getElementById("sign-in").submit();
+}

@@ -1,0 +1,77 @@
+"""HTML from templates: everything is escaped, and numbers are written in one way."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Request, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.templating import Jinja2Templates
+
+from remind.version import VERSION
+
+DASH = "–"  # for what is undefined
+SCORE_NAMES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro-F1",
+    "auroc": "AUROC",
+}
+STAGES = {1: "warm-up", 2: "routing"}
+HEAT_STEPS = 10
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash where there is none."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference, with its sign; a true minus."""
+    return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return DASH
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def amount(number_of_bytes: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number_of_bytes < 1000:
+            return f"{number_of_bytes:.0f} {unit}" if unit == "B" else f"{number_of_bytes:.1f} {unit}"
+        number_of_bytes /= 1000
+    return f"{number_of_bytes:.1f} TB"
+
+
+def moment(seconds: float) -> str:
+    """A point in time, UTC; the page's script turns it into local time."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def heat(value: float | None) -> str:
+    """CSS class of a score's cell: h0 (0.5 or worse) … h9 (1)."""
+    if value is None:
+        return ""
+    return f"h{min(max(int((value - 0.5) * 2 * HEAT_STEPS), 0), HEAT_STEPS - 1)}"
+
+
+def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:
+    """The page made from a template."""
+    return _TEMPLATES.TemplateResponse(request, name, values, status_code=status)
+
+
+_environment = Environment(
+    loader=PackageLoader("remind_server.dashboard"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters.update(number=number, signed=signed, duration=duration, amount=amount, moment=moment, heat=heat)
+_environment.globals.update(SCORE_NAMES=SCORE_NAMES, STAGES=STAGES, VERSION=VERSION, DASH=DASH)
+_TEMPLATES = Jinja2Templates(env=_environment)

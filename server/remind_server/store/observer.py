@@ -1,0 +1,225 @@
+"""The observer that writes a run into the store as it happens."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from torch import Tensor
+
+from remind import groups
+from remind.config import Config
+from remind.version import VERSION
+from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.store.open import writing
+from remind_server.store.rows import cell_rows, round_group_rows
+from remind_server.store.schema import (
+    FAILED,
+    FINISHED,
+    RUNNING,
+    TEST,
+    VALIDATION,
+    WAITING,
+    Cell,
+    Group,
+    Round,
+    RoundGroup,
+    RoundSite,
+    Run,
+    Site,
+)
+
+log = logging.getLogger(__name__)
+BEAT = 5.0  # seconds between two signs of life
+
+Write = Callable[[Session], None]
+
+
+class StoreObserver(Observer):
+    """Writes what it is told, one transaction each; a database out of reach delays that, and never ends a run.
+
+    A thread gives a sign of life every few seconds, so that a coordinator that is gone is seen to be gone.
+    """
+
+    def __init__(self, engine: Engine, folder: Path, beat: float = BEAT) -> None:
+        self.engine, self.folder, self.beat = writing(engine), folder, beat
+        self.run_id = 0
+        self._names: tuple[str, ...] = ()
+        self._site: dict[str, int] = {}
+        self._group: dict[int, int] = {}
+        self._waiting: list[Write] = []
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def begun(self, config: Config) -> None:
+        """Enter the run, and begin to give signs of life."""
+        run = Run(
+            name=self.folder.name,
+            folder=str(self.folder),
+            cohort=Path(config.data.cohort).name,
+            seed=config.seed,
+            version=VERSION,
+            config=config.flat(),
+            classes=[],
+            modalities=[],
+            status=WAITING,
+            reason="",
+            began=time.time(),
+            heard=time.time(),
+            change=0,
+            rounds=config.train.rounds,
+            round=0,
+            stage=1 if config.train.warmup_rounds else 2,
+        )
+
+        def enter(session: Session) -> None:
+            session.add(run)
+            session.flush()
+            self.run_id = run.id
+
+        self._write(enter)
+        threading.Thread(target=self._keep_beating, name="run store heartbeat", daemon=True).start()
+
+    def started(self, start: RunStart) -> None:
+        """Write who takes part with what, and who was refused."""
+        self._names = start.schema.names
+
+        def write(session: Session) -> None:
+            self._enter_sites(session, start.sites, start.refused)
+            self._enter_groups(session, start.counts)
+            self._change(
+                session,
+                status=RUNNING,
+                cohort=start.schema.name,
+                classes=list(start.schema.classes),
+                modalities=list(start.schema.names),
+            )
+
+        self._write(write)
+
+    def round_started(self, start: RoundStart) -> None:
+        """Write when the round closes and who is asked."""
+        now = time.time()
+
+        def write(session: Session) -> None:
+            self._enter_sites(session, start.sites, start.refused)
+            asked = {self._site[name] for name in start.asked}
+            for site in session.scalars(select(Site).where(Site.run_id == self.run_id)):
+                site.asked = site.number in asked
+            self._change(session, stage=start.stage, round_began=now, round_closes=now + start.deadline)
+
+        self._write(write)
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Write the round: time, bytes, who answered, and every group's λ, risk and validation scores."""
+        now = time.time()
+
+        def write(session: Session) -> None:
+            self._enter_sites(session, dict.fromkeys((*record.answered, *record.absent), {}), {})
+            self._enter_groups(session, record.counts)
+            round_ = Round(
+                run_id=self.run_id, round=record.round, stage=record.stage, seconds=record.seconds, ended=now
+            )
+            round_.bytes_down, round_.bytes_up = record.bytes_down, record.bytes_up
+            session.add(round_)
+            for name in (*record.answered, *record.absent):
+                absent = record.absent.get(name)
+                session.add(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))
+            session.execute(insert(RoundGroup), round_group_rows(self.run_id, record, self._group))
+            self._replace_cells(session, VALIDATION, record.validation_by_site)
+            self._change(session, round=record.round, stage=record.stage, round_began=None, round_closes=None)
+
+        self._write(write)
+
+    def finished(self, result: RunResult) -> None:
+        """Write the final model's scores per site and group."""
+        now = time.time()
+
+        def write(session: Session) -> None:
+            for patients, by_site in ((VALIDATION, result.validation), (TEST, result.test)):
+                self._enter_groups(session, {k: 0 for found in by_site.values() for k in found})
+                self._replace_cells(session, patients, by_site)
+            self._change(session, status=FINISHED, ended=now, round_began=None, round_closes=None)
+
+        self._write(write)
+        self._end()
+
+    def failed(self, reason: str) -> None:
+        """Write that the run failed and why."""
+        now = time.time()
+        self._write(lambda session: self._change(session, status=FAILED, reason=reason, ended=now))
+        self._end()
+
+    def _end(self) -> None:
+        self._over.set()
+        if self._waiting:
+            log.error("the run store lacks the end of this run; its results folder is complete")
+        self.engine.dispose()
+
+    def _write(self, write: Write) -> None:
+        """Do all that is still to be written, in order, each in a transaction of its own."""
+        with self._lock:
+            self._waiting.append(write)
+            try:
+                while self._waiting:
+                    with Session(self.engine) as session, session.begin():
+                        self._waiting[0](session)
+                    self._waiting.pop(0)
+            except SQLAlchemyError as error:
+                log.warning("run store cannot be written, trying again later: %s", str(error).splitlines()[0])
+
+    def _keep_beating(self) -> None:
+        while not self._over.wait(self.beat):
+            try:
+                with self.engine.begin() as connection:
+                    connection.execute(update(Run).where(Run.id == self.run_id).values(heard=time.time()))
+            except SQLAlchemyError as error:
+                log.debug("no sign of life could be written: %s", error)
+
+    def _change(self, session: Session, **values: Any) -> None:
+        session.execute(
+            update(Run).where(Run.id == self.run_id).values(change=Run.change + 1, heard=time.time(), **values)
+        )
+
+    def _enter_sites(
+        self, session: Session, sites: Mapping[str, Mapping[int, int]], refused: Mapping[str, str]
+    ) -> None:
+        """Add sites not seen before; note who is refused now."""
+        for name in (*sites, *refused):
+            known = name in self._site
+            number = self._site.setdefault(name, len(self._site) + 1)
+            train_n = sum(sites.get(name, {}).values())
+            site = session.get(Site, (self.run_id, number)) if known else None
+            if site is None:
+                site = Site(run_id=self.run_id, number=number, name=name, train_n=0, asked=False)
+                session.add(site)
+            site.train_n = train_n or site.train_n
+            if sites.get(name) or name in refused:
+                site.refused = None if name in sites else refused[name]
+
+    def _enter_groups(self, session: Session, counts: Mapping[int, int]) -> None:
+        """Add groups not seen before; bring counts and the tail up to date."""
+        for mask in counts:
+            self._group.setdefault(mask, len(self._group) + 1)
+        tail = groups.tail(counts) if sum(counts.values()) else frozenset()
+        known = {group.mask: group for group in session.scalars(select(Group).where(Group.run_id == self.run_id))}
+        for mask, count in counts.items():
+            if mask not in known:
+                row = Group(run_id=self.run_id, number=self._group[mask], mask=mask, name=self._name(mask))
+                row.train_n, row.tail = count, mask in tail
+                session.add(row)
+            elif count:
+                known[mask].train_n, known[mask].tail = count, mask in tail
+
+    def _name(self, mask: int) -> str:
+        return groups.name(mask, self._names)
+
+    def _replace_cells(self, session: Session, patients: str, by_site: Mapping[str, Mapping[int, Any]]) -> None:
+        session.execute(delete(Cell).where(Cell.run_id == self.run_id, Cell.patients == patients))
+        rows: Iterable[dict[str, Any]] = cell_rows(self.run_id, patients, by_site, self._site, self._group)
+        session.execute(insert(Cell), list(rows))

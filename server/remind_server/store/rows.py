@@ -1,0 +1,60 @@
+"""Values of the store's rows, from what observers are handed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from remind.metrics.intervals import intervals
+from remind.metrics.scores import scores
+from remind.metrics.statistics import GroupStatistics, merge, total
+from remind_server.records import RoundRecord
+from remind_server.store.schema import ALL, SCORED, SCORES
+
+Row = dict[str, Any]
+_NOTHING: Row = dict.fromkeys(SCORED) | {"n": 0}
+
+
+def scored(statistics: GroupStatistics | None) -> Row:
+    """Scores, intervals and gate of some patients; n = 0 and nothing else without any."""
+    if statistics is None:
+        return dict(_NOTHING)
+    row = asdict(scores(statistics)) | {"gate_open": statistics.open_sum / statistics.count}
+    found = asdict(intervals(statistics))
+    for name in SCORES:
+        row[f"{name}_low"], row[f"{name}_high"] = found[name] or (None, None)
+    return row
+
+
+def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, int]) -> list[Row]:
+    """One row per group in play, and one for all patients together, whose R is Σ λ·R."""
+    key: Row = {"run_id": run_id, "round": record.round}
+    mean_risk = sum(record.weights_used[k] * risk for k, risk in record.risks.items()) if record.risks else None
+    margin = {"group": ALL, "weight": None, "weight_after": None, "risk": mean_risk}
+    return [key | margin | scored(total(record.validation))] + [
+        key
+        | {
+            "group": number_of[mask],
+            "weight": record.weights_used[mask],
+            "weight_after": record.weights_after[mask],
+            "risk": record.risks.get(mask),
+        }
+        | scored(record.validation.get(mask))
+        for mask in record.counts
+    ]
+
+
+def cell_rows(
+    run_id: int,
+    patients: str,
+    by_site: Mapping[str, Mapping[int, GroupStatistics]],
+    site_number: Mapping[str, int],
+    group_number: Mapping[int, int],
+) -> list[Row]:
+    """One row per site and group that has patients there, and the margins."""
+    rows = []
+    numbered = {ALL: merge(by_site.values())} | {site_number[name]: found for name, found in by_site.items()}
+    for site, statistics in numbered.items():
+        key = {"run_id": run_id, "patients": patients, "site": site}
+        rows.append(key | {"group": ALL} | scored(total(statistics)))
+        rows += [key | {"group": group_number[mask]} | scored(found) for mask, found in statistics.items()]
+    return rows

@@ -1,0 +1,150 @@
+"""Tables of the run store. A change here needs a migration beside the others in `migrations/versions/`.
+
+Within a run, sites and groups have numbers from 1, in order of appearance; number 0 stands for all of them together.
+Times are seconds since 1970, UTC.
+"""
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+ALL = 0  # number of "all sites" and of "all groups"
+WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
+VALIDATION, TEST = "validation", "test"
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+
+class Run(Base):
+    """A run and how it stands.
+
+    ``change`` grows with everything that happens except the heartbeat, which moves ``heard`` alone: a run that is
+    under way and was not heard of for long has lost its coordinator.
+    """
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    folder: Mapped[str] = mapped_column(Text)
+    cohort: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int]
+    version: Mapped[str] = mapped_column(Text)
+    config: Mapped[dict[str, object]] = mapped_column(JSON)
+    classes: Mapped[list[str]] = mapped_column(JSON)
+    modalities: Mapped[list[str]] = mapped_column(JSON)
+    status: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    began: Mapped[float] = mapped_column(index=True)
+    heard: Mapped[float]
+    ended: Mapped[float | None]
+    change: Mapped[int]
+    rounds: Mapped[int]
+    round: Mapped[int] = mapped_column(comment="rounds that ended")
+    stage: Mapped[int]
+    round_began: Mapped[float | None] = mapped_column(comment="of the round under way")
+    round_closes: Mapped[float | None]
+
+
+class _OfRun:
+    """Mix-in: the run a row belongs to, first part of its key."""
+
+    @declared_attr
+    def run_id(cls) -> Mapped[int]:  # noqa: N805
+        return mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, sort_order=-1)
+
+
+class _Scored:
+    """Mix-in: scores of some patients, with 95 % intervals; NULL where undefined."""
+
+    n: Mapped[int]
+    positives: Mapped[int | None]
+    accuracy: Mapped[float | None]
+    accuracy_low: Mapped[float | None]
+    accuracy_high: Mapped[float | None]
+    balanced_accuracy: Mapped[float | None]
+    balanced_accuracy_low: Mapped[float | None]
+    balanced_accuracy_high: Mapped[float | None]
+    macro_f1: Mapped[float | None]
+    macro_f1_low: Mapped[float | None]
+    macro_f1_high: Mapped[float | None]
+    auroc: Mapped[float | None]
+    auroc_low: Mapped[float | None]
+    auroc_high: Mapped[float | None]
+    auroc_bound: Mapped[float | None]
+    loss: Mapped[float | None]
+    gate_open: Mapped[float | None]
+
+
+class Site(_OfRun, Base):
+    """A site that takes part, or was refused."""
+
+    __tablename__ = "sites"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    train_n: Mapped[int]
+    asked: Mapped[bool] = mapped_column(comment="in the round under way, or the last one")
+    refused: Mapped[str | None] = mapped_column(Text)
+
+
+class Group(_OfRun, Base):
+    """A modality combination in play."""
+
+    __tablename__ = "groups"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    mask: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(Text)
+    train_n: Mapped[int]
+    tail: Mapped[bool]
+
+
+class Round(_OfRun, Base):
+    """A round that ended."""
+
+    __tablename__ = "rounds"
+
+    round: Mapped[int] = mapped_column(primary_key=True)
+    stage: Mapped[int]
+    seconds: Mapped[float]
+    ended: Mapped[float]
+    bytes_down: Mapped[int] = mapped_column(BigInteger)
+    bytes_up: Mapped[int] = mapped_column(BigInteger)
+
+
+class RoundSite(_OfRun, Base):
+    """How a site fared in a round: `absent` is why it did not count, NULL where it answered."""
+
+    __tablename__ = "round_sites"
+
+    round: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[int] = mapped_column(primary_key=True)
+    absent: Mapped[str | None] = mapped_column(Text)
+
+
+class RoundGroup(_OfRun, _Scored, Base):
+    """A group in a round: λ, R_k, and validation scores of the model as it was before the round."""
+
+    __tablename__ = "round_groups"
+
+    group: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    weight: Mapped[float | None] = mapped_column(comment="lambda in the round")
+    weight_after: Mapped[float | None]
+    risk: Mapped[float | None]
+
+
+class Cell(_OfRun, _Scored, Base):
+    """Scores of one group at one site: validation patients as of the last round, test patients at the end."""
+
+    __tablename__ = "cells"
+
+    patients: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[int] = mapped_column(primary_key=True)
+    group: Mapped[int] = mapped_column(primary_key=True)
+
+
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")  # those with an interval
+SCORED = tuple(_Scored.__annotations__)

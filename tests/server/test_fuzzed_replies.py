@@ -1,0 +1,96 @@
+"""Whatever a reply's JSON and bytes are turned into, it counts or it is named; nothing is raised (invariant 8)."""
+
+import json
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remind.federation.flower import read_as, to_record
+from remind.federation.messages import Task
+from remind.objectives.group_dro import initial_weights
+from remind_server.collect import RoundReplies
+from remind_server.exchange import Answer
+from remind_server.model import GlobalModel
+from remind_server.roster import Member
+from remind_server.tasks import State, train_task
+from tests.tiny import cohort, settings, site
+
+NASTY = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([0, 1, -1, 2**31, 2**63, 10**400, 1e308, -1e308, 1e-320, float("nan"), float("inf")]),
+    st.text(max_size=5),
+    st.just([]),
+    st.just({}),
+    st.just([[[]]]),
+    st.lists(st.integers(-2, 3), max_size=3),
+)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """A site's assignment, and its honest report."""
+    config = settings()
+    one = site("s", cohort([1, 3] * 8), config, tmp_path_factory.mktemp("site"))
+    counts = one.counts
+    state = State(0, GlobalModel.build(config, one.cohort.schema, counts), initial_weights(counts))
+    assignment = train_task(config, one.cohort.schema, state, counts, Member(2, "s", counts, frozenset(counts)))
+    report, buffer = one.train(*read_as(assignment.record(), Task))
+    return config, assignment, to_record(report, buffer)
+
+
+def leaves(node, path=()):
+    """Paths of every place in a JSON tree that can be changed."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from leaves(value, (*path, key))
+
+
+def taken(config, assignment, record) -> RoundReplies:
+    replies = RoundReplies(config, 2, {})
+    replies.take("s", assignment, Answer(2, record))
+    return replies
+
+
+def named_or_counted(replies: RoundReplies) -> None:
+    assert (replies.answered, set(replies.absent)) in ((["s"], set()), ([], {"s"}))
+    if replies.absent:
+        assert replies.absent["s"]
+        assert (replies.train, replies.validation, replies.bytes_up) == ([], [], 0)
+        unchanged = {"fusion.head.bias": np.zeros(2)}
+        assert replies.average.apply(unchanged) == unchanged
+
+
+def test_the_honest_one_counts(honest):
+    assert taken(*honest).answered == ["s"]
+
+
+@given(data=st.data())
+def test_any_place_of_the_json_changed(honest, data):
+    config, assignment, record = honest
+    said = json.loads(record["message"]["json"])
+    *way, last = data.draw(st.sampled_from(list(leaves(said))))
+    node = said
+    for step in way:
+        node = node[step]
+    if data.draw(st.integers(0, 5)) == 0:
+        del node[last]
+    else:
+        node[last] = data.draw(NASTY)
+    changed = RecordDict({"message": ConfigRecord({"json": json.dumps(said)}), "buffer": record["buffer"]})
+    named_or_counted(taken(config, assignment, changed))
+
+
+@given(start=st.integers(0, 4000), junk=st.binary(min_size=1, max_size=16))
+def test_any_bytes_of_the_buffer_changed(honest, start, junk):
+    config, assignment, record = honest
+    flat = record.array_records["buffer"]["bytes"].numpy().copy()
+    start %= len(flat) - len(junk)
+    flat[start : start + len(junk)] = np.frombuffer(junk, np.uint8)
+    changed = RecordDict({"message": record["message"], "buffer": ArrayRecord({"bytes": Array(flat)})})
+    named_or_counted(taken(config, assignment, changed))

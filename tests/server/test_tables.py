@@ -1,0 +1,60 @@
+"""Rows and summaries against the statistics they are read off."""
+
+import numpy as np
+import pytest
+
+from remind.metrics.statistics import merge, total
+from remind_server.tables import ALL, final_rows, round_rows, summary
+from tests.reports import SCHEMA, TEST, record, result, statistics
+
+
+def test_final_rows_have_every_site_and_group_and_the_margins():
+    rows = {(r["site"], r["group"]): r for r in final_rows(result())}
+    merged = merge(TEST.values())
+    assert set(rows) == {
+        *((ALL, g) for g in (ALL, "a", "a+b", "b+c", "a+b+c")),
+        *(("x", g) for g in (ALL, "a", "a+b")),
+        *(("y", g) for g in (ALL, "a", "b+c")),
+        *(("z", g) for g in (ALL, "a+b")),
+    }
+    assert rows[ALL, "a"]["n"] == TEST["x"][1].count + TEST["y"][1].count
+    assert rows[ALL, ALL]["n"] == 120
+    assert rows["x", ALL]["loss"] == pytest.approx(total(TEST["x"]).loss)
+    assert rows[ALL, "a+b"]["accuracy"] == pytest.approx(np.trace(merged[3].confusion_CC) / merged[3].count)
+    assert rows[ALL, "a+b+c"]["n"] == 0, "a group in training without test patients"
+    assert rows[ALL, "a+b+c"]["accuracy"] is None
+    assert rows[ALL, "b+c"]["lambda"] is rows[ALL, "b+c"]["tail"] is None, "a group that nobody trains on"
+    assert [rows[ALL, g]["lambda"] for g in ("a", "a+b", "a+b+c")] == [0.2, 0.3, 0.5]
+    assert [rows[ALL, g]["tail"] for g in ("a", "a+b", "a+b+c")] == [False, True, True]
+
+
+def test_summary_averages_what_the_rows_say():
+    rows, found = final_rows(result()), summary(result())
+    sites = [r for r in rows if r["group"] == ALL and r["site"] != ALL]
+    groups_ = [r for r in rows if r["site"] == ALL and r["group"] != ALL and r["n"]]
+    for key in ("accuracy", "macro_f1", "loss"):
+        assert found["mean_over_sites"][key] == pytest.approx(np.mean([r[key] for r in sites]))
+        assert found["mean_over_groups"][key] == pytest.approx(np.mean([r[key] for r in groups_]))
+        assert found["mean_over_tail_groups"][key] == pytest.approx(next(r[key] for r in groups_ if r["mask"] == 3))
+        assert found["overall"][key] == next(r[key] for r in rows if (r["site"], r["group"]) == (ALL, ALL))
+    worst = max(groups_, key=lambda r: r["loss"])
+    assert (found["worst_group"]["group"], found["worst_group"]["loss"]) == (worst["group"], worst["loss"])
+    assert (found["groups"], found["tail_groups"], found["sites"]) == (3, 2, 3)
+
+
+def test_round_rows():
+    rows = round_rows(record(), SCHEMA)
+    assert [(r["group"], r["train_n"], r["lambda"], r["lambda_next"], r["risk"]) for r in rows] == [
+        ("a", 90, 0.2, 0.1, 0.4),
+        ("a+b", 10, 0.3, 0.3, 0.5),
+        ("a+b+c", 2, 0.5, 0.6, None),
+    ]
+    measured = statistics(3, [1, 3])[1]
+    assert rows[0]["gate_open"] == measured.open_sum / measured.count
+    assert rows[2]["gate_open"] is None
+    assert rows[2]["validation"]["n"] == 0
+
+
+def test_nobody_to_test():
+    assert summary(result(test={}))["overall"]["n"] == 0
+    assert [r["n"] for r in final_rows(result(test={"x": {}}))] == [0] * 5
