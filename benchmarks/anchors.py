@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -22,13 +21,13 @@ import numpy as np
 
 from remind.config import Config
 from remind.data.cohort import TEST, concatenate
+from remind.data.hospitals import virtual_hospitals
 from remind.data.sites import Site as Hospital
-from remind.data.split import assign_split
 from remind.errors import UserError
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_client.app import client_app
-from remind_client.load import choose_device, limit_threads, virtual_hospitals
+from remind_client.load import choose_device, limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.flwr_pairs import read_pairs
@@ -105,10 +104,7 @@ def main() -> None:
     for seed in options.seeds:
         config = Config.from_flat(read_pairs(options.run_config, "-c") | {"data.cohort": options.cohort, "seed": seed})
         limit_threads(config.threads)
-        hospitals = [
-            replace(h, cohort=assign_split(h.cohort, seed, config.data.validation, config.data.test))
-            for h in virtual_hospitals(config.data, config.synthetic, seed, options.num_clients)
-        ]
+        hospitals = virtual_hospitals(config.data, config.synthetic, seed, options.num_clients)
         for rule in options.rules:
             started = time.monotonic()
             found[rule].append(row(globals()[rule](hospitals, config)))

@@ -3,24 +3,19 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from remind.config import Config, DataConfig, Scalar, SyntheticConfig
-from remind.data.cohort import Cohort
+from remind.config import Config, Scalar
+from remind.data.hospitals import virtual_hospitals, with_split
 from remind.data.read import read_cohort
 from remind.data.sites import Site as Hospital
-from remind.data.sites import split_sites
-from remind.data.split import assign_split
-from remind.data.synthetic import generate
 from remind.errors import UserError
 from remind.paths import results_folder
 from remind_client.site import Site
 from remind_client.store import SiteStore
 
-SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True)
@@ -72,24 +67,10 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
             raise UserError("node config: cohort is missing; give the folder of this site's cohort")
         if not identity.state:
             raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
-        hospital = Hospital(identity.site or "site", read_cohort(identity.cohort))
+        own = Hospital(identity.site or "site", read_cohort(identity.cohort))
+        hospital = with_split(own, config.data, config.seed)
         folder = Path(identity.state) / f"run-{run_id}"
-    try:
-        cohort = assign_split(hospital.cohort, config.seed, config.data.validation, config.data.test)
-    except UserError as error:
-        raise UserError(f"site {hospital.name}: {error}") from None
-    return Site(hospital.name, cohort, config, SiteStore(folder), choose_device(config.device))
-
-
-@lru_cache(maxsize=1)
-def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, number: int | None) -> list[Hospital]:
-    """The hospitals of a simulation; every process that asks gets the same ones."""
-    return split_sites(simulated_cohort(data, synthetic, seed), number, data, seed)
-
-
-def simulated_cohort(data: DataConfig, synthetic: SyntheticConfig, seed: int) -> Cohort:
-    """The cohort that a simulation divides."""
-    return generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
+    return Site(hospital.name, hospital.cohort, config, SiteStore(folder), choose_device(config.device))
 
 
 def choose_device(name: str) -> torch.device:

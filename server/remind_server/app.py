@@ -1,12 +1,14 @@
 """The Flower ServerApp: reads the run config, runs `FedRemind` on Flower's Grid, writes results and run store."""
 
 import logging
+import sys
 from logging import INFO
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from remind.config import Config
+from remind.errors import UserError
 from remind.paths import results_folder
 from remind_server.progress import Progress
 from remind_server.run_folder import RunFolder
@@ -23,7 +25,11 @@ def main(grid: Grid, context: Context) -> None:
     config = Config.from_flat(context.run_config)
     folder = results_folder(config, context.run_id)
     progress = Progress(_log_lines, folder)
-    FedRemind(config, [RunFolder(folder), progress, *follow(folder, progress.say)]).run(grid)
+    try:
+        FedRemind(config, [RunFolder(folder), progress, *follow(folder, progress.say)]).run(grid)
+    except UserError:
+        sys.tracebacklimit = 0  # Flower prints what ends a run with its traceback, which says nothing to a user
+        raise
 
 
 def _log_lines(text: str) -> None:

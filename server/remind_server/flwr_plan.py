@@ -11,6 +11,7 @@ from remind.errors import UserError
 
 SUPERNODES, CLIENT_CPUS = "num-supernodes", "client-resources-num-cpus"
 BUILT_IN_COHORT = "synthetic"
+FLOWERS_DEFAULT = 2  # supernodes of a simulation that says nothing
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,21 @@ def plan_remind(
             "out, or draw hospitals from all its patients with --run-config 'data.sites=\"dirichlet\"'"
         )
     return Plan(federation, run, str(run.get("results", config.results)))
+
+
+def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> None:
+    """Read the cohort and lay it into the hospitals of `plan`, so that a mistake in it is said before anything starts.
+
+    Raises
+    ------
+    UserError
+        Everything that is wrong with the cohort; more hospitals than patients; a hospital without training patients.
+    """
+    from remind.data.hospitals import virtual_hospitals
+
+    config = Config.from_flat({**defaults, **(plan.run or {})})
+    number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))
+    virtual_hospitals(config.data, config.synthetic, config.seed, number)
 
 
 def plan_elsewhere(

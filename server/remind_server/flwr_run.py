@@ -83,7 +83,14 @@ def prepare(
     from remind.errors import UserError
     from remind_server import flwr_app
     from remind_server.flwr_pairs import read_pairs, write_pairs
-    from remind_server.flwr_plan import SUPERNODES, Plan, plan_elsewhere, plan_remind, with_clients
+    from remind_server.flwr_plan import (
+        SUPERNODES,
+        Plan,
+        check_hospitals,
+        plan_elsewhere,
+        plan_remind,
+        with_clients,
+    )
 
     app_dir = Path(given["app"]).expanduser()
     defaults = flwr_app.defaults(app_dir)
@@ -100,6 +107,7 @@ def prepare(
         if connection.address in MANAGED:
             where = {"app_dir": app_dir.resolve(), "cwd": Path.cwd()}
             plan = plan_remind(typed, federation, defaults, now=datetime.now(), clients=clients, cohort=cohort, **where)
+            check_hospitals(plan, defaults)
         else:
             plan = plan_elsewhere(typed, federation, defaults, clients=clients, cohort=cohort)
     if plan.run:

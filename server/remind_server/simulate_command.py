@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from remind_server.flwr_pairs import read_pairs
-from remind_server.flwr_plan import SUPERNODES, plan_remind
+from remind_server.flwr_plan import SUPERNODES, check_hospitals, plan_remind
 
 DEFAULT_CLIENTS = 5
 
@@ -40,8 +40,9 @@ def simulate_command(
         clients=num_clients,
         cohort=cohort,
     )
+    clients = int(plan.federation.setdefault(SUPERNODES, DEFAULT_CLIENTS))
+    check_hospitals(plan, {})
     config = Config.from_flat(plan.run or {})
     folder = RunFolder(Path(config.results))
-    clients = int(plan.federation.get(SUPERNODES, DEFAULT_CLIENTS))
     progress = Progress(lambda text: print(text, flush=True), folder.folder)
     simulate(config, clients, [folder, progress, *follow(folder.folder, progress.say)])

@@ -49,7 +49,7 @@ def routes(reader: Reader) -> APIRouter:
         run_id: int, score: ScoreName = "auroc", by: SortKey = "loss", on: Patients | None = None
     ) -> Matrix:
         """One score of every group at every site."""
-        return matrix(reader, run_id, score, by, on)
+        return matrix(reader, reader.groups(run_id, by, on), score)
 
     @router.get("/runs/{run_id}/curves")
     def over_rounds(run_id: int, groups: Groups = "") -> Curves:

@@ -15,7 +15,7 @@ from remind.version import VERSION
 from remind_server.dashboard import api, downloads, events, metrics, pages, sign_in
 from remind_server.dashboard.access import Access
 from remind_server.dashboard.guard import Guard
-from remind_server.dashboard.reader import NoSuchRun, Reader
+from remind_server.dashboard.reader import NoSuchRunError, Reader
 from remind_server.dashboard.templating import page
 
 
@@ -36,12 +36,12 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
         app.include_router(part.routes(reader))
     app.include_router(sign_in.routes(access))
     app.mount("/static", StaticFiles(directory=str(files("remind_server.dashboard") / "static")))
-    app.add_middleware(GZipMiddleware, minimum_size=2000)
+    app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)
     app.add_middleware(Guard, access=access)
 
     @app.exception_handler(UserError)
     def mistake(request: Request, error: UserError) -> Response:
-        return _problem(request, 404 if isinstance(error, NoSuchRun) else 422, str(error))
+        return _problem(request, 404 if isinstance(error, NoSuchRunError) else 422, str(error))
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:

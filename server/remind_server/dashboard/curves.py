@@ -1,7 +1,7 @@
 """Series over the rounds, the groups × sites matrix, and two runs side by side."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,12 +10,12 @@ from remind_server.dashboard.answers import (
     Comparison,
     Curve,
     Curves,
+    GroupTable,
     Matrix,
     Measured,
     Pair,
     Patients,
     ScoreName,
-    SortKey,
 )
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.suppression import NOTHING_HIDDEN, Hidden, hide_line
@@ -54,17 +54,14 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
     )
 
 
-def matrix(
-    reader: Reader, run_id: int, score: ScoreName, by: SortKey, patients: Patients | None, most: int | None = None
-) -> Matrix:
-    """One score of the `most` worst groups (None: all) at each site that takes part."""
-    table = reader.groups(run_id, by, patients)
-    rows = table.rows[:most]
+def matrix(reader: Reader, table: GroupTable, score: ScoreName, most: int | None = None) -> Matrix:
+    """One score of the table's `most` first groups (None: all) at each site that takes part."""
+    rows, run_id = table.rows[:most], table.run
     with Session(reader.engine) as session:
-        cells = reader.cells(session, run_id, table.patients)
+        values = reader.cells(session, run_id, table.patients).values(score)
         sites = session.scalars(select(Site).where(Site.run_id == run_id, Site.refused.is_(None))).all()
     sites = sorted(sites, key=lambda site: site.name)
-    grid = [[cells.measured(site.number, row.number) for site in sites] for row in rows]
+    grid = [[values.get((site.number, row.number), (0, None)) for site in sites] for row in rows]
     return Matrix(
         run=run_id,
         patients=table.patients,
@@ -72,9 +69,9 @@ def matrix(
         sites=[site.name for site in sites],
         groups=[row.name for row in rows],
         tail=[row.tail for row in rows],
-        n=[[cell.n for cell in line] for line in grid],
-        value=[[_short(_value(cell, score)) for cell in line] for line in grid],
-        suppressed=[(i, j) for i, line in enumerate(grid) for j, cell in enumerate(line) if cell.suppressed],
+        n=[[cell[0] if cell else None for cell in line] for line in grid],
+        value=[[_short(cell[1]) if cell else None for cell in line] for line in grid],
+        suppressed=[(i, j) for i, line in enumerate(grid) for j, cell in enumerate(line) if cell is None],
     )
 
 
@@ -119,7 +116,7 @@ def _curve(
     number: int,
     name: str,
     order: Sequence[int],
-    values: dict[tuple[int, int], Sequence[float | None]],
+    values: Mapping[tuple[int, int], Sequence[float | None]],
     hidden_in: dict[int, Hidden],
     few_train: bool,
 ) -> Curve:

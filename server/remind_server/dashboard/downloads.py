@@ -54,8 +54,9 @@ def routes(reader: Reader) -> APIRouter:
             group = {g.number: g.name for g in session.scalars(select(Group).where(Group.run_id == run_id))} | {
                 ALL: "all"
             }
-        keys = sorted(cells.of, key=lambda key: (key[0] != ALL, site[key[0]], key[1] != ALL, group[key[1]]))
-        rows = ([site[s], group[g], *_cells(cells.measured(s, g))] for s, g in keys)
+            found = dict(cells.every())
+        keys = sorted(found, key=lambda key: (key[0] != ALL, site[key[0]], key[1] != ALL, group[key[1]]))
+        rows = ([site[s], group[g], *_cells(found[s, g])] for s, g in keys)
         return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *SCORE_COLUMNS), rows)
 
     @router.get("/runs/{run_id}/curves.csv")

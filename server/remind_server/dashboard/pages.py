@@ -46,7 +46,7 @@ def routes(reader: Reader) -> APIRouter:
             report=reader.report(run_id, table.patients),
             table=table,
             rows=table.rows[:most],
-            matrix=matrix(reader, run_id, score, by, table.patients, most),
+            matrix=matrix(reader, table, score, most),
             rounds=curves(reader, run_id, ()),
             link=link,
             by=by,
@@ -59,10 +59,10 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/compare")
     def compare(
         request: Request,
-        run: Annotated[list[int], Query()] = [],
-        score: ScoreName = "auroc",  # noqa: B006
+        run: Annotated[list[int] | None, Query()] = None,
+        score: ScoreName = "auroc",
     ) -> Response:
-        if len(run) != 2:
+        if run is None or len(run) != 2:
             return RedirectResponse("/", 303)
         found = comparison(reader, run[0], run[1], score)
         return page(request, "compare.html", comparison=found, score=score)

@@ -19,13 +19,13 @@ from remind_server.dashboard.answers import (
     SiteState,
     SortKey,
 )
-from remind_server.dashboard.suppression import Hidden, hide, hide_line
+from remind_server.dashboard.cells import Cells
+from remind_server.dashboard.suppression import Hidden, hide_line
 from remind_server.store.schema import (
     ALL,
     RUNNING,
     SCORES,
     WAITING,
-    Cell,
     Group,
     Round,
     RoundGroup,
@@ -34,13 +34,14 @@ from remind_server.store.schema import (
     Site,
 )
 
+NO_PATIENTS = Measured(n=0)
 SILENCE = 30.0  # seconds without a sign of life after which a run under way counts as stalled
 LOOK_BACK = 5  # rounds over which a change is shown
 ShownRound = tuple[dict[int, RoundGroup], Hidden]  # the groups of a round, and which of them are not shown
 _DESCENDING = ("loss", "n", "weight", "train_n")
 
 
-class NoSuchRun(UserError):
+class NoSuchRunError(UserError):
     """The store has no run of this number."""
 
 
@@ -56,7 +57,7 @@ class Reader:
             return [run_state(run) for run in session.scalars(select(Run).order_by(Run.id.desc()).limit(limit))]
 
     def state(self, run_id: int) -> RunState:
-        """One run at a glance; `NoSuchRun` if there is none."""
+        """One run at a glance; `NoSuchRunError` if there is none."""
         with Session(self.engine) as session:
             return run_state(self.run(session, run_id))
 
@@ -76,7 +77,7 @@ class Reader:
                 classes=run.classes,
                 modalities=run.modalities,
                 sites=self._sites(session, run),
-                overall=cells.measured(ALL, ALL),
+                overall=cells.merged()[ALL],
                 groups=len(groups),
                 tail_groups=sum(group.tail for group in groups),
                 last_seconds=recent[-1] if recent else None,
@@ -96,7 +97,7 @@ class Reader:
             change_of = by if by in SCORES else "loss"
             now, before = (self._round(session, run_id, r) for r in (run.round, run.round - back))
             found = session.scalars(select(Group).where(Group.run_id == run_id)).all()
-            hidden = self.hidden_training(found)
+            hidden, merged = self.hidden_training(found), cells.merged()
             rows = [
                 GroupRow(
                     number=group.number,
@@ -106,7 +107,7 @@ class Reader:
                     train_suppressed=(ALL, group.number) in hidden,
                     weight=row.weight_after if (row := now[0].get(group.number)) else None,
                     risk=row.risk if row and (ALL, group.number) not in hidden else None,
-                    scores=cells.measured(ALL, group.number),
+                    scores=merged.get(group.number, NO_PATIENTS),
                     change=self._change(group.number, now, before, change_of) if back > 0 else None,
                 )
                 for group in found
@@ -117,17 +118,12 @@ class Reader:
         """The run of this number."""
         run = session.get(Run, run_id) if 0 < run_id < 2**31 else None
         if run is None:
-            raise NoSuchRun(f"there is no run {run_id}")
+            raise NoSuchRunError(f"there is no run {run_id}")
         return run
 
-    def cells(self, session: Session, run_id: int, patients: Patients | None = None) -> "Cells":
-        """All cells of a run: of test patients where there are any, unless told otherwise."""
-        kinds: tuple[Patients, ...] = (patients,) if patients else ("test", "validation")
-        for kind in kinds:
-            found = session.scalars(select(Cell).where(Cell.run_id == run_id, Cell.patients == kind)).all()
-            if found:
-                return Cells(kind, found, self.min_count)
-        return Cells(patients or "validation", [], self.min_count)
+    def cells(self, session: Session, run_id: int, patients: Patients | None = None) -> Cells:
+        """The run's cells: of test patients where there are any, unless told otherwise."""
+        return Cells(session, run_id, patients, self.min_count)
 
     def hidden_training(self, groups: Sequence[Group]) -> Hidden:
         """Groups whose number of training patients is not shown."""
@@ -171,50 +167,11 @@ class Reader:
         return None if new is None or old is None else float(new - old)
 
 
-class Cells:
-    """The cells of one run and kind of patients, with those that are suppressed."""
-
-    def __init__(self, patients: Patients, cells: Sequence[Cell], min_count: int) -> None:
-        self.patients, self.min_count = patients, min_count
-        self.of = {(cell.site, cell.group): cell for cell in cells}
-        self.hidden = hide({key: cell.n for key, cell in self.of.items()}, min_count)
-
-    def measured(self, site: int, group: int) -> Measured:
-        """Scores of a cell as they may be shown."""
-        if (site, group) in self.hidden:
-            return Measured(n=None, suppressed=True)
-        cell = self.of.get((site, group))
-        return measured(cell, self.min_count) if cell else Measured(n=0)
-
-
-def measured(row: Any, min_count: int) -> Measured:
-    """Scores of a row that is shown. Its positives are not, where they or the others are too few."""
-    positives = row.positives
-    if positives is not None and min_count > 1 and not min_count <= positives <= row.n - min_count:
-        positives = None
-    return Measured(
-        n=row.n,
-        positives=positives,
-        auroc_bound=row.auroc_bound,
-        loss=row.loss,
-        gate_open=row.gate_open,
-        accuracy=_estimate(row, "accuracy"),
-        balanced_accuracy=_estimate(row, "balanced_accuracy"),
-        macro_f1=_estimate(row, "macro_f1"),
-        auroc=_estimate(row, "auroc"),
-    )
-
-
 def run_state(run: Run) -> RunState:
     """A run at a glance, as of now."""
     stalled = run.status in (WAITING, RUNNING) and time.time() - run.heard > SILENCE
     values = {name: getattr(run, name) for name in RunState.__dataclass_fields__}
     return RunState(**values | {"status": "stalled" if stalled else run.status})
-
-
-def _estimate(row: Any, name: str) -> Estimate | None:
-    value = getattr(row, name)
-    return None if value is None else Estimate(value, getattr(row, f"{name}_low"), getattr(row, f"{name}_high"))
 
 
 def _worst_first(by: SortKey) -> Any:

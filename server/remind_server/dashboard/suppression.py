@@ -28,7 +28,7 @@ def hide(count_of: Mapping[Cell, int], min_count: int) -> Hidden:
     """Cells with 1 … min_count − 1 patients; and as many more as it takes that no margin gives one of them away.
 
     A row or a column with its margin that lacks one number only gives that number away by subtraction, so its smallest
-    other cell is hidden too. A table without margins has none to be subtracted from. No patients is no cell: 0 is shown.
+    other cell is hidden too. Without margins there is nothing to subtract from. No patients is no cell: 0 is shown.
     """
     if min_count <= 1 or not count_of:
         return NOTHING_HIDDEN

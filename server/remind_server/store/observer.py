@@ -120,7 +120,7 @@ class StoreObserver(Observer):
         now = time.time()
 
         def write(session: Session) -> None:
-            self._enter_sites(session, dict.fromkeys((*record.answered, *record.absent), {}), {})
+            self._enter_sites(session, {name: {} for name in (*record.answered, *record.absent)}, {})
             self._enter_groups(session, record.counts)
             round_ = Round(
                 run_id=self.run_id, round=record.round, stage=record.stage, seconds=record.seconds, ended=now

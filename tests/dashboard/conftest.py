@@ -1,0 +1,33 @@
+"""A store, and the dashboard's application on it, signed in."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from remind_server.dashboard.access import Access
+from remind_server.dashboard.app import dashboard_app
+from remind_server.store.open import open_store, store_url
+
+TOKEN = "a-token-of-enough-characters"
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = open_store(store_url(tmp_path / "results"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def client_of(engine):
+    """Client of a dashboard over the store, with its token."""
+
+    def make(min_count: int = 0, access: Access | None = None, **headers: str) -> TestClient:
+        app = dashboard_app(engine, access or Access(token=TOKEN), min_count)
+        return TestClient(app, headers={"authorization": f"Bearer {TOKEN}"} | headers)
+
+    return make
+
+
+@pytest.fixture
+def client(client_of):
+    return client_of()

@@ -1,0 +1,188 @@
+"""Runs made up for the dashboard: through the store's own observer, or straight into its tables where that is long."""
+
+import time
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from sqlalchemy import Engine, insert
+from sqlalchemy.orm import Session
+
+from remind.config import Config
+from remind.metrics.statistics import BINS, GroupStatistics, merge
+from remind_server.records import RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.store.observer import StoreObserver
+from remind_server.store.open import writing
+from remind_server.store.schema import (
+    SCORED,
+    SCORES,
+    VALIDATION,
+    Cell,
+    Group,
+    Round,
+    RoundGroup,
+    RoundSite,
+    Run,
+    Site,
+)
+from tests.tiny import schema, settings
+
+MARKUP = '<script>document.title="owned"</script><img src=x onerror=alert(1)>"&\'' + "n" * 200
+EVIL = MARKUP[:200]  # a site name as long as a registered name may be
+NAMES = ("fundus", "oct", "table", "notes", "labs", "icd", "ecg", "mri", "ct")
+
+
+def statistics(n: int, seed: int, skill: float = 1.0) -> GroupStatistics:
+    """Statistics of `n` made-up patients of two classes."""
+    rng = np.random.default_rng(seed)
+    label_B = rng.integers(2, size=n)
+    bin_B = np.clip((rng.normal(size=n) + skill * (label_B - 0.5)) * 40 + BINS / 2, 0, BINS - 1).astype(np.int64)
+    confusion_CC, scores_H2K = np.zeros((2, 2), dtype=np.int64), np.zeros((1, 2, BINS), dtype=np.int64)
+    np.add.at(confusion_CC, (label_B, (bin_B >= BINS / 2).astype(np.int64)), 1)
+    np.add.at(scores_H2K[0], (label_B, bin_B), 1)
+    return GroupStatistics(n, float(rng.uniform(0.2, 0.7)) * n, float(rng.uniform()) * n, confusion_CC, scores_H2K)
+
+
+class Drill:
+    """A run that a test drives, round by round, through the store's observer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder,
+        sites: Mapping[str, Mapping[int, int]],
+        rounds: int = 4,
+        refused: Mapping[str, str] | None = None,
+        patients: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> None:
+        self.observer = StoreObserver(engine, folder, beat=0.2)
+        self.schema = schema(NAMES[:3], series=())
+        self.config: Config = settings(
+            {"train.warmup-rounds": rounds // 2, "train.routing-rounds": rounds - rounds // 2, "results": str(folder)}
+        )
+        self.sites, self.rounds, self.refused, self.done = sites, rounds, refused or {}, 0
+        self.patients = patients or sites
+        self.counts = {k: 0 for found in sites.values() for k in found}
+        for found in sites.values():
+            for k, n in found.items():
+                self.counts[k] += n
+        self.observer.begun(self.config)
+
+    def start(self) -> "Drill":
+        self.observer.started(RunStart(self.config, self.schema, self.sites, self.counts, self.refused))
+        return self
+
+    def open_round(self, deadline: float = 600.0) -> None:
+        now = {"round": self.done + 1, "rounds": self.rounds, "stage": 1, "deadline": deadline}
+        self.observer.round_started(RoundStart(**now, sites=self.sites, asked=tuple(self.sites), refused=self.refused))
+
+    def round(self, absent: Mapping[str, str] | None = None) -> RoundRecord:
+        self.open_round()
+        absent = absent or {}
+        self.done += 1
+        by_site = {
+            name: {k: statistics(n, 100 * i + k + self.done, 0.5 + 0.3 * self.done) for k, n in found.items()}
+            for i, (name, found) in enumerate(self.patients.items())
+            if name not in absent
+        }
+        weight = 1 / len(self.counts)
+        record = RoundRecord(
+            round=self.done,
+            rounds=self.rounds,
+            stage=1 if self.done <= self.rounds // 2 else 2,
+            seconds=1.5 + self.done,
+            counts=self.counts,
+            weights_used=dict.fromkeys(self.counts, weight),
+            weights_after=dict.fromkeys(self.counts, weight),
+            risks=dict.fromkeys(self.counts, 0.5 / self.done),
+            validation=merge(by_site.values()),
+            answered=tuple(by_site),
+            absent=absent,
+            bytes_down=2_000_000,
+            bytes_up=1_900_000,
+            validation_by_site=by_site,
+        )
+        self.observer.round_done(record, {})
+        return record
+
+    def finish(self) -> RunResult:
+        test = {
+            name: {k: statistics(2 * n, 7 * i + k, 2.0) for k, n in found.items()}
+            for i, (name, found) in enumerate(self.patients.items())
+        }
+        weights = dict.fromkeys(self.counts, 1 / len(self.counts))
+        result = RunResult(self.config, self.schema, self.counts, weights, {}, test, test, {}, 12.0)
+        self.observer.finished(result)
+        return result
+
+
+def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 200) -> int:
+    """A run under way with that many groups, sites and rounds, straight into the tables; its id."""
+    rng = np.random.default_rng(0)
+    now = time.time()
+    names = ["+".join(NAMES[i] for i in range(len(NAMES)) if mask >> i & 1) for mask in range(1, groups + 1)]
+    with Session(writing(engine)) as session, session.begin():
+        run = Run(
+            name="large", folder="results/large", cohort="large", seed=0, version="0", config={"seed": 0}, reason="",
+            classes=["no", "yes"], modalities=list(NAMES), status="running", began=now, heard=now + 3600, change=1,
+            rounds=rounds + 10, round=rounds, stage=2, round_began=now, round_closes=now + 600,
+        )  # fmt: skip
+        session.add(run)
+        session.flush()
+        of = {"run_id": run.id}
+        site_rows = [
+            {"number": s, "name": f"Hospital {s:02}", "train_n": 900, "asked": True, "refused": None}
+            for s in range(1, sites + 1)
+        ]
+        group_rows = [
+            {"number": g, "mask": g, "name": names[g - 1], "train_n": 1 + 3000 // g, "tail": g > 4}
+            for g in range(1, groups + 1)
+        ]
+        session.execute(insert(Site), [of | row for row in site_rows])
+        session.execute(insert(Group), [of | row for row in group_rows])
+        spent = {"seconds": 30.0, "ended": now}
+        session.execute(
+            insert(Round),
+            [
+                of | spent | {"round": r, "stage": 1 + (r > rounds // 2), "bytes_down": 10**8 + r, "bytes_up": 10**8}
+                for r in range(1, rounds + 1)
+            ],
+        )
+        session.execute(
+            insert(RoundSite),
+            [
+                of | {"round": rounds, "site": s, "absent": None if s % 9 else "no answer in time"}
+                for s in range(1, sites + 1)
+            ],
+        )
+        scores = iter(_scores(rng, 4096))
+        weights = rng.dirichlet(np.ones(groups), size=rounds).tolist()
+
+        def group_row(r: int, g: int) -> dict:
+            weight = weights[r - 1][g - 1] if g else None
+            return of | {"round": r, "group": g, "risk": 0.4, "weight": weight, "weight_after": weight} | next(scores)
+
+        every = [group_row(r, g) for r in range(1, rounds + 1) for g in range(groups + 1)]
+        session.execute(insert(RoundGroup), every)
+        session.execute(
+            insert(Cell),
+            [
+                of | {"patients": VALIDATION, "site": s, "group": g} | next(scores)
+                for s in range(sites + 1)
+                for g in range(groups + 1)
+            ],
+        )
+        return run.id
+
+
+def _scores(rng: np.random.Generator, distinct: int) -> Iterable[dict]:
+    """Rows of scores for ever, of so many different ones."""
+    rows = []
+    for _ in range(distinct):
+        row: dict = dict.fromkeys(SCORED) | {"n": int(rng.integers(1, 400)), "loss": float(rng.uniform(0.1, 1))}
+        row |= {"positives": row["n"] // 3, "gate_open": float(rng.uniform()), "auroc_bound": 0.001}
+        for name in SCORES:
+            value = float(rng.uniform(0.4, 1))
+            row |= {name: value, f"{name}_low": max(0.0, value - 0.1), f"{name}_high": min(1.0, value + 0.07)}
+        rows.append(row)
+    while True:
+        yield from rows

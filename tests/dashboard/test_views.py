@@ -1,0 +1,143 @@
+"""Each view as a person sees it, in light and dark, on a small screen and a phone. Look at the screenshots."""
+
+import time
+
+import pytest
+from sqlalchemy import update
+
+from remind_server.store.open import open_store, store_url, writing
+from remind_server.store.schema import Run
+from tests.dashboard.browser import DESKTOP, PHONE, chromium, screenshots, serving, visit  # noqa: F401
+from tests.dashboard.sample import EVIL, Drill, large_run
+
+pytestmark = pytest.mark.slow
+
+SITES = {"Basel": {1: 60, 3: 40}, "Genève": {1: 30, 5: 9}, EVIL: {7: 12, 3: 20}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A store with a run in every state; name → number."""
+    results = tmp_path_factory.mktemp("runs")
+    engine = open_store(store_url(results))
+    numbers = {}
+
+    def drill(name: str, *args, **kwargs) -> Drill:
+        made = Drill(engine, results / name, *args, **kwargs)
+        numbers[name] = made.observer.run_id
+        return made
+
+    drill("waiting", SITES)
+    running = drill("running", SITES, 6, refused={"St <b>Anna</b>": "another schema: modality ‘ct’ is missing"}).start()
+    for _ in range(4):
+        running.round({"Genève": "no answer in time"} if running.done == 3 else None)
+    running.open_round()
+    for name in ("first", "second"):
+        finished = drill(name, SITES).start()
+        for _ in range(finished.rounds):
+            finished.round()
+        finished.finish()
+    one = drill("one-group", {"Basel": {1: 50}}).start()
+    one.round()
+    one.open_round()
+    failed = drill("failed", SITES).start()
+    failed.round()
+    failed.observer.failed("1 valid replies, federation.min-sites asks for 2\n  - Basel: no answer in time")
+    stalled = drill("stalled", SITES).start()
+    stalled.round()
+    stalled.observer._over.set()
+    time.sleep(0.3)
+    with writing(engine).begin() as connection:
+        connection.execute(update(Run).where(Run.id == numbers["stalled"]).values(heard=time.time() - 3600))
+    yield results, numbers
+    for observer in (running.observer, one.observer):
+        observer._over.set()
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def server(runs):
+    with serving(runs[0]) as server:
+        yield server
+
+
+def shoot(page, screenshots, name, whole=True):
+    page.screenshot(path=screenshots / f"{name}.png", full_page=whole)
+
+
+def no_sideways_scroll(page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
+@pytest.mark.parametrize("name", ["running", "first", "one-group", "failed", "stalled", "waiting"])
+def test_a_run(visit, server, runs, screenshots, name, size, scheme):  # noqa: F811
+    page = visit(server, f"/runs/{runs[1][name]}", size, scheme)
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert name in page.inner_text("h1")
+    assert no_sideways_scroll(page)
+    assert page.title() != "owned"
+    shoot(page, screenshots, f"run-{name}-{scheme}-{size['width']}")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
+def test_runs_and_comparison(visit, server, runs, screenshots, size, scheme):  # noqa: F811
+    page = visit(server, "/", size, scheme)
+    assert page.locator("tbody tr").count() == len(runs[1])
+    shoot(page, screenshots, f"runs-{scheme}-{size['width']}")
+    for name in ("first", "second"):
+        page.check(f"#pick-{runs[1][name]}")
+    page.click("#compare")
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert no_sideways_scroll(page)
+    shoot(page, screenshots, f"compare-{scheme}-{size['width']}")
+
+
+def test_no_runs_yet(visit, tmp_path, screenshots):  # noqa: F811
+    with serving(tmp_path) as server:
+        page = visit(server)
+        assert "No runs yet" in page.inner_text("main")
+        shoot(page, screenshots, "empty")
+        page.click("text=Sign out")
+        assert "Token" in page.inner_text("main")
+        shoot(page, screenshots, "sign-in")
+        page.fill("#token", "wrong")
+        page.click("main button")
+        assert "not the token" in page.inner_text("main")
+        visit.problems.clear()  # the browser's console notes the refusal
+
+
+def test_suppressed_cells_look_suppressed(visit, runs, screenshots):  # noqa: F811
+    with serving(runs[0], "--min-count", "25") as server:
+        page = visit(server, f"/runs/{runs[1]['running']}")
+        page.wait_for_selector("html[data-ready]", state="attached")
+        assert page.locator("#groups td.gone", has_text="suppressed").count() >= 2
+        assert page.locator("#matrix td.gone").count() >= 2
+        shoot(page, screenshots, "run-suppressed")
+
+
+@pytest.mark.parametrize("show", ["few", "all"])
+def test_three_hundred_groups_at_fifty_sites(visit, tmp_path, screenshots, show):  # noqa: F811
+    """Time to all charts drawn is printed; what is asserted leaves room for a busy machine."""
+    engine = open_store(store_url(tmp_path))
+    number = large_run(engine)
+    engine.dispose()
+    with serving(tmp_path) as server:
+        page = visit(server)
+        page.goto(f"{server.root}/runs/{number}?show={show}")
+        page.wait_for_selector("html[data-ready]", state="attached")
+        took = page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
+        charts = page.evaluate("Math.max(...performance.getEntriesByName('charts drawn').map(e => e.startTime))")
+        print(f"\n{show}: interactive after {took:.0f} ms, charts drawn after {charts:.0f} ms")
+        sizes = {
+            e["name"]: e["decodedBodySize"]
+            for e in page.evaluate("performance.getEntriesByType('resource').map(e => e.toJSON())")
+            if "/api/" in e["name"] and "events" not in e["name"]
+        }
+        print(sizes)
+        assert sizes and max(sizes.values()) < 1_000_000
+        assert charts < 4000
+        assert no_sideways_scroll(page)
+        shoot(page, screenshots, f"large-{show}", whole=False)
+        page.locator("#matrix").scroll_into_view_if_needed()
+        shoot(page, screenshots, f"large-{show}-matrix", whole=False)
