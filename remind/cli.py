@@ -55,7 +55,7 @@ def check(
 @data_app.command("synth")
 def synthesise(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder for the cohort.")],
-    patients: Annotated[int, typer.Option(help="Patients in all.")] = 2000,
+    patients: Annotated[int, typer.Option(help="Patients in all.")] = 4000,
     law: Annotated[str, typer.Option(help="fprm, embed, mimic-iv or independent.")] = "fprm",
     missing: Annotated[str, typer.Option(help="Law 'independent': Pr(modality i is missing), comma-separated.")] = "",
     interaction: Annotated[float, typer.Option(help="Share of the signal in products whose signs differ.")] = 0.7,

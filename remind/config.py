@@ -48,7 +48,7 @@ class DataConfig(Section):
 class SyntheticConfig(Section):
     """The built-in cohort, used where data.cohort = 'synthetic'."""
 
-    patients: Count = Field(2000, description="patients in all")
+    patients: Count = Field(4000, description="patients in all")
     law: Literal["fprm", "embed", "mimic-iv", "independent"] = Field(
         "fprm", description="how combinations are distributed: one of the paper's cohorts, or Pr(g_k) of §1"
     )

@@ -64,7 +64,7 @@ def routes(reader: Reader) -> APIRouter:
     ) -> Response:
         if run is None or len(run) != 2:
             return RedirectResponse("/", 303)
-        found = comparison(reader, run[0], run[1], score)
+        found = comparison(reader, min(run), max(run), score)  # the older one first
         return page(request, "compare.html", comparison=found, score=score)
 
     return router

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.templating import Jinja2Templates
 
 from remind.version import VERSION
@@ -60,6 +61,11 @@ def heat(value: float | None) -> str:
     return f"h{min(max(int((value - 0.5) * 2 * HEAT_STEPS), 0), HEAT_STEPS - 1)}"
 
 
+def breakable(text: str) -> Markup:
+    """A group's name, escaped, that may be broken after each modality."""
+    return Markup("+<wbr>").join(text.split("+"))
+
+
 def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:
     """The page made from a template."""
     return _TEMPLATES.TemplateResponse(request, name, values, status_code=status)
@@ -72,6 +78,6 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(number=number, signed=signed, duration=duration, amount=amount, moment=moment, heat=heat)
+_environment.filters.update(number=number, signed=signed, duration=duration, amount=amount, moment=moment, heat=heat, breakable=breakable)
 _environment.globals.update(SCORE_NAMES=SCORE_NAMES, STAGES=STAGES, VERSION=VERSION, DASH=DASH)
 _TEMPLATES = Jinja2Templates(env=_environment)

@@ -41,9 +41,9 @@ class Run(Base):
     ended: Mapped[float | None]
     change: Mapped[int]
     rounds: Mapped[int]
-    round: Mapped[int] = mapped_column(comment="rounds that ended")
+    round: Mapped[int]  # rounds that ended
     stage: Mapped[int]
-    round_began: Mapped[float | None] = mapped_column(comment="of the round under way")
+    round_began: Mapped[float | None]  # of the round under way
     round_closes: Mapped[float | None]
 
 
@@ -85,7 +85,7 @@ class Site(_OfRun, Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     train_n: Mapped[int]
-    asked: Mapped[bool] = mapped_column(comment="in the round under way, or the last one")
+    asked: Mapped[bool]  # in the round under way, or the last one
     refused: Mapped[str | None] = mapped_column(Text)
 
 
@@ -131,7 +131,7 @@ class RoundGroup(_OfRun, _Scored, Base):
 
     group: Mapped[int] = mapped_column(primary_key=True)
     round: Mapped[int] = mapped_column(primary_key=True)
-    weight: Mapped[float | None] = mapped_column(comment="lambda in the round")
+    weight: Mapped[float | None]  # lambda in the round
     weight_after: Mapped[float | None]
     risk: Mapped[float | None]
 

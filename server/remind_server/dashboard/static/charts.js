@@ -55,6 +55,10 @@ function draw(place, series, data) {
 }
 
 function drawAll(found, other) {
+  const nothing = found.round.length === 0 && !other?.round.length;
+  document.getElementById("no-curves").hidden = !nothing;
+  section.querySelector(".charts").hidden = nothing;
+  if (nothing) return;
   for (const place of section.querySelectorAll("[data-chart]")) {
     const what = place.dataset.chart;
     if (what === "bytes") draw(place, [line("down", 0), line("up", 1)], [found.round, found.bytes_down, found.bytes_up]);

@@ -81,7 +81,9 @@ function inWords(seconds) {
 
 function tellTimes() {
   for (const element of document.querySelectorAll("[data-moment]")) {
-    element.textContent = new Date(1000 * element.dataset.moment).toLocaleString();
+    const moment = new Date(1000 * element.dataset.moment);
+    const today = moment.toDateString() === new Date().toDateString();
+    element.textContent = today ? moment.toLocaleTimeString() : moment.toLocaleString();
   }
   for (const element of document.querySelectorAll("[data-until]")) {
     const left = element.dataset.until - Date.now() / 1000;

@@ -1,0 +1,158 @@
+"""A real simulated run: API, CSV, metrics and page say what its result files say."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from remind.config import Config
+from remind_server.dashboard.access import Access
+from remind_server.dashboard.app import dashboard_app
+from remind_server.run_folder import RunFolder
+from remind_server.simulate import simulate
+from remind_server.store.follow import follow
+from remind_server.store.open import open_store, store_url
+from tests.dashboard.conftest import TOKEN
+from tests.tiny import BASE
+
+SETTINGS = BASE | {
+    "synthetic.patients": 240,
+    "train.warmup-rounds": 2,
+    "train.routing-rounds": 2,
+    "model.gate": "entropy",
+}
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished run's folder, written beside its store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("REMIND_STORE", raising=False)
+        folder = tmp_path_factory.mktemp("results") / "run"
+        said = []
+        config = Config.from_flat(SETTINGS | {"results": str(folder)})
+        simulate(config, 3, [RunFolder(folder), *follow(folder, said.append)])
+        assert not said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    engine = open_store(store_url(folder.parent))
+    with TestClient(dashboard_app(engine, Access(token=TOKEN)), headers={"authorization": f"Bearer {TOKEN}"}) as client:
+        yield client
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def final(folder):
+    return {(row["site"], row["group"]): row for row in json.loads((folder / "final.json").read_text())}
+
+
+def value(estimate):
+    return None if estimate is None else estimate["value"]
+
+
+def same(scores, row):
+    """Whether an answer's scores are those of a line of the result files."""
+    assert scores["n"] == row["n"]
+    assert scores["positives"] == row["positives"]
+    assert [value(scores[name]) for name in SCORES] == [row[name] for name in SCORES]
+    assert (scores["loss"], scores["auroc_bound"]) == (row["loss"], row["auroc_bound"])
+    for name in SCORES:
+        if scores[name]:
+            assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
+
+
+def test_the_table_of_groups(client, final):
+    table = client.get("/api/runs/1/groups").json()
+    assert table["patients"] == "test"
+    assert {row["name"] for row in table["rows"]} == {group for site, group in final if site == "all"} - {"all"}
+    for row in table["rows"]:
+        line = final["all", row["name"]]
+        same(row["scores"], line)
+        assert (row["weight"], row["tail"]) == (line["lambda"], line["tail"])
+    losses = [row["scores"]["loss"] for row in table["rows"] if row["scores"]["n"]]
+    assert losses == sorted(losses, reverse=True)
+    same(client.get("/api/runs/1").json()["overall"], final["all", "all"])
+
+
+def test_the_matrix(client, final):
+    shown = 0
+    for score in SCORES:
+        matrix = client.get("/api/runs/1/matrix", params={"score": score}).json()
+        for g, group in enumerate(matrix["groups"]):
+            for s, site in enumerate(matrix["sites"]):
+                row = final.get((site, group), {"n": 0, score: None})
+                assert matrix["n"][g][s] == row["n"]
+                assert matrix["value"][g][s] == (None if row[score] is None else pytest.approx(row[score], rel=1e-5))
+                shown += row["n"] > 0
+    assert shown
+
+
+def test_the_csv_files(client, final, folder):
+    lines = list(csv.DictReader(io.StringIO(client.get("/runs/1/matrix.csv").text)))
+    with_patients = {key for key, row in final.items() if row["n"]}
+    assert {(line["site"], line["group"]) for line in lines} == with_patients
+    for line in lines:
+        row = final[line["site"], line["group"]]
+        assert int(line["n"]) == row["n"]
+        for name in (*SCORES, "loss"):
+            assert (float(line[name]) if line[name] else None) == row[name]
+    rounds = list(csv.DictReader(io.StringIO(client.get("/runs/1/rounds.csv").text)))
+    written = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    for key in ("round", "stage", "seconds", "bytes_down", "bytes_up"):
+        assert [float(row[key]) for row in rounds] == [row[key] for row in written]
+
+
+def test_the_curves(client, folder):
+    written = [json.loads(line) for line in (folder / "groups.jsonl").read_text().splitlines()]
+    numbers = {row["name"]: row["number"] for row in client.get("/api/runs/1/groups").json()["rows"]}
+    asked = ",".join(map(str, numbers.values()))
+    found = {c["name"]: c for c in client.get("/api/runs/1/curves", params={"groups": asked}).json()["curves"]}
+    text = client.get("/runs/1/curves.csv").text
+    lines = {(int(row["round"]), row["group"]): row for row in csv.DictReader(io.StringIO(text))}
+    for row in written:
+        curve, i = found[row["group"]], row["round"] - 1
+        expected = {
+            "weight": row["lambda"],
+            "risk": row["risk"],
+            "gate_open": row["gate_open"],
+            "n": row["validation"]["n"],
+        }
+        expected |= {name: row["validation"][name] for name in (*SCORES, "loss")}
+        for name, number in expected.items():
+            assert curve[name][i] == (None if number is None else pytest.approx(number, rel=1e-5)), name
+        line = lines[row["round"], row["group"]]
+        assert float(line["lambda"]) == pytest.approx(row["lambda"], rel=1e-5)
+        assert int(line["n"]) == row["validation"]["n"]
+
+
+def test_the_metrics(client, final):
+    text = client.get("/metrics").text
+    for (site, group), row in final.items():
+        if site != "all" or row["auroc"] is None:
+            continue
+        pattern = rf'^remind_group_score{{group="{re.escape(group)}",patients="test",run="1",score="auroc",.*}} (.*)$'
+        [number] = re.findall(pattern, text, re.MULTILINE)
+        assert float(number) == row["auroc"]
+    assert re.search(r'^remind_run_status{.*status="finished"} 1.0$', text, re.MULTILINE)
+
+
+def test_the_page(client, final):
+    page = client.get("/runs/1", params={"show": "all"}).text
+    rows = re.findall(r'<tr [^>]*data-group="\d+">(.*?)</tr>', page, re.DOTALL)
+    assert len(rows) == sum(site == "all" for site, _ in final) - 1
+    for html in rows:
+        name = re.sub(r"<wbr>|\s|<span.*?</span>", "", re.search(r"<th[^>]*>(.*?)</th>", html, re.DOTALL)[1])
+        cells = [
+            re.sub(r"<small>.*?</small>", "", c).strip() for c in re.findall(r"<td class=\"num[^>]*>(.*?)</td>", html)
+        ]
+        row = final["all", name]
+        texts = ["–" if row[s] is None else f"{row[s]:.3f}" for s in SCORES]
+        assert cells[1] == str(row["n"])
+        assert cells[3:7] == texts

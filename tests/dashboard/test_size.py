@@ -1,0 +1,30 @@
+"""300 groups × 50 sites × 200 rounds: whatever JSON the page asks for stays below a megabyte."""
+
+import time
+
+import pytest
+
+from tests.dashboard.sample import large_run
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture
+def large(engine):
+    return large_run(engine)
+
+
+@pytest.mark.parametrize("min_count", [0, 20])
+def test_json_of_a_large_run(large, client_of, min_count):
+    client = client_of(min_count, **{"accept-encoding": "identity"})
+    fifty = ",".join(str(number) for number in range(1, 51))
+    for path in ("", "/groups", "/matrix", "/curves?groups=1,2,3,4,5,6", f"/curves?groups={fifty}"):
+        began = time.perf_counter()
+        answer = client.get(f"/api/runs/{large}{path}")
+        print(f"{path or '/'}: {len(answer.content) / 1000:.0f} kB in {1000 * (time.perf_counter() - began):.0f} ms")
+        assert answer.status_code == 200
+        assert len(answer.content) < MEGABYTE
+    page = client.get(f"/runs/{large}")
+    assert page.text.count("data-group=") == 50
+    assert len(page.content) < MEGABYTE
+    assert client.get(f"/runs/{large}?show=all").text.count("data-group=") == 300

@@ -1,0 +1,197 @@
+"""The run store: made by its migrations, written round by round, and never in a run's way."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from remind.errors import UserError
+from remind_server.dashboard.reader import Reader
+from remind_server.store import observer as observing
+from remind_server.store.follow import follow
+from remind_server.store.open import open_store, shown, store_url
+from remind_server.store.schema import Base, Cell, RoundGroup, Run
+from tests.dashboard.sample import Drill
+
+SITES = {"Basel": {1: 30, 3: 20}, "Chur": {3: 10}}
+
+
+def test_migrations_make_the_tables_the_code_uses(engine):
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_a_store_opens_again_with_what_is_in_it(engine, tmp_path):
+    Drill(engine, tmp_path / "results" / "run", SITES).start().round()
+    again = open_store(engine.url)
+    assert [run.round for run in Reader(again).runs()] == [1]
+
+
+def test_a_store_of_a_newer_version_is_refused(engine):
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UserError, match="another version"):
+        open_store(engine.url)
+
+
+def test_keys_begin_with_the_run(engine):
+    """A run's rows lie together, so reading one run does not read all of them."""
+    with engine.connect() as connection:
+        for table in ("round_groups", "cells"):
+            plan = connection.execute(text(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE run_id = 1")).all()
+            assert "SEARCH" in plan[0][-1]
+
+
+def test_what_a_run_says_can_be_read(engine, tmp_path):
+    drill = Drill(engine, tmp_path / "results" / "run", SITES, refused={"Davos": "no training patients"})
+    reader = Reader(engine)
+    assert reader.runs()[0].status == "waiting"
+    drill.start()
+    drill.open_round(deadline=100)
+    opened = reader.state(1)
+    assert opened.status == "running"
+    assert opened.round_closes - opened.round_began == pytest.approx(100)
+    record = drill.round({"Chur": "no answer in time"})
+    report = reader.report(1)
+    assert report.run.round == 1
+    assert [site.name for site in report.answered] == ["Basel"]
+    assert [(site.name, site.absent) for site in report.missing] == [("Chur", "no answer in time")]
+    assert [(site.name, site.refused) for site in report.refused] == [("Davos", "no training patients")]
+    assert report.overall.n == sum(s.count for s in record.validation.values())
+    drill.round()
+    assert not Reader(engine).report(1).missing
+    drill.finish()
+    assert reader.report(1).run.status == "finished"
+    assert reader.report(1).patients == "test"
+    assert {row.weight for row in reader.groups(1).rows} == {0.5}
+
+
+def test_each_round_is_there_whole_or_not_at_all(engine, tmp_path, monkeypatch):
+    drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
+    drill.round()
+
+    def broken(*_):
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(observing, "cell_rows", broken)
+    with pytest.raises(RuntimeError):
+        drill.round()
+    with Session(engine) as session:
+        assert session.scalar(select(func.max(RoundGroup.round))) == 1
+        assert session.scalar(select(func.count()).select_from(Cell)) > 0
+        assert session.scalar(select(Run.round)) == 1
+
+
+def test_a_store_out_of_reach_delays_rounds_and_loses_none(engine, tmp_path, monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
+    real, away = observing.cell_rows, True
+
+    def sometimes(*arguments):
+        if away:
+            raise OperationalError("INSERT", {}, Exception("server closed the connection"))
+        return real(*arguments)
+
+    monkeypatch.setattr(observing, "cell_rows", sometimes)
+    drill.round()
+    drill.round()
+    assert Reader(engine).state(1).round == 0
+    away = False
+    drill.round()
+    assert Reader(engine).state(1).round == 3
+    with Session(engine) as session:
+        assert session.scalars(select(RoundGroup.round).where(RoundGroup.group == 0)).all() == [1, 2, 3]
+
+
+def test_a_run_gives_signs_of_life_and_is_stalled_without(engine, tmp_path, monkeypatch):
+    drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
+    reader = Reader(engine)
+    first = reader.state(1).heard
+    deadline = time.monotonic() + 10
+    while reader.state(1).heard == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    drill.observer._over.set()
+    time.sleep(0.5)
+    monkeypatch.setattr("remind_server.dashboard.reader.SILENCE", 0.1)
+    assert reader.state(1).status == "stalled"
+
+
+def test_a_failure_is_shown_with_its_reason(engine, tmp_path):
+    drill = Drill(engine, tmp_path / "results" / "run", SITES)
+    drill.observer.failed("0 site(s) connected")
+    state = Reader(engine).state(1)
+    assert (state.status, state.reason) == ("failed", "0 site(s) connected")
+
+
+def test_a_run_goes_on_without_a_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("REMIND_STORE", "/dev/null/runs.db")
+    said = []
+    assert follow(tmp_path / "run", said.append) == []
+    assert "will not show up" in said[0]
+
+
+@pytest.mark.parametrize("given", ["mysql://a:secret@b/c", "::://", "oracle://x"])
+def test_a_bad_url_is_one_message_without_its_password(tmp_path, given):
+    with pytest.raises(UserError) as error:
+        open_store(store_url(tmp_path, given))
+    assert "secret" not in str(error.value)
+
+
+def test_a_database_that_is_not_there_is_one_message(tmp_path):
+    with pytest.raises(UserError, match="cannot open") as error:
+        open_store(store_url(tmp_path, "postgresql://me:secret@127.0.0.1:1/x?connect_timeout=2"))
+    assert "secret" not in str(error.value)
+
+
+def test_where_the_store_lies(tmp_path, monkeypatch):
+    monkeypatch.delenv("REMIND_STORE", raising=False)
+    assert shown(store_url(tmp_path)) == str(tmp_path / "runs.db")
+    monkeypatch.setenv("REMIND_STORE", "postgresql://me:secret@db/remind")
+    assert store_url(tmp_path).drivername == "postgresql+psycopg"
+    assert "secret" not in shown(store_url(tmp_path))
+    assert shown(store_url(tmp_path, str(tmp_path / "x.db"))) == str(tmp_path / "x.db")
+
+
+@pytest.mark.slow
+def test_postgresql(tmp_path):
+    """The same on a PostgreSQL server of this test's own."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries:
+        pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
+    tools = binaries[-1].parent
+    with tempfile.TemporaryDirectory() as folder:
+        user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
+        if user:
+            shutil.chown(folder, "nobody", "nogroup")
+        quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+        subprocess.run([*user, tools / "initdb", "-D", f"{folder}/db", "-U", "remind", "-A", "trust"], **quiet)
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}'"
+        start = [*user, tools / "pg_ctl", "-D", f"{folder}/db", "-w", "-o", options, "-l", f"{folder}/log", "start"]
+        subprocess.run(start, **quiet)
+        try:
+            engine = open_store(store_url(tmp_path, f"postgresql://remind@/postgres?host={folder}"))
+            with engine.connect() as connection:
+                assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+            drill = Drill(engine, tmp_path / "run", SITES).start()
+            record = [drill.round() for _ in range(3)][-1]
+            with Session(engine) as session:
+                last = session.get(RoundGroup, (1, 0, 3))
+                assert last.n == sum(s.count for s in record.validation.values())
+            drill.finish()
+            reader = Reader(open_store(engine.url))
+            assert reader.state(1).status == "finished"
+            reader.engine.dispose()
+            engine.dispose()
+        finally:
+            subprocess.run([*user, tools / "pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop"], **quiet)
