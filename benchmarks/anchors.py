@@ -13,7 +13,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -35,7 +38,6 @@ from remind_server.local_grid import LocalGrid
 from remind_server.strategy import FedRemind
 
 Statistics = Mapping[int, GroupStatistics]
-RULES = ("local", "federated", "pooled")
 COLUMNS = ("AUROC, all", "AUROC, mean of sites", "balanced acc., all", "balanced acc., mean of sites")
 
 
@@ -61,6 +63,12 @@ def federated(hospitals: Sequence[Hospital], config: Config) -> dict[str, Statis
     return run(hospitals, config)[0]
 
 
+def federated_shared(hospitals: Sequence[Hospital], config: Config) -> dict[str, Statistics]:
+    """All hospitals, by `FedRemind`, encoders federated too."""
+    federation = config.federation.model_copy(update={"encoders": "shared"})
+    return run(hospitals, config.model_copy(update={"federation": federation}))[0]
+
+
 def pooled(hospitals: Sequence[Hospital], config: Config) -> dict[str, Statistics]:
     """All patients in one place: as many steps, each on as many patients as all hospitals' steps together."""
     batch = config.train.batch * len(hospitals)
@@ -73,6 +81,14 @@ def pooled(hospitals: Sequence[Hospital], config: Config) -> dict[str, Statistic
         h.name: site.measure(test[(test >= start) & (test < stop)], config.train.routing_rounds > 0)
         for h, start, stop in zip(hospitals, edges[:-1], edges[1:], strict=True)
     }
+
+
+RULES: Mapping[str, Callable[[Sequence[Hospital], Config], Mapping[str, Statistics]]] = {
+    "local": local,
+    "federated": federated,
+    "federated, encoders shared": federated_shared,
+    "pooled": pooled,
+}
 
 
 def row(test: Mapping[str, Statistics]) -> list[float]:
@@ -90,6 +106,21 @@ def row(test: Mapping[str, Statistics]) -> list[float]:
     ]
 
 
+def measure(seed: int, options: argparse.Namespace) -> dict[str, list[float]]:
+    """The columns of every rule for one seed."""
+    settings = read_pairs(options.run_config, "-c") | {"data.cohort": options.cohort, "seed": seed}
+    config = Config.from_flat(settings)
+    limit_threads(config.threads)
+    hospitals = virtual_hospitals(config.data, config.synthetic, seed, options.num_clients)
+    found = {}
+    for rule in options.rules:
+        started = time.monotonic()
+        found[rule] = row(RULES[rule](hospitals, config))
+        shown = "  ".join(f"{value:.3f}" for value in found[rule])
+        print(f"seed {seed}  {rule:<26} {shown}  ({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
+    return found
+
+
 def main() -> None:
     """Print the table, and write it as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,19 +128,13 @@ def main() -> None:
     parser.add_argument("--num-clients", type=int, help="hospitals, where they are drawn")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--jobs", type=int, default=1, help="seeds measured at a time, a process each")
     parser.add_argument("-c", "--run-config", action="append", help="settings, as for flwr run")
     parser.add_argument("--json", type=Path, help="write the rows of every seed here")
     options = parser.parse_args()
-    found: dict[str, list[list[float]]] = {rule: [] for rule in options.rules}
-    for seed in options.seeds:
-        config = Config.from_flat(read_pairs(options.run_config, "-c") | {"data.cohort": options.cohort, "seed": seed})
-        limit_threads(config.threads)
-        hospitals = virtual_hospitals(config.data, config.synthetic, seed, options.num_clients)
-        for rule in options.rules:
-            started = time.monotonic()
-            found[rule].append(row(globals()[rule](hospitals, config)))
-            shown = "  ".join(f"{value:.3f}" for value in found[rule][-1])
-            print(f"seed {seed}  {rule:<10} {shown}  ({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        of_seed = list(pool.map(partial(measure, options=options), options.seeds))
+    found = {rule: [one[rule] for one in of_seed] for rule in options.rules}
     print(f"| {Path(options.cohort).stem}, {len(options.seeds)} seeds | " + " | ".join(COLUMNS) + " |")
     print("|---" * (1 + len(COLUMNS)) + "|")
     for rule, rows in found.items():

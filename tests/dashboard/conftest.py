@@ -6,6 +6,9 @@ from fastapi.testclient import TestClient
 from remind_server.dashboard.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.store.open import open_store, store_url
+from tests.dashboard.browser import chromium, screenshots, visit
+
+__all__ = ["chromium", "screenshots", "visit"]  # fixtures
 
 TOKEN = "a-token-of-enough-characters"
 

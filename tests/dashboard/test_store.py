@@ -174,11 +174,13 @@ def test_postgresql(tmp_path):
         user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
         if user:
             shutil.chown(folder, "nobody", "nogroup")
-        quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
-        subprocess.run([*user, tools / "initdb", "-D", f"{folder}/db", "-U", "remind", "-A", "trust"], **quiet)
+
+        def do(*command) -> None:
+            subprocess.run([*user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+        do(tools / "initdb", "-D", f"{folder}/db", "-U", "remind", "-A", "trust")
         options = f"-c listen_addresses='' -c unix_socket_directories='{folder}'"
-        start = [*user, tools / "pg_ctl", "-D", f"{folder}/db", "-w", "-o", options, "-l", f"{folder}/log", "start"]
-        subprocess.run(start, **quiet)
+        do(tools / "pg_ctl", "-D", f"{folder}/db", "-w", "-o", options, "-l", f"{folder}/log", "start")
         try:
             engine = open_store(store_url(tmp_path, f"postgresql://remind@/postgres?host={folder}"))
             with engine.connect() as connection:
@@ -194,4 +196,4 @@ def test_postgresql(tmp_path):
             reader.engine.dispose()
             engine.dispose()
         finally:
-            subprocess.run([*user, tools / "pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop"], **quiet)
+            do(tools / "pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop")

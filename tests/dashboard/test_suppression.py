@@ -86,9 +86,7 @@ def test_metrics_and_curves_suppress(engine, tmp_path, client_of):
     client = client_of(min_count=6)
     numbers = {row["name"]: row for row in client.get("/api/runs/1/groups").json()["rows"]}
     tiny = numbers["fundus+table"]
-    assert tiny["scores"] == {"n": None, "suppressed": True} | dict.fromkeys(
-        (*("positives", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "auroc_bound", "loss", "gate_open"),)
-    )
+    assert {name: found for name, found in tiny["scores"].items() if found is not None} == {"suppressed": True}
     curves = client.get("/api/runs/1/curves", params={"groups": tiny["number"]}).json()["curves"]
     [curve] = [c for c in curves if c["number"] == tiny["number"]]
     assert curve["suppressed"] == [0]

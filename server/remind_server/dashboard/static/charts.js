@@ -3,6 +3,7 @@
 const section = document.getElementById("curves");
 const drawn = new Map();
 const COLOURS = 8;
+const SHARES = ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "weight", "gate_open"]; // in 0 … 1
 const MOST = 12;
 const DASHES = [[], [6, 4]]; // from the ninth series on, colours come again with dashes
 const remembered = `charted-${section.dataset.run}`;
@@ -43,7 +44,7 @@ function draw(place, series, data) {
   const options = {
     width: place.clientWidth,
     height: 200,
-    scales: { x: { time: false } },
+    scales: { x: { time: false }, y: SHARES.includes(place.dataset.chart) ? { range: within } : {} },
     axes: [
       { ...axis, values: (_, ticks) => ticks.map((v) => (Number.isInteger(v) ? v : "")), incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
       { ...axis, size: 58, values: (_, ticks) => ticks.map(short) },
@@ -52,6 +53,12 @@ function draw(place, series, data) {
     cursor: { sync: { key: "rounds" }, drag: { x: false, y: false } },
   };
   drawn.set(place, { key, plot: new uPlot(options, data, place) });
+}
+
+function within(_, low, high) {
+  if (low == null) return [0, 1];
+  const [from, to] = uPlot.rangeNum(low, high, 0.1, true);
+  return [Math.max(from, 0), Math.min(to, 1)];
 }
 
 function drawAll(found, other) {

@@ -1,0 +1,163 @@
+"""The dashboard beside a real run, in a real browser: numbers appear by themselves, and restarts are survived."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from remind.config import Config
+from remind_server.records import Observer
+from remind_server.run_folder import RunFolder
+from remind_server.simulate import simulate
+from remind_server.store.follow import follow
+from tests.dashboard.browser import DESKTOP, serving
+from tests.dashboard.test_real_run import SCORES, SETTINGS
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 4
+
+
+class Pace(Observer):
+    """Notes when each round had ended, and lets a person look at it before the next."""
+
+    def __init__(self) -> None:
+        self.ended: dict[int, float] = {}
+        self.seconds = 2.5
+
+    def started(self, start) -> None:
+        time.sleep(self.seconds)
+
+    def round_done(self, record, tensors) -> None:
+        self.ended[record.round] = time.time()
+        time.sleep(self.seconds)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A real run in a thread; it starts when told to."""
+    folder, pace = tmp_path / "results" / "live-run", Pace()
+    config = Config.from_flat(SETTINGS | {"results": str(folder)})
+
+    def work():
+        observers = [RunFolder(folder), *follow(folder, print), pace]
+        simulate(config, 3, observers)
+
+    return folder, pace, threading.Thread(target=work, daemon=True)
+
+
+def test_a_run_is_followed_without_a_reload(run, visit, screenshots, monkeypatch):
+    monkeypatch.delenv("REMIND_STORE", raising=False)
+    folder, pace, thread = run
+    with serving(folder.parent) as server:
+        page = visit(server)
+        assert "No runs yet" in page.inner_text("main")
+        page.wait_for_selector("#live[data-state=on]")
+        thread.start()
+        page.click("a:has-text('live-run')", timeout=20_000)
+        page.evaluate("window.neverReloaded = true")
+        delays = []
+        for round_ in range(1, ROUNDS + 1):
+            page.get_by_text(f"round {round_} of {ROUNDS}", exact=True).wait_for(timeout=20_000)
+            delays.append(time.time() - pace.ended[round_])
+            page.wait_for_selector(f"html[data-ready='{round_}']", state="attached", timeout=5000)
+            if round_ == 2:
+                page.screenshot(path=screenshots / "live-round-2.png", full_page=True)
+        page.wait_for_selector(".badge.finished", timeout=20_000)
+        thread.join(30)
+        print("\nseconds from a round's end to the page: " + ", ".join(f"{delay:.2f}" for delay in delays))
+        assert max(delays) < 2
+        assert page.evaluate("window.neverReloaded")
+        page.screenshot(path=screenshots / "live-finished.png", full_page=True)
+        read_like_a_person(page, folder)
+
+
+def read_like_a_person(page, folder):
+    """The numbers on the page are those of the run's result files."""
+    final = {(r["site"], r["group"]): r for r in json.loads((folder / "final.json").read_text())}
+    texts = {
+        row.locator("th").inner_text().replace("tail", "").strip(): [
+            c.split("\n")[0] for c in row.locator("td").all_inner_texts()
+        ]
+        for row in page.locator("#groups tbody tr").all()
+    }
+    assert set(texts) == {group for site, group in final if site == "all"} - {"all"}
+    for group, cells in texts.items():
+        row = final["all", group]
+        assert cells[2] == str(row["n"])
+        assert cells[4:8] == ["–" if row[s] is None else f"{row[s]:.3f}" for s in SCORES]
+    tiles = page.locator("#groups .tile dd b").all_inner_texts()
+    assert tiles[0] == str(final["all", "all"]["n"])
+    assert tiles[4] == f"{final['all', 'all']['auroc']:.3f}"
+    sites = page.locator("#matrix thead .name").all_inner_texts()
+    for line in page.locator("#matrix tbody tr").all():
+        group = name_of(line)
+        for site, cell in zip(sites, line.locator("td").all_inner_texts(), strict=True):
+            row = final.get((site, group), {"n": 0})
+            expected = ["–" if row["auroc"] is None else f"{row['auroc']:.2f}", str(row["n"])] if row["n"] else [""]
+            assert cell.split() == [part for part in expected if part]
+
+
+def name_of(row):
+    return row.locator("th").inner_text().replace("tail", "").strip()
+
+
+def test_everything_is_reached_by_keyboard(run, visit, screenshots, monkeypatch):
+    monkeypatch.delenv("REMIND_STORE", raising=False)
+    folder, pace, thread = run
+    pace.seconds = 0
+    thread.run()
+    with serving(folder.parent) as server:
+        page = visit(server, "/runs/1", DESKTOP)
+        page.wait_for_selector("html[data-ready]", state="attached")
+        reached = []
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            seen = page.evaluate(
+                "(e => [e.id || e.textContent.trim(), getComputedStyle(e).outlineStyle])(document.activeElement)"
+            )
+            assert seen[1] != "none" or seen[0].startswith("federated"), f"{seen[0]}: no focus to be seen"
+            reached.append(seen[0])
+            if "Settings" in seen[0]:
+                break
+        wanted = {"Skip to content", "Runs", "Sign out", "sites-summary", "on-validation", "groups-scroll", "by-auroc"}
+        wanted |= {"chart-1", "score-accuracy", "matrix-scroll", "rounds-scroll", "Settings of the run"}
+        assert wanted <= set(reached)
+        page.keyboard.press("Enter")
+        assert page.locator(".settings").is_visible()
+        page.focus("#by-auroc")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**by=auroc**")
+        assert page.locator("th[aria-sort=ascending]").inner_text().startswith("AUROC")
+        page.emulate_media(media="print")
+        page.screenshot(path=screenshots / "print.png", full_page=True)
+
+
+def test_an_open_page_survives_a_restart_of_the_dashboard(run, visit, tmp_path, monkeypatch):
+    monkeypatch.delenv("REMIND_STORE", raising=False)
+    folder, pace, thread = run
+    pace.seconds = 0
+    with serving(folder.parent, "--token-file", str(tmp_path / "token")) as server:
+        page = visit(server)
+        page.wait_for_selector("#live[data-state=on]")
+        page.evaluate("window.neverReloaded = true")
+        server.stop()
+        page.wait_for_selector("#live[data-state=lost]", timeout=10_000)
+        thread.start()
+        time.sleep(2)
+        server.start(server.port)
+        page.wait_for_selector("#live[data-state=on]", timeout=15_000)
+        page.get_by_text("live-run").wait_for(timeout=10_000)
+        assert page.evaluate("window.neverReloaded")
+        thread.join(60)
+
+
+def test_without_a_lasting_token_a_restart_signs_out(visit, tmp_path):
+    with serving(tmp_path) as server:
+        page = visit(server)
+        page.wait_for_selector("#live[data-state=on]")
+        server.stop()
+        server.start(server.port)
+        page.get_by_text("signed out").wait_for(timeout=20_000)
+        visit.problems.clear()  # the browser's console notes the refusal
