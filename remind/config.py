@@ -17,6 +17,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+SINKS = frozenset({"mlflow", "tensorboard"})
 
 
 class Section(BaseModel):
@@ -144,6 +145,7 @@ class Config(Section):
     results: str = Field(
         "", description="folder of this run's results; empty: a new one in ./results or ~/federated-remind/results"
     )
+    sinks: str = Field("", description="also write numbers to: tensorboard, mlflow; comma-separated")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0 = torch's choice")
     precision: Literal["float32", "float64"] = Field("float32", description="of the arithmetic")
@@ -153,6 +155,17 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     dro: DroConfig = DroConfig()
     federation: FederationConfig = FederationConfig()
+
+    @model_validator(mode="after")
+    def _knows_its_sinks(self) -> Self:
+        if unknown := self.sink_names - SINKS:
+            raise ValueError(f"sinks: there is no {', '.join(sorted(unknown))}; there are {', '.join(sorted(SINKS))}")
+        return self
+
+    @property
+    def sink_names(self) -> frozenset[str]:
+        """What `sinks` names."""
+        return frozenset(name.strip() for name in self.sinks.split(",") if name.strip())
 
     def flat(self) -> dict[str, Scalar]:
         """Every field by its run-config key (``train.local-steps``)."""

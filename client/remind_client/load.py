@@ -17,7 +17,6 @@ from remind_client.site import Site
 from remind_client.store import SiteStore
 
 
-
 @dataclass(frozen=True)
 class Identity:
     """How the engine names this node: `partition` of `partitions` in a simulation, else the site's own settings."""

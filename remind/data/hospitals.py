@@ -14,9 +14,7 @@ SYNTHETIC = "synthetic"
 
 
 @lru_cache(maxsize=1)
-def virtual_hospitals(
-    data: DataConfig, synthetic: SyntheticConfig, seed: int, number: int | None
-) -> tuple[Site, ...]:
+def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, number: int | None) -> tuple[Site, ...]:
     """Hospitals by name, with training, validation and test patients.
 
     Parameters

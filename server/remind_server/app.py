@@ -10,9 +10,9 @@ from flwr.serverapp import Grid, ServerApp
 from remind.config import Config
 from remind.errors import UserError
 from remind.paths import results_folder
+from remind_server.followers import followers
 from remind_server.progress import Progress
 from remind_server.run_folder import RunFolder
-from remind_server.store.follow import follow
 from remind_server.strategy import FedRemind
 
 app = ServerApp()
@@ -26,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = results_folder(config, context.run_id)
     progress = Progress(_log_lines, folder)
     try:
-        FedRemind(config, [RunFolder(folder), progress, *follow(folder, progress.say)]).run(grid)
+        FedRemind(config, [RunFolder(folder), progress, *followers(config, folder, progress.say)]).run(grid)
     except UserError:
         sys.tracebacklimit = 0  # Flower prints what ends a run with its traceback, which says nothing to a user
         raise

@@ -24,10 +24,10 @@ def simulate_command(
 ) -> None:
     """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`."""
     from remind.config import Config
+    from remind_server.followers import followers
     from remind_server.progress import Progress
     from remind_server.run_folder import RunFolder
     from remind_server.simulate import simulate
-    from remind_server.store.follow import follow
 
     cwd = Path.cwd()
     plan = plan_remind(
@@ -45,4 +45,4 @@ def simulate_command(
     config = Config.from_flat(plan.run or {})
     folder = RunFolder(Path(config.results))
     progress = Progress(lambda text: print(text, flush=True), folder.folder)
-    simulate(config, clients, [folder, progress, *follow(folder.folder, progress.say)])
+    simulate(config, clients, [folder, progress, *followers(config, folder.folder, progress.say)])

@@ -53,11 +53,18 @@ class Drill:
         rounds: int = 4,
         refused: Mapping[str, str] | None = None,
         patients: Mapping[str, Mapping[int, int]] | None = None,
+        seed: int = 0,
     ) -> None:
+        self.seed = seed
         self.observer = StoreObserver(engine, folder, beat=0.2)
         self.schema = schema(NAMES[:3], series=())
         self.config: Config = settings(
-            {"train.warmup-rounds": rounds // 2, "train.routing-rounds": rounds - rounds // 2, "results": str(folder)}
+            {
+                "train.warmup-rounds": rounds // 2,
+                "train.routing-rounds": rounds - rounds // 2,
+                "results": str(folder),
+                "seed": seed,
+            }
         )
         self.sites, self.rounds, self.refused, self.done = sites, rounds, refused or {}, 0
         self.patients = patients or sites
@@ -80,7 +87,10 @@ class Drill:
         absent = absent or {}
         self.done += 1
         by_site = {
-            name: {k: statistics(n, 100 * i + k + self.done, 0.5 + 0.3 * self.done) for k, n in found.items()}
+            name: {
+                k: statistics(n, 1000 * self.seed + 100 * i + k + self.done, 0.5 + 0.3 * self.done)
+                for k, n in found.items()
+            }
             for i, (name, found) in enumerate(self.patients.items())
             if name not in absent
         }
@@ -106,7 +116,7 @@ class Drill:
 
     def finish(self) -> RunResult:
         test = {
-            name: {k: statistics(2 * n, 7 * i + k, 2.0) for k, n in found.items()}
+            name: {k: statistics(2 * n, 1000 * self.seed + 7 * i + k, 2.0) for k, n in found.items()}
             for i, (name, found) in enumerate(self.patients.items())
         }
         weights = dict.fromkeys(self.counts, 1 / len(self.counts))

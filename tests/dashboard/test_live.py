@@ -7,10 +7,10 @@ import time
 import pytest
 
 from remind.config import Config
+from remind_server.followers import followers
 from remind_server.records import Observer
 from remind_server.run_folder import RunFolder
 from remind_server.simulate import simulate
-from remind_server.store.follow import follow
 from tests.dashboard.browser import DESKTOP, serving
 from tests.dashboard.test_real_run import SCORES, SETTINGS
 
@@ -41,7 +41,7 @@ def run(tmp_path):
     config = Config.from_flat(SETTINGS | {"results": str(folder)})
 
     def work():
-        observers = [RunFolder(folder), *follow(folder, print), pace]
+        observers = [RunFolder(folder), *followers(config, folder, print), pace]
         simulate(config, 3, observers)
 
     return folder, pace, threading.Thread(target=work, daemon=True)
@@ -131,6 +131,9 @@ def test_everything_is_reached_by_keyboard(run, visit, screenshots, monkeypatch)
         page.wait_for_url("**by=auroc**")
         assert page.locator("th[aria-sort=ascending]").inner_text().startswith("AUROC")
         page.emulate_media(media="print")
+        for shown in ("#groups table", "#matrix table", "#rounds table", "#curves canvas"):
+            assert page.locator(shown).first.is_visible()
+        assert not page.locator("header").is_visible()
         page.screenshot(path=screenshots / "print.png", full_page=True)
 
 

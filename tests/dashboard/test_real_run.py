@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 from remind.config import Config
 from remind_server.dashboard.access import Access
 from remind_server.dashboard.app import dashboard_app
+from remind_server.followers import followers
 from remind_server.run_folder import RunFolder
 from remind_server.simulate import simulate
-from remind_server.store.follow import follow
 from remind_server.store.open import open_store, store_url
 from tests.dashboard.conftest import TOKEN
 from tests.tiny import BASE
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
         folder = tmp_path_factory.mktemp("results") / "run"
         said = []
         config = Config.from_flat(SETTINGS | {"results": str(folder)})
-        simulate(config, 3, [RunFolder(folder), *follow(folder, said.append)])
+        simulate(config, 3, [RunFolder(folder), *followers(config, folder, said.append)])
         assert not said
     return folder
 

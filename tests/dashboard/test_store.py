@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 
 from remind.errors import UserError
 from remind_server.dashboard.reader import Reader
+from remind_server.followers import followers
 from remind_server.store import observer as observing
-from remind_server.store.follow import follow
 from remind_server.store.open import open_store, shown, store_url
 from remind_server.store.schema import Base, Cell, RoundGroup, Run
 from tests.dashboard.sample import Drill
+from tests.tiny import settings
 
 SITES = {"Basel": {1: 30, 3: 20}, "Chur": {3: 10}}
 
@@ -137,7 +138,7 @@ def test_a_failure_is_shown_with_its_reason(engine, tmp_path):
 def test_a_run_goes_on_without_a_store(tmp_path, monkeypatch):
     monkeypatch.setenv("REMIND_STORE", "/dev/null/runs.db")
     said = []
-    assert follow(tmp_path / "run", said.append) == []
+    assert followers(settings(), tmp_path / "run", said.append) == []
     assert "will not show up" in said[0]
 
 

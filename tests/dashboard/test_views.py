@@ -32,8 +32,8 @@ def runs(tmp_path_factory):
     for _ in range(4):
         running.round({"Genève": "no answer in time"} if running.done == 3 else None)
     running.open_round()
-    for name in ("first", "second"):
-        finished = drill(name, SITES).start()
+    for seed, name in enumerate(("first", "second")):
+        finished = drill(name, SITES, seed=seed).start()
         for _ in range(finished.rounds):
             finished.round()
         finished.finish()

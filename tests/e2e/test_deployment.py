@@ -1,4 +1,4 @@
-"""The same strategy and client over Flower's deployment engine: a SuperLink, two SuperNodes with cohorts of their own."""
+"""The same strategy and client over Flower's deployment engine: a SuperLink and two SuperNodes with own cohorts."""
 
 import json
 import socket

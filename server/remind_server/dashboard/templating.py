@@ -78,6 +78,14 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(number=number, signed=signed, duration=duration, amount=amount, moment=moment, heat=heat, breakable=breakable)
+_environment.filters.update(
+    number=number,
+    signed=signed,
+    duration=duration,
+    amount=amount,
+    moment=moment,
+    heat=heat,
+    breakable=breakable,
+)
 _environment.globals.update(SCORE_NAMES=SCORE_NAMES, STAGES=STAGES, VERSION=VERSION, DASH=DASH)
 _TEMPLATES = Jinja2Templates(env=_environment)

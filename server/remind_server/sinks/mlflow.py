@@ -1,0 +1,85 @@
+"""MLflow: a run in the tracking server that ``MLFLOW_TRACKING_URI`` names, else in ``mlflow.db`` beside the results."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from remind.data.schema import CohortSchema
+from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind_server.sinks.scalars import final_scalars, round_scalars
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before it is imported: nothing of a run goes elsewhere
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+log = logging.getLogger(__name__)
+MOST = 500  # metrics in one request; the server takes 1000 things at most
+_FORBIDDEN = re.compile(r"[^\w\-. :/]")
+
+
+class MlflowSink(Observer):
+    """Logs settings, every round's numbers and test scores. A tracking server out of reach never ends a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.parent / 'mlflow.db'}"
+        self._client = MlflowClient(tracking_uri=where)
+        self._run_id = ""
+        self._schema: CohortSchema | None = None
+        self._round = 0
+
+    def started(self, start: RunStart) -> None:
+        """Begin a run in the experiment of the cohort's name."""
+        self._schema = start.schema
+        self._try(lambda: self._begin(start))
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Log the round's numbers."""
+        assert self._schema is not None
+        self._round = record.round
+        self._log(round_scalars(record, self._schema))
+
+    def finished(self, result: RunResult) -> None:
+        """Log the test scores and end the run."""
+        self._log(final_scalars(result))
+        self._end("FINISHED")
+
+    def failed(self, reason: str) -> None:
+        """End the run as failed."""
+        self._end("FAILED")
+
+    def _begin(self, start: RunStart) -> None:
+        name = start.schema.name
+        known = self._client.get_experiment_by_name(name)
+        experiment = known.experiment_id if known else self._client.create_experiment(name)
+        self._run_id = self._client.create_run(experiment, run_name=self.folder.name).info.run_id
+        settings = [Param(key, str(value)) for key, value in start.config.flat().items()]
+        self._client.log_batch(self._run_id, params=settings)
+
+    def _log(self, scalars: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        metrics = [Metric(metric_name(name), value, now, self._round) for name, value in scalars.items()]
+        for first in range(0, len(metrics), MOST):
+            self._try(partial(self._client.log_batch, self._run_id, metrics=metrics[first : first + MOST]))
+
+    def _end(self, status: str) -> None:
+        self._try(lambda: self._client.set_terminated(self._run_id, status))
+
+    def _try(self, call: Callable[[], object]) -> None:
+        if not self._run_id and self._round:
+            return  # it could not be begun, and said so
+        try:
+            call()
+        except Exception as error:  # whatever the tracking server's client raises
+            log.warning("mlflow: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+def metric_name(name: str) -> str:
+    """A name MLflow takes: it has no plus sign, so a combination's parts are joined by a blank."""
+    return _FORBIDDEN.sub("_", name.replace("+", " "))

@@ -1,0 +1,44 @@
+"""A run's numbers as flat names: ``validation/auroc/fundus+oct``."""
+
+from typing import Any
+
+from remind.data.schema import CohortSchema
+from remind.metrics.statistics import total
+from remind_server.records import RoundRecord, RunResult
+from remind_server.store.rows import scored
+from remind_server.tables import ALL, final_rows, round_rows
+
+SCORES = ("n", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "loss")
+
+
+def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]:
+    """Numbers of one round that are defined: of each group, of all together, and of the round itself."""
+    found: dict[str, Any] = {
+        "round/seconds": record.seconds,
+        "round/bytes_down": record.bytes_down,
+        "round/bytes_up": record.bytes_up,
+        "round/answered": len(record.answered),
+        "round/absent": len(record.absent),
+    }
+    for row in round_rows(record, schema):
+        group = row["group"]
+        found |= {f"{name}/{group}": row[name] for name in ("lambda", "risk", "gate_open")}
+        found |= {f"validation/{name}/{group}": row["validation"][name] for name in SCORES}
+    everyone = scored(total(record.validation))
+    found |= {f"validation/{name}/{ALL}": everyone[name] for name in SCORES}
+    return _defined(found)
+
+
+def final_scalars(result: RunResult) -> dict[str, float]:
+    """Test scores of the final model: of each group over all sites, and of each site over all groups."""
+    found: dict[str, Any] = {}
+    for row in final_rows(result):
+        if row["site"] == ALL:
+            found |= {f"test/{name}/{row['group']}": row[name] for name in SCORES}
+        elif row["group"] == ALL:
+            found |= {f"test_at_site/{name}/{row['site']}": row[name] for name in SCORES}
+    return _defined(found)
+
+
+def _defined(found: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in found.items() if value is not None}

@@ -1,0 +1,42 @@
+"""Mistakes on the command line are one message each, and nothing is served."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from remind.errors import UserError
+from remind_server.dashboard.command import dashboard_command
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"trusted_header": "X-User"}, "belong together"),
+        ({"trusted_header": "X-User", "trusted_proxy": "hospital"}, "--trusted-proxy"),
+        ({"tls_key": "key.pem"}, "belong together"),
+        ({"store": "mysql://x/y"}, "not supported"),
+        ({"host": "203.0.113.1"}, "cannot listen"),
+    ],
+)
+def test_mistakes(tmp_path, options, said):
+    with pytest.raises(UserError, match=said):
+        dashboard_command(results=tmp_path, **{"port": 0} | options)
+
+
+def test_a_port_that_is_taken(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen"):
+        dashboard_command(results=tmp_path, port=taken.getsockname()[1])
+
+
+def test_it_is_a_command_of_remind():
+    done = subprocess.run(
+        [sys.executable, "-m", "remind.cli", "dashboard", "--port", "99999"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "99999" in done.stderr
+    assert "Traceback" not in done.stderr
