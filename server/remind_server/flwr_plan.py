@@ -81,8 +81,13 @@ def plan_remind(
     return Plan(federation, run, str(run.get("results", config.results)))
 
 
-def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> None:
+def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     """Read the cohort and lay it into the hospitals of `plan`, so that a mistake in it is said before anything starts.
+
+    Returns
+    -------
+    list of str
+        What is odd but no mistake: hospitals whose patients are all of one class.
 
     Raises
     ------
@@ -93,7 +98,13 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> None:
 
     config = Config.from_flat({**defaults, **(plan.run or {})})
     number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))
-    virtual_hospitals(config.data, config.synthetic, config.seed, number)
+    hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
+    return [
+        f"site {site.name}: all {len(site.cohort)} patients are of class "
+        f"{site.cohort.schema.classes[site.cohort.label_N[0]]!r}; its AUROC and balanced accuracy are undefined"
+        for site in hospitals
+        if (site.cohort.label_N == site.cohort.label_N[0]).all()
+    ]
 
 
 def plan_elsewhere(

@@ -107,7 +107,8 @@ def prepare(
         if connection.address in MANAGED:
             where = {"app_dir": app_dir.resolve(), "cwd": Path.cwd()}
             plan = plan_remind(typed, federation, defaults, now=datetime.now(), clients=clients, cohort=cohort, **where)
-            check_hospitals(plan, defaults)
+            for warning in check_hospitals(plan, defaults):
+                print(f"warning: {warning}", file=sys.stderr)
         else:
             plan = plan_elsewhere(typed, federation, defaults, clients=clients, cohort=cohort)
     if plan.run:

@@ -1,5 +1,6 @@
 """The command ``remind simulate``."""
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +42,8 @@ def simulate_command(
         cohort=cohort,
     )
     clients = int(plan.federation.setdefault(SUPERNODES, DEFAULT_CLIENTS))
-    check_hospitals(plan, {})
+    for warning in check_hospitals(plan, {}):
+        print(f"warning: {warning}", file=sys.stderr)
     config = Config.from_flat(plan.run or {})
     folder = RunFolder(Path(config.results))
     progress = Progress(lambda text: print(text, flush=True), folder.folder)

@@ -1,13 +1,17 @@
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from remind.config import Config
+from remind.config import Config, SyntheticConfig
+from remind.data.synthetic import generate
+from remind.data.write import write_cohort
 from remind.errors import UserError
-from remind_server.flwr_plan import plan_remind, with_clients
+from remind_server.flwr_plan import Plan, check_hospitals, plan_remind, with_clients
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 
@@ -98,3 +102,13 @@ def test_mistakes_are_all_named_at_once():
 def test_cohort_twice():
     with pytest.raises(UserError, match=r"--cohort a and --run-config data.cohort=b: give one"):
         plan({"data.cohort": "b"}, cohort="a")
+
+
+def test_a_hospital_of_one_class_is_worth_a_warning(tmp_path):
+    cohort = generate(SyntheticConfig(patients=40), 0)
+    site_N = np.where(cohort.label_N == 1, "mixed", np.where(np.arange(40) % 2, "mixed", "calm"))
+    write_cohort(replace(cohort, site_N=site_N), tmp_path / "cohort")
+    made = Plan({"num-supernodes": 2}, {"data.cohort": str(tmp_path / "cohort")})
+    (warning,) = check_hospitals(made, {})
+    assert warning.startswith("site calm: all ")
+    assert "'no'" in warning
