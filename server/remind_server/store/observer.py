@@ -121,7 +121,7 @@ class StoreObserver(Observer):
 
         def write(session: Session) -> None:
             self._enter_sites(session, {name: {} for name in (*record.answered, *record.absent)}, {})
-            self._enter_groups(session, record.counts)
+            self._enter_groups(session, dict.fromkeys(record.validation, 0) | dict(record.counts))
             round_ = Round(
                 run_id=self.run_id, round=record.round, stage=record.stage, seconds=record.seconds, ended=now
             )

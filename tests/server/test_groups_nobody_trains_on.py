@@ -1,0 +1,28 @@
+"""Groups that stand among validation or test patients alone: small real cohorts have them, and no part may stumble."""
+
+import json
+
+from remind_server.followers import followers
+from remind_server.progress import Progress
+from remind_server.run_folder import RunFolder
+from remind_server.strategy import FedRemind
+from tests.helpers import SiteGrid
+from tests.tiny import cohort, settings, site
+
+GROUPS = [1] * 8 + [7] * 8 + [3, 5]
+SPLIT = [0, 0, 0, 0, 1, 1, 2, 2] * 2 + [1, 2]  # group 3 only validates, group 5 only tests
+
+
+def test_everything_that_follows_a_run_copes(tmp_path):
+    config = settings()
+    folder = tmp_path / "results" / "run"
+    lines: list[str] = []
+    watchers = followers(config, folder, lines.append)
+    assert watchers, "the run store follows"
+    sites = [site(name, cohort(GROUPS, seed, split_N=SPLIT), config, tmp_path) for seed, name in enumerate("xy")]
+    observers = [RunFolder(folder), Progress(lines.append, folder), *watchers]
+    result = FedRemind(config, observers).run(SiteGrid(sites))
+    assert set(result.counts) == {1, 7}
+    rows = json.loads((folder / "final.json").read_text())
+    assert {row["mask"] for row in rows if row["site"] == "all" and row["mask"]} == {1, 5, 7}
+    assert any("a+c" in line for line in lines)
