@@ -25,6 +25,15 @@ def test_mistakes(tmp_path, options, said):
         dashboard_command(results=tmp_path, **{"port": 0} | options)
 
 
+@pytest.mark.parametrize("option", ["results", "store"])
+def test_a_folder_that_is_not_there_is_not_made(tmp_path, option):
+    absent = tmp_path / "absnet"
+    given = {"results": absent} if option == "results" else {"results": tmp_path, "store": str(absent / "runs.db")}
+    with pytest.raises(UserError, match="no such folder"):
+        dashboard_command(port=0, **given)
+    assert not absent.exists()
+
+
 def test_a_port_that_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen"):
         dashboard_command(results=tmp_path, port=taken.getsockname()[1])

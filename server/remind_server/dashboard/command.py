@@ -3,14 +3,18 @@
 import ipaddress
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from remind.errors import UserError
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
 PORT = 8765
 LISTEN_BACKLOG = 128
+DEFAULT_RESULTS = Path("results")  # may not be there yet: the first run makes it
 
 
 def dashboard_command(
@@ -18,7 +22,7 @@ def dashboard_command(
         str,
         typer.Option(help="Run store: a file or a database URL; default: $REMIND_STORE, else runs.db in --results."),
     ] = "",
-    results: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of the run folders.")] = DEFAULT_RESULTS,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other than loopback, use TLS or a proxy.")
     ] = "127.0.0.1",
@@ -51,6 +55,8 @@ def dashboard_command(
     if bool(tls_certificate) != bool(tls_key):
         raise UserError("--tls-certificate and --tls-key belong together: give both or neither")
     url = store_url(results.absolute(), store)
+    if results != DEFAULT_RESULTS or store:
+        _require_folder(url)
     engine = open_store(url)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
@@ -93,3 +99,10 @@ def _is_loopback(host: str) -> bool:
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _require_folder(url: "URL") -> None:
+    """Refuse a store file in a folder that is not there: a slip in a path must not become an empty dashboard."""
+    database = url.database if url.get_backend_name() == "sqlite" else None
+    if database and database != ":memory:" and not Path(database).parent.is_dir():
+        raise UserError(f"{Path(database).parent}: no such folder; name one that holds runs")
