@@ -30,6 +30,7 @@ class Server:
         self.start()
 
     def start(self, port: int = 0) -> None:
+        self.results.mkdir(parents=True, exist_ok=True)  # a folder that is named must be there
         command = [sys.executable, "-m", "remind.cli", "dashboard", "--results", str(self.results), "--port", str(port)]
         environment = {k: v for k, v in os.environ.items() if k != "REMIND_STORE"}
         self.process = subprocess.Popen(
