@@ -29,8 +29,9 @@ from remind.data.sites import Site as Hospital
 from remind.errors import UserError
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
+from remind.training.device import choose_device
 from remind_client.app import client_app
-from remind_client.load import choose_device, limit_threads
+from remind_client.load import limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.flwr_pairs import read_pairs

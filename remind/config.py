@@ -58,6 +58,24 @@ class SyntheticConfig(Section):
         0.7, description="share of the label's signal that lies in cross-modal products whose signs differ per group"
     )
     noise: NonNegative = Field(0.3, description="standard deviation of the label noise, in units of the signal's")
+    kinds: str = Field(
+        "", description="a kind per modality, such as 'image, table, text, codes'; empty: M2 a series, the rest tables"
+    )
+    size: Annotated[int, Field(ge=8, le=512)] = Field(32, description="pixels along a side of images, volumes, videos")
+
+
+class EncoderConfig(Section):
+    """The encoders of pictures, notes and codes; tables and series have one each, built for them."""
+
+    image: str = Field("resnet10t", description="a timm backbone, such as vit_base_patch16_224 or resnet50")
+    image_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
+    volume: str = Field("r3d_18", description="r3d_18 (torchvision), or resnet10 … resnet200 or vit (MONAI)")
+    volume_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
+    text: str = Field("words", description="a transformers model by name or folder; words: a small one of our own")
+    text_weights: str = Field("pretrained", description="pretrained | random; words always learns from scratch")
+    text_length: Count = Field(512, description="tokens of a note that are read; the rest is cut off")
+    buckets: Count = Field(8192, description="rows of the embedding of hashed codes and words")
+    augment: Literal["none", "light"] = Field("light", description="of training pictures while encoders train")
 
 
 class ModelConfig(Section):
@@ -75,6 +93,7 @@ class ModelConfig(Section):
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
+    encoders: EncoderConfig = EncoderConfig()
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -148,7 +167,16 @@ class Config(Section):
     sinks: str = Field("", description="also write numbers to: tensorboard, mlflow; comma-separated")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0 = torch's choice")
-    precision: Literal["float32", "float64"] = Field("float32", description="of the arithmetic")
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
+        "auto",
+        description="of the arithmetic; bfloat16: autocast over float32 weights; auto: that on a GPU, else float32",
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="torch.compile of the encoders' backbones; auto: on a GPU"
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(
+        0, description="processes per site that read pictures ahead; 0: none, pictures are read when needed"
+    )
     data: DataConfig = DataConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
     model: ModelConfig = ModelConfig()

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from remind.config import Config, Scalar
-from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort, Series, Table, presence
+from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
+from remind.data.contents import Series, Table
 from remind.data.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
 from remind_client.site import Site
 from remind_client.store import SiteStore

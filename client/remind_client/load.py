@@ -13,6 +13,7 @@ from remind.data.read import read_cohort
 from remind.data.sites import Site as Hospital
 from remind.errors import UserError
 from remind.paths import results_folder
+from remind.training.device import choose_device
 from remind_client.site import Site
 from remind_client.store import SiteStore
 
@@ -70,18 +71,6 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         hospital = with_split(own, config.data, config.seed)
         folder = Path(identity.state) / f"run-{run_id}"
     return Site(hospital.name, hospital.cohort, config, SiteStore(folder), choose_device(config.device))
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of this name; auto: a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"device: {name!r} is not available here; use 'cpu', 'cuda' or 'auto'") from None
-    return device
 
 
 def limit_threads(number: int) -> None:

@@ -1,23 +1,24 @@
 """A hospital's side of the round: enrol, train, examine (DESIGN.md, "The round"). Knows nothing of Flower."""
 
-import hashlib
 import time
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim import Optimizer
 
 from remind import groups
 from remind.config import Config
 from remind.data.batch import SiteData
 from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort
-from remind.federation.blocks import Entry, group_block, index_of, pack, unpack
+from remind.federation.blocks import ENCODERS, Entry, group_block, index_of, pack, unpack
 from remind.federation.install import gradient_scale, install
 from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task
 from remind.metrics.statistics import GroupStatistics
 from remind.objectives.group_dro import site_share
 from remind.seeds import derive, seeded
+from remind.training.device import Precision, compile_backbones, prepare
 from remind.training.evaluate import evaluate
 from remind.training.local import build_optimizer, train_steps
 from remind.training.sampling import steps
@@ -25,7 +26,7 @@ from remind.training.schedule import learning_rate
 from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
 from remind.training.site_model import SiteModel
 from remind.version import VERSION
-from remind_client.store import SiteStore
+from remind_client.store import SiteStore, digest
 
 Buffer = NDArray[np.uint8]
 
@@ -40,15 +41,17 @@ class Site:
         self.index = {part: np.flatnonzero(cohort.split_N == part) for part in (TRAIN, VALIDATION, TEST)}
         self.counts = groups.counts(cohort.groups_N[self.index[TRAIN]])
         self.observed = tuple(groups.counts(cohort.groups_N))
-        dtype = torch.float64 if config.precision == "float64" else torch.float32
-        self.data = SiteData(cohort, dtype, device)
+        precision = Precision.of(config, device)
+        self.data = SiteData(cohort, precision.dtype, device, config.workers)
         has = [name for name, data in cohort.modalities.items() if data.present().any()]
         self.model = SiteModel(cohort.schema, config, has)
         training = cohort.take(self.index[TRAIN])
         for modality, encoder in self.model.encoders.items():
             encoder.fit(training.modalities[modality])  # type: ignore[operator]
-        self.model.to(device, dtype)
-        self._cached: tuple[str, CachedTokens] | None = None
+        prepare(self.model, precision, device)
+        compile_backbones(self.model, config, device)
+        self._digests: dict[str, str] = {}  # of the encoders as they are; empty: not known
+        self._cached: tuple[dict[str, str], CachedTokens] | None = None
 
     def enrol(self) -> Enrolment:
         """Who this is and what it has."""
@@ -110,20 +113,31 @@ class Site:
         own = {group_block(k) for k in self.observed}
         if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
             raise ValueError(f"the message holds blocks of groups that the site does not observe: {sorted(foreign)}")
-        if (kept := self.store.encoders()) is not None:
-            self.model.encoders.load_state_dict(kept)
+        self._load_encoders()
         received = install(
             self.model, unpack(index, buffer), self.config.federation.encoders == "shared", self.config.seed
         )
+        if any(name.startswith(ENCODERS) for name in received):
+            self._digests = {}
         return dict(received)
+
+    def _load_encoders(self) -> None:
+        """The encoders as last kept, where they are not those already."""
+        for name, kept in self.store.digests().items():
+            if self._digests.get(name) != kept:
+                self.model.encoders[name].load_state_dict(self.store.encoder(name, kept))
+                self._digests[name] = kept
 
     def _tokens(self, fresh: bool) -> TokenSource:
         """Tokens with gradient, or cached ones; a cache is used only for the encoder weights it was made with."""
         if fresh:
             return FreshTokens(self.model, self.data)
-        digest = _digest(self.model.encoders.state_dict())
-        if self._cached is None or self._cached[0] != digest:
-            self._cached = (digest, CachedTokens(self.model, self.data))
+        for name, encoder in self.model.encoders.items():
+            if name not in self._digests:
+                self._digests[name] = digest(encoder)
+        if self._cached is None or self._cached[0] != self._digests:
+            tokens = CachedTokens(self.model, self.data, self.store.tokens(), self._digests)
+            self._cached = dict(self._digests), tokens
         return self._cached[1]
 
     def _measure(self, source: TokenSource, part: int, routing: bool) -> dict[int, GroupStatistics]:
@@ -139,6 +153,8 @@ class Site:
         optimizer = build_optimizer(config, self.model, train_encoders)
         if (kept := self.store.optimizer(task.stage)) is not None:
             optimizer.load_state_dict(kept)
+        if train_encoders:
+            self._digests = {}  # whatever happens now, they are no longer what is kept
         with seeded(derive(task.seed, "dropout", self.name, task.round), self.device):
             train_steps(
                 self.model,
@@ -149,19 +165,23 @@ class Site:
                 focal_gamma=config.focal_gamma,
                 routing=task.stage == 2,
                 gradient_scale=gradient_scale((e.name for e in task.index), share, task.block_weights),
+                augment=self._augment_seed(task) if train_encoders else None,
             )
-        self.store.save(self.model.encoders.state_dict(), optimizer.state_dict(), task.stage)
+        self._keep(optimizer, task.stage, train_encoders)
         return share
+
+    def _augment_seed(self, task: Task) -> int | None:
+        if self.config.model.encoders.augment == "none":
+            return None
+        return derive(task.seed, "augment", self.name, task.round)
+
+    def _keep(self, optimizer: Optimizer, stage: int, trained: bool) -> None:
+        """Onto the disk, before anything is answered; encoders that did not change are there already."""
+        if trained:
+            self._digests = self.store.save(dict(self.model.encoders.items()), optimizer.state_dict(), stage)
+        else:
+            self.store.save_optimizer(self.store.digests(), optimizer.state_dict(), stage)
 
 
 def _evaluations(statistics: dict[int, GroupStatistics]) -> dict[int, Evaluation]:
     return {k: Evaluation.of(s) for k, s in statistics.items()}
-
-
-def _digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 of weights and buffers."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()

@@ -1,18 +1,22 @@
-"""What a site keeps between rounds, on its own disk: encoder weights and optimiser state.
+"""What a site keeps between rounds, on its own disk: encoder weights, optimiser state, cached tokens.
 
 Flower's own state is lost at every restart and, from about 200 MB, silently (FLOWER.md); a reply is only returned once
-everything it depends on lies here. It is one file, replaced at once: a killed site finds all of the state of before or
-all of that of after, never new encoders with the optimiser of the round before.
+everything it depends on lies here. One file, replaced at once, says which encoders and which optimiser belong together:
+a killed site finds all of the state of before or all of that of after. Encoders lie beside it under the digest of their
+weights, so that frozen ones are written once and not every round.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from remind.files import write_whole
+from remind.training.token_cache import TokenCache
 
 STATE = "state.pt"
 
@@ -23,23 +27,64 @@ class SiteStore:
 
     folder: Path
 
-    def save(self, encoders: dict[str, Tensor], optimizer: dict[str, Any], stage: int) -> None:
-        """Keep encoder weights, and the optimiser's state with the stage it belongs to."""
+    def save(self, encoders: Mapping[str, nn.Module], optimizer: dict[str, Any], stage: int) -> dict[str, str]:
+        """Keep the encoders' weights, and the optimiser's state with the stage it belongs to; returns the digests."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {"encoders": dict(encoders), "stage": stage, "optimizer": optimizer}
-        write_whole(self.folder / STATE, lambda path: torch.save(state, path))
+        digests = {name: digest(encoder) for name, encoder in encoders.items()}
+        for name, encoder in encoders.items():
+            path = self._encoder(name, digests[name])
+            if not path.is_file():
+                self._write(path, dict(encoder.state_dict()))
+        self.save_optimizer(digests, optimizer, stage)
+        current = {self._encoder(name, digests[name]) for name in encoders}
+        for old in set(self.folder.glob("encoder-*.pt")) - current:
+            old.unlink()
+        return digests
 
-    def encoders(self) -> dict[str, Tensor] | None:
-        """Encoder weights as last kept; None before the first round."""
-        kept = self._load()
-        return kept["encoders"] if kept else None
+    def save_optimizer(self, digests: Mapping[str, str], optimizer: dict[str, Any], stage: int) -> None:
+        """Keep the optimiser's state; the encoders are those of these digests, unchanged."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write(self.folder / STATE, {"encoders": dict(digests), "stage": stage, "optimizer": optimizer})
+
+    def digests(self) -> dict[str, str]:
+        """Digest of each encoder as last kept; nothing before the first round that trains them."""
+        found: dict[str, str] = self._state().get("encoders", {})
+        return found
+
+    def encoder(self, name: str, found: str) -> dict[str, Tensor]:
+        """Weights of the encoder with this digest."""
+        weights: dict[str, Tensor] = self._read(self._encoder(name, found))
+        return weights
 
     def optimizer(self, stage: int) -> dict[str, Any] | None:
         """State of the optimiser of this stage; None if there is none: stage 2 begins with a fresh one."""
-        kept = self._load()
-        return kept["optimizer"] if kept and kept["stage"] == stage else None
+        state = self._state()
+        return state["optimizer"] if state.get("stage") == stage else None
 
-    def _load(self) -> dict[str, Any] | None:
-        """What is kept; mapped into memory, so that only what is used is read."""
+    def tokens(self) -> TokenCache:
+        """Cached tokens of this site."""
+        return TokenCache(self.folder / "tokens")
+
+    def _encoder(self, name: str, found: str) -> Path:
+        return self.folder / f"encoder-{name}-{found[:40]}.pt"
+
+    def _state(self) -> dict[str, Any]:
         path = self.folder / STATE
-        return torch.load(path, weights_only=True, map_location="cpu", mmap=True) if path.is_file() else None
+        return self._read(path) if path.is_file() else {}
+
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
+        write_whole(path, lambda partial: torch.save(content, partial))
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Mapped into memory, so that only what is used is read."""
+        content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        return content
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 (hex) of a module's weights and buffers."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()

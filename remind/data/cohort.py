@@ -12,83 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind import groups
+from remind.data.contents import Contents, join, positions
 from remind.data.schema import CohortSchema
 
 Text = NDArray[np.str_]
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A table modality: `values_NF` float32, NaN = missing; categorical columns hold the index of their level."""
-
-    values_NF: NDArray[np.float32]
-
-    def take(self, index: NDArray[Any]) -> "Table":
-        """Rows at the positions (or under the mask) `index`, in that order."""
-        return Table(self.values_NF[index])
-
-    def hide(self, hidden_N: NDArray[np.bool_]) -> "Table":
-        """The same with nothing known of the patients in `hidden_N`."""
-        return Table(np.where(hidden_N[:, None], np.float32(np.nan), self.values_NF))
-
-    def present(self) -> NDArray[np.bool_]:
-        """Patients with a value, (N,)."""
-        return np.asarray((~np.isnan(self.values_NF)).any(axis=1))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Table) and np.array_equal(self.values_NF, other.values_NF, equal_nan=True)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """A series modality; patient i owns observations ``offsets_N1[i] : offsets_N1[i + 1]``, by time, then item.
-
-    Attributes
-    ----------
-    offsets_N1
-        int64, N + 1 entries from 0 to O.
-    time_O
-        float32, hours.
-    item_O
-        int64, index into the schema's items.
-    value_O
-        float32, never NaN.
-    """
-
-    offsets_N1: NDArray[np.int64]
-    time_O: NDArray[np.float32]
-    item_O: NDArray[np.int64]
-    value_O: NDArray[np.float32]
-
-    def take(self, index: NDArray[Any]) -> "Series":
-        """Observations of the patients at the positions (or under the mask) `index`, in that order."""
-        index = positions(index)
-        count_N = np.diff(self.offsets_N1)[index]
-        offsets_N1 = np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64)
-        source_O = np.repeat(self.offsets_N1[index] - offsets_N1[:-1], count_N) + np.arange(offsets_N1[-1])
-        return Series(offsets_N1, self.time_O[source_O], self.item_O[source_O], self.value_O[source_O])
-
-    def hide(self, hidden_N: NDArray[np.bool_]) -> "Series":
-        """The same without the observations of the patients in `hidden_N`."""
-        count_N = np.diff(self.offsets_N1)
-        keep_O = np.repeat(~hidden_N, count_N)
-        offsets_N1 = np.concatenate([[0], np.cumsum(np.where(hidden_N, 0, count_N))]).astype(np.int64)
-        return Series(offsets_N1, self.time_O[keep_O], self.item_O[keep_O], self.value_O[keep_O])
-
-    def present(self) -> NDArray[np.bool_]:
-        """Patients with an observation, (N,)."""
-        return np.diff(self.offsets_N1) > 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Series) and all(
-            np.array_equal(a, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)
-        )
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +39,7 @@ class Cohort:
     presence_Nm
         Which modalities each patient has, in the order of ``schema.names``.
     modalities
-        A `Table` or `Series` per modality name; every one covers all N patients.
+        `Contents` per modality name; every one covers all N patients.
     """
 
     schema: CohortSchema
@@ -120,7 +49,7 @@ class Cohort:
     site_N: Text | None
     split_N: NDArray[np.int8] | None
     presence_Nm: NDArray[np.bool_]
-    modalities: dict[str, Table | Series]
+    modalities: dict[str, Contents]
 
     def __len__(self) -> int:
         return len(self.patient_id_N)
@@ -165,13 +94,7 @@ class Cohort:
     __hash__ = None  # type: ignore[assignment]
 
 
-def positions(index: NDArray[Any]) -> NDArray[np.int64]:
-    """Positions that `index` selects; a boolean array is a mask."""
-    found = np.flatnonzero(index) if index.dtype == np.bool_ else index
-    return found.astype(np.int64)
-
-
-def presence(schema: CohortSchema, modalities: dict[str, Table | Series]) -> NDArray[np.bool_]:
+def presence(schema: CohortSchema, modalities: dict[str, Contents]) -> NDArray[np.bool_]:
     """Which patient has which modality, (N, m) in the order of the schema."""
     return np.stack([modalities[name].present() for name in schema.names], axis=1)
 
@@ -193,24 +116,10 @@ def concatenate(parts: Sequence[Cohort]) -> Cohort:
         site_N=_joined([part.site_N for part in parts]),
         split_N=_joined([part.split_N for part in parts]),
         presence_Nm=np.concatenate([part.presence_Nm for part in parts]),
-        modalities={name: _join([part.modalities[name] for part in parts]) for name in first.schema.names},
+        modalities={name: join([part.modalities[name] for part in parts]) for name in first.schema.names},
     )
 
 
 def _joined(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     present = [array for array in arrays if array is not None]
     return np.concatenate(present) if len(present) == len(arrays) else None
-
-
-def _join(parts: Sequence[Table | Series]) -> Table | Series:
-    tables = [part for part in parts if isinstance(part, Table)]
-    if tables:
-        return Table(np.concatenate([table.values_NF for table in tables]))
-    series = [part for part in parts if isinstance(part, Series)]
-    count_N = np.concatenate([np.diff(one.offsets_N1) for one in series])
-    return Series(
-        np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64),
-        np.concatenate([one.time_O for one in series]),
-        np.concatenate([one.item_O for one in series]),
-        np.concatenate([one.value_O for one in series]),
-    )

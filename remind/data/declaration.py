@@ -7,23 +7,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from remind.data.problems import Problem, suggest
+from remind.data.problems import Problem, listed, suggest
+from remind.data.sections import KINDS, Declared, ModalitySection, Name, Scalar
 from remind.data.text import level_text
 from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
 
 FILE_NAME = "cohort.toml"
-Scalar = str | int | float | bool
-Name = Annotated[str, Field(min_length=1)]
 ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # + , ; : join names in groups and rules
-
-
-class Declared(BaseModel):
-    """Base of every section of cohort.toml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class PatientsSection(Declared):
@@ -64,65 +57,6 @@ class SplitSection(Declared):
         if twice := sorted({str(v) for v in values if values.count(v) > 1}):
             raise ValueError(f"{', '.join(twice)} stands more than once in train, validation and test")
         return self
-
-
-class TableSection(Declared):
-    """A modality with one row per patient."""
-
-    kind: Literal["table"]
-    absent: bool = False
-    file: Name | None = None
-    id: Name | None = None
-    columns: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    exclude: tuple[Name, ...] = ()
-    categories: dict[Name, Annotated[tuple[Scalar, ...], Field(min_length=1)]] = {}
-    mean: dict[Name, float] = {}
-    std: dict[Name, Annotated[float, Field(gt=0)]] = {}
-    standardise: Literal["train", "given", "none"] = "train"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        _without_repeats("columns", self.columns or ())
-        for column, levels in self.categories.items():
-            _without_repeats(f"categories.{column}", tuple(str(level_text(v)) for v in levels))
-        if self.standardise != "given" and (self.mean or self.std):
-            raise ValueError('mean and std are only used with standardise = "given"; add it or remove them')
-        if set(self.mean) != set(self.std):
-            raise ValueError(f"mean and std name different columns: {sorted(set(self.mean) ^ set(self.std))}")
-        if self.columns is not None and self.exclude:
-            raise ValueError("columns and exclude are both given; columns alone says it")
-        if self.absent and (self.file is not None or self.columns is None):
-            raise ValueError("absent = true needs columns, so that other sites know them, and no file")
-        return self
-
-
-class SeriesSection(Declared):
-    """A modality with many observations per patient: (time, item, value)."""
-
-    kind: Literal["series"]
-    absent: bool = False
-    file: Name | None = None
-    id: Name | None = None
-    time: Name = "time"
-    time_unit: Literal["second", "minute", "hour", "day"] = "hour"
-    item: Name = "item"
-    value: Name = "value"
-    items: Annotated[tuple[Scalar, ...], Field(min_length=1)] | None = None
-    exclude: tuple[Scalar, ...] = ()
-    horizon: Annotated[float, Field(gt=0)] | None = None
-    clip: bool = False
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        _without_repeats("items and exclude", tuple(str(level_text(v)) for v in (*(self.items or ()), *self.exclude)))
-        if self.clip and self.horizon is None:
-            raise ValueError("clip = true needs a horizon to clip at")
-        if self.absent and (self.file is not None or self.items is None or self.horizon is None):
-            raise ValueError("absent = true needs items and horizon, so that other sites know them, and no file")
-        return self
-
-
-ModalitySection = Annotated[TableSection | SeriesSection, Field(discriminator="kind")]
 
 
 class CohortFile(Declared):
@@ -182,11 +116,6 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _without_repeats(field: str, names: tuple[str, ...]) -> None:
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise ValueError(f"{field} names {', '.join(twice)} more than once")
-
-
 def _problems(error: ValidationError) -> list[Problem]:
     """One problem per wrong field, in the user's words."""
     return [_problem(dict(item)) for item in error.errors()]
@@ -204,7 +133,7 @@ def _problem(item: dict[str, Any]) -> Problem:
             what, remedy = "missing", _EXAMPLES.get(path[-1], "add it")
         case "union_tag_not_found" | "union_tag_invalid":
             field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
-            what, remedy = "must say how the modality's file is read", 'use "table" or "series"'
+            what, remedy = "must say how the modality's file is read", f"use one of {listed(KINDS)}"
         case "string_pattern_mismatch":
             what, remedy = "not a name for a modality", "use letters, digits, - and _ alone"
         case "too_short":
@@ -244,5 +173,5 @@ def _fields_beside(path: list[str], kind: str | None) -> list[str]:
     if len(path) == 1:
         return list(CohortFile.model_fields)
     if path[0] == "modalities":
-        return list((SeriesSection if kind == "series" else TableSection).model_fields)
+        return list(KINDS[kind or "table"].model_fields)
     return list(sections[path[0]].model_fields)

@@ -1,14 +1,16 @@
 """From a folder to a `Cohort`: the one place that reads data files, whether to use or to check them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from remind.data.cohort import Cohort, Series, Table, presence
-from remind.data.declaration import CohortFile, TableSection, read_declaration
-from remind.data.modalities import absent, read_series, read_table
+from remind.data.cohort import Cohort, presence
+from remind.data.contents import Contents, Texts
+from remind.data.declaration import CohortFile, read_declaration
+from remind.data.examine import Finding, examine, mask_of
 from remind.data.patients import Patients, read_patients
 from remind.data.problems import Problem, listed
+from remind.data.readers import Wanted, absent, read
 from remind.data.schema import CohortSchema, ModalitySchema
 from remind.data.tabular import find_file, open_source
 from remind.errors import several
@@ -28,6 +30,8 @@ class Loaded:
         All that is wrong.
     unlabelled, empty
         Patients left out for want of a label, or of any modality, where cohort.toml asks for that.
+    broken
+        Files left out because they cannot be used, where cohort.toml asks for that, per modality.
     """
 
     declared: CohortFile
@@ -35,6 +39,7 @@ class Loaded:
     problems: tuple[Problem, ...]
     unlabelled: int = 0
     empty: int = 0
+    broken: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
 
 
 def read_cohort(path: str | Path, root: str = "") -> Cohort:
@@ -75,16 +80,42 @@ def load(path: str | Path, root: str = "") -> Loaded:
     problems: list[Problem] = []
     patients = _load_patients(declared, folder, problems)
     position = None if patients is None else patients.position()
-    read = {name: _load_modality(declared, folder, name, position, problems) for name in declared.modalities}
-    found = {name: pair for name, pair in read.items() if pair is not None}
+    pairs = {name: _load_modality(declared, folder, name, position, problems) for name in declared.modalities}
+    found = {name: pair for name, pair in pairs.items() if pair is not None}
+    broken: dict[str, tuple[Problem, ...]] = {}
+    if patients is not None:
+        for name, (modality, contents) in found.items():
+            findings = examine(modality, contents)
+            if not findings or not isinstance(contents, Texts):
+                continue
+            lines = _broken(declared, name, contents, patients, findings)
+            if getattr(declared.modalities[name], "broken", "error") == "error":
+                problems += lines
+            else:
+                broken[name] = lines
+                found[name] = modality, contents.hide(mask_of(findings, len(patients.id_R)))
     if patients is None or problems:
-        return Loaded(declared, None, tuple(problems))
+        return Loaded(declared, None, tuple(problems), broken=broken)
     schema = CohortSchema(
         name=declared.name,
         classes=declared.label.classes,
         modalities=tuple(modality_schema for modality_schema, _ in found.values()),
     )
-    return _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
+    loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
+    return replace(loaded, broken=broken)
+
+
+def _broken(
+    declared: CohortFile, name: str, contents: Texts, patients: Patients, findings: Mapping[int, Finding]
+) -> tuple[Problem, ...]:
+    """A problem for each file that cannot be used, with its patient."""
+    hint = f'; or leave such files out with broken = "drop" in [modalities.{name}]'
+    lines = []
+    for i, finding in sorted(findings.items()):
+        path = contents.source_N[i]
+        who = f"modality {name} of patient {patients.id_R[i]}: {finding.what}"
+        lines.append(Problem(path.name, who, finding.remedy + hint, value=str(path)))
+    return tuple(lines)
 
 
 def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem]) -> Patients | None:
@@ -95,7 +126,7 @@ def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem]) 
 
 def _load_modality(
     declared: CohortFile, folder: Path, name: str, position: Mapping[str, int] | None, problems: list[Problem]
-) -> tuple[ModalitySchema, Table | Series] | None:
+) -> tuple[ModalitySchema, Contents] | None:
     section = declared.modalities[name]
     if section.absent:
         return absent(name, section, len(position or ()), problems)
@@ -103,13 +134,11 @@ def _load_modality(
     source = open_source(path, problems) if path else None
     if source is None:
         return None
-    if isinstance(section, TableSection):
-        return read_table(source, name, section, declared, position)
-    return read_series(source, name, section, declared, position)
+    return read(source, Wanted(name, section, section.id or declared.patients.id, position, folder))
 
 
 def _assemble(
-    declared: CohortFile, schema: CohortSchema, patients: Patients, modalities: dict[str, Table | Series]
+    declared: CohortFile, schema: CohortSchema, patients: Patients, modalities: dict[str, Contents]
 ) -> Loaded:
     """The cohort without the patients that cohort.toml allows to leave out; a problem if those are not allowed."""
     presence_Rm = presence(schema, modalities)

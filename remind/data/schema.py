@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from remind.data.declaration import CohortFile
 from remind.data.problems import listed
 
-__all__ = ["CohortFile", "CohortSchema", "ModalitySchema", "SeriesSchema", "TableSchema", "difference"]
+__all__ = ["CohortFile", "CohortSchema", "ModalitySchema", "difference"]
 
 
 class _Frozen(BaseModel):
@@ -58,7 +58,49 @@ class SeriesSchema(_Frozen):
     horizon_hours: float
 
 
-ModalitySchema = TableSchema | SeriesSchema
+class ImageSchema(_Frozen):
+    """A modality with one picture per patient; `size` is (height, width) as encoders see it, in pixels."""
+
+    kind: Literal["image"] = "image"
+    name: str
+    size: tuple[int, int]
+    channels: Literal[1, 3]
+
+
+class VolumeSchema(_Frozen):
+    """A modality with one stack of pictures per patient; `size` is (slices or frames, height, width)."""
+
+    kind: Literal["volume", "video"] = "volume"
+    name: str
+    size: tuple[int, int, int]
+    channels: Literal[1, 3]
+
+
+class TextSchema(_Frozen):
+    """A modality with one note per patient."""
+
+    kind: Literal["text"] = "text"
+    name: str
+
+
+class CodesSchema(_Frozen):
+    """A modality with a set of codes per patient.
+
+    Attributes
+    ----------
+    vocabulary
+        The codes, in order; empty: any code may come, and stands for itself by its hash.
+    prefixes
+        Lengths: the first so many characters of a code count as codes too (I21 of I21.4).
+    """
+
+    kind: Literal["codes"] = "codes"
+    name: str
+    vocabulary: tuple[str, ...] = ()
+    prefixes: tuple[int, ...] = ()
+
+
+ModalitySchema = TableSchema | SeriesSchema | ImageSchema | VolumeSchema | TextSchema | CodesSchema
 
 
 class CohortSchema(_Frozen):

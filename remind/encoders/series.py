@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from remind.config import ModelConfig
 from remind.data.batch import SeriesBatch
-from remind.data.cohort import Series
+from remind.data.contents import Series
 from remind.data.schema import SeriesSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.standardise import moments

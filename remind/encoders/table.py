@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
-from remind.data.cohort import Table
+from remind.data.contents import Table
 from remind.data.schema import TableSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.standardise import moments

@@ -23,6 +23,10 @@ class FusionOutput:
     logits_BC: Tensor
     open_B: Tensor
 
+    def cast(self, dtype: torch.dtype) -> "FusionOutput":
+        """The same in another type, as after autocast."""
+        return FusionOutput(self.logits_BC.to(dtype), self.open_B.to(dtype))
+
 
 class GroupParameters(nn.Module):
     """What one group has of its own: its router residual in every block, and its missing-modality embedding."""

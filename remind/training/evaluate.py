@@ -9,8 +9,6 @@ from remind.objectives.focal import focal_loss
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 
-CHUNK = 512  # patients at a time
-
 
 @torch.no_grad()
 def evaluate(
@@ -29,10 +27,8 @@ def evaluate(
     """
     model.eval()
     parts = []
-    for index_B in np.split(index_N, range(CHUNK, len(index_N), CHUNK)):
-        if not len(index_B):
-            continue
-        batch, tokens_BMD = source.batch(index_B)
+    chunks = [chunk for chunk in np.split(index_N, range(source.chunk, len(index_N), source.chunk)) if len(chunk)]
+    for batch, tokens_BMD in source.batches(chunks):
         output = model.fuse(tokens_BMD, batch, routing)
         loss_B = focal_loss(output.logits_BC, batch.label_B, focal_gamma)
         log_p_BC = output.logits_BC.double().log_softmax(dim=-1)

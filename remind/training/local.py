@@ -22,7 +22,7 @@ def build_optimizer(config: TrainConfig, model: SiteModel, train_encoders: bool)
     trained = [p for _, p in sorted(model.named_parameters()) if p.requires_grad]
     if config.optimizer == "sgd":
         return SGD(trained, lr=config.lr, weight_decay=config.weight_decay)
-    return AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
+    return AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def train_steps(
@@ -35,6 +35,7 @@ def train_steps(
     focal_gamma: float,
     routing: bool,
     gradient_scale: Mapping[str, float],
+    augment: int | None = None,
 ) -> None:
     """Take the steps of a plan.
 
@@ -49,13 +50,16 @@ def train_steps(
     gradient_scale
         Factor for the gradient of parameters by name, W_s/a_s of their block; 1 where a name is absent. It makes the
         averages of group and encoder blocks add up to the pooled step, as W_s does for shared ones.
+    augment
+        Seed of the augmentation of pictures; None: none.
     """
     model.train()
     for setting in optimizer.param_groups:
         setting["lr"] = lr
     scaled = [(p, gradient_scale[name]) for name, p in model.named_parameters() if name in gradient_scale]
-    for step in plan:
-        batch, tokens_BMD = source.batch(step.index_B)
+    planned = list(plan)
+    batches = source.batches([step.index_B for step in planned], augment)
+    for step, (batch, tokens_BMD) in zip(planned, batches, strict=True):
         logits_BC = model.fuse(tokens_BMD, batch, routing).logits_BC
         loss_B = focal_loss(logits_BC, batch.label_B, focal_gamma)
         weight_B = torch.as_tensor(step.weight_B, dtype=loss_B.dtype, device=loss_B.device)

@@ -1,5 +1,6 @@
 """Where a site's tokens come from: encoded anew at each step, or computed once where encoders are frozen."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,16 +9,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from remind.data.batch import Batch, SiteData
-from remind.training.site_model import SiteModel
+from remind.data.lazy import Request
+from remind.seeds import derive
+from remind.training.site_model import SiteModel, side_by_side
+from remind.training.token_cache import TokenCache, cache_key
 
-CHUNK = 512  # patients encoded at a time for the cache
+Integers = NDArray[np.int64]
+CHUNK, LAZY_CHUNK = 512, 64  # patients measured or encoded at a time; fewer where pictures must be read
 
 
 class TokenSource(Protocol):
     """Batches of a site's patients with their tokens."""
 
-    def batch(self, index_B: NDArray[np.int64]) -> tuple[Batch, Tensor]:
-        """The patients at these positions and their tokens (B, M, D)."""
+    chunk: int
+
+    def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
+        """The patients at these positions, batch by batch, and their tokens (B, M, D).
+
+        Parameters
+        ----------
+        indices
+            Positions (B,) of each batch.
+        augment
+            Seed of the augmentation of training pictures; None: pictures as they are.
+        """
 
 
 class FreshTokens:
@@ -25,28 +40,77 @@ class FreshTokens:
 
     def __init__(self, model: SiteModel, data: SiteData) -> None:
         self.model, self.data = model, data
+        self.chunk = LAZY_CHUNK if data.lazy else CHUNK
 
-    def batch(self, index_B: NDArray[np.int64]) -> tuple[Batch, Tensor]:
+    def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
         """See `TokenSource`."""
-        batch = self.data.batch(index_B)
-        return batch, self.model.tokens(batch)
+        seeds = [None if augment is None else derive(augment, "batch", i) for i in range(len(indices))]
+        requests = [Request(index_B, seed) for index_B, seed in zip(indices, seeds, strict=True)]
+        for batch in self.data.batches(requests):
+            yield batch, self.model.tokens(batch)
 
 
 class CachedTokens:
-    """Tokens of all patients, encoded once in eval mode: stage 2, and frozen encoders throughout."""
+    """Tokens of all patients, encoded once in eval mode: stage 2, and frozen encoders throughout.
 
-    def __init__(self, model: SiteModel, data: SiteData) -> None:
-        model.eval()
-        with torch.no_grad():
-            chunks = np.split(np.arange(len(data)), range(CHUNK, len(data), CHUNK))
-            batches = [data.batch(chunk) for chunk in chunks]
-            self.tokens_NMD = torch.cat([model.tokens(batch) for batch in batches])
-        self._group_N = torch.cat([batch.group_B for batch in batches])
-        self._presence_Nm = torch.cat([batch.presence_Bm for batch in batches])
-        self._label_N = torch.cat([batch.label_B for batch in batches])
+    Parameters
+    ----------
+    model, data
+        The site's.
+    cache
+        Where tokens are kept.
+    digests
+        Digest of each encoder's weights, by modality.
+    """
 
-    def batch(self, index_B: NDArray[np.int64]) -> tuple[Batch, Tensor]:
-        """See `TokenSource`; the batch comes without the modalities' values."""
-        rows = torch.from_numpy(index_B).to(self.tokens_NMD.device)
-        batch = Batch(rows, self._group_N[rows], self._presence_Nm[rows], self._label_N[rows], {})
-        return batch, self.tokens_NMD[rows]
+    def __init__(self, model: SiteModel, data: SiteData, cache: TokenCache, digests: Mapping[str, str]) -> None:
+        self.model, self.data, self.chunk = model, data, CHUNK
+        schemas = {m.name: m for m in data.cohort.schema.modalities}
+        dtype = torch.bfloat16 if model.autocast else data.dtype
+        self._row_Nm = np.cumsum(data.cohort.presence_Nm, axis=0) - 1  # of a patient among those with the modality
+        shapes = {
+            name: (int(data.cohort.presence_Nm[:, i].sum()), count, model.width)
+            for i, (name, count) in enumerate(model.counts.items())
+        }
+        keys = {name: cache_key(digest, schemas[name], data.digests[name], dtype) for name, digest in digests.items()}
+        self._tokens = {name: cache.find(name, keys[name], shapes[name], dtype) for name in keys}
+        if lacking := [name for name, tokens in self._tokens.items() if tokens is None]:
+            self._encode(lacking, cache, keys, shapes, dtype)
+        for name in shapes.keys() - keys.keys():  # the site has no encoder, and nobody, for these
+            self._tokens[name] = torch.empty(shapes[name], dtype=dtype)
+
+    @torch.no_grad()
+    def _encode(
+        self,
+        names: Sequence[str],
+        cache: TokenCache,
+        keys: Mapping[str, str],
+        shapes: Mapping[str, tuple[int, int, int]],
+        dtype: torch.dtype,
+    ) -> None:
+        """One pass over the patients that fills the caches of these modalities."""
+        self.model.eval()
+        everybody = np.arange(len(self.data))
+        chunks = np.split(everybody, range(LAZY_CHUNK, len(everybody), LAZY_CHUNK))
+        with cache.writing({name: (keys[name], shapes[name]) for name in names}, dtype) as tokens:
+            start = dict.fromkeys(names, 0)
+            for batch in self.data.batches([Request(chunk, only=tuple(names)) for chunk in chunks]):
+                for name in names:
+                    encoded_PlD = self.model.encode(name, batch)
+                    tokens[name][start[name] : start[name] + len(encoded_PlD)] = encoded_PlD.to("cpu", dtype)
+                    start[name] += len(encoded_PlD)
+        self._tokens |= {name: cache.find(name, keys[name], shapes[name], dtype) for name in names}
+
+    def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
+        """See `TokenSource`; the batch comes without the modalities' values, and nothing is augmented."""
+        like = self.model.fusion.head.weight
+        for index_B in indices:
+            batch = self.data.without_values(index_B)
+            presence_Bm = self.data.cohort.presence_Nm[index_B]
+            parts = []
+            for i, name in enumerate(self.model.counts):
+                tokens_PlD = self._tokens[name]
+                assert tokens_PlD is not None
+                row_P = torch.from_numpy(self._row_Nm[index_B[presence_Bm[:, i]], i])
+                parts.append(tokens_PlD[row_P].to(like.device, like.dtype, non_blocking=True))
+            yield batch, side_by_side(parts, batch.presence_Bm)

@@ -1,6 +1,7 @@
 """Encoders and fusion as one model, and the tokens between them.
 
-Shapes: B patients, m modalities, l_i tokens of modality i, M tokens in all, D width, C classes.
+Shapes: B patients, P of them with a modality, m modalities, l_i tokens of modality i, M tokens in all, D width,
+C classes.
 """
 
 from collections.abc import Sequence
@@ -16,30 +17,61 @@ from remind.fusion.remind import FusionOutput, Remind, build_fusion
 
 
 class SiteModel(nn.Module):
-    """Encoders of the modalities a site has, and the fusion model."""
+    """Encoders of the modalities a site has, and the fusion model.
+
+    Attributes
+    ----------
+    autocast
+        Whether matrix products run in bfloat16; weights and logits stay as they are.
+    """
 
     def __init__(self, schema: CohortSchema, config: Config, has: Sequence[str]) -> None:
         super().__init__()
         self.counts = {m.name: token_count(m, config.model) for m in schema.modalities}
+        self.autocast = False
         self.encoders = nn.ModuleDict(
             {m.name: build_encoder(m, config.model, config.seed) for m in schema.modalities if m.name in has}
         )
         self.fusion: Remind = build_fusion(config.model, len(schema.classes), config.seed)
 
-    def tokens(self, batch: Batch) -> Tensor:
-        """Tokens of all modalities side by side, (B, M, D); zeros for a modality the site has no encoder for."""
-        width = self.fusion.config.width
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.fusion.config.width
+
+    def encode(self, name: str, batch: Batch) -> Tensor:
+        """Tokens (P, l, D) of the patients of the batch who have the modality."""
         like = self.fusion.head.weight
-        parts = [
-            self.encoders[name](batch.inputs[name])
-            if name in self.encoders
-            else like.new_zeros(len(batch.label_B), count, width)
-            for name, count in self.counts.items()
-        ]
-        return torch.cat(parts, dim=1)
+        having = int(batch.presence_Bm[:, list(self.counts).index(name)].sum())
+        if not having or name not in self.encoders:
+            return like.new_zeros(having, self.counts[name], self.width)
+        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocast):
+            tokens_PlD: Tensor = self.encoders[name](batch.inputs[name])
+        return tokens_PlD.to(like.dtype)
+
+    def tokens(self, batch: Batch) -> Tensor:
+        """Tokens of all modalities side by side, (B, M, D); zeros where a patient, or the site, lacks the modality.
+
+        An encoder is given the patients who have its modality and nobody else.
+        """
+        return side_by_side([self.encode(name, batch) for name in self.counts], batch.presence_Bm)
 
     def fuse(self, tokens_BMD: Tensor, batch: Batch, routing: bool) -> FusionOutput:
         """Logits from the output of `tokens`."""
-        return self.fusion(  # type: ignore[no-any-return]
-            torch.split(tokens_BMD, list(self.counts.values()), dim=1), batch.presence_Bm, batch.group_B, routing
-        )
+        parts = torch.split(tokens_BMD, list(self.counts.values()), dim=1)
+        with torch.autocast(tokens_BMD.device.type, torch.bfloat16, enabled=self.autocast):
+            output: FusionOutput = self.fusion(parts, batch.presence_Bm, batch.group_B, routing)
+        return output.cast(tokens_BMD.dtype)
+
+
+def side_by_side(tokens: Sequence[Tensor], presence_Bm: Tensor) -> Tensor:
+    """Tokens (P_i, l_i, D) of each modality's patients → (B, M, D), zeros for the others."""
+    whole = []
+    for i, tokens_PlD in enumerate(tokens):
+        if len(tokens_PlD) == len(presence_Bm):
+            whole.append(tokens_PlD)
+            continue
+        having = presence_Bm[:, i].nonzero().squeeze(1)
+        empty_BlD = tokens_PlD.new_zeros(len(presence_Bm), *tokens_PlD.shape[1:])
+        whole.append(empty_BlD.index_copy(0, having, tokens_PlD))
+    return torch.cat(whole, dim=1)

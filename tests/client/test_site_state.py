@@ -76,16 +76,16 @@ def test_a_fresh_process_for_every_message(tmp_path):
 def test_stage_two_begins_with_a_fresh_optimiser_and_keeps_the_encoders(tmp_path):
     (one, other) = sites(tmp_path)
     taken, kept = [], []
-    save = type(one.store).save
+    write = type(one.store).save_optimizer
 
-    def watch(store, encoders, optimizer, stage):
+    def watch(store, digests, optimizer, stage):
         if store is one.store:
             taken.append((stage, max(int(s["step"]) for s in optimizer["state"].values())))
-            kept.append({n: t.clone() for n, t in encoders.items()})
-        save(store, encoders, optimizer, stage)
+            kept.append({n: t.clone() for n, t in one.model.encoders.state_dict().items()})
+        write(store, digests, optimizer, stage)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(one.store), "save", watch)
+        patch.setattr(type(one.store), "save_optimizer", watch)
         run(SiteGrid([one, other]), one.config)
     assert taken == [(1, 2), (1, 4), (2, 2), (2, 4)], "two steps a round; the count of steps starts anew"
     assert any(not torch.equal(kept[0][n], kept[1][n]) for n in kept[0]), "encoders train in stage 1"

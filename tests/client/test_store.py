@@ -4,34 +4,51 @@ import os
 
 import pytest
 import torch
+from torch import nn
 
-from remind_client.store import STATE, SiteStore
+from remind_client.store import STATE, SiteStore, digest
+
+
+class Encoder(nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.full((3,), value))
+        self.register_buffer("mean", torch.tensor(value, dtype=torch.float64))
 
 
 def state(value: float):
-    encoders = {"a.w": torch.full((3,), value), "a.mean": torch.tensor(value, dtype=torch.float64)}
-    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter = nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.AdamW([parameter], lr=value)
     parameter.sum().backward()
     optimizer.step()
-    return encoders, optimizer.state_dict()
+    return {"a": Encoder(value)}, optimizer.state_dict()
+
+
+def weights(store: SiteStore):
+    return store.encoder("a", store.digests()["a"])
 
 
 def held(store: SiteStore, stage: int = 1):
-    encoders, optimizer = store.encoders(), store.optimizer(stage)
-    return encoders["a.w"][0].item(), optimizer["param_groups"][0]["lr"] if optimizer else None
+    optimizer = store.optimizer(stage)
+    return weights(store)["w"][0].item(), optimizer["param_groups"][0]["lr"] if optimizer else None
+
+
+def files(folder):
+    return sorted(name.partition("-")[0] for name in os.listdir(folder))
 
 
 def test_what_is_kept_comes_back(tmp_path):
     store = SiteStore(tmp_path / "new" / "folder")
-    assert store.encoders() is None
+    assert store.digests() == {}
     assert store.optimizer(1) is None
     encoders, optimizer = state(0.5)
-    store.save(encoders, optimizer, 1)
+    assert store.save(encoders, optimizer, 1) == {"a": digest(encoders["a"])}
     kept = SiteStore(store.folder)
-    assert {n: t.tolist() for n, t in kept.encoders().items()} == {n: t.tolist() for n, t in encoders.items()}
-    assert kept.encoders()["a.mean"].dtype == torch.float64
-    again = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
+    assert {n: t.tolist() for n, t in weights(kept).items()} == {
+        n: t.tolist() for n, t in encoders["a"].state_dict().items()
+    }
+    assert weights(kept)["mean"].dtype == torch.float64
+    again = torch.optim.AdamW([nn.Parameter(torch.zeros(2))])
     again.load_state_dict(kept.optimizer(1))
     assert torch.equal(again.state_dict()["state"][0]["exp_avg"], optimizer["state"][0]["exp_avg"])
 
@@ -40,50 +57,75 @@ def test_the_optimiser_of_another_stage_is_not_used(tmp_path):
     store = SiteStore(tmp_path)
     store.save(*state(0.5), 1)
     assert store.optimizer(2) is None
-    assert store.encoders() is not None
+    assert store.digests()
     store.save(*state(0.25), 2)
     assert store.optimizer(1) is None
     assert held(store, 2) == (0.25, 0.25)
+
+
+def test_encoders_that_rest_are_written_once(tmp_path):
+    store = SiteStore(tmp_path)
+    found = store.save(*state(0.5), 1)
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("encoder-*")}
+    store.save_optimizer(found, state(0.25)[1], 2)
+    assert held(store, 2) == (0.5, 0.25)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("encoder-*")} == written
+    store.save(*state(0.125), 1)
+    assert files(tmp_path) == ["encoder", STATE], "and those of before are removed"
 
 
 class Killed(BaseException):
     """The process ends here."""
 
 
+@pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("where", ["save", "replace"])
-def test_killed_at_any_point_encoders_and_optimiser_are_of_one_round(where, tmp_path, monkeypatch):
+def test_killed_at_any_point_encoders_and_optimiser_are_of_one_round(where, at, tmp_path, monkeypatch):
     store = SiteStore(tmp_path)
     store.save(*state(0.5), 1)
-    write = torch.save
+    write, replace, calls = torch.save, os.replace, []
 
     def half(content, path):
         write(content, path)
-        path.write_bytes(path.read_bytes()[:100])
-        raise Killed
+        calls.append(path)
+        if len(calls) == at:
+            path.write_bytes(path.read_bytes()[:100])
+            raise Killed
 
-    def never(*_):
-        raise Killed
+    def never(source, target):
+        calls.append(target)
+        if len(calls) == at:
+            raise Killed
+        replace(source, target)
 
     monkeypatch.setattr(*((torch, "save", half) if where == "save" else (os, "replace", never)))
     with pytest.raises(Killed):
         store.save(*state(0.25), 1)
     monkeypatch.undo()
     assert held(store) == (0.5, 0.5)
-    assert os.listdir(tmp_path) == [STATE]
     store.save(*state(0.25), 1)
     assert held(store) == (0.25, 0.25)
+    assert files(tmp_path) == ["encoder", STATE]
 
 
 def test_what_was_loaded_does_not_change_with_the_next_save(tmp_path):
     store = SiteStore(tmp_path)
     store.save(*state(0.5), 1)
-    before = store.encoders()
+    before = weights(store)
     store.save(*state(0.25), 1)
-    assert before["a.w"].tolist() == [0.5] * 3
+    assert before["w"].tolist() == [0.5] * 3
 
 
 def test_a_site_without_encoders(tmp_path):
     store = SiteStore(tmp_path)
     store.save({}, state(0.5)[1], 2)
-    assert store.encoders() == {}
+    assert store.digests() == {}
     assert store.optimizer(2) is not None
+
+
+def test_the_digest_is_that_of_weights_and_buffers():
+    one, other = Encoder(0.5), Encoder(0.5)
+    assert digest(one) == digest(other)
+    other.mean.add_(1e-12)
+    assert digest(one) != digest(other)
+    assert digest(one.half()) != digest(Encoder(0.5))

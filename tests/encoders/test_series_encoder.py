@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import gelu
 
 from remind.data.batch import SeriesBatch
-from remind.data.cohort import Series
+from remind.data.contents import Series
 from remind.data.schema import SeriesSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remind.config import ModelConfig
-from remind.data.cohort import Table
+from remind.data.contents import Table
 from remind.data.schema import TableSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches

@@ -13,7 +13,8 @@ import torch
 from remind import groups
 from remind.config import Config
 from remind.data.batch import SiteData
-from remind.data.cohort import TRAIN, Cohort, Table, presence
+from remind.data.cohort import TRAIN, Cohort, presence
+from remind.data.contents import Table
 from remind.data.schema import CohortSchema, TableSchema
 from remind.data.sites import Site as Hospital
 from remind.objectives.focal import focal_loss

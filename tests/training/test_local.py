@@ -8,13 +8,14 @@ from remind.data.batch import SiteData
 from remind.data.cohort import TRAIN
 from remind.metrics.statistics import collect
 from remind.objectives.focal import focal_loss
-from remind.training import evaluate as evaluate_module
 from remind.training import site_data as site_data_module
 from remind.training.evaluate import evaluate
 from remind.training.local import build_optimizer, train_steps
 from remind.training.sampling import Step, steps
 from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
+from remind.training.token_cache import TokenCache
+from remind_client.store import digest
 from tests.tiny import NAMES, cohort, settings
 
 GROUPS = [1, 2, 3, 5, 7] * 6
@@ -29,14 +30,18 @@ def setting(has=NAMES, **changes):
     return config, model, SiteData(patients, torch.float64)
 
 
-def test_cached_tokens_equal_fresh_ones(monkeypatch):
-    monkeypatch.setattr(site_data_module, "CHUNK", 7)
+def cached_tokens(model, data, folder):
+    return CachedTokens(model, data, TokenCache(folder), {name: digest(e) for name, e in model.encoders.items()})
+
+
+def test_cached_tokens_equal_fresh_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr(site_data_module, "LAZY_CHUNK", 7)
     _, model, data = setting(**{"model.hide": 0.5})
-    cached = CachedTokens(model.train(), data)
-    assert not cached.tokens_NMD.requires_grad
+    cached = cached_tokens(model.train(), data, tmp_path)
     fresh = FreshTokens(model.eval(), data)
-    for index_B in (EVERYBODY, np.array([29, 0, 3, 3]), np.array([5])):
-        (batch_c, tokens_c), (batch_f, tokens_f) = cached.batch(index_B), fresh.batch(index_B)
+    indices = [EVERYBODY, np.array([29, 0, 3, 3]), np.array([5])]
+    for (batch_c, tokens_c), (batch_f, tokens_f) in zip(cached.batches(indices), fresh.batches(indices), strict=True):
+        assert not tokens_c.requires_grad
         torch.testing.assert_close(tokens_c, tokens_f.detach(), rtol=1e-12, atol=1e-12)
         assert torch.equal(batch_c.group_B, batch_f.group_B)
         assert torch.equal(batch_c.label_B, batch_f.label_B)
@@ -45,13 +50,13 @@ def test_cached_tokens_equal_fresh_ones(monkeypatch):
 
 @pytest.mark.parametrize("routing", [False, True])
 def test_evaluate_equals_a_loop_over_patients(monkeypatch, routing):
-    monkeypatch.setattr(evaluate_module, "CHUNK", 7)
+    monkeypatch.setattr(site_data_module, "CHUNK", 7)
     _, model, data = setting(**{"model.dropout": 0.5, "model.hide": 0.5})
     index_N = np.array([k for k in range(len(GROUPS)) if k % 3])
     found = evaluate(model.train(), FreshTokens(model, data), index_N, 2.0, routing)
     loss, log_p, opened = [], [], []
     for i in index_N.tolist():
-        batch, tokens = FreshTokens(model.eval(), data).batch(np.array([i]))
+        batch, tokens = next(FreshTokens(model.eval(), data).batches([np.array([i])]))
         output = model.fuse(tokens, batch, routing)
         loss.append(focal_loss(output.logits_BC, batch.label_B, 2.0).item())
         log_p.append(output.logits_BC.log_softmax(-1)[0].tolist())
@@ -72,7 +77,7 @@ def test_evaluating_nobody():
     assert evaluate(model, FreshTokens(model, data), EVERYBODY[:0], 2.0, True) == {}
 
 
-def trained(routing, train_encoders, **changes):
+def trained(routing, train_encoders, folder=None, **changes):
     """State before and after a few steps."""
     config, model, data = setting(**changes)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -81,7 +86,7 @@ def trained(routing, train_encoders, **changes):
     group_N = data.cohort.groups_N[rows]
     counts = {k: int((group_N == k).sum()) for k in np.unique(group_N).tolist()}
     plan = steps(config.train, rows, group_N, dict.fromkeys(counts, 0.2), counts, np.random.default_rng(0))
-    source = FreshTokens(model, data) if train_encoders else CachedTokens(model, data)
+    source = FreshTokens(model, data) if train_encoders else cached_tokens(model, data, folder)
     train_steps(model, source, optimizer, plan, lr=config.train.lr, focal_gamma=2.0, routing=routing, gradient_scale={})
     after = dict(model.named_parameters())
     return {n for n in before if not torch.equal(before[n], after[n])}, model
@@ -94,15 +99,15 @@ def test_stage_one_trains_everything_but_the_routing_residuals():
     assert moved == {n for n, _ in model.named_parameters() if "residual" not in n}
 
 
-def test_stage_two_trains_everything_but_the_encoders():
-    moved, model = trained(routing=True, train_encoders=False, **{"train.local-steps": 4})
+def test_stage_two_trains_everything_but_the_encoders(tmp_path):
+    moved, model = trained(routing=True, train_encoders=False, folder=tmp_path, **{"train.local-steps": 4})
     expected = {n for n, _ in model.named_parameters() if not n.startswith("encoders.")}
     expected.discard("fusion.groups.7.missing_D")  # nothing is missing in group 7
     assert {n for n in moved if n != "fusion.groups.7.missing_D"} == expected
 
 
-def test_frozen_encoders_stay_in_stage_one():
-    moved, _ = trained(routing=False, train_encoders=False)
+def test_frozen_encoders_stay_in_stage_one(tmp_path):
+    moved, _ = trained(routing=False, train_encoders=False, folder=tmp_path)
     assert "fusion.head.weight" in moved
     assert not any(n.startswith("encoders.") for n in moved)
 

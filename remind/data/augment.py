@@ -1,0 +1,31 @@
+"""Light augmentation of training pictures: what a second exposure of the same patient could have looked like.
+
+No mirroring: the heart lies on the left, and a breast's side is part of its label.
+"""
+
+import torch
+from torch import Tensor
+
+from remind.seeds import seeded
+
+ANGLE = 7.0  # degrees
+SHIFT = 0.05  # of each side
+ZOOM = (0.9, 1.1)
+CONTRAST = 0.15
+
+
+def augment(picture: Tensor, seed: int) -> Tensor:
+    """A picture (channels, H, W) or volume (channels, D, H, W) in [0, 1], turned, shifted, scaled and lit a little.
+
+    All slices or frames of a volume move alike. The same seed gives the same result in any process.
+    """
+    from torchvision.transforms import v2
+
+    slices = picture.transpose(0, 1) if picture.dim() == 4 else picture.unsqueeze(0)
+    moved = v2.RandomAffine(ANGLE, (SHIFT, SHIFT), ZOOM, interpolation=v2.InterpolationMode.BILINEAR)
+    lit = v2.ColorJitter(brightness=CONTRAST, contrast=CONTRAST)
+    with seeded(seed), torch.no_grad():
+        out: Tensor = moved(slices)
+        if picture.shape[0] in (1, 3):
+            out = lit(out)
+    return out.transpose(0, 1) if picture.dim() == 4 else out.squeeze(0)

@@ -1,0 +1,63 @@
+"""Where and with which numbers a site computes: device, types, autocast, compilation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from remind.config import Config
+from remind.errors import UserError
+from remind.training.site_model import SiteModel
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Type of weights and values, and whether matrix products run in bfloat16 beside it."""
+
+    dtype: torch.dtype
+    autocast: bool
+
+    @classmethod
+    def of(cls, config: Config, device: torch.device) -> "Precision":
+        """As configured; auto is bfloat16 autocast on a GPU and float32 elsewhere."""
+        chosen = config.precision
+        if chosen == "auto":
+            chosen = "bfloat16" if device.type == "cuda" else "float32"
+        return cls(torch.float64 if chosen == "float64" else torch.float32, chosen == "bfloat16")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; auto: a GPU where there is one.
+
+    Raises
+    ------
+    UserError
+        There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device: {name!r} is not available here; use 'cpu', 'cuda' or 'auto'") from None
+    return device
+
+
+def prepare(model: SiteModel, precision: Precision, device: torch.device) -> None:
+    """Move a model to its device and type, and set autocast."""
+    model.to(device, precision.dtype)
+    model.autocast = precision.autocast
+
+
+def compile_backbones(model: SiteModel, config: Config, device: torch.device) -> None:
+    """torch.compile of the encoders' backbones, where a step spends its time; auto: on a GPU alone.
+
+    Batches of a modality differ in size, hence dynamic shapes. The fusion is left as it is: which patients' gates are
+    open decides its control flow. Names of parameters stay, for modules are compiled in place.
+    """
+    if config.compile == "never" or (config.compile == "auto" and device.type != "cuda"):
+        return
+    for encoder in model.encoders.values():
+        if isinstance(backbone := getattr(encoder, "backbone", None), nn.Module):
+            backbone.compile(dynamic=True)

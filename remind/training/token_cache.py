@@ -1,0 +1,71 @@
+"""Tokens of frozen encoders on disk, mapped into memory: computed once, read in part, never stale.
+
+A file's name is the digest of all that decides its content: the encoder's weights, what the patients have, the schema,
+the type of the numbers, the version of this library. Anything else is another file, and old ones are removed.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from remind.data.schema import ModalitySchema
+from remind.version import VERSION
+
+SUFFIX = ".tokens"
+Shape = tuple[int, int, int]
+
+
+def cache_key(encoder: str, schema: ModalitySchema, contents: str, dtype: torch.dtype) -> str:
+    """Digest of what decides a modality's tokens: encoder weights, schema, contents of the cohort, type."""
+    parts = (VERSION, encoder, schema.model_dump_json(), contents, str(dtype))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class TokenCache:
+    """A folder with one file of tokens (P, l, D) per modality, in native order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, name: str, key: str, shape: Shape, dtype: torch.dtype) -> Tensor | None:
+        """Tokens of a modality, mapped, not read; None where there are none for this key."""
+        path = self._path(name, key)
+        size = prod(shape)
+        if not size:
+            return torch.empty(shape, dtype=dtype)
+        if not path.is_file() or path.stat().st_size != size * dtype.itemsize:
+            return None
+        return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
+
+    @contextmanager
+    def writing(self, wanted: Mapping[str, tuple[str, Shape]], dtype: torch.dtype) -> Iterator[dict[str, Tensor]]:
+        """Tensors to fill, by modality: their files appear, whole, at the end of the block, and older ones go."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            tokens = {}
+            for name, (key, shape) in wanted.items():
+                partial = self._path(name, key).with_suffix(".partial")
+                stack.callback(partial.unlink, missing_ok=True)
+                size = prod(shape)
+                partial.touch()
+                tokens[name] = (
+                    torch.from_file(str(partial), shared=True, size=size, dtype=dtype).view(shape)
+                    if size
+                    else torch.empty(shape, dtype=dtype)
+                )
+            yield tokens
+            tokens.clear()
+            for name, (key, _) in wanted.items():
+                path = self._path(name, key)
+                path.with_suffix(".partial").replace(path)
+                for old in self.folder.glob(f"{name}-*{SUFFIX}"):
+                    if old != path and old.name.removeprefix(f"{name}-").count("-") == 0:
+                        old.unlink(missing_ok=True)
+
+    def _path(self, name: str, key: str) -> Path:
+        return self.folder / f"{name}-{key[:40]}{SUFFIX}"
