@@ -16,6 +16,7 @@ Scalar = str | int | float | bool
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Unit01 = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 SINKS = frozenset({"mlflow", "tensorboard"})
 
@@ -76,6 +77,14 @@ class EncoderConfig(Section):
     text_length: Count = Field(512, description="tokens of a note that are read; the rest is cut off")
     buckets: Count = Field(8192, description="rows of the embedding of hashed codes and words")
     augment: Literal["none", "light"] = Field("light", description="of training pictures while encoders train")
+
+
+class MethodConfig(Section):
+    """What is trained and how; `remind methods` lists the choices and their options."""
+
+    fusion: str = Field("remind", description="fusion model, perhaps with options: 'flexmoe(experts = 8)'")
+    objective: str = Field("groupdro", description="what is minimised: 'groupdro', 'erm', 'cvar(alpha = 0.1)'")
+    rule: str = Field("fedremind", description="federated rule: 'fedremind', 'lg', 'fedprox(mu = 0.1)', 'local'")
 
 
 class ModelConfig(Section):
@@ -179,6 +188,7 @@ class Config(Section):
     )
     data: DataConfig = DataConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+    method: MethodConfig = MethodConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     dro: DroConfig = DroConfig()

@@ -27,24 +27,52 @@ class SiteStore:
 
     folder: Path
 
-    def save(self, encoders: Mapping[str, nn.Module], optimizer: dict[str, Any], stage: int) -> dict[str, str]:
-        """Keep the encoders' weights, and the optimiser's state with the stage it belongs to; returns the digests."""
+    def save(
+        self,
+        encoders: Mapping[str, nn.Module],
+        optimizer: dict[str, Any],
+        stage: int,
+        kept: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, str]:
+        """Keep the encoders' weights, the optimiser's state with the stage it belongs to, and the site's own tensors.
+
+        Returns
+        -------
+        dict
+            Digest of each encoder.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         digests = {name: digest(encoder) for name, encoder in encoders.items()}
         for name, encoder in encoders.items():
             path = self._encoder(name, digests[name])
             if not path.is_file():
                 self._write(path, dict(encoder.state_dict()))
-        self.save_optimizer(digests, optimizer, stage)
+        self.save_optimizer(digests, optimizer, stage, kept)
         current = {self._encoder(name, digests[name]) for name in encoders}
         for old in set(self.folder.glob("encoder-*.pt")) - current:
             old.unlink()
         return digests
 
-    def save_optimizer(self, digests: Mapping[str, str], optimizer: dict[str, Any], stage: int) -> None:
-        """Keep the optimiser's state; the encoders are those of these digests, unchanged."""
+    def save_optimizer(
+        self,
+        digests: Mapping[str, str],
+        optimizer: dict[str, Any],
+        stage: int,
+        kept: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Keep the optimiser's state and the site's own tensors; the encoders are those of these digests, unchanged."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(self.folder / STATE, {"encoders": dict(digests), "stage": stage, "optimizer": optimizer})
+        state = {"encoders": dict(digests), "stage": stage, "optimizer": optimizer, "kept": dict(kept or {})}
+        self._write(self.folder / STATE, state)
+
+    def forget(self, kept: Mapping[str, Tensor]) -> None:
+        """Start over with nothing but these tensors of the site's own."""
+        self.save_optimizer({}, {}, 0, kept)
+
+    def kept(self) -> dict[str, Tensor]:
+        """The site's own tensors: what by the federated rule does not travel, and what a method remembers."""
+        found: dict[str, Tensor] = self._state().get("kept", {})
+        return dict(found)
 
     def digests(self) -> dict[str, str]:
         """Digest of each encoder as last kept; nothing before the first round that trains them."""

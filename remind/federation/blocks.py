@@ -5,7 +5,7 @@ Block ``shared`` goes to every site; ``group:<bitmask>`` holds Φ_k and B_k and 
 one flat buffer and an index of its tensors: one array however many tensors (FLOWER.md: many arrays cost minutes).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Annotated, Literal
 
@@ -54,9 +54,17 @@ def block_of(name: str) -> str:
     raise ValueError(f"{name!r} is not the name of a tensor of this model")
 
 
-def travelling(named: Iterable[tuple[str, Parameter]], encoders_shared: bool) -> dict[str, Parameter]:
-    """Parameters of a `SiteModel` that may cross the wire; an encoder's only where encoders are shared."""
-    return {name: p for name, p in named if encoders_shared or not name.startswith(ENCODERS)}
+def travelling(
+    named: Iterable[tuple[str, Parameter]], encoders_shared: bool, travels: Callable[[str], bool] = lambda name: True
+) -> dict[str, Parameter]:
+    """Parameters of a `SiteModel` that may cross the wire; an encoder's only where encoders are shared.
+
+    Parameters
+    ----------
+    travels
+        What the federated rule says of a name.
+    """
+    return {name: p for name, p in named if travels(name) and (encoders_shared or not name.startswith(ENCODERS))}
 
 
 class Entry(BaseModel):

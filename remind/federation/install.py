@@ -1,6 +1,6 @@
 """Putting received blocks into a site's model, and taking them out again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,8 +11,22 @@ from remind.training.site_model import SiteModel
 
 
 @torch.no_grad()
-def install(model: SiteModel, tensors: Mapping[str, Tensor], encoders_shared: bool, seed: int) -> dict[str, Parameter]:
-    """Load received tensors; the model then knows exactly the groups that came. Returns the parameters they went to.
+def install(
+    model: SiteModel,
+    tensors: Mapping[str, Tensor],
+    encoders_shared: bool,
+    seed: int,
+    groups: Collection[int] | None = None,
+    travels: Callable[[str], bool] = lambda name: True,
+) -> dict[str, Parameter]:
+    """Load received tensors; the model then knows exactly the groups at hand. Returns the parameters they went to.
+
+    Parameters
+    ----------
+    groups
+        Groups that the model is to know; None: those whose blocks came.
+    travels
+        What the federated rule lets cross the wire; all else is as the site has it.
 
     Raises
     ------
@@ -20,9 +34,10 @@ def install(model: SiteModel, tensors: Mapping[str, Tensor], encoders_shared: bo
         If a tensor is not one this site takes in (an encoder's where encoders are local, a stranger's, one of another
         shape), or if a shared one is missing.
     """
-    groups = {int(block_of(name).partition(":")[2]) for name in tensors if block_of(name).startswith("group:")}
+    if groups is None:
+        groups = {int(block_of(name).partition(":")[2]) for name in tensors if block_of(name).startswith("group:")}
     model.fusion.keep_groups(groups, seed)
-    allowed = travelling(model.named_parameters(), encoders_shared)
+    allowed = travelling(model.named_parameters(), encoders_shared, travels)
     for name, tensor in tensors.items():
         if name not in allowed:
             raise ValueError(f"tensor {name} is not one this site takes in")

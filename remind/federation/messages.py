@@ -124,6 +124,8 @@ class Enrolment(Message):
         n_{s,k}: training patients per group.
     observed
         Groups among all its patients; it can be sent Φ_k and B_k of these.
+    labels
+        Training patients of each group by class; only where the run's objective needs them.
     """
 
     kind: Literal["enrolment"] = "enrolment"
@@ -133,6 +135,7 @@ class Enrolment(Message):
     fingerprint: str
     counts: dict[Group, Count]
     observed: tuple[Group, ...]
+    labels: dict[Group, tuple[Natural, ...]] = {}
 
 
 class Task(Message):
@@ -146,6 +149,8 @@ class Task(Message):
         λ_k, and the global n_k.
     block_weights
         a_s of each block (`federation.weights`).
+    labels
+        Patients behind `counts` by class; only where the objective needs them.
     """
 
     kind: Literal["task"] = "task"
@@ -157,6 +162,7 @@ class Task(Message):
     weights: dict[Group, Share]
     counts: dict[Group, Count]
     block_weights: dict[str, Share]
+    labels: dict[Group, tuple[Natural, ...]] = {}
     index: tuple[Entry, ...]
 
 

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from remind.config import ModelConfig
 from remind.fusion.routing import Gate, Router
-from remind.fusion.soft_moe import SoftMoE
+from remind.fusion.soft_moe import SoftMoE, combine_weights
 
 
 class SelfAttention(nn.Module):
@@ -43,9 +43,14 @@ class RemindBlock(nn.Module):
 
     def forward(
         self, z_BMD: Tensor, residual_GDES: Tensor | None = None, row_B: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens after the block (B, M, D), and where Φ_k was used, (B,) bool. See `Router.forward`."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens after the block (B, M, D); where Φ_k was used, (B,) bool; mean use of each expert, (B, E).
+
+        See `Router.forward`. The use of an expert is the mean over a patient's tokens of its combine weights, without
+        gradient; rows sum to 1.
+        """
         z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD)))
         x_BMD = self.moe_norm(z_BMD)
         logits_BMES, open_B = self.router(x_BMD, residual_GDES, row_B, self.gate, self.threshold)
-        return z_BMD + self.dropout(self.moe(x_BMD, logits_BMES)), open_B
+        use_BE = combine_weights(logits_BMES.detach()).sum(dim=-1).mean(dim=1)
+        return z_BMD + self.dropout(self.moe(x_BMD, logits_BMES)), open_B, use_BE

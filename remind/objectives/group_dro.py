@@ -5,15 +5,16 @@ Weights are a mapping group → λ; its values sum to 1. Nothing depends on the 
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from remind.metrics.statistics import GroupLoss
 
 Weights = Mapping[int, float]
+Unit = TypeVar("Unit", int, str)  # a group, or a site where a rule weighs sites
 Initial = Literal["uniform", "sqrt", "proportional"]
 
 
-def initial_weights(count_of: Mapping[int, int], kind: Initial = "uniform") -> Weights:
+def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform") -> dict[Unit, float]:
     """λ₀ over the groups seen in training, ∝ n_k^a (§4.6).
 
     uniform: a = 0, the paper's. proportional: a = 1, from which γ = .02 hardly ever moves: plain ERM. sqrt: a = ½, for
@@ -25,7 +26,7 @@ def initial_weights(count_of: Mapping[int, int], kind: Initial = "uniform") -> W
     return {g: value / total for g, value in raised.items()}
 
 
-def update_weights(weights: Weights, risk_of: Mapping[int, float], gamma: float) -> Weights:
+def update_weights(weights: Mapping[Unit, float], risk_of: Mapping[Unit, float], gamma: float) -> dict[Unit, float]:
     """λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j), over the groups that reported a risk (Eq. 4).
 
     A group without a report keeps its λ: those that did report share among themselves exactly the mass they had, so
@@ -63,14 +64,15 @@ def risks(loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustmen
     }
 
 
-def admit(weights: Weights, newcomers: Mapping[int, int]) -> Weights:
+def admit(weights: Mapping[Unit, float], newcomers: Mapping[Unit, int]) -> dict[Unit, float]:
     """Weights with groups first seen after the start: 1/G each, the others' odds unchanged."""
     fresh = sorted(g for g in newcomers if g not in weights)
     if not fresh:
         return dict(weights)
     share = 1 / (len(weights) + len(fresh))
     kept = 1 - share * len(fresh)
-    return dict(sorted([*((g, kept * w) for g, w in weights.items()), *((g, share) for g in fresh)]))
+    grown = {g: kept * w for g, w in weights.items()} | dict.fromkeys(fresh, share)
+    return {g: grown[g] for g in sorted(grown)}
 
 
 def site_share(weights: Weights, counts: Mapping[int, int], own: Mapping[int, int]) -> float:

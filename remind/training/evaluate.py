@@ -5,14 +5,19 @@ import torch
 from numpy.typing import NDArray
 
 from remind.metrics.statistics import GroupStatistics, collect, merge
-from remind.objectives.focal import focal_loss
+from remind.objectives.base import Labels, Objective
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 
 
 @torch.no_grad()
 def evaluate(
-    model: SiteModel, source: TokenSource, index_N: NDArray[np.int64], focal_gamma: float, routing: bool
+    model: SiteModel,
+    source: TokenSource,
+    index_N: NDArray[np.int64],
+    objective: Objective,
+    routing: bool,
+    labels: Labels | None = None,
 ) -> dict[int, GroupStatistics]:
     """Statistics per group of the patients at positions `index_N`, on the model as it is.
 
@@ -20,17 +25,20 @@ def evaluate(
     ----------
     model, source
         The model, and where its tokens come from.
-    focal_gamma
-        Of the loss.
+    objective
+        Whose loss of a patient is measured.
     routing
         Whether Φ_k is in use (stage 2).
+    labels
+        Patients of each group by class, where the objective needs them.
     """
     model.eval()
     parts = []
     chunks = [chunk for chunk in np.split(index_N, range(source.chunk, len(index_N), source.chunk)) if len(chunk)]
     for batch, tokens_BMD in source.batches(chunks):
-        output = model.fuse(tokens_BMD, batch, routing)
-        loss_B = focal_loss(output.logits_BC, batch.label_B, focal_gamma)
+        output = model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, routing)
+        loss_B = objective.patient_loss(output.logits_BC, batch.label_B, batch.group_B, labels or {})
+        opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B
         log_p_BC = output.logits_BC.double().log_softmax(dim=-1)
         parts.append(
             collect(
@@ -38,7 +46,7 @@ def evaluate(
                 batch.label_B.cpu().numpy(),
                 loss_B.double().cpu().numpy(),
                 log_p_BC.cpu().numpy(),
-                output.open_B.double().cpu().numpy(),
+                opened_B.double().cpu().numpy(),
             )
         )
     return merge(parts)

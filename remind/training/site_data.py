@@ -103,7 +103,7 @@ class CachedTokens:
 
     def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
         """See `TokenSource`; the batch comes without the modalities' values, and nothing is augmented."""
-        like = self.model.fusion.head.weight
+        like = self.model.like
         for index_B in indices:
             batch = self.data.without_values(index_B)
             presence_Bm = self.data.cohort.presence_Nm[index_B]

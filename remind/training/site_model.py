@@ -13,7 +13,7 @@ from remind.config import Config
 from remind.data.batch import Batch
 from remind.data.schema import CohortSchema
 from remind.encoders import build_encoder, token_count
-from remind.fusion.remind import FusionOutput, Remind, build_fusion
+from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
 
 
 class SiteModel(nn.Module):
@@ -27,21 +27,22 @@ class SiteModel(nn.Module):
 
     def __init__(self, schema: CohortSchema, config: Config, has: Sequence[str]) -> None:
         super().__init__()
-        self.counts = {m.name: token_count(m, config.model) for m in schema.modalities}
+        self.counts = token_counts(schema, config)
         self.autocast = False
         self.encoders = nn.ModuleDict(
             {m.name: build_encoder(m, config.model, config.seed) for m in schema.modalities if m.name in has}
         )
-        self.fusion: Remind = build_fusion(config.model, len(schema.classes), config.seed)
+        self.fusion = fusion_of(schema, config)
+        self.width = config.model.width
 
     @property
-    def width(self) -> int:
-        """D."""
-        return self.fusion.config.width
+    def like(self) -> Tensor:
+        """A tensor of the model's type on its device."""
+        return next(self.fusion.parameters())
 
     def encode(self, name: str, batch: Batch) -> Tensor:
         """Tokens (P, l, D) of the patients of the batch who have the modality."""
-        like = self.fusion.head.weight
+        like = self.like
         having = int(batch.presence_Bm[:, list(self.counts).index(name)].sum())
         if not having or name not in self.encoders:
             return like.new_zeros(having, self.counts[name], self.width)
@@ -56,12 +57,24 @@ class SiteModel(nn.Module):
         """
         return side_by_side([self.encode(name, batch) for name in self.counts], batch.presence_Bm)
 
-    def fuse(self, tokens_BMD: Tensor, batch: Batch, routing: bool) -> FusionOutput:
-        """Logits from the output of `tokens`."""
+    def fuse(self, tokens_BMD: Tensor, presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """The fusion model's output on tokens as `tokens` gives them."""
         parts = torch.split(tokens_BMD, list(self.counts.values()), dim=1)
         with torch.autocast(tokens_BMD.device.type, torch.bfloat16, enabled=self.autocast):
-            output: FusionOutput = self.fusion(parts, batch.presence_Bm, batch.group_B, routing)
+            output: FusionOutput = self.fusion(parts, presence_Bm, group_B, routing)
         return output.cast(tokens_BMD.dtype)
+
+
+def token_counts(schema: CohortSchema, config: Config) -> dict[str, int]:
+    """l_i of each modality, in bit order."""
+    return {m.name: token_count(m, config.model) for m in schema.modalities}
+
+
+def fusion_of(schema: CohortSchema, config: Config) -> FusionModel:
+    """The fusion model of a run, freshly initialised: the same at every site and at the coordinator."""
+    counts = tuple(token_counts(schema, config).values())
+    context = Context(model=config.model, classes=len(schema.classes), modalities=schema.names, tokens=counts)
+    return build_fusion(config.method.fusion, context, config.seed)
 
 
 def side_by_side(tokens: Sequence[Tensor], presence_Bm: Tensor) -> Tensor:

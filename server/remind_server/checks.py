@@ -40,7 +40,7 @@ def report_problems(
         elif loss.count != assignment.counts[group]:
             found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
     if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
-        found.append(f"sends tensors that are not {task.index[0].dtype}")
+        found.append(f"sends tensors that are not {assignment.dtype}")
     found += _evaluations(report.validation, assignment.observed, classes)
     return found + _tensors(assignment.sent, received, max_update)
 

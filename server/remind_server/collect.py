@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from remind.config import Config
 from remind.errors import several
+from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import unpack
 from remind.federation.flower import Expected, read_as
 from remind.federation.messages import Examination, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
-from remind_server.aggregation import BlockAverage
 from remind_server.checks import examination_problems, report_problems
 from remind_server.exchange import Answer
 from remind_server.tasks import Assignment
@@ -25,9 +25,9 @@ class RoundReplies:
     config: Config
     classes: int
     absent: dict[str, str]
-    average: BlockAverage = field(default_factory=BlockAverage)
-    train: list[Mapping[int, GroupLoss]] = field(default_factory=list)
-    validation: list[Mapping[int, GroupStatistics]] = field(default_factory=list)
+    average: BlockAverage
+    train: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
+    validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
     bytes_up: int = 0
 
@@ -42,9 +42,9 @@ class RoundReplies:
         except ValueError as error:
             self.absent[name] = str(error)
             return
-        self.train.append({k: loss.value() for k, loss in report.train.items()})
-        self.validation.append({k: evaluation.value() for k, evaluation in report.validation.items()})
-        self.average.add(tensors, assignment.task.block_weights)
+        self.train[name] = {k: loss.value() for k, loss in report.train.items()}
+        self.validation[name] = {k: evaluation.value() for k, evaluation in report.validation.items()}
+        self.average.add(tensors, assignment.task.block_weights, assignment.sent, self.train[name])
         self.answered.append(name)
         self.bytes_up += buffer.nbytes
 

@@ -10,7 +10,8 @@ from remind.config import Config
 from remind.data.schema import CohortSchema
 from remind.encoders import build_encoder
 from remind.federation.blocks import ENCODERS, SHARED, block_of, encoder_block, group_block
-from remind.fusion.remind import build_fusion
+from remind.methods import methods_of
+from remind.training.site_model import fusion_of
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,17 @@ class GlobalModel:
     @classmethod
     def build(cls, config: Config, schema: CohortSchema, groups: Iterable[int]) -> "GlobalModel":
         """The initial model: shared fusion, a block per group; encoders only where they are shared."""
-        tensors = _fusion(config, len(schema.classes), groups)
+        tensors = _fusion(config, schema, groups)
         if config.federation.encoders == "shared":
             for modality in schema.modalities:
                 encoder = build_encoder(modality, config.model, config.seed)
                 tensors |= {f"{ENCODERS}{modality.name}.{n}": p.detach() for n, p in encoder.named_parameters()}
-        return cls(_in_precision(tensors, config))
+        travels = methods_of(config).rule.travels
+        return cls(_in_precision({name: tensor for name, tensor in tensors.items() if travels(name)}, config))
 
-    def with_groups(self, config: Config, classes: int, groups: Iterable[int]) -> "GlobalModel":
+    def with_groups(self, config: Config, schema: CohortSchema, groups: Iterable[int]) -> "GlobalModel":
         """The same model with blocks for groups seen for the first time (Φ_k = 0, B_k drawn)."""
-        fresh = _in_precision(_fusion(config, classes, groups), config)
+        fresh = self.build(config, schema, groups).tensors
         return replace(self, tensors={**{n: t for n, t in fresh.items() if n not in self.tensors}, **self.tensors})
 
     def select(self, groups: Iterable[int], modalities: Iterable[str]) -> dict[str, Tensor]:
@@ -40,8 +42,8 @@ class GlobalModel:
         return {name: tensor for name, tensor in self.tensors.items() if block_of(name) in blocks}
 
 
-def _fusion(config: Config, classes: int, groups: Iterable[int]) -> dict[str, Tensor]:
-    fusion = build_fusion(config.model, classes, config.seed)
+def _fusion(config: Config, schema: CohortSchema, groups: Iterable[int]) -> dict[str, Tensor]:
+    fusion = fusion_of(schema, config)
     fusion.add_groups(sorted(groups), config.seed)
     return {f"fusion.{name}": p.detach() for name, p in fusion.named_parameters()}
 

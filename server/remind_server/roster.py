@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
 from pydantic import ValidationError
@@ -22,12 +22,13 @@ SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no lon
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A site that takes part: its node, its registered name, n_{s,k}, and the groups it can be sent."""
+    """A site that takes part: its node, its registered name, n_{s,k}, the groups it can be sent, n_{s,k} by class."""
 
     node_id: int
     name: str
     counts: Mapping[int, int]
     observed: frozenset[int]
+    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Roster:
@@ -123,7 +124,7 @@ class Roster:
         taken = {m.name for m in self.members.values()} | {ALL}  # the tables' word for all sites is no site's name
         unique = f"{name} ({node_id})" if name in taken else name
         observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
-        self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed)
+        self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed, dict(enrolment.labels))
         return self.members[node_id]
 
     def require_members(self) -> None:
@@ -148,6 +149,11 @@ def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
         return "its fingerprint is not that of its schema"
     if max([*enrolment.counts, *enrolment.observed]) >> len(schema.modalities):
         return "it claims groups of modalities that its schema does not have"
+    wrong = [
+        k for k, n in enrolment.labels.items() if len(n) != len(schema.classes) or sum(n) != enrolment.counts.get(k)
+    ]
+    if wrong:
+        return "its patients by class do not add up to its patients"
     return ""
 
 

@@ -13,14 +13,16 @@ from flwr.serverapp import Grid
 from remind.config import Config
 from remind.data.schema import CohortSchema
 from remind.errors import UserError
+from remind.federation.weighing import Losses, Sites
+from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, merge
-from remind.objectives.group_dro import admit, initial_weights, risks, update_weights
+from remind.objectives.group_dro import risks
 from remind_server.collect import RoundReplies, read_examination
 from remind_server.exchange import Answer, exchange
 from remind_server.model import GlobalModel
 from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.roster import Member, Roster, wait_for_nodes
-from remind_server.tasks import State, examine_task, stage_of, train_task
+from remind_server.tasks import State, examine_task, sites_of, stage_of, train_tasks
 
 
 class FedRemind:
@@ -28,6 +30,7 @@ class FedRemind:
 
     def __init__(self, config: Config, observers: Sequence[Observer] = ()) -> None:
         self.config, self.observers = config, observers
+        self.methods = methods_of(config)
         self.roster = Roster(config)
 
     def run(self, grid: Grid) -> RunResult:
@@ -63,26 +66,27 @@ class FedRemind:
         for observer in self.observers:
             observer.started(RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused)))
         model = GlobalModel.build(self.config, self._schema, counts)
-        return State(0, model, initial_weights(counts, self.config.dro.initial))
+        return State(0, model, self.methods.weighing.initial(self._sites))
 
     def _round(self, grid: Grid, state: State) -> State:
         """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
         began = time.monotonic()
         if state.round:
             state = self._admit_newcomers(grid, state)
+        state = self._begin_phase(state)
         config, counts, members = self.config, self.roster.counts(), self.roster.online(grid)
-        stage = stage_of(config, state.round)[0]
+        stage = stage_of(config, state.round, self.methods.objective.phase(state.round))[0]
         self._announce(state.round + 1, stage, members)
-        tasks = {m.node_id: train_task(config, self._schema, state, counts, m) for m in members}
-        replies = RoundReplies(config, len(self._schema.classes), self._offline(members))
+        tasks = train_tasks(config, self._schema, state, self.roster.members.values(), members)
+        replies = RoundReplies(config, len(self._schema.classes), self._offline(members), self.methods.rule.combiner())
         records = ((m, tasks[m.node_id].record()) for m in members)
         for member, answer in self._exchange(grid, records, "train", state.round):
             replies.take(member.name, tasks[member.node_id], answer)
         replies.require(config.federation.min_sites)
-        validation = merge(replies.validation)
-        measured = merge(replies.train) if config.dro.risk == "train" else validation
-        risk_of = risks(measured, counts, config.dro.adjustment)
-        weights = update_weights(state.weights, risk_of, config.dro.gamma * config.train.local_steps)
+        validation = merge(replies.validation.values())
+        measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
+        weighing, sites, adjustment = self.methods.weighing, self._sites, config.dro.adjustment
+        weights = weighing.update(state.weights, sites, measured, adjustment, config.train.local_steps)
         after = State(state.round + 1, GlobalModel(replies.average.apply(state.model.tensors)), weights)
         record = RoundRecord(
             round=after.round,
@@ -90,15 +94,15 @@ class FedRemind:
             stage=stage,
             seconds=time.monotonic() - began,
             counts=counts,
-            weights_used=state.weights,
-            weights_after=weights,
-            risks=risk_of,
+            weights_used=weighing.shown(state.weights, sites),
+            weights_after=weighing.shown(weights, sites),
+            risks=risks(merge(measured.values()), counts, adjustment),
             validation=validation,
             answered=tuple(replies.answered),
             absent=replies.absent,
             bytes_down=sum(task.nbytes for task in tasks.values()),
             bytes_up=replies.bytes_up,
-            validation_by_site=dict(zip(replies.answered, replies.validation, strict=True)),
+            validation_by_site=replies.validation,
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
@@ -122,9 +126,16 @@ class FedRemind:
         """Sites that came up since the start join; their new groups get blocks and a λ."""
         if not self.roster.enrol_newcomers(grid):
             return state
-        counts = self.roster.counts()
-        model = state.model.with_groups(self.config, len(self._schema.classes), counts)
-        return State(state.round, model, admit(state.weights, counts))
+        model = state.model.with_groups(self.config, self._schema, self.roster.counts())
+        return State(state.round, model, self.methods.weighing.admit(state.weights, self._sites))
+
+    def _begin_phase(self, state: State) -> State:
+        """Model and weights as at the start, where the objective starts over with this round."""
+        phase = self.methods.objective.phase(state.round)
+        if not phase.restart or state.round != phase.start:
+            return state
+        model = GlobalModel.build(self.config, self._schema, self.roster.counts())
+        return State(state.round, model, self.methods.weighing.initial(self._sites))
 
     def _examine(self, grid: Grid, state: State, began: float) -> RunResult:
         """One exchange that measures the final model on test patients, and on validation patients."""
@@ -145,7 +156,7 @@ class FedRemind:
             config=self.config,
             schema=self._schema,
             counts=self.roster.counts(),
-            weights=state.weights,
+            weights=self.methods.weighing.shown(state.weights, self._sites),
             tensors=state.model.tensors,
             test=test,
             validation=validation,
@@ -164,6 +175,10 @@ class FedRemind:
     def _offline(self, online: Sequence[Member]) -> dict[str, str]:
         names = {member.name for member in online}
         return {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
+
+    @property
+    def _sites(self) -> Sites:
+        return sites_of(self.roster.members.values())
 
     @property
     def _schema(self) -> CohortSchema:

@@ -1,30 +1,39 @@
 """What each site is asked in a round: its own blocks, λ and n_k of its own groups, and nothing of anyone else's."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from math import fsum
+from typing import Any, Literal
 
 from flwr.app import RecordDict
 from torch import Tensor
 
 from remind.config import Config
 from remind.data.schema import CohortSchema
-from remind.federation.blocks import index_of, pack
+from remind.federation.blocks import WireType, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine, Task
+from remind.federation.weighing import Sites, total
 from remind.federation.weights import block_weights
-from remind.objectives.group_dro import site_share
+from remind.methods import methods_of
+from remind.objectives.base import Phase
 from remind_server.model import GlobalModel
 from remind_server.roster import Member
 
 
 @dataclass(frozen=True)
 class State:
-    """The coordinator between two rounds: all that the next one depends on besides config and roster."""
+    """The coordinator between two rounds: all that the next one depends on besides config and roster.
+
+    Attributes
+    ----------
+    weights
+        State of the run's `Weighing`.
+    """
 
     round: int
     model: GlobalModel
-    weights: Mapping[int, float]
+    weights: Any
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,11 @@ class Assignment:
     share: float
     counts: Mapping[int, int]
     observed: frozenset[int]
+    dtype: WireType
 
     def record(self) -> RecordDict:
         """The message; made when it is sent, so that the tensors are not held once per site."""
-        return to_record(self.task, pack(self.sent, self.task.index[0].dtype))
+        return to_record(self.task, pack(self.sent, self.dtype))
 
     @property
     def nbytes(self) -> int:
@@ -47,39 +57,77 @@ class Assignment:
         return sum(entry.nbytes for entry in self.task.index)
 
 
-def stage_of(config: Config, round_: int) -> tuple[Literal[1, 2], int, int]:
-    """Stage of a round (from 0), round within the stage, rounds of the stage."""
-    warmup = config.train.warmup_rounds
-    return (1, round_, warmup) if round_ < warmup else (2, round_ - warmup, config.train.routing_rounds)
+def stage_of(config: Config, round_: int, phase: Phase | None = None) -> tuple[Literal[1, 2], int, int]:
+    """Stage of a round (from 0), round within the stage, rounds of the stage.
+
+    A phase of the objective that starts over has both stages again, in proportion to the rounds it lasts.
+    """
+    train = config.train
+    start, rounds = (phase.start, phase.rounds) if phase else (0, train.rounds)
+    warmup = train.warmup_rounds if rounds == train.rounds else round(rounds * train.warmup_rounds / train.rounds)
+    within = round_ - start
+    return (1, within, warmup) if within < warmup else (2, within - warmup, max(rounds - warmup, 1))
 
 
-def train_task(
-    config: Config, schema: CohortSchema, state: State, counts: Mapping[int, int], member: Member
-) -> Assignment:
-    """The task of one site for the round that follows `state`."""
-    own = member.counts
-    modalities = shared_modalities(config, schema, own)
-    sent = state.model.select(own, modalities)
-    stage, stage_round, stage_rounds = stage_of(config, state.round)
-    bits = {name: schema.names.index(name) for name in modalities}
-    task = Task(
-        round=state.round,
-        stage=stage,
-        stage_round=stage_round,
-        stage_rounds=stage_rounds,
-        seed=config.seed,
-        weights={k: state.weights[k] for k in own},
-        counts={k: counts[k] for k in own},
-        block_weights=block_weights(state.weights, counts, own, bits),
-        index=index_of(sent, config.federation.dtype),
-    )
-    return Assignment(task, sent, site_share(state.weights, counts, own), own, member.observed)
+def sites_of(members: Iterable[Member]) -> Sites:
+    """Training patients per group of every member, by name."""
+    return {member.name: member.counts for member in sorted(members, key=lambda m: m.name)}
+
+
+def train_tasks(
+    config: Config, schema: CohortSchema, state: State, everybody: Collection[Member], members: Iterable[Member]
+) -> dict[int, Assignment]:
+    """The tasks, by node, of those `members` who are there, for the round that follows `state`.
+
+    Parameters
+    ----------
+    everybody
+        All members of the run; shares of the objective are shares among these.
+    """
+    methods = methods_of(config)
+    sites, weighing = sites_of(everybody), methods.weighing
+    counts = total(sites)
+    told = {m.name: weighing.told(state.weights, sites, m.name) for m in everybody}
+    masses = {m.name: told[m.name].masses(m.counts) for m in everybody}
+    whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
+    labels = _labels(everybody) if methods.objective.needs_labels else {}
+    stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phase(state.round))
+    tasks = {}
+    for member in members:
+        own, share = member.counts, masses[member.name]
+        modalities = shared_modalities(config, schema, own)
+        sent = state.model.select(own, modalities)
+        bits = {name: schema.names.index(name) for name in modalities}
+        task = Task(
+            round=state.round,
+            stage=stage,
+            stage_round=stage_round,
+            stage_rounds=stage_rounds,
+            seed=config.seed,
+            weights=told[member.name].weights,
+            counts=told[member.name].counts,
+            block_weights=block_weights(share, whole, own, counts, bits),
+            labels={k: labels[k] for k in own if k in labels},
+            index=index_of(sent, config.federation.dtype),
+        )
+        tasks[member.node_id] = Assignment(
+            task, sent, fsum(share.values()), own, member.observed, config.federation.dtype
+        )
+    return tasks
+
+
+def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
+    """Training patients of each group by class, over all members."""
+    found: dict[int, tuple[int, ...]] = {}
+    for member in members:
+        for k, by_class in member.labels.items():
+            found[k] = tuple(a + b for a, b in zip(found.get(k, (0,) * len(by_class)), by_class, strict=True))
+    return found
 
 
 def examine_task(config: Config, schema: CohortSchema, state: State, member: Member) -> RecordDict:
     """The final examination of one site, on the blocks of every known group among its patients."""
-    known = [k for k in sorted(member.observed) if k in state.weights]
-    sent = state.model.select(known, shared_modalities(config, schema, member.observed))
+    sent = state.model.select(member.observed, shared_modalities(config, schema, member.observed))
     dtype = config.federation.dtype
     task = Examine(round=state.round, routing=config.train.routing_rounds > 0, index=index_of(sent, dtype))
     return to_record(task, pack(sent, dtype))

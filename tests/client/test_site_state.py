@@ -7,11 +7,11 @@ import torch
 
 from remind.federation.flower import read_as
 from remind.federation.messages import Examine, Task
-from remind.objectives.group_dro import initial_weights
+from remind.methods import methods_of
 from remind_server.model import GlobalModel
 from remind_server.roster import Member
 from remind_server.strategy import FedRemind
-from remind_server.tasks import State, examine_task, train_task
+from remind_server.tasks import State, examine_task, sites_of, train_tasks
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, settings, site
 
@@ -78,11 +78,11 @@ def test_stage_two_begins_with_a_fresh_optimiser_and_keeps_the_encoders(tmp_path
     taken, kept = [], []
     write = type(one.store).save_optimizer
 
-    def watch(store, digests, optimizer, stage):
+    def watch(store, digests, optimizer, stage, kept_=None):
         if store is one.store:
             taken.append((stage, max(int(s["step"]) for s in optimizer["state"].values())))
-            kept.append({n: t.clone() for n, t in one.model.encoders.state_dict().items()})
-        write(store, digests, optimizer, stage)
+            kept.append({n: t.clone() for n, t in one.engine.model.encoders.state_dict().items()})
+        write(store, digests, optimizer, stage, kept_)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(one.store), "save_optimizer", watch)
@@ -105,7 +105,7 @@ def test_local_encoders_differ_between_sites_and_frozen_ones_do_not(tmp_path):
     for encoders, same in (("local", False), ("frozen", True)):
         two = sites(tmp_path / encoders, **{"federation.encoders": encoders})
         run(SiteGrid(two), two[0].config)
-        a, b = (s.model.encoders["a"].weight_lPD for s in two)
+        a, b = (s.engine.model.encoders["a"].weight_lPD for s in two)
         assert torch.equal(a, b) == same
 
 
@@ -114,8 +114,8 @@ def test_frozen_encoders_are_as_initialised(tmp_path):
     run(SiteGrid(two), two[0].config)
     fresh = sites(tmp_path / "fresh", **{"federation.encoders": "frozen"})
     for trained, initial in zip(two, fresh, strict=True):
-        state = initial.model.encoders.state_dict()
-        assert all(torch.equal(t, state[n]) for n, t in trained.model.encoders.state_dict().items())
+        state = initial.engine.model.encoders.state_dict()
+        assert all(torch.equal(t, state[n]) for n, t in trained.engine.model.encoders.state_dict().items())
 
 
 def test_tokens_are_not_remembered_beyond_the_encoders_that_made_them(tmp_path):
@@ -123,11 +123,13 @@ def test_tokens_are_not_remembered_beyond_the_encoders_that_made_them(tmp_path):
     config = settings()
     patients = cohort([1, 3, 7] * 5)
     kept = site("s", patients, config, tmp_path)
-    state = State(0, GlobalModel.build(config, patients.schema, kept.counts), initial_weights(kept.counts))
-    member = Member(2, "s", kept.counts, frozenset(kept.counts))
+    counts = kept.engine.counts
+    member = Member(2, "s", counts, frozenset(counts))
+    weights = methods_of(config).weighing.initial(sites_of([member]))
+    state = State(0, GlobalModel.build(config, patients.schema, counts), weights)
     examine = read_as(examine_task(config, patients.schema, state, member), Examine)
     before = kept.examine(*examine)
-    kept.train(*read_as(train_task(config, patients.schema, state, kept.counts, member).record(), Task))
+    kept.train(*read_as(train_tasks(config, patients.schema, state, [member], [member])[2].record(), Task))
     after, elsewhere = kept.examine(*examine), site("s", patients, config, tmp_path).examine(*examine)
     assert after.test == elsewhere.test
     assert after.test != before.test, "the encoders did train"

@@ -111,7 +111,7 @@ def test_no_encoder_tensor_by_name_or_by_value(local):
     secret = [
         p.detach().numpy().tobytes()
         for s in sites
-        for p in s.model.encoders.state_dict().values()
+        for p in s.engine.model.encoders.state_dict().values()
         if p.unique().numel() > 2
     ]
     assert len(secret) > 20
@@ -155,4 +155,4 @@ def test_a_site_takes_no_blocks_of_groups_it_does_not_observe(tmp_path):
 def test_groups_of_the_cohorts_are_as_said(local):
     for s in local[0]:
         assert set(groups.counts(s.cohort.groups_N)) == set(MIXES[s.name]) | set(EXTRA.get(s.name, []))
-        assert s.data.device == CPU
+        assert s.engine.data.device == CPU

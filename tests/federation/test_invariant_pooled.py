@@ -104,7 +104,9 @@ def pooled_reference(
     frozen = set(model.encoders.parameters()) if routing else set()
     for _ in range(ROUNDS):
         tokens = model.tokens(batch)
-        loss_N = focal_loss(model.fuse(tokens.detach() if routing else tokens, batch, routing).logits_BC, batch.label_B)
+        tokens = tokens.detach() if routing else tokens
+        output = model.fuse(tokens, batch.presence_Bm, batch.group_B, routing)
+        loss_N = focal_loss(output.logits_BC, batch.label_B)
         risk = {k: loss_N[batch.group_B == k].mean() for k in counts}
         objective = sum(weights[k] * risk[k] for k in counts)
         parameters = [p for p in model.parameters() if p not in frozen]
@@ -151,14 +153,14 @@ def test_dividing_by_local_counts_would_be_seen(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     whole = cohort(rng)
     settings = config(1)
-    import remind_client.site as site_module
+    import remind_client.engine as engine_module
 
-    honest = site_module.steps
+    honest = engine_module.steps
 
     def with_local_counts(train, index_N, group_N, weights, counts, rng):
         return honest(train, index_N, group_N, weights, groups.counts(group_N), rng)
 
-    monkeypatch.setattr(site_module, "steps", with_local_counts)
+    monkeypatch.setattr(engine_module, "steps", with_local_counts)
     tensors, _ = federated(random_split(whole, rng), settings, tmp_path)
     expected, _ = pooled_reference(whole, settings, routing=False)
     assert max((tensors[n] - expected[n]).abs().max().item() for n in expected) > 1e-4

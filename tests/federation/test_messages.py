@@ -38,10 +38,11 @@ TASK = {
     "weights": {"3": 1.0},
     "counts": {"3": 4},
     "block_weights": {"shared": 1.0, "group:3": 1.0},
+    "labels": {"3": [1, 3]},
     "index": [ENTRY.model_dump(mode="json")],
 }
 
-VALUES = TASK | {"index": (ENTRY,), "weights": {3: 1.0}, "counts": {3: 4}}
+VALUES = TASK | {"index": (ENTRY,), "weights": {3: 1.0}, "counts": {3: 4}, "labels": {}}
 
 
 @pytest.mark.parametrize(("kind", "content"), [(Report, REPORT), (Task, TASK)])

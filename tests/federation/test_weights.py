@@ -21,12 +21,21 @@ def everywhere(sites):
     return counts, {k: v / sum(raw.values()) for k, v in raw.items()}
 
 
+def masses_of(weights, counts, own):
+    """Masses of a site where groups span sites: λ_k·n_{s,k}/n_k."""
+    return {k: weights[k] * n / counts[k] for k, n in own.items()}
+
+
+def spanning(weights, counts, own, bits=None):
+    return block_weights(masses_of(weights, counts, own), weights, own, counts, bits)
+
+
 @given(sites=st.lists(COUNTS, min_size=1, max_size=5))
 def test_each_block_sums_to_one_over_all_sites(sites):
     counts, weights = everywhere(sites)
     summed: dict[str, float] = {}
     for own in sites:
-        for block, weight in block_weights(weights, counts, own, BITS).items():
+        for block, weight in spanning(weights, counts, own, BITS).items():
             summed[block] = summed.get(block, 0.0) + weight
     has = {m for m, bit in BITS.items() if any(k >> bit & 1 for k in counts)}
     assert set(summed) == {"shared", *(f"group:{k}" for k in counts), *(f"encoder:{m}" for m in has)}
@@ -37,7 +46,7 @@ def test_each_block_sums_to_one_over_all_sites(sites):
 def test_equal_the_loop(sites):
     counts, weights = everywhere(sites)
     for own in sites:
-        found = block_weights(weights, counts, own, BITS)
+        found = spanning(weights, counts, own, BITS)
         expected = {"shared": 0.0}
         for k, n in own.items():
             expected["shared"] += weights[k] * n / counts[k]
@@ -51,12 +60,12 @@ def test_equal_the_loop(sites):
 
 
 def test_local_encoders_have_no_weight():
-    assert set(block_weights({1: 1.0}, {1: 4}, {1: 4})) == {"shared", "group:1"}
+    assert set(spanning({1: 1.0}, {1: 4}, {1: 4})) == {"shared", "group:1"}
 
 
-def test_a_modality_whose_groups_have_no_weight_left_has_none():
-    found = block_weights({1: 1.0, 2: 0.0}, {1: 4, 2: 4}, {1: 2, 2: 2}, {"a": 0, "b": 1})
-    assert set(found) == {"shared", "group:1", "group:2", "encoder:a"}
+def test_a_group_that_weighs_nothing_any_more_is_averaged_by_patients():
+    found = spanning({1: 1.0, 2: 0.0}, {1: 4, 2: 4}, {1: 2, 2: 1}, {"a": 0, "b": 1})
+    assert found == {"shared": 0.5, "group:1": 0.5, "group:2": 0.25, "encoder:a": 0.5}
 
 
 def test_gradients_are_scaled_by_share_over_block_weight():

@@ -8,14 +8,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remind.federation.aggregation import BlockAverage
 from remind.federation.flower import read_as, to_record
 from remind.federation.messages import Task
-from remind.objectives.group_dro import initial_weights
+from remind.methods import methods_of
 from remind_server.collect import RoundReplies
 from remind_server.exchange import Answer
 from remind_server.model import GlobalModel
 from remind_server.roster import Member
-from remind_server.tasks import State, train_task
+from remind_server.tasks import State, sites_of, train_tasks
 from tests.tiny import cohort, settings, site
 
 NASTY = st.one_of(
@@ -36,9 +37,11 @@ def honest(tmp_path_factory):
     """A site's assignment, and its honest report."""
     config = settings()
     one = site("s", cohort([1, 3] * 8), config, tmp_path_factory.mktemp("site"))
-    counts = one.counts
-    state = State(0, GlobalModel.build(config, one.cohort.schema, counts), initial_weights(counts))
-    assignment = train_task(config, one.cohort.schema, state, counts, Member(2, "s", counts, frozenset(counts)))
+    counts = one.engine.counts
+    member = Member(2, "s", counts, frozenset(counts))
+    weights = methods_of(config).weighing.initial(sites_of([member]))
+    state = State(0, GlobalModel.build(config, one.cohort.schema, counts), weights)
+    assignment = train_tasks(config, one.cohort.schema, state, [member], [member])[2]
     report, buffer = one.train(*read_as(assignment.record(), Task))
     return config, assignment, to_record(report, buffer)
 
@@ -52,7 +55,7 @@ def leaves(node, path=()):
 
 
 def taken(config, assignment, record) -> RoundReplies:
-    replies = RoundReplies(config, 2, {})
+    replies = RoundReplies(config, 2, {}, BlockAverage())
     replies.take("s", assignment, Answer(2, record))
     return replies
 
@@ -61,7 +64,7 @@ def named_or_counted(replies: RoundReplies) -> None:
     assert (replies.answered, set(replies.absent)) in ((["s"], set()), ([], {"s"}))
     if replies.absent:
         assert replies.absent["s"]
-        assert (replies.train, replies.validation, replies.bytes_up) == ([], [], 0)
+        assert (replies.train, replies.validation, replies.bytes_up) == ({}, {}, 0)
         unchanged = {"fusion.head.bias": np.zeros(2)}
         assert replies.average.apply(unchanged) == unchanged
 

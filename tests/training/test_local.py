@@ -6,6 +6,7 @@ import torch
 
 from remind.data.batch import SiteData
 from remind.data.cohort import TRAIN
+from remind.methods import methods_of
 from remind.metrics.statistics import collect
 from remind.objectives.focal import focal_loss
 from remind.training import site_data as site_data_module
@@ -20,6 +21,7 @@ from tests.tiny import NAMES, cohort, settings
 
 GROUPS = [1, 2, 3, 5, 7] * 6
 EVERYBODY = np.arange(len(GROUPS))
+ERM = methods_of(settings({"method.objective": "erm"})).objective
 
 
 def setting(has=NAMES, **changes):
@@ -53,11 +55,11 @@ def test_evaluate_equals_a_loop_over_patients(monkeypatch, routing):
     monkeypatch.setattr(site_data_module, "CHUNK", 7)
     _, model, data = setting(**{"model.dropout": 0.5, "model.hide": 0.5})
     index_N = np.array([k for k in range(len(GROUPS)) if k % 3])
-    found = evaluate(model.train(), FreshTokens(model, data), index_N, 2.0, routing)
+    found = evaluate(model.train(), FreshTokens(model, data), index_N, ERM, routing)
     loss, log_p, opened = [], [], []
     for i in index_N.tolist():
         batch, tokens = next(FreshTokens(model.eval(), data).batches([np.array([i])]))
-        output = model.fuse(tokens, batch, routing)
+        output = model.fuse(tokens, batch.presence_Bm, batch.group_B, routing)
         loss.append(focal_loss(output.logits_BC, batch.label_B, 2.0).item())
         log_p.append(output.logits_BC.log_softmax(-1)[0].tolist())
         opened.append(output.open_B.item())
@@ -74,7 +76,7 @@ def test_evaluate_equals_a_loop_over_patients(monkeypatch, routing):
 
 def test_evaluating_nobody():
     _, model, data = setting()
-    assert evaluate(model, FreshTokens(model, data), EVERYBODY[:0], 2.0, True) == {}
+    assert evaluate(model, FreshTokens(model, data), EVERYBODY[:0], ERM, True) == {}
 
 
 def trained(routing, train_encoders, folder=None, **changes):
@@ -87,7 +89,7 @@ def trained(routing, train_encoders, folder=None, **changes):
     counts = {k: int((group_N == k).sum()) for k in np.unique(group_N).tolist()}
     plan = steps(config.train, rows, group_N, dict.fromkeys(counts, 0.2), counts, np.random.default_rng(0))
     source = FreshTokens(model, data) if train_encoders else cached_tokens(model, data, folder)
-    train_steps(model, source, optimizer, plan, lr=config.train.lr, focal_gamma=2.0, routing=routing, gradient_scale={})
+    train_steps(model, source, optimizer, list(plan), ERM, lr=config.train.lr, routing=routing, gradient_scale={})
     after = dict(model.named_parameters())
     return {n for n in before if not torch.equal(before[n], after[n])}, model
 
@@ -120,12 +122,13 @@ def test_steps_equal_plain_sgd_with_scaled_gradients():
     plan = [Step(np.array([1, 2, 2]), np.array([0.5, 1.0, 2.0])), Step(np.array([7, 2]), np.array([1.0, 1.0]))]
     optimizer = build_optimizer(config.train, model, True)
     source = FreshTokens(model, data)
-    train_steps(model, source, optimizer, plan, lr=0.1, focal_gamma=2.0, routing=True, gradient_scale=scale)
+    train_steps(model, source, optimizer, plan, ERM, lr=0.1, routing=True, gradient_scale=scale)
     for step in plan:
         loss = 0.0
         for i, weight in zip(step.index_B, step.weight_B, strict=True):
             batch = data.batch(np.array([i]))
-            logits = reference.fuse(reference.tokens(batch), batch, True).logits_BC
+            tokens = reference.tokens(batch)
+            logits = reference.fuse(tokens, batch.presence_Bm, batch.group_B, True).logits_BC
             loss = loss + weight * focal_loss(logits, batch.label_B, 2.0)[0]
         named = dict(reference.named_parameters())
         gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)

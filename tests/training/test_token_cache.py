@@ -44,9 +44,14 @@ def test_old_tokens_of_a_modality_go_and_others_stay(tmp_path):
 
 def test_a_process_that_dies_while_encoding_leaves_nothing_to_be_used(tmp_path):
     cache = TokenCache(tmp_path)
-    with pytest.raises(KeyboardInterrupt), cache.writing({"a": ("k" * 64, SHAPE)}, torch.float32) as tokens:
-        tokens["a"][0] = 1
-        raise KeyboardInterrupt
+
+    def dies():
+        with cache.writing({"a": ("k" * 64, SHAPE)}, torch.float32) as tokens:
+            tokens["a"][0] = 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dies()
     assert cache.find("a", "k" * 64, SHAPE, torch.float32) is None
     assert not list(tmp_path.iterdir())
 

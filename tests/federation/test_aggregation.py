@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind_server.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage
 
 SHAPES = {
     "fusion.head.weight": (2, 3),

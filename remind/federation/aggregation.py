@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from remind.federation.blocks import block_of
+from remind.metrics.statistics import GroupLoss
 
 
 class BlockAverage:
@@ -18,8 +19,22 @@ class BlockAverage:
         self._sum: dict[str, Tensor] = {}
         self._weight: dict[str, float] = {}
 
-    def add(self, tensors: Mapping[str, Tensor], block_weights: Mapping[str, float]) -> None:
-        """Count one checked reply with the site's weight a_s for each block."""
+    def add(
+        self,
+        tensors: Mapping[str, Tensor],
+        block_weights: Mapping[str, float],
+        sent: Mapping[str, Tensor] | None = None,
+        losses: Mapping[int, GroupLoss] | None = None,
+    ) -> None:
+        """Count one checked reply with the site's weight a_s for each block.
+
+        Parameters
+        ----------
+        tensors, block_weights
+            What the site sent back, and its weights.
+        sent, losses
+            The model it was sent, and its training losses on it; rules that need more than an average use them.
+        """
         for name, tensor in tensors.items():
             weight = block_weights.get(block_of(name), 0.0)  # none: λ of all its groups is 0
             if name not in self._sum:

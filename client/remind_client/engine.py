@@ -1,0 +1,246 @@
+"""What a site computes with: its patients, its model, and what of both it keeps between messages."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from remind import groups
+from remind.config import Config
+from remind.data.batch import SiteData
+from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort
+from remind.federation.blocks import ENCODERS, Entry, group_block, unpack
+from remind.federation.install import gradient_scale, install
+from remind.federation.messages import Task
+from remind.fusion.base import FusionModel
+from remind.fusion.support import TokenPool
+from remind.methods import methods_of
+from remind.metrics.statistics import GroupStatistics
+from remind.objectives.base import OWN, Labels, Phase
+from remind.objectives.group_dro import site_share
+from remind.seeds import derive
+from remind.training.device import Precision, compile_backbones, prepare
+from remind.training.evaluate import evaluate
+from remind.training.local import build_optimizer
+from remind.training.sampling import Step, steps
+from remind.training.schedule import learning_rate
+from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
+from remind.training.site_model import SiteModel
+from remind.training.work import LocalWork
+from remind_client.store import SiteStore, digest
+
+Buffer = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+PARTS = (TRAIN, VALIDATION, TEST)
+
+
+class SiteEngine:
+    """Data and model of one hospital in one run. They stay in memory; what must last is in the store.
+
+    Attributes
+    ----------
+    counts, observed
+        n_{s,k}, and the groups among all patients.
+    index
+        Positions of the training, validation and test patients.
+    kept
+        Tensors that are this site's own: what does not travel by the federated rule, and what rule and objective keep.
+    """
+
+    def __init__(self, name: str, cohort: Cohort, config: Config, store: SiteStore, device: torch.device) -> None:
+        if cohort.split_N is None:
+            raise ValueError("the cohort has no split yet")
+        self.name, self.cohort, self.config, self.store, self.device = name, cohort, config, store, device
+        self.methods = methods_of(config)
+        self.index = {part: np.flatnonzero(cohort.split_N == part) for part in PARTS}
+        self.counts = groups.counts(cohort.groups_N[self.index[TRAIN]])
+        self.observed = tuple(groups.counts(cohort.groups_N))
+        precision = Precision.of(config, device)
+        self.data = SiteData(cohort, precision.dtype, device, config.workers)
+        self.model = self._fresh_model()
+        prepare(self.model, precision, device)
+        compile_backbones(self.model, config, device)
+        self.kept: dict[str, Tensor] = {}
+        self._digests: dict[str, str] = {}  # of the encoders as they are; a name that lacks is not known
+        self._cached: tuple[dict[str, str], CachedTokens] | None = None
+
+    def _fresh_model(self) -> SiteModel:
+        """Encoders of the modalities that somebody here has, standardised by training patients, and the fusion."""
+        has = [name for name, contents in self.cohort.modalities.items() if contents.present().any()]
+        model = SiteModel(self.cohort.schema, self.config, has)
+        training = self.cohort.take(self.index[TRAIN])
+        for name, encoder in model.encoders.items():
+            encoder.fit(training.modalities[name])  # type: ignore[operator]
+        return model
+
+    # Before the work
+
+    def receive(self, index: tuple[Entry, ...], buffer: Buffer) -> dict[str, Tensor]:
+        """The site's own tensors from its store, the rest from the message; returns the parameters that came.
+
+        Raises
+        ------
+        ValueError
+            The message holds what this site does not take in.
+        """
+        own = {group_block(k) for k in self.observed}
+        if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
+            raise ValueError(f"the message holds blocks of groups that the site does not observe: {sorted(foreign)}")
+        for name, found in self.store.digests().items():
+            if self._digests.get(name) != found:
+                self.model.encoders[name].load_state_dict(self.store.encoder(name, found))
+                self._digests[name] = found
+        rule, shared = self.methods.rule, self.config.federation.encoders == "shared"
+        groups_here = None if rule.groups_travel else tuple(self.counts)
+        tensors = unpack(index, buffer)
+        received = install(self.model, tensors, shared, self.config.seed, groups_here, rule.travels)
+        if any(name.startswith(ENCODERS) for name in received):
+            self._digests = {}
+        self.kept = self.store.kept()
+        named = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name in named.keys() & self.kept.keys():
+                named[name].copy_(self.kept[name])
+        return dict(received)
+
+    def tokens(self, fresh: bool) -> TokenSource:
+        """Tokens with gradient, or cached ones; a cache is used only for the encoder weights it was made with."""
+        if fresh:
+            return FreshTokens(self.model, self.data)
+        for name, encoder in self.model.encoders.items():
+            if name not in self._digests:
+                self._digests[name] = digest(encoder)
+        if self._cached is None or self._cached[0] != self._digests:
+            tokens = CachedTokens(self.model, self.data, self.store.tokens(), self._digests)
+            self._cached = dict(self._digests), tokens
+        return self._cached[1]
+
+    def work(self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool) -> LocalWork:
+        """The round's plan, with all that its steps need."""
+        source, routing = self.tokens(fresh=train_encoders), task.stage == 2
+        self._support(routing)
+        optimizer = build_optimizer(self.config.train, self.model, train_encoders)
+        if (state := self.store.optimizer(task.stage)) is not None:
+            optimizer.load_state_dict(state)
+        augmented = train_encoders and self.config.model.encoders.augment != "none"
+        return LocalWork(
+            model=self.model,
+            objective=self.methods.objective,
+            kept=self.kept,
+            travelling=tuple(received),
+            source=source,
+            optimizer=optimizer,
+            plan=self._plan(task, phase),
+            lr=learning_rate(self.config.train, task.stage, task.stage_round, task.stage_rounds),
+            routing=routing,
+            seed=derive(task.seed, "objective", self.name, task.round),
+            round_seed=derive(task.seed, "round", task.round),
+            measure=partial(self.measured, source, TRAIN, routing, task.labels),
+            gradient_scale=gradient_scale((e.name for e in task.index), self.share(task), task.block_weights),
+            labels=task.labels,
+            augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
+            only=phase.only,
+        )
+
+    def _plan(self, task: Task, phase: Phase) -> list[Step]:
+        """The round's steps, on the patients of the groups in play whom phase and fusion model train on."""
+        objective, config = self.methods.objective, self.config.train
+        rows = self.index[phase.part]
+        if phase.part == TRAIN and (copies_N := objective.copies(self.kept)) is not None:
+            rows = np.repeat(rows, copies_N.numpy())
+        rows = rows[np.isin(self.cohort.groups_N[rows], list(task.weights))]
+        presence_Nm = torch.from_numpy(self.cohort.presence_Nm[rows])
+        rows = rows[self.model.fusion.trains_on(presence_Nm, task.stage == 2).numpy()]
+        if not len(rows) or not phase.train:
+            return []
+        if objective.sampling is not None:
+            config = config.model_copy(update={"sampling": objective.sampling})
+        weights, counts = task.weights, task.counts
+        if phase.balanced:
+            here = groups.counts(self.cohort.groups_N[rows])
+            weights, counts = dict.fromkeys(here, 1 / len(here)), here
+        rng = np.random.default_rng(derive(task.seed, "steps", self.name, task.round))
+        return list(steps(config, rows, self.cohort.groups_N[rows], weights, counts, rng))
+
+    def _support(self, routing: bool) -> None:
+        """Let a fusion model that retrieves do so among this site's training patients, once encoders rest."""
+        fusion = self.model.fusion
+        if type(fusion).set_support is FusionModel.set_support:
+            return
+        if not routing:
+            fusion.set_support(None)
+            return
+        rows = self.index[TRAIN]
+        _, tokens_NMD = next(self.tokens(fresh=False).batches([rows]))
+        parts = torch.split(tokens_NMD, list(self.model.counts.values()), dim=1)
+        presence_Nm = torch.from_numpy(self.cohort.presence_Nm[rows]).to(tokens_NMD.device)
+        fusion.set_support(TokenPool(parts, presence_Nm, derive(self.config.seed, "support", self.name)))
+
+    def looking(self, source: TokenSource, received: Mapping[str, Tensor], routing: bool) -> LocalWork:
+        """Work without steps: a model to be measured."""
+        self._support(routing)
+        measure = partial(self.measured, source, TRAIN, routing)
+        return LocalWork(self.model, self.methods.objective, self.kept, tuple(received), source, routing, measure)
+
+    # Measuring
+
+    def share(self, task: Task) -> float:
+        """W_s, the share of the objective that lies here."""
+        return site_share(task.weights, task.counts, {k: self.counts[k] for k in task.weights})
+
+    def labels(self) -> dict[int, tuple[int, ...]]:
+        """Training patients of each group by class, where the objective needs them."""
+        if not self.methods.objective.needs_labels:
+            return {}
+        rows, classes = self.index[TRAIN], len(self.cohort.schema.classes)
+        group_N, label_N = self.cohort.groups_N[rows], self.cohort.label_N[rows]
+        return {k: tuple(np.bincount(label_N[group_N == k], minlength=classes).tolist()) for k in self.counts}
+
+    def measured(
+        self, source: TokenSource, part: int, routing: bool, labels: Labels | None = None
+    ) -> dict[int, GroupStatistics]:
+        """Statistics of the patients of one part of the split, on the model as it is."""
+        labels = self.labels() if labels is None else labels
+        return evaluate(self.model, source, self.index[part], self.methods.objective, routing, labels)
+
+    @torch.no_grad()
+    def mistakes(self, work: LocalWork) -> Tensor:
+        """Which training patients the model classifies wrongly, (N,) bool."""
+        self.model.eval()
+        rows, chunk = self.index[TRAIN], work.source.chunk
+        wrong = []
+        for batch, tokens_BMD in work.source.batches(np.split(rows, range(chunk, len(rows), chunk))):
+            output = self.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, work.routing)
+            wrong.append((output.logits_BC.argmax(dim=1) != batch.label_B).cpu())
+        return torch.cat(wrong)
+
+    # After the work
+
+    def dirty(self) -> None:
+        """Note that the encoders are about to change: whatever happens, they are no longer what is kept."""
+        self._digests = {}
+
+    def keep(self, optimizer: Optimizer, stage: int, trained: bool) -> None:
+        """Onto the disk, before anything is answered; encoders that did not change are there already."""
+        stays = {n: p.detach() for n, p in self.model.named_parameters() if self._stays(n)}
+        kept = self.kept | stays
+        if trained:
+            encoders = dict(self.model.encoders.items())
+            self._digests = self.store.save(encoders, optimizer.state_dict(), stage, kept)
+        else:
+            self.store.save_optimizer(self.store.digests(), optimizer.state_dict(), stage, kept)
+
+    def _stays(self, name: str) -> bool:
+        """Whether a parameter is this site's own by the federated rule; encoders are kept apart."""
+        return not name.startswith(ENCODERS) and not self.methods.rule.travels(name)
+
+    def forget(self) -> None:
+        """Encoders, optimiser and what the rule kept as before the first round; what the objective kept stays."""
+        self.model.fusion.keep_groups((), self.config.seed)
+        self.model.load_state_dict(self._fresh_model().state_dict(), strict=False)
+        self._digests = {}
+        self.store.forget({name: kept for name, kept in self.store.kept().items() if name.startswith(OWN)})

@@ -1,0 +1,36 @@
+"""FedProx: FedAvg with a rubber band to the received model."""
+
+from pydantic import Field
+
+from remind.config import NonNegative, Section
+from remind.federation.rules.base import EVERY, Rule, registry
+from remind.metrics.statistics import GroupLoss
+from remind.training.work import LocalWork
+
+
+class FedProxOptions(Section):
+    """The strength of the band."""
+
+    mu: NonNegative = Field(0.01, description="μ of μ/2·‖θ − θ_received‖²")
+
+
+@registry.register(
+    "fedprox",
+    title="FedAvg, with local steps held near the received model",
+    paper="Li et al., Federated optimization in heterogeneous networks",
+    year=2020,
+    options=FedProxOptions,
+)
+class FedProx(Rule):
+    """Local objective F_s(θ) + μ/2·‖θ − θ_received‖² over the tensors that travel; averaged as in FedAvg or LG.
+
+    Encoders may stay local here, in which case the band holds the shared tensors alone.
+    """
+
+    encoders = EVERY
+    options: FedProxOptions
+
+    def work(self, work: LocalWork) -> dict[int, GroupLoss] | None:
+        """See `Rule`."""
+        work.steps(toward=work.received(), strength=self.options.mu)
+        return None

@@ -1,0 +1,22 @@
+"""Federated REMIND: groups that span sites."""
+
+from remind.federation.rules.base import Rule, registry
+from remind.federation.weighing import Spanning, Weighing
+from remind.objectives.base import Objective
+
+
+@registry.register(
+    "fedremind",
+    title="the objective's group weights are global: one λ_k for all patients of group k, wherever they are",
+    paper="Wu et al., REMIND, arXiv 2603.00046, in the federated form of this project",
+    year=2026,
+)
+class FedRemindRule(Rule):
+    """Every patient of group k weighs λ_k/n_k with the global n_k, so that Σ_s F_s = Σ_k λ_k R_k (REMIND.md §3).
+
+    Per-domain loss sums and counts on the broadcast model, in one exchange, as AgnosticFedAvg (arXiv 2104.02748).
+    """
+
+    def weighing(self, objective: Objective) -> Weighing:
+        """See `Rule`."""
+        return Spanning(objective)

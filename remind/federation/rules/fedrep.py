@@ -1,0 +1,45 @@
+"""FedRep: a shared representation and a head of each site's own."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from remind.config import Section
+from remind.federation.rules.base import Rule, registry
+from remind.metrics.statistics import GroupLoss
+from remind.objectives.base import is_head
+from remind.training.work import LocalWork
+
+
+class FedRepOptions(Section):
+    """How a round's steps are divided."""
+
+    head_steps: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of the local steps for the head")
+
+
+@registry.register(
+    "fedrep",
+    title="shared representation, personal head: first the head trains, then the rest",
+    paper="Collins et al., Exploiting shared representations for personalized federated learning",
+    year=2021,
+    options=FedRepOptions,
+)
+class FedRep(Rule):
+    """Each round: h_s ← steps on the head with the representation fixed; φ_s ← steps on φ with h_s fixed; average φ.
+
+    The representation is all of the fusion model but its head, and the encoders where these are shared.
+    """
+
+    options: FedRepOptions
+
+    def travels(self, name: str) -> bool:
+        """All but the head."""
+        return not is_head(name)
+
+    def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
+        """See `Rule`."""
+        turn = round(self.options.head_steps * len(work.plan))
+        work.steps(0, turn, only=is_head)
+        work.steps(turn, None, only=self.travels)
+        return None

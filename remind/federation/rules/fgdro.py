@@ -1,0 +1,99 @@
+"""Federated group DRO with KL regularisation or CVaR (Guo and Yang 2024)."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from remind.config import Positive, Unit01
+from remind.federation.rules.base import registry
+from remind.federation.rules.units import UnitOptions, UnitRule
+from remind.objectives.cvar import worst
+from remind.objectives.group_dro import initial_weights
+from remind.objectives.weighting import Unit, WeightState
+
+PAPER = "Guo and Yang, Communication-efficient federated group distributionally robust optimization, NeurIPS 2024"
+
+
+class AverageOptions(UnitOptions):
+    """How risks are averaged over rounds."""
+
+    beta: Unit01 = Field(0.5, description="share of a round's risk in the moving average")
+
+
+class KLOptions(AverageOptions):
+    """The temperature."""
+
+    mu: Positive = Field(1.0, description="μ of λ ∝ p·exp(R/μ)")
+
+
+class CVaROptions(AverageOptions):
+    """Which share is the worst."""
+
+    alpha: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="share of the units that count as worst")
+
+
+def average(memory: Mapping[Unit, float], risks: Mapping[Unit, float], beta: float) -> dict[Unit, float]:
+    """u ← (1 − β)·u + β·R of the units that reported; the first report counts whole."""
+    return {**memory, **{unit: (1 - beta) * memory.get(unit, r) + beta * r for unit, r in risks.items()}}
+
+
+@registry.register(
+    "fgdro_kl",
+    title="weights p·exp(R/μ) on moving averages of the risks",
+    paper=PAPER,
+    year=2024,
+    options=KLOptions,
+)
+class FGDROKL(UnitRule):
+    """max_λ Σ λ_k R_k − μ·KL(λ ‖ p): λ_k ∝ p_k·exp(u_k/μ), u the moving average of R; p = n_k/n."""
+
+    options: KLOptions
+
+    def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
+        """p."""
+        return WeightState(initial_weights(counts, "proportional"))
+
+    def update(
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+    ) -> WeightState[Unit]:
+        """The maximiser for the averaged risks; a unit never heard of has the mean of the others'."""
+        known = average(state.memory, risks, self.options.beta)
+        if not known:
+            return state
+        mean = sum(known[unit] for unit in sorted(known)) / len(known)
+        u = {unit: known.get(unit, mean) for unit in sorted(state.weights)}
+        highest, prior = max(u.values()), initial_weights(counts, "proportional")
+        raised = {unit: prior[unit] * math.exp((u[unit] - highest) / self.options.mu) for unit in u}
+        total = math.fsum(raised.values())
+        return WeightState({unit: value / total for unit, value in raised.items()}, known)
+
+
+@registry.register(
+    "fgdro_cvar",
+    title="mean risk of the worst share α of the units, on moving averages of the risks",
+    paper=PAPER,
+    year=2024,
+    options=CVaROptions,
+)
+class FGDROCVaR(UnitRule):
+    """max Σ λ_k u_k with λ_k ≤ 1/(αK), u the moving average of R.
+
+    The paper descends on CVaR's dual variable by stochastic steps; with K units the maximiser is known in closed form.
+    """
+
+    options: CVaROptions
+
+    def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
+        """1/K each."""
+        return WeightState(initial_weights(counts, "uniform"))
+
+    def update(
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+    ) -> WeightState[Unit]:
+        """The maximiser for the averaged risks."""
+        known = average(state.memory, risks, self.options.beta)
+        if not known:
+            return state
+        return WeightState(dict.fromkeys(state.weights, 0.0) | worst(known, self.options.alpha), known)

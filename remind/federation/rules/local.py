@@ -1,0 +1,15 @@
+"""No federation at all: the lower anchor."""
+
+from remind.federation.rules.base import Rule, registry
+
+
+@registry.register("local", title="each site alone; nothing is averaged", paper="lower anchor", year=0)
+class Local(Rule):
+    """Every site trains its own model on its own patients; statistics are reported, tensors never."""
+
+    encoders = ("local", "frozen")
+    groups_travel = False
+
+    def travels(self, name: str) -> bool:
+        """Nothing does."""
+        return False

@@ -1,0 +1,17 @@
+"""All patients in one place: the upper anchor."""
+
+from remind.federation.rules.base import Rule, registry
+from remind.federation.weighing import Spanning, Weighing
+from remind.objectives.base import Objective
+
+
+@registry.register("pooled", title="all patients in one place; simulations only", paper="upper anchor", year=0)
+class Pooled(Rule):
+    """One site that holds every patient of the simulation's hospitals, with their splits."""
+
+    encoders = ("local", "frozen")
+    pooled = True
+
+    def weighing(self, objective: Objective) -> Weighing:
+        """See `Rule`."""
+        return Spanning(objective)

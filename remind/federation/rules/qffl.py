@@ -1,0 +1,79 @@
+"""q-fair federated learning: q-FedAvg."""
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from remind.config import NonNegative, Section
+from remind.federation.aggregation import BlockAverage
+from remind.federation.rules.base import Rule, registry
+from remind.metrics.statistics import GroupLoss
+
+
+class QFFLOptions(Section):
+    """How much the worse-off count."""
+
+    q: NonNegative = Field(1.0, description="q of Σ_s p_s·F_s^{q+1}/(q+1); 0 is FedAvg")
+
+
+@registry.register(
+    "qffl",
+    title="sites with higher loss pull harder: q-FedAvg",
+    paper="Li et al., Fair resource allocation in federated learning",
+    year=2020,
+    options=QFFLOptions,
+)
+class QFFL(Rule):
+    """θ ← θ − Σ_s F_s^q Δ_s / Σ_s h_s, Δ_s = L(θ − θ_s), h_s = q·F_s^{q−1}‖Δ_s‖² + L·F_s^q, with L = 1/lr.
+
+    Sites are the units; each one's Δ and h carry its share of the patients, p_s = n_s/n. ‖Δ_s‖² runs over all tensors
+    that the site was sent, as the paper's runs over the whole model. `lr` is the learning rate of stage 1.
+    """
+
+    weighs = True
+    options: QFFLOptions
+
+    def combiner(self) -> BlockAverage:
+        """See `Rule`."""
+        return QFedAvg(self.options.q, 1 / self.config.train.lr)
+
+
+class QFedAvg(BlockAverage):
+    """Running sums of F^q·Δ and of h; tensors of a block are summed over the sites that carry it."""
+
+    def __init__(self, q: float, lipschitz: float) -> None:
+        super().__init__()
+        self.q, self.lipschitz = q, lipschitz
+        self._pull: dict[str, Tensor] = {}
+        self._curvature: dict[str, float] = {}
+
+    def add(
+        self,
+        tensors: Mapping[str, Tensor],
+        block_weights: Mapping[str, float],
+        sent: Mapping[str, Tensor] | None = None,
+        losses: Mapping[int, GroupLoss] | None = None,
+    ) -> None:
+        """See `BlockAverage`."""
+        if sent is None or not losses:
+            raise ValueError("q-FedAvg needs the model that was sent, and the losses on it")
+        share = block_weights["shared"]
+        loss = sum(one.loss_sum for one in losses.values()) / sum(one.count for one in losses.values())
+        loss = max(loss, 1e-10)
+        delta = {n: self.lipschitz * (sent[n].double() - tensor.double()) for n, tensor in tensors.items()}
+        norm = float(sum(float(d.square().sum()) for d in delta.values()))
+        h = share * (self.q * loss ** (self.q - 1) * norm + self.lipschitz * loss**self.q)
+        for name, d in delta.items():
+            self._pull[name] = self._pull.get(name, torch.zeros_like(d)).add_(d, alpha=share * loss**self.q)
+            self._curvature[name] = self._curvature.get(name, 0.0) + h
+
+    def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The global tensors after the step, dtypes unchanged."""
+        return {
+            name: (tensor.double() - self._pull[name] / self._curvature[name]).to(tensor.dtype)
+            if name in self._pull
+            else tensor
+            for name, tensor in tensors.items()
+        }

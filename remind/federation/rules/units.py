@@ -1,0 +1,28 @@
+"""Rules that weigh sites, or groups, by their risks."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from remind.config import Section
+from remind.federation.rules.base import Rule
+from remind.federation.weighing import Spanning, Weighing, Within
+from remind.objectives.base import Objective
+from remind.objectives.weighting import Weighting
+
+
+class UnitOptions(Section):
+    """What is weighed."""
+
+    units: Literal["sites", "groups"] = Field("sites", description="what is weighed; groups span sites")
+
+
+class UnitRule(Rule, Weighting):
+    """A rule that is a weighting: of sites, with each site's patients alike, or of groups that span sites."""
+
+    weighs = True
+    options: UnitOptions
+
+    def weighing(self, objective: Objective) -> Weighing:
+        """See `Rule`."""
+        return Spanning(self) if self.options.units == "groups" else Within(self, objective)

@@ -1,0 +1,48 @@
+"""The three choices that make a method: fusion model, objective, federated rule; and which do not go together."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from remind.config import Config
+from remind.errors import UserError
+from remind.federation.rules.base import Rule
+from remind.federation.rules.base import registry as rules
+from remind.federation.weighing import Weighing
+from remind.objectives.base import Objective
+from remind.objectives.base import registry as objectives
+
+
+@dataclass(frozen=True, eq=False)
+class Methods:
+    """Objective and rule of a run, built from its config."""
+
+    objective: Objective
+    rule: Rule
+    weighing: Weighing
+
+
+@lru_cache(maxsize=64)
+def methods_of(config: Config) -> Methods:
+    """What ``[method]`` of a config chooses.
+
+    Raises
+    ------
+    UserError
+        There is no such method, or the choices do not go together; says why and what would.
+    """
+    objective_method, objective_options = objectives.choose(config.method.objective)
+    rule_method, rule_options = rules.choose(config.method.rule)
+    objective = objective_method.build(objective_options, config)
+    rule = rule_method.build(rule_options, config)
+    if config.federation.encoders not in rule.encoders:
+        raise UserError(
+            f"method.rule: {rule_method.name} does not go with federation.encoders={config.federation.encoders!r}; "
+            f"set it to {' or '.join(map(repr, rule.encoders))}"
+        )
+    if rule.weighs and objective.weighs:
+        raise UserError(
+            f"method.rule: {rule_method.name} weighs by risk itself, and so does the objective "
+            f"{objective_method.name}; choose the objective erm with it, or a rule that leaves the weights to the "
+            "objective, such as fedremind"
+        )
+    return Methods(objective, rule, rule.weighing(objective))

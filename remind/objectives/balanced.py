@@ -1,0 +1,40 @@
+"""Group-balanced sampling."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from remind.config import Section
+from remind.objectives.base import Objective, registry
+from remind.objectives.group_dro import initial_weights
+from remind.objectives.weighting import Unit, WeightState
+
+
+class BalancedOptions(Section):
+    """How far towards equal groups."""
+
+    towards: Literal["uniform", "sqrt"] = Field("uniform", description="shares 1/G, or in proportion to √n_k")
+
+
+@registry.register(
+    "balanced",
+    title="draw the group first, all alike (or by √n_k), then a patient within it",
+    paper="Kang et al., Decoupling representation and classifier for long-tailed recognition",
+    year=2020,
+    options=BalancedOptions,
+)
+class Balanced(Objective):
+    """Pr(patient i) = λ_k / n_k with λ_k = 1/G, or λ_k ∝ √n_k; every drawn patient counts alike."""
+
+    weighs = True
+    sampling = "group"
+    options: BalancedOptions
+
+    def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
+        """See `Weighting`."""
+        return WeightState(initial_weights(counts, self.options.towards))
+
+    def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
+        """The shares follow from the groups there are."""
+        return self.initial(counts)

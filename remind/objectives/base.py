@@ -1,0 +1,164 @@
+"""What every objective is: how groups weigh, what a patient's loss is, and which phases training has.
+
+A method is one file of this folder: an `Objective` and `@registry.register`. An objective says how much the *groups* at
+hand weigh; whether they span sites or are each site's own is the federated rule's business.
+Shapes: B patients in a step, M tokens, D width, C classes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from remind.config import Config, Section
+from remind.data.batch import Batch
+from remind.data.cohort import TRAIN
+from remind.objectives.focal import focal_loss
+from remind.objectives.weighting import Proportional, Unit, Weighting, WeightState
+from remind.registry import Registry
+
+OWN = "objective/"  # begins the names of what an objective keeps at a site
+Names = Callable[[str], bool]
+Labels = Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A run of rounds with one purpose.
+
+    Attributes
+    ----------
+    start, rounds
+        First round, from 0, and how many.
+    restart
+        Whether model and weights begin anew.
+    part
+        Patients that are trained on: training or validation ones.
+    train
+        False: sites look at the model and take no steps.
+    only
+        Names of the parameters that train; None: all that the stage trains.
+    balanced
+        Whether groups are drawn alike, whatever their weights.
+    """
+
+    start: int
+    rounds: int
+    restart: bool = False
+    part: int = TRAIN
+    train: bool = True
+    only: Names | None = None
+    balanced: bool = False
+
+
+class Output(Protocol):
+    """What the engine knows of a model's output (`remind.fusion.base.FusionOutput`)."""
+
+    @property
+    def logits_BC(self) -> Tensor:
+        """Class logits."""
+
+    def loss(self, label_B: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Training loss of each patient, (B,)."""
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One step's patients, as the loss of a step sees them.
+
+    Attributes
+    ----------
+    batch
+        Who they are, what they have, their groups and labels.
+    tokens_BMD, weight_B
+        Their tokens, and the weight of each in the step's loss.
+    fuse
+        Tokens, presence and group → the model's output; any number of times.
+    token_counts
+        Tokens of each modality, in order.
+    generator
+        Source of the step's own randomness, on the CPU.
+    labels
+        Training patients of each group by class, over all that the weights span; empty unless `needs_labels`.
+    """
+
+    batch: Batch
+    tokens_BMD: Tensor
+    weight_B: Tensor
+    fuse: Callable[[Tensor, Tensor, Tensor], Output]
+    token_counts: tuple[int, ...]
+    generator: torch.Generator
+    labels: Labels
+
+
+class Objective(Weighting):
+    """Base of every objective: each patient alike, focal loss, one phase.
+
+    Attributes
+    ----------
+    weighs
+        Whether it weighs groups by more than their size; then no federated rule may do so too.
+    needs_labels
+        Whether it must know how many patients of each class a group has.
+    sampling
+        How its steps must draw patients; None: as configured.
+    """
+
+    weighs = False
+    needs_labels = False
+    sampling: Literal["group", "weighted"] | None = None
+
+    def __init__(self, options: Section, config: Config) -> None:
+        self.options, self.config = options, config
+
+    def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
+        """See `Weighting`: n_k/n."""
+        return Proportional().initial(counts)
+
+    def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
+        """See `Weighting`."""
+        return super().admit(state, counts) if self.weighs else self.initial(counts)
+
+    def phases(self, rounds: int) -> tuple[Phase, ...]:
+        """The phases of a run of so many rounds, in order and without gaps."""
+        return (Phase(0, rounds),)
+
+    def phase(self, round_: int) -> Phase:
+        """The phase that a round, from 0, belongs to."""
+        rounds = self.config.train.rounds
+        return next(p for p in reversed(self.phases(rounds)) if p.start <= min(round_, rounds - 1))
+
+    def patient_loss(self, logits_BC: Tensor, label_B: Tensor, group_B: Tensor, labels: Labels) -> Tensor:
+        """Loss of each patient, (B,), without weights: what trains, and what measures R_k."""
+        return focal_loss(logits_BC, label_B, self.config.train.focal_gamma)
+
+    def step_loss(self, step: StepInput) -> Tensor:
+        """Loss of a step, a scalar."""
+        return self.weighted_loss(step, step.tokens_BMD)
+
+    def weighted_loss(self, step: StepInput, tokens_BMD: Tensor) -> Tensor:
+        """Weighted sum of the losses of the step's patients, with these tokens in place of their own."""
+        batch = step.batch
+        output = step.fuse(tokens_BMD, batch.presence_Bm, batch.group_B)
+
+        def criterion(logits_BC: Tensor, label_B: Tensor) -> Tensor:
+            return self.patient_loss(logits_BC, label_B, batch.group_B, step.labels)
+
+        return (step.weight_B * output.loss(batch.label_B, criterion)).sum()
+
+    def remember(self, wrong_N: Tensor, kept: dict[str, Tensor]) -> None:
+        """A round without steps: which training patients the model gets wrong, (N,) bool; keep what is needed."""
+
+    def copies(self, kept: Mapping[str, Tensor]) -> Tensor | None:
+        """How often each training patient stands in the deck that steps are drawn from, (N,); None: once."""
+        return None
+
+
+registry: Registry[Objective] = Registry("method.objective", "remind.objectives")
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter of `SiteModel` is of the last layer, which fusion models call ``head``."""
+    return name.startswith("fusion.head.")

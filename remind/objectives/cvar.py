@@ -1,0 +1,60 @@
+"""Conditional value at risk over groups."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from remind.config import Section
+from remind.objectives.base import Objective, registry
+from remind.objectives.group_dro import initial_weights
+from remind.objectives.weighting import Unit, WeightState
+
+
+class CVaROptions(Section):
+    """Which share is the worst."""
+
+    alpha: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="α: share of the groups that count as worst")
+
+
+@registry.register(
+    "cvar",
+    title="mean risk of the worst share α of the groups",
+    paper="Rockafellar and Uryasev, Optimization of conditional value-at-risk; Levy et al., NeurIPS 2020",
+    year=2000,
+    options=CVaROptions,
+)
+class CVaR(Objective):
+    """CVaR_α = max Σ_k λ_k R_k over the simplex with λ_k ≤ 1/(α·G): the mean of the worst α of the group risks.
+
+    With α·G no whole number, the group at the boundary counts in part. The public code of Levy et al. takes the worst
+    patients of a batch; groups are the units here, as in GroupDRO.
+    """
+
+    weighs = True
+    options: CVaROptions
+
+    def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
+        """1/G each: no risks are known yet."""
+        return WeightState(initial_weights(counts, "uniform"))
+
+    def update(
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+    ) -> WeightState[Unit]:
+        """The maximiser, over the last risk heard of each group."""
+        known = {**state.memory, **risks}
+        if not known:
+            return state
+        return WeightState(dict.fromkeys(state.weights, 0.0) | worst(known, self.options.alpha), known)
+
+
+def worst(risks: Mapping[Unit, float], alpha: float) -> dict[Unit, float]:
+    """Weights whose weighted risk is the mean of the worst α of the risks; units of equal risk share alike."""
+    cap, left = 1 / (alpha * len(risks)), 1.0
+    weights = dict.fromkeys(sorted(risks), 0.0)
+    for risk in sorted(set(risks.values()), reverse=True):
+        tied = [unit for unit in weights if risks[unit] == risk]
+        given = min(left, cap * len(tied))
+        weights |= dict.fromkeys(tied, given / len(tied))
+        left -= given
+    return weights

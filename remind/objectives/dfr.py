@@ -1,0 +1,43 @@
+"""Deep feature reweighting: last-layer retraining."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from remind.config import Section
+from remind.data.cohort import VALIDATION
+from remind.objectives.base import Objective, Phase, is_head, registry
+
+
+class DFROptions(Section):
+    """How long the last layer is retrained."""
+
+    retrain: Annotated[float, Field(gt=0, lt=1)] = Field(0.25, description="share of the rounds, the last ones")
+
+
+@registry.register(
+    "dfr",
+    title="ERM, then the last layer again on held-out patients, groups balanced",
+    paper="Kirichenko et al., Last layer re-training is sufficient for robustness to spurious correlations",
+    year=2023,
+    options=DFROptions,
+)
+class DFR(Objective):
+    """ERM; then only the head trains, on validation patients drawn group by group, each group alike.
+
+    The head goes on from where it is, with AdamW, where the paper fits a new one by logistic regression: sites share
+    gradients here, not features. Validation patients then are training patients of the head: what the validation
+    columns show of these rounds is no held-out figure, and model selection must not use it.
+    """
+
+    options: DFROptions
+
+    def phases(self, rounds: int) -> tuple[Phase, ...]:
+        """Training, then the head alone."""
+        last = min(max(round(self.options.retrain * rounds), 1), rounds - 1)
+        if last < 1:
+            return super().phases(rounds)
+        return (
+            Phase(0, rounds - last),
+            Phase(rounds - last, last, part=VALIDATION, only=is_head, balanced=True),
+        )

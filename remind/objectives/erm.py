@@ -1,0 +1,10 @@
+"""Empirical risk minimisation: every patient counts alike."""
+
+from remind.objectives.base import Objective, registry
+
+
+@registry.register(
+    "erm", title="every patient counts alike", paper="Vapnik, Principles of risk minimization", year=1991
+)
+class ERM(Objective):
+    """min Σ_i ℓ_i / n: λ_k = n_k/n, whatever the risks."""

@@ -1,0 +1,57 @@
+"""Just train twice."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from remind.config import Count, Section
+from remind.objectives.base import OWN, Objective, Phase, registry
+
+WRONG = OWN + "wrong"
+
+
+class JTTOptions(Section):
+    """The first training, and the weight of its mistakes in the second."""
+
+    identify: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of the rounds that find the mistakes")
+    upweight: Count = Field(10, description="how often a mistake stands in the second training set")
+
+
+@registry.register(
+    "jtt",
+    title="train once, then again from the start with the mistakes ten times",
+    paper="Liu et al., Just train twice: improving group robustness without training group information",
+    year=2021,
+    options=JTTOptions,
+)
+class JTT(Objective):
+    """Error set E of an ERM model f_id; then ERM on the data with the patients of E `upweight` times.
+
+    One round between the two trainings takes no steps: each site looks at f_id's mistakes among its own training
+    patients and remembers them; they never leave it. The rounds of both trainings add up to those of the run, so that
+    JTT has no larger budget than the others.
+    """
+
+    options: JTTOptions
+
+    def phases(self, rounds: int) -> tuple[Phase, ...]:
+        """Training, a look, training anew; with fewer than three rounds there is no room for it."""
+        if rounds < 3:
+            return super().phases(rounds)
+        first = min(max(round(self.options.identify * rounds), 1), rounds - 2)
+        return (
+            Phase(0, first),
+            Phase(first, 1, train=False),
+            Phase(first + 1, rounds - first - 1, restart=True),
+        )
+
+    def remember(self, wrong_N: Tensor, kept: dict[str, Tensor]) -> None:
+        """See `Objective`."""
+        kept[WRONG] = wrong_N.to(torch.uint8)
+
+    def copies(self, kept: Mapping[str, Tensor]) -> Tensor | None:
+        """`upweight` for a mistake, 1 for the rest."""
+        return 1 + kept[WRONG].long() * (self.options.upweight - 1) if WRONG in kept else None

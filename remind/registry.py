@@ -1,0 +1,123 @@
+"""Methods by name: a file in a folder, a decorator, and it can be chosen, listed and given options.
+
+A choice is written like a call, ``"cvar(alpha = 0.1)"``: the inside is that of a TOML inline table, and is validated by
+the method's own options, so that no list of methods or options exists anywhere else.
+"""
+
+import importlib
+import json
+import pkgutil
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from remind.config import Section
+from remind.errors import UserError, several
+
+Built = TypeVar("Built")
+Class = TypeVar("Class", bound=type)
+_CALL = re.compile(r"\s*([a-z0-9_]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
+
+
+class Options(Section):
+    """A method without options of its own."""
+
+
+@dataclass(frozen=True)
+class Method(Generic[Built]):
+    """A registered method.
+
+    Attributes
+    ----------
+    name, title
+        What users write, and one line that says what it does.
+    paper, year
+        Where it comes from.
+    options
+        Its options, all with defaults.
+    build
+        Makes it; what it is called with is its folder's convention.
+    """
+
+    name: str
+    title: str
+    paper: str
+    year: int
+    options: type[Section]
+    build: Callable[..., Built]
+
+    def signature(self) -> str:
+        """How it is written with all its options at their defaults."""
+        defaults = self.options().model_dump()
+        inside = ", ".join(f"{key.replace('_', '-')} = {json.dumps(value)}" for key, value in defaults.items())
+        return f"{self.name}({inside})" if inside else self.name
+
+
+class Registry(Generic[Built]):
+    """The methods of one folder.
+
+    Parameters
+    ----------
+    kind
+        What they are, for error messages.
+    package
+        The folder; its modules are imported when a method is first asked for.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind, self.package = kind, package
+        self._methods: dict[str, Method[Built]] = {}
+        self._complete = False
+
+    def register(
+        self, name: str, *, title: str, paper: str, year: int, options: type[Section] = Options
+    ) -> Callable[[Class], Class]:
+        """Make a class the method `name`."""
+
+        def add(build: Class) -> Class:
+            if name in self._methods:
+                raise ValueError(f"two methods of {self.package} are named {name!r}")
+            self._methods[name] = Method(name, title, paper, year, options, build)
+            return build
+
+        return add
+
+    def methods(self) -> tuple[Method[Built], ...]:
+        """Every method, by name."""
+        if not self._complete:
+            for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+            self._complete = True
+        return tuple(self._methods[name] for name in sorted(self._methods))
+
+    def choose(self, text: str) -> tuple[Method[Built], Any]:
+        """The method and its options that a text such as ``"cvar(alpha = 0.1)"`` names.
+
+        Raises
+        ------
+        UserError
+            There is no such method, or an option or value that it does not take; says what it does take.
+        """
+        found = _CALL.fullmatch(text)
+        methods = {method.name: method for method in self.methods()}
+        if found is None or found[1] not in methods:
+            raise UserError(f"{self.kind}: there is no {text!r}; there are {', '.join(methods)}")
+        method = methods[found[1]]
+        heading = f"{self.kind}: {text!r} is not valid; in full it is {method.signature()}"
+        try:
+            given = tomllib.loads(f"options = {{ {found[2] or ''} }}")["options"]
+        except tomllib.TOMLDecodeError:
+            raise several(heading, ["options are written: name = value, name = value"]) from None
+        try:
+            return method, method.options.model_validate({k.replace("-", "_"): v for k, v in given.items()})
+        except ValidationError as error:
+            raise several(heading, [_problem(dict(item)) for item in error.errors()]) from None
+
+
+def _problem(item: dict[str, Any]) -> str:
+    option = ".".join(map(str, item["loc"])).replace("_", "-") or "options"
+    return f"{option}: {item['msg'].removeprefix('Value error, ')}"
