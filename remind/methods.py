@@ -8,6 +8,7 @@ from remind.errors import UserError
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
 from remind.federation.weighing import Weighing
+from remind.fusion.base import registry as fusions
 from remind.objectives.base import Objective
 from remind.objectives.base import registry as objectives
 
@@ -30,6 +31,7 @@ def methods_of(config: Config) -> Methods:
     UserError
         There is no such method, or the choices do not go together; says why and what would.
     """
+    fusions.choose(config.method.fusion)
     objective_method, objective_options = objectives.choose(config.method.objective)
     rule_method, rule_options = rules.choose(config.method.rule)
     objective = objective_method.build(objective_options, config)

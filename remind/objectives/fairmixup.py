@@ -3,6 +3,7 @@
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from remind.config import NonNegative, Section
 from remind.objectives.base import Objective, StepInput, registry
@@ -57,6 +58,7 @@ class FairMixup(Objective):
         path_PMD = mixed(step.tokens_BMD[first], step.tokens_BMD[second], t_P) * mask_PM1
         bits_m = torch.arange(shared_Pm.shape[1], device=shared_Pm.device)
         group_P = (shared_Pm.long() << bits_m).sum(dim=1)
-        p_PC = step.fuse(path_PMD, shared_Pm, group_P).logits_BC.softmax(dim=1)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+            p_PC = step.fuse(path_PMD, shared_Pm, group_P).logits_BC.softmax(dim=1)
         slopes = [torch.autograd.grad(p_PC[:, c].sum(), t_P, create_graph=True)[0].mean() for c in range(p_PC.shape[1])]
         return torch.stack(slopes).abs().mean()

@@ -66,6 +66,7 @@ def steps(
     else:
         decks = [_Deck(index_N[group_N == k], rng) for k in present]
         odds_G = np.array([per_patient[k] * n for k, n in zip(present.tolist(), own.tolist(), strict=True)])
+        odds_G = np.round(odds_G / odds_G.sum(), 12)  # the last digits depend on how a weight was come by: no draw may
         for _ in range(config.local_steps):
             drawn_G = rng.multinomial(size, odds_G / odds_G.sum())
             index_B = np.concatenate([deck.draw(n) for deck, n in zip(decks, drawn_G, strict=True)])

@@ -1,0 +1,139 @@
+"""What a step's loss is: logit adjustment, mixing across groups, the path between groups; against loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from remind.config import Config
+from remind.data.batch import Batch
+from remind.fusion.base import FusionOutput, group_of
+from remind.methods import methods_of
+from remind.objectives.base import StepInput
+from remind.objectives.jtt import WRONG
+from remind.objectives.pairs import partners
+
+TOKENS = (1, 2)  # of modalities a and b
+
+
+def objective(text):
+    return methods_of(Config.from_flat({"method.objective": text, "train.focal-gamma": 0.0})).objective
+
+
+class Linear:
+    """A model whose logits are linear in the tokens that are present; it keeps what it was asked."""
+
+    def __init__(self):
+        self.weight_MDC = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        self.asked = []
+
+    def __call__(self, tokens_BMD, presence_Bm, group_B):
+        assert torch.equal(group_B, group_of(presence_Bm))
+        self.asked.append((tokens_BMD, presence_Bm))
+        seen = torch.repeat_interleave(presence_Bm, torch.tensor(TOKENS), dim=1).unsqueeze(2)
+        return FusionOutput(torch.einsum("bmd,mdc->bc", tokens_BMD * seen, self.weight_MDC))
+
+
+def step(model, groups=(1, 2, 3, 3, 1, 2), labels=(0, 0, 0, 1, 1, 1), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    presence = torch.tensor([[g & 1 == 1, g & 2 == 2] for g in groups])
+    batch = Batch(torch.arange(len(groups)), torch.tensor(groups), presence, torch.tensor(labels), {})
+    tokens = torch.randn(len(groups), 3, 2, generator=generator, dtype=torch.float64)
+    weight = torch.rand(len(groups), generator=generator, dtype=torch.float64)
+    return StepInput(batch, tokens, weight / weight.sum(), model, TOKENS, torch.Generator().manual_seed(seed), {})
+
+
+def test_the_adjusted_cross_entropy_is_that_of_the_group():
+    one = objective("logit_adjustment(tau = 2.0)")
+    logits = torch.tensor([[0.3, -0.2, 0.1], [1.0, 0.0, -1.0], [0.0, 0.5, 0.0]], dtype=torch.float64)
+    label, group = torch.tensor([0, 1, 2]), torch.tensor([1, 3, 9])
+    found = one.patient_loss(logits, label, group, {1: (8, 1, 0), 3: (0, 0, 3)})
+    for i, counts in enumerate(([9, 2, 1], [1, 1, 4], [1, 1, 1])):  # one patient more in each class
+        adjusted = logits[i].numpy() + 2.0 * np.log(np.array(counts) / sum(counts))
+        expected = np.log(np.exp(adjusted).sum()) - adjusted[label[i]]
+        assert found[i].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_partners_are_allowed_ones_and_all_come_up():
+    allowed = torch.tensor([[False, True, True], [True, False, False], [False, False, False]])
+    drawn = torch.stack([partners(allowed, torch.Generator().manual_seed(i)) for i in range(40)])
+    assert set(drawn[:, 0].tolist()) == {1, 2}
+    assert set(drawn[:, 1].tolist()) == {0}
+    assert set(drawn[:, 2].tolist()) == {2}, "nobody is allowed: its own partner"
+
+
+def test_lisa_mixes_one_label_across_groups_where_both_have_the_modality():
+    model, one = Linear(), objective("lisa")
+    given = step(model)
+    one.step_loss(given)
+    ((mixed, presence),) = model.asked
+    assert torch.equal(presence, given.batch.presence_Bm), "the first patient's group"
+    moved = (mixed - given.tokens_BMD).abs().sum(dim=2) > 1e-12
+    group, label = given.batch.group_B.tolist(), given.batch.label_B.tolist()
+    for i in range(6):
+        others = [j for j in range(6) if label[j] == label[i] and group[j] != group[i]]
+        for m, bit in enumerate((1, 2, 2)):
+            if moved[i, m]:
+                assert group[i] & bit
+                line = [
+                    torch.linalg.matrix_rank(torch.stack([mixed[i, m] - z[i, m], z[j, m] - z[i, m]]), tol=1e-9) == 1
+                    for j in others
+                    if group[j] & bit
+                    for z in [given.tokens_BMD]
+                ]
+                assert any(line), "on the line to a partner's token"
+    assert moved.any()
+
+
+def test_lisa_without_partners_is_plain_training():
+    model = Linear()
+    given = step(model, groups=(1, 2), labels=(0, 1))
+    assert objective("lisa").step_loss(given) == objective("erm").step_loss(given)
+
+
+def test_the_path_penalty_is_the_derivative_between_two_groups():
+    """By finite differences of the class probabilities along the very paths that were drawn."""
+    model, one = Linear(), objective("fairmixup(penalty = 3.0)")
+    given = step(model, groups=(1, 1, 3, 3), labels=(0, 1, 0, 1))
+    found = one.step_loss(given) - objective("erm").step_loss(step(Linear(), (1, 1, 3, 3), (0, 1, 0, 1)))
+    path, presence = model.asked[1]
+    assert presence.tolist() == [[True, False]] * 2, "they share modality a alone"
+    z = given.tokens_BMD[:, 0]
+    best = None
+    for first, second in (((0, 1), (2, 3)), ((0, 1), (3, 2)), ((2, 3), (0, 1)), ((2, 3), (1, 0))):
+        a, b = z[list(first)], z[list(second)]
+        for order in ([0, 1], [1, 0]):
+            t = ((path[:, 0] - b[order]) / (a[order] - b[order])).mean(dim=1)
+            if torch.allclose(path[:, 0], t[:, None] * a[order] + (1 - t[:, None]) * b[order]):
+                best = (a[order], b[order], t)
+    a, b, t = best
+
+    def probability(t):
+        tokens = torch.zeros(2, 3, 2, dtype=torch.float64)
+        tokens[:, 0] = t[:, None] * a + (1 - t[:, None]) * b
+        return model(tokens, presence, group_of(presence)).logits_BC.softmax(dim=1)
+
+    slope = (probability(t + 1e-6) - probability(t - 1e-6)) / 2e-6
+    assert found.item() == pytest.approx(3.0 * slope.mean(dim=0).abs().mean().item(), rel=1e-5)
+
+
+def test_the_path_penalty_reaches_the_model():
+    model = Linear()
+    model.weight_MDC.requires_grad_()
+    given = step(model, groups=(1, 1, 3, 3), labels=(0, 1, 0, 1))
+    (plain,) = torch.autograd.grad(objective("erm").step_loss(given), model.weight_MDC)
+    (with_path,) = torch.autograd.grad(objective("fairmixup").step_loss(given), model.weight_MDC)
+    assert not torch.allclose(plain, with_path)
+
+
+@pytest.mark.parametrize("groups", [(1, 1, 1, 1), (1, 1, 2, 2)])
+def test_no_path_between_patients_of_one_group_or_with_nothing_in_common(groups):
+    given = step(Linear(), groups=groups, labels=(0, 1, 0, 1))
+    assert objective("fairmixup").step_loss(given) == objective("erm").step_loss(given)
+
+
+def test_jtt_repeats_the_mistakes():
+    one, kept = objective("jtt(upweight = 7)"), {}
+    assert one.copies(kept) is None
+    one.remember(torch.tensor([True, False, True]), kept)
+    assert set(kept) == {WRONG}
+    assert one.copies(kept).tolist() == [7, 1, 7]

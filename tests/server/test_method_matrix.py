@@ -1,0 +1,154 @@
+"""Every method runs the whole way, with every site's own tensors where they belong; what each rule promises holds."""
+
+import pytest
+import torch
+
+from remind.config import Config
+from remind.federation.rules.base import registry as rules
+from remind.fusion.base import registry as fusions
+from remind.methods import methods_of
+from remind.objectives.base import registry as objectives
+from remind_server.strategy import FedRemind
+from tests.helpers import SiteGrid
+from tests.tiny import BASE, Recorder, cohort, site
+
+MIXES = {"s1": [1, 3, 7] * 5, "s2": [3, 5, 7, 7] * 4}
+ROUNDS = {"train.warmup-rounds": 2, "train.routing-rounds": 2}
+
+
+def config(fusion="remind", objective="groupdro", rule="fedremind", **changes) -> Config:
+    chosen = next(m for m in rules.methods() if m.name == rule.partition("(")[0])
+    encoders = "shared" if "local" not in chosen.build.encoders else "local"
+    if chosen.build.weighs:
+        objective = "erm"
+    method = {"method.fusion": fusion, "method.objective": objective, "method.rule": rule}
+    return Config.from_flat(BASE | ROUNDS | method | {"federation.encoders": encoders} | changes)
+
+
+def run(folder, settings, mixes=None):
+    sites = [site(n, cohort(mix, seed), settings, folder) for seed, (n, mix) in enumerate((mixes or MIXES).items())]
+    recorder = Recorder()
+    FedRemind(settings, [recorder]).run(SiteGrid(sites))
+    return recorder, sites
+
+
+def completes(folder, settings):
+    recorder, _ = run(folder, settings)
+    assert recorder.result.absent == {}
+    assert len(recorder.rounds) == 4
+    assert all(r.answered == ("s1", "s2") for r in recorder.rounds)
+    assert all(sum(r.weights_after.values()) == pytest.approx(1) for r in recorder.rounds)
+    assert {k for of in recorder.result.test.values() for k in of} == {1, 3, 5, 7}
+    return recorder
+
+
+@pytest.mark.parametrize("fusion", [m.name for m in fusions.methods()])
+@pytest.mark.parametrize("rule", ["fedremind", "ditto"])
+def test_every_fusion_model(fusion, rule, tmp_path):
+    recorder = completes(tmp_path, config(fusion=fusion, rule=rule))
+    moved = [n for n, t in recorder.models[-1].items() if not torch.equal(t, recorder.models[0][n])]
+    assert any(n.startswith("fusion.head.") for n in moved) or fusion in ("late", "simmlm")
+    assert moved
+
+
+@pytest.mark.parametrize("objective", [m.name for m in objectives.methods()])
+@pytest.mark.parametrize("rule", ["fedremind", "lg"])
+def test_every_objective(objective, rule, tmp_path):
+    completes(tmp_path, config(objective=objective, rule=rule))
+
+
+@pytest.mark.parametrize("rule", [m.name for m in rules.methods()])
+@pytest.mark.parametrize("fusion", ["remind", "attention"])
+def test_every_rule(rule, fusion, tmp_path):
+    completes(tmp_path, config(fusion=fusion, rule=rule))
+
+
+@pytest.mark.parametrize("units", ["sites", "groups"])
+@pytest.mark.parametrize("rule", ["afl", "drfa", "fgdro_kl", "fgdro_cvar"])
+def test_rules_that_weigh_take_sites_or_groups(rule, units, tmp_path):
+    completes(tmp_path, config(rule=f"{rule}(units = '{units}')"))
+
+
+def test_local_sends_nothing_and_equals_each_site_by_itself(tmp_path):
+    settings = config(rule="local", objective="erm", **{"train.optimizer": "sgd", "train.lr": 0.05})
+    together, _ = run(tmp_path / "both", settings)
+    assert all((r.bytes_down, r.bytes_up) == (0, 0) for r in together.rounds)
+    for seed, name in enumerate(MIXES):
+        alone = site(name, cohort(MIXES[name], seed), settings, tmp_path / "alone")
+        recorder = Recorder()
+        FedRemind(settings, [recorder]).run(SiteGrid([alone]))
+        for k, statistics in recorder.result.test[name].items():
+            assert together.result.test[name][k].loss_sum == pytest.approx(statistics.loss_sum, rel=1e-3)
+
+
+def test_one_site_alone_is_the_same_whatever_the_rule(tmp_path):
+    """With one site there is nothing to average: local, lg and fedremind differ in name only."""
+    mixes = {"s1": MIXES["s1"]}
+    settings = {"train.optimizer": "sgd"}
+    found = [
+        run(tmp_path / rule, config(rule=rule, objective="erm", **settings), mixes)[0].result.test["s1"]
+        for rule in ("local", "lg", "fedremind", "fedprox(mu = 0.0)")
+    ]
+    for other in found[1:]:
+        for k, statistics in found[0].items():
+            assert other[k].loss_sum == pytest.approx(statistics.loss_sum, rel=1e-5)
+
+
+def test_fedrep_keeps_each_sites_head(tmp_path):
+    recorder, (one, other) = run(tmp_path, config(rule="fedrep", objective="erm"))
+    assert not any("head" in name for name in recorder.models[-1])
+    heads = [s.store.kept()["fusion.head.weight"] for s in (one, other)]
+    assert not torch.equal(*heads)
+
+
+def test_ditto_uses_a_model_of_its_own_near_the_global_one(tmp_path):
+    near, far = (
+        run(tmp_path / str(mu), config(rule=f"ditto(mu = {mu})", objective="erm"))[1][0].store.kept()
+        for mu in (50.0, 0.0)
+    )
+    globals_ = [
+        run(tmp_path / f"again{mu}", config(rule=f"ditto(mu = {mu})", objective="erm"))[0] for mu in (50.0, 0.0)
+    ]
+    distance = [
+        sum(
+            float((kept[f"ditto/{n}"] - t).square().sum())
+            for n, t in recorder.models[-1].items()
+            if f"ditto/{n}" in kept
+        )
+        for kept, recorder in zip((near, far), globals_, strict=True)
+    ]
+    assert 0 < distance[0] < distance[1]
+
+
+def test_fedprox_holds_the_sites_near_what_they_received(tmp_path):
+    moved = []
+    for mu in (0.0, 100.0):
+        settings = config(rule=f"fedprox(mu = {mu})", objective="erm", **{"train.optimizer": "sgd", "train.lr": 0.005})
+        recorder, _ = run(tmp_path / str(mu), settings)
+        first, last = recorder.models[0], recorder.models[-1]
+        moved.append(sum(float((last[n] - t).square().sum()) for n, t in first.items()))
+    assert moved[1] < moved[0]
+
+
+def test_jtt_starts_over_and_remembers_its_mistakes(tmp_path):
+    settings = config(objective="jtt")
+    assert [p.restart for p in methods_of(settings).objective.phases(4)] == [False, False, True]
+    recorder, (one, _) = run(tmp_path, settings)
+    looked = recorder.models[1]
+    assert all(torch.equal(t, recorder.models[0][n]) for n, t in looked.items()), "a look moves nothing"
+    kept = one.store.kept()["objective/wrong"]
+    assert len(kept) == sum(one.engine.counts.values())
+
+
+def test_dfr_moves_the_head_alone_at_the_end(tmp_path):
+    recorder, _ = run(tmp_path, config(objective="dfr"))
+    last = {n for n, t in recorder.models[-1].items() if not torch.equal(t, recorder.models[-2][n])}
+    assert last == {"fusion.head.weight", "fusion.head.bias"}
+
+
+def test_logit_adjustment_alone_asks_for_labels(tmp_path):
+    for objective, asks in (("logit_adjustment", True), ("groupdro", False)):
+        one = site("s", cohort(MIXES["s1"]), config(objective=objective), tmp_path / objective)
+        enrolment = one.enrol()
+        assert bool(enrolment.labels) == asks
+        assert all(sum(n) == enrolment.counts[k] for k, n in enrolment.labels.items())
