@@ -37,6 +37,9 @@ class DataConfig(Section):
     )
     alpha: Positive = Field(0.5, description="Dirichlet concentration over groups: small = skewed mixes")
     rules: str = Field("", description="what hospitals lack, e.g. '3: no imaging; 2: only clinical, labs'")
+    pooled: Annotated[int, Field(ge=0)] = Field(
+        0, description="for method.rule='pooled': hospitals whose patients lie in one place; set by --num-clients"
+    )
     validation: Fraction = Field(0.1, description="share of each site's patients held out for validation")
     test: Fraction = Field(0.2, description="share of each site's patients held out for the final test")
 
@@ -129,6 +132,9 @@ class TrainConfig(Section):
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
     step_factor: Positive = Field(0.1, description="schedule 'step': factor of a drop")
     focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
+    ranking: NonNegative = Field(
+        0.0, description="More-vs-Fewer: each step also sees part of what patients have, which must not do better"
+    )
 
     @model_validator(mode="after")
     def _trains(self) -> Self:

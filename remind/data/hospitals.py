@@ -3,14 +3,17 @@
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+
 from remind.config import DataConfig, SyntheticConfig
+from remind.data.cohort import Cohort, concatenate
 from remind.data.read import read_cohort
 from remind.data.sites import Site, split_sites
 from remind.data.split import assign_split
 from remind.data.synthetic import generate
 from remind.errors import UserError
 
-SYNTHETIC = "synthetic"
+SYNTHETIC, POOLED = "synthetic", "pooled"
 
 
 @lru_cache(maxsize=1)
@@ -22,7 +25,8 @@ def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, n
     data, synthetic
         Which cohort, how it lies in hospitals, and how much is held out.
     number
-        How many hospitals; None: as many as the cohort's site column has.
+        How many hospitals; None: as many as the cohort's site column has. With ``data.pooled`` that number counts, and
+        their patients come in one site, each with the part of the split that the hospital would have given it.
 
     Raises
     ------
@@ -30,7 +34,14 @@ def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, n
         If the cohort is not valid, cannot be laid into so many hospitals, or leaves one without training patients.
     """
     cohort = generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
-    return tuple(with_split(site, data, seed) for site in split_sites(cohort, number, data, seed))
+    hospitals = split_sites(cohort, data.pooled or number, data, seed)
+    sites = tuple(with_split(site, data, seed) for site in hospitals)
+    return (Site(POOLED, concatenate([_labelled(site) for site in sites])),) if data.pooled else sites
+
+
+def _labelled(site: Site) -> Cohort:
+    """The hospital's patients, each with its name."""
+    return replace(site.cohort, site_N=np.full(len(site.cohort), site.name, dtype=np.str_))
 
 
 def with_split(site: Site, data: DataConfig, seed: int) -> Site:

@@ -106,6 +106,11 @@ class LazyModalities(Dataset[Loaded | _Refused]):
             raise UserError(f"{who}: {error.what}; {error.remedy}; the file has changed since it was checked") from None
 
 
+def _as_it_is(loaded: Loaded | _Refused) -> Loaded | _Refused:
+    """In place of torch's collation, which would turn tuples into lists."""
+    return loaded
+
+
 class _Requests(Sampler[Request]):
     """The batches of one pass; exchanged between passes, so that worker processes outlive them."""
 
@@ -139,6 +144,7 @@ class Loader:
             lazy,
             batch_size=None,
             sampler=self._requests,
+            collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context="forkserver" if workers else None,

@@ -11,6 +11,7 @@ from remind.data.cohort import Cohort, Text
 from remind.data.declaration import read_declaration
 from remind.data.patients import read_sites
 from remind.data.problems import Problem, listed
+from remind.data.read import read_cohort
 from remind.data.rules import apply_rules
 from remind.data.split import persons, shuffled
 from remind.data.tabular import find_file, open_source
@@ -59,7 +60,9 @@ def split_sites(cohort: Cohort, n_sites: int | None, data: DataConfig, seed: int
 
 
 def number_of_sites(path: str | Path, root: str = "") -> int | None:
-    """How many sites a cohort's site column has, reading the patients file alone; None: it has no such column.
+    """How many sites the patients of a cohort come from; None: it has no site column.
+
+    The patients file alone says so, but where patients may be left out, for then a site may be left with nobody.
 
     Raises
     ------
@@ -67,6 +70,9 @@ def number_of_sites(path: str | Path, root: str = "") -> int | None:
         The patients file, or its site column, is no good.
     """
     declared, folder = read_declaration(path, root)
+    if "drop" in (declared.label.missing, declared.patients.empty):
+        cohort = read_cohort(path, root)
+        return None if cohort.site_N is None else len(np.unique(cohort.site_N))
     problems: list[Problem] = []
     file = find_file(folder, "patients", declared.patients.file, "patients", problems)
     source = open_source(file, problems) if file else None

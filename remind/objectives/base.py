@@ -15,7 +15,9 @@ from torch import Tensor
 from remind.config import Config, Section
 from remind.data.batch import Batch
 from remind.data.cohort import TRAIN
+from remind.fusion.base import group_of
 from remind.objectives.focal import focal_loss
+from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer
 from remind.objectives.weighting import Proportional, Unit, Weighting, WeightState
 from remind.registry import Registry
 
@@ -102,12 +104,15 @@ class Objective(Weighting):
         Whether it weighs groups by more than their size; then no federated rule may do so too.
     needs_labels
         Whether it must know how many patients of each class a group has.
+    differentiates_twice
+        Whether a step's loss holds a gradient itself.
     sampling
         How its steps must draw patients; None: as configured.
     """
 
     weighs = False
     needs_labels = False
+    differentiates_twice = False
     sampling: Literal["group", "weighted"] | None = None
 
     def __init__(self, options: Section, config: Config) -> None:
@@ -139,14 +144,23 @@ class Objective(Weighting):
         return self.weighted_loss(step, step.tokens_BMD)
 
     def weighted_loss(self, step: StepInput, tokens_BMD: Tensor) -> Tensor:
-        """Weighted sum of the losses of the step's patients, with these tokens in place of their own."""
+        """Weighted sum of the losses of the step's patients, with these tokens in place of their own.
+
+        With ``train.ranking`` every patient is seen a second time with fewer modalities (More-vs-Fewer, SimMLM).
+        """
         batch = step.batch
         output = step.fuse(tokens_BMD, batch.presence_Bm, batch.group_B)
 
         def criterion(logits_BC: Tensor, label_B: Tensor) -> Tensor:
             return self.patient_loss(logits_BC, label_B, batch.group_B, step.labels)
 
-        return (step.weight_B * output.loss(batch.label_B, criterion)).sum()
+        loss_B = output.loss(batch.label_B, criterion)
+        if self.config.train.ranking > 0:
+            fewer_Bm = draw_fewer(batch.presence_Bm, step.generator)
+            fewer_B = criterion(step.fuse(tokens_BMD, fewer_Bm, group_of(fewer_Bm)).logits_BC, batch.label_B)
+            paired_B = (fewer_Bm != batch.presence_Bm).any(dim=1)
+            loss_B = more_vs_fewer(loss_B, torch.where(paired_B, fewer_B, loss_B), self.config.train.ranking)
+        return (step.weight_B * loss_B).sum()
 
     def remember(self, wrong_N: Tensor, kept: dict[str, Tensor]) -> None:
         """A round without steps: which training patients the model gets wrong, (N,) bool; keep what is needed."""

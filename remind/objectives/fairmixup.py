@@ -31,6 +31,7 @@ class FairMixup(Objective):
     that both patients have; pairs with nothing in common are left out.
     """
 
+    differentiates_twice = True
     options: FairMixupOptions
 
     def step_loss(self, step: StepInput) -> Tensor:

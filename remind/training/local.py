@@ -1,6 +1,7 @@
 """Local training: one round's optimiser steps at a site on F_s / W_s (REMIND.md §3)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from remind.config import TrainConfig
+from remind.fusion.expert_gradients import gradients_in_place
 from remind.objectives.base import Labels, Names, Objective, StepInput
 from remind.seeds import derive
 from remind.training.sampling import Step
@@ -76,21 +78,25 @@ def train_steps(
         setting["lr"] = lr
     named = dict(model.named_parameters())
     batches = source.batches([step.index_B for step in plan], augment)
-    for number, (step, (batch, tokens_BMD)) in enumerate(zip(plan, batches, strict=True)):
-        generator = torch.Generator().manual_seed(derive(seed, "step", number))
-        weight_B = torch.as_tensor(step.weight_B, dtype=tokens_BMD.dtype, device=tokens_BMD.device)
-        optimizer.zero_grad(set_to_none=True)
-        fuse, token_counts = partial(model.fuse, routing=routing), tuple(model.counts.values())
-        loss = objective.step_loss(StepInput(batch, tokens_BMD, weight_B, fuse, token_counts, generator, labels or {}))
-        loss.backward()  # type: ignore[no-untyped-call]
-        for name, parameter in named.items():
-            if parameter.grad is None:
-                continue
-            if only is not None and not only(name):
-                parameter.grad = None
-                continue
-            if name in gradient_scale:
-                parameter.grad.mul_(gradient_scale[name])
-            if toward is not None and name in toward:
-                parameter.grad.add_(parameter.detach() - toward[name], alpha=strength)
-        optimizer.step()
+    reuse = nullcontext() if objective.differentiates_twice else gradients_in_place()
+    with reuse:
+        for number, (step, (batch, tokens_BMD)) in enumerate(zip(plan, batches, strict=True)):
+            generator = torch.Generator().manual_seed(derive(seed, "step", number))
+            weight_B = torch.as_tensor(step.weight_B, dtype=tokens_BMD.dtype, device=tokens_BMD.device)
+            optimizer.zero_grad(set_to_none=True)
+            fuse, token_counts = partial(model.fuse, routing=routing), tuple(model.counts.values())
+            loss = objective.step_loss(
+                StepInput(batch, tokens_BMD, weight_B, fuse, token_counts, generator, labels or {})
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+            for name, parameter in named.items():
+                if parameter.grad is None:
+                    continue
+                if only is not None and not only(name):
+                    parameter.grad = None
+                    continue
+                if name in gradient_scale:
+                    parameter.grad.mul_(gradient_scale[name])
+                if toward is not None and name in toward:
+                    parameter.grad.add_(parameter.detach() - toward[name], alpha=strength)
+            optimizer.step()

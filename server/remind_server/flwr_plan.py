@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from remind.config import Config, Scalar
+from remind.config import Config, MethodConfig, Scalar
 from remind.errors import UserError
 
 SUPERNODES, CLIENT_CPUS = "num-supernodes", "client-resources-num-cpus"
@@ -49,6 +49,7 @@ def plan_remind(
     now: datetime,
     clients: int | None = None,
     cohort: str | None = None,
+    default_clients: int = FLOWERS_DEFAULT,
 ) -> Plan:
     """Plan of a simulation of our app on this machine, where the SuperLink works in a folder of its own.
 
@@ -78,7 +79,17 @@ def plan_remind(
             f"cohort {cohort_name(config)!r} has {sites} sites, not {federation[SUPERNODES]}: leave --num-clients "
             "out, or draw hospitals from all its patients with --run-config 'data.sites=\"dirichlet\"'"
         )
+    if config.method != MethodConfig() and _pools(config):
+        run["data.pooled"] = int(sites or federation.get(SUPERNODES, default_clients))
+        federation[SUPERNODES] = 1
     return Plan(federation, run, str(run.get("results", config.results)))
+
+
+def _pools(config: Config) -> bool:
+    """Whether the chosen rule brings all patients to one place; a UserError if the methods do not go together."""
+    from remind.methods import methods_of
+
+    return methods_of(config).rule.pooled
 
 
 def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:

@@ -40,6 +40,7 @@ def simulate_command(
         now=datetime.now(),
         clients=num_clients,
         cohort=cohort,
+        default_clients=DEFAULT_CLIENTS,
     )
     clients = int(plan.federation.setdefault(SUPERNODES, DEFAULT_CLIENTS))
     for warning in check_hospitals(plan, {}):

@@ -61,6 +61,11 @@ class FedRemind:
         wait_for_nodes(grid, self.config.federation.min_sites, self.config.federation.deadline)
         self.roster.enrol_newcomers(grid)
         self.roster.require_members()
+        if self.methods.rule.pooled and len(self.roster.members) > 1:
+            raise UserError(
+                f"method.rule: pooled needs all patients at one site, and there are {len(self.roster.members)}; "
+                "start the simulation with `remind simulate` or `flwr run --num-clients`, which bring them together"
+            )
         counts = self.roster.counts()
         sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
         for observer in self.observers:

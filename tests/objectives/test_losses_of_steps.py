@@ -137,3 +137,24 @@ def test_jtt_repeats_the_mistakes():
     one.remember(torch.tensor([True, False, True]), kept)
     assert set(kept) == {WRONG}
     assert one.copies(kept).tolist() == [7, 1, 7]
+
+
+def test_more_vs_fewer_is_added_to_any_objective():
+    """Against a loop over the patients, with the part of each one's modalities that was drawn."""
+    model = Linear()
+    given = step(model)
+    one = methods_of(
+        Config.from_flat({"method.objective": "erm", "train.focal-gamma": 0.0, "train.ranking": 0.7})
+    ).objective
+    found = one.step_loss(given).item()
+    (tokens, _), (_, fewer) = model.asked
+    expected = 0.0
+    for i in range(6):
+        both = []
+        for presence in (given.batch.presence_Bm[i : i + 1], fewer[i : i + 1]):
+            logits = model(tokens[i : i + 1], presence, group_of(presence)).logits_BC[0]
+            both.append(-logits.log_softmax(0)[given.batch.label_B[i]].item())
+        assert (fewer[i] <= given.batch.presence_Bm[i]).all()
+        assert fewer[i].any()
+        expected += given.weight_B[i].item() * (both[0] + both[1] + 0.7 * max(both[0] - both[1], 0.0))
+    assert found == pytest.approx(expected, rel=1e-12)

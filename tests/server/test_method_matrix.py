@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from remind.config import Config
+from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
@@ -57,7 +58,7 @@ def test_every_objective(objective, rule, tmp_path):
     completes(tmp_path, config(objective=objective, rule=rule))
 
 
-@pytest.mark.parametrize("rule", [m.name for m in rules.methods()])
+@pytest.mark.parametrize("rule", [m.name for m in rules.methods() if not m.build.pooled])
 @pytest.mark.parametrize("fusion", ["remind", "attention"])
 def test_every_rule(rule, fusion, tmp_path):
     completes(tmp_path, config(fusion=fusion, rule=rule))
@@ -152,3 +153,10 @@ def test_logit_adjustment_alone_asks_for_labels(tmp_path):
         enrolment = one.enrol()
         assert bool(enrolment.labels) == asks
         assert all(sum(n) == enrolment.counts[k] for k, n in enrolment.labels.items())
+
+
+def test_pooled_is_one_site_and_two_are_refused(tmp_path):
+    with pytest.raises(UserError, match="pooled needs all patients at one site, and there are 2"):
+        run(tmp_path / "two", config(rule="pooled"))
+    recorder, _ = run(tmp_path / "one", config(rule="pooled"), {"pooled": MIXES["s1"] + MIXES["s2"]})
+    assert set(recorder.result.test) == {"pooled"}

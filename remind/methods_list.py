@@ -1,0 +1,52 @@
+"""What `remind methods` prints."""
+
+from textwrap import indent
+from typing import Any
+
+from remind.federation.rules.base import registry as rules
+from remind.fusion.base import registry as fusions
+from remind.objectives.base import registry as objectives
+from remind.registry import Registry
+
+KINDS: tuple[tuple[str, Registry[Any]], ...] = (
+    ("fusion", fusions),
+    ("objective", objectives),
+    ("rule", rules),
+)
+
+
+def listing() -> dict[str, list[dict[str, Any]]]:
+    """Kind → its methods: name, one line, paper, year, options with defaults and meaning, how it is written in full."""
+    return {kind: [_entry(method) for method in registry.methods()] for kind, registry in KINDS}
+
+
+def _entry(method: Any) -> dict[str, Any]:
+    defaults = method.options().model_dump()
+    options = [
+        {"name": name.replace("_", "-"), "default": defaults[name], "meaning": field.description or ""}
+        for name, field in method.options.model_fields.items()
+    ]
+    return {
+        "name": method.name,
+        "title": method.title,
+        "paper": method.paper,
+        "year": method.year or None,
+        "options": options,
+        "in full": method.signature(),
+    }
+
+
+def as_text(found: dict[str, list[dict[str, Any]]]) -> str:
+    """The list for people: what to write, and after it what it means."""
+    lines = []
+    for kind, methods in found.items():
+        lines += [f"method.{kind}", ""]
+        width = max(len(method["name"]) for method in methods)
+        for method in methods:
+            year = f" ({method['year']})" if method["year"] else ""
+            lines += [f"  {method['name']:{width}}  {method['title']}", f"  {'':{width}}  {method['paper']}{year}"]
+            options = [f"{o['name']} = {o['default']!r}: {o['meaning']}" for o in method["options"]]
+            lines += [indent("\n".join(options), " " * (width + 6))] if options else []
+        lines.append("")
+    lines += ['Choose with --run-config \'method.fusion="attention" method.rule="fedprox(mu = 0.1)"\'.', ""]
+    return "\n".join(lines)
