@@ -31,7 +31,7 @@ def methods_of(config: Config) -> Methods:
     UserError
         There is no such method, or the choices do not go together; says why and what would.
     """
-    fusions.choose(config.method.fusion)
+    fusion_method, _ = fusions.choose(config.method.fusion)
     objective_method, objective_options = objectives.choose(config.method.objective)
     rule_method, rule_options = rules.choose(config.method.rule)
     objective = objective_method.build(objective_options, config)
@@ -40,6 +40,11 @@ def methods_of(config: Config) -> Methods:
         raise UserError(
             f"method.rule: {rule_method.name} does not go with federation.encoders={config.federation.encoders!r}; "
             f"set it to {' or '.join(map(repr, rule.encoders))}"
+        )
+    if config.train.ranking > 0 and getattr(fusion_method.build, "ranks", False):
+        raise UserError(
+            f"train.ranking: {fusion_method.name} ranks more modalities above fewer already; set it to 0, or use the "
+            f"method's own option: {fusion_method.signature()}"
         )
     if rule.weighs and objective.weighs:
         raise UserError(

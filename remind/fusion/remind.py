@@ -16,12 +16,18 @@ MISSING_STD = 0.02  # initial spread of B_k (§4.11)
 
 
 class GroupParameters(nn.Module):
-    """What one group has of its own: its router residual in every block, and its missing-modality embedding."""
+    """What one group has of its own: its router residual in every block, and its missing-modality embedding.
 
-    def __init__(self, config: ModelConfig, missing_D: Tensor) -> None:
+    The group that has every modality needs no embedding and has none: it would never train, yet enter the mean that
+    unseen groups are given.
+    """
+
+    missing_D: nn.Parameter | None
+
+    def __init__(self, config: ModelConfig, missing_D: Tensor | None) -> None:
         super().__init__()
         self.residual_LDES = nn.Parameter(torch.zeros(config.blocks, config.width, config.experts, config.slots))
-        self.missing_D = nn.Parameter(missing_D)
+        self.register_parameter("missing_D", None if missing_D is None else nn.Parameter(missing_D))
 
 
 @registry.register(
@@ -48,7 +54,8 @@ class Remind(FusionModel):
 
     def new_group(self, group: int) -> nn.Module:
         """Φ_k = 0 and B_k ~ N(0, .02²)."""
-        return GroupParameters(self.config, torch.randn(self.config.width) * MISSING_STD)
+        missing_D = torch.randn(self.config.width) * MISSING_STD
+        return GroupParameters(self.config, None if group == self.context.full else missing_D)
 
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         """See `FusionModel`."""

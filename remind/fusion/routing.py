@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from remind.fusion.soft_moe import combine_weights
 
@@ -22,8 +21,9 @@ def routing_entropy(logits_BMES: Tensor) -> Tensor:
     softmax_E. Per token, not the joint entropy of Eq. 8, which cannot tell confident routing (§4.2).
     """
     experts_BME = combine_weights(logits_BMES).sum(dim=-1)
-    entropy_BM: Tensor = torch.special.entr(experts_BME).sum(dim=-1)
-    return entropy_BM.mean(dim=1)
+    # p·ln p by hand: torch.special.entr takes one value at a time, and this is a good part of what the gate costs.
+    log_BME = experts_BME.clamp_min(torch.finfo(experts_BME.dtype).tiny).log()
+    return -(experts_BME * log_BME).sum(dim=-1).mean(dim=1)
 
 
 def routing_kl(logits_BMES: Tensor) -> Tensor:
@@ -72,27 +72,45 @@ class Router(nn.Module):
             Normalised tokens, the input of the experts.
         residual_GDES, row_B
             Φ_k of the G groups at hand and each patient's row in it; None: shared routing only. Where Φ_k = 0 the
-            logits equal the shared ones bit for bit: the residual adds an exact 0 before a norm taken alike for both.
+            logits equal the shared ones bit for bit: they are the same batched product, on the same numbers.
         """
-        if self.kind == "cosine":
-            x_BMD = functional.normalize(x_BMD, dim=-1)
-        product_BMES = torch.einsum("bmd,des->bmes", x_BMD, self.phi_DES)
-        factor_GES = self._column_factor(residual_GDES)
-        shared_BMES = product_BMES * factor_GES[0]
-        open_B = gate_open(shared_BMES, gate if residual_GDES is not None else "never", threshold)
-        if residual_GDES is None or row_B is None or not open_B.any():
-            return shared_BMES, open_B
-        patients, row = open_B.nonzero().squeeze(1), row_B[open_B]
-        added_PMX = torch.bmm(x_BMD[patients], residual_GDES.flatten(2)[row])
-        own_PMES = product_BMES[patients] + added_PMX.view(-1, *product_BMES.shape[1:])
-        return shared_BMES.index_copy(0, patients, own_PMES * factor_GES[1 + row].unsqueeze(1)), open_B
+        inverse_BM1 = x_BMD.norm(dim=-1, keepdim=True).clamp_min(1e-12).reciprocal() if self.kind == "cosine" else None
+        open_B = torch.zeros(len(x_BMD), dtype=torch.bool, device=x_BMD.device)
+        if residual_GDES is not None and row_B is not None and gate != "never":
+            phi_GDX = self._columns(residual_GDES)
+            open_B = self._open(x_BMD, inverse_BM1, phi_GDX[:1], gate, threshold)
+            if open_B.any():
+                own_BDX = phi_GDX.index_select(0, torch.where(open_B, 1 + row_B, 0))
+                return self._logits(x_BMD, inverse_BM1, own_BDX), open_B
+        shared_BDX = self._columns(None).expand(len(x_BMD), -1, -1)
+        return self._logits(x_BMD, inverse_BM1, shared_BDX), open_B
 
-    def _column_factor(self, residual_GDES: Tensor | None) -> Tensor:
-        """s / ‖Φ‖ of every slot's column: row 0 for Φ_shared, row 1 + g for Φ_shared + Φ_g. Ones for raw logits."""
-        phi_GDES = self.phi_DES.unsqueeze(0)
+    def _columns(self, residual_GDES: Tensor | None) -> Tensor:
+        """Φ_shared, then Φ_shared + Φ_g of each group, (1 + G, D, E·S); for cosine logits with columns of length s."""
+        phi_GDX = self.phi_DES.flatten(1).unsqueeze(0)
         if residual_GDES is not None:
-            phi_GDES = torch.cat([phi_GDES, phi_GDES + residual_GDES])
+            phi_GDX = torch.cat([phi_GDX, phi_GDX + residual_GDES.flatten(2)])
         if self.kind == "raw":
-            return torch.ones_like(phi_GDES[:, 0])
-        norm_GES: Tensor = phi_GDES.norm(dim=1)
-        return self.scale / norm_GES.clamp_min(1e-12)
+            return phi_GDX
+        norm_G1X: Tensor = phi_GDX.norm(dim=1, keepdim=True)
+        return phi_GDX * (self.scale / norm_G1X.clamp_min(1e-12))
+
+    @torch.no_grad()
+    def _open(
+        self, x_BMD: Tensor, inverse_BM1: Tensor | None, shared_1DX: Tensor, gate: Gate, threshold: float
+    ) -> Tensor:
+        """`gate_open` of the shared logits, which "always" need not know."""
+        if gate == "always":
+            return torch.ones(len(x_BMD), dtype=torch.bool, device=x_BMD.device)
+        return gate_open(self._logits(x_BMD, inverse_BM1, shared_1DX.expand(len(x_BMD), -1, -1)), gate, threshold)
+
+    def _logits(self, x_BMD: Tensor, inverse_BM1: Tensor | None, phi_BDX: Tensor) -> Tensor:
+        """Product of each patient's tokens, with inverse norms where they count, and that patient's Φ, (B, M, E, S).
+
+        One product with the Φ that counts, not x · Φ + x · Φ_k: half the arithmetic, and a batched one also where
+        all share Φ, since products of other shapes need not round alike.
+        """
+        logits_BMX = torch.bmm(x_BMD, phi_BDX)
+        if inverse_BM1 is not None:
+            logits_BMX = logits_BMX * inverse_BM1
+        return logits_BMX.view(*logits_BMX.shape[:2], *self.phi_DES.shape[1:])

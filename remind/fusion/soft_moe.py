@@ -7,7 +7,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from remind.fusion.expert_gradients import perceptrons
 
 
 def dispatch_weights(logits_BMES: Tensor) -> Tensor:
@@ -34,8 +35,7 @@ class Experts(nn.Module):
         """Each expert on its own slots, (B, E, S, D) → (B, E, S, D)."""
         batch, experts, slots, width = slots_BESD.shape
         rows_END = slots_BESD.transpose(0, 1).reshape(experts, batch * slots, width)
-        hidden_ENH = functional.gelu(torch.baddbmm(self.b1_EH.unsqueeze(1), rows_END, self.w1_EDH))
-        out_END = torch.baddbmm(self.b2_ED.unsqueeze(1), hidden_ENH, self.w2_EHD)
+        out_END = perceptrons(rows_END, self.w1_EDH, self.b1_EH, self.w2_EHD, self.b2_ED)
         return out_END.view(experts, batch, slots, width).transpose(0, 1)
 
 
@@ -48,8 +48,11 @@ class SoftMoE(nn.Module):
 
     def forward(self, x_BMD: Tensor, logits_BMES: Tensor) -> Tensor:
         """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts see x as it is, not normalised (§4.3)."""
-        slots_BESD = torch.einsum("bmes,bmd->besd", dispatch_weights(logits_BMES), x_BMD)
-        return torch.einsum("bmes,besd->bmd", combine_weights(logits_BMES), self.experts(slots_BESD))
+        batch, _, experts, slots = logits_BMES.shape
+        dispatch_BMX, combine_BMX = dispatch_weights(logits_BMES).flatten(2), combine_weights(logits_BMES).flatten(2)
+        slots_BXD = torch.bmm(dispatch_BMX.transpose(1, 2), x_BMD)
+        out_BESD = self.experts(slots_BXD.view(batch, experts, slots, x_BMD.shape[2]))
+        return torch.bmm(combine_BMX, out_BESD.flatten(1, 2))
 
 
 def _uniform(*shape: int, fan_in: int) -> Tensor:

@@ -10,7 +10,7 @@ from tests.tiny import Recorder, cohort, schema, settings, site
 
 M = 20
 WIDE = schema(names=tuple(f"m{i}" for i in range(M)), series=())
-POOL = [1, 2**19, 2**20 - 1, 0b1010, 0b11 << 10, 0x5A5A5, 0xF0F0F, 0x12345]
+POOL = [1, 2**19, 2**20 - 2, 0b1010, 0b11 << 10, 0x5A5A5, 0xF0F0F, 0x12345]
 
 
 def run(folder, groups_):

@@ -169,6 +169,7 @@ def test_q_of_zero_is_the_average():
         ({"method.objective": "cvar(alpa = 0.1)"}, ["cvar(alpha = 0.1)", "alpa"]),
         ({"method.objective": "cvar(alpha = 2)"}, ["alpha", "less than or equal to 1"]),
         ({"method.objective": "cvar(alpha 2)"}, ["name = value"]),
+        ({"method.fusion": "simmlm", "train.ranking": 0.1}, ["train.ranking", "simmlm(", "ranking = 0.1"]),
         ({"method.fusion": "flexmo"}, ["method.fusion", "flexmoe"]),
     ],
 )

@@ -1,0 +1,26 @@
+"""One file of a hospital → one array: images, volumes, videos and notes.
+
+    path → `decode` (by content: `picture`, `dicom` with `series`, `nifti`, `npy`) → `Pixels` → `fit` → [0, 1]
+
+Everything here is a pure function of a file. Pillow, pydicom and nibabel are imported where a file first needs them,
+and torch never is, so that checking a cohort starts quickly and worker processes stay small. Whatever is wrong with a
+file is an `Unreadable`, in words that hold nothing of its content besides shapes, counts and technical attributes.
+
+Letters: D slices of a volume or frames of a video, H rows, W columns, C channels.
+"""
+
+from remind.data.files.errors import Unreadable
+from remind.data.files.image import examine_image, fit_image, read_image
+from remind.data.files.note import read_note
+from remind.data.files.volume import examine_volume, fit_volume, read_volume
+
+__all__ = [
+    "Unreadable",
+    "examine_image",
+    "examine_volume",
+    "fit_image",
+    "fit_volume",
+    "read_image",
+    "read_note",
+    "read_volume",
+]

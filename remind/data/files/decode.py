@@ -1,0 +1,51 @@
+"""What kind of file it is, by its content, and the reader for it."""
+
+from pathlib import Path
+
+from remind.data.files import dicom, nifti, npy, picture
+from remind.data.files.errors import Unreadable
+from remind.data.files.pixels import Pixels, Window
+
+NIFTI = (".nii", ".nii.gz")
+DICOM = (".dcm", ".dicom", ".ima")
+FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
+
+def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
+    """Frames of a file, or of a folder with a DICOM series.
+
+    Parameters
+    ----------
+    path
+        PNG, JPEG, TIFF, GIF, BMP, DICOM or .npy, told by content, or NIfTI, told by name.
+    window
+        (centre, width) that overrides what the file says.
+    stack
+        Whether frames are expected (a volume or a video) or one image: tells 3-D .npy arrays apart, and whether a
+        folder may be meant.
+
+    Raises
+    ------
+    Unreadable
+        The file cannot be decoded.
+    """
+    if path.is_dir():
+        if not stack:
+            raise Unreadable("is a folder, an image is one file", "name a file, or declare it as a volume")
+        return dicom.decode(path, window)
+    with path.open("rb") as file:
+        head = file.read(132)
+    name = path.name.lower()
+    if not head:
+        raise Unreadable("is empty", "export it again, or remove its row")
+    if head[128:] == b"DICM":
+        return dicom.decode(path, window)
+    if head.startswith(b"\x93NUMPY"):
+        return npy.decode(path, window, stack)
+    if name.endswith(NIFTI):
+        return nifti.decode(path, window)
+    if name.endswith(FILMS):
+        raise Unreadable("is a film file, which is not decoded", "convert it to multi-frame DICOM or to .npy (D×H×W)")
+    if name.endswith(DICOM):
+        raise Unreadable("is no DICOM file: DICM is missing at byte 128", "export it again as a DICOM file (Part 10)")
+    return picture.decode(path, window)

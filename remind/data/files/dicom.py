@@ -1,0 +1,139 @@
+"""DICOM: a file, or a folder of slices.
+
+Only the attributes in `TAGS` are ever parsed: nothing about the patient is in memory, so nothing can get into a
+message. Sections are those of DICOM PS3.3. Letters: D frames or slices, H rows, W columns.
+"""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.files import grey
+from remind.data.files.errors import DAMAGED, Unreadable, inside
+from remind.data.files.pixels import Pixels, Window, check_shape, ends
+from remind.data.files.series import along_normal, in_order
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PALETTE = tuple(
+    f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")
+)
+TAGS = (
+    *("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(*PALETTE, *(f"Segmented{name}" for name in PALETTE if name.endswith("Data"))),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", *PIXELS),
+)
+
+
+def decode(path: Path, window: Window | None) -> Pixels:
+    """Frames of a DICOM file, or of a folder with the slices of one series.
+
+    Grey (C.11.1, C.11.2): modality LUT or rescale, then the `window`; else the file's own VOI LUT or window, where all
+    frames have the same; else the range of the stored bits, up to 8 of them and not rescaled; else `pixels.own_range`.
+    MONOCHROME1 is inverted. Padding is black. Colour (C.7.6.3.1.2) becomes RGB over the range of its bits.
+
+    Raises
+    ------
+    Unreadable
+        No pixels, a compression without a decoder, no grey or colour that is known, damaged; as `series.in_order`.
+    """
+    if path.is_dir():
+        datasets, names = in_order(path, _read)
+        stored = []
+        for dataset, name in zip(datasets, names, strict=True):
+            with inside(name):
+                stored.append(_stored(dataset))
+            for keyword in PIXELS:  # hundreds of slices: hold them once
+                dataset.pop(keyword, None)
+    else:
+        datasets = [_read(path)]
+        stored = [_stored(datasets[0])]
+    first = datasets[0]
+    if first.PhotometricInterpretation in GREY:
+        pixels = grey.pixels(datasets, stored, window, inverted=first.PhotometricInterpretation == "MONOCHROME1")
+    else:
+        frames = np.concatenate(stored)
+        bits = 8 * frames.itemsize if first.PhotometricInterpretation == "PALETTE COLOR" else int(first.BitsStored)
+        pixels = Pixels(frames, *((0, 2**bits - 1) if window is None else ends(window)))
+    if len(datasets) == 1 and len(stored[0]) > 1:  # a multi-frame file need not hold its slices in order
+        order = along_normal([(first, frame) for frame in range(len(stored[0]))])
+        return pixels if order is None else replace(pixels, array=pixels.array[order])
+    return pixels
+
+
+def _read(path: Path) -> "Dataset":
+    dataset: Dataset = _pydicom().dcmread(path, specific_tags=list(TAGS))
+    if not any(keyword in dataset for keyword in PIXELS):
+        raise Unreadable("holds no pixels, or is cut short", "name the image itself, or export it again")
+    if dataset.get("PhotometricInterpretation") not in GREY + COLOUR:
+        what = "its Photometric Interpretation (0028,0004) is none that is read"
+        raise Unreadable(what, f"convert it to one of {', '.join(GREY + COLOUR)}")
+    check_shape((dataset.get("NumberOfFrames") or 1, dataset.Rows, dataset.Columns))
+    return dataset
+
+
+def _stored(dataset: "Dataset") -> NDArray[Any]:
+    """Stored values (D, H, W); colours (D, H, W, 3) as RGB.
+
+    Raises
+    ------
+    Unreadable
+        A compression without a decoder; damaged pixels.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import pixel_array
+
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        raise Unreadable("does not say its Transfer Syntax (0002,0010)", DAMAGED)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        # A UID that is none of DICOM's may be any text.
+        name = f"{syntax.name}, which is not decoded" if syntax.name != syntax else "nothing that is known"
+        what = f"its Transfer Syntax (0002,0010) is {name}"
+        raise Unreadable(what, "save it uncompressed, or as .npy") from None
+    lacking = [text.split(" requires ")[-1] for text in decoder.missing_dependencies if text.startswith("pylibjpeg")]
+    remedy = f"install {lacking[0]}, or save it uncompressed" if lacking else "save it uncompressed"
+    if not decoder.is_available:
+        raise Unreadable(f"its pixels are compressed as {syntax.name}, for which no decoder is installed", remedy)
+    try:
+        array = pixel_array(dataset)
+    except Exception:
+        if not syntax.is_compressed:
+            raise
+        what = f"its pixels, compressed as {syntax.name}, are damaged or of a kind that the decoder does not know"
+        raise Unreadable(what, remedy) from None
+    colours = (3,) if dataset.SamplesPerPixel == 3 else ()
+    frames = array.reshape(-1, dataset.Rows, dataset.Columns, *colours)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return np.asarray(apply_color_lut(frames, dataset))[..., :3]
+    return frames
+
+
+@cache
+def _pydicom() -> Any:
+    """pydicom; what it logs and warns of may quote headers and is kept quiet."""
+    import logging
+    import warnings
+
+    import pydicom
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+    return pydicom

@@ -1,0 +1,59 @@
+"""Images: one file → (C, H, W)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.files.decode import decode
+from remind.data.files.errors import reading
+from remind.data.files.fit import to_image
+from remind.data.files.npy import from_array
+from remind.data.files.pixels import Channels, Window
+
+
+def read_image(
+    path: Path, size: tuple[int, int], channels: Channels, window: Window | None, resize: bool
+) -> NDArray[np.float32]:
+    """Read an image.
+
+    Parameters
+    ----------
+    path
+        PNG, JPEG, TIFF, GIF, BMP, DICOM, NIfTI or .npy (H×W, H×W×3) with one frame.
+    size
+        (H, W).
+    channels
+        1: colours become their luminance; 3: grey is repeated.
+    window
+        (centre, width > 0) of the values that become 0 … 1, in Hounsfield units and the like where the file says how
+        to get them. None: the file's own, if it is DICOM; else the range of the type, for 8- and 16-bit unsigned
+        integers; else the percentiles 0.5 and 99.5 of the file (`pixels.own_range`).
+    resize
+        Whether another size is resampled (antialiased, proportions not kept) or refused.
+
+    Returns
+    -------
+    (C, H, W) in [0, 1], turned as EXIF says.
+
+    Raises
+    ------
+    Unreadable
+        In words fit for `remind.data.problems.Problem`.
+    """
+    with reading():
+        return to_image(decode(path, window, stack=False), size, channels, resize)
+
+
+def examine_image(path: Path, size: tuple[int, int], channels: Channels, window: Window | None, resize: bool) -> None:
+    """Read an image as `read_image` does and raise what it raises."""
+    read_image(path, size, channels, window, resize)
+
+
+def fit_image(
+    array: NDArray[Any], size: tuple[int, int], channels: Channels, resize: bool, window: Window | None = None
+) -> NDArray[np.float32]:
+    """As `read_image`, for an array (H, W) or (H, W, 3) in memory."""
+    with reading():
+        return to_image(from_array(array, window, stack=False), size, channels, resize)

@@ -1,0 +1,124 @@
+"""Decoded pixels, which of their values are black and white, and their way into [0, 1].
+
+Letters: D slices or frames, H rows, W columns, C channels.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.files.errors import Unreadable
+
+Channels = Literal[1, 3]
+Window = tuple[float, float]  # centre, width > 0
+PERCENTILES = (0.5, 99.5)
+LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's
+LARGEST = 1e37  # float32 holds the difference of two such numbers
+MOST_PIXELS = 2**26  # of one frame: 8192 × 8192, several times a mammogram
+MOST_VOXELS = 2**30  # of all frames: 4 GiB as float32
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Frames as decoded.
+
+    Attributes
+    ----------
+    array
+        (D, H, W), or (D, H, W, 3) with colours red, green, blue; any type of real numbers.
+    black, white
+        Values that become 0 and 1, linearly in between and clipped beyond; black may be the larger one.
+    """
+
+    array: NDArray[Any]
+    black: float
+    white: float
+
+
+def plain(array: NDArray[Any], window: Window | None) -> Pixels:
+    """Frames (D, H, W[, 3]) without an opinion of their own on black and white.
+
+    Those are the `window`'s ends; else the ends of the type, for booleans and unsigned integers of 8 and 16 bits; else
+    `own_range`.
+
+    Raises
+    ------
+    Unreadable
+        As `check_values`.
+    """
+    check_values(array)
+    if window is not None:
+        return Pixels(array, *ends(window))
+    if array.dtype == np.bool_:
+        return Pixels(array, 0, 1)
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        return Pixels(array, 0, int(np.iinfo(array.dtype).max))
+    return Pixels(array, *own_range(array))
+
+
+def ends(window: Window) -> tuple[float, float]:
+    """Lowest and highest value of a window: centre ± width/2, whatever the format of the file.
+
+    This is the function LINEAR_EXACT of DICOM PS3.3 C.11.2.1.3.2.
+    """
+    centre, width = window
+    return centre - width / 2, centre + width / 2
+
+
+def own_range(values: NDArray[Any]) -> tuple[float, float]:
+    """Values to be shown black and white where nothing says so.
+
+    The values at the percentiles 0.5 and 99.5, so that a few hot pixels do not darken all others; where these coincide,
+    as in a mask with a small lesion, the minimum and the maximum.
+
+    Raises
+    ------
+    Unreadable
+        A number larger than `LARGEST`.
+    """
+    if not values.size:
+        return 0, 0
+    values = values.astype(np.float32) if values.dtype.itemsize <= 2 else values
+    least, most = float(values.min()), float(values.max())
+    if max(-least, most) > LARGEST:
+        raise Unreadable("holds numbers too large to compute with", "save it with smaller numbers")
+    low, high = (float(v) for v in np.percentile(values, PERCENTILES, method="nearest"))
+    return (low, high) if low < high else (least, most)
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse D, H, W of nothing, or of more than a machine should be asked to decode; before decoding.
+
+    Raises
+    ------
+    Unreadable
+        One of them is 0; a frame has more than `MOST_PIXELS`, all together more than `MOST_VOXELS`.
+    """
+    frames, rows, columns = (int(n) for n in shape)
+    if min(frames, rows, columns) < 1:
+        raise Unreadable(f"holds no pixels: {shape_text(shape)}", "leave it out, or export it again")
+    if rows * columns > MOST_PIXELS or frames * rows * columns > MOST_VOXELS:
+        raise Unreadable(f"is too large: {shape_text(shape)} pixels", "crop it or make it smaller")
+
+
+def check_values(array: NDArray[Any]) -> None:
+    """Refuse what is no array of finite real numbers.
+
+    Raises
+    ------
+    Unreadable
+        Text, complex numbers, records; NaN or infinite numbers.
+    """
+    if array.dtype.kind not in "buif":
+        raise Unreadable(f"holds {array.dtype.name}, not numbers", "save it as uint8, uint16 or float32")
+    if array.dtype.kind == "f":
+        bad = sum(int((~np.isfinite(frame)).sum()) for frame in array)  # frame by frame: the file may be mapped
+        if bad:
+            raise Unreadable(f"{bad} of {array.size} values are NaN or infinite", "replace them, for instance by 0")
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """``16×224×224``."""
+    return "×".join(str(n) for n in shape)

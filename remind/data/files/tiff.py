@@ -1,0 +1,43 @@
+"""Whether a TIFF has all its pages: Pillow takes a chain of pages that is cut short for a shorter one."""
+
+import struct
+from pathlib import Path
+
+from remind.data.files.errors import DAMAGED, Unreadable
+
+BIG = 43
+STARTS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}  # byte order and version
+
+
+def check_pages(path: Path) -> None:
+    """Follow the chain of a TIFF's image file directories to its end; other files pass.
+
+    TIFF 6.0, section 2: a header with the place of the first directory; a directory is a count, so many entries, and
+    the place of the next, 0 after the last. BigTIFF has the same in wider fields.
+
+    Raises
+    ------
+    Unreadable
+        The chain leads out of the file, or in a circle.
+    """
+    with path.open("rb") as file:
+        order = STARTS.get(file.read(4))
+        if order is None:
+            return
+
+        def number(at: int, code: str) -> int:
+            file.seek(at)
+            value = file.read(struct.calcsize(code))
+            if len(value) < struct.calcsize(code):
+                raise Unreadable("is cut short", DAMAGED)
+            return int(struct.unpack(f"{order}{code}", value)[0])
+
+        big = number(2, "H") == BIG
+        count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
+        seen: set[int] = set()
+        place = number(8, link) if big else number(4, link)
+        while place:
+            if place in seen:
+                raise Unreadable("is damaged: its pages follow each other in a circle", DAMAGED)
+            seen.add(place)
+            place = number(place + struct.calcsize(count) + entry * number(place, count), link)

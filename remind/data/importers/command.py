@@ -1,0 +1,142 @@
+"""``remind data import``: one command per data set. docs/importing.md says what each does."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import click
+import typer
+
+from remind.data.importers.mimic_settings import CodesRule, Label, NotesRule
+
+AbsentFiles = Literal["error", "drop"]
+
+import_app = typer.Typer(help="Make a cohort from the files of a published data set.", no_args_is_help=True)
+
+
+def _one_of(values: Any) -> click.Choice[str]:
+    return click.Choice(get_args(values))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _run(import_: Callable[..., Any], settings: Any) -> None:
+    paths = {
+        field.name: value for field in fields(settings) if isinstance(value := getattr(settings, field.name), Path)
+    }
+    at_home = replace(settings, **{name: path.expanduser() for name, path in paths.items()})  # ~ after = stays as typed
+    print(import_(at_home, _say).to_text(), end="")
+
+
+Out = Annotated[Path, typer.Option(help="A new or empty folder for the cohort.")]
+
+
+@import_app.command("embed")
+def embed(
+    clinical: Annotated[Path, typer.Option(help="EMBED_OpenData_clinical.csv, whole or reduced; .gz will do.")],
+    metadata: Annotated[Path, typer.Option(help="EMBED_OpenData_metadata.csv, whole or reduced; .gz will do.")],
+    images: Annotated[Path, typer.Option(help="Folder of the pictures, which holds cohort_1, cohort_2.")],
+    out: Out,
+    prefix: Annotated[
+        str, typer.Option(help="How the paths in the table begin, in place of --images, if without cohort_….")
+    ] = "",
+    screening: Annotated[bool, typer.Option("--screening", help="Leave diagnostic exams out.")] = False,
+    absent_files: Annotated[
+        AbsentFiles, typer.Option(click_type=_one_of(AbsentFiles), help="What to do with breasts whose files are gone.")
+    ] = "error",
+) -> None:
+    """Mammograms of Emory: four views of a breast, its density."""
+    from remind.data.importers.embed import EmbedSettings, import_embed
+
+    _run(import_embed, EmbedSettings(clinical, metadata, images, out, prefix, screening, absent_files))
+
+
+@import_app.command("mimic-iv")
+def mimic_iv(
+    hosp: Annotated[Path, typer.Option(help="Folder hosp of MIMIC-IV.")],
+    label: Annotated[Label, typer.Option(click_type=_one_of(Label), help="Death within 48 h, in hospital, in a year.")],
+    out: Out,
+    icu: Annotated[Path | None, typer.Option(help="Folder icu; without it an example is an admission.")] = None,
+    note: Annotated[Path | None, typer.Option(help="Folder note of MIMIC-IV-Note; without it no notes.")] = None,
+    hours: Annotated[float, typer.Option(help="Hours from a stay's start that are looked at.")] = 48.0,
+    notes: Annotated[
+        NotesRule | None,
+        typer.Option(click_type=_one_of(NotesRule), help="Default: radiology; one-year: discharge."),
+    ] = None,
+    codes: Annotated[
+        CodesRule | None,
+        typer.Option(click_type=_one_of(CodesRule), help="Of which admissions. Default: previous; one-year: all."),
+    ] = None,
+    first: Annotated[bool, typer.Option("--first", help="Take each person's first stay only.")] = False,
+    as_text: Annotated[bool, typer.Option("--as-text", help="Write labs, vitals and codes as text too.")] = False,
+    text_hours: Annotated[float, typer.Option(help="As text: one value per item and so many hours.")] = 24.0,
+    items: Annotated[Path | None, typer.Option(help="A .csv of the labs and vitals to take instead.")] = None,
+    care_units: Annotated[bool, typer.Option("--care-units", help="Make each first care unit a hospital.")] = False,
+    allow_leakage: Annotated[
+        bool, typer.Option("--allow-leakage", help="Take notes or codes that tell how the stay ended.")
+    ] = False,
+) -> None:
+    """Stays in intensive care: notes, labs and vitals, diagnoses; mortality."""
+    from remind.data.importers.mimic_iv import import_mimic
+    from remind.data.importers.mimic_settings import MimicSettings
+
+    settings = MimicSettings(
+        hosp=hosp,
+        out=out,
+        label=label,
+        icu=icu,
+        note=note,
+        hours=hours,
+        notes=notes,
+        codes=codes,
+        first=first,
+        as_text=as_text,
+        text_hours=text_hours,
+        items=items,
+        care_units=care_units,
+        allow_leakage=allow_leakage,
+    )
+    _run(import_mimic, settings)
+
+
+@import_app.command("fprm")
+def fprm(
+    index: Annotated[Path, typer.Option(help="A .csv or .parquet with a row per example.")],
+    data: Annotated[Path, typer.Option(help="Folder that the paths in the index start from.")],
+    out: Out,
+    example_id: Annotated[str, typer.Option("--id", help="Column with the example's id.")] = "id",
+    person: Annotated[str, typer.Option(help="Column with the person.")] = "patient_id",
+    label: Annotated[str, typer.Option(help="Column with the grade.")] = "grade",
+    fundus: Annotated[str, typer.Option(help="Column with the path of the fundus photograph.")] = "fundus",
+    flow: Annotated[str, typer.Option(help="Column with the path of the blood-flow video.")] = "flow",
+    oxygen: Annotated[str, typer.Option(help="Column with the path of the oxygen map.")] = "oxygen",
+    exclude: Annotated[str, typer.Option(help="Columns that are no features, comma-separated.")] = "",
+    categories: Annotated[str, typer.Option(help="Feature columns that hold texts, comma-separated.")] = "",
+    classes: Annotated[str, typer.Option(help="The grades in order, comma-separated; default: as they sort.")] = "",
+) -> None:
+    """Retinal pictures and a table; grade of health deterioration. The layout is an assumption."""
+    from remind.data.importers.fprm import FprmSettings, import_fprm
+
+    settings = FprmSettings(
+        index=index,
+        data=data,
+        out=out,
+        id=example_id,
+        person=person,
+        label=label,
+        fundus=fundus,
+        flow=flow,
+        oxygen=oxygen,
+        exclude=_parts(exclude),
+        categories=_parts(categories),
+        classes=_parts(classes),
+    )
+    _run(import_fprm, settings)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

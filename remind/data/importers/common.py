@@ -1,0 +1,121 @@
+"""What all importers share: the cohort's folder, its cohort.toml, and what is said at the end."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from remind import groups
+from remind.config_toml import literal
+from remind.data.declaration import FILE_NAME
+from remind.data.problems import counted
+from remind.errors import UserError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an import wrote. Letters: N examples, m modalities.
+
+    Attributes
+    ----------
+    folder
+        The new cohort.
+    modalities, classes
+        Their names, in order.
+    presence_Nm, label_N
+        Of the examples that were written.
+    persons
+        How many people they are.
+    left_out
+        What was left out and how often, in the order of the rules.
+    remarks
+        What else the user should know.
+    """
+
+    folder: Path
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+    presence_Nm: NDArray[np.bool_]
+    label_N: NDArray[np.int64]
+    persons: int
+    left_out: tuple[tuple[str, int], ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        """The summary for people. It counts single patients: treat it as the data is treated."""
+        labels = np.bincount(self.label_N, minlength=len(self.classes)).tolist()
+        lines = [
+            f"wrote {counted(len(self.label_N), 'example')} of {counted(self.persons, 'person')} to {self.folder}",
+            "labels: " + ", ".join(f"{name} {n}" for name, n in zip(self.classes, labels, strict=True)),
+            "groups:",
+        ]
+        count_of = groups.counts(groups.masks(self.presence_Nm))
+        for group in sorted(count_of, key=lambda g: (-count_of[g], g)):
+            share = count_of[group] / len(self.label_N)
+            lines.append(f"  {count_of[group]:>8}  {share:.3f}  {groups.name(group, self.modalities)}")
+        lines.append("left out:")
+        lines += [f"  {n:>8}  {what}" for what, n in self.left_out if n] or ["  nothing"]
+        lines += [f"note: {remark}" for remark in self.remarks]
+        return "\n".join([*lines, f"look at it with: remind data check {self.folder}", ""])
+
+
+@contextmanager
+def cohort_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `out` when everything is written, and is gone when anything fails.
+
+    Raises
+    ------
+    UserError
+        `out` is no new or empty folder, or cannot be written.
+    """
+    out = out.absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: not a new or empty folder; name one, so that nothing of an older cohort stays")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror or error}; name another folder") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_table(folder: Path, name: str, columns: Mapping[str, Any]) -> None:
+    """``<name>.parquet`` in `folder`."""
+    pa.parquet.write_table(pa.table(dict(columns)), folder / f"{name}.parquet", compression="zstd")
+
+
+def write_declaration(
+    folder: Path,
+    name: str,
+    classes: Sequence[str],
+    modalities: Mapping[str, Mapping[str, Any]],
+    comments: Sequence[str] = (),
+) -> None:
+    """cohort.toml of a cohort whose people stand in the column ``person``."""
+    lines = [*(f"# {comment}" for comment in comments), f"name = {_toml(name)}", ""]
+    lines += ["[patients]", 'patient = "person"', "", "[label]", f"classes = {_toml(classes)}"]
+    for modality, fields in modalities.items():
+        lines += ["", f"[modalities.{modality}]", *(f"{key} = {_toml(value)}" for key, value in fields.items())]
+    (folder / FILE_NAME).write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def _toml(value: Any) -> str:
+    """TOML of a scalar, a sequence, or a table of them."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{literal(key)} = {_toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return literal(value)

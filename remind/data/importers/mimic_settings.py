@@ -1,0 +1,96 @@
+"""What `remind data import mimic-iv` takes, and which options do not go together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from remind.errors import several
+
+Label = Literal["48h", "in-hospital", "one-year"]
+NotesRule = Literal["radiology", "history", "discharge"]
+CodesRule = Literal["previous", "this", "all"]
+
+
+@dataclass(frozen=True)
+class MimicSettings:
+    """What to import, and by which rules.
+
+    Attributes
+    ----------
+    hosp, icu, note
+        Folders of the release; without `icu` an example is a hospital admission and there are no vitals, without
+        `note` there are no notes.
+    out
+        The new cohort.
+    label
+        What is predicted (`mimic_stays`).
+    hours
+        From a stay's start: how long labs and vitals are taken, and the index time of ``48h`` and ``in-hospital``.
+    notes, codes
+        Which ones (`mimic_notes.wanted_notes`, `mimic_codes.wanted_codes`); None: what goes with the label.
+    first
+        Whether to take only each person's first stay.
+    as_text
+        Whether labs, vitals and diagnoses are written as text, as in the paper.
+    text_hours
+        As text: one value per item and this many hours.
+    items
+        .csv with other labs and vitals than `mimic_items.ITEMS`.
+    care_units
+        Whether the first care unit is the hospital of the cohort.
+    allow_leakage
+        Whether notes and codes may be taken that were written after the index time.
+    """
+
+    hosp: Path
+    out: Path
+    label: Label
+    icu: Path | None = None
+    note: Path | None = None
+    hours: float = 48.0
+    notes: NotesRule | None = None
+    codes: CodesRule | None = None
+    first: bool = False
+    as_text: bool = False
+    text_hours: float = 24.0
+    items: Path | None = None
+    care_units: bool = False
+    allow_leakage: bool = False
+
+    @property
+    def notes_rule(self) -> NotesRule:
+        """`notes`, or what goes with the label."""
+        return self.notes or ("discharge" if self.label == "one-year" else "radiology")
+
+    @property
+    def codes_rule(self) -> CodesRule:
+        """`codes`, or what goes with the label."""
+        return self.codes or ("all" if self.label == "one-year" else "previous")
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """Options that ask for what was written after the index time."""
+        if self.label == "one-year":
+            return ()
+        notes = ["--notes discharge"] if self.notes_rule == "discharge" else []
+        codes = [f"--codes {self.codes_rule}"] if self.codes_rule != "previous" else []
+        return (*notes, *codes)
+
+    def check(self) -> None:
+        """Raise a UserError that names all options that do not go together."""
+        wrong = [
+            f"--{option} {value:g}: give hours, more than 0"
+            for option, value in (("hours", self.hours), ("text-hours", self.text_hours))
+            if not 0 < value < float("inf")
+        ]
+        if self.notes and not self.note:
+            wrong.append(f"--notes {self.notes} without notes: name the folder of mimic-iv-note with --note")
+        if self.care_units and not self.icu:
+            wrong.append("--care-units without care units: name the folder of the icu module with --icu")
+        if self.leaks and not self.allow_leakage:
+            wrong.append(
+                f"{' and '.join(self.leaks)} with --label {self.label}: written after the discharge, it tells how the "
+                "stay ended; leave it out, or, to compare with work that used it, add --allow-leakage"
+            )
+        if wrong:
+            raise several("these options do not go together", wrong)

@@ -1,0 +1,234 @@
+"""What every fusion model is: tokens of the modalities a patient has → class logits.
+
+A method is one file of this folder: its `Options`, a `FusionModel` that fills in `fuse`, and `@registry.register`.
+Whatever crosses the wire must be a parameter: buffers do not travel. Parameters named ``groups.<bitmask>.…`` belong to
+that group, all others are shared; those of the last layer are named ``head.…``, for objectives and federated rules that
+treat it apart.
+
+Shapes: B patients in a batch, N patients of a site, m modalities, l_i tokens of modality i, M tokens in all, D width,
+E experts, C classes, G groups.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from remind.config import Count, Fraction, ModelConfig, Section
+from remind.fusion.modality_dropout import drop_modalities
+from remind.fusion.support import Support
+from remind.groups import MAX_MODALITIES
+from remind.registry import Registry
+from remind.seeds import derive, seeded
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and labels (B,) of the batch, in its order → loss (B,)
+
+
+class Context(Section):
+    """What a model is built for. It comes from the cohort and the run, and is the same for every method.
+
+    Of `model`, width, heads and dropout are for all; the rest is REMIND's, and Soft MoE's, which is REMIND without Φ_k.
+    """
+
+    model: ModelConfig = Field(description="[model] of the run")
+    classes: Count = Field(description="C")
+    modalities: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_MODALITIES)] = Field(
+        description="names, in schema order"
+    )
+    tokens: tuple[Count, ...] = Field(description="l_1 … l_m")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(self.tokens) != len(self.modalities):
+            raise ValueError(f"{len(self.tokens)} token counts for {len(self.modalities)} modalities")
+        return self
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.model.width
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return self.model.heads
+
+    @property
+    def dropout(self) -> float:
+        """Of attention, expert and hidden outputs while training."""
+        return self.model.dropout
+
+    @property
+    def full(self) -> int:
+        """The group that has every modality."""
+        return (1 << len(self.modalities)) - 1
+
+
+class Options(Section):
+    """Base of every method's own options. Their defaults are the paper's."""
+
+    modality_dropout: Fraction = Field(0.0, description="chance of each present modality to be hidden while training")
+
+
+@dataclass(frozen=True)
+class FusionOutput:
+    """What a model says of B patients.
+
+    A method whose training needs more than this (several predictions, pairs, labels) returns a subclass with its own
+    `loss`; in training nothing else is asked of it.
+
+    Attributes
+    ----------
+    logits_BC
+        Class logits.
+    open_B
+        Share of blocks in which each patient's own routing was used; None where a method has no such gate.
+    auxiliary_B
+        Added to each patient's training loss, its factor included; None outside training or if there is none. A term
+        that couples the patients of a batch (balance of experts) stands alike in every row, so that it counts once
+        wherever the weights of a step's patients sum to 1.
+    use_BE
+        Mean weight of each expert in the outputs of a patient's tokens, without gradient: rows sum to 1, or to 0 for
+        a patient who needed no expert. None where there are no experts.
+    """
+
+    logits_BC: Tensor
+    open_B: Tensor | None = None
+    auxiliary_B: Tensor | None = None
+    use_BE: Tensor | None = None
+
+    def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
+        """Training loss of each patient, (B,)."""
+        loss_B = criterion(self.logits_BC, label_B)
+        return loss_B if self.auxiliary_B is None else loss_B + self.auxiliary_B
+
+    def cast(self, dtype: torch.dtype) -> Self:
+        """The same in another type, as after autocast."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        floats = {n: t.to(dtype) for n, t in tensors.items() if isinstance(t, Tensor) and t.is_floating_point()}
+        return replace(self, **floats)
+
+
+class FusionModel(nn.Module):
+    """Base of every method. Only `fuse` must be given; the hooks below have an answer that suits most methods."""
+
+    ranks = False  # whether its own loss ranks more modalities above fewer already
+
+    def __init__(self, context: Context, options: Options) -> None:
+        super().__init__()
+        self.context = context
+        self.modality_dropout = options.modality_dropout
+        self.groups = nn.ModuleDict()
+
+    @abstractmethod
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """Output of B patients; as `forward`, but tokens of absent modalities are 0 already."""
+
+    def forward(
+        self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool = True
+    ) -> FusionOutput:
+        """Output of B patients.
+
+        Parameters
+        ----------
+        tokens
+            One (B, l_i, D) tensor per modality. Rows of patients without the modality may hold anything, NaN included.
+        presence_Bm
+            Which modalities each patient has, bool; at least one.
+        group_B
+            Group of each patient, known to the model or not: the bitmask of `presence_Bm`.
+        routing
+            False in stage 1, True in stage 2; what differs is the method's business.
+        """
+        if self.training and self.modality_dropout > 0:
+            presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
+            group_B = group_of(presence_Bm)
+        seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(tokens)]
+        return self.fuse(seen, presence_Bm, group_B, routing)
+
+    # Hooks
+
+    def new_group(self, group: int) -> nn.Module | None:
+        """Parameters of its own for a group first seen; None: it needs none. Randomness depends on the group alone."""
+        return None
+
+    def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
+        """Which of a site's N training patients take part in the steps of a stage, (N,) bool; never none of them."""
+        return torch.ones(len(presence_Nm), dtype=torch.bool, device=presence_Nm.device)
+
+    def set_support(self, support: Support | None) -> None:
+        """Where tokens of other training patients of the same site can be had; methods that retrieve keep it."""
+
+    # Groups
+
+    def add_groups(self, groups: Iterable[int], seed: int) -> None:
+        """Give each group that is new what `new_group` says, whatever order groups come in."""
+        like = next(self.parameters())
+        for group in groups:
+            if str(group) not in self.groups:
+                with seeded(derive(seed, "group", group)):
+                    own = self.new_group(group)
+                if own is not None:
+                    self.groups[str(group)] = own.to(like.device, like.dtype)
+
+    def keep_groups(self, groups: Collection[int], seed: int) -> None:
+        """Know exactly these groups: add the new, drop the others."""
+        for key in [key for key in self.groups if int(key) not in groups]:
+            del self.groups[key]
+        self.add_groups(sorted(groups), seed)
+
+    def known_groups(self) -> tuple[int, ...]:
+        """Groups with parameters of their own, ascending."""
+        return tuple(sorted(int(key) for key in self.groups))
+
+    def of_groups(self, groups: Iterable[int], pick: Callable[[Any], Tensor | None], zero: Tensor) -> Tensor:
+        """One tensor of each group's own parameters, stacked (G, …).
+
+        Parameters
+        ----------
+        groups
+            Known or not.
+        pick
+            Takes it from what `new_group` made; None where that group has none.
+        zero
+            Stands in where no group has it. Where others have it, a group without gets their mean (REMIND.md §4.10),
+            which carries no gradient: what belongs to a group learns from the group's own patients only.
+        """
+        known = {k: tensor for k in self.known_groups() if (tensor := pick(self.groups[str(k)])) is not None}
+        mean = torch.stack(list(known.values())).mean(dim=0).detach() if known else zero
+        return torch.stack([known.get(group, mean) for group in groups])
+
+
+registry: Registry[FusionModel] = Registry("method.fusion", "remind.fusion")  # built with (context, options)
+
+
+def build_fusion(choice: str, context: Context, seed: int) -> FusionModel:
+    """A freshly initialised model without groups; equal seeds give equal models.
+
+    Parameters
+    ----------
+    choice
+        A method's name, perhaps with options: ``"flexmoe(experts = 8)"``.
+    context
+        The cohort's sizes.
+    seed
+        The run's.
+
+    Raises
+    ------
+    UserError
+        There is no such method, or it does not take these options.
+    """
+    method, options = registry.choose(choice)
+    with seeded(derive(seed, "fusion")):
+        return method.build(context, options)
+
+
+def group_of(presence_Bm: Tensor) -> Tensor:
+    """Group (bitmask) of each patient, (B,) int64; `remind.groups.masks` for tensors."""
+    bits_m = torch.arange(presence_Bm.shape[1], device=presence_Bm.device)
+    return (presence_Bm.long() << bits_m).sum(dim=1)

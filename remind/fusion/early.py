@@ -1,0 +1,46 @@
+"""Early fusion: everything is put side by side before anything is learned from it.
+
+    x = [x_1, …, x_m], zeros for the missing;  logits = W2 gelu(W1 x)
+
+What differs from the textbook: the inputs are the means of the modalities' tokens, not raw values. Encoders are the
+run's and common to all methods, raw values (images, series) have no common form, and whole token sequences side by side
+would make W1 larger than everything else together.
+
+Shapes: B patients, m modalities, D width, C classes.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from remind.config import Count
+from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.layers import hidden_layer, modality_means
+
+
+class EarlyOptions(Options):
+    """Size of the one network."""
+
+    expansion: Count = Field(4, description="hidden width, in units of D")
+
+
+@registry.register(
+    "early",
+    title="inputs side by side, zeros for the missing, one network for all",
+    paper="textbook baseline; Baltrušaitis et al., TPAMI 2019, arXiv 1705.09406",
+    year=2019,
+    options=EarlyOptions,
+)
+class EarlyFusion(FusionModel):
+    """Nothing belongs to a group; the network is not told which zeros mean missing."""
+
+    def __init__(self, context: Context, options: EarlyOptions) -> None:
+        super().__init__(context, options)
+        inputs, hidden = len(context.modalities) * context.width, options.expansion * context.width
+        self.hidden = hidden_layer(inputs, hidden, context.dropout)
+        self.head = nn.Linear(hidden, context.classes)
+
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """See `FusionModel`; both stages are alike."""
+        return FusionOutput(self.head(self.hidden(modality_means(tokens).flatten(1))))

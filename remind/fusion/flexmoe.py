@@ -1,0 +1,136 @@
+"""Flex-MoE (Yun et al., NeurIPS 2024, arXiv 2410.08245): a bank of missing modalities, a gate that knows the group.
+
+    Z_i = bank_{k,i} where modality i of group k is missing;  Z ← Z + MHA(LN(Z + position))
+    Z ← Z + Σ_{e ∈ top 4} softmax(g)_e · expert_e(LN Z),  g = LN(Z) W + N(0, (softplus(LN(Z) W') + .01)²)
+    head on the concatenated means of the modalities' blocks
+    loss + .01·(CV²(importance) + CV²(load) + CE(g, e_k) of patients who lack something),  e_k their group's expert
+
+Stage 1 is the paper's warm-up: patients with all modalities, no CE (its G-router); stage 2 adds it (its S-router). What
+we do differently: attention keeps the residual stream (the released layer adds its output to itself); groups map onto
+experts for any m, where the release needs 2^m − 1 ≤ E; the bank holds rows only for what a group lacks; the balance
+loss is one, over all tokens of the batch; the CE is on the scores without noise.
+
+Shapes: B patients, G groups, m modalities, l_i tokens of modality i, M tokens in all, N = B·M, D width, E experts.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from remind.config import Count
+from remind.fusion.base import Context, FusionModel, FusionOutput, registry
+from remind.fusion.layers import Attention, modality_means
+from remind.fusion.sparse import LinearGate, Routing, SparseMoE, SparseOptions, balance_loss
+from remind.groups import members
+from remind.seeds import derive
+
+FREE = 0  # expert that is no group's
+
+
+class FlexMoEOptions(SparseOptions):
+    """The paper's settings; 4 heads there, here those of the run."""
+
+    experts: Annotated[int, Field(ge=2)] = Field(16, description="E; the first is no group's")
+    expansion: Count = Field(2, description="hidden width of an expert, in units of D")
+
+
+class MissingBank(nn.Module):
+    """A group's tokens for every modality it lacks, by the modality's position."""
+
+    def __init__(self, group: int, context: Context) -> None:
+        super().__init__()
+        lacks = members(context.full & ~group)
+        self.tokens = nn.ParameterDict(
+            {str(i): nn.Parameter(torch.randn(context.tokens[i], context.width)) for i in lacks}
+        )
+
+
+@registry.register(
+    "flexmoe",
+    title="missing-modality bank per group, sparse experts, gate pulled to the expert of the group",
+    paper="Yun et al., NeurIPS 2024, arXiv 2410.08245",
+    year=2024,
+    options=FlexMoEOptions,
+)
+class FlexMoE(FusionModel):
+    """One layer. A group's own parameters are its rows of the bank; the full group has none."""
+
+    def __init__(self, context: Context, options: FlexMoEOptions) -> None:
+        super().__init__(context, options)
+        width = context.width
+        self.experts, self.auxiliary = options.experts, options.auxiliary
+        self.position_MD = nn.Parameter(torch.zeros(sum(context.tokens), width))
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, context.heads)
+        self.moe_norm = nn.LayerNorm(width)
+        self.gate = LinearGate(width, options.experts, options.top_k)
+        self.moe = SparseMoE(options.experts, width, options.expansion * width)
+        self.dropout = nn.Dropout(context.dropout)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(len(context.modalities) * width, context.classes)
+
+    def new_group(self, group: int) -> nn.Module | None:
+        """Rows of the bank ~ N(0, 1)."""
+        return None if group == self.context.full else MissingBank(group, self.context)
+
+    def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
+        """Stage 1: who has the most modalities at the site, that is, all of them where anybody does."""
+        if routing or not len(presence_Nm):
+            return super().trains_on(presence_Nm, routing)
+        number_N = presence_Nm.sum(dim=1)
+        return number_N == number_N.max()
+
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """See `FusionModel`; the stages differ in the auxiliary loss."""
+        z_BMD = torch.cat(self._fill(tokens, presence_Bm, group_B), dim=1) + self.position_MD
+        z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD)))
+        x_ND = self.moe_norm(z_BMD).flatten(0, 1)
+        routed: Routing = self.gate(x_ND)
+        z_BMD = z_BMD + self.dropout(self.moe(x_ND, routed.weight_NE).view_as(z_BMD))
+        means_BmD = modality_means(torch.split(self.norm(z_BMD), list(self.context.tokens), dim=1))
+        return FusionOutput(
+            self.head(means_BmD.flatten(1)),
+            auxiliary_B=self._auxiliary(routed, group_B, routing) if self.training else None,
+            use_BE=routed.weight_NE.detach().view(len(group_B), -1, self.experts).mean(dim=1),
+        )
+
+    def _fill(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor) -> list[Tensor]:
+        """Tokens with the bank's rows where a modality is missing. An unseen group's: mean of those who lack it too."""
+        present, row_B = torch.unique(group_B, return_inverse=True)
+        filled = []
+        for i, z_BlD in enumerate(tokens):
+            bank_BlD = self._bank(i, present.tolist())[row_B]
+            filled.append(torch.where(presence_Bm[:, i, None, None], z_BlD, bank_BlD))
+        return filled
+
+    def _bank(self, modality: int, groups: list[int]) -> Tensor:
+        """Rows of a modality for each group, (G, l, D)."""
+        zero_lD = self.position_MD.new_zeros(self.context.tokens[modality], self.context.width)
+        return self.of_groups(groups, lambda own: own.tokens.get(str(modality)), zero_lD)
+
+    def _auxiliary(self, routed: Routing, group_B: Tensor, routing: bool) -> Tensor:
+        """Auxiliary loss of each patient, (B,): the balance, alike for all, and the patient's own cross-entropy."""
+        balance = balance_loss(routed.weight_NE, routed.load_NE)
+        if not routing:
+            return (self.auxiliary * balance).expand(len(group_B))
+        present, row_B = torch.unique(group_B, return_inverse=True)
+        expert_G = [expert_of(group, self.context.full, self.experts) for group in present.tolist()]
+        target_B = torch.tensor(expert_G, device=group_B.device)[row_B]
+        score_BME = routed.score_NE.view(len(group_B), -1, self.experts)
+        target_BM = target_B.unsqueeze(1).expand(score_BME.shape[:2])
+        ce_B = functional.cross_entropy(score_BME.transpose(1, 2), target_BM, reduction="none").mean(dim=1)
+        return self.auxiliary * (balance + torch.where(target_B == FREE, 0.0, ce_B))
+
+
+def expert_of(group: int, full: int, experts: int) -> int:
+    """Expert that a group's tokens are pulled to: 1 … E − 1; FREE for the full group, which is pulled to none.
+
+    Groups below E have one each, as the paper has it; larger ones are hashed onto 1 … E − 1, the same everywhere.
+    """
+    if group == full:
+        return FREE
+    return group if group < experts else 1 + derive(0, "expert", group) % (experts - 1)

@@ -1,0 +1,52 @@
+"""Intermediate fusion: features of each modality by a network of its own, a learned placeholder where it is missing.
+
+    h_i = gelu(W_i LN(mean z_i) + b_i), or placeholder_i;  logits = W2 gelu(W1 [h_1, …, h_m])
+
+Shapes: B patients, m modalities, D width, C classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from remind.config import Count
+from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.layers import hidden_layer, modality_means
+
+
+class IntermediateOptions(Options):
+    """Size of the joint network."""
+
+    expansion: Count = Field(2, description="hidden width of the joint network, in units of D")
+
+
+@registry.register(
+    "intermediate",
+    title="features of each modality side by side, a learned placeholder for the missing",
+    paper="textbook baseline; Baltrušaitis et al., TPAMI 2019, arXiv 1705.09406",
+    year=2019,
+    options=IntermediateOptions,
+)
+class IntermediateFusion(FusionModel):
+    """Nothing belongs to a group."""
+
+    def __init__(self, context: Context, options: IntermediateOptions) -> None:
+        super().__init__(context, options)
+        width, modalities = context.width, len(context.modalities)
+        hidden = options.expansion * width
+        self.features = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU()) for _ in range(modalities)
+        )
+        self.placeholder_mD = nn.Parameter(torch.randn(modalities, width) * 0.02)
+        self.hidden = hidden_layer(modalities * width, hidden, context.dropout)
+        self.head = nn.Linear(hidden, context.classes)
+
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """See `FusionModel`; both stages are alike."""
+        means_BmD = modality_means(tokens)
+        own = [feature(mean_BD) for feature, mean_BD in zip(self.features, means_BmD.unbind(1), strict=True)]
+        own_BmD = torch.stack(own, dim=1)
+        h_BmD = torch.where(presence_Bm.unsqueeze(2), own_BmD, self.placeholder_mD.to(own_BmD.dtype))
+        return FusionOutput(self.head(self.hidden(h_BmD.flatten(1))))

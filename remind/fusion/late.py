@@ -1,0 +1,52 @@
+"""Late fusion: each modality predicts for itself, and the predictions of those present are averaged.
+
+    p = 1/|g| · Σ_{i∈g} softmax(f_i(mean z_i));  logits = ln p
+
+Probabilities are averaged, not logits: one modality that is sure of the wrong class cannot outshout the rest.
+
+Shapes: B patients, m modalities, D width, C classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from remind.config import Count
+from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.layers import hidden_layer, modality_means
+
+
+class LateOptions(Options):
+    """Size of a modality's network."""
+
+    expansion: Count = Field(2, description="hidden width of a modality's network, in units of D")
+
+
+@registry.register(
+    "late",
+    title="average of the predictions of the modalities present",
+    paper="textbook baseline; Baltrušaitis et al., TPAMI 2019, arXiv 1705.09406",
+    year=2019,
+    options=LateOptions,
+)
+class LateFusion(FusionModel):
+    """Nothing belongs to a group."""
+
+    def __init__(self, context: Context, options: LateOptions) -> None:
+        super().__init__(context, options)
+        width, hidden = context.width, options.expansion * context.width
+        self.hidden = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), hidden_layer(width, hidden, context.dropout)) for _ in context.modalities
+        )
+        self.head = nn.ModuleList(nn.Linear(hidden, context.classes) for _ in context.modalities)
+
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """See `FusionModel`; both stages are alike."""
+        means_BmD = modality_means(tokens)
+        networks = zip(self.hidden, self.head, means_BmD.unbind(1), strict=True)
+        own_BmC = torch.stack([head(hidden(mean_BD)) for hidden, head, mean_BD in networks], dim=1)
+        log_p_BmC = own_BmC.log_softmax(dim=2).masked_fill(~presence_Bm.unsqueeze(2), -torch.inf)
+        present_B1 = presence_Bm.sum(dim=1, keepdim=True).to(log_p_BmC.dtype)
+        return FusionOutput(log_p_BmC.logsumexp(dim=1) - present_B1.log())

@@ -1,0 +1,111 @@
+"""SimMLM (Li et al., ICCV 2025, arXiv 2507.19264): a dynamic mixture of modality experts, and more must beat fewer.
+
+    o_i = expert_i(z_i);  w = softmax over the present of gate(z_1 … z_m);  o = Σ_i w_i·o_i
+    stage 1: Σ_{i present} ℓ(o_i), each expert alone
+    stage 2: ℓ(X⁺) + ℓ(X⁻) + .1·relu(ℓ(X⁺) − ℓ(X⁻)),  X⁻ ⊂ X⁺ of the same patient
+
+What we do differently: an expert is a perceptron on the mean of its modality's tokens, since encoders are the run's and
+common to all methods; the gate sees these means, zeros for the absent; its weights are one per modality, as in the
+paper (the released code has one per modality and class). X⁺ is what the patient has, X⁻ any strict part of it: our
+patients come incomplete, the paper's are cut at random. Who has one modality has no pair and counts 2·ℓ(X⁺), so that
+groups weigh alike. Outside training stage 1 predicts with equal weights, since its gate is untrained.
+
+Shapes: B patients, m modalities, l_i tokens of modality i, D width, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from remind.config import Count, NonNegative
+from remind.fusion.base import Context, Criterion, FusionModel, FusionOutput, Options, registry
+from remind.fusion.layers import hidden_layer, modality_means, perceptron
+from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer
+
+
+class SimMLMOptions(Options):
+    """The paper's settings."""
+
+    ranking: NonNegative = Field(0.1, description="factor of the ranking loss")
+    expansion: Count = Field(2, description="hidden width of experts and gate, in units of D")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertsAlone(FusionOutput):
+    """Stage 1: the loss of each present modality's expert, summed."""
+
+    expert_BmC: Tensor
+    presence_Bm: Tensor
+
+    def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
+        """Σ_{i present} ℓ(o_i), (B,)."""
+        loss_Bm = torch.stack([criterion(expert_BC, label_B) for expert_BC in self.expert_BmC.unbind(1)], dim=1)
+        return torch.where(self.presence_Bm, loss_Bm, 0.0).sum(dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreAndFewer(FusionOutput):
+    """Stage 2: the same patients with all and with fewer of their modalities."""
+
+    fewer_BC: Tensor
+    ranking: float
+
+    def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
+        """ℓ(X⁺) + ℓ(X⁻) + ranking·relu(ℓ(X⁺) − ℓ(X⁻)), (B,)."""
+        return more_vs_fewer(criterion(self.logits_BC, label_B), criterion(self.fewer_BC, label_B), self.ranking)
+
+
+@registry.register(
+    "simmlm",
+    title="one expert per modality, weighed by a gate over those present; more modalities must not do worse than fewer",
+    paper="Li et al., ICCV 2025, arXiv 2507.19264",
+    year=2025,
+    options=SimMLMOptions,
+)
+class SimMLM(FusionModel):
+    """DMoME. Nothing belongs to a group; `use_BE` holds the weights of the modality experts, E = m."""
+
+    ranks = True
+
+    def __init__(self, context: Context, options: SimMLMOptions) -> None:
+        super().__init__(context, options)
+        width, modalities = context.width, len(context.modalities)
+        hidden = options.expansion * width
+        self.ranking = options.ranking
+        self.hidden = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), hidden_layer(width, hidden, context.dropout)) for _ in range(modalities)
+        )
+        self.head = nn.ModuleList(nn.Linear(hidden, context.classes) for _ in range(modalities))
+        self.gate = perceptron(modalities * width, hidden, modalities, context.dropout)
+
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """See `FusionModel`."""
+        means_BmD = modality_means(tokens)
+        networks = zip(self.hidden, self.head, means_BmD.unbind(1), strict=True)
+        expert_BmC = torch.stack([head(hidden(mean_BD)) for hidden, head, mean_BD in networks], dim=1)
+        weight_Bm = self._weights(means_BmD, presence_Bm) if routing else _equal(presence_Bm, expert_BmC.dtype)
+        logits_BC, use_BE = _mix(weight_Bm, expert_BmC), weight_Bm.detach()
+        if not self.training:
+            return FusionOutput(logits_BC, use_BE=use_BE)
+        if not routing:
+            return ExpertsAlone(logits_BC, use_BE=use_BE, expert_BmC=expert_BmC, presence_Bm=presence_Bm)
+        fewer_BC = _mix(self._weights(means_BmD, draw_fewer(presence_Bm)), expert_BmC)
+        return MoreAndFewer(logits_BC, use_BE=use_BE, fewer_BC=fewer_BC, ranking=self.ranking)
+
+    def _weights(self, means_BmD: Tensor, presence_Bm: Tensor) -> Tensor:
+        """w over the modalities present, (B, m), 0 for the others."""
+        seen_BmD = torch.where(presence_Bm.unsqueeze(2), means_BmD, 0.0)
+        score_Bm: Tensor = self.gate(seen_BmD.flatten(1))
+        return score_Bm.masked_fill(~presence_Bm, -torch.inf).softmax(dim=1)
+
+
+def _equal(presence_Bm: Tensor, dtype: torch.dtype) -> Tensor:
+    weight_Bm = presence_Bm.to(dtype)
+    return weight_Bm / weight_Bm.sum(dim=1, keepdim=True)
+
+
+def _mix(weight_Bm: Tensor, expert_BmC: Tensor) -> Tensor:
+    return (weight_Bm.unsqueeze(2) * expert_BmC).sum(dim=1)

@@ -1,0 +1,59 @@
+"""Soft MoE: REMIND without Φ_k and without GroupDRO ("Trans" in the paper's Tables 1–3; METHODS.md).
+
+    Z_i = B_k where modality i is missing;  Z ← Z + MHA(LN Z);  Z ← Z + SoftMoE(LN Z);  head on the mean of LN Z
+
+All of it is REMIND's own code and settings with shared routing, so that the two differ in Φ_k and in nothing else.
+GroupDRO is the objective's business, not the model's. Shapes as in `fusion.remind`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.block import RemindBlock
+from remind.fusion.remind import MISSING_STD, fill_missing
+
+
+class MissingEmbedding(nn.Module):
+    """B_k, which stands for every token that a patient of group k lacks."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.missing_D = nn.Parameter(torch.randn(width) * MISSING_STD)
+
+
+@registry.register(
+    "softmoe",
+    title="REMIND without group routing: one shared router; settings in [model]",
+    paper="Puigcerver et al., ICLR 2024, arXiv 2308.00951; 'Trans' in Wu et al., arXiv 2603.00046",
+    year=2024,
+    options=Options,
+)
+class SoftMoEFusion(FusionModel):
+    """REMIND with shared routing in both stages. A group's own parameter is B_k; the full group needs none."""
+
+    def __init__(self, context: Context, options: Options) -> None:
+        super().__init__(context, options)
+        self.dropout = nn.Dropout(context.dropout)
+        self.blocks = nn.ModuleList(RemindBlock(context.model) for _ in range(context.model.blocks))
+        self.norm = nn.LayerNorm(context.width)
+        self.head = nn.Linear(context.width, context.classes)
+
+    def new_group(self, group: int) -> nn.Module | None:
+        """B_k ~ N(0, .02²)."""
+        return None if group == self.context.full else MissingEmbedding(self.context.width)
+
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        """See `FusionModel`; both stages are alike."""
+        present, row_B = torch.unique(group_B, return_inverse=True)
+        zero_D = torch.zeros_like(self.norm.weight)
+        missing_BD = self.of_groups(present.tolist(), lambda own: own.missing_D, zero_D)[row_B]
+        z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
+        use_LBE = []
+        for block in self.blocks:
+            z_BMD, _, use_BE = block(z_BMD)
+            use_LBE.append(use_BE)
+        logits_BC = self.head(self.norm(z_BMD).mean(dim=1))
+        return FusionOutput(logits_BC, use_BE=torch.stack(use_LBE).mean(dim=0))

@@ -1,0 +1,159 @@
+"""Sparse mixtures of experts (Shazeer et al. 2017): a noisy gate keeps the k best of E experts for every token.
+
+Shapes: N tokens of all patients of a batch, D width, E experts, k experts kept, R pairs of a token and an expert kept.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from remind.config import Count, NonNegative
+from remind.fusion.base import Options
+from remind.fusion.soft_moe import Experts
+
+NOISE_FLOOR = 0.01  # least standard deviation of a gate's noise
+SHUT = -1e4  # score of an expert that a token may not use: finite, so that no gradient is inf·0, and exp(SHUT) is 0
+
+
+class SparseOptions(Options):
+    """Options that sparse mixtures share."""
+
+    experts: Count = Field(16, description="E")
+    top_k: Count = Field(4, description="experts kept per token")
+    auxiliary: NonNegative = Field(0.01, description="factor of the auxiliary losses")
+
+    @model_validator(mode="after")
+    def _keeps_at_most_all(self) -> Self:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k {self.top_k} is more than the {self.experts} experts")
+        return self
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Where the tokens go.
+
+    Attributes
+    ----------
+    weight_NE
+        Softmax over the k kept experts, 0 for the others; rows sum to 1.
+    score_NE
+        The gate's scores before noise.
+    load_NE
+        Probability that a new draw of an expert's noise would have kept it (Shazeer et al., Eq. 8–9), which has a
+        gradient where counting has none. 1 for kept and 0 for others where there is no noise or nothing is left out.
+    """
+
+    weight_NE: Tensor
+    score_NE: Tensor
+    load_NE: Tensor
+
+
+class Gate(nn.Module):
+    """Top-k gate; in training, noise ~ N(0, (softplus(x W) + .01)²) on the scores."""
+
+    def __init__(self, width: int, experts: int, top_k: int) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.noise = nn.Linear(width, experts, bias=False)
+        nn.init.zeros_(self.noise.weight)
+
+    @abstractmethod
+    def scores(self, x_ND: Tensor) -> Tensor:
+        """How well each expert suits each token, (N, E)."""
+
+    def forward(self, x_ND: Tensor, allowed_E: Tensor | None = None) -> Routing:
+        """Route N tokens, to the experts `allowed_E` (bool) only."""
+        score_NE = self.scores(x_ND)
+        if allowed_E is not None:
+            score_NE = score_NE.masked_fill(~allowed_E, SHUT)
+        if not self.training:
+            weight_NE = top_k_softmax(score_NE, self.top_k)
+            return Routing(weight_NE, score_NE, (weight_NE > 0).to(weight_NE.dtype))
+        spread_NE = functional.softplus(self.noise(x_ND)) + NOISE_FLOOR
+        noisy_NE = score_NE + torch.randn_like(score_NE) * spread_NE
+        weight_NE = top_k_softmax(noisy_NE, self.top_k)
+        load_NE = chance_of_top_k(score_NE, noisy_NE, spread_NE, self.top_k)
+        return Routing(weight_NE, score_NE, load_NE if allowed_E is None else load_NE * allowed_E)
+
+
+class LinearGate(Gate):
+    """score_e = x · w_e."""
+
+    def __init__(self, width: int, experts: int, top_k: int) -> None:
+        super().__init__(width, experts, top_k)
+        self.linear = nn.Linear(width, experts, bias=False)
+
+    def scores(self, x_ND: Tensor) -> Tensor:
+        """See `Gate`."""
+        score_NE: Tensor = self.linear(x_ND)
+        return score_NE
+
+
+class LaplaceGate(Gate):
+    """score_e = −‖x − w_e‖₂, so that weights ∝ exp(−distance) among the kept (Han et al. 2024)."""
+
+    def __init__(self, width: int, experts: int, top_k: int) -> None:
+        super().__init__(width, experts, top_k)
+        self.centre_ED = nn.Parameter(torch.randn(experts, width))  # where layer-normalised tokens lie
+
+    def scores(self, x_ND: Tensor) -> Tensor:
+        """See `Gate`. Differences, not the matrix product of cdist's fast path, which loses the digits that matter."""
+        distance_NE: Tensor = torch.cdist(x_ND, self.centre_ED, compute_mode="donot_use_mm_for_euclid_dist")
+        return -distance_NE
+
+
+class SparseMoE(nn.Module):
+    """Σ_e weight_e · expert_e(x), computing only what a weight asks for; no token is dropped."""
+
+    def __init__(self, experts: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.experts = Experts(experts, width, hidden)
+
+    def forward(self, x_ND: Tensor, weight_NE: Tensor) -> Tensor:
+        """(N, D) → (N, D). Every expert has as many slots as the busiest needs; its tokens fill the first of them."""
+        experts = weight_NE.shape[1]
+        expert_R, token_R = weight_NE.t().nonzero(as_tuple=True)  # expert by expert
+        count_E = torch.bincount(expert_R, minlength=experts)
+        slots = int(count_E.max())
+        before_E = count_E.cumsum(0) - count_E
+        rank_R = torch.arange(len(expert_R), device=count_E.device) - before_E[expert_R]
+        slot_R = expert_R * slots + rank_R
+        in_XD = x_ND.new_zeros(experts * slots, x_ND.shape[1]).index_copy(0, slot_R, x_ND[token_R])
+        out_XD = self.experts(in_XD.view(1, experts, slots, -1)).reshape(experts * slots, -1)
+        y_RD = out_XD[slot_R] * weight_NE[token_R, expert_R].unsqueeze(1)
+        out_ND: Tensor = y_RD.new_zeros(len(x_ND), y_RD.shape[1]).index_add(0, token_R, y_RD)
+        return out_ND
+
+
+def top_k_softmax(score_NE: Tensor, top_k: int) -> Tensor:
+    """Softmax over the k largest of each row, 0 elsewhere, (N, E)."""
+    value_Nk, index_Nk = score_NE.topk(top_k, dim=1)
+    kept_Nk = value_Nk.softmax(dim=1)
+    return kept_Nk.new_zeros(score_NE.shape).scatter(1, index_Nk, kept_Nk)
+
+
+def chance_of_top_k(score_NE: Tensor, noisy_NE: Tensor, spread_NE: Tensor, top_k: int) -> Tensor:
+    """P(x, e) = Φ((score_e − k-th largest noisy score of the others) / spread_e), (N, E) (Shazeer et al., Eq. 9)."""
+    if top_k == score_NE.shape[1]:
+        return torch.ones_like(score_NE)
+    top_NK = noisy_NE.topk(top_k + 1, dim=1).values
+    last_in_N1, first_out_N1 = top_NK[:, -2:-1], top_NK[:, -1:]
+    rival_NE = torch.where(noisy_NE >= last_in_N1, first_out_N1, last_in_N1)
+    chance_NE: Tensor = torch.special.ndtr((score_NE - rival_NE) / spread_NE)
+    return chance_NE
+
+
+def cv_squared(total_E: Tensor) -> Tensor:
+    """Squared coefficient of variation, variance / mean², over the E experts; 0 for one expert."""
+    return total_E.var(correction=0) / (total_E.mean().square() + 1e-10)
+
+
+def balance_loss(weight_NE: Tensor, load_NE: Tensor) -> Tensor:
+    """CV²(importance) + CV²(load): importance and load of an expert are its sums over the N tokens."""
+    return cv_squared(weight_NE.sum(dim=0)) + cv_squared(load_NE.sum(dim=0))

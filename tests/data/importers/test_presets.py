@@ -1,0 +1,69 @@
+"""The presets are run configs that hold, with the values of REMIND.md §2 and the budget that their comments state."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from remind.config import Config
+from remind_server.flwr_pairs import read_pairs
+
+PRESETS = Path(__file__).parents[3] / "simulation" / "presets"
+PAPER = {  # REMIND.md §2: D, E, batch, lr, weight decay, seeds, epochs
+    "fprm": (128, 32, 32, 5e-5, 5e-6, (2, 42, 778), 50),
+    "embed": (768, 128, 32, 5e-5, 5e-5, (0, 1, 42), 20),
+    "mimic-iv": (768, 128, 32, 1e-4, 5e-5, (0, 1, 42), 20),
+}
+
+
+def read(name):
+    path = PRESETS / f"{name}.toml"
+    return Config.from_flat(read_pairs([str(path)], "--run-config"), path.name), path.read_text(encoding="utf-8")
+
+
+def test_there_is_no_preset_that_is_not_tested():
+    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper"}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_values_of_the_paper(name):
+    width, experts, batch, lr, decay, seeds, epochs = PAPER[name]
+    config, text = read(name)
+    assert (config.model.width, config.model.experts, config.train.batch) == (width, experts, batch)
+    assert (config.train.lr, config.train.routing_lr, config.train.weight_decay) == (lr, lr, decay)
+    assert config.seed == seeds[0]
+    assert f"Its seeds: {', '.join(map(str, seeds))}" in text
+    assert config.train.rounds == epochs  # one round is one epoch
+    assert f"{epochs} epochs" in text
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_what_all_cohorts_share_is_that_of_the_paper_preset(name):
+    own, _ = read(name)
+    shared, _ = read("paper")
+    differs = {key for key, value in shared.flat().items() if own.flat()[key] != value}
+    cohort = {"seed", "model.width", "model.experts", "train.lr", "train.routing-lr", "train.weight-decay"}
+    budget = {"train.warmup-rounds", "train.routing-rounds", "train.local-steps", "federation.deadline"}
+    assert {key for key in differs if not key.startswith("model.encoders.")} <= cohort | budget
+    assert (shared.model.slots, shared.model.heads, shared.model.tokens, shared.model.threshold) == (1, 8, 16, 0.8)
+    assert (shared.train.schedule, shared.train.step_rounds, shared.train.step_factor) == ("step", 5, 0.1)
+    assert (shared.train.focal_gamma, shared.dro.gamma, shared.dro.initial) == (2, 0.02, "uniform")
+
+
+def test_the_budget_of_the_comments():
+    fprm, text = read("fprm")
+    steps = 0.7 * 3394 / fprm.train.batch
+    assert round(steps) == int(re.search(r"= (\d+) steps an epoch", text)[1])
+    assert round(steps / 5) == fprm.train.local_steps
+    for name in ("embed", "mimic-iv"):
+        config, text = read(name)
+        steps, n, hospitals = re.search(r"(\d+) is that for n = ([\d ]+) at (\d) hospitals", text).groups()
+        assert int(steps) == config.train.local_steps
+        assert 0.7 * int(n.replace(" ", "")) / (32 * int(hospitals)) == pytest.approx(int(steps), rel=0.01)
+
+
+def test_encoders_of_the_paper():
+    assert read("fprm")[0].model.encoders.image == "resnet50"
+    assert read("fprm")[0].model.encoders.volume == "r3d_18"
+    assert read("embed")[0].model.encoders.image == "vit_base_patch16_224"
+    assert read("mimic-iv")[0].model.encoders.text.endswith("t5-base")

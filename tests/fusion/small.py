@@ -1,0 +1,185 @@
+"""Small fusion models, batches and a problem to learn, for the tests of this folder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from remind.config import ModelConfig
+from remind.fusion.base import Context, FusionModel, build_fusion, group_of
+from remind.fusion.support import TokenPool
+
+CLASSES = 3
+TOKENS = (3, 1, 2, 4)
+
+
+def context(modalities: int = 3, width: int = 8, dropout: float = 0.0, **settings: Any) -> Context:
+    """Any number of modalities, of one to four tokens each. `settings` of the model that are REMIND's alone."""
+    return Context(
+        model=ModelConfig(width=width, heads=2, dropout=dropout, **settings),
+        classes=CLASSES,
+        modalities=tuple(f"modality{i}" for i in range(modalities)),
+        tokens=tuple(TOKENS[i % 4] for i in range(modalities)),
+    )
+
+
+def model(name: str, of: Context, groups: Sequence[int] = (), seed: int = 1, options: str = "") -> FusionModel:
+    """A model in eval mode that knows these groups."""
+    fusion = build_fusion(f"{name}({options})", of, seed)
+    fusion.add_groups(groups, seed)
+    return fusion.eval()
+
+
+@dataclass
+class Patients:
+    """Tokens per modality, presence and group of some patients."""
+
+    tokens: list[Tensor]
+    presence: Tensor
+    group: Tensor
+
+    def take(self, rows: Sequence[int] | Tensor) -> "Patients":
+        return Patients([z[rows] for z in self.tokens], self.presence[rows], self.group[rows])
+
+    def pool(self, seed: int = 0) -> TokenPool:
+        return TokenPool(self.tokens, self.presence, seed)
+
+    def given_to(self, fusion: FusionModel, routing: bool = True):
+        return fusion(self.tokens, self.presence, self.group, routing)
+
+
+def patients(of: Context, groups: Sequence[int], seed: int = 0, dtype: torch.dtype = torch.float32) -> Patients:
+    """One patient per entry of `groups`, with normal tokens everywhere, absent modalities included."""
+    generator = torch.Generator().manual_seed(seed)
+    presence = torch.tensor([[group >> i & 1 == 1 for i in range(len(of.modalities))] for group in groups])
+    tokens = [torch.randn(len(groups), n, of.width, generator=generator, dtype=dtype) for n in of.tokens]
+    return Patients(tokens, presence, torch.tensor(groups))
+
+
+def noisy(fusion: FusionModel, seed: int = 0) -> FusionModel:
+    """Every parameter drawn anew, so that none is still at a 0 or a 1 that would hide a mistake."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, parameter in sorted(fusion.named_parameters()):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5)
+    return fusion
+
+
+def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, label, reduction="none")
+
+
+@dataclass
+class Problem:
+    """Patients whose label is the sign of the sum of their present modalities' latents, through noisy linear tokens."""
+
+    context: Context
+    train: Patients
+    train_label: Tensor
+    test: Patients
+    test_label: Tensor
+
+
+def problem(seed: int, number: int = 400, modalities: int = 3) -> Problem:
+    """Half of the patients have all modalities, the others a random part of them."""
+    of = context(modalities, width=16)
+    generator = torch.Generator().manual_seed(seed)
+    latent = torch.randn(2 * number, modalities, generator=generator)
+    presence = torch.rand(2 * number, modalities, generator=generator) < 0.6
+    presence[torch.rand(2 * number, generator=generator) < 0.5] = True
+    presence[~presence.any(dim=1), 0] = True
+    label = (torch.where(presence, latent, 0.0).sum(dim=1) > 0).long()
+    tokens = []
+    for i, length in enumerate(of.tokens):
+        direction = torch.randn(length, of.width, generator=generator)
+        noise = 0.3 * torch.randn(2 * number, length, of.width, generator=generator)
+        tokens.append(latent[:, i, None, None] * direction + noise)
+    everyone = Patients(tokens, presence, group_of(presence))
+    return Problem(
+        of, everyone.take(range(number)), label[:number], everyone.take(range(number, 2 * number)), label[number:]
+    )
+
+
+def accuracy_after_training(name: str, of: Problem, steps: int, seed: int, options: str = "") -> float:
+    """Both stages, Adam, all patients in every step; accuracy on the test patients."""
+    fusion = model(name, of.context, sorted(set(of.train.group.tolist())), seed, options)
+    fusion.set_support(of.train.pool())
+    torch.manual_seed(seed)
+    for routing in (False, True):
+        optimizer = torch.optim.Adam(fusion.parameters(), lr=5e-3)
+        rows = fusion.trains_on(of.train.presence, routing).nonzero().squeeze(1)
+        batch, label = of.train.take(rows), of.train_label[rows]
+        fusion.train()
+        for _ in range(steps):
+            optimizer.zero_grad()
+            batch.given_to(fusion, routing).loss(label, cross_entropy).mean().backward()
+            optimizer.step()
+    fusion.eval()
+    with torch.no_grad():
+        predicted = of.test.given_to(fusion).logits_BC.argmax(dim=1)
+    return (predicted == of.test_label).double().mean().item()
+
+
+Loop = Callable[[Tensor], Tensor]
+
+
+def loop_linear(layer: torch.nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer, written out."""
+    out = torch.stack([(row * x).sum() for row in layer.weight])
+    return out if layer.bias is None else out + layer.bias
+
+
+def loop_norm(layer: torch.nn.LayerNorm, x: Tensor) -> Tensor:
+    """Layer normalisation of one vector, written out."""
+    centred = x - x.sum() / len(x)
+    return centred / ((centred * centred).sum() / len(x) + layer.eps).sqrt() * layer.weight + layer.bias
+
+
+def loop_gelu(x: Tensor) -> Tensor:
+    return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+
+
+def loop_softmax(x: Tensor) -> Tensor:
+    raised = (x - x.max()).exp()
+    return raised / raised.sum()
+
+
+def loop_perceptron(network: torch.nn.Sequential, x: Tensor) -> Tensor:
+    """`layers.perceptron` for one vector, without dropout."""
+    return loop_linear(network[3], loop_gelu(loop_linear(network[0], x)))
+
+
+def loop_head(hidden: torch.nn.Sequential, head: torch.nn.Linear, x: Tensor) -> Tensor:
+    """`layers.hidden_layer` and a linear head for one vector, without dropout."""
+    return loop_linear(head, loop_gelu(loop_linear(hidden[0], x)))
+
+
+def loop_expert(experts: torch.nn.Module, e: int, x: Tensor) -> Tensor:
+    """One expert of `soft_moe.Experts` on one vector."""
+    hidden = loop_gelu(x @ experts.w1_EDH[e] + experts.b1_EH[e])
+    return hidden @ experts.w2_EHD[e] + experts.b2_ED[e]
+
+
+def loop_attention(layer: torch.nn.Module, x_MD: Tensor) -> Tensor:
+    """Multi-head attention over the tokens of one patient, token by token and head by head."""
+    width = x_MD.shape[1]
+    size = width // layer.heads
+    qkv = torch.stack([loop_linear(layer.qkv, x) for x in x_MD])
+    mixed = torch.zeros_like(x_MD)
+    for h in range(layer.heads):
+        at = slice(h * size, (h + 1) * size)
+        query, key, value = qkv[:, at], qkv[:, width:][:, at], qkv[:, 2 * width :][:, at]
+        for a in range(len(x_MD)):
+            weight = loop_softmax(torch.stack([(query[a] * k).sum() / size**0.5 for k in key]))
+            mixed[a, at] = sum(w * v for w, v in zip(weight, value, strict=True))
+    return torch.stack([loop_linear(layer.out, x) for x in mixed])
+
+
+def loop_top_k(score: Tensor, k: int) -> dict[int, Tensor]:
+    """Expert → weight: the k best, their scores renormalised."""
+    best = sorted(range(len(score)), key=lambda e: -score[e].item())[:k]
+    weight = loop_softmax(torch.stack([score[e] for e in best]))
+    return dict(zip(best, weight, strict=True))

@@ -1,0 +1,80 @@
+"""The support pool: who supports whom, how many, how often the same."""
+
+import pytest
+import torch
+
+from remind.fusion.support import TokenPool
+from remind.groups import members
+from tests.fusion.small import context, patients
+
+GROUPS = [7, 7, 5, 3, 1, 6, 2, 7, 4, 5]
+
+
+def pool(generator=None, seed=0):
+    of = context()
+    batch = patients(of, GROUPS)
+    for i, z in enumerate(batch.tokens):
+        z[:] = torch.arange(len(GROUPS))[:, None, None] * 10.0 + i  # tokens that say whose they are
+    return TokenPool(batch.tokens, batch.presence, seed, generator), of
+
+
+def who(drawn):
+    """Patient and modality of drawn tokens (P, n, l, D)."""
+    assert (drawn == drawn[:, :, :1, :1]).all()
+    value = drawn[:, :, 0, 0]
+    return (value // 10).long().tolist(), {int(v) % 10 for v in value.flatten().tolist()}
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 6])
+def test_support_has_all_of_the_group_and_the_missing_modality(group, fixed):
+    support, of = pool()
+    for missing in members(of.full & ~group):
+        able = {n for n, g in enumerate(GROUPS) if g & group == group and g >> missing & 1}
+        drawn = support.draw(group, missing, 30, fixed)
+        expected = min(len(members(group)), len(able))
+        assert drawn.shape == (30, expected, of.tokens[missing], of.width)
+        chosen, modality = who(drawn)
+        assert modality == {missing}
+        for row in chosen:
+            assert set(row) <= able
+            assert len(set(row)) == expected, "without replacement"
+        everyone = {n for row in chosen for n in row}
+        assert everyone == (set(chosen[0]) if fixed else able)
+
+
+def test_nobody_supports():
+    of = context()
+    lonely = patients(of, [1, 2, 2])
+    drawn = TokenPool(lonely.tokens, lonely.presence, 0).draw(1, 2, 4, fixed=False)
+    assert drawn.shape == (4, 0, of.tokens[2], of.width)
+    assert TokenPool(lonely.tokens, lonely.presence, 0).draw(1, 2, 4, fixed=True).shape[1] == 0
+
+
+def test_fixed_draws_repeat_and_leave_randomness_alone():
+    support, _ = pool()
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = support.draw(1, 1, 2, fixed=True)
+    assert torch.equal(torch.rand(1), expected)
+    support.draw(1, 1, 2, fixed=False)
+    assert torch.equal(support.draw(1, 1, 5, fixed=True)[:2], first)
+    assert torch.equal(pool()[0].draw(1, 1, 2, fixed=True), first)
+    assert any(not torch.equal(pool(seed=s)[0].draw(1, 1, 2, fixed=True), first) for s in range(1, 9))
+
+
+def test_other_draws_come_from_the_generator():
+    one, _ = pool(torch.Generator().manual_seed(4))
+    other, _ = pool(torch.Generator().manual_seed(4))
+    assert torch.equal(one.draw(3, 2, 50, fixed=False), other.draw(3, 2, 50, fixed=False))
+    assert not torch.equal(one.draw(1, 2, 50, fixed=False), other.draw(1, 2, 51, fixed=False)[1:])
+
+
+def test_draws_are_uniform():
+    support, _ = pool(torch.Generator().manual_seed(0))
+    able = [n for n, g in enumerate(GROUPS) if (g & 3 == 1 + 2 - 2 and g >> 2 & 1) or g == 7]  # 1 and 4
+    drawn, _ = who(support.draw(1, 2, 20_000, fixed=False))
+    counts = torch.bincount(torch.tensor(drawn).flatten(), minlength=len(GROUPS))
+    assert set(counts.nonzero().flatten().tolist()) == set(able)
+    assert (counts[able].double() / 20_000 - 1 / len(able)).abs().max() < 0.02
