@@ -1,9 +1,10 @@
 """``remind``: commands of the library, and those that installed parts of the house add.
 
 Another package adds a command through the entry-point group ``remind.commands`` (name = "module:function", a Typer
-callback), so that the library never imports a coordinator or a hospital.
+callback or a Typer app of its own), so that the library never imports a coordinator or a hospital.
 """
 
+import json
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from remind.config import Config, Scalar
 from remind.config_toml import to_toml
+from remind.data.importers.command import import_app
 from remind.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +26,11 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at a cohort, or make a synthetic one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+data_app.add_typer(import_app, name="import")
+
+CohortPath = Annotated[str, typer.Argument(help="A cohort folder, or its cohort.toml.")]
+Root = Annotated[str, typer.Option(help="Folder of the files, where cohort.toml lies elsewhere.")]
+MinCount = Annotated[int, typer.Option(min=1, help="Patients of a group below which its number is suppressed.")]
 
 
 @app.callback()
@@ -37,19 +44,54 @@ def show_config() -> None:
     print(to_toml(Config()), end="")
 
 
+@app.command("methods")
+def list_methods(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list for machines.")] = False,
+) -> None:
+    """List the fusion models, objectives and federated rules, each with its options and paper."""
+    from remind.methods_list import as_text, listing
+
+    found = listing()
+    print(json.dumps(found, indent=2) if as_json else as_text(found), end="\n" if as_json else "")
+
+
 @data_app.command("check")
 def check(
-    cohort: Annotated[str, typer.Argument(help="A cohort folder, or its cohort.toml.")],
-    root: Annotated[str, typer.Option(help="Folder of the files, where cohort.toml lies elsewhere.")] = "",
+    cohort: CohortPath,
+    root: Root = "",
+    min_count: MinCount = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report for machines.")] = False,
 ) -> None:
-    """Say everything that is wrong with a cohort at once, and print its group table. Exit code 1 if anything is."""
+    """Say everything that is wrong with a cohort at once, and print its group table. Exit code 1 if anything is.
+
+    The report counts single patients: treat it as you treat the data.
+    """
     from remind.data.check import check_cohort
 
-    report = check_cohort(cohort, root)
+    report = check_cohort(cohort, root, min_count)
     print(report.to_json() if as_json else report.to_text(), end="\n" if as_json else "")
     if not report.ok:
         raise typer.Exit(1)
+
+
+@data_app.command("describe")
+def describe(
+    cohort: CohortPath,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
+    root: Root = "",
+    min_count: MinCount = 10,
+) -> None:
+    """Draw how patients lie in groups and sites, as PNG and SVG, and print the tables.
+
+    No count below --min-count is shown, nor any from which one would follow.
+    """
+    from remind.data.describe import describe_cohort
+    from remind.data.describe_plots import draw
+
+    description = describe_cohort(cohort, root, min_count)
+    print(description.to_text())
+    for path in draw(description, out):
+        print(f"wrote {path}")
 
 
 @data_app.command("synth")
@@ -60,6 +102,8 @@ def synthesise(
     missing: Annotated[str, typer.Option(help="Law 'independent': Pr(modality i is missing), comma-separated.")] = "",
     interaction: Annotated[float, typer.Option(help="Share of the signal in products whose signs differ.")] = 0.7,
     noise: Annotated[float, typer.Option(help="Label noise, in standard deviations of the signal.")] = 0.3,
+    kinds: Annotated[str, typer.Option(help="A kind per modality, comma-separated; see docs/cohorts.md.")] = "",
+    size: Annotated[int, typer.Option(help="Pixels along a side of images, volumes and videos.")] = 32,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Write a synthetic cohort whose best fusion differs per modality combination."""
@@ -67,6 +111,7 @@ def synthesise(
     from remind.data.write import write_cohort
 
     values: dict[str, Scalar] = {"patients": patients, "law": law, "interaction": interaction, "noise": noise}
+    values |= {"kinds": kinds, "size": size}
     values |= {"missing": missing} if missing else {}
     flat: dict[str, Scalar] = {f"synthetic.{key}": value for key, value in values.items()}
     config = Config.from_flat(flat | {"seed": seed}, "options")
@@ -78,7 +123,11 @@ def synthesise(
 def main() -> None:
     """Run the command line; a user's mistake ends it with one message and exit code 1."""
     for entry in entry_points(group="remind.commands"):
-        app.command(entry.name)(entry.load())
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
     try:
         app()
     except UserError as error:

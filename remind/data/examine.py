@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -61,11 +62,19 @@ def _examine_files(paths: Iterable[Path], key: str, one: "partial[Finding]") -> 
     if len(fresh) <= FEW or jobs == 1:
         found |= zip(fresh, map(one, fresh), strict=True)
     else:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver")) as pool:
-            found |= zip(fresh, pool.map(one, fresh, chunksize=16), strict=True)
+        found |= _in_parallel(fresh, one, jobs)
     if fresh:
         _remember(memory, {str(p): (stamps[p], f.what, f.remedy) for p, f in found.items()})
     return found
+
+
+def _in_parallel(paths: list[Path], one: "partial[Finding]", jobs: int) -> dict[Path, Finding]:
+    """Findings by several processes; by this one where none can be started (a script without a main guard)."""
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver")) as pool:
+            return dict(zip(paths, pool.map(one, paths, chunksize=16), strict=True))
+    except BrokenProcessPool:
+        return dict(zip(paths, map(one, paths), strict=True))
 
 
 def _examine_one(schema: ModalitySchema, contents: Texts, path: Path) -> Finding:

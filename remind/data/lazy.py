@@ -6,6 +6,7 @@ Letters: B patients in the batch, P of them with the modality.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,12 +94,12 @@ class LazyModalities(Dataset[Loaded | _Refused]):
                 window, resize = contents.reading.window, contents.reading.resize
                 if isinstance(source, Path):
                     return read_image(source, schema.size, schema.channels, window, resize)
-                return fit_image(source, schema.size, schema.channels, resize)
+                return fit_image(source, schema.size, schema.channels, resize, window)
             if isinstance(contents, Files) and isinstance(schema, VolumeSchema):
                 window, resize = contents.reading.window, contents.reading.resize
                 if isinstance(source, Path):
                     return read_volume(source, schema.size, schema.channels, window, resize)
-                return fit_volume(source, schema.size, schema.channels, resize)
+                return fit_volume(source, schema.size, schema.channels, resize, window)
             return read_note(source) if isinstance(source, Path) else str(source)
         except Unreadable as error:
             file = source.name if isinstance(source, Path) else "in memory"
@@ -106,7 +107,7 @@ class LazyModalities(Dataset[Loaded | _Refused]):
             raise UserError(f"{who}: {error.what}; {error.remedy}; the file has changed since it was checked") from None
 
 
-def _as_it_is(loaded: Loaded | _Refused) -> Loaded | _Refused:
+def _as_it_is(loaded: Any) -> Any:
     """In place of torch's collation, which would turn tuples into lists."""
     return loaded
 

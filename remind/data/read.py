@@ -11,9 +11,10 @@ from remind.data.examine import Finding, examine, mask_of
 from remind.data.patients import Patients, read_patients
 from remind.data.problems import Problem, listed
 from remind.data.readers import Wanted, absent, read
+from remind.data.report_text import shortened
 from remind.data.schema import CohortSchema, ModalitySchema
 from remind.data.tabular import find_file, open_source
-from remind.errors import several
+from remind.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def read_cohort(path: str | Path, root: str = "") -> Cohort:
     """
     loaded = load(path, root)
     if loaded.cohort is None:
-        raise several(f"cohort {loaded.declared.name!r} ({path}) cannot be read", map(str, loaded.problems))
+        heading = f"cohort {loaded.declared.name!r} ({path}) cannot be read"
+        raise UserError("\n".join([heading, *shortened(loaded.problems)]))
     return loaded.cohort
 
 
@@ -109,7 +111,9 @@ def _broken(
     declared: CohortFile, name: str, contents: Texts, patients: Patients, findings: Mapping[int, Finding]
 ) -> tuple[Problem, ...]:
     """A problem for each file that cannot be used, with its patient."""
-    hint = f'; or leave such files out with broken = "drop" in [modalities.{name}]'
+    section = declared.modalities[name]
+    dropped = getattr(section, "broken", "error") == "drop"
+    hint = "" if dropped else f'; or leave such files out with broken = "drop" in [modalities.{name}]'
     lines = []
     for i, finding in sorted(findings.items()):
         path = contents.source_N[i]

@@ -7,12 +7,15 @@ Every modality i has K = 3 standard normal latents u_i. In group g, with the sig
     signal      = √(1 − ρ)·linear + √ρ·interaction                    (ρ = config.interaction; variance 1)
     label       = 1[signal + noise·ε > 0]                             (so Pr(1 | latents) = Φ_normal(signal / noise))
 
-Features are linear in the latents: columns of a table, level and trend of a series' items. Of the groups that share a
-pair of modalities, in order of their share, every other one has the opposite sign: a rule that serves the head misleads
-in the tail. Letters: N patients, m modalities, K latents, F columns, I items.
+Features are linear in the latents, whatever the kind (`remind.data.synth`): columns of a table, level and trend of a
+series' items, brightness of patterns, counts of words, log-odds of codes. Of the groups that share a pair of
+modalities, in order of their share, every other one has the opposite sign: a rule that serves the head misleads in the
+tail. Letters: N patients, m modalities, K latents.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import erf, sqrt
 
 import numpy as np
@@ -20,19 +23,34 @@ from numpy.typing import NDArray
 
 from remind import groups
 from remind.config import SyntheticConfig
-from remind.data.cohort import Cohort, Series, Table, presence
+from remind.data.cohort import Cohort, presence
+from remind.data.contents import Contents
 from remind.data.laws import LAWS, Law, draw_independent, draw_law, modality_names, parse_missing
-from remind.data.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
+from remind.data.schema import CohortSchema, ModalitySchema
+from remind.data.synth import LATENTS
+from remind.data.synth.codes import make_codes
+from remind.data.synth.kinds import parse_kinds
+from remind.data.synth.pictures import make_pictures
+from remind.data.synth.series import make_series
+from remind.data.synth.table import make_table
+from remind.data.synth.text import make_notes
 from remind.data.write import write_cohort
 
 __all__ = ["LAWS", "Law", "Truth", "generate", "truth", "write_cohort"]
 
-LATENTS = 3
-COLUMNS, LEVELS = 8, ("low", "middle", "high")
-ITEMS, HORIZON_HOURS = ("heart_rate", "pressure", "temperature"), 48.0
-FEWEST, MOST = 12, 30  # observations of a patient's series
-FEATURE_NOISE = 0.1  # standard deviation, in units of the clean feature's
-CELL_MISSING = 0.05  # of a table's numeric cells
+Made = tuple[ModalitySchema, Contents]
+Latents = NDArray[np.float64]
+_SMALL: dict[str, Callable[[str, Latents, np.random.Generator], Made]] = {
+    "table": make_table,
+    "series": make_series,
+    "text": make_notes,
+    "codes": make_codes,
+}
+_LARGE: dict[str, Callable[[str, Latents, NDArray[np.bool_], int, np.random.Generator], Made]] = {
+    "image": partial(make_pictures, "image"),
+    "volume": partial(make_pictures, "volume"),
+    "video": partial(make_pictures, "video"),
+}
 
 
 @dataclass(frozen=True)
@@ -93,24 +111,29 @@ class Truth:
 
 
 def generate(config: SyntheticConfig, seed: int) -> Cohort:
-    """A cohort by `config`: M2 is a series, the other modalities are tables; no sites, no split.
+    """A cohort by `config`; no sites, no split. Everything lies in memory, pictures as arrays of uint8.
 
     Raises
     ------
     UserError
-        ``config.missing`` is no list of probabilities.
+        ``config.missing`` is no list of probabilities, or ``config.kinds`` no list of a kind per modality.
     """
     known = truth(config, seed)
     rng = np.random.default_rng([seed, 1])
     n = len(known.groups_N)
     label_N = (known.signal_N + config.noise * rng.standard_normal(n) > 0).astype(np.int64)
     schemas: list[ModalitySchema] = []
-    modalities: dict[str, Table | Series] = {}
-    for i, name in enumerate(modality_names(known.presence_Nm.shape[1])):
-        make = _series if i == 1 else _table
-        modality, data = make(name, known.latents_NmK[:, i], np.random.default_rng([seed, 2, i]))
+    modalities: dict[str, Contents] = {}
+    names = modality_names(known.presence_Nm.shape[1])
+    for i, (name, kind) in enumerate(zip(names, parse_kinds(config.kinds, names), strict=True)):
+        latents_NK, present_N = known.latents_NmK[:, i], known.presence_Nm[:, i]
+        features = np.random.default_rng([seed, 2, i])
+        if kind in _LARGE:
+            modality, data = _LARGE[kind](name, latents_NK, present_N, config.size, features)
+        else:
+            modality, data = _SMALL[kind](name, latents_NK, features)
         schemas.append(modality)
-        modalities[name] = data.hide(~known.presence_Nm[:, i])
+        modalities[name] = data.hide(~present_N)
     schema = CohortSchema(name=f"synthetic-{config.law}", classes=("no", "yes"), modalities=tuple(schemas))
     patient_id_N = np.array([f"p{i:06d}" for i in range(n)], dtype=np.str_)
     present_Nm = presence(schema, modalities)
@@ -155,38 +178,3 @@ def _signs(ranked: list[int], n_modalities: int, rng: np.random.Generator) -> di
         signs[group] = np.where(pair_mm, next_mm, 0.0)
         next_mm = np.where(pair_mm, -next_mm, next_mm)
     return signs
-
-
-def _table(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[TableSchema, Table]:
-    """Numeric columns linear in the latents, some cells missing, and one category cut from the first latent."""
-    n = len(latents_NK)
-    mix_KF = rng.standard_normal((LATENTS, COLUMNS))
-    mix_KF /= np.linalg.norm(mix_KF, axis=0)
-    clean_NF = latents_NK @ mix_KF + FEATURE_NOISE * rng.standard_normal((n, COLUMNS))
-    numeric_NF = rng.uniform(-50, 50, COLUMNS) + rng.uniform(1, 20, COLUMNS) * clean_NF
-    lost_NF = rng.random((n, COLUMNS)) < CELL_MISSING
-    lost_NF[:, 0] = False  # a patient who has the modality has a value of it
-    level_N = np.digitize(latents_NK[:, 0] + FEATURE_NOISE * rng.standard_normal(n), [-0.43, 0.43])
-    values_NF = np.column_stack([np.where(lost_NF, np.nan, numeric_NF), level_N]).astype(np.float32)
-    columns = (*(f"x{i + 1}" for i in range(COLUMNS)), "grade")
-    return TableSchema(name=name, columns=columns, categories={"grade": LEVELS}), Table(values_NF)
-
-
-def _series(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[SeriesSchema, Series]:
-    """Irregular observations: an item's level follows the first and third latent, its trend over time the second."""
-    n = len(latents_NK)
-    count_N = rng.integers(FEWEST, MOST + 1, n)
-    patient_O = np.repeat(np.arange(n), count_N)
-    time_O = rng.uniform(0, HORIZON_HOURS, len(patient_O)).astype(np.float32)
-    item_O = rng.integers(0, len(ITEMS), len(patient_O))
-    angle_I = rng.uniform(0, np.pi) + np.pi / len(ITEMS) * np.arange(len(ITEMS))  # no two items show the same mix
-    trend_I = rng.choice([-1.0, 1.0], len(ITEMS)) * rng.uniform(0.7, 1.3, len(ITEMS))
-    phase_O = sqrt(3) * (2 * time_O / HORIZON_HOURS - 1)  # mean 0 and variance 1 over the horizon
-    u_OK = latents_NK[patient_O]
-    clean_O = np.cos(angle_I)[item_O] * u_OK[:, 0] + np.sin(angle_I)[item_O] * u_OK[:, 2]
-    clean_O += trend_I[item_O] * u_OK[:, 1] * phase_O + FEATURE_NOISE * rng.standard_normal(len(patient_O))
-    value_O = (np.array([80.0, 120.0, 37.0])[item_O] + np.array([12.0, 15.0, 0.7])[item_O] * clean_O).astype(np.float32)
-    order_O = np.lexsort((item_O, time_O, patient_O))
-    offsets_N1 = np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64)
-    series = Series(offsets_N1, time_O[order_O], item_O[order_O].astype(np.int64), value_O[order_O])
-    return SeriesSchema(name=name, items=ITEMS, horizon_hours=HORIZON_HOURS), series

@@ -1,6 +1,7 @@
 """A `Cohort` as a folder in the documented format (docs/cohorts.md), from which it reads back equal."""
 
-import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from remind.data.cohort import SPLITS, Cohort, Series, Table, Text
+from remind.data.cohort import SPLITS, Cohort, Text
+from remind.data.contents import Codes, Files, Series, Table, Texts
 from remind.data.declaration import FILE_NAME
-from remind.data.schema import SeriesSchema, TableSchema
+from remind.data.declare import declaration_text, persons_differ
+from remind.data.files import Unreadable, read_note
+from remind.data.schema import (
+    CodesSchema,
+    ImageSchema,
+    ModalitySchema,
+    SeriesSchema,
+    TableSchema,
+    TextSchema,
+    VolumeSchema,
+)
 from remind.errors import UserError
+
+Columns = dict[str, Any]
 
 
 def write_cohort(cohort: Cohort, folder: str | Path) -> None:
-    """Write ``cohort.toml``, ``patients.parquet`` and one .parquet per modality.
+    """Write ``cohort.toml``, ``patients.parquet``, one .parquet per modality, and a folder of files for pictures.
+
+    Pictures in memory become PNG where that holds them exactly, else .npy; files are copied, so that the cohort stands
+    alone. File names are numbers: a patient's id need not make a good one.
 
     Parameters
     ----------
@@ -25,7 +42,7 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> None:
     Raises
     ------
     UserError
-        The folder holds something, or cannot be written.
+        The folder holds something or cannot be written, or a file of the cohort cannot be read any more.
     """
     path = Path(folder).expanduser()
     try:
@@ -35,29 +52,21 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> None:
         _save(path / "patients.parquet", _patients(cohort))
         for schema in cohort.schema.modalities:
             data = cohort.modalities[schema.name]
-            if not data.present().any():
-                continue  # declared absent
-            if isinstance(schema, TableSchema) and isinstance(data, Table):
-                _save(path / f"{schema.name}.parquet", _table(cohort.patient_id_N, schema, data))
-            elif isinstance(schema, SeriesSchema) and isinstance(data, Series):
-                _save(path / f"{schema.name}.parquet", _series(cohort.patient_id_N, schema, data))
-        (path / FILE_NAME).write_text(_declaration(cohort), encoding="utf-8")
+            if data.present().any():  # else it is declared absent
+                _save(path / f"{schema.name}.parquet", _COLUMNS[type(schema)](path, cohort.patient_id_N, schema, data))
+        (path / FILE_NAME).write_text(declaration_text(cohort), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; name another folder") from None
 
 
-def _save(path: Path, columns: dict[str, Any]) -> None:
+def _save(path: Path, columns: Columns) -> None:
     pa.parquet.write_table(pa.table(columns), path)
 
 
-def _persons_differ(cohort: Cohort) -> bool:
-    return not np.array_equal(cohort.person_N, cohort.patient_id_N)
-
-
-def _patients(cohort: Cohort) -> dict[str, Any]:
+def _patients(cohort: Cohort) -> Columns:
     names = np.array(cohort.schema.classes, dtype=np.str_)
     columns = {"patient_id": cohort.patient_id_N.tolist(), "label": names[cohort.label_N].tolist()}
-    if _persons_differ(cohort):
+    if persons_differ(cohort):
         columns["person"] = cohort.person_N.tolist()
     if cohort.site_N is not None:
         columns["site"] = cohort.site_N.tolist()
@@ -66,9 +75,9 @@ def _patients(cohort: Cohort) -> dict[str, Any]:
     return columns
 
 
-def _table(patient_id_N: Text, schema: TableSchema, data: Table) -> dict[str, Any]:
+def _table(folder: Path, patient_id_N: Text, schema: TableSchema, data: Table) -> Columns:
     has_N = data.present()
-    columns: dict[str, Any] = {"patient_id": patient_id_N[has_N].tolist()}
+    columns: Columns = {"patient_id": patient_id_N[has_N].tolist()}
     for i, column in enumerate(schema.columns):
         values = data.values_NF[has_N, i]
         if levels := schema.categories.get(column):
@@ -78,7 +87,7 @@ def _table(patient_id_N: Text, schema: TableSchema, data: Table) -> dict[str, An
     return columns
 
 
-def _series(patient_id_N: Text, schema: SeriesSchema, data: Series) -> dict[str, Any]:
+def _series(folder: Path, patient_id_N: Text, schema: SeriesSchema, data: Series) -> Columns:
     return {
         "patient_id": np.repeat(patient_id_N, np.diff(data.offsets_N1)).tolist(),
         "time": data.time_O,
@@ -87,28 +96,60 @@ def _series(patient_id_N: Text, schema: SeriesSchema, data: Series) -> dict[str,
     }
 
 
-def _declaration(cohort: Cohort) -> str:
-    """The text of cohort.toml: all that the schema holds is declared."""
-    person = ['patient = "person"'] if _persons_differ(cohort) else []
-    lines = [f"name = {_toml(cohort.schema.name)}", "", "[patients]", 'id = "patient_id"', *person]
-    lines += ["", "[label]", f"classes = {_toml(cohort.schema.classes)}"]
-    for schema in cohort.schema.modalities:
-        lines += ["", f"[modalities.{schema.name}]", f'kind = "{schema.kind}"']
-        if not cohort.modalities[schema.name].present().any():
-            lines.append("absent = true  # of nobody here; declared because other sites have it")
-        if isinstance(schema, TableSchema):
-            lines += [f"columns = {_toml(schema.columns)}", f"standardise = {_toml(schema.standardise)}"]
-            options = {"categories": schema.categories, "mean": schema.mean, "std": schema.std}
-            lines += [f"{option} = {_toml(value)}" for option, value in options.items() if value]
-        else:
-            lines += ['time_unit = "hour"', f"items = {_toml(schema.items)}", f"horizon = {schema.horizon_hours!r}"]
-    return "\n".join([*lines, ""])
+def _codes(folder: Path, patient_id_N: Text, schema: CodesSchema, data: Codes) -> Columns:
+    return {
+        "patient_id": np.repeat(patient_id_N, np.diff(data.offsets_N1)).tolist(),
+        "code": pa.DictionaryArray.from_arrays(data.code_O.astype(np.int32), list(data.names)),
+    }
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML; its strings are JSON's."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(v)}" for key, v in value.items()) + " }"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+def _notes(folder: Path, patient_id_N: Text, schema: TextSchema, data: Texts) -> Columns:
+    has_N = data.present()
+    return {
+        "patient_id": patient_id_N[has_N].tolist(),
+        "text": [_note(source) if isinstance(source, Path) else source for source in data.source_N[has_N]],
+    }
+
+
+def _note(path: Path) -> str:
+    try:
+        return read_note(path)
+    except Unreadable as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _pictures(folder: Path, patient_id_N: Text, schema: ImageSchema | VolumeSchema, data: Files) -> Columns:
+    (folder / schema.name).mkdir()
+    having = np.flatnonzero(data.present())
+    flat = isinstance(schema, ImageSchema)
+    paths = [_picture(folder, f"{schema.name}/{i:06d}", data.source_N[i], flat) for i in having]
+    return {"patient_id": patient_id_N[having].tolist(), "path": paths}
+
+
+def _picture(folder: Path, stem: str, source: Any, flat: bool) -> str:
+    """Write one picture, a `flat` one or a stack; its path from the cohort's folder."""
+    if isinstance(source, Path):
+        if not source.exists():
+            raise UserError(f"{source}: no such file; it was there when the cohort was read, put it back")
+        path = stem + "".join(source.suffixes[-2:])  # .nii.gz is told by its name
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, folder / path)
+    elif flat and source.dtype == np.uint8:
+        from PIL import Image
+
+        path = f"{stem}.png"
+        Image.fromarray(source).save(folder / path)
+    else:
+        path = f"{stem}.npy"
+        np.save(folder / path, source, allow_pickle=False)
+    return path
+
+
+_COLUMNS: dict[type[ModalitySchema], Callable[[Path, Text, Any, Any], Columns]] = {
+    TableSchema: _table,
+    SeriesSchema: _series,
+    ImageSchema: _pictures,
+    VolumeSchema: _pictures,
+    TextSchema: _notes,
+    CodesSchema: _codes,
+}

@@ -1,26 +1,38 @@
-"""The example of docs/cohorts.md is a cohort."""
+"""The examples of docs/cohorts.md are cohorts, and every field stands there."""
 
 import re
 from pathlib import Path
 
 from remind.data.check import check_cohort
-from remind.data.declaration import CohortFile, LabelSection, PatientsSection, SeriesSection, SplitSection, TableSection
+from remind.data.declaration import CohortFile, LabelSection, PatientsSection, SplitSection, read_declaration
+from remind.data.sections import KINDS
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text(encoding="utf-8")
+FILES = re.findall(r"^`(\w+\.csv)`.*\n\n((?:    .+\n)+)", DOCS, flags=re.MULTILINE)
+TOMLS = re.findall(r"```toml\n(.*?)```", DOCS, flags=re.DOTALL)
+
+
+def write_examples(folder: Path, toml: str) -> None:
+    for name, text in FILES:
+        (folder / name).write_text(re.sub(r"^    ", "", text, flags=re.MULTILINE))
+    (folder / "cohort.toml").write_text(toml)
 
 
 def test_the_example_reads(tmp_path):
-    for name, text in re.findall(r"^`(\w+\.csv)`.*\n\n((?:    .+\n)+)", DOCS, flags=re.MULTILINE):
-        (tmp_path / name).write_text(re.sub(r"^    ", "", text, flags=re.MULTILINE))
-    toml = re.search(r"```toml\n(.*?)```", DOCS, flags=re.DOTALL)
-    assert toml
-    (tmp_path / "cohort.toml").write_text(toml.group(1))
+    write_examples(tmp_path, TOMLS[0])
     report = check_cohort(tmp_path)
     assert {(row.name, row.patients) for row in report.groups} == {("labs", 1), ("vitals", 1), ("labs+vitals", 1)}
     assert report.warnings == ()
 
 
+def test_the_examples_of_other_kinds_read_but_for_their_pictures(tmp_path):
+    write_examples(tmp_path, "\n".join(TOMLS))
+    declared, _ = read_declaration(tmp_path)
+    assert {section.kind for section in declared.modalities.values()} == set(KINDS) - {"video"}
+    assert {problem.what.split(": ")[1] for problem in check_cohort(tmp_path).problems} == {"no such file"}
+
+
 def test_every_field_is_documented():
-    for section in (CohortFile, PatientsSection, LabelSection, SplitSection, TableSection, SeriesSection):
+    for section in (CohortFile, PatientsSection, LabelSection, SplitSection, *KINDS.values()):
         for field in section.model_fields:
             assert f"`{field}`" in DOCS or f"[{field}" in DOCS, field

@@ -1,17 +1,21 @@
-"""Synthetic cohorts: the laws, what the label needs, what the features tell, and the way to disk and back."""
+"""Synthetic cohorts: the laws, what the label needs, and what the features of every kind tell."""
 
+import hashlib
+import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
 from remind import groups
 from remind.config import SyntheticConfig
+from remind.data.contents import Codes
 from remind.data.laws import draw_independent, parse_missing
-from remind.data.read import read_cohort
-from remind.data.synthetic import ITEMS, LAWS, generate, truth, write_cohort
+from remind.data.synth.series import ITEMS
+from remind.data.synthetic import LAWS, generate, truth
 from remind.errors import UserError
 
 LARGE = SyntheticConfig(patients=20_000)
@@ -128,35 +132,105 @@ def test_same_seed_same_cohort():
     assert generate(config, 1) != generate(config, 2)
 
 
-@pytest.mark.parametrize("law", [*LAWS, "independent"])
-def test_to_disk_and_back(law, tmp_path):
-    cohort = generate(SyntheticConfig(patients=150, law=law), 0)
-    write_cohort(cohort, tmp_path / "c")
-    assert read_cohort(tmp_path / "c") == cohort
+# Of integers the SHA-256, of values the sum of their sizes, as they were before there were kinds: a law, a seed.
+BEFORE_KINDS = {
+    ("fprm", 0): ("0eb986363ea29b5b", 293554.7305610091),
+    ("embed", 1): ("76bf1450359faec2", 376068.01580686355),
+    ("mimic-iv", 2): ("16be81923085b2bf", 567393.5803179289),
+    ("independent", 3): ("d4cdeff3380e2d99", 519455.3424288677),
+}
 
 
-def test_to_disk_and_back_with_all_there_is(tmp_path):
-    cohort = generate(SyntheticConfig(patients=60), 0)
-    n = len(cohort)
-    schema = cohort.schema.model_copy(update={"classes": ("no", 'quoted "ä" \\')})
-    cohort = replace(
-        cohort,
-        schema=schema,
-        person_N=np.array([f"person {i // 2}" for i in range(n)]),
-        site_N=np.array(["Ä, b", "c"])[np.arange(n) % 2],
-        split_N=(np.arange(n) // 2 % 3).astype(np.int8),
-    )
-    write_cohort(cohort, tmp_path / "c")
-    assert read_cohort(tmp_path / "c") == cohort
+@pytest.mark.parametrize(("law", "seed"), BEFORE_KINDS)
+def test_without_kinds_the_cohort_is_what_it_always_was(law, seed):
+    cohort = generate(SyntheticConfig(patients=300, law=law), seed)
+    sha, total = hashlib.sha256(cohort.schema.fingerprint.encode()), 0.0
+    arrays = [a for name in cohort.schema.names for a in vars(cohort.modalities[name]).values()]
+    for array in [cohort.label_N, cohort.presence_Nm, *arrays]:
+        if array.dtype.kind == "f":  # sums may round otherwise on another processor
+            total += float(np.nansum(np.abs(array), dtype=np.float64))
+        else:
+            sha.update(np.ascontiguousarray(array))
+    assert (sha.hexdigest()[:16], total) == (BEFORE_KINDS[law, seed][0], pytest.approx(BEFORE_KINDS[law, seed][1]))
 
 
-def test_to_disk_and_back_without_one_modality(tmp_path):
-    cohort = generate(SyntheticConfig(patients=60), 0).without("M2", "M3")
-    write_cohort(cohort, tmp_path / "c")
-    assert read_cohort(tmp_path / "c") == cohort
+KINDS = ("table", "series", "image", "volume", "video", "text", "codes")
+PICTURES = ("image", "volume", "video")
 
 
-def test_only_an_empty_folder_is_written_to(tmp_path):
-    (tmp_path / "something").touch()
-    with pytest.raises(UserError, match="not empty"):
-        write_cohort(generate(SyntheticConfig(patients=10), 0), tmp_path)
+def of_kinds(*kinds, patients=1500, missing=0.2, **changes):
+    values = {"kinds": ", ".join(kinds), "missing": ", ".join([str(missing)] * len(kinds)), **changes}
+    return SyntheticConfig(patients=patients, law="independent", **values)
+
+
+def features(cohort, name):
+    """What a plain look at a modality sees, (P, F): pixels, counts of words, which codes."""
+    data = cohort.modalities[name]
+    if isinstance(data, Codes):
+        seen_NV = np.zeros((len(cohort), len(data.names)))
+        seen_NV[np.repeat(np.arange(len(cohort)), np.diff(data.offsets_N1)), data.code_O] = 1
+        return seen_NV[data.present()]
+    having = [source for source in data.source_N if source is not None]
+    if isinstance(having[0], str):
+        counts = [Counter(re.findall(r"\w+", note)) for note in having]
+        words = sorted({word for count in counts for word in count})
+        return np.array([[count[word] for word in words] for count in counts], dtype=float)
+    return np.stack([pixels.ravel() for pixels in having]).astype(float)[:, ::3]
+
+
+@pytest.mark.parametrize("kind", [*PICTURES, "text", "codes"])
+def test_latents_can_be_read_off_every_kind(kind):
+    config = of_kinds(kind, patients=1500, missing=0.0)
+    x_PF, u_PK = features(generate(config, 0), "M1"), truth(config, 0).latents_NmK[:, 0]
+    fit = Ridge(10.0).fit(x_PF[:1000], u_PK[:1000])
+    for k in range(3):
+        assert np.corrcoef(fit.predict(x_PF[1000:])[:, k], u_PK[1000:, k])[0, 1] > 0.93
+
+
+def test_the_label_lies_in_products_of_what_the_kinds_show():
+    config = of_kinds("image", "text", "codes", patients=2000, missing=0.0)
+    cohort, known = generate(config, 3), truth(config, 3)
+    seen = {name: features(cohort, name) for name in cohort.schema.names}
+    read_NmK = np.empty_like(known.latents_NmK)
+    for i, x_NF in enumerate(seen.values()):
+        read_NmK[:, i] = Ridge(10.0).fit(x_NF[:1000], known.latents_NmK[:1000, i]).predict(x_NF)
+    products = replace(known, linear_N=np.zeros(len(cohort)))
+    best_N, read_N = (one.signal_under(7)[1000:] for one in (products, replace(products, latents_NmK=read_NmK)))
+    best, read = (roc_auc_score(cohort.label_N[1000:], signal_N) for signal_N in (best_N, read_N))
+    assert best > 0.8
+    assert read > best - 0.05
+    assert all(roc_auc_score(cohort.label_N, known.latents_NmK[:, i, k]) < 0.7 for i in range(3) for k in range(2))
+
+
+def test_kinds_are_by_modality_in_order():
+    cohort = generate(of_kinds(*KINDS, patients=60, size=16), 0)
+    assert tuple(m.kind for m in cohort.schema.modalities) == KINDS
+    assert [cohort.modalities[f"M{i}"].present().tolist() for i in range(1, 8)] == cohort.presence_Nm.T.tolist()
+    for name, shape in (("M3", (16, 16)), ("M4", (8, 16, 16)), ("M5", (8, 16, 16))):
+        sources = cohort.modalities[name].source_N
+        assert {(s.shape, s.dtype.name) for s in sources if s is not None} == {(shape, "uint8")}
+    assert generate(of_kinds(*KINDS, patients=60, size=16), 0) == cohort
+    assert generate(of_kinds(*KINDS, patients=60, size=16), 1) != cohort
+
+
+def test_kinds_change_neither_labels_nor_groups():
+    plain = generate(SyntheticConfig(patients=80), 5)
+    other = generate(SyntheticConfig(patients=80, kinds="image, text, codes, table", size=8), 5)
+    np.testing.assert_array_equal(other.label_N, plain.label_N)
+    np.testing.assert_array_equal(other.presence_Nm, plain.presence_Nm)
+    assert other.modalities["M4"] == plain.modalities["M4"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ("image, table", "names 2 kinds for M1, M2, M3, M4"),
+        ("table, table, table, picture", "'picture' is no kind"),
+        ("table, series, imge, text", "did you mean 'image'"),
+        ("table, series,, text", "'' is no kind"),
+    ],
+)
+def test_wrong_kinds(kinds, words):
+    with pytest.raises(UserError, match=r"synthetic\.kinds") as caught:
+        generate(SyntheticConfig(patients=10, kinds=kinds), 0)
+    assert words in str(caught.value)

@@ -91,6 +91,6 @@ def _resampled(plane_HW: NDArray[np.float32], rows: int, columns: int) -> NDArra
 
 
 def _repeated(planes: NDArray[np.float32], channels: Channels) -> NDArray[np.float32]:
-    """Grey for every channel; rounding beyond [0, 1] cut off."""
+    """Grey for every channel; whatever rounding made of 0 and 1 cut off; in C order."""
     planes = np.clip(planes, 0, 1, order="C")
     return np.repeat(planes, channels, axis=0) if len(planes) < channels else planes

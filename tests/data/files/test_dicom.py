@@ -252,17 +252,19 @@ def test_ybr(image):
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_a_palette(tmp_path, frames):
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_palette(tmp_path, frames, bits):
     stored = RNG.integers(0, 4, (frames, ROWS, COLUMNS), dtype=np.uint8)
     made = dataset(stored, "PALETTE COLOR")
-    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [51, 51, 51]], dtype=np.uint8)
+    most = 2**bits - 1
+    colours = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 5], [1, 1, 1]], dtype=f"<u{bits // 8}") * (most // 5)
     for name, entries in zip(("Red", "Green", "Blue"), colours.T, strict=True):
-        setattr(made, f"{name}PaletteColorLookupTableDescriptor", [4, 0, 8])
+        setattr(made, f"{name}PaletteColorLookupTableDescriptor", [4, 0, bits])
         setattr(made, f"{name}PaletteColorLookupTableData", entries.tobytes())
     np.testing.assert_array_equal(apply_color_lut(stored, made), colours[stored])
     path = write(tmp_path / "a.dcm", made)
-    expected = colours[stored].transpose(3, 0, 1, 2) / np.float32(255)
-    np.testing.assert_array_equal(read_volume(path, stored.shape, 3, None, False), expected)
+    expected = colours[stored].transpose(3, 0, 1, 2) / most
+    np.testing.assert_allclose(read_volume(path, stored.shape, 3, None, False), expected, atol=1e-6)
 
 
 def test_frames(volume, tmp_path, refused):
@@ -426,6 +428,7 @@ def test_a_file_that_is_cut_short_is_unreadable(good, data):
     assert SECRET not in said
 
 
+@pytest.mark.filterwarnings("ignore:Expected (im|ex)plicit VR")
 @given(st.data())
 def test_a_damaged_file_is_an_image_or_unreadable_and_tells_nothing(good, data):
     path, content = data.draw(st.sampled_from(good))

@@ -1,0 +1,117 @@
+"""Counts of patients that may be told: by group, by site, by class, by group and site, by group and class.
+
+Letters: N patients, G groups, S sites, C classes; V counts in all, Q sums that tie them.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.withhold import withhold
+from remind.errors import UserError
+
+WITHHELD = -1  # in place of a count
+MOST_CELLS = 30_000  # groups × sites: a minute, and a gigabyte
+Counts = NDArray[np.int64]
+Codes = tuple[Counts, Counts, Counts]  # group, site and class of each patient
+Size = tuple[int, int, int]  # G, S, C; S = 0: no sites
+
+
+def told(codes: Codes, size: Size, person_N: Counts, min_count: int) -> list[Counts]:
+    """Counts (G,), (S,), (C,), (G, S) and (G, C), `WITHHELD` where one would give fewer than `min_count` persons away.
+
+    Of a small group or site nothing is told, not even where it has nobody; so all small groups can be treated as one,
+    and all small sites, and the sums stay few.
+
+    Parameters
+    ----------
+    person_N
+        Who each patient is: of several visits the same one.
+
+    Raises
+    ------
+    UserError
+        Too many groups and sites of that size to look through all sums.
+    """
+    place_G, rest_G = _merged(codes[0], size[0], person_N, min_count)
+    place_S, rest_S = _merged(codes[1], size[1], person_N, min_count)
+    few_codes = (place_G[codes[0]], place_S[codes[1]], codes[2])
+    few = (int(place_G.max()) + 1, int(place_S.max(initial=-1)) + 1, size[2])
+    tables = _counts(few_codes, few)
+    count_V, persons_V = (_flat(one) for one in (tables, _counts(few_codes, few, person_N)))
+    in_any_case = [np.zeros(table.shape, dtype=bool) for table in tables]
+    if rest_G:
+        in_any_case[0][-1] = in_any_case[3][-1] = in_any_case[4][-1] = True
+    if rest_S:
+        in_any_case[1][-1] = in_any_case[3][:, -1] = True
+    small_V, in_any_case_V = (count_V > 0) & (persons_V < min_count), _flat(in_any_case)
+    hidden_V = in_any_case_V
+    if (small_V | in_any_case_V).any():
+        if few[0] * few[1] > MOST_CELLS:
+            raise UserError(
+                f"{few[0]} groups at {few[1]} sites are too many to keep small counts from following from the others; "
+                f"give a larger --min-count than {min_count}, so that fewer groups are large enough to be told"
+            )
+        hidden_V = withhold(count_V, _sums(*few), min_count, small_V, in_any_case_V)
+    edges = np.cumsum([table.size for table in tables])[:-1]
+    count_G, count_S, count_C, count_GS, count_GC = (
+        np.where(hidden.reshape(table.shape), WITHHELD, table)
+        for table, hidden in zip(tables, np.split(hidden_V, edges), strict=True)
+    )
+    count_GS[count_G == WITHHELD] = WITHHELD
+    count_GS[:, count_S == WITHHELD] = WITHHELD
+    count_GC[count_G == WITHHELD] = WITHHELD  # a class that a group lacks would tell the class of all in it
+    return [count_G[place_G], count_S[place_S], count_C, count_GS[np.ix_(place_G, place_S)], count_GC[place_G]]
+
+
+def _merged(code_N: Counts, number: int, person_N: Counts, min_count: int) -> tuple[Counts, bool]:
+    """Place of each group or site among those of `min_count` persons; the small ones, if any, share the last place."""
+    pair_2N = np.unique(np.stack([code_N, person_N[: len(code_N)]]), axis=1)
+    small = np.bincount(pair_2N[0], minlength=number) < min_count
+    return np.where(small, (~small).sum(), np.cumsum(~small) - 1), bool(small.any())
+
+
+def _counts(codes: Codes, size: Size, person_N: Counts | None = None) -> list[Counts]:
+    """Patients, or persons: five tables."""
+    tables = []
+    for axes in ((0,), (1,), (2,), (0, 1), (0, 2)):
+        shape = tuple(size[axis] for axis in axes)
+        if 0 in shape:  # no sites
+            tables.append(np.zeros(shape, dtype=np.int64))
+            continue
+        cell_N = np.ravel_multi_index([codes[axis] for axis in axes], shape)
+        if person_N is not None:
+            cell_N = np.unique(np.stack([cell_N, person_N]), axis=1)[0]
+        tables.append(np.bincount(cell_N, minlength=int(np.prod(shape))).reshape(shape))
+    return tables
+
+
+def _flat(tables: list[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate([table.ravel() for table in tables])
+
+
+def _sums(n_groups: int, n_sites: int, n_classes: int) -> NDArray[np.int8]:
+    """What ties count_G, count_S, count_C, count_GS and count_GC, laid out in this order, (Q, V)."""
+    each_G, each_S, each_C = (np.eye(n, dtype=np.int8) for n in (n_groups, n_sites, n_classes))
+    all_G, all_S, all_C = (np.ones((1, n), dtype=np.int8) for n in (n_groups, n_sites, n_classes))
+    # Of the groups, sites, classes, groups at sites, groups in classes; None: not in these sums.
+    blocks: list[tuple[NDArray[Any] | None, ...]] = [
+        (all_G, None, None, None, None),
+        (None, None, all_C, None, None),
+        (-each_G, None, None, None, np.kron(each_G, all_C)),
+        (None, None, -each_C, None, np.kron(all_G, each_C)),
+    ]
+    if n_sites:
+        blocks += [
+            (None, all_S, None, None, None),
+            (-each_G, None, None, np.kron(each_G, all_S), None),
+            (None, -each_S, None, np.kron(all_G, each_S), None),
+        ]
+    widths = (n_groups, n_sites, n_classes, n_groups * n_sites, n_groups * n_classes)
+    rows = []
+    for block in blocks:
+        height = next(len(part) for part in block if part is not None)
+        parts = [np.zeros((height, w), np.int8) if p is None else p for p, w in zip(block, widths, strict=True)]
+        rows.append(np.hstack(parts))
+    return np.vstack(rows)
