@@ -1,6 +1,9 @@
-"""One encoder per kind of modality: values → tokens (B, l, D). Importing the package registers them all."""
+"""One encoder per kind of modality: values → tokens (P, l, D). Importing the package registers them all.
 
-from remind.encoders import series, table
+The libraries that the backbones come from (timm, torchvision, MONAI, transformers) are imported when one is built.
+"""
+
+from remind.encoders import codes, image, series, table, text, volume
 from remind.encoders.base import Encoder, build_encoder, token_count
 
-__all__ = ["Encoder", "build_encoder", "series", "table", "token_count"]
+__all__ = ["Encoder", "build_encoder", "codes", "image", "series", "table", "text", "token_count", "volume"]

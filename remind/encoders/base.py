@@ -1,6 +1,6 @@
 """What every encoder is, and the registry by kind of modality.
 
-Shapes: B patients, l tokens of the modality, D width.
+Shapes: P patients who have the modality, l tokens of the modality, D width.
 """
 
 from abc import abstractmethod
@@ -26,13 +26,16 @@ class Encoder(nn.Module):
     def token_count(schema: Any, config: ModelConfig) -> int:
         """l, known from the schema alone: a site that lacks the modality still reserves its places."""
 
-    @abstractmethod
     def fit(self, modality: Any) -> None:
-        """Take standardisation statistics from training patients, where the schema does not give them."""
+        """Take standardisation statistics from training patients, where there are any and the schema gives none."""
 
     @abstractmethod
     def forward(self, inputs: Any) -> Tensor:
-        """Tokens (B, l, D). Rows of patients without the modality are finite and are not used."""
+        """Tokens (P, l, D) of the P patients who have the modality."""
+
+    def core(self) -> nn.Module | None:
+        """The backbone without its adapter, to compile or to freeze by itself; None where the encoder has none."""
+        return self._modules.get("backbone")
 
 
 EncoderType = TypeVar("EncoderType", bound=type[Encoder])
@@ -50,13 +53,25 @@ def register(schema_type: type) -> Callable[[EncoderType], EncoderType]:
 
 
 def build_encoder(schema: ModalitySchema, config: ModelConfig, seed: int) -> Encoder:
-    """A freshly initialised encoder; the same at every site for the same seed, whatever else the site has."""
+    """A freshly initialised encoder; the same at every site for the same seed, whatever else the site has.
+
+    Raises
+    ------
+    UserError
+        The config names a backbone or weights that cannot be had.
+    """
     with seeded(derive(seed, "encoder", schema.name)):
         return _ENCODERS[type(schema)](schema, config)
 
 
 def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
-    """Tokens of a modality, without building its encoder."""
+    """Tokens of a modality, without building its encoder.
+
+    Raises
+    ------
+    UserError
+        The config names a backbone that there is not, or that cannot take what the schema says.
+    """
     return _ENCODERS[type(schema)].token_count(schema, config)
 
 

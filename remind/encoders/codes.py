@@ -1,0 +1,80 @@
+"""Sets of codes → tokens: each code's embedding, pooled by attention with learned queries.
+
+A set has no order and mostly few members, so a few views of it suffice: l is the number of queries, at most QUERIES.
+Shapes: P patients, O codes of the batch, R rows of the embedding, l tokens, D width.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from remind.config import ModelConfig
+from remind.data.batch import CodesBatch
+from remind.data.schema import CodesSchema
+from remind.encoders.base import Encoder, register
+
+QUERIES = 4
+
+
+@register(CodesSchema)
+class CodesEncoder(Encoder):
+    """Each token is a weighted mean of the patient's codes, and says how many there are."""
+
+    def __init__(self, schema: CodesSchema, config: ModelConfig) -> None:
+        super().__init__(schema, config)
+        self.hashed, self.hide = not schema.vocabulary, config.hide
+        self.rows = config.encoders.buckets if self.hashed else len(schema.vocabulary)
+        tokens = self.token_count(schema, config)
+        self.embedding = nn.Embedding(self.rows, config.width)
+        self.score = nn.Linear(config.width, tokens)
+        self.number_lD = nn.Parameter(torch.randn(tokens, config.width) * 0.02)
+        self.adapter = nn.Linear(config.width, config.width)
+
+    @staticmethod
+    def token_count(schema: CodesSchema, config: ModelConfig) -> int:
+        """One token per query."""
+        return min(config.tokens, QUERIES)
+
+    def forward(self, inputs: CodesBatch) -> Tensor:
+        """Codes of P patients → (P, l, D)."""
+        code_O, patient_O = inputs.code_O, inputs.patient_O
+        if self.training and self.hide > 0:
+            kept_O = some(patient_O, inputs.patients, self.hide)
+            code_O, patient_O = code_O[kept_O], patient_O[kept_O]
+        h_OD = self._embed(code_O)
+        weight_Ol = segment_softmax(self.score(h_OD).to(h_OD.dtype), patient_O, inputs.patients)
+        weighted_OlD = weight_Ol.unsqueeze(2) * h_OD.unsqueeze(1)
+        pooled_PlD = h_OD.new_zeros(inputs.patients, *weighted_OlD.shape[1:]).index_add(0, patient_O, weighted_OlD)
+        count_P = h_OD.new_zeros(inputs.patients).index_add(0, patient_O, h_OD.new_ones(len(patient_O)))
+        z_PlD = pooled_PlD + count_P.log1p()[:, None, None] * self.number_lD
+        out: Tensor = z_PlD + self.adapter(functional.gelu(z_PlD))
+        return out
+
+    def _embed(self, code_O: Tensor) -> Tensor:
+        """The row of a code in the vocabulary, (O, D).
+
+        A hashed code has two rows, from different digits of its hash: codes that share one seldom share both.
+        """
+        if not self.hashed:
+            out: Tensor = self.embedding(code_O)
+            return out
+        first_O, second_O = code_O % self.rows, code_O // self.rows % self.rows
+        both_OD: Tensor = self.embedding(first_O) + self.embedding(second_O)
+        return both_OD / 2**0.5
+
+
+def segment_softmax(score_OQ: Tensor, segment_O: Tensor, segments: int) -> Tensor:
+    """Softmax over the entries of each segment, for every query."""
+    index_OQ = segment_O.unsqueeze(1).expand_as(score_OQ)
+    lowest_SQ = score_OQ.new_full((segments, score_OQ.shape[1]), -torch.inf)
+    highest_SQ = lowest_SQ.scatter_reduce(0, index_OQ, score_OQ.detach(), "amax")
+    raised_OQ = (score_OQ - highest_SQ[segment_O]).exp()
+    total_SQ = torch.zeros_like(lowest_SQ).index_add(0, segment_O, raised_OQ)
+    return raised_OQ / total_SQ[segment_O]
+
+
+def some(patient_O: Tensor, patients: int, hide: float) -> Tensor:
+    """Which codes a coin lets through, each with probability 1 − `hide`; of every patient at least the luckiest."""
+    draw_O = torch.rand(len(patient_O), device=patient_O.device)
+    luckiest_P = draw_O.new_zeros(patients).scatter_reduce(0, patient_O, draw_O, "amax")
+    return (draw_O >= hide) | (draw_O == luckiest_P[patient_O])

@@ -1,0 +1,76 @@
+"""Notes → tokens: a transformer's last layer over the note, pooled to consecutive runs.
+
+Shapes: P patients, T places of the longest note in the batch, d width of the backbone, l tokens, D width.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from remind.config import ModelConfig
+from remind.data.batch import TextBatch
+from remind.data.schema import TextSchema
+from remind.encoders.base import Encoder, register
+from remind.encoders.pooling import pool_runs
+from remind.encoders.weights import SECTION
+from remind.encoders.words import WordReader, WordTransformer
+from remind.errors import UserError
+from remind.seeds import seeded
+
+WORDS = "words"
+
+
+class Reader(Protocol):
+    """Notes → what the backbone takes: numbers (P, T) and which of them are no padding.
+
+    Attributes
+    ----------
+    first
+        Whether place 0 stands for the whole note (CLS).
+    """
+
+    first: bool
+
+    def __call__(self, texts: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Of P notes."""
+        ...
+
+
+@register(TextSchema)
+class TextEncoder(Encoder):
+    """The CLS token where there is one, then the runs; places that a short note leaves empty have learned tokens."""
+
+    def __init__(self, schema: TextSchema, config: ModelConfig) -> None:
+        super().__init__(schema, config)
+        self.tokens = self.token_count(schema, config)
+        if config.encoders.text_weights not in {"pretrained", "random"}:
+            key = f"{SECTION}text-weights"
+            raise UserError(f"{key} = {config.encoders.text_weights!r}: give pretrained or random")
+        self.reader: Reader
+        self.backbone: nn.Module
+        with seeded(int(torch.randint(2**62, ()))):  # the adapter starts alike, whatever is drawn for the backbone
+            if config.encoders.text == WORDS:
+                width = config.width
+                self.reader = WordReader(config.encoders.buckets, config.encoders.text_length)
+                self.backbone = WordTransformer(config)
+            else:
+                from remind.encoders.language import language_model
+
+                self.reader, self.backbone, width = language_model(config.encoders)
+        self.adapter = nn.Linear(width, config.width)
+        self.empty_lD = nn.Parameter(torch.randn(self.tokens, config.width) * 0.02)
+
+    @staticmethod
+    def token_count(schema: TextSchema, config: ModelConfig) -> int:
+        """As many as there may be; no more than are read."""
+        return min(config.tokens, config.encoders.text_length)
+
+    def forward(self, inputs: TextBatch) -> Tensor:
+        """P notes → (P, l, D)."""
+        device = self.empty_lD.device
+        number_PT, valid_PT = (of.to(device) for of in self.reader(inputs.texts))
+        h_PTd = self.backbone(number_PT, valid_PT)
+        pooled_Pld, filled_Pl = pool_runs(h_PTd, valid_PT, self.tokens, self.reader.first)
+        token_PlD: Tensor = self.adapter(pooled_Pld)
+        return torch.where(filled_Pl.unsqueeze(2), token_PlD, self.empty_lD)

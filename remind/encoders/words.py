@@ -1,0 +1,88 @@
+"""A small transformer over hashed words, for notes in any language where nothing can be downloaded.
+
+Words that fall on the same row of the embedding are told apart by what stands around them, or not at all.
+Shapes: P patients, T places of the longest note in the batch, D width.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from remind.config import ModelConfig
+
+LAYERS = 2
+WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+START = 0  # the row of what stands before the first word; a note without words has at least that
+
+
+class WordReader:
+    """Notes → rows of the embedding.
+
+    Parameters
+    ----------
+    buckets
+        Rows that words share, after the one of `START`.
+    length
+        Places that are read, the first of which is `START`.
+    """
+
+    first = True
+
+    def __init__(self, buckets: int, length: int) -> None:
+        self.buckets, self.length = buckets, length
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Rows (P, T), int64, and which of them are no padding, bool."""
+        rows = [torch.tensor([START, *self._rows(text)][: self.length]) for text in texts]
+        row_PT = pad_sequence(rows, batch_first=True, padding_value=START)
+        count_P = torch.tensor([len(one) for one in rows])
+        return row_PT, torch.arange(row_PT.shape[1]) < count_P[:, None]
+
+    def _rows(self, text: str) -> list[int]:
+        return [1 + _hash(word) % self.buckets for word in WORD.findall(text.lower())]
+
+
+class WordTransformer(nn.Module):
+    """Embedding, sinusoidal places, pre-norm layers."""
+
+    place_TD: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.embedding = nn.Embedding(1 + config.encoders.buckets, width)
+        self.register_buffer("place_TD", sinusoids(config.encoders.text_length, width), persistent=False)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, config.heads, 4 * width, config.dropout, "gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(LAYERS)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, row_PT: Tensor, valid_PT: Tensor) -> Tensor:
+        """A vector per place, (P, T, D); of padding anything finite."""
+        h_PTD = self.embedding(row_PT) + self.place_TD[: row_PT.shape[1]]
+        for layer in self.layers:
+            h_PTD = layer(h_PTD, src_key_padding_mask=~valid_PT)
+        out: Tensor = self.norm(h_PTD)
+        return out
+
+
+def sinusoids(places: int, width: int) -> Tensor:
+    """Sines in the even and cosines in the odd features, of wavelengths from 2π to 10 000·2π places, (T, D)."""
+    place_T1 = torch.arange(places, dtype=torch.float64)[:, None]
+    pair_D = torch.arange(width) // 2
+    angle_TD = place_T1 / 10_000 ** (2 * pair_D / width)
+    return torch.where(torch.arange(width) % 2 == 0, angle_TD.sin(), angle_TD.cos()).to(torch.get_default_dtype())
+
+
+@lru_cache(maxsize=2**16)
+def _hash(word: str) -> int:
+    """63 bits, the same in every process and at every site."""
+    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big") >> 1
