@@ -9,12 +9,13 @@ import torch
 
 from remind.config import Config, Scalar
 from remind.data.hospitals import virtual_hospitals, with_split
-from remind.data.read import read_cohort
 from remind.data.sites import Site as Hospital
 from remind.errors import UserError
 from remind.paths import results_folder
 from remind.training.device import choose_device
+from remind_client.cohort_cache import cached_cohort
 from remind_client.site import Site
+from remind_client.site_config import site_vault
 from remind_client.store import SiteStore
 
 
@@ -61,16 +62,16 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
     if identity.partition is not None and identity.partitions is not None:
         hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, identity.partitions)
         hospital = hospitals[identity.partition]
-        folder = results_folder(config, run_id) / "sites" / str(identity.partition)  # a name may hold slashes
+        store = SiteStore(results_folder(config, run_id) / "sites" / str(identity.partition))  # a name may hold slashes
     else:
         if not identity.cohort:
             raise UserError("node config: cohort is missing; give the folder of this site's cohort")
         if not identity.state:
             raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
-        own = Hospital(identity.site or "site", read_cohort(identity.cohort))
+        own = Hospital(identity.site or "site", cached_cohort(identity.cohort))
         hospital = with_split(own, config.data, config.seed)
-        folder = Path(identity.state) / f"run-{run_id}"
-    return Site(hospital.name, hospital.cohort, config, SiteStore(folder), choose_device(config.device))
+        store = SiteStore(Path(identity.state) / f"run-{run_id}", site_vault())
+    return Site(hospital.name, hospital.cohort, config, store, choose_device(config.device))
 
 
 def limit_threads(number: int) -> None:

@@ -8,15 +8,16 @@ weights, so that frozen ones are written once and not every round.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from remind.files import write_whole
 from remind.training.token_cache import TokenCache
+from remind_client.vault.tokens import SealedTokenCache
+from remind_client.vault.vault import PlainVault, SealedVault, Vault
 
 STATE = "state.pt"
 
@@ -26,6 +27,7 @@ class SiteStore:
     """A folder that belongs to one site and one run."""
 
     folder: Path
+    vault: Vault = field(default_factory=PlainVault)
 
     def save(
         self,
@@ -91,7 +93,8 @@ class SiteStore:
 
     def tokens(self) -> TokenCache:
         """Cached tokens of this site."""
-        return TokenCache(self.folder / "tokens")
+        folder = self.folder / "tokens"
+        return SealedTokenCache(folder, self.vault) if isinstance(self.vault, SealedVault) else TokenCache(folder)
 
     def _encoder(self, name: str, found: str) -> Path:
         return self.folder / f"encoder-{name}-{found[:40]}.pt"
@@ -101,11 +104,12 @@ class SiteStore:
         return self._read(path) if path.is_file() else {}
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
-        write_whole(path, lambda partial: torch.save(content, partial))
+        self.vault.write(path, lambda out: torch.save(content, out))
 
     def _read(self, path: Path) -> dict[str, Any]:
         """Mapped into memory, so that only what is used is read."""
-        content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        with self.vault.open(path) as clear:
+            content: dict[str, Any] = torch.load(clear, weights_only=True, map_location="cpu", mmap=True)
         return content
 
 

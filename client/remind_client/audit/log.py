@@ -1,0 +1,174 @@
+"""The log on the disk: files ``audit-000001.jsonl``, …, one chain through all of them.
+
+Several processes write (the supervisor, the worker); each entry is written under a lock, on from the last line as it
+lies on the disk, and is there (fsync) before `append` returns.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from remind.errors import UserError
+from remind_client.audit.chain import GENESIS, Entry, Head, head_of, parse, sealed
+from remind_client.audit.events import Event, Recovered, Rotated
+
+PATTERN = "audit-*.jsonl"
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class AuditLog:
+    """A folder of chained log files.
+
+    Attributes
+    ----------
+    folder
+        Where they lie; made when first written to.
+    rotate_bytes
+        A file that has come to this size is followed by a new one.
+    """
+
+    folder: Path
+    rotate_bytes: int = 16 << 20
+
+    def append(self, event: Event) -> Head:
+        """Write an event; returns the new head.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written. The caller must then not do what it wanted to log.
+        UserError
+            If the last line is whole but was changed: the log then takes nothing more until someone has looked.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._locked():
+            path = _newest(self.folder)
+            if path is None:
+                path, head = self.folder / _file_name(1), Head()
+            else:
+                head = _recover(path)
+                if path.stat().st_size >= self.rotate_bytes:
+                    path = self.folder / _file_name(int(path.stem.partition("-")[2]) + 1)
+                    head = _write(path, Rotated(file=path.name), head)
+            return _write(path, event, head)
+
+    def entries(self) -> Iterator[Entry]:
+        """Entries in order; lines that are damaged are left out (`verify` names them)."""
+        for path in segments(self.folder):
+            for line in path.read_bytes().split(b"\n"):
+                if (entry := parse(line)) is not None:
+                    yield entry
+
+    def last(self, event: str) -> Entry | None:
+        """The newest entry of a kind."""
+        for path in reversed(segments(self.folder)):
+            for line in reversed(path.read_bytes().split(b"\n")):
+                entry = parse(line)
+                if entry is not None and entry.get("event") == event:
+                    return entry
+        return None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def segments(folder: Path) -> list[Path]:
+    """The log's files, oldest first."""
+    return sorted(folder.glob(PATTERN))
+
+
+def tail(file: IO[bytes]) -> tuple[bytes, bytes]:
+    """The last whole line of a file, without its newline, and what stands after it."""
+    end = file.seek(0, os.SEEK_END)
+    start, held = end, b""
+    while start > 0 and held.count(b"\n") < 2:
+        start = max(0, start - _BLOCK)
+        file.seek(start)
+        held = file.read(end - start)
+    *before, rest = held.split(b"\n")
+    return (before[-1] if before else b""), rest
+
+
+def _newest(folder: Path) -> Path | None:
+    return segments(folder)[-1] if segments(folder) else None
+
+
+def _file_name(number: int) -> str:
+    return f"audit-{number:06d}.jsonl"
+
+
+def _recover(path: Path) -> Head:
+    """Head of a file whose last line may be unfinished; what stands there is set aside, and the log says so."""
+    with path.open("r+b") as file:
+        line, rest = tail(file)
+        if rest and parse(rest) is not None:  # whole, but for its newline
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            line, rest = rest, b""
+        head = _head(path, line)
+        if not rest:
+            return head
+        digest = hashlib.sha256(rest).hexdigest()
+        _keep(path.parent / f"unfinished-{digest[:16]}", rest)
+        file.seek(-len(rest), os.SEEK_END)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+    return _write(path, Recovered(bytes=len(rest), sha256=digest), head)
+
+
+def _head(path: Path, line: bytes) -> Head:
+    if not line:  # nothing whole in the file: on from the one before
+        earlier = [other for other in segments(path.parent) if other < path]
+        if not earlier:
+            return Head(-1, GENESIS)
+        with earlier[-1].open("rb") as file:
+            return _head(earlier[-1], tail(file)[0])
+    entry = parse(line)
+    if entry is None:
+        raise UserError(
+            f"{path}: the last line was changed, so nothing is added after it; see what happened with: remind-site "
+            "audit verify; then move the audit folder aside, keep it, and start the site"
+        )
+    return head_of(entry)
+
+
+def _write(path: Path, event: Event, head: Head) -> Head:
+    line, following = sealed(event.model_dump(mode="json"), head, datetime.now(UTC).isoformat(timespec="milliseconds"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            written = file.write(line)
+            if written != len(line):
+                raise OSError(f"{path}: only {written} of {len(line)} bytes were written")
+            os.fsync(file.fileno())
+    finally:
+        _sync_folder(path.parent)
+    return following
+
+
+def _keep(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,217 @@
+"""Checks on this machine: key, cohort, device, disk, policy, vault, audit log, launcher."""
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from remind.data.check import check_cohort
+from remind.errors import UserError
+from remind.federation.enrolment import fingerprint, public_key_text
+from remind_client.audit.log import segments
+from remind_client.audit.verify import verify
+from remind_client.checks.finding import Finding, failed, ok, warning
+from remind_client.identity import read_private_key
+from remind_client.launcher.install import OTHERS, install_launchers
+from remind_client.site_config import SiteConfig
+from remind_client.supervisor.flower import LAUNCHERS
+from remind_client.vault.rotate import unreadable
+
+ENOUGH_DISK = 5 << 30
+
+
+def check_key(site: SiteConfig) -> Iterator[Finding]:
+    """The private key: there, of the right kind, nobody else's."""
+    path = site.key_path
+    try:
+        key = read_private_key(path)
+    except UserError as error:
+        yield failed("key", str(error), "")
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        yield failed(
+            "key",
+            f"{path}: mode {mode:04o}, others can read it",
+            f"chmod 600 {path}; if others may have, make a new key",
+        )
+        return
+    yield ok("key", f"{path}: {fingerprint(public_key_text(key.public_key()))}")
+
+
+def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
+    """The cohort, and what of it the policy lets out."""
+    try:
+        report = check_cohort(site.path(site.cohort))
+    except UserError as error:
+        yield failed("cohort", str(error), "see docs/cohorts.md")
+        return
+    if not report.ok:
+        problems = "\n".join(f"- {problem}" for problem in report.problems)
+        yield failed("cohort", f"{site.path(site.cohort)} is not valid\n{problems}", "see docs/cohorts.md")
+        return
+    yield ok("cohort", f"{report.patients} patients in {len(report.groups)} groups")
+    minimum = site.policy.minimum_patients
+    small = [row.name for row in report.groups if row.patients < minimum]
+    if len(small) == len(report.groups):
+        yield failed(
+            "suppression",
+            f"no group has {minimum} patients, so this site can tell nothing and takes no part",
+            "more patients, or a lower policy.minimum_patients",
+        )
+    elif small:
+        yield warning(
+            "suppression",
+            f"never reported nor trained on, fewer than {minimum} patients: {', '.join(small)}",
+            "nothing, if this is what policy.minimum_patients is for",
+        )
+
+
+def check_device(site: SiteConfig) -> Iterator[Finding]:
+    """CPU or GPU."""
+    import torch
+
+    from remind.training.device import choose_device
+
+    try:
+        device = choose_device(site.device)
+    except UserError as error:
+        yield failed("device", str(error), "look at nvidia-smi; in a container, give it the GPU")
+        return
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        yield ok("device", f"{torch.cuda.get_device_name(device)}, {free >> 20} of {total >> 20} MiB free")
+    elif site.device == "auto":
+        yield warning("device", "no GPU here; training runs on the CPU", 'device = "cpu" says that this is meant')
+    else:
+        yield ok("device", str(device))
+
+
+def check_state(site: SiteConfig) -> Iterator[Finding]:
+    """The state folder: writable, private, with room."""
+    folder = site.state_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / ".check"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        yield failed(
+            "state", f"{folder}: cannot be written to: {error.strerror}", "give it to the user that runs the site"
+        )
+        return
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o007:
+        yield warning(
+            "state", f"{folder}: mode {mode:04o}, everybody on this machine can look in", f"chmod 700 {folder}"
+        )
+    free = shutil.disk_usage(folder).free
+    if free < ENOUGH_DISK:
+        yield warning("disk", f"{free >> 20} MiB free in {folder}", f"have {ENOUGH_DISK >> 30} GiB free")
+    else:
+        yield ok("disk", f"{free >> 30} GiB free in {folder}")
+
+
+def check_launcher(site: SiteConfig) -> Iterator[Finding]:
+    """Whether programs can be started from the state folder: a hardened mount (noexec) forbids it."""
+    folder = site.state_folder / LAUNCHERS
+    try:
+        if not folder.is_dir():  # else a running site's are there
+            install_launchers(folder, None)
+        done = subprocess.run([folder / OTHERS[0]], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield failed(
+            "launcher", f"{folder}: cannot start a program there: {error}", "mount the state folder without noexec"
+        )
+        return
+    if "refused" not in done.stderr:
+        yield failed(
+            "launcher", f"{folder}: not the site's own programs", f"remove {folder}; remind-site run writes it anew"
+        )
+        return
+    yield ok("launcher", str(folder))
+
+
+def check_policy(site: SiteConfig) -> Iterator[Finding]:
+    """Whether the policy is one that anybody could want."""
+    policy, before = site.policy, True
+    if not policy.runs:
+        yield failed("policy", "policy.runs is empty: nothing may run", 'runs = ["federated-remind/*"]')
+        before = False
+    if not any(pattern in {"*", "shared"} for pattern in policy.tensors):
+        yield failed(
+            "policy",
+            "policy.tensors lets no shared tensors leave: every round is refused",
+            'tensors = ["shared", "group:*"]',
+        )
+        before = False
+    if policy.require:
+        yield failed(
+            "policy",
+            f"policy.require asks for {' and '.join(policy.require)}, which no run provides yet: every run is refused",
+            "take it out, or wait for runs that provide it",
+        )
+        before = False
+    if policy.minimum_patients < 5:
+        yield warning("policy", f"policy.minimum_patients is {policy.minimum_patients}", "5 or 10 are usual")
+    if policy.code_bundles:
+        yield warning(
+            "policy",
+            f"{len(policy.code_bundles)} bundle(s) may bring code, which can read whatever this site can",
+            "only hashes of code that somebody at this hospital has read; the warm worker is off meanwhile",
+        )
+    if any(pattern in {"*", "encoder:*"} or pattern.startswith("encoder:") for pattern in policy.tensors):
+        yield warning("policy", "policy.tensors lets encoders leave", "only if the consortium has agreed on it")
+    if before:
+        yield ok("policy", f"digest {policy.digest[:16]}")
+
+
+def check_vault(site: SiteConfig) -> Iterator[Finding]:
+    """The vault's key, and whether what is kept is under it."""
+    try:
+        key = site.vault_key()
+    except UserError as error:
+        yield failed("vault", str(error), "")
+        return
+    if key is None:
+        yield warning(
+            "vault",
+            "no key: encoders and optimiser state lie in clear",
+            "remind-site vault key FILE, then vault.key_file",
+        )
+        return
+    if site.vault.key_file and _within(site.path(site.vault.key_file), site.state_folder):
+        yield warning("vault", "the key lies in the state folder, beside what it encrypts", "keep it elsewhere")
+    strange = list(unreadable(site.runs_folder, key)) if site.runs_folder.is_dir() else []
+    if strange:
+        yield failed(
+            "vault", "\n".join(strange[:5]), "remind-site vault seal, or vault rotate; or remove the run's folder"
+        )
+        return
+    yield ok("vault", f"key {key.id.hex()}")
+
+
+def check_audit(site: SiteConfig) -> Iterator[Finding]:
+    """The audit chain."""
+    folder = site.audit_log.folder
+    if not segments(folder):
+        yield ok("audit", f"{folder}: nothing yet")
+        return
+    verdict = verify(folder)
+    if not verdict.ok:
+        yield failed("audit", "\n".join(verdict.problems[:5]), "remind-site audit verify; docs/exit-codes-site.md, 11")
+        return
+    yield ok("audit", f"{verdict.entries} entries, head {verdict.head}")
+
+
+def check_user(site: SiteConfig) -> Iterator[Finding]:
+    """Who runs it."""
+    del site
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        yield warning("user", "running as root", "run the site as a user of its own")
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())

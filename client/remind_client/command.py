@@ -1,0 +1,184 @@
+"""``remind-site``: a hospital's command line."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remind.errors import UserError
+from remind_client.exit_codes import Exit
+from remind_client.vault.errors import VaultError
+
+app = typer.Typer(
+    name="remind-site",
+    help="A hospital's site in a consortium: it keeps its data, its encoders and the last word.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+audit_app = typer.Typer(help="What was asked of this site, and what it answered.", no_args_is_help=True)
+vault_app = typer.Typer(help="Encryption of what this site keeps.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+app.add_typer(vault_app, name="vault")
+
+SiteFile = Annotated[Path, typer.Option("--config", "-c", envvar="REMIND_SITE", help="site.toml, or its folder.")]
+HERE = Path("site.toml")
+
+
+@app.command("init")
+def init(
+    kit: Annotated[Path, typer.Argument(help="The folder the coordinator sent.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the site; made if it is not there.")] = HERE.parent,
+    cohort: Annotated[str, typer.Option(help="Folder of the site's cohort.")] = "",
+    location: Annotated[str, typer.Option(help="Latitude,longitude, or words; the consortium sees it.")] = "",
+) -> None:
+    """Make site.toml, the key pair (the private key never leaves) and the request to be let in."""
+    from remind_client.initialise import initialise
+
+    made = initialise(kit, folder, cohort, location)
+    print(f"settings: {made.config}")
+    print(f"send to the coordinator: {made.request}")
+    print(f"and read this out to them over the telephone: {made.fingerprint}")
+
+
+@app.command("check")
+def check(
+    config: SiteFile = HERE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings for machines.")] = False,
+) -> None:
+    """Look at everything that can be wrong before anything connects. Exit code 10 if something is."""
+    from remind_client.checks.every import run_checks
+    from remind_client.checks.finding import all_in_order, to_json, to_text
+    from remind_client.site_config import load_site_config
+
+    findings = run_checks(load_site_config(config))
+    print(to_json(findings) if as_json else to_text(findings))
+    if not all_in_order(findings):
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+@app.command("run")
+def run(config: SiteFile = HERE) -> None:
+    """Connect to the consortium and stay up; SIGTERM finishes the message at hand and ends."""
+    from remind_client.site_config import FILE_NAME, load_site_config
+    from remind_client.supervisor.run import run_site
+
+    run_site(load_site_config(config), config / FILE_NAME if config.is_dir() else config)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    config: SiteFile = HERE,
+    head: Annotated[str, typer.Option(help="A head noted elsewhere (SEQUENCE:HASH) that must be in the log.")] = "",
+) -> None:
+    """Check every link of the chain. Exit code 11 if one is broken."""
+    from remind_client.audit.chain import Head
+    from remind_client.audit.verify import verify
+    from remind_client.site_config import load_site_config
+
+    noted = None
+    if head:
+        sequence, _, digest = head.partition(":")
+        if not sequence.isdecimal() or len(digest) != 64:
+            raise UserError(f"--head: {head!r} is not SEQUENCE:HASH as remind-site audit head prints it")
+        noted = Head(int(sequence), digest)
+    verdict = verify(load_site_config(config).audit_log.folder, noted)
+    for problem in verdict.problems:
+        print(f"broken: {problem}")
+    for note in verdict.notes:
+        print(f"note: {note}")
+    if not verdict.ok:
+        raise typer.Exit(Exit.AUDIT_BROKEN)
+    print(f"whole: {verdict.entries} entries, head {verdict.head}")
+
+
+@audit_app.command("head")
+def audit_head(config: SiteFile = HERE) -> None:
+    """Print the last entry's place and hash, to be noted where this machine's administrator cannot reach."""
+    from remind_client.audit.verify import verify
+    from remind_client.site_config import load_site_config
+
+    verdict = verify(load_site_config(config).audit_log.folder)
+    if not verdict.ok or verdict.head is None:
+        print("\n".join(f"broken: {problem}" for problem in verdict.problems))
+        raise typer.Exit(Exit.AUDIT_BROKEN)
+    print(verdict.head)
+
+
+@audit_app.command("show")
+def audit_show(
+    config: SiteFile = HERE,
+    last: Annotated[int, typer.Option(min=1, help="How many entries, the newest.")] = 50,
+    event: Annotated[str, typer.Option(help="Only these: asked, answered, refused, policy, started, …")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the entries as they are.")] = False,
+) -> None:
+    """Print what was asked of this site and what left it."""
+    from remind_client.audit.show import to_text
+    from remind_client.site_config import load_site_config
+
+    entries = [e for e in load_site_config(config).audit_log.entries() if not event or e.get("event") == event]
+    for entry in entries[-last:]:
+        print(json.dumps(entry, sort_keys=True) if as_json else to_text(entry))
+
+
+@vault_app.command("key")
+def vault_key(file: Annotated[Path, typer.Argument(help="A new file.")]) -> None:
+    """Make a key. Keep a copy somewhere safe: without it, what it encrypts is lost."""
+    from remind_client.vault.key import new_key_file
+
+    print(f"key {new_key_file(file).id.hex()} in {file}")
+
+
+@vault_app.command("seal")
+def vault_seal(config: SiteFile = HERE) -> None:
+    """Encrypt what this site kept in clear before it had a vault."""
+    from remind_client.site_config import load_site_config
+    from remind_client.supervisor.run import state_lock
+    from remind_client.vault.rotate import seal
+
+    site = load_site_config(config)
+    key = site.vault_key()
+    if key is None:
+        raise UserError("vault: neither key_file nor key_env is given in site.toml; give one first")
+    with state_lock(site):
+        moved = seal(site.runs_folder, key)
+    print(f"encrypted {moved.written} file(s) under key {key.id.hex()}; {moved.kept} were already")
+
+
+@vault_app.command("rotate")
+def vault_rotate(
+    new_key: Annotated[Path, typer.Argument(help="File of the new key (remind-site vault key FILE).")],
+    config: SiteFile = HERE,
+) -> None:
+    """Write everything anew under a new key; then name the new key in site.toml. May be repeated after a crash."""
+    from remind_client.site_config import load_site_config
+    from remind_client.supervisor.run import state_lock
+    from remind_client.vault.key import key_from_file
+    from remind_client.vault.rotate import rotate
+
+    site = load_site_config(config)
+    old, new = site.vault_key(), key_from_file(new_key)
+    if old is None:
+        raise UserError("vault: neither key_file nor key_env is given in site.toml; there is nothing to rotate")
+    with state_lock(site):
+        moved = rotate(site.runs_folder, old, new)
+    print(f"moved {moved.written} file(s) to key {new.id.hex()}; {moved.kept} were left as they are")
+    print(f"now name {new_key} in site.toml (vault.key_file), then destroy the old key")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends it with one message."""
+    try:
+        app()
+    except VaultError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(Exit.VAULT) from None
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(Exit.MISTAKE) from None
+
+
+if __name__ == "__main__":
+    main()

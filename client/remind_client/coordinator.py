@@ -1,0 +1,65 @@
+"""The ``[coordinator]`` section of site.toml: which consortium, where it listens, how it is recognised."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from remind.errors import UserError
+from remind.federation.enrolment import Slug
+
+
+class CoordinatorSection(BaseModel):
+    """As the coordinator's kit brings it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    consortium: Slug = Field(description="name of the consortium")
+    address: str = Field(description="HOST:PORT where the coordinator listens")
+    ca_certificate: Annotated[str, StringConstraints(min_length=1)] = Field(
+        "ca.crt", description="certificates by which this site recognises the coordinator"
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError("not HOST:PORT")
+        return value
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What is needed to reach and recognise the coordinator.
+
+    Attributes
+    ----------
+    certificates
+        File of the certificates it is recognised by.
+    """
+
+    consortium: str
+    host: str
+    port: int
+    certificates: Path
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as Flower takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def kit_of(section: CoordinatorSection, certificates: Path) -> Kit:
+    """The kit of a section.
+
+    Raises
+    ------
+    UserError
+        If the certificates are not there.
+    """
+    if not certificates.is_file():
+        raise UserError(f"{certificates}: is not there; take it from the kit, or ask the coordinator for the kit again")
+    host, _, port = section.address.rpartition(":")
+    return Kit(section.consortium, host.strip("[]"), int(port), certificates)

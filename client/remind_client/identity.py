@@ -1,0 +1,66 @@
+"""The site's key pair: made here, on P-384 as Flower asks for; the private half never leaves."""
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from remind.errors import UserError
+from remind.federation.enrolment import public_key_text
+from remind.files import write_whole
+
+REMEDY = "make one with: remind-site init KIT"
+
+
+def new_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Make a key and write it to a new file, mode 0600; the public half goes beside it, ``.pub``.
+
+    Raises
+    ------
+    UserError
+        If the file is there already: this site may be enrolled with it.
+    """
+    if path.exists():
+        raise UserError(
+            f"{path}: exists; this site may be enrolled with it. For a new key, name another file in site.toml"
+        )
+    key = ec.generate_private_key(ec.SECP384R1())
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+
+    def write(partial: Path) -> None:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+
+    try:
+        write_whole(path, write)
+        path.with_name(f"{path.name}.pub").write_text(public_key_text(key.public_key()) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the key: {error.strerror}") from None
+    return key
+
+
+def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The key in a file.
+
+    Raises
+    ------
+    UserError
+        If it is none that Flower takes.
+    """
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), None)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this site's private key: {error.strerror}; {REMEDY}") from None
+    except TypeError:
+        raise UserError(f"{path}: the key has a passphrase, which nobody could type at a restart; {REMEDY}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise UserError(f"{path}: no private key in OpenSSH format; {REMEDY}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise UserError(f"{path}: no elliptic-curve key on P-384; {REMEDY}")
+    return key

@@ -1,0 +1,127 @@
+"""``remind-site init``: site.toml, the key pair, and the request that asks the consortium to let this site in."""
+
+import json
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from remind.errors import UserError
+from remind.federation.enrolment import fingerprint, make_request, public_key_text
+from remind.files import write_whole
+from remind_client.coordinator import CoordinatorSection, kit_of
+from remind_client.identity import new_private_key, read_private_key
+from remind_client.site_config import FILE_NAME
+
+REQUEST = "enrolment-request.json"
+KEY = "site.key"
+AGAIN = "ask the coordinator for the kit again"
+
+TEMPLATE = """\
+# This hospital's site. Paths are relative to this file. Look at everything: remind-site check
+site = {site}
+key = {key}  # never leaves this machine
+cohort = {cohort}
+state = "state"  # what the site keeps: encoders, audit log
+device = "auto"  # auto | cpu | cuda | cuda:N
+health_port = 8780  # http://127.0.0.1:8780/status ; 0: none
+drain_seconds = 120.0  # when stopped: most time for the message at hand
+
+[coordinator]
+consortium = {consortium}
+address = {address}
+ca_certificate = "ca.crt"
+
+[resources]
+threads = 0  # CPU threads; 0: all cores
+workers = 0  # processes that read pictures ahead
+
+[policy]  # what this hospital allows; nothing else happens, whoever asks (docs/hospital-guide.md)
+runs = ["federated-remind/*"]
+minimum_patients = 10  # groups with fewer are not reported, in no message
+tensors = ["shared", "group:*"]  # an encoder never leaves unless "encoder:*" is added
+models = ["pretrained", "random", "words"]  # weights and text models that a run may name
+# rounds_per_day = 50
+# hours = ["mon-fri 19:00-07:00", "sat,sun 00:00-24:00"]
+# timezone = "Europe/Zurich"
+# configurations = ["…"]  # only these run configs, by fingerprint (remind-site audit show --json tells it)
+# bundles = ["…"]  # only these bundles, by SHA-256
+# require = ["noise", "secure-aggregation"]
+
+[vault]  # encryption of what the site keeps for runs; keep the key off the data's disk
+# key_file = "/run/secrets/vault.key"  # remind-site vault key FILE makes one
+# key_env = "REMIND_VAULT_KEY"
+
+[audit]
+# folder = "/var/log/remind-site"
+"""
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What was made."""
+
+    config: Path
+    request: Path
+    fingerprint: str
+
+
+def initialise(kit: Path, folder: Path, cohort: str, location: str) -> Initialised:
+    """Make a site in a folder from a kit. A key or a site.toml that is there stays; the request is made anew.
+
+    Raises
+    ------
+    UserError
+        If the kit is no good, or the cohort is not named.
+    """
+    given = _read(kit / FILE_NAME)
+    try:
+        section = CoordinatorSection.model_validate(given.get("coordinator"))
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(["coordinator", *map(str, first["loc"])])
+        raise UserError(f"{kit / FILE_NAME}: {where}: {first['msg']}; {AGAIN}") from None
+    site = str(given.get("site", ""))
+    certificates = kit_of(section, kit / section.ca_certificate).certificates
+    config = folder / FILE_NAME
+    if config.exists():
+        key_path = folder / str(_read(config).get("key", KEY))
+    else:
+        key_path = folder / KEY
+        _make(config, section, site, cohort, certificates)
+    key = read_private_key(key_path) if key_path.exists() else new_private_key(key_path)
+    text = make_request(key, consortium=section.consortium, site=site, location=location)
+    request = key_path.with_name(REQUEST)  # site.toml may lie in a folder that is read-only
+    write_whole(request, lambda partial: partial.write_text(text, "utf-8"))
+    return Initialised(config, request, fingerprint(public_key_text(key.public_key())))
+
+
+def _make(config: Path, section: CoordinatorSection, site: str, cohort: str, certificates: Path) -> None:
+    if not cohort:
+        raise UserError(f"{config}: is not there yet; give --cohort FOLDER, or complete the kit's site.toml")
+    try:
+        config.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copyfile(certificates, config.parent / "ca.crt")
+    except OSError as error:
+        raise UserError(f"{config.parent}: cannot be written to: {error.strerror}") from None
+    values = {
+        "site": site,
+        "key": KEY,
+        "cohort": str(Path(cohort).absolute()),
+        "consortium": section.consortium,
+        "address": section.address,
+    }
+    text = TEMPLATE.format(**{name: json.dumps(value) for name, value in values.items()})
+    write_whole(config, lambda partial: partial.write_text(text, "utf-8"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}; name the folder the coordinator sent") from None
+    except ValueError as error:
+        raise UserError(f"{file}: no TOML: {error}; {AGAIN}") from None

@@ -1,0 +1,34 @@
+"""Finding the worker's socket, and asking how it stands. Light: the supervisor does this without torch."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+LONGEST = 1 << 16  # bytes of a request or an answer
+PATIENCE = 5.0  # seconds for one
+
+
+def ask_status(path: Path) -> dict[str, object] | None:
+    """Status of the worker that listens at `path`; None if none answers."""
+    try:
+        with address_of(path) as address, socket.socket(socket.AF_UNIX) as worker:
+            worker.settimeout(PATIENCE)
+            worker.connect(address)
+            worker.sendall(b'{"do": "status"}\n')
+            status = json.loads(worker.makefile("rb").readline(LONGEST))
+    except (OSError, ValueError):
+        return None
+    return status if isinstance(status, dict) else None
+
+
+@contextlib.contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """An address for a socket whose path may be longer than the 107 bytes that an address holds."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

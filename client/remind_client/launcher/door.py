@@ -1,0 +1,215 @@
+"""The door of the hospital: every request is judged before the app sees it, every answer before it leaves.
+
+It stands around the ClientApp, whoever wrote that: what the policy does not allow never reaches the app, and what the
+policy cannot read (a reply that is not one of our message types) does not leave. An answer that cannot be logged does
+not leave either.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from remind.config import Config
+from remind.errors import UserError
+from remind.federation import messages
+from remind.federation.flower import from_record, to_record
+from remind_client.audit.events import Answered, Asked, SentTensor
+from remind_client.audit.events import Refused as RefusedEvent
+from remind_client.policy.bundle import Bundle, BundleError, look
+from remind_client.policy.gate import Asking, RefusedError, require_allowed, require_blocks, require_bundle
+from remind_client.policy.rules import fingerprint
+from remind_client.policy.suppress import (
+    counts_of,
+    released_groups,
+    suppress_enrolment,
+    suppress_examination,
+    suppress_report,
+)
+from remind_client.site_config import SiteConfig
+
+log = logging.getLogger(__name__)
+Buffer = NDArray[np.uint8]
+_REQUESTS = {"query": messages.Enrol, "train": messages.Task, "evaluate": messages.Examine}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Door:
+    """The door of one site.
+
+    Attributes
+    ----------
+    site
+        Its settings.
+    now
+        The clock, aware.
+    """
+
+    site: SiteConfig
+    now: Callable[[], datetime] = _now
+
+    def answer(
+        self, content: bytes, message: Message, context: Context, load: Callable[[Bundle], ClientApp]
+    ) -> Message:
+        """What goes back: the app's answer as far as it may leave, or a refusal with its reason.
+
+        Parameters
+        ----------
+        content
+            The bundle's bytes.
+        message, context
+            As Flower gives them to an app. The context's run config is changed to the site's own device and threads.
+        load
+            Gets the app; called only when everything is allowed.
+        """
+        visit = _Visit(context.run_id, message.metadata.message_type, None)
+        try:
+            reply, buffer = self._answer(content, message, context, load, visit)
+            self._log_answer(visit, reply)
+        except RefusedError as refusal:
+            reply, buffer = self._refuse(visit, str(refusal))
+        except UserError as error:
+            log.error("refused: %s", error)
+            reply, buffer = self._refuse(visit, "the site's cohort or settings are not valid; its own log says why")
+        except Exception as error:  # the edge: whatever happened must not leave as it is
+            log.exception("refused")
+            reply, buffer = self._refuse(
+                visit, f"internal error ({type(error).__name__}); the site's own log says more"
+            )
+        return Message(to_record(reply, buffer), reply_to=message)
+
+    def _answer(
+        self,
+        content: bytes,
+        message: Message,
+        context: Context,
+        load: Callable[[Bundle], ClientApp],
+        visit: "_Visit",
+    ) -> tuple[messages.Message, Buffer | None]:
+        policy = self.site.policy
+        try:
+            bundle = look(content)
+        except BundleError as error:
+            raise RefusedError(str(error)) from None
+        config, problem = _config(context)
+        request = _read_request(message)
+        visit.round = getattr(request, "round", None)
+        self.site.audit_log.append(
+            Asked(
+                run=str(visit.run),
+                request=visit.request,
+                round=visit.round,
+                app=bundle.app,
+                bundle=bundle.sha256,
+                configuration=fingerprint(config) if config else "",
+            )
+        )
+        require_bundle(policy, bundle)
+        if config is None:
+            raise RefusedError(f"the run config is not valid: {problem}")
+        if request is None:
+            raise RefusedError("the message is none that this site knows")
+        require_allowed(policy, Asking(visit.run, bundle, config, request), self.now(), self.site.ledger)
+        context.run_config = {**context.run_config, **self._own_settings()}
+        reply = load(bundle)(message=message, context=context)
+        return self._release(visit.run, request, reply)
+
+    def _own_settings(self) -> dict[str, str | int]:
+        """Run-config settings that are the site's to make, whatever the run says."""
+        resources = self.site.resources
+        return {"device": self.site.device, "threads": resources.threads, "workers": resources.workers}
+
+    def _release(self, run: int, request: messages.Message, reply: Message) -> tuple[messages.Message, Buffer | None]:
+        """The answer as far as it may leave."""
+        if reply.has_error():
+            log.error("the app answered with an error: %s", reply.error.reason)
+            raise RefusedError("internal error (ClientApp); the site's own log says more")
+        answer, buffer = from_record(reply.content)
+        minimum = self.site.policy.minimum_patients
+        match request, answer:
+            case _, messages.Refusal():
+                raise RefusedError(answer.reason)
+            case messages.Enrol(), messages.Enrolment():
+                _require_no_tensors(buffer)
+                released = released_groups(answer, minimum)
+                suppressed = suppress_enrolment(answer, minimum)
+                if not suppressed.counts:
+                    raise RefusedError(f"no group has the {minimum} training patients that the site's policy asks for")
+                self.site.ledger.release(run, released)
+                return suppressed, None
+            case messages.Task(), messages.Report():
+                require_blocks(self.site.policy, answer.index)
+                if answer.index != request.index or buffer.size != sum(entry.nbytes for entry in answer.index):
+                    raise RefusedError(
+                        "internal error (the answer holds other tensors than the task); nothing was sent"
+                    )
+                return suppress_report(answer, self._released(run), minimum), buffer
+            case messages.Examine(), messages.Examination():
+                _require_no_tensors(buffer)
+                return suppress_examination(answer, self._released(run), minimum), None
+        raise RefusedError(f"internal error (the app answered with a {type(answer).__name__}); nothing was sent")
+
+    def _released(self, run: int) -> frozenset[int]:
+        return self.site.ledger.released(run) or frozenset()
+
+    def _log_answer(self, visit: "_Visit", reply: messages.Message) -> None:
+        index = reply.index if isinstance(reply, messages.Report) else ()
+        self.site.audit_log.append(
+            Answered(
+                run=str(visit.run),
+                request=visit.request,
+                round=visit.round,
+                answer=type(reply).__name__,
+                tensors=tuple(SentTensor(name=entry.name, bytes=entry.nbytes) for entry in index),
+                groups=counts_of(reply),
+            )
+        )
+
+    def _refuse(self, visit: "_Visit", reason: str) -> tuple[messages.Refusal, None]:
+        try:
+            self.site.audit_log.append(
+                RefusedEvent(run=str(visit.run), request=visit.request, round=visit.round, reason=reason)
+            )
+        except (OSError, UserError):  # a refusal must get out even so: it tells nothing of the site's patients
+            log.exception("the refusal could not be written to the audit log")
+        return messages.Refusal(reason=reason[:2000]), None
+
+
+@dataclass
+class _Visit:
+    """What is known of a request so far, for the log."""
+
+    run: int
+    request: str
+    round: int | None
+
+
+def _config(context: Context) -> tuple[Config | None, str]:
+    try:
+        return Config.from_flat(context.run_config), ""
+    except UserError as error:  # it names the coordinator's own keys and values
+        return None, " ".join(str(error).split())
+
+
+def _read_request(message: Message) -> messages.Message | None:
+    """The request in a message, if it is one and came by the way it should."""
+    try:
+        request, _ = from_record(message.content)
+    except ValueError:
+        return None
+    expected = _REQUESTS.get(message.metadata.message_type)
+    return request if expected is not None and isinstance(request, expected) else None
+
+
+def _require_no_tensors(buffer: Buffer) -> None:
+    if buffer.size:
+        raise RefusedError("internal error (the answer holds tensors that nobody asked for); nothing was sent")

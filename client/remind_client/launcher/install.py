@@ -1,0 +1,42 @@
+"""The site's own ``flwr-clientapp``, first on PATH, and refusers under the names of Flower's other task programs.
+
+What kind of task a message becomes, the coordinator says: a SuperNode starts ``flwr-agentapp`` as readily, which
+unpacks the bundle and imports what it brings. At a hospital none of the others has anything to do.
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
+
+from remind_client.launcher import submit
+
+CLIENT = TASK_TYPE_TO_COMMAND[TaskType.CLIENT_APP]
+OTHERS = sorted(set(TASK_TYPE_TO_COMMAND.values()) - {CLIENT})
+NO_WORKER = "-"
+
+
+def install_launchers(folder: Path, socket: Path | None) -> None:
+    """Write the launchers into a folder, which is then to be put first on PATH.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there; its owner's alone.
+    socket
+        Where the worker listens; None: every task gets a process of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    words = [sys.executable, "-I", "-S", str(Path(submit.__file__)), str(socket or NO_WORKER), sys.executable]
+    _script(folder / CLIENT, f'exec {shlex.join(words)} "$@"')
+    for name in OTHERS:
+        _script(folder / name, f"echo '{name}: not at a hospital; the task is refused' >&2\nexit 1")
+
+
+def _script(path: Path, body: str) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(f"#!/bin/sh\n{body}\n")
+    partial.chmod(0o700)
+    os.replace(partial, path)

@@ -1,0 +1,180 @@
+"""The warm worker: a process that stays, with torch, the model code and the site's data in its memory.
+
+Takes tasks from launchers over a Unix socket in the state folder, which only the site's own user can reach, one at a
+time (a SuperNode has no more). Work is done in the main thread: Flower stops a task by a signal, and torch keeps its
+threads with the thread that calls it. SIGTERM: the task at hand is finished, then the process ends.
+
+Only our own app ever runs in it, never the code of a bundle: one that may bring code gets a process of its own.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from remind.errors import UserError
+from remind_client.launcher.address import LONGEST, PATIENCE, address_of
+from remind_client.launcher.door import Door
+from remind_client.launcher.task import TaskCall, run_task, set_up_logging
+from remind_client.site_config import VARIABLE, SiteConfig, load_site_config
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Task:
+    arguments: Sequence[str]
+    connection: socket.socket
+
+
+@dataclass
+class Worker:
+    """The worker of a site.
+
+    Attributes
+    ----------
+    path
+        Of its socket.
+    work
+        Does a task given its command-line arguments; returns its exit code.
+    """
+
+    path: Path
+    work: Callable[[Sequence[str]], int]
+    _tasks: "queue.SimpleQueue[_Task | None]" = field(default_factory=queue.SimpleQueue)
+    _done: int = 0
+    _since: float | None = None
+    _stopping: bool = False
+
+    def serve(self, ready: Callable[[], None]) -> None:
+        """Listen, and do tasks until `stop` is called; the task at hand is finished."""
+        with _listen(self.path) as listening:
+            threading.Thread(target=self._accept, args=(listening,), daemon=True, name="accept").start()
+            ready()
+            while (task := self._tasks.get()) is not None:
+                self._do(task)
+            self.path.unlink(missing_ok=True)
+            listening.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who is accepting
+        while not self._tasks.empty():
+            if (left := self._tasks.get()) is not None:  # came while we were asked to stop
+                _answer(left.connection, b"again\n")
+
+    def stop(self) -> None:
+        """Take no more tasks; `serve` returns when the one at hand is done. Safe in a signal handler."""
+        self._stopping = True
+        self._tasks.put(None)
+
+    def status(self) -> dict[str, object]:
+        """What the health page shows."""
+        busy = None if self._since is None else time.monotonic() - self._since
+        return {"busy_seconds": busy, "tasks_done": self._done, "stopping": self._stopping}
+
+    def _do(self, task: _Task) -> None:
+        self._since = time.monotonic()
+        try:
+            code = self.work(task.arguments)
+        except BaseException:  # whatever a task does, the worker stays
+            log.exception("the task failed")
+            code = 1
+        finally:
+            self._since = None
+            self._done += 1
+        _answer(task.connection, b"%d\n" % code)
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:  # closed: the worker ends
+                return
+            threading.Thread(target=self._hear, args=(connection,), daemon=True, name="hear").start()
+
+    def _hear(self, connection: socket.socket) -> None:
+        connection.settimeout(PATIENCE)
+        try:
+            request = json.loads(connection.makefile("rb").readline(LONGEST))
+            if request["do"] == "task" and not self._stopping:
+                arguments = [str(argument) for argument in request["arguments"]]
+                connection.sendall(b"taken\n")
+                self._tasks.put(_Task(arguments, connection))
+                return
+            if request["do"] == "status":
+                connection.sendall(json.dumps(self.status()).encode() + b"\n")
+        except (OSError, ValueError, KeyError, TypeError):
+            log.warning("a request that makes no sense")
+        connection.close()
+
+
+def _answer(connection: socket.socket, line: bytes) -> None:
+    with connection, contextlib.suppress(OSError):  # a launcher that is gone misses nothing
+        connection.sendall(line)
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)  # left by a kill; the site's lock sees to it that no other worker is there
+    listening = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)  # never, not for a moment, anybody else's
+    try:
+        with address_of(path) as address:
+            listening.bind(address)
+    finally:
+        os.umask(mask)
+    listening.listen()
+    return listening
+
+
+def warm_up(site: SiteConfig) -> None:
+    """Import what a task needs and read the cohort once, so that the first message does not pay for it.
+
+    A cohort that cannot be read is the next task's to refuse; here it is only logged.
+    """
+    import remind_client.app  # noqa: F401 - torch and the model code
+    from remind.training.device import choose_device
+    from remind_client.cohort_cache import cached_cohort
+
+    choose_device(site.device)
+    try:
+        cached_cohort(site.path(site.cohort))
+    except UserError as error:
+        log.error("%s", error)
+
+
+def main() -> int:
+    """The worker of the site that the environment names; writes a line ``ready`` when it listens."""
+    set_up_logging()
+    site = load_site_config(Path(os.environ[VARIABLE]))
+    if site.resources.memory_gb is not None:
+        limit = int(site.resources.memory_gb * (1 << 30))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    door = Door(site)
+    worker = Worker(site.socket, lambda arguments: 0 if run_task(TaskCall.parse(arguments), door) else 1)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C in a terminal is the supervisor's; a late stop of a task nobody's
+    try:
+        warm_up(site)
+    except UserError as error:
+        log.error("%s", error)
+        return 1
+    worker.serve(lambda: print("ready", flush=True))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

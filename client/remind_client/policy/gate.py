@@ -1,0 +1,108 @@
+"""The decision: may this request be answered? Pure but for what the ledger remembers.
+
+A reason leaves the site, so it says what the policy says and what was asked, and nothing of the cohort: in particular
+the same words for a group that is too small and one that is not there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from remind.config import Config
+from remind.federation.blocks import Entry
+from remind.federation.messages import Enrol, Examine, Message, Task
+from remind_client.policy.bundle import Bundle
+from remind_client.policy.ledger import Ledger
+from remind_client.policy.rules import Policy, fingerprint, named_models, provided
+
+
+class RefusedError(Exception):
+    """No, and why, in words fit to leave the site."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A request as the policy sees it."""
+
+    run: int
+    bundle: Bundle
+    config: Config
+    message: Message
+
+
+def require_bundle(policy: Policy, bundle: Bundle) -> None:
+    """Refuse a bundle: one that brings code, is not on the list, or is of an app that may not run here.
+
+    Raises
+    ------
+    RefusedError
+        With the reason.
+    """
+    if policy.bundles and bundle.sha256 not in policy.bundles:
+        raise RefusedError(f"the site's policy allows only listed bundles; this one is {bundle.sha256}")
+    if bundle.sha256 not in policy.code_bundles and (reason := bundle.not_configuration()):
+        raise RefusedError(f"the site's policy allows only bundles of configuration; {reason} (bundle {bundle.sha256})")
+    if not policy.run_allowed(bundle.app):
+        raise RefusedError(f"the site's policy does not allow runs of {bundle.app}")
+
+
+def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledger) -> None:
+    """Refuse what the policy does not allow. Nothing at the site has changed when it does.
+
+    Parameters
+    ----------
+    now
+        The moment, aware.
+
+    Raises
+    ------
+    RefusedError
+        With the reason.
+    """
+    config_print = fingerprint(asking.config)
+    if policy.configurations and config_print not in policy.configurations:
+        raise RefusedError(
+            f"the site's policy allows only listed configurations; this one has fingerprint {config_print}"
+        )
+    for name, model in named_models(asking.config).items():
+        if not policy.model_allowed(model):
+            raise RefusedError(f"the site's policy does not allow {name} = {model!r}")
+    if missing := sorted(set(policy.require) - provided(asking.config)):
+        raise RefusedError(f"the site's policy requires {' and '.join(missing)}, which this run does not provide")
+    if isinstance(asking.message, Enrol):
+        return
+    if not policy.open_at(now):
+        raise RefusedError(f"outside the site's hours of operation ({'; '.join(policy.hours)})")
+    released = ledger.released(asking.run)
+    if released is None:
+        raise RefusedError("this run has not enrolled the site; enrol it first")
+    if isinstance(asking.message, Task | Examine):
+        _require_groups(asking.message, released)
+    if isinstance(asking.message, Task):
+        require_blocks(policy, asking.message.index)
+        day = now.astimezone(policy.zone).date()
+        if not ledger.begin_round(day, policy.rounds_per_day):
+            raise RefusedError(
+                f"the site's policy allows {policy.rounds_per_day} training rounds a day; today's are used up"
+            )
+
+
+def require_blocks(policy: Policy, index: Iterable[Entry]) -> None:
+    """Refuse tensors that may not leave.
+
+    Raises
+    ------
+    RefusedError
+        With the blocks.
+    """
+    if held := sorted({entry.block for entry in index if not policy.block_allowed(entry.block)}):
+        raise RefusedError(f"the site's policy does not let these tensors leave: {', '.join(held[:5])}")
+
+
+def _require_groups(message: Task | Examine, released: frozenset[int]) -> None:
+    named = {entry.block.removeprefix("group:") for entry in message.index if entry.block.startswith("group:")}
+    if isinstance(message, Task):
+        named |= {str(k) for k in (*message.weights, *message.counts, *message.labels)}
+        named |= {b.removeprefix("group:") for b in message.block_weights if b.startswith("group:")}
+    if strangers := sorted(named - {str(k) for k in released}):
+        raise RefusedError(f"the request names groups that this site did not enrol: {', '.join(strangers[:5])}")

@@ -1,0 +1,77 @@
+"""What the policy must remember: rounds of the day, and which groups a run was told of. Small files, written whole."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from remind.errors import UserError
+from remind.files import write_whole
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A folder of the site's own."""
+
+    folder: Path
+
+    def rounds(self, day: date) -> int:
+        """Training rounds begun on this day."""
+        kept = _read(self.folder / "rounds.json")
+        return int(kept.get("rounds", 0)) if kept.get("day") == day.isoformat() else 0
+
+    def begin_round(self, day: date, limit: int | None) -> bool:
+        """Count a round before it begins, so that a crash never leaves one uncounted; False if the limit is reached."""
+        with self._locked():
+            number = self.rounds(day)
+            if limit is not None and number >= limit:
+                return False
+            _write(self.folder / "rounds.json", {"day": day.isoformat(), "rounds": number + 1})
+            return True
+
+    def release(self, run: int, groups: frozenset[int]) -> None:
+        """Remember the groups whose existence this run was told."""
+        with self._locked():
+            _write(self._of(run), {"groups": sorted(groups)})
+
+    def released(self, run: int) -> frozenset[int] | None:
+        """Groups the run was told of; None if it has not enrolled this site."""
+        path = self._of(run)
+        return frozenset(_read(path)["groups"]) if path.is_file() else None
+
+    def _of(self, run: int) -> Path:
+        return self.folder / f"run-{run}.json"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict):
+        raise UserError(f"{path}: damaged; look why, then remove it (rounds of today are then counted from 0)")
+    return kept
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    def write(partial: Path) -> None:
+        with partial.open("w") as out:
+            json.dump(content, out)
+            out.flush()
+            os.fsync(out.fileno())
+
+    write_whole(path, write)

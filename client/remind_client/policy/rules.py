@@ -1,0 +1,115 @@
+"""The ``[policy]`` section of site.toml."""
+
+import hashlib
+from datetime import datetime, tzinfo
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from remind.config import Config
+from remind_client.policy.hours import Window
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Protection = Literal["noise", "secure-aggregation"]
+BACKBONES = ("model.encoders.image", "model.encoders.volume")
+MODEL_SETTINGS = tuple(f"model.encoders.{name}" for name in ("image-weights", "volume-weights", "text", "text-weights"))
+# Settings of the coordinator's folders, or the site's own to make.
+NO_MATTER = frozenset({"results", "sinks", "device", "threads", "workers"})
+
+
+def _zone(name: str) -> str:
+    if name:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone; write e.g. 'Europe/Zurich'") from None
+    return name
+
+
+def _window(text: str) -> str:
+    Window.parse(text)
+    return text
+
+
+class Policy(BaseModel):
+    """What this hospital allows. An empty list of hashes or fingerprints asks nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    runs: tuple[str, ...] = Field(("federated-remind/*",), description="apps (publisher/name) that may run; * matches")
+    configurations: tuple[Sha256, ...] = Field((), description="run configs that may run, by fingerprint; empty: any")
+    bundles: tuple[Sha256, ...] = Field((), description="bundles that may run, by SHA-256; empty: any without code")
+    code_bundles: tuple[Sha256, ...] = Field((), description="bundles that may bring code, by SHA-256")
+    minimum_patients: Annotated[int, Field(ge=1)] = Field(10, description="groups below this are never reported")
+    rounds_per_day: Annotated[int, Field(ge=1)] | None = Field(None, description="training rounds a day; absent: any")
+    hours: tuple[Annotated[str, AfterValidator(_window)], ...] = Field((), description="when to work; empty: always")
+    timezone: Annotated[str, AfterValidator(_zone)] = Field("", description="of hours and days; empty: this machine's")
+    tensors: tuple[str, ...] = Field(("shared", "group:*"), description="blocks of tensors that may leave; * matches")
+    models: tuple[str, ...] = Field(
+        ("pretrained", "random", "words"), description="weights and text models a run may name; * matches"
+    )
+    require: tuple[Protection, ...] = Field((), description="protections without which nothing runs")
+
+    @model_validator(mode="after")
+    def _code_is_listed(self) -> Self:
+        if self.bundles and (strangers := set(self.code_bundles) - set(self.bundles)):
+            raise ValueError(
+                f"code_bundles: {sorted(strangers)[0]} is not in bundles, so it can never run; add it there"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the policy as it applies."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """Time zone; None: this machine's."""
+        return ZoneInfo(self.timezone) if self.timezone else None
+
+    def run_allowed(self, app: str) -> bool:
+        """Whether an app of this name may run."""
+        return any(fnmatchcase(app, pattern) for pattern in self.runs)
+
+    def block_allowed(self, block: str) -> bool:
+        """Whether tensors of this block may leave."""
+        return any(fnmatchcase(block, pattern) for pattern in self.tensors)
+
+    def model_allowed(self, name: str) -> bool:
+        """Whether a run may name these weights or this text model: a name can be a file here, or one to fetch."""
+        return any(fnmatchcase(name, pattern) for pattern in self.models)
+
+    def open_at(self, moment: datetime) -> bool:
+        """Whether an aware moment lies in the hours of operation."""
+        local = moment.astimezone(self.zone)
+        return not self.hours or any(Window.parse(text).holds(local) for text in self.hours)
+
+
+def fingerprint(config: Config) -> str:
+    """SHA-256 of a run config, whatever order it came in, without the settings in `NO_MATTER`."""
+    settings = {name: value for name, value in config.flat().items() if name not in NO_MATTER}
+    text = "\n".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def named_models(config: Config) -> dict[str, str]:
+    """Settings by which a run names weights or a text model, with what they name.
+
+    A backbone's plain name is none of them: its code is installed here. One with a scheme or a path is (timm fetches
+    ``hf-hub:…``, and reads ``local-dir:…``).
+    """
+    flat = config.flat()
+    elsewhere = {name: str(flat[name]) for name in BACKBONES if any(c in str(flat[name]) for c in ":/\\")}
+    return {name: str(flat[name]) for name in MODEL_SETTINGS} | elsewhere
+
+
+def provided(config: Config) -> frozenset[Protection]:
+    """Protections a run provides. A run config has no such settings yet, so no run provides any.
+
+    The one place to extend when it gains them.
+    """
+    del config
+    return frozenset()

@@ -1,0 +1,107 @@
+"""Suppression: a group below the minimum does not leave the site, in no part of no message (DESIGN.md, invariant 10).
+
+Pure. What is withheld is withheld as if the site did not have it: the coordinator cannot tell a small group from none.
+Released groups are those with at least the minimum of *training* patients; in a part with fewer of its patients
+(validation, test) the group's statistics are withheld from that part. Cells within a released group (its classes, its
+score bins) are not looked at.
+
+A field that was added to a message since this was written is not let through unseen: `UnknownFieldError`.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from remind.federation.messages import Enrolment, Evaluation, Examination, LossSum, Message, Report
+
+Counted = TypeVar("Counted", LossSum, Evaluation)
+KNOWN: dict[type[Message], frozenset[str]] = {
+    Enrolment: frozenset(
+        {"kind", "site", "version", "cohort_schema", "fingerprint", "counts", "observed", "labels"},
+    ),
+    Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
+    Examination: frozenset({"kind", "round", "test", "validation", "seconds"}),
+    LossSum: frozenset({"count", "loss_sum"}),
+    Evaluation: frozenset({"count", "loss_sum", "open_sum", "confusion", "scores"}),
+}
+
+
+class UnknownFieldError(TypeError):
+    """A message has a field of which nobody has said what of it may leave."""
+
+
+def require_known(message: Message) -> None:
+    """Refuse messages that suppression does not fully understand.
+
+    Raises
+    ------
+    UnknownFieldError
+        If it is of another type, or has other fields, than when the rules were written.
+    """
+    for kind in (type(message), LossSum, Evaluation):
+        if unknown := set(kind.model_fields) - KNOWN.get(kind, frozenset()):
+            raise UnknownFieldError(f"{kind.__name__}: {sorted(unknown)}")
+
+
+def released_groups(enrolment: Enrolment, minimum: int) -> frozenset[int]:
+    """Groups the coordinator may hear of."""
+    if minimum <= 1:
+        return frozenset(enrolment.observed) | frozenset(enrolment.counts)
+    return frozenset(k for k, count in enrolment.counts.items() if count >= minimum)
+
+
+def suppress_enrolment(enrolment: Enrolment, minimum: int) -> Enrolment:
+    """Enrolment without the groups that are not released."""
+    require_known(enrolment)
+    released = released_groups(enrolment, minimum)
+    return enrolment.model_copy(
+        update={
+            "counts": {k: n for k, n in enrolment.counts.items() if k in released},
+            "observed": tuple(k for k in enrolment.observed if k in released),
+            "labels": {k: classes for k, classes in enrolment.labels.items() if k in released},
+        }
+    )
+
+
+def suppress_report(report: Report, released: Collection[int], minimum: int) -> Report:
+    """Report without losses and statistics that are not released."""
+    require_known(report)
+    return report.model_copy(
+        update={
+            "train": _kept(report.train, released, minimum),
+            "validation": _kept(report.validation, released, minimum),
+        }
+    )
+
+
+def suppress_examination(examination: Examination, released: Collection[int], minimum: int) -> Examination:
+    """Examination without statistics that are not released."""
+    require_known(examination)
+    return examination.model_copy(
+        update={
+            "test": _kept(examination.test, released, minimum),
+            "validation": _kept(examination.validation, released, minimum),
+        }
+    )
+
+
+def counts_of(message: Message) -> dict[str, dict[int, int]]:
+    """Patients per group in each part of a message: what the audit log says about it."""
+    match message:
+        case Enrolment():
+            labels = message.labels
+            classes = range(max(map(len, labels.values()), default=0))
+            by_class = {f"enrolled, class {c}": {k: n[c] for k, n in labels.items() if c < len(n)} for c in classes}
+            return {"enrolled": dict(message.counts), **by_class}
+        case Report():
+            return {"train": _counts(message.train), "validation": _counts(message.validation)}
+        case Examination():
+            return {"test": _counts(message.test), "validation": _counts(message.validation)}
+    return {}
+
+
+def _kept(part: Mapping[int, Counted], released: Collection[int], minimum: int) -> dict[int, Counted]:
+    return {k: given for k, given in part.items() if k in released and given.count >= minimum}
+
+
+def _counts(part: Mapping[int, LossSum] | Mapping[int, Evaluation]) -> dict[int, int]:
+    return {k: given.count for k, given in part.items()}

@@ -1,0 +1,193 @@
+"""``site.toml``: everything a hospital decides about its site, in one file. Paths in it are relative to its folder."""
+
+import json
+import os
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from remind.errors import UserError, several
+from remind.federation.enrolment import SLUG
+from remind_client.audit.log import AuditLog
+from remind_client.coordinator import CoordinatorSection, Kit, kit_of
+from remind_client.policy.ledger import Ledger
+from remind_client.policy.rules import Policy
+from remind_client.vault.key import VaultKey, key_from_environment, key_from_file
+from remind_client.vault.vault import PlainVault, SealedVault, Vault
+
+VARIABLE = "REMIND_SITE"  # names site.toml to the processes of a site
+FILE_NAME = "site.toml"
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Resources(_Section):
+    """What the site's work may use."""
+
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0: all cores")
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(0, description="processes that read pictures ahead; 0: none")
+    memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="most memory of the worker, device 'cpu' only; absent: no limit of ours"
+    )
+
+
+class VaultSection(_Section):
+    """Where the vault's key is; neither: what the site keeps lies in clear."""
+
+    key_file: str = Field("", description="file with the key, e.g. a mounted secret")
+    key_env: str = Field("", description="environment variable with the key")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.key_file and self.key_env:
+            raise ValueError("key_file and key_env are both given; keep one")
+        return self
+
+
+class AuditSection(_Section):
+    """The audit log."""
+
+    folder: str = Field("", description="where it lies; empty: audit/ in the state folder")
+    rotate_mb: Annotated[int, Field(ge=1, le=1024)] = Field(
+        16, description="a file of this size is followed by a new one"
+    )
+
+
+class SiteConfig(_Section):
+    """A hospital's site.
+
+    `base` is the folder of the file, set by `load_site_config`.
+    """
+
+    site: Annotated[str, StringConstraints(pattern=SLUG)] = Field(description="this site's name in the consortium")
+    key: NonEmpty = Field("site.key", description="this site's private key, made by remind-site init")
+    cohort: NonEmpty = Field(description="folder of this site's cohort, or its cohort.toml")
+    state: NonEmpty = Field("state", description="folder of what the site keeps")
+    device: NonEmpty = Field("auto", description="auto | cpu | cuda | cuda:N")
+    warm: bool = Field(True, description="keep a process with model code and cohort ready between messages")
+    health_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8780, description="of the health page on loopback; 0: none"
+    )
+    drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        120.0, description="on SIGTERM: most time for the message at hand"
+    )
+    coordinator: CoordinatorSection
+    resources: Resources = Resources()
+    policy: Policy = Policy()
+    vault: VaultSection = VaultSection()
+    audit: AuditSection = AuditSection()
+    base: str = Field("", exclude=True)
+
+    @model_validator(mode="after")
+    def _memory_is_of_a_cpu(self) -> Self:
+        if self.resources.memory_gb is not None and self.device != "cpu":
+            raise ValueError(
+                "resources.memory_gb works with device = 'cpu' alone (a GPU's driver maps more than it uses); with a "
+                "GPU limit the container's or the unit's memory instead"
+            )
+        return self
+
+    def path(self, text: str) -> Path:
+        """A path of this file, absolute."""
+        return (Path(self.base) / Path(text).expanduser()).absolute()
+
+    @property
+    def state_folder(self) -> Path:
+        """What the site keeps."""
+        return self.path(self.state)
+
+    @property
+    def runs_folder(self) -> Path:
+        """Encoders, optimiser state and caches of runs: what the vault encrypts."""
+        return self.state_folder / "runs"
+
+    @property
+    def socket(self) -> Path:
+        """Where the worker listens."""
+        return self.state_folder / "worker.sock"
+
+    @property
+    def key_path(self) -> Path:
+        """The private key."""
+        return self.path(self.key)
+
+    @cached_property
+    def audit_log(self) -> AuditLog:
+        """The audit log."""
+        folder = self.path(self.audit.folder) if self.audit.folder else self.state_folder / "audit"
+        return AuditLog(folder, self.audit.rotate_mb << 20)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What the policy remembers."""
+        return Ledger(self.state_folder / "policy")
+
+    def kit(self) -> Kit:
+        """Where the coordinator is and how it is recognised.
+
+        Raises
+        ------
+        UserError
+            If the certificates are not there.
+        """
+        return kit_of(self.coordinator, self.path(self.coordinator.ca_certificate))
+
+    def vault_key(self) -> VaultKey | None:
+        """The vault's key; None without a vault.
+
+        Raises
+        ------
+        UserError
+            If it is named but cannot be had.
+        """
+        if self.vault.key_file:
+            return key_from_file(self.path(self.vault.key_file))
+        return key_from_environment(self.vault.key_env) if self.vault.key_env else None
+
+    def open_vault(self) -> Vault:
+        """The vault of what the site keeps for runs."""
+        key = self.vault_key()
+        return SealedVault(self.runs_folder, [key]) if key else PlainVault()
+
+
+def load_site_config(path: Path) -> SiteConfig:
+    """The configuration in a file, or in ``site.toml`` of a folder.
+
+    Raises
+    ------
+    UserError
+        With every mistake: field, value where it is no secret, remedy.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}; make one with: remind-site init KIT") from None
+    except ValueError as error:
+        raise UserError(f"{file}: no TOML: {error}") from None
+    if "base" in values:
+        raise UserError(f"{file}: base: no such setting; take it out")
+    try:  # as JSON: strict, yet lists become tuples; a date becomes text and is refused as such
+        return SiteConfig.model_validate_json(json.dumps({**values, "base": str(file.absolute().parent)}, default=str))
+    except ValidationError as error:
+        raise several(f"{file}: not valid:", [_problem(e) for e in error.errors(include_url=False)]) from None
+
+
+def site_vault() -> Vault:
+    """Vault of the site that the environment names; files in clear where it names none, as in a simulation."""
+    path = os.environ.get(VARIABLE)
+    return load_site_config(Path(path)).open_vault() if path else PlainVault()
+
+
+def _problem(error: object) -> str:
+    assert isinstance(error, dict)
+    where = ".".join(map(str, error["loc"])) or "the file as a whole"
+    what = "no such setting; take it out" if error["type"] == "extra_forbidden" else str(error["msg"])
+    shown = "" if error["type"] in {"missing", "extra_forbidden"} else f" (is {error['input']!r})"
+    return f"{where}: {what}" + (shown if len(shown) < 120 else "")

@@ -1,0 +1,174 @@
+"""Up, stay up, down in order: SuperNode, SuperExec, warm worker.
+
+Going down (SIGTERM, SIGINT) is first a matter of the message at hand: it is finished and its answer sent, for at most
+`drain_seconds`; a SuperNode with nothing at hand leaves at once. Then everything is ended, by process group.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from remind.errors import UserError
+from remind.version import VERSION
+from remind_client.audit.events import Started, Stopped
+from remind_client.audit.note import note_policy
+from remind_client.launcher.address import ask_status
+from remind_client.launcher.install import install_launchers
+from remind_client.site_config import SiteConfig
+from remind_client.supervisor.child import Child, say
+from remind_client.supervisor.flower import LAUNCHERS, Connection, commands, environment
+from remind_client.supervisor.health import Status, serve_health
+
+LOOK = 0.2  # seconds between two looks at whether the message at hand is done
+
+
+def run_site(site: SiteConfig, file: Path) -> None:
+    """Run a site until it is asked to stop.
+
+    Parameters
+    ----------
+    file
+        Its site.toml.
+
+    Raises
+    ------
+    UserError
+        If it cannot be started: no kit, no key, another one runs on the same state folder.
+    """
+    kit = site.kit()
+    if not site.key_path.is_file():
+        raise UserError(f"{site.key_path}: this site's private key is not there; make it with: remind-site init KIT")
+    site.open_vault()  # a key that is not there is an error now, not in the first round
+    site.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with state_lock(site):
+        site.runs_folder.mkdir(exist_ok=True, mode=0o700)
+        warm = site.warm and not site.policy.code_bundles
+        install_launchers(site.state_folder / LAUNCHERS, site.socket if warm else None)
+        _log_start(site)
+        surroundings = environment(site, file)
+        connection = Connection()
+        lines = commands(site, kit)
+        running = Running(
+            site,
+            connection,
+            supernode=Child("supernode", lines["supernode"], surroundings, connection.hear),
+            superexec=Child("superexec", lines["superexec"], surroundings),
+            worker=Child("worker", [sys.executable, "-m", "remind_client.launcher.worker"], surroundings)
+            if warm
+            else None,
+        )
+        reason = asyncio.run(running.until_asked())
+        site.audit_log.append(Stopped(reason=reason))
+
+
+@contextmanager
+def state_lock(site: SiteConfig) -> Iterator[None]:
+    """Hold the site's state folder: one site runs on it, and its keys are not rotated under it.
+
+    Raises
+    ------
+    UserError
+        If somebody else holds it.
+    """
+    with (site.state_folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{site.state_folder}: a remind-site is running on this state folder; stop it first"
+            ) from None
+        yield
+
+
+def _log_start(site: SiteConfig) -> None:
+    note_policy(site.audit_log, site.policy.digest)
+    site.audit_log.append(Started(site=site.site, version=VERSION, policy=site.policy.digest))
+
+
+@dataclass
+class Running:
+    """A site that is up."""
+
+    site: SiteConfig
+    connection: Connection
+    supernode: Child
+    superexec: Child
+    worker: Child | None
+    draining: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def children(self) -> list[Child]:
+        """The site's programs."""
+        return [child for child in (self.worker, self.superexec, self.supernode) if child is not None]
+
+    async def until_asked(self) -> str:
+        """Keep everything up until a signal comes, then take it down; why, in a word."""
+        asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._ask, asked, number)
+        health = await self._health()
+        keeping = [asyncio.create_task(child.keep()) for child in self.children]
+        try:
+            name = await asked
+            finished = await self._drain()
+            return f"{name}, {'nothing left undone' if finished else 'the message at hand was given up'}"
+        finally:
+            await asyncio.gather(*(child.stop() for child in self.children))
+            await asyncio.gather(*keeping)
+            if health is not None:
+                health.close()
+                await health.wait_closed()
+
+    async def status(self) -> Status:
+        """What the health page shows."""
+        worker = await asyncio.to_thread(ask_status, self.site.socket) if self.worker is not None else None
+        up = all(child.pid is not None for child in self.children)
+        warm = self.worker is None or worker is not None
+        return {
+            "site": self.site.site,
+            "version": VERSION,
+            "ready": up and warm and self.connection.registered and not self.draining,
+            "draining": self.draining,
+            "registered": self.connection.registered,
+            "refused": self.connection.refused,
+            "message_at_hand": self.connection.at_hand,
+            "messages": self.connection.messages,
+            "worker": worker,
+            "seconds": round(time.monotonic() - self.began, 1),
+            "processes": {c.name: {"pid": c.pid, "restarts": c.ends, "last_end": c.last_end} for c in self.children},
+        }
+
+    def _ask(self, asked: "asyncio.Future[str]", number: signal.Signals) -> None:
+        if not asked.done():
+            asked.set_result(signal.Signals(number).name)
+
+    async def _health(self) -> asyncio.Server | None:
+        if not self.site.health_port:
+            return None
+        try:
+            server = await serve_health(self.site.health_port, self.status)
+        except OSError as error:
+            raise UserError(
+                f"health_port: cannot listen on {self.site.health_port}: {error.strerror}; name another in site.toml"
+            ) from None
+        say(f"health page: http://127.0.0.1:{self.site.health_port}/status")
+        return server
+
+    async def _drain(self) -> bool:
+        """Wait for the message at hand, but not for ever; whether it was done."""
+        self.draining = True
+        if self.connection.at_hand:
+            say(f"finishing the message at hand, for at most {self.site.drain_seconds:g} s")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.site.drain_seconds):
+                while self.connection.at_hand and self.supernode.pid is not None:
+                    await asyncio.sleep(LOOK)
+        return not self.connection.at_hand

@@ -1,0 +1,1 @@
+"""The vault: what a site keeps on its disk rests encrypted."""

@@ -1,0 +1,126 @@
+"""Where a site's files are written and read: encrypted, or in clear where no vault is configured. One interface.
+
+Files are whole or absent, as with `remind.files.write_whole`; an encrypted one is read only as a whole, after every
+byte of it has been authenticated.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from remind.files import write_whole
+from remind_client.vault.key import VaultKey
+from remind_client.vault.stream import HEADER_BYTES, Sealer, key_id, opened
+
+Writer = Callable[[Any], object]  # given something with `write(bytes)`
+
+
+class Vault(Protocol):
+    """What `SealedVault` and `PlainVault` do."""
+
+    def write(self, path: Path, writer: Writer) -> None:
+        """Make or replace a file at once with what `writer` writes into the file object it is given."""
+
+    def read(self, path: Path) -> bytes:
+        """Content of a file."""
+
+    def open(self, path: Path) -> AbstractContextManager[Path]:
+        """A path from which the content can be read, or mapped into memory; a mapping outlives the context."""
+
+
+@dataclass(frozen=True)
+class PlainVault:
+    """Files in clear."""
+
+    def write(self, path: Path, writer: Writer) -> None:
+        """See `Vault`."""
+
+        def write(partial: Path) -> None:
+            with partial.open("wb") as out:
+                writer(out)
+                out.flush()
+                os.fsync(out.fileno())
+
+        write_whole(path, write)
+
+    def read(self, path: Path) -> bytes:
+        """See `Vault`."""
+        return path.read_bytes()
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[Path]:
+        """See `Vault`."""
+        yield path
+
+
+@dataclass(frozen=True)
+class SealedVault:
+    """Encrypted files under a folder; a file's logical name is its path from there.
+
+    Attributes
+    ----------
+    root
+        The folder. A file that is moved within it, or out of it, no longer opens.
+    keys
+        The first encrypts; all decrypt (there are two while keys are rotated).
+    """
+
+    root: Path
+    keys: Sequence[VaultKey]
+
+    def write(self, path: Path, writer: Writer) -> None:
+        """See `Vault`; the clear text is never on the disk."""
+        name = self._name(path)
+
+        def write(partial: Path) -> None:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+                sealer = Sealer(out, self.keys[0], name)
+                writer(sealer)
+                sealer.finish()
+                out.flush()
+                os.fsync(out.fileno())
+
+        write_whole(path, write)
+
+    def read(self, path: Path) -> bytes:
+        """See `Vault`.
+
+        Raises
+        ------
+        VaultError
+            If the file is not what was written to this path under one of the keys.
+        """
+        return b"".join(self._chunks(path))
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[Path]:
+        """See `Vault`: the content lies in memory alone, in a file that has no name and ends with its last user.
+
+        It counts as the process's memory, and can be swapped out: encrypt the swap, or have none.
+
+        Raises
+        ------
+        VaultError
+            As for `read`, before anything of the content can be seen.
+        """
+        with os.fdopen(os.memfd_create("vault"), "r+b") as clear:
+            for chunk in self._chunks(path):
+                clear.write(chunk)
+            clear.flush()
+            yield Path(f"/proc/self/fd/{clear.fileno()}")
+
+    def _chunks(self, path: Path) -> Iterator[bytes]:
+        with path.open("rb") as source:
+            yield from opened(source, self.keys, self._name(path), str(path))
+
+    def _name(self, path: Path) -> str:
+        return path.resolve().relative_to(self.root.resolve()).as_posix()
+
+
+def sealed_with(path: Path) -> bytes | None:
+    """Name of the key a file is encrypted under; None for a file in clear."""
+    with path.open("rb") as source:
+        return key_id(source.read(HEADER_BYTES))

@@ -1,0 +1,260 @@
+"""The policy: pure decisions against slow or obvious oracles."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from remind.config import Config
+from remind.errors import UserError
+from remind.federation.blocks import Entry
+from remind.federation.messages import Enrol, Examine, Message, Task
+from remind_client.policy.bundle import OURS, Bundle
+from remind_client.policy.gate import Asking, RefusedError, require_allowed, require_bundle
+from remind_client.policy.hours import DAYS, Window
+from remind_client.policy.ledger import Ledger
+from remind_client.policy.rules import Policy, fingerprint, named_models
+
+HASH = "a" * 64
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)  # a Wednesday
+BUNDLE = Bundle(HASH, "federated-remind/simulation", OURS, ())
+
+
+def task(*blocks: str, groups: tuple[int, ...] = (3,)) -> Task:
+    index = tuple(Entry(name=f"n{i}", block=b, shape=(1,), dtype="float32") for i, b in enumerate(blocks))
+    weights = dict.fromkeys(groups, 1.0)
+    return Task(
+        round=0,
+        stage=1,
+        stage_round=0,
+        stage_rounds=1,
+        seed=0,
+        weights=weights,
+        counts=dict.fromkeys(groups, 9),
+        block_weights={},
+        index=index,
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    ledger = Ledger(tmp_path / "policy")
+    ledger.release(1, frozenset({3, 5}))
+    return ledger
+
+
+def decide(policy: Policy, message: Message, ledger: Ledger, now: datetime = NOON, config: Config | None = None) -> str:
+    """The reason of the refusal; empty if it is allowed."""
+    try:
+        require_allowed(policy, Asking(1, BUNDLE, config or Config(), message), now, ledger)
+    except RefusedError as refusal:
+        return str(refusal)
+    return ""
+
+
+# hours
+
+
+@given(
+    st.sets(st.integers(0, 6), min_size=1),
+    st.integers(0, 1440),
+    st.integers(0, 1440),
+    st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)),
+)
+def test_a_window_holds_what_its_begun_stretches_hold(days, start, end, moment):
+    """Oracle: lay out the stretch that begins on each of the last days, and look whether the moment is in one."""
+    text = f"{','.join(DAYS[d] for d in sorted(days))} {clock(start)}-{clock(end)}"
+    length = end - start if end > start else end - start + 1440
+    midnight = datetime(moment.year, moment.month, moment.day)
+    begins = [midnight - timedelta(days=back) for back in (0, 1, 2)]
+    stretches = [d + timedelta(minutes=start) for d in begins if d.weekday() in days]
+    expected = any(s <= moment < s + timedelta(minutes=length) for s in stretches)
+    assert Window.parse(text).holds(moment) == expected
+
+
+def clock(minutes: int) -> str:
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [("mon-fri 8:00-9:00", {0, 1, 2, 3, 4}), ("fri-mon 8:00-9:00", {4, 5, 6, 0}), ("8:00-9:00", set(range(7)))],
+)
+def test_days(text, days):
+    assert Window.parse(text).days == days
+
+
+@pytest.mark.parametrize("text", ["", "noon", "mon 25:00-26:00", "mon 08:60-09:00", "moon 8:00-9:00", "mon- 8:00-9:00"])
+def test_what_is_no_window_is_a_mistake(text):
+    with pytest.raises(ValidationError):
+        Policy(hours=(text,))
+
+
+def test_hours_are_those_of_the_hospitals_wall_clock():
+    policy = Policy(hours=("19:00-07:00",), timezone="Europe/Zurich")
+    summer, winter = datetime(2026, 7, 1, 17, 30, tzinfo=UTC), datetime(2026, 1, 1, 17, 30, tzinfo=UTC)
+    assert policy.open_at(summer)  # 19:30 there
+    assert not policy.open_at(winter)  # 18:30 there
+    assert policy.open_at(winter.astimezone(ZoneInfo("Asia/Tokyo"))) == policy.open_at(winter)
+
+
+def test_a_zone_that_is_none_is_a_mistake():
+    for zone in ("Middle/Earth", "../../etc/passwd"):
+        with pytest.raises(ValidationError, match="no time zone"):
+            Policy(timezone=zone)
+
+
+# requests
+
+
+def test_the_default_policy_lets_an_ordinary_run_through(ledger):
+    require_bundle(Policy(), BUNDLE)
+    for message in (Enrol(version="1"), task("shared", "group:3"), Examine(round=0, routing=True, index=())):
+        assert decide(Policy(), message, ledger) == ""
+
+
+def test_outside_the_hours_only_enrolment_is_answered(ledger):
+    policy = Policy(hours=("22:00-06:00",), timezone="UTC")
+    assert "hours" in decide(policy, task("shared"), ledger)
+    assert "hours" in decide(policy, Examine(round=0, routing=True, index=()), ledger)
+    assert decide(policy, Enrol(version="1"), ledger) == ""
+    assert decide(policy, task("shared"), ledger, NOON.replace(hour=23)) == ""
+
+
+@pytest.mark.parametrize(
+    ("patterns", "block", "allowed"),
+    [
+        (("shared", "group:*"), "group:3", True),
+        (("shared", "group:*"), "encoder:image", False),
+        (("shared", "group:3"), "group:5", False),
+        (("encoder:table",), "encoder:image", False),
+        (("*",), "encoder:image", True),
+        ((), "shared", False),
+    ],
+)
+def test_tensors_leave_by_block(patterns, block, allowed, ledger):
+    reason = decide(Policy(tensors=patterns), task(block), ledger)
+    assert (reason == "") == allowed
+    assert allowed or block in reason
+
+
+def test_a_refused_task_uses_up_no_round(ledger):
+    policy = Policy(tensors=("shared",), rounds_per_day=1, timezone="UTC")
+    assert decide(policy, task("encoder:image"), ledger)
+    assert ledger.rounds(NOON.date()) == 0
+    assert decide(policy, task("shared"), ledger) == ""
+    assert "1 training rounds a day" in decide(policy, task("shared"), ledger)
+    assert decide(policy, task("shared"), ledger, NOON + timedelta(days=1)) == ""
+
+
+def test_a_day_begins_at_midnight_of_the_hospital(ledger):
+    policy = Policy(rounds_per_day=1, timezone="Asia/Tokyo")
+    assert decide(policy, task("shared"), ledger, datetime(2026, 3, 4, 14, 59, tzinfo=UTC)) == ""
+    assert decide(policy, task("shared"), ledger, datetime(2026, 3, 4, 14, 59, tzinfo=UTC)) != ""
+    assert decide(policy, task("shared"), ledger, datetime(2026, 3, 4, 15, 0, tzinfo=UTC)) == ""
+
+
+def test_groups_too_small_and_groups_not_there_are_refused_in_the_same_words(ledger):
+    """Group 4 is small here, group 6 is not; neither was enrolled, and nothing tells them apart."""
+    small, absent = decide(Policy(), task(groups=(4,)), ledger), decide(Policy(), task(groups=(6,)), ledger)
+    assert small.replace("4", "6") == absent != ""
+    assert decide(Policy(), task("group:4"), ledger)
+    assert decide(Policy(), Examine(round=0, routing=True, index=task("group:4").index), ledger)
+    sly = task().model_copy(update={"block_weights": {"group:4": 1.0}})
+    assert decide(Policy(), sly, ledger)
+    for field, value in (("counts", {3: 9, 4: 9}), ("labels", {4: (1, 2)})):
+        assert decide(Policy(), task().model_copy(update={field: value}), ledger), field
+
+
+def test_a_run_that_did_not_enrol_the_site_gets_nothing(tmp_path):
+    assert "enrol" in decide(Policy(), task("shared"), Ledger(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("protection", ["noise", "secure-aggregation"])
+def test_protections_that_no_run_provides_refuse_every_run(protection, ledger):
+    reason = decide(Policy(require=(protection,)), Enrol(version="1"), ledger)
+    assert protection in reason
+
+
+def test_listed_configurations(ledger):
+    listed = Config.from_flat({"seed": 1})
+    policy = Policy(configurations=(fingerprint(listed),))
+    assert decide(policy, task("shared"), ledger, config=listed) == ""
+    assert fingerprint(Config()) in decide(policy, task("shared"), ledger, config=Config())
+
+
+def test_a_fingerprint_is_of_what_matters():
+    same = [{}, {"results": "x"}, {"device": "cuda"}, {"threads": 3}, {"sinks": "mlflow"}]
+    assert len({fingerprint(Config.from_flat(values)) for values in same}) == 1
+    other = [{}, {"seed": 1}, {"train.lr": 0.1}, {"federation.encoders": "shared"}, {"train.local-steps": 21}]
+    assert len({fingerprint(Config.from_flat(values)) for values in other}) == len(other)
+
+
+def test_weights_that_a_run_names_must_be_allowed(ledger):
+    assert set(named_models(Config()).values()) == {"pretrained", "words"}
+    for backbone in ("hf-hub:someone/model", "local-dir:/data", "someone/model"):
+        fetched = Config.from_flat({"model.encoders.image": backbone})
+        assert backbone in decide(Policy(), Enrol(version="1"), ledger, config=fetched)
+    assert not decide(
+        Policy(), Enrol(version="1"), ledger, config=Config.from_flat({"model.encoders.image": "resnet50"})
+    )
+    wanted = Config.from_flat({"model.encoders.image-weights": "/etc/passwd"})
+    assert "/etc/passwd" in decide(Policy(), Enrol(version="1"), ledger, config=wanted)
+    assert decide(Policy(models=("pretrained", "words", "/etc/*")), Enrol(version="1"), ledger, config=wanted) == ""
+
+
+# bundles
+
+
+@pytest.mark.parametrize(
+    ("policy", "bundle", "words"),
+    [
+        ({}, {"code": ("a.py",)}, "only bundles of configuration"),
+        ({}, {"component": "os:system"}, "only bundles of configuration"),
+        ({}, {"app": "stranger/app"}, "stranger/app"),
+        ({"bundles": ("b" * 64,)}, {}, "only listed bundles"),
+        ({"bundles": (HASH,)}, {"code": ("a.py",)}, "only bundles of configuration"),
+        ({"code_bundles": ("b" * 64,)}, {"code": ("a.py",)}, "only bundles of configuration"),
+        ({"bundles": (HASH,)}, {}, ""),
+        ({"code_bundles": (HASH,)}, {"code": ("a.py",), "component": "a:app"}, ""),
+        ({"runs": ("stranger/*",)}, {"app": "stranger/app"}, ""),
+        ({"runs": ()}, {}, "does not allow runs"),
+    ],
+)
+def test_bundles(policy, bundle, words):
+    asked = Bundle(**({"sha256": HASH, "app": BUNDLE.app, "component": OURS, "code": ()} | bundle))
+    if not words:
+        require_bundle(Policy(**policy), asked)
+        return
+    with pytest.raises(RefusedError, match=words):
+        require_bundle(Policy(**policy), asked)
+
+
+def test_code_that_could_never_run_is_a_mistake_in_the_policy():
+    with pytest.raises(ValidationError, match="never run"):
+        Policy(bundles=("b" * 64,), code_bundles=(HASH,))
+
+
+def test_a_policy_digest_changes_with_the_policy():
+    assert Policy().digest == Policy().digest
+    assert Policy().digest != Policy(minimum_patients=11).digest
+
+
+# the ledger
+
+
+def test_rounds_are_counted_per_day_and_survive_restarts(tmp_path):
+    day = date(2026, 3, 4)
+    assert [Ledger(tmp_path).begin_round(day, 3) for _ in range(4)] == [True, True, True, False]
+    assert Ledger(tmp_path).rounds(day) == 3
+    assert Ledger(tmp_path).begin_round(day + timedelta(days=1), 3)
+    assert Ledger(tmp_path).begin_round(day, None), "the day is counted even without a limit"
+
+
+def test_a_damaged_ledger_stops_training(tmp_path):
+    (tmp_path / "rounds.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        Ledger(tmp_path).begin_round(date(2026, 3, 4), 3)
