@@ -1,0 +1,133 @@
+"""Keys and certificates (X.509, ECDSA on P-384): pure functions; `certificates` puts them into files."""
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from remind.errors import UserError
+from remind_server.consortium import PASSPHRASE
+
+CA_DAYS = 3650
+_BEFORE = timedelta(hours=1)  # valid a little earlier, for clocks that are behind
+
+PrivateKey = ec.EllipticCurvePrivateKey
+
+
+def new_key() -> PrivateKey:
+    """A key on P-384."""
+    return ec.generate_private_key(ec.SECP384R1())
+
+
+def issue_ca(key: PrivateKey, name: str, days: int, now: datetime | None = None) -> x509.Certificate:
+    """A self-signed CA certificate that may sign server certificates and nothing below."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} CA"[:64])])
+    return (
+        _builder(key.public_key(), subject, subject, days, now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA384())
+    )
+
+
+def issue_server(
+    key: ec.EllipticCurvePublicKey,
+    hosts: Sequence[str],
+    ca_key: PrivateKey,
+    ca: x509.Certificate,
+    days: int,
+    now: datetime | None = None,
+) -> x509.Certificate:
+    """A server certificate for these names and addresses. It ends with its CA's at the latest."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
+    builder = _builder(key, subject, ca.subject, days, now, ca.not_valid_after_utc)
+    return (
+        builder.add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA384())
+    )
+
+
+def key_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
+    """PKCS #8, encrypted if there is a passphrase."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def certificate_pem(*certificates: x509.Certificate) -> bytes:
+    """One or several certificates, one after the other."""
+    return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in certificates)
+
+
+def load_key(pem: bytes, passphrase: bytes | None, source: str) -> PrivateKey:
+    """The CA's key.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, with `source` named, or the passphrase is missing or wrong.
+    """
+    try:
+        key = serialization.load_pem_private_key(pem, passphrase if b"ENCRYPTED" in pem else None)
+    except TypeError:
+        raise UserError(
+            f"{source} is encrypted; give its passphrase with --passphrase-file FILE or ${PASSPHRASE}"
+        ) from None
+    except ValueError:
+        raise UserError(f"{source}: the passphrase is wrong, or the file is damaged") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UserError(f"{source}: not a key on an elliptic curve")
+    return key
+
+
+def _builder(
+    key: ec.EllipticCurvePublicKey,
+    subject: x509.Name,
+    issuer: x509.Name,
+    days: int,
+    now: datetime | None,
+    latest: datetime | None = None,
+) -> x509.CertificateBuilder:
+    now = now or datetime.now(UTC)
+    end = now + timedelta(days=days)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BEFORE)
+        .not_valid_after(min(end, latest) if latest else end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,322 @@
+"""The commands ``remind consortium …``. This file is read by every `remind`: imports wait until they are needed."""
+
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from remind.errors import UserError
+from remind_server.consortium import PASSPHRASE
+
+if TYPE_CHECKING:
+    from remind.federation.enrolment import Request
+    from remind_server.consortium.folder import Folder
+
+CHECK_FAILED, RUN_FAILED = 10, 20  # exit codes beside 1, a mistake: docs/exit-codes-coordinator.md
+SHORTEST_PASSPHRASE = 12
+
+consortium_command = typer.Typer(
+    name="consortium",
+    help="Hospitals that train together: make a consortium, let hospitals in and out, serve it, start runs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Where = Annotated[Path, typer.Argument(metavar="DIR", help="The consortium's folder.")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option(help=f"File with the passphrase of the CA's key; default: ${PASSPHRASE}.")
+]
+
+
+@consortium_command.command()
+def init(
+    where: Where,
+    name: Annotated[str, typer.Option(help="Of the consortium: letters, digits, dots, dashes.")],
+    host: Annotated[
+        list[str], typer.Option(help="Name or address of the coordinator, for hospitals; may be repeated.")
+    ],
+    port: Annotated[int, typer.Option(help="Port at which hospitals reach it.")] = 443,
+    listen: Annotated[
+        str, typer.Option(help="ADDRESS:PORT the proxy listens on; default: all addresses, --port.")
+    ] = "",
+    days: Annotated[int, typer.Option(min=1, max=825, help="Days the server certificate is valid.")] = 365,
+    ca_days: Annotated[int, typer.Option(min=1, max=7300, help="Days the CA is valid.")] = 3650,
+    passphrase_file: PassphraseFile = None,
+    unencrypted_ca_key: Annotated[
+        bool, typer.Option(help="Leave the CA's key unencrypted, its owner's alone.")
+    ] = False,
+) -> None:
+    """Make a consortium: certificate authority, server certificate, settings."""
+    from remind_server.consortium.make import make
+
+    passphrase = None if unencrypted_ca_key else _passphrase(passphrase_file, new=True)
+    folder = make(where.absolute(), name, host, port, listen, passphrase, ca_days, days)
+    print(f"consortium {name!r} in {folder.root}, for hospitals at {folder.settings.address}")
+    print(f"next: remind consortium kit {where} SITE; remind consortium serve {where}")
+
+
+@consortium_command.command()
+def kit(
+    where: Where,
+    site: Annotated[list[str] | None, typer.Argument(metavar="[SITE]...", help="Names of hospitals.")] = None,
+    all_sites: Annotated[bool, typer.Option("--all", help="Every enrolled site, e.g. after a new CA.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the kits.")] = Path("kits"),
+) -> None:
+    """Write a folder for a hospital: CA certificate, address, settings to complete. Nothing secret."""
+    from remind_server.consortium.kit import write_kit
+    from remind_server.consortium.ledger import read_ledger
+
+    folder = _folder(where)
+    if bool(site) == all_sites:
+        raise UserError("kit: name one or more sites, or give --all")
+    for name in site or [s.name for s in read_ledger(folder.ledger).active()]:
+        print(write_kit(folder, name, out))
+
+
+@consortium_command.command()
+def enrol(
+    where: Where,
+    request: Annotated[Path, typer.Argument(help="The enrolment request that the hospital sent.")],
+    fingerprint: Annotated[
+        str, typer.Option(help="The fingerprint that the hospital told you; without it you are asked.")
+    ] = "",
+) -> None:
+    """Let a hospital in. Compare the fingerprint with the hospital's, by telephone, before you do."""
+    from remind_server.consortium.enrol import enrol as let_in
+    from remind_server.consortium.flower import control
+
+    folder = _folder(where)
+    try:
+        text = request.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{request}: cannot read it: {error}") from None
+    with control(folder) as registry:
+        site = let_in(folder, registry, text, _confirm(fingerprint))
+    print(f"enrolled {site.name}: node {site.node_id}, key {site.fingerprint}")
+
+
+@consortium_command.command("list")
+def list_sites(
+    where: Where,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for machines.")] = False,
+) -> None:
+    """Show every site: online or not, last seen, key; and what needs attention."""
+    from remind_server.consortium.certificates import warnings
+    from remind_server.consortium.listing import sites_json, sites_text
+
+    folder = _folder(where)
+    print(sites_json(folder) if as_json else sites_text(folder))
+    _warn(warnings(folder))
+
+
+@consortium_command.command()
+def revoke(where: Where, site: Annotated[str, typer.Argument(help="Name of the site.")]) -> None:
+    """Let a hospital out, at once and for ever: its key never comes back. Others notice nothing."""
+    from remind_server.consortium.enrol import revoke as let_out
+    from remind_server.consortium.flower import control
+
+    folder = _folder(where)
+    with control(folder) as registry:
+        gone = let_out(folder, registry, site)
+    print(f"revoked {gone.name}, key {gone.fingerprint}")
+
+
+@consortium_command.command()
+def repair(where: Where) -> None:
+    """Let in again the sites of the ledger, after the SuperLink's database was lost."""
+    from remind_server.consortium.enrol import repair as let_in_again
+    from remind_server.consortium.flower import control
+
+    folder = _folder(where)
+    with control(folder) as registry:
+        again = let_in_again(folder, registry)
+    print("let in again: " + (", ".join(site.name for site in again) or "none; the SuperLink knows them all"))
+
+
+@consortium_command.command()
+def renew(
+    where: Where,
+    days: Annotated[int, typer.Option(min=1, max=825, help="Days the new certificate is valid.")] = 365,
+    ca_key: Annotated[Path | None, typer.Option(help="The CA's key, if you keep it elsewhere.")] = None,
+    passphrase_file: PassphraseFile = None,
+    loopback: Annotated[bool, typer.Option(help="Instead, renew the one between our own processes.")] = False,
+) -> None:
+    """Renew the server certificate, for the hosts in consortium.toml. A running `serve` takes it up by itself."""
+    from remind_server.consortium.certificates import renew_loopback, renew_server
+
+    folder = _folder(where)
+    if loopback:
+        renew_loopback(folder)
+        print("renewed; restart `remind consortium serve` between two runs")
+        return
+    ends = renew_server(folder, _passphrase(passphrase_file), days, ca_key)
+    print(f"renewed for {', '.join(folder.settings.public.hosts)}; valid until {ends:%Y-%m-%d}")
+
+
+@consortium_command.command()
+def rollover(
+    where: Where,
+    step: Annotated[str, typer.Argument(help="start, switch or finish.")],
+    ca_days: Annotated[int, typer.Option(min=1, max=7300, help="Step start: days the new CA is valid.")] = 3650,
+    days: Annotated[int, typer.Option(min=1, max=825, help="Step switch: days the server certificate is valid.")] = 365,
+    passphrase_file: PassphraseFile = None,
+    unencrypted_ca_key: Annotated[bool, typer.Option(help="Step start: leave the new key unencrypted.")] = False,
+) -> None:
+    """Replace the CA while hospitals stay connected ('A new CA' in the coordinator guide)."""
+    from remind_server.consortium import rollover as steps
+
+    folder = _folder(where)
+    if step == "start":
+        steps.start(folder, None if unencrypted_ca_key else _passphrase(passphrase_file, new=True), ca_days)
+        print(f"hospitals must now get new kits: remind consortium kit {where} --all; then: rollover switch")
+    elif step == "switch":
+        steps.switch(folder, _passphrase(passphrase_file), days)
+        print("the new CA signs now; when every hospital is online: rollover finish")
+    elif step == "finish":
+        steps.finish(folder)
+        print(f"the old CA is gone; hospitals get new kits at leisure: remind consortium kit {where} --all")
+    else:
+        raise UserError(f"rollover: no step {step!r}; the steps are start, switch, finish")
+
+
+@consortium_command.command()
+def check(where: Where) -> None:
+    """Say everything that keeps the consortium from being served, or how the one served is. Exit code 10: not well."""
+    from remind_server.consortium.certificates import warnings
+    from remind_server.consortium.listing import served_health
+    from remind_server.consortium.preflight import problems
+
+    folder = _folder(where)
+    parts = served_health(folder)
+    found = (
+        problems(folder) if parts is None else [f"{name}: {state}" for name, state in parts.items() if state != "ok"]
+    )
+    _warn(warnings(folder))
+    if found:
+        print("\n  - ".join([f"{folder.root}:", *found]), file=sys.stderr)
+        raise typer.Exit(CHECK_FAILED)
+    print("ready to be served" if parts is None else "served, and well")
+
+
+@consortium_command.command()
+def serve(where: Where) -> None:
+    """Serve the consortium until SIGTERM: SuperLink, SuperExec, TLS proxy, health page."""
+    from remind_server.consortium.serve import serve as keep_serving
+
+    keep_serving(_folder(where))
+
+
+@consortium_command.command()
+def bundle(where: Where) -> None:
+    """Print the hash of the bundle that every run of this version sends: hospitals put it on their allow list."""
+    from remind_server.consortium.flower import app_bundle, bundle_hash
+
+    _folder(where)
+    print(bundle_hash(app_bundle()))
+
+
+@consortium_command.command()
+def run(
+    where: Where,
+    run_config: Annotated[
+        list[str] | None, typer.Option("--run-config", "-c", help="Settings: 'train.lr=0.01 dro.gamma=0.1', or a file.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for its end; exit code 20 if it fails.")] = False,
+) -> None:
+    """Start a run over all hospitals that are online."""
+    from remind_server.consortium.flower import app_bundle, bundle_hash, control
+    from remind_server.consortium.runs import RunFailedError, run_settings, submit
+    from remind_server.consortium.runs import wait as wait_for
+
+    folder = _folder(where)
+    values = run_settings(run_config)
+    with control(folder) as link:
+        run_id = submit(link, values)
+        print(f"run {run_id}")
+        print(f"bundle {bundle_hash(app_bundle())}", flush=True)
+        if not wait:
+            return
+        try:
+            wait_for(link, run_id, lambda text: print(text, flush=True))
+        except RunFailedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(RUN_FAILED) from None
+
+
+@consortium_command.command()
+def runs(where: Where) -> None:
+    """Show all runs."""
+    from remind_server.consortium.flower import control
+
+    with control(_folder(where)) as link:
+        for one in link.runs():
+            print(f"{one.run_id}  {one.started[:19]}  {one.status}  {one.details}".rstrip())
+
+
+@consortium_command.command()
+def stop(where: Where, run_id: Annotated[int, typer.Argument(help="As `run` and `runs` print it.")]) -> None:
+    """Stop a run."""
+    from remind_server.consortium.flower import control
+
+    with control(_folder(where)) as link:
+        link.stop_run(run_id)
+    print(f"stopped run {run_id}")
+
+
+def _folder(where: Path) -> "Folder":
+    from remind_server.consortium.folder import Folder
+
+    folder = Folder(where.absolute())
+    _ = folder.settings  # a UserError now, if it is no consortium
+    return folder
+
+
+def _passphrase(file: Path | None, new: bool = False) -> bytes | None:
+    """Of the CA's key: from a file, the environment, or None where there is none and none is needed."""
+    if file is not None:
+        try:
+            given = file.read_bytes().rstrip(b"\r\n")
+        except OSError as error:
+            raise UserError(f"--passphrase-file {file}: cannot read it: {error.strerror}") from None
+    else:
+        given = os.environ.get(PASSPHRASE, "").encode()
+    if new and len(given) < SHORTEST_PASSPHRASE:
+        raise UserError(
+            f"the CA's key needs a passphrase of {SHORTEST_PASSPHRASE} characters or more: --passphrase-file FILE or "
+            f"${PASSPHRASE}; or leave it unencrypted: --unencrypted-ca-key"
+        )
+    return given or None
+
+
+def _confirm(told: str) -> "Callable[[Request], None]":
+    """Ask whether the fingerprint is the hospital's, or compare it with the one that was told."""
+
+    def confirm(request: "Request") -> None:
+        shown = f"{request.site} ({request.location or 'no location'})"
+        if told:
+            if not secrets.compare_digest(told.strip().encode(), request.fingerprint.encode()):
+                raise UserError(
+                    f"--fingerprint: the key in the request of {shown} has another, {request.fingerprint}: the request "
+                    "is not the hospital's; ask for a new one, on another way"
+                )
+            return
+        if not sys.stdin.isatty():
+            raise UserError("nobody is there to confirm the fingerprint; give it: --fingerprint SHA256:…")
+        print(
+            f"{shown} asks to join, with the key\n  {request.fingerprint}\n"
+            "Telephone the hospital and compare all of it."
+        )
+        if not typer.confirm("Is it theirs?"):
+            raise UserError("not enrolled; nothing was changed")
+
+    return confirm
+
+
+def _warn(texts: list[str]) -> None:
+    for text in texts:
+        print(f"warning: {text}", file=sys.stderr)

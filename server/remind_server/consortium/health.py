@@ -1,0 +1,78 @@
+"""Is a served consortium well? Asked of the processes themselves; told on a page on loopback, for supervisors."""
+
+import http.client
+import json
+import ssl
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from remind.errors import UserError
+from remind_server.consortium.folder import Folder
+
+OK = "ok"
+_WAIT = 5.0  # seconds for an answer
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def superlink_health(folder: Folder) -> str:
+    """`OK`, or what is wrong with the SuperLink."""
+    trust = ssl.create_default_context(cafile=str(folder.loopback_ca))
+    return _expect(200, "127.0.0.1", folder.settings.local.superlink, "localhost", trust, "/health")
+
+
+def proxy_health(folder: Folder) -> str:
+    """`OK` if the proxy shows a certificate that hospitals accept, and lets nothing else through."""
+    settings = folder.settings
+    trust = ssl.create_default_context(cafile=str(folder.trust))
+    address = _LOOPBACK.get(settings.proxy.address, settings.proxy.address)
+    return _expect(403, address, settings.proxy.port, settings.public.hosts[0], trust, "/health")
+
+
+def health_page(port: int, report: Callable[[], dict[str, str]]) -> ThreadingHTTPServer:
+    """Serve ``/health`` on loopback in a thread: 200 if all parts are `OK`, else 503; JSON of the parts."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = report() if self.path == "/health" else {}
+            status = 404 if not parts else 200 if set(parts.values()) == {OK} else 503
+            body = json.dumps(parts).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing: it is asked every few seconds."""
+
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Page)
+    except OSError as error:
+        raise UserError(f"local.health: cannot listen on port {port}: {error.strerror}") from None
+    Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+class _Named(http.client.HTTPSConnection):
+    """Connects to an address, and wants the certificate of another name."""
+
+    def __init__(self, address: str, port: int, name: str, trust: ssl.SSLContext) -> None:
+        super().__init__(address, port, timeout=_WAIT)
+        self.name, self.trust = name, trust
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self.trust.wrap_socket(self.sock, server_hostname=self.name)
+
+
+def _expect(status: int, address: str, port: int, name: str, trust: ssl.SSLContext, path: str) -> str:
+    connection = _Named(address, port, name, trust)
+    try:
+        connection.request("GET", path)
+        seen = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer: {error}"
+    finally:
+        connection.close()
+    return OK if seen == status else f"answered {seen}"

@@ -1,0 +1,86 @@
+"""What `list` and `check` show."""
+
+import json
+import urllib.error
+import urllib.request
+from datetime import datetime
+
+from remind.errors import UserError
+from remind_server.consortium.enrol import Row, listed, strangers
+from remind_server.consortium.flower import Node, control
+from remind_server.consortium.folder import Folder
+from remind_server.consortium.ledger import read_ledger
+
+_HEAD = ("site", "status", "last seen", "enrolled", "node", "location", "key")
+
+
+def sites_text(folder: Folder) -> str:
+    """Table of the sites, and remarks below it."""
+    rows, remarks = _rows(folder)
+    lines = [_HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*table, *(f"note: {remark}" for remark in remarks)])
+
+
+def sites_json(folder: Folder) -> str:
+    """The same for machines; node ids as text, for they are larger than JavaScript's numbers."""
+    rows, remarks = _rows(folder)
+    sites = [
+        {
+            "site": row.site.name,
+            "status": row.status,
+            "seen": row.seen and row.seen.isoformat(),
+            "enrolled": row.site.enrolled.isoformat(),
+            "revoked": row.site.revoked and row.site.revoked.isoformat(),
+            "node_id": str(row.site.node_id or ""),
+            "location": row.site.location,
+            "fingerprint": row.site.fingerprint,
+        }
+        for row in rows
+    ]
+    return json.dumps({"sites": sites, "notes": remarks}, indent=2)
+
+
+def served_health(folder: Folder) -> dict[str, str] | None:
+    """State of the parts of a consortium being served; None if it is not."""
+    url = f"http://127.0.0.1:{folder.settings.local.health}/health"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            parts = json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            return None
+        parts = json.load(error)
+    except (OSError, ValueError):
+        return None
+    return {str(name): str(state) for name, state in parts.items()}
+
+
+def _rows(folder: Folder) -> tuple[list[Row], list[str]]:
+    ledger = read_ledger(folder.ledger)
+    nodes: dict[str, Node] | None = None
+    remarks = []
+    try:
+        with control(folder) as link:
+            nodes = link.nodes()
+    except UserError as error:
+        remarks.append(str(error))
+    rows = listed(ledger, nodes)
+    if any(row.status in ("missing", "unregistered") for row in rows):
+        remarks.append("the SuperLink does not let in a site of the ledger; for missing ones: remind consortium repair")
+    remarks += [
+        f"node {node.node_id} is let in but is in no ledger: someone registered it on this machine, past `enrol`"
+        for node in strangers(ledger, nodes or {})
+    ]
+    return rows, remarks
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    site = row.site
+    node = str(site.node_id) if site.node_id else "unfinished: enrol the same request again"
+    return (site.name, row.status, _when(row.seen), _when(site.enrolled), node, site.location or "-", site.fingerprint)
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else "-"

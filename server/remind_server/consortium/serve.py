@@ -1,0 +1,121 @@
+"""``remind consortium serve``: SuperLink, SuperExec and proxy, kept running and ended together."""
+
+import asyncio
+import hashlib
+import os
+import signal
+
+from remind.errors import UserError
+from remind_server.consortium import PASSPHRASE
+from remind_server.consortium.certificates import warnings
+from remind_server.consortium.flower import environment, superexec_command, superlink_command, write_connection
+from remind_server.consortium.folder import Folder
+from remind_server.consortium.health import OK, health_page, proxy_health, superlink_health
+from remind_server.consortium.preflight import require_servable, write_pids
+from remind_server.consortium.proxy import write_proxy
+from remind_server.consortium.supervisor import Child, Program, say
+
+LOOK = 10.0  # seconds between two looks at the server certificate
+REMIND = 24 * 3600.0  # seconds between two warnings
+
+
+def serve(folder: Folder) -> None:
+    """Serve until SIGTERM or SIGINT, then end everything that was started.
+
+    Raises
+    ------
+    UserError
+        If something is not right; nothing has then been started.
+    """
+    os.environ.pop(PASSPHRASE, None)  # for `init` and `renew`; no process that runs apps may see it
+    with folder.locked("serve", "it is being served already; end that one first"):
+        require_servable(folder)
+        for path in (folder.run, folder.flower_home, folder.database.parent):
+            path.mkdir(mode=0o700, exist_ok=True)
+        write_connection(folder)
+        asyncio.run(_Served(folder).run())
+
+
+class _Served:
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        flower = environment(folder)
+        programs = [
+            Program("superlink", superlink_command(folder), flower),
+            Program("superexec", superexec_command(folder), flower),
+        ]
+        self.has_proxy = folder.settings.proxy.kind == "nginx"
+        if self.has_proxy:
+            programs.append(Program("proxy", write_proxy(folder), dict(os.environ)))
+        self.children = {program.name: Child(program, self._write_pids) for program in programs}
+
+    async def run(self) -> None:
+        """Everything, until asked to end."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        settings = self.folder.settings
+        page = health_page(settings.local.health, self.report)
+        keeping = {name: loop.create_task(child.keep(say)) for name, child in self.children.items()}
+        watching = [loop.create_task(task) for task in (self._greet(), self._watch_certificate(), self._warn())]
+        say(f"consortium {settings.name!r} for hospitals at {settings.address}; SuperLink on {settings.superlink}")
+        asked = loop.create_task(stop.wait())
+        await asyncio.wait([asked, *keeping.values()], return_when=asyncio.FIRST_COMPLETED)
+        say("ending")
+        for task in (asked, *watching):
+            task.cancel()
+        for name in reversed(keeping):  # the proxy first: no hospital's call is cut off by an end behind it
+            self.children[name].stop()
+            await asyncio.wait([keeping[name]])
+        page.shutdown()
+        page.server_close()
+        for task in keeping.values():
+            task.result()  # raises what no program's end explains
+        say("ended")
+
+    def report(self) -> dict[str, str]:
+        """State of every part."""
+        parts = {name: OK if child.running else "not running" for name, child in self.children.items()}
+        if parts["superlink"] == OK:
+            parts["superlink"] = superlink_health(self.folder)
+        if parts.get("proxy") == OK:
+            parts["proxy"] = proxy_health(self.folder)
+        return parts
+
+    async def _greet(self) -> None:
+        while set((await asyncio.to_thread(self.report)).values()) != {OK}:
+            await asyncio.sleep(0.5)
+        say("all is up")
+
+    async def _watch_certificate(self) -> None:
+        """Have nginx take up a renewed certificate; connections under way are not cut."""
+        seen = _digest(self.folder)
+        while self.has_proxy:
+            await asyncio.sleep(LOOK)
+            now = _digest(self.folder)
+            if now and now != seen:
+                seen = now
+                say("the server certificate was renewed; the proxy takes it up")
+                self.children["proxy"].signal(signal.SIGHUP)
+
+    async def _warn(self) -> None:
+        while True:
+            try:
+                texts = warnings(self.folder)
+            except UserError as error:  # a file was damaged meanwhile: no reason to stop serving
+                texts = [str(error)]
+            for text in texts:
+                say(f"warning: {text}")
+            await asyncio.sleep(REMIND)
+
+    def _write_pids(self) -> None:
+        write_pids(self.folder, {name: c.process.pid for name, c in self.children.items() if c.process is not None})
+
+
+def _digest(folder: Folder) -> str:
+    """Of the server certificate's file; empty while it cannot be read."""
+    try:
+        return hashlib.sha256(folder.server.read_bytes()).hexdigest()
+    except OSError:
+        return ""

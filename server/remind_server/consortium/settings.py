@@ -1,0 +1,158 @@
+"""``consortium.toml``: what a consortium is called and where it is found."""
+
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from remind.config_toml import literal
+from remind.errors import UserError, several
+from remind.federation.enrolment import Slug
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DNS_NAME = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*$")
+
+
+def _address(text: str) -> str:
+    ipaddress.ip_address(text)
+    return text
+
+
+def _host(text: str) -> str:
+    try:
+        return _address(text)
+    except ValueError:
+        if _DNS_NAME.match(text) and not text.replace(".", "").isdigit():
+            return text.lower()
+        raise ValueError(f"{text!r} is neither a host name nor an IP address") from None
+
+
+def _some(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    if not hosts:
+        raise ValueError("name at least one host")
+    return hosts
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Address = Annotated[str, AfterValidator(_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Part(BaseModel):
+    """Base of every part: frozen, closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Public(Part):
+    """How hospitals reach the coordinator; the first host is the one their kits name."""
+
+    hosts: Annotated[tuple[Host, ...], AfterValidator(_some)]
+    port: Port = 443
+
+
+class Proxy(Part):
+    """The TLS proxy in front; ``none``: another one stands there (docs/coordinator-guide.md says what it must do)."""
+
+    kind: Literal["nginx", "none"] = "nginx"
+    program: str = "nginx"
+    address: Address = "0.0.0.0"
+    port: Port = 443
+
+
+class Local(Part):
+    """Ports on loopback, for this machine alone: Flower's SuperLink, and the health page."""
+
+    superlink: Port = 18000
+    health: Port = 18080
+
+
+class Enrolment(Part):
+    """What is asked of an enrolment request."""
+
+    max_age_days: Annotated[int, Field(ge=1, le=365)] = 14
+
+
+class Consortium(Part):
+    """All of ``consortium.toml``."""
+
+    version: Literal[1] = 1
+    name: Slug
+    public: Public
+    proxy: Proxy = Proxy()
+    local: Local = Local()
+    enrolment: Enrolment = Enrolment()
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        ports = [self.local.superlink, self.local.health, *([self.proxy.port] if self.proxy.kind != "none" else [])]
+        if len(set(ports)) < len(ports):
+            raise ValueError(f"proxy.port, local.superlink and local.health must differ, not {ports}")
+        return self
+
+    @property
+    def address(self) -> str:
+        """``host:port`` as a hospital's configuration names it."""
+        host = self.public.hosts[0]
+        return f"[{host}]:{self.public.port}" if ":" in host else f"{host}:{self.public.port}"
+
+    @property
+    def superlink(self) -> str:
+        """``host:port`` of the SuperLink, on loopback."""
+        return f"127.0.0.1:{self.local.superlink}"
+
+
+def read_settings(path: Path) -> Consortium:
+    """Settings in a file.
+
+    Raises
+    ------
+    UserError
+        Naming the file and every field that is wrong.
+    """
+    try:
+        return Consortium.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot read it: {error.strerror}; make a consortium with: remind consortium init"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise several(f"{path} is not valid:", problems(error)) from None
+
+
+def problems(error: ValidationError) -> list[str]:
+    """Field, what is wrong with it, and the value seen."""
+    return [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
+
+
+def settings_toml(settings: Consortium) -> str:
+    """Text of ``consortium.toml``, with what each setting means."""
+    hosts = ", ".join(literal(host) for host in settings.public.hosts)
+    return f"""\
+# A consortium of federated REMIND; see docs/coordinator-guide.md. After a change: remind consortium check, then restart
+# `remind consortium serve`. New hosts need a new server certificate: remind consortium renew.
+version = {settings.version}
+name = {literal(settings.name)}
+
+[public]  # how hospitals reach the coordinator
+hosts = [{hosts}]  # names and addresses in the server certificate; kits name the first
+port = {settings.public.port}
+
+[proxy]  # what hospitals' connections end at; lets only /v1/fleet/ through
+kind = {literal(settings.proxy.kind)}  # nginx | none: another proxy stands in front
+program = {literal(settings.proxy.program)}
+address = {literal(settings.proxy.address)}
+port = {settings.proxy.port}
+
+[local]  # ports on loopback, for this machine alone
+superlink = {settings.local.superlink}
+health = {settings.local.health}
+
+[enrolment]
+max_age_days = {settings.enrolment.max_age_days}  # older requests are refused
+"""
