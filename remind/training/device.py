@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from remind.config import Config
+from remind.encoders import Encoder
 from remind.errors import UserError
 from remind.training.site_model import SiteModel
 
@@ -59,5 +59,5 @@ def compile_backbones(model: SiteModel, config: Config, device: torch.device) ->
     if config.compile == "never" or (config.compile == "auto" and device.type != "cuda"):
         return
     for encoder in model.encoders.values():
-        if isinstance(backbone := getattr(encoder, "backbone", None), nn.Module):
-            backbone.compile(dynamic=True)
+        if isinstance(encoder, Encoder) and (core := encoder.core()) is not None:
+            core.compile(dynamic=True)

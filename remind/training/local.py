@@ -22,8 +22,8 @@ def build_optimizer(config: TrainConfig, model: SiteModel, train_encoders: bool)
 
     Its state goes by position, so parameters stand in the order of their names, whatever order groups came in.
     """
-    for encoder in model.encoders.parameters():
-        encoder.requires_grad_(train_encoders)
+    for name, parameter in model.encoders.named_parameters():
+        parameter.requires_grad_(train_encoders and name not in model.fixed)
     trained = [p for _, p in sorted(model.named_parameters()) if p.requires_grad]
     if config.optimizer == "sgd":
         return SGD(trained, lr=config.lr, weight_decay=config.weight_decay)

@@ -21,6 +21,8 @@ class SiteModel(nn.Module):
 
     Attributes
     ----------
+    fixed
+        Parameters of encoders that never train, such as positions by sines.
     autocast
         Whether matrix products run in bfloat16; weights and logits stay as they are.
     """
@@ -32,6 +34,7 @@ class SiteModel(nn.Module):
         self.encoders = nn.ModuleDict(
             {m.name: build_encoder(m, config.model, config.seed) for m in schema.modalities if m.name in has}
         )
+        self.fixed = frozenset(n for n, p in self.encoders.named_parameters() if not p.requires_grad)
         self.fusion = fusion_of(schema, config)
         self.width = config.model.width
 
