@@ -105,8 +105,16 @@ def prepare(
     else:
         typed = read_pairs(given["run_config_overrides"], "--run-config")
         if connection.address in MANAGED:
-            where = {"app_dir": app_dir.resolve(), "cwd": Path.cwd()}
-            plan = plan_remind(typed, federation, defaults, now=datetime.now(), clients=clients, cohort=cohort, **where)
+            plan = plan_remind(
+                typed,
+                federation,
+                defaults,
+                app_dir=app_dir.resolve(),
+                cwd=Path.cwd(),
+                now=datetime.now(),
+                clients=clients,
+                cohort=cohort,
+            )
             for warning in check_hospitals(plan, defaults):
                 print(f"warning: {warning}", file=sys.stderr)
         else:

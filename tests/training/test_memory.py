@@ -1,6 +1,5 @@
 """Training on a cohort ten times larger than the memory given to the process."""
 
-import os
 import subprocess
 import sys
 
@@ -16,7 +15,8 @@ from remind.data.schema import CohortSchema, VolumeSchema
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from pathlib import Path
-from tests.helpers import SiteGrid
+from remind_client.app import client_app
+from remind_server.local_grid import LocalGrid
 from remind_server.strategy import FedRemind
 
 folder, patients, spare = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -38,7 +38,7 @@ used = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0])
 resource.setrlimit(resource.RLIMIT_DATA, (used + spare, used + spare))
 if len(sys.argv) > 4:
     hoard = np.stack([np.load(path) for path in source_N])  # what lazy reading avoids
-FedRemind(config).run(SiteGrid([site]))
+FedRemind(config).run(LocalGrid(client_app(lambda context: site), 1, {}, 1))
 """
 SIZE = (8, 32, 32)
 RAW = (64, 512, 512)  # bytes: 16 MiB in a file, 64 MiB as float32
@@ -60,7 +60,7 @@ def files(tmp_path_factory):
 def run(folder, *more):
     script = SCRIPT.replace("SIZE", repr(SIZE))
     command = [sys.executable, "-c", script, str(folder), str(PATIENTS), str(SPARE), *more]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
