@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
-from remind.fusion.expert_gradients import gradients_in_place, perceptrons
+from remind.fusion.expert_gradients import _Memory, gradients_in_place, perceptrons
 from remind.fusion.soft_moe import Experts
 
 NAMES = ("w1_EDH", "b1_EH", "w2_EHD", "b2_ED")
@@ -112,6 +113,19 @@ def test_what_lay_in_the_memory_before_does_not_matter():
         assert torch.equal(experts.get_parameter(name).grad, expected)
 
 
+def test_tensors_of_like_size_take_turns_in_the_same_memory():
+    """Else every size of a batch would keep memory of its own."""
+    memory, seen = _Memory(), set()
+    for size in range(33, 65):
+        tensor = memory.empty((size, 4), torch.float32)
+        assert tensor.shape == (size, 4)
+        assert tensor.data_ptr() % 64 == 0
+        seen.add(tensor.data_ptr())
+    first, second = memory.empty((40, 4), torch.float32), memory.empty((41, 4), torch.float32)
+    assert first.data_ptr() != second.data_ptr()
+    assert len(seen) == 2  # the loop's tensor is held until the next one is made
+
+
 @pytest.mark.parametrize("hold", [lambda g: g, lambda g: g.view(-1)[1:], lambda g: g.detach(), lambda g: g.numpy()])
 def test_a_gradient_that_somebody_keeps_is_left_alone(hold):
     experts = make_experts()
@@ -171,6 +185,19 @@ def test_frozen_parameters_get_no_gradient_and_change_no_other(frozen, from_inpu
         gradient = experts.get_parameter(name).grad
         assert gradient is None if name in frozen else torch.equal(gradient, expected[name])
     assert torch.equal(slots_BESD.grad, expected_input) if from_input else slots_BESD.grad is None
+
+
+@pytest.mark.parametrize(("frozen", "products"), [((), 4), (("w1_EDH",), 3), (("w1_EDH", "w2_EHD"), 2), (NAMES, 2)])
+def test_frozen_weights_cost_no_products(frozen, products):
+    experts = make_experts()
+    for name in frozen:
+        experts.get_parameter(name).requires_grad_(False)
+    with gradients_in_place():
+        loss = experts(make_slots().requires_grad_()).sum()
+        with FlopCounterMode(display=False) as counter:
+            loss.backward()
+    one = 2 * 5 * 2 * experts.w1_EDH.numel()
+    assert counter.get_total_flops() == products * one
 
 
 def test_hooks_are_called():
@@ -271,6 +298,8 @@ def test_autocast_rounds_as_plain_autograd_does(dtype):
             for name, gradient in found.items():
                 assert gradient.dtype == dtype
                 assert torch.equal(gradient, expected[name])
+            # Storage lent by another object, as gradients in place have, cannot be resized.
+            assert not any(found[name].untyped_storage().resizable() for name in ("w1_EDH", "w2_EHD"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
