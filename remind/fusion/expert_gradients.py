@@ -27,7 +27,7 @@ def gradients_in_place() -> Iterator[None]:
     For loops that drop their gradients before each step, ``zero_grad(set_to_none=True)``. Values, accumulation over
     several backward passes and hooks are those of plain autograd, for autograd is given ordinary tensors; memory is
     used again only once nobody holds the gradient that lay in it, so a gradient kept from an earlier step keeps its
-    values. As much memory as the gradients had at their most stays taken until the end of the context.
+    values. The first step inside pays for the memory, and it stays taken until the end: let the context span many.
 
     Only first derivatives in reverse mode: for double backward, forward mode and `torch.func` stay outside. Changes
     nothing on other devices than the CPU, whose allocators keep their memory anyway.
@@ -53,7 +53,7 @@ def perceptrons(rows_END: Tensor, w1_EDH: Tensor, b1_EH: Tensor, w2_EHD: Tensor,
 
 
 class _Memory:
-    """Memory that comes back here, for the next tensor of its size, when the last tensor that lies in it is gone."""
+    """Memory that comes back here, for the next tensor of about its size, when the last tensor in it is gone."""
 
     def __init__(self) -> None:
         self._free: defaultdict[int, list[Tensor]] = defaultdict(list)
@@ -63,12 +63,13 @@ class _Memory:
         size = math.prod(shape) * dtype.itemsize
         if size == 0:
             return torch.empty(tuple(shape), dtype=dtype, device="cpu")
-        free = self._free[size]
+        room = 1 << (size - 1).bit_length()  # a power of 2: batches differ in size; what is never touched costs nothing
+        free = self._free[room]
         try:
             block = free.pop()
         except IndexError:
-            block = torch.empty(size, dtype=torch.uint8, device="cpu")
-        lease = block.numpy()  # an array of its own, which the storage of the tensor holds, and nothing else does
+            block = torch.empty(room, dtype=torch.uint8, device="cpu")
+        lease = block.numpy()[:size]  # an array that the tensor's storage holds and nothing else does
         weakref.finalize(lease, free.append, block).atexit = False
         return torch.from_numpy(lease).view(dtype).view(tuple(shape))
 
