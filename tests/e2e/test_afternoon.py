@@ -1,0 +1,129 @@
+"""A consortium in an afternoon, both halves together: kits, keys, enrolment, proxy, sites, one of them late."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from remind.data.read import read_cohort
+from remind.data.write import write_cohort
+from remind_server.consortium.proxy import nginx_program
+from tests.e2e.loopback import set_value, site_command
+from tests.e2e.test_consortium_coordinator import COHORT, DATA, Coordinator, free_ports, until
+
+pytestmark = pytest.mark.slow
+
+NAMES = ("cleveland", "hungarian", "switzerland")
+SETTINGS = "train.warmup-rounds=3 train.routing-rounds=3 train.local-steps=2 federation.min-sites=2 "
+
+
+class Hospital:
+    """What a hospital types, and its site while it runs."""
+
+    def __init__(self, name, kit, home):
+        self.name, self.home = name, home / name
+        cohort = read_cohort(COHORT)
+        own = replace(cohort.take(cohort.site_N == name), site_N=None)
+        write_cohort(own, home / f"cohort-{name}")
+        done = site_command("init", kit, "--folder", self.home, "--cohort", home / f"cohort-{name}")
+        assert done.returncode == 0, done.stderr
+        self.fingerprint = re.search(r"SHA256:\S+", done.stdout + done.stderr)[0]
+        (self.health,) = free_ports(1)
+        set_value(self.home / "site.toml", "health_port = 8780", f"health_port = {self.health}")
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "remind_client", "run", "-c", str(self.home)]
+        log = (self.home / "run.log").open("w")
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+
+    def end(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(150)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+    def audit(self):
+        done = site_command("audit", "show", "-c", self.home, "--json", "--last", "1000")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def afternoon(tmp_path):
+    """The coordinator serving, and three hospitals that are enrolled and not yet running."""
+    if not DATA.is_dir():
+        pytest.skip("needs ../shared/data/uci_heart4, the cohort of four real hospitals")
+    try:
+        nginx_program("nginx")
+    except Exception as error:
+        pytest.skip(f"needs nginx: {error}")
+    coordinator, hospitals = Coordinator(tmp_path / "coordinator"), []
+    try:
+        coordinator.start()
+        coordinator("kit", coordinator.where, *NAMES, "--out", tmp_path / "kits")
+        for name in NAMES:
+            hospital = Hospital(name, tmp_path / "kits" / name, tmp_path)
+            request = hospital.home / "enrolment-request.json"
+            coordinator("enrol", coordinator.where, request, "--fingerprint", hospital.fingerprint)
+            hospitals.append(hospital)
+        yield coordinator, hospitals
+    finally:
+        for hospital in hospitals:
+            hospital.end()
+        coordinator.end()
+
+
+def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_path):
+    coordinator, hospitals = afternoon
+    *early, late = hospitals
+    checked = site_command("check", "-c", early[0].home, "--json")
+    assert checked.returncode == 0, checked.stdout
+    for hospital in early:
+        hospital.start()
+    for hospital in early:
+        until(lambda name=hospital.name: coordinator.online(name), f"{hospital.name} online", 120)
+    out = tmp_path / "results"
+    command = [sys.executable, "-m", "remind_server.consortium", "run", str(coordinator.where), "--wait"]
+    run = subprocess.Popen(
+        [*command, "-c", SETTINGS + f'results="{out}"'], env=coordinator.env, stdout=subprocess.PIPE, text=True
+    )
+    until((out / "rounds.jsonl").exists, "first round", 400)
+    late.start()
+    said, _ = run.communicate(timeout=500)
+    assert run.returncode == 0, said
+    rounds = [json.loads(line)["answered"] for line in (out / "rounds.jsonl").open()]
+    assert rounds[0] == [hospital.name for hospital in early]
+    assert rounds[-1] == list(NAMES), "the late one takes part"
+    for hospital in hospitals:
+        events = hospital.audit()
+        answered = [event for event in events if event["event"] == "answered"]
+        sent = {tensor["name"] for event in answered for tensor in event["tensors"]}
+        assert sent, "tensors did cross the wire"
+        assert not any(name.startswith("encoders.") for name in sent), "and no encoder's among them"
+        assert site_command("audit", "verify", "-c", hospital.home).returncode == 0
+
+    # One hospital's policy says no: the others go on, and the coordinator is told why.
+    early[0].end()
+    set_value(early[0].home / "site.toml", 'runs = ["federated-remind/*"]', 'runs = ["somebody/else"]')
+    early[0].start()
+    until(lambda: coordinator.online(early[0].name), "back online", 180)
+    again = tmp_path / "again"
+    settings = (
+        f'train.warmup-rounds=1 train.routing-rounds=0 train.local-steps=1 federation.min-sites=2 results="{again}"'
+    )
+    done = subprocess.run(
+        [*command, "-c", settings], env=coordinator.env, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (only,) = [json.loads(line)["answered"] for line in (again / "rounds.jsonl").open()]
+    assert early[0].name not in only
+    assert np.array_equal(sorted(only), sorted(NAMES[1:]))
+    assert any(event["event"] == "refused" for event in early[0].audit())
