@@ -1,0 +1,85 @@
+"""What group residual routing adds to a step of plain Soft MoE.
+
+    python benchmarks/group_routing.py --size small --repeats 100 --steps 3
+    python benchmarks/group_routing.py --size large --repeats 12
+
+A step is forward and backward of router and experts, gradients of all weights, residuals and tokens included and the
+experts' in place; with groups it begins by stacking their residuals, as the model does. "again" is plain Soft MoE a
+second time, and shows what the clock cannot tell apart.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from soft_moe import SIZES, Routed
+from stopwatch import Candidate, ratio, seconds, take_turns
+
+from remind.fusion.expert_gradients import gradients_in_place
+from remind.fusion.routing import Gate, routing_entropy
+
+PLAIN = "Soft MoE"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--groups", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=20, help="turns of each candidate")
+    parser.add_argument("--steps", type=int, default=1, help="timed steps of a turn")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: for one thread on a busy machine"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    size = SIZES[options.size]
+    model = Routed(size)
+    shape = model.router.phi_DES.shape
+    residuals = [torch.nn.Parameter(0.1 * torch.randn(shape)) for _ in range(options.groups)]
+    x_BMD = torch.randn(size.batch, size.tokens, size.width, requires_grad=True)
+    upstream_BMD = torch.randn(size.batch, size.tokens, size.width)
+    row_B = torch.arange(size.batch) % options.groups
+    with torch.no_grad():
+        shared_BMES, _ = model.router(x_BMD, None, None, "never", 0.0)
+        scores_B = routing_entropy(shared_BMES) / torch.tensor(size.experts).log()
+
+    def forward(gate: Gate, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+        residual_GDES = None if gate == "never" else torch.stack(residuals)
+        logits_BMES, open_B = model.router(x_BMD, residual_GDES, row_B, gate, threshold)
+        return model.moe(x_BMD, logits_BMES), open_B
+
+    def step_of(gate: Gate, threshold: float) -> Callable[[], None]:
+        def step() -> None:
+            for tensor in (x_BMD, *model.parameters(), *residuals):
+                tensor.grad = None
+            forward(gate, threshold)[0].backward(upstream_BMD)
+
+        return step
+
+    median_score = scores_B.median().item()
+    gates: dict[str, tuple[Gate, float]] = {
+        PLAIN: ("never", 0.0),
+        "again": ("never", 0.0),
+        "group routing, gate always": ("always", 0.0),
+        "group routing, gate entropy, ξ = 0.8": ("entropy", 0.8),
+        f"group routing, gate entropy, ξ = {median_score:.4f}": ("entropy", median_score),
+    }
+    with gradients_in_place():
+        candidates = {name: Candidate(step_of(*gate)) for name, gate in gates.items()}
+        laps = take_turns(candidates, options.repeats, options.steps, options.clock)
+    print(f"{size}, {options.groups} groups, torch {torch.__version__}, {options.threads} threads,")
+    print(f"{options.repeats} turns of {options.steps}, {options.clock} time\n")
+    print(f"| {options.size} | ms | ÷ {PLAIN} | 95 % interval | gates open |")
+    print("|---|---|---|---|---|")
+    for name, gate in gates.items():
+        middle, low, high = ratio(laps, name, PLAIN)
+        with torch.no_grad():
+            share = forward(*gate)[1].float().mean().item()
+        print(f"| {name} | {seconds(laps, name) * 1e3:.4g} | {middle:.3f} | {low:.3f}–{high:.3f} | {share:.0%} |")
+
+
+if __name__ == "__main__":
+    main()

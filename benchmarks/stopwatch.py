@@ -1,0 +1,95 @@
+"""Candidates that take turns in one process, so that what else the machine does befalls all of them alike."""
+
+import ctypes
+import gc
+import resource
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+Clock = Literal["wall", "cpu"]
+NOW: Mapping[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is timed, what a turn takes place in, and how to drop what a turn leaves behind."""
+
+    step: Callable[[], object]
+    context: Callable[[], AbstractContextManager[object]] = nullcontext
+    clear: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True)
+class Lap:
+    """Seconds of one step, and bytes that the operating system had to supply afresh, page by page."""
+
+    seconds: float
+    fresh: int
+
+
+Laps = Mapping[str, list[Lap]]
+
+
+def take_turns(candidates: Mapping[str, Candidate], turns: int, steps: int, clock: Clock) -> Laps:
+    """Time `turns` turns of each candidate, of one step untimed and `steps` timed; who begins changes every turn."""
+    names = list(candidates)
+    laps: dict[str, list[Lap]] = {name: [] for name in names}
+    gc.disable()
+    try:
+        for turn in range(turns):
+            start = turn % len(names)
+            for name in names[start:] + names[:start]:
+                with candidates[name].context():
+                    candidates[name].step()
+                    laps[name] += [_lap(candidates[name].step, NOW[clock]) for _ in range(steps)]
+                candidates[name].clear()
+    finally:
+        gc.enable()
+    return laps
+
+
+def _lap(step: Callable[[], object], now: Callable[[], float]) -> Lap:
+    faults, begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, now()
+    step()
+    seconds = now() - begun
+    return Lap(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) * resource.getpagesize())
+
+
+def seconds(laps: Laps, name: str) -> float:
+    """Median seconds of a step."""
+    return median(lap.seconds for lap in laps[name])
+
+
+def ratio(laps: Laps, name: str, to: str) -> tuple[float, float, float]:
+    """Median over the laps of time ÷ that of the other's lap of the same turn, and its 95 % interval."""
+    ratios = sorted(mine.seconds / other.seconds for mine, other in zip(laps[name], laps[to], strict=True))
+    count = len(ratios)
+    low = max(0, int(count / 2 - 0.98 * sqrt(count)))
+    return median(ratios), ratios[low], ratios[count - 1 - low]
+
+
+def peak_bytes(candidate: Candidate) -> int | None:
+    """Most memory that three steps held beyond what was held before; None elsewhere than on Linux with glibc."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what malloc keeps would hide what the steps take
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+    except (AttributeError, OSError, TypeError):
+        return None
+    with candidate.context():
+        for _ in range(3):
+            candidate.step()
+    peak = _status("VmHWM") - before
+    candidate.clear()
+    return peak
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
