@@ -1,0 +1,1 @@
+"""Studies of federated REMIND: which method serves which modality combination, with what certainty (`remind bench`)."""
