@@ -1,12 +1,13 @@
 """The virtual hospitals of a simulation: a cohort laid into sites, each with its split. Every process gets the same."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from remind.config import DataConfig, SyntheticConfig
-from remind.data.cohort import Cohort, concatenate
+from remind.data.cohort import concatenate
 from remind.data.read import read_cohort
 from remind.data.sites import Site, split_sites
 from remind.data.split import assign_split
@@ -36,12 +37,13 @@ def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, n
     cohort = generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
     hospitals = split_sites(cohort, data.pooled or number, data, seed)
     sites = tuple(with_split(site, data, seed) for site in hospitals)
-    return (Site(POOLED, concatenate([_labelled(site) for site in sites])),) if data.pooled else sites
+    return (pool(sites),) if data.pooled else sites
 
 
-def _labelled(site: Site) -> Cohort:
-    """The hospital's patients, each with its name."""
-    return replace(site.cohort, site_N=np.full(len(site.cohort), site.name, dtype=np.str_))
+def pool(sites: Sequence[Site]) -> Site:
+    """All patients in one place, each with the hospital's name, and the part of the split it had there."""
+    named = [replace(site.cohort, site_N=np.array([site.name] * len(site.cohort))) for site in sites]
+    return Site(POOLED, concatenate(named))
 
 
 def with_split(site: Site, data: DataConfig, seed: int) -> Site:

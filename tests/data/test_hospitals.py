@@ -36,3 +36,13 @@ def test_a_hospital_without_training_patients_is_named(tmp_path):
     write_cohort(cohort, tmp_path / "cohort")
     with pytest.raises(UserError, match="site b: "):
         virtual_hospitals(DataConfig(cohort=str(tmp_path / "cohort")), SMALL, 0, 2)
+
+
+def test_patients_in_one_place_keep_their_hospitals_name_and_split():
+    apart = virtual_hospitals(DataConfig(), SMALL, 3, 4)
+    (whole,) = virtual_hospitals(DataConfig(pooled=4), SMALL, 3, 1)
+    assert whole.name == "pooled"
+    for site in apart:
+        mine = whole.cohort.take(whole.cohort.site_N == site.name)
+        assert (mine.patient_id_N == site.cohort.patient_id_N).all()
+        assert (mine.split_N == site.cohort.split_N).all()

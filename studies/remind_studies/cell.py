@@ -1,0 +1,133 @@
+"""A cell of a study: one training run with all that decides it, and what came out. Each is one JSON file.
+
+Shapes: G groups; statistics as in `remind.metrics.statistics`.
+"""
+
+import hashlib
+import json
+
+from pydantic import Field
+
+from remind.config import Config, Scalar, Section
+from remind.federation.messages import Evaluation, Message
+
+BySite = dict[str, dict[int, Evaluation]]
+
+
+class Cell(Section):
+    """One run.
+
+    Attributes
+    ----------
+    runner
+        What kind of work it is (`runners`).
+    settings
+        Run-config keys that differ from their defaults, the seed included.
+    clients
+        Hospitals, where they are drawn.
+    options
+        What the runner needs besides, such as the modality to hide.
+    """
+
+    runner: str = "train"
+    settings: dict[str, Scalar]
+    clients: int | None = None
+    options: dict[str, Scalar] = Field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        settings: dict[str, Scalar],
+        clients: int | None = None,
+        options: dict[str, Scalar] | None = None,
+        runner: str = "train",
+    ) -> "Cell":
+        """The cell of these settings, written in the one way in which equal runs are equal.
+
+        Raises
+        ------
+        UserError
+            A setting that does not exist or has a bad value.
+        """
+        flat = Config.from_flat({**settings, "results": "", "sinks": ""}).flat()
+        defaults = Config().flat()
+        differing = {key: value for key, value in sorted(flat.items()) if value != defaults[key]}
+        differing["seed"] = flat["seed"]
+        return cls(runner=runner, settings=differing, clients=clients, options=dict(sorted((options or {}).items())))
+
+    @property
+    def config(self) -> Config:
+        """Its whole config."""
+        return Config.from_flat(self.settings)
+
+    def key(self, surroundings: str) -> str:
+        """Name of its file: a digest of itself and of `surroundings`, the code and the data it runs on."""
+        content = [self.runner, self.config.flat(), self.clients, self.options, surroundings]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+class Outcome(Message):
+    """A model's statistics per site and group.
+
+    Attributes
+    ----------
+    name
+        Which of several models of the cell; empty where there is one.
+    test, validation
+        Of test and validation patients.
+    """
+
+    name: str = ""
+    test: BySite
+    validation: BySite
+
+
+class RoundTrace(Message):
+    """A round as the coordinator saw it, per group where it was measured.
+
+    Attributes
+    ----------
+    weights
+        λ_k used in the round.
+    risks
+        R_k of the model that the round began with.
+    gate_open
+        Share of validation patients whose routing used Φ_k, of the same model.
+    validation_loss
+        Mean over its validation patients.
+    """
+
+    round: int
+    stage: int
+    weights: dict[int, float]
+    risks: dict[int, float]
+    gate_open: dict[int, float]
+    validation_loss: float | None
+    bytes_down: int
+    bytes_up: int
+
+
+class CellResult(Message):
+    """What came out of a cell.
+
+    Attributes
+    ----------
+    modalities, classes
+        Names, in schema order.
+    counts, site_counts
+        Training patients per group, of all sites and of each.
+    facts
+        Numbers of other kinds, such as parameters and seconds per step.
+    seconds
+        It took.
+    """
+
+    cell: Cell
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+    counts: dict[int, int]
+    site_counts: dict[str, dict[int, int]]
+    outcomes: tuple[Outcome, ...]
+    rounds: tuple[RoundTrace, ...] = ()
+    facts: dict[str, float] = Field(default_factory=dict)
+    seconds: float

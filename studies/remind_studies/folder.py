@@ -1,0 +1,104 @@
+"""A study's folder: cells as they finish, then results.json and report.html. Every file is whole or absent."""
+
+import fcntl
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from remind.config import DataConfig
+from remind.data.hospitals import SYNTHETIC
+from remind.errors import UserError
+from remind.files import write_whole
+from remind_studies.cell import CellResult
+
+CELLS, RESULTS, REPORT, MARK = "cells", "results.json", "report.html", "study.json"
+CODE = ("remind", "remind_server", "remind_client")
+TRAINING_CODE = ("cell", "patients", "missingness", "train", "unseen_cell", "cost_cell")  # of this package
+
+
+class StudyFolder:
+    """A folder that belongs to studies; cells of several may lie in one, each under the digest of what it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            (path / CELLS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out: cannot make {path}: {error.strerror}") from None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block no other process works in this folder; a UserError if one does."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"--out: another process works in {self.path}; wait for it, or give another") from None
+            yield
+
+    def find(self, key: str) -> CellResult | None:
+        """The result of a cell, if it is there and whole."""
+        path = self._cell(key)
+        try:
+            return CellResult.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            raise UserError(f"{path} is not the result of a cell; remove it, and it is computed anew") from None
+
+    def has(self, key: str) -> bool:
+        """Whether the result of a cell is there."""
+        return self._cell(key).is_file()
+
+    def keep(self, key: str, result: CellResult) -> None:
+        """Write the result of a cell."""
+        text = result.model_dump_json()
+        write_whole(self._cell(key), lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the study."""
+        write_whole(self.path / name, lambda path: path.write_text(text, encoding="utf-8"))
+        return self.path / name
+
+    def _cell(self, key: str) -> Path:
+        return self.path / CELLS / f"{key}.json"
+
+
+def surroundings(data: DataConfig) -> str:
+    """Digest of what decides a cell's result besides its settings: code, versions, and the cohort's files.
+
+    Files of data count by name, size and time of change; code by its content.
+    """
+    parts = [platform.python_version(), *(f"{name} {version(name)}" for name in ("torch", "numpy", "pandas"))]
+    for package in CODE:
+        root = Path(str(import_module(package).__file__)).parent
+        parts += [f"{path.relative_to(root)} {_content(path)}" for path in sorted(root.rglob("*.py"))]
+    here = Path(__file__).parent
+    parts += [_content(path) for name in TRAINING_CODE if (path := here / f"{name}.py").is_file()]
+    if data.cohort != SYNTHETIC:
+        parts += _files(Path(data.cohort).expanduser(), data.root)
+    return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _files(cohort: Path, root: str) -> list[str]:
+    """Name, size and time of change of every file of a cohort."""
+    from remind.data.declaration import read_declaration
+
+    _, folder = read_declaration(cohort, root)
+    declaration = cohort / "cohort.toml" if cohort.is_dir() else cohort
+    found = [_content(declaration)]
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        status = path.stat()
+        found.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
+    return found
+
+
+def _content(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()

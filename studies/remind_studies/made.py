@@ -1,0 +1,48 @@
+"""Where, when and by what a study was made."""
+
+import platform
+import subprocess
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from remind.version import VERSION
+
+
+def made(command: str, seconds: float) -> dict[str, Any]:
+    """Command, date, machine and versions."""
+    return {
+        "command": command,
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "seconds": round(seconds, 1),
+        "machine": f"{_processor()}, {platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "version": VERSION,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(models)} × {models[0]}" if models else platform.machine()
+
+
+def _commit() -> str:
+    """The commit this package is at, with + where files differ from it; empty outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,64 @@
+"""Hiding a modality from some of the patients who have it (the paper's Table 5)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.cohort import Cohort
+from remind.errors import UserError
+from remind.seeds import derive
+
+DRAWS = 2**63  # as many as `derive` can give
+
+
+def hide(cohort: Cohort, modality: str, share: float, seed: int) -> Cohort:
+    """The cohort with `modality` hidden from a seeded share of those who have it, whatever their part of the split.
+
+    A person is drawn or not by a hash of seed, modality and person alone: all rows of a person together, the same
+    whatever the order of the rows and whoever else is there, so that hospitals that do it each for themselves do what
+    the whole cohort would. A larger share hides it from more persons, and from all that a smaller one does. The share
+    that comes out is `share` up to chance, less those who have nothing else and therefore keep it (`spared`).
+
+    Parameters
+    ----------
+    share
+        Chance of a person who has the modality to lose it, 0 … 1.
+
+    Raises
+    ------
+    UserError
+        The cohort has no such modality, or `share` is no share.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"share: {share:g} is not between 0 and 1")
+    having_N = _having(cohort, modality)
+    if not share:
+        return cohort
+    names, of_N = np.unique(cohort.person_N, return_inverse=True)
+    drawn_P = np.array([derive(seed, "hide", modality, name) < share * DRAWS for name in names.tolist()], dtype=bool)
+    return cohort.without(modality, where_N=having_N & drawn_P[of_N] & ~_alone(cohort, modality))
+
+
+def spared(cohort: Cohort, modality: str) -> int:
+    """Patients who have this modality and nothing else: nobody hides it from them.
+
+    Raises
+    ------
+    UserError
+        The cohort has no such modality.
+    """
+    return int((_having(cohort, modality) & _alone(cohort, modality)).sum())
+
+
+def _having(cohort: Cohort, modality: str) -> NDArray[np.bool_]:
+    names = cohort.schema.names
+    if modality not in names:
+        raise UserError(
+            f"there is no modality {modality!r} in cohort {cohort.schema.name}; there are {', '.join(names)}"
+        )
+    having_N: NDArray[np.bool_] = cohort.presence_Nm[:, names.index(modality)]
+    return having_N
+
+
+def _alone(cohort: Cohort, modality: str) -> NDArray[np.bool_]:
+    alone_N: NDArray[np.bool_] = cohort.groups_N == 1 << cohort.schema.names.index(modality)
+    return alone_N

@@ -1,0 +1,88 @@
+"""The hospitals of a cell: the cohort laid into sites, and which of their patients are test patients of which seed.
+
+Repeated K-fold cross-validation: seed s holds out fold s mod K of partition s div K, with K = 1/data.test. So any K
+seeds in a row from a multiple of K test every patient once, also those of the rarest group. Patients, hospitals and
+splits depend on the seed alone: every method of a seed sees the same.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.config import Config, DataConfig, SyntheticConfig
+from remind.data.cohort import TEST, TRAIN, Cohort
+from remind.data.hospitals import SYNTHETIC
+from remind.data.read import read_cohort
+from remind.data.sites import Site, split_sites
+from remind.data.split import draw_split, persons, shuffled
+from remind.data.synthetic import generate
+from remind.errors import UserError
+from remind_studies.cell import Cell
+from remind_studies.missingness import hide
+
+
+def folds(config: Config) -> int:
+    """K of the cross-validation that ``data.test`` stands for.
+
+    Raises
+    ------
+    UserError
+        No patients are to be tested.
+    """
+    if config.data.test <= 0:
+        raise UserError("data.test: 0 leaves nobody to compare methods on; a study needs a share, such as 0.2")
+    return max(2, round(1 / config.data.test))
+
+
+def hospitals(cell: Cell) -> tuple[Site, ...]:
+    """Hospitals of a cell by name, with training, validation and test patients.
+
+    Raises
+    ------
+    UserError
+        If the cohort is not valid, or cannot be laid into so many hospitals.
+    """
+    config, options = cell.config, cell.options
+    number, modality = folds(config), str(options.get("hide", ""))
+    partition, fold = divmod(config.seed, number)
+    cohort = cohort_of(config.data, config.synthetic, partition if config.data.cohort == SYNTHETIC else 0)
+    if modality:
+        cohort = hide(cohort, modality, float(options["share"]), partition)
+    sites = split_sites(cohort, cell.clients, config.data, partition)
+    return tuple(replace(s, cohort=_split(s.cohort, config, partition, fold, number)) for s in sites)
+
+
+@lru_cache(maxsize=1)
+def cohort_of(data: DataConfig, synthetic: SyntheticConfig, seed: int) -> Cohort:
+    """The cohort as it is read, or drawn; `seed` matters for drawn ones."""
+    return generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
+
+
+def _split(cohort: Cohort, config: Config, partition: int, fold: int, number: int) -> Cohort:
+    """The hospital's patients with this fold held out; a split given by the cohort stays."""
+    if cohort.split_N is not None:
+        return cohort
+    test_N = fold_of(cohort, partition, number) == fold
+    if test_N.all():
+        test_N[:] = False  # a single person is trained on
+    split_N = np.full(len(cohort), TRAIN, dtype=np.int8)
+    split_N[test_N] = TEST
+    rest = np.flatnonzero(~test_N)
+    share = config.data.validation / (1 - config.data.test)
+    split_N[rest] = draw_split(persons(cohort.take(rest)), config.seed, min(share, 0.99), 0.0)
+    return replace(cohort, split_N=split_N)
+
+
+def fold_of(cohort: Cohort, partition: int, number: int) -> NDArray[np.int64]:
+    """Fold of each patient, (N,): persons dealt in turn, ordered by group, label, and a hash with the partition.
+
+    Rows of a person stay together; the order of the rows does not matter.
+    """
+    who = persons(cohort)
+    shuffle_P = shuffled(who.name_P, partition)
+    order_P = shuffle_P[np.lexsort((who.label_P[shuffle_P], who.group_P[shuffle_P]))]
+    fold_P = np.empty(len(order_P), dtype=np.int64)
+    fold_P[order_P] = np.arange(len(order_P)) % number
+    return fold_P[who.of_N]

@@ -1,0 +1,107 @@
+"""Runs cells in processes and keeps each as it ends: a study that is killed goes on where it was."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+from remind.errors import UserError
+from remind_studies.cell import Cell, CellResult
+from remind_studies.folder import StudyFolder
+from remind_studies.runners import run
+
+Say = Callable[[str], None]
+
+
+def run_cells(
+    cells: Mapping[str, Cell], names: Mapping[str, str], folder: StudyFolder, jobs: int, say: Say
+) -> dict[str, str]:
+    """Run the cells that `folder` lacks, in their order.
+
+    Parameters
+    ----------
+    cells, names
+        By key; a name is for people.
+    jobs
+        Processes.
+    say
+        Takes a line of progress.
+
+    Returns
+    -------
+    dict
+        Why a cell has no result, by key.
+
+    Raises
+    ------
+    UserError
+        A process was killed, as by want of memory.
+    """
+    todo = {key: cell for key, cell in cells.items() if not folder.has(key)}
+    if not todo:
+        say(f"all {len(cells)} runs are there already")
+        return {}
+    done, failed, began = len(cells) - len(todo), {}, time.monotonic()
+    say(f"{len(cells)} runs, {done} of them there already; {jobs} at a time")
+    pool = ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=_tie_to_parent)
+    try:
+        futures: dict[Future[str], str] = {pool.submit(work, cell, key, folder.path): key for key, cell in todo.items()}
+        for number, future in enumerate(as_completed(futures), 1):
+            key = futures[future]
+            if reason := future.result():
+                failed[key] = reason
+            left = (time.monotonic() - began) / number * (len(todo) - number)
+            outcome = f"failed: {failed[key]}" if key in failed else "done"
+            say(f"{done + number} of {len(cells)}: {names[key]}: {outcome}; {duration(left)} left")
+    except BrokenProcessPool:
+        raise UserError(
+            f"a process that ran a cell was killed, perhaps for want of memory; with --jobs {max(1, jobs - 1)} "
+            "fewer run at a time. What was done is kept: the same command goes on from there"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+    return failed
+
+
+def work(cell: Cell, key: str, path: Path) -> str:
+    """Run one cell and keep its result; why not, if it cannot be done."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="remind-cell-") as scratch:
+            result: CellResult = run(cell, Path(scratch))
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # one cell that fails must not take the study with it
+        return f"{type(error).__name__}: {error}"
+    StudyFolder(path).keep(key, result)
+    return ""
+
+
+def _tie_to_parent() -> None:
+    """End with the process that started this one, however it ends; leave Ctrl-C to it."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def duration(seconds: float) -> str:
+    """``"4 min"``, ``"1 h 20 min"``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes + (rest >= 30), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

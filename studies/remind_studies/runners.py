@@ -1,0 +1,27 @@
+"""What a cell can be: a runner by name. Each takes a cell and a folder of its own, and gives its result."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from remind_studies.cell import Cell, CellResult
+
+Runner = Callable[[Cell, Path], CellResult]
+RUNNERS = {
+    "train": "remind_studies.train:run",
+    "unseen": "remind_studies.unseen_cell:run",
+    "cost": "remind_studies.cost_cell:run",
+}
+
+
+def run(cell: Cell, folder: Path) -> CellResult:
+    """Do the work of a cell; `folder` is empty, and may be removed afterwards.
+
+    Raises
+    ------
+    UserError
+        What the user asked for cannot be done.
+    """
+    module, _, name = RUNNERS[cell.runner].partition(":")
+    runner: Runner = getattr(importlib.import_module(module), name)
+    return runner(cell, folder)

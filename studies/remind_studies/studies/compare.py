@@ -1,0 +1,23 @@
+"""Methods side by side, for every modality combination (the paper's Tables 1–3 and 7–9)."""
+
+from remind_studies.arms import anchors
+from remind_studies.study import Panel, Request, Study, registry
+
+
+@registry.register(
+    "compare", title="methods side by side, per modality combination and hospital", paper="Tables 1–3, 7–9", year=2026
+)
+class Compare(Study):
+    """One panel: the methods, with each hospital alone and all patients in one place beside them."""
+
+    def plan(self, request: Request) -> tuple[Panel, ...]:
+        """See `Study`."""
+        beside = anchors(request.main) if request.anchors else ()
+        panel = Panel(
+            name="compare",
+            title=f"{len(request.arms)} methods on {request.cohort.schema.name}",
+            arms=(*request.arms, *beside),
+            clients=request.clients,
+            reference=request.main.name,
+        )
+        return (panel,)

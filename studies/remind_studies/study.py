@@ -1,0 +1,144 @@
+"""What every study is: a question, and the panels of runs that answer it.
+
+A study is one file of `studies/`: its `options`, a `Study` that plans its panels, and `@registry.register`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+
+from remind.config import Config, Scalar, Section
+from remind.data.cohort import Cohort
+from remind.registry import Registry
+from remind_studies.cell import Cell
+
+Metric = Literal["auroc", "balanced_accuracy", "accuracy", "macro_f1", "loss"]
+Settings = Mapping[str, Scalar]
+
+
+class Arm(Section):
+    """A method as a table has it: one row of results, one training run per seed.
+
+    Attributes
+    ----------
+    settings
+        Run-config keys that make it what it is.
+    options
+        What its runner needs besides.
+    anchor
+        Whether it is a yardstick (each hospital alone, all patients in one place) that is never ranked.
+    """
+
+    name: str
+    settings: dict[str, Scalar] = Field(default_factory=dict)
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    anchor: bool = False
+
+    def but(self, name: str, **changes: Scalar) -> "Arm":
+        """The same method with settings changed; keys with ``__`` for ``.`` and ``_`` for ``-``."""
+        keys = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+        return self.model_copy(update={"name": name, "settings": {**self.settings, **keys}, "anchor": False})
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One table: arms that are compared with each other, on the same patients.
+
+    Attributes
+    ----------
+    name, title
+        For files, and for people.
+    settings, options, clients
+        What holds for every arm, and wins over the arm's own.
+    runner
+        What its cells are (`runners`).
+    reference
+        Name of the arm that the others are tested against; empty: the first that is no anchor.
+    measures
+        Measures besides the usual ones, such as ``"available:2"``.
+    """
+
+    name: str
+    title: str
+    arms: tuple[Arm, ...]
+    settings: Settings = field(default_factory=dict)
+    options: Settings = field(default_factory=dict)
+    clients: int | None = None
+    runner: str = "train"
+    reference: str = ""
+    measures: tuple[str, ...] = ()
+
+    def cell(self, arm: Arm, common: Settings, seed: int) -> Cell:
+        """The run of one arm and seed."""
+        settings = {**common, **arm.settings, **self.settings, "seed": seed}
+        return Cell.of(settings, self.clients, {**arm.options, **self.options}, self.runner)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes
+    ----------
+    common
+        Settings of every run, the cohort among them.
+    cohort
+        As it was read; sites as its column says, or None.
+    arms
+        Of ``--methods``, without anchors.
+    clients
+        Hospitals, where they are drawn.
+    anchors
+        Whether each hospital alone and all patients in one place are to stand beside.
+    """
+
+    common: Settings
+    cohort: Cohort
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    clients: int | None
+    metric: Metric = "auroc"
+    anchors: bool = True
+
+    @property
+    def config(self) -> Config:
+        """The config that all runs share."""
+        return Config.from_flat(dict(self.common))
+
+    @property
+    def main(self) -> Arm:
+        """The method that the study is about: the one named remind, else the first."""
+        return next((arm for arm in self.arms if arm.name == "remind"), self.arms[0])
+
+
+class Study:
+    """Base of every study.
+
+    Attributes
+    ----------
+    methods
+        What ``--methods`` is where it is not given.
+    seeds
+        How many seeds, where they are not given.
+    """
+
+    methods = "softmoe, attention, groupdro, reweigh, fedavg, remind"
+    seeds = 10
+
+    def __init__(self, options: Section) -> None:
+        self.options = options
+
+    def plan(self, request: Request) -> tuple[Panel, ...]:
+        """The panels.
+
+        Raises
+        ------
+        UserError
+            The request does not fit the study.
+        """
+        raise NotImplementedError
+
+
+registry: Registry[Study] = Registry("study", "remind_studies.studies")  # built with (options,)

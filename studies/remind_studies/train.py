@@ -1,0 +1,154 @@
+"""The runner of most cells: a federation in this process, or all its patients in one place."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from remind import groups
+from remind.config import Config
+from remind.data.cohort import TEST, TRAIN, VALIDATION
+from remind.data.hospitals import pool
+from remind.data.sites import Site as Hospital
+from remind.errors import UserError
+from remind.federation.messages import Evaluation
+from remind.methods import methods_of
+from remind.metrics.statistics import GroupStatistics, total
+from remind.training.device import choose_device
+from remind_client.app import client_app
+from remind_client.load import limit_threads
+from remind_client.site import Site
+from remind_client.store import SiteStore
+from remind_server.local_grid import LocalGrid
+from remind_server.records import Observer, RoundRecord, RunResult
+from remind_server.strategy import FedRemind
+from remind_studies.cell import BySite, Cell, CellResult, Outcome, RoundTrace
+from remind_studies.patients import hospitals
+
+Statistics = Mapping[str, Mapping[int, GroupStatistics]]
+
+
+class Traces(Observer):
+    """Observer that keeps each round's numbers."""
+
+    def __init__(self) -> None:
+        self.rounds: list[RoundTrace] = []
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Keep what a report draws."""
+        everyone = total(record.validation)
+        self.rounds.append(
+            RoundTrace(
+                round=record.round,
+                stage=record.stage,
+                weights=dict(record.weights_used),
+                risks=dict(record.risks),
+                gate_open={k: s.open_sum / s.count for k, s in record.validation.items()},
+                validation_loss=everyone.loss if everyone else None,
+                bytes_down=record.bytes_down,
+                bytes_up=record.bytes_up,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A federation that has run: the coordinator's result, and the sites with their encoders and the final model."""
+
+    result: RunResult
+    sites: tuple[Site, ...]
+
+
+def federate(
+    config: Config,
+    patients: Sequence[Hospital],
+    folder: Path,
+    observers: Sequence[Observer] = (),
+    start: Mapping[str, Tensor] | None = None,
+) -> Federation:
+    """Run a federation of these hospitals in this process.
+
+    Parameters
+    ----------
+    folder
+        Where the sites keep what is theirs; sites that find their encoders there go on with them.
+    start
+        Tensors of the global model to begin with; None: a fresh one.
+
+    Raises
+    ------
+    UserError
+        A site did not take part to the end.
+    """
+    limit_threads(config.threads)
+    device = choose_device(config.device)
+    sites = [Site(p.name, p.cohort, config, SiteStore(folder / str(i)), device) for i, p in enumerate(patients)]
+    grid = LocalGrid(client_app(lambda context: sites[int(context.node_config["partition-id"])]), len(sites), {}, 1)
+    strategy = FedRemind(config, observers) if start is None else FedRemind(config, observers, start)
+    result = strategy.run(grid)
+    if result.absent:
+        raise UserError("; ".join(f"{name}: {reason}" for name, reason in sorted(result.absent.items())))
+    return Federation(result, tuple(sites))
+
+
+def run(cell: Cell, folder: Path) -> CellResult:
+    """Train and examine, hospital by hospital; where patients are pooled too."""
+    began = time.monotonic()
+    config, patients = cell.config, hospitals(cell)
+    traces = Traces()
+    if methods_of(config).rule.pooled:
+        outcome = _pooled(config, patients, folder, traces)
+    else:
+        result = federate(config, patients, folder, [traces]).result
+        outcome = Outcome(test=evaluations(result.test), validation=evaluations(result.validation))
+    return result_of(cell, patients, [outcome], traces, began)
+
+
+def _pooled(config: Config, patients: tuple[Hospital, ...], folder: Path, traces: Traces) -> Outcome:
+    """All patients in one place: as many steps, each on as many patients as all hospitals' steps together."""
+    batch = config.train.batch * len(patients)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"batch": batch})})
+    whole = pool(patients)
+    (site,) = federate(config, [whole], folder, [traces]).sites
+    routing = config.train.routing_rounds > 0
+    assert whole.cohort.site_N is not None
+    assert whole.cohort.split_N is not None
+
+    def measured(part: int) -> BySite:
+        return evaluations(
+            {
+                p.name: site.measure(
+                    np.flatnonzero((whole.cohort.site_N == p.name) & (whole.cohort.split_N == part)), routing
+                )
+                for p in patients
+            }
+        )
+
+    return Outcome(test=measured(TEST), validation=measured(VALIDATION))
+
+
+def evaluations(statistics: Statistics) -> BySite:
+    """Statistics as they are written."""
+    return {site: {k: Evaluation.of(s) for k, s in own.items()} for site, own in statistics.items()}
+
+
+def result_of(
+    cell: Cell, patients: Sequence[Hospital], outcomes: Sequence[Outcome], traces: Traces, began: float
+) -> CellResult:
+    """A cell's result; `began` by the monotonic clock."""
+    training = {p.name: groups.counts(p.cohort.groups_N[p.cohort.split_N == TRAIN]) for p in patients}
+    every = sorted({k for own in training.values() for k in own})
+    schema = patients[0].cohort.schema
+    return CellResult(
+        cell=cell,
+        modalities=schema.names,
+        classes=tuple(schema.classes),
+        counts={k: sum(own.get(k, 0) for own in training.values()) for k in every},
+        site_counts=training,
+        outcomes=tuple(outcomes),
+        rounds=tuple(traces.rounds),
+        seconds=time.monotonic() - began,
+    )

@@ -1,0 +1,172 @@
+"""The same tuning budget for every method: so many settings tried, judged on validation patients of seeds of their own.
+
+The first trial of a method is the method as it was given; the others draw from one space that all share and, where a
+method has knobs of its own, from these. The judge is the primary measure: the mean over tail groups.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from remind import groups
+from remind.config import Config, Scalar
+from remind.errors import UserError
+from remind.metrics.scores import scores
+from remind.metrics.statistics import GroupStatistics, merge, total
+from remind.seeds import derive
+from remind_studies.cell import Cell, CellResult
+from remind_studies.folder import StudyFolder
+from remind_studies.patients import folds
+from remind_studies.pool import run_cells
+from remind_studies.study import Arm, Request
+
+SEEDS = 2  # trainings of each trial
+FACTORS: dict[str, tuple[float, ...]] = {  # of what is configured
+    "train.lr": (0.3, 1.0, 3.0),
+    "train.weight-decay": (0.1, 1.0),
+}
+VALUES: dict[str, tuple[Scalar, ...]] = {"model.dropout": (0.0, 0.2, 0.4)}
+OWN: dict[str, dict[str, tuple[Scalar, ...]]] = {  # by fusion model or objective
+    "remind": {"train.routing-lr": (1e-4, 3e-4, 1e-3), "model.gate": ("entropy", "always")},
+    "groupdro": {"dro.gamma": (0.02, 0.1, 0.5), "dro.initial": ("uniform", "sqrt", "proportional")},
+}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning chose.
+
+    Attributes
+    ----------
+    budget
+        Trials of each method; 0: there was no tuning.
+    seeds
+        Whose validation patients judged.
+    chosen
+        What the best trial of each method changed.
+    """
+
+    budget: int
+    seeds: tuple[int, ...]
+    chosen: Mapping[str, Mapping[str, Scalar]]
+
+    @classmethod
+    def none(cls, arms: tuple[Arm, ...]) -> "Tuning":
+        """Every method as it was given."""
+        return cls(0, (), {arm.name: {} for arm in arms})
+
+    def applied(self, request: Request) -> Request:
+        """The request with each method as tuned."""
+        arms = tuple(
+            arm.model_copy(update={"settings": {**arm.settings, **self.chosen[arm.name]}}) for arm in request.arms
+        )
+        return replace(request, arms=arms)
+
+    def described(self) -> dict[str, Any]:
+        """For the report."""
+        text = (
+            f"{self.budget} settings tried for each method, the first the method as given, each trained with the seeds "
+            f"{', '.join(map(str, self.seeds))}; the best mean over tail groups on their validation patients won."
+            if self.budget
+            else "No method was tuned: each ran with the settings below."
+        )
+        return {"budget": self.budget, "text": text, "chosen": {name: dict(c) for name, c in self.chosen.items()}}
+
+
+def tune_arms(request: Request, budget: int, folder: StudyFolder, around: str, jobs: int, say: Say) -> Tuning:
+    """Try `budget` settings for each method.
+
+    Raises
+    ------
+    UserError
+        A trial could not be run.
+    """
+    seeds = _seeds(request)
+    tried = {arm.name: trials(arm, request.config, budget) for arm in request.arms}
+    cells: dict[str, Cell] = {}
+    names: dict[str, str] = {}
+    for arm in request.arms:
+        for number, changes in enumerate(tried[arm.name]):
+            for seed in seeds:
+                cell = _cell(request, arm, changes, seed)
+                cells[cell.key(around)] = cell
+                names[cell.key(around)] = f"tuning {arm.name}, trial {number + 1} of {budget}, seed {seed}"
+    if failed := run_cells(cells, names, folder, jobs, say):
+        key, reason = next(iter(failed.items()))
+        raise UserError(f"{names[key]}: {reason}")
+    chosen = {}
+    for arm in request.arms:
+        judged = []
+        for changes in tried[arm.name]:
+            found = [folder.find(_cell(request, arm, changes, seed).key(around)) for seed in seeds]
+            judged.append(judge([result for result in found if result is not None], request.metric))
+        chosen[arm.name] = tried[arm.name][max(range(len(judged)), key=lambda i: (judged[i], -i))]
+    return Tuning(budget, seeds, chosen)
+
+
+def trials(arm: Arm, config: Config, budget: int) -> list[dict[str, Scalar]]:
+    """Settings to try for a method, no two alike; fewer than `budget` where its space holds fewer."""
+    configured = config.flat() | arm.settings
+    space: dict[str, tuple[Scalar, ...]] = {
+        key: tuple(float(configured[key]) * factor for factor in factors) for key, factors in FACTORS.items()
+    }
+    space |= VALUES
+    for key in ("method.fusion", "method.objective"):
+        space |= OWN.get(str(configured[key]).partition("(")[0].strip(), {})
+    rng = np.random.default_rng(derive(0, "tuning", *sorted(space)))
+    found: list[dict[str, Scalar]] = [{}]
+    for _ in range(100 * budget):
+        if len(found) >= budget:
+            break
+        drawn = {key: values[int(rng.integers(len(values)))] for key, values in space.items()}
+        if drawn not in found:
+            found.append(drawn)
+    return found
+
+
+def judge(results: list[CellResult], metric: str) -> float:
+    """Mean over tail groups of the metric on validation patients of all results; higher is better.
+
+    Where it is undefined for every tail group, that of all tail patients together, or of everybody.
+    """
+    statistics = merge(
+        {k: evaluation.value() for k, evaluation in own.items()}
+        for result in results
+        for own in result.outcomes[0].validation.values()
+    )
+    counts = merge_counts(results)
+    tail = {k: s for k, s in statistics.items() if k in groups.tail(counts)}
+    values = [v for s in tail.values() if (v := _score(s, metric)) is not None]
+    if values:
+        return fmean(values)
+    together = [v for s in (total(tail), total(statistics)) if s is not None and (v := _score(s, metric)) is not None]
+    return together[0] if together else -float("inf")
+
+
+def merge_counts(results: list[CellResult]) -> dict[int, int]:
+    """Training patients per group, of all results."""
+    merged: dict[int, int] = {}
+    for result in results:
+        for group, number in result.counts.items():
+            merged[group] = merged.get(group, 0) + number
+    return merged
+
+
+def _score(statistics: GroupStatistics, metric: str) -> float | None:
+    value: float | None = getattr(scores(statistics), metric)
+    return -value if value is not None and metric == "loss" else value
+
+
+def _seeds(request: Request) -> tuple[int, ...]:
+    """The first seeds of the partition after those of the study."""
+    number = folds(request.config)
+    first = (max(request.seeds) // number + 1) * number
+    return tuple(range(first, first + SEEDS))
+
+
+def _cell(request: Request, arm: Arm, changes: Mapping[str, Scalar], seed: int) -> Cell:
+    return Cell.of({**request.common, **arm.settings, **changes, "seed": seed}, request.clients)

@@ -1,0 +1,99 @@
+"""Methods as typed become settings; nonsense becomes one message."""
+
+import pytest
+
+from remind.errors import UserError
+from remind.federation.rules.base import registry as rules
+from remind.fusion.base import registry as fusions
+from remind.objectives.base import registry as objectives
+from remind_studies.arms import anchors, preset, read_arms
+
+
+def one(text, **common):
+    (arm,) = read_arms(text, common)
+    return arm
+
+
+def test_what_is_not_named_is_plain():
+    assert one("attention").settings == {
+        "method.fusion": "attention",
+        "method.objective": "erm",
+        "method.rule": "lg",
+    }
+
+
+def test_an_objective_that_weighs_groups_gets_the_rule_under_which_they_span_sites():
+    assert one("groupdro").settings["method.rule"] == "fedremind"
+    assert one("groupdro").settings["method.fusion"] == "softmoe"
+    assert one("groupdro+lg").settings["method.rule"] == "lg"
+    assert one("jtt").settings["method.rule"] == "lg"
+
+
+def test_a_rule_that_needs_travelling_encoders_gets_them():
+    assert one("fedavg").settings["federation.encoders"] == "shared"
+    assert "federation.encoders" not in one("fedprox").settings
+
+
+def test_remind_is_the_preset_and_parts_after_it_win():
+    arm = one("remind")
+    assert arm.settings["method.fusion"] == "remind"
+    assert preset("remind").items() <= arm.settings.items()
+    other = one("remind+erm+lg")
+    assert other.settings["method.objective"] == "erm"
+    assert other.settings["method.rule"] == "lg"
+
+
+def test_options_labels_and_commas_inside_brackets():
+    first, second = read_arms(
+        "plain: attention(modality-dropout = 0.3), flexmoe(experts = 8, top-k = 2)+cvar(alpha=0.5)", {}
+    )
+    assert first.name == "plain"
+    assert first.settings["method.fusion"] == "attention(modality-dropout = 0.3)"
+    assert second.settings["method.fusion"] == "flexmoe(experts = 8, top-k = 2)"
+    assert second.settings["method.objective"] == "cvar(alpha=0.5)"
+
+
+def test_a_file_of_settings(tmp_path):
+    path = tmp_path / "wide.toml"
+    path.write_text("seed = 3\n[model]\nwidth = 128\n[dro]\ngamma = 0.5\n")
+    arm = one(str(path))
+    assert arm.name == "wide"
+    assert arm.settings["model.width"] == 128
+    assert "seed" not in arm.settings
+
+
+def test_every_method_can_be_named_alone():
+    names = [m.name for registry in (fusions, objectives, rules) for m in registry.methods()]
+    assert len(names) == len(set(names)), "a name must mean one thing"
+    for name in names:
+        assert one(name).name == name
+
+
+def test_anchors_are_the_same_method_alone_and_in_one_place():
+    lower, upper = anchors(one("fedavg"))
+    assert lower.settings["method.rule"] == "local"
+    assert upper.settings["method.rule"] == "pooled"
+    assert lower.anchor
+    assert upper.anchor
+    assert upper.settings["federation.encoders"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "name at least one"),
+        ("remindd", "there is no 'remindd'"),
+        ("softmoe, softmoe", "twice"),
+        ("cvar(alpha = 7)", "alpha"),
+        ("groupdro+afl", "weighs by risk"),
+        ("nowhere.toml", "cannot read"),
+    ],
+)
+def test_mistakes_are_one_message(text, says):
+    with pytest.raises(UserError, match=says):
+        read_arms(text, {})
+
+
+def test_a_bad_common_setting_is_said_with_the_method():
+    with pytest.raises(UserError, match=r"train\.lr"):
+        read_arms("softmoe", {"train.lr": -1.0})

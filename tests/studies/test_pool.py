@@ -1,0 +1,146 @@
+"""Cells in processes: kept one by one, run once, and a study that is killed goes on without losing or repeating any."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remind.errors import UserError
+from remind_studies.cell import Cell
+from remind_studies.folder import StudyFolder, surroundings
+from remind_studies.pool import duration, run_cells
+from tests.studies.small import SMALL
+
+
+def cells(seeds, **changes):
+    made = [Cell.of(SMALL | changes | {"seed": seed}, clients=2) for seed in seeds]
+    return {cell.key("here"): cell for cell in made}
+
+
+def names(of):
+    return {key: f"seed {cell.config.seed}" for key, cell in of.items()}
+
+
+def test_equal_runs_are_equal_however_they_are_written():
+    first = Cell.of({"train.lr": 0.001, "seed": 1, "model.width": 8})
+    second = Cell.of({"model.width": 8, "seed": 1, "train.lr": 0.001, "dro.gamma": 0.02, "results": "elsewhere"})
+    assert first.key("x") == second.key("x")
+    assert first.key("x") != first.key("y")
+    assert first.key("x") != Cell.of({"train.lr": 0.001, "seed": 2, "model.width": 8}).key("x")
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    folder, todo, said = StudyFolder(tmp_path), cells([0, 1]), []
+    assert run_cells(todo, names(todo), folder, 1, said.append) == {}
+    before = {path.name: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
+    assert len(before) == 2
+    more = cells([0, 1, 2])
+    run_cells(more, names(more), folder, 1, said.append)
+    after = {path.name: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
+    assert len(after) == 3
+    assert before.items() <= after.items()
+    assert any("2 of them there already" in line for line in said)
+    assert not (run_cells(more, names(more), folder, 1, said.append))
+    assert "all 3 runs are there already" in said[-1]
+
+
+def test_a_cell_gives_the_same_numbers_again(tmp_path):
+    results = []
+    for name in ("a", "b"):
+        folder, todo = StudyFolder(tmp_path / name), cells([4])
+        run_cells(todo, names(todo), folder, 1, lambda _: None)
+        (key,) = todo
+        results.append(folder.find(key).model_dump(exclude={"seconds"}))
+    assert results[0] == results[1]
+
+
+def test_a_cell_that_fails_does_not_take_the_others_along(tmp_path):
+    good, bad = cells([0]), cells([0], **{"data.alpha": 0.5, "synthetic.patients": 1})
+    todo = {**bad, **good}
+    failed = run_cells(todo, names(todo), StudyFolder(tmp_path), 1, lambda _: None)
+    assert list(failed) == list(bad)
+    assert "Traceback" not in next(iter(failed.values()))
+    assert StudyFolder(tmp_path).has(next(iter(good)))
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on(tmp_path):
+    """SIGKILL to the parent after the first cell: its workers end, and the same command does only the rest."""
+    script = Path(__file__).with_name("small.py")
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    workers: list[int] = []
+    for line in process.stderr:
+        if "done" in line:
+            workers = _children(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.wait(timeout=60)
+    process.stderr.close()
+    assert workers
+    for worker in workers:
+        _wait_until_gone(worker)
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.json")}
+    assert 1 <= len(kept) < 4
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert f"4 runs, {len(kept)} of them there already" in again.stderr
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.json")}
+    assert len(now) == 4
+    assert kept.items() <= now.items()
+    assert not [path for path in (tmp_path / "cells").iterdir() if path.suffix != ".json"]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
+
+
+def _wait_until_gone(pid: int) -> None:
+    import select
+
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = select.select([descriptor], [], [], 30)
+        assert ready, f"process {pid} outlived the study"
+    finally:
+        os.close(descriptor)
+
+
+def test_a_damaged_cell_is_named(tmp_path):
+    folder = StudyFolder(tmp_path)
+    (tmp_path / "cells" / "abc.json").write_text(json.dumps({"cell": 1}))
+    with pytest.raises(UserError, match=r"abc\.json is not the result of a cell"):
+        folder.find("abc")
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    folder = StudyFolder(tmp_path)
+    with folder.held(), pytest.raises(UserError, match="another process"), StudyFolder(tmp_path).held():
+        pass
+
+
+def test_surroundings_know_the_cohorts_files(tmp_path):
+    from remind.data.synthetic import generate
+    from remind.data.write import write_cohort
+
+    cell = Cell.of({"synthetic.patients": 20, "seed": 0})
+    write_cohort(generate(cell.config.synthetic, 0), tmp_path / "c")
+    data = cell.config.data.model_copy(update={"cohort": str(tmp_path / "c")})
+    before = surroundings(data)
+    assert before == surroundings(data)
+    file = next(path for path in sorted((tmp_path / "c").iterdir()) if path.name != "cohort.toml")
+    os.utime(file, ns=(1, 1))
+    assert before != surroundings(data)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.2, "3 s"), (62, "1 min"), (110, "2 min"), (3599, "1 h 0 min"), (5000, "1 h 23 min")]
+)
+def test_time_left_in_words(seconds, text):
+    assert duration(seconds) == text
