@@ -68,7 +68,7 @@ def _part(text: str) -> dict[str, Scalar]:
         return preset("remind") | {"method.fusion": text, "method.objective": "groupdro", "method.rule": SPANNING_RULE}
     for key, registry in (("fusion", fusions), ("objective", objectives), ("rule", rules)):
         if name in {method.name for method in registry.methods()}:
-            registry.choose(text)  # type: ignore[attr-defined]
+            registry.choose(text)
             return {f"method.{key}": text}
     raise UserError(f"--methods: there is no {text!r}; `remind methods` lists fusion models, objectives and rules")
 

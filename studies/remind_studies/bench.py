@@ -67,7 +67,7 @@ def bench(
         request = tuning.applied(request)
         panels = plan.plan(request)
         cells, names = _cells(panels, request, around)
-        failed = run_cells(cells, names, folder, jobs, say)
+        failed = run_cells(cells, {key: name[0] for key, name in names.items()}, folder, jobs, say)
         runs = list(_runs(panels, request, around, folder))
         content = results(
             study=method.name,
@@ -79,8 +79,8 @@ def bench(
             folds=folds(request.config),
             metric=request.metric,
             tuning=tuning.described(),
-            common=dict(request.common),
-            missing={names[key]: reason for key, reason in failed.items()},
+            common=_shown(request),
+            missing={name: reason for key, reason in failed.items() for name in names[key]},
             made=made(command, time.monotonic() - began),
         )
         folder.write(RESULTS, content.to_json())
@@ -90,7 +90,7 @@ def bench(
     if failed:
         first = next(iter(failed))
         raise UserError(
-            f"{len(failed)} of {len(cells)} runs failed, the first: {names[first]}: {failed[first]}; "
+            f"{len(failed)} of {len(cells)} runs failed, the first: {names[first][0]}: {failed[first]}; "
             "the report says which. The same command tries them again"
         )
     return path
@@ -158,18 +158,24 @@ def read_seeds(text: str, default: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _cells(panels: Sequence[Panel], request: Request, around: str) -> tuple[dict[str, Cell], dict[str, str]]:
-    """Cells by key, the seeds of all arms going along, and what they are called."""
+def _cells(panels: Sequence[Panel], request: Request, around: str) -> tuple[dict[str, Cell], dict[str, list[str]]]:
+    """Cells by key, the seeds of all arms going along, and what they are called: a run may stand in several panels."""
     cells: dict[str, Cell] = {}
-    names: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
     for seed in request.seeds:
         for panel in panels:
             for arm in panel.arms:
                 cell = panel.cell(arm, request.common, seed)
                 key = cell.key(around)
-                cells.setdefault(key, cell)
-                names.setdefault(key, f"{panel.name} / {arm.name} / seed {seed}")
+                cells[key] = cell
+                names.setdefault(key, []).append(f"{panel.name} / {arm.name} / seed {seed}")
     return cells, names
+
+
+def _shown(request: Request) -> dict[str, Scalar]:
+    """Settings of every run for a report that is mailed: without paths of this machine."""
+    paths = {"data.root": "", "data.cohort": cohort_name(request.config)}
+    return {key: paths.get(key, value) for key, value in request.common.items() if paths.get(key, value) != ""}
 
 
 def _runs(panels: Sequence[Panel], request: Request, around: str, folder: StudyFolder) -> Iterator[Run]:

@@ -24,6 +24,7 @@ from remind_studies.pool import run_cells
 from remind_studies.study import Arm, Request
 
 SEEDS = 2  # trainings of each trial
+LEAST = 10  # validation patients, of these seeds together, below which a tail group has no say
 FACTORS: dict[str, tuple[float, ...]] = {  # of what is configured
     "train.lr": (0.3, 1.0, 3.0),
     "train.weight-decay": (0.1, 1.0),
@@ -131,7 +132,7 @@ def trials(arm: Arm, config: Config, budget: int) -> list[dict[str, Scalar]]:
 def judge(results: list[CellResult], metric: str) -> float:
     """Mean over tail groups of the metric on validation patients of all results; higher is better.
 
-    Where it is undefined for every tail group, that of all tail patients together, or of everybody.
+    Where it is undefined for every tail group of some size, that of all tail patients together, or of everybody.
     """
     statistics = merge(
         {k: evaluation.value() for k, evaluation in own.items()}
@@ -140,7 +141,7 @@ def judge(results: list[CellResult], metric: str) -> float:
     )
     counts = merge_counts(results)
     tail = {k: s for k, s in statistics.items() if k in groups.tail(counts)}
-    values = [v for s in tail.values() if (v := _score(s, metric)) is not None]
+    values = [v for s in tail.values() if s.count >= LEAST and (v := _score(s, metric)) is not None]
     if values:
         return fmean(values)
     together = [v for s in (total(tail), total(statistics)) if s is not None and (v := _score(s, metric)) is not None]

@@ -1,0 +1,206 @@
+"""The runner of study `cost`: parameters, FLOPs and time of a method's training step (the paper's Table 17).
+
+A step is one local step of stage 2 as a hospital takes it, on patients of the cohort and cached tokens, optimiser
+included; all patients lie in one place. Its time is compared with that of Soft MoE of the same sizes, both taking
+turns in this process, so that what else the machine does befalls both alike.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from remind import groups
+from remind.config import Config, Scalar
+from remind.data.cohort import Cohort
+from remind.data.hospitals import pool
+from remind.data.sites import Site as Hospital
+from remind.errors import UserError
+from remind.federation.messages import Task
+from remind.fusion.expert_gradients import gradients_in_place
+from remind.methods import methods_of
+from remind.training.device import choose_device
+from remind.training.site_model import fusion_of
+from remind.training.work import LocalWork
+from remind_client.load import limit_threads
+from remind_client.site import Site
+from remind_client.store import SiteStore
+from remind_studies.cell import Cell, CellResult
+from remind_studies.patients import hospitals
+from remind_studies.train import Traces, result_of
+
+REFERENCE = "softmoe"
+FEWEST = 5  # turns, however long they take
+COPIES = {"adamw": 4, "sgd": 2}  # of the parameters while training: weights, gradients, what the optimiser keeps
+SPARE = 1.2  # of the estimated memory
+
+
+class Candidate:
+    """A method whose step can be taken any number of times."""
+
+    def __init__(self, config: Config, patients: Hospital, folder: Path) -> None:
+        self.config = config
+        self.site = Site(patients.name, patients.cohort, config, SiteStore(folder), choose_device(config.device))
+        engine = self.site.engine
+        engine.model.fusion.keep_groups(tuple(engine.counts), config.seed)
+        task = Task(
+            round=0,
+            stage=2,
+            stage_round=0,
+            stage_rounds=1,
+            seed=config.seed,
+            weights=dict.fromkeys(engine.counts, 1 / len(engine.counts)),
+            counts=engine.counts,
+            block_weights={},
+            labels=engine.labels(),
+            index=(),
+        )
+        self.work: LocalWork = engine.work(task, engine.methods.objective.phase(0), {}, train_encoders=False)
+
+    def step(self) -> None:
+        """One local step."""
+        self.work.steps()
+
+    def facts(self) -> dict[str, float]:
+        """Sizes, FLOPs and open gates."""
+        fusion, encoders = self.site.engine.model.fusion, self.site.engine.model.encoders
+        own = [sum(p.numel() for p in group.parameters()) for group in fusion.groups.values()]
+        with FlopCounterMode(display=False) as counter:
+            self.step()
+        found = {
+            "parameters of the fusion model": sum(p.numel() for p in fusion.parameters()),
+            "of these, a group's own": fmean(own) if own else 0,
+            "parameters of the encoders": sum(p.numel() for p in encoders.parameters()),
+            "GFLOP of a step": counter.get_total_flops() / 1e9,
+            "GFLOP of encoding its patients": self._encoding() / 1e9,
+        }
+        if (gates := self._open()) is not None:
+            found["gates open"] = gates
+        return {name: float(value) for name, value in found.items()}
+
+    @torch.no_grad()
+    def _encoding(self) -> int:
+        """FLOPs of the encoders' forward pass over the step's patients, as in stage 1."""
+        engine = self.site.engine
+        engine.model.eval()  # while training, some of what patients have is hidden at random
+        with FlopCounterMode(display=False) as counter:
+            for _ in engine.tokens(fresh=True).batches([self.work.plan[0].index_B]):
+                pass
+        return int(counter.get_total_flops())
+
+    @torch.no_grad()
+    def _open(self) -> float | None:
+        """Share of the step's patients whose gate lets Φ_k in, of the model as it is; None where there is no gate."""
+        batch, tokens_BMD = next(iter(self.work.source.batches([self.work.plan[0].index_B])))
+        output = self.site.engine.model.eval().fuse(tokens_BMD, batch.presence_Bm, batch.group_B, routing=True)
+        return None if output.open_B is None else output.open_B.mean().item()
+
+
+def run(cell: Cell, folder: Path) -> CellResult:
+    """Measure one method beside Soft MoE.
+
+    Raises
+    ------
+    UserError
+        There is not enough memory for both.
+    """
+    began = time.monotonic()
+    limit_threads(cell.config.threads)
+    patients, options = hospitals(cell), cell.options
+    whole = pool(patients)
+    config, plain = one_step(cell.config), one_step(cell.config, like=REFERENCE)
+    refuse_what_does_not_fit(whole.cohort, config, plain)
+    candidate, reference = Candidate(config, whole, folder / "it"), Candidate(plain, whole, folder / "reference")
+    facts = candidate.facts()
+    clock = time.process_time if config.threads == 1 else time.perf_counter
+    own, other = take_turns(candidate.step, reference.step, int(options["turns"]), float(options["seconds"]), clock)
+    middle, low, high = ratio(own, other)
+    facts |= {"ms of a step": 1e3 * median(own), "÷ Soft MoE": middle, "÷ Soft MoE, low": low, "÷ Soft MoE, high": high}
+    result = result_of(cell, patients, (), Traces(), began)
+    return result.model_copy(update={"facts": facts})
+
+
+def one_step(config: Config, like: str = "") -> Config:
+    """The config for one step of stage 2; with another fusion model, plainly trained, if `like` names one."""
+    plain: dict[str, Scalar] = {"method.fusion": like, "method.objective": "erm", "train.ranking": 0.0} if like else {}
+    several_phases = len(methods_of(config).objective.phases(config.train.rounds)) > 1
+    changes: dict[str, Scalar] = {
+        "method.rule": "pooled",
+        "method.objective": "erm" if several_phases else config.method.objective,
+        "federation.encoders": "frozen",
+        "train.warmup-rounds": 0,
+        "train.routing-rounds": 1,
+        "train.local-steps": 1,
+        **plain,
+    }
+    return Config.from_flat({**config.flat(), **changes})
+
+
+def refuse_what_does_not_fit(cohort: Cohort, *configs: Config) -> None:
+    """Refuse sizes that would not fit the memory that is free, where the system tells."""
+    needed = SPARE * sum(COPIES[c.train.optimizer] * bytes_of(cohort, c) for c in configs)
+    free = free_bytes()
+    if free is not None and needed > free:
+        raise UserError(
+            f"cost: two models of model.width={configs[0].model.width} and model.experts={configs[0].model.experts} "
+            f"need about {needed / 1e9:.1f} GB while training, and {free / 1e9:.1f} GB are free; "
+            "give fewer --jobs, train.optimizer='sgd', or smaller sizes"
+        )
+
+
+def bytes_of(cohort: Cohort, config: Config) -> int:
+    """Bytes of a fusion model's parameters, found without making them."""
+    with torch.device("meta"):
+        fusion = fusion_of(cohort.schema, config)
+        fusion.add_groups(groups.counts(cohort.groups_N), config.seed)
+    return sum(p.numel() * p.element_size() for p in fusion.parameters())
+
+
+def free_bytes(proc: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory that may still be taken; None where the system does not say."""
+    try:
+        lines = proc.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def take_turns(
+    one: Callable[[], object], other: Callable[[], object], turns: int, most: float, clock: Callable[[], float]
+) -> tuple[list[float], list[float]]:
+    """Seconds of each step of both, which take turns: one step untimed, one timed; who begins alternates.
+
+    Parameters
+    ----------
+    turns, most
+        How many, but no more once `most` seconds are over and there were `FEWEST`.
+    """
+    steps = (one, other)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    over = time.monotonic() + most
+    gc.disable()
+    try:
+        with gradients_in_place():  # around all: memory of gradients lasts from step to step, as within a round
+            for turn in range(turns):
+                if turn >= FEWEST and time.monotonic() > over:
+                    break
+                for which in (turn % 2, 1 - turn % 2):
+                    steps[which]()
+                    begun = clock()
+                    steps[which]()
+                    seconds[which].append(clock() - begun)
+    finally:
+        gc.enable()
+    return seconds
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
+    """Median of the ratios turn by turn, and its 95 % interval from order statistics."""
+    ratios = sorted(a / b for a, b in zip(one, other, strict=True))
+    low = max(0, int(len(ratios) / 2 - 0.98 * sqrt(len(ratios))))
+    return median(ratios), ratios[low], ratios[len(ratios) - 1 - low]

@@ -1,0 +1,77 @@
+"""How one arm of a panel did: every measure, group and hospital by seed, and the patients of all seeds together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TypeVar
+
+from remind.metrics.scores import Scores, scores
+from remind.metrics.statistics import GroupStatistics
+from remind_studies.cell import Outcome
+from remind_studies.results.measures import ByMetric, Scope, by_metric, examine, measure
+
+Key = TypeVar("Key", int, str)  # a group or a site
+BySeed = Mapping[int, ByMetric]
+
+
+@dataclass(frozen=True)
+class ArmScores:
+    """Scores of one arm.
+
+    Attributes
+    ----------
+    measures, groups, sites
+        Of each, by seed; a seed without a run, or without test patients of the group or site, is not there.
+    pooled_groups, pooled_sites
+        Of each, from the statistics of all seeds added up.
+    """
+
+    measures: Mapping[str, BySeed]
+    groups: Mapping[int, BySeed]
+    sites: Mapping[str, BySeed]
+    pooled_groups: Mapping[int, ByMetric]
+    pooled_sites: Mapping[str, ByMetric]
+
+
+def arm_scores(outcomes: Mapping[int, Outcome], scope: Scope, measures: Sequence[str]) -> ArmScores:
+    """Score what an arm's runs measured.
+
+    Parameters
+    ----------
+    outcomes
+        By seed, ascending: the order in which statistics are added up.
+
+    Raises
+    ------
+    ValueError
+        There is no measure of one of these names.
+    """
+    models = {
+        seed: examine({site: {group: e.value() for group, e in own.items()} for site, own in outcome.test.items()})
+        for seed, outcome in outcomes.items()
+    }
+    return ArmScores(
+        measures={name: {seed: measure(name, model, scope) for seed, model in models.items()} for name in measures},
+        groups=_turned({seed: model.groups for seed, model in models.items()}),
+        sites=_turned({seed: model.sites for seed, model in models.items()}),
+        pooled_groups=_pooled(model.by_group for model in models.values()),
+        pooled_sites=_pooled(model.by_site for model in models.values()),
+    )
+
+
+def _turned(by_seed: Mapping[int, Mapping[Key, Scores]]) -> dict[Key, dict[int, ByMetric]]:
+    """Scores by group or site, then seed."""
+    found: dict[Key, dict[int, ByMetric]] = {}
+    for seed, own in by_seed.items():
+        for key, one in own.items():
+            found.setdefault(key, {})[seed] = by_metric(one)
+    return found
+
+
+def _pooled(parts: Iterable[Mapping[Key, GroupStatistics]]) -> dict[Key, ByMetric]:
+    """Scores of each group's or site's patients of all parts together."""
+    found: dict[Key, list[GroupStatistics]] = {}
+    for part in parts:
+        for key, statistics in part.items():
+            found.setdefault(key, []).append(statistics)
+    return {key: by_metric(scores(reduce(GroupStatistics.__add__, own))) for key, own in found.items()}

@@ -1,0 +1,83 @@
+"""What a panel compares: its arms; where an arm's runs measured several models, each of these as an arm of its own."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from remind_studies.cell import CellResult, Outcome
+from remind_studies.study import Arm, Panel
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out of one cell, and where it belongs."""
+
+    panel: str
+    arm: str
+    seed: int
+    result: CellResult
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a panel's table.
+
+    Attributes
+    ----------
+    name, arm
+        Its own name, and that of the arm whose runs measured it.
+    results, outcomes
+        Of these runs, and what they measured of this model: by seed, ascending. Runs may measure no model at all.
+    """
+
+    name: str
+    arm: str
+    anchor: bool
+    results: Mapping[int, CellResult]
+    outcomes: Mapping[int, Outcome]
+
+
+def contenders(panel: Panel, runs: Iterable[Run]) -> tuple[Contender, ...]:
+    """The rows of a panel, in the order of its arms, then of what their runs measured.
+
+    A model that has a name is called "<arm>, <model>", or by its name alone where the panel has one arm.
+
+    Raises
+    ------
+    ValueError
+        A run of no arm of this panel, two runs of one arm and seed, or two rows of one name.
+    """
+    results: dict[str, dict[int, CellResult]] = {arm.name: {} for arm in panel.arms}
+    for run in sorted((run for run in runs if run.panel == panel.name), key=lambda run: run.seed):
+        if run.arm not in results or run.seed in results[run.arm]:
+            raise ValueError(f"panel {panel.name!r}: no arm {run.arm!r}, or two runs of it with seed {run.seed}")
+        results[run.arm][run.seed] = run.result
+    found = tuple(row for arm in panel.arms for row in _rows(arm, results[arm.name], alone=len(panel.arms) == 1))
+    names = [row.name for row in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"panel {panel.name!r}: two rows of one name among {', '.join(names)}")
+    return found
+
+
+def reference(panel: Panel, rows: Iterable[Contender]) -> str:
+    """Name of the row that the others are tested against; empty if there is none.
+
+    The one that the panel names, or the first of the arm that it names; by default the first that is no anchor.
+    """
+    candidates = [row for row in rows if not row.anchor]
+    named = [row for row in candidates if row.name == panel.reference]
+    named += [row for row in candidates if row.arm == panel.reference]
+    return next((row.name for row in (named if panel.reference else candidates)), "")
+
+
+def _rows(arm: Arm, results: Mapping[int, CellResult], *, alone: bool) -> list[Contender]:
+    models = list(dict.fromkeys(outcome.name for result in results.values() for outcome in result.outcomes))
+    return [
+        Contender(
+            name=(model if alone else f"{arm.name}, {model}") if model else arm.name,
+            arm=arm.name,
+            anchor=arm.anchor,
+            results=results,
+            outcomes={seed: o for seed, result in results.items() for o in result.outcomes if o.name == model},
+        )
+        for model in models or [""]
+    ]

@@ -1,0 +1,155 @@
+"""The format of results.json: everything that a report says, and nothing that it must compute.
+
+Panels are in `panel_format`. What the numbers mean, and how they are computed, is told in docs/statistics.md.
+"""
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from remind.config import Scalar, Section
+from remind.errors import UserError
+from remind.federation.messages import first_problem
+from remind_studies.results.panel_format import Natural, Panel
+from remind_studies.study import Metric
+
+
+class Cohort(Section):
+    """Whose patients. `groups` and `sites` are numbers of them, `sites` those of the study's first panel."""
+
+    name: str
+    patients: Natural
+    groups: Natural
+    sites: Natural
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+class Tuning(Section):
+    """How settings were chosen.
+
+    Attributes
+    ----------
+    budget
+        Settings tried for each method, the same number for all; 0: none.
+    text
+        How, in words.
+    chosen
+        By arm: what was found best on validation patients.
+    """
+
+    budget: Natural
+    text: str
+    chosen: dict[str, dict[str, Scalar]]
+
+
+class Settings(Section):
+    """Run-config keys that were set, and options of runners.
+
+    Attributes
+    ----------
+    common
+        Of every run.
+    arms
+        Of each arm besides; by "<panel> / <arm>" where an arm's are not the same in all panels.
+    """
+
+    common: dict[str, Scalar]
+    arms: dict[str, dict[str, Scalar]]
+
+
+class Fact(Section):
+    """A number of another kind, such as parameters: `values` by seed, and their mean and sd.
+
+    Attributes
+    ----------
+    arm
+        As planned: one whose runs measured several models has its facts once.
+    values
+        In the order of `Results.seeds`, None where the run is missing.
+    """
+
+    panel: str
+    arm: str
+    name: str
+    values: tuple[float | None, ...]
+    n: Natural
+    mean: float | None
+    sd: float | None
+
+
+class Made(Section):
+    """By what command, when (local time), in how many seconds, where and with what versions."""
+
+    command: str
+    date: str
+    seconds: float
+    machine: str
+    python: str
+    torch: str
+    version: str
+    commit: str
+
+
+class Results(Section):
+    """results.json.
+
+    Attributes
+    ----------
+    folds
+        K of the repeated K-fold cross-validation: seed s holds out fold s mod K of partition s div K. 1: the cohort has
+        a split of its own, and every seed tests the same patients.
+    metric, measure
+        What the study is judged by.
+    least
+        Tested patients below which a group or hospital is shown but never ranked.
+    missing
+        Runs without a result: "panel / arm / seed 3: reason".
+    """
+
+    format: Literal[1] = 1
+    study: str
+    title: str
+    cohort: Cohort
+    seeds: tuple[Natural, ...]
+    folds: Annotated[int, Field(ge=1)]
+    metric: Metric
+    measure: str
+    least: Natural
+    tuning: Tuning
+    settings: Settings
+    panels: tuple[Panel, ...]
+    facts: tuple[Fact, ...]
+    missing: tuple[str, ...]
+    made: Made
+
+    @model_validator(mode="after")
+    def _has_a_value_per_seed(self) -> Self:
+        lists = [one.values for panel in self.panels for one in (*panel.summaries, *panel.by_group, *panel.by_site)]
+        if any(len(values) != len(self.seeds) for values in (*lists, *(fact.values for fact in self.facts))):
+            raise ValueError("a list of values is not as long as the list of seeds")
+        return self
+
+    def to_json(self) -> str:
+        """The file's text: the same bytes for the same results."""
+        return (
+            json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+            + "\n"
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str) -> Self:
+        """Read the text of the file `name`.
+
+        Raises
+        ------
+        UserError
+            It is no results.json of this version.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise UserError(
+                f"{name} is not the results.json of a study: {first_problem(error)}; run it again"
+            ) from None

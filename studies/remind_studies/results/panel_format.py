@@ -1,0 +1,222 @@
+"""The format of one panel of results.json.
+
+Lists over seeds (`values`) are in the order of `Results.seeds`, None where a score is undefined or the run is missing.
+Scores are between 0 and 1, higher is better; `loss` is the mean loss per patient in nats, lower is better. Groups are
+bitmasks over `Cohort.modalities`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from remind.config import Section
+from remind.groups import MAX_MODALITIES
+from remind_studies.study import Metric
+
+Mask = Annotated[int, Field(ge=1, lt=2**MAX_MODALITIES)]
+Natural = Annotated[int, Field(ge=0)]
+Mean = Annotated[float, Field(ge=0)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
+class Arm(Section):
+    """A row of a panel. An `anchor` (each hospital alone, all patients in one place) is shown, but never ranked."""
+
+    name: str
+    anchor: bool
+
+
+class Group(Section):
+    """A modality combination.
+
+    Attributes
+    ----------
+    tail
+        Whether its share of the training patients of all seeds is below the tail share.
+    train_n, test_n
+        Training and test patients: means over seeds.
+    tested
+        Patients tested at least once: the sum over the folds of one partition, of that partition that tested most.
+    positives
+        Those of class 1; None for more than two classes.
+    ranked
+        Whether `tested` is at least `Results.least`.
+    """
+
+    mask: Mask
+    name: str
+    tail: bool
+    train_n: Mean
+    test_n: Mean
+    tested: Natural
+    positives: Natural | None
+    ranked: bool
+
+
+class Site(Section):
+    """A hospital; `test_n`, `tested` and `ranked` as of a `Group`."""
+
+    name: str
+    test_n: Mean
+    tested: Natural
+    ranked: bool
+
+
+class Estimate(Section):
+    """A score over seeds.
+
+    Attributes
+    ----------
+    values
+        One per seed.
+    n
+        Values that are defined.
+    mean, sd
+        Of these; the sd has n − 1 degrees of freedom, and is None below two values.
+    low, high
+        95 % interval of the mean, corrected for overlapping splits and cut at the metric's bounds; None below two
+        values, or where they do not differ.
+    """
+
+    values: tuple[float | None, ...]
+    n: Natural
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        if self.n != sum(value is not None for value in self.values):
+            raise ValueError("n is not the number of values that are defined")
+        return self
+
+
+class Summary(Estimate):
+    """A measure of an arm, such as ``mean_tail``."""
+
+    arm: str
+    measure: str
+    metric: Metric
+
+
+class GroupScore(Estimate):
+    """An arm's score of one group; `pooled` is that of all seeds' test patients together."""
+
+    arm: str
+    mask: Mask
+    metric: Metric
+    pooled: float | None
+
+
+class SiteScore(Estimate):
+    """An arm's score of one hospital; `pooled` is that of all seeds' test patients together."""
+
+    arm: str
+    site: str
+    metric: Metric
+    pooled: float | None
+
+
+class Comparison(Section):
+    """A paired comparison with the panel's reference, in the study's metric.
+
+    Attributes
+    ----------
+    difference
+        Mean over seeds of `arm` minus `against`; None without a seed in which both are defined.
+    low, high
+        Its 95 % interval, corrected for overlapping splits but not for many comparisons.
+    p, p_adjusted
+        Of no difference; and by Holm over all tests of the panel. None where there is no interval.
+    n
+        Seeds in which both are defined.
+    """
+
+    measure: str
+    metric: Metric
+    arm: str
+    against: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: Chance | None
+    p_adjusted: Chance | None
+    n: Natural
+
+
+class Best(Section):
+    """Arms that are best in a measure or cannot be told from the best; anchors are never among them."""
+
+    measure: str
+    metric: Metric
+    arms: tuple[str, ...]
+
+
+class TraceRound(Section):
+    """A round: means over the seeds that have the number.
+
+    Attributes
+    ----------
+    stage
+        1 warm-up, 2 routing.
+    weights
+        λ_k used in the round, by group.
+    gate_open
+        Share of validation patients whose routing used Φ_k, by group.
+    validation_loss
+        Of the model that the round began with.
+    """
+
+    round: Natural
+    stage: Literal[1, 2]
+    weights: dict[Mask, float]
+    gate_open: dict[Mask, float]
+    validation_loss: float | None
+
+
+class Trace(Section):
+    """Training of an arm. Rows of one run have the same."""
+
+    arm: str
+    rounds: tuple[TraceRound, ...]
+
+
+class Panel(Section):
+    """One table: arms compared on the same patients.
+
+    Attributes
+    ----------
+    reference
+        The arm that the others are tested against; empty if there is none.
+    arms, groups, sites
+        In the order of the tables: as planned; most training patients first; by name.
+    summaries, by_group, by_site
+        For every arm, metric, and measure, group or site. Empty where no run has measured a model.
+    tests, best, traces
+        As their types say; a trace only of arms that have one.
+    """
+
+    name: str
+    title: str
+    reference: str
+    arms: tuple[Arm, ...]
+    groups: tuple[Group, ...]
+    sites: tuple[Site, ...]
+    summaries: tuple[Summary, ...]
+    by_group: tuple[GroupScore, ...]
+    by_site: tuple[SiteScore, ...]
+    tests: tuple[Comparison, ...]
+    best: tuple[Best, ...]
+    traces: tuple[Trace, ...]
+
+    @model_validator(mode="after")
+    def _names_its_arms(self) -> Self:
+        named = {self.reference} - {""}
+        named |= {one.arm for one in self.summaries} | {one.arm for one in self.traces}
+        named |= {one.arm for one in self.by_group} | {one.arm for one in self.by_site}
+        named |= {one.arm for one in self.tests} | {one.against for one in self.tests}
+        named |= {arm for one in self.best for arm in one.arms}
+        if strange := sorted(named - {arm.name for arm in self.arms}):
+            raise ValueError(f"panel {self.name!r} has no arm {strange[0]!r}")
+        return self

@@ -1,0 +1,125 @@
+"""What may be claimed from J runs on overlapping splits: intervals, paired tests, Holm's correction, tied-best sets.
+
+The runs of a study train on overlapping patients, so their values are not independent and S²/J is too small a variance
+of their mean. Nadeau and Bengio (2003, Inference for the generalization error, Machine Learning 52) replace it by
+
+    (1/J + n_test/n_train) · S²,        t = mean / √that, with J − 1 degrees of freedom,
+
+which Bouckaert and Frank (2004) apply to repeated K-fold cross-validation. A value is None where it is undefined or its
+run is missing; such seeds are left out, of a pair if either is None.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped]  # Student's law and its quantiles
+
+Values = Sequence[float | None]  # one per seed, in the order of the seeds
+
+LEVEL = 0.05
+NOISE = 1e-12  # spreads below are rounding: values that are equal, or differ by a constant
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A mean over seeds, and how far it can be trusted.
+
+    Attributes
+    ----------
+    n
+        Values that are defined.
+    mean, sd
+        Of those; the sd, of n − 1 degrees of freedom, is None for fewer than two.
+    low, high
+        95 % interval of the mean; None for fewer than two values, or where they do not differ.
+    p
+        Of the hypothesis that the mean is 0; None where there is no interval, but 1 for two or more zeros.
+    """
+
+    n: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def estimate(values: Values, ratio: float) -> Inference:
+    """Mean of the values with its interval and test.
+
+    Parameters
+    ----------
+    ratio
+        n_test/n_train of a run; 0 for runs on independent patients, where this is Student's t.
+    """
+    defined_J = np.array([value for value in values if value is not None], dtype=np.float64)
+    n = len(defined_J)
+    if n == 0:
+        return Inference(0, None, None, None, None, None)
+    mean = float(defined_J.mean())
+    if n < 2:
+        return Inference(n, mean, None, None, None, None)
+    sd = float(defined_J.std(ddof=1))
+    if sd <= NOISE:  # equal values do not tell how much others would differ
+        return Inference(n, mean, 0.0, None, None, 1.0 if abs(mean) <= NOISE else None)
+    error = sd * math.sqrt(1 / n + ratio)
+    half = float(stdtrit(n - 1, 1 - LEVEL / 2)) * error
+    return Inference(n, mean, sd, mean - half, mean + half, 2 * float(stdtr(n - 1, -abs(mean) / error)))
+
+
+def paired(values: Values, against: Values, ratio: float) -> Inference:
+    """Mean of the differences, `values` minus `against`, seed by seed."""
+    return estimate(_differences(values, against), ratio)
+
+
+def holm(p_values: Values) -> list[float | None]:
+    """p-values adjusted for their number by Holm (1979): at most α of false claims in any of them.
+
+    The i-th smallest of m becomes the largest of (m − j + 1)·p_(j) over j ≤ i, at most 1. None is no test and stays.
+    """
+    made = [i for i, p in enumerate(p_values) if p is not None]
+    p_m = np.array([p_values[i] for i in made], dtype=np.float64)
+    order_m = np.argsort(p_m, kind="stable")
+    stepped_m = p_m[order_m] * (len(p_m) - np.arange(len(p_m)))
+    adjusted: list[float | None] = [None] * len(p_values)
+    for position, p in zip(order_m, np.minimum(np.maximum.accumulate(stepped_m), 1.0), strict=True):
+        adjusted[made[position]] = float(p)
+    return adjusted
+
+
+def tied_best(values: Mapping[str, Values], ratio: float, *, lower: bool) -> tuple[str, ...]:
+    """The best, and all that cannot be told from it: Holm's p of the difference to it is 0.05 or more, or undefined.
+
+    The best is ahead of every other on the seeds that both have; where nobody is, who falls behind least; the first
+    named of equals. Without missing values that is the best mean. Whoever has a single value competes only where nobody
+    has more.
+
+    Parameters
+    ----------
+    values
+        Of each competitor.
+    lower
+        Whether lower values are better.
+    """
+    known = {name: sum(value is not None for value in own) for name, own in values.items()}
+    enough = min(2, max(known.values(), default=0))
+    names = [name for name in values if known[name] >= enough > 0]
+    if not names:
+        return ()
+
+    def lead(name: str) -> float:
+        gaps = [_differences(values[name], values[other]) for other in names if other != name]
+        return min(((-1 if lower else 1) * fmean(gap) for gap in gaps if gap), default=0.0)
+
+    best = max(names, key=lead)
+    rivals = [name for name in names if name != best]
+    p_values = holm([paired(values[name], values[best], ratio).p for name in rivals])
+    behind = {name for name, p in zip(rivals, p_values, strict=True) if p is not None and p < LEVEL}
+    return tuple(name for name in names if name not in behind)
+
+
+def _differences(values: Values, against: Values) -> list[float]:
+    return [x - y for x, y in zip(values, against, strict=True) if x is not None and y is not None]

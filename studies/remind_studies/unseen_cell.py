@@ -1,0 +1,195 @@
+"""The runner of study `unseen`: groups held out of training, then met (REMIND.md §4.10; the paper's Fig. 5).
+
+The arm's method is trained on the patients of all other groups. Then, from that same model each time, fine-tuning on
+the held-out groups' training patients, with encoders frozen, of more and more of the model (rule `adapt`). Every model
+is measured on the test patients of all groups, at every hospital: on the held-out ones, and on those seen before, whom
+it may cost something. Validation patients are those of the groups seen before.
+"""
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from remind.config import Config, Scalar
+from remind.data.cohort import TEST, TRAIN, Cohort
+from remind.data.schema import CohortSchema
+from remind.data.sites import Site as Hospital
+from remind.errors import UserError
+from remind.federation.blocks import ENCODERS, index_of, pack
+from remind.federation.messages import Examine
+from remind.federation.rules.adapt import Adapt, has_experts
+from remind.federation.rules.base import Rule
+from remind.methods import methods_of
+from remind_client.site import Site
+from remind_client.store import SiteStore
+from remind_server.model import GlobalModel
+from remind_server.tasks import shared_modalities
+from remind_studies.cell import Cell, CellResult, Outcome
+from remind_studies.patients import hospitals
+from remind_studies.train import Federation, Traces, federate, result_of
+
+UNTOUCHED = "not adapted"
+OWN_ZERO = ".residual_LDES"  # of a group's own, what a model that does not know the group takes for 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A way of fine-tuning: what it is called, and the options of rule `adapt`."""
+
+    name: str
+    parts: str
+    experts: float = 1.0
+
+
+STEPS = (
+    Step("own routing", "groups"),
+    Step("head", "head"),
+    Step("head + router", "head+groups+router"),
+    Step("+ 25 % of experts", "head+groups+router+experts", 0.25),
+    Step("+ 50 % of experts", "head+groups+router+experts", 0.5),
+    Step("+ 100 % of experts", "head+groups+router+experts"),
+)
+
+
+def run(cell: Cell, folder: Path) -> CellResult:
+    """Train without the held-out groups, adapt to them in each way, measure every time.
+
+    Raises
+    ------
+    UserError
+        Nobody would be left to train on or to adapt to, or the method's model does not travel.
+    """
+    began = time.monotonic()
+    config, options = cell.config, cell.options
+    refuse_what_does_not_travel(config)
+    held = frozenset(int(mask) for mask in str(options["groups"]).split(","))
+    whole = hospitals(cell)
+    before = [replace(h, cohort=without_training(h.cohort, held)) for h in whole]
+    taking_part = [i for i, h in enumerate(before) if training_patients(h.cohort)]
+    if not taking_part:
+        raise UserError("unseen: no patient is left to train on; hold out fewer groups")
+    before = [before[i] for i in taking_part]
+    met = [only(whole[i].cohort, held) for i in taking_part]
+    adapting = [i for i, cohort in enumerate(met) if training_patients(cohort)]
+    if not adapting:
+        raise UserError("unseen: no training patient of the held-out groups is there to adapt to")
+    traces = Traces()
+    base = federate(config, before, folder / "base", [traces])
+    start = extended(base.result.tensors, config, base.result.schema, held)
+    outcomes = [examined(UNTOUCHED, base, start, config.train.routing_rounds > 0)]
+    facts = {
+        "hospitals without other patients, left out": float(len(whole) - len(before)),
+        "training patients to adapt to": float(sum(map(training_patients, met))),
+    }
+    for number, step in enumerate(possible(base.sites[0], config)):
+        adapted = adapting_config(config, step, int(options["rounds"]))
+        place = folder / f"adapted-{number}"
+        patients = [Hospital(before[i].name, met[i]) for i in adapting]
+        for position, i in enumerate(adapting):
+            hand_over_encoders(base.sites[i], met[i], SiteStore(place / str(position)))
+        travelling = {n: t for n, t in start.items() if not n.startswith(ENCODERS)}
+        tuned = federate(adapted, patients, place, start=travelling).result.tensors
+        outcomes.append(examined(step.name, base, {**start, **tuned}, routing=True))
+    result = result_of(cell, before, outcomes, traces, began)
+    return result.model_copy(update={"facts": facts})
+
+
+def refuse_what_does_not_travel(config: Config) -> None:
+    """Refuse rules under which there is no one model to adapt."""
+    rule = methods_of(config).rule
+    personal = type(rule).measured is not Rule.measured
+    if rule.pooled or personal or not rule.groups_travel or not rule.travels("fusion.head.weight"):
+        raise UserError(f"unseen: with method.rule={config.method.rule!r} there is no one whole model to be adapted")
+
+
+def training_patients(cohort: Cohort) -> int:
+    """How many of the patients are trained on."""
+    assert cohort.split_N is not None
+    return int((cohort.split_N == TRAIN).sum())
+
+
+def without_training(cohort: Cohort, held: Collection[int]) -> Cohort:
+    """The patients without those of the held-out groups, except for their test patients."""
+    return cohort.take(~np.isin(cohort.groups_N, list(held)) | (cohort.split_N == TEST))
+
+
+def only(cohort: Cohort, held: Collection[int]) -> Cohort:
+    """The patients of the held-out groups, except for their test patients."""
+    return cohort.take(np.isin(cohort.groups_N, list(held)) & (cohort.split_N != TEST))
+
+
+def extended(
+    tensors: Mapping[str, Tensor], config: Config, schema: CohortSchema, held: Collection[int]
+) -> dict[str, Tensor]:
+    """The model with blocks for the held-out groups, as it treats groups that it does not know: Φ_k = 0, mean B."""
+    found = dict(tensors)
+    for name, fresh in GlobalModel.build(config, schema, held).tensors.items():
+        if name in found:
+            continue
+        suffix = name.split(".", 3)[3]  # fusion.groups.<bitmask>.<what>
+        others = [t for n, t in tensors.items() if n.startswith("fusion.groups.") and n.split(".", 3)[3] == suffix]
+        zero = name.endswith(OWN_ZERO) or not others
+        found[name] = torch.zeros_like(fresh) if zero else torch.stack(others).mean(dim=0)
+    return found
+
+
+def possible(site: Site, config: Config) -> list[Step]:
+    """The steps that the method's fusion model has the parts for; of those that would train the same, the first."""
+    names = [name for name, _ in site.engine.model.named_parameters()]
+    found: dict[tuple[frozenset[str], float], Step] = {}
+    for step in STEPS:
+        rule = methods_of(adapting_config(config, step, 1)).rule
+        assert isinstance(rule, Adapt)
+        moving = frozenset(name for name in names if rule.moves(name))
+        if moving and (step.experts == 1 or any(has_experts(name) for name in moving)):
+            found.setdefault((moving, step.experts), step)
+    return list(found.values())
+
+
+def adapting_config(config: Config, step: Step, rounds: int) -> Config:
+    """The run's config, for fine-tuning: stage 2 alone, encoders as they are, every hospital in every round.
+
+    Parameters
+    ----------
+    rounds
+        Of fine-tuning; 0: as many as stage 2 has, or the whole training where there is none.
+    """
+    train, objective = config.train, methods_of(config).objective
+    rounds = rounds or train.routing_rounds or train.rounds
+    one_phase = len(objective.phases(rounds)) == 1
+    changes: dict[str, Scalar] = {
+        "method.rule": f"adapt(parts = '{step.parts}', experts = {step.experts})",
+        "method.objective": config.method.objective if one_phase else "erm",  # no second start, no look at mistakes
+        "federation.encoders": "frozen",
+        "federation.participation": 1.0,
+        "federation.min-sites": 1,
+        "train.warmup-rounds": 0,
+        "train.routing-rounds": rounds,
+    }
+    return Config.from_flat({**config.flat(), **changes})
+
+
+def hand_over_encoders(site: Site, patients: Cohort, store: SiteStore) -> None:
+    """Put the encoders that a site ended with, of the modalities that these patients have, where it will go on."""
+    encoders = site.engine.model.encoders.items()
+    store.save({name: encoder for name, encoder in encoders if patients.modalities[name].present().any()}, {}, stage=0)
+
+
+def examined(name: str, base: Federation, tensors: Mapping[str, Tensor], routing: bool) -> Outcome:
+    """Every hospital's statistics of a global model, with its own encoders."""
+    config, schema, found = base.result.config, base.result.schema, {}
+    for site in base.sites:
+        modalities = shared_modalities(config, schema, site.engine.observed)
+        sent = GlobalModel(tensors).select(site.engine.observed, modalities)
+        task = Examine(round=config.train.rounds, routing=routing, index=index_of(sent, config.federation.dtype))
+        found[site.name] = site.examine(task, pack(sent, config.federation.dtype))
+    return Outcome(
+        name=name,
+        test={site: examination.test for site, examination in found.items()},
+        validation={site: examination.validation for site, examination in found.items()},
+    )

@@ -1,0 +1,104 @@
+"""`remind bench` from what is typed to the files: same numbers again, nothing repeated, mistakes in one message."""
+
+import json
+import re
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from remind.cli import app
+from remind.config import Scalar
+from remind.errors import UserError
+from remind_server.flwr_pairs import write_pairs
+from remind_studies.bench import bench, listing, read_seeds
+from remind_studies.study import registry
+from tests.studies.small import SMALL
+
+CHOICES: dict[str, object] = {
+    "cohort": "synthetic",
+    "methods": "softmoe, remind",
+    "seeds": "2",
+    "clients": 2,
+    "metric": "auroc",
+    "tune": 0,
+    "anchors": True,
+    "jobs": 2,
+    "command": "remind bench compare",
+}
+
+
+def study(folder, name="compare", settings: dict[str, Scalar] = SMALL, **changes):
+    said: list[str] = []
+    bench(name, **(CHOICES | {"run_config": write_pairs(settings), "out": folder, "say": said.append} | changes))
+    return json.loads((folder / "results.json").read_text()), (folder / "report.html").read_text(), said
+
+
+def test_again_gives_the_same_numbers_and_runs_nothing(tmp_path):
+    first, page, said = study(tmp_path / "s")
+    assert sum("done" in line for line in said) == 8, "two methods and two anchors, two seeds"
+    again, page_again, said = study(tmp_path / "s")
+    assert not any("done" in line for line in said)
+    afresh, _, _ = study(tmp_path / "t", jobs=1)
+    for results in (first, again, afresh):
+        results.pop("made")
+    assert first == again == afresh
+    assert "remind" in page
+    strip = re.compile(r"<footer.*|made.*", re.DOTALL)
+    assert strip.sub("", page) == strip.sub("", page_again)
+
+
+def test_a_method_more_runs_only_that_method(tmp_path):
+    study(tmp_path, anchors=False)
+    results, _, said = study(tmp_path, methods="softmoe, remind, attention", anchors=False)
+    assert sum("done" in line for line in said) == 2
+    assert [arm["name"] for arm in results["panels"][0]["arms"]] == ["softmoe", "remind", "attention"]
+
+
+def test_a_run_that_fails_is_missing_and_said(tmp_path):
+    with pytest.raises(UserError, match=r"2 of 2 runs failed, the first: compare / softmoe / seed [01]: "):
+        study(tmp_path, settings=SMALL | {"train.lr": 1e30}, methods="softmoe", seeds="0,1", anchors=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": "comparison"}, "there is no 'comparison'"),
+        ({"methods": "nothing"}, "there is no 'nothing'"),
+        ({"metric": "f2"}, "--metric"),
+        ({"seeds": "many"}, "--seeds"),
+        ({"settings": {"seed": 3}}, "--seeds"),
+        ({"settings": {"train.learning": 3}}, "no such key"),
+        ({"settings": {"data.test": 0.0}}, r"data\.test"),
+        ({"settings": {"data.cohort": "x"}, "cohort": "y"}, "give one"),
+        ({"cohort": "nowhere/at-all"}, "nowhere/at-all"),
+    ],
+)
+def test_mistakes_are_said_before_anything_runs(tmp_path, changes, says):
+    with pytest.raises(UserError, match=says):
+        study(tmp_path / "out", **changes)
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("", (0, 1, 2)), ("2", (0, 1)), ("0,5", (0, 5)), ("5-7,1", (5, 6, 7, 1)), (" 3 ", (0, 1, 2))]
+)
+def test_seeds_as_typed(text, seeds):
+    assert read_seeds(text, 3) == seeds
+
+
+def test_every_study_is_listed_with_its_options():
+    text = listing()
+    for method in registry.methods():
+        assert method.name in text
+        assert method.signature() in text
+
+
+def test_the_command_line(tmp_path, monkeypatch):
+    from remind_studies.command import bench_command
+
+    app.command("bench")(bench_command)
+    monkeypatch.setattr(sys, "argv", ["remind", "bench", "list"])
+    result = CliRunner().invoke(app, ["bench", "list"])
+    assert result.exit_code == 0
+    assert "compare" in result.output
