@@ -103,6 +103,7 @@ class ModelConfig(Section):
     dropout: Fraction = Field(0.2, description="of tokens, attention and expert outputs while training")
     hide: Fraction = Field(0.2, description="share of table cells and of observations hidden while training")
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
+    router_scale: Positive = Field(1.0, description="initial s of cosine logits, in units of √D")
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
     encoders: EncoderConfig = EncoderConfig()
@@ -127,6 +128,7 @@ class TrainConfig(Section):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the local steps")
     lr: Positive = Field(5e-4, description="learning rate of stage 1")
     routing_lr: Positive = Field(1e-4, description="learning rate of stage 2")
+    residual_rate: Positive = Field(1.0, description="learning rate of Φ_k, in units of routing-lr")
     weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
     schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="over the rounds of a stage")
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
@@ -157,6 +159,10 @@ class DroConfig(Section):
     )
     risk: Literal["train", "validation"] = Field("train", description="patients on whom R_k is measured")
     adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: rare groups count as riskier than measured")
+    regret: bool = Field(
+        False, description="steer by R_k − R*_k instead of R_k; R*_k is the lowest that the run has seen of group k"
+    )
+    floor: Fraction = Field(0.0, description="no λ_k falls below this share of its initial value")
 
 
 class FederationConfig(Section):
@@ -166,6 +172,9 @@ class FederationConfig(Section):
         "local", description="trained at the site and never sent; left as initialised; or federated per modality"
     )
     min_sites: Count = Field(1, description="fewer valid replies than this fail the run")
+    participation: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the connected sites that a round asks, drawn anew for each; never below min-sites"
+    )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
     deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="of tensors on the wire")

@@ -37,7 +37,7 @@ class RemindBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(config.width)
         self.attention = SelfAttention(config.width, config.heads)
         self.moe_norm = nn.LayerNorm(config.width)
-        self.router = Router(config.width, config.experts, config.slots, config.router)
+        self.router = Router(config.width, config.experts, config.slots, config.router, config.router_scale)
         self.moe = SoftMoE(config.experts, config.width, config.expansion * config.width)
         self.dropout = nn.Dropout(config.dropout)
 

@@ -9,8 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from remind.fusion.soft_moe import combine_weights
-
 Gate = Literal["always", "entropy", "kl", "never"]
 
 
@@ -20,10 +18,11 @@ def routing_entropy(logits_BMES: Tensor) -> Tensor:
     A token's probability of an expert is the sum over that expert's slots of its combine weights; with S = 1 this is
     softmax_E. Per token, not the joint entropy of Eq. 8, which cannot tell confident routing (§4.2).
     """
-    experts_BME = combine_weights(logits_BMES).sum(dim=-1)
-    # p·ln p by hand: torch.special.entr takes one value at a time, and this is a good part of what the gate costs.
-    log_BME = experts_BME.clamp_min(torch.finfo(experts_BME.dtype).tiny).log()
-    return -(experts_BME * log_BME).sum(dim=-1).mean(dim=1)
+    log_BMX = logits_BMES.flatten(2).log_softmax(dim=-1)
+    slots = logits_BMES.shape[3]
+    log_BME = log_BMX if slots == 1 else log_BMX.view_as(logits_BMES).logsumexp(dim=-1)
+    # Few passes over few tensors: this is a good part of what the gate costs. log p is finite where p rounds to 0.
+    return -(log_BME.exp() * log_BME).sum(dim=(1, 2)) / logits_BMES.shape[1]
 
 
 def routing_kl(logits_BMES: Tensor) -> Tensor:
@@ -50,16 +49,18 @@ def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float) -> Tensor:
 class Router(nn.Module):
     """Logits of tokens over slots from Φ_shared and, where the gate is open, from Φ_shared + Φ_k.
 
-    cosine: L = s · normalize_D(x) · normalize_D(Φ), s learned, init √D: with s = 1 all slots start almost alike and
+    cosine: L = s · normalize_D(x) · normalize_D(Φ), s learned, init `scale`·√D: with s = 1 all slots start almost alike and
     the entropy gate could never close. raw: L = x · Φ.
     """
 
-    def __init__(self, width: int, experts: int, slots: int, kind: Literal["cosine", "raw"] = "cosine") -> None:
+    def __init__(
+        self, width: int, experts: int, slots: int, kind: Literal["cosine", "raw"] = "cosine", scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.phi_DES = nn.Parameter(torch.randn(width, experts, slots) / math.sqrt(width))
         if kind == "cosine":
-            self.scale = nn.Parameter(torch.tensor(math.sqrt(width)))
+            self.scale = nn.Parameter(torch.tensor(scale * math.sqrt(width)))
 
     def forward(
         self, x_BMD: Tensor, residual_GDES: Tensor | None, row_B: Tensor | None, gate: Gate, threshold: float

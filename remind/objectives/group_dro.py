@@ -51,6 +51,25 @@ def update_weights(weights: Mapping[Unit, float], risk_of: Mapping[Unit, float],
     return {g: mass * raised[g] / total if g in raised else weight for g, weight in weights.items()}
 
 
+def floored(weights: Mapping[Unit, float], least: Mapping[Unit, float]) -> dict[Unit, float]:
+    """Weights of which those in `least` are at least that much; the others of these give, in proportion, what it takes.
+
+    Units without a least weight keep theirs to the last bit, and the sum stays. Where there is less to give than the
+    least weights need, each gets its share of what there is.
+    """
+    mass, needed = math.fsum(weights[k] for k in least), math.fsum(least.values())
+    if needed >= mass:
+        return dict(weights) | {k: mass * w / needed for k, w in least.items() if needed > 0}
+    low = {k for k in least if weights[k] == 0}
+    while True:
+        above = math.fsum(weights[k] for k in least if k not in low)
+        scale = (mass - math.fsum(least[k] for k in low)) / above
+        fresh = {k for k in least if k not in low and weights[k] * scale < least[k]}
+        if not fresh:
+            return {k: w if k not in least else least[k] if k in low else w * scale for k, w in weights.items()}
+        low |= fresh
+
+
 def risks(loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustment: float = 0.0) -> dict[int, float]:
     """R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (§3, §4.8).
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from remind.objectives.base import Objective, registry
-from remind.objectives.group_dro import initial_weights, update_weights
+from remind.objectives.group_dro import floored, initial_weights, update_weights
 from remind.objectives.weighting import Unit, WeightState
 
 
@@ -18,6 +18,10 @@ class GroupDRO(Objective):
 
     Differs from the authors' code: the weights of groups absent from a round keep their odds, where the public code
     lets them lose mass; and γ of a round is γ × local steps, for the gradient adds up in the exponent.
+
+    With ``dro.regret`` the step goes by R_k − R*_k, what a group has lost of the best that this run has seen of it, so
+    that a group that is hard for every model does not draw all weight (REMIND.md §4.8; cf. Agarwal and Zhang, Minimax
+    regret optimization, 2022). With ``dro.floor`` no λ_k falls below that share of λ₀.
     """
 
     weighs = True
@@ -30,4 +34,12 @@ class GroupDRO(Objective):
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
         """One exponentiated-gradient step."""
-        return WeightState(update_weights(state.weights, risks, self.config.dro.gamma * steps))
+        dro, lowest = self.config.dro, dict(state.memory)
+        if dro.regret:
+            lowest |= {k: min(risk, lowest.get(k, risk)) for k, risk in risks.items()}
+            risks = {k: risk - lowest[k] for k, risk in risks.items()}
+        weights = update_weights(state.weights, risks, dro.gamma * steps)
+        if dro.floor:
+            initial = initial_weights(counts, dro.initial)
+            weights = floored(weights, {k: dro.floor * initial[k] for k in risks})
+        return WeightState(weights, lowest)

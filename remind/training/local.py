@@ -24,10 +24,19 @@ def build_optimizer(config: TrainConfig, model: SiteModel, train_encoders: bool)
     """
     for name, parameter in model.encoders.named_parameters():
         parameter.requires_grad_(train_encoders and name not in model.fixed)
-    trained = [p for _, p in sorted(model.named_parameters()) if p.requires_grad]
+    named = [(name, p) for name, p in sorted(model.named_parameters()) if p.requires_grad]
+    factor = config.residual_rate
+    parts = [{"params": [p for name, p in named if factor == 1 or not is_residual(name)], "factor": 1.0}]
+    if residuals := [p for name, p in named if factor != 1 and is_residual(name)]:
+        parts.append({"params": residuals, "factor": factor})
     if config.optimizer == "sgd":
-        return SGD(trained, lr=config.lr, weight_decay=config.weight_decay)
-    return AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        return SGD(parts, lr=config.lr, weight_decay=config.weight_decay)
+    return AdamW(parts, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def is_residual(name: str) -> bool:
+    """Whether a parameter of `SiteModel` is a group's Φ_k."""
+    return ".residual_" in name
 
 
 def train_steps(
@@ -75,7 +84,7 @@ def train_steps(
     """
     model.train()
     for setting in optimizer.param_groups:
-        setting["lr"] = lr
+        setting["lr"] = lr * setting.get("factor", 1.0)
     named = dict(model.named_parameters())
     batches = source.batches([step.index_B for step in plan], augment)
     reuse = nullcontext() if objective.differentiates_twice else gradients_in_place()

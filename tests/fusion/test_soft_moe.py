@@ -208,6 +208,7 @@ def test_router_logits_equal_the_loop(kind):
 
 def test_cosine_router_starts_with_scale_root_of_width():
     assert Router(64, 4, 1).scale.item() == pytest.approx(8.0)
+    assert Router(64, 4, 1, scale=0.5).scale.item() == pytest.approx(4.0)
 
 
 def test_experts_see_their_input_not_their_bias_alone():

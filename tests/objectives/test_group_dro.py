@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remind.config import Config
+from remind.methods import methods_of
 from remind.metrics.statistics import GroupLoss, merge
-from remind.objectives.group_dro import admit, initial_weights, risks, site_share, update_weights
+from remind.objectives.group_dro import admit, floored, initial_weights, risks, site_share, update_weights
 
 RISKS = st.dictionaries(st.integers(1, 200), st.floats(0, 50), min_size=1, max_size=8)
 
@@ -92,3 +94,54 @@ def test_shares_of_all_sites_sum_to_one():
     counts = {1: 4, 2: 6, 4: 2}
     weights = {1: 0.2, 2: 0.5, 4: 0.3}
     assert sum(site_share(weights, counts, own) for own in sites) == pytest.approx(1, abs=1e-12)
+
+
+@given(risk_of=RISKS, seed=st.integers(0, 100), share=st.floats(0, 0.99), absent=st.sets(st.integers(201, 210)))
+def test_a_floor_is_kept_and_nothing_else_changes(risk_of, seed, share, absent):
+    weights = spread([*risk_of, *absent], seed)
+    least = {k: share * weights[k] for k in risk_of}
+    updated = update_weights(weights, risk_of, 3.0)
+    held = floored(updated, least)
+    assert sum(held.values()) == pytest.approx(1, abs=1e-12)
+    assert all(held[k] >= least[k] - 1e-15 for k in risk_of)
+    assert all(held[k] == weights[k] for k in absent)
+    free = [k for k in risk_of if held[k] > least[k] * (1 + 1e-9)]
+    for a, b in zip(free, free[1:], strict=False):  # those above the floor keep their odds among themselves
+        assert held[a] * updated[b] == pytest.approx(held[b] * updated[a], abs=1e-12)
+    if all(updated[k] >= least[k] for k in risk_of):
+        assert held == pytest.approx(updated, abs=1e-15)
+
+
+def test_a_floor_brings_back_a_weight_of_zero():
+    assert floored({1: 1.0, 2: 0.0}, {1: 0.1, 2: 0.1}) == pytest.approx({1: 0.9, 2: 0.1})
+
+
+def test_floors_beyond_what_there_is_are_shared_out():
+    assert floored({1: 0.2, 2: 0.2, 3: 0.6}, {1: 0.6, 2: 0.2}) == pytest.approx({1: 0.3, 2: 0.1, 3: 0.6})
+
+
+def objective(**settings):
+    flat = {f"dro.{key}": value for key, value in settings.items()}
+    return methods_of(Config.from_flat(flat)).objective
+
+
+def test_the_run_keeps_its_floor_over_many_rounds():
+    dro, counts = objective(gamma=1.0, floor=0.25, initial="proportional"), {1: 60, 2: 30, 3: 10}
+    state = dro.initial(counts)
+    for _ in range(50):
+        state = dro.update(state, {1: 0.1, 2: 0.1, 3: 5.0}, counts, 20)
+    assert state.weights == pytest.approx({1: 0.15, 2: 0.075, 3: 0.775})
+
+
+def test_regret_goes_by_what_a_group_has_lost_of_its_best():
+    dro, counts = objective(gamma=0.1, regret=True), {1: 5, 2: 5}
+    state = dro.initial(counts)
+    first = dro.update(state, {1: 9.0, 2: 0.1}, counts, 1)
+    assert first.weights == state.weights, "hard is not yet neglected"
+    second = dro.update(first, {1: 8.0, 2: 0.1}, counts, 1)
+    assert second.weights == state.weights, "nor is what still gets better"
+    third = dro.update(second, {1: 8.0, 2: 1.1}, counts, 1)
+    assert third.weights == pytest.approx(update_weights(state.weights, {1: 0.0, 2: 1.0}, 0.1))
+    fourth = dro.update(third, {2: 1.1}, counts, 1)
+    assert fourth.weights[1] == third.weights[1], "a group without a report keeps its weight, and its best"
+    assert fourth.memory == {1: 8.0, 2: 0.1}

@@ -56,15 +56,18 @@ def test_evaluate_equals_a_loop_over_patients(monkeypatch, routing):
     _, model, data = setting(**{"model.dropout": 0.5, "model.hide": 0.5})
     index_N = np.array([k for k in range(len(GROUPS)) if k % 3])
     found = evaluate(model.train(), FreshTokens(model, data), index_N, ERM, routing)
-    loss, log_p, opened = [], [], []
+    loss, log_p, opened, use = [], [], [], []
     for i in index_N.tolist():
         batch, tokens = next(FreshTokens(model.eval(), data).batches([np.array([i])]))
         output = model.fuse(tokens, batch.presence_Bm, batch.group_B, routing)
         loss.append(focal_loss(output.logits_BC, batch.label_B, 2.0).item())
         log_p.append(output.logits_BC.log_softmax(-1)[0].tolist())
         opened.append(output.open_B.item())
+        use.append(output.use_BE[0].tolist())
     expected = collect(
-        data.cohort.groups_N[index_N], data.cohort.label_N[index_N], np.array(loss), np.array(log_p), np.array(opened)
+        data.cohort.groups_N[index_N],
+        data.cohort.label_N[index_N],
+        *map(np.array, (loss, log_p, opened, use)),
     )
     assert set(found) == set(expected)
     for k, statistics in expected.items():
@@ -72,6 +75,8 @@ def test_evaluate_equals_a_loop_over_patients(monkeypatch, routing):
         assert found[k].open_sum == statistics.open_sum == (statistics.count if routing else 0)
         np.testing.assert_array_equal(found[k].confusion_CC, statistics.confusion_CC)
         np.testing.assert_array_equal(found[k].scores_H2K, statistics.scores_H2K)
+        np.testing.assert_allclose(found[k].use_sum_E, statistics.use_sum_E, rtol=0, atol=1e-6)
+        assert found[k].use_sum_E.sum() == pytest.approx(statistics.count, rel=1e-6)
 
 
 def test_evaluating_nobody():
@@ -165,3 +170,16 @@ def test_a_modality_without_an_encoder_gives_zeros():
     assert not tokens[:, start : start + model.counts["b"]].any()
     assert tokens[:, :start].any()
     assert tokens.shape[1] == sum(model.counts.values())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_residuals_have_a_rate_of_their_own(optimizer):
+    """Twice the rate of the run for Φ_k alone: what moves otherwise than at rate 1 is Φ_k and nothing else."""
+    slow = dict(trained(True, True, **{"train.optimizer": optimizer, "train.local-steps": 1})[1].named_parameters())
+    changes = {"train.optimizer": optimizer, "train.local-steps": 1, "train.residual-rate": 2.0}
+    fast = dict(trained(True, True, **changes)[1].named_parameters())
+    moved = {name for name in slow if not torch.equal(slow[name], fast[name])}
+    assert moved
+    assert all(".residual_" in name for name in moved)
+    for name in moved:
+        torch.testing.assert_close(fast[name], 2 * slow[name])
