@@ -1,6 +1,5 @@
 """Methods as they are typed: ``softmoe, groupdro, fedavg, remind+cvar(alpha = 0.1)+lg``."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from remind.config import Config, Scalar
@@ -90,9 +89,16 @@ def _completed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
 
 
 def preset(name: str) -> dict[str, Scalar]:
-    """Settings of a preset that comes with this package; empty if there is none of the name."""
-    path = files("remind_studies") / "presets" / f"{name}{PRESET_SUFFIX}"
-    return _file(Path(str(path))) if path.is_file() else {}
+    """Settings of a preset of ``simulation/presets``, which a wheel carries inside this package.
+
+    Raises
+    ------
+    UserError
+        There is none of the name.
+    """
+    packaged = Path(__file__).parent / "presets"
+    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "simulation" / "presets"
+    return _file(folder / f"{name}{PRESET_SUFFIX}")
 
 
 def _file(path: Path) -> dict[str, Scalar]:

@@ -234,12 +234,17 @@ def test_permuting_the_sites_changes_nothing_but_their_names(runs, table):
     assert {s.name: s.tested for s in table.sites} == {site: tested[name] for site, name in other.items()}
 
 
-def test_every_arm_is_tested_against_the_reference_and_holm_counts_all(table):
+def test_every_arm_is_tested_against_the_reference_and_holm_counts_each_family(table):
     assert [(t.measure, t.arm) for t in table.tests] == [
         (name, arm) for name in (*USUAL, "available:0", "absent:0") for arm in ("plain", "pooled remind")
     ]
     assert {(t.against, t.metric) for t in table.tests} == {("remind", "auroc")}
-    assert [t.p_adjusted for t in table.tests] == holm([t.p for t in table.tests])
+    for anchor in (False, True):
+        for main in (False, True):
+            apart = {"head_patients", "mean_groups", "mean_sites"}
+            family = [t for t in table.tests if (t.arm == "pooled remind", t.measure not in apart) == (anchor, main)]
+            assert len(family) == (len(USUAL) + 2 - 3 if main else 3)
+            assert [t.p_adjusted for t in family] == holm([t.p for t in family])
     for one in table.tests:
         arm, against = (summary(table, name, one.measure).values for name in (one.arm, "remind"))
         expected = paired(arm, against, 0.25)

@@ -28,6 +28,7 @@ USUAL = (
     "mean_sites",
     "worst_site",
 )
+DESCRIPTIVE = frozenset({"head_patients", "mean_groups", "mean_sites"})  # follow from the others
 AVAILABLE, ABSENT = "available", "absent"  # with a modality's position: "available:2"
 
 ByMetric = dict[Metric, float | None]

@@ -8,8 +8,8 @@ from remind import groups
 from remind_studies.results import panel_format as written
 from remind_studies.results.arm_scores import ArmScores, BySeed, arm_scores
 from remind_studies.results.census import Census, census
-from remind_studies.results.contenders import Run, contenders, reference
-from remind_studies.results.measures import LOWER_IS_BETTER, METRICS, USUAL, Scope
+from remind_studies.results.contenders import Contender, Run, contenders, reference
+from remind_studies.results.measures import DESCRIPTIVE, LOWER_IS_BETTER, METRICS, USUAL, Scope
 from remind_studies.results.statistics import Values, estimate, holm, paired, tied_best
 from remind_studies.results.traces import traces
 from remind_studies.study import Metric, Panel
@@ -86,7 +86,7 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         ),
         by_group=_group_scores(found, who, ground),
         by_site=_site_scores(found, who, ground),
-        tests=_tests([one for one in columns if one.metric == ground.metric], against, who.ratio),
+        tests=_tests([one for one in columns if one.metric == ground.metric], rows, against, who.ratio),
         best=_best(columns, [row.name for row in rows if not row.anchor], who.ratio),
         traces=traces(rows),
     )
@@ -152,8 +152,14 @@ def _site_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) ->
     )
 
 
-def _tests(columns: Sequence[Columns], against: str, ratio: float) -> tuple[written.Comparison, ...]:
-    """Every other arm against the reference, anchors too; Holm over all of them."""
+def _tests(
+    columns: Sequence[Columns], rows: Sequence[Contender], against: str, ratio: float
+) -> tuple[written.Comparison, ...]:
+    """Every other arm against the reference; Holm over each family.
+
+    Methods and anchors answer different questions and are families apart; so are the measures that describe what the
+    others already claim (`DESCRIPTIVE`).
+    """
     if not against:
         return ()
     pairs = [
@@ -162,7 +168,13 @@ def _tests(columns: Sequence[Columns], against: str, ratio: float) -> tuple[writ
         for arm, values in one.by_arm.items()
         if arm != against
     ]
-    adjusted = holm([difference.p for _, _, difference in pairs])
+    anchors = {row.name for row in rows if row.anchor}
+    family = [(arm in anchors, one.measure in DESCRIPTIVE) for one, arm, _ in pairs]
+    adjusted: list[float | None] = [None] * len(pairs)
+    for key in set(family):
+        mine = [i for i, own in enumerate(family) if own == key]
+        for i, p in zip(mine, holm([pairs[i][2].p for i in mine]), strict=True):
+            adjusted[i] = p
     return tuple(
         written.Comparison(
             measure=one.measure,

@@ -128,7 +128,8 @@ class Comparison(Section):
     low, high
         Its 95 % interval, corrected for overlapping splits but not for many comparisons.
     p, p_adjusted
-        Of no difference; and by Holm over all tests of the panel. None where there is no interval.
+        Of no difference; and by Holm over its family: the tests of methods, or those of anchors, in the main measures
+        or in the descriptive ones. None where there is no interval.
     n
         Seeds in which both are defined.
     """

@@ -1,0 +1,258 @@
+"""analysis.json: what `remind analyze` found, and all its page is made from. docs/analysis.md explains the numbers.
+
+Groups are bitmasks (`remind.groups`); rounds are rounds done, so that 0 is the model before any training.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from remind.files import write_whole
+
+JSON_FILE, PAGE_FILE = "analysis.json", "analysis.html"
+
+
+class Part(BaseModel):
+    """Base: frozen, closed, numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GroupFacts(Part):
+    """One group; `train` and `test` are patients over all hospitals."""
+
+    mask: int
+    name: str
+    tail: bool
+    train: int
+    test: int
+
+
+class CohortFacts(Part):
+    """The patients; both models of an analysis were trained on the same."""
+
+    name: str
+    classes: tuple[str, ...]
+    modalities: tuple[str, ...]
+    sites: tuple[str, ...]
+    groups: tuple[GroupFacts, ...]
+
+
+class Settings(Part):
+    """What was asked for.
+
+    Attributes
+    ----------
+    every
+        Rounds between two looks at a model; None: at the final one only.
+    patients
+        n of each group in the gradient consistency.
+    few
+        Test patients below which a number is marked.
+    resamples
+        Of the bootstrap.
+    """
+
+    every: int | None
+    patients: int
+    few: int
+    resamples: int
+
+
+class Weights(Part):
+    """λ of each group after so many rounds."""
+
+    rounds: int
+    of: dict[int, float]
+
+
+class Routing(Part):
+    """How a group's training patients are routed.
+
+    Attributes
+    ----------
+    n
+        Patients.
+    gate_open
+        Share of them, and of the blocks, for whom Φ_k is used; None in stage 1, and without a gate.
+    shared_entropy, entropy
+        Mean over patients and blocks of H / ln E, by Φ_shared alone, which the gate looks at, and by the router that is
+        used. None without Soft MoE.
+    """
+
+    n: int
+    gate_open: float | None
+    shared_entropy: float | None
+    entropy: float | None
+
+
+class Consistency(Part):
+    """Gradient consistency of a group.
+
+    Attributes
+    ----------
+    score
+        cos(g_k, g_all); None where the gradients vanish.
+    singular
+        σ₁.
+    agreement
+        |Σ u| / √n: near 0 the sign of the score means little.
+    """
+
+    score: float | None
+    singular: float
+    agreement: float
+
+
+class Look(Part):
+    """The model after so many rounds, and whether Φ_k is in use (stage 2)."""
+
+    rounds: int
+    stage: Literal[1, 2]
+    routing: dict[int, Routing]
+    consistency: dict[int, Consistency]
+
+
+class ExpertUse(Part):
+    """Who uses which experts in the final model.
+
+    Attributes
+    ----------
+    experts, top
+        E, and how many of a patient's experts count.
+    n
+        Training patients of each group.
+    of
+        Share of them among whose `top` experts expert e is, (E,).
+    apart
+        Mean over pairs of groups with enough patients of the share of their top places that they do not have in
+        common; None for fewer than two such groups.
+    """
+
+    experts: int
+    top: int
+    n: dict[int, int]
+    of: dict[int, tuple[float, ...]]
+    apart: float | None
+
+
+class Gain(Part):
+    """A score with and without a modality, what the modality gains (> 0: better with it), and its 95 % interval."""
+
+    seen: float
+    hidden: float
+    gain: float
+    low: float | None
+    high: float | None
+
+
+class ModalityValue(Part):
+    """What a group's test patients gain by one of their modalities.
+
+    Attributes
+    ----------
+    mask
+        The group; None: all test patients who have this modality and another.
+    smaller, known
+        The group without the modality, and whether it was seen in training; None where `mask` is.
+    n, positives
+        Test patients, and those of class 1 where there are two classes.
+    few
+        Whether they are fewer than `Settings.few`.
+    """
+
+    mask: int | None
+    modality: str
+    smaller: int | None
+    known: bool | None
+    n: int
+    positives: int | None
+    few: bool
+    auroc: Gain | None
+    accuracy: Gain
+    loss: Gain
+
+
+class Replay(Part):
+    """How the model of a training that was done again differs from the stored one, at most by `largest`."""
+
+    equal: bool
+    tensors: int
+    differing: int
+    largest: float | None
+
+
+class Gate(Part):
+    """When Φ_k is used: by which rule, and from which H / ln E on; None where that does not decide."""
+
+    kind: str
+    opens_at: float | None
+
+
+class ModelAnalysis(Part):
+    """One model.
+
+    Attributes
+    ----------
+    name
+        What the page calls it.
+    source
+        Its results folder.
+    parameters
+        How many the gradients are taken with respect to, and their common name.
+    drawn, left_out
+        Groups with consistency → the patients drawn, by class; groups without → their training patients, too few.
+    gate
+        None: the model has none.
+    """
+
+    name: str
+    source: str
+    fusion: str
+    objective: str
+    rule: str
+    seed: int
+    rounds: int
+    warmup_rounds: int
+    replay: Replay | None
+    parameters: int
+    block: str
+    drawn: dict[int, tuple[int, ...]]
+    left_out: dict[int, int]
+    gate: Gate | None
+    weights: tuple[Weights, ...]
+    looks: tuple[Look, ...]
+    experts: ExpertUse | None
+    modality_value: tuple[ModalityValue, ...]
+
+
+class Made(Part):
+    """By what and when."""
+
+    command: str
+    date: str
+    seconds: float
+    machine: str
+    python: str
+    torch: str
+    version: str
+    commit: str
+
+
+class Analysis(Part):
+    """The whole file; the first model is the one that was asked about."""
+
+    format: Literal[1] = 1
+    made: Made
+    settings: Settings
+    cohort: CohortFacts
+    models: tuple[ModelAnalysis, ...]
+
+    def write(self, folder: Path) -> Path:
+        """Write analysis.json into a folder that is there."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        path = folder / JSON_FILE
+        write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+        return path

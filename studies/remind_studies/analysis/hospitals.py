@@ -1,0 +1,174 @@
+"""The hospitals of a simulation, with the model that each of them would use: what an analysis looks at.
+
+Patients of all hospitals are looked at together, each with the tokens of its own hospital's encoders. Only a simulation
+can do that: on real hospitals nobody sees both the patients and the model of more than one.
+
+Shapes: N patients of a hospital, B in a batch, n of a few drawn ones.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from remind import groups
+from remind.config import Config
+from remind.data.batch import Batch
+from remind.data.cohort import TRAIN
+from remind.data.hospitals import virtual_hospitals
+from remind.data.schema import CohortSchema
+from remind.errors import UserError
+from remind.federation.blocks import DTYPES, block_of, group_block, index_of, pack
+from remind.fusion.base import FusionOutput, group_of
+from remind.training.device import choose_device
+from remind.training.site_data import TokenSource
+from remind.training.token_cache import TokenCache
+from remind_client.app import client_app
+from remind_client.engine import SiteEngine
+from remind_client.load import limit_threads
+from remind_client.site import Site
+from remind_client.store import SiteStore
+from remind_server.local_grid import LocalGrid
+from remind_server.model import GlobalModel
+from remind_server.records import Observer, RunResult
+from remind_server.strategy import FedRemind
+from remind_server.tasks import shared_modalities
+
+Integers = NDArray[np.int64]
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LookingStore(SiteStore):
+    """A site's store that is not written to: tokens computed by looking lie elsewhere."""
+
+    elsewhere: Path = Path()
+
+    def tokens(self) -> TokenCache:
+        """See `SiteStore`."""
+        return TokenCache(self.elsewhere)
+
+
+@dataclass(frozen=True)
+class View:
+    """One hospital and the model it would use, while `Hospitals.in_use` lasts."""
+
+    engine: SiteEngine
+    source: TokenSource
+    routing: bool
+
+    def outputs(self, index_N: Integers, hide: int | None = None) -> Iterator[tuple[Batch, FusionOutput]]:
+        """The model's output on the patients at these positions, as it is outside training, batch by batch.
+
+        Parameters
+        ----------
+        hide
+            Position of a modality that they are treated as lacking, group and all; they have another.
+        """
+        model, chunk = self.engine.model, self.source.chunk
+        parts = [part for part in np.split(index_N, range(chunk, len(index_N), chunk)) if len(part)]
+        for batch, tokens_BMD in self.source.batches(parts):
+            presence_Bm = batch.presence_Bm
+            if hide is not None:
+                presence_Bm = presence_Bm.clone()
+                presence_Bm[:, hide] = False
+            with torch.no_grad():
+                output = model.fuse(tokens_BMD, presence_Bm, group_of(presence_Bm), self.routing)
+            yield batch, output
+
+
+class Hospitals:
+    """The virtual hospitals of a run in this process.
+
+    Parameters
+    ----------
+    config
+        The run's.
+    number
+        How many hospitals; None: as many as the cohort's site column has.
+    folder
+        Where the sites keep what is theirs.
+    stored
+        ``sites/`` of a finished run, to be looked at and left as it is; None: a training is to come.
+
+    Raises
+    ------
+    UserError
+        The cohort cannot be read or laid into so many hospitals.
+    """
+
+    def __init__(self, config: Config, number: int | None, folder: Path, stored: Path | None = None) -> None:
+        limit_threads(config.threads)
+        self.config = config
+        device = choose_device(config.device)
+        hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
+        self.schema: CohortSchema = hospitals[0].cohort.schema
+        self.sites = []
+        for i, hospital in enumerate(hospitals):
+            own = folder / str(i)
+            store = LookingStore(stored / str(i), elsewhere=own / "tokens") if stored else SiteStore(own)
+            self.sites.append(Site(hospital.name, hospital.cohort, config, store, device))
+
+    def counts(self, part: int = TRAIN) -> dict[int, int]:
+        """Patients of each group in one part of the split; those who train are n_k."""
+        return groups.counts(np.concatenate([s.cohort.groups_N[s.engine.index[part]] for s in self.sites]))
+
+    def train(self, observers: Sequence[Observer]) -> RunResult:
+        """Run the federation.
+
+        Raises
+        ------
+        UserError
+            A site did not take part to the end.
+        """
+        app = client_app(lambda context: self.sites[int(context.node_config["partition-id"])])
+        result = FedRemind(self.config, observers).run(LocalGrid(app, len(self.sites), {}, run_id=1))
+        if result.absent:
+            raise UserError("; ".join(f"{name}: {reason}" for name, reason in sorted(result.absent.items())))
+        return result
+
+    @contextmanager
+    def in_use(self, tensors: Tensors, routing: bool, every_group: bool = False) -> Iterator[list[View]]:
+        """Within the block each hospital's model is the one it would use, given these tensors of the coordinator's.
+
+        A training that is going on is not disturbed: every message brings its own tensors.
+
+        Parameters
+        ----------
+        routing
+            Whether Φ_k is in use.
+        every_group
+            Whether it also knows the groups that only other hospitals observe, as far as groups travel: a patient
+            whose modality is hidden may fall into one.
+        """
+        with ExitStack() as stack:
+            views = [self._view(site.engine, tensors, routing, stack) for site in self.sites]
+            if every_group:
+                for site in self.sites:
+                    self._add_groups(site.engine, tensors)
+            yield views
+
+    def _view(self, engine: SiteEngine, tensors: Tensors, routing: bool, stack: ExitStack) -> View:
+        dtype = self.config.federation.dtype
+        shared = shared_modalities(self.config, self.schema, engine.observed)
+        sent = GlobalModel(tensors).select(engine.observed, shared)
+        received = engine.receive(index_of(sent, dtype), pack(sent, dtype))
+        source = engine.tokens(fresh=False)
+        stack.enter_context(engine.methods.rule.measured(engine.looking(source, received, routing)))
+        engine.model.eval()
+        return View(engine, source, routing)
+
+    @torch.no_grad()
+    def _add_groups(self, engine: SiteEngine, tensors: Tensors) -> None:
+        """Tensors of groups that only other hospitals have, as they would be sent."""
+        here = {group_block(k) for k in engine.observed}
+        others = {n: t for n, t in tensors.items() if block_of(n).startswith("group:") and block_of(n) not in here}
+        engine.model.fusion.add_groups({int(block_of(n).partition(":")[2]) for n in others}, self.config.seed)
+        named = dict(engine.model.named_parameters())
+        for name, tensor in others.items():
+            named[name].copy_(tensor.to(DTYPES[self.config.federation.dtype]))

@@ -1,0 +1,112 @@
+"""What was typed → what is to be analysed; then the two files."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from remind.config import Config
+from remind.errors import UserError
+from remind.fusion.base import registry as fusions
+from remind_server.flwr_pairs import read_pairs
+from remind_server.flwr_plan import SUPERNODES, plan_remind
+from remind_server.simulate_command import DEFAULT_CLIENTS
+from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
+from remind_studies.analysis.command import NONE
+from remind_studies.analysis.document import PAGE_FILE
+from remind_studies.analysis.page import write_page
+from remind_studies.analysis.stored import StoredRun, read_run
+from remind_studies.analysis.trained import Planned, Wish
+from remind_studies.analysis.words import sentences
+from remind_studies.made import made
+
+Run = StoredRun | Planned
+
+
+def analyze(
+    folder: Path | None,
+    *,
+    against: str | None,
+    every: int | None,
+    patients: int,
+    out: Path | None,
+    cohort: str | None,
+    clients: int | None,
+    run_config: Sequence[str],
+    command: str,
+    say: Callable[[str], None],
+) -> None:
+    """See `command.analyze_command`; `every` is None where the final model alone is looked at.
+
+    Raises
+    ------
+    UserError
+        For everything that the user can put right.
+    """
+    began = time.monotonic()
+    run = _run(folder, cohort, clients, run_config)
+    other = _against(run, against, final=every is None)
+    assert run.folder is not None  # only what is trained for comparison is not kept
+    target = (out or run.folder / "analysis").expanduser()
+    _make(target)
+    wish = Wish(every=every, patients=patients)
+    analysis = analyse(run, other, wish, lambda: made(command, time.monotonic() - began), say)
+    data = analysis.write(target)
+    page = write_page(analysis, target / PAGE_FILE)
+    for sentence in sentences(analysis):
+        print(sentence)
+    print(f"wrote {data}")
+    print(f"wrote {page}")
+
+
+def _run(folder: Path | None, cohort: str | None, clients: int | None, run_config: Sequence[str]) -> Run:
+    """The run in a folder, or the one that --cohort and its options describe."""
+    if folder is not None:
+        if cohort is not None or clients is not None or run_config:
+            raise UserError(
+                f"{folder}: a run has its cohort, hospitals and settings; leave out --cohort, --num-clients and "
+                "--run-config, or leave out the run to train another"
+            )
+        return read_run(folder.expanduser())
+    if cohort is None:
+        raise UserError("nothing to analyze: name the results folder of a run, or give --cohort to train one")
+    cwd = Path.cwd()
+    plan = plan_remind(
+        read_pairs(run_config, "--run-config"),
+        {},
+        {},
+        app_dir=cwd,
+        cwd=cwd,
+        now=datetime.now(),
+        clients=clients,
+        cohort=cohort,
+        default_clients=DEFAULT_CLIENTS,
+    )
+    number = int(plan.federation.setdefault(SUPERNODES, DEFAULT_CLIENTS))
+    return Planned(Config.from_flat(plan.run or {}), number, Path(plan.results))
+
+
+def _against(run: Run, text: str | None, final: bool) -> Run | None:
+    """What the run is compared with; unless told, Soft MoE where training is done anyway and the run is not that."""
+    if text is None:
+        is_soft_moe = fusions.choose(run.config.method.fusion)[0].name == SOFT_MOE
+        text = NONE if is_soft_moe or (final and isinstance(run, StoredRun)) else SOFT_MOE
+    if text == NONE:
+        return None
+    if text == SOFT_MOE:
+        return with_soft_moe(run)
+    try:
+        return read_run(Path(text).expanduser())
+    except UserError as error:
+        raise UserError(f"--against is {SOFT_MOE}, {NONE} or the results folder of a run: {error}") from None
+
+
+def _make(folder: Path) -> None:
+    """The folder, before the hours of training and not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be made: {error.strerror}; name another folder") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--out {folder}: cannot be written to; name another folder")

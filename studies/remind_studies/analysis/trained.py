@@ -1,0 +1,127 @@
+"""Models to look at: of a run that is stored, trained once more or not, or of one that is trained now."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from remind.config import Config
+from remind_server.run_folder import RunFolder
+from remind_studies.analysis.document import Look, Replay, Weights
+from remind_studies.analysis.hospitals import Hospitals
+from remind_studies.analysis.looks import Looking, by_class, draw
+from remind_studies.analysis.probe import Probe, routes
+from remind_studies.analysis.stored import SITES, StoredRun, read_run
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to look at.
+
+    Attributes
+    ----------
+    every
+        Rounds between two looks while training is done again; None: the stored final model alone, without training.
+    patients
+        n of each group in the gradient consistency.
+    """
+
+    every: int | None
+    patients: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that is yet to be trained.
+
+    Attributes
+    ----------
+    number
+        Hospitals; None: as many as the cohort's site column has.
+    folder
+        Its results folder; None: nothing of it is kept.
+    """
+
+    config: Config
+    number: int | None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What there is to look at, while its hospitals' folders last."""
+
+    hospitals: Hospitals
+    looks: Sequence[Look]
+    drawn: dict[int, tuple[int, ...]]
+    left_out: dict[int, int]
+    tensors: Mapping[str, Tensor]
+    weights: tuple[Weights, ...]
+    replay: Replay | None
+
+
+def trained(run: StoredRun | Planned, wish: Wish, say: Say, scratch: Path) -> Trained:
+    """A model with its hospitals, and the looks at it.
+
+    Parameters
+    ----------
+    scratch
+        An empty folder that outlives the result.
+
+    Raises
+    ------
+    UserError
+        The patients are not what they were; the run's folder is damaged, or holds a run already where one is planned.
+    """
+    return _stored(run, wish, say, scratch) if isinstance(run, StoredRun) else _planned(run, wish, say, scratch)
+
+
+def _stored(run: StoredRun, wish: Wish, say: Say, scratch: Path) -> Trained:
+    """A finished run: its final model, or its training once more with looks at it."""
+    hospitals = run.hospitals(scratch, stored=wish.every is None)
+    drawn, left_out = draw(hospitals, wish.patients)
+    looking, tensors, rounds = Looking(hospitals, drawn), run.tensors(), run.config.train.rounds
+    if wish.every is None:
+        say(f"{run.folder}: looking at the final model")
+        looks = [looking.at(tensors, rounds, routes(run.config, rounds))]
+        return Trained(hospitals, looks, by_class(hospitals, drawn), left_out, tensors, run.weights(), None)
+    say(f"{run.folder}: training once more, to look at the model on its way")
+    probe = Probe(looking, wish.every, say)
+    again = hospitals.train([probe]).tensors
+    if not (replay := compare(again, tensors)).equal:
+        say(
+            f"  note: this training ended with another model than the stored one ({replay.differing} of "
+            f"{replay.tensors} tensors differ), as it may on another machine. All that follows is of this training"
+        )
+    return Trained(hospitals, probe.looks, by_class(hospitals, drawn), left_out, again, run.weights(), replay)
+
+
+def _planned(run: Planned, wish: Wish, say: Say, scratch: Path) -> Trained:
+    """A first training, with looks at it."""
+    folder = run.folder or scratch / "run"
+    results = RunFolder(folder)
+    say(f"training {run.config.method.fusion}" + (f" into {folder}" if run.folder else " on the same patients"))
+    hospitals = Hospitals(run.config, run.number, folder / SITES)
+    drawn, left_out = draw(hospitals, wish.patients)
+    probe = Probe(Looking(hospitals, drawn), wish.every, say)
+    tensors = hospitals.train([results, probe]).tensors
+    return Trained(
+        hospitals, probe.looks, by_class(hospitals, drawn), left_out, tensors, read_run(folder).weights(), None
+    )
+
+
+def compare(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Replay:
+    """How two models differ, to the last bit."""
+    names = one.keys() | other.keys()
+    both = one.keys() & other.keys()
+    if comparable := len(both) == len(names) and all(one[n].shape == other[n].shape for n in both):
+        differing = [n for n in names if not torch.equal(one[n].cpu(), other[n].cpu())]
+        distances = [float((one[n].cpu().double() - other[n].cpu().double()).abs().max()) for n in differing]
+    else:
+        differing, distances = [n for n in names if n not in both or one[n].shape != other[n].shape], []
+    largest = max(distances, default=0.0) if comparable else None
+    return Replay(equal=not differing, tensors=len(names), differing=len(differing), largest=largest)

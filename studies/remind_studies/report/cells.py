@@ -1,0 +1,120 @@
+"""Tables as data: rows of cells, each with the words shown and the full numbers behind them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from remind_studies.report.forest import Difference
+from remind_studies.report.words import DASH, interval, number, p_value, quantity, signed
+from remind_studies.results import GroupScore, SiteScore, Summary
+
+BEST = "★"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes
+    ----------
+    text
+        As shown.
+    value, low, high
+        The numbers behind it, unrounded; None where there are none.
+    notes
+        Lines in small print below.
+    bold, mark
+        How it stands out, in weight and by a sign.
+    words
+        Whether it holds words, not a number.
+    """
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    notes: Sequence[str] = ()
+    bold: bool = False
+    mark: str = ""
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes
+    ----------
+    look
+        How it is set apart: own, anchor, pale or nothing.
+    note
+        In small print below the name.
+    number
+        Before the name.
+    link
+        Id of what the name leads to.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    look: str = ""
+    note: str = ""
+    number: int | None = None
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes
+    ----------
+    key
+        Its id on the page.
+    caption
+        What it holds.
+    corner
+        Heading of the rows' names.
+    head
+        Headings of the columns, and what each means.
+    """
+
+    key: str
+    caption: str
+    corner: str
+    head: Sequence[tuple[str, str]]
+    rows: Sequence[Row]
+
+
+def score(one: Summary | GroupScore | SiteScore | None, seeds: int, best: bool = False) -> Cell:
+    """A mean with its interval; where no seed has one, the score of all seeds' patients together.
+
+    Parameters
+    ----------
+    seeds
+        Of the study; fewer values are said.
+    """
+    if one is None:
+        return Cell(DASH)
+    if one.mean is None:
+        merged = None if isinstance(one, Summary) else one.pooled
+        return Cell(DASH) if merged is None else Cell(number(merged), merged, notes=("merged",))
+    notes = _lines(interval(one.low, one.high), f"n = {one.n}" if one.n < seeds else "")
+    return Cell(number(one.mean), one.mean, one.low, one.high, notes, bold=best, mark=BEST if best else "")
+
+
+def difference(one: Difference | None, seeds: int) -> Cell:
+    """An arm minus the reference, with interval and adjusted p; bold where it counts as a difference."""
+    if one is None or one.difference is None:
+        return Cell(DASH)
+    p = "" if one.p is None else f"p\u00a0{p_value(one.p)}"
+    notes = _lines(interval(one.low, one.high, signed), f"n = {one.n}" if one.n < seeds else "", p)
+    return Cell(signed(one.difference), one.difference, one.low, one.high, notes, bold=one.sure)
+
+
+def fact(value: float | None) -> Cell:
+    """A number of any size."""
+    return Cell(quantity(value), value)
+
+
+def _lines(*lines: str) -> tuple[str, ...]:
+    return tuple(line for line in lines if line)

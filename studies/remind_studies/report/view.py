@@ -1,0 +1,182 @@
+"""A panel of the results, with what belongs together found by name and in the order of the tables."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from remind_studies.report.forest import Difference
+from remind_studies.report.style import Look, looks
+from remind_studies.report.words import MEASURES, METRICS
+from remind_studies.results import GroupScore, Panel, Results, SiteScore, Summary
+from remind_studies.results.measures import LOWER_IS_BETTER
+from remind_studies.results.statistics import LEVEL
+from remind_studies.study import Metric
+
+WITHIN = {"available": "patients with", "absent": "patients without"}
+HEADLINE = ("overall", "mean_tail", "tail_patients", "worst_group", "worst_site")
+
+
+@dataclass(frozen=True)
+class PanelView:
+    """One panel, in the study's metric unless another is asked for.
+
+    Attributes
+    ----------
+    key
+        Distinguishes its tables and figures on the page.
+    """
+
+    results: Results
+    panel: Panel
+    key: str
+
+    @property
+    def metric(self) -> Metric:
+        """Of the headline."""
+        return self.results.metric
+
+    @property
+    def lower_better(self) -> bool:
+        """Whether the metric is better when lower."""
+        return self.metric in LOWER_IS_BETTER
+
+    @property
+    def seeds(self) -> int:
+        """How many the study has."""
+        return len(self.results.seeds)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.panel.title or self.panel.name
+
+    @property
+    def reference(self) -> str:
+        """The arm that others are compared with; empty if there is none."""
+        return self.panel.reference
+
+    @cached_property
+    def arms(self) -> tuple[str, ...]:
+        """Methods as they stand in the results, then anchors."""
+        return (*self.methods, *self.anchors)
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """Arms that are ranked."""
+        return tuple(arm.name for arm in self.panel.arms if not arm.anchor)
+
+    @cached_property
+    def anchors(self) -> tuple[str, ...]:
+        """Arms that are yardsticks."""
+        return tuple(arm.name for arm in self.panel.arms if arm.anchor)
+
+    @cached_property
+    def rivals(self) -> tuple[str, ...]:
+        """Methods besides the reference."""
+        return tuple(arm for arm in self.methods if arm != self.reference)
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How its arms are drawn."""
+        return looks(self.arms, self.anchors, self.reference)
+
+    @cached_property
+    def measures(self) -> tuple[str, ...]:
+        """Measures of the headline table: the study's own, the usual ones, and what the panel asked for besides."""
+        there = list(dict.fromkeys(one.measure for one in self.panel.summaries if one.metric == self.metric))
+        first = [name for name in dict.fromkeys((self.results.measure, *HEADLINE)) if name in there]
+        return (*first, *(name for name in there if name not in MEASURES))
+
+    @cached_property
+    def further(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of measure and metric that the headline table leaves out."""
+        there = list(dict.fromkeys((one.measure, one.metric) for one in self.panel.summaries))
+        headline = {(name, self.metric) for name in self.measures}
+        names = dict.fromkeys((self.results.measure, "overall"))
+        rest = [pair for pair in there if pair not in headline and (pair[1] == self.metric or pair[0] in names)]
+        order = list(METRICS)
+        return tuple(sorted(rest, key=lambda pair: (pair[1] != self.metric, order.index(pair[1]))))
+
+    def measure_name(self, measure: str) -> str:
+        """A measure for people; ``available:2`` is said with the name of the modality at that position."""
+        kind, _, position = measure.partition(":")
+        modalities = self.results.cohort.modalities
+        if kind in WITHIN and position.isdecimal() and int(position) < len(modalities):
+            return f"{WITHIN[kind]} {modalities[int(position)]}"
+        return MEASURES.get(measure, measure)
+
+    def summary(self, arm: str, measure: str, metric: str = "") -> Summary | None:
+        """A measure of an arm; None where no run has it."""
+        return self._summaries.get((arm, measure, metric or self.metric))
+
+    def group_score(self, arm: str, mask: int) -> GroupScore | None:
+        """An arm's score of a group."""
+        return self._groups.get((arm, mask))
+
+    def site_score(self, arm: str, site: str) -> SiteScore | None:
+        """An arm's score of a site."""
+        return self._sites.get((arm, site))
+
+    def best(self, measure: str, metric: str = "") -> tuple[str, ...]:
+        """The best method and those that cannot be told from it."""
+        metric = metric or self.metric
+        found = (one.arms for one in self.panel.best if (one.measure, one.metric) == (measure, metric))
+        return tuple(next(found, ()))
+
+    def differences(self, measure: str, metric: str = "") -> list[Difference]:
+        """Every other arm minus the reference, anchors last; arms that were not tested are left out."""
+        metric = metric or self.metric
+        found: dict[str, Difference] = {}
+        for test in self.panel.tests:
+            if (test.measure, test.metric) != (measure, metric):
+                continue
+            p = test.p_adjusted
+            sure = p is not None and p < LEVEL
+            if test.against == self.reference:
+                arm, ends = test.arm, (test.difference, test.low, test.high)
+            elif test.arm == self.reference:
+                arm, ends = test.against, (_minus(test.difference), _minus(test.high), _minus(test.low))
+            else:
+                continue
+            found[arm] = Difference(arm, *ends, p, sure, arm in self.anchors, test.n)
+        return [found[arm] for arm in self.arms if arm in found]
+
+    @cached_property
+    def tested(self) -> tuple[tuple[str, str], ...]:
+        """Measures and metrics in which arms were tested against the reference, the headline's first."""
+        there = dict.fromkeys((one.measure, one.metric) for one in self.panel.tests)
+        first = [(name, self.metric) for name in self.measures if (name, self.metric) in there]
+        return (*first, *(pair for pair in there if pair not in first))
+
+    def better(self, difference: Difference) -> bool | None:
+        """Whether the other arm is surely better than the reference; None where no difference was found."""
+        if not difference.sure or difference.difference is None:
+            return None
+        return (difference.difference < 0) if self.lower_better else (difference.difference > 0)
+
+    def first(self, arms: Iterable[str], measure: str) -> str:
+        """The arm of the best mean; empty if none has one."""
+        means = {arm: one.mean for arm in arms if (one := self.summary(arm, measure)) is not None}
+        known = {arm: mean if self.lower_better else -mean for arm, mean in means.items() if mean is not None}
+        return min(known, key=lambda arm: known[arm], default="")
+
+    @cached_property
+    def _summaries(self) -> dict[tuple[str, str, str], Summary]:
+        return {(one.arm, one.measure, one.metric): one for one in self.panel.summaries}
+
+    @cached_property
+    def _groups(self) -> dict[tuple[str, int], GroupScore]:
+        return {(one.arm, one.mask): one for one in self.panel.by_group if one.metric == self.metric}
+
+    @cached_property
+    def _sites(self) -> dict[tuple[str, str], SiteScore]:
+        return {(one.arm, one.site): one for one in self.panel.by_site if one.metric == self.metric}
+
+
+def views(results: Results) -> Sequence[PanelView]:
+    """All panels."""
+    return [PanelView(results, panel, f"p{i}") for i, panel in enumerate(results.panels, start=1)]
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value

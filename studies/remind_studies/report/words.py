@@ -1,0 +1,98 @@
+"""Numbers and names as the report writes them; the one place that rounds."""
+
+from collections.abc import Callable
+
+from remind.groups import TAIL_SHARE
+
+DASH, MINUS, TIGHT = "–", "−", "\u00a0"  # the last: a space where no line is broken
+DIGITS = 3
+METRICS = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "loss": "loss",
+}
+MEASURES = {
+    "overall": "all patients",
+    "mean_tail": "mean of tail groups",
+    "tail_patients": "tail patients",
+    "worst_group": "worst group",
+    "worst_site": "worst site",
+    "head_patients": "head patients",
+    "mean_groups": "mean of groups",
+    "mean_sites": "mean of sites",
+}
+MEANING = {
+    "overall": "all test patients together",
+    "mean_tail": f"mean over the tail groups, those with less than {100 * TAIL_SHARE:g} % of the training patients",
+    "tail_patients": "all patients of tail groups together",
+    "worst_group": "the group where the method does worst",
+    "worst_site": "the site where the method does worst",
+    "head_patients": "all patients of the other groups together",
+    "mean_groups": "mean over all groups",
+    "mean_sites": "mean over the sites",
+    "tail": f"tail: a group with less than {100 * TAIL_SHARE:g} % of the training patients",
+}
+FEWEST_P = 0.001  # below, a p-value is only said to be so
+
+
+def number(value: float | None) -> str:
+    """A score with three digits, or a dash where there is none; a true minus."""
+    return DASH if value is None else f"{value:z.{DIGITS}f}".replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """A difference, with its sign."""
+    return DASH if value is None else f"{value:+z.{DIGITS}f}".replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = number) -> str:
+    """Both ends in brackets; nothing where they are unknown."""
+    return "" if low is None or high is None else f"[{write(low)},{TIGHT}{write(high)}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value: ``= 0.042`` or ``< 0.001``."""
+    if value is None:
+        return DASH
+    return f"<{TIGHT}{FEWEST_P}" if value < FEWEST_P else f"={TIGHT}{value:.{DIGITS}f}"
+
+
+def count(value: float | None) -> str:
+    """A number of patients; a mean over seeds with one digit where it is not whole."""
+    if value is None:
+        return DASH
+    text = f"{value:,.0f}" if abs(value - round(value)) < 1e-9 else f"{value:,.1f}"
+    return text.replace(",", "\u2009")
+
+
+def quantity(value: float | None) -> str:
+    """A number of any size: whole where it is large, three decimals, or where it is small three significant digits."""
+    if value is None:
+        return DASH
+    if value == 0 or abs(value) >= 1000 or value == round(value):
+        return f"{value:,.0f}".replace(",", "\u2009").replace("-", MINUS)
+    return f"{value:.{DIGITS}{'f' if abs(value) >= 1 else 'g'}}".replace("-", MINUS)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def counted(n: float, noun: str, plural: str = "") -> str:
+    """``1 seed``, ``10 seeds``."""
+    return f"{count(n)} {noun if n == 1 else plural or noun + 's'}"
+
+
+def said(name: str) -> str:
+    """A name in a sentence: in quotes where it is of several words."""
+    return f"“{name}”" if " " in name else name
+
+
+def listed(names: list[str], joint: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {joint} {names[-1]}"

@@ -1,0 +1,114 @@
+"""From results to the report: one HTML file that needs nothing else, neither scripts nor a network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from remind.errors import UserError
+from remind.files import write_whole
+from remind.groups import TAIL_SHARE
+from remind_studies.report import figures, tables
+from remind_studies.report.answer import Answer, answer, overall
+from remind_studies.report.cells import BEST, Table
+from remind_studies.report.figures import Picture
+from remind_studies.report.overview import overview
+from remind_studies.report.view import PanelView, views
+from remind_studies.report.words import MEANING, MEASURES, counted, duration
+from remind_studies.results import Results
+from remind_studies.results.statistics import LEVEL
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """All that is shown of one panel."""
+
+    view: PanelView
+    answer: Answer
+    headline: Table | None
+    forest: Picture | None
+    tests: Table | None
+    groups: Table | None
+    group_plot: Picture | None
+    sites: Table | None
+    trace_plot: Picture | None
+    further: Table | None
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the report of a study; a file of that name is replaced, at once.
+
+    Raises
+    ------
+    UserError
+        The file cannot be written.
+    """
+    page = render(results)
+    try:
+        write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"report {path}: cannot be written: {error.strerror or error}; name another folder") from None
+
+
+def render(results: Results) -> str:
+    """The report as HTML; the same for the same results."""
+    costs = {fact.panel for fact in results.facts}
+    chapters = [_chapter(view) for view in views(results) if view.panel.summaries or view.panel.name not in costs]
+    answers = [(one.view, one.answer) for one in chapters]
+    return _environment.get_template("report.html").render(
+        results=results,
+        answer=overall(answers),
+        panels=chapters,
+        overview=overview(answers),
+        sweep=figures.sweep_plot([one.view for one in chapters]),
+        costs=tables.costs(results),
+        setting_arms=_setting_arms(results),
+        level=LEVEL,
+        best_mark=BEST,
+        tail_share=TAIL_SHARE,
+        measures=[(name, MEANING[measure]) for measure, name in MEASURES.items()],
+    )
+
+
+def _chapter(view: PanelView) -> Chapter:
+    return Chapter(
+        view=view,
+        answer=answer(view),
+        headline=tables.headline(view),
+        forest=figures.forest(view),
+        tests=tables.tests(view),
+        groups=tables.groups(view),
+        group_plot=figures.group_plot(view),
+        sites=tables.sites(view),
+        trace_plot=figures.trace_plot(view),
+        further=tables.further(view),
+    )
+
+
+def _setting_arms(results: Results) -> list[str]:
+    """Whose settings are told, in the order of the tables: JSON does not keep that of its objects."""
+    order = list(dict.fromkeys(arm.name for panel in results.panels for arm in panel.arms))
+    names = {*results.settings.arms, *results.tuning.chosen}
+    return [name for name in order if name in names] + sorted(names.difference(order))
+
+
+def _breakable(text: str) -> Markup:
+    """A name, escaped, that may be broken after each part."""
+    return Markup("+<wbr>").join(escape(part) for part in text.split("+"))
+
+
+def _setting(value: Any) -> str:
+    """A setting's value as it is typed."""
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+_environment = Environment(
+    loader=PackageLoader("remind_studies.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters.update(breakable=_breakable, counted=counted, duration=duration, setting=_setting)

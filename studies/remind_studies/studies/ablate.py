@@ -1,0 +1,36 @@
+"""What each part of REMIND is worth (the paper's Table 4)."""
+
+from remind_studies.arms import anchors
+from remind_studies.studies.variants import REMIND, beside, config_of, remind_of, with_options
+from remind_studies.study import Arm, Panel, Request, Study, registry
+
+
+@registry.register("ablate", title="REMIND without each of its parts", paper="Table 4", year=2026)
+class Ablate(Study):
+    """One panel: REMIND, and what is left of it.
+
+    Without DRO every patient weighs alike. Without expert specialisation no Φ_k is ever used, which is Soft MoE under
+    GroupDRO. Without B_k an absent modality's tokens are 0. λ within sites is what hospitals could do with existing
+    tools: each runs GroupDRO over its own patients' groups, and sites weigh by their size.
+    """
+
+    methods = REMIND
+
+    def plan(self, request: Request) -> tuple[Panel, ...]:
+        """See `Study`."""
+        whole = remind_of(request, "ablate")
+        config = config_of(request, whole)
+        shared = config.federation.encoders == "shared"
+        no_embedding = with_options(config.method.fusion, missing="zero")
+        arms: tuple[Arm, ...] = (
+            whole,
+            whole.but("without DRO", method__objective="erm"),
+            whole.but("without expert specialisation", model__gate="never"),
+            whole.but("without both", method__objective="erm", model__gate="never"),
+            whole.but("without B_k", method__fusion=no_embedding),
+            whole.but("λ within sites", method__rule="fedavg" if shared else "lg"),
+        )
+        title = f"parts of {whole.name} on {request.cohort.schema.name}"
+        yardsticks = anchors(whole) if request.anchors else ()
+        arms = (*arms, *beside(request, arms, whole), *yardsticks)
+        return (Panel("ablate", title, arms, clients=request.clients, reference=whole.name),)

@@ -1,0 +1,179 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from remind.data.cohort import TEST, TRAIN
+from remind.fusion.routing import combine_weights
+from remind.metrics.scores import scores
+from remind.metrics.statistics import merge
+from remind_studies.analysis.hospitals import Hospitals
+from remind_studies.analysis.looks import Looking, block_names, by_class, draw
+from remind_studies.analysis.probe import Probe, routes
+from tests.studies.analysis.small import SITES, small_config, train
+
+
+def all_drawn(hospitals, drawn):
+    return {group: [(place, row_n.tolist()) for place, row_n in found] for group, found in drawn.items()}
+
+
+def test_groups_have_equally_many_patients_or_are_left_out(hospitals):
+    counts = hospitals.counts()
+    limit = sorted(counts.values())[1]
+    drawn, left_out = draw(hospitals, limit)
+    assert left_out == {k: n for k, n in counts.items() if n < limit}
+    assert drawn.keys() == counts.keys() - left_out.keys()
+    for group, found in drawn.items():
+        assert sum(len(row_n) for _, row_n in found) == limit
+        for place, row_n in found:
+            cohort = hospitals.sites[place].cohort
+            assert (cohort.groups_N[row_n] == group).all()
+            assert (cohort.split_N[row_n] == TRAIN).all()
+            assert len(set(row_n.tolist())) == len(row_n)
+    assert all(sum(classes) == limit for classes in by_class(hospitals, drawn).values())
+
+
+def test_the_same_patients_are_drawn_again(hospitals, fresh):
+    assert all_drawn(hospitals, draw(hospitals, 5)[0]) == all_drawn(fresh, draw(fresh, 5)[0])
+
+
+def test_the_score_is_that_of_rows_taken_one_by_one(hospitals, run):
+    """Rows by plain autograd at each hospital, the eigenvector of the whole matrix, the sign by the mean row."""
+    tensors = run.tensors()
+    drawn, _ = draw(hospitals, 6)
+    look = Looking(hospitals, drawn).at(tensors, 4, routing=True)
+
+    rows = {}
+    with hospitals.in_use(tensors, routing=True) as views:
+        for group, found in drawn.items():
+            for place, row_n in found:
+                engine = views[place].engine
+                fusion = engine.model.fusion
+                parameters = [fusion.get_parameter(name) for name in block_names(fusion)]
+                for batch, tokens_BMD in views[place].source.batches([np.array([row]) for row in row_n]):
+                    logits_1C = engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+                    gradients = torch.autograd.grad(logits_1C[0, batch.label_B[0]], parameters)
+                    rows.setdefault(group, []).append(torch.cat([g.reshape(-1) for g in gradients]).double())
+
+    def direction(j_NP):
+        g_P = torch.linalg.eigh(j_NP @ j_NP.T)[1][:, -1] @ j_NP
+        return g_P * torch.sign(g_P @ j_NP.mean(dim=0))
+
+    everyone = direction(torch.cat([torch.stack(own) for own in rows.values()]))
+    for group, own in rows.items():
+        expected = torch.nn.functional.cosine_similarity(direction(torch.stack(own)), everyone, dim=0)
+        assert look.consistency[group].score == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_scores_differ_between_groups_and_lie_between_minus_one_and_one(hospitals, run):
+    look = Looking(hospitals, draw(hospitals, 6)[0]).at(run.tensors(), 4, routing=True)
+    scores_G = [c.score for c in look.consistency.values()]
+    assert len({round(s, 6) for s in scores_G}) == len(scores_G) > 1
+    assert all(-1 <= s <= 1 for s in scores_G)
+
+
+def test_gate_and_entropies_are_those_of_the_routers(hospitals, run):
+    """Against the block's arithmetic written out for every patient."""
+    tensors = run.tensors()
+    look = Looking(hospitals, {}).at(tensors, 4, routing=True)
+    heard = {}
+    with hospitals.in_use(tensors, routing=True) as views:
+        for view in views:
+            fusion = view.engine.model.fusion
+            (block,) = fusion.blocks
+            block.moe_norm.register_forward_hook(lambda module, inputs, x_BMD: heard.__setitem__("x", x_BMD))
+            for batch, output in view.outputs(view.engine.index[TRAIN]):
+                for i, group in enumerate(batch.group_B.tolist()):
+                    own_DES = fusion.groups[str(group)].residual_LDES[0]
+                    phi_DES, x_MD = block.router.phi_DES, heard["x"][i]
+                    entropies = []
+                    for router_DES in (phi_DES, phi_DES + (own_DES if output.open_B[i] else 0)):
+                        p_ME = combine_weights(torch.einsum("md,des->mes", x_MD, router_DES)[None])[0].sum(dim=-1)
+                        entropies.append(float(-(p_ME * p_ME.log()).sum(dim=-1).mean()) / math.log(4))
+                    heard.setdefault(group, []).append((float(output.open_B[i]), *entropies))
+            block.moe_norm._forward_hooks.clear()
+    del heard["x"]
+    assert look.routing.keys() == heard.keys()
+    rates = set()
+    for group, values in heard.items():
+        opened, shared, used = np.mean(values, axis=0)
+        found = look.routing[group]
+        assert found.n == len(values) == hospitals.counts()[group]
+        assert (found.gate_open, found.shared_entropy, found.entropy) == pytest.approx((opened, shared, used), abs=1e-5)
+        rates.add(found.gate_open)
+    assert len(rates) > 1  # else the run would show nothing
+    assert any(r.shared_entropy != r.entropy for r in look.routing.values())
+
+
+def test_before_stage_2_there_is_no_gate(hospitals, run):
+    look = Looking(hospitals, {}).at(run.tensors(), 1, routing=False)
+    assert {r.gate_open for r in look.routing.values()} == {None}
+    assert all(r.entropy == pytest.approx(r.shared_entropy) for r in look.routing.values())
+
+
+@pytest.mark.parametrize(("fusion", "entropy"), [("softmoe", True), ("attention", False), ("fusemoe", False)])
+def test_models_without_gate_or_router_say_so(tmp_path, fusion, entropy):
+    hospitals, result = train(tmp_path, small_config(method__fusion=fusion, train__warmup_rounds=1))
+    look = Looking(hospitals, draw(hospitals, 4)[0]).at(result.tensors, 2, routing=True)
+    assert look.consistency
+    assert all(r.gate_open is None for r in look.routing.values())
+    assert all((r.entropy is not None) == entropy for r in look.routing.values())
+
+
+def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
+    """Statistics measured through the views are those of the run's final examination."""
+    _, result = train(tmp_path / "again")
+    tensors = run.tensors()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in result.tensors.items())
+    with hospitals.in_use(tensors, routing=True) as views:
+        found = merge([v.engine.measured(v.source, TEST, True) for v in views])
+        hits = {}
+        for view in views:
+            for batch, output in view.outputs(view.engine.index[TEST]):
+                for group, hit in zip(batch.group_B, output.logits_BC.argmax(dim=1) == batch.label_B, strict=True):
+                    hits.setdefault(int(group), []).append(bool(hit))
+    expected = merge(result.test.values())
+    assert {k: scores(s) for k, s in found.items()} == {k: scores(s) for k, s in expected.items()}
+    assert {k: sum(h) for k, h in hits.items()} == {k: int(np.trace(s.confusion_CC)) for k, s in expected.items()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"federation__encoders": "shared"},
+        {"method__rule": "ditto"},
+        {"method__rule": "local"},
+        {"method__rule": "fedrep", "method__fusion": "softmoe"},
+    ],
+)
+def test_looking_does_not_disturb_a_training(tmp_path, changes):
+    config = small_config(**changes)
+    _, alone = train(tmp_path / "alone", config)
+
+    hospitals = Hospitals(config, SITES, tmp_path / "watched")
+    probe = Probe(Looking(hospitals, draw(hospitals, 4)[0]), 1, lambda text: None)
+    watched = hospitals.train([probe])
+    assert [look.rounds for look in probe.looks] == [0, 1, 2, 3, 4]
+    assert [look.stage for look in probe.looks] == [1, 1, 2, 2, 2]
+    assert alone.tensors.keys() == watched.tensors.keys()
+    assert all(torch.equal(alone.tensors[name], tensor) for name, tensor in watched.tensors.items())
+    losses = [{site: {k: s.loss for k, s in own.items()} for site, own in r.test.items()} for r in (alone, watched)]
+    assert losses[0] == losses[1]
+    assert {len(look.consistency) for look in probe.looks} == {len(probe.looks[0].consistency)} != {0}
+
+
+def test_stages_of_looks():
+    config = small_config()
+    assert [routes(config, rounds) for rounds in range(5)] == [False, False, True, True, True]
+    assert not routes(small_config(train__routing_rounds=0), 2)
+
+
+def test_the_last_look_of_a_training_is_the_look_at_what_it_left(run, tmp_path):
+    hospitals = run.hospitals(tmp_path / "again", stored=False)
+    drawn, _ = draw(hospitals, 6)
+    probe = Probe(Looking(hospitals, drawn), None, lambda text: None)
+    result = hospitals.train([probe])
+    stored = Looking(run.hospitals(tmp_path / "stored", stored=True), drawn).at(result.tensors, 4, routing=True)
+    assert probe.looks == [stored]

@@ -1,0 +1,175 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from remind_studies.analysis.document import Analysis
+from remind_studies.analysis.page import render, write_page
+from remind_studies.analysis.tables import number, tables
+
+EVIL = '<b>&"x"</b>$a$'
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, text, and ids of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "wbr", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(analysis):
+    return Page(render(analysis))
+
+
+def test_the_page_needs_nothing_else(page):
+    """No script, no bitmap, nothing from elsewhere; every figure says in words what it shows."""
+    names = [tag for tag, _ in page.tags]
+    assert not {"script", "link", "img", "image", "iframe", "object"} & set(names)
+    for tag, attributes in page.tags:
+        for key, value in attributes.items():
+            assert not key.startswith("on")
+            if key in ("href", "src", "xlink:href"):
+                assert value.startswith("#"), (tag, value)
+    assert names.count("svg") == names.count("figure") == names.count("figcaption") == 7
+    assert all(attributes["role"] == "img" for tag, attributes in page.tags if tag == "svg")
+    assert page.open == []
+
+
+def test_ids_are_unique_and_found(page):
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        for label in attributes.get("aria-labelledby", "").split():
+            assert label in ids
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids
+
+
+def test_the_same_numbers_make_the_same_page(analysis):
+    again = Analysis.model_validate_json(analysis.model_dump_json())
+    assert again == analysis
+    assert render(again) == render(analysis)
+
+
+def test_numbers_on_the_page_are_those_of_the_file(analysis, page, tmp_path):
+    """Each score of the file, rounded, in the cell of its group and column."""
+    content = json.loads(analysis.write(tmp_path).read_text())
+    text = " ".join(page.text)
+    for model in content["models"]:
+        for value in model["modality_value"]:
+            assert number(value["loss"]["gain"]).lstrip("−") in text
+    table = tables(analysis)["consistency"]
+    names = {g["name"] + "*" * g["tail"]: str(g["mask"]) for g in content["cohort"]["groups"]}
+    last = [i for i, head in enumerate(table.head) if head.startswith("after 4")]
+    assert len(last) == 2
+    for row in table.rows:
+        for column, model in zip(last, content["models"], strict=True):
+            found = model["looks"][-1]["consistency"].get(names[row.name])
+            assert row.cells[column] == (number(found["score"]) if found else "–")
+
+
+def renamed(analysis):
+    """The same with names that would break a page or a picture."""
+    cohort = analysis.cohort
+    groups = tuple(g.model_copy(update={"name": g.name.replace("M1", EVIL)}) for g in cohort.groups)
+    modalities = tuple(name.replace("M1", EVIL) for name in cohort.modalities)
+    models = tuple(
+        model.model_copy(
+            update={
+                "name": model.name + EVIL,
+                "modality_value": tuple(
+                    v.model_copy(update={"modality": v.modality.replace("M1", EVIL)}) for v in model.modality_value
+                ),
+            }
+        )
+        for model in analysis.models
+    )
+    cohort = cohort.model_copy(
+        update={"groups": groups, "modalities": modalities, "name": EVIL, "classes": (EVIL, "other")}
+    )
+    return analysis.model_copy(update={"cohort": cohort, "models": models})
+
+
+def test_names_are_text_and_nothing_else(analysis):
+    assert any("M1" in g.name for g in analysis.cohort.groups)
+    text = render(renamed(analysis))
+    assert "<b>" not in text
+    page = Page(text)
+    assert page.open == []
+    assert EVIL in "".join(page.text)
+
+
+def bare(analysis):
+    """What is left of a model without experts, gate, router and groups large enough, of patients with one modality."""
+    model = analysis.models[0]
+    looks = tuple(
+        look.model_copy(
+            update={
+                "consistency": {},
+                "routing": {
+                    k: r.model_copy(update={"gate_open": None, "entropy": None, "shared_entropy": None})
+                    for k, r in look.routing.items()
+                },
+            }
+        )
+        for look in model.looks
+    )
+    model = model.model_copy(
+        update={"looks": looks, "experts": None, "gate": None, "modality_value": (), "drawn": {}, "parameters": 0}
+    )
+    return analysis.model_copy(update={"models": (model,)})
+
+
+def test_what_a_model_does_not_have_is_said(analysis):
+    text = " ".join(" ".join(Page(render(bare(analysis))).text).split())
+    for words in (
+        "this model has no experts.",
+        "this model has no gate.",
+        "there is no routing entropy.",
+        "no group has 6 training patients",
+        "No test patient has two modalities",
+    ):
+        assert words in text
+
+
+def test_another_model_than_the_stored_one_is_said(analysis):
+    replay = analysis.models[0].replay.model_copy(update={"equal": False, "differing": 3, "largest": 0.25})
+    models = (analysis.models[0].model_copy(update={"replay": replay}), *analysis.models[1:])
+    text = " ".join(Page(render(analysis.model_copy(update={"models": models}))).text)
+    assert re.search(r"ended with another model than the stored one: 3 of \d+ tensors differ, by 0.25 at most", text)
+    assert "ended with another model" not in render(analysis)
+
+
+def test_many_groups_are_cut_in_pictures_and_whole_in_tables(analysis):
+    """Forty more groups than colours can tell apart."""
+    group, model = analysis.cohort.groups[0], analysis.models[0]
+    more = range(1000, 1060)
+    groups = tuple(group.model_copy(update={"mask": k, "name": f"group {k}", "train": 1}) for k in more)
+    cohort = analysis.cohort.model_copy(update={"groups": (*analysis.cohort.groups, *groups)})
+    weights = tuple(w.model_copy(update={"of": w.of | dict.fromkeys(more, 0.001)}) for w in model.weights)
+    changed = model.model_copy(update={"weights": weights})
+    text = render(analysis.model_copy(update={"cohort": cohort, "models": (changed,)}))
+    assert "The 12 largest groups; the table has all." in text
+    assert all(f"group {k}" in text for k in more)
+
+
+def test_the_page_is_written_whole(analysis, tmp_path):
+    assert write_page(analysis, tmp_path / "analysis.html").read_text(encoding="utf-8") == render(analysis)
