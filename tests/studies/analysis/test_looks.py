@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from remind.data.cohort import TEST, TRAIN
-from remind.fusion.routing import combine_weights
+from remind.fusion.soft_moe import combine_weights
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge
 from remind_studies.analysis.hospitals import Hospitals

@@ -7,6 +7,7 @@ import pytest
 from remind_studies.analysis.document import Analysis
 from remind_studies.analysis.page import render, write_page
 from remind_studies.analysis.tables import number, tables
+from remind_studies.analysis.words import sentences
 
 EVIL = '<b>&"x"</b>$a$'
 
@@ -173,3 +174,24 @@ def test_many_groups_are_cut_in_pictures_and_whole_in_tables(analysis):
 
 def test_the_page_is_written_whole(analysis, tmp_path):
     assert write_page(analysis, tmp_path / "analysis.html").read_text(encoding="utf-8") == render(analysis)
+
+
+def test_sentences_say_what_the_numbers_say(analysis):
+    """Means, largest move and rates taken from the numbers by hand."""
+    said = sentences(analysis)
+    model = analysis.models[0]
+    tail = {g.mask for g in analysis.cohort.groups if g.tail}
+    scores = [abs(c.score) for k, c in model.looks[-1].consistency.items() if k not in tail]
+    assert f"{sum(scores) / len(scores):.3f} in the head" in said[0]
+    assert (
+        said[1]
+        == f"remind: two groups differ, on average, in {100 * model.experts.apart:.0f} % of their top 3 experts."
+    )
+    routed = list(model.looks[-1].routing.values())
+    share = sum(r.gate_open * r.n for r in routed) / sum(r.n for r in routed)
+    assert said[2] == f"remind: the groups' own routers are used for {100 * share:.0f} % of the training patients."
+    first, last = model.weights[0].of, model.weights[-1].of
+    moved = max(last, key=lambda k: abs(last[k] - first[k]))
+    name = next(g.name for g in analysis.cohort.groups if g.mask == moved)
+    assert said[3].endswith(f"is that of {name}: from {first[moved]:.3f} to {last[moved]:.3f}.")
+    assert "softmoe: this model has no gate." in said
