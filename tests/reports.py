@@ -23,6 +23,7 @@ def statistics(seed: int, groups_: list[int], number: int = 40) -> dict[int, Gro
         rng.gamma(1.0, size=number),
         logits_BC - np.logaddexp.reduce(logits_BC, axis=1, keepdims=True),
         rng.integers(2, size=number).astype(float),
+        rng.dirichlet(np.ones(3), size=number),
     )
 
 

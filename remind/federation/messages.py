@@ -2,7 +2,7 @@
 
 Tensors travel beside a message in one buffer, whose index is in the message (`blocks`). λ, n_k, Φ_k and B_k of a group
 appear only in messages to and from sites that observe it; encoder tensors only where encoders are shared.
-Shapes: C classes, H score histograms, K bins.
+Shapes: C classes, E experts, H score histograms, K bins.
 """
 
 from functools import partial
@@ -15,6 +15,8 @@ from remind.federation.blocks import Entry
 from remind.groups import MAX_MODALITIES
 from remind.metrics.statistics import BINS, GroupLoss, GroupStatistics, scored_classes
 
+MOST_EXPERTS = 2**16  # in a model; far beyond any that fits a machine
+USE_DIGITS = 4  # after the point of a use sum: a map needs no more, and every digit tells something of patients
 MOST = 10**12  # of whatever is counted or summed: far beyond any cohort, and sums over sites stay exact and finite
 
 
@@ -61,13 +63,14 @@ class LossSum(Message):
 
 
 class Evaluation(Message):
-    """`GroupStatistics` on the wire; of the score histograms only the bins that are not empty."""
+    """`GroupStatistics` on the wire; of the score histograms only the bins that are not empty, use sums rounded."""
 
     count: Count
     loss_sum: Finite
     open_sum: Finite
     confusion: list[list[Natural]]
     scores: list[tuple[Natural, Natural, Natural, Count]]
+    use_sum: Annotated[list[Finite], Field(max_length=MOST_EXPERTS)] = []
 
     @classmethod
     def of(cls, statistics: GroupStatistics) -> Self:
@@ -79,6 +82,7 @@ class Evaluation(Message):
             open_sum=statistics.open_sum,
             confusion=statistics.confusion_CC.tolist(),
             scores=[(h, hit, k, int(statistics.scores_H2K[h, hit, k])) for h, hit, k in filled.tolist()],
+            use_sum=statistics.use_sum_E.round(USE_DIGITS).tolist(),
         )
 
     @model_validator(mode="after")
@@ -88,6 +92,9 @@ class Evaluation(Message):
             raise ValueError("confusion is not square or does not add up to count")
         if self.open_sum > self.count:
             raise ValueError("open_sum is more than count")
+        rounding = 0.02 * self.count + len(self.use_sum) * 10.0**-USE_DIGITS  # weights may be of bfloat16
+        if sum(self.use_sum) > self.count + rounding:
+            raise ValueError("use_sum adds up to more than count")
         of_class = [sum(self.confusion[c]) for c in scored_classes(classes)]
         found = [[0, 0] for _ in of_class]
         for h, hit, k, number in self.scores:
@@ -105,7 +112,8 @@ class Evaluation(Message):
         scores_H2K = np.zeros((len(scored_classes(classes)), 2, BINS), dtype=np.int64)
         for h, hit, k, number in self.scores:
             scores_H2K[h, hit, k] += number
-        return GroupStatistics(self.count, self.loss_sum, self.open_sum, confusion_CC, scores_H2K)
+        use_sum_E = np.array(self.use_sum, dtype=np.float64)
+        return GroupStatistics(self.count, self.loss_sum, self.open_sum, confusion_CC, scores_H2K, use_sum_E)
 
 
 class Enrol(Message):

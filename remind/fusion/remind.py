@@ -3,9 +3,12 @@
 Shapes: B patients, M tokens in all, D width, L blocks, E experts, S slots per expert, C classes, m modalities.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
@@ -13,6 +16,18 @@ from remind.fusion.base import Context, FusionModel, FusionOutput, Options, regi
 from remind.fusion.block import RemindBlock
 
 MISSING_STD = 0.02  # initial spread of B_k (§4.11)
+SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k in units of Φ_shared's: the routing of stage 1 stays in force
+
+
+class RemindOptions(Options):
+    """What the paper varies in its Table 16."""
+
+    missing: Literal["learned", "zero"] = Field(
+        "learned", description="B_k in place of an absent modality; zero: held at 0, and no parameter"
+    )
+    residual: Literal["zeros", "sine"] = Field(
+        "zeros", description="initial Φ_k; sine: waves that differ in phase from group to group"
+    )
 
 
 class GroupParameters(nn.Module):
@@ -24,10 +39,28 @@ class GroupParameters(nn.Module):
 
     missing_D: nn.Parameter | None
 
-    def __init__(self, config: ModelConfig, missing_D: Tensor | None) -> None:
+    def __init__(self, residual_LDES: Tensor, missing_D: Tensor | None) -> None:
         super().__init__()
-        self.residual_LDES = nn.Parameter(torch.zeros(config.blocks, config.width, config.experts, config.slots))
+        self.residual_LDES = nn.Parameter(residual_LDES)
         self.register_parameter("missing_D", None if missing_D is None else nn.Parameter(missing_D))
+
+
+def sine_residual(group: int, config: ModelConfig) -> Tensor:
+    """Sinusoidal initial Φ_k, (L, D, E, S): a tenth of Φ_shared's size, the same in every block.
+
+        Φ_k[d, x] = a·sin(ω_d·x + 2π·u_k + (d odd)·π/2),  ω_d = 10000^(−2⌊d/2⌋/D),  a = √2·SINE_SHARE/√D
+
+    over the columns x = 0 … E·S − 1: position codes of columns, so that experts differ, turned by a phase of the
+    group's. u_k is the fractional part of k·golden ratio (Fibonacci hashing), in integers and so exact for any bitmask:
+    it spreads the groups of a few modalities evenly over the circle.
+    """
+    phase = 2 * math.pi * ((group * 0x9E3779B97F4A7C15) % 2**64) / 2**64
+    d_D = torch.arange(config.width, dtype=torch.float64)
+    x_X = torch.arange(config.experts * config.slots, dtype=torch.float64)
+    omega_D = 10000.0 ** (-2 * (d_D // 2) / config.width)
+    angle_DX = omega_D[:, None] * x_X + phase + (d_D[:, None] % 2) * math.pi / 2
+    phi_DES = math.sqrt(2 / config.width) * SINE_SHARE * angle_DX.sin().view(-1, config.experts, config.slots)
+    return phi_DES.to(torch.get_default_dtype()).repeat(config.blocks, 1, 1, 1)
 
 
 @registry.register(
@@ -35,7 +68,7 @@ class GroupParameters(nn.Module):
     title="Soft mixture of experts whose router has a small residual per group; settings in [model]",
     paper="Wu et al., REMIND, arXiv 2603.00046",
     year=2026,
-    options=Options,
+    options=RemindOptions,
 )
 class Remind(FusionModel):
     """Tokens of each modality → class logits. Groups come into being by `add_groups`; nothing is sized 2^m.
@@ -44,18 +77,22 @@ class Remind(FusionModel):
     (§4.10).
     """
 
-    def __init__(self, context: Context, options: Options) -> None:
+    def __init__(self, context: Context, options: RemindOptions) -> None:
         super().__init__(context, options)
         self.config = config = context.model
+        self.options = options
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(RemindBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, context.classes)
 
     def new_group(self, group: int) -> nn.Module:
-        """Φ_k = 0 and B_k ~ N(0, .02²)."""
-        missing_D = torch.randn(self.config.width) * MISSING_STD
-        return GroupParameters(self.config, None if group == self.context.full else missing_D)
+        """Φ_k = 0 and B_k ~ N(0, .02²), unless the options say otherwise."""
+        config, lacks = self.config, group != self.context.full and self.options.missing == "learned"
+        missing_D = torch.randn(config.width) * MISSING_STD if lacks else None
+        if self.options.residual == "sine":
+            return GroupParameters(sine_residual(group, config), missing_D)
+        return GroupParameters(torch.zeros(config.blocks, config.width, config.experts, config.slots), missing_D)
 
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         """See `FusionModel`."""

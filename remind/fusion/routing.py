@@ -49,8 +49,8 @@ def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float) -> Tensor:
 class Router(nn.Module):
     """Logits of tokens over slots from Φ_shared and, where the gate is open, from Φ_shared + Φ_k.
 
-    cosine: L = s · normalize_D(x) · normalize_D(Φ), s learned, init `scale`·√D: with s = 1 all slots start almost alike and
-    the entropy gate could never close. raw: L = x · Φ.
+    cosine: L = s · normalize_D(x) · normalize_D(Φ), s learned, init `scale`·√D: with s = 1 all slots start almost alike
+    and the entropy gate could never close. raw: L = x · Φ.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from remind.metrics.statistics import GroupStatistics
 
+Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
@@ -80,3 +81,15 @@ def auroc(histogram_2K: Integers) -> tuple[float, float] | None:
     below_K = np.concatenate([[0.0], np.cumsum(rest_K)[:-1]])
     tied = float((rest_K * class_K).sum())
     return (float((below_K * class_K).sum()) + tied / 2) / pairs, tied / 2 / pairs
+
+
+def experts_in_effect(use_E: Floats) -> float | None:
+    """Number of equally used experts that would be as spread out: exp of the entropy of the weights; 1 … E.
+
+    None where no expert has any weight.
+    """
+    weight = float(use_E.sum())
+    if weight <= 0:
+        return None
+    p_E = use_E[use_E > 0] / weight
+    return float(np.exp(-(p_E * np.log(p_E)).sum()))

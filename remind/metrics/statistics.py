@@ -1,11 +1,11 @@
 """Sufficient statistics of a model's predictions per group: what sites report and the coordinator adds up.
 
 Adding the sites' statistics gives those of the pooled patients exactly (DESIGN.md, invariant 4).
-Shapes: B patients, C classes, G groups, H score histograms (1 for two classes, else C), K bins.
+Shapes: B patients, C classes, E experts, G groups, H score histograms (1 for two classes, else C), K bins.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import TypeVar
 
@@ -47,11 +47,20 @@ class GroupStatistics(GroupLoss):
         Patients by (true class, predicted class).
     scores_H2K
         Patients by (class scored, is it the true class, bin of the log-odds of that class).
+    use_sum_E
+        Sum over patients of the mean weight of each expert (`FusionOutput.use_BE`). Empty where there are no experts.
+        Added to one of another length it is empty too: of all those patients together nothing is known then.
     """
 
     open_sum: float
     confusion_CC: Integers
     scores_H2K: Integers
+    use_sum_E: Floats = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def use_E(self) -> Floats:
+        """Mean weight of each expert per patient, the group's row of the expert map; empty without experts."""
+        return self.use_sum_E / self.count
 
     def __add__(self, other: GroupLoss) -> "GroupStatistics":
         if not isinstance(other, GroupStatistics):
@@ -62,6 +71,7 @@ class GroupStatistics(GroupLoss):
             self.open_sum + other.open_sum,
             self.confusion_CC + other.confusion_CC,
             self.scores_H2K + other.scores_H2K,
+            self.use_sum_E + other.use_sum_E if len(self.use_sum_E) == len(other.use_sum_E) else np.zeros(0),
         )
 
 
@@ -74,11 +84,17 @@ def scored_classes(classes: int) -> tuple[int, ...]:
 
 
 def collect(
-    group_B: Integers, label_B: Integers, loss_B: Floats, log_p_BC: Floats, open_B: Floats
+    group_B: Integers,
+    label_B: Integers,
+    loss_B: Floats,
+    log_p_BC: Floats,
+    open_B: Floats,
+    use_BE: Floats | None = None,
 ) -> dict[int, GroupStatistics]:
-    """Statistics of each group among B patients from their losses, log-probabilities and use of Φ_k."""
+    """Statistics of each group among B patients from their losses, log-probabilities, use of Φ_k and of experts."""
     classes = log_p_BC.shape[1]
     predicted_B = log_p_BC.argmax(axis=1)
+    use_BE = np.zeros((len(group_B), 0)) if use_BE is None else use_BE
     bins_BH = np.stack([_bin(log_p_BC[:, c]) for c in scored_classes(classes)], axis=1)
     statistics = {}
     for group in np.unique(group_B).tolist():
@@ -88,8 +104,9 @@ def collect(
         scores_H2K = np.zeros((bins_BH.shape[1], 2, BINS), dtype=np.int64)
         for h, c in enumerate(scored_classes(classes)):
             np.add.at(scores_H2K[h], ((label_B[mine] == c).astype(np.int64), bins_BH[mine, h]), 1)
+        loss_sum, open_sum = float(loss_B[mine].sum()), float(open_B[mine].sum())
         statistics[group] = GroupStatistics(
-            int(mine.sum()), float(loss_B[mine].sum()), float(open_B[mine].sum()), confusion_CC, scores_H2K
+            int(mine.sum()), loss_sum, open_sum, confusion_CC, scores_H2K, use_BE[mine].sum(axis=0)
         )
     return statistics
 

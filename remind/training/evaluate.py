@@ -47,6 +47,7 @@ def evaluate(
                 loss_B.double().cpu().numpy(),
                 log_p_BC.cpu().numpy(),
                 opened_B.double().cpu().numpy(),
+                None if output.use_BE is None else output.use_BE.double().cpu().numpy(),
             )
         )
     return merge(parts)

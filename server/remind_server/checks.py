@@ -2,18 +2,41 @@
 
 import math
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from remind.config import Config
 from remind.federation.messages import Evaluation, Examination, Report
+from remind.fusion.base import Context, build_fusion
 from remind_server.tasks import Assignment
 
 SHARE_TOLERANCE = 1e-6
 
 
+@lru_cache(maxsize=16)
+def experts_of(config: Config, modalities: tuple[str, ...], routing: bool) -> int:
+    """E: weights of experts that the run's fusion model reports of a patient; 0 if it has none in this stage.
+
+    Only the model knows, so a model of the least width is asked, about one patient. Nothing else of it is used.
+    """
+    tiny = config.model.model_copy(update={"width": config.model.heads})
+    context = Context(model=tiny, classes=2, modalities=modalities, tokens=(1,) * len(modalities))
+    fusion = build_fusion(config.method.fusion, context, config.seed).eval()
+    present_Bm = torch.arange(len(modalities))[None] == 0
+    with torch.no_grad():
+        output = fusion([torch.zeros(1, 1, tiny.width)] * len(modalities), present_Bm, torch.tensor([1]), routing)
+    return 0 if output.use_BE is None else output.use_BE.shape[1]
+
+
 def report_problems(
-    assignment: Assignment, report: Report, received: Mapping[str, Tensor], classes: int, max_update: float
+    assignment: Assignment,
+    report: Report,
+    received: Mapping[str, Tensor],
+    classes: int,
+    max_update: float,
+    experts: int | None = None,
 ) -> list[str]:
     """What is wrong with a report; empty if it may count.
 
@@ -27,6 +50,8 @@ def report_problems(
         C of the cohort.
     max_update
         Largest ‖update‖ allowed, in units of max(1, ‖sent‖).
+    experts
+        Experts the model has (`experts_of`); None: not looked at.
     """
     task = assignment.task
     found = _round(report.round, task.round)
@@ -41,18 +66,18 @@ def report_problems(
             found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
     if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
         found.append(f"sends tensors that are not {assignment.dtype}")
-    found += _evaluations(report.validation, assignment.observed, classes)
+    found += _evaluations(report.validation, assignment.observed, classes, experts)
     return found + _tensors(assignment.sent, received, max_update)
 
 
 def examination_problems(
-    task_round: int, examination: Examination, observed: Collection[int], classes: int
+    task_round: int, examination: Examination, observed: Collection[int], classes: int, experts: int | None = None
 ) -> list[str]:
     """What is wrong with an examination; empty if it may count."""
     return _round(examination.round, task_round) + [
         problem
         for part in (examination.test, examination.validation)
-        for problem in _evaluations(part, observed, classes)
+        for problem in _evaluations(part, observed, classes, experts)
     ]
 
 
@@ -60,11 +85,15 @@ def _round(answered: int, asked: int) -> list[str]:
     return [] if answered == asked else [f"answers round {answered}, not {asked}"]
 
 
-def _evaluations(evaluations: Mapping[int, Evaluation], observed: Collection[int], classes: int) -> list[str]:
+def _evaluations(
+    evaluations: Mapping[int, Evaluation], observed: Collection[int], classes: int, experts: int | None
+) -> list[str]:
     """Statistics of groups that the site did not enrol would steer λ (`dro.risk`) and the tables of others."""
     found = [f"evaluates group {group}, which it did not enrol" for group in evaluations if group not in observed]
     if any(len(evaluation.confusion) != classes for evaluation in evaluations.values()):
         found.append(f"confusion matrices are not of {classes} classes")
+    if experts is not None and any(len(evaluation.use_sum) != experts for evaluation in evaluations.values()):
+        found.append(f"use of experts is not that of {experts} experts")
     return found
 
 

@@ -20,7 +20,15 @@ from remind_server.tasks import Assignment
 
 @dataclass
 class RoundReplies:
-    """Replies of one round. Only the running averages are kept of the tensors."""
+    """Replies of one round. Only the running averages are kept of the tensors.
+
+    Attributes
+    ----------
+    classes, experts
+        C of the cohort, and E of the model (`checks.experts_of`; None: not looked at), that replies must agree with.
+    absent
+        Site → why it does not count; begins with who is not connected.
+    """
 
     config: Config
     classes: int
@@ -30,6 +38,7 @@ class RoundReplies:
     validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
     bytes_up: int = 0
+    experts: int | None = None
 
     def take(self, name: str, assignment: Assignment, answer: Answer) -> None:
         """Count a site's reply, or note why it does not."""
@@ -37,7 +46,7 @@ class RoundReplies:
             report, buffer = _read(answer, Report)
             tensors = unpack(report.index, buffer)
             limit = self.config.federation.max_update
-            if found := report_problems(assignment, report, tensors, self.classes, limit):
+            if found := report_problems(assignment, report, tensors, self.classes, limit, self.experts):
                 raise ValueError("; ".join(found))
         except ValueError as error:
             self.absent[name] = str(error)
@@ -55,7 +64,9 @@ class RoundReplies:
             raise several(f"{len(self.answered)} valid replies, federation.min-sites asks for {number}", said)
 
 
-def read_examination(answer: Answer, round_: int, observed: Collection[int], classes: int) -> Examination:
+def read_examination(
+    answer: Answer, round_: int, observed: Collection[int], classes: int, experts: int | None = None
+) -> Examination:
     """The examination in an answer.
 
     Raises
@@ -64,7 +75,7 @@ def read_examination(answer: Answer, round_: int, observed: Collection[int], cla
         If there is none, or it is not in order.
     """
     examination, _ = _read(answer, Examination)
-    if found := examination_problems(round_, examination, observed, classes):
+    if found := examination_problems(round_, examination, observed, classes, experts):
         raise ValueError("; ".join(found))
     return examination
 

@@ -107,6 +107,9 @@ class Observer:
     def round_started(self, start: RoundStart) -> None:
         """Handle a round's being about to begin."""
 
+    def answer_taken(self, site: str, problem: str | None) -> None:
+        """Handle a site's answer in the round under way; `problem` is why it does not count, None if it does."""
+
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Handle the end of a round; `tensors` is the global model after it."""
 

@@ -1,8 +1,9 @@
 """Who takes part: sites by node, their groups, and those refused with the reason."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
@@ -13,6 +14,7 @@ from remind.data.schema import CohortSchema, difference
 from remind.errors import UserError, several
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrol, Enrolment, Refusal, first_problem
+from remind.seeds import derive
 from remind.version import VERSION
 from remind_server.exchange import Answer, exchange, patiently
 from remind_server.tables import ALL
@@ -55,6 +57,18 @@ class Roster:
         """Members whose node is there now, by name: the order in which everything is summed."""
         here = set(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
+
+    def drawn(self, online: Sequence[Member], round_: int) -> list[Member]:
+        """Those of the connected members whom a round asks, by name: `federation.participation` of them, at least.
+
+        Who is drawn depends on the run's seed, the round and the members' names; whoever else is there moves no one up
+        or down against another.
+        """
+        federation = self.config.federation
+        number = math.ceil(federation.participation * len(online) - 1e-9)
+        lot = {m.name: derive(self.config.seed, "participation", round_, m.name) for m in online}
+        asked = sorted(online, key=lambda m: lot[m.name])[: max(number, federation.min_sites)]
+        return sorted(asked, key=lambda m: m.name)
 
     def enrol_newcomers(self, grid: Grid) -> list[Member]:
         """Ask nodes not asked before who they are; members that joined."""

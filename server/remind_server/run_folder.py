@@ -16,10 +16,11 @@ from remind.errors import UserError
 from remind.files import write_whole
 from remind.version import VERSION
 from remind_server.records import Observer, RoundRecord, RunResult, RunStart
-from remind_server.tables import final_rows, round_rows, summary
+from remind_server.tables import expert_rows, final_rows, round_rows, summary
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
 FINAL_CSV, FINAL_JSON, SUMMARY, MODEL = "final.csv", "final.json", "summary.json", "model.safetensors"
+EXPERTS = "experts.csv"
 
 
 class RunFolder(Observer):
@@ -82,10 +83,12 @@ class RunFolder(Observer):
         self._write(MODEL, lambda path: save_file(whole, path, metadata=metadata))
 
     def finished(self, result: RunResult) -> None:
-        """Write the final table per site and group, and the summary."""
+        """Write the final table per site and group, the expert map, and the summary."""
         rows = final_rows(result)
         self._write(FINAL_JSON, lambda path: _dump(rows, path))
         self._write(FINAL_CSV, lambda path: _csv(rows, path))
+        if experts := expert_rows(result):
+            self._write(EXPERTS, lambda path: _csv(experts, path))
         self._write(SUMMARY, lambda path: _dump(summary(result), path))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:

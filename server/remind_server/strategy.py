@@ -9,14 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
+from torch import Tensor
 
 from remind.config import Config
 from remind.data.schema import CohortSchema
-from remind.errors import UserError
+from remind.errors import UserError, several
+from remind.federation.blocks import block_of
 from remind.federation.weighing import Losses, Sites
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, merge
 from remind.objectives.group_dro import risks
+from remind_server.checks import experts_of
 from remind_server.collect import RoundReplies, read_examination
 from remind_server.exchange import Answer, exchange
 from remind_server.model import GlobalModel
@@ -26,10 +29,19 @@ from remind_server.tasks import State, examine_task, sites_of, stage_of, train_t
 
 
 class FedRemind:
-    """The strategy. `run` takes any Flower Grid: a deployment's, the Ray simulation's, or the in-process one."""
+    """The strategy. `run` takes any Flower Grid: a deployment's, the Ray simulation's, or the in-process one.
 
-    def __init__(self, config: Config, observers: Sequence[Observer] = ()) -> None:
-        self.config, self.observers = config, observers
+    Parameters
+    ----------
+    start
+        Tensors of a global model to begin with, such as the last of another run; groups that are not in it begin with
+        fresh blocks. None: all is fresh.
+    """
+
+    def __init__(
+        self, config: Config, observers: Sequence[Observer] = (), start: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.config, self.observers, self.start = config, observers, start
         self.methods = methods_of(config)
         self.roster = Roster(config)
 
@@ -39,7 +51,7 @@ class FedRemind:
         Raises
         ------
         UserError
-            If too few sites take part or answer.
+            If too few sites take part or answer, or `start` is of another model.
         """
         began = time.monotonic()
         for observer in self.observers:
@@ -70,8 +82,13 @@ class FedRemind:
         sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
         for observer in self.observers:
             observer.started(RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused)))
-        model = GlobalModel.build(self.config, self._schema, counts)
-        return State(0, model, self.methods.weighing.initial(self._sites))
+        return State(0, self._first_model(counts), self.methods.weighing.initial(self._sites))
+
+    def _first_model(self, groups: Iterable[int]) -> GlobalModel:
+        """The model that training begins with, with blocks of these groups and of those in `start`."""
+        if self.start is None:
+            return GlobalModel.build(self.config, self._schema, groups)
+        return begin_with(self.start, self.config, self._schema, groups)
 
     def _round(self, grid: Grid, state: State) -> State:
         """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
@@ -79,14 +96,20 @@ class FedRemind:
         if state.round:
             state = self._admit_newcomers(grid, state)
         state = self._begin_phase(state)
-        config, counts, members = self.config, self.roster.counts(), self.roster.online(grid)
-        stage = stage_of(config, state.round, self.methods.objective.phase(state.round))[0]
+        config, counts, online = self.config, self.roster.counts(), self.roster.online(grid)
+        phase = self.methods.objective.phase(state.round)
+        everyone = not phase.train or (phase.restart and state.round == phase.start)  # what sites do there, all must do
+        members = online if everyone else self.roster.drawn(online, state.round)
+        stage = stage_of(config, state.round, phase)[0]
         self._announce(state.round + 1, stage, members)
         tasks = train_tasks(config, self._schema, state, self.roster.members.values(), members)
-        replies = RoundReplies(config, len(self._schema.classes), self._offline(members), self.methods.rule.combiner())
+        replies = RoundReplies(config, len(self._schema.classes), self._offline(online), self.methods.rule.combiner())
+        replies.experts = experts_of(config, self._schema.names, stage == 2)
         records = ((m, tasks[m.node_id].record()) for m in members)
         for member, answer in self._exchange(grid, records, "train", state.round):
             replies.take(member.name, tasks[member.node_id], answer)
+            for observer in self.observers:
+                observer.answer_taken(member.name, replies.absent.get(member.name))
         replies.require(config.federation.min_sites)
         validation = merge(replies.validation.values())
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
@@ -139,19 +162,21 @@ class FedRemind:
         phase = self.methods.objective.phase(state.round)
         if not phase.restart or state.round != phase.start:
             return state
-        model = GlobalModel.build(self.config, self._schema, self.roster.counts())
-        return State(state.round, model, self.methods.weighing.initial(self._sites))
+        return State(state.round, self._first_model(self.roster.counts()), self.methods.weighing.initial(self._sites))
 
     def _examine(self, grid: Grid, state: State, began: float) -> RunResult:
         """One exchange that measures the final model on test patients, and on validation patients."""
         members = self.roster.online(grid)
         absent = self._offline(members)
+        experts = experts_of(self.config, self._schema.names, self.config.train.routing_rounds > 0)
         test: dict[str, Mapping[int, GroupStatistics]] = {}
         validation: dict[str, Mapping[int, GroupStatistics]] = {}
         records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
         for member, answer in self._exchange(grid, records, "evaluate", state.round):
             try:
-                examination = read_examination(answer, state.round, member.observed, len(self._schema.classes))
+                examination = read_examination(
+                    answer, state.round, member.observed, len(self._schema.classes), experts
+                )
             except ValueError as error:
                 absent[member.name] = str(error)
                 continue
@@ -190,6 +215,36 @@ class FedRemind:
         if self.roster.schema is None:
             raise RuntimeError("no site has enrolled yet")
         return self.roster.schema
+
+
+def begin_with(start: Mapping[str, Tensor], config: Config, schema: CohortSchema, groups: Iterable[int]) -> GlobalModel:
+    """The tensors of `start`, and fresh blocks of those of `groups` that are not in it.
+
+    Raises
+    ------
+    UserError
+        A tensor of `start` has no place in this run's model, or another shape there, or one that every site is sent is
+        lacking.
+    """
+    try:
+        blocks = {block_of(name) for name in start}
+    except ValueError as error:
+        raise UserError(f"the model to begin with: {error}") from None
+    known = {int(block.partition(":")[2]) for block in blocks if block.startswith("group:")}
+    fresh = GlobalModel.build(config, schema, known.union(groups)).tensors
+    whole = {n for n in fresh if not block_of(n).startswith("group:") or block_of(n) in blocks}
+    problems = [f"group {k} has modalities that the cohort lacks" for k in sorted(known) if k >> len(schema.names)]
+    problems += [f"{name} is no tensor of this model" for name in sorted(start.keys() - fresh.keys())]
+    problems += [f"{name} is lacking" for name in sorted(whole - start.keys())]
+    problems += [
+        f"{name} has shape {tuple(start[name].shape)}, here {tuple(tensor.shape)}"
+        for name, tensor in sorted(fresh.items())
+        if name in start and start[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = [*problems[:3], *([f"and {len(problems) - 3} more"] if len(problems) > 3 else [])]
+        raise several("the model to begin with is not of this run: check [model] and method.fusion", shown)
+    return GlobalModel({n: start[n].detach().to(t.dtype) if n in start else t for n, t in fresh.items()})
 
 
 def _reason(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from remind import groups
 from remind.data.schema import CohortSchema
+from remind.federation.messages import USE_DIGITS
 from remind.metrics.scores import Scores, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.records import RoundRecord, RunResult
@@ -35,6 +36,7 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
                 "lambda_next": record.weights_after[group],
                 "risk": record.risks.get(group),
                 "gate_open": measured.open_sum / measured.count if measured else None,
+                "experts": expert_use(measured),
                 "validation": _scores(measured),
             }
         )
@@ -63,6 +65,24 @@ def final_rows(result: RunResult) -> list[Row]:
             if site == ALL or group in statistics
         ]
     return rows
+
+
+def expert_rows(result: RunResult) -> list[Row]:
+    """The final model's expert map, of test patients: a row per group, and ``all``; none where there are no experts."""
+    merged = merge(result.test.values())
+    named = {ALL: total(merged)} | {groups.name(group, result.schema.names): found for group, found in merged.items()}
+    return [
+        {"group": group, "n": found.count} | {f"expert_{e}": weight for e, weight in enumerate(use, start=1)}
+        for group, found in named.items()
+        if found is not None and (use := expert_use(found)) is not None
+    ]
+
+
+def expert_use(statistics: GroupStatistics | None) -> list[float] | None:
+    """Mean weight of each expert, as precisely as it was reported; None if nothing is known of it."""
+    if statistics is None or not len(statistics.use_sum_E):
+        return None
+    return [round(weight, USE_DIGITS + 1) for weight in statistics.use_E.tolist()]
 
 
 def summary(result: RunResult) -> Row:

@@ -28,7 +28,14 @@ def evaluation(count: int) -> Evaluation:
     log_p_BC = np.log(np.stack([1 - p_B, p_B], axis=1))
     ones_B = np.ones(count, np.int64)
     return Evaluation.of(
-        collect(ones_B, rng.integers(0, 2, count), rng.uniform(0, 1, count), log_p_BC, ones_B * 0.0)[1]
+        collect(
+            ones_B,
+            rng.integers(0, 2, count),
+            rng.uniform(0, 1, count),
+            log_p_BC,
+            ones_B * 0.0,
+            rng.dirichlet(np.ones(4), count),
+        )[1]
     )
 
 
@@ -80,6 +87,15 @@ def test_a_small_group_and_no_group_look_the_same(counts, group, small):
     with_ = {**without, group: small}
     minimum = 10
     assert suppress_enrolment(enrolment(with_, []), minimum) == suppress_enrolment(enrolment(without, []), minimum)
+
+
+def test_a_small_groups_use_of_experts_stays_with_it():
+    """A row of the expert map is a mean over a group's patients: of a few, nearly each patient's own."""
+    parts = {3: evaluation(9), 5: evaluation(10)}
+    report = Report(round=0, share=0.5, train={}, validation=parts, seconds=1.0, index=())
+    left = suppress_report(report, {3, 5}, 10).model_dump_json()
+    assert str(parts[5].use_sum[0]) in left
+    assert not any(str(weight) in left for weight in parts[3].use_sum)
 
 
 def test_counts_of_a_message_that_has_none():

@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.metrics.statistics import BINS, GroupStatistics, merge
 from remind_server.records import RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.observer import StoreObserver
@@ -17,6 +17,7 @@ from remind_server.store.schema import (
     SCORES,
     VALIDATION,
     Cell,
+    ExpertUse,
     Group,
     Round,
     RoundGroup,
@@ -31,7 +32,7 @@ EVIL = MARKUP[:200]  # a site name as long as a registered name may be
 NAMES = ("fundus", "oct", "table", "notes", "labs", "icd", "ecg", "mri", "ct")
 
 
-def statistics(n: int, seed: int, skill: float = 1.0) -> GroupStatistics:
+def statistics(n: int, seed: int, skill: float = 1.0, experts: int = 16) -> GroupStatistics:
     """Statistics of `n` made-up patients of two classes."""
     rng = np.random.default_rng(seed)
     label_B = rng.integers(2, size=n)
@@ -39,7 +40,9 @@ def statistics(n: int, seed: int, skill: float = 1.0) -> GroupStatistics:
     confusion_CC, scores_H2K = np.zeros((2, 2), dtype=np.int64), np.zeros((1, 2, BINS), dtype=np.int64)
     np.add.at(confusion_CC, (label_B, (bin_B >= BINS / 2).astype(np.int64)), 1)
     np.add.at(scores_H2K[0], (label_B, bin_B), 1)
-    return GroupStatistics(n, float(rng.uniform(0.2, 0.7)) * n, float(rng.uniform()) * n, confusion_CC, scores_H2K)
+    loss_sum, open_sum = float(rng.uniform(0.2, 0.7)) * n, float(rng.uniform()) * n
+    use_sum_E = rng.dirichlet(np.ones(experts)) * n if experts else np.zeros(0)
+    return GroupStatistics(n, loss_sum, open_sum, confusion_CC, scores_H2K, use_sum_E)
 
 
 class Drill:
@@ -54,8 +57,10 @@ class Drill:
         refused: Mapping[str, str] | None = None,
         patients: Mapping[str, Mapping[int, int]] | None = None,
         seed: int = 0,
+        experts: int = 16,
+        changes: Mapping[str, Scalar] | None = None,
     ) -> None:
-        self.seed = seed
+        self.seed, self.experts = seed, experts
         self.observer = StoreObserver(engine, folder, beat=0.2)
         self.schema = schema(NAMES[:3], series=())
         self.config: Config = settings(
@@ -65,6 +70,7 @@ class Drill:
                 "results": str(folder),
                 "seed": seed,
             }
+            | dict(changes or {})
         )
         self.sites, self.rounds, self.refused, self.done = sites, rounds, refused or {}, 0
         self.patients = patients or sites
@@ -88,7 +94,7 @@ class Drill:
         self.done += 1
         by_site = {
             name: {
-                k: statistics(n, 1000 * self.seed + 100 * i + k + self.done, 0.5 + 0.3 * self.done)
+                k: statistics(n, 1000 * self.seed + 100 * i + k + self.done, 0.5 + 0.3 * self.done, self.experts)
                 for k, n in found.items()
             }
             for i, (name, found) in enumerate(self.patients.items())
@@ -116,7 +122,7 @@ class Drill:
 
     def finish(self) -> RunResult:
         test = {
-            name: {k: statistics(2 * n, 1000 * self.seed + 7 * i + k, 2.0) for k, n in found.items()}
+            name: {k: statistics(2 * n, 1000 * self.seed + 7 * i + k, 2.0, self.experts) for k, n in found.items()}
             for i, (name, found) in enumerate(self.patients.items())
         }
         weights = dict.fromkeys(self.counts, 1 / len(self.counts))
@@ -125,7 +131,7 @@ class Drill:
         return result
 
 
-def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 200) -> int:
+def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 200, experts: int = 128) -> int:
     """A run under way with that many groups, sites and rounds, straight into the tables; its id."""
     rng = np.random.default_rng(0)
     now = time.time()
@@ -180,6 +186,11 @@ def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 
                 for s in range(sites + 1)
                 for g in range(groups + 1)
             ],
+        )
+        use_GE = rng.dirichlet(np.ones(experts), size=groups + 1).round(5)
+        session.execute(
+            insert(ExpertUse),
+            [of | {"patients": VALIDATION, "group": g, "use": use_GE[g].tolist()} for g in range(groups + 1)],
         )
         return run.id
 

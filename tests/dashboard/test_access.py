@@ -5,6 +5,7 @@ import stat
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from remind.errors import UserError
 from remind_server.dashboard import sign_in
@@ -19,6 +20,7 @@ PATHS = [
     *("/api/runs", "/api/runs/1", "/api/runs/1/groups", "/api/runs/1/events", "/api/runs/1/matrix"),
     *("/api/runs/1/curves", "/api/compare?first=1&second=1", "/compare.csv?first=1&second=1"),
     *("/runs/1/groups.csv", "/runs/1/matrix.csv", "/runs/1/curves.csv", "/runs/1/rounds.csv"),
+    *("/api/runs/1/experts", "/runs/1/experts.csv", "/runs/1/health"),
 ]
 
 
@@ -44,6 +46,15 @@ def test_nothing_without_the_token(stranger, path):
     assert stranger.get(path, cookies={"remind_session_1": "9999999999.forged"}).status_code == 401
     person = stranger.get(path, headers={"accept": "text/html"})
     assert (person.status_code, person.headers["location"]) == (303, "/sign-in")
+
+
+def test_health_needs_no_sign_in_and_tells_nothing(stranger, engine):
+    assert (stranger.get("/health").status_code, stranger.get("/health").text) == (200, "ok\n")
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE cells"))
+        connection.execute(text("ALTER TABLE runs RENAME TO gone"))
+    broken = stranger.get("/health")
+    assert (broken.status_code, broken.json()) == (503, {"detail": "the run store cannot be read just now"})
 
 
 def test_a_person_signs_in_and_out(stranger):

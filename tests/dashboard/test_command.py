@@ -4,10 +4,12 @@ import socket
 import subprocess
 import sys
 
+import httpx
 import pytest
 
 from remind.errors import UserError
 from remind_server.dashboard.command import dashboard_command
+from tests.dashboard.browser import serving
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,13 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path, option):
 def test_a_port_that_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen"):
         dashboard_command(results=tmp_path, port=taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_the_printed_address_opens_in_a_browser(tmp_path, host):
+    with serving(tmp_path, "--host", host) as server:
+        assert server.root == f"http://{'localhost' if host == '0.0.0.0' else host}:{server.port}"
+        assert httpx.get(f"{server.root}/health").text == "ok\n"
 
 
 def test_it_is_a_command_of_remind():

@@ -11,7 +11,9 @@ from remind_server.followers import followers
 from remind_server.records import Observer
 from remind_server.run_folder import RunFolder
 from remind_server.simulate import simulate
+from remind_server.store.open import open_store, store_url
 from tests.dashboard.browser import DESKTOP, serving
+from tests.dashboard.sample import Drill
 from tests.dashboard.test_real_run import SCORES, SETTINGS
 
 pytestmark = pytest.mark.slow
@@ -103,6 +105,37 @@ def name_of(row):
     return row.locator("th").inner_text().replace("tail", "").strip()
 
 
+def test_answers_of_a_round_come_in_and_only_they_are_fetched(visit, tmp_path, screenshots):
+    engine = open_store(store_url(tmp_path))
+    drill = Drill(engine, tmp_path / "run", {name: {1: 30, 3: 20} for name in ("Basel", "Chur", "Davos")}).start()
+    drill.round()
+    drill.open_round()
+    with serving(tmp_path) as server:
+        page = visit(server, "/runs/1")
+        page.wait_for_selector("html[data-ready]", state="attached")
+        page.wait_for_selector("#live[data-state=on]")
+        page.click("#sites-summary")
+        asked = []
+        page.on("request", lambda request: asked.append(request.url.removeprefix(server.root)))
+        assert "Waiting for Basel" in page.inner_text("#under-way")
+        drill.observer.answer_taken("Basel", None)
+        page.get_by_text("Waiting for Chur").wait_for(timeout=5000)
+        drill.observer.answer_taken("Chur", "refused: busy")
+        page.get_by_text("its answer does not count: refused: busy").wait_for(timeout=5000)
+        rows = page.locator("#sites-scroll tbody tr").all()
+        states = {row.locator("th").inner_text(): row.locator("td").last.inner_text() for row in rows}
+        assert states == {"Basel": "answered", "Chur": "does not count", "Davos": "awaited"}
+        page.screenshot(path=screenshots / "live-answers.png")
+        assert set(asked) == {"/runs/1/health"}
+        drill.round({"Chur": "refused: busy"})
+        page.get_by_text("Missing in round 2").wait_for(timeout=5000)
+        page.wait_for_selector("html[data-ready='2']", state="attached", timeout=5000)
+        assert "/runs/1" in asked
+        assert not page.locator("#under-way").count()
+    drill.finish()
+    engine.dispose()
+
+
 def test_everything_is_reached_by_keyboard(run, visit, screenshots, monkeypatch):
     monkeypatch.delenv("REMIND_STORE", raising=False)
     folder, pace, thread = run
@@ -122,7 +155,8 @@ def test_everything_is_reached_by_keyboard(run, visit, screenshots, monkeypatch)
             if "Settings" in seen[0]:
                 break
         wanted = {"Skip to content", "Runs", "Sign out", "sites-summary", "on-validation", "groups-scroll", "by-auroc"}
-        wanted |= {"chart-1", "score-accuracy", "matrix-scroll", "rounds-scroll", "Settings of the run"}
+        wanted |= {"chart-1", "experts-scroll", "score-accuracy", "matrix-scroll", "rounds-scroll"}
+        wanted |= {"Settings of the run"}
         assert wanted <= set(reached)
         page.keyboard.press("Enter")
         assert page.locator(".settings").is_visible()
@@ -131,7 +165,7 @@ def test_everything_is_reached_by_keyboard(run, visit, screenshots, monkeypatch)
         page.wait_for_url("**by=auroc**")
         assert page.locator("th[aria-sort=ascending]").inner_text().startswith("AUROC")
         page.emulate_media(media="print")
-        for shown in ("#groups table", "#matrix table", "#rounds table", "#curves canvas"):
+        for shown in ("#groups table", "#experts table", "#matrix table", "#rounds table", "#curves canvas"):
             assert page.locator(shown).first.is_visible()
         assert not page.locator("header").is_visible()
         page.screenshot(path=screenshots / "print.png", full_page=True)

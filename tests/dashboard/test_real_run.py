@@ -132,6 +132,37 @@ def test_the_curves(client, folder):
         assert int(line["n"]) == row["validation"]["n"]
 
 
+def test_the_expert_map(client, folder):
+    """Run folder, API, CSV and page agree."""
+    final = {row["group"]: row for row in csv.DictReader((folder / "experts.csv").open(newline=""))}
+    columns = [f"expert_{e}" for e in range(1, SETTINGS["model.experts"] + 1)]
+    found = client.get("/api/runs/1/experts").json()
+    assert (found["patients"], found["experts"]) == ("test", len(columns))
+    named = {("all" if not i else row["name"]): row for i, row in enumerate(found["rows"])}
+    text = client.get("/runs/1/experts.csv").text
+    lines = {row["group"]: row for row in csv.DictReader(io.StringIO(text))}
+    page = client.get("/runs/1", params={"show": "all"}).text
+    html = re.search(r'<table class="experts">(.*?)</table>', page, re.DOTALL)[1]
+    words = {
+        re.sub(r"<wbr>|\s|<span.*?</span>|groups", "", name): most
+        for name, most in re.findall(r'<th scope="row"[^>]*>(.*?)</th>.*?<td class="most">(.*?)</td>', html, re.DOTALL)
+    }
+    assert set(final) == {name for name, row in named.items() if row["use"]}
+    for name, row in final.items():
+        weights = [float(row[column]) for column in columns]
+        assert sum(weights) == pytest.approx(1, abs=1e-3)
+        shown = named[name]
+        assert (shown["n"], shown["use"]) == (int(row["n"]), weights)
+        line = lines["all groups" if name == "all" else name]
+        assert [float(line[column]) for column in columns] == weights
+        most, said = max(range(len(weights)), key=lambda e: (weights[e], -e)), words[name]
+        assert said.startswith(f"{most + 1} ({100 * weights[most]:.1f} %)")
+        assert f'aria-label="weights of {len(columns)} experts; most used: {said}"' in html
+    rounds = [json.loads(line) for line in (folder / "groups.jsonl").read_text().splitlines()]
+    assert all(len(row["experts"]) == len(columns) for row in rounds if row["validation"]["n"])
+    assert all(row["experts"] is None for row in rounds if not row["validation"]["n"])
+
+
 def test_the_metrics(client, final):
     text = client.get("/metrics").text
     for (site, group), row in final.items():

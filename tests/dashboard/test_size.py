@@ -18,7 +18,7 @@ def large(engine):
 def test_json_of_a_large_run(large, client_of, min_count):
     client = client_of(min_count, **{"accept-encoding": "identity"})
     fifty = ",".join(str(number) for number in range(1, 51))
-    for path in ("", "/groups", "/matrix", "/curves?groups=1,2,3,4,5,6", f"/curves?groups={fifty}"):
+    for path in ("", "/groups", "/matrix", "/experts", "/curves?groups=1,2,3,4,5,6", f"/curves?groups={fifty}"):
         began = time.perf_counter()
         answer = client.get(f"/api/runs/{large}{path}")
         print(f"{path or '/'}: {len(answer.content) / 1000:.0f} kB in {1000 * (time.perf_counter() - began):.0f} ms")

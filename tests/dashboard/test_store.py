@@ -1,6 +1,7 @@
 """The run store: made by its migrations, written round by round, and never in a run's way."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -8,12 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
+from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.followers import followers
 from remind_server.store import observer as observing
@@ -76,6 +80,63 @@ def test_what_a_run_says_can_be_read(engine, tmp_path):
     assert {row.weight for row in reader.groups(1).rows} == {0.5}
 
 
+def test_a_store_of_the_first_version_is_brought_up_to_date(engine, tmp_path):
+    Drill(engine, tmp_path / "results" / "run", SITES).start().round()
+    config = AlembicConfig(attributes={})
+    config.set_main_option("script_location", str(Path(observing.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    again = open_store(engine.url)
+    with again.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    reader = Reader(again)
+    assert reader.state(1).round == 1
+    assert expert_map(reader, reader.groups(1)).rows == [], "runs of before have no map, and no empty one"
+
+
+def test_who_has_answered_in_the_round_under_way(engine, tmp_path, client, monkeypatch):
+    sites = {name: {1: 20} for name in ("Basel", "Chur", "Davos", "Genf")}
+    drill = Drill(engine, tmp_path / "results" / "run", sites).start()
+    reader = Reader(engine)
+
+    def now():
+        report = reader.report(1)
+        return {site.name: site.answer for site in report.sites}, report.run.answers
+
+    assert now() == (dict.fromkeys(sites), 0)
+    drill.open_round()
+    assert now() == ({"Basel": "awaited", "Chur": "in line", "Davos": "in line", "Genf": "in line"}, 0)
+    before = reader.state(1).change
+    drill.observer.answer_taken("Basel", None)
+    drill.observer.answer_taken("Chur", "refused: busy")
+    assert now() == ({"Basel": "counts", "Chur": "does not count", "Davos": "awaited", "Genf": "in line"}, 2)
+    assert [(site.name, site.problem) for site in reader.report(1).not_counting] == [("Chur", "refused: busy")]
+    assert reader.state(1).change == before, "the page need not be made anew for this"
+    awaited = dict(re.findall(r'^remind_site_awaited{run="1",site="(\w+)"} (.*)$', client.get("/metrics").text, re.M))
+    assert awaited == {"Basel": "0.0", "Chur": "0.0", "Davos": "1.0", "Genf": "1.0"}
+    with monkeypatch.context() as patch:
+        patch.setattr("remind_server.dashboard.reader.SILENCE", -1.0)
+        assert now()[0] == dict.fromkeys(sites), "a run that is gone waits for nobody"
+    drill.round({"Chur": "refused: busy"})
+    assert now() == (dict.fromkeys(sites), 0)
+    assert [site.name for site in reader.report(1).missing] == ["Chur"]
+    drill.open_round()
+    drill.observer.answer_taken("Basel", None)
+    drill.observer.failed("interrupted")
+    assert now()[0] == dict.fromkeys(sites), "nobody is waited for any longer"
+
+
+def test_with_a_quorum_everybody_is_awaited_at_once(engine, tmp_path):
+    sites = {name: {1: 20} for name in ("Basel", "Chur", "Davos")}
+    changes = {"federation.quorum": 0.5}
+    drill = Drill(engine, tmp_path / "results" / "run", sites, changes=changes).start()
+    drill.open_round()
+    drill.observer.answer_taken("Chur", None)
+    found = {site.name: site.answer for site in Reader(engine).report(1).sites}
+    assert found == {"Basel": "awaited", "Chur": "counts", "Davos": "awaited"}
+
+
 def test_each_round_is_there_whole_or_not_at_all(engine, tmp_path, monkeypatch):
     drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
     drill.round()
@@ -105,6 +166,8 @@ def test_a_store_out_of_reach_delays_rounds_and_loses_none(engine, tmp_path, mon
 
     monkeypatch.setattr(observing, "cell_rows", sometimes)
     drill.round()
+    drill.open_round()
+    drill.observer.answer_taken("Basel", None)  # may be left out
     drill.round()
     assert Reader(engine).state(1).round == 0
     away = False

@@ -79,6 +79,28 @@ def test_every_answer_suppresses(drill, client_of):
     assert 'title="suppressed"' in page
 
 
+def test_the_expert_map_suppresses(drill, client_of):
+    drill.finish()
+    whole = {row["name"]: row for row in client_of().get("/api/runs/1/experts").json()["rows"]}
+    client = client_of(min_count=150)  # of 2 · 125, 2 · 34 and 2 · 67 test patients
+    rows = {row["name"]: row for row in client.get("/api/runs/1/experts").json()["rows"]}
+    hidden = {name for name, row in rows.items() if row["suppressed"]}
+    assert hidden == {"fundus+oct", "fundus+table"}, "two, so that neither is everybody less the others"
+    for name, row in rows.items():
+        assert (row["use"], row["in_effect"], row["n"]) == (None, None, None) if name in hidden else row == whole[name]
+    text = client.get("/runs/1/experts.csv").text
+    assert {row["group"] for row in csv.DictReader(io.StringIO(text)) if row["n"] == "suppressed"} == hidden
+    gone = [row for row in csv.DictReader(io.StringIO(text)) if row["n"] == "suppressed"]
+    assert not any(value for row in gone for name, value in row.items() if name not in ("group", "tail", "n"))
+    html = client.get("/runs/1", headers={"accept": "text/html"}).text.partition('<table class="experts">')[2]
+    table = html.partition("</table>")[0]
+    assert table.count(">suppressed<") == 2
+    assert table.count('class="strip"') == 2
+    metrics = client.get("/metrics").text
+    assert 'remind_group_experts_in_effect{group="fundus"' in metrics
+    assert 'remind_group_experts_in_effect{group="fundus+oct"' not in metrics
+
+
 def test_metrics_and_curves_suppress(engine, tmp_path, client_of):
     few = {"Basel": {1: 40, 3: 30, 5: 4}, "Chur": {1: 35, 3: 8}}
     drill = Drill(engine, tmp_path / "results" / "run", few).start()

@@ -37,7 +37,7 @@ def runs(tmp_path_factory):
         for _ in range(finished.rounds):
             finished.round()
         finished.finish()
-    one = drill("one-group", {"Basel": {1: 50}}).start()
+    one = drill("one-group", {"Basel": {1: 50}}, experts=0).start()
     one.round()
     one.open_round()
     failed = drill("failed", SITES).start()
@@ -62,6 +62,8 @@ def server(runs):
 
 
 def shoot(page, screenshots, name, whole=True):
+    if whole:  # a person would have scrolled there
+        page.evaluate("document.querySelectorAll('section').forEach(s => { s.style.contentVisibility = 'visible'; })")
     page.screenshot(path=screenshots / f"{name}.png", full_page=whole)
 
 
@@ -77,6 +79,14 @@ def test_a_run(visit, server, runs, screenshots, name, size, scheme):
     assert name in page.inner_text("h1")
     assert no_sideways_scroll(page)
     assert page.title() != "owned"
+    boxes = page.locator("section:visible, .note:visible, .tile:visible, .facts > div:visible, figure:visible")
+    assert all(text.strip() for text in boxes.all_text_contents()), "no empty box"
+    assert not page.locator("h2, dt, th, figcaption").get_by_text("privacy").count(), "nothing of what is off"
+    names = page.locator("#groups tbody th").first
+    if names.count():
+        page.evaluate("document.getElementById('groups-scroll').scrollLeft = 600")
+        assert names.bounding_box()["x"] >= 0, "names stay in sight"
+        page.evaluate("document.getElementById('groups-scroll').scrollLeft = 0")
     shoot(page, screenshots, f"run-{name}-{scheme}-{size['width']}")
 
 
@@ -105,6 +115,15 @@ def test_no_runs_yet(visit, tmp_path, screenshots):
         page.click("main button")
         assert "not the token" in page.inner_text("main")
         visit.problems.clear()  # the browser's console notes the refusal
+
+
+def test_without_experts_there_is_no_map(visit, server, runs):
+    page = visit(server, f"/runs/{runs[1]['one-group']}")
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert not page.locator("#experts *").count()
+    assert page.locator("#experts").bounding_box()["height"] == 0
+    page.goto(f"{server.root}/runs/{runs[1]['first']}")
+    assert page.locator("#experts .strip[role=img]").count() == 1 + 1 + 4  # legend, everybody, groups
 
 
 def test_suppressed_cells_look_suppressed(visit, runs, screenshots):
@@ -140,5 +159,7 @@ def test_three_hundred_groups_at_fifty_sites(visit, tmp_path, screenshots, show)
         assert charts < 4000
         assert no_sideways_scroll(page)
         shoot(page, screenshots, f"large-{show}", whole=False)
-        page.locator("#matrix").scroll_into_view_if_needed()
-        shoot(page, screenshots, f"large-{show}-matrix", whole=False)
+        for part in ("#experts", "#matrix"):
+            page.locator(part).scroll_into_view_if_needed()
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            shoot(page, screenshots, f"large-{show}-{part[1:]}", whole=False)

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remind.federation.blocks import Entry
-from remind.federation.messages import MOST, Enrolment, Evaluation, Examine, LossSum, Refusal, Report, Task
+from remind.federation.messages import (
+    MOST,
+    MOST_EXPERTS,
+    Enrolment,
+    Evaluation,
+    Examine,
+    LossSum,
+    Refusal,
+    Report,
+    Task,
+)
 
 ENTRY = Entry(name="fusion.head.bias", block="shared", shape=(2,), dtype="float32")
 EVALUATION = {
@@ -18,6 +28,7 @@ EVALUATION = {
     "open_sum": 3.0,
     "confusion": [[1, 0], [1, 1]],
     "scores": [[0, 0, 100, 1], [0, 1, 100, 1], [0, 1, 511, 1]],
+    "use_sum": [0.5, 0.0, 2.5],
 }
 REPORT = {
     "kind": "report",
@@ -116,12 +127,28 @@ def test_reports_that_are_refused(path, value):
         (["scores", 0], [0, 0, 100, 0]),
         (["scores", 0], [0, 0, 100, -1]),
         (["scores", 0], [0, 0, 100]),
+        (["use_sum"], None),
+        (["use_sum"], [0.5, -0.1, 2.5]),
+        (["use_sum"], [0.5, float("nan"), 2.5]),
+        (["use_sum"], [0.5, float("inf"), 2.5]),
+        (["use_sum"], [1e308, 1e308]),
+        (["use_sum"], [1.0, 1.0, 1.1]),
+        (["use_sum"], [0.0] * (MOST_EXPERTS + 1)),
+        (["use_sum"], [[1.0]]),
     ],
 )
 def test_evaluations_that_do_not_add_up_are_refused(path, value):
     Evaluation.model_validate_json(json.dumps(EVALUATION))
     with pytest.raises(ValidationError):
         Evaluation.model_validate_json(spoilt(EVALUATION, path, value))
+
+
+@pytest.mark.parametrize("use", [[], [0.0, 0.0], [3.0], [1.0, 1.0, 1.0001]])
+def test_use_of_experts_that_travels(use):
+    """A model without experts, patients who needed none, and sums that rounding carried over the count."""
+    message = Evaluation.model_validate(EVALUATION | {"use_sum": use})
+    assert message.value().use_sum_E.tolist() == use
+    assert Evaluation.of(message.value()) == message
 
 
 def test_three_classes_need_three_histograms():

@@ -1,16 +1,19 @@
 """Merged statistics are those of the pooled patients (invariant 4)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind.federation.messages import Evaluation
+from remind.federation.messages import USE_DIGITS, Evaluation
+from remind.metrics.scores import experts_in_effect
 from remind.metrics.statistics import BINS, GroupLoss, collect, merge, scored_classes, total
 
 
 def predictions(seed: int, number: int, classes: int):
-    """Random groups, labels, losses, log-probabilities and gates; some probabilities are exactly 0 or 1."""
+    """Random groups, labels, losses, log-probabilities, gates and experts; some probabilities are exactly 0 or 1."""
     rng = np.random.default_rng(seed)
     logits_BC = rng.normal(size=(number, classes)) * rng.choice([0.1, 3.0, 2000.0], size=(number, 1))
     log_p_BC = logits_BC - np.logaddexp.reduce(logits_BC, axis=1, keepdims=True)
@@ -20,6 +23,7 @@ def predictions(seed: int, number: int, classes: int):
         rng.gamma(1.0, size=number),
         log_p_BC,
         rng.integers(2, size=number).astype(np.float64),
+        rng.dirichlet(np.ones(5), size=number) * rng.integers(2, size=number)[:, None],  # some need no expert
     )
 
 
@@ -37,12 +41,13 @@ def test_merged_over_any_split_equals_pooled(seed, sites, classes, number):
         np.testing.assert_array_equal(other.scores_H2K, one.scores_H2K)
         assert other.loss_sum == pytest.approx(one.loss_sum, rel=1e-12, abs=1e-12)
         assert other.open_sum == one.open_sum
+        np.testing.assert_allclose(other.use_sum_E, one.use_sum_E, rtol=0, atol=1e-12)
 
 
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 4))
 def test_collect_equals_a_loop_over_patients(seed, classes):
-    group_B, label_B, loss_B, log_p_BC, open_B = predictions(seed, 30, classes)
-    found = collect(group_B, label_B, loss_B, log_p_BC, open_B)
+    group_B, label_B, loss_B, log_p_BC, open_B, use_BE = predictions(seed, 30, classes)
+    found = collect(group_B, label_B, loss_B, log_p_BC, open_B, use_BE)
     for group, statistics in found.items():
         confusion = np.zeros((classes, classes), dtype=int)
         scores = np.zeros((len(scored_classes(classes)), 2, BINS), dtype=int)
@@ -57,6 +62,8 @@ def test_collect_equals_a_loop_over_patients(seed, classes):
         np.testing.assert_array_equal(statistics.confusion_CC, confusion)
         np.testing.assert_array_equal(statistics.scores_H2K, scores)
         assert statistics.loss_sum == pytest.approx(loss_B[group_B == group].sum())
+        own = [use_BE[b] for b in np.flatnonzero(group_B == group)]
+        assert statistics.use_E.tolist() == pytest.approx([sum(u[e] for u in own) / len(own) for e in range(5)])
 
 
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 4))
@@ -70,6 +77,27 @@ def test_on_the_wire_and_back(seed, classes):
         )
         np.testing.assert_array_equal(back.confusion_CC, statistics.confusion_CC)
         np.testing.assert_array_equal(back.scores_H2K, statistics.scores_H2K)
+        np.testing.assert_allclose(back.use_sum_E, statistics.use_sum_E, rtol=0, atol=0.5001 * 10**-USE_DIGITS)
+
+
+@given(experts=st.lists(st.sampled_from([0, 1, 4, 5]), min_size=1, max_size=5), data=st.data())
+def test_use_of_other_numbers_of_experts_is_no_use_of_any(experts, data):
+    """In whatever order: the map is that of all patients, or it is empty."""
+    one = collect(*predictions(1, 1, 2))
+    parts = [replace(next(iter(one.values())), use_sum_E=np.full(number, 0.1)) for number in experts]
+    shuffled = data.draw(st.permutations(parts))
+    together = merge([{1: part} for part in shuffled])[1]
+    same = len(set(experts)) == 1
+    np.testing.assert_allclose(together.use_sum_E, np.full(experts[0], 0.1) * len(parts) if same else [])
+    assert together.count == len(parts)
+
+
+def test_experts_in_effect():
+    assert experts_in_effect(np.full(8, 0.125)) == pytest.approx(8)
+    assert experts_in_effect(np.array([0.0, 1.0, 0.0])) == pytest.approx(1)
+    assert experts_in_effect(np.array([0.25, 0.0, 0.25])) == pytest.approx(2), "weights of patients who needed none"
+    assert experts_in_effect(np.zeros(3)) is None
+    assert experts_in_effect(np.zeros(0)) is None
 
 
 def test_total_is_all_groups_together():

@@ -119,6 +119,8 @@ CASES = {
     "no such group": (spoil(["train", str(2**50)], ONE_LOSS), "not sent"),
     "evaluates a foreign group": (spoil(["validation", str(FOREIGN)], ONE), "did not enrol"),
     "evaluates no such group": (spoil(["validation", str(2**50)], ONE), "did not enrol"),
+    "other experts": (spoil(["validation", "5", "use_sum"], [0.1]), "not that of 4 experts"),
+    "no experts": (spoil(["validation", "5", "use_sum"], []), "not that of 4 experts"),
     "fewer patients": (spoil(["train", "5", "count"], 1), "it enrolled"),
     "more patients": (spoil(["train", "5", "count"], 10**6), "it enrolled"),
     "countless patients": (

@@ -11,8 +11,18 @@ from safetensors import safe_open
 from remind.config import Config
 from remind.errors import UserError
 from remind_server import run_folder as run_folder_module
-from remind_server.run_folder import CONFIG, FINAL_CSV, FINAL_JSON, GROUPS, MODEL, ROUNDS, SUMMARY, RunFolder
-from remind_server.tables import final_rows
+from remind_server.run_folder import (
+    CONFIG,
+    EXPERTS,
+    FINAL_CSV,
+    FINAL_JSON,
+    GROUPS,
+    MODEL,
+    ROUNDS,
+    SUMMARY,
+    RunFolder,
+)
+from remind_server.tables import expert_rows, final_rows
 from tests.reports import START, follow, record, result
 from tests.tiny import settings
 
@@ -20,7 +30,8 @@ from tests.tiny import settings
 def test_the_folder_holds_what_the_run_did(tmp_path):
     follow(RunFolder(tmp_path / "run"))
     folder = tmp_path / "run"
-    assert {p.name for p in folder.iterdir()} == {CONFIG, ROUNDS, GROUPS, FINAL_CSV, FINAL_JSON, SUMMARY, MODEL}
+    files = {CONFIG, ROUNDS, GROUPS, FINAL_CSV, FINAL_JSON, EXPERTS, SUMMARY, MODEL}
+    assert {p.name for p in folder.iterdir()} == files
     head = json.loads((folder / CONFIG).read_text())
     assert Config.model_validate(head["config"]) == settings()
     assert head["seed"] == 0
@@ -36,6 +47,10 @@ def test_the_folder_holds_what_the_run_did(tmp_path):
         table = list(csv.DictReader(file))
     assert [(r["site"], r["group"], int(r["n"])) for r in table] == [(r["site"], r["group"], r["n"]) for r in final]
     assert all(math.isclose(float(t["lambda"]), r["lambda"]) for t, r in zip(table, final, strict=True) if r["lambda"])
+    with (folder / EXPERTS).open(newline="") as file:
+        experts = list(csv.DictReader(file))
+    assert [{k: str(v) for k, v in row.items()} for row in expert_rows(result())] == experts
+    assert len(lines[0]["experts"]) == 3
     with safe_open(folder / MODEL, "pt") as file:
         assert torch.equal(file.get_tensor("fusion.head.bias"), torch.full((2,), 2.0))
         assert json.loads(file.metadata()["weights"]) == {"1": 0.1, "3": 0.3, "7": 0.6}
@@ -67,7 +82,9 @@ def test_a_write_that_fails_leaves_the_file_of_before(failing, tmp_path, monkeyp
             continue
     after = {p.name: p.read_bytes() for p in folder.iterdir()}
     assert set(after) == set(before), "nothing half-written lies about"
-    broken = {"save_file": {MODEL}, "_dump": {CONFIG, FINAL_JSON, SUMMARY, FINAL_CSV}, "_csv": {FINAL_CSV}}[failing]
+    broken = {"save_file": {MODEL}, "_dump": {CONFIG, FINAL_JSON, SUMMARY, FINAL_CSV}, "_csv": {FINAL_CSV, EXPERTS}}[
+        failing
+    ]
     assert all(after[name] == before[name] for name in broken)
 
 

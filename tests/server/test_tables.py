@@ -1,10 +1,12 @@
 """Rows and summaries against the statistics they are read off."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from remind.metrics.statistics import merge, total
-from remind_server.tables import ALL, final_rows, round_rows, summary
+from remind_server.tables import ALL, expert_rows, final_rows, round_rows, summary
 from tests.reports import SCHEMA, TEST, record, result, statistics
 
 
@@ -52,7 +54,26 @@ def test_round_rows():
     measured = statistics(3, [1, 3])[1]
     assert rows[0]["gate_open"] == measured.open_sum / measured.count
     assert rows[2]["gate_open"] is None
+    assert rows[0]["experts"] == pytest.approx((measured.use_sum_E / measured.count).tolist(), abs=1e-5)
+    assert rows[2]["experts"] is None
     assert rows[2]["validation"]["n"] == 0
+
+
+def test_expert_rows():
+    rows = {r["group"]: r for r in expert_rows(result())}
+    merged = merge(TEST.values())
+    assert list(rows) == [ALL, "a", "a+b", "b+c"], "no row of a group without patients"
+    assert rows["a"]["n"] == merged[1].count
+    for e in range(3):
+        assert rows["a"][f"expert_{e + 1}"] == pytest.approx(merged[1].use_sum_E[e] / merged[1].count, abs=1e-5)
+    everybody = sum(merged[k].use_sum_E for k in merged) / 120
+    assert [rows[ALL][f"expert_{e}"] for e in (1, 2, 3)] == pytest.approx(everybody.tolist(), abs=1e-5)
+
+
+def test_no_expert_rows_without_experts():
+    bare = {site: {k: replace(s, use_sum_E=np.zeros(0)) for k, s in found.items()} for site, found in TEST.items()}
+    assert expert_rows(result(bare)) == expert_rows(result({})) == []
+    assert {row["experts"] for row in round_rows(record(validation=bare["x"]), SCHEMA)} == {None}
 
 
 def test_nobody_to_test():

@@ -2,8 +2,8 @@
 
 Pure. What is withheld is withheld as if the site did not have it: the coordinator cannot tell a small group from none.
 Released groups are those with at least the minimum of *training* patients; in a part with fewer of its patients
-(validation, test) the group's statistics are withheld from that part. Cells within a released group (its classes, its
-score bins) are not looked at.
+(validation, test) the group's statistics, its use of experts among them, are withheld from that part. Cells within a
+released group (its classes, its score bins, its sums of expert weights) are not looked at.
 
 A field that was added to a message since this was written is not let through unseen: `UnknownFieldError`.
 """
@@ -21,7 +21,7 @@ KNOWN: dict[type[Message], frozenset[str]] = {
     Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
     Examination: frozenset({"kind", "round", "test", "validation", "seconds"}),
     LossSum: frozenset({"count", "loss_sum"}),
-    Evaluation: frozenset({"count", "loss_sum", "open_sum", "confusion", "scores"}),
+    Evaluation: frozenset({"count", "loss_sum", "open_sum", "confusion", "scores", "use_sum"}),
 }
 
 

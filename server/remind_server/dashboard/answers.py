@@ -7,6 +7,7 @@ Status = Literal["waiting", "running", "stalled", "finished", "failed"]
 Patients = Literal["validation", "test"]
 ScoreName = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
 SortKey = Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "n", "weight", "train_n", "name"]
+Answer = Literal["counts", "does not count", "awaited", "in line"]
 Numbers = list[float | None]
 Counts = list[int | None]
 
@@ -38,7 +39,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class SiteState:
-    """A site and how it fared in the last round that ended (`answered` is null before the first)."""
+    """A site and how it fared in the last round that ended (`answered` is null before the first).
+
+    Attributes
+    ----------
+    answer
+        In the round under way, of a site that is asked: `counts`, `does not count` (with `problem`), `awaited`, or
+        `in line`: answers are taken in the order of names, and it is not its turn yet. Null otherwise.
+    """
 
     number: int
     name: str
@@ -48,11 +56,16 @@ class SiteState:
     answered: bool | None
     absent: str | None
     refused: str | None
+    answer: Answer | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run at a glance. Times are seconds since 1970, UTC; `heard` is the coordinator's last sign of life."""
+    """A run at a glance. Times are seconds since 1970, UTC; `heard` is the coordinator's last sign of life.
+
+    `change` grows with every event of the run but the `answers` taken in the round under way, which are counted apart.
+    """
 
     id: int
     name: str
@@ -71,6 +84,7 @@ class RunState:
     round_began: float | None
     round_closes: float | None
     change: int
+    answers: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,26 @@ class RunReport:
     def missing(self) -> list[SiteState]:
         """Sites that did not."""
         return [site for site in self.sites if site.answered is False]
+
+    @property
+    def asked(self) -> list[SiteState]:
+        """Sites that are asked in the round under way."""
+        return [site for site in self.sites if site.answer]
+
+    @property
+    def awaited(self) -> list[SiteState]:
+        """Of these, whose answers are being waited for."""
+        return [site for site in self.sites if site.answer == "awaited"]
+
+    @property
+    def in_line(self) -> list[SiteState]:
+        """And who is not looked at before they have come."""
+        return [site for site in self.sites if site.answer == "in line"]
+
+    @property
+    def not_counting(self) -> list[SiteState]:
+        """And whose answers do not count."""
+        return [site for site in self.sites if site.answer == "does not count"]
 
     @property
     def refused(self) -> list[SiteState]:
@@ -183,6 +217,31 @@ class Curves:
     bytes_down: list[int]
     bytes_up: list[int]
     curves: list[Curve]
+
+
+@dataclass(frozen=True)
+class ExpertRow:
+    """How much each expert weighs in a group: mean over its patients, 0 … 1; null if suppressed or not measured.
+
+    `in_effect` is the number of equally used experts that would be as spread out, exp of the weights' entropy.
+    """
+
+    name: str
+    tail: bool
+    n: int | None
+    suppressed: bool
+    in_effect: float | None
+    use: list[float] | None
+
+
+@dataclass(frozen=True)
+class ExpertMap:
+    """Groups × experts, the first row all groups together; no rows if the model has no experts, or none in use yet."""
+
+    run: int
+    patients: Patients
+    experts: int
+    rows: list[ExpertRow]
 
 
 @dataclass(frozen=True)

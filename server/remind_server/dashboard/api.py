@@ -8,6 +8,7 @@ from remind.errors import UserError
 from remind_server.dashboard.answers import (
     Comparison,
     Curves,
+    ExpertMap,
     GroupTable,
     Matrix,
     Patients,
@@ -17,6 +18,7 @@ from remind_server.dashboard.answers import (
     SortKey,
 )
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves, matrix
+from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 
 Groups = Annotated[
@@ -50,6 +52,11 @@ def routes(reader: Reader) -> APIRouter:
     ) -> Matrix:
         """One score of every group at every site."""
         return matrix(reader, reader.groups(run_id, by, on), score)
+
+    @router.get("/runs/{run_id}/experts")
+    def groups_by_experts(run_id: int, by: SortKey = "loss", on: Patients | None = None) -> ExpertMap:
+        """Mean weight of each expert in every group, and in all of them together."""
+        return expert_map(reader, reader.groups(run_id, by, on))
 
     @router.get("/runs/{run_id}/curves")
     def over_rounds(run_id: int, groups: Groups = "") -> Curves:

@@ -3,7 +3,7 @@
 from importlib.resources import files
 
 from fastapi import FastAPI, Request, Response
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
@@ -14,9 +14,10 @@ from remind.errors import UserError
 from remind.version import VERSION
 from remind_server.dashboard import api, downloads, events, metrics, pages, sign_in
 from remind_server.dashboard.access import Access
-from remind_server.dashboard.guard import Guard
+from remind_server.dashboard.guard import HEALTH, Guard
 from remind_server.dashboard.reader import NoSuchRunError, Reader
 from remind_server.dashboard.templating import page
+from remind_server.store.schema import Run
 
 
 def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI:
@@ -38,6 +39,13 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
     app.mount("/static", StaticFiles(directory=str(files("remind_server.dashboard") / "static")))
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)
     app.add_middleware(Guard, access=access)
+
+    @app.get(HEALTH, include_in_schema=False)
+    def health() -> Response:
+        """Whether the page can be served: 200, or 503 where the run store cannot be read. Needs no sign-in."""
+        with engine.connect() as connection:
+            connection.execute(select(Run.id).limit(1))
+        return Response("ok\n", media_type="text/plain")
 
     @app.exception_handler(UserError)
     def mistake(request: Request, error: UserError) -> Response:

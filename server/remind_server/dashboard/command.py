@@ -98,6 +98,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _in_url(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # every address: no address that a browser opens
+        return "localhost"
     return f"[{host}]" if ":" in host else host
 
 

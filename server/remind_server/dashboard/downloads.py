@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 
 from remind_server.dashboard.answers import Measured, Patients, ScoreName, SortKey
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves
+from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, SCORES, Group, Site
 
@@ -58,6 +59,17 @@ def routes(reader: Reader) -> APIRouter:
         keys = sorted(found, key=lambda key: (key[0] != ALL, site[key[0]], key[1] != ALL, group[key[1]]))
         rows = ([site[s], group[g], *_cells(found[s, g])] for s, g in keys)
         return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *SCORE_COLUMNS), rows)
+
+    @router.get("/runs/{run_id}/experts.csv")
+    def groups_by_experts(run_id: int, on: Patients | None = None) -> StreamingResponse:
+        """Mean weight of each expert in every group; empty but for its head if the model has no experts."""
+        found = expert_map(reader, reader.groups(run_id, "name", on))
+        head = ("group", "tail", "n", "in_effect", *(f"expert_{e}" for e in range(1, found.experts + 1)))
+        nothing = [None] * found.experts
+        rows = (
+            [r.name, r.tail, SUPPRESSED if r.suppressed else r.n, r.in_effect, *(r.use or nothing)] for r in found.rows
+        )
+        return _file(f"run{run_id}-experts-{found.patients}", head, rows)
 
     @router.get("/runs/{run_id}/curves.csv")
     def over_rounds(run_id: int) -> StreamingResponse:

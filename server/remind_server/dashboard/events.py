@@ -28,7 +28,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[Depends(known)])
     async def one_run(run_id: int) -> AsyncIterator[ServerSentEvent]:
-        """The same for one run."""
+        """The same for one run, and whenever an answer is taken."""
         async for event in _changes(lambda: _word(reader, run_id)):
             yield event
 
@@ -53,4 +53,4 @@ def _words(reader: Reader) -> str:
 
 def _word(reader: Reader, run_id: int) -> str:
     run = reader.state(run_id)
-    return f"{run.id}:{run.change}:{run.status}"
+    return f"{run.id}:{run.change}:{run.status}:{run.answers}"

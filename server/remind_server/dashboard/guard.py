@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from remind_server.dashboard.access import Access
 
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
-OPEN = (SIGN_IN, "/static/")  # nothing there tells anything of a run
+HEALTH = "/health"
+OPEN = (SIGN_IN, HEALTH, "/static/")  # nothing there tells anything of a run
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

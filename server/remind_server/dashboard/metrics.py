@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from remind_server.dashboard.answers import Estimate, GroupRow, Measured, RunReport, RunState
+from remind_server.dashboard.answers import Estimate, ExpertMap, GroupRow, Measured, RunReport, RunState
+from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import SCORES
 
@@ -20,6 +21,7 @@ FAMILIES = {
     "remind_round_seconds": ("Duration of the last round", ("run",)),
     "remind_run_transferred_bytes": ("Bytes of tensors since the run's start", ("run", "direction")),
     "remind_site_answered": ("1 if the site counted in the last round", ("run", "site")),
+    "remind_site_awaited": ("1 if the answer of the site is not taken yet in the round under way", ("run", "site")),
     "remind_site_refused": ("1 for a site that does not take part", ("run", "site")),
     "remind_group_weight": ("Lambda of the group", ("run", "group", "tail")),
     "remind_group_risk": ("Mean training loss R_k in the last round", ("run", "group", "tail")),
@@ -27,6 +29,7 @@ FAMILIES = {
     "remind_group_suppressed": ("1 for a group whose scores are suppressed", ("run", "group", "tail")),
     "remind_group_loss": ("Mean loss", ("run", "group", "tail", "patients")),
     "remind_group_gate_open": ("Share of patients whose routing was the group's own", ("run", "group", "tail")),
+    "remind_group_experts_in_effect": ("Equally used experts that would be as spread out", ("run", "group", "tail")),
     "remind_group_score": ("Score; group 'all' is everyone", ("run", "group", "tail", "patients", "score")),
     "remind_group_score_low": ("Lower end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
     "remind_group_score_high": ("Upper end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
@@ -48,7 +51,9 @@ class RunMetrics(Collector):
         """All families, with whatever samples there are."""
         families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in FAMILIES.items()}
         for run in _current(self.reader.runs()):
-            _run(families, self.reader.report(run.id), self.reader.groups(run.id).rows)
+            table = self.reader.groups(run.id)
+            _run(families, self.reader.report(run.id), table.rows)
+            _experts(families, str(run.id), expert_map(self.reader, table))
         return families.values()
 
 
@@ -87,12 +92,21 @@ def _run(families: dict[str, GaugeMetricFamily], report: RunReport, rows: list[G
     for site in report.sites:
         _add(families, "remind_site_answered", [label, site.name], site.answered)
         _add(families, "remind_site_refused", [label, site.name], bool(site.refused))
+        if site.answer:
+            _add(families, "remind_site_awaited", [label, site.name], site.answer in ("awaited", "in line"))
     _group(families, [label, "all", "false"], report.patients, report.overall)
     for row in rows:
         labels = [label, row.name, str(row.tail).lower()]
         _add(families, "remind_group_weight", labels, row.weight)
         _add(families, "remind_group_risk", labels, row.risk)
         _group(families, labels, report.patients, row.scores)
+
+
+def _experts(families: dict[str, GaugeMetricFamily], label: str, found: ExpertMap) -> None:
+    """One number per group; the map itself would be groups × experts series, and is in the API."""
+    for place, row in enumerate(found.rows):
+        labels = [label, row.name if place else "all", str(row.tail).lower()]
+        _add(families, "remind_group_experts_in_effect", labels, row.in_effect)
 
 
 def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: str, scores: Measured) -> None:

@@ -8,7 +8,9 @@ from starlette.responses import RedirectResponse
 
 from remind_server.dashboard.answers import Patients, ScoreName, SortKey
 from remind_server.dashboard.curves import comparison, curves, matrix
+from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
 
 FEW = 50  # groups in tables unless all are asked for
@@ -34,6 +36,7 @@ def routes(reader: Reader) -> APIRouter:
     ) -> Response:
         most = None if show == "all" else FEW
         table = reader.groups(run_id, by, on)
+        experts = expert_map(reader, table, most)
         typed = {"by": by, "on": on, "score": score, "show": show}
 
         def link(**changes: str) -> str:
@@ -47,6 +50,9 @@ def routes(reader: Reader) -> APIRouter:
             table=table,
             rows=table.rows[:most],
             matrix=matrix(reader, table, score, most),
+            experts=experts,
+            experts_top=max((weight for row in experts.rows for weight in row.use or ()), default=0.0),
+            legend=range(LEVELS),
             rounds=curves(reader, run_id, ()),
             link=link,
             by=by,
@@ -55,6 +61,11 @@ def routes(reader: Reader) -> APIRouter:
             charted=[row.number for row in table.rows[:CHARTED]],
             min_count=reader.min_count,
         )
+
+    @router.get("/runs/{run_id}/health")
+    def health(request: Request, run_id: int) -> Response:
+        """What changes with every answer, for the script of the page above."""
+        return page(request, "run_health_only.html", report=reader.report(run_id))
 
     @router.get("/compare")
     def compare(

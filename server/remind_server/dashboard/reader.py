@@ -1,14 +1,15 @@
 """From the run store's rows to what is shown; suppression happens here, so nothing shown can forget it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
 from remind_server.dashboard.answers import (
+    Answer,
     Estimate,
     GroupRow,
     GroupTable,
@@ -54,12 +55,15 @@ class Reader:
     def runs(self, limit: int = 200) -> list[RunState]:
         """Runs, newest first."""
         with Session(self.engine) as session:
-            return [run_state(run) for run in session.scalars(select(Run).order_by(Run.id.desc()).limit(limit))]
+            runs = session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)).all()
+            answers = _answers(session)
+            return [run_state(run, answers.get(run.id, 0)) for run in runs]
 
     def state(self, run_id: int) -> RunState:
         """One run at a glance; `NoSuchRunError` if there is none."""
         with Session(self.engine) as session:
-            return run_state(self.run(session, run_id))
+            run = self.run(session, run_id)
+            return run_state(run, _answers(session, run_id).get(run_id, 0))
 
     def report(self, run_id: int, patients: Patients | None = None) -> RunReport:
         """Health and overall scores."""
@@ -72,7 +76,7 @@ class Reader:
             mean = sum(recent) / len(recent) if recent else None
             under_way = run.status in (WAITING, RUNNING)
             return RunReport(
-                run=run_state(run),
+                run=run_state(run, _answers(session, run_id).get(run_id, 0)),
                 patients=cells.patients,
                 classes=run.classes,
                 modalities=run.modalities,
@@ -131,13 +135,9 @@ class Reader:
         return hide_line([(ALL, total), *((group.number, group.train_n) for group in groups)], self.min_count)
 
     def _sites(self, session: Session, run: Run) -> list[SiteState]:
-        absent = {
-            row.site: row.absent
-            for row in session.scalars(
-                select(RoundSite).where(RoundSite.run_id == run.id, RoundSite.round == run.round)
-            )
-        }
-        sites = session.scalars(select(Site).where(Site.run_id == run.id)).all()
+        absent, taken = self._absent(session, run, run.round), self._absent(session, run, run.round + 1)
+        sites = sorted(session.scalars(select(Site).where(Site.run_id == run.id)), key=lambda site: site.name)
+        answer = _answer_of(run, sites, taken)
         total = sum(site.train_n for site in sites)
         hidden = hide_line([(ALL, total), *((site.number, site.train_n) for site in sites)], self.min_count)
         return [
@@ -150,9 +150,16 @@ class Reader:
                 answered=absent[site.number] is None if site.number in absent else None,
                 absent=absent.get(site.number),
                 refused=site.refused,
+                answer=answer.get(site.number),
+                problem=taken.get(site.number) if site.number in answer else None,
             )
-            for site in sorted(sites, key=lambda site: site.name)
+            for site in sites
         ]
+
+    def _absent(self, session: Session, run: Run, round_: int) -> dict[int, str | None]:
+        """Sites whose answers in a round were taken, or not waited for any longer → why they do not count, if so."""
+        where = (RoundSite.run_id == run.id, RoundSite.round == round_)
+        return {row.site: row.absent for row in session.scalars(select(RoundSite).where(*where))}
 
     def _round(self, session: Session, run_id: int, round_: int) -> "ShownRound":
         where = (RoundGroup.run_id == run_id, RoundGroup.round == round_)
@@ -167,11 +174,36 @@ class Reader:
         return None if new is None or old is None else float(new - old)
 
 
-def run_state(run: Run) -> RunState:
+def _answers(session: Session, run_id: int | None = None) -> dict[int, int]:
+    """Answers taken in the rounds under way, by run."""
+    join = select(RoundSite.run_id, func.count()).join(Run, Run.id == RoundSite.run_id)
+    which = (Run.status == RUNNING) if run_id is None else (RoundSite.run_id == run_id)
+    rows = session.execute(join.where(which, RoundSite.round == Run.round + 1).group_by(RoundSite.run_id))
+    return {row[0]: row[1] for row in rows}
+
+
+def _answer_of(run: Run, sites: Sequence[Site], taken: Mapping[int, str | None]) -> dict[int, Answer]:
+    """How each site that is asked fares in the round under way; `sites` by name."""
+    if run.status != RUNNING or run.round_began is None or _stalled(run):
+        return {}
+    in_order = run.config.get("federation.quorum", 1.0) == 1.0  # see `exchange`: answers are then taken by name
+    found: dict[int, Answer] = {}
+    for site in sites:
+        if site.number in taken:
+            found[site.number] = "counts" if taken[site.number] is None else "does not count"
+        elif site.asked:
+            found[site.number] = "in line" if in_order and "awaited" in found.values() else "awaited"
+    return found
+
+
+def run_state(run: Run, answers: int) -> RunState:
     """A run at a glance, as of now."""
-    stalled = run.status in (WAITING, RUNNING) and time.time() - run.heard > SILENCE
-    values = {name: getattr(run, name) for name in RunState.__dataclass_fields__}
-    return RunState(**values | {"status": "stalled" if stalled else run.status})
+    values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name != "answers"}
+    return RunState(**values | {"status": "stalled" if _stalled(run) else run.status, "answers": answers})
+
+
+def _stalled(run: Run) -> bool:
+    return run.status in (WAITING, RUNNING) and time.time() - run.heard > SILENCE
 
 
 def _worst_first(by: SortKey) -> Any:

@@ -9,6 +9,8 @@ from markupsafe import Markup
 from starlette.templating import Jinja2Templates
 
 from remind.version import VERSION
+from remind_server.dashboard.answers import Counts, Numbers
+from remind_server.dashboard.strips import most_used, scale, strip
 
 DASH = "–"  # for what is undefined
 SCORE_NAMES = {
@@ -61,6 +63,17 @@ def heat(value: float | None) -> str:
     return f"h{min(max(int((value - 0.5) * 2 * HEAT_STEPS), 0), HEAT_STEPS - 1)}"
 
 
+def matrix_cells(n: Counts, value: Numbers) -> Markup:
+    """The cells of a row of the matrix: score, and number of patients below it. One page may have tens of thousands."""
+    return Markup("".join(map(_matrix_cell, n, value)))
+
+
+def _matrix_cell(n: int | None, value: float | None) -> str:
+    if n is None:
+        return '<td class="gone" title="suppressed">suppr.</td>'
+    return f'<td class="{heat(value)}">{number(value, 2)}\n{n}</td>' if n else "<td></td>"
+
+
 def breakable(text: str) -> Markup:
     """A group's name, escaped, that may be broken after each modality."""
     return Markup("+<wbr>").join(text.split("+"))
@@ -84,8 +97,11 @@ _environment.filters.update(
     duration=duration,
     amount=amount,
     moment=moment,
-    heat=heat,
+    matrix_cells=matrix_cells,
     breakable=breakable,
+    most_used=most_used,
+    scale=scale,
+    strip=strip,
 )
 _environment.globals.update(SCORE_NAMES=SCORE_NAMES, STAGES=STAGES, VERSION=VERSION, DASH=DASH)
 _TEMPLATES = Jinja2Templates(env=_environment)

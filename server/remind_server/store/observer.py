@@ -17,7 +17,7 @@ from remind.config import Config
 from remind.version import VERSION
 from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
-from remind_server.store.rows import cell_rows, round_group_rows
+from remind_server.store.rows import cell_rows, expert_rows, round_group_rows
 from remind_server.store.schema import (
     FAILED,
     FINISHED,
@@ -26,6 +26,7 @@ from remind_server.store.schema import (
     VALIDATION,
     WAITING,
     Cell,
+    ExpertUse,
     Group,
     Round,
     RoundGroup,
@@ -52,6 +53,7 @@ class StoreObserver(Observer):
         self._names: tuple[str, ...] = ()
         self._site: dict[str, int] = {}
         self._group: dict[int, int] = {}
+        self._round = 0  # under way, or the last one
         self._waiting: list[Write] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -105,6 +107,7 @@ class StoreObserver(Observer):
     def round_started(self, start: RoundStart) -> None:
         """Write when the round closes and who is asked."""
         now = time.time()
+        self._round = start.round
 
         def write(session: Session) -> None:
             self._enter_sites(session, start.sites, start.refused)
@@ -112,6 +115,18 @@ class StoreObserver(Observer):
             for site in session.scalars(select(Site).where(Site.run_id == self.run_id)):
                 site.asked = site.number in asked
             self._change(session, stage=start.stage, round_began=now, round_closes=now + start.deadline)
+
+        self._write(write)
+
+    def answer_taken(self, site: str, problem: str | None) -> None:
+        """Write that a site has answered in the round under way; left out while earlier things wait to be written."""
+        if self._waiting:  # each try may take as long as the database is waited for, and the round waits with it
+            return
+        round_ = self._round
+
+        def write(session: Session) -> None:
+            self._enter_sites(session, {site: {}}, {})
+            session.merge(RoundSite(run_id=self.run_id, round=round_, site=self._site[site], absent=problem))
 
         self._write(write)
 
@@ -129,7 +144,7 @@ class StoreObserver(Observer):
             session.add(round_)
             for name in (*record.answered, *record.absent):
                 absent = record.absent.get(name)
-                session.add(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))
+                session.merge(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))
             session.execute(insert(RoundGroup), round_group_rows(self.run_id, record, self._group))
             self._replace_cells(session, VALIDATION, record.validation_by_site)
             self._change(session, round=record.round, stage=record.stage, round_began=None, round_closes=None)
@@ -223,3 +238,6 @@ class StoreObserver(Observer):
         session.execute(delete(Cell).where(Cell.run_id == self.run_id, Cell.patients == patients))
         rows: Iterable[dict[str, Any]] = cell_rows(self.run_id, patients, by_site, self._site, self._group)
         session.execute(insert(Cell), list(rows))
+        session.execute(delete(ExpertUse).where(ExpertUse.run_id == self.run_id, ExpertUse.patients == patients))
+        if experts := expert_rows(self.run_id, patients, by_site, self._group):
+            session.execute(insert(ExpertUse), experts)

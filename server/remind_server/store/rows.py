@@ -9,6 +9,7 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.records import RoundRecord
 from remind_server.store.schema import ALL, SCORED, SCORES
+from remind_server.tables import expert_use
 
 Row = dict[str, Any]
 _NOTHING: Row = dict.fromkeys(SCORED) | {"n": 0}
@@ -58,3 +59,16 @@ def cell_rows(
         rows.append(key | {"group": ALL} | scored(total(statistics)))
         rows += [key | {"group": group_number[mask]} | scored(found) for mask, found in statistics.items()]
     return rows
+
+
+def expert_rows(
+    run_id: int, patients: str, by_site: Mapping[str, Mapping[int, GroupStatistics]], group_number: Mapping[int, int]
+) -> list[Row]:
+    """One row per group over all sites, and one for everybody; none where there are no experts."""
+    merged = merge(by_site.values())
+    numbered = {ALL: total(merged)} | {group_number[mask]: found for mask, found in merged.items()}
+    return [
+        {"run_id": run_id, "patients": patients, "group": group, "use": use}
+        for group, found in numbered.items()
+        if (use := expert_use(found)) is not None
+    ]

@@ -115,7 +115,10 @@ class Round(_OfRun, Base):
 
 
 class RoundSite(_OfRun, Base):
-    """How a site fared in a round: `absent` is why it did not count, NULL where it answered."""
+    """How a site fared in a round: `absent` is why it did not count, NULL where it answered.
+
+    Of the round under way there are rows for the sites whose answers were taken so far.
+    """
 
     __tablename__ = "round_sites"
 
@@ -144,6 +147,16 @@ class Cell(_OfRun, _Scored, Base):
     patients: Mapped[str] = mapped_column(primary_key=True)
     site: Mapped[int] = mapped_column(primary_key=True)
     group: Mapped[int] = mapped_column(primary_key=True)
+
+
+class ExpertUse(_OfRun, Base):
+    """Mean weight of each expert over a group's patients at all sites; the rows go with the cells of those patients."""
+
+    __tablename__ = "expert_uses"
+
+    patients: Mapped[str] = mapped_column(primary_key=True)
+    group: Mapped[int] = mapped_column(primary_key=True)
+    use: Mapped[list[float]] = mapped_column(JSON)
 
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")  # those with an interval

@@ -3,7 +3,7 @@
 const main = document.querySelector("main");
 const light = document.getElementById("live");
 let refreshing = false;
-let again = false;
+let again = "";
 
 function say(state, text) {
   if (!light) return;
@@ -11,29 +11,45 @@ function say(state, text) {
   light.textContent = text;
 }
 
-async function refresh() {
+// `what`: "health" where nothing but an answer of a site is new, else "page".
+async function refresh(what) {
   if (refreshing) {
-    again = true;
+    again = again === "page" ? again : what;
     return;
   }
   refreshing = true;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const answer = await fetch(what === "health" ? main.dataset.health : location.href, { headers: { Accept: "text/html" } });
     if (answer.redirected && new URL(answer.url).pathname === "/sign-in") return signedOut();
-    if (answer.ok) replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    if (answer.ok) {
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (what === "page" || butAnswers(seenBy(fresh)) === butAnswers(main.dataset.seen)) replaceParts(fresh);
+      else again = "page"; // more than an answer was new when it was fetched
+      if (what === "page") document.dispatchEvent(new Event("refreshed"));
+    }
   } catch {
     // the server is away; the event stream connects again by itself, and says so
   } finally {
     refreshing = false;
     if (again) {
-      again = false;
-      refresh();
+      const next = again;
+      again = "";
+      refresh(next);
     }
   }
 }
 
+function seenBy(page) {
+  return page.querySelector("main").dataset.seen;
+}
+
+// What was seen is run:change:status, and of one run the answers in the round under way as a fourth part.
+function butAnswers(seen) {
+  return main.dataset.health ? seen.split(":").slice(0, 3).join(":") : seen;
+}
+
 function replaceParts(fresh) {
-  main.dataset.seen = fresh.querySelector("main").dataset.seen;
+  main.dataset.seen = seenBy(fresh);
   for (const part of fresh.querySelectorAll("[data-live]")) {
     const old = document.getElementById(part.id);
     const focus = old.contains(document.activeElement) ? document.activeElement.id : "";
@@ -51,7 +67,6 @@ function replaceParts(fresh) {
     if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
   }
   tellTimes();
-  document.dispatchEvent(new Event("refreshed"));
 }
 
 function signedOut() {
@@ -62,7 +77,8 @@ function listen() {
   const events = new EventSource(main.dataset.events);
   events.addEventListener("open", () => say("on", "live"));
   events.addEventListener("change", (event) => {
-    if (event.data !== main.dataset.seen) refresh();
+    if (event.data === main.dataset.seen) return;
+    refresh(butAnswers(event.data) === butAnswers(main.dataset.seen) ? "health" : "page");
   });
   events.addEventListener("error", async () => {
     say("lost", "connection lost, trying again");

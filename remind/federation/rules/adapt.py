@@ -1,0 +1,134 @@
+"""Adapting a trained model: named parts of it train, all else stays as it came (REMIND.md §4.10; Fig. 5)."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from remind.config import Section
+from remind.errors import UserError
+from remind.federation.rules.base import Rule, registry
+from remind.federation.weighing import Spanning, Weighing
+from remind.metrics.statistics import GroupLoss
+from remind.objectives.base import Objective
+from remind.seeds import derive
+from remind.training.work import LocalWork
+
+EXPERTS = "experts"
+PARTS: Mapping[str, frozenset[str]] = {  # what a path in the fusion model must hold to belong to a part
+    "head": frozenset({"head"}),
+    "router": frozenset({"router", "gate", "gates"}),
+    "groups": frozenset({"groups"}),
+    EXPERTS: frozenset({EXPERTS}),
+}
+
+
+class AdaptOptions(Section):
+    """What moves."""
+
+    parts: str = Field("head", description="parts that train, joined by '+': head, router, groups, experts")
+    experts: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the experts that train, drawn by seed"
+    )
+
+    @field_validator("parts")
+    @classmethod
+    def _knows_its_parts(cls, parts: str) -> str:
+        if unknown := [part for part in _parts(parts) if part not in PARTS]:
+            raise ValueError(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}, joined by '+'")
+        return parts
+
+    @model_validator(mode="after")
+    def _has_experts_to_share(self) -> Self:
+        if self.experts < 1 and EXPERTS not in _parts(self.parts):
+            raise ValueError(
+                f"experts = {self.experts:g}, but parts = {self.parts!r} lets no expert train; add +experts"
+            )
+        return self
+
+
+@registry.register(
+    "adapt",
+    title="fine-tuning: only the head, routers, groups' own parameters or a share of the experts train",
+    paper="Wu et al., REMIND, arXiv 2603.00046, Fig. 5",
+    year=2026,
+    options=AdaptOptions,
+)
+class Adapt(Rule):
+    """Local steps on the named parts alone; weights and averages as in fedremind. Encoders never move.
+
+    head is the last layer, router what gives experts their weights, groups what belongs to one group (Φ_k and B_k),
+    experts the expert networks. With a share of the experts the others stay exactly as they were, weight decay and
+    momentum included. Which ones move must be the same at every site and in every round, and no site may have to tell
+    what its patients use, so they are drawn from the run's seed; those of a smaller share are among those of a larger.
+    """
+
+    options: AdaptOptions
+
+    def weighing(self, objective: Objective) -> Weighing:
+        """See `Rule`."""
+        return Spanning(objective)
+
+    def moves(self, name: str) -> bool:
+        """Whether a parameter of `SiteModel` is of a part that trains."""
+        place, *path = name.split(".")
+        return place == "fusion" and any(PARTS[part].intersection(path) for part in _parts(self.options.parts))
+
+    def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
+        """See `Rule`.
+
+        Raises
+        ------
+        UserError
+            The fusion model has nothing of the named parts.
+        """
+        moving = {name: parameter for name, parameter in work.named().items() if self.moves(name)}
+        if not moving:
+            raise UserError(
+                f"method.rule: adapt(parts = {self.options.parts!r}) has nothing to train in the fusion model "
+                f"{self.config.method.fusion!r}; name another part: {', '.join(PARTS)}"
+            )
+        assert work.optimizer is not None
+        resting = {p: self.resting(name, len(p)) for name, p in moving.items() if has_experts(name)}
+        with rows_held(work.optimizer, {p: row_R.to(p.device) for p, row_R in resting.items()}):
+            work.steps(only=self.moves)
+        return None
+
+    def resting(self, name: str, experts: int) -> Tensor:
+        """Experts, 0 … `experts` − 1, that do not move, of the layer that a parameter belongs to; ascending."""
+        layer = name.rpartition(".")[0]  # weights and biases of a layer are one expert's
+        generator = torch.Generator().manual_seed(derive(self.config.seed, "adapt", layer))
+        order_E = torch.randperm(experts, generator=generator)
+        return order_E[math.ceil(self.options.experts * experts - 1e-9) :].sort().values
+
+
+def has_experts(name: str) -> bool:
+    """Whether a parameter belongs to experts: its first dimension is then one row per expert."""
+    return EXPERTS in name.split(".")
+
+
+@contextmanager
+def rows_held(optimizer: Optimizer, rows: Mapping[Parameter, Tensor]) -> Iterator[None]:
+    """Within the block these rows of these parameters are, after every step of the optimiser, what they were before."""
+    held = [(p, row_R, p.detach()[row_R].clone()) for p, row_R in rows.items() if len(row_R)]
+
+    def put_back(*_: object) -> None:
+        with torch.no_grad():
+            for parameter, row_R, value in held:
+                parameter[row_R] = value
+
+    hook = optimizer.register_step_post_hook(put_back)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split("+")]

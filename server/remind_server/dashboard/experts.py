@@ -1,0 +1,32 @@
+"""The expert map: how much each expert weighs in each group."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from remind.metrics.scores import experts_in_effect
+from remind_server.dashboard.answers import ExpertMap, ExpertRow, GroupTable, Measured
+from remind_server.dashboard.reader import NO_PATIENTS, Reader
+from remind_server.store.schema import ALL, ExpertUse
+
+
+def expert_map(reader: Reader, table: GroupTable, most: int | None = None) -> ExpertMap:
+    """The map of the table's `most` first groups (None: all); a row is suppressed where the group's scores are."""
+    with Session(reader.engine) as session:
+        where = (ExpertUse.run_id == table.run, ExpertUse.patients == table.patients)
+        use_of = {row.group: row.use for row in session.scalars(select(ExpertUse).where(*where))}
+        overall = reader.cells(session, table.run, table.patients).merged()[ALL] if use_of else NO_PATIENTS
+    if not use_of:
+        return ExpertMap(table.run, table.patients, 0, [])
+    rows = [_row("all groups", False, overall, use_of.get(ALL))]
+    rows += [_row(row.name, row.tail, row.scores, use_of.get(row.number)) for row in table.rows[:most]]
+    return ExpertMap(table.run, table.patients, max(map(len, use_of.values())), rows)
+
+
+def _row(name: str, tail: bool, scores: Measured, use: Sequence[float] | None) -> ExpertRow:
+    if scores.suppressed:
+        return ExpertRow(name, tail, None, True, None, None)
+    in_effect = None if use is None else experts_in_effect(np.array(use))
+    return ExpertRow(name, tail, scores.n, False, in_effect, None if use is None else list(use))
