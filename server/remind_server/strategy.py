@@ -174,9 +174,7 @@ class FedRemind:
         records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
         for member, answer in self._exchange(grid, records, "evaluate", state.round):
             try:
-                examination = read_examination(
-                    answer, state.round, member.observed, len(self._schema.classes), experts
-                )
+                examination = read_examination(answer, state.round, member.observed, len(self._schema.classes), experts)
             except ValueError as error:
                 absent[member.name] = str(error)
                 continue

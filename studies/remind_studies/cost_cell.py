@@ -8,6 +8,7 @@ turns in this process, so that what else the machine does befalls both alike.
 import gc
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, median
@@ -63,8 +64,23 @@ class Candidate:
         self.work: LocalWork = engine.work(task, engine.methods.objective.phase(0), {}, train_encoders=False)
 
     def step(self) -> None:
-        """One local step."""
+        """One local step, done when this returns."""
         self.work.steps()
+        if self.site.engine.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def turn(self) -> float:
+        """Seconds of a step, after one that is not timed: memory of gradients lasts from step to step in a round too.
+
+        Of the processor where one thread computes, since that is what it costs on a busy machine; else by the clock.
+        """
+        one_thread = self.config.threads == 1 and self.site.engine.device.type == "cpu"
+        now = time.process_time if one_thread else time.perf_counter
+        with nullcontext() if self.work.objective.differentiates_twice else gradients_in_place():
+            self.step()
+            begun = now()
+            self.step()
+            return now() - begun
 
     def facts(self) -> dict[str, float]:
         """Sizes, FLOPs and open gates."""
@@ -117,8 +133,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
     refuse_what_does_not_fit(whole.cohort, config, plain)
     candidate, reference = Candidate(config, whole, folder / "it"), Candidate(plain, whole, folder / "reference")
     facts = candidate.facts()
-    clock = time.process_time if config.threads == 1 else time.perf_counter
-    own, other = take_turns(candidate.step, reference.step, int(options["turns"]), float(options["seconds"]), clock)
+    own, other = take_turns(candidate.turn, reference.turn, int(options["turns"]), float(options["seconds"]))
     middle, low, high = ratio(own, other)
     facts |= {"ms of a step": 1e3 * median(own), "÷ Soft MoE": middle, "÷ Soft MoE, low": low, "÷ Soft MoE, high": high}
     result = result_of(cell, patients, (), Traces(), began)
@@ -171,32 +186,28 @@ def free_bytes(proc: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def take_turns(
-    one: Callable[[], object], other: Callable[[], object], turns: int, most: float, clock: Callable[[], float]
+    one: Callable[[], float], other: Callable[[], float], turns: int, most: float
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each step of both, which take turns: one step untimed, one timed; who begins alternates.
+    """What both say of each of their turns; who begins alternates.
 
     Parameters
     ----------
     turns, most
         How many, but no more once `most` seconds are over and there were `FEWEST`.
     """
-    steps = (one, other)
-    seconds: tuple[list[float], list[float]] = ([], [])
+    sides = (one, other)
+    said: tuple[list[float], list[float]] = ([], [])
     over = time.monotonic() + most
     gc.disable()
     try:
-        with gradients_in_place():  # around all: memory of gradients lasts from step to step, as within a round
-            for turn in range(turns):
-                if turn >= FEWEST and time.monotonic() > over:
-                    break
-                for which in (turn % 2, 1 - turn % 2):
-                    steps[which]()
-                    begun = clock()
-                    steps[which]()
-                    seconds[which].append(clock() - begun)
+        for turn in range(turns):
+            if turn >= FEWEST and time.monotonic() > over:
+                break
+            for which in (turn % 2, 1 - turn % 2):
+                said[which].append(sides[which]())
     finally:
         gc.enable()
-    return seconds
+    return said
 
 
 def ratio(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """λ updates: the loop of Eq. 4, the simplex, absent groups (invariant 5)."""
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -106,7 +106,7 @@ def test_a_floor_is_kept_and_nothing_else_changes(risk_of, seed, share, absent):
     assert all(held[k] >= least[k] - 1e-15 for k in risk_of)
     assert all(held[k] == weights[k] for k in absent)
     free = [k for k in risk_of if held[k] > least[k] * (1 + 1e-9)]
-    for a, b in zip(free, free[1:], strict=False):  # those above the floor keep their odds among themselves
+    for a, b in pairwise(free):  # those above the floor keep their odds among themselves
         assert held[a] * updated[b] == pytest.approx(held[b] * updated[a], abs=1e-12)
     if all(updated[k] >= least[k] for k in risk_of):
         assert held == pytest.approx(updated, abs=1e-15)

@@ -40,6 +40,8 @@ def test_sizes_from_files(tmp_path):
     assert wide.name == "wide"
     assert wide.settings == {"model.width": 32, "model.experts": 3, "train.batch": 7}
     assert wide.title == "D = 32, E = 3, S = 1, batch 7"
+    with pytest.raises(UserError, match="two files are named wide"):
+        plan(f"cost(sizes = '{path}, {tmp_path}/./x/../wide.toml')", of)
     with pytest.raises(UserError, match="cannot read"):
         plan("cost(sizes = '/nowhere.toml')", of)
 
@@ -127,13 +129,17 @@ def test_free_memory_as_the_system_tells_it(tmp_path):
 
 
 def test_turns_alternate_and_end_when_time_is_over():
-    order, now = [], iter(range(10**6))
-    one, other = cost_cell.take_turns(
-        lambda: order.append("a"), lambda: order.append("b"), 6, 100.0, lambda: float(next(now))
-    )
-    assert "".join(order) == "aabb" + "bbaa" + "aabb" + "bbaa" + "aabb" + "bbaa"
-    assert one == other == [1.0] * 6
-    one, other = cost_cell.take_turns(lambda: None, lambda: None, 1000, -1.0, lambda: 0.0)
+    order = []
+
+    def side(name):
+        order.append(name)
+        return float(len(order))
+
+    one, other = cost_cell.take_turns(lambda: side("a"), lambda: side("b"), 6, 100.0)
+    assert "".join(order) == "abbaabbaabba"
+    assert one == [1.0, 4.0, 5.0, 8.0, 9.0, 12.0]
+    assert other == [2.0, 3.0, 6.0, 7.0, 10.0, 11.0]
+    one, other = cost_cell.take_turns(lambda: 0.0, lambda: 0.0, 1000, -1.0)
     assert len(one) == len(other) == cost_cell.FEWEST
 
 
@@ -145,9 +151,9 @@ def test_ratio_is_taken_turn_by_turn():
 
 
 def test_a_method_with_phases_is_measured_in_one(tmp_path):
-    of = request("jtt, dfr", **{"train.warmup-rounds": 3, "train.routing-rounds": 3})
+    of = request("jtt, dfr, fairmixup", **{"train.warmup-rounds": 3, "train.routing-rounds": 3})
     (panel,) = plan(QUICK, of)
+    configs = [cost_cell.one_step(panel.cell(arm, of.common, 0).config) for arm in panel.arms]
+    assert [config.method.objective for config in configs] == ["erm", "erm", "fairmixup"]
     for arm in panel.arms:
-        config = cost_cell.one_step(panel.cell(arm, of.common, 0).config)
-        assert config.method.objective == "erm"
-    assert run(panel.cell(panel.arms[0], of.common, 0), tmp_path).facts["ms of a step"] > 0
+        assert run(panel.cell(arm, of.common, 0), tmp_path / arm.name).facts["ms of a step"] > 0

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from remind.config import Config, Positive, Scalar, Section
+from remind.errors import UserError
 from remind.fusion.base import registry as fusions
 from remind_server.flwr_pairs import flatten, read_toml
 from remind_studies.cost_cell import REFERENCE
@@ -43,6 +44,9 @@ class Cost(Study):
         """See `Study`."""
         arms = tuple(variant for arm in request.arms for variant in _with_gates(request, arm))
         files = listed(self.options.sizes, Path, "sizes") if self.options.sizes else ()
+        names = ["configured", *(path.stem for path in files)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(f"sizes: two files are named {twice[0]}, which their tables would be; rename one")
         sizes: list[tuple[str, dict[str, Scalar]]] = [("configured", {})]
         sizes += [(path.stem, _sizes(path.expanduser())) for path in files]
         return tuple(

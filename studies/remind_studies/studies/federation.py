@@ -36,6 +36,9 @@ class Federation(Study):
     The arms are federated rules under which the main method runs, and the other methods as they are. Where the cohort
     has hospitals of its own, the panels of numbers and concentrations draw others in their place. Each hospital alone
     and all patients in one place take part in every round, whatever the share.
+
+    A hospital takes its configured steps in a round however many others there are, so a run of 50 hospitals takes ten
+    times as long as one of 5.
     """
 
     methods, seeds = REMIND, 5
