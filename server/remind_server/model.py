@@ -9,6 +9,7 @@ from torch import Tensor
 from remind.config import Config
 from remind.data.schema import CohortSchema
 from remind.encoders import build_encoder
+from remind.errors import UserError, several
 from remind.federation.blocks import ENCODERS, SHARED, block_of, encoder_block, group_block
 from remind.methods import methods_of
 from remind.training.site_model import fusion_of
@@ -30,6 +31,38 @@ class GlobalModel:
                 tensors |= {f"{ENCODERS}{modality.name}.{n}": p.detach() for n, p in encoder.named_parameters()}
         travels = methods_of(config).rule.travels
         return cls(_in_precision({name: tensor for name, tensor in tensors.items() if travels(name)}, config))
+
+    @classmethod
+    def begun_with(
+        cls, start: Mapping[str, Tensor], config: Config, schema: CohortSchema, groups: Iterable[int]
+    ) -> "GlobalModel":
+        """The tensors of `start`, and fresh blocks of those of `groups` that are not in it.
+
+        Raises
+        ------
+        UserError
+            A tensor of `start` has no place in this run's model, or another shape there, or one that every site is
+            sent is lacking.
+        """
+        try:
+            blocks = {block_of(name) for name in start}
+        except ValueError as error:
+            raise UserError(f"the model to begin with: {error}") from None
+        known = {int(block.partition(":")[2]) for block in blocks if block.startswith("group:")}
+        fresh = cls.build(config, schema, known.union(groups)).tensors
+        whole = {n for n in fresh if not block_of(n).startswith("group:") or block_of(n) in blocks}
+        problems = [f"group {k} has modalities that the cohort lacks" for k in sorted(known) if k >> len(schema.names)]
+        problems += [f"{name} is no tensor of this model" for name in sorted(start.keys() - fresh.keys())]
+        problems += [f"{name} is lacking" for name in sorted(whole - start.keys())]
+        problems += [
+            f"{name} has shape {tuple(start[name].shape)}, here {tuple(tensor.shape)}"
+            for name, tensor in sorted(fresh.items())
+            if name in start and start[name].shape != tensor.shape
+        ]
+        if problems:
+            shown = [*problems[:3], *([f"and {len(problems) - 3} more"] if len(problems) > 3 else [])]
+            raise several("the model to begin with is not of this run: check [model] and method.fusion", shown)
+        return cls({n: start[n].detach().to(t.dtype) if n in start else t for n, t in fresh.items()})
 
     def with_groups(self, config: Config, schema: CohortSchema, groups: Iterable[int]) -> "GlobalModel":
         """The same model with blocks for groups seen for the first time (Φ_k = 0, B_k drawn)."""

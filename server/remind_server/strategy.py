@@ -13,8 +13,7 @@ from torch import Tensor
 
 from remind.config import Config
 from remind.data.schema import CohortSchema
-from remind.errors import UserError, several
-from remind.federation.blocks import block_of
+from remind.errors import UserError
 from remind.federation.weighing import Losses, Sites
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, merge
@@ -88,7 +87,7 @@ class FedRemind:
         """The model that training begins with, with blocks of these groups and of those in `start`."""
         if self.start is None:
             return GlobalModel.build(self.config, self._schema, groups)
-        return begin_with(self.start, self.config, self._schema, groups)
+        return GlobalModel.begun_with(self.start, self.config, self._schema, groups)
 
     def _round(self, grid: Grid, state: State) -> State:
         """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
@@ -213,36 +212,6 @@ class FedRemind:
         if self.roster.schema is None:
             raise RuntimeError("no site has enrolled yet")
         return self.roster.schema
-
-
-def begin_with(start: Mapping[str, Tensor], config: Config, schema: CohortSchema, groups: Iterable[int]) -> GlobalModel:
-    """The tensors of `start`, and fresh blocks of those of `groups` that are not in it.
-
-    Raises
-    ------
-    UserError
-        A tensor of `start` has no place in this run's model, or another shape there, or one that every site is sent is
-        lacking.
-    """
-    try:
-        blocks = {block_of(name) for name in start}
-    except ValueError as error:
-        raise UserError(f"the model to begin with: {error}") from None
-    known = {int(block.partition(":")[2]) for block in blocks if block.startswith("group:")}
-    fresh = GlobalModel.build(config, schema, known.union(groups)).tensors
-    whole = {n for n in fresh if not block_of(n).startswith("group:") or block_of(n) in blocks}
-    problems = [f"group {k} has modalities that the cohort lacks" for k in sorted(known) if k >> len(schema.names)]
-    problems += [f"{name} is no tensor of this model" for name in sorted(start.keys() - fresh.keys())]
-    problems += [f"{name} is lacking" for name in sorted(whole - start.keys())]
-    problems += [
-        f"{name} has shape {tuple(start[name].shape)}, here {tuple(tensor.shape)}"
-        for name, tensor in sorted(fresh.items())
-        if name in start and start[name].shape != tensor.shape
-    ]
-    if problems:
-        shown = [*problems[:3], *([f"and {len(problems) - 3} more"] if len(problems) > 3 else [])]
-        raise several("the model to begin with is not of this run: check [model] and method.fusion", shown)
-    return GlobalModel({n: start[n].detach().to(t.dtype) if n in start else t for n, t in fresh.items()})
 
 
 def _reason(error: BaseException) -> str:

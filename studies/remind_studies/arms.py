@@ -64,7 +64,9 @@ def _part(text: str) -> dict[str, Scalar]:
         return _file(Path(text).expanduser())
     name = text.partition("(")[0].strip()
     if name == "remind":
-        return preset("remind") | {"method.fusion": text, "method.objective": "groupdro", "method.rule": SPANNING_RULE}
+        whole: dict[str, Scalar] = {"method.objective": "groupdro", "method.rule": SPANNING_RULE}
+        whole |= {"method.fusion": name} | preset("remind")
+        return whole if text == name else whole | {"method.fusion": text}
     for key, registry in (("fusion", fusions), ("objective", objectives), ("rule", rules)):
         if name in {method.name for method in registry.methods()}:
             registry.choose(text)

@@ -6,7 +6,7 @@ import torch
 from remind.config import Config
 from remind.errors import UserError
 from remind_server.model import GlobalModel
-from remind_server.strategy import FedRemind, begin_with
+from remind_server.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import BASE, Recorder, cohort, schema, site
 
@@ -33,7 +33,7 @@ def run(folder, start, mixes=None, **changes):
 
 def test_the_first_model_is_the_one_given_with_fresh_blocks_for_new_groups():
     start = tensors([1, 3])
-    model = begin_with(start, config(), schema(), [3, 5]).tensors
+    model = GlobalModel.begun_with(start, config(), schema(), [3, 5]).tensors
     fresh = GlobalModel.build(config(), schema(), [5]).tensors
     assert all(torch.equal(model[n], t) for n, t in start.items())
     assert {n for n in model if n not in start} == {n for n in fresh if n.startswith("fusion.groups.5.")}

@@ -57,10 +57,10 @@ def losses(panel, arm, of, folder):
 
 
 def test_without_expert_specialisation_it_is_soft_moe(tmp_path):
-    of = request("remind, softmoe+groupdro")
+    of = request()
     (panel,) = plan("ablate", of)
-    arms = {arm.name: arm for arm in panel.arms}
-    names = ("without expert specialisation", "softmoe+groupdro", "remind")
+    arms = {arm.name: arm for arm in panel.arms} | {"soft": of.main.but("soft", method__fusion="softmoe")}
+    names = ("without expert specialisation", "soft", "remind")
     without, softmoe, whole = (losses(panel, arms[n], of, tmp_path / n[:3]) for n in names)
     assert without.keys() == softmoe.keys()
     assert all(without[k] == (softmoe[k][0], pytest.approx(softmoe[k][1], rel=1e-6)) for k in softmoe)

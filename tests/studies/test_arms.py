@@ -38,6 +38,7 @@ def test_remind_is_the_preset_and_parts_after_it_win():
     arm = one("remind")
     assert arm.settings["method.fusion"] == "remind"
     assert preset("remind").items() <= arm.settings.items()
+    assert one("remind(missing = 'zero')").settings["method.fusion"] == "remind(missing = 'zero')"
     other = one("remind+erm+lg")
     assert other.settings["method.objective"] == "erm"
     assert other.settings["method.rule"] == "lg"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from remind import groups
 from remind_studies.report.forest import Difference
 from remind_studies.report.style import Look, looks
 from remind_studies.report.words import MEASURES, METRICS
@@ -103,6 +104,10 @@ class PanelView:
         modalities = self.results.cohort.modalities
         if kind in WITHIN and position.isdecimal() and int(position) < len(modalities):
             return f"{WITHIN[kind]} {modalities[int(position)]}"
+        if kind == "among":
+            return "patients of " + ", ".join(groups.name(int(mask), modalities) for mask in position.split(","))
+        if kind == "besides":
+            return "patients of other groups"
         return MEASURES.get(measure, measure)
 
     def summary(self, arm: str, measure: str, metric: str = "") -> Summary | None:

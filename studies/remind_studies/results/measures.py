@@ -29,6 +29,7 @@ USUAL = (
     "worst_site",
 )
 DESCRIPTIVE = frozenset({"head_patients", "mean_groups", "mean_sites"})  # follow from the others
+AMONG, BESIDES = "among", "besides"  # with groups: "among:5,7"
 AVAILABLE, ABSENT = "available", "absent"  # with a modality's position: "available:2"
 
 ByMetric = dict[Metric, float | None]
@@ -80,7 +81,8 @@ def measure(name: str, model: Examined, scope: Scope) -> ByMetric:
     Parameters
     ----------
     name
-        One of `USUAL`, or ``"available:2"``, ``"absent:2"``: who has, or lacks, the modality at that position.
+        One of `USUAL`, or ``"available:2"``, ``"absent:2"``: who has, or lacks, the modality at that position;
+        or ``"among:5,7"``, ``"besides:5,7"``: who is of these groups, or of others.
 
     Raises
     ------
@@ -117,6 +119,9 @@ def _patients(name: str, scope: Scope) -> Callable[[int], bool]:
     if kind in {AVAILABLE, ABSENT} and position.isdecimal():
         has = kind == AVAILABLE
         return lambda group: bool(group >> int(position) & 1) == has
+    if kind in {AMONG, BESIDES} and all(mask.isdecimal() for mask in position.split(",")):
+        masks = {int(mask) for mask in position.split(",")}
+        return lambda group: (group in masks) == (kind == AMONG)
     match name:
         case "overall":
             return lambda group: True

@@ -57,6 +57,7 @@ class Unseen(Study):
                 options={"groups": masks, "rounds": self.options.rounds},
                 clients=request.clients,
                 runner="unseen",
+                measures=(f"among:{masks}", f"besides:{masks}"),
             )
             for arm in request.arms
         )
