@@ -18,7 +18,7 @@ from remind_studies.folder import REPORT, RESULTS, StudyFolder, surroundings
 from remind_studies.made import made
 from remind_studies.patients import cohort_of, folds
 from remind_studies.pool import run_cells
-from remind_studies.report import write_report
+from remind_studies.report import markdown, write_report
 from remind_studies.results import Run, results
 from remind_studies.study import Metric, Panel, Request, Study, registry
 from remind_studies.tuning import Tuning, tune_arms
@@ -47,8 +47,9 @@ def bench(
     out: Path | None,
     command: str,
     say: Say,
+    show: Say = print,
 ) -> Path:
-    """Do a study and write its report; returns the report's path.
+    """Do a study and write its report; returns the report's path. `say` takes progress, `show` the headline tables.
 
     Raises
     ------
@@ -86,6 +87,7 @@ def bench(
         folder.write(RESULTS, content.to_json())
         path = folder.path / REPORT
         write_report(content, path)
+    show(markdown(content))
     say(f"results: {folder.path / RESULTS}\nreport: {path}")
     if failed:
         first = next(iter(failed))

@@ -1,0 +1,53 @@
+"""The headline tables as Markdown: what `remind bench` prints when it is done."""
+
+from collections.abc import Sequence
+
+from remind_studies.report.answer import answer
+from remind_studies.report.cells import BEST
+from remind_studies.report.view import PanelView, views
+from remind_studies.report.words import DASH, METRICS, interval, number, p_value, quantity, signed
+from remind_studies.results import Results
+
+
+def markdown(results: Results) -> str:
+    """For each panel its answer, its arms by the headline measures, and the tests of the study's own measure.
+
+    Means with 95 % intervals over seeds; the sign marks the best of a column and all not told from it. A study that
+    measured no models has its facts instead.
+    """
+    panels = [_panel(view) for view in views(results) if view.panel.summaries]
+    facts = [[f.panel, f.arm, f.name, quantity(f.mean)] for f in results.facts]
+    table = _table(["table", "arm", "fact", "mean"], facts) if facts else ""
+    return "\n\n".join(filter(None, (*panels, table)))
+
+
+def _panel(view: PanelView) -> str:
+    results, tested = view.results, {one.arm: one for one in view.differences(view.results.measure)}
+    title = f"{view.title}: {METRICS[view.metric]}, {view.seeds} seeds"
+    head = [title, *map(view.measure_name, view.measures), f"{view.measure_name(results.measure)}, − {view.reference}"]
+    rows = []
+    for arm in view.arms:
+        scores = [_score(view, arm, measure) for measure in view.measures]
+        one = tested.get(arm)
+        found = one is not None and one.difference is not None
+        difference = (
+            f"{signed(one.difference)} {interval(one.low, one.high, signed)} p {p_value(one.p)}"
+            if one and found
+            else DASH
+        )
+        rows.append([f"*{arm}*" if arm in view.anchors else arm, *scores, difference])
+    told = answer(view)
+    return "\n\n".join([" ".join((told.sentence, *told.caveats)), _table(head, rows)])
+
+
+def _score(view: PanelView, arm: str, measure: str) -> str:
+    one = view.summary(arm, measure)
+    if one is None:
+        return DASH
+    mark = BEST if arm in view.best(measure) else ""
+    return " ".join(filter(None, (number(one.mean), interval(one.low, one.high), mark)))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(" ".join(c.split()).replace("|", "\\|") for c in line) + " |" for line in lines)
