@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from remind_studies.report.answer import answer
 from remind_studies.report.cells import BEST
+from remind_studies.report.forest import Difference
 from remind_studies.report.view import PanelView, views
 from remind_studies.report.words import DASH, METRICS, interval, number, p_value, quantity, signed
 from remind_studies.results import Results
@@ -28,16 +29,15 @@ def _panel(view: PanelView) -> str:
     rows = []
     for arm in view.arms:
         scores = [_score(view, arm, measure) for measure in view.measures]
-        one = tested.get(arm)
-        found = one is not None and one.difference is not None
-        difference = (
-            f"{signed(one.difference)} {interval(one.low, one.high, signed)} p {p_value(one.p)}"
-            if one and found
-            else DASH
-        )
-        rows.append([f"*{arm}*" if arm in view.anchors else arm, *scores, difference])
+        rows.append([f"*{arm}*" if arm in view.anchors else arm, *scores, _difference(tested.get(arm))])
     told = answer(view)
     return "\n\n".join([" ".join((told.sentence, *told.caveats)), _table(head, rows)])
+
+
+def _difference(one: Difference | None) -> str:
+    if one is None or one.difference is None:
+        return DASH
+    return f"{signed(one.difference)} {interval(one.low, one.high, signed)} p {p_value(one.p)}"
 
 
 def _score(view: PanelView, arm: str, measure: str) -> str:

@@ -22,7 +22,7 @@ def read(name):
 
 
 def test_there_is_no_preset_that_is_not_tested():
-    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "remind"}  # remind: tests/studies/test_arms.py
+    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "remind"}
 
 
 @pytest.mark.parametrize("name", PAPER)
