@@ -60,7 +60,7 @@ def bench(
     method, options = registry.choose(study)
     plan: Study = method.build(options)
     request = _request(plan, cohort, methods, seeds, clients, run_config, metric, anchors)
-    folder = StudyFolder(out or Path("studies") / f"{method.name}-{cohort_name(request.config)}")
+    folder = StudyFolder(out or Path("results") / f"{method.name}-{cohort_name(request.config)}")
     jobs = jobs or len(os.sched_getaffinity(0))
     with folder.held():
         around = surroundings(request.config.data)

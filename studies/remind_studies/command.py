@@ -21,7 +21,7 @@ def bench_command(
     tune: Annotated[int, typer.Option(min=0, help="Settings tried for each method; 0: as given.")] = 0,
     anchors: Annotated[bool, typer.Option(help="Each hospital alone and all patients in one place beside.")] = True,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one per core.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study; default: studies/STUDY-COHORT.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; default: results/STUDY-COHORT.")] = None,
 ) -> None:
     """Compare methods with certainty: paired seeds, intervals, one report that can be mailed.
 
