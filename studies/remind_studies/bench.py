@@ -119,8 +119,7 @@ def _request(
         common["data.cohort"] = str(Path(str(common["data.cohort"])).expanduser().resolve())
     if root := str(common.get("data.root", "")):
         common["data.root"] = str(Path(root).expanduser().resolve())
-    if "seed" in common:
-        raise UserError("--run-config: seed is set for each run; say which with --seeds")
+    common.pop("seed", None)  # presets have one; a study has its own
     config = Config.from_flat(common)
     folds(config)
     drawn = config.data.cohort == SYNTHETIC or config.data.sites == "dirichlet"

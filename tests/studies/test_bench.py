@@ -48,6 +48,15 @@ def test_again_gives_the_same_numbers_and_runs_nothing(tmp_path):
     assert strip.sub("", page) == strip.sub("", page_again)
 
 
+def test_a_preset_with_a_seed_of_its_own_is_laid_over(tmp_path):
+    preset = tmp_path / "preset.toml"
+    preset.write_text("seed = 7\n[train]\nlr = 0.002\n")
+    changes = {"methods": "softmoe", "seeds": "1", "anchors": False, "jobs": 1}
+    results, _, _ = study(tmp_path / "out", **changes, run_config=[str(preset), *write_pairs(SMALL)])
+    assert results["seeds"] == [0]
+    assert results["settings"]["common"]["train.lr"] == 0.002
+
+
 def test_a_method_more_runs_only_that_method(tmp_path):
     study(tmp_path, anchors=False)
     results, _, said = study(tmp_path, methods="softmoe, remind, attention", anchors=False)
@@ -67,7 +76,6 @@ def test_a_run_that_fails_is_missing_and_said(tmp_path):
         ({"methods": "nothing"}, "there is no 'nothing'"),
         ({"metric": "f2"}, "--metric"),
         ({"seeds": "many"}, "--seeds"),
-        ({"settings": {"seed": 3}}, "--seeds"),
         ({"settings": {"train.learning": 3}}, "no such key"),
         ({"settings": {"data.test": 0.0}}, r"data\.test"),
         ({"settings": {"data.cohort": "x"}, "cohort": "y"}, "give one"),
