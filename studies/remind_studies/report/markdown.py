@@ -17,9 +17,8 @@ def markdown(results: Results) -> str:
     measured no models has its facts instead.
     """
     panels = [_panel(view) for view in views(results) if view.panel.summaries]
-    facts = [[f.panel, f.arm, f.name, quantity(f.mean)] for f in results.facts]
-    table = _table(["table", "arm", "fact", "mean"], facts) if facts else ""
-    return "\n\n".join(filter(None, (*panels, table)))
+    facts = [_facts(name, results) for name in dict.fromkeys(fact.panel for fact in results.facts)]
+    return "\n\n".join((*panels, *facts))
 
 
 def _panel(view: PanelView) -> str:
@@ -32,6 +31,14 @@ def _panel(view: PanelView) -> str:
         rows.append([f"*{arm}*" if arm in view.anchors else arm, *scores, _difference(tested.get(arm))])
     told = answer(view)
     return "\n\n".join([" ".join((told.sentence, *told.caveats)), _table(head, rows)])
+
+
+def _facts(panel: str, results: Results) -> str:
+    """Facts of a panel, a row each, by arm."""
+    mine = [fact for fact in results.facts if fact.panel == panel]
+    means = {(fact.name, fact.arm): quantity(fact.mean) for fact in mine}
+    arms, names = (list(dict.fromkeys(getattr(fact, key) for fact in mine)) for key in ("arm", "name"))
+    return _table([panel, *arms], [[name, *(means.get((name, arm), DASH) for arm in arms)] for name in names])
 
 
 def _difference(one: Difference | None) -> str:
