@@ -57,7 +57,8 @@ def test_a_run_is_followed_without_a_reload(run, visit, screenshots, monkeypatch
         assert "No runs yet" in page.inner_text("main")
         page.wait_for_selector("#live[data-state=on]")
         thread.start()
-        page.click("a:has-text('live-run')", timeout=20_000)
+        with page.expect_navigation():
+            page.click("a:has-text('live-run')", timeout=20_000)
         page.evaluate("window.neverReloaded = true")
         delays = []
         for round_ in range(1, ROUNDS + 1):
@@ -161,8 +162,9 @@ def test_everything_is_reached_by_keyboard(run, visit, screenshots, monkeypatch)
         page.keyboard.press("Enter")
         assert page.locator(".settings").is_visible()
         page.focus("#by-auroc")
-        page.keyboard.press("Enter")
-        page.wait_for_url("**by=auroc**")
+        with page.expect_navigation(url="**by=auroc**"):
+            page.keyboard.press("Enter")
+        page.wait_for_selector("html[data-ready]", state="attached")  # the new document's curves are drawn
         assert page.locator("th[aria-sort=ascending]").inner_text().startswith("AUROC")
         page.emulate_media(media="print")
         for shown in ("#groups table", "#experts table", "#matrix table", "#rounds table", "#curves canvas"):

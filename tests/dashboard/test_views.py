@@ -97,7 +97,8 @@ def test_runs_and_comparison(visit, server, runs, screenshots, size, scheme):
     shoot(page, screenshots, f"runs-{scheme}-{size['width']}")
     for name in ("first", "second"):
         page.check(f"#pick-{runs[1][name]}")
-    page.click("#compare")
+    with page.expect_navigation():
+        page.click("#compare")
     page.wait_for_selector("html[data-ready]", state="attached")
     assert no_sideways_scroll(page)
     shoot(page, screenshots, f"compare-{scheme}-{size['width']}")
@@ -108,11 +109,13 @@ def test_no_runs_yet(visit, tmp_path, screenshots):
         page = visit(server)
         assert "No runs yet" in page.inner_text("main")
         shoot(page, screenshots, "empty")
-        page.click("text=Sign out")
+        with page.expect_navigation():
+            page.click("text=Sign out")
         assert "Token" in page.inner_text("main")
         shoot(page, screenshots, "sign-in")
         page.fill("#token", "wrong")
-        page.click("main button")
+        with page.expect_navigation():
+            page.click("main button")
         assert "not the token" in page.inner_text("main")
         visit.problems.clear()  # the browser's console notes the refusal
 
