@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import torch
 from soft_moe import SIZES, Routed
-from stopwatch import Candidate, ratio, seconds, take_turns
 
 from remind.fusion.expert_gradients import gradients_in_place
 from remind.fusion.routing import Gate, routing_entropy
+from remind_studies.stopwatch import Candidate, ratio, seconds, take_turns
 
 PLAIN = "Soft MoE"
 

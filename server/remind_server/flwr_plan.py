@@ -1,17 +1,19 @@
 """What ``flwr run`` submits when our options or our app are used: pure functions of what was typed."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from remind.config import Config, MethodConfig, Scalar
 from remind.errors import UserError
+from remind_server.flwr_pairs import read_pairs
 
 SUPERNODES, CLIENT_CPUS = "num-supernodes", "client-resources-num-cpus"
 BUILT_IN_COHORT = "synthetic"
 FLOWERS_DEFAULT = 2  # supernodes of a simulation that says nothing
+OUR_DEFAULT = 5  # of one that our own commands run
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,30 @@ def plan_remind(
         run["data.pooled"] = int(sites or federation.get(SUPERNODES, default_clients))
         federation[SUPERNODES] = 1
     return Plan(federation, run, str(run.get("results", config.results)))
+
+
+def plan_here(run_config: Sequence[str] | None, cohort: str | None, clients: int | None) -> tuple[Plan, Config, int]:
+    """Plan of a simulation in this process, from options as they were typed in this folder; its config and hospitals.
+
+    Raises
+    ------
+    UserError
+        As `plan_remind`.
+    """
+    cwd = Path.cwd()
+    plan = plan_remind(
+        read_pairs(run_config, "--run-config"),
+        {},
+        {},
+        app_dir=cwd,
+        cwd=cwd,
+        now=datetime.now(),
+        clients=clients,
+        cohort=cohort,
+        default_clients=OUR_DEFAULT,
+    )
+    number = int(plan.federation.setdefault(SUPERNODES, OUR_DEFAULT))
+    return plan, Config.from_flat(plan.run or {}), number
 
 
 def _pools(config: Config) -> bool:

@@ -1,16 +1,12 @@
 """The command ``remind simulate``."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from remind_server.flwr_pairs import read_pairs
-from remind_server.flwr_plan import SUPERNODES, check_hospitals, plan_remind
-
-DEFAULT_CLIENTS = 5
+from remind_server.flwr_plan import check_hospitals, plan_here
 
 
 def simulate_command(
@@ -24,28 +20,14 @@ def simulate_command(
     ] = None,
 ) -> None:
     """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`."""
-    from remind.config import Config
     from remind_server.followers import followers
     from remind_server.progress import Progress
     from remind_server.run_folder import RunFolder
     from remind_server.simulate import simulate
 
-    cwd = Path.cwd()
-    plan = plan_remind(
-        read_pairs(run_config, "--run-config"),
-        {},
-        {},
-        app_dir=cwd,
-        cwd=cwd,
-        now=datetime.now(),
-        clients=num_clients,
-        cohort=cohort,
-        default_clients=DEFAULT_CLIENTS,
-    )
-    clients = int(plan.federation.setdefault(SUPERNODES, DEFAULT_CLIENTS))
+    plan, config, clients = plan_here(run_config, cohort, num_clients)
     for warning in check_hospitals(plan, {}):
         print(f"warning: {warning}", file=sys.stderr)
-    config = Config.from_flat(plan.run or {})
     folder = RunFolder(Path(config.results))
     progress = Progress(lambda text: print(text, flush=True), folder.folder)
     simulate(config, clients, [folder, progress, *followers(config, folder.folder, progress.say)])

@@ -14,6 +14,7 @@ from remind_studies.study import Arm, Settings
 PLAIN_FUSION, PLAIN_OBJECTIVE, PLAIN_RULE, SPANNING_RULE = "softmoe", "erm", "lg", "fedremind"
 PRESET_SUFFIX = ".toml"
 LOCAL, POOLED = "local", "pooled"
+YARDSTICKS = (LOCAL, POOLED)  # federated rules that are none: each hospital alone, all patients in one place
 
 
 def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
@@ -22,7 +23,8 @@ def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
     A method is made of parts joined by ``+``: the name of a fusion model, an objective, a federated rule, each perhaps
     with options, or a TOML file of settings. What it does not name is plain: Soft MoE, mean loss (erm), shared fusion
     with encoders that stay (lg); with an objective that weighs groups, the rule under which these span sites
-    (fedremind). ``remind`` alone is REMIND with the settings of the preset of that name. ``label: method`` names it.
+    (fedremind). Under the rules local and pooled it is a yardstick, shown and never ranked. ``remind`` alone is REMIND
+    with the settings of the preset of that name. ``label: method`` names it.
 
     Raises
     ------
@@ -55,7 +57,9 @@ def _arm(text: str, common: Settings) -> Arm:
         settings |= _part(part)
     settings = _completed(settings)
     methods_of(Config.from_flat({**common, **settings, "seed": 0}, f"method {name!r}"))
-    return Arm(name=Path(name).stem if name.endswith(PRESET_SUFFIX) else name, settings=settings)
+    rule = rules.choose(str(settings["method.rule"]))[0].name
+    name = Path(name).stem if name.endswith(PRESET_SUFFIX) else name
+    return Arm(name=name, settings=settings, anchor=rule in YARDSTICKS)
 
 
 def _part(text: str) -> dict[str, Scalar]:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -11,12 +12,12 @@ from remind.data.hospitals import SYNTHETIC
 from remind.data.sites import number_of_sites
 from remind.errors import UserError
 from remind_server.flwr_pairs import read_pairs
-from remind_server.flwr_plan import cohort_name
-from remind_studies.arms import read_arms
+from remind_server.flwr_plan import OUR_DEFAULT, cohort_name
+from remind_studies.arms import YARDSTICKS, read_arms
 from remind_studies.cell import Cell
 from remind_studies.folder import REPORT, RESULTS, StudyFolder, surroundings
 from remind_studies.made import made
-from remind_studies.patients import cohort_of, folds
+from remind_studies.patients import cohort_of, folds, hospitals
 from remind_studies.pool import run_cells
 from remind_studies.report import markdown, write_report
 from remind_studies.results import Run, results
@@ -24,7 +25,6 @@ from remind_studies.study import Metric, Panel, Request, Study, registry
 from remind_studies.tuning import Tuning, tune_arms
 
 Say = Callable[[str], None]
-DEFAULT_CLIENTS = 5
 
 
 def listing() -> str:
@@ -64,12 +64,15 @@ def bench(
     jobs = jobs or len(os.sched_getaffinity(0))
     with folder.held():
         around = surroundings(request.config.data)
+        _refuse_what_cannot_be_laid_out(plan.plan(request), request)
         tuning = tune_arms(request, tune, folder, around, jobs, say) if tune else Tuning.none(request.arms)
         request = tuning.applied(request)
         panels = plan.plan(request)
-        cells, names = _cells(panels, request, around)
-        failed = run_cells(cells, {key: name[0] for key, name in names.items()}, folder, jobs, say)
-        runs = list(_runs(panels, request, around, folder))
+        planned = list(_planned(panels, request, around))
+        cells = {one.key: one.cell for one in planned}
+        failed = run_cells(cells, {one.key: one.name for one in reversed(planned)}, folder, jobs, say)
+        found = {key: folder.find(key) for key in cells}
+        runs = [Run(one.panel, one.arm, one.seed, result) for one in planned if (result := found[one.key])]
         content = results(
             study=method.name,
             title=method.title,
@@ -81,7 +84,7 @@ def bench(
             metric=request.metric,
             tuning=tuning.described(),
             common=_shown(request),
-            missing={name: reason for key, reason in failed.items() for name in names[key]},
+            missing={one.name: failed[one.key] for one in planned if one.key in failed},
             made=made(command, time.monotonic() - began),
         )
         folder.write(RESULTS, content.to_json())
@@ -90,9 +93,9 @@ def bench(
     show(markdown(content))
     say(f"results: {folder.path / RESULTS}\nreport: {path}")
     if failed:
-        first = next(iter(failed))
+        first = next(one for one in planned if one.key in failed)
         raise UserError(
-            f"{len(failed)} of {len(cells)} runs failed, the first: {names[first][0]}: {failed[first]}; "
+            f"{len(failed)} of {len(cells)} runs failed, the first: {first.name}: {failed[first.key]}; "
             "the report says which. The same command tries them again"
         )
     return path
@@ -122,14 +125,17 @@ def _request(
     common.pop("seed", None)  # presets have one; a study has its own
     config = Config.from_flat(common)
     folds(config)
+    arms = read_arms(methods or plan.methods, common)
+    if all(arm.anchor for arm in arms):
+        raise UserError(f"--methods: {', '.join(YARDSTICKS)} are yardsticks; name a method to stand beside them")
     drawn = config.data.cohort == SYNTHETIC or config.data.sites == "dirichlet"
     drawn = drawn or number_of_sites(config.data.cohort, config.data.root) is None
     return Request(
         common=common,
         cohort=cohort_of(config.data, config.synthetic, 0),
-        arms=read_arms(methods or plan.methods, common),
+        arms=arms,
         seeds=read_seeds(seeds, plan.seeds),
-        clients=clients or (DEFAULT_CLIENTS if drawn else None),
+        clients=clients or (OUR_DEFAULT if drawn else None),
         metric=metric,  # type: ignore[arg-type]
         anchors=anchors,
     )
@@ -159,31 +165,38 @@ def read_seeds(text: str, default: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _cells(panels: Sequence[Panel], request: Request, around: str) -> tuple[dict[str, Cell], dict[str, list[str]]]:
-    """Cells by key, the seeds of all arms going along, and what they are called: a run may stand in several panels."""
-    cells: dict[str, Cell] = {}
-    names: dict[str, list[str]] = {}
+@dataclass(frozen=True)
+class Planned:
+    """A run that a table asks for; several may ask for one cell."""
+
+    panel: str
+    arm: str
+    seed: int
+    key: str
+    cell: Cell
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.panel} / {self.arm} / seed {self.seed}"
+
+
+def _planned(panels: Sequence[Panel], request: Request, around: str) -> Iterator[Planned]:
+    """All runs, the seeds of all arms going along: a study that is stopped has whole seeds."""
     for seed in request.seeds:
         for panel in panels:
             for arm in panel.arms:
                 cell = panel.cell(arm, request.common, seed)
-                key = cell.key(around)
-                cells[key] = cell
-                names.setdefault(key, []).append(f"{panel.name} / {arm.name} / seed {seed}")
-    return cells, names
+                yield Planned(panel.name, arm.name, seed, cell.key(around), cell)
+
+
+def _refuse_what_cannot_be_laid_out(panels: Sequence[Panel], request: Request) -> None:
+    """Lay the cohort into each panel's hospitals once: a mistake is said before hours of runs, not by each of them."""
+    for panel in panels:
+        hospitals(panel.cell(panel.arms[0], request.common, request.seeds[0]))
 
 
 def _shown(request: Request) -> dict[str, Scalar]:
     """Settings of every run for a report that is mailed: without paths of this machine."""
     paths = {"data.root": "", "data.cohort": cohort_name(request.config)}
     return {key: paths.get(key, value) for key, value in request.common.items() if paths.get(key, value) != ""}
-
-
-def _runs(panels: Sequence[Panel], request: Request, around: str, folder: StudyFolder) -> Iterator[Run]:
-    """What came out, by panel, arm and seed."""
-    for panel in panels:
-        for arm in panel.arms:
-            for seed in request.seeds:
-                result = folder.find(panel.cell(arm, request.common, seed).key(around))
-                if result is not None:
-                    yield Run(panel.name, arm.name, seed, result)

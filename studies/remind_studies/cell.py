@@ -11,6 +11,7 @@ from pydantic import Field
 from remind.config import Config, Scalar, Section
 from remind.federation.messages import Evaluation, Message
 
+PLACES = ("data.cohort", "data.root")
 BySite = dict[str, dict[int, Evaluation]]
 
 
@@ -61,8 +62,12 @@ class Cell(Section):
         return Config.from_flat(self.settings)
 
     def key(self, surroundings: str) -> str:
-        """Name of its file: a digest of itself and of `surroundings`, the code and the data it runs on."""
-        content = [self.runner, self.config.flat(), self.clients, self.options, surroundings]
+        """Name of its file: a digest of itself and of `surroundings`, the code and the data it runs on.
+
+        Where on this machine the data lie is no part of it.
+        """
+        settings = {key: value for key, value in self.config.flat().items() if key not in PLACES}
+        content = [self.runner, settings, self.clients, self.options, surroundings]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 

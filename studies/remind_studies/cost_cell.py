@@ -5,13 +5,10 @@ included; all patients lie in one place. Its time is compared with that of Soft 
 turns in this process, so that what else the machine does befalls both alike.
 """
 
-import gc
 import time
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from math import sqrt
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,15 +30,15 @@ from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_studies.cell import Cell, CellResult
 from remind_studies.patients import hospitals
+from remind_studies.stopwatch import Candidate, Clock, ratio, seconds, take_turns
 from remind_studies.train import Traces, result_of
 
 REFERENCE = "softmoe"
-FEWEST = 5  # turns, however long they take
 COPIES = {"adamw": 4, "sgd": 2}  # of the parameters while training: weights, gradients, what the optimiser keeps
 SPARE = 1.2  # of the estimated memory
 
 
-class Candidate:
+class Stepper:
     """A method whose step can be taken any number of times."""
 
     def __init__(self, config: Config, patients: Hospital, folder: Path) -> None:
@@ -69,18 +66,14 @@ class Candidate:
         if self.site.engine.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def turn(self) -> float:
-        """Seconds of a step, after one that is not timed: memory of gradients lasts from step to step in a round too.
+    def candidate(self) -> Candidate:
+        """The step to be timed; memory of gradients lasts from step to step, as it does in a round."""
+        return Candidate(self.step, nullcontext if self.work.objective.differentiates_twice else gradients_in_place)
 
-        Of the processor where one thread computes, since that is what it costs on a busy machine; else by the clock.
-        """
-        one_thread = self.config.threads == 1 and self.site.engine.device.type == "cpu"
-        now = time.process_time if one_thread else time.perf_counter
-        with nullcontext() if self.work.objective.differentiates_twice else gradients_in_place():
-            self.step()
-            begun = now()
-            self.step()
-            return now() - begun
+    @property
+    def clock(self) -> Clock:
+        """The processor's where one thread computes, since that is what it costs on a busy machine; else the wall's."""
+        return "cpu" if self.config.threads == 1 and self.site.engine.device.type == "cpu" else "wall"
 
     def facts(self) -> dict[str, float]:
         """Sizes, FLOPs and open gates."""
@@ -131,11 +124,12 @@ def run(cell: Cell, folder: Path) -> CellResult:
     whole = pool(patients)
     config, plain = one_step(cell.config), one_step(cell.config, like=REFERENCE)
     refuse_what_does_not_fit(whole.cohort, config, plain)
-    candidate, reference = Candidate(config, whole, folder / "it"), Candidate(plain, whole, folder / "reference")
-    facts = candidate.facts()
-    own, other = take_turns(candidate.turn, reference.turn, int(options["turns"]), float(options["seconds"]))
-    middle, low, high = ratio(own, other)
-    facts |= {"ms of a step": 1e3 * median(own), "÷ Soft MoE": middle, "÷ Soft MoE, low": low, "÷ Soft MoE, high": high}
+    method, reference = Stepper(config, whole, folder / "it"), Stepper(plain, whole, folder / "reference")
+    facts, sides = method.facts(), {"it": method.candidate(), REFERENCE: reference.candidate()}
+    laps = take_turns(sides, int(options["turns"]), 1, method.clock, float(options["seconds"]))
+    middle, low, high = ratio(laps, "it", REFERENCE)
+    facts["ms of a step"] = 1e3 * seconds(laps, "it")
+    facts |= {"÷ Soft MoE": middle, "÷ Soft MoE, low": low, "÷ Soft MoE, high": high}
     result = result_of(cell, patients, (), Traces(), began)
     return result.model_copy(update={"facts": facts})
 
@@ -183,35 +177,3 @@ def free_bytes(proc: Path = Path("/proc/meminfo")) -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
-
-
-def take_turns(
-    one: Callable[[], float], other: Callable[[], float], turns: int, most: float
-) -> tuple[list[float], list[float]]:
-    """What both say of each of their turns; who begins alternates.
-
-    Parameters
-    ----------
-    turns, most
-        How many, but no more once `most` seconds are over and there were `FEWEST`.
-    """
-    sides = (one, other)
-    said: tuple[list[float], list[float]] = ([], [])
-    over = time.monotonic() + most
-    gc.disable()
-    try:
-        for turn in range(turns):
-            if turn >= FEWEST and time.monotonic() > over:
-                break
-            for which in (turn % 2, 1 - turn % 2):
-                said[which].append(sides[which]())
-    finally:
-        gc.enable()
-    return said
-
-
-def ratio(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
-    """Median of the ratios turn by turn, and its 95 % interval from order statistics."""
-    ratios = sorted(a / b for a, b in zip(one, other, strict=True))
-    low = max(0, int(len(ratios) / 2 - 0.98 * sqrt(len(ratios))))
-    return median(ratios), ratios[low], ratios[len(ratios) - 1 - low]

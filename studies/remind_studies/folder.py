@@ -19,8 +19,18 @@ from remind.files import write_whole
 from remind_studies.cell import CellResult
 
 CELLS, RESULTS, REPORT, MARK = "cells", "results.json", "report.html", "study.json"
+SMALL = 2**28  # bytes
 CODE = ("remind", "remind_server", "remind_client")
-TRAINING_CODE = ("cell", "patients", "missingness", "train", "unseen_cell", "cost_cell")  # of this package
+TRAINING_CODE = (
+    "cell",
+    "patients",
+    "missingness",
+    "stopwatch",
+    "together",
+    "train",
+    "unseen_cell",
+    "cost_cell",
+)  # of this package
 
 
 class StudyFolder:
@@ -74,7 +84,8 @@ class StudyFolder:
 def surroundings(data: DataConfig) -> str:
     """Digest of what decides a cell's result besides its settings: code, versions, and the cohort's files.
 
-    Files of data count by name, size and time of change; code by its content.
+    Code counts by its content, and so do data of no more than `SMALL` bytes; larger data by name, size and time of
+    change of each file, so that a study need not read all pictures to find that there is nothing to do.
     """
     parts = [platform.python_version(), *(f"{name} {version(name)}" for name in ("torch", "numpy", "pandas"))]
     for package in CODE:
@@ -82,22 +93,25 @@ def surroundings(data: DataConfig) -> str:
         parts += [f"{path.relative_to(root)} {_content(path)}" for path in sorted(root.rglob("*.py"))]
     here = Path(__file__).parent
     parts += [_content(path) for name in TRAINING_CODE if (path := here / f"{name}.py").is_file()]
-    if data.cohort != SYNTHETIC:
+    if data.cohort == SYNTHETIC:
+        parts.append(SYNTHETIC)
+    else:
         parts += _files(Path(data.cohort).expanduser(), data.root)
     return sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _files(cohort: Path, root: str) -> list[str]:
-    """Name, size and time of change of every file of a cohort."""
+    """What every file of a cohort is, in words."""
     from remind.data.declaration import read_declaration
 
     _, folder = read_declaration(cohort, root)
     declaration = cohort / "cohort.toml" if cohort.is_dir() else cohort
-    found = [_content(declaration)]
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        status = path.stat()
-        found.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
-    return found
+    found = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
+    small = sum(status.st_size for status in found.values()) <= SMALL
+    return [_content(declaration)] + [
+        f"{path.relative_to(folder)} {_content(path) if small else (status.st_size, status.st_mtime_ns)}"
+        for path, status in found.items()
+    ]
 
 
 def _content(path: Path) -> str:

@@ -65,6 +65,7 @@ def run_cells(
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        # Python 3.14 has terminate_workers(); before it, this attribute alone knows who is still at work
         for process in list((getattr(pool, "_processes", None) or {}).values()):
             process.terminate()
     return failed

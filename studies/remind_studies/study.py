@@ -36,10 +36,9 @@ class Arm(Section):
     options: dict[str, Scalar] = Field(default_factory=dict)
     anchor: bool = False
 
-    def but(self, name: str, **changes: Scalar) -> "Arm":
-        """The same method with settings changed; keys with ``__`` for ``.`` and ``_`` for ``-``."""
-        keys = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
-        return self.model_copy(update={"name": name, "settings": {**self.settings, **keys}, "anchor": False})
+    def but(self, name: str, changes: Settings) -> "Arm":
+        """The same method with settings changed; ranked, whatever it was."""
+        return self.model_copy(update={"name": name, "settings": {**self.settings, **changes}, "anchor": False})
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Request:
     cohort
         As it was read; sites as its column says, or None.
     arms
-        Of ``--methods``, without anchors.
+        Of ``--methods``; at least one is no anchor.
     clients
         Hospitals, where they are drawn.
     anchors
@@ -109,8 +108,9 @@ class Request:
 
     @property
     def main(self) -> Arm:
-        """The method that the study is about: the one named remind, else the first."""
-        return next((arm for arm in self.arms if arm.name == "remind"), self.arms[0])
+        """The method that the study is about: the one named remind, else the first that is no yardstick."""
+        ranked = [arm for arm in self.arms if not arm.anchor]
+        return next((arm for arm in ranked if arm.name == "remind"), ranked[0])
 
 
 class Study:

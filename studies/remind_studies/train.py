@@ -13,20 +13,17 @@ from remind.config import Config
 from remind.data.cohort import TEST, TRAIN, VALIDATION
 from remind.data.hospitals import pool
 from remind.data.sites import Site as Hospital
-from remind.errors import UserError
 from remind.federation.messages import Evaluation
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, total
 from remind.training.device import choose_device
-from remind_client.app import client_app
 from remind_client.load import limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.local_grid import LocalGrid
 from remind_server.records import Observer, RoundRecord, RunResult
-from remind_server.strategy import FedRemind
 from remind_studies.cell import BySite, Cell, CellResult, Outcome, RoundTrace
 from remind_studies.patients import hospitals
+from remind_studies.together import train_together
 
 Statistics = Mapping[str, Mapping[int, GroupStatistics]]
 
@@ -86,12 +83,7 @@ def federate(
     limit_threads(config.threads)
     device = choose_device(config.device)
     sites = [Site(p.name, p.cohort, config, SiteStore(folder / str(i)), device) for i, p in enumerate(patients)]
-    grid = LocalGrid(client_app(lambda context: sites[int(context.node_config["partition-id"])]), len(sites), {}, 1)
-    strategy = FedRemind(config, observers) if start is None else FedRemind(config, observers, start)
-    result = strategy.run(grid)
-    if result.absent:
-        raise UserError("; ".join(f"{name}: {reason}" for name, reason in sorted(result.absent.items())))
-    return Federation(result, tuple(sites))
+    return Federation(train_together(config, sites, observers, start), tuple(sites))
 
 
 def run(cell: Cell, folder: Path) -> CellResult:

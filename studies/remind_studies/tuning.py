@@ -4,6 +4,7 @@ The first trial of a method is the method as it was given; the others draw from 
 method has knobs of its own, from these. The judge is the primary measure: the mean over tail groups.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -139,22 +140,13 @@ def judge(results: list[CellResult], metric: str) -> float:
         for result in results
         for own in result.outcomes[0].validation.values()
     )
-    counts = merge_counts(results)
-    tail = {k: s for k, s in statistics.items() if k in groups.tail(counts)}
+    tail_groups = groups.tail(sum((Counter(result.counts) for result in results), Counter()))
+    tail = {k: s for k, s in statistics.items() if k in tail_groups}
     values = [v for s in tail.values() if s.count >= LEAST and (v := _score(s, metric)) is not None]
     if values:
         return fmean(values)
     together = [v for s in (total(tail), total(statistics)) if s is not None and (v := _score(s, metric)) is not None]
     return together[0] if together else -float("inf")
-
-
-def merge_counts(results: list[CellResult]) -> dict[int, int]:
-    """Training patients per group, of all results."""
-    merged: dict[int, int] = {}
-    for result in results:
-        for group, number in result.counts.items():
-            merged[group] = merged.get(group, 0) + number
-    return merged
 
 
 def _score(statistics: GroupStatistics, metric: str) -> float | None:

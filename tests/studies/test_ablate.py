@@ -59,7 +59,7 @@ def losses(panel, arm, of, folder):
 def test_without_expert_specialisation_it_is_soft_moe(tmp_path):
     of = request()
     (panel,) = plan("ablate", of)
-    arms = {arm.name: arm for arm in panel.arms} | {"soft": of.main.but("soft", method__fusion="softmoe")}
+    arms = {arm.name: arm for arm in panel.arms} | {"soft": of.main.but("soft", {"method.fusion": "softmoe"})}
     names = ("without expert specialisation", "soft", "remind")
     without, softmoe, whole = (losses(panel, arms[n], of, tmp_path / n[:3]) for n in names)
     assert without.keys() == softmoe.keys()

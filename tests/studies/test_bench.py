@@ -3,12 +3,16 @@
 import json
 import re
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from remind.cli import app
-from remind.config import Scalar
+from remind.config import Config, Scalar
+from remind.data.synthetic import generate
+from remind.data.write import write_cohort
 from remind.errors import UserError
 from remind_server.flwr_pairs import write_pairs
 from remind_studies.bench import bench, listing, read_seeds
@@ -74,6 +78,7 @@ def test_a_run_that_fails_is_missing_and_said(tmp_path):
     [
         ({"name": "comparison"}, "there is no 'comparison'"),
         ({"methods": "nothing"}, "there is no 'nothing'"),
+        ({"methods": "pooled, remind+local"}, "yardsticks"),
         ({"metric": "f2"}, "--metric"),
         ({"seeds": "many"}, "--seeds"),
         ({"settings": {"train.learning": 3}}, "no such key"),
@@ -86,6 +91,32 @@ def test_mistakes_are_said_before_anything_runs(tmp_path, changes, says):
     with pytest.raises(UserError, match=says):
         study(tmp_path / "out", **changes)
     assert not list((tmp_path / "out").rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["compare", "extreme"])
+def test_too_many_hospitals_are_said_before_anything_runs(tmp_path, name):
+    with pytest.raises(UserError, match="^5000 sites for 120 patients"):
+        study(tmp_path, name, clients=5000)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_other_hospitals_than_the_cohorts_own_are_said_before_anything_runs(tmp_path):
+    cohort = generate(Config.from_flat(SMALL).synthetic, 0)
+    write_cohort(replace(cohort, site_N=np.resize(["Aarau", "Bern"], len(cohort))), tmp_path / "cohort")
+    with pytest.raises(UserError, match=r"^cohort .* has 2 sites"):
+        study(tmp_path / "out", settings={}, cohort=str(tmp_path / "cohort"), clients=3)
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_yardsticks_that_are_named_are_shown_and_never_ranked(tmp_path):
+    results, _, _ = study(tmp_path, methods="pooled, softmoe, remind+local", seeds="1", anchors=False)
+    (panel,) = results["panels"]
+    assert {arm["name"]: arm["anchor"] for arm in panel["arms"]} == {
+        "pooled": True,
+        "softmoe": False,
+        "remind+local": True,
+    }
+    assert panel["reference"] == "softmoe"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_run_counts_parameters_and_flops(tmp_path):
 def candidate(folder, **changes):
     cell = Cell.of({**SMALL, "method.fusion": "softmoe", "method.objective": "erm", "seed": 0, **changes}, 2)
     config = cost_cell.one_step(cell.config)
-    return cost_cell.Candidate(config, pool(hospitals(cell)), folder)
+    return cost_cell.Stepper(config, pool(hospitals(cell)), folder)
 
 
 def test_flops_are_those_of_the_matrix_products_and_of_plain_autograd(tmp_path):
@@ -126,28 +126,6 @@ def test_free_memory_as_the_system_tells_it(tmp_path):
     assert cost_cell.free_bytes(tmp_path / "none") is None
     path.write_text("nothing")
     assert cost_cell.free_bytes(path) is None
-
-
-def test_turns_alternate_and_end_when_time_is_over():
-    order = []
-
-    def side(name):
-        order.append(name)
-        return float(len(order))
-
-    one, other = cost_cell.take_turns(lambda: side("a"), lambda: side("b"), 6, 100.0)
-    assert "".join(order) == "abbaabbaabba"
-    assert one == [1.0, 4.0, 5.0, 8.0, 9.0, 12.0]
-    assert other == [2.0, 3.0, 6.0, 7.0, 10.0, 11.0]
-    one, other = cost_cell.take_turns(lambda: 0.0, lambda: 0.0, 1000, -1.0)
-    assert len(one) == len(other) == cost_cell.FEWEST
-
-
-def test_ratio_is_taken_turn_by_turn():
-    assert cost_cell.ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]) == (2.0, 2.0, 2.0)
-    middle, low, high = cost_cell.ratio([float(i) for i in range(1, 101)], [1.0] * 100)
-    assert middle == 50.5
-    assert (low, high) == (41.0, 60.0)
 
 
 def test_a_method_with_phases_is_measured_in_one(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from remind.errors import UserError
+from remind_studies import folder as folders
 from remind_studies.cell import Cell
 from remind_studies.folder import StudyFolder, surroundings
 from remind_studies.pool import duration, run_cells
@@ -125,7 +127,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
         pass
 
 
-def test_surroundings_know_the_cohorts_files(tmp_path):
+def test_surroundings_know_the_cohorts_files(tmp_path, monkeypatch):
     from remind.data.synthetic import generate
     from remind.data.write import write_cohort
 
@@ -136,7 +138,20 @@ def test_surroundings_know_the_cohorts_files(tmp_path):
     assert before == surroundings(data)
     file = next(path for path in sorted((tmp_path / "c").iterdir()) if path.name != "cohort.toml")
     os.utime(file, ns=(1, 1))
+    shutil.copytree(tmp_path / "c", tmp_path / "elsewhere", copy_function=shutil.copy)
+    elsewhere = data.model_copy(update={"cohort": str(tmp_path / "elsewhere")})
+    assert before == surroundings(data) == surroundings(elsewhere), "what is in the files, not where or when"
+    monkeypatch.setattr(folders, "SMALL", 10)
+    assert surroundings(data) != surroundings(elsewhere) != before, "too large to be read each time"
+    monkeypatch.undo()
+    file.write_bytes(file.read_bytes().replace(b"1", b"2", 1))
     assert before != surroundings(data)
+
+
+def test_a_cells_key_knows_no_place():
+    here, there = (Cell.of({"data.cohort": f"/{name}/c", "data.root": "", "seed": 1}) for name in ("here", "there"))
+    assert here.key("x") == there.key("x") != here.key("y")
+    assert here.key("x") != Cell.of({"data.cohort": "/here/c", "seed": 2}).key("x")
 
 
 @pytest.mark.parametrize(

@@ -22,22 +22,19 @@ from remind.data.batch import Batch
 from remind.data.cohort import TRAIN
 from remind.data.hospitals import virtual_hospitals
 from remind.data.schema import CohortSchema
-from remind.errors import UserError
 from remind.federation.blocks import DTYPES, block_of, group_block, index_of, pack
 from remind.fusion.base import FusionOutput, group_of
 from remind.training.device import choose_device
 from remind.training.site_data import TokenSource
 from remind.training.token_cache import TokenCache
-from remind_client.app import client_app
 from remind_client.engine import SiteEngine
 from remind_client.load import limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.local_grid import LocalGrid
 from remind_server.model import GlobalModel
 from remind_server.records import Observer, RunResult
-from remind_server.strategy import FedRemind
 from remind_server.tasks import shared_modalities
+from remind_studies.together import train_together
 
 Integers = NDArray[np.int64]
 Tensors = Mapping[str, Tensor]
@@ -126,11 +123,7 @@ class Hospitals:
         UserError
             A site did not take part to the end.
         """
-        app = client_app(lambda context: self.sites[int(context.node_config["partition-id"])])
-        result = FedRemind(self.config, observers).run(LocalGrid(app, len(self.sites), {}, run_id=1))
-        if result.absent:
-            raise UserError("; ".join(f"{name}: {reason}" for name, reason in sorted(result.absent.items())))
-        return result
+        return train_together(self.config, self.sites, observers)
 
     @contextmanager
     def in_use(self, tensors: Tensors, routing: bool, every_group: bool = False) -> Iterator[list[View]]:

@@ -1,17 +1,16 @@
-"""analysis.html: the numbers of an analysis as one page that needs nothing else, neither scripts nor a network."""
+"""analysis.html: the numbers of an analysis as one page."""
 
 from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from remind.errors import UserError
-from remind.files import write_whole
 from remind_studies.analysis.document import Analysis
 from remind_studies.analysis.figures import pictures
 from remind_studies.analysis.tables import number, tables
 from remind_studies.analysis.words import sentences
+from remind_studies.html import environment, write_html
 
 
 def write_page(analysis: Analysis, path: Path) -> Path:
@@ -22,14 +21,7 @@ def write_page(analysis: Analysis, path: Path) -> Path:
     UserError
         The file cannot be written.
     """
-    page = render(analysis)
-    try:
-        write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}; name another folder with --out"
-        ) from None
-    return path
+    return write_html(render(analysis), path)
 
 
 def render(analysis: Analysis) -> str:
@@ -47,21 +39,9 @@ def render(analysis: Analysis) -> str:
     )
 
 
-def breakable(name: str) -> Markup:
-    """A group's name that may break after each modality."""
-    return Markup("+<wbr>").join(name.split("+"))
-
-
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("remind_studies.analysis"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = breakable
-    style, _, _ = environment.loader.get_source(environment, "analysis.css")  # type: ignore[union-attr]
-    environment.globals["style"] = Markup(style)  # our own file
-    return environment
+    made = environment("remind_studies.analysis")
+    style, _, _ = made.loader.get_source(made, "analysis.css")  # type: ignore[union-attr]
+    made.globals["style"] = Markup(style)  # our own file
+    return made

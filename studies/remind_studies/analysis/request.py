@@ -3,15 +3,11 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 
-from remind.config import Config
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
-from remind_server.flwr_pairs import read_pairs
-from remind_server.flwr_plan import SUPERNODES, plan_remind
-from remind_server.simulate_command import DEFAULT_CLIENTS
+from remind_server.flwr_plan import plan_here
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
 from remind_studies.analysis.command import NONE
 from remind_studies.analysis.document import PAGE_FILE
@@ -71,20 +67,8 @@ def _run(folder: Path | None, cohort: str | None, clients: int | None, run_confi
         return read_run(folder.expanduser())
     if cohort is None:
         raise UserError("nothing to analyze: name the results folder of a run, or give --cohort to train one")
-    cwd = Path.cwd()
-    plan = plan_remind(
-        read_pairs(run_config, "--run-config"),
-        {},
-        {},
-        app_dir=cwd,
-        cwd=cwd,
-        now=datetime.now(),
-        clients=clients,
-        cohort=cohort,
-        default_clients=DEFAULT_CLIENTS,
-    )
-    number = int(plan.federation.setdefault(SUPERNODES, DEFAULT_CLIENTS))
-    return Planned(Config.from_flat(plan.run or {}), number, Path(plan.results))
+    plan, config, number = plan_here(run_config, cohort, clients)
+    return Planned(config, number, Path(plan.results))
 
 
 def _against(run: Run, text: str | None, final: bool) -> Run | None:

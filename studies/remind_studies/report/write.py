@@ -1,15 +1,11 @@
-"""From results to the report: one HTML file that needs nothing else, neither scripts nor a network."""
+"""From results to the report."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
-from remind.errors import UserError
-from remind.files import write_whole
 from remind.groups import TAIL_SHARE
+from remind_studies.html import environment, write_html
 from remind_studies.report import figures, tables
 from remind_studies.report.answer import Answer, answer, overall
 from remind_studies.report.cells import BEST, Table
@@ -45,11 +41,7 @@ def write_report(results: Results, path: Path) -> None:
     UserError
         The file cannot be written.
     """
-    page = render(results)
-    try:
-        write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"report {path}: cannot be written: {error.strerror or error}; name another folder") from None
+    write_html(render(results), path)
 
 
 def render(results: Results) -> str:
@@ -94,21 +86,10 @@ def _setting_arms(results: Results) -> list[str]:
     return [name for name in order if name in names] + sorted(names.difference(order))
 
 
-def _breakable(text: str) -> Markup:
-    """A name, escaped, that may be broken after each part."""
-    return Markup("+<wbr>").join(escape(part) for part in text.split("+"))
-
-
 def _setting(value: Any) -> str:
     """A setting's value as it is typed."""
     return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
-_environment = Environment(
-    loader=PackageLoader("remind_studies.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_environment.filters.update(breakable=_breakable, counted=counted, duration=duration, setting=_setting)
+_environment = environment("remind_studies.report")
+_environment.filters.update(counted=counted, duration=duration, setting=_setting)

@@ -24,11 +24,11 @@ class Ablate(Study):
         no_embedding = with_options(config.method.fusion, missing="zero")
         arms: tuple[Arm, ...] = (
             whole,
-            whole.but("without DRO", method__objective="erm"),
-            whole.but("without expert specialisation", model__gate="never"),
-            whole.but("without both", method__objective="erm", model__gate="never"),
-            whole.but("without B_k", method__fusion=no_embedding),
-            whole.but("λ within sites", method__rule="fedavg" if shared else "lg"),
+            whole.but("without DRO", {"method.objective": "erm"}),
+            whole.but("without expert specialisation", {"model.gate": "never"}),
+            whole.but("without both", {"method.objective": "erm", "model.gate": "never"}),
+            whole.but("without B_k", {"method.fusion": no_embedding}),
+            whole.but("λ within sites", {"method.rule": "fedavg" if shared else "lg"}),
         )
         title = f"parts of {whole.name} on {request.cohort.schema.name}"
         yardsticks = anchors(whole) if request.anchors else ()

@@ -68,8 +68,8 @@ def _with_gates(request: Request, arm: Arm) -> tuple[Arm, ...]:
     config = config_of(request, arm)
     if fusions.choose(config.method.fusion)[0].name != REMIND:
         return (arm,)
-    never = arm.but(f"{arm.name} without group routing", model__gate="never")
-    always = arm.but(f"{arm.name}, gate always open", model__gate="always")
+    never = arm.but(f"{arm.name} without group routing", {"model.gate": "never"})
+    always = arm.but(f"{arm.name}, gate always open", {"model.gate": "always"})
     return (never, arm, always) if config.model.gate not in ("never", "always") else (never, always)
 
 

@@ -8,10 +8,9 @@ from remind.config import Config, Scalar, Section
 from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.methods import methods_of
+from remind_studies.arms import YARDSTICKS
 from remind_studies.studies.variants import REMIND, beside, config_of, listed
 from remind_studies.study import Arm, Panel, Request, Settings, Study, registry
-
-ANCHORS = ("local", "pooled")
 
 
 class FederationOptions(Section):
@@ -62,7 +61,7 @@ class Federation(Study):
             title = f"{number} drawn hospitals, Dirichlet concentration {alpha:g}"
             panels.append(panel(f"alpha = {alpha:g}", title, number, {**drawn, "data.alpha": alpha}))
         for share in self._numbers("participation", 1.0):
-            some = tuple(arm if arm.anchor else arm.but(arm.name, federation__participation=share) for arm in arms)
+            some = tuple(arm if arm.anchor else arm.but(arm.name, {"federation.participation": share}) for arm in arms)
             whole = panel(f"participation = {share:g}", f"{share:.0%} of the hospitals in a round", request.clients, {})
             panels.append(replace(whole, arms=some))
         if not panels:
@@ -94,7 +93,7 @@ def _under(request: Request, text: str) -> Arm:
     if rule.build.weighs:  # type: ignore[attr-defined]
         settings["method.objective"] = "erm"
     methods_of(Config.from_flat({**request.common, **settings}, f"rule {text!r}"))
-    return Arm(name=text, settings=settings, anchor=rule.name in ANCHORS)
+    return Arm(name=text, settings=settings, anchor=rule.name in YARDSTICKS)
 
 
 def _own_hospitals(request: Request) -> set[str]:

@@ -49,10 +49,12 @@ class Sensitivity(Study):
             reference = arms[configured].name
             return Panel(name, title, tuple(arms.values()), clients=request.clients, reference=reference)
 
-        gammas = {g: whole.but(f"γ = {g:g}", dro__gamma=g) for g in self._gammas(config.dro.gamma)}
-        experts = {e: whole.but(f"E = {e}", model__experts=e) for e in self._experts(config.model.experts)}
-        missing = {v: whole.but(f"B_k {v}", method__fusion=with_options(choice, missing=v)) for v in MISSING}
-        residual = {v: whole.but(f"Φ_k from {v}", method__fusion=with_options(choice, residual=v)) for v in RESIDUAL}
+        gammas = {g: whole.but(f"γ = {g:g}", {"dro.gamma": g}) for g in self._gammas(config.dro.gamma)}
+        experts = {e: whole.but(f"E = {e}", {"model.experts": e}) for e in self._experts(config.model.experts)}
+        missing = {v: whole.but(f"B_k {v}", {"method.fusion": with_options(choice, missing=v)}) for v in MISSING}
+        residual = {
+            v: whole.but(f"Φ_k from {v}", {"method.fusion": with_options(choice, residual=v)}) for v in RESIDUAL
+        }
         return (
             panel("gamma", "step γ of GroupDRO", gammas, config.dro.gamma),
             panel("experts", "number of experts", experts, config.model.experts),

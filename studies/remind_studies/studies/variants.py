@@ -28,7 +28,7 @@ def remind_of(request: Request, study: str) -> Arm:
     UserError
         None is.
     """
-    for arm in (request.main, *request.arms):
+    for arm in (request.main, *(arm for arm in request.arms if not arm.anchor)):
         if fusions.choose(config_of(request, arm).method.fusion)[0].name == REMIND:
             return arm
     names = ", ".join(arm.name for arm in request.arms)

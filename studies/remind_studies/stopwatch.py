@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
 Clock = Literal["wall", "cpu"]
-NOW: Mapping[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+FEWEST = 5  # turns, however long they take
+NOW: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,22 @@ class Lap:
 Laps = Mapping[str, list[Lap]]
 
 
-def take_turns(candidates: Mapping[str, Candidate], turns: int, steps: int, clock: Clock) -> Laps:
-    """Time `turns` turns of each candidate, of one step untimed and `steps` timed; who begins changes every turn."""
+def take_turns(candidates: Mapping[str, Candidate], turns: int, steps: int, clock: Clock, most: float = inf) -> Laps:
+    """Time turns of each candidate, of one step untimed and `steps` timed; who begins changes every turn.
+
+    Parameters
+    ----------
+    turns, most
+        How many, but no more once `most` seconds are over and there were `FEWEST`.
+    """
     names = list(candidates)
     laps: dict[str, list[Lap]] = {name: [] for name in names}
+    over = time.monotonic() + most
     gc.disable()
     try:
         for turn in range(turns):
+            if turn >= FEWEST and time.monotonic() > over:
+                break
             start = turn % len(names)
             for name in names[start:] + names[:start]:
                 with candidates[name].context():

@@ -1,0 +1,44 @@
+"""What both reports are: one HTML file that needs nothing else, neither scripts nor a network."""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from remind.errors import UserError
+from remind.files import write_whole
+
+
+def environment(package: str) -> Environment:
+    """Templates of a package: all that is put into them is escaped, and a name that is missing is a mistake."""
+    made = Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["breakable"] = breakable
+    return made
+
+
+def breakable(name: str) -> Markup:
+    """A group's name, escaped, that may break after each modality."""
+    return Markup("+<wbr>").join(escape(part) for part in name.split("+"))
+
+
+def write_html(page: str, path: Path) -> Path:
+    """Write a page; a file of that name is replaced, at once.
+
+    Raises
+    ------
+    UserError
+        The file cannot be written.
+    """
+    try:
+        write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}; name another folder with --out"
+        ) from None
+    return path
