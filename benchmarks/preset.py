@@ -26,7 +26,7 @@ from remind_studies.bench import read_seeds
 from remind_studies.cell import Cell, CellResult
 from remind_studies.folder import StudyFolder, surroundings
 from remind_studies.pool import run_cells
-from remind_studies.tuning import judge, merge_counts
+from remind_studies.tuning import judge, training_counts
 
 PROPORTIONAL = {"dro.initial": "proportional"}
 REMIND = {"method.fusion": "remind", "method.objective": "groupdro", "method.rule": "fedremind"}
@@ -83,7 +83,7 @@ def row(found: list[CellResult]) -> tuple[float, float, float, float]:
     statistics = merge(
         {k: e.value() for k, e in own.items()} for r in found for own in r.outcomes[0].validation.values()
     )
-    tail = total({k: s for k, s in statistics.items() if k in groups.tail(merge_counts(found))})
+    tail = total({k: s for k, s in statistics.items() if k in groups.tail(training_counts(found))})
     everybody = total(statistics)
     assert tail is not None
     assert everybody is not None

@@ -140,13 +140,18 @@ def judge(results: list[CellResult], metric: str) -> float:
         for result in results
         for own in result.outcomes[0].validation.values()
     )
-    tail_groups = groups.tail(sum((Counter(result.counts) for result in results), Counter()))
+    tail_groups = groups.tail(training_counts(results))
     tail = {k: s for k, s in statistics.items() if k in tail_groups}
     values = [v for s in tail.values() if s.count >= LEAST and (v := _score(s, metric)) is not None]
     if values:
         return fmean(values)
     together = [v for s in (total(tail), total(statistics)) if s is not None and (v := _score(s, metric)) is not None]
     return together[0] if together else -float("inf")
+
+
+def training_counts(results: list[CellResult]) -> Counter[int]:
+    """Training patients per group, of all results."""
+    return sum((Counter(result.counts) for result in results), Counter())
 
 
 def _score(statistics: GroupStatistics, metric: str) -> float | None:

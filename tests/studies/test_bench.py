@@ -95,7 +95,7 @@ def test_mistakes_are_said_before_anything_runs(tmp_path, changes, says):
 
 @pytest.mark.parametrize("name", ["compare", "extreme"])
 def test_too_many_hospitals_are_said_before_anything_runs(tmp_path, name):
-    with pytest.raises(UserError, match="^5000 sites for 120 patients"):
+    with pytest.raises(UserError, match=r"^5000 sites for 120 patients"):
         study(tmp_path, name, clients=5000)
     assert not list(tmp_path.rglob("*.json"))
 
