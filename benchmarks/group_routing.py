@@ -8,11 +8,10 @@ experts' in place; with groups it begins by stacking their residuals, as the mod
 second time, and shows what the clock cannot tell apart.
 """
 
-import argparse
 from collections.abc import Callable
 
 import torch
-from soft_moe import SIZES, Routed
+from soft_moe import SIZES, Routed, parser_of
 
 from remind.fusion.expert_gradients import gradients_in_place
 from remind.fusion.routing import Gate, routing_entropy
@@ -23,15 +22,8 @@ PLAIN = "Soft MoE"
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small")
+    parser = parser_of(str(__doc__))
     parser.add_argument("--groups", type=int, default=6)
-    parser.add_argument("--repeats", type=int, default=20, help="turns of each candidate")
-    parser.add_argument("--steps", type=int, default=1, help="timed steps of a turn")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: for one thread on a busy machine"
-    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -146,9 +146,9 @@ def table(laps: Laps, names: list[str], bound: float, note: str) -> None:
         print(f"| {name} | {cells} | {seconds(laps, name) / bound:.2f} | {fresh:.0f} |")
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """Options of a benchmark whose candidates take turns."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--repeats", type=int, default=20, help="turns of each candidate")
     parser.add_argument("--steps", type=int, default=1, help="timed steps of a turn")
@@ -156,6 +156,12 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: for one thread on a busy machine"
     )
+    return parser
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = parser_of(str(__doc__))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

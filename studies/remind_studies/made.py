@@ -5,23 +5,36 @@ import subprocess
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from remind.config import Section
 from remind.version import VERSION
 
 
-def made(command: str, seconds: float) -> dict[str, Any]:
-    """Command, date, machine and versions."""
-    return {
-        "command": command,
-        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
-        "seconds": round(seconds, 1),
-        "machine": f"{_processor()}, {platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "version": VERSION,
-        "commit": _commit(),
-    }
+class Made(Section):
+    """By what command, when (local time), in how many seconds, where and with what versions."""
+
+    command: str
+    date: str
+    seconds: float
+    machine: str
+    python: str
+    torch: str
+    version: str
+    commit: str
+
+
+def made(command: str, seconds: float) -> Made:
+    """What this process is."""
+    return Made(
+        command=command,
+        date=f"{datetime.now():%Y-%m-%d %H:%M}",
+        seconds=round(seconds, 1),
+        machine=f"{_processor()}, {platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=version("torch"),
+        version=VERSION,
+        commit=_commit(),
+    )
 
 
 def _processor() -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from math import log
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from remind import groups
 from remind.data.cohort import TEST
@@ -13,7 +12,7 @@ from remind.errors import several
 from remind.fusion.base import FusionModel
 from remind.fusion.remind import Remind
 from remind_studies.analysis.bootstrap import RESAMPLES
-from remind_studies.analysis.document import Analysis, CohortFacts, Gate, GroupFacts, Made, ModelAnalysis, Settings
+from remind_studies.analysis.document import Analysis, CohortFacts, Gate, GroupFacts, ModelAnalysis, Settings
 from remind_studies.analysis.experts import expert_use
 from remind_studies.analysis.hospitals import Hospitals
 from remind_studies.analysis.looks import BLOCKS, block_names
@@ -21,6 +20,7 @@ from remind_studies.analysis.modality_value import FEW, modality_value
 from remind_studies.analysis.probe import routes
 from remind_studies.analysis.stored import StoredRun
 from remind_studies.analysis.trained import Planned, Say, Wish, trained
+from remind_studies.made import Made
 
 SOFT_MOE = "softmoe"
 
@@ -35,7 +35,7 @@ def analyse(
     run: StoredRun | Planned,
     against: StoredRun | Planned | None,
     wish: Wish,
-    made: Callable[[], dict[str, Any]],
+    made: Callable[[], Made],
     say: Say,
 ) -> Analysis:
     """Look into a run, and into another one on the same patients.
@@ -57,7 +57,7 @@ def analyse(
     cohort, first = _model(run, wish, say)
     models = [first] if against is None else [first, _model(against, wish, say)[1]]
     settings = Settings(every=wish.every, patients=wish.patients, few=FEW, resamples=RESAMPLES)
-    return Analysis(made=Made(**made()), settings=settings, cohort=cohort, models=_named(models))
+    return Analysis(made=made(), settings=settings, cohort=cohort, models=_named(models))
 
 
 def _model(run: StoredRun | Planned, wish: Wish, say: Say) -> tuple[CohortFacts, ModelAnalysis]:

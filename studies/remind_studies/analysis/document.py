@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from remind.files import write_whole
+from remind_studies.made import Made
 
 JSON_FILE, PAGE_FILE = "analysis.json", "analysis.html"
 
@@ -226,19 +227,6 @@ class ModelAnalysis(Part):
     looks: tuple[Look, ...]
     experts: ExpertUse | None
     modality_value: tuple[ModalityValue, ...]
-
-
-class Made(Part):
-    """By what and when."""
-
-    command: str
-    date: str
-    seconds: float
-    machine: str
-    python: str
-    torch: str
-    version: str
-    commit: str
 
 
 class Analysis(Part):

@@ -6,7 +6,7 @@ from remind_studies.report.answer import answer
 from remind_studies.report.cells import BEST
 from remind_studies.report.forest import Difference
 from remind_studies.report.view import PanelView, views
-from remind_studies.report.words import DASH, METRICS, interval, number, p_value, quantity, signed
+from remind_studies.report.words import DASH, METRICS, counted, interval, number, p_value, quantity, signed
 from remind_studies.results import Results
 
 
@@ -23,7 +23,7 @@ def markdown(results: Results) -> str:
 
 def _panel(view: PanelView) -> str:
     results, tested = view.results, {one.arm: one for one in view.differences(view.results.measure)}
-    title = f"{view.title}: {METRICS[view.metric]}, {view.seeds} seeds"
+    title = f"{view.title}: {METRICS[view.metric]}, {counted(view.seeds, 'seed')}"
     head = [title, *map(view.measure_name, view.measures), f"{view.measure_name(results.measure)}, − {view.reference}"]
     rows = []
     for arm in view.arms:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from remind.config import Scalar, Section
 from remind.errors import UserError
 from remind.federation.messages import first_problem
+from remind_studies.made import Made
 from remind_studies.results.panel_format import Natural, Panel
 from remind_studies.study import Metric
 
@@ -77,19 +78,6 @@ class Fact(Section):
     n: Natural
     mean: float | None
     sd: float | None
-
-
-class Made(Section):
-    """By what command, when (local time), in how many seconds, where and with what versions."""
-
-    command: str
-    date: str
-    seconds: float
-    machine: str
-    python: str
-    torch: str
-    version: str
-    commit: str
 
 
 class Results(Section):

@@ -7,6 +7,7 @@ import numpy as np
 
 from remind.config import Scalar
 from remind.data.cohort import Cohort
+from remind_studies.made import Made
 from remind_studies.results import format as written
 from remind_studies.results.contenders import Run, contenders
 from remind_studies.results.panel import Ground, tabulate
@@ -31,7 +32,7 @@ def results(
     tuning: Mapping[str, Any],
     common: Mapping[str, Scalar],
     missing: Mapping[str, str],
-    made: Mapping[str, Any],
+    made: Made,
     least: int = LEAST,
 ) -> written.Results:
     """Everything that a study found; the order of its runs and seeds does not matter.
@@ -42,8 +43,8 @@ def results(
         As it was read.
     folds
         K of the cross-validation; a cohort with a split of its own has none.
-    tuning, made
-        Fields of `format.Tuning` and `format.Made`.
+    tuning
+        Fields of `format.Tuning`.
     common
         Settings of every run.
     missing
@@ -85,7 +86,7 @@ def results(
         panels=tables,
         facts=tuple(fact for panel in panels for fact in _facts(panel, runs, seeds)),
         missing=tuple(_missing(panels, runs, seeds, missing)),
-        made=written.Made(**made),
+        made=made,
     )
 
 
