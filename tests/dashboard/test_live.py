@@ -182,12 +182,14 @@ def test_an_open_page_survives_a_restart_of_the_dashboard(run, visit, tmp_path, 
         page.wait_for_selector("#live[data-state=on]")
         page.evaluate("window.neverReloaded = true")
         server.stop()
-        page.wait_for_selector("#live[data-state=lost]", timeout=10_000)
+        page.wait_for_selector("#live[data-state=lost]", timeout=30_000)
         thread.start()
-        time.sleep(2)
+        while not (folder / "rounds.jsonl").exists():
+            thread.join(0.05)
+            assert thread.is_alive() or (folder / "rounds.jsonl").exists()
         server.start(server.port)
-        page.wait_for_selector("#live[data-state=on]", timeout=15_000)
-        page.get_by_text("live-run").wait_for(timeout=10_000)
+        page.wait_for_selector("#live[data-state=on]", timeout=30_000)
+        page.get_by_text("live-run").wait_for(timeout=30_000)
         assert page.evaluate("window.neverReloaded")
         thread.join(60)
 

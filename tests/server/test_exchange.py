@@ -60,7 +60,7 @@ def test_who_does_not_answer_in_time_is_named_and_the_others_count(position, quo
     nodes = {n: Node(None if n == position else echo) for n in range(3)}
     began = time.monotonic()
     answers, _ = run(nodes, deadline=0.3, quorum=quorum)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 10, "not for ever, however busy the machine"
     assert told(answers)[position] == "no answer in time"
     assert sum(a.record is not None for a in answers) == len(answers) - 1 == 2
 
@@ -69,7 +69,7 @@ def test_below_full_quorum_the_rest_are_not_waited_for():
     nodes = {1: Node(echo), 2: Node(None), 3: Node(echo)}
     began = time.monotonic()
     answers, _ = run(nodes, deadline=30, quorum=2 / 3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20, "not to the deadline"
     assert told(answers) == {1: "to 1", 3: "to 3", 2: "no answer in time"}
 
 
