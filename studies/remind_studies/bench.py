@@ -20,7 +20,7 @@ from remind_studies.made import made
 from remind_studies.patients import cohort_of, folds, hospitals
 from remind_studies.pool import run_cells
 from remind_studies.report import markdown, write_report
-from remind_studies.results import Run, results
+from remind_studies.results import Run, StudyMade, results
 from remind_studies.study import Metric, Panel, Request, Study, registry
 from remind_studies.tuning import Tuning, tune_arms
 
@@ -28,8 +28,13 @@ Say = Callable[[str], None]
 
 
 def listing() -> str:
-    """The studies, a line each with its options."""
-    return "\n".join(f"{m.name:<12} {m.title} ({m.paper})\n{'':<13}{m.signature()}" for m in registry.methods())
+    """The studies, and how those with options are written."""
+    lines = []
+    for method in registry.methods():
+        lines.append(f"{method.name:<12} {method.title} ({method.paper})")
+        if (signature := method.signature()) != method.name:
+            lines.append(f"{'':<13}{signature}")
+    return "\n".join(lines)
 
 
 def bench(
@@ -85,7 +90,10 @@ def bench(
             tuning=tuning.described(),
             common=_shown(request),
             missing={one.name: failed[one.key] for one in planned if one.key in failed},
-            made=made(command, time.monotonic() - began),
+            made=StudyMade(
+                **dict(made(command, time.monotonic() - began)),
+                trained=round(sum(result.seconds for result in found.values() if result), 1),
+            ),
         )
         folder.write(RESULTS, content.to_json())
         path = folder.path / REPORT

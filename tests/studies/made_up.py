@@ -4,9 +4,8 @@ from dataclasses import replace
 
 from remind.config import SyntheticConfig
 from remind.data.synthetic import generate
-from remind_studies.made import Made
 from remind_studies.results import Panel as PanelTable
-from remind_studies.results import Results, Run, results
+from remind_studies.results import Results, Run, StudyMade, results
 from remind_studies.study import Arm, Panel
 from tests.studies.study_runs import draw
 
@@ -17,10 +16,11 @@ ARMS = tuple(Arm(name=name, anchor=name.startswith("pooled")) for name in SKILLS
 PANEL = Panel(
     name="compare", title="Three methods", arms=ARMS, reference="remind", measures=("available:0", "absent:0")
 )
-MADE = Made(
+MADE = StudyMade(
     command="remind bench compare",
     date="2026-11-21 20:00",
     seconds=12.5,
+    trained=40.0,
     machine="2 × a processor",
     python="3.11.7",
     torch="2.15.0",

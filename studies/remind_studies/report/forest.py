@@ -78,8 +78,11 @@ def draw_forest(
 
 
 def _column(axes: "Axes", rows: Sequence[Difference], looks: Mapping[str, Look]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.axvline(0, color=INK, linewidth=1)
     axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     for y, row in enumerate(rows):

@@ -1,8 +1,8 @@
 """results.json: its format, and how a study's runs become it."""
 
 from remind_studies.results.contenders import Run
-from remind_studies.results.format import Results
+from remind_studies.results.format import Results, StudyMade
 from remind_studies.results.panel_format import Estimate, GroupScore, Panel, SiteScore, Summary
 from remind_studies.results.tables import results
 
-__all__ = ["Estimate", "GroupScore", "Panel", "Results", "Run", "SiteScore", "Summary", "results"]
+__all__ = ["Estimate", "GroupScore", "Panel", "Results", "Run", "SiteScore", "StudyMade", "Summary", "results"]

@@ -80,6 +80,18 @@ class Fact(Section):
     sd: float | None
 
 
+class StudyMade(Made):
+    """How the study was made; its last command may have found runs that were there already.
+
+    Attributes
+    ----------
+    trained
+        Seconds that all its runs took, one after the other.
+    """
+
+    trained: float
+
+
 class Results(Section):
     """results.json.
 
@@ -110,7 +122,7 @@ class Results(Section):
     panels: tuple[Panel, ...]
     facts: tuple[Fact, ...]
     missing: tuple[str, ...]
-    made: Made
+    made: StudyMade
 
     @model_validator(mode="after")
     def _has_a_value_per_seed(self) -> Self:

@@ -7,7 +7,6 @@ import numpy as np
 
 from remind.config import Scalar
 from remind.data.cohort import Cohort
-from remind_studies.made import Made
 from remind_studies.results import format as written
 from remind_studies.results.contenders import Run, contenders
 from remind_studies.results.panel import Ground, tabulate
@@ -32,7 +31,7 @@ def results(
     tuning: Mapping[str, Any],
     common: Mapping[str, Scalar],
     missing: Mapping[str, str],
-    made: Made,
+    made: written.StudyMade,
     least: int = LEAST,
 ) -> written.Results:
     """Everything that a study found; the order of its runs and seeds does not matter.

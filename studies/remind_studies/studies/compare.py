@@ -12,10 +12,11 @@ class Compare(Study):
 
     def plan(self, request: Request) -> tuple[Panel, ...]:
         """See `Study`."""
+        number = len(request.arms)
         beside = anchors(request.main) if request.anchors else ()
         panel = Panel(
             name="compare",
-            title=f"{len(request.arms)} methods on {request.cohort.schema.name}",
+            title=f"{number} method{'s' * (number > 1)} on {request.cohort.schema.name}",
             arms=(*request.arms, *beside),
             clients=request.clients,
             reference=request.main.name,

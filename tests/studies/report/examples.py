@@ -95,6 +95,7 @@ def study(plan: Plan | None = None, **changes: Any) -> Results:
             "command": "remind bench compare --cohort simulation/cohorts/uci_heart4.toml --seeds 10",
             "date": "2026-11-21 19:45",
             "seconds": 1083.4,
+            "trained": 1990.5,
             "machine": "2 × Example CPU, Linux x86_64",
             "python": "3.11.7",
             "torch": "2.15.0",
