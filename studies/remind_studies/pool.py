@@ -13,6 +13,7 @@ from pathlib import Path
 from remind.errors import UserError
 from remind_studies.cell import Cell, CellResult
 from remind_studies.folder import StudyFolder
+from remind_studies.memory import trim
 from remind_studies.runners import run
 
 Say = Callable[[str], None]
@@ -80,6 +81,8 @@ def work(cell: Cell, key: str, path: Path) -> str:
         return str(error)
     except Exception as error:  # one cell that fails must not take the study with it
         return f"{type(error).__name__}: {error}"
+    finally:
+        trim()  # before the next: a process runs many
     StudyFolder(path).keep(key, result)
     return ""
 

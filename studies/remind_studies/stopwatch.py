@@ -1,6 +1,5 @@
 """Candidates that take turns in one process, so that what else the machine does befalls all of them alike."""
 
-import ctypes
 import gc
 import resource
 import time
@@ -11,6 +10,8 @@ from math import inf, sqrt
 from pathlib import Path
 from statistics import median
 from typing import Literal
+
+from remind_studies.memory import trim
 
 Clock = Literal["wall", "cpu"]
 FEWEST = 5  # turns, however long they take
@@ -87,10 +88,10 @@ def ratio(laps: Laps, name: str, to: str) -> tuple[float, float, float]:
 def peak_bytes(candidate: Candidate) -> int | None:
     """Most memory that three steps held beyond what was held before; None elsewhere than on Linux with glibc."""
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what malloc keeps would hide what the steps take
+        trim()  # what malloc keeps would hide what the steps take
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
-    except (AttributeError, OSError, TypeError):
+    except OSError:
         return None
     with candidate.context():
         for _ in range(3):
