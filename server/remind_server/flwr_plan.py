@@ -1,4 +1,7 @@
-"""What ``flwr run`` submits when our options or our app are used: pure functions of what was typed."""
+"""What ``flwr run`` submits when our options or our app are used: functions of what was typed.
+
+Pure, but for `plan_here`, which knows the folder and the time.
+"""
 
 import os
 from collections.abc import Mapping, Sequence

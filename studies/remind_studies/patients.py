@@ -54,10 +54,14 @@ def hospitals(cell: Cell) -> tuple[Site, ...]:
     return tuple(replace(s, cohort=_split(s.cohort, config, partition, fold, number)) for s in sites)
 
 
-@lru_cache(maxsize=1)
 def cohort_of(data: DataConfig, synthetic: SyntheticConfig, seed: int) -> Cohort:
-    """The cohort as it is read, or drawn; `seed` matters for drawn ones."""
-    return generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
+    """The cohort as it is read, or drawn, by `seed`; in a row of runs once, however it is laid into hospitals."""
+    return _cohort(data.cohort, data.root, synthetic, seed)
+
+
+@lru_cache(maxsize=1)
+def _cohort(cohort: str, root: str, synthetic: SyntheticConfig, seed: int) -> Cohort:
+    return generate(synthetic, seed) if cohort == SYNTHETIC else read_cohort(cohort, root)
 
 
 def _split(cohort: Cohort, config: Config, partition: int, fold: int, number: int) -> Cohort:

@@ -72,8 +72,8 @@ def federate(
     ----------
     folder
         Where the sites keep what is theirs; sites that find their encoders there go on with them.
-    start
-        Tensors of the global model to begin with; None: a fresh one.
+    observers, start
+        As for `train_together`.
 
     Raises
     ------

@@ -97,3 +97,16 @@ def test_number_of_folds(test, number):
 def test_without_test_patients_there_is_no_study():
     with pytest.raises(UserError, match=r"data\.test"):
         folds(Config.from_flat({"data.test": 0.0}))
+
+
+def test_a_cohort_is_read_once_however_it_is_laid_into_hospitals(tmp_path, monkeypatch):
+    from remind.data.write import write_cohort
+    from remind_studies import patients
+
+    write_cohort(patients.generate(Config().synthetic, 0), tmp_path / "c")
+    read, reads = patients.read_cohort, []
+    monkeypatch.setattr(patients, "read_cohort", lambda *place: reads.append(place) or read(*place))
+    for number, alpha in ((2, 0.1), (3, 0.1), (3, 10.0)):
+        settings = {"data.cohort": str(tmp_path / "c"), "data.sites": "dirichlet", "data.alpha": alpha, "seed": 0}
+        assert len(hospitals(Cell.of(settings, clients=number))) == number
+    assert len(reads) == 1

@@ -8,21 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from remind.errors import UserError
-from remind_studies.results import Panel as PanelTable
 from remind_studies.results import Results, Run
 from remind_studies.study import Arm
 from tests.studies.made_up import ARMS, COHORT, PANEL, PATIENTS, SKILLS, examined, study, summary
 from tests.studies.study_runs import by_site, counts, draw, fold_of, outcome, result, study_runs
-
-
-@pytest.fixture(scope="module")
-def runs() -> list[Run]:
-    return list(study_runs(PATIENTS, SKILLS, range(10)))
-
-
-@pytest.fixture(scope="module")
-def table(runs) -> PanelTable:
-    return study(runs).panels[0]
 
 
 def test_missing_runs_are_named_and_leave_a_gap(runs):

@@ -11,22 +11,11 @@ from scipy import stats
 from remind.federation.messages import Evaluation
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge
-from remind_studies.results import Panel as PanelTable
 from remind_studies.results import Results, Run
 from remind_studies.results.measures import METRICS, USUAL, Scope, examine, measure
 from remind_studies.results.statistics import holm, paired, tied_best
 from tests.studies.made_up import PATIENTS, SKILLS, examined, study, summary
 from tests.studies.study_runs import counts, fold_of, study_runs
-
-
-@pytest.fixture(scope="module")
-def runs() -> list[Run]:
-    return list(study_runs(PATIENTS, SKILLS, range(10)))
-
-
-@pytest.fixture(scope="module")
-def table(runs) -> PanelTable:
-    return study(runs).panels[0]
 
 
 def turned_round(run: Run) -> Run:

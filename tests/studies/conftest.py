@@ -1,0 +1,18 @@
+"""Runs of the made-up study, and its one table."""
+
+import pytest
+
+from remind_studies.results import Panel as PanelTable
+from remind_studies.results import Run
+from tests.studies.made_up import PATIENTS, SKILLS, study
+from tests.studies.study_runs import study_runs
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Run]:
+    return list(study_runs(PATIENTS, SKILLS, range(10)))
+
+
+@pytest.fixture(scope="module")
+def table(runs) -> PanelTable:
+    return study(runs).panels[0]
