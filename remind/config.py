@@ -55,7 +55,7 @@ class SyntheticConfig(Section):
 
     patients: Count = Field(4000, description="patients in all")
     law: Literal["fprm", "embed", "mimic-iv", "independent"] = Field(
-        "fprm", description="how combinations are distributed: one of the paper's cohorts, or Pr(g_k) of §1"
+        "fprm", description="how combinations are distributed: one of the paper's cohorts, or Pr(g_k) of algorithm §1"
     )
     missing: str = Field("0.1, 0.4, 0.6, 0.2", description="law 'independent': Pr(modality i is missing), one each")
     interaction: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -91,7 +91,7 @@ class MethodConfig(Section):
 
 
 class ModelConfig(Section):
-    """The REMIND model (REMIND.md §2). Letters: D width, E experts, S slots per expert."""
+    """The REMIND model (algorithm §2). Letters: D width, E experts, S slots per expert."""
 
     width: Count = Field(64, description="D")
     experts: Count = Field(16, description="E")
@@ -151,7 +151,7 @@ class TrainConfig(Section):
 
 
 class DroConfig(Section):
-    """GroupDRO over modality combinations (REMIND.md §2, §4.6–4.8)."""
+    """GroupDRO over modality combinations (algorithm §2, §4.6–4.8)."""
 
     gamma: NonNegative = Field(0.02, description="step of the exponentiated gradient, per local step")
     initial: Literal["uniform", "sqrt", "proportional"] = Field(

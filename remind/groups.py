@@ -1,4 +1,4 @@
-"""Modality combinations ("groups", REMIND.md §1): bitmasks, their names, their shares and their law.
+"""Modality combinations ("groups", algorithm §1): bitmasks, their names, their shares and their law.
 
 Group g is a bitmask over the cohort's m modalities in schema order: bit i is set when modality i is present, so a
 group lies in 1 … 2^m − 1. Groups come into being when they are first observed; nothing here enumerates 2^m.
@@ -57,7 +57,7 @@ def shares(count_of: Mapping[int, int]) -> dict[int, float]:
 
 
 def tail(count_of: Mapping[int, int], threshold: float = TAIL_SHARE) -> frozenset[int]:
-    """Groups whose share is strictly below `threshold` (REMIND.md §1)."""
+    """Groups whose share is strictly below `threshold` (algorithm §1)."""
     return frozenset(group for group, share in shares(count_of).items() if share < threshold)
 
 

@@ -59,7 +59,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 def _reply(message: Message, context: Context, answer: Callable[[], Answer]) -> Message:
     """The answer, or a refusal whose words may leave the site.
 
-    Flower sends an exception's text to the coordinator verbatim, paths and values and all (FLOWER.md); so none gets
+    Flower sends an exception's text to the coordinator verbatim, paths and values and all (flower §4); so none gets
     out. The text of a user's mistake is passed on only where the user is the researcher who runs the simulation.
     """
     identity = Identity.of(context.node_config)

@@ -1,4 +1,4 @@
-"""A hospital's side of the round: enrol, train, examine (DESIGN.md, "The round"). Knows nothing of Flower."""
+"""A hospital's side of the round: enrol, train, examine (design, "A round"). Knows nothing of Flower."""
 
 import time
 from collections.abc import Mapping

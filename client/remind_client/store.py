@@ -1,6 +1,6 @@
 """What a site keeps between rounds, on its own disk: encoder weights, optimiser state, cached tokens.
 
-Flower's own state is lost at every restart and, from about 200 MB, silently (FLOWER.md); a reply is only returned once
+Flower's own state is lost at every restart and, from about 200 MB, silently (flower §3); a reply is only returned once
 everything it depends on lies here. One file, replaced at once, says which encoders and which optimiser belong together:
 a killed site finds all of the state of before or all of that of after. Encoders lie beside it under the digest of their
 weights, so that frozen ones are written once and not every round.

@@ -1,4 +1,4 @@
-"""How modality combinations are distributed: the paper's three cohorts (REMIND.md §2), and Pr(g_k) of §1."""
+"""How modality combinations are distributed: the paper's three cohorts (algorithm §2), and Pr(g_k) of algorithm §1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def draw_law(law: Law, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def draw_independent(missing_m: tuple[float, ...], n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Presence masks of n patients, (n, m), by Pr(g_k) of REMIND.md §1.
+    """Presence masks of n patients, (n, m), by Pr(g_k) of algorithm §1.
 
     Nothing is rejected, so that it takes no longer where nearly everything is missing: the first modality a patient has
     is drawn from its law given that there is one, the later ones are independent.

@@ -10,7 +10,7 @@ from remind.metrics.statistics import GroupLoss
 
 
 class BlockAverage:
-    """Σ_s a_s·θ_s / Σ_s a_s of every tensor over the replies that carry its block (REMIND.md §3).
+    """Σ_s a_s·θ_s / Σ_s a_s of every tensor over the replies that carry its block (algorithm §3).
 
     Sums are kept in float64. A block that no reply carried stays as it is.
     """

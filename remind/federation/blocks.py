@@ -2,7 +2,7 @@
 
 Block ``shared`` goes to every site; ``group:<bitmask>`` holds Φ_k and B_k and goes only to sites that observe group k;
 ``encoder:<modality>`` exists only where encoders are shared, and goes to sites that have the modality. A message holds
-one flat buffer and an index of its tensors: one array however many tensors (FLOWER.md: many arrays cost minutes).
+one flat buffer and an index of its tensors: one array however many tensors (flower §2).
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,6 +1,6 @@
 """The wire format: a message and its buffer as a Flower `RecordDict`. The library's one import of Flower.
 
-One array, one string (FLOWER.md: a record of many arrays costs minutes a round and can kill the run).
+One array, one string (flower §2).
 """
 
 from typing import Annotated, TypeVar

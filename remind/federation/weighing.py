@@ -63,7 +63,7 @@ class Weighing(ABC):
 
 @dataclass(frozen=True)
 class Spanning(Weighing):
-    """Groups that span sites (REMIND.md §3): every patient of group k weighs λ_k/n_k, with the global n_k."""
+    """Groups that span sites (algorithm §3): every patient of group k weighs λ_k/n_k, with the global n_k."""
 
     weighting: Weighting
 

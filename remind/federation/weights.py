@@ -1,4 +1,4 @@
-"""With which weight a site counts in the average of each block (REMIND.md §3).
+"""With which weight a site counts in the average of each block (algorithm §3).
 
 The principle: a block's average Σ_s a_s·θ_s has fixed weights a_s that sum to 1 at full participation, and the site
 divides the gradient of its part of the objective, F_s = Σ_k m_{s,k}·(mean loss of its patients in k), by its own a_s.

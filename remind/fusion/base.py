@@ -195,7 +195,7 @@ class FusionModel(nn.Module):
         pick
             Takes it from what `new_group` made; None where that group has none.
         zero
-            Stands in where no group has it. Where others have it, a group without gets their mean (REMIND.md §4.10),
+            Stands in where no group has it. Where others have it, a group without gets their mean (algorithm §4.10),
             which carries no gradient: what belongs to a group learns from the group's own patients only.
         """
         known = {k: tensor for k in self.known_groups() if (tensor := pick(self.groups[str(k)])) is not None}

@@ -1,4 +1,4 @@
-"""The pre-norm fusion block (REMIND.md §2.2): Z ← Z + MHA(LN Z); Z ← Z + SoftMoE(LN Z)."""
+"""The pre-norm fusion block (algorithm §2.2): Z ← Z + MHA(LN Z); Z ← Z + SoftMoE(LN Z)."""
 
 from torch import Tensor, nn
 from torch.nn import functional

@@ -1,4 +1,4 @@
-"""The REMIND model (REMIND.md §2): missing-modality embeddings, blocks with group residual routing, a linear head.
+"""The REMIND model (algorithm §2): missing-modality embeddings, blocks with group residual routing, a linear head.
 
 Shapes: B patients, M tokens in all, D width, L blocks, E experts, S slots per expert, C classes, m modalities.
 """
@@ -15,7 +15,7 @@ from remind.config import ModelConfig
 from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
 from remind.fusion.block import RemindBlock
 
-MISSING_STD = 0.02  # initial spread of B_k (§4.11)
+MISSING_STD = 0.02  # initial spread of B_k (algorithm §4.11)
 SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k in units of Φ_shared's: the routing of stage 1 stays in force
 
 
@@ -74,7 +74,7 @@ class Remind(FusionModel):
     """Tokens of each modality → class logits. Groups come into being by `add_groups`; nothing is sized 2^m.
 
     Stage 1 (`routing` False) holds Φ_k at 0. A group never seen in training uses Φ_k = 0 and the mean of the known B
-    (§4.10).
+    (algorithm §4.10).
     """
 
     def __init__(self, context: Context, options: RemindOptions) -> None:
@@ -121,7 +121,7 @@ class Remind(FusionModel):
 
 
 def fill_missing(tokens: Sequence[Tensor], presence_Bm: Tensor, missing_BD: Tensor) -> Tensor:
-    """All tokens of each patient, (B, M, D), with B_k where a modality is missing (§2.1)."""
+    """All tokens of each patient, (B, M, D), with B_k where a modality is missing (algorithm §2.1)."""
     missing_B1D = missing_BD.unsqueeze(1)
     filled = [torch.where(presence_Bm[:, i, None, None], z_BlD, missing_B1D) for i, z_BlD in enumerate(tokens)]
     return torch.cat(filled, dim=1)

@@ -1,4 +1,4 @@
-"""Group residual routing (Eq. 7; REMIND.md §2.4, §4.2, §4.4–4.5): Φ = Φ_shared + Φ_k, where the router is unsure.
+"""Group residual routing (Eq. 7; algorithm §2.4, §4.2, §4.4–4.5): Φ = Φ_shared + Φ_k, where the router is unsure.
 
 Shapes: B patients, M tokens, D width, E experts, S slots per expert, G groups in the batch.
 """
@@ -16,7 +16,7 @@ def routing_entropy(logits_BMES: Tensor) -> Tensor:
     """Mean over tokens of the entropy, in nats, of a token's distribution over experts, (B,).
 
     A token's probability of an expert is the sum over that expert's slots of its combine weights; with S = 1 this is
-    softmax_E. Per token, not the joint entropy of Eq. 8, which cannot tell confident routing (§4.2).
+    softmax_E. Per token, not the joint entropy of Eq. 8, which cannot tell confident routing (algorithm §4.2).
     """
     log_BMX = logits_BMES.flatten(2).log_softmax(dim=-1)
     slots = logits_BMES.shape[3]

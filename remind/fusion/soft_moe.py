@@ -1,4 +1,4 @@
-"""Soft mixture of experts (Puigcerver et al. 2023; REMIND.md §2.3): every slot is a soft mix of all tokens.
+"""Soft mixture of experts (Puigcerver et al. 2023; algorithm §2.3): every slot is a soft mix of all tokens.
 
 Shapes: B patients, M tokens, D width, E experts, S slots per expert, H hidden width of an expert.
 """
@@ -12,7 +12,7 @@ from remind.fusion.expert_gradients import perceptrons
 
 
 def dispatch_weights(logits_BMES: Tensor) -> Tensor:
-    """Share of each token in each slot: softmax over the M tokens (Eq. 5; §4.1), (B, M, E, S)."""
+    """Share of each token in each slot: softmax over the M tokens (Eq. 5; algorithm §4.1), (B, M, E, S)."""
     return logits_BMES.softmax(dim=1)
 
 
@@ -47,7 +47,7 @@ class SoftMoE(nn.Module):
         self.experts = Experts(experts, width, hidden)
 
     def forward(self, x_BMD: Tensor, logits_BMES: Tensor) -> Tensor:
-        """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts see x as it is, not normalised (§4.3)."""
+        """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts see x as it is, not normalised (algorithm §4.3)."""
         batch, _, experts, slots = logits_BMES.shape
         dispatch_BMX, combine_BMX = dispatch_weights(logits_BMES).flatten(2), combine_weights(logits_BMES).flatten(2)
         slots_BXD = torch.bmm(dispatch_BMX.transpose(1, 2), x_BMD)

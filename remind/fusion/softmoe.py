@@ -1,4 +1,4 @@
-"""Soft MoE: REMIND without Φ_k and without GroupDRO ("Trans" in the paper's Tables 1–3; METHODS.md).
+"""Soft MoE: REMIND without Φ_k and without GroupDRO ("Trans" in the paper's Tables 1–3; docs/methods-fusion.md).
 
     Z_i = B_k where modality i is missing;  Z ← Z + MHA(LN Z);  Z ← Z + SoftMoE(LN Z);  head on the mean of LN Z
 

@@ -1,4 +1,4 @@
-"""Accuracy, balanced accuracy, macro-F1 and AUROC from merged statistics (REMIND.md §4.14).
+"""Accuracy, balanced accuracy, macro-F1 and AUROC from merged statistics (algorithm §4.14).
 
 None where a score is undefined: balanced accuracy and AUROC need two classes among the patients.
 """

@@ -1,6 +1,6 @@
 """Sufficient statistics of a model's predictions per group: what sites report and the coordinator adds up.
 
-Adding the sites' statistics gives those of the pooled patients exactly (DESIGN.md, invariant 4).
+Adding the sites' statistics gives those of the pooled patients exactly (design, invariant 4).
 Shapes: B patients, C classes, E experts, G groups, H score histograms (1 for two classes, else C), K bins.
 """
 

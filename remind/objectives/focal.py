@@ -1,4 +1,4 @@
-"""Focal loss (Lin et al. 2017; REMIND.md §2)."""
+"""Focal loss (Lin et al. 2017; algorithm §2)."""
 
 from torch import Tensor
 from torch.nn import functional

@@ -1,4 +1,4 @@
-"""GroupDRO as pure functions (Eq. 2–4; REMIND.md §2, §3): λ over groups by exponentiated gradient.
+"""GroupDRO as pure functions (Eq. 2–4; algorithm §2, §3): λ over groups by exponentiated gradient.
 
 Weights are a mapping group → λ; its values sum to 1. Nothing depends on the order in which groups or sites come.
 """
@@ -15,7 +15,7 @@ Initial = Literal["uniform", "sqrt", "proportional"]
 
 
 def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform") -> dict[Unit, float]:
-    """λ₀ over the groups seen in training, ∝ n_k^a (§4.6).
+    """λ₀ over the groups seen in training, ∝ n_k^a (algorithm §4.6).
 
     uniform: a = 0, the paper's. proportional: a = 1, from which γ = .02 hardly ever moves: plain ERM. sqrt: a = ½, for
     cohorts whose rarest groups hold a handful of patients, whom 1/G each would have seen hundreds of times.
@@ -30,7 +30,7 @@ def update_weights(weights: Mapping[Unit, float], risk_of: Mapping[Unit, float],
     """λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j), over the groups that reported a risk (Eq. 4).
 
     A group without a report keeps its λ: those that did report share among themselves exactly the mass they had, so
-    that an absent group neither gains nor loses odds (§3).
+    that an absent group neither gains nor loses odds (algorithm §3).
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def floored(weights: Mapping[Unit, float], least: Mapping[Unit, float]) -> dict[
 
 
 def risks(loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustment: float = 0.0) -> dict[int, float]:
-    """R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (§3, §4.8).
+    """R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (algorithm §3, §4.8).
 
     Never a mean of site means. The adjustment c stands for how much a group's training loss, n_k patients in all,
     flatters it; groups without training patients steer nothing and are left out.
@@ -95,7 +95,7 @@ def admit(weights: Mapping[Unit, float], newcomers: Mapping[Unit, int]) -> dict[
 
 
 def site_share(weights: Weights, counts: Mapping[int, int], own: Mapping[int, int]) -> float:
-    """W_s = Σ_{k∈G_s} λ_k·n_{s,k}/n_k, the share of the objective that lies at a site; Σ_s W_s = 1 (§3).
+    """W_s = Σ_{k∈G_s} λ_k·n_{s,k}/n_k, the share of the objective that lies at a site; Σ_s W_s = 1 (algorithm §3).
 
     Parameters
     ----------

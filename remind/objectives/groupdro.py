@@ -14,13 +14,13 @@ from remind.objectives.weighting import Unit, WeightState
     year=2020,
 )
 class GroupDRO(Objective):
-    """min_θ max_{λ∈Δ} Σ_k λ_k R_k(θ) with λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j) (REMIND.md Eq. 2–4).
+    """min_θ max_{λ∈Δ} Σ_k λ_k R_k(θ) with λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j) (Eq. 2–4; algorithm §2.7).
 
     Differs from the authors' code: the weights of groups absent from a round keep their odds, where the public code
     lets them lose mass; and γ of a round is γ × local steps, for the gradient adds up in the exponent.
 
     With ``dro.regret`` the step goes by R_k − R*_k, what a group has lost of the best that this run has seen of it, so
-    that a group that is hard for every model does not draw all weight (REMIND.md §4.8; cf. Agarwal and Zhang, Minimax
+    that a group that is hard for every model does not draw all weight (algorithm §4.8; cf. Agarwal and Zhang, Minimax
     regret optimization, 2022). With ``dro.floor`` no λ_k falls below that share of λ₀.
     """
 

@@ -1,4 +1,4 @@
-"""Local training: one round's optimiser steps at a site on F_s / W_s (REMIND.md §3)."""
+"""Local training: one round's optimiser steps at a site on F_s / W_s (algorithm §3)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext

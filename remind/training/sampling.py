@@ -1,4 +1,4 @@
-"""Which patients a local step sees, and with which weight (REMIND.md §3, §4.13).
+"""Which patients a local step sees, and with which weight (algorithm §3, §4.13).
 
 All three plans have the same expected gradient, that of F_s / W_s with F_s = Σ_i λ_k/n_k·ℓ_i.
 Shapes: B patients in a step.

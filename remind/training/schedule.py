@@ -1,4 +1,4 @@
-"""Learning rate over the rounds of a stage; it restarts with stage 2 (REMIND.md §2, §4.9)."""
+"""Learning rate over the rounds of a stage; it restarts with stage 2 (algorithm §2, §4.9)."""
 
 import math
 

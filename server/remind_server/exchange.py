@@ -82,7 +82,7 @@ def exchange(
 
 
 def patiently(what: str, call: Callable[[], Result]) -> Result:
-    """Result of a call to the SuperLink. Flower does not retry an HTTP 500 and raises it here (FLOWER.md).
+    """Result of a call to the SuperLink. Flower does not retry an HTTP 500 and raises it here (flower §5).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`FedRemind`: federated GroupDRO over modality combinations that span sites (REMIND.md §3; DESIGN.md, "The round").
+"""`FedRemind`: federated GroupDRO over modality combinations that span sites (algorithm §3; design, "A round").
 
 It drives a Flower `Grid` itself rather than through `flwr.serverapp.strategy.Strategy`, whose loop knows one model for
 all nodes and two exchanges a round; here every site gets its own blocks, and a round is one exchange.

@@ -1,4 +1,4 @@
-"""The runner of study `unseen`: groups held out of training, then met (REMIND.md §4.10; the paper's Fig. 5).
+"""The runner of study `unseen`: groups held out of training, then met (algorithm §4.10; the paper's Fig. 5).
 
 The arm's method is trained on the patients of all other groups. Then, from that same model each time, fine-tuning on
 the held-out groups' training patients, with encoders frozen, of more and more of the model (rule `adapt`). Every model

@@ -62,7 +62,7 @@ def test_a_site_served_by_two_processes_in_turn(encoders, tmp_path):
 
 
 def test_a_fresh_process_for_every_message(tmp_path):
-    """As in a deployment (FLOWER.md)."""
+    """As in a deployment (flower §3)."""
     one = sites(tmp_path / "one")
     config = one[0].config
 

@@ -1,4 +1,4 @@
-"""Weights of sites per block: they sum to 1 when all take part, and equal the definitions of REMIND.md §3."""
+"""Weights of sites per block: they sum to 1 when all take part, and equal the definitions of algorithm §3."""
 
 import pytest
 from hypothesis import given

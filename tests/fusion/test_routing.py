@@ -1,4 +1,4 @@
-"""Entropy, KL and the gate: loops, and the numeric check of REMIND.md §4.2."""
+"""Entropy, KL and the gate: loops, and the numeric check of algorithm §4.2."""
 
 import math
 

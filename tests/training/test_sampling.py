@@ -1,4 +1,4 @@
-"""Sampling plans: whatever the plan, the expected weighted gradient is that of F_s / W_s (REMIND.md §3, §4.13)."""
+"""Sampling plans: whatever the plan, the expected weighted gradient is that of F_s / W_s (algorithm §3, §4.13)."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Suppression: a group below the minimum does not leave the site, in no part of no message (DESIGN.md, invariant 10).
+"""Suppression: a group below the minimum does not leave the site, in no part of no message (design, invariant 10).
 
 Pure. What is withheld is withheld as if the site did not have it: the coordinator cannot tell a small group from none.
 Released groups are those with at least the minimum of *training* patients; in a part with fewer of its patients

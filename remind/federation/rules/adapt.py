@@ -1,4 +1,4 @@
-"""Adapting a trained model: named parts of it train, all else stays as it came (REMIND.md §4.10; Fig. 5)."""
+"""Adapting a trained model: named parts of it train, all else stays as it came (algorithm §4.10; Fig. 5)."""
 
 import math
 from collections.abc import Iterator, Mapping

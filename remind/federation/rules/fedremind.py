@@ -12,7 +12,7 @@ from remind.objectives.base import Objective
     year=2026,
 )
 class FedRemindRule(Rule):
-    """Every patient of group k weighs λ_k/n_k with the global n_k, so that Σ_s F_s = Σ_k λ_k R_k (REMIND.md §3).
+    """Every patient of group k weighs λ_k/n_k with the global n_k, so that Σ_s F_s = Σ_k λ_k R_k (algorithm §3).
 
     Per-domain loss sums and counts on the broadcast model, in one exchange, as AgnosticFedAvg (arXiv 2104.02748).
     """

@@ -1,4 +1,4 @@
-"""Gradient consistency (REMIND.md §6; Eq. 1, 9–13): whether groups pull the shared fusion function the same way.
+"""Gradient consistency (algorithm §6; Eq. 1, 9–13): whether groups pull the shared fusion function the same way.
 
     J (n, P): one row per patient, the gradient of the true class's logit;   K = J Jᵀ, with top eigenvector u
     g = Jᵀ u = σ₁ v₁, its sign such that g · mean row ≥ 0;   score of group k = cos(g_k, g_all)

@@ -1,7 +1,7 @@
 """What a group gains by one of its modalities: its test patients again, as if they belonged to the smaller group.
 
 The smaller group's own parameters are used where some hospital trained on it; else what an unseen group gets
-(REMIND.md §4.10). All that the patients' other modalities say stays.
+(algorithm §4.10). All that the patients' other modalities say stays.
 
 Shapes: N test patients, m modalities, C classes.
 """

@@ -1,4 +1,4 @@
-"""The presets are run configs that hold, with the values of REMIND.md §2 and the budget that their comments state."""
+"""The presets are run configs that hold, with the values of algorithm §2 and the budget that their comments state."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from remind.config import Config
 from remind_server.flwr_pairs import read_pairs
 
 PRESETS = Path(__file__).parents[3] / "simulation" / "presets"
-PAPER = {  # REMIND.md §2: D, E, batch, lr, weight decay, seeds, epochs
+PAPER = {  # algorithm §2: D, E, batch, lr, weight decay, seeds, epochs
     "fprm": (128, 32, 32, 5e-5, 5e-6, (2, 42, 778), 50),
     "embed": (768, 128, 32, 5e-5, 5e-5, (0, 1, 42), 20),
     "mimic-iv": (768, 128, 32, 1e-4, 5e-5, (0, 1, 42), 20),
