@@ -15,7 +15,7 @@ from soft_moe import SIZES, Routed, parser_of
 
 from remind.fusion.expert_gradients import gradients_in_place
 from remind.fusion.routing import Gate, routing_entropy
-from remind_studies.stopwatch import Candidate, ratio, seconds, take_turns
+from remind_studies.cells.stopwatch import Candidate, ratio, seconds, take_turns
 
 PLAIN = "Soft MoE"
 

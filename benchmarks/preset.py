@@ -23,9 +23,9 @@ from remind_server.flwr_pairs import read_pairs
 from remind_server.flwr_plan import cohort_name
 from remind_studies.arms import read_arms
 from remind_studies.bench import read_seeds
-from remind_studies.cell import Cell, CellResult
-from remind_studies.folder import StudyFolder, surroundings
-from remind_studies.pool import run_cells
+from remind_studies.cells.cell import Cell, CellResult
+from remind_studies.cells.folder import StudyFolder, surroundings
+from remind_studies.cells.pool import run_cells
 from remind_studies.tuning import judge, training_counts
 
 PROPORTIONAL = {"dro.initial": "proportional"}

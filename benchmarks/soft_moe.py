@@ -26,7 +26,7 @@ from remind.errors import UserError
 from remind.fusion.expert_gradients import gradients_in_place
 from remind.fusion.routing import Router
 from remind.fusion.soft_moe import SoftMoE
-from remind_studies.stopwatch import Candidate, Laps, peak_bytes, ratio, seconds, take_turns
+from remind_studies.cells.stopwatch import Candidate, Laps, peak_bytes, ratio, seconds, take_turns
 
 IN_PLACE, PLAIN = "remind, gradients in place", "remind, plain autograd"
 DIFFERENCES = """\

@@ -14,11 +14,11 @@ from remind.errors import UserError
 from remind_server.flwr_pairs import read_pairs
 from remind_server.flwr_plan import OUR_DEFAULT, cohort_name
 from remind_studies.arms import YARDSTICKS, read_arms
-from remind_studies.cell import Cell
-from remind_studies.folder import REPORT, RESULTS, StudyFolder, surroundings
+from remind_studies.cells.cell import Cell
+from remind_studies.cells.folder import REPORT, RESULTS, StudyFolder, surroundings
+from remind_studies.cells.patients import cohort_of, folds, hospitals
+from remind_studies.cells.pool import run_cells
 from remind_studies.made import made
-from remind_studies.patients import cohort_of, folds, hospitals
-from remind_studies.pool import run_cells
 from remind_studies.report import markdown, write_report
 from remind_studies.results import Run, StudyMade, results
 from remind_studies.study import Metric, Panel, Request, Study, registry

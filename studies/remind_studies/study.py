@@ -12,7 +12,7 @@ from pydantic import Field
 from remind.config import Config, Scalar, Section
 from remind.data.cohort import Cohort
 from remind.registry import Registry
-from remind_studies.cell import Cell
+from remind_studies.cells.cell import Cell
 
 Metric = Literal["auroc", "balanced_accuracy", "accuracy", "macro_f1", "loss"]
 Settings = Mapping[str, Scalar]

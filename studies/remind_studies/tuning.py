@@ -18,10 +18,10 @@ from remind.errors import UserError
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind.seeds import derive
-from remind_studies.cell import Cell, CellResult
-from remind_studies.folder import StudyFolder
-from remind_studies.patients import folds
-from remind_studies.pool import run_cells
+from remind_studies.cells.cell import Cell, CellResult
+from remind_studies.cells.folder import StudyFolder
+from remind_studies.cells.patients import folds
+from remind_studies.cells.pool import run_cells
 from remind_studies.study import Arm, Request
 
 SEEDS = 2  # trainings of each trial

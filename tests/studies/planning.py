@@ -6,7 +6,7 @@ import numpy as np
 
 from remind.config import Config
 from remind_studies.arms import read_arms
-from remind_studies.patients import cohort_of
+from remind_studies.cells.patients import cohort_of
 from remind_studies.study import Request, registry
 from tests.studies.small import SMALL
 

@@ -17,9 +17,9 @@ SMALL = {
 
 
 def main() -> None:
-    from remind_studies.cell import Cell
-    from remind_studies.folder import StudyFolder
-    from remind_studies.pool import run_cells
+    from remind_studies.cells.cell import Cell
+    from remind_studies.cells.folder import StudyFolder
+    from remind_studies.cells.pool import run_cells
 
     cells = [Cell.of(SMALL | {"seed": seed}, clients=2) for seed in range(4)]
     keys = {cell.key("here"): cell for cell in cells}

@@ -6,7 +6,7 @@ import numpy as np
 
 from remind.federation.messages import Evaluation
 from remind.metrics.statistics import GroupStatistics, collect
-from remind_studies.cell import Cell, CellResult, Outcome, RoundTrace
+from remind_studies.cells.cell import Cell, CellResult, Outcome, RoundTrace
 from remind_studies.results.contenders import Run
 
 MODALITIES = ("picture", "table", "note")

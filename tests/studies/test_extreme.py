@@ -4,8 +4,8 @@ import pytest
 
 from remind import groups
 from remind.errors import UserError
+from remind_studies.cells.runners import run
 from remind_studies.results.measures import Scope, examine, measure
-from remind_studies.runners import run
 from tests.studies.planning import plan, request
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from remind.errors import UserError
-from remind_studies.runners import run
+from remind_studies.cells.runners import run
 from tests.studies.planning import differences, plan, request
 
 

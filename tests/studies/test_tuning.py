@@ -6,9 +6,9 @@ import pytest
 from remind.federation.messages import Evaluation
 from remind.metrics.statistics import collect
 from remind_studies.arms import read_arms
-from remind_studies.cell import Cell, CellResult, Outcome
-from remind_studies.folder import StudyFolder
-from remind_studies.patients import cohort_of, hospitals
+from remind_studies.cells.cell import Cell, CellResult, Outcome
+from remind_studies.cells.folder import StudyFolder
+from remind_studies.cells.patients import cohort_of, hospitals
 from remind_studies.study import Request
 from remind_studies.tuning import Tuning, judge, trials, tune_arms
 from tests.studies.small import SMALL

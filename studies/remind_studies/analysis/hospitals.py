@@ -34,7 +34,7 @@ from remind_client.store import SiteStore
 from remind_server.model import GlobalModel
 from remind_server.records import Observer, RunResult
 from remind_server.tasks import shared_modalities
-from remind_studies.together import train_together
+from remind_studies.cells.together import train_together
 
 Integers = NDArray[np.int64]
 Tensors = Mapping[str, Tensor]

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from remind.metrics.scores import Scores, scores
 from remind.metrics.statistics import GroupStatistics
-from remind_studies.cell import Outcome
+from remind_studies.cells.cell import Outcome
 from remind_studies.results.measures import ByMetric, Scope, by_metric, examine, measure
 
 Key = TypeVar("Key", int, str)  # a group or a site

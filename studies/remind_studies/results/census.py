@@ -7,7 +7,7 @@ from typing import TypeVar
 from remind import groups
 from remind.errors import UserError
 from remind.federation.messages import Evaluation
-from remind_studies.cell import BySite
+from remind_studies.cells.cell import BySite
 from remind_studies.results.contenders import Contender
 
 Key = TypeVar("Key", int, str)  # a group or a site

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from remind_studies.cell import CellResult, Outcome
+from remind_studies.cells.cell import CellResult, Outcome
 from remind_studies.study import Arm, Panel
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from remind_studies.cell import RoundTrace
+from remind_studies.cells.cell import RoundTrace
 from remind_studies.results.contenders import Contender
 from remind_studies.results.panel_format import Trace, TraceRound
 

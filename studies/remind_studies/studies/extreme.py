@@ -7,7 +7,7 @@ from pydantic import Field
 from remind.config import Section
 from remind.errors import UserError
 from remind_studies.arms import anchors
-from remind_studies.missingness import spared
+from remind_studies.cells.missingness import spared
 from remind_studies.studies.variants import listed
 from remind_studies.study import Panel, Request, Study, registry
 

@@ -10,9 +10,9 @@ from remind import groups
 from remind.config import Count, Fraction, Section
 from remind.errors import UserError
 from remind.seeds import derive
+from remind_studies.cells.unseen import refuse_what_does_not_travel
 from remind_studies.studies.variants import REMIND, config_of, listed
 from remind_studies.study import Panel, Request, Study, registry
-from remind_studies.unseen_cell import refuse_what_does_not_travel
 
 
 class UnseenOptions(Section):

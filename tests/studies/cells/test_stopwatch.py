@@ -2,8 +2,8 @@
 
 import pytest
 
-from remind_studies import stopwatch
-from remind_studies.stopwatch import FEWEST, Candidate, Lap, ratio, seconds, take_turns
+from remind_studies.cells import stopwatch
+from remind_studies.cells.stopwatch import FEWEST, Candidate, Lap, ratio, seconds, take_turns
 
 
 def test_turns_alternate_with_an_untimed_step_before_each(monkeypatch):

@@ -7,10 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from remind.data.hospitals import pool
 from remind.errors import UserError
 from remind.objectives.base import StepInput
-from remind_studies import cost_cell
-from remind_studies.cell import Cell
-from remind_studies.patients import hospitals
-from remind_studies.runners import run
+from remind_studies.cells import cost
+from remind_studies.cells.cell import Cell
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.runners import run
 from tests.studies.planning import differences, plan, request
 from tests.studies.small import SMALL
 
@@ -73,8 +73,8 @@ def test_a_run_counts_parameters_and_flops(tmp_path):
 
 def candidate(folder, **changes):
     cell = Cell.of({**SMALL, "method.fusion": "softmoe", "method.objective": "erm", "seed": 0, **changes}, 2)
-    config = cost_cell.one_step(cell.config)
-    return cost_cell.Stepper(config, pool(hospitals(cell)), folder)
+    config = cost.one_step(cell.config)
+    return cost.Stepper(config, pool(hospitals(cell)), folder)
 
 
 def test_flops_are_those_of_the_matrix_products_and_of_plain_autograd(tmp_path):
@@ -106,7 +106,7 @@ def test_flops_are_those_of_the_matrix_products_and_of_plain_autograd(tmp_path):
 def test_more_than_there_is_memory_for_is_refused_before_it_is_taken(tmp_path, monkeypatch):
     of = request(**{"model.width": 4096, "model.experts": 512})
     (panel,) = plan(QUICK, of)
-    monkeypatch.setattr(cost_cell, "free_bytes", lambda: 10**9)
+    monkeypatch.setattr(cost, "free_bytes", lambda: 10**9)
     with pytest.raises(UserError, match=r"model.width=4096 and model.experts=512 need about \d+\.\d GB .* 1\.0 GB"):
         run(panel.cell(panel.arms[1], of.common, 0), tmp_path)
 
@@ -114,24 +114,24 @@ def test_more_than_there_is_memory_for_is_refused_before_it_is_taken(tmp_path, m
 def test_bytes_are_found_without_making_anything(tmp_path):
     one = candidate(tmp_path, **{"method.fusion": "remind"})
     held = sum(p.numel() * p.element_size() for p in one.site.engine.model.fusion.parameters())
-    assert cost_cell.bytes_of(one.site.cohort, one.config) >= held
+    assert cost.bytes_of(one.site.cohort, one.config) >= held
     train = one.site.cohort.take(one.site.engine.index[0])
-    assert cost_cell.bytes_of(train, one.config) == held
+    assert cost.bytes_of(train, one.config) == held
 
 
 def test_free_memory_as_the_system_tells_it(tmp_path):
     path = tmp_path / "meminfo"
     path.write_text("MemTotal: 9 kB\nMemAvailable:    1234 kB\n")
-    assert cost_cell.free_bytes(path) == 1234 * 1024
-    assert cost_cell.free_bytes(tmp_path / "none") is None
+    assert cost.free_bytes(path) == 1234 * 1024
+    assert cost.free_bytes(tmp_path / "none") is None
     path.write_text("nothing")
-    assert cost_cell.free_bytes(path) is None
+    assert cost.free_bytes(path) is None
 
 
 def test_a_method_with_phases_is_measured_in_one(tmp_path):
     of = request("jtt, dfr, fairmixup", **{"train.warmup-rounds": 3, "train.routing-rounds": 3})
     (panel,) = plan(QUICK, of)
-    configs = [cost_cell.one_step(panel.cell(arm, of.common, 0).config) for arm in panel.arms]
+    configs = [cost.one_step(panel.cell(arm, of.common, 0).config) for arm in panel.arms]
     assert [config.method.objective for config in configs] == ["erm", "erm", "fairmixup"]
     for arm in panel.arms:
         assert run(panel.cell(arm, of.common, 0), tmp_path / arm.name).facts["ms of a step"] > 0

@@ -19,8 +19,8 @@ from remind.data.sites import Site, split_sites
 from remind.data.split import draw_split, persons, shuffled
 from remind.data.synthetic import generate
 from remind.errors import UserError
-from remind_studies.cell import Cell
-from remind_studies.missingness import hide
+from remind_studies.cells.cell import Cell
+from remind_studies.cells.missingness import hide
 
 
 def folds(config: Config) -> int:

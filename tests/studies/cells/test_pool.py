@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from remind.errors import UserError
-from remind_studies import folder as folders
-from remind_studies.cell import Cell
-from remind_studies.folder import StudyFolder, surroundings
-from remind_studies.pool import duration, run_cells
+from remind_studies.cells import folder as folders
+from remind_studies.cells.cell import Cell
+from remind_studies.cells.folder import StudyFolder, surroundings
+from remind_studies.cells.pool import duration, run_cells
 from tests.studies.small import SMALL
 
 
@@ -72,7 +72,7 @@ def test_a_cell_that_fails_does_not_take_the_others_along(tmp_path):
 @pytest.mark.slow
 def test_a_killed_study_goes_on(tmp_path):
     """SIGKILL to the parent after the first cell: its workers end, and the same command does only the rest."""
-    script = Path(__file__).with_name("small.py")
+    script = Path(__file__).parents[1] / "small.py"
     command = [sys.executable, str(script), str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     workers: list[int] = []

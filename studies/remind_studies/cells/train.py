@@ -21,9 +21,9 @@ from remind_client.load import limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.records import Observer, RoundRecord, RunResult
-from remind_studies.cell import BySite, Cell, CellResult, Outcome, RoundTrace
-from remind_studies.patients import hospitals
-from remind_studies.together import train_together
+from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome, RoundTrace
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.together import train_together
 
 Statistics = Mapping[str, Mapping[int, GroupStatistics]]
 

@@ -2,12 +2,9 @@
 
 import fcntl
 import json
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,21 +13,11 @@ from remind.config import DataConfig
 from remind.data.hospitals import SYNTHETIC
 from remind.errors import UserError
 from remind.files import write_whole
-from remind_studies.cell import CellResult
+from remind_studies.cells.cell import CellResult
+from remind_studies.cells.code import code, digest
 
 CELLS, RESULTS, REPORT, MARK = "cells", "results.json", "report.html", "study.json"
 SMALL = 2**28  # bytes
-CODE = ("remind", "remind_server", "remind_client")
-TRAINING_CODE = (
-    "cell",
-    "patients",
-    "missingness",
-    "stopwatch",
-    "together",
-    "train",
-    "unseen_cell",
-    "cost_cell",
-)  # of this package
 
 
 class StudyFolder:
@@ -82,17 +69,12 @@ class StudyFolder:
 
 
 def surroundings(data: DataConfig) -> str:
-    """Digest of what decides a cell's result besides its settings: code, versions, and the cohort's files.
+    """Digest of what decides a cell's result besides its settings: code with versions (`code`), and the cohort's files.
 
     Code counts by its content, and so do data of no more than `SMALL` bytes; larger data by name, size and time of
     change of each file, so that a study need not read all pictures to find that there is nothing to do.
     """
-    parts = [platform.python_version(), *(f"{name} {version(name)}" for name in ("torch", "numpy", "pandas"))]
-    for package in CODE:
-        root = Path(str(import_module(package).__file__)).parent
-        parts += [f"{path.relative_to(root)} {_content(path)}" for path in sorted(root.rglob("*.py"))]
-    here = Path(__file__).parent
-    parts += [_content(path) for name in TRAINING_CODE if (path := here / f"{name}.py").is_file()]
+    parts = code()
     if data.cohort == SYNTHETIC:
         parts.append(SYNTHETIC)
     else:
@@ -108,11 +90,7 @@ def _files(cohort: Path, root: str) -> list[str]:
     declaration = cohort / "cohort.toml" if cohort.is_dir() else cohort
     found = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
     small = sum(status.st_size for status in found.values()) <= SMALL
-    return [_content(declaration)] + [
-        f"{path.relative_to(folder)} {_content(path) if small else (status.st_size, status.st_mtime_ns)}"
+    return [digest(declaration)] + [
+        f"{path.relative_to(folder)} {digest(path) if small else (status.st_size, status.st_mtime_ns)}"
         for path, status in found.items()
     ]
-
-
-def _content(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()

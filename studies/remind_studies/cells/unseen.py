@@ -29,9 +29,9 @@ from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.model import GlobalModel
 from remind_server.tasks import shared_modalities
-from remind_studies.cell import Cell, CellResult, Outcome
-from remind_studies.patients import hospitals
-from remind_studies.train import Federation, Traces, federate, result_of
+from remind_studies.cells.cell import Cell, CellResult, Outcome
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.train import Federation, Traces, federate, result_of
 
 UNTOUCHED = "not adapted"
 OWN_ZERO = ".residual_LDES"  # of a group's own, what a model that does not know the group takes for 0

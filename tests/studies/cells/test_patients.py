@@ -9,8 +9,8 @@ from remind.config import Config
 from remind.data.cohort import TEST, TRAIN, VALIDATION
 from remind.data.hospitals import pool
 from remind.errors import UserError
-from remind_studies.cell import Cell
-from remind_studies.patients import _split, fold_of, folds, hospitals
+from remind_studies.cells.cell import Cell
+from remind_studies.cells.patients import _split, fold_of, folds, hospitals
 from tests.tiny import cohort
 
 SYNTHETIC = {"synthetic.patients": 200, "synthetic.law": "embed"}
@@ -101,7 +101,7 @@ def test_without_test_patients_there_is_no_study():
 
 def test_a_cohort_is_read_once_however_it_is_laid_into_hospitals(tmp_path, monkeypatch):
     from remind.data.write import write_cohort
-    from remind_studies import patients
+    from remind_studies.cells import patients
 
     write_cohort(patients.generate(Config().synthetic, 0), tmp_path / "c")
     read, reads = patients.read_cohort, []

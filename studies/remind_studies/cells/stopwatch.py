@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from remind_studies.memory import trim
+from remind_studies.cells.memory import trim
 
 Clock = Literal["wall", "cpu"]
 FEWEST = 5  # turns, however long they take

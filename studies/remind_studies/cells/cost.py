@@ -28,10 +28,10 @@ from remind.training.work import LocalWork
 from remind_client.load import limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_studies.cell import Cell, CellResult
-from remind_studies.patients import hospitals
-from remind_studies.stopwatch import Candidate, Clock, ratio, seconds, take_turns
-from remind_studies.train import Traces, result_of
+from remind_studies.cells.cell import Cell, CellResult
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.stopwatch import Candidate, Clock, ratio, seconds, take_turns
+from remind_studies.cells.train import Traces, result_of
 
 REFERENCE = "softmoe"
 COPIES = {"adamw": 4, "sgd": 2}  # of the parameters while training: weights, gradients, what the optimiser keeps

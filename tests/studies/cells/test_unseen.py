@@ -11,10 +11,10 @@ from remind.data.cohort import TEST, TRAIN
 from remind.errors import UserError
 from remind.methods import methods_of
 from remind.training.site_model import fusion_of
-from remind_studies import unseen_cell
-from remind_studies.cell import Cell
-from remind_studies.patients import hospitals
-from remind_studies.runners import run
+from remind_studies.cells import unseen
+from remind_studies.cells.cell import Cell
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.runners import run
 from tests.studies.planning import LARGER, plan, request
 
 ROUTED = [
@@ -187,7 +187,7 @@ def test_the_model_that_meets_a_group_is_the_one_that_does_not_know_it():
         for _, parameter in sorted(fusion.groups.named_parameters()):
             parameter.normal_()
     tensors = {f"fusion.{n}": p.detach().clone() for n, p in fusion.named_parameters()}
-    extended = unseen_cell.extended(tensors, settings, schema, [new])
+    extended = unseen.extended(tensors, settings, schema, [new])
     assert {n for n in extended if n not in tensors} == {
         f"fusion.groups.{new}.residual_LDES",
         f"fusion.groups.{new}.missing_D",
@@ -211,9 +211,9 @@ def test_a_hospital_that_has_nobody_else_is_left_out(tmp_path, monkeypatch):
     which = max(range(len(whole)), key=lambda i: len(having[i]))
     alone = replace(whole[which], cohort=whole[which].cohort.take(having[which]))
     others = [h for i, h in enumerate(whole) if i != which]
-    monkeypatch.setattr(unseen_cell, "hospitals", lambda _: (alone, *others))
+    monkeypatch.setattr(unseen, "hospitals", lambda _: (alone, *others))
     assert sum(len(rows) for i, rows in enumerate(having) if i != which), "others meet the group too"
-    result = unseen_cell.run(cell(of, panel), tmp_path)
+    result = unseen.run(cell(of, panel), tmp_path)
     assert result.facts["hospitals without other patients, left out"] == 1
     assert set(result.outcomes[0].test) == {h.name for h in others}
 
@@ -222,7 +222,7 @@ def test_fine_tuning_keeps_the_objective_but_not_a_second_start():
     base = {**LARGER, "seed": 0, "train.warmup-rounds": 3, "train.routing-rounds": 3}
     for objective, expected in (("groupdro", "groupdro"), ("jtt", "erm"), ("dfr", "erm")):
         config = Cell.of({**base, "method.objective": objective, "method.rule": "lg"}).config
-        adapted = unseen_cell.adapting_config(config, unseen_cell.STEPS[1], 0)
+        adapted = unseen.adapting_config(config, unseen.STEPS[1], 0)
         assert adapted.method.objective == expected
         assert (adapted.train.warmup_rounds, adapted.train.routing_rounds) == (0, 3)
         assert methods_of(adapted).rule.options.parts == "head"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remind_studies.memory import trim
+from remind_studies.cells.memory import trim
 
 
 def resident() -> int:

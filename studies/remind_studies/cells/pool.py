@@ -11,10 +11,10 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from remind.errors import UserError
-from remind_studies.cell import Cell, CellResult
-from remind_studies.folder import StudyFolder
-from remind_studies.memory import trim
-from remind_studies.runners import run
+from remind_studies.cells.cell import Cell, CellResult
+from remind_studies.cells.folder import StudyFolder
+from remind_studies.cells.memory import trim
+from remind_studies.cells.runners import run
 
 Say = Callable[[str], None]
 

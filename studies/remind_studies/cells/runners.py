@@ -4,13 +4,13 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from remind_studies.cell import Cell, CellResult
+from remind_studies.cells.cell import Cell, CellResult
 
 Runner = Callable[[Cell, Path], CellResult]
 RUNNERS = {
-    "train": "remind_studies.train:run",
-    "unseen": "remind_studies.unseen_cell:run",
-    "cost": "remind_studies.cost_cell:run",
+    "train": "remind_studies.cells.train:run",
+    "unseen": "remind_studies.cells.unseen:run",
+    "cost": "remind_studies.cells.cost:run",
 }
 
 

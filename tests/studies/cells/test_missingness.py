@@ -7,7 +7,7 @@ import pytest
 
 from remind.data.cohort import concatenate
 from remind.errors import UserError
-from remind_studies.missingness import hide, spared
+from remind_studies.cells.missingness import hide, spared
 from tests.tiny import cohort
 
 MIX = [1, 3, 5, 7] * 500
