@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from remind.config import Config
 from remind.errors import UserError
 from remind.federation import messages
+from remind.federation.bounds import ORDINARY
 from remind.federation.flower import read_as, to_record
+from remind.quoting import LONGEST, quoted
 from remind_client.load import Identity, limit_threads, load_site
 from remind_client.site import Site
 
@@ -30,7 +32,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
         """Say who this site is and what it has."""
 
         def answer() -> Answer:
-            read_as(message.content, messages.Enrol)
+            read_as(message.content, messages.Enrol, ORDINARY)
             return site_of(context).enrol(), None
 
         return _reply(message, context, answer)
@@ -40,7 +42,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
         """One round: measure, train, answer."""
 
         def answer() -> Answer:
-            return site_of(context).train(*read_as(message.content, messages.Task))
+            return site_of(context).train(*read_as(message.content, messages.Task, ORDINARY))
 
         return _reply(message, context, answer)
 
@@ -49,7 +51,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
         """Measure the final model on test patients."""
 
         def answer() -> Answer:
-            return site_of(context).examine(*read_as(message.content, messages.Examine)), None
+            return site_of(context).examine(*read_as(message.content, messages.Examine, ORDINARY)), None
 
         return _reply(message, context, answer)
 
@@ -69,11 +71,11 @@ def _reply(message: Message, context: Context, answer: Callable[[], Answer]) -> 
         if not identity.virtual:
             log.error("refused: %s", error)
         words = str(error) if identity.virtual else "the site's cohort or settings are not valid; its own log says why"
-        content, buffer = messages.Refusal(reason=words[:2000]), None
+        content, buffer = messages.Refusal(reason=quoted(words, LONGEST - 50, keep="\n")), None
     except Exception as error:  # the edge: whatever happened must not leave as it is
         log.exception("refused")
         words = f"internal error ({type(error).__name__})" + (f": {error}" if identity.virtual else "")
-        content, buffer = messages.Refusal(reason=f"{words}; the site's own log says more"[:2000]), None
+        content, buffer = messages.Refusal(reason=f"{quoted(words, LONGEST - 100)}; the site's own log says more"), None
     return Message(to_record(content, buffer), reply_to=message)
 
 

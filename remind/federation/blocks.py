@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import Parameter
 
+from remind.quoting import quoted
+
 ENCODERS = "encoders."
 SHARED = "shared"
 WireType = Literal["float32", "bfloat16", "float64"]
@@ -51,7 +53,7 @@ def block_of(name: str) -> str:
             return group_block(int(group))
         case ["fusion", part, *_] if part != "groups":
             return SHARED
-    raise ValueError(f"{name!r} is not the name of a tensor of this model")
+    raise ValueError(f"{quoted(name)!r} is not the name of a tensor of this model")
 
 
 def travelling(
@@ -72,8 +74,8 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str
-    block: str
+    name: Annotated[str, Field(max_length=300)]
+    block: Annotated[str, Field(max_length=300)]
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=8)]
     dtype: WireType
 

@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
+from remind.federation.bounds import Bounds
 from remind.federation.messages import (
     Enrol,
     Enrolment,
@@ -21,6 +22,7 @@ from remind.federation.messages import (
     Task,
     first_problem,
 )
+from remind.quoting import listed, quoted
 
 _AnyMessage = Annotated[
     Enrol | Enrolment | Task | Report | Examine | Examination | Refusal, Field(discriminator="kind")
@@ -37,8 +39,13 @@ def to_record(message: Message, buffer: NDArray[np.uint8] | None = None) -> Reco
     return record
 
 
-def from_record(record: RecordDict) -> tuple[Message, NDArray[np.uint8]]:
+def from_record(record: RecordDict, bounds: Bounds | None = None) -> tuple[Message, NDArray[np.uint8]]:
     """Message and tensors of a record.
+
+    Parameters
+    ----------
+    bounds
+        What it may hold at most, looked at before it is parsed; None for a record of one's own making.
 
     Raises
     ------
@@ -47,9 +54,14 @@ def from_record(record: RecordDict) -> tuple[Message, NDArray[np.uint8]]:
     """
     texts, arrays = record.config_records.get("message"), record.array_records.get("buffer")
     if texts is None or list(texts) != ["json"] or len(record) != (1 if arrays is None else 2):
-        raise ValueError(f"message holds records {sorted(record)}, not one JSON text and at most one buffer")
+        raise ValueError(f"message holds records {listed(sorted(record))}, not one JSON text and at most one buffer")
+    text = str(texts["json"])
+    if bounds is not None:
+        size = sum(len(array.data) for array in arrays.values()) if arrays is not None else 0
+        if problem := bounds.problem(text, size):
+            raise ValueError(f"the message is too large: {problem}")
     try:
-        message = _ADAPTER.validate_json(str(texts["json"]))
+        message = _ADAPTER.validate_json(text)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
     return message, np.empty(0, np.uint8) if arrays is None else _flat(arrays)
@@ -57,19 +69,21 @@ def from_record(record: RecordDict) -> tuple[Message, NDArray[np.uint8]]:
 
 def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
     if list(arrays) != ["bytes"]:
-        raise ValueError(f"buffer holds arrays {sorted(arrays)}, not one")
+        raise ValueError(f"buffer holds arrays {listed(sorted(arrays))}, not one")
     try:
         buffer = arrays["bytes"].numpy()
     except Exception as error:  # whatever NumPy makes of a stranger's bytes
         raise ValueError(f"buffer is no array ({type(error).__name__})") from None
     if buffer.dtype != np.uint8 or buffer.ndim != 1:
-        raise ValueError(f"buffer is {buffer.dtype} of {buffer.ndim} dimensions, not flat bytes")
+        raise ValueError(f"buffer is {quoted(buffer.dtype)} of {buffer.ndim} dimensions, not flat bytes")
     return buffer
 
 
-def read_as(record: RecordDict, kind: type[Expected]) -> tuple[Expected, NDArray[np.uint8]]:
+def read_as(
+    record: RecordDict, kind: type[Expected], bounds: Bounds | None = None
+) -> tuple[Expected, NDArray[np.uint8]]:
     """Like `from_record`, for a message that must be of one kind."""
-    message, buffer = from_record(record)
+    message, buffer = from_record(record, bounds)
     if isinstance(message, Refusal) and kind is not Refusal:
         raise ValueError(f"refused: {message.reason}")
     if not isinstance(message, kind):

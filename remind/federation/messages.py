@@ -14,15 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from remind.federation.blocks import Entry
 from remind.groups import MAX_MODALITIES
 from remind.metrics.statistics import BINS, GroupLoss, GroupStatistics, scored_classes
+from remind.quoting import LONGEST, SHORT, printable, quoted
 
 MOST_EXPERTS = 2**16  # in a model; far beyond any that fits a machine
 USE_DIGITS = 4  # after the point of a use sum: a map needs no more, and every digit tells something of patients
 MOST = 10**12  # of whatever is counted or summed: far beyond any cohort, and sums over sites stay exact and finite
-
-
-def printable(text: str, keep: str = "") -> str:
-    """A stranger's text as a terminal may show it: control characters, but for those in `keep`, become spaces."""
-    return "".join(c if c.isprintable() or c in keep else " " for c in text)
 
 
 Group = Annotated[int, Field(ge=1, lt=2**MAX_MODALITIES)]
@@ -30,7 +26,7 @@ Natural = Annotated[int, Field(ge=0, le=MOST)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Finite = Annotated[float, Field(ge=0, le=MOST)]
 Words = Annotated[str, AfterValidator(partial(printable, keep="\n"))]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(printable)]
+Name = Annotated[str, Field(min_length=1, max_length=SHORT), AfterValidator(printable)]
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]  # sums to 1 as rounded
 
 
@@ -41,9 +37,9 @@ class Message(BaseModel):
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of a message's problems in one line, without the value: it is a stranger's."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    """The first of a message's problems in one line, without the value: it is a stranger's, as are names of fields."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{quoted('.'.join(map(str, first['loc'])))}: {quoted(first['msg'])}"
 
 
 class LossSum(Message):
@@ -120,7 +116,7 @@ class Enrol(Message):
     """Coordinator → site: say who you are and what you have."""
 
     kind: Literal["enrol"] = "enrol"
-    version: str
+    version: Name
 
 
 class Enrolment(Message):
@@ -138,7 +134,7 @@ class Enrolment(Message):
 
     kind: Literal["enrolment"] = "enrolment"
     site: Name
-    version: str
+    version: Name
     cohort_schema: dict[str, Any]
     fingerprint: str
     counts: dict[Group, Count]
@@ -209,4 +205,4 @@ class Refusal(Message):
     """Site → coordinator: no, and why, in words fit to leave the site."""
 
     kind: Literal["refusal"] = "refusal"
-    reason: Annotated[Words, Field(max_length=2000)]
+    reason: Annotated[Words, Field(max_length=LONGEST)]

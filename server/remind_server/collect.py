@@ -10,9 +10,11 @@ from remind.config import Config
 from remind.errors import several
 from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import unpack
+from remind.federation.bounds import Bounds, reply_bounds
 from remind.federation.flower import Expected, read_as
-from remind.federation.messages import Examination, Report
+from remind.federation.messages import MOST_EXPERTS, Examination, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
+from remind.quoting import reason
 from remind_server.checks import examination_problems, report_problems
 from remind_server.exchange import Answer
 from remind_server.tasks import Assignment
@@ -43,13 +45,13 @@ class RoundReplies:
     def take(self, name: str, assignment: Assignment, answer: Answer) -> None:
         """Count a site's reply, or note why it does not."""
         try:
-            report, buffer = _read(answer, Report)
+            report, buffer = _read(answer, Report, report_bounds(assignment, self.classes, self.experts))
             tensors = unpack(report.index, buffer)
             limit = self.config.federation.max_update
             if found := report_problems(assignment, report, tensors, self.classes, limit, self.experts):
                 raise ValueError("; ".join(found))
         except ValueError as error:
-            self.absent[name] = str(error)
+            self.absent[name] = reason(error)
             return
         self.train[name] = {k: loss.value() for k, loss in report.train.items()}
         self.validation[name] = {k: evaluation.value() for k, evaluation in report.validation.items()}
@@ -60,8 +62,21 @@ class RoundReplies:
     def require(self, number: int) -> None:
         """Fail if fewer than `number` replies count."""
         if len(self.answered) < number:
-            said = [f"{name}: {reason}" for name, reason in sorted(self.absent.items())]
+            said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
             raise several(f"{len(self.answered)} valid replies, federation.min-sites asks for {number}", said)
+
+
+def report_bounds(assignment: Assignment, classes: int, experts: int | None) -> Bounds:
+    """What the answer to a task can hold; experts None: as many as any model has."""
+    tensors = len(assignment.task.index)
+    return reply_bounds(
+        len(assignment.observed), classes, MOST_EXPERTS if experts is None else experts, tensors, assignment.nbytes
+    )
+
+
+def examination_bounds(observed: Collection[int], classes: int, experts: int | None) -> Bounds:
+    """What an examination can hold."""
+    return reply_bounds(len(observed), classes, MOST_EXPERTS if experts is None else experts)
 
 
 def read_examination(
@@ -74,13 +89,13 @@ def read_examination(
     ValueError
         If there is none, or it is not in order.
     """
-    examination, _ = _read(answer, Examination)
+    examination, _ = _read(answer, Examination, examination_bounds(observed, classes, experts))
     if found := examination_problems(round_, examination, observed, classes, experts):
         raise ValueError("; ".join(found))
     return examination
 
 
-def _read(answer: Answer, kind: type[Expected]) -> tuple[Expected, NDArray[np.uint8]]:
+def _read(answer: Answer, kind: type[Expected], bounds: Bounds) -> tuple[Expected, NDArray[np.uint8]]:
     if answer.record is None:
         raise ValueError(answer.error)
-    return read_as(answer.record, kind)
+    return read_as(answer.record, kind, bounds)

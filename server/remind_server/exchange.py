@@ -9,9 +9,12 @@ from typing import TypeVar
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from remind.quoting import quoted
+
 log = logging.getLogger(__name__)
 ATTEMPTS = 3  # of asking the SuperLink for something
 PAUSE = 1.0  # seconds before the second attempt; one more before each further one
+MOST_ERROR = 1000  # characters of what Flower says of a reply
 LONGEST_PAUSE = 0.5  # seconds between two looks for replies
 
 Result = TypeVar("Result")
@@ -103,7 +106,7 @@ def _push(grid: Grid, message: Message) -> str | None:
     try:
         ids = patiently("sending", lambda: list(grid.push_messages([message])))
     except Exception as error:  # one node's message must not end the run
-        log.error("sending failed: %s", error)
+        log.error("sending failed: %s", quoted(error))
         return None
     return ids[0] if ids else None
 
@@ -119,5 +122,6 @@ def _pull(grid: Grid, message_id: str) -> Message | None:
 
 def _answer(node_id: int, reply: Message) -> Answer:
     if reply.has_error():
-        return Answer(node_id, None, f"error {reply.error.code}: {reply.error.reason}")
+        said = quoted(reply.error.reason, MOST_ERROR, keep="\n")
+        return Answer(node_id, None, f"error {reply.error.code}: {said}")
     return Answer(node_id, reply.content)

@@ -34,7 +34,7 @@ class Progress(Observer):
         for site, counts in start.sites.items():
             self.say(f"  {site}: {sum(counts.values())} training patients in {len(counts)} groups")
         for site, reason in start.refused.items():
-            self.say(f"  {site}: not taking part: {reason}")
+            self.say(f"  {site}: not taking part: {_indented(reason)}")
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Say how the round went and how long the rest will take."""
@@ -48,7 +48,7 @@ class Progress(Observer):
             f"{record.seconds:.1f} s, {_duration(left)} left"
         )
         for site, reason in record.absent.items():
-            self.say(f"  {site}: not counted: {reason}")
+            self.say(f"  {site}: not counted: {_indented(reason)}")
         if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
             rows = round_rows(record, self._start.schema)
             self.say(_table(_GROUP_COLUMNS, [_group_cells(row) for row in rows]))
@@ -68,9 +68,14 @@ class Progress(Observer):
             f"accuracy {_number(tail['accuracy'])}"
         )
         for site, reason in result.absent.items():
-            self.say(f"{site}: not examined: {reason}")
+            self.say(f"{site}: not examined: {_indented(reason)}")
         where = f"; results: {self.results}" if self.results else ""
         self.say(f"done in {_duration(result.seconds)}{where}")
+
+
+def _indented(reason: str) -> str:
+    """A site's reason; its further lines cannot be taken for lines of ours."""
+    return reason.replace("\n", "\n      ")
 
 
 def _group_cells(row: Row) -> list[str]:

@@ -12,11 +12,14 @@ from pydantic import ValidationError
 from remind.config import Config
 from remind.data.schema import CohortSchema, difference
 from remind.errors import UserError, several
+from remind.federation.bounds import NO_TENSORS
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrol, Enrolment, Refusal, first_problem
+from remind.quoting import SHORT, printable, quoted, reason
 from remind.seeds import derive
 from remind.version import VERSION
 from remind_server.exchange import Answer, exchange, patiently
+from remind_server.flwr_pull import replies_within
 from remind_server.tables import ALL
 
 SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
@@ -73,7 +76,7 @@ class Roster:
     def enrol_newcomers(self, grid: Grid) -> list[Member]:
         """Ask nodes not asked before who they are; members that joined."""
         nodes = patiently("listing nodes", lambda: list(grid.get_nodes()))
-        names = {int(node.node_id): getattr(node, "name", "") for node in nodes}
+        names = {int(node.node_id): quoted(getattr(node, "name", "")) for node in nodes}
         self._looks += 1
         fresh = [n for n in names if n not in self._asked and self._looks >= self._patience.get(n, 0)]
         if not fresh:
@@ -81,7 +84,8 @@ class Roster:
         request = to_record(Enrol(version=VERSION))
         answers = exchange(grid, ((n, request) for n in fresh), "query", "enrol", self.config.federation.deadline)
         self._replace_returned(names)
-        return self._admit(answers, names)
+        with replies_within(NO_TENSORS):
+            return self._admit(answers, names)
 
     def _replace_returned(self, names: Mapping[int, str]) -> None:
         """Forget a member that is gone whose registered name has come back as another node: it would count twice."""
@@ -102,8 +106,8 @@ class Roster:
             except ValidationError as error:
                 self.refused[shown] = f"its schema cannot be read: {first_problem(error)}"
                 continue
-            if reason := _unfit(enrolment, schema):
-                self.refused[shown] = reason
+            if problem := _unfit(enrolment, schema):
+                self.refused[shown] = reason(problem)
                 continue
             enrolments[answer.node_id] = (shown, enrolment, schema)
         if self.schema is None and enrolments:
@@ -113,27 +117,27 @@ class Roster:
     def _read(self, answer: Answer, name: str) -> Enrolment | None:
         """The enrolment in an answer; None, with the reason noted, if there is none."""
         if answer.record is None:
-            self.refused[name] = answer.error
+            self.refused[name] = reason(answer.error)
             self._silences[answer.node_id] += 1  # asked again, but ever more rarely: each time costs a deadline
             self._patience[answer.node_id] = self._looks + 2 ** self._silences[answer.node_id] - 1
             return None
         self._asked.add(answer.node_id)
         try:
-            message, _ = from_record(answer.record)
+            message, _ = from_record(answer.record, NO_TENSORS)
         except ValueError as error:
-            self.refused[name] = f"its enrolment cannot be read: {error}"
+            self.refused[name] = reason(f"its enrolment cannot be read: {error}")
             return None
         if isinstance(message, Enrolment):
             self.refused.pop(name, None)
             return message
-        self.refused[name] = message.reason if isinstance(message, Refusal) else "it did not enrol"
+        self.refused[name] = reason(message.reason) if isinstance(message, Refusal) else "it did not enrol"
         return None
 
     def _member(self, node_id: int, name: str, enrolment: Enrolment, schema: CohortSchema) -> Member | None:
         """The member, or None with the reason noted in `refused`."""
         assert self.schema is not None
         if schema.fingerprint != self.schema.fingerprint:
-            self.refused[name] = "another schema: " + "; ".join(difference(self.schema, schema))
+            self.refused[name] = reason("another schema: " + "; ".join(difference(self.schema, schema)))
             return None
         taken = {m.name for m in self.members.values()} | {ALL}  # the tables' word for all sites is no site's name
         unique = f"{name} ({node_id})" if name in taken else name
@@ -149,7 +153,7 @@ class Roster:
         reasons = Counter(self.refused.values())
         if not self.members and len(reasons) == 1:  # all say the same: it is one mistake, not many
             raise UserError(next(iter(reasons)))
-        said = [f"{name}: {reason}" for name, reason in sorted(self.refused.items())]
+        said = [f"{name}: {why}" for name, why in sorted(self.refused.items())]
         raise several(f"{len(self.members)} site(s) take part, federation.min-sites asks for {needed}", said)
 
 
@@ -159,6 +163,8 @@ def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
         return f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
     if not enrolment.counts:
         return "no training patients"
+    if any(name != printable(name) or len(name) > SHORT for name in (*schema.names, *schema.classes)):
+        return f"a name of a class or a modality in its schema is longer than {SHORT} characters or does not print"
     if enrolment.fingerprint != schema.fingerprint:
         return "its fingerprint is not that of its schema"
     if max([*enrolment.counts, *enrolment.observed]) >> len(schema.modalities):

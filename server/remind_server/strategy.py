@@ -14,13 +14,16 @@ from torch import Tensor
 from remind.config import Config
 from remind.data.schema import CohortSchema
 from remind.errors import UserError
+from remind.federation.bounds import Bounds, largest
 from remind.federation.weighing import Losses, Sites
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, merge
 from remind.objectives.group_dro import risks
+from remind.quoting import reason
 from remind_server.checks import experts_of
-from remind_server.collect import RoundReplies, read_examination
+from remind_server.collect import RoundReplies, examination_bounds, read_examination, report_bounds
 from remind_server.exchange import Answer, exchange
+from remind_server.flwr_pull import replies_within
 from remind_server.model import GlobalModel
 from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.roster import Member, Roster, wait_for_nodes
@@ -105,7 +108,8 @@ class FedRemind:
         replies = RoundReplies(config, len(self._schema.classes), self._offline(online), self.methods.rule.combiner())
         replies.experts = experts_of(config, self._schema.names, stage == 2)
         records = ((m, tasks[m.node_id].record()) for m in members)
-        for member, answer in self._exchange(grid, records, "train", state.round):
+        bounds = largest(report_bounds(task, replies.classes, replies.experts) for task in tasks.values())
+        for member, answer in self._exchange(grid, records, "train", state.round, bounds):
             replies.take(member.name, tasks[member.node_id], answer)
             for observer in self.observers:
                 observer.answer_taken(member.name, replies.absent.get(member.name))
@@ -171,11 +175,12 @@ class FedRemind:
         test: dict[str, Mapping[int, GroupStatistics]] = {}
         validation: dict[str, Mapping[int, GroupStatistics]] = {}
         records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
-        for member, answer in self._exchange(grid, records, "evaluate", state.round):
+        bounds = largest(examination_bounds(m.observed, len(self._schema.classes), experts) for m in members)
+        for member, answer in self._exchange(grid, records, "evaluate", state.round, bounds):
             try:
                 examination = read_examination(answer, state.round, member.observed, len(self._schema.classes), experts)
             except ValueError as error:
-                absent[member.name] = str(error)
+                absent[member.name] = reason(error)
                 continue
             test[member.name] = {k: e.value() for k, e in examination.test.items()}
             validation[member.name] = {k: e.value() for k, e in examination.validation.items()}
@@ -192,12 +197,13 @@ class FedRemind:
         )
 
     def _exchange(
-        self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int
+        self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int, bounds: Bounds
     ) -> Iterator[tuple[Member, Answer]]:
         contents = ((member.node_id, record) for member, record in records)
         federation = self.config.federation
-        for answer in exchange(grid, contents, kind, str(round_), federation.deadline, federation.quorum):
-            yield self.roster.members[answer.node_id], answer
+        with replies_within(bounds):
+            for answer in exchange(grid, contents, kind, str(round_), federation.deadline, federation.quorum):
+                yield self.roster.members[answer.node_id], answer
 
     def _offline(self, online: Sequence[Member]) -> dict[str, str]:
         names = {member.name for member in online}

@@ -132,7 +132,7 @@ def test_a_task_for_groups_the_site_does_not_observe_is_refused(hospital):
 
 def test_words_of_any_length_fit_into_a_refusal(virtual, monkeypatch):
     monkeypatch.setattr(app_module, "load_site", lambda *_: Broken(ValueError("x" * 10_000)))
-    assert len(refusal(virtual, run_id=3)) == 2000
+    assert 1900 < len(refusal(virtual, run_id=3)) <= 2000
 
 
 def test_sites_stay_loaded_within_a_run_and_leave_with_it(virtual):

@@ -157,6 +157,12 @@ CASES = {
     "garbage": (lambda record: RecordDict({"message": ConfigRecord({"json": "{garbage"})}), "Invalid JSON"),
     "nothing": (lambda record: RecordDict(), "not one JSON text"),
     "an error": (lambda record: Error(2, "boom"), "error 2: boom"),
+    "an error that moves the cursor": (lambda record: Error(2, "bo\x1b[2Jom\r"), "error 2: bo [2Jom "),
+    "an endless error": (lambda record: Error(2, "x" * 10**7), "(10000000 characters)"),
+    "an endless refusal": (spoil(["kind"], "refusal\x1b" * 10**5), "too large"),
+    "many groups": (spoil(["train"], {str(k): ONE_LOSS for k in range(1, 10**5)}), "too large"),
+    "an endless field": (spoil(["x\x1b" * 1000], 1), "x x x x"),
+    "an endless tensor": (spoil(["index", 0, "name"], "fusion." + "x" * 1000), "at most 300 characters"),
 }
 
 
@@ -167,6 +173,8 @@ def test_changes_nothing_and_is_named(case, without, tmp_path):
     (record,), (expected,) = found.rounds, without.rounds
     assert set(record.absent) == {"hostile"}
     assert words in record.absent["hostile"]
+    assert record.absent["hostile"].isprintable()
+    assert len(record.absent["hostile"]) < 2100
     assert record.answered == ("honest-1", "honest-2")
     assert record.risks == expected.risks
     assert record.weights_after == expected.weights_after

@@ -158,3 +158,23 @@ def test_difference_names_levels():
     )
     roster, _ = enrolled(site("x"), site("y"), site("z", of=changed))
     assert "a, categories of q: lo, hi against lo, mid" in roster.refused["z"]
+
+
+def test_words_from_outside_are_shown_short_and_printable():
+    """Of refusals, errors, versions, names of registered nodes and of what is in a schema."""
+    nasty = "\x1b[31m" + "x" * 5000
+    wide = schema().model_copy(update={"classes": ("c0", nasty)})
+    roster, _ = enrolled(
+        site("good"),
+        Node(Error(2, nasty), name="a"),
+        Node(to_record(Refusal(reason=nasty[:2000])), name="b"),
+        site("c", of=schema(names=("a", "b", nasty)), node_name="c"),
+        site("d", of=wide, node_name="d\x1b[2J"),
+        min_sites=1,
+    )
+    assert names(roster) == ["good"]
+    assert set(roster.refused) == {"a", "b", "c", "d [2J"}
+    for why in roster.refused.values():
+        assert why.isprintable()
+        assert len(why) < 2100
+    assert "does not print" in roster.refused["d [2J"]

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from remind.quoting import printable
+
 LONGEST = 500  # characters of a stranger's words
 
 
 def _cut(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text[:LONGEST])
+    return printable(text[:LONGEST])
 
 
 Words = Annotated[str, AfterValidator(_cut)]

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from remind.config import Config
 from remind.errors import UserError
 from remind.federation import messages
+from remind.federation.bounds import ORDINARY
 from remind.federation.flower import from_record, to_record
+from remind.quoting import LONGEST, quoted
 from remind_client.audit.events import Answered, Asked, SentTensor
 from remind_client.audit.events import Refused as RefusedEvent
 from remind_client.policy.bundle import Bundle, BundleError, look
@@ -131,7 +133,7 @@ class Door:
     def _release(self, run: int, request: messages.Message, reply: Message) -> tuple[messages.Message, Buffer | None]:
         """The answer as far as it may leave."""
         if reply.has_error():
-            log.error("the app answered with an error: %s", reply.error.reason)
+            log.error("the app answered with an error: %s", quoted(reply.error.reason, LONGEST))
             raise RefusedError("internal error (ClientApp); the site's own log says more")
         answer, buffer = from_record(reply.content)
         minimum = self.site.policy.minimum_patients
@@ -175,13 +177,14 @@ class Door:
         )
 
     def _refuse(self, visit: "_Visit", reason: str) -> tuple[messages.Refusal, None]:
+        reason = quoted(reason, LONGEST - 50)  # it may quote the coordinator
         try:
             self.site.audit_log.append(
                 RefusedEvent(run=str(visit.run), request=visit.request, round=visit.round, reason=reason)
             )
         except (OSError, UserError):  # a refusal must get out even so: it tells nothing of the site's patients
             log.exception("the refusal could not be written to the audit log")
-        return messages.Refusal(reason=reason[:2000]), None
+        return messages.Refusal(reason=reason), None
 
 
 @dataclass
@@ -203,7 +206,7 @@ def _config(context: Context) -> tuple[Config | None, str]:
 def _read_request(message: Message) -> messages.Message | None:
     """The request in a message, if it is one and came by the way it should."""
     try:
-        request, _ = from_record(message.content)
+        request, _ = from_record(message.content, ORDINARY)
     except ValueError:
         return None
     expected = _REQUESTS.get(message.metadata.message_type)

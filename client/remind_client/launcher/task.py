@@ -32,6 +32,7 @@ from flwr.supercore.tls import validate_and_resolve_root_certificates
 from flwr.supernode.cli.flwr_clientapp import _parse_args_run_flwr_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from remind.quoting import quoted
 from remind_client.launcher.door import Door
 from remind_client.policy.bundle import OURS, Bundle
 
@@ -93,7 +94,7 @@ def run_task(call: TaskCall, door: Door) -> bool:
         with _stoppable():
             heartbeat.start()
             message, context, run, fab = pull_task_input(client)
-            log.info("run %s: %s", run.run_id, message.metadata.message_type)
+            log.info("run %s: %s", run.run_id, quoted(message.metadata.message_type))
             with tempfile.TemporaryDirectory(prefix="remind-app-") as folder:
                 reply = door.answer(fab.content, message, context, lambda b: load(b, fab.content, Path(folder)))
                 details = "the answer could not be sent; the site's own log says why"

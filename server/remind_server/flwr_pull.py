@@ -1,0 +1,97 @@
+"""How large a reply may be, asked while Flower pulls it, before it is put together.
+
+A reply comes in pieces, each under its hash. One piece of 5 MB that an array names four hundred times costs a site 5 MB
+to send and the coordinator 2 GB to put together. So the pieces are counted as they come, and once more as often as they
+are named. A reply that is too large comes back as an error message of its site, as one that is lost does.
+
+Flower offers no place for this; the function that `HttpGrid.pull_messages` pulls with is replaced (flwr 1.41,
+`flwr/superlink/grid/http_grid.py`; a test says so when it moves). Other grids hold replies in memory anyway.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
+from threading import Lock
+from typing import Any
+
+from flwr.app.message import Array
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_body,
+    get_object_head_values_from_object_content,
+)
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
+from flwr.supercore.inflatable.inflatable_utils import pull_objects as _pull_objects
+from flwr.superlink.grid import http_grid
+
+from remind.federation.bounds import Bounds
+
+FEW_PIECES, PIECE = 32, 1 << 20  # Flower's pieces have 5 MB; a reply has six more than its array has
+ENVELOPE = 1 << 20  # bytes of Flower's own around text and tensors
+
+_most: ContextVar[int | None] = ContextVar("most bytes of a reply", default=None)
+
+
+@contextmanager
+def replies_within(bounds: Bounds) -> Iterator[None]:
+    """Within: a reply of more bytes than this is an error of its site."""
+    before = _most.set(ENVELOPE + 4 * bounds.text + bounds.buffer)  # a character has up to four bytes
+    try:
+        yield
+    finally:
+        _most.reset(before)
+
+
+def pull_objects(object_ids: list[str], pull_object_fn: Callable[[str], bytes], **options: Any) -> dict[str, bytes]:
+    """Flower's, with a limit.
+
+    Raises
+    ------
+    ObjectPullError
+        As soon as the pieces, or the arrays they make, are larger than a reply may be.
+    """
+    most = _most.get()
+    if most is None:
+        return _pull_objects(object_ids, pull_object_fn, **options)
+    if len(object_ids) > FEW_PIECES + most // PIECE:
+        raise ObjectPullError("", f"the reply has {len(object_ids)} pieces, too many for {most} bytes")
+    lock, pulled, number = Lock(), 0, count(1)
+
+    def pull(object_id: str) -> bytes:
+        nonlocal pulled
+        content = pull_object_fn(object_id)
+        with lock:
+            pulled += len(content)
+            if pulled > most:
+                raise ObjectPullError("", f"the reply has more than {most} bytes in {next(number)} piece(s)")
+            next(number)
+        return content
+
+    contents = _pull_objects(object_ids, pull, **options)
+    if (size := assembled(contents)) > most:
+        raise ObjectPullError("", f"the reply has {size} bytes when put together, more than {most}")
+    return contents
+
+
+def assembled(contents: dict[str, bytes]) -> int:
+    """Bytes of all arrays of these objects, put together.
+
+    Raises
+    ------
+    ObjectPullError
+        An array cannot be read.
+    """
+    size = 0
+    for content in contents.values():
+        kind, children, _ = get_object_head_values_from_object_content(content)
+        if kind == Array.__qualname__:
+            try:
+                pieces = json.loads(get_object_body(content, Array))["arraychunk_ids"]
+                size += sum(len(contents[children[piece]]) for piece in pieces)
+            except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+                raise ObjectPullError("", "the reply has an array that cannot be read") from None
+    return size
+
+
+http_grid.pull_objects = pull_objects  # type: ignore[attr-defined]
