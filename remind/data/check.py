@@ -11,16 +11,17 @@ from remind.data.odd import oddities
 from remind.data.odd_files import look
 from remind.data.read import load
 from remind.data.report import GroupRow, Report
+from remind.data.verdicts import Memory
 
 MIN_COUNT = 10  # patients of a group below which a hospital keeps its number to itself
 
 
-def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT) -> Report:
+def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, memory: Memory | None = None) -> Report:
     """Read a cohort as `read.read_cohort` does and report on it.
 
     Parameters
     ----------
-    path, root
+    path, root, memory
         As for `read.read_cohort`.
     min_count
         Groups with fewer patients than this would be suppressed.
@@ -30,12 +31,15 @@ def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT) -
     UserError
         Only where cohort.toml itself, or the folder, is no good; everything else is in the report.
     """
-    loaded = load(path, root)
+    loaded = load(path, root, memory)
     cohort = loaded.cohort
     if cohort is None:
         return Report(loaded.declared.name, loaded.problems, broken=loaded.broken, min_count=min_count)
     _, folder = read_declaration(path, root)
-    seen = {m.name: look(m, cohort.modalities[m.name], cohort.patient_id_N) for m in cohort.schema.modalities}
+    seen = {
+        m.name: look(m, cohort.modalities[m.name], cohort.patient_id_N, loaded.sights.get(m.name, {}))
+        for m in cohort.schema.modalities
+    }
     return Report(
         name=loaded.declared.name,
         problems=(),

@@ -13,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from remind.data.files.stamp import stamp
+
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
@@ -233,12 +235,11 @@ class Texts(Contents):
         return replace(self, source_N=np.concatenate([part.source_N for part in (self, *others)]))
 
     def feed(self, sha: Any) -> None:
-        """See `Contents`; of a file its path, size and time of change."""
+        """See `Contents`; of a file its path and its `stamp`."""
         for source in self.source_N:
             sha.update(b"\1" if source is None else b"\2")
             if isinstance(source, Path):
-                found = source.stat()
-                sha.update(f"{source}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+                sha.update(f"{source}\0{stamp(source)}\0".encode(errors="surrogateescape"))
             elif isinstance(source, str):
                 sha.update(source.encode() + b"\0")
             elif source is not None:

@@ -1,6 +1,7 @@
 """Pictures and notes that can be read but are seldom meant: one grey value all over, stretched, too long to be read."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,8 @@ from numpy.typing import NDArray
 from remind.config import EncoderConfig
 from remind.data.cohort import Text
 from remind.data.contents import Contents, Files, Texts
-from remind.data.files import Unreadable, read_note
-from remind.data.files.decode import decode
-from remind.data.files.errors import reading
-from remind.data.files.pixels import Pixels, shape_text
+from remind.data.files import Sight, Unreadable, read_note
+from remind.data.files.pixels import HOLE, NOWHERE, RANGE, TILT, shape_text
 from remind.data.problems import counted, listed
 from remind.data.readers.text import DEFAULT_TEXT
 from remind.data.schema import ImageSchema, ModalitySchema, VolumeSchema
@@ -21,9 +20,19 @@ from remind.data.sections import TextSection
 from remind.data.tabular import find_file, open_source
 from remind.data.text import id_text
 
-LOOKED_AT = 100  # pictures of a modality that are decoded once more; all of them could take hours
 STRETCHED = 1.25  # factor by which a picture's proportions may change
 LARGE_NOTE = 100_000  # bytes
+WINDOW = "set window = [centre, width] in [modalities.{name}], [2048, 4096] for 12 bits, so that they fill it"
+REMARKS = {  # kind → what is said of the files, and what to do
+    HOLE: ("seem to lack slices, so that the volume is squeezed", "export them whole, or remove their rows"),
+    RANGE: ("use a small part of the values that they could hold, so that they look dark or pale", WINDOW),
+    NOWHERE: (
+        "do not say how they lie in the patient",
+        "left and right may be exchanged: x is taken to run to the patient's left; convert them again with a qform or "
+        "sform",
+    ),
+    TILT: ("have slices that are shifted against each other (a tilted gantry)", "correct the tilt before exporting"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +43,17 @@ class Seen:
     warnings: tuple[str, ...] = ()
 
 
-def look(schema: ModalitySchema, contents: Contents, patient_id_N: Text) -> Seen:
-    """Look at pictures (some of them) and notes (all); of other kinds there is nothing to see."""
+def look(schema: ModalitySchema, contents: Contents, patient_id_N: Text, sights: Mapping[Path, Sight]) -> Seen:
+    """What pictures and notes are like; of other kinds there is nothing to see.
+
+    Parameters
+    ----------
+    sights
+        What was seen of the pictures when they were examined.
+    """
     having = np.flatnonzero(contents.present())
     if isinstance(contents, Files) and isinstance(schema, ImageSchema | VolumeSchema):
-        return _look_at_pictures(schema, contents, having, patient_id_N)
+        return _look_at_pictures(schema, contents, having, patient_id_N, sights)
     if isinstance(contents, Texts):
         return _look_at_notes(schema.name, contents, having, patient_id_N)
     return Seen()
@@ -55,16 +70,19 @@ def empty_notes(name: str, section: TextSection, folder: Path) -> int:
 
 
 def _look_at_pictures(
-    schema: ImageSchema | VolumeSchema, files: Files, having: NDArray[np.int64], patient_id_N: Text
+    schema: ImageSchema | VolumeSchema,
+    files: Files,
+    having: NDArray[np.int64],
+    patient_id_N: Text,
+    sights: Mapping[Path, Sight],
 ) -> Seen:
-    chosen = having[np.unique(np.linspace(0, len(having) - 1, min(LOOKED_AT, len(having))).astype(int))]
     stack = isinstance(schema, VolumeSchema)
-    found = {i: pixels for i in chosen if (pixels := _decoded(files, int(i), stack)) is not None}
+    found = {i: sights[files.source_N[i]] for i in having.tolist() if files.source_N[i] in sights}
     if not found:
         return Seen()
-    of = f"of {counted(len(found), 'file')}" + (" looked at" if len(found) < len(having) else "")
-    flat = [patient_id_N[i] for i, (_, constant) in found.items() if constant]
-    shapes = [shape for shape, _ in found.values()]
+    of = f"of {counted(len(found), 'file')}"
+    flat = [patient_id_N[i] for i, sight in found.items() if sight.flat]
+    shapes = [sight.shape if stack else sight.shape[1:] for sight in found.values()]
     size, n = tuple(schema.size), schema.name
     smaller = sum(any(a < b for a, b in zip(shape, size, strict=True)) for shape in shapes)
     stretched = sum(_stretch(shape, size) > STRETCHED for shape in shapes)
@@ -73,23 +91,44 @@ def _look_at_pictures(
         (smaller, f"{n}: {smaller} {of} are smaller than {shape_text(size)} and are enlarged; a smaller size would do"),
         (stretched, f"{n}: {stretched} {of} have other proportions than {shape_text(size)} and are stretched"),
     ]
+    texts = [text for odd, text in warnings if odd]
+    texts += [text for kind in REMARKS if (text := _remarked(n, kind, of, found, patient_id_N))]
+    texts += _mixed(n, of, [sight.lies for sight in found.values()], [sight.scale for sight in found.values()])
     common = Counter(shapes).most_common()
     words = shape_text(common[0][0])
     if len(common) > 1:
         words = f"{len(common)} sizes, most often {words} ({common[0][1]} {of})"
-    return Seen(f"; files of {words}", tuple(text for odd, text in warnings if odd))
+    return Seen(f"; files of {words}", tuple(texts))
 
 
-def _decoded(files: Files, i: int, stack: bool) -> tuple[tuple[int, ...], bool] | None:
-    """Size as it is in the file, and whether all is one value, as shown; None: the file is no more what it was."""
-    try:
-        with reading():
-            pixels: Pixels = decode(files.source_N[i], files.reading.window, stack)
-    except Unreadable:
-        return None
-    extremes = np.array([pixels.array.min(), pixels.array.max()])
-    shown = np.clip(extremes, min(pixels.black, pixels.white), max(pixels.black, pixels.white))
-    return pixels.array.shape[:3] if stack else pixels.array.shape[1:3], bool(shown[0] == shown[1])
+def _remarked(name: str, kind: str, of: str, found: Mapping[int, Sight], patient_id_N: Text) -> str:
+    """The warning of one kind of remark, with whom it is of and what was seen of the first; empty where none is."""
+    seen = {i: r.seen for i, sight in found.items() for r in reversed(sight.remarks) if r.kind == kind}
+    if not seen:
+        return ""
+    what, remedy = REMARKS[kind]
+    who = listed((patient_id_N[i] for i in seen), 5)
+    first = next(iter(seen.values()))
+    return f"{name}: {len(seen)} {of} {what}: patient {who} ({first}); {remedy.format(name=name)}"
+
+
+def _mixed(name: str, of: str, lies: list[str], scales: list[str]) -> list[str]:
+    """Warnings of files that differ among themselves in how they lie, or in what makes them bright."""
+    texts = []
+    ways = Counter(one for one in lies if one).most_common()
+    if len(ways) > 1:
+        shown = ", ".join(f"{way} in {number}" for way, number in ways[:4])
+        texts.append(
+            f"{name}: {sum(number for _, number in ways[1:])} {of} lie in another direction than the rest: slices, "
+            f"rows and columns run to {shown} (R, L, A, P, S, I); turn them alike, or declare modalities of their own"
+        )
+    own = scales.count("own")
+    if 0 < own < len(scales):
+        texts.append(
+            f"{name}: {own} {of} do not say what is black and white, and are shown over the range of their own values, "
+            f"the others over a range given; set window = [centre, width] in [modalities.{name}]"
+        )
+    return texts
 
 
 def _stretch(shape: tuple[int, ...], size: tuple[int, ...]) -> float:

@@ -8,12 +8,14 @@ from remind.data.cohort import Cohort, presence
 from remind.data.contents import Contents, Texts
 from remind.data.declaration import CohortFile, read_declaration
 from remind.data.examine import Finding, examine, mask_of
+from remind.data.files import Sight
 from remind.data.patients import Patients, read_patients
 from remind.data.problems import Problem, listed
 from remind.data.readers import Wanted, absent, read
 from remind.data.report_text import shortened
 from remind.data.schema import CohortSchema, ModalitySchema
 from remind.data.tabular import find_file, open_source
+from remind.data.verdicts import Memory
 from remind.errors import UserError
 
 
@@ -33,6 +35,8 @@ class Loaded:
         Patients left out for want of a label, or of any modality, where cohort.toml asks for that.
     broken
         Files left out because they cannot be used, where cohort.toml asks for that, per modality.
+    sights
+        What the pictures are like that are in order, per modality.
     """
 
     declared: CohortFile
@@ -41,9 +45,10 @@ class Loaded:
     unlabelled: int = 0
     empty: int = 0
     broken: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    sights: Mapping[str, Mapping[Path, Sight]] = field(default_factory=dict)
 
 
-def read_cohort(path: str | Path, root: str = "") -> Cohort:
+def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) -> Cohort:
     """Read a cohort.
 
     Parameters
@@ -52,6 +57,8 @@ def read_cohort(path: str | Path, root: str = "") -> Cohort:
         A cohort's folder, or its cohort.toml.
     root
         Folder of the data files, where they do not lie where cohort.toml says.
+    memory
+        Where good verdicts on files are kept, as for `examine`.
 
     Returns
     -------
@@ -63,14 +70,14 @@ def read_cohort(path: str | Path, root: str = "") -> Cohort:
     UserError
         Naming all that is wrong: file, row, column, value, remedy.
     """
-    loaded = load(path, root)
+    loaded = load(path, root, memory)
     if loaded.cohort is None:
         heading = f"cohort {loaded.declared.name!r} ({path}) cannot be read"
         raise UserError("\n".join([heading, *shortened(loaded.problems)]))
     return loaded.cohort
 
 
-def load(path: str | Path, root: str = "") -> Loaded:
+def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Loaded:
     """Read everything that can be read, noting problems instead of stopping at the first.
 
     Raises
@@ -85,9 +92,11 @@ def load(path: str | Path, root: str = "") -> Loaded:
     pairs = {name: _load_modality(declared, folder, name, position, problems) for name in declared.modalities}
     found = {name: pair for name, pair in pairs.items() if pair is not None}
     broken: dict[str, tuple[Problem, ...]] = {}
+    sights: dict[str, Mapping[Path, Sight]] = {}
     if patients is not None:
         for name, (modality, contents) in found.items():
-            findings = examine(modality, contents)
+            examined = examine(modality, contents, memory)
+            findings, sights[name] = examined.findings, examined.sights
             if not findings or not isinstance(contents, Texts):
                 continue
             lines = _broken(declared, name, contents, patients, findings)
@@ -104,7 +113,7 @@ def load(path: str | Path, root: str = "") -> Loaded:
         modalities=tuple(modality_schema for modality_schema, _ in found.values()),
     )
     loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
-    return replace(loaded, broken=broken)
+    return replace(loaded, broken=broken, sights=sights)
 
 
 def _broken(

@@ -8,6 +8,7 @@ from remind.data.files.pixels import Pixels, Window
 
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom", ".ima")
+DICM = b"DICM"  # at byte 128
 FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 
 
@@ -33,12 +34,11 @@ def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
         if not stack:
             raise Unreadable("is a folder, an image is one file", "name a file, or declare it as a volume")
         return dicom.decode(path, window)
-    with path.open("rb") as file:
-        head = file.read(132)
+    head = _head(path)
     name = path.name.lower()
     if not head:
         raise Unreadable("is empty", "export it again, or remove its row")
-    if head[128:] == b"DICM":
+    if head[128:] == DICM:
         return dicom.decode(path, window)
     if head.startswith(b"\x93NUMPY"):
         return npy.decode(path, window, stack)
@@ -49,3 +49,13 @@ def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
     if name.endswith(DICOM):
         raise Unreadable("is no DICOM file: DICM is missing at byte 128", "export it again as a DICOM file (Part 10)")
     return picture.decode(path, window)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether DICOM's reader, and with it a decoder that may come and go, is asked for a file that can be read."""
+    return path.is_dir() or _head(path)[128:] == DICM
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(132)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from remind.data.files import grey
 from remind.data.files.errors import DAMAGED, Unreadable, inside
+from remind.data.files.geometry import along_normal, lies, remarks_on
 from remind.data.files.pixels import Pixels, Window, check_shape, ends
-from remind.data.files.series import along_normal, in_order
+from remind.data.files.series import in_order
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -67,11 +68,30 @@ def decode(path: Path, window: Window | None) -> Pixels:
     else:
         frames = np.concatenate(stored)
         bits = 8 * frames.itemsize if first.PhotometricInterpretation == "PALETTE COLOR" else int(first.BitsStored)
-        pixels = Pixels(frames, *((0, 2**bits - 1) if window is None else ends(window)))
-    if len(datasets) == 1 and len(stored[0]) > 1:  # a multi-frame file need not hold its slices in order
-        order = along_normal([(first, frame) for frame in range(len(stored[0]))])
-        return pixels if order is None else replace(pixels, array=pixels.array[order])
-    return pixels
+        black, white = (0, 2**bits - 1) if window is None else ends(window)
+        pixels = Pixels(frames, black, white, "type" if window is None else "window")
+    slices = [(dataset, frame) for dataset, array in zip(datasets, stored, strict=True) for frame in range(len(array))]
+    if len(datasets) == 1 and len(slices) > 1:  # a multi-frame file need not hold its slices in order
+        order = along_normal(slices)
+        if order is not None:
+            slices, pixels = [slices[i] for i in order], replace(pixels, array=pixels.array[order])
+    return replace(pixels, lies=lies(slices), remarks=tuple(remarks_on(slices)))
+
+
+def decoders() -> str:
+    """What can decode each transfer syntax that pydicom knows, in words: another text where one came or went."""
+    _pydicom()
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import AllTransferSyntaxes
+
+    lines = []
+    for syntax in AllTransferSyntaxes:
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError:
+            continue
+        lines.append(f"{syntax}: {decoder.is_available} {' '.join(decoder.available_plugins)}")
+    return "\n".join(lines)
 
 
 def _read(path: Path) -> "Dataset":

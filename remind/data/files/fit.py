@@ -76,7 +76,8 @@ def _scaled(frame: NDArray[Any], black: float, white: float) -> NDArray[np.float
         return np.zeros(frame.shape, dtype=np.float32)
     small = frame.dtype.itemsize <= 2 or frame.dtype == np.float32
     enough = small and 1 / LARGEST < abs(white - black) < LARGEST  # float32 holds the values and their quotients
-    values: NDArray[np.floating] = frame.astype(np.float32 if enough else np.float64)
+    kind = np.float32 if enough else np.float64
+    values: NDArray[np.floating] = frame.astype(kind, order="C")  # sums over colours round by how an array lies
     with np.errstate(over="ignore"):  # far beyond the window: infinite, and clipped
         values -= black
         values /= white - black

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.data.files.attributes import attribute
-from remind.data.files.pixels import Pixels, Window, check_values, ends, own_range
+from remind.data.files.pixels import Pixels, Scale, Window, check_values, ends, own_range
 from remind.data.files.voi import View, table, view
 
 if TYPE_CHECKING:
@@ -46,20 +46,22 @@ def pixels(datasets: "list[Dataset]", stored: list[NDArray[Any]], window: Window
     # Slices with windows of their own would not be comparable: then one range holds for all of them.
     views = {view(dataset, i) for dataset, i in frames} if window is None else set()
     shared = views.pop() if len(views) == 1 else None
+    scale: Scale = "file"
     if window is not None:
-        black, white = ends(window)
+        (black, white), scale = ends(window), "window"
     elif isinstance(shared, View) and shared.ends is not None:
         black, white = shared.ends
     elif shared is not None:
         values_DHW, black, white = shared.curve(values_DHW), 0.0, 1.0
     elif all(_eight_bits(dataset, i) for dataset, i in frames) and stored[0].dtype.kind == "u":
-        black, white = 0.0, 2.0 ** int(datasets[0].BitsStored) - 1
+        black, white, scale = 0.0, 2.0 ** int(datasets[0].BitsStored) - 1, "type"
     else:
         black, white = own_range(values_DHW[~padded_DHW] if padded_DHW.any() else values_DHW)
+        scale = "own"
     if inverted:
         black, white = white, black
     values_DHW[padded_DHW] = black
-    return Pixels(values_DHW, black, white)
+    return Pixels(values_DHW, black, white, scale)
 
 
 def _meant(stored_HW: NDArray[Any], dataset: "Dataset", frame: int) -> NDArray[Any]:

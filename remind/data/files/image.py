@@ -11,6 +11,7 @@ from remind.data.files.errors import reading
 from remind.data.files.fit import to_image
 from remind.data.files.npy import from_array
 from remind.data.files.pixels import Channels, Window
+from remind.data.files.sight import Sight, sight_of
 
 
 def read_image(
@@ -46,9 +47,12 @@ def read_image(
         return to_image(decode(path, window, stack=False), size, channels, resize)
 
 
-def examine_image(path: Path, size: tuple[int, int], channels: Channels, window: Window | None, resize: bool) -> None:
-    """Read an image as `read_image` does and raise what it raises."""
-    read_image(path, size, channels, window, resize)
+def examine_image(path: Path, size: tuple[int, int], channels: Channels, window: Window | None, resize: bool) -> Sight:
+    """Read an image as `read_image` does and raise what it raises; else what it is like."""
+    with reading():
+        pixels = decode(path, window, stack=False)
+        to_image(pixels, size, channels, resize)
+        return sight_of(pixels)
 
 
 def fit_image(

@@ -9,7 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.data.files.errors import Unreadable
-from remind.data.files.pixels import Pixels, Window, check_shape, check_values, ends, own_range, shape_text
+from remind.data.files.pixels import (
+    NOWHERE,
+    Pixels,
+    Remark,
+    Window,
+    check_shape,
+    check_values,
+    ends,
+    own_range,
+    shape_text,
+)
+
+CANONICAL = "SPL"  # where D, H and W point once laid as an axial DICOM series
 
 
 def decode(path: Path, window: Window | None) -> Pixels:
@@ -36,9 +48,13 @@ def decode(path: Path, window: Window | None) -> Pixels:
     if image.get_data_dtype().kind not in "buif":
         raise Unreadable("holds colours or complex numbers", "save it with one real number per voxel")
     values_XYZT = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape_XYZT)
-    frames_DHW = _laid(nibabel, values_XYZT, image.affine)
+    frames_DHW, lies = _laid(nibabel, values_XYZT, image.affine)
     check_values(frames_DHW)
-    return Pixels(frames_DHW, *(own_range(frames_DHW) if window is None else ends(window)))
+    remarks: tuple[Remark, ...] = ()
+    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
+        remarks, lies = (Remark(NOWHERE, "sform_code and qform_code are 0"),), ""
+    black, white = own_range(frames_DHW) if window is None else ends(window)
+    return Pixels(frames_DHW, black, white, "own" if window is None else "window", lies, remarks)
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -49,15 +65,19 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _laid(nibabel: Any, values_XYZT: NDArray[np.float32], affine: NDArray[Any]) -> NDArray[np.float32]:
+def _laid(nibabel: Any, values_XYZT: NDArray[np.float32], affine: NDArray[Any]) -> tuple[NDArray[np.float32], str]:
+    """Frames, and where their axes point."""
     orientation = nibabel.io_orientation(affine)
     if np.isnan(orientation).any():
         raise Unreadable("has an affine that does not span space", "correct its sform or qform")
     canonical = nibabel.apply_orientation(values_XYZT, orientation)
     frames = np.swapaxes(canonical[::-1, ::-1], 0, 2)  # superior, posterior, left[, time]
+    lies = CANONICAL
     if 1 in frames.shape[:3]:
-        frames = np.moveaxis(frames, frames.shape[:3].index(1), 0)
-    return np.moveaxis(frames[0], -1, 0) if frames.ndim == 4 else frames
+        single = frames.shape[:3].index(1)
+        frames = np.moveaxis(frames, single, 0)
+        lies = lies[single] + lies[:single] + lies[single + 1 :]
+    return np.moveaxis(frames[0], -1, 0) if frames.ndim == 4 else frames, lies
 
 
 @cache

@@ -4,7 +4,7 @@ Letters: D slices or frames, H rows, W columns, C channels.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,22 @@ from remind.data.files.errors import Unreadable
 
 Channels = Literal[1, 3]
 Window = tuple[float, float]  # centre, width > 0
+Scale = Literal["window", "file", "type", "own"]
 PERCENTILES = (0.5, 99.5)
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's
 LARGEST = 1e37  # float32 holds the difference of two such numbers
 MOST_PIXELS = 2**26  # of one frame: 8192 × 8192, several times a mammogram
 MOST_VOXELS = 2**30  # of all frames: 4 GiB as float32
+
+
+HOLE, RANGE, NOWHERE, TILT = "hole", "range", "nowhere", "tilt"  # kinds of remarks
+
+
+class Remark(NamedTuple):
+    """What is seldom meant in a file that can be read: its kind, and what was seen."""
+
+    kind: str
+    seen: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +41,21 @@ class Pixels:
         (D, H, W), or (D, H, W, 3) with colours red, green, blue; any type of real numbers.
     black, white
         Values that become 0 and 1, linearly in between and clipped beyond; black may be the larger one.
+    scale
+        What decided on black and white: the cohort's window, the file, the range of the type, or the range of the
+        file's own values.
+    lies
+        Where D, H and W point in the patient: three of the letters R, L, A, P, S, I; empty where the file does not say.
+    remarks
+        What only the format's reader can see.
     """
 
     array: NDArray[Any]
     black: float
     white: float
+    scale: Scale
+    lies: str = ""
+    remarks: tuple[Remark, ...] = ()
 
 
 def plain(array: NDArray[Any], window: Window | None) -> Pixels:
@@ -50,12 +71,12 @@ def plain(array: NDArray[Any], window: Window | None) -> Pixels:
     """
     check_values(array)
     if window is not None:
-        return Pixels(array, *ends(window))
+        return Pixels(array, *ends(window), "window")
     if array.dtype == np.bool_:
-        return Pixels(array, 0, 1)
+        return Pixels(array, 0, 1, "type")
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
-        return Pixels(array, 0, int(np.iinfo(array.dtype).max))
-    return Pixels(array, *own_range(array))
+        return Pixels(array, 0, int(np.iinfo(array.dtype).max), "type")
+    return Pixels(array, *own_range(array), "own")
 
 
 def ends(window: Window) -> tuple[float, float]:

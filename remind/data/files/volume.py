@@ -11,6 +11,7 @@ from remind.data.files.errors import reading
 from remind.data.files.fit import to_volume
 from remind.data.files.npy import from_array
 from remind.data.files.pixels import Channels, Window
+from remind.data.files.sight import Sight, sight_of
 
 
 def read_volume(
@@ -44,9 +45,12 @@ def read_volume(
 
 def examine_volume(
     path: Path, size: tuple[int, int, int], channels: Channels, window: Window | None, resize: bool
-) -> None:
-    """Read a volume as `read_volume` does and raise what it raises."""
-    read_volume(path, size, channels, window, resize)
+) -> Sight:
+    """Read a volume as `read_volume` does and raise what it raises; else what it is like."""
+    with reading():
+        pixels = decode(path, window, stack=True)
+        to_volume(pixels, size, channels, resize)
+        return sight_of(pixels)
 
 
 def fit_volume(

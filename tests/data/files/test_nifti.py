@@ -29,7 +29,7 @@ def test_a_volume_lies_as_an_axial_dicom_series(tmp_path, suffix, kind):
     path = save(tmp_path / f"a{suffix}", VALUES_XYZ, kind=kind)  # x to the right, y to the front, z to the head
     expected_DHW = VALUES_XYZ[::-1, ::-1].transpose(2, 1, 0) / 2000 + 0.5
     np.testing.assert_allclose(read_volume(path, (6, 5, 4), 1, WINDOW, False)[0], expected_DHW, atol=1e-6)
-    assert examine_volume(path, (6, 5, 4), 1, WINDOW, False) is None
+    assert examine_volume(path, (6, 5, 4), 1, WINDOW, False).shape == (6, 5, 4)
 
 
 def test_flipped_axes_change_nothing(tmp_path):

@@ -43,7 +43,7 @@ def test_grey(tmp_path, suffix):
     path = save(tmp_path / f"a.{suffix}", GREY_HW)
     np.testing.assert_allclose(read(path), GREY_HW[None] / 255, atol=1e-6)
     np.testing.assert_allclose(read(path, channels=3), np.broadcast_to(GREY_HW / 255, (3, ROWS, COLUMNS)), atol=1e-6)
-    assert examine_image(path, (ROWS, COLUMNS), 1, None, False) is None
+    assert examine_image(path, (ROWS, COLUMNS), 1, None, False).shape == (1, ROWS, COLUMNS)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
@@ -153,7 +153,7 @@ def test_films(tmp_path, refused, name, options):
     path = save_film(tmp_path / name, FILM_DHW, **options)
     film_CDHW = read_volume(path, (4, ROWS, COLUMNS), 1, None, False)
     np.testing.assert_allclose(film_CDHW[0], FILM_DHW / 255, atol=1e-6)
-    assert examine_volume(path, (4, ROWS, COLUMNS), 1, None, False) is None
+    assert examine_volume(path, (4, ROWS, COLUMNS), 1, None, False).shape == (4, ROWS, COLUMNS)
     said = refused(read, path)
     assert "holds 4 frames, an image is one" in said
     assert "declare it as a volume or a video" in said

@@ -20,7 +20,7 @@ def test_slices_lie_along_their_normal_whatever_their_names(tmp_path):
     (folder / "DICOMDIR").write_text("no slice")
     (folder / ".hidden").write_text("no slice")
     np.testing.assert_allclose(read(folder), VOLUME_DHW / 255, atol=1e-6)
-    assert examine_volume(folder, SIZE, 1, None, False) is None
+    assert examine_volume(folder, SIZE, 1, None, False).shape == SIZE
 
 
 def test_an_oblique_stack_and_its_reverse(tmp_path):

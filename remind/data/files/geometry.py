@@ -1,0 +1,112 @@
+"""Where DICOM slices lie in the patient: their order, their distances, and what is odd about these.
+
+A slice is a dataset and its frame, counted from 0. Letters: D slices, 3 the patient's axes x (to the left), y (to the
+back) and z (to the head), DICOM PS3.3 C.7.6.2.1.1.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.files.attributes import numbers
+from remind.data.files.errors import Unreadable
+from remind.data.files.pixels import HOLE, TILT, Remark
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+PARALLEL = 0.999  # cosine of the angle between two slices' normals: 2.5 degrees
+APART = 1e-3  # mm between two slices that are not at one place
+UNEVEN = 1.5  # largest distance between neighbours over the smallest, from which one is thought to be missing
+TILTED = 5.0  # degrees between the slices' normal and the line through their corners
+Slices = Sequence[tuple["Dataset", int]]
+
+
+def along_normal(slices: Slices) -> list[int] | None:
+    """Positions of slices (a dataset and its frame) in ascending order along their common normal.
+
+    None where geometry does not tell: attributes lacking, slices that are not parallel, or all at one place.
+
+    Raises
+    ------
+    Unreadable
+        Some at one place, others not: several times or echoes in one volume.
+    """
+    found = _positions(slices)
+    if found is None:
+        return None
+    position_D3, normal = found
+    place_D = position_D3 @ normal
+    order = np.argsort(place_D, kind="stable")
+    apart = np.diff(place_D[order]) > APART
+    if apart.all():
+        return [int(i) for i in order]
+    if apart.any():
+        raise Unreadable("several slices lie at one place", "keep one time or echo of the volume")
+    return None
+
+
+def lies(slices: Slices) -> str:
+    """Where D, H and W of the first slice point, by the nearest of R, L, A, P, S, I; empty where it does not say."""
+    dataset, frame = slices[0]
+    axes = numbers(dataset, frame, "ImageOrientationPatient", 6)
+    normal = None if axes is None else common_normal([axes])
+    if axes is None or normal is None:
+        return ""
+    return "".join(_letter(np.asarray(axis)) for axis in (normal, axes[3:], axes[:3]))
+
+
+def remarks_on(slices: Slices) -> list[Remark]:
+    """What is odd about slices that are in order: some seem to be missing, or the volume is sheared."""
+    if len(slices) < 2:
+        return []
+    found, remarks = _positions(slices), []
+    place_D = None if found is None else found[0] @ found[1]
+    gaps_D = np.array([]) if place_D is None else np.diff(place_D)
+    if len(gaps_D) and gaps_D.min() > APART and gaps_D.max() > UNEVEN * gaps_D.min():
+        remarks.append(Remark(HOLE, f"distances of {gaps_D.min():.3g} to {gaps_D.max():.3g} mm between slices"))
+    elif missing := _left_out(slices):
+        remarks.append(Remark(HOLE, f"the Instance Numbers of {len(slices)} slices leave out {missing}"))
+    if found is not None and len(gaps_D) and gaps_D.min() > APART:
+        way_3 = found[0][-1] - found[0][0]
+        cosine = float(way_3 @ found[1] / np.linalg.norm(way_3))
+        if (angle := float(np.degrees(np.arccos(min(cosine, 1.0))))) > TILTED:
+            remarks.append(Remark(TILT, f"by {angle:.0f} degrees"))
+    return remarks
+
+
+def _left_out(slices: Slices) -> int:
+    """How many numbers between the first and the last Instance Number nobody has; frames of one file have none."""
+    instance = [dataset.get("InstanceNumber") for dataset, frame in slices if frame == 0]
+    if len(instance) < len(slices) or None in instance:
+        return 0
+    values = {int(number) for number in instance}
+    return max(values) - min(values) + 1 - len(values)
+
+
+def _positions(slices: Slices) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Corners (D, 3) of the slices in mm, and their common normal (3,); None where geometry does not tell."""
+    position_D3 = [numbers(dataset, frame, "ImagePositionPatient", 3) for dataset, frame in slices]
+    axes_D6 = [numbers(dataset, frame, "ImageOrientationPatient", 6) for dataset, frame in slices]
+    if any(one is None for one in (*position_D3, *axes_D6)):
+        return None
+    normal = common_normal(axes_D6)
+    return None if normal is None else (np.array(position_D3, dtype=np.float64), normal)
+
+
+def _letter(axis_3: NDArray[np.float64]) -> str:
+    axis = int(np.argmax(np.abs(axis_3)))
+    return ("LR", "PA", "SI")[axis][int(axis_3[axis] < 0)]
+
+
+def common_normal(axes_D6: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Unit vector at right angles to the rows and columns of all slices, or None."""
+    axes = np.array(axes_D6, dtype=np.float64)
+    normal_D3 = np.cross(axes[:, :3], axes[:, 3:])
+    length_D1 = np.linalg.norm(normal_D3, axis=1, keepdims=True)
+    if not (length_D1 > 0).all():
+        return None
+    normal_D3 /= length_D1
+    return np.asarray(normal_D3[0]) if (normal_D3 @ normal_D3[0] > PARALLEL).all() else None
