@@ -123,9 +123,7 @@ class SiteEngine:
         """The round's plan, with all that its steps need."""
         source, routing = self.tokens(fresh=train_encoders), task.stage == 2
         self._support(routing)
-        optimizer = build_optimizer(self.config.train, self.model, train_encoders)
-        if (state := self.store.optimizer(task.stage)) is not None:
-            optimizer.load_state_dict(state)
+        optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
         augmented = train_encoders and self.config.model.encoders.augment != "none"
         return LocalWork(
             model=self.model,
@@ -145,6 +143,17 @@ class SiteEngine:
             augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
             only=phase.only,
         )
+
+    def _optimizer(self, task: Task, phase: Phase, train_encoders: bool) -> Optimizer:
+        """The optimiser as it was left after the last round of the same stage of the same training, or a fresh one."""
+        optimizer = build_optimizer(self.config.train, self.model, train_encoders)
+        if (state := self.store.optimizer(self.stretch(task, phase))) is not None:
+            optimizer.load_state_dict(state)
+        return optimizer
+
+    def stretch(self, task: Task, phase: Phase) -> int:
+        """Number of the stage, counted over all phases: what an optimiser's state belongs to."""
+        return task.stage + 2 * self.methods.objective.phases(self.config.train.rounds).index(phase)
 
     def _plan(self, task: Task, phase: Phase) -> list[Step]:
         """The round's steps, on the patients of the groups in play whom phase and fusion model train on."""
@@ -224,15 +233,20 @@ class SiteEngine:
         """Note that the encoders are about to change: whatever happens, they are no longer what is kept."""
         self._digests = {}
 
-    def keep(self, optimizer: Optimizer, stage: int, trained: bool) -> None:
-        """Onto the disk, before anything is answered; encoders that did not change are there already."""
+    def keep(self, optimizer: Optimizer | None, stretch: int, trained: bool) -> None:
+        """Onto the disk, before anything is answered; encoders that did not change are there already.
+
+        Without an optimiser, as after a look at the model, the one of the last steps stays.
+        """
         stays = {n: p.detach() for n, p in self.model.named_parameters() if self._stays(n)}
         kept = self.kept | stays
-        if trained:
+        if optimizer is None:
+            self.store.save_kept(kept)
+        elif trained:
             encoders = dict(self.model.encoders.items())
-            self._digests = self.store.save(encoders, optimizer.state_dict(), stage, kept)
+            self._digests = self.store.save(encoders, optimizer.state_dict(), stretch, kept)
         else:
-            self.store.save_optimizer(self.store.digests(), optimizer.state_dict(), stage, kept)
+            self.store.save_optimizer(self.store.digests(), optimizer.state_dict(), stretch, kept)
 
     def _stays(self, name: str) -> bool:
         """Whether a parameter is this site's own by the federated rule; encoders are kept apart."""

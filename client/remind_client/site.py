@@ -59,8 +59,7 @@ class Site:
         with engine.methods.rule.measured(work):
             validation = engine.measured(work.source, VALIDATION, work.routing, task.labels)
         losses = self._work(task, work, train_encoders) or losses
-        assert work.optimizer is not None
-        engine.keep(work.optimizer, task.stage, train_encoders)
+        engine.keep(work.optimizer, engine.stretch(task, phase), train_encoders)
         report = Report(
             round=task.round,
             share=engine.share(task),

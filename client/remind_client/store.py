@@ -67,6 +67,11 @@ class SiteStore:
         state = {"encoders": dict(digests), "stage": stage, "optimizer": optimizer, "kept": dict(kept or {})}
         self._write(self.folder / STATE, state)
 
+    def save_kept(self, kept: Mapping[str, Tensor]) -> None:
+        """Keep the site's own tensors; encoders and optimiser are as they were."""
+        state = self._state()
+        self.save_optimizer(state.get("encoders", {}), state.get("optimizer", {}), state.get("stage", 0), kept)
+
     def forget(self, kept: Mapping[str, Tensor]) -> None:
         """Start over with nothing but these tensors of the site's own."""
         self.save_optimizer({}, {}, 0, kept)

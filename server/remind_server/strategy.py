@@ -102,7 +102,7 @@ class FedRemind:
         phase = self.methods.objective.phase(state.round)
         everyone = not phase.train or (phase.restart and state.round == phase.start)  # what sites do there, all must do
         members = online if everyone else self.roster.drawn(online, state.round)
-        stage = stage_of(config, state.round, phase)[0]
+        stage = stage_of(config, state.round, self.methods.objective.phases(config.train.rounds))[0]
         self._announce(state.round + 1, stage, members)
         tasks = train_tasks(config, self._schema, state, self.roster.members.values(), members)
         replies = RoundReplies(config, len(self._schema.classes), self._offline(online), self.methods.rule.combiner())

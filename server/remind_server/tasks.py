@@ -1,6 +1,6 @@
 """What each site is asked in a round: its own blocks, λ and n_k of its own groups, and nothing of anyone else's."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from flwr.app import RecordDict
 from torch import Tensor
 
-from remind.config import Config
+from remind.config import Config, TrainConfig
 from remind.data.schema import CohortSchema
 from remind.federation.blocks import WireType, index_of, pack
 from remind.federation.flower import to_record
@@ -57,16 +57,35 @@ class Assignment:
         return sum(entry.nbytes for entry in self.task.index)
 
 
-def stage_of(config: Config, round_: int, phase: Phase | None = None) -> tuple[Literal[1, 2], int, int]:
+def stage_of(config: Config, round_: int, phases: Sequence[Phase] | None = None) -> tuple[Literal[1, 2], int, int]:
     """Stage of a round (from 0), round within the stage, rounds of the stage.
 
-    A phase of the objective that starts over has both stages again, in proportion to the rounds it lasts.
+    A phase of the objective that starts over has both stages again, in proportion to the rounds it lasts. One that goes
+    on with the model of the phase before, to look at it or to train its last layer, uses it as that phase left it: its
+    rounds are all of the stage that the model had come to.
+
+    Parameters
+    ----------
+    phases
+        Of the objective, in order and without gaps; None: one that lasts the whole run.
     """
-    train = config.train
-    start, rounds = (phase.start, phase.rounds) if phase else (0, train.rounds)
-    warmup = train.warmup_rounds if rounds == train.rounds else round(rounds * train.warmup_rounds / train.rounds)
-    within = round_ - start
-    return (1, within, warmup) if within < warmup else (2, within - warmup, max(rounds - warmup, 1))
+    phases = phases or (Phase(0, config.train.rounds),)
+    at = max((i for i, phase in enumerate(phases) if phase.start <= round_), default=0)
+    phase = phases[at]
+    within = round_ - phase.start
+    if at and not phase.restart:
+        return stage_of(config, phase.start - 1, phases[:at])[0], within, phase.rounds
+    warmup = _warmup_rounds(config.train, phase.rounds)
+    return (1, within, warmup) if within < warmup else (2, within - warmup, max(phase.rounds - warmup, 1))
+
+
+def _warmup_rounds(train: TrainConfig, rounds: int) -> int:
+    """Rounds of stage 1 in a training of so many: their share of the run's, and one at least of each stage it has."""
+    if rounds == train.rounds or not train.routing_rounds:
+        return min(train.warmup_rounds, rounds)
+    if not train.warmup_rounds:
+        return 0
+    return min(max(round(rounds * train.warmup_rounds / train.rounds), 1), max(rounds - 1, 1))
 
 
 def sites_of(members: Iterable[Member]) -> Sites:
@@ -91,7 +110,7 @@ def train_tasks(
     masses = {m.name: told[m.name].masses(m.counts) for m in everybody}
     whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
     labels = _labels(everybody) if methods.objective.needs_labels else {}
-    stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phase(state.round))
+    stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phases(config.train.rounds))
     tasks = {}
     for member in members:
         own, share = member.counts, masses[member.name]

@@ -43,4 +43,4 @@ def routes(config: Config, rounds: int) -> bool:
     """Whether Φ_k is in use after so many rounds: as in the round that follows, or as in the final examination."""
     if rounds >= config.train.rounds:
         return config.train.routing_rounds > 0
-    return stage_of(config, rounds, methods_of(config).objective.phase(rounds))[0] == 2
+    return stage_of(config, rounds, methods_of(config).objective.phases(config.train.rounds))[0] == 2

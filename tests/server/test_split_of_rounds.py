@@ -1,0 +1,159 @@
+"""Every method runs whatever the split of rounds over the two stages: none, one or several of each.
+
+The product of fusion models, objectives, rules and splits is marked slow; by default the objectives of several phases
+meet every split, and every fusion model, objective and rule one of them.
+"""
+
+from itertools import product
+
+import pytest
+import torch
+
+from remind.errors import UserError
+from remind.federation.rules.base import registry as rules
+from remind.fusion.base import registry as fusions
+from remind.methods import methods_of
+from remind.objectives.base import Phase
+from remind.objectives.base import registry as objectives
+from remind_server.strategy import FedRemind
+from remind_server.tasks import stage_of
+from tests.helpers import SiteGrid
+from tests.tiny import Recorder, cohort, settings, site
+
+MIXES = {"s1": [1, 3, 7] * 3, "s2": [3, 7, 7] * 2}
+SPLITS = [(w, r) for w, r in product((0, 1, 3), repeat=2) if w + r] + [(4, 0)]
+FUSIONS, OBJECTIVES, RULES = ([m.name for m in registry.methods()] for registry in (fusions, objectives, rules))
+
+
+def config(split, fusion="attention", objective="erm", rule="lg", **changes):
+    encoders = next(m.build.encoders for m in rules.methods() if m.name == rule)
+    return settings(
+        {
+            "method.fusion": fusion,
+            "method.objective": objective,
+            "method.rule": rule,
+            "federation.encoders": "local" if "local" in encoders else "shared",
+            "train.warmup-rounds": split[0],
+            "train.routing-rounds": split[1],
+            "train.local-steps": 1,
+            "train.batch": 4,
+        }
+        | changes
+    )
+
+
+def run(folder, chosen) -> Recorder:
+    mixes = {"pooled": sum(MIXES.values(), [])} if methods_of(chosen).rule.pooled else MIXES
+    sites = [site(name, cohort(mix, seed), chosen, folder) for seed, (name, mix) in enumerate(mixes.items())]
+    recorder = Recorder()
+    FedRemind(chosen, [recorder]).run(SiteGrid(sites))
+    assert [(r.absent, r.answered) for r in recorder.rounds] == [({}, tuple(mixes))] * chosen.train.rounds
+    assert recorder.result.absent == {}
+    assert all(torch.isfinite(t).all() for t in recorder.result.tensors.values())
+    assert all(sum(r.weights_after.values()) == pytest.approx(1) for r in recorder.rounds)
+    return recorder
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("objective", ["jtt", "dfr"])
+def test_objectives_of_several_phases_on_every_split(objective, split, tmp_path):
+    """Looks, restarts and heads that train alone are what a split can break."""
+    run(tmp_path, config(split, objective=objective))
+
+
+@pytest.mark.parametrize(("turn", "objective"), list(enumerate(OBJECTIVES)))
+def test_every_objective(turn, objective, tmp_path):
+    run(tmp_path, config(SPLITS[turn % len(SPLITS)], objective=objective, rule=("lg", "fedremind")[turn % 2]))
+
+
+@pytest.mark.parametrize(("turn", "rule"), list(enumerate(RULES)))
+def test_every_rule(turn, rule, tmp_path):
+    run(tmp_path, config(SPLITS[turn % len(SPLITS)], rule=rule, objective=("jtt", "dfr")[turn % 2]))
+
+
+@pytest.mark.parametrize(("turn", "fusion"), list(enumerate(FUSIONS)))
+def test_every_fusion_model(turn, fusion, tmp_path):
+    run(tmp_path, config(SPLITS[turn % len(SPLITS)], fusion=fusion, objective=("jtt", "dfr", "groupdro")[turn % 3]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_combination(fusion, objective, tmp_path):
+    """Rules that weigh refuse objectives that do so too; all other triples run, on the splits in turn."""
+    first, ran = FUSIONS.index(fusion) + OBJECTIVES.index(objective), 0
+    for i, rule in enumerate(RULES):
+        chosen = config(SPLITS[(first + i) % len(SPLITS)], fusion, objective, rule)
+        try:
+            methods_of(chosen)
+        except UserError as error:
+            assert "weighs by risk itself" in str(error)
+            continue
+        run(tmp_path / rule, chosen)
+        ran += 1
+    assert ran
+
+
+# Which stage a round is of
+
+
+def stages(objective, split):
+    chosen = settings(
+        {"method.objective": objective, "train.warmup-rounds": split[0], "train.routing-rounds": split[1]}
+    )
+    phases = methods_of(chosen).objective.phases(chosen.train.rounds)
+    return [stage_of(chosen, r, phases) for r in range(chosen.train.rounds)]
+
+
+def test_one_phase_has_the_rounds_as_configured():
+    assert stages("erm", (2, 3)) == [(1, 0, 2), (1, 1, 2), (2, 0, 3), (2, 1, 3), (2, 2, 3)]
+
+
+def test_a_look_is_at_the_model_as_its_training_left_it():
+    found = stages("jtt", (8, 4))
+    assert [s for s, _, _ in found] == [1, 1, 1, 2, 2, 1, 1, 1, 1, 1, 2, 2]
+    assert found[4] == (2, 0, 1), "Φ_k is in use in the first training's last round, and so in the look"
+    assert found[5] == (1, 0, 5)
+
+
+def test_the_head_is_trained_again_on_the_finished_model():
+    found = stages("dfr", (8, 4))
+    assert [s for s, _, _ in found[:9]] == [1] * 6 + [2] * 3
+    assert found[9:] == [(2, 0, 3), (2, 1, 3), (2, 2, 3)]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("objective", ["erm", "jtt", "jtt(identify = 0.9)", "dfr", "dfr(retrain = 0.9)"])
+def test_a_training_has_only_stages_that_the_run_has_and_begins_with_the_first(objective, split):
+    found = stages(objective, split)
+    assert {s for s, _, _ in found} <= {s for s, rounds in zip((1, 2), split, strict=True) if rounds}
+    assert found[0][0] == (1 if split[0] else 2)
+    assert all(0 <= within < rounds for _, within, rounds in found)
+
+
+def test_a_training_of_one_round_warms_up():
+    chosen = settings({"train.warmup-rounds": 1, "train.routing-rounds": 9})
+    phases = (Phase(0, 1), Phase(1, 1, train=False), Phase(2, 8, restart=True))
+    assert [stage_of(chosen, r, phases)[0] for r in range(4)] == [1, 1, 1, 2]
+
+
+# What a site keeps over a look
+
+
+def test_a_look_leaves_the_optimiser_alone(tmp_path):
+    chosen = config((4, 0), objective="jtt")
+    (one,) = [site("s1", cohort(MIXES["s1"]), chosen, tmp_path)]
+    kept = []
+
+    class Watching(Recorder):
+        def round_done(self, record, tensors):
+            super().round_done(record, tensors)
+            kept.append(torch.load(one.store.folder / "state.pt", weights_only=True))
+
+    FedRemind(chosen, [Watching()]).run(SiteGrid([one]))
+    before, look, anew, after = kept
+    assert look["encoders"] == before["encoders"]
+    assert "objective/wrong" in look["kept"]
+    steps = [max(int(s["step"]) for s in k["optimizer"]["state"].values()) for k in kept]
+    assert steps == [1, 1, 1, 2], "the second training begins with a fresh optimiser"
+    assert before["stage"] == look["stage"] != anew["stage"] == after["stage"]
