@@ -26,6 +26,10 @@ class FairMixupOptions(Section):
 class FairMixup(Objective):
     """mean ℓ + λ·|mean_pairs ∇f(x_t)·(z₁ − z₀)|, x_t = t·z₀ + (1 − t)·z₁, t ~ U(0, 1), at the fusion's input.
 
+    t is drawn once a step, for all of its pairs: the penalty stands for ∫|d/dt E f(x_t)| dt, how much the mean output
+    varies on the way. With a t for each pair the mean over pairs would be the integral without the absolute value, which
+    is the gap of the end points whatever lies between.
+
     Two of the groups in a step are drawn; the smaller one's patients are each paired with one of the other's. f is the
     vector of class probabilities, and the absolute means are averaged over classes. Paths run through the modalities
     that both patients have; pairs with nothing in common are left out.
@@ -55,7 +59,8 @@ class FairMixup(Objective):
         first, second = first[some_P], second[some_P]
         shared_Pm = common(batch.presence_Bm[first], batch.presence_Bm[second])
         mask_PM1 = token_mask(shared_Pm, step.token_counts).unsqueeze(2)
-        t_P = torch.rand(len(first), generator=step.generator).to(step.tokens_BMD).requires_grad_()
+        t = torch.rand(1, generator=step.generator).to(step.tokens_BMD)
+        t_P = t.repeat(len(first)).requires_grad_()
         path_PMD = mixed(step.tokens_BMD[first], step.tokens_BMD[second], t_P) * mask_PM1
         bits_m = torch.arange(shared_Pm.shape[1], device=shared_Pm.device)
         group_P = (shared_Pm.long() << bits_m).sum(dim=1)

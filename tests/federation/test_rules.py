@@ -1,5 +1,7 @@
 """Federated rules: each one's step against its paper, at known numbers or a slow reference."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +104,27 @@ def test_drfa_climbs_by_all_local_steps():
     state, counts = WeightState({"a": 0.5, "b": 0.5}), {"a": 1, "b": 1}
     one = rule("drfa(step = 0.01)").update(state, {"a": 1.0, "b": 0.0}, counts, 10)
     assert one.weights == pytest.approx({"a": 0.55, "b": 0.45})
+
+
+@pytest.mark.parametrize("local_steps", [1, 2, 4])
+def test_drfa_measures_after_one_step_to_all_of_them(local_steps):
+    """t' is drawn from 1 … τ: never the model as received, which afl measures, and every moment comes up."""
+    moments, one = set(), rule("drfa")
+    for seed in range(60):
+        done: list[int] = []
+        work = SimpleNamespace(
+            round_seed=seed,
+            plan=[None] * local_steps,
+            steps=lambda first, last, done=done: done.append((last or local_steps) - first),
+            measure=lambda done=done: sum(done),
+        )
+        moments.add(one.work(work))
+        assert sum(done) == local_steps
+    assert moments == set(range(1, local_steps + 1))
+
+
+def test_drfa_without_steps_leaves_the_losses_as_measured():
+    assert rule("drfa").work(SimpleNamespace(round_seed=0, plan=[])) is None
 
 
 @pytest.mark.parametrize("units", ["sites", "groups"])

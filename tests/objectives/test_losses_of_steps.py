@@ -158,3 +158,25 @@ def test_more_vs_fewer_is_added_to_any_objective():
         assert fewer[i].any()
         expected += given.weight_B[i].item() * (both[0] + both[1] + 0.7 * max(both[0] - both[1], 0.0))
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+class Hump:
+    """p(class 1) rises from 0.1 to 0.9 in the middle of a path from 0 to 1 and falls again: its ends are equal."""
+
+    def __call__(self, tokens_BMD, presence_Bm, group_B):
+        p_B = 0.1 + 0.8 * torch.sin(torch.pi * tokens_BMD[:, 0, 0]).clamp_min(0)
+        return FusionOutput(torch.stack([(1 - p_B).log(), p_B.log()], dim=1))
+
+
+def test_the_path_penalty_sees_a_hump_between_equal_ends():
+    """E over t of |d/dt mean p| is how much p varies on the way, 2 × 0.8, not the gap of its ends, which is 0."""
+    one, pairs = objective("fairmixup"), 200
+    groups, labels = (1,) * pairs + (3,) * pairs, (0, 1) * pairs
+    found = []
+    for seed in range(60):
+        given = step(Hump(), groups, labels, seed)
+        given.tokens_BMD[:] = 0.0
+        given.tokens_BMD[pairs:, 0, 0] = 1.0
+        found.append((one.step_loss(given) - objective("erm").step_loss(given)).item())
+    assert np.mean(found) == pytest.approx(1.6, rel=0.1)
+    assert min(found) < 0.2 < 2.0 < max(found), "one t a step: flat at the top, steep at the ends"

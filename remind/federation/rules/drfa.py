@@ -19,7 +19,7 @@ from remind.training.work import LocalWork
     options=AFLOptions,
 )
 class DRFA(AFL):
-    """λ ← Π_Δ(λ + τ·γ_λ·F(θ^{(t')})), t' uniform over the τ local steps of the round, the same t' at every site.
+    """λ ← Π_Δ(λ + τ·γ_λ·F(θ^{(t')})), t' uniform in 1 … τ, the round's local steps, the same t' at every site.
 
     The paper sends the average of the sites' snapshots out once more to be measured; that second exchange would double
     the cost of a round, so each site measures its own snapshot.
@@ -27,7 +27,9 @@ class DRFA(AFL):
 
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
         """See `Rule`."""
-        moment = int(np.random.default_rng(work.round_seed).integers(len(work.plan) + 1))
+        if not work.plan:
+            return None
+        moment = 1 + int(np.random.default_rng(work.round_seed).integers(len(work.plan)))
         work.steps(0, moment)
         losses = work.measure()
         work.steps(moment, None)
