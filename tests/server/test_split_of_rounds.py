@@ -25,8 +25,12 @@ SPLITS = [(w, r) for w, r in product((0, 1, 3), repeat=2) if w + r] + [(4, 0)]
 FUSIONS, OBJECTIVES, RULES = ([m.name for m in registry.methods()] for registry in (fusions, objectives, rules))
 
 
+def of_name(registry, name):
+    return next(m.build for m in registry.methods() if m.name == name)
+
+
 def config(split, fusion="attention", objective="erm", rule="lg", **changes):
-    encoders = next(m.build.encoders for m in rules.methods() if m.name == rule)
+    encoders = of_name(rules, rule).encoders
     return settings(
         {
             "method.fusion": fusion,
@@ -43,7 +47,7 @@ def config(split, fusion="attention", objective="erm", rule="lg", **changes):
 
 
 def run(folder, chosen) -> Recorder:
-    mixes = {"pooled": sum(MIXES.values(), [])} if methods_of(chosen).rule.pooled else MIXES
+    mixes = {"pooled": [*MIXES["s1"], *MIXES["s2"]]} if methods_of(chosen).rule.pooled else MIXES
     sites = [site(name, cohort(mix, seed), chosen, folder) for seed, (name, mix) in enumerate(mixes.items())]
     recorder = Recorder()
     FedRemind(chosen, [recorder]).run(SiteGrid(sites))
@@ -84,14 +88,13 @@ def test_every_combination(fusion, objective, tmp_path):
     first, ran = FUSIONS.index(fusion) + OBJECTIVES.index(objective), 0
     for i, rule in enumerate(RULES):
         chosen = config(SPLITS[(first + i) % len(SPLITS)], fusion, objective, rule)
-        try:
-            methods_of(chosen)
-        except UserError as error:
-            assert "weighs by risk itself" in str(error)
-            continue
-        run(tmp_path / rule, chosen)
-        ran += 1
-    assert ran
+        if of_name(rules, rule).weighs and of_name(objectives, objective).weighs:
+            with pytest.raises(UserError, match="weighs by risk itself"):
+                methods_of(chosen)
+        else:
+            run(tmp_path / rule, chosen)
+            ran += 1
+    assert ran >= len(RULES) / 2
 
 
 # Which stage a round is of
