@@ -9,7 +9,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from remind.federation.flower import to_record
 from remind.federation.messages import Enrolment
 from remind.version import VERSION
-from remind_server.local_grid import LocalGrid
+from remind_server.local_grid import EXPIRED, LocalGrid
 
 
 @dataclass
@@ -50,6 +50,8 @@ class FakeGrid(LocalGrid):
         if message is None:
             return None
         node = self._of(message)
+        if self.clock.now() - self._sent[message_id] >= message.metadata.ttl:
+            return Message(EXPIRED, reply_to=self._outbox.pop(message_id))
         if node.answer is None or node.looks > 0:
             node.looks -= 1
             return None

@@ -57,7 +57,7 @@ def record(round_=1, validation=None, **changes) -> RoundRecord:
         "risks": {1: 0.4, 3: 0.5},
         "validation": statistics(3, [1, 3]) if validation is None else validation,
         "answered": ("x", "y"),
-        "absent": {"z": "no answer in time"},
+        "absent": {"z": "no answer within 600 s"},
         "bytes_down": 100,
         "bytes_up": 90,
     }

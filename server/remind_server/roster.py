@@ -1,7 +1,6 @@
 """Who takes part: sites by node, their groups, and those refused with the reason."""
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from remind.federation.messages import Enrol, Enrolment, Refusal, first_problem
 from remind.quoting import SHORT, printable, quoted, reason
 from remind.seeds import derive
 from remind.version import VERSION
+from remind_server.clock import clock_of
 from remind_server.exchange import Answer, exchange, patiently
 from remind_server.flwr_pull import replies_within
 from remind_server.tables import ALL
@@ -179,13 +179,14 @@ def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
 
 def wait_for_nodes(grid: Grid, at_least: int, deadline: float) -> None:
     """Wait until nodes are there and their number no longer grows; a simulation's come up within a second or so."""
-    closes, before = time.monotonic() + deadline, -1
-    while time.monotonic() < closes:
+    clock, before = clock_of(grid), -1
+    closes = clock.now() + deadline
+    while clock.now() < closes:
         now = len(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         if now >= max(at_least, 1) and now == before:
             return
         before = now
-        time.sleep(SETTLE)
+        clock.sleep(SETTLE)
     raise UserError(f"{max(before, 0)} site(s) connected within {deadline:g} s; {max(at_least, 1)} needed")
 
 

@@ -166,7 +166,7 @@ def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 
         session.execute(
             insert(RoundSite),
             [
-                of | {"round": rounds, "site": s, "absent": None if s % 9 else "no answer in time"}
+                of | {"round": rounds, "site": s, "absent": None if s % 9 else "no answer within 600 s"}
                 for s in range(1, sites + 1)
             ],
         )

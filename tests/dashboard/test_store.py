@@ -65,11 +65,11 @@ def test_what_a_run_says_can_be_read(engine, tmp_path):
     opened = reader.state(1)
     assert opened.status == "running"
     assert opened.round_closes - opened.round_began == pytest.approx(100)
-    record = drill.round({"Chur": "no answer in time"})
+    record = drill.round({"Chur": "no answer within 600 s"})
     report = reader.report(1)
     assert report.run.round == 1
     assert [site.name for site in report.answered] == ["Basel"]
-    assert [(site.name, site.absent) for site in report.missing] == [("Chur", "no answer in time")]
+    assert [(site.name, site.absent) for site in report.missing] == [("Chur", "no answer within 600 s")]
     assert [(site.name, site.refused) for site in report.refused] == [("Davos", "no training patients")]
     assert report.overall.n == sum(s.count for s in record.validation.values())
     drill.round()

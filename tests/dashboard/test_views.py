@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
     drill("waiting", SITES)
     running = drill("running", SITES, 6, refused={"St <b>Anna</b>": "another schema: modality ‘ct’ is missing"}).start()
     for _ in range(4):
-        running.round({"Genève": "no answer in time"} if running.done == 3 else None)
+        running.round({"Genève": "no answer within 600 s"} if running.done == 3 else None)
     running.open_round()
     for seed, name in enumerate(("first", "second")):
         finished = drill(name, SITES, seed=seed).start()
@@ -42,7 +42,7 @@ def runs(tmp_path_factory):
     one.open_round()
     failed = drill("failed", SITES).start()
     failed.round()
-    failed.observer.failed("1 valid replies, federation.min-sites asks for 2\n  - Basel: no answer in time")
+    failed.observer.failed("1 valid replies, federation.min-sites asks for 2\n  - Basel: no answer within 600 s")
     stalled = drill("stalled", SITES).start()
     stalled.round()
     stalled.observer._over.set()

@@ -93,7 +93,7 @@ def test_reasons_for_refusal():
         "refuser": "not this year",
         "parrot": "it did not enrol",
         "broken": "error 2: boom",
-        "silent": "no answer in time",
+        "silent": "no answer within 0.2 s",
     }
 
 

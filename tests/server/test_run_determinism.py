@@ -56,6 +56,28 @@ def test_the_order_of_nodes_does_not_matter(tmp_path):
     assert same(results[0], results[2])
 
 
+@pytest.mark.parametrize("silent", [None, 2, 3, 4])
+def test_who_answers_first_does_not_matter_and_one_silent_hospital_costs_the_others_nothing(tmp_path, silent):
+    """Answers come in reversed order, in seconds of a round of 60; training messages of `silent` never."""
+
+    def run(folder, seconds):
+        def of(message):
+            kind, node = message.metadata.message_type, message.metadata.dst_node_id
+            return math.inf if node == silent and kind == "train" else seconds[node]
+
+        recorder, config = Recorder(), settings({"federation.deadline": 60.0})
+        result = FedRemind(config, [recorder]).run(SiteGrid(sites(folder), of))
+        return result, recorder.rounds
+
+    first, rounds = run(tmp_path / "1", {2: 1.0, 3: 2.0, 4: 3.0})
+    second, _ = run(tmp_path / "2", {2: 3.0, 3: 2.0, 4: 1.0})
+    names = {2: "s1", 3: "s2", 4: "s3"}
+    for record in rounds:
+        assert record.answered == tuple(name for node, name in names.items() if node != silent)
+        assert record.absent == ({names[silent]: "no answer within 60 s"} if silent else {})
+    assert same(first, second)
+
+
 class Coming(SiteGrid):
     """Nodes that are there in some rounds only: the listing changes with the number of rounds done."""
 

@@ -1,0 +1,52 @@
+"""Answers that came before their turn, on disk: memory does not grow with the number of sites."""
+
+import tempfile
+from dataclasses import dataclass, replace
+
+from flwr.app import Array, ArrayRecord, RecordDict
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the bytes of an array lie in the file, and the array without them."""
+
+    start: int
+    length: int
+    empty: Array
+
+
+class Shelf:
+    """Records by key. Their arrays lie in one unnamed file, gone with `close`; the rest is small."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="remind-answers-")  # noqa: SIM115 - closed by `close`
+        self._records: dict[str, tuple[RecordDict, dict[str, dict[str, _Place]]]] = {}
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._file.close()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._records
+
+    def put(self, key: str, record: RecordDict) -> None:
+        """Lay a record aside."""
+        arrays = {name: {k: self._write(a) for k, a in r.items()} for name, r in record.array_records.items()}
+        rest = RecordDict({name: part for name, part in record.items() if name not in arrays})
+        self._records[key] = (rest, arrays)
+
+    def take(self, key: str) -> RecordDict:
+        """The record as it was laid aside; it is then no longer here."""
+        record, arrays = self._records.pop(key)
+        for name, places in arrays.items():
+            record[name] = ArrayRecord({k: self._read(place) for k, place in places.items()})
+        return record
+
+    def _write(self, array: Array) -> _Place:
+        start = self._file.seek(0, 2)
+        self._file.write(array.data)
+        return _Place(start, len(array.data), replace(array, data=b""))
+
+    def _read(self, place: _Place) -> Array:
+        self._file.seek(place.start)
+        return replace(place.empty, data=self._file.read(place.length))
