@@ -163,6 +163,9 @@ class DroConfig(Section):
         False, description="steer by R_k − R*_k instead of R_k; R*_k is the lowest that the run has seen of group k"
     )
     floor: Fraction = Field(0.0, description="no λ_k falls below this share of its initial value")
+    max_log_odds_step: Positive = Field(
+        5.0, description="no round changes ln(λ_j/λ_k) of two groups by more, whatever losses sites report"
+    )
 
 
 class FederationConfig(Section):

@@ -1,6 +1,7 @@
 """Conditional value at risk over groups."""
 
 from collections.abc import Mapping
+from math import fsum
 from typing import Annotated
 
 from pydantic import Field
@@ -41,11 +42,18 @@ class CVaR(Objective):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """The maximiser, over the last risk heard of each group."""
-        known = {**state.memory, **risks}
-        if not known:
-            return state
-        return WeightState(dict.fromkeys(state.weights, 0.0) | worst(known, self.options.alpha), known)
+        """The maximiser, over the last risk heard of each group; a group never heard of keeps its weight."""
+        return worst_of_known(state, {**state.memory, **risks}, self.options.alpha)
+
+
+def worst_of_known(state: WeightState[Unit], known: Mapping[Unit, float], alpha: float) -> WeightState[Unit]:
+    """State in which the units with a known risk share the mass that they had as `worst` says.
+
+    What nobody ever reported keeps its weight, 1/G; so the bound 1/(α·G) on the others stays that of all G units.
+    """
+    mass = fsum(state.weights[unit] for unit in known)
+    moved = {unit: mass * weight for unit, weight in worst(known, alpha).items()} if known else {}
+    return WeightState({**state.weights, **moved}, known)
 
 
 def worst(risks: Mapping[Unit, float], alpha: float) -> dict[Unit, float]:

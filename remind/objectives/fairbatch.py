@@ -1,6 +1,7 @@
 """FairBatch: batch shares that move from the best group to the worst."""
 
 from collections.abc import Mapping
+from math import fsum
 
 from pydantic import Field
 
@@ -41,12 +42,12 @@ class FairBatch(Objective):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """One move, among the groups that reported."""
+        """One move, among the groups that reported; the others keep their share."""
         if len(risks) < 2:
             return state
         ranked = sorted(risks, key=lambda unit: (risks[unit], unit))
         moved = dict(state.weights)
         moved[ranked[-1]] = min(1.0, moved[ranked[-1]] + self.options.alpha)
         moved[ranked[0]] = max(0.0, moved[ranked[0]] - self.options.alpha)
-        total = sum(moved[unit] for unit in sorted(moved))
-        return WeightState({unit: share / total for unit, share in moved.items()})
+        mass, total = (fsum(shares[unit] for unit in ranked) for shares in (state.weights, moved))
+        return WeightState(moved | {unit: mass * moved[unit] / total for unit in ranked})

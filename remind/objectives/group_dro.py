@@ -4,7 +4,7 @@ Weights are a mapping group → λ; its values sum to 1. Nothing depends on the 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from remind.metrics.statistics import GroupLoss
@@ -12,6 +12,7 @@ from remind.metrics.statistics import GroupLoss
 Weights = Mapping[int, float]
 Unit = TypeVar("Unit", int, str)  # a group, or a site where a rule weighs sites
 Initial = Literal["uniform", "sqrt", "proportional"]
+LEAST = 1e-300  # of a λ that is multiplied; n_{s,k}/n_k of it is still a number with all its digits
 
 
 def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform") -> dict[Unit, float]:
@@ -26,11 +27,13 @@ def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform") -> 
     return {g: value / total for g, value in raised.items()}
 
 
-def update_weights(weights: Mapping[Unit, float], risk_of: Mapping[Unit, float], gamma: float) -> dict[Unit, float]:
+def update_weights(
+    weights: Mapping[Unit, float], risk_of: Mapping[Unit, float], gamma: float, most: float = math.inf
+) -> dict[Unit, float]:
     """λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j), over the groups that reported a risk (Eq. 4).
 
-    A group without a report keeps its λ: those that did report share among themselves exactly the mass they had, so
-    that an absent group neither gains nor loses odds (algorithm §3).
+    A group without a report keeps its λ to the last bit: those that did report share among themselves exactly the mass
+    they had, so that an absent group neither gains nor loses odds (§3).
 
     Parameters
     ----------
@@ -40,15 +43,49 @@ def update_weights(weights: Mapping[Unit, float], risk_of: Mapping[Unit, float],
         R_k of each reporting group; each must have a weight.
     gamma
         Step per round: γ of one step times the local steps of the round, for the gradient adds up in the exponent.
+    most
+        Largest change of ln(λ_j/λ_k) of two groups (`tilted`).
     """
-    reported = sorted(g for g in risk_of if weights[g] > 0)  # 0 stays 0
-    if not reported:
-        return dict(weights)
-    mass = math.fsum(weights[g] for g in reported)
-    highest = max(risk_of[g] for g in reported)  # subtracted from all exponents: cancels, and prevents overflow
-    raised = {g: weights[g] * math.exp(gamma * (risk_of[g] - highest)) for g in reported}
-    total = math.fsum(raised.values())
-    return {g: mass * raised[g] / total if g in raised else weight for g, weight in weights.items()}
+    logs = {g: math.log(w) for g, w in weights.items() if w > 0}  # 0 stays 0
+    tilt = {g: gamma * risk for g, risk in risk_of.items() if g in logs}
+    return {**weights, **{g: weight_of(log) for g, log in tilted(logs, tilt, most).items()}}
+
+
+def tilted(logs: Mapping[Unit, float], tilt: Mapping[Unit, float], most: float = math.inf) -> dict[Unit, float]:
+    """ln λ of the units in `tilt` after λ_k ∝ λ_k·exp(tilt_k) among them; their mass stays. Empty if nothing moves.
+
+    On logarithms nothing runs out of digits: what fell far comes back as soon as its risk is the higher one.
+
+    Parameters
+    ----------
+    logs
+        ln λ of every unit in `tilt`, and perhaps of others.
+    most
+        Bound on the change of ln(λ_j/λ_k) of any two units, and so of each one's ln λ and ln-odds: tilts are moved into
+        a window of that width. The window holds the median as far as it can, so that one false number moves itself, and
+        not the order of the others.
+    """
+    ranked = sorted(tilt.values())
+    if not ranked or ranked[0] == ranked[-1]:
+        return {}
+    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    low = max(ranked[0], min(middle - most / 2, ranked[-1] - most))
+    inside = {k: min(max(tilt[k] - low, 0.0), most) for k in sorted(tilt)}
+    highest = max(inside.values())  # subtracted from all: cancels, and keeps the digits
+    raised = {k: logs[k] + t - highest for k, t in inside.items()}
+    shift = _log_sum([logs[k] for k in raised]) - _log_sum(list(raised.values()))
+    return {k: log + shift for k, log in raised.items()}
+
+
+def weight_of(log: float) -> float:
+    """λ of ln λ: never 0, whatever the logarithm, so that no group's share of the objective is lost."""
+    return max(math.exp(log), LEAST)
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    """ln Σ exp."""
+    highest = max(logs)
+    return highest + math.log(math.fsum(math.exp(log - highest) for log in logs))
 
 
 def floored(weights: Mapping[Unit, float], least: Mapping[Unit, float]) -> dict[Unit, float]:

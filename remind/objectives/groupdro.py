@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from remind.objectives.base import Objective, registry
-from remind.objectives.group_dro import floored, initial_weights, update_weights
+from remind.objectives.group_dro import floored, initial_weights
 from remind.objectives.weighting import Unit, WeightState
 
 
@@ -22,6 +22,9 @@ class GroupDRO(Objective):
     With ``dro.regret`` the step goes by R_k − R*_k, what a group has lost of the best that this run has seen of it, so
     that a group that is hard for every model does not draw all weight (algorithm §4.8; cf. Agarwal and Zhang, Minimax
     regret optimization, 2022). With ``dro.floor`` no λ_k falls below that share of λ₀.
+
+    The state is ln λ: a λ too small for a sum of losses to feel it still comes back when its risk is the higher one.
+    No round changes ln(λ_j/λ_k) by more than ``dro.max_log_odds_step``, whatever risks are reported.
     """
 
     weighs = True
@@ -38,8 +41,9 @@ class GroupDRO(Objective):
         if dro.regret:
             lowest |= {k: min(risk, lowest.get(k, risk)) for k, risk in risks.items()}
             risks = {k: risk - lowest[k] for k, risk in risks.items()}
-        weights = update_weights(state.weights, risks, dro.gamma * steps)
-        if dro.floor:
-            initial = initial_weights(counts, dro.initial)
-            weights = floored(weights, {k: dro.floor * initial[k] for k in risks})
-        return WeightState(weights, lowest)
+        gamma = dro.gamma * steps
+        moved = state.tilt({k: gamma * risk for k, risk in risks.items()}, dro.max_log_odds_step, lowest)
+        if not dro.floor:
+            return moved
+        initial = initial_weights(counts, dro.initial)
+        return WeightState(floored(moved.weights, {k: dro.floor * initial[k] for k in risks}), lowest)

@@ -3,22 +3,49 @@
 A weighting is a pair of pure functions on an immutable state; neither depends on the order in which units come.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic
 
-from remind.objectives.group_dro import Unit, admit, initial_weights
+from remind.objectives.group_dro import Unit, admit, initial_weights, tilted, weight_of
 
 __all__ = ["Proportional", "Unit", "WeightState", "Weighting"]
 
 
 @dataclass(frozen=True)
 class WeightState(Generic[Unit]):
-    """Weights of the units, which sum to 1, and whatever else a method carries from round to round."""
+    """Weights of the units, which sum to 1, and whatever else a method carries from round to round.
+
+    Attributes
+    ----------
+    logs
+        ln λ, where a method multiplies weights; `tilt` keeps it. Empty before the first update.
+    """
 
     weights: Mapping[Unit, float]
     memory: Mapping[Unit, float] = field(default_factory=dict)
+    logs: Mapping[Unit, float] = field(default_factory=dict)
+
+    def log_weights(self) -> dict[Unit, float]:
+        """ln λ of every unit that weighs more than nothing."""
+        return {k: math.log(w) for k, w in self.weights.items() if w > 0} | dict(self.logs)
+
+    def tilt(self, tilt: Mapping[Unit, float], most: float, memory: Mapping[Unit, float]) -> "WeightState[Unit]":
+        """State after λ_k ∝ λ_k·exp(tilt_k) among the units in `tilt`; the others keep λ to the last bit.
+
+        Parameters
+        ----------
+        most
+            Largest change of ln(λ_j/λ_k) of two units, see `tilted`.
+        memory
+            Of the new state.
+        """
+        logs = self.log_weights()
+        moved = tilted(logs, {k: t for k, t in tilt.items() if k in logs}, most)
+        weights = {**self.weights, **{k: weight_of(log) for k, log in moved.items()}}
+        return WeightState(weights, memory, logs | moved)
 
 
 class Weighting(ABC):
@@ -48,7 +75,13 @@ class Weighting(ABC):
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
         """State with units first seen after the start: 1/G each, the odds of the others unchanged."""
-        return WeightState(admit(state.weights, counts), state.memory)
+        weights = admit(state.weights, counts)
+        fresh = [k for k in weights if k not in state.weights]
+        if not fresh or not state.logs:
+            return WeightState(weights, state.memory, state.logs)
+        kept = math.log(len(state.weights) / len(weights))
+        logs = {k: log + kept for k, log in state.logs.items()} | {k: math.log(weights[k]) for k in fresh}
+        return WeightState(weights, state.memory, logs)
 
 
 class Proportional(Weighting):

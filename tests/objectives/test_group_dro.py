@@ -42,7 +42,36 @@ def test_stays_on_the_simplex_and_absent_groups_keep_their_odds(risk_of, gamma, 
 
 def test_huge_exponents_do_not_overflow():
     updated = update_weights({1: 0.5, 2: 0.5}, {1: 1e4, 2: 0.0}, 10.0)
-    assert updated == {1: 1.0, 2: 0.0}
+    assert updated[1] == 1.0
+    assert 0 < updated[2] < 1e-200
+
+
+@given(
+    risk_of=st.dictionaries(st.integers(1, 50), st.floats(0, 1e12), min_size=1, max_size=8),
+    gamma=st.floats(0, 100),
+    most=st.floats(0.1, 20),
+    seed=st.integers(0, 100),
+)
+def test_no_update_changes_log_odds_by_more_than_the_bound(risk_of, gamma, most, seed):
+    weights = spread([*risk_of, 99], seed)
+    updated = update_weights(weights, risk_of, gamma, most)
+    assert sum(updated.values()) == pytest.approx(1, abs=1e-12)
+    change = {k: math.log(updated[k] / weights[k]) for k in weights}
+    assert max(change.values()) - min(change.values()) <= most * (1 + 1e-9) + 1e-9
+    order = sorted(risk_of, key=risk_of.__getitem__)
+    assert all(change[a] <= change[b] + 1e-9 for a, b in pairwise(order)), "who has the higher risk gains no less"
+    if gamma * (max(risk_of.values()) - min(risk_of.values())) <= most:
+        free = update_weights(weights, risk_of, gamma)
+        assert all(updated[k] == pytest.approx(free[k], rel=1e-9) for k in weights), "nothing else is touched"
+
+
+def test_one_false_risk_moves_itself_and_not_the_order_of_the_others():
+    weights = dict.fromkeys((1, 2, 3, 4), 0.25)
+    honest = update_weights(weights, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.3}, 1.0)
+    attacked = update_weights(weights, {1: 0.1, 2: 0.2, 3: 0.3, 4: 1e12}, 1.0, 5.0)
+    assert attacked[4] / attacked[1] == pytest.approx(math.exp(5.0))
+    assert attacked[2] / attacked[1] == pytest.approx(honest[2] / honest[1])
+    assert attacked[3] / attacked[1] == pytest.approx(honest[3] / honest[1])
 
 
 def test_nobody_reporting_changes_nothing():
@@ -145,3 +174,42 @@ def test_regret_goes_by_what_a_group_has_lost_of_its_best():
     fourth = dro.update(third, {2: 1.1}, counts, 1)
     assert fourth.weights[1] == third.weights[1], "a group without a report keeps its weight, and its best"
     assert fourth.memory == {1: 8.0, 2: 0.1}
+
+
+@pytest.mark.parametrize("text", ["groupdro", "fgdro_kl(mu = 0.01, beta = 1.0)"])
+def test_what_has_fallen_below_all_numbers_comes_back(text):
+    """λ = exp(−4000) is no float; the state knows it, shows a λ above 0, and it climbs as fast as it fell."""
+    name, changes = ("method.objective", {}) if text == "groupdro" else ("method.rule", {"method.objective": "erm"})
+    settings = {"dro.gamma": 10.0, "dro.max-log-odds-step": 100.0, name: text} | changes
+    methods = methods_of(Config.from_flat(settings))
+    one, counts = methods.objective if text == "groupdro" else methods.rule, {1: 5, 2: 5}
+    state = one.initial(counts)
+    for _ in range(40):
+        state = one.update(state, {1: 40.0, 2: 0.0}, counts, 10)
+        assert all(0 < w <= 1 for w in state.weights.values())
+        assert sum(state.weights.values()) == pytest.approx(1, abs=1e-9)
+    assert state.weights[2] < 1e-290
+    for _ in range(41):
+        state = one.update(state, {1: 0.0, 2: 40.0}, counts, 10)
+    assert state.weights[2] > 0.99
+
+
+def test_the_run_bounds_what_one_round_does():
+    dro, counts = objective(), {1: 5, 2: 5, 3: 5}
+    state = dro.initial(counts)
+    for risk in (1e12, 1e12, 0.0):
+        after = dro.update(state, {1: risk, 2: 0.3, 3: 0.2}, counts, 20)
+        change = [math.log(after.weights[k] / state.weights[k]) for k in counts]
+        assert max(change) - min(change) <= 5.0 + 1e-9
+        state = after
+    assert objective().config.dro.max_log_odds_step == 5.0
+
+
+def test_newcomers_after_updates_leave_the_others_their_odds():
+    dro, counts = objective(), {1: 5, 2: 5}
+    state = dro.update(dro.initial(counts), {1: 1.0, 2: 0.0}, counts, 20)
+    grown = dro.admit(state, counts | {4: 3})
+    assert grown.weights[4] == pytest.approx(1 / 3)
+    later = dro.update(grown, {1: 1.0, 2: 0.0}, counts, 20)
+    assert math.log(later.weights[1] / later.weights[2]) == pytest.approx(0.8)
+    assert later.weights[4] == grown.weights[4]

@@ -113,3 +113,37 @@ def test_phases_cover_the_rounds_without_gaps(text, rounds):
     assert [p.start for p in phases] == [sum(q.rounds for q in phases[:i]) for i in range(len(phases))]
     assert sum(p.rounds for p in phases) == rounds
     assert all(p.rounds > 0 for p in phases)
+
+
+SILENCE = ["groupdro", "cvar(alpha = 0.5)", "cvar(alpha = 0.1)", "fairbatch(alpha = 0.5)", "erm", "reweigh"]
+SILENT_RULES = [
+    f"{rule}, units = 'groups')"
+    for rule in (
+        "afl(step = 0.3",
+        "drfa(step = 0.3",
+        "fgdro_kl(mu = 0.1",
+        "fgdro_cvar(alpha = 0.5",
+        "fgdro_cvar(alpha = 0.1",
+    )
+]
+
+
+@pytest.mark.parametrize("text", SILENCE + SILENT_RULES)
+def test_a_group_that_was_never_heard_of_keeps_its_weight(text):
+    """Exactly, whatever the others report; they share the mass that they had."""
+    key = "method.rule" if text in SILENT_RULES else "method.objective"
+    methods = methods_of(Config.from_flat({"method.objective": "erm", key: text}))
+    one = methods.rule if text in SILENT_RULES else methods.objective
+    state = one.initial(COUNTS)
+    before = state.weights[4]
+    for risks in ({1: 0.2, 2: 0.9}, {2: 0.1}, {}, {1: 3.0, 2: 0.1}):
+        state = one.update(state, risks, COUNTS, 20)
+        assert state.weights[4] == before
+        assert sum(state.weights.values()) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_bound_of_cvar_counts_all_groups_heard_of_or_not():
+    one = objective("cvar(alpha = 0.5)")
+    counts = dict.fromkeys((1, 2, 4, 8), 10)
+    state = one.update(one.initial(counts), {1: 1.0, 2: 0.0}, counts, 1)
+    assert state.weights == pytest.approx({1: 0.5, 2: 0.0, 4: 0.25, 8: 0.25}), "λ_k ≤ 1/(α·G) = 0.5"

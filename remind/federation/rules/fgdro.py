@@ -9,7 +9,7 @@ from pydantic import Field
 from remind.config import Positive, Unit01
 from remind.federation.rules.base import registry
 from remind.federation.rules.units import UnitOptions, UnitRule
-from remind.objectives.cvar import worst
+from remind.objectives.cvar import worst_of_known
 from remind.objectives.group_dro import initial_weights
 from remind.objectives.weighting import Unit, WeightState
 
@@ -58,16 +58,11 @@ class FGDROKL(UnitRule):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """The maximiser for the averaged risks; a unit never heard of has the mean of the others'."""
+        """The maximiser for the averaged risks, or as near to it as a round may go; the unheard keep their weight."""
         known = average(state.memory, risks, self.options.beta)
-        if not known:
-            return state
-        mean = sum(known[unit] for unit in sorted(known)) / len(known)
-        u = {unit: known.get(unit, mean) for unit in sorted(state.weights)}
-        highest, prior = max(u.values()), initial_weights(counts, "proportional")
-        raised = {unit: prior[unit] * math.exp((u[unit] - highest) / self.options.mu) for unit in u}
-        total = math.fsum(raised.values())
-        return WeightState({unit: value / total for unit, value in raised.items()}, known)
+        logs = state.log_weights()
+        goal = {unit: math.log(counts[unit]) + u / self.options.mu for unit, u in known.items()}
+        return state.tilt({k: goal[k] - logs[k] for k in goal}, self.config.dro.max_log_odds_step, known)
 
 
 @registry.register(
@@ -92,8 +87,5 @@ class FGDROCVaR(UnitRule):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """The maximiser for the averaged risks."""
-        known = average(state.memory, risks, self.options.beta)
-        if not known:
-            return state
-        return WeightState(dict.fromkeys(state.weights, 0.0) | worst(known, self.options.alpha), known)
+        """The maximiser for the averaged risks; a unit never heard of keeps its weight."""
+        return worst_of_known(state, average(state.memory, risks, self.options.beta), self.options.alpha)
