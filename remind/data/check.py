@@ -6,7 +6,6 @@ import numpy as np
 
 from remind import groups
 from remind.data.cohort import SPLITS, Cohort
-from remind.data.declaration import read_declaration
 from remind.data.odd import oddities
 from remind.data.odd_files import look
 from remind.data.read import load
@@ -35,7 +34,6 @@ def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, m
     cohort = loaded.cohort
     if cohort is None:
         return Report(loaded.declared.name, loaded.problems, broken=loaded.broken, min_count=min_count)
-    _, folder = read_declaration(path, root)
     seen = {
         m.name: look(m, cohort.modalities[m.name], cohort.patient_id_N, loaded.sights.get(m.name, {}))
         for m in cohort.schema.modalities
@@ -43,7 +41,7 @@ def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, m
     return Report(
         name=loaded.declared.name,
         problems=(),
-        warnings=tuple(oddities(loaded, cohort, seen, folder)),
+        warnings=tuple(oddities(loaded, cohort, seen)),
         schema=cohort.schema,
         patients=len(cohort),
         persons=len(np.unique(cohort.person_N)),

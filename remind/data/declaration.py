@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from remind.data.problems import Problem, listed, suggest
 from remind.data.sections import KINDS, Declared, ModalitySection, Name, Scalar
-from remind.data.text import level_text
+from remind.data.text import declared_text
 from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
 
@@ -38,7 +38,7 @@ class LabelSection(Declared):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len(set(map(level_text, self.classes))) < len(self.classes):
+        if len(set(map(declared_text, self.classes))) < len(self.classes):
             raise ValueError("two classes have the same name")
         return self
 
@@ -53,7 +53,7 @@ class SplitSection(Declared):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        values = [level_text(v) for v in (*self.train, *self.validation, *self.test)]
+        values = [declared_text(v) for v in (*self.train, *self.validation, *self.test)]
         if twice := sorted({str(v) for v in values if values.count(v) > 1}):
             raise ValueError(f"{', '.join(twice)} stands more than once in train, validation and test")
         return self

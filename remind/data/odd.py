@@ -1,34 +1,31 @@
 """What is allowed in a cohort but seldom meant, in words."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from remind.data.cohort import SPLITS, Cohort
 from remind.data.contents import Contents, Table
 from remind.data.declaration import CohortFile
-from remind.data.odd_files import Seen, empty_notes
+from remind.data.odd_files import Seen
 from remind.data.problems import counted, listed
 from remind.data.read import Loaded
 from remind.data.schema import ModalitySchema, TableSchema
-from remind.data.sections import SeriesSection, TableSection, TextSection
+from remind.data.sections import SeriesSection, TableSection
 
 
-def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen], folder: Path) -> list[str]:
+def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[str]:
     """Warnings about a cohort that can be used.
 
     Parameters
     ----------
     seen
         Of each modality, what its files are like.
-    folder
-        Of the cohort's files.
     """
-    lines = [*_left_out(loaded), *_labels(cohort)]
+    lines = [*_left_out(loaded), *_labels(cohort), *loaded.remarks]
     for modality in cohort.schema.modalities:
         lines += _of_modality(loaded.declared, cohort.modalities[modality.name], modality)
-        lines += _undeclared(loaded.declared, modality.name, folder)
+        lines += _undeclared(loaded.declared, modality.name)
         lines += seen[modality.name].warnings
     return lines
 
@@ -73,15 +70,11 @@ def _of_modality(declared: CohortFile, data: Contents, modality: ModalitySchema)
     return lines
 
 
-def _undeclared(declared: CohortFile, name: str, folder: Path) -> list[str]:
-    """What was taken from a modality's file, or passed over in it."""
+def _undeclared(declared: CohortFile, name: str) -> list[str]:
+    """What was taken from a modality's file."""
     section = declared.modalities[name]
     if section.absent:
         return []
-    if isinstance(section, TextSection):
-        empty = empty_notes(name, section, folder)
-        rows = "1 row holds" if empty == 1 else f"{empty} rows hold"
-        return [f"{name}: {rows} an empty note, which counts as none"] if empty else []
     fields: tuple[str, ...] = ()
     if isinstance(section, TableSection):
         fields = ("columns",)

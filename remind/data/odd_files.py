@@ -14,11 +14,7 @@ from remind.data.contents import Contents, Files, Texts
 from remind.data.files import Sight, Unreadable, read_note
 from remind.data.files.pixels import HOLE, NOWHERE, RANGE, TILT, shape_text
 from remind.data.problems import counted, listed
-from remind.data.readers.text import DEFAULT_TEXT
 from remind.data.schema import ImageSchema, ModalitySchema, VolumeSchema
-from remind.data.sections import TextSection
-from remind.data.tabular import find_file, open_source
-from remind.data.text import id_text
 
 STRETCHED = 1.25  # factor by which a picture's proportions may change
 LARGE_NOTE = 100_000  # bytes
@@ -57,16 +53,6 @@ def look(schema: ModalitySchema, contents: Contents, patient_id_N: Text, sights:
     if isinstance(contents, Texts):
         return _look_at_notes(schema.name, contents, having, patient_id_N)
     return Seen()
-
-
-def empty_notes(name: str, section: TextSection, folder: Path) -> int:
-    """Rows of a modality's file whose note is empty, so that it counts as none; 0 where notes are files."""
-    path = find_file(folder, name, section.file, "", [])
-    source = open_source(path, []) if path else None
-    column = section.text or DEFAULT_TEXT
-    if source is None or section.path is not None or column not in source.columns:
-        return 0
-    return int((source.texts(column, id_text)[0] < 0).sum())
 
 
 def _look_at_pictures(

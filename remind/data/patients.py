@@ -1,8 +1,7 @@
 """The patients file: who there is, their label, hospital and split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,10 @@ from remind.data.cohort import SPLITS, Text
 from remind.data.declaration import CohortFile, SplitSection
 from remind.data.problems import counted, listed
 from remind.data.tabular import Source
-from remind.data.text import id_text, level_text
+from remind.data.text import Names, declared_text, number_of
 
 DEFAULT_SITE, DEFAULT_SPLIT = "site", "split"
+MANY_VALUES = 4  # numbers that are no classes and more than these are a measurement
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
     """
     section = declared.patients
     id_R = _ids(source, section.id)
-    person_R = id_R if section.patient is None else _filled(source, section.patient, "patients.patient", id_text)
+    person_R = id_R if section.patient is None else _filled(source, section.patient, "patients.patient")
     label_R = _labels(source, declared)
     split_R = _splits(source, declared.split)
     if id_R is None:
@@ -54,22 +54,23 @@ def read_sites(source: Source, column: str | None) -> Text | None:
     """Hospital of each row, (R,); None where the file has no site column and none is declared."""
     if column is None and DEFAULT_SITE not in source.columns:
         return None
-    return _filled(source, column or DEFAULT_SITE, "patients.site", level_text)
+    return _filled(source, column or DEFAULT_SITE, "patients.site")
 
 
-def _filled(source: Source, column: str, field: str, text: Callable[[Any], str | None]) -> Text | None:
+def _filled(source: Source, column: str, field: str) -> Text | None:
     """Texts of a column that must be there and have no gaps."""
     if not source.has(column, field):
         return None
-    codes_R, names = source.texts(column, text)
+    codes_R, names = source.texts(column)
     if (codes_R < 0).any():
         source.report("empty", "fill it in for every row", column, codes_R < 0)
     return np.array([*names, ""], dtype=np.str_)[codes_R]
 
 
 def _ids(source: Source, column: str) -> Text | None:
-    id_R = _filled(source, column, "patients.id", id_text)
+    id_R = _filled(source, column, "patients.id")
     if id_R is not None:
+        source.check_swallowed(column, np.unique(id_R).tolist())
         repeated_R = _repeats(id_R) & (id_R != "")
         if repeated_R.any():
             remedy = "keep one row each (visits need an id of their own, with patients.patient naming the person)"
@@ -88,10 +89,16 @@ def _labels(source: Source, declared: CohortFile) -> NDArray[np.int64]:
     section = declared.label
     if not source.has(section.column, "label.column"):
         return np.full(len(source), -1, dtype=np.int64)
-    codes_R, names = source.texts(section.column, level_text)
     classes = class_codes(section.classes)
+    codes_R, names = source.texts(section.column, Names(classes))
     unknown = [name not in classes for name in names]
-    if any(unknown):
+    if any(unknown) and _continuous([name for name in names if name not in classes]):
+        what = f"a number of many values ({len(names)} different ones), not a class"
+        remedy = (
+            f"only classes can be predicted now: cut it into ranges, of which each is one of {listed(section.classes)}"
+        )
+        source.report(what, remedy, section.column, np.array([*unknown, False])[codes_R])
+    elif any(unknown):
         accepted = f"{listed(section.classes)}, or 0 to {len(section.classes) - 1}"
         bad_R = np.array([*unknown, False])[codes_R]
         source.report("not a class", f"use {accepted}, or change label.classes", section.column, bad_R)
@@ -104,9 +111,15 @@ def _labels(source: Source, declared: CohortFile) -> NDArray[np.int64]:
 
 def class_codes(classes: Sequence[str]) -> dict[str, int]:
     """Class of each accepted text: the names, and 0 … C − 1 where no name could be mistaken for such a number."""
-    names = {str(level_text(name)): code for code, name in enumerate(classes)}
+    names = {declared_text(name): code for code, name in enumerate(classes)}
     numbers = {str(code): code for code in range(len(classes))}
     return names if set(names) & set(numbers) else names | numbers
+
+
+def _continuous(names: Sequence[str]) -> bool:
+    """Whether these are the values of a measurement, not of classes under other names."""
+    numbers = [number for name in names if (number := number_of(name)) is not None]
+    return len(numbers) == len(names) > MANY_VALUES
 
 
 def _splits(source: Source, section: SplitSection | None) -> NDArray[np.int8] | None:
@@ -115,8 +128,8 @@ def _splits(source: Source, section: SplitSection | None) -> NDArray[np.int8] | 
     section = section or SplitSection()
     if not source.has(section.column, "split.column"):
         return None
-    codes_R, names = source.texts(section.column, level_text)
-    split_of = {level_text(value): code for code, split in enumerate(SPLITS) for value in getattr(section, split)}
+    split_of = {declared_text(value): code for code, split in enumerate(SPLITS) for value in getattr(section, split)}
+    codes_R, names = source.texts(section.column, Names(split_of))
     if (codes_R < 0).any():
         source.report("no split", "fill it in for every row", section.column, codes_R < 0)
     unknown = [name not in split_of for name in names]

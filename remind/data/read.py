@@ -37,6 +37,8 @@ class Loaded:
         Files left out because they cannot be used, where cohort.toml asks for that, per modality.
     sights
         What the pictures are like that are in order, per modality.
+    remarks
+        What is odd about the files.
     """
 
     declared: CohortFile
@@ -46,6 +48,7 @@ class Loaded:
     empty: int = 0
     broken: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     sights: Mapping[str, Mapping[Path, Sight]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) -> Cohort:
@@ -87,9 +90,10 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
     """
     declared, folder = read_declaration(path, root)
     problems: list[Problem] = []
+    remarks: list[str] = []
     patients = _load_patients(declared, folder, problems)
     position = None if patients is None else patients.position()
-    pairs = {name: _load_modality(declared, folder, name, position, problems) for name in declared.modalities}
+    pairs = {name: _load_modality(declared, folder, name, position, problems, remarks) for name in declared.modalities}
     found = {name: pair for name, pair in pairs.items() if pair is not None}
     broken: dict[str, tuple[Problem, ...]] = {}
     sights: dict[str, Mapping[Path, Sight]] = {}
@@ -113,7 +117,7 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
         modalities=tuple(modality_schema for modality_schema, _ in found.values()),
     )
     loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
-    return replace(loaded, broken=broken, sights=sights)
+    return replace(loaded, broken=broken, sights=sights, remarks=tuple(remarks))
 
 
 def _broken(
@@ -138,13 +142,18 @@ def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem]) 
 
 
 def _load_modality(
-    declared: CohortFile, folder: Path, name: str, position: Mapping[str, int] | None, problems: list[Problem]
+    declared: CohortFile,
+    folder: Path,
+    name: str,
+    position: Mapping[str, int] | None,
+    problems: list[Problem],
+    remarks: list[str],
 ) -> tuple[ModalitySchema, Contents] | None:
     section = declared.modalities[name]
     if section.absent:
         return absent(name, section, len(position or ()), problems)
     path = find_file(folder, name, section.file, f"modalities.{name}", problems)
-    source = open_source(path, problems) if path else None
+    source = open_source(path, problems, remarks) if path else None
     if source is None:
         return None
     return read(source, Wanted(name, section, section.id or declared.patients.id, position, folder))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from remind.data.text import level_text
+from remind.data.text import declared_text
 
 Scalar = str | int | float | bool
 Name = Annotated[str, Field(min_length=1)]
@@ -40,7 +40,7 @@ class TableSection(Declared):
     def _consistent(self) -> Self:
         _without_repeats("columns", self.columns or ())
         for column, levels in self.categories.items():
-            _without_repeats(f"categories.{column}", tuple(str(level_text(v)) for v in levels))
+            _without_repeats(f"categories.{column}", tuple(declared_text(v) for v in levels))
         if self.standardise != "given" and (self.mean or self.std):
             raise ValueError('mean and std are only used with standardise = "given"; add it or remove them')
         if set(self.mean) != set(self.std):
@@ -70,7 +70,7 @@ class SeriesSection(Declared):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _without_repeats("items and exclude", tuple(str(level_text(v)) for v in (*(self.items or ()), *self.exclude)))
+        _without_repeats("items and exclude", tuple(declared_text(v) for v in (*(self.items or ()), *self.exclude)))
         if self.clip and self.horizon is None:
             raise ValueError("clip = true needs a horizon to clip at")
         if self.absent and (self.file is not None or self.items is None or self.horizon is None):
@@ -154,7 +154,7 @@ class CodesSection(Declared):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _no_file_where_absent(self)
-        _without_repeats("vocabulary", tuple(str(level_text(v)) for v in self.vocabulary or ()))
+        _without_repeats("vocabulary", tuple(declared_text(v) for v in self.vocabulary or ()))
         if self.vocabulary is not None and self.prefixes:
             raise ValueError("prefixes are for codes without a vocabulary; list the prefixes in it instead")
         return self

@@ -1,27 +1,84 @@
-"""One text for one value, however a file stores it: 1, 1.0, "1" and "1.0" are the same level."""
+"""Texts of cells: what is empty, what a number stands for, and which declared name a cell means.
 
-from math import isfinite, isnan
+A text stays as it is written: the code 0030 is not 030, the site 5E1 is not 50. Only a column of numbers has one
+spelling for 1 and 1.0, because a file may store whole numbers as floats.
+"""
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from math import isnan
 from typing import Any
+
+# What pandas, R, SQL and Excel write for a value that is not there, in any case of letters.
+MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "#n/a", "#na"})
+# Those as files hold them most often, for readers that compare whole columns.
+SPELLED_MISSING = sorted({*MISSING_WORDS, *(w.upper() for w in MISSING_WORDS), "None", "NaN", "NaT", "Null"})
+_PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?|true|false", re.IGNORECASE)  # no leading zeros, no exponent
+_WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d*))\.0")
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell with this text is empty, or holds a word for a missing value."""
+    return text.strip().casefold() in MISSING_WORDS
 
 
 def id_text(value: Any) -> str | None:
-    """Text of an identifier; None if empty. ``"007"`` stays as it is; a whole float loses its ``.0``."""
-    if isinstance(value, float):
-        if isnan(value):
+    """Text of a value; None if empty. ``"007"`` stays as it is; a float or decimal that is whole loses its ``.0``."""
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return str(int(value))
+    return str(value).strip() or None
+
+
+def declared_text(value: Any) -> str:
+    """Text of a name in cohort.toml: 1, 1.0 and "1" are ``"1"``; "01" and "1.0" stay as they are."""
+    return id_text(value) or ""
+
+
+class Names:
+    """Declared names, and which of them a cell means.
+
+    Parameters
+    ----------
+    names
+        As cohort.toml has them.
+    exact
+        Whether a text must be written as the name is: 250.0 is not 250 among codes. Otherwise a column that holds
+        nothing but plain numbers (or true and false) may write 1 as 1.0.
+    """
+
+    def __init__(self, names: Iterable[Any] = (), exact: bool = False) -> None:
+        texts = [declared_text(name) for name in names]
+        self.texts = frozenset(texts)
+        spelled = [_one_spelling(text) for text in texts]
+        self._of_spelling = (
+            {} if exact else {s: t for s, t in zip(spelled, texts, strict=True) if spelled.count(s) == 1}
+        )
+
+    def meant_by(self, text: str, plain: bool) -> str | None:
+        """The text, or the name it stands for; None if it is empty. `plain`: the column is one of plain numbers."""
+        text = text.strip()
+        if text in self.texts:
+            return text
+        if is_missing(text):
             return None
-        value = int(value) if value.is_integer() else value
-    return str(value).strip() or None if value is not None else None
+        return self._of_spelling.get(_one_spelling(text), text) if plain else text
 
 
-def level_text(value: Any) -> str | None:
-    """Text of a level, class, item or site; None if empty. Numbers and booleans have one spelling each."""
-    text = id_text(value)
-    if text is None or text.lower() in ("true", "false"):
-        return text.lower() if text else None
-    if text.lstrip("+-").isdecimal():
-        return str(int(text))
-    number = number_of(text)
-    return id_text(number) if number is not None and isfinite(number) else text
+def plain_numbers(texts: Iterable[str]) -> bool:
+    """Whether these are the texts of a column of numbers, or of true and false; empty ones do not count."""
+    return all(_PLAIN.fullmatch(text.strip()) for text in texts if not is_missing(text))
+
+
+def spelled_alike(text: str) -> str:
+    """What a text has in common with those that Excel and pandas make of it: without leading zeros, ``.0`` and case."""
+    return _one_spelling(text.strip()).casefold().lstrip("0")
 
 
 def number_of(text: str) -> float | None:
@@ -30,3 +87,9 @@ def number_of(text: str) -> float | None:
         return None if "_" in text else float(text)
     except ValueError:
         return None
+
+
+def _one_spelling(text: str) -> str:
+    if found := _WHOLE_FLOAT.fullmatch(text):
+        return found[1]
+    return text.lower() if text.lower() in ("true", "false") else text

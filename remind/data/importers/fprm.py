@@ -15,7 +15,7 @@ from remind.data.importers.common import Summary, cohort_folder, write_declarati
 from remind.data.importers.release import Progress, silent
 from remind.data.problems import Problem, listed
 from remind.data.tabular import SUFFIXES, Source, open_source
-from remind.data.text import id_text, level_text, number_of
+from remind.data.text import Names, declared_text, number_of
 from remind.errors import UserError, several
 
 PICTURES: dict[str, dict[str, Any]] = {
@@ -156,7 +156,8 @@ def _read(settings: FprmSettings) -> Index:
     index = None
     if (source := _open(settings, problems)) is not None:
         used = {settings.id, settings.person, settings.label, *settings.pictures.values(), *settings.exclude}
-        features = tuple(name for name in source.columns if name not in used)
+        features = tuple(name for name in source.columns if name not in {*used, *source.row_numbers()})
+        source.check_swallowed(settings.id, [text for text in _texts(source, settings.id) if text])
         label_R, classes = _labels(source, settings)
         cells, levels = _features(source, settings, features)
         index = Index(
@@ -201,7 +202,7 @@ def _open(settings: FprmSettings, problems: list[Problem]) -> Source | None:
 
 
 def _texts(source: Source, column: str) -> list[str | None]:
-    codes_R, names = source.texts(column, id_text)
+    codes_R, names = source.texts(column)
     return [names[code] if code >= 0 else None for code in codes_R]
 
 
@@ -219,8 +220,8 @@ def _check_ids(source: Source, settings: FprmSettings, index: Index) -> None:
 
 def _labels(source: Source, settings: FprmSettings) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class of each row, (R,), −1 = none; the classes."""
-    codes_R, names = source.texts(settings.label, level_text)
-    classes = tuple(str(level_text(name)) for name in settings.classes) or tuple(sorted(names, key=_rank))
+    codes_R, names = source.texts(settings.label, Names(settings.classes))
+    classes = tuple(declared_text(name) for name in settings.classes) or tuple(sorted(names, key=_rank))
     if strangers := [name for name in names if name not in classes]:
         bad_R = np.array([*(name in strangers for name in names), False])[codes_R]
         source.report("not one of --classes", f"use {listed(classes)}", settings.label, bad_R)
@@ -245,7 +246,7 @@ def _features(
     levels: dict[str, tuple[str, ...]] = {}
     for name in features:
         if name in settings.categories:
-            codes_R, texts = source.texts(name, level_text)
+            codes_R, texts = source.texts(name)
             levels[name] = tuple(sorted(texts, key=_rank))
             if not texts:
                 source.report("has no values", "leave it out with --exclude", name)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from remind.data.problems import Problem, suggest
-from remind.data.tabular import EMPTY_TEXTS
+from remind.data.text import SPELLED_MISSING
 from remind.errors import UserError, several
 
 BLOCK = 1 << 25  # bytes that are parsed at a time; no single row may be longer
@@ -66,7 +66,7 @@ class ReleaseFile:
             column_types=dict(self.types),
             include_columns=list(self.types),
             strings_can_be_null=True,
-            null_values=EMPTY_TEXTS,
+            null_values=SPELLED_MISSING,
         )
         self.progress(f"reading {self.path.name}")
         rows = reported = 0

@@ -4,27 +4,29 @@ import numpy as np
 
 from remind.data.contents import Codes
 from remind.data.problems import Problem, listed
-from remind.data.readers.wanted import Wanted, patient_rows
+from remind.data.readers.wanted import Wanted, missing_words, patient_rows
 from remind.data.schema import CodesSchema
 from remind.data.sections import CodesSection
 from remind.data.tabular import Source
-from remind.data.text import id_text, level_text
+from remind.data.text import Names, declared_text
 
 
 def read_codes(source: Source, wanted: Wanted[CodesSection]) -> tuple[CodesSchema, Codes] | None:
     """The set of codes of each patient; one that comes twice counts once, an empty one not at all.
 
-    With a vocabulary, codes are levels (1.0 is 1) and must be in it; without one they are text as it stands: the
-    diagnosis 0101 is not 101.
+    Codes are text as it stands: the diagnosis 0101 is not 101, 250.00 is not 250.0. With a vocabulary they must be in
+    it.
     """
     schema = _schema(wanted.name, wanted.section)
     patient_R = patient_rows(source, wanted)
     column = wanted.section.code
     if not source.has(column, f"{wanted.field}.code"):
         return None
-    code_R, names = source.texts(column, level_text if schema.vocabulary else id_text)
-    if schema.vocabulary and (strangers := [name for name in names if name not in schema.vocabulary]):
-        bad_R = np.array([*(name not in schema.vocabulary for name in names), False])[code_R]
+    code_R, names = source.texts(column, Names(schema.vocabulary, exact=True))
+    missing_words(source, wanted.name, column, "no code", "which counts as none")
+    vocabulary = frozenset(schema.vocabulary)
+    if vocabulary and (strangers := [name for name in names if name not in vocabulary]):
+        bad_R = np.array([*(name not in vocabulary for name in names), False])[code_R]
         remedy = f"add it to {wanted.field}.vocabulary at all sites, or remove the row"
         source.report(f"codes that are not in the vocabulary: {listed(strangers)}", remedy, column, bad_R)
     if patient_R is None or wanted.position is None:
@@ -44,5 +46,5 @@ def no_codes(name: str, section: CodesSection, n: int, problems: list[Problem]) 
 
 
 def _schema(name: str, section: CodesSection) -> CodesSchema:
-    vocabulary = tuple(str(level_text(code)) for code in section.vocabulary or ())
+    vocabulary = tuple(declared_text(code) for code in section.vocabulary or ())
     return CodesSchema(name=name, vocabulary=vocabulary, prefixes=tuple(sorted(set(section.prefixes))))

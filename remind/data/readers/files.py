@@ -7,11 +7,10 @@ from numpy.typing import NDArray
 
 from remind.data.contents import Files, Reading
 from remind.data.problems import Problem
-from remind.data.readers.wanted import Wanted, one_row_each, patient_rows
+from remind.data.readers.wanted import Wanted, missing_words, one_row_each, patient_rows
 from remind.data.schema import ImageSchema, VolumeSchema
 from remind.data.sections import ImageSection, Section, VolumeSection
 from remind.data.tabular import Source
-from remind.data.text import id_text
 
 FilesSection = ImageSection | VolumeSection
 
@@ -39,7 +38,8 @@ def read_paths(source: Source, wanted: Wanted[Section], column: str) -> NDArray[
     """Path in each row, (R,), relative ones from the cohort's folder; None where the cell is empty."""
     if not source.has(column, f"{wanted.field}.path"):
         return None
-    codes_R, names = source.texts(column, id_text)
+    codes_R, names = source.texts(column)
+    missing_words(source, wanted.name, column, "no path", "which counts as none")
     paths: list[Path | None] = [wanted.folder / Path(name).expanduser() for name in names]
     found_R = np.empty(len(codes_R), dtype=object)
     found_R[:] = [paths[code] if code >= 0 else None for code in codes_R]

@@ -9,7 +9,7 @@ from remind.data.readers.wanted import Wanted, patient_rows
 from remind.data.schema import SeriesSchema
 from remind.data.sections import SeriesSection
 from remind.data.tabular import Source
-from remind.data.text import level_text
+from remind.data.text import Names, declared_text
 
 HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
 CLOSE = 1 + 1e-6  # a float32 time may lie this much beyond the horizon it was rounded to
@@ -45,7 +45,7 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
 
 def no_series(name: str, section: SeriesSection, n: int, problems: list[Problem]) -> tuple[SeriesSchema, Series]:
     """A series that none of the n patients of this site has: its declared schema."""
-    items = tuple(str(level_text(item)) for item in section.items or ())
+    items = tuple(declared_text(item) for item in section.items or ())
     nothing_O = np.empty(0, dtype=np.float32)
     data = Series(np.zeros(n + 1, dtype=np.int64), nothing_O, np.empty(0, dtype=np.int64), nothing_O)
     return SeriesSchema(name=name, items=items, horizon_hours=section.horizon or 1.0), data
@@ -55,15 +55,20 @@ def _items(
     source: Source, field: str, section: SeriesSection, given_R: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
     """Index of each row's item, (R,), −1 = none; the items; which rows are excluded."""
-    codes_R, names = source.texts(section.item, level_text)
-    out = {level_text(item) for item in section.exclude}
+    codes_R, names = source.texts(section.item, Names((*(section.items or ()), *section.exclude)))
+    out = {declared_text(item) for item in section.exclude}
     declared = section.items if section.items is not None else sorted(set(names) - out)
-    items = tuple(str(level_text(item)) for item in declared)
+    items = tuple(declared_text(item) for item in declared)
     excluded_R = np.array([*(name in out for name in names), False])[codes_R]
     index = {item: i for i, item in enumerate(items)}
     item_R = np.array([*(index.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R]
     if (empty_R := (codes_R < 0) & given_R).any():
-        source.report("no item", "say what was measured, or remove the row", section.item, empty_R)
+        source.report(
+            "no item",
+            f"say what was measured (an item of this very name: declare it in {field}.items), or remove the row",
+            section.item,
+            empty_R,
+        )
     unknown_R = (item_R < 0) & (codes_R >= 0) & ~excluded_R
     if unknown_R.any():
         strangers = listed(names[i] for i in np.unique(codes_R[unknown_R]))

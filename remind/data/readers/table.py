@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 from remind.data.contents import Table
 from remind.data.problems import Problem, listed, suggest
-from remind.data.readers.wanted import Wanted, one_row_each, patient_rows
+from remind.data.readers.wanted import Wanted, missing_words, one_row_each, patient_rows
 from remind.data.schema import TableSchema
 from remind.data.sections import TableSection
 from remind.data.tabular import Source
-from remind.data.text import level_text
+from remind.data.text import Names, declared_text
 
 
 def read_table(source: Source, wanted: Wanted[TableSection]) -> tuple[TableSchema, Table] | None:
@@ -46,7 +46,7 @@ def _schema(name: str, section: TableSection, columns: tuple[str, ...]) -> Table
     return TableSchema(
         name=name,
         columns=columns,
-        categories={c: tuple(str(level_text(v)) for v in levels) for c, levels in section.categories.items()},
+        categories={c: tuple(declared_text(v) for v in levels) for c, levels in section.categories.items()},
         mean=section.mean,
         std=section.std,
         standardise=section.standardise,
@@ -61,7 +61,11 @@ def _columns(source: Source, field: str, section: TableSection, key: str) -> tup
         return tuple(c for c in section.columns if source.has(c, f"{field}.columns") and c != key)
     for column in section.exclude:
         source.has(column, f"{field}.exclude")
-    found = tuple(c for c in source.columns if c != key and c not in section.exclude)
+    numbers = [c for c in source.row_numbers() if c != key and c not in section.exclude]
+    if numbers:
+        what = f"{listed(map(repr, numbers))} holds the numbers of the rows, which pandas' to_csv leaves: passed over"
+        source.remarks.append(f"{field.removeprefix('modalities.')}: {what}; index=False leaves it out")
+    found = tuple(c for c in source.columns if c != key and c not in (*section.exclude, *numbers))
     if not found:
         source.report("no column besides the patient's id", f"add columns, or take {field} out of cohort.toml")
     return found
@@ -89,7 +93,9 @@ def _check_fields(problems: list[Problem], field: str, schema: TableSchema, used
 
 def _levels(source: Source, field: str, column: str, levels: tuple[str, ...]) -> NDArray[np.float32]:
     """Index of each row's level, (R,); NaN = empty or, which is a problem, undeclared."""
-    codes_R, names = source.texts(column, level_text)
+    codes_R, names = source.texts(column, Names(levels))
+    field_of = f"which counts as missing; declare it in {field}.categories if it is a level"
+    missing_words(source, field.removeprefix("modalities."), column, f"{column!r}:", field_of)
     index = {level: i for i, level in enumerate(levels)}
     undeclared = [name not in index for name in names]
     if any(undeclared):

@@ -5,11 +5,10 @@ import numpy as np
 from remind.data.contents import Texts
 from remind.data.problems import Problem
 from remind.data.readers.files import read_paths
-from remind.data.readers.wanted import Wanted, one_row_each, patient_rows
+from remind.data.readers.wanted import Wanted, missing_words, one_row_each, patient_rows
 from remind.data.schema import TextSchema
 from remind.data.sections import TextSection
 from remind.data.tabular import Source
-from remind.data.text import id_text
 
 DEFAULT_TEXT = "text"
 BETWEEN = "\n\n"  # notes of one patient that are joined
@@ -22,7 +21,8 @@ def read_text(source: Source, wanted: Wanted[TextSection]) -> tuple[TextSchema, 
     if section.path is not None:
         note_R = read_paths(source, wanted, section.path)
     elif source.has(section.text or DEFAULT_TEXT, f"{wanted.field}.text"):
-        codes_R, texts = source.texts(section.text or DEFAULT_TEXT, id_text)
+        codes_R, texts = source.texts(section.text or DEFAULT_TEXT, prose=True)
+        missing_words(source, wanted.name, section.text or DEFAULT_TEXT, "an empty note", "which counts as none", True)
         note_R = np.array([*texts, None], dtype=object)[codes_R]
     else:
         note_R = None

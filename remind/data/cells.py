@@ -1,0 +1,101 @@
+"""A column of whatever type, from a .csv or .parquet, as one of the few kinds that readers know."""
+
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class UnusableError(Exception):
+    """A column that holds no single values: what it holds, and what to do."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what, self.remedy = what, remedy
+
+
+def plain(column: Any) -> Any:
+    """An Arrow column as one array: large_string, an integer, a float, boolean, a decimal, or a date, time or duration.
+
+    Raises
+    ------
+    UnusableError
+        The column holds something else.
+    """
+    try:
+        return _plain(pa.chunked_array([column]) if isinstance(column, pa.Array) else column)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError):
+        raise UnusableError(f"holds values of type {column.type}, which cannot be read", "export it as text") from None
+
+
+def _plain(column: Any) -> Any:
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        uuid = kind.extension_name == "arrow.uuid"
+        storage = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
+        return _uuids(storage) if uuid else _plain(storage)
+    if pa.types.is_dictionary(kind):
+        return _plain(pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
+    if pa.types.is_run_end_encoded(kind):
+        return _plain(pa.chunked_array([pc.run_end_decode(chunk) for chunk in column.chunks], kind.value_type))
+    if pa.types.is_nested(kind):
+        raise UnusableError("holds lists or records, not single values", "use one column per value")
+    if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return _whole(column.cast(pa.large_string()))
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or _is_bytes(kind):
+        try:
+            return _whole(column.cast(pa.large_string()))
+        except pa.ArrowException:
+            raise UnusableError("holds bytes that are no text", "export it as text") from None
+    if pa.types.is_float16(kind):
+        return _whole(column.cast(pa.float32()))
+    if pa.types.is_interval(kind):
+        raise UnusableError("holds intervals of time", "export them as numbers")
+    return _whole(column)
+
+
+def is_text(array: Any) -> bool:
+    """Whether cells are texts."""
+    return bool(pa.types.is_large_string(array.type))
+
+
+def is_temporal(array: Any) -> bool:
+    """Whether cells are dates, times or durations."""
+    return bool(pa.types.is_temporal(array.type))
+
+
+def as_texts(array: Any) -> Any:
+    """Cells that differ as values differ as texts; a column of `plain`."""
+    if is_temporal(array) or pa.types.is_decimal(array.type):
+        texts = array.cast(pa.string())
+        if pa.types.is_decimal(array.type):
+            texts = pc.replace_substring_regex(texts, r"\.0+$", "")  # like a float that is whole
+        return texts.cast(pa.large_string())
+    return array
+
+
+def shown(array: Any, row: int) -> str | None:
+    """A cell in a message, cut short; None if it is empty or cannot be shown."""
+    try:
+        value = as_texts(plain(array))[row].as_py()
+    except (UnusableError, pa.ArrowException, ValueError, OverflowError):
+        return None
+    if value is None:
+        return None
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_bytes(kind: Any) -> bool:
+    return bool(pa.types.is_fixed_size_binary(kind) or str(kind) == "binary_view")
+
+
+def _uuids(storage: Any) -> Any:
+    return pa.array([None if b is None else str(UUID(bytes=b)) for b in storage.to_pylist()], pa.large_string())
+
+
+def _whole(column: Any) -> Any:
+    """One array of a chunked one."""
+    found = column.combine_chunks()
+    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
