@@ -8,9 +8,11 @@ commas and opening brackets.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from remind.metrics.statistics import BINS, scored_classes
+from remind.metrics.histograms import BINS
+from remind.metrics.statistics import scored_classes
 
 LONGEST_VALUE = 26  # characters of a number in JSON and what parts it from the next: -1.7976931348623157e+308, "
+CELL_VALUES, CELL_TEXT = 5, 32  # of a filled bin: class, hit, bin, patients
 TENSOR_VALUES, TENSOR_TEXT = 16, 800  # of a tensor's line in an index: name, block, shape, type
 SOME_VALUES, SOME_TEXT = 200, 20_000  # of all the rest
 ARRAY_HEADER = 4096  # bytes before the data of a serialised array
@@ -53,9 +55,11 @@ def reply_bounds(groups: int, classes: int, experts: int, tensors: int = 0, nbyt
         Tensors that were sent and come back, and their bytes.
     """
     histograms = len(scored_classes(classes))
-    evaluation = 30 + classes * (classes + 1) + 5 * histograms * 2 * BINS + experts
-    values = SOME_VALUES + groups * (2 * evaluation + 10) + tensors * TENSOR_VALUES
-    text = SOME_TEXT + LONGEST_VALUE * values + tensors * TENSOR_TEXT
+    cells = groups * 2 * histograms * 2 * BINS
+    others = groups * (2 * (30 + classes * (classes + 1) + experts) + 10)
+    values = SOME_VALUES + others + cells * CELL_VALUES + tensors * TENSOR_VALUES
+    text = SOME_TEXT + LONGEST_VALUE * (SOME_VALUES + others) + cells * CELL_TEXT
+    text += tensors * (LONGEST_VALUE * TENSOR_VALUES + TENSOR_TEXT)
     return Bounds(text, values, 4 * nbytes)  # of another type they are named as such, in better words
 
 

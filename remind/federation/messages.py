@@ -2,7 +2,7 @@
 
 Tensors travel beside a message in one buffer, whose index is in the message (`blocks`). λ, n_k, Φ_k and B_k of a group
 appear only in messages to and from sites that observe it; encoder tensors only where encoders are shared.
-Shapes: C classes, E experts, H score histograms, K bins.
+Shapes: C classes, E experts.
 """
 
 from functools import partial
@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from remind.federation.blocks import Entry
 from remind.groups import MAX_MODALITIES
-from remind.metrics.statistics import BINS, GroupLoss, GroupStatistics, scored_classes
+from remind.metrics.histograms import BINS, GRID, ScoreHistograms
+from remind.metrics.statistics import GroupLoss, GroupStatistics, scored_classes
 from remind.quoting import LONGEST, SHORT, printable, quoted
 
 MOST_EXPERTS = 2**16  # in a model; far beyond any that fits a machine
@@ -59,25 +60,31 @@ class LossSum(Message):
 
 
 class Evaluation(Message):
-    """`GroupStatistics` on the wire; of the score histograms only the bins that are not empty, use sums rounded."""
+    """`GroupStatistics` on the wire; use sums rounded.
+
+    `bins` is the version of the score histograms' bins (`histograms.GRID`): those of another cannot be added.
+    """
 
     count: Count
     loss_sum: Finite
+    log_loss_sum: Finite
     open_sum: Finite
     confusion: list[list[Natural]]
+    bins: Literal[2]
     scores: list[tuple[Natural, Natural, Natural, Count]]
     use_sum: Annotated[list[Finite], Field(max_length=MOST_EXPERTS)] = []
 
     @classmethod
     def of(cls, statistics: GroupStatistics) -> Self:
         """Message of the statistics."""
-        filled = np.argwhere(statistics.scores_H2K)
         return cls(
             count=statistics.count,
             loss_sum=statistics.loss_sum,
+            log_loss_sum=statistics.log_loss_sum,
+            bins=GRID,
             open_sum=statistics.open_sum,
             confusion=statistics.confusion_CC.tolist(),
-            scores=[(h, hit, k, int(statistics.scores_H2K[h, hit, k])) for h, hit, k in filled.tolist()],
+            scores=statistics.scores.cells(),
             use_sum=statistics.use_sum_E.round(USE_DIGITS).tolist(),
         )
 
@@ -104,12 +111,11 @@ class Evaluation(Message):
     def value(self) -> GroupStatistics:
         """The statistics."""
         confusion_CC = np.array(self.confusion, dtype=np.int64)
-        classes = len(confusion_CC)
-        scores_H2K = np.zeros((len(scored_classes(classes)), 2, BINS), dtype=np.int64)
-        for h, hit, k, number in self.scores:
-            scores_H2K[h, hit, k] += number
+        scores = ScoreHistograms.of(self.scores)
         use_sum_E = np.array(self.use_sum, dtype=np.float64)
-        return GroupStatistics(self.count, self.loss_sum, self.open_sum, confusion_CC, scores_H2K, use_sum_E)
+        return GroupStatistics(
+            self.count, self.loss_sum, self.log_loss_sum, self.open_sum, confusion_CC, scores, use_sum_E
+        )
 
 
 class Enrol(Message):

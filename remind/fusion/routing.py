@@ -13,20 +13,18 @@ Gate = Literal["always", "entropy", "kl", "never"]
 
 
 def routing_entropy(logits_BMES: Tensor) -> Tensor:
-    """Mean over tokens of the entropy, in nats, of a token's distribution over experts, (B,).
+    """Mean over tokens and slots of the entropy, in nats, of softmax_E: a token's distribution over experts, (B,).
 
-    A token's probability of an expert is the sum over that expert's slots of its combine weights; with S = 1 this is
-    softmax_E. Per token, not the joint entropy of Eq. 8, which cannot tell confident routing (algorithm §4.2).
+    Per token, not the joint entropy of Eq. 8, which cannot tell confident routing; per slot, as the paper's appendix
+    has it: slot s of every expert is one question to all experts (§4.2). With S = 1 there is one.
     """
-    log_BMX = logits_BMES.flatten(2).log_softmax(dim=-1)
-    slots = logits_BMES.shape[3]
-    log_BME = log_BMX if slots == 1 else log_BMX.view_as(logits_BMES).logsumexp(dim=-1)
+    log_BXE = logits_BMES.transpose(2, 3).flatten(1, 2).log_softmax(dim=-1)
     # Few passes over few tensors: this is a good part of what the gate costs. log p is finite where p rounds to 0.
-    return -(log_BME.exp() * log_BME).sum(dim=(1, 2)) / logits_BMES.shape[1]
+    return -(log_BXE.exp() * log_BXE).sum(dim=(1, 2)) / log_BXE.shape[1]
 
 
 def routing_kl(logits_BMES: Tensor) -> Tensor:
-    """Mean over tokens of KL(a token's distribution over experts ‖ uniform) = ln E − entropy, (B,)."""
+    """Mean over tokens and slots of KL(a token's distribution over experts ‖ uniform) = ln E − entropy, (B,)."""
     return math.log(logits_BMES.shape[2]) - routing_entropy(logits_BMES)
 
 

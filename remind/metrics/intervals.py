@@ -4,6 +4,7 @@ Each interval lies in [0, 1] and holds its estimate; None where the score itself
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,7 @@ def intervals(statistics: GroupStatistics) -> Intervals:
         accuracy=wilson(float(np.trace(confusion_CC) / statistics.count), statistics.count),
         balanced_accuracy=balanced_accuracy_interval(confusion_CC),
         macro_f1=macro_f1_interval(confusion_CC),
-        auroc=auroc_interval(statistics.scores_H2K),
+        auroc=auroc_interval(statistics.scores.each()),
     )
 
 
@@ -85,14 +86,14 @@ def macro_f1_interval(confusion_CC: Integers) -> Interval:
     return max(0.0, estimate - half), min(1.0, estimate + half)
 
 
-def auroc_interval(scores_H2K: Integers) -> Interval | None:
+def auroc_interval(histograms: Iterable[Integers]) -> Interval | None:
     """Wilson interval of the AUROC with the effective number of patients A(1−A)/Var(A), Var by DeLong.
 
     DeLong's variance is exact for the binned scores. Where it vanishes (A is 0 or 1) the smaller class is that number.
     Beyond two classes the standard errors of the one-versus-rest AUROCs are averaged, as if they moved together.
     """
     values, errors, smallest = [], [], math.inf
-    for histogram_2K in scores_H2K:
+    for histogram_2K in histograms:
         found = auroc(histogram_2K)
         if found is not None:
             values.append(found[0])

@@ -40,7 +40,7 @@ class Scores:
 def scores(statistics: GroupStatistics) -> Scores:
     """Scores of the patients behind the statistics."""
     confusion_CC = statistics.confusion_CC
-    curves = [auroc(histogram_2K) for histogram_2K in statistics.scores_H2K]
+    curves = [auroc(histogram_2K) for histogram_2K in statistics.scores.each()]
     defined = [curve for curve in curves if curve is not None]
     return Scores(
         n=statistics.count,
@@ -70,6 +70,8 @@ def macro_f1(confusion_CC: Integers) -> float:
 
 def auroc(histogram_2K: Integers) -> tuple[float, float] | None:
     """AUROC and its bound from a score histogram, row 0 the rest and row 1 the class; None if one of them is empty.
+
+    Columns are bins in ascending order; empty ones may be left out.
 
     Pairs within one bin count a half. Their true contribution lies between none and all, so the error is at most
     half of their share of all pairs.

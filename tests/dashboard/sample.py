@@ -8,7 +8,8 @@ from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
 
 from remind.config import Config, Scalar
-from remind.metrics.statistics import BINS, GroupStatistics, merge
+from remind.metrics.histograms import histograms
+from remind.metrics.statistics import GroupStatistics, merge
 from remind_server.records import RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import writing
@@ -36,13 +37,15 @@ def statistics(n: int, seed: int, skill: float = 1.0, experts: int = 16) -> Grou
     """Statistics of `n` made-up patients of two classes."""
     rng = np.random.default_rng(seed)
     label_B = rng.integers(2, size=n)
-    bin_B = np.clip((rng.normal(size=n) + skill * (label_B - 0.5)) * 40 + BINS / 2, 0, BINS - 1).astype(np.int64)
-    confusion_CC, scores_H2K = np.zeros((2, 2), dtype=np.int64), np.zeros((1, 2, BINS), dtype=np.int64)
-    np.add.at(confusion_CC, (label_B, (bin_B >= BINS / 2).astype(np.int64)), 1)
-    np.add.at(scores_H2K[0], (label_B, bin_B), 1)
+    odds_B = (rng.normal(size=n) + skill * (label_B - 0.5)) * 1.6
+    log_p_BC = -np.logaddexp(0, np.stack([odds_B, -odds_B], axis=1))
+    confusion_CC = np.zeros((2, 2), dtype=np.int64)
+    np.add.at(confusion_CC, (label_B, (odds_B >= 0).astype(np.int64)), 1)
+    scores = histograms(log_p_BC, label_B, (1,))
     loss_sum, open_sum = float(rng.uniform(0.2, 0.7)) * n, float(rng.uniform()) * n
     use_sum_E = rng.dirichlet(np.ones(experts)) * n if experts else np.zeros(0)
-    return GroupStatistics(n, loss_sum, open_sum, confusion_CC, scores_H2K, use_sum_E)
+    log_loss_sum = float(-log_p_BC[np.arange(n), label_B].sum())
+    return GroupStatistics(n, loss_sum, log_loss_sum, open_sum, confusion_CC, scores, use_sum_E)
 
 
 class Drill:

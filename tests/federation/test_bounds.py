@@ -32,11 +32,11 @@ def report(**changes):
 
 
 SWOLLEN = {
-    "groups": report(train={str(k): LOSS for k in range(1, 60_000)}),
-    "unknown fields": report(**{f"f{k}": 1 for k in range(100_000)}),
-    "bins": report(validation={"1": {"count": 1, "scores": [[0, 0, 0, 1]] * 50_000}}),
-    "experts": report(validation={"1": {"count": 1, "use_sum": [0.0] * 200_000}}),
-    "lists in lists": report(index=[[]] * 200_000),
+    "groups": report(train={str(k): LOSS for k in range(1, 150_000)}),
+    "unknown fields": report(**{f"f{k}": 1 for k in range(600_000)}),
+    "bins": report(validation={"1": {"count": 1, "scores": [[0, 0, 0, 1]] * 150_000}}),
+    "experts": report(validation={"1": {"count": 1, "use_sum": [0.0] * 600_000}}),
+    "lists in lists": report(index=[[]] * 600_000),
     "one long text": report(index="x" * 10**7),
 }
 

@@ -20,11 +20,14 @@ from remind.federation.messages import (
     Report,
     Task,
 )
+from remind.metrics.histograms import BINS
 
 ENTRY = Entry(name="fusion.head.bias", block="shared", shape=(2,), dtype="float32")
 EVALUATION = {
     "count": 3,
     "loss_sum": 1.5,
+    "log_loss_sum": 2.5,
+    "bins": 2,
     "open_sum": 3.0,
     "confusion": [[1, 0], [1, 1]],
     "scores": [[0, 0, 100, 1], [0, 1, 100, 1], [0, 1, 511, 1]],
@@ -111,6 +114,9 @@ def test_reports_that_are_refused(path, value):
     [
         (["count"], 4),
         (["open_sum"], 3.5),
+        (["log_loss_sum"], -0.5),
+        (["log_loss_sum"], float("inf")),
+        (["bins"], 1),
         (["open_sum"], float("nan")),
         (["confusion"], []),
         (["confusion"], [[3]]),
@@ -120,7 +126,7 @@ def test_reports_that_are_refused(path, value):
         (["confusion"], [[2, -1], [1, 1]]),
         (["confusion"], [[2, 0], [0, 1]]),  # adds up, but the histogram has two patients of class 1
         (["scores"], []),
-        (["scores", 0], [0, 0, 512, 1]),
+        (["scores", 0], [0, 0, BINS, 1]),
         (["scores", 0], [1, 0, 100, 1]),
         (["scores", 0], [0, 2, 100, 1]),
         (["scores", 0], [0, 0, -1, 1]),
@@ -155,11 +161,13 @@ def test_three_classes_need_three_histograms():
     of_three = {
         "count": 1,
         "loss_sum": 0.0,
+        "log_loss_sum": 0.0,
+        "bins": 2,
         "open_sum": 0.0,
         "confusion": [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
         "scores": [[0, 1, 5, 1], [1, 0, 5, 1], [2, 0, 5, 1]],
     }
-    assert Evaluation.model_validate(of_three).value().scores_H2K.shape[0] == 3
+    assert Evaluation.model_validate(of_three).value().scores.cells() == [(0, 1, 5, 1), (1, 0, 5, 1), (2, 0, 5, 1)]
     with pytest.raises(ValidationError):
         Evaluation.model_validate(of_three | {"scores": of_three["scores"][:2]})
 

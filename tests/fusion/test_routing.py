@@ -31,13 +31,28 @@ def test_entropy_and_kl_equal_the_loop(tokens, experts, slots, seed):
     for b in range(2):
         entropies, kls = [], []
         for m in range(tokens):
-            raised = [[math.exp(v) for v in row] for row in logits_BMES[b, m].tolist()]
-            total = sum(map(sum, raised))
-            p = [sum(row) / total for row in raised]
-            entropies.append(-sum(v * math.log(v) for v in p))
-            kls.append(sum(v * math.log(v * experts) for v in p))
-        assert routing_entropy(logits_BMES)[b].item() == pytest.approx(sum(entropies) / tokens, abs=1e-10)
-        assert routing_kl(logits_BMES)[b].item() == pytest.approx(sum(kls) / tokens, abs=1e-10)
+            for s in range(slots):
+                raised = [math.exp(v) for v in logits_BMES[b, m, :, s].tolist()]
+                p = [v / sum(raised) for v in raised]
+                entropies.append(-sum(v * math.log(v) for v in p))
+                kls.append(sum(v * math.log(v * experts) for v in p))
+        assert routing_entropy(logits_BMES)[b].item() == pytest.approx(sum(entropies) / (tokens * slots), abs=1e-10)
+        assert routing_kl(logits_BMES)[b].item() == pytest.approx(sum(kls) / (tokens * slots), abs=1e-10)
+
+
+def test_slots_are_asked_one_by_one():
+    """Slot 1 is sure in either case; how large its logits are beside those of slot 2 must not matter."""
+    sure, unsure = torch.tensor([30.0, 0, 0, 0]), torch.zeros(4)
+    for shift in (-100.0, 0.0, 100.0):
+        logits_BMES = torch.stack([sure + shift, unsure], dim=-1).view(1, 1, 4, 2).double()
+        assert routing_entropy(logits_BMES).item() == pytest.approx(math.log(4) / 2, abs=1e-9)
+
+
+def test_one_slot_is_as_before_to_the_last_bit():
+    logits_BMES = 3 * torch.randn(5, 7, 6, 1, generator=torch.Generator().manual_seed(0))
+    log_BME = logits_BMES.flatten(2).log_softmax(dim=-1)
+    before_B = -(log_BME.exp() * log_BME).sum(dim=(1, 2)) / logits_BMES.shape[1]
+    assert torch.equal(routing_entropy(logits_BMES), before_B)
 
 
 def test_gate_is_strict_and_per_patient():

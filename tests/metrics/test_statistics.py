@@ -1,5 +1,7 @@
 """Merged statistics are those of the pooled patients (invariant 4)."""
 
+import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from remind.federation.messages import USE_DIGITS, Evaluation
 from remind.metrics.scores import experts_in_effect
-from remind.metrics.statistics import BINS, GroupLoss, collect, merge, scored_classes, total
+from remind.metrics.statistics import GroupLoss, collect, merge, scored_classes, total
 
 
 def predictions(seed: int, number: int, classes: int):
@@ -38,8 +40,9 @@ def test_merged_over_any_split_equals_pooled(seed, sites, classes, number):
         other = merged[group]
         assert other.count == one.count == (whole[0] == group).sum()
         np.testing.assert_array_equal(other.confusion_CC, one.confusion_CC)
-        np.testing.assert_array_equal(other.scores_H2K, one.scores_H2K)
+        assert other.scores.cells() == one.scores.cells()
         assert other.loss_sum == pytest.approx(one.loss_sum, rel=1e-12, abs=1e-12)
+        assert other.log_loss_sum == pytest.approx(one.log_loss_sum, rel=1e-12, abs=1e-12)
         assert other.open_sum == one.open_sum
         np.testing.assert_allclose(other.use_sum_E, one.use_sum_E, rtol=0, atol=1e-12)
 
@@ -50,18 +53,19 @@ def test_collect_equals_a_loop_over_patients(seed, classes):
     found = collect(group_B, label_B, loss_B, log_p_BC, open_B, use_BE)
     for group, statistics in found.items():
         confusion = np.zeros((classes, classes), dtype=int)
-        scores = np.zeros((len(scored_classes(classes)), 2, BINS), dtype=int)
+        scores: Counter[tuple[int, int, int]] = Counter()
         for b in np.flatnonzero(group_B == group):
             confusion[label_B[b], max(range(classes), key=lambda c, b=b: log_p_BC[b, c])] += 1
             for h, c in enumerate(scored_classes(classes)):
-                p = np.exp(log_p_BC[b, c])
-                rest = -np.expm1(log_p_BC[b, c])
-                odds = np.inf if rest <= 0 else -np.inf if p == 0 else log_p_BC[b, c] - np.log(rest)
-                k = 0 if odds < -10 else BINS - 1 if odds >= 10 else int((odds + 10) / 20 * BINS)
-                scores[h, int(label_B[b] == c), k] += 1
+                others = [v for other, v in enumerate(log_p_BC[b]) if other != c]
+                odds = log_p_BC[b, c] - max(others) - math.log(sum(math.exp(v - max(others)) for v in others))
+                steps = math.floor(256 * abs(math.asinh(odds)))  # far below the coarse bins
+                scores[h, int(label_B[b] == c), 4096 + (steps if odds >= 0 else -1 - steps)] += 1
         np.testing.assert_array_equal(statistics.confusion_CC, confusion)
-        np.testing.assert_array_equal(statistics.scores_H2K, scores)
+        assert statistics.scores.cells() == [(*cell, n) for cell, n in sorted(scores.items())]
         assert statistics.loss_sum == pytest.approx(loss_B[group_B == group].sum())
+        true = [-log_p_BC[b, label_B[b]] for b in np.flatnonzero(group_B == group)]
+        assert statistics.log_loss == pytest.approx(sum(true) / len(true), abs=1e-12)
         own = [use_BE[b] for b in np.flatnonzero(group_B == group)]
         assert statistics.use_E.tolist() == pytest.approx([sum(u[e] for u in own) / len(own) for e in range(5)])
 
@@ -70,13 +74,10 @@ def test_collect_equals_a_loop_over_patients(seed, classes):
 def test_on_the_wire_and_back(seed, classes):
     for statistics in collect(*predictions(seed, 25, classes)).values():
         back = Evaluation.model_validate_json(Evaluation.of(statistics).model_dump_json()).value()
-        assert (back.count, back.loss_sum, back.open_sum) == (
-            statistics.count,
-            statistics.loss_sum,
-            statistics.open_sum,
-        )
+        for name in ("count", "loss_sum", "log_loss_sum", "open_sum"):
+            assert getattr(back, name) == getattr(statistics, name)
         np.testing.assert_array_equal(back.confusion_CC, statistics.confusion_CC)
-        np.testing.assert_array_equal(back.scores_H2K, statistics.scores_H2K)
+        assert back.scores.cells() == statistics.scores.cells()
         np.testing.assert_allclose(back.use_sum_E, statistics.use_sum_E, rtol=0, atol=0.5001 * 10**-USE_DIGITS)
 
 

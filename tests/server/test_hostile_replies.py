@@ -102,11 +102,21 @@ def spoil(path, value):
 THREE_CLASSES = {
     "count": 1,
     "loss_sum": 0.0,
+    "log_loss_sum": 1.0,
+    "bins": 2,
     "open_sum": 0.0,
     "confusion": [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
     "scores": [[0, 1, 5, 1], [1, 0, 5, 1], [2, 0, 5, 1]],
 }
-ONE = {"count": 1, "loss_sum": 9.0, "open_sum": 0.0, "confusion": [[1, 0], [0, 0]], "scores": [[0, 0, 5, 1]]}
+ONE = {
+    "count": 1,
+    "loss_sum": 9.0,
+    "log_loss_sum": 9.0,
+    "bins": 2,
+    "open_sum": 0.0,
+    "confusion": [[1, 0], [0, 0]],
+    "scores": [[0, 0, 5, 1]],
+}
 EMPTY = ArrayRecord({"bytes": Array(np.empty(0, np.uint8))})
 ONE_LOSS = {"count": 1, "loss_sum": 99.0}
 HEAD, BIAS = "fusion.head.weight", "fusion.head.bias"
@@ -159,8 +169,8 @@ CASES = {
     "an error": (lambda record: Error(2, "boom"), "error 2: boom"),
     "an error that moves the cursor": (lambda record: Error(2, "bo\x1b[2Jom\r"), "error 2: bo [2Jom "),
     "an endless error": (lambda record: Error(2, "x" * 10**7), "(10000000 characters)"),
-    "an endless refusal": (spoil(["kind"], "refusal\x1b" * 10**5), "too large"),
-    "many groups": (spoil(["train"], {str(k): ONE_LOSS for k in range(1, 10**5)}), "too large"),
+    "an endless refusal": (spoil(["kind"], "refusal\x1b" * 2 * 10**6), "too large"),
+    "many groups": (spoil(["train"], {str(k): ONE_LOSS for k in range(1, 5 * 10**5)}), "too large"),
     "an endless field": (spoil(["x\x1b" * 1000], 1), "x x x x"),
     "an endless tensor": (spoil(["index", 0, "name"], "fusion." + "x" * 1000), "at most 300 characters"),
 }

@@ -124,6 +124,8 @@ def spoiled(evaluation: Evaluation) -> Evaluation:
     return Evaluation(
         count=evaluation.count,
         loss_sum=20.0 * evaluation.count,
+        log_loss_sum=20.0 * evaluation.count,
+        bins=2,
         open_sum=0.0,
         confusion=[[0, well], [sick, 0]],
         scores=[one for one in bins if one[3]],

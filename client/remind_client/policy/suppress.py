@@ -21,7 +21,7 @@ KNOWN: dict[type[Message], frozenset[str]] = {
     Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
     Examination: frozenset({"kind", "round", "test", "validation", "seconds"}),
     LossSum: frozenset({"count", "loss_sum"}),
-    Evaluation: frozenset({"count", "loss_sum", "open_sum", "confusion", "scores", "use_sum"}),
+    Evaluation: frozenset({"count", "loss_sum", "log_loss_sum", "open_sum", "confusion", "bins", "scores", "use_sum"}),
 }
 
 

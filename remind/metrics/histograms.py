@@ -1,0 +1,103 @@
+"""Histograms of scores that merge exactly, with bins for models of any confidence.
+
+A score is the log-odds x = ln p − ln(1 − p) of a class. Bins are of equal width in asinh(x): near 0 they are
+1/`PER_UNIT` wide, further out their width is that share of |x|. Beyond |x| = 10⁶, where no sound model is, they are
+coarse, up to the largest float. The same bins everywhere, for all time, let histograms of different sites be added;
+`GRID` is their version.
+
+Only bins that hold patients are kept, so a histogram is never larger than the number of its patients.
+Shapes: B patients, C classes, F filled cells, K filled bins of one histogram.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID: Literal[2] = 2  # 1 was 512 bins on ±10, which confident models leave
+PER_UNIT = 256  # bins per unit of asinh(x)
+BINS = 8192
+_FINE, _LAST = 14.5, 711.0  # asinh(10⁶), and no less than asinh of the largest float
+_FINE_BINS = int(PER_UNIT * _FINE)  # of each sign
+_COARSE_PER_UNIT = (BINS // 2 - _FINE_BINS) / (_LAST - _FINE)
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Cell = tuple[int, int, int, int]  # class scored, is it the true class, bin, patients
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreHistograms:
+    """Patients by (class scored, is it the true class, bin).
+
+    Attributes
+    ----------
+    code_F
+        Each filled cell as one number, (2·h + hit)·`BINS` + bin, ascending.
+    count_F
+        Patients in it, at least 1.
+    """
+
+    code_F: Integers
+    count_F: Integers
+
+    @classmethod
+    def of(cls, cells: Iterable[Cell]) -> "ScoreHistograms":
+        """From cells in any order; the same cell may come more than once."""
+        table_F4 = np.array(list(cells), dtype=np.int64).reshape(-1, 4)
+        return _gathered((2 * table_F4[:, 0] + table_F4[:, 1]) * BINS + table_F4[:, 2], table_F4[:, 3])
+
+    def cells(self) -> list[Cell]:
+        """All filled cells, ascending."""
+        row_F, bin_F = self.code_F // BINS, self.code_F % BINS
+        table_F4 = np.stack([row_F // 2, row_F % 2, bin_F, self.count_F], axis=1)
+        return [(h, hit, k, n) for h, hit, k, n in table_F4.tolist()]
+
+    def each(self) -> Iterator[Integers]:
+        """Every histogram (2, K): row 0 the rest, row 1 the class scored; columns are filled bins, ascending."""
+        row_F = self.code_F // BINS
+        for h in np.unique(row_F // 2):
+            mine_F = row_F // 2 == h
+            bins_K, place_F = np.unique(self.code_F[mine_F] % BINS, return_inverse=True)
+            histogram_2K = np.zeros((2, len(bins_K)), dtype=np.int64)
+            histogram_2K[row_F[mine_F] % 2, place_F] = self.count_F[mine_F]
+            yield histogram_2K
+
+    def __add__(self, other: "ScoreHistograms") -> "ScoreHistograms":
+        return _gathered(np.concatenate([self.code_F, other.code_F]), np.concatenate([self.count_F, other.count_F]))
+
+
+def histograms(log_p_BC: Floats, label_B: Integers, scored: Iterable[int]) -> ScoreHistograms:
+    """Histograms of the classes `scored`, one after the other."""
+    codes = []
+    for h, c in enumerate(scored):
+        codes.append((2 * h + (label_B == c)) * BINS + bins(log_odds(log_p_BC, c)))
+    code_N = np.concatenate(codes).astype(np.int64)
+    return _gathered(code_N, np.ones(len(code_N), dtype=np.int64))
+
+
+def log_odds(log_p_BC: Floats, c: int) -> Floats:
+    """ln p − ln(1 − p) of class c, (B,): ln(1 − p) is the log-sum-exp of the others, since 1 − p rounds to 0 or 1."""
+    rest_B = np.logaddexp.reduce(np.delete(log_p_BC, c, axis=1), axis=1)
+    with np.errstate(invalid="ignore"):
+        odds_B: Floats = log_p_BC[:, c] - rest_B
+    return odds_B
+
+
+def bins(odds_B: Floats) -> Integers:
+    """Bin of each score, 0 … `BINS` − 1; infinite ones lie with the largest floats, and what is no number with 0."""
+    t_B = np.arcsinh(np.nan_to_num(odds_B, nan=0.0))
+    size_B = np.abs(t_B)
+    fine_B, coarse_B = PER_UNIT * size_B, _FINE_BINS + _COARSE_PER_UNIT * (size_B - _FINE)
+    steps_B = np.where(size_B < _FINE, fine_B, coarse_B).astype(np.int64)
+    bin_B: Integers = BINS // 2 + np.where(t_B < 0, -1 - steps_B, steps_B)
+    return bin_B
+
+
+def _gathered(code_N: Integers, count_N: Integers) -> ScoreHistograms:
+    code_F, place_N = np.unique(code_N, return_inverse=True)
+    count_F = np.zeros(len(code_F), dtype=np.int64)
+    np.add.at(count_F, place_N, count_N)
+    return ScoreHistograms(code_F, count_F)
