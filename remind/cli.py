@@ -16,6 +16,7 @@ from remind.config import Config, Scalar
 from remind.config_toml import to_toml
 from remind.data.importers.command import import_app
 from remind.errors import UserError
+from remind.privacy.threshold import MIN_COUNT
 
 app = typer.Typer(
     name="remind",
@@ -59,7 +60,7 @@ def list_methods(
 def check(
     cohort: CohortPath,
     root: Root = "",
-    min_count: MinCount = 10,
+    min_count: MinCount = MIN_COUNT,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report for machines.")] = False,
 ) -> None:
     """Say everything that is wrong with a cohort at once, and print its group table. Exit code 1 if anything is.
@@ -79,7 +80,7 @@ def describe(
     cohort: CohortPath,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
     root: Root = "",
-    min_count: MinCount = 10,
+    min_count: MinCount = MIN_COUNT,
 ) -> None:
     """Draw how patients lie in groups and sites, as PNG and SVG, and print the tables.
 

@@ -11,8 +11,7 @@ from remind.data.odd_files import look
 from remind.data.read import load
 from remind.data.report import GroupRow, Report
 from remind.data.verdicts import Memory
-
-MIN_COUNT = 10  # patients of a group below which a hospital keeps its number to itself
+from remind.privacy.threshold import MIN_COUNT
 
 
 def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, memory: Memory | None = None) -> Report:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind import groups
-from remind.data.check import MIN_COUNT, sites_of
+from remind.data.check import sites_of
 from remind.data.cohort import Cohort
 from remind.data.problems import counted
 from remind.data.read import read_cohort
 from remind.data.report_text import aligned, wrapped
-from remind.data.told import WITHHELD, Counts, told
 from remind.errors import UserError
+from remind.privacy.published_counts import WITHHELD, Counts, publishable
+from remind.privacy.threshold import MIN_COUNT
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def describe(cohort: Cohort, min_count: int = MIN_COUNT) -> Description:
         site_N = np.unique(cohort.site_N, return_inverse=True)[1]
     person_N = np.unique(cohort.person_N, return_inverse=True)[1]
     size = (len(groups_G), len(sites), len(cohort.schema.classes))
-    count_G, count_S, count_C, count_GS, count_GC = told((group_N, site_N, cohort.label_N), size, person_N, min_count)
+    count_G, count_S, count_C, count_GS, count_GC = publishable(
+        (group_N, site_N, cohort.label_N), size, person_N, min_count
+    )
     order = np.lexsort((groups_G, -count_G))  # withheld groups come last, in an order that tells nothing
     return Description(
         name=cohort.schema.name,

@@ -17,9 +17,9 @@ import numpy as np
 from remind import groups
 from remind.data.describe import Description
 from remind.data.problems import counted
-from remind.data.told import WITHHELD
 from remind.errors import UserError
 from remind.files import write_whole
+from remind.privacy.published_counts import WITHHELD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,12 +1,13 @@
 """`remind data describe`: nothing small follows from what is shown, and the pictures show what the tables say."""
 
+import re
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,65 +17,10 @@ from remind.config import SyntheticConfig
 from remind.data.describe import describe, describe_cohort
 from remind.data.describe_plots import MOST_GROUPS, draw, draw_groups, draw_sites
 from remind.data.synthetic import generate
-from remind.data.told import WITHHELD
-from remind.data.withhold import withhold
 from remind.data.write import write_cohort
 from remind.errors import UserError
-
-
-def tables(rows, columns):
-    """Sums of a table with totals: cells, then totals of rows, then of columns, (Q, V); the sum of all is known too."""
-    cells = np.eye(rows * columns).reshape(rows * columns, rows, columns)
-    of_rows, of_columns = cells.sum(axis=2).T, cells.sum(axis=1).T
-    nothing = np.zeros((1, rows * columns))
-    return np.block(
-        [
-            [of_rows, -np.eye(rows), np.zeros((rows, columns))],
-            [of_columns, np.zeros((columns, rows)), -np.eye(columns)],
-            [nothing, np.ones((1, rows)), np.zeros((1, columns))],
-            [nothing, np.zeros((1, rows)), np.ones((1, columns))],
-        ]
-    ).astype(np.int8)
-
-
-def with_totals(cell_RC):
-    return np.concatenate([cell_RC.ravel(), cell_RC.sum(axis=1), cell_RC.sum(axis=0)])
-
-
-@st.composite
-def cells(draw):
-    shape = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    values = draw(st.lists(st.sampled_from([0, 0, 1, 2, 5, 9, 10, 11, 40, 300]), min_size=16, max_size=16))
-    return np.array(values[: shape[0] * shape[1]], dtype=np.int64).reshape(shape)
-
-
-@given(cells(), st.sampled_from([2, 5, 10]))
-def test_no_small_count_follows_from_the_rest(cell_RC, minimum):
-    if cell_RC.sum() < minimum:
-        return
-    count_V, sums_QV = with_totals(cell_RC), tables(*cell_RC.shape)
-    assert not (sums_QV[: sum(cell_RC.shape)] @ count_V).any()  # the sums are right
-    hidden_V = withhold(count_V, sums_QV, minimum)
-    small_V = (count_V > 0) & (count_V < minimum)
-    assert not (small_V & ~hidden_V).any()
-    unknown_QH = sums_QV[:, hidden_V].astype(float)
-    rank = np.linalg.matrix_rank(unknown_QH) if hidden_V.any() else 0
-    for h in np.flatnonzero(small_V[hidden_V]):  # known exactly if it adds nothing to the span of the sums
-        unit = np.zeros((1, hidden_V.sum()))
-        unit[0, h] = 1
-        assert np.linalg.matrix_rank(np.vstack([unknown_QH, unit])) == rank + 1
-    for total, parts in zip(
-        np.append(cell_RC.sum(axis=1), cell_RC.sum(axis=0)), sums_QV[: sum(cell_RC.shape)] == 1, strict=True
-    ):
-        if total >= minimum and (small_V & parts).any() and not hidden_V[total == count_V].all():
-            assert count_V[parts & hidden_V].sum() >= minimum
-
-
-@given(cells())
-def test_nothing_is_withheld_without_need(cell_RC):
-    count_V = with_totals(cell_RC)
-    assert not withhold(count_V, tables(*cell_RC.shape), 1).any()
-    assert not withhold(count_V + 10, tables(*cell_RC.shape), 10).any()
+from remind.privacy.published_counts import WITHHELD
+from tests.attacker import Attacker
 
 
 def in_sites(cohort, number, seed=0):
@@ -132,38 +78,58 @@ def test_with_a_minimum_nothing_smaller_is_told(n_sites, minimum):
     assert (description.count_GC[description.count_G == WITHHELD] == WITHHELD).all()
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("minimum", [3, 10, 25])
-def test_no_small_count_follows_from_all_tables_together(seed, minimum):
-    cohort = in_sites(some(0, patients=400).take(np.random.default_rng(seed).permutation(400)[:250]), 5, seed)
-    told, whole = describe(cohort, minimum), describe(cohort, 1)
-    order = [whole.names.index(name) for name in told.names]
-    n_groups, n_sites, n_classes = len(order), len(told.sites), len(told.classes)
-    values = (whole.count_GS[order], whole.count_G[order], whole.count_S)
-    values += (whole.count_GC[order], whole.count_G[order], whole.count_C)
-    value_V = np.concatenate([table.ravel() for table in values])
-    shown = (told.count_GS, told.count_G, told.count_S, told.count_GC, told.count_G, told.count_C)
-    hidden_V = np.concatenate([table.ravel() for table in shown]) == WITHHELD
-    by_site, by_class = tables(n_groups, n_sites), tables(n_groups, n_classes)
-    apart = np.zeros((by_site.shape[0], by_class.shape[1])), np.zeros((by_class.shape[0], by_site.shape[1]))
-    of_groups = slice(n_groups * n_sites, n_groups * n_sites + n_groups)
-    same = np.zeros((n_groups, len(value_V)))  # the groups stand in both tables
-    same[:, of_groups] = np.eye(n_groups)
-    start = by_site.shape[1] + n_groups * n_classes
-    same[:, start : start + n_groups] = -np.eye(n_groups)
-    sums_QV = np.vstack([np.hstack([by_site, apart[0]]), np.hstack([apart[1], by_class]), same])
-    np.testing.assert_array_equal(sums_QV[-n_groups:] @ value_V, 0)
-    unknown_QH = sums_QV[:, hidden_V]
-    projector = np.linalg.pinv(unknown_QH) @ unknown_QH
-    known_H = np.diag(projector) > 1 - 1e-6
-    value_H = value_V[hidden_V]
-    assert not (known_H & (value_H > 0) & (value_H < minimum)).any()
-    assert ((value_V > 0) & (value_V < minimum) & ~hidden_V).sum() == 0
-    assert hidden_V.any()
+def attacker_on(cohort, description, text):
+    """Somebody who has the tables as they are printed."""
+    whole = describe(cohort, 1)
+    number = {name: g for g, name in enumerate(whole.names)}
+    classes, sites = cohort.schema.classes, list(whole.sites)
+    name_N = [groups.name(int(mask), cohort.schema.names) or "nothing" for mask in cohort.groups_N]
+    cells = Counter(zip(name_N, cohort.site_N.tolist(), cohort.label_N.tolist(), strict=True))
+    attacker = Attacker({cell: cells[cell] for cell in product(number, sites, range(len(classes)))})
+    every = list(attacker.place)
+
+    def hears(word, chosen):
+        if word != "*":
+            attacker.hears([cell for cell in every if chosen(*cell)], 0 if word == "·" else int(word))
+
+    first, second = text.split("\n\n")[1:3]
+    names = []
+    for line in first.splitlines()[1:-1]:
+        name, n, *rest = line.split()[1:]
+        names.append(name)
+        hears(n, lambda g, s, c, name=name: g == name)
+        for k, word in enumerate(rest[-len(classes) :]):
+            hears(word, lambda g, s, c, name=name, k=k: (g, c) == (name, k))
+    everyone, *by_class = first.splitlines()[-1].split()[1:]
+    hears(everyone, lambda g, s, c: True)
+    for k, word in enumerate(by_class):
+        hears(word, lambda g, s, c, k=k: c == k)
+    rows = [re.findall(r"\S+", line) for line in second.splitlines()[1:]]
+    for row in rows:
+        for site, word in zip(sites, row[1:], strict=True):
+            group = None if row[0] == "all" else names[int(row[0]) - 1]
+            hears(word, lambda g, s, c, site=site, group=group: s == site and group in (None, g))
+    sets = [[c for c in every if c[0] == name] for name in number]
+    sets += [[c for c in every if c[1] == site] for site in sites]
+    sets += [[c for c in every if c[2] == k] for k in range(len(classes))]
+    sets += [[c for c in every if c[:2] == pair] for pair in product(number, sites)]
+    sets += [[c for c in every if c[::2] == pair] for pair in product(number, range(len(classes)))]
+    return attacker, sets
+
+
+@pytest.mark.parametrize(("seed", "minimum"), [(0, 3), (1, 10), (2, 25), (3, 10)])
+def test_nothing_small_follows_from_what_is_printed(seed, minimum):
+    cohort = some(0, patients=400, missing="0.3, 0.5, 0.6").take(np.random.default_rng(seed).permutation(400)[:250])
+    cohort = in_sites(cohort, 4, seed)
+    description = describe(cohort, minimum)
+    attacker, sets = attacker_on(cohort, description, description.to_text())
+    assert not attacker.finds_below(minimum, sets)
+    assert (description.count_GS == WITHHELD).any()
+    assert (description.count_G > 0).sum() > 2
 
 
 def test_too_many_groups_for_a_minimum_are_refused(monkeypatch):
-    monkeypatch.setattr("remind.data.told.MOST_CELLS", 20)
+    monkeypatch.setattr("remind.privacy.published_counts.MOST_CELLS", 20)
     with pytest.raises(UserError, match="larger --min-count than 5"):
         describe(some(), 5)
     assert describe(some(), 200).patients == 600

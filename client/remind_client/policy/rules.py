@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from remind.config import Config
+from remind.privacy.threshold import MIN_COUNT
 from remind_client.policy.hours import Window
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -42,7 +43,7 @@ class Policy(BaseModel):
     configurations: tuple[Sha256, ...] = Field((), description="run configs that may run, by fingerprint; empty: any")
     bundles: tuple[Sha256, ...] = Field((), description="bundles that may run, by SHA-256; empty: any without code")
     code_bundles: tuple[Sha256, ...] = Field((), description="bundles that may bring code, by SHA-256")
-    minimum_patients: Annotated[int, Field(ge=1)] = Field(10, description="groups below this are never reported")
+    minimum_patients: Annotated[int, Field(ge=1)] = Field(MIN_COUNT, description="groups below this are never reported")
     rounds_per_day: Annotated[int, Field(ge=1)] | None = Field(None, description="training rounds a day; absent: any")
     hours: tuple[Annotated[str, AfterValidator(_window)], ...] = Field((), description="when to work; empty: always")
     timezone: Annotated[str, AfterValidator(_zone)] = Field("", description="of hours and days; empty: this machine's")

@@ -9,11 +9,10 @@ A field that was added to a message since this was written is not let through un
 """
 
 from collections.abc import Collection, Mapping
-from typing import TypeVar
 
 from remind.federation.messages import Enrolment, Evaluation, Examination, LossSum, Message, Report
+from remind.privacy.threshold import large_groups, large_parts
 
-Counted = TypeVar("Counted", LossSum, Evaluation)
 KNOWN: dict[type[Message], frozenset[str]] = {
     Enrolment: frozenset(
         {"kind", "site", "version", "cohort_schema", "fingerprint", "counts", "observed", "labels"},
@@ -46,7 +45,7 @@ def released_groups(enrolment: Enrolment, minimum: int) -> frozenset[int]:
     """Groups the coordinator may hear of."""
     if minimum <= 1:
         return frozenset(enrolment.observed) | frozenset(enrolment.counts)
-    return frozenset(k for k, count in enrolment.counts.items() if count >= minimum)
+    return large_groups(enrolment.counts, minimum)
 
 
 def suppress_enrolment(enrolment: Enrolment, minimum: int) -> Enrolment:
@@ -67,8 +66,8 @@ def suppress_report(report: Report, released: Collection[int], minimum: int) -> 
     require_known(report)
     return report.model_copy(
         update={
-            "train": _kept(report.train, released, minimum),
-            "validation": _kept(report.validation, released, minimum),
+            "train": large_parts(report.train, released, minimum),
+            "validation": large_parts(report.validation, released, minimum),
         }
     )
 
@@ -78,8 +77,8 @@ def suppress_examination(examination: Examination, released: Collection[int], mi
     require_known(examination)
     return examination.model_copy(
         update={
-            "test": _kept(examination.test, released, minimum),
-            "validation": _kept(examination.validation, released, minimum),
+            "test": large_parts(examination.test, released, minimum),
+            "validation": large_parts(examination.validation, released, minimum),
         }
     )
 
@@ -97,10 +96,6 @@ def counts_of(message: Message) -> dict[str, dict[int, int]]:
         case Examination():
             return {"test": _counts(message.test), "validation": _counts(message.validation)}
     return {}
-
-
-def _kept(part: Mapping[int, Counted], released: Collection[int], minimum: int) -> dict[int, Counted]:
-    return {k: given for k, given in part.items() if k in released and given.count >= minimum}
 
 
 def _counts(part: Mapping[int, LossSum] | Mapping[int, Evaluation]) -> dict[int, int]:

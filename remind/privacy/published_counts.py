@@ -1,24 +1,26 @@
-"""Counts of patients that may be told: by group, by site, by class, by group and site, by group and class.
+"""Patient counts of a cohort that are safe to publish: by group, by site, by class, by group and site or class.
 
-Letters: N patients, G groups, S sites, C classes; V counts in all, Q sums that tie them.
+Letters: N patients, G groups, S sites, C classes; V counts in all.
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import vstack  # type: ignore[import-untyped]
 
-from remind.data.withhold import withhold
 from remind.errors import UserError
+from remind.privacy.cell_suppression import Mask, margin, withhold
 
 WITHHELD = -1  # in place of a count
 MOST_CELLS = 30_000  # groups × sites: a minute, and a gigabyte
+TABLES = ((0,), (1,), (2,), (0, 1), (0, 2))  # of group, site and class, in the order in which counts are laid out
 Counts = NDArray[np.int64]
 Codes = tuple[Counts, Counts, Counts]  # group, site and class of each patient
 Size = tuple[int, int, int]  # G, S, C; S = 0: no sites
 
 
-def told(codes: Codes, size: Size, person_N: Counts, min_count: int) -> list[Counts]:
+def publishable(codes: Codes, size: Size, person_N: Counts, min_count: int) -> list[Counts]:
     """Counts (G,), (S,), (C,), (G, S) and (G, C), `WITHHELD` where one would give fewer than `min_count` persons away.
 
     Of a small group or site nothing is told, not even where it has nobody; so all small groups can be treated as one,
@@ -45,15 +47,15 @@ def told(codes: Codes, size: Size, person_N: Counts, min_count: int) -> list[Cou
         in_any_case[0][-1] = in_any_case[3][-1] = in_any_case[4][-1] = True
     if rest_S:
         in_any_case[1][-1] = in_any_case[3][:, -1] = True
-    small_V, in_any_case_V = (count_V > 0) & (persons_V < min_count), _flat(in_any_case)
-    hidden_V = in_any_case_V
-    if (small_V | in_any_case_V).any():
-        if few[0] * few[1] > MOST_CELLS:
+    small_V, hidden_V = (count_V > 0) & (persons_V < min_count), _flat(in_any_case)
+    if (small_V | hidden_V).any():
+        shape = (few[0], max(few[1], 1), few[2])
+        if shape[0] * shape[1] > MOST_CELLS:
             raise UserError(
                 f"{few[0]} groups at {few[1]} sites are too many to keep small counts from following from the others; "
                 f"give a larger --min-count than {min_count}, so that fewer groups are large enough to be told"
             )
-        hidden_V = withhold(count_V, _sums(*few), min_count, small_V, in_any_case_V)
+        hidden_V = _withheld(few_codes, shape, bool(few[1]), min_count, small_V, hidden_V)
     edges = np.cumsum([table.size for table in tables])[:-1]
     count_G, count_S, count_C, count_GS, count_GC = (
         np.where(hidden.reshape(table.shape), WITHHELD, table)
@@ -63,6 +65,23 @@ def told(codes: Codes, size: Size, person_N: Counts, min_count: int) -> list[Cou
     count_GS[:, count_S == WITHHELD] = WITHHELD
     count_GC[count_G == WITHHELD] = WITHHELD  # a class that a group lacks would tell the class of all in it
     return [count_G[place_G], count_S[place_S], count_C, count_GS[np.ix_(place_G, place_S)], count_GC[place_G]]
+
+
+def _withheld(codes: Codes, shape: Size, sites: bool, min_count: int, small_V: Mask, in_any_case_V: Mask) -> Mask:
+    """Which counts of the five tables are withheld; the number of all patients is published."""
+    axes = [axes for axes in TABLES if sites or 1 not in axes]
+    parts_VA = vstack([margin(shape, keep) for keep in ((), *axes)], format="csr")
+    site_N = codes[1] if sites else np.zeros_like(codes[0])
+    cell_N = np.ravel_multi_index((codes[0], site_N, codes[2]), shape)
+    everyone = np.zeros(1, dtype=bool)
+    return withhold(
+        np.bincount(cell_N, minlength=parts_VA.shape[1]),
+        parts_VA,
+        min_count,
+        small_V=np.concatenate([everyone, small_V]),
+        in_any_case_V=np.concatenate([everyone, in_any_case_V]),
+        published_V=np.arange(parts_VA.shape[0]) == 0,
+    )[1:]
 
 
 def _merged(code_N: Counts, number: int, person_N: Counts, min_count: int) -> tuple[Counts, bool]:
@@ -75,7 +94,7 @@ def _merged(code_N: Counts, number: int, person_N: Counts, min_count: int) -> tu
 def _counts(codes: Codes, size: Size, person_N: Counts | None = None) -> list[Counts]:
     """Patients, or persons: five tables."""
     tables = []
-    for axes in ((0,), (1,), (2,), (0, 1), (0, 2)):
+    for axes in TABLES:
         shape = tuple(size[axis] for axis in axes)
         if 0 in shape:  # no sites
             tables.append(np.zeros(shape, dtype=np.int64))
@@ -89,29 +108,3 @@ def _counts(codes: Codes, size: Size, person_N: Counts | None = None) -> list[Co
 
 def _flat(tables: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([table.ravel() for table in tables])
-
-
-def _sums(n_groups: int, n_sites: int, n_classes: int) -> NDArray[np.int8]:
-    """What ties count_G, count_S, count_C, count_GS and count_GC, laid out in this order, (Q, V)."""
-    each_G, each_S, each_C = (np.eye(n, dtype=np.int8) for n in (n_groups, n_sites, n_classes))
-    all_G, all_S, all_C = (np.ones((1, n), dtype=np.int8) for n in (n_groups, n_sites, n_classes))
-    # Of the groups, sites, classes, groups at sites, groups in classes; None: not in these sums.
-    blocks: list[tuple[NDArray[Any] | None, ...]] = [
-        (all_G, None, None, None, None),
-        (None, None, all_C, None, None),
-        (-each_G, None, None, None, np.kron(each_G, all_C)),
-        (None, None, -each_C, None, np.kron(all_G, each_C)),
-    ]
-    if n_sites:
-        blocks += [
-            (None, all_S, None, None, None),
-            (-each_G, None, None, np.kron(each_G, all_S), None),
-            (None, -each_S, None, np.kron(all_G, each_S), None),
-        ]
-    widths = (n_groups, n_sites, n_classes, n_groups * n_sites, n_groups * n_classes)
-    rows = []
-    for block in blocks:
-        height = next(len(part) for part in block if part is not None)
-        parts = [np.zeros((height, w), np.int8) if p is None else p for p, w in zip(block, widths, strict=True)]
-        rows.append(np.hstack(parts))
-    return np.vstack(rows)

@@ -1,0 +1,190 @@
+"""Which counts to withhold so that no small count can be worked out from those that are published.
+
+Counts that are published together are tied: sites add up to their group, groups to the cohort, a round without a site
+to the round with it. Whoever has them all can add and subtract. So more counts are withheld than the small ones,
+until this holds for every small count: **there is another table, without negative counts, that agrees with everything
+published, and in which that count is at least the minimum.** Then no small count follows from what is published, nor
+does a sum of withheld counts below the minimum: any such sum would bound a small count by itself. This is the criterion
+of upper protection in the literature on cell suppression (Willenborg & de Waal, *Elements of Statistical Disclosure
+Control*, 2001, ch. 4), and it is checked by linear programming.
+
+Not looked for: a lower bound, and what follows from counts being whole numbers.
+
+Letters: A atoms, which are disjoint sets of patients; V counts, each the sum of some atoms; T small counts, R published
+counts, H atoms that are not published by themselves.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linprog  # type: ignore[import-untyped]
+from scipy.sparse import csr_matrix, hstack, identity, kron  # type: ignore[import-untyped]
+from scipy.sparse.linalg import lsmr  # type: ignore[import-untyped]
+
+TRIES, EXACT, UNMOVED = 3, 1e-13, 1e-6  # random changes, how exactly they are found, what counts as none
+SLACK = 1e-4  # patients: what the solver may be wrong by
+
+Mask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+
+
+def withhold(
+    atom_A: Counts,
+    parts_VA: Any,
+    minimum: int,
+    *,
+    small_V: Mask | None = None,
+    in_any_case_V: Mask | None = None,
+    published_V: Mask | None = None,
+    bundle_V: NDArray[np.int64] | None = None,
+) -> Mask:
+    """Counts to withhold, (V,).
+
+    Parameters
+    ----------
+    atom_A
+        Patients of each atom, none negative.
+    parts_VA
+        0/1, dense or sparse: which atoms each count is the sum of.
+    minimum
+        Counts of 1 … `minimum` − 1 are small.
+    small_V
+        Which counts are small, where that is not decided by the counts themselves.
+    in_any_case_V
+        Counts that are withheld, small or not.
+    published_V
+        Counts that were published before and cannot be taken back. Where nothing small followed from them alone,
+        nothing small follows from them and the result.
+    bundle_V
+        Counts with the same number are published together or not at all; by default each by itself.
+    """
+    parts_VA = csr_matrix(parts_VA, dtype=np.float64)
+    parts_VA.eliminate_zeros()
+    count_V = np.rint(parts_VA @ atom_A).astype(np.int64)
+    n_counts = len(count_V)
+    small_V = (count_V > 0) & (count_V < minimum) if small_V is None else small_V
+    out_V = np.zeros(n_counts, dtype=bool) if published_V is None else published_V
+    bundle_V = np.arange(n_counts) if bundle_V is None else bundle_V
+    always_V = _whole(small_V if in_any_case_V is None else small_V | in_any_case_V, bundle_V) & ~out_V
+    hidden_V = always_V.copy()
+    pending = np.flatnonzero(small_V & hidden_V)
+    need_V = np.where(count_V < minimum, minimum, 2 * count_V)  # the latter: small for another reason than its number
+    parts_VA = _merged(parts_VA)
+    while len(pending):
+        highest_T, price_V = _upper_bounds(parts_VA, count_V, hidden_V, pending, need_V)
+        pending = pending[highest_T < need_V[pending] - SLACK]
+        chosen_V = _covers(parts_VA, count_V, hidden_V, out_V, pending, price_V)
+        if not chosen_V.any():
+            _, price_V = _upper_bounds(parts_VA, count_V, hidden_V, pending[:1], need_V)
+            chosen_V = _covers(parts_VA, count_V, hidden_V, out_V, pending[:1], price_V)
+            if not chosen_V.any():  # it is protected, or nothing is left to withhold
+                pending = pending[1:]
+        hidden_V |= _whole(chosen_V, bundle_V) & ~out_V
+    follows_V = hidden_V & ~always_V
+    follows_V[follows_V] = _known(parts_VA, hidden_V, follows_V)
+    return hidden_V & ~(follows_V & ~_whole(hidden_V & ~follows_V, bundle_V))
+
+
+def margin(shape: Sequence[int], keep: Sequence[int]) -> Any:
+    """Which cells of a table add up to each cell of its margin over the axes that are not kept, (V, A) sparse.
+
+    The cells of the table are the atoms, in C order; those of the margin are in C order too.
+    """
+    parts_VA = identity(1, format="csr")
+    for axis, n in enumerate(shape):
+        parts_VA = kron(parts_VA, identity(n) if axis in keep else np.ones((1, n)), format="csr")
+    return parts_VA
+
+
+def _whole(mask_V: Mask, bundle_V: NDArray[np.int64]) -> Mask:
+    """Every bundle of which anything is in the mask."""
+    return np.isin(bundle_V, bundle_V[mask_V])
+
+
+def _merged(parts_VA: Any) -> Any:
+    """Atoms that are in the same counts, as one."""
+    by_atom = parts_VA.tocsc()
+    by_atom.sort_indices()
+    columns = [column.tobytes() for column in np.split(by_atom.indices, by_atom.indptr[1:-1])]
+    return by_atom[:, np.unique(np.array(columns, dtype=object), return_index=True)[1]].tocsr()
+
+
+def _upper_bounds(
+    parts_VA: Any, count_V: Counts, hidden_V: Mask, targets: NDArray[np.intp], need_V: Counts
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each target may be at most, capped at what it needs, and the prices of the published counts, (T,), (V,).
+
+    One table for all targets: where a target falls short here, it may still do better in a table of its own.
+    """
+    shown = np.flatnonzero(~hidden_V)
+    n_targets, n_atoms = len(targets), parts_VA.shape[1]
+    target_TA = parts_VA[targets]
+    found = linprog(
+        np.concatenate([np.zeros(n_atoms), -np.ones(n_targets)]),
+        A_ub=hstack([-target_TA, identity(n_targets)], format="csr"),
+        b_ub=np.zeros(n_targets),
+        A_eq=hstack([parts_VA[shown], csr_matrix((len(shown), n_targets))], format="csr") if len(shown) else None,
+        b_eq=count_V[shown] if len(shown) else None,
+        bounds=[(0, None)] * n_atoms + [(0, need) for need in need_V[targets]],
+        method="highs",
+    )
+    if found.status != 0:
+        raise RuntimeError(f"cell suppression: no solution ({found.message})")
+    price_V = np.zeros(len(count_V))
+    if len(shown):
+        price_V[shown] = -found.eqlin.marginals  # of the maximum, by one patient more in the count
+    return found.x[n_atoms:], price_V
+
+
+def _covers(
+    parts_VA: Any,
+    count_V: Counts,
+    hidden_V: Mask,
+    out_V: Mask,
+    pending: NDArray[np.intp],
+    price_V: NDArray[np.float64],
+) -> Mask:
+    """Counts to withhold besides: for each pending one, one of those that hold it down, unless one is chosen already.
+
+    It is the smallest of those of the fewest atoms, so that totals stay.
+
+    A price says which published counts bound a target: a sum that holds it has a positive one, what is subtracted from
+    that sum a negative one.
+    """
+    chosen_V = np.zeros(len(count_V), dtype=bool)
+    free_V = (np.abs(price_V) > 1e-9) & ~hidden_V & ~out_V
+    atoms_V = np.diff(parts_VA.indptr)
+    sums, parts = np.flatnonzero(free_V & (price_V > 0)), np.flatnonzero(free_V & (price_V < 0))
+    meet_SP = parts_VA[sums] @ parts_VA[parts].T
+    above_TS = parts_VA[pending] @ parts_VA[sums].T
+    beside_TP = above_TS @ meet_SP
+    around_TR = hstack([above_TS + beside_TP @ meet_SP.T, beside_TP], format="csr")
+    free = np.concatenate([sums, parts])
+    free_order = np.lexsort((count_V[free], atoms_V[free], count_V[free] == 0))
+    rank_R = np.argsort(free_order)
+    for t in range(len(pending)):
+        cover = around_TR.indices[around_TR.indptr[t] : around_TR.indptr[t + 1]]
+        cover = cover if len(cover) else np.arange(len(free))
+        if len(cover) and not chosen_V[free[cover]].any():
+            chosen_V[free[cover[rank_R[cover].argmin()]]] = True
+    return chosen_V
+
+
+def _known(parts_VA: Any, hidden_V: Mask, asked_V: Mask) -> Mask:
+    """Which of the counts asked for follow from the published ones, (number asked for,).
+
+    A sum follows if every change of the atoms that leaves the published counts as they are leaves it too. Random
+    changes show it: what is left of a random vector when its part in the span of the published sums is taken away.
+    """
+    known_Q = np.ones(int(asked_V.sum()), dtype=bool)
+    shown_VA, asked_QA = parts_VA[np.flatnonzero(~hidden_V)], parts_VA[np.flatnonzero(asked_V)]
+    if not len(known_Q) or not shown_VA.nnz:
+        return known_Q & bool(shown_VA.nnz)
+    rng = np.random.default_rng(0)
+    for _ in range(TRIES):
+        change_A = rng.standard_normal(parts_VA.shape[1])
+        price_V = lsmr(shown_VA.T, change_A, atol=EXACT, btol=EXACT, maxiter=20 * sum(shown_VA.shape))[0]
+        known_Q &= np.abs(asked_QA @ (change_A - shown_VA.T @ price_V)) < UNMOVED
+    return known_Q
