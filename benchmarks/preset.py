@@ -1,12 +1,12 @@
-"""Which of REMIND's own settings serve rare combinations best on validation patients: how its preset was chosen.
+"""Which of REMIND's own settings serve rare combinations best on validation patients: how its defaults were chosen.
 
     python benchmarks/preset.py simulation/cohorts/uci_heart4.toml --seeds 0-4
     python benchmarks/preset.py simulation/cohorts/nhanes_2017_2020.toml --seeds 0 \
         -c 'model.tokens=4 train.weight-decay=0.05 train.lr=0.001'
 
 Prints AUROC over the validation patients of all seeds and hospitals: the mean over tail groups of at least ten of them
-(by which the preset was chosen), that of all tail patients together, that of everybody; and the loss of tail patients.
-Runs that are there already are not made again.
+(by which the defaults were chosen), that of all tail patients together, that of everybody; and the loss of tail
+patients. Runs that are there already are not made again.
 """
 
 import argparse
@@ -28,10 +28,17 @@ from remind_studies.cells.folder import StudyFolder, surroundings
 from remind_studies.cells.pool import run_cells
 from remind_studies.tuning import judge, training_counts
 
-PROPORTIONAL = {"dro.initial": "proportional"}
-REMIND = {"method.fusion": "remind", "method.objective": "groupdro", "method.rule": "fedremind"}
+PROPORTIONAL: dict[str, str | float | bool] = {"dro.initial": "proportional"}
+REMIND: dict[str, str | float | bool] = {  # with the paper's λ₀ and one learning rate for all parts
+    "method.fusion": "remind",
+    "method.objective": "groupdro",
+    "method.rule": "fedremind",
+    "dro.initial": "uniform",
+    "train.residual-rate": 1.0,
+}
+DEFAULTS = "λ₀ ∝ n_k, residual rate 5 (defaults)"
 CANDIDATES: dict[str, dict[str, str | float | bool]] = {
-    "λ₀ uniform (defaults)": REMIND,
+    "λ₀ uniform (the paper's)": REMIND,
     "λ₀ ∝ √n_k": REMIND | {"dro.initial": "sqrt"},
     "λ₀ ∝ n_k": REMIND | PROPORTIONAL,
     "λ₀ ∝ n_k, γ = 0.1": REMIND | PROPORTIONAL | {"dro.gamma": 0.1},
@@ -41,7 +48,7 @@ CANDIDATES: dict[str, dict[str, str | float | bool]] = {
     | {"dro.gamma": 0.1, "dro.regret": True, "dro.risk": "validation"},
     "λ₀ ∝ n_k, gate always, routing-lr × 5": REMIND | PROPORTIONAL | {"model.gate": "always", "train.routing-lr": 5e-4},
     "λ₀ ∝ n_k, router scale 0.5": REMIND | PROPORTIONAL | {"model.router-scale": 0.5},
-    "λ₀ ∝ n_k, residual rate 5": REMIND | PROPORTIONAL | {"train.residual-rate": 5.0},
+    DEFAULTS: REMIND | PROPORTIONAL | {"train.residual-rate": 5.0},
     "Soft MoE, for comparison": dict(read_arms("softmoe", {})[0].settings),
 }
 

@@ -5,12 +5,13 @@ Every field is also a run-config key of the Flower app (``train.local-steps`` fo
 lists the defaults; a test keeps the two equal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from remind.errors import UserError, several
+from remind.suggest import did_you_mean
 
 Scalar = str | int | float | bool
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -128,7 +129,9 @@ class TrainConfig(Section):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the local steps")
     lr: Positive = Field(5e-4, description="learning rate of stage 1")
     routing_lr: Positive = Field(1e-4, description="learning rate of stage 2")
-    residual_rate: Positive = Field(1.0, description="learning rate of Φ_k, in units of routing-lr")
+    residual_rate: Positive = Field(
+        5.0, description="learning rate of Φ_k, in units of routing-lr; the paper has one rate: 1"
+    )
     weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
     schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="over the rounds of a stage")
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
@@ -155,7 +158,8 @@ class DroConfig(Section):
 
     gamma: NonNegative = Field(0.02, description="step of the exponentiated gradient, per local step")
     initial: Literal["uniform", "sqrt", "proportional"] = Field(
-        "uniform", description="λ₀ over the groups seen in training: 1/G, or in proportion to √n_k or to n_k"
+        "proportional",
+        description="λ₀ over the groups seen in training: 1/G (the paper), or in proportion to √n_k or to n_k",
     )
     risk: Literal["train", "validation"] = Field("train", description="patients on whom R_k is measured")
     adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: rare groups count as riskier than measured")
@@ -215,7 +219,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _knows_its_sinks(self) -> Self:
         if unknown := self.sink_names - SINKS:
-            raise ValueError(f"sinks: there is no {', '.join(sorted(unknown))}; there are {', '.join(sorted(SINKS))}")
+            hint = did_you_mean(min(unknown), SINKS)
+            raise ValueError(
+                f"sinks: there is no {', '.join(sorted(unknown))}{hint}; there are {', '.join(sorted(SINKS))}"
+            )
         return self
 
     @property
@@ -248,7 +255,7 @@ class Config(Section):
         try:
             return cls.model_validate(nested)
         except ValidationError as error:
-            raise several(f"{source} is not valid", _problems(error)) from None
+            raise several(f"{source} is not valid", _problems(error, cls().flat())) from None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Scalar]]:
@@ -259,13 +266,15 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Scala
     return pairs
 
 
-def _problems(error: ValidationError) -> list[str]:
-    """One line per problem: key, value seen, what is expected."""
+def _problems(error: ValidationError, keys: Iterable[str]) -> list[str]:
+    """One line per problem: key, value seen, what is expected; `keys` are those that there are."""
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]).replace("_", "-") or "config"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{key}: no such key; `remind config` lists all keys with their defaults")
+            lines.append(
+                f"{key}: no such key{did_you_mean(key, keys)}; `remind config` lists all keys with their defaults"
+            )
         else:
             seen = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
             lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{seen}")

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from remind.config import Section
 from remind.errors import UserError, several
+from remind.suggest import did_you_mean
 
 Built = TypeVar("Built")
 Class = TypeVar("Class", bound=type)
@@ -105,7 +106,8 @@ class Registry(Generic[Built]):
         found = _CALL.fullmatch(text)
         methods = {method.name: method for method in self.methods()}
         if found is None or found[1] not in methods:
-            raise UserError(f"{self.kind}: there is no {text!r}; there are {', '.join(methods)}")
+            hint = did_you_mean(text.partition("(")[0].strip(), methods)
+            raise UserError(f"{self.kind}: there is no {text!r}{hint}; there are {', '.join(methods)}")
         method = methods[found[1]]
         heading = f"{self.kind}: {text!r} is not valid; in full it is {method.signature()}"
         try:
@@ -115,9 +117,13 @@ class Registry(Generic[Built]):
         try:
             return method, method.options.model_validate({k.replace("-", "_"): v for k, v in given.items()})
         except ValidationError as error:
-            raise several(heading, [_problem(dict(item)) for item in error.errors()]) from None
+            problems = [_problem(dict(item), method.options) for item in error.errors()]
+            raise several(heading, problems) from None
 
 
-def _problem(item: dict[str, Any]) -> str:
+def _problem(item: dict[str, Any], options: type[Section]) -> str:
     option = ".".join(map(str, item["loc"])).replace("_", "-") or "options"
+    if item["type"] == "extra_forbidden":
+        names = [name.replace("_", "-") for name in options.model_fields]
+        return f"{option}: there is no such option{did_you_mean(option, names)}"
     return f"{option}: {item['msg'].removeprefix('Value error, ')}"

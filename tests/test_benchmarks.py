@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from remind.config import Config
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -35,3 +37,8 @@ def test_group_routing_prints_a_ratio_for_each_gate(monkeypatch, capsys):
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) > 2
     assert all(0.2 < float(row[2]) < 5 for row in rows[1:])
+
+
+def test_the_recommended_settings_are_the_defaults():
+    candidates = runpy.run_path(str(FOLDER / "preset.py"))
+    assert Config.from_flat(candidates["CANDIDATES"][candidates["DEFAULTS"]]) == Config()

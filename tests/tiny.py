@@ -30,6 +30,8 @@ BASE: dict[str, Scalar] = {
     "train.local-steps": 2,
     "train.batch": 8,
     "dro.gamma": 0.5,
+    "dro.initial": "uniform",
+    "train.residual-rate": 1.0,
     "federation.deadline": 10.0,  # what hangs shall not hang long
 }
 

@@ -14,12 +14,17 @@ from typing import Any
 from remind.config import Scalar
 from remind.config_toml import literal
 from remind.errors import UserError
+from remind.suggest import did_you_mean
+from remind_server.presets import preset_files
 
+_WORD = re.compile(r"[\w-]+")
 _PAIR = re.compile(r"""\s*([\w.-]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']+)(?=\s|$)""")
 
 
-def read_pairs(given: Sequence[str] | None, option: str) -> dict[str, Scalar]:
-    """Values by key (``train.local-steps``), from the values of `option` as typed: pairs, or the name of one TOML file.
+def read_pairs(given: Sequence[str] | None, option: str, presets: bool = True) -> dict[str, Scalar]:
+    """Values by key (``train.local-steps``), from the values of `option` as typed.
+
+    Each is pairs, the name of one TOML file, or (`presets`) the name of a preset. A later value wins.
 
     Raises
     ------
@@ -28,11 +33,25 @@ def read_pairs(given: Sequence[str] | None, option: str) -> dict[str, Scalar]:
     """
     values: dict[str, Scalar] = {}
     for text in given or ():
-        if text.strip().endswith(".toml") and ("=" not in text or Path(text.strip()).expanduser().is_file()):
+        if presets and _WORD.fullmatch(text.strip()):
+            path = _preset(text.strip(), option)
+            values |= flatten(read_toml(path, option), f"{option} {text.strip()}")
+        elif text.strip().endswith(".toml") and ("=" not in text or Path(text.strip()).expanduser().is_file()):
             values |= flatten(read_toml(Path(text.strip()).expanduser(), option), f"{option} {text.strip()}")
         else:
             values |= _parse(text, option)
     return {key.replace("_", "-"): value for key, value in values.items()}
+
+
+def _preset(name: str, option: str) -> Path:
+    """File of a preset; a UserError if there is none of the name."""
+    files = preset_files()
+    if name not in files:
+        raise UserError(
+            f"{option}: not key=value: {name!r}{did_you_mean(name, files)}; write e.g. 'a=1 b=\"text\"', or name a "
+            f"preset: {', '.join(files)} (remind is what the defaults are: it needs no name)"
+        )
+    return files[name]
 
 
 def write_pairs(values: Mapping[str, Scalar]) -> list[str]:

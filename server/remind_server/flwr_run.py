@@ -98,7 +98,7 @@ def prepare(
         raise UserError(f"--cohort is for the federated-remind app, which {given['app']} is not")
     if defaults is None and clients is None:
         return None
-    federation = read_pairs(given["federation_config_overrides"], "--federation-config")
+    federation = read_pairs(given["federation_config_overrides"], "--federation-config", presets=False)
     connection = connection_named(given["superlink"])
     if defaults is None:
         plan = Plan(with_clients(federation, clients))

@@ -1,5 +1,6 @@
 """Methods as they are typed: ``softmoe, groupdro, fedavg, remind+cvar(alpha = 0.1)+lg``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from remind.config import Config, Scalar
@@ -8,11 +9,17 @@ from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
 from remind.objectives.base import registry as objectives
+from remind.suggest import did_you_mean
 from remind_server.flwr_pairs import flatten, read_toml
+from remind_server.presets import PRESET_SUFFIX, preset_files
 from remind_studies.study import Arm, Settings
 
 PLAIN_FUSION, PLAIN_OBJECTIVE, PLAIN_RULE, SPANNING_RULE = "softmoe", "erm", "lg", "fedremind"
-PRESET_SUFFIX = ".toml"
+REMIND: Mapping[str, Scalar] = {
+    "method.fusion": "remind",
+    "method.objective": "groupdro",
+    "method.rule": SPANNING_RULE,
+}
 LOCAL, POOLED = "local", "pooled"
 YARDSTICKS = (LOCAL, POOLED)  # federated rules that are none: each hospital alone, all patients in one place
 
@@ -21,10 +28,10 @@ def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
     """The methods of a comma-separated list.
 
     A method is made of parts joined by ``+``: the name of a fusion model, an objective, a federated rule, each perhaps
-    with options, or a TOML file of settings. What it does not name is plain: Soft MoE, mean loss (erm), shared fusion
-    with encoders that stay (lg); with an objective that weighs groups, the rule under which these span sites
-    (fedremind). Under the rules local and pooled it is a yardstick, shown and never ranked. ``remind`` alone is REMIND
-    with the settings of the preset of that name. ``label: method`` names it.
+    with options, a preset such as ``paper``, or a TOML file of settings. What it does not name is plain: Soft MoE, mean
+    loss (erm), shared fusion with encoders that stay (lg); with an objective that weighs groups, the rule under which
+    these span sites (fedremind). Under the rules local and pooled it is a yardstick, shown and never ranked. ``remind``
+    is what a run without settings is: REMIND at its defaults. ``label: method`` names it.
 
     Raises
     ------
@@ -68,14 +75,20 @@ def _part(text: str) -> dict[str, Scalar]:
         return _file(Path(text).expanduser())
     name = text.partition("(")[0].strip()
     if name == "remind":
-        whole: dict[str, Scalar] = {"method.objective": "groupdro", "method.rule": SPANNING_RULE}
-        whole |= {"method.fusion": name} | preset("remind")
-        return whole if text == name else whole | {"method.fusion": text}
+        return REMIND | {"method.fusion": text}
+    if text in (presets := preset_files()):
+        return REMIND | _file(presets[text])
+    known = list(presets)
     for key, registry in (("fusion", fusions), ("objective", objectives), ("rule", rules)):
-        if name in {method.name for method in registry.methods()}:
+        names = [method.name for method in registry.methods()]
+        if name in names:
             registry.choose(text)
             return {f"method.{key}": text}
-    raise UserError(f"--methods: there is no {text!r}; `remind methods` lists fusion models, objectives and rules")
+        known += names
+    raise UserError(
+        f"--methods: there is no {text!r}{did_you_mean(name, known)}; `remind methods` lists fusion models, objectives "
+        f"and rules; presets are {', '.join(presets)}"
+    )
 
 
 def _completed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
@@ -92,19 +105,6 @@ def _completed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
     if "local" not in encoders:
         plain["federation.encoders"] = encoders[0]
     return plain | settings
-
-
-def preset(name: str) -> dict[str, Scalar]:
-    """Settings of a preset of ``simulation/presets``, which a wheel carries inside this package.
-
-    Raises
-    ------
-    UserError
-        There is none of the name.
-    """
-    packaged = Path(__file__).parent / "presets"
-    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "simulation" / "presets"
-    return _file(folder / f"{name}{PRESET_SUFFIX}")
 
 
 def _file(path: Path) -> dict[str, Scalar]:

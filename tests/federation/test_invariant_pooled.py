@@ -51,6 +51,8 @@ def config(stage: int, **changes) -> Config:
             "train.lr": LR,
             "train.routing-lr": LR,
             "dro.gamma": GAMMA,
+            "dro.initial": "uniform",
+            "train.residual-rate": 1.0,
             "train.warmup-rounds": ROUNDS if stage == 1 else 0,
             "train.routing-rounds": ROUNDS if stage == 2 else 0,
         }

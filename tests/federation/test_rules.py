@@ -59,7 +59,9 @@ def test_a_rule_that_knows_no_groups_weighs_sites_by_patients_whatever_their_gro
 
 
 def test_groups_within_a_site_move_by_its_own_losses_alone():
-    weighing = Within(Proportional(), methods_of(Config.from_flat({"dro.gamma": 1.0})).objective)
+    weighing = Within(
+        Proportional(), methods_of(Config.from_flat({"dro.gamma": 1.0, "dro.initial": "uniform"})).objective
+    )
     state = weighing.update(weighing.initial(SITES), SITES, losses(a={1: 1.0, 3: 0.0}), 0.0, 1)
     assert state.groups["a"].weights[1] / state.groups["a"].weights[3] == pytest.approx(np.e)
     assert state.groups["c"].weights == weighing.initial(SITES).groups["c"].weights

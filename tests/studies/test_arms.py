@@ -2,11 +2,13 @@
 
 import pytest
 
+from remind.config import Config
 from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import registry as objectives
-from remind_studies.arms import anchors, preset, read_arms
+from remind_server.flwr_pairs import read_pairs
+from remind_studies.arms import anchors, read_arms
 
 
 def one(text, **common):
@@ -34,10 +36,17 @@ def test_a_rule_that_needs_travelling_encoders_gets_them():
     assert "federation.encoders" not in one("fedprox").settings
 
 
-def test_remind_is_the_preset_and_parts_after_it_win():
-    arm = one("remind")
-    assert arm.settings["method.fusion"] == "remind"
-    assert preset("remind").items() <= arm.settings.items()
+def test_remind_is_what_a_run_without_settings_is():
+    assert Config.from_flat(one("remind").settings) == Config()
+
+
+def test_a_preset_is_the_same_here_and_in_a_run_config():
+    typed = read_pairs(["paper"], "-c")
+    assert Config.from_flat(one("paper").settings) == Config.from_flat(typed)
+    assert Config.from_flat(typed).dro.initial == "uniform"
+
+
+def test_parts_after_remind_win():
     assert one("remind(missing = 'zero')").settings["method.fusion"] == "remind(missing = 'zero')"
     other = one("remind+erm+lg")
     assert other.settings["method.objective"] == "erm"
@@ -83,7 +92,10 @@ def test_anchors_are_the_same_method_alone_and_in_one_place():
     ("text", "says"),
     [
         ("", "name at least one"),
-        ("remindd", "there is no 'remindd'"),
+        ("remindd", "there is no 'remindd'; did you mean 'remind'"),
+        ("softmo", "did you mean 'softmoe'"),
+        ("papr", "did you mean 'paper'"),
+        ("cvar(alfa = 0.5)", "there is no such option; did you mean 'alpha'"),
         ("softmoe, softmoe", "twice"),
         ("cvar(alpha = 7)", "alpha"),
         ("groupdro+afl", "weighs by risk"),

@@ -22,7 +22,7 @@ def read(name):
 
 
 def test_there_is_no_preset_that_is_not_tested():
-    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "remind"}
+    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper"}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -48,6 +48,7 @@ def test_what_all_cohorts_share_is_that_of_the_paper_preset(name):
     assert (shared.model.slots, shared.model.heads, shared.model.tokens, shared.model.threshold) == (1, 8, 16, 0.8)
     assert (shared.train.schedule, shared.train.step_rounds, shared.train.step_factor) == ("step", 5, 0.1)
     assert (shared.train.focal_gamma, shared.dro.gamma, shared.dro.initial) == (2, 0.02, "uniform")
+    assert shared.train.residual_rate == own.train.residual_rate == 1, "the paper has one learning rate"
 
 
 def test_the_budget_of_the_comments():
