@@ -5,13 +5,14 @@ Pure, but for `plan_here`, which knows the folder and the time.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from remind.config import Config, MethodConfig, Scalar
 from remind.errors import UserError
 from remind_server.flwr_pairs import read_pairs
+from remind_server.results_claim import make_own, refuse_what_holds_something
 
 SUPERNODES, CLIENT_CPUS = "num-supernodes", "client-resources-num-cpus"
 BUILT_IN_COHORT = "synthetic"
@@ -26,6 +27,8 @@ class Plan:
     federation: dict[str, Scalar]
     run: dict[str, Scalar] | None = None
     results: str = ""  # where they will lie; empty: not known here
+    named: bool = True  # whether the user chose that folder; else its name is ours to change, see `claimed`
+    elsewhere: bool = False  # whether somebody else runs the SuperLink
 
 
 def with_clients(federation: Mapping[str, Scalar], clients: int | None) -> dict[str, Scalar]:
@@ -76,7 +79,8 @@ def plan_remind(
         if value and not (key == "data.cohort" and value == BUILT_IN_COHORT):
             run[key] = os.path.abspath(base / Path(str(value)).expanduser())
     config = Config.from_flat({**defaults, **run})
-    if not config.results:
+    named = bool(config.results)
+    if not named:
         run["results"] = str(cwd / "results" / f"{now:%Y%m%d-%H%M%S}-{cohort_name(config)}-seed{config.seed}")
     federation = with_clients(federation, clients)
     if (sites := _sites(config)) and federation.setdefault(SUPERNODES, sites) != sites:
@@ -87,7 +91,23 @@ def plan_remind(
     if config.method != MethodConfig() and _pools(config):
         run["data.pooled"] = int(sites or federation.get(SUPERNODES, default_clients))
         federation[SUPERNODES] = 1
-    return Plan(federation, run, str(run.get("results", config.results)))
+    return Plan(federation, run, str(run.get("results", config.results)), named)
+
+
+def claimed(plan: Plan) -> Plan:
+    """The plan with a results folder of its own, which is made now unless the user chose one.
+
+    Raises
+    ------
+    UserError
+        If the chosen folder holds something, or a folder cannot be made.
+    """
+    if plan.named:
+        if plan.results:
+            refuse_what_holds_something(Path(plan.results))
+        return plan
+    folder = str(make_own(Path(plan.results)))
+    return replace(plan, run={**(plan.run or {}), "results": folder}, results=folder)
 
 
 def plan_here(run_config: Sequence[str] | None, cohort: str | None, clients: int | None) -> tuple[Plan, Config, int]:
@@ -160,7 +180,8 @@ def plan_elsewhere(
     if cohort is not None:
         run["data.cohort"] = _no_contradiction(run, cohort)
     config = Config.from_flat({**defaults, **run})
-    return Plan(dict(federation) if clients is None else with_clients(federation, clients), run, config.results)
+    keys = dict(federation) if clients is None else with_clients(federation, clients)
+    return Plan(keys, run, config.results, elsewhere=True)
 
 
 def cohort_name(config: Config) -> str:

@@ -3,8 +3,8 @@
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
@@ -65,8 +65,8 @@ def extended(run: Callable[..., None]) -> Callable[..., None]:
         with cli_output_handler(output_format=given["output_format"]):
             plan = prepare(given, num_clients, cohort, read_superlink_connection)
             ready = True
-        if ready:
-            submit(run, given, plan)
+        if ready and (code := submit(run, given, plan)):
+            raise typer.Exit(code)
 
     parameters = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=NEW[k]) for k in NEW]
     command.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -87,6 +87,7 @@ def prepare(
         SUPERNODES,
         Plan,
         check_hospitals,
+        claimed,
         plan_elsewhere,
         plan_remind,
         with_clients,
@@ -117,6 +118,7 @@ def prepare(
             )
             for warning in check_hospitals(plan, defaults):
                 print(f"warning: {warning}", file=sys.stderr)
+            plan = claimed(plan)
         else:
             plan = plan_elsewhere(typed, federation, defaults, clients=clients, cohort=cohort)
     if plan.run:
@@ -127,48 +129,39 @@ def prepare(
     return plan
 
 
-def submit(run: Callable[..., None], given: dict[str, Any], plan: "Plan | None") -> None:
-    """Hand over to Flower; for our app, one line on stderr says how to watch the run and where its results will be."""
+def submit(run: Callable[..., None], given: dict[str, Any], plan: "Plan | None") -> int:
+    """Hand over to Flower; the exit code of the command.
+
+    For our app, stderr says how to watch the run and where its results will be, and of a streamed run how it ended.
+    """
     if plan is None or plan.run is None:
         run(**given)
-        return
+        return 0
+    from remind_server.flwr_follow import exit_code, followed
+    from remind_server.flwr_superlink import PORT_VARIABLE, right_superlink
+
+    managed = not plan.elsewhere
     results = f"results: {plan.results}" if plan.results else ""
-    if given["stream"]:
-        if results:
-            typer.echo(results, err=True)
-        run(**given)
-        return
-    with submitted_runs(run) as ids:
-        run(**given)
-    if ids:
-        where = f" {given['superlink']}" if given["superlink"] else ""
-        typer.echo("   ".join(filter(None, [f"watch: flwr log {ids[-1]}{where} --stream", results])), err=True)
+    with right_superlink(_say) if managed else nullcontext("") as port:
+
+        def typed(command: str) -> str:
+            """What must be typed for a command about the run, such as ``log 42``."""
+            where = f" {given['superlink']}" if given["superlink"] else ""
+            return f"{PORT_VARIABLE}={port} flwr {command}{where}" if port else f"flwr {command}{where}"
+
+        if given["stream"] and results:
+            _say(results)
+        with followed(run) as seen:
+            try:
+                run(**given)
+            finally:
+                if managed and not seen.ids and not plan.named:
+                    with suppress(OSError):
+                        Path(plan.results).rmdir()  # nothing was submitted: the folder stays empty
+        if seen.ids and not given["stream"]:
+            _say("   ".join(filter(None, [f"watch: {typed(f'log {seen.ids[-1]}')} --stream", results])))
+        return exit_code(seen, typed, plan.results if managed else "", _say)
 
 
-@contextmanager
-def submitted_runs(run: Callable[..., None]) -> Iterator[list[int]]:
-    """Ids of the runs that Flower's `run` submits meanwhile; none if this Flower submits in another way."""
-    names, name = sys.modules[run.__module__].__dict__, "init_http_client_from_connection"
-    ids: list[int] = []
-    connect = names.get(name)
-    if connect is None:
-        yield ids
-        return
-
-    def connect_and_listen(*args: Any, **kwargs: Any) -> Any:
-        client = connect(*args, **kwargs)
-        start = client.StartRun
-
-        def start_and_note(request: Any) -> Any:
-            response = start(request)
-            ids.append(response.run_id)
-            return response
-
-        client.StartRun = start_and_note
-        return client
-
-    names[name] = connect_and_listen
-    try:
-        yield ids
-    finally:
-        names[name] = connect
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -15,7 +15,9 @@ from remind import groups
 from remind.errors import UserError
 from remind.files import write_whole
 from remind.version import VERSION
-from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind_server.attendance import Attendance
+from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.results_claim import refuse_what_holds_something
 from remind_server.tables import expert_rows, final_rows, round_rows, summary
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
@@ -29,16 +31,20 @@ class RunFolder(Observer):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._start: RunStart | None = None
-        if (folder / CONFIG).exists():
-            raise UserError(f"results: {folder} already holds a run; give another folder or remove it")
+        self._attendance = Attendance()
+        refuse_what_holds_something(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / ROUNDS).touch(exist_ok=False)  # to make a file succeeds once: the folder is this run's
+        except FileExistsError:
+            raise UserError(f"results: {folder} already holds a run; give another folder or remove it") from None
         except OSError as error:
             raise UserError(f"results: cannot make {folder}: {error.strerror}") from None
 
     def started(self, start: RunStart) -> None:
         """Write what the run is: config, seed, versions, schema, sites and groups."""
         self._start = start
+        self._attendance.started(start)
         names = start.schema.names
         content = {
             "config": start.config.model_dump(mode="json"),
@@ -56,9 +62,14 @@ class RunFolder(Observer):
         }
         self._write(CONFIG, lambda path: _dump(content, path))
 
+    def round_started(self, start: RoundStart) -> None:
+        """Keep who takes part."""
+        self._attendance.round_started(start)
+
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Append the round's lines and replace the model by the one after it."""
         assert self._start is not None
+        self._attendance.round_done(record, tensors)
         _append(self.folder / GROUPS, round_rows(record, self._start.schema))
         line = {
             "round": record.round,
@@ -84,12 +95,13 @@ class RunFolder(Observer):
 
     def finished(self, result: RunResult) -> None:
         """Write the final table per site and group, the expert map, and the summary."""
+        self._attendance.finished(result)
         rows = final_rows(result)
         self._write(FINAL_JSON, lambda path: _dump(rows, path))
         self._write(FINAL_CSV, lambda path: _csv(rows, path))
         if experts := expert_rows(result):
             self._write(EXPERTS, lambda path: _csv(experts, path))
-        self._write(SUMMARY, lambda path: _dump(summary(result), path))
+        self._write(SUMMARY, lambda path: _dump(summary(result) | self._attendance.content(), path))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:
         write_whole(self.folder / name, write)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from remind_server.flwr_plan import check_hospitals, plan_here
+from remind.config import Config
+from remind_server.flwr_plan import check_hospitals, claimed, plan_here
 
 
 def simulate_command(
@@ -19,7 +20,11 @@ def simulate_command(
         typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01 dro.gamma=0.1', or a file."),
     ] = None,
 ) -> None:
-    """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`."""
+    """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`.
+
+    Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined.
+    """
+    from remind_server.attendance import INCOMPLETE, Attendance
     from remind_server.followers import followers
     from remind_server.progress import Progress
     from remind_server.run_folder import RunFolder
@@ -28,6 +33,12 @@ def simulate_command(
     plan, config, clients = plan_here(run_config, cohort, num_clients)
     for warning in check_hospitals(plan, {}):
         print(f"warning: {warning}", file=sys.stderr)
-    folder = RunFolder(Path(config.results))
+    plan = claimed(plan)
+    config = Config.from_flat(plan.run or {})
+    folder, attendance = RunFolder(Path(plan.results)), Attendance()
     progress = Progress(lambda text: print(text, flush=True), folder.folder)
-    simulate(config, clients, [folder, progress, *followers(config, folder.folder, progress.say)])
+    simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, progress.say)])
+    for warning in attendance.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if attendance.warnings:
+        raise typer.Exit(INCOMPLETE)

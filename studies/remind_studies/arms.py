@@ -1,6 +1,5 @@
 """Methods as they are typed: ``softmoe, groupdro, fedavg, remind+cvar(alpha = 0.1)+lg``."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from remind.config import Config, Scalar
@@ -15,7 +14,7 @@ from remind_server.presets import PRESET_SUFFIX, preset_files
 from remind_studies.study import Arm, Settings
 
 PLAIN_FUSION, PLAIN_OBJECTIVE, PLAIN_RULE, SPANNING_RULE = "softmoe", "erm", "lg", "fedremind"
-REMIND: Mapping[str, Scalar] = {
+REMIND: dict[str, Scalar] = {
     "method.fusion": "remind",
     "method.objective": "groupdro",
     "method.rule": SPANNING_RULE,

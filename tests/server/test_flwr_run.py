@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 
 import pytest
 import typer
+from flwr.cli.constant import LOCAL_SUPERLINK_HTTP_API_PORT
 from typer.testing import CliRunner
 
 from remind_server import _flwr_boot, flwr_run
 from remind_server.app_config import app_toml
 
+USUAL = LOCAL_SUPERLINK_HTTP_API_PORT
 STRANGER = (
     '[project]\nname = "x"\nversion = "1"\n[tool.flwr.app.components]\nserverapp = "s:app"\nclientapp = "c:app"\n'
 )
@@ -21,7 +23,11 @@ STRANGER = (
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path, monkeypatch):
+    from remind_server import flwr_superlink
+
     monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
+    monkeypatch.setattr(flwr_superlink, "running_superlinks", list)  # whatever runs on this machine
+    monkeypatch.setattr(flwr_superlink, "answers", lambda port: False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -37,6 +43,7 @@ class Flower:
 
     def __init__(self, extend=flwr_run.install):
         self.given = None
+        SUPERLINK.ends("finished:completed")
         self.app = typer.Typer()
         self.app.command()(self._run())
         self.app.command()(lambda: None)
@@ -53,7 +60,10 @@ class Flower:
         ) -> None:
             """Run."""
             self.given = types.SimpleNamespace(**locals())
-            init_http_client_from_connection().StartRun("request")
+            client = init_http_client_from_connection()
+            run_id = client.StartRun("request").run_id
+            if stream:
+                start_stream(run_id, client)
 
         return run
 
@@ -61,9 +71,46 @@ class Flower:
         return CliRunner().invoke(self.app, ["run", *arguments], env={"TERM": "dumb", "COLUMNS": "200"})
 
 
+class SuperLink:
+    """A stand-in for Flower's client: a run whose log has two lines, and how it stands when asked."""
+
+    def ends(self, *statuses, details="", interrupted=False):
+        self.statuses, self.details, self.interrupted = list(statuses), details, interrupted
+
+    def StartRun(self, request):
+        return types.SimpleNamespace(run_id=42)
+
+    def StreamLogs(self, request):
+        yield "one"
+        if self.interrupted:
+            raise KeyboardInterrupt
+        yield "two"
+
+    def ListRuns(self, request):
+        text = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        status, _, sub = text.partition(":")
+        found = types.SimpleNamespace(status=status, sub_status=sub, details=self.details)
+        return types.SimpleNamespace(run_dict={request.run_id: types.SimpleNamespace(status=found)})
+
+
+SUPERLINK = SuperLink()
+
+
 def init_http_client_from_connection():
     """What Flower's `run` calls by this name to reach the SuperLink."""
-    return types.SimpleNamespace(StartRun=lambda request: types.SimpleNamespace(run_id=42))
+    client = types.SimpleNamespace()
+    for name in ("StartRun", "StreamLogs", "ListRuns"):
+        setattr(client, name, getattr(SUPERLINK, name))
+    return client
+
+
+def start_stream(run_id, client):
+    """As Flower's: Ctrl-C ends it like the end of the log."""
+    try:
+        for line in client.StreamLogs(run_id):
+            print(line)
+    except KeyboardInterrupt:
+        print("Exiting logstream")
 
 
 @pytest.fixture
@@ -100,7 +147,70 @@ def test_our_app_is_told_where_and_how_to_watch(flower, tmp_path):
 
 
 def test_streaming_says_only_where(flower):
-    assert flower("ours", "--stream").stderr.startswith("results: ")
+    result = flower("ours", "--stream")
+    assert result.stderr.startswith("results: ")
+    assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
+
+
+@pytest.mark.parametrize("form", [[], ["--format", "json"]])
+def test_a_streamed_run_that_fails_fails_the_command(flower, form, capfd):
+    SUPERLINK.ends("running", "finished:failed", details="1 site takes part, min-sites asks for 2")
+    result = flower("ours", "--stream", *form)
+    assert result.exit_code == 1
+    said = result.stderr + capfd.readouterr().err  # with --format json Flower takes the streams over
+    assert "error: run 42 failed: 1 site takes part, min-sites asks for 2" in said
+
+
+def test_a_streamed_run_that_is_stopped_or_dies_fails_the_command(flower):
+    SUPERLINK.ends("finished:stopped")
+    result = flower("ours", "--stream")
+    assert (result.exit_code, "run 42 was stopped" in result.stderr) == (1, True)
+    SUPERLINK.ends("finished:failed")
+    assert "flwr log 42 --show" in flower("ours", "--stream").stderr
+
+
+def test_ctrl_c_says_that_the_run_goes_on_and_how_to_stop_it(flower):
+    SUPERLINK.ends("running", interrupted=True)
+    result = flower("ours", "--stream")
+    assert result.exit_code == 130
+    assert "run 42 goes on" in result.stderr
+    assert "flwr stop 42" in result.stderr
+    assert "flwr log 42 --stream" in result.stderr
+
+
+def test_a_streamed_run_without_some_of_its_sites_is_no_plain_success(flower, monkeypatch):
+    def run_in(folder):
+        (Path(folder) / "summary.json").write_text(json.dumps({"never_took_part": {"b": "disk full"}}))
+        return SuperLink.ListRuns(SUPERLINK, types.SimpleNamespace(run_id=42))
+
+    monkeypatch.setattr(SUPERLINK, "ListRuns", lambda request: run_in(Path("out")), raising=False)
+    Path("out").mkdir()
+    result = flower("ours", "--stream", "-c", 'results="out"')
+    assert (result.exit_code, "site b never took part: disk full" in result.stderr) == (3, True)
+
+
+def test_a_run_that_is_not_submitted_leaves_no_folder(flower, monkeypatch):
+    def no(request):
+        raise RuntimeError("refused")
+
+    monkeypatch.setattr(SUPERLINK, "StartRun", no, raising=False)
+    assert flower("ours").exit_code == 1
+    assert list(Path("results").iterdir()) == []
+
+
+def test_a_run_in_another_environment_is_watched_where_it_is(flower, monkeypatch):
+    from remind_server import flwr_superlink
+
+    there = flwr_superlink.Superlink(1, "39091", "elsewhere", {})
+    monkeypatch.setattr(flwr_superlink, "running_superlinks", lambda: [there])
+    monkeypatch.setattr(flwr_superlink, "answers", lambda port: port == USUAL)
+    monkeypatch.setattr(flwr_superlink, "free_port", lambda: "50000")
+    result = flower("ours")
+    assert "was started in another environment" in result.stderr
+    assert "watch: FLWR_LOCAL_SUPERLINK_HTTP_API_PORT=50000 flwr log 42 --stream" in result.stderr
+    import flwr.cli.local_superlink as local
+
+    assert local.LOCAL_SUPERLINK_HTTP_API_PORT == USUAL, "only for this command"
 
 
 def test_without_our_options_our_app_still_works_on_one_cpu(flower):

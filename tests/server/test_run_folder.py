@@ -60,7 +60,8 @@ def test_the_folder_holds_what_the_run_did(tmp_path):
 @pytest.mark.parametrize("failing", ["save_file", "_dump", "_csv"])
 def test_a_write_that_fails_leaves_the_file_of_before(failing, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    follow(RunFolder(folder))
+    again = RunFolder(folder)
+    follow(again)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
     def half(*args, **kwargs):
@@ -68,8 +69,6 @@ def test_a_write_that_fails_leaves_the_file_of_before(failing, tmp_path, monkeyp
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    again = RunFolder.__new__(RunFolder)
-    again.folder, again._start = folder, START
     monkeypatch.setattr(run_folder_module, failing, half)
     for step in (
         lambda: again.started(START),

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from remind.config import Config
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
-from remind_server.flwr_plan import plan_here
+from remind_server.flwr_plan import claimed, plan_here
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
 from remind_studies.analysis.command import NONE
 from remind_studies.analysis.document import PAGE_FILE
@@ -67,8 +68,9 @@ def _run(folder: Path | None, cohort: str | None, clients: int | None, run_confi
         return read_run(folder.expanduser())
     if cohort is None:
         raise UserError("nothing to analyze: name the results folder of a run, or give --cohort to train one")
-    plan, config, number = plan_here(run_config, cohort, clients)
-    return Planned(config, number, Path(plan.results))
+    plan, _, number = plan_here(run_config, cohort, clients)
+    plan = claimed(plan)
+    return Planned(Config.from_flat(plan.run or {}), number, Path(plan.results))
 
 
 def _against(run: Run, text: str | None, final: bool) -> Run | None:

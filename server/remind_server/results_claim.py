@@ -1,0 +1,43 @@
+"""A results folder belongs to one run: made new for it, or empty when it comes."""
+
+from itertools import count
+from pathlib import Path
+
+from remind.errors import UserError
+
+
+def make_own(wanted: Path) -> Path:
+    """Make a new folder: `wanted`, or `wanted`-2, -3 … where that is there already.
+
+    To make a folder succeeds once only, so runs that start in the same second get a folder each.
+    """
+    for number in count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.parent.is_dir():
+                raise UserError(f"results: {folder.parent} is a file; give another folder") from None
+            continue
+        except OSError as error:
+            raise UserError(f"results: cannot make {folder}: {error.strerror}") from None
+        return folder
+    raise AssertionError("there are more numbers than folders")
+
+
+def refuse_what_holds_something(folder: Path) -> None:
+    """Refuse a folder that another run, or anything else, has written into: encoders of two runs must not mix.
+
+    Raises
+    ------
+    UserError
+        If the folder is not empty, or is a file.
+    """
+    try:
+        first = next(iter(sorted(folder.iterdir())), None) if folder.exists() else None
+    except OSError as error:
+        raise UserError(f"results: cannot use {folder}: {error.strerror}; give another folder") from None
+    if first is not None:
+        what = "already holds a run" if (folder / "config.json").exists() else f"is not empty ({first.name})"
+        raise UserError(f"results: {folder} {what}; give another folder or remove it")
