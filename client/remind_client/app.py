@@ -9,12 +9,12 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from remind.config import Config
-from remind.errors import UserError
 from remind.federation import messages
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import read_as, to_record
 from remind.quoting import LONGEST, quoted
 from remind_client.load import Identity, limit_threads, load_site
+from remind_client.refusal import words_for, words_within
 from remind_client.site import Site
 
 log = logging.getLogger(__name__)
@@ -67,15 +67,16 @@ def _reply(message: Message, context: Context, answer: Callable[[], Answer]) -> 
     identity = Identity.of(context.node_config)
     try:
         content, buffer = answer()
-    except UserError as error:
-        if not identity.virtual:
-            log.error("refused: %s", error)
-        words = str(error) if identity.virtual else "the site's cohort or settings are not valid; its own log says why"
-        content, buffer = messages.Refusal(reason=quoted(words, LONGEST - 50, keep="\n")), None
     except Exception as error:  # the edge: whatever happened must not leave as it is
-        log.exception("refused")
-        words = f"internal error ({type(error).__name__})" + (f": {error}" if identity.virtual else "")
-        content, buffer = messages.Refusal(reason=f"{quoted(words, LONGEST - 100)}; the site's own log says more"), None
+        within, words = words_within(error), words_for(error)
+        if not within:
+            log.exception("refused")
+        elif not identity.virtual:
+            log.error("refused: %s", within)
+        if identity.virtual:
+            said = f"internal error ({type(error).__name__}): {error}"
+            words = quoted(within, LONGEST - 50, keep="\n") or f"{quoted(said, LONGEST - 100)}; its own log says more"
+        content, buffer = messages.Refusal(reason=words), None
     return Message(to_record(content, buffer), reply_to=message)
 
 

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from remind.errors import UserError
+from remind_client.disk import disk_error
 from remind_client.exit_codes import Exit
+from remind_client.refusal import words_within
 from remind_client.vault.errors import VaultError
 
 app = typer.Typer(
@@ -172,12 +174,13 @@ def main() -> None:
     """Run the command line; a user's mistake ends it with one message."""
     try:
         app()
-    except VaultError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(Exit.VAULT) from None
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(Exit.MISTAKE) from None
+    except (UserError, OSError) as error:
+        full = disk_error(error)
+        if full is None and not isinstance(error, UserError):
+            raise
+        print(f"error: {error if isinstance(error, UserError) else words_within(error)}", file=sys.stderr)
+        code = Exit.DISK if full is not None else Exit.VAULT if isinstance(error, VaultError) else Exit.MISTAKE
+        raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

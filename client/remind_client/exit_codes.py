@@ -13,6 +13,7 @@ class Exit(IntEnum):
     CHECK_FAILED = 10
     AUDIT_BROKEN = 11
     VAULT = 12
+    DISK = 13
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,17 @@ MEANINGS: dict[Exit, Meaning] = {
     ),
     Exit.VAULT: Meaning(
         "The vault cannot open something",
-        "The wrong key, or a file that was changed, cut, moved or never encrypted.",
+        "The wrong key, or a file that was changed, cut, moved or never encrypted. Without a vault: a file of a run "
+        "that was changed or cut.",
         "Give the key whose id the message names, or restore the file. `remind-site vault seal` encrypts what was kept "
         "before there was a vault. A run's folder may be removed: the site then starts that run anew.",
+    ),
+    Exit.DISK: Meaning(
+        "The disk takes nothing more",
+        "The disk of the file that the message names is full, over this user's quota, or read-only. In a run, the "
+        "coordinator is told `the site cannot keep what it must: the disk is full` and goes on without this site.",
+        "Make room, or mount it so that this user can write. Nothing is half-written: the site takes part again in the "
+        "next round. `remind-site check` says how much is free.",
     ),
 }
 

@@ -6,7 +6,7 @@ a killed site finds all of the state of before or all of that of after. Encoders
 weights, so that frozen ones are written once and not every round.
 """
 
-import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from remind.model_file import digest_of
 from remind.training.token_cache import TokenCache
+from remind_client.vault.errors import VaultError
 from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, Vault
 
 STATE = "state.pt"
+ANEW = "restore it, or remove the run's folder so that the site starts that run anew"
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,17 @@ class SiteStore:
         return found
 
     def encoder(self, name: str, found: str) -> dict[str, Tensor]:
-        """Weights of the encoder with this digest."""
-        weights: dict[str, Tensor] = self._read(self._encoder(name, found))
+        """Weights of the encoder with this digest.
+
+        Raises
+        ------
+        VaultError
+            The file is not there, or holds something else.
+        """
+        path = self._encoder(name, found)
+        weights: dict[str, Tensor] = self._read(path)
+        if not self._authenticated and digest_of(weights) != found:
+            raise damaged(path)
         return weights
 
     def optimizer(self, stage: int) -> dict[str, Any] | None:
@@ -112,16 +124,48 @@ class SiteStore:
         self.vault.write(path, lambda out: torch.save(content, out))
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """Mapped into memory, so that only what is used is read."""
-        with self.vault.open(path) as clear:
-            content: dict[str, Any] = torch.load(clear, weights_only=True, map_location="cpu", mmap=True)
+        """Mapped into memory, so that only what is used is read.
+
+        Raises
+        ------
+        VaultError
+            The file is not there, or not what was written.
+        """
+        try:
+            with self.vault.open(path) as clear:
+                if path.name == STATE and not self._authenticated:
+                    _check_sums(clear)
+                content: dict[str, Any] = torch.load(clear, weights_only=True, map_location="cpu", mmap=True)
+        except FileNotFoundError:
+            raise VaultError(f"{path}: is missing; {ANEW}") from None
+        except (OSError, MemoryError, VaultError):
+            raise
+        except Exception:  # unpickling what was changed may raise anything
+            raise damaged(path) from None
         return content
+
+    @property
+    def _authenticated(self) -> bool:
+        """Whether the vault has seen to it that every byte is as it was written."""
+        return isinstance(self.vault, SealedVault)
+
+
+def damaged(path: Path) -> VaultError:
+    """What is said of a file that was changed on the disk, in clear, where no key tells."""
+    return VaultError(f"{path}: not what this site wrote: the file was changed or cut; {ANEW}")
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums that torch writes into its files and does not look at when it reads them."""
+    with path.open("rb") as raw:
+        try:
+            wrong = zipfile.ZipFile(raw).testzip()
+        except Exception as error:  # of a changed table of contents: anything, an OSError too
+            raise zipfile.BadZipFile from error
+    if wrong is not None:
+        raise zipfile.BadZipFile
 
 
 def digest(module: nn.Module) -> str:
     """SHA-256 (hex) of a module's weights and buffers."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return sha.hexdigest()
+    return digest_of(module.state_dict())

@@ -5,6 +5,7 @@ the type of the numbers, the version of this library. Anything else is another f
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import prod
@@ -52,7 +53,7 @@ class TokenCache:
                 partial = self._path(name, key).with_suffix(".partial")
                 stack.callback(partial.unlink, missing_ok=True)
                 size = prod(shape)
-                partial.touch()
+                _reserve(partial, size * dtype.itemsize)
                 tokens[name] = (
                     torch.from_file(str(partial), shared=True, size=size, dtype=dtype).view(shape)
                     if size
@@ -69,3 +70,19 @@ class TokenCache:
 
     def _path(self, name: str, key: str) -> Path:
         return self.folder / f"{name}-{key[:40]}{SUFFIX}"
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of this size that has its place on the disk: a mapped one that finds none kills the process.
+
+    Raises
+    ------
+    OSError
+        The disk is full.
+    """
+    with path.open("wb") as file:
+        if size and hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from remind import groups
 from remind.errors import UserError
 from remind.files import write_whole
+from remind.model_file import save_model
 from remind.version import VERSION
 from remind_server.attendance import Attendance
 from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
@@ -90,8 +90,7 @@ class RunFolder(Observer):
             "config": self._start.config.model_dump_json(),
             "schema": json.dumps(self._start.schema.describe()),
         }
-        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        self._write(MODEL, lambda path: save_file(whole, path, metadata=metadata))
+        self._write(MODEL, lambda path: save_model(path, tensors, metadata))
 
     def finished(self, result: RunResult) -> None:
         """Write the final table per site and group, the expert map, and the summary."""

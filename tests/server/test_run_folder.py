@@ -57,7 +57,7 @@ def test_the_folder_holds_what_the_run_did(tmp_path):
         assert file.metadata()["round"] == "2"
 
 
-@pytest.mark.parametrize("failing", ["save_file", "_dump", "_csv"])
+@pytest.mark.parametrize("failing", ["save_model", "_dump", "_csv"])
 def test_a_write_that_fails_leaves_the_file_of_before(failing, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     again = RunFolder(folder)
@@ -81,7 +81,7 @@ def test_a_write_that_fails_leaves_the_file_of_before(failing, tmp_path, monkeyp
             continue
     after = {p.name: p.read_bytes() for p in folder.iterdir()}
     assert set(after) == set(before), "nothing half-written lies about"
-    broken = {"save_file": {MODEL}, "_dump": {CONFIG, FINAL_JSON, SUMMARY, FINAL_CSV}, "_csv": {FINAL_CSV, EXPERTS}}[
+    broken = {"save_model": {MODEL}, "_dump": {CONFIG, FINAL_JSON, SUMMARY, FINAL_CSV}, "_csv": {FINAL_CSV, EXPERTS}}[
         failing
     ]
     assert all(after[name] == before[name] for name in broken)

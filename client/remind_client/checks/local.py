@@ -20,6 +20,7 @@ from remind_client.supervisor.flower import LAUNCHERS
 from remind_client.vault.rotate import unreadable
 
 ENOUGH_DISK = 5 << 30
+LEAST_DISK = 512 << 20  # below it a round's encoders, optimiser and tokens will hardly fit
 
 
 def check_key(site: SiteConfig) -> Iterator[Finding]:
@@ -108,7 +109,9 @@ def check_state(site: SiteConfig) -> Iterator[Finding]:
             "state", f"{folder}: mode {mode:04o}, everybody on this machine can look in", f"chmod 700 {folder}"
         )
     free = shutil.disk_usage(folder).free
-    if free < ENOUGH_DISK:
+    if free < LEAST_DISK:
+        yield failed("disk", f"{free >> 20} MiB free in {folder}", f"make room: have {ENOUGH_DISK >> 30} GiB free")
+    elif free < ENOUGH_DISK:
         yield warning("disk", f"{free >> 20} MiB free in {folder}", f"have {ENOUGH_DISK >> 30} GiB free")
     else:
         yield ok("disk", f"{free >> 30} GiB free in {folder}")

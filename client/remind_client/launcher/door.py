@@ -33,6 +33,7 @@ from remind_client.policy.suppress import (
     suppress_examination,
     suppress_report,
 )
+from remind_client.refusal import words_for, words_within
 from remind_client.site_config import SiteConfig
 
 log = logging.getLogger(__name__)
@@ -79,14 +80,12 @@ class Door:
             self._log_answer(visit, reply)
         except RefusedError as refusal:
             reply, buffer = self._refuse(visit, str(refusal))
-        except UserError as error:
-            log.error("refused: %s", error)
-            reply, buffer = self._refuse(visit, "the site's cohort or settings are not valid; its own log says why")
         except Exception as error:  # the edge: whatever happened must not leave as it is
-            log.exception("refused")
-            reply, buffer = self._refuse(
-                visit, f"internal error ({type(error).__name__}); the site's own log says more"
-            )
+            if within := words_within(error):
+                log.error("refused: %s", within)
+            else:
+                log.exception("refused")
+            reply, buffer = self._refuse(visit, words_for(error))
         return Message(to_record(reply, buffer), reply_to=message)
 
     def _answer(

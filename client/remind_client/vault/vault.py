@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from remind.files import write_whole
+from remind_client.disk import named
 from remind_client.vault.key import VaultKey
 from remind_client.vault.stream import HEADER_BYTES, Sealer, key_id, opened
 
@@ -31,6 +32,43 @@ class Vault(Protocol):
         """A path from which the content can be read, or mapped into memory; a mapping outlives the context."""
 
 
+class _Noting:
+    """Passes on what is written, and remembers what went wrong: torch tells of a full disk as a RuntimeError."""
+
+    def __init__(self, out: Any) -> None:
+        self._out = out
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return int(self._out.write(data))
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Pass on."""
+        self._out.flush()
+
+
+def _written(path: Path, write: Callable[[Path], object]) -> None:
+    """`write_whole`, with the file's name in whatever the disk says."""
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        raise named(error, path) from None
+
+
+def _let_write(writer: Writer, out: Any) -> None:
+    noting = _Noting(out)
+    try:
+        writer(noting)
+    except Exception as error:
+        if noting.error is not None and not isinstance(error, OSError):
+            raise noting.error from None
+        raise
+
+
 @dataclass(frozen=True)
 class PlainVault:
     """Files in clear."""
@@ -40,11 +78,11 @@ class PlainVault:
 
         def write(partial: Path) -> None:
             with partial.open("wb") as out:
-                writer(out)
+                _let_write(writer, out)
                 out.flush()
                 os.fsync(out.fileno())
 
-        write_whole(path, write)
+        _written(path, write)
 
     def read(self, path: Path) -> bytes:
         """See `Vault`."""
@@ -78,12 +116,12 @@ class SealedVault:
         def write(partial: Path) -> None:
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
                 sealer = Sealer(out, self.keys[0], name)
-                writer(sealer)
+                _let_write(writer, sealer)
                 sealer.finish()
                 out.flush()
                 os.fsync(out.fileno())
 
-        write_whole(path, write)
+        _written(path, write)
 
     def read(self, path: Path) -> bytes:
         """See `Vault`.

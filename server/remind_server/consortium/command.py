@@ -189,13 +189,18 @@ def check(where: Where) -> None:
     """Say everything that keeps the consortium from being served, or how the one served is. Exit code 10: not well."""
     from remind_server.consortium.certificates import warnings
     from remind_server.consortium.listing import served_health
-    from remind_server.consortium.preflight import problems
+    from remind_server.consortium.preflight import problems, require_room
 
     folder = _folder(where)
     parts = served_health(folder)
-    found = (
-        problems(folder) if parts is None else [f"{name}: {state}" for name, state in parts.items() if state != "ok"]
-    )
+    if parts is None:
+        found = problems(folder)
+    else:
+        found = [f"{name}: {state}" for name, state in parts.items() if state != "ok"]
+        try:
+            require_room(folder)
+        except UserError as error:
+            found.append(str(error))
     _warn(warnings(folder))
     if found:
         print("\n  - ".join([f"{folder.root}:", *found]), file=sys.stderr)

@@ -16,6 +16,8 @@ from remind_server.consortium.folder import Folder
 from remind_server.consortium.ledger import read_ledger
 from remind_server.consortium.proxy import nginx_conf, nginx_program
 
+LEAST_DISK = 1 << 30  # messages of a round lie in the database until they are fetched
+
 
 def require_servable(folder: Folder) -> None:
     """Refuse to start, with every reason and remedy.
@@ -37,6 +39,7 @@ def problems(folder: Folder) -> list[str]:
         _matching,
         _programs,
         _proxy,
+        require_room,
         lambda f: read_ledger(f.ledger),
         *(partial(_free, name=name, address=address, port=port) for name, address, port in _ports(folder)),
     ]
@@ -84,6 +87,22 @@ def _programs(folder: Folder) -> None:
     for command in (superlink_command(folder), superexec_command(folder), ["flwr-serverapp"]):
         if shutil.which(command[0], path=path) is None:
             raise UserError(f"{command[0]} is not installed: pip install federated-remind")
+
+
+def require_room(folder: Folder) -> None:
+    """Refuse a disk on which the SuperLink's database cannot grow: it then answers every site with an error.
+
+    Raises
+    ------
+    UserError
+        Less than `LEAST_DISK` is free.
+    """
+    free = shutil.disk_usage(folder.root).free
+    if free < LEAST_DISK:
+        raise UserError(
+            f"disk: {free >> 20} MiB free in {folder.root}, where the database of messages grows; have "
+            f"{LEAST_DISK >> 30} GiB free"
+        )
 
 
 def _proxy(folder: Folder) -> None:

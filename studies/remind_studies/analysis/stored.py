@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from remind import groups
 from remind.config import Config
 from remind.errors import UserError
+from remind.model_file import load_model
 from remind_server.run_folder import CONFIG, GROUPS, MODEL, SUMMARY
 from remind_studies.analysis.document import Weights
 from remind_studies.analysis.hospitals import Hospitals
@@ -47,11 +46,7 @@ class StoredRun:
 
     def tensors(self) -> dict[str, Tensor]:
         """The final global model."""
-        path = self.folder / MODEL
-        try:
-            return dict(load_file(path))
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read: {error}; {WHERE}") from None
+        return load_model(self.folder / MODEL, WHERE)[0]
 
     def weights(self) -> tuple[Weights, ...]:
         """λ after 0, 1, 2 … rounds; of a round that was run twice, what its last run said."""

@@ -5,13 +5,16 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from remind.errors import UserError
 from remind_server.consortium import preflight
 from remind_server.consortium.authority import certificate_pem, issue_server, key_pem, load_key, new_key
 from remind_server.consortium.certificates import load_certificates
+from remind_server.consortium.command import consortium_command
 from remind_server.consortium.folder import Folder, write_private
 from remind_server.consortium.health import OK, health_page
 from remind_server.consortium.listing import served_health
@@ -180,3 +183,19 @@ def test_the_health_page(servable, state):
     finally:
         page.shutdown()
         page.server_close()
+
+
+def test_a_full_disk(servable, monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    assert any("disk: 0 MiB free" in problem for problem in problems(servable))
+
+
+def test_check_of_a_served_consortium_looks_at_the_disk(servable, monkeypatch):
+    monkeypatch.setattr("remind_server.consortium.listing.served_health", lambda _: {"superlink": "ok", "proxy": "ok"})
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 40))
+    well = CliRunner().invoke(consortium_command, ["check", str(servable.root)])
+    assert (well.exit_code, "served, and well" in well.output) == (0, True)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    full = CliRunner().invoke(consortium_command, ["check", str(servable.root)])
+    assert full.exit_code == 10
+    assert "0 MiB free" in full.output

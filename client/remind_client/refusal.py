@@ -1,0 +1,27 @@
+"""What a site says when it cannot answer: words that hold nothing of paths, values or patients."""
+
+from remind.errors import UserError
+from remind_client.disk import disk_error, in_words, reason
+from remind_client.vault.errors import VaultError
+
+ITS_LOG = "its own log says more"
+
+
+def words_for(error: BaseException) -> str:
+    """The reason that may leave the site."""
+    if (full := disk_error(error)) is not None:
+        return f"the site cannot keep what it must: {reason(full)}; {ITS_LOG}"
+    if isinstance(error, VaultError):
+        return f"a file that the site keeps was changed, cut or moved, or is under another key; {ITS_LOG}"
+    if isinstance(error, UserError):
+        return "the site's cohort or settings are not valid; its own log says why"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return f"the site's memory does not suffice; {ITS_LOG}"
+    return f"internal error ({type(error).__name__}); the site's own log says more"
+
+
+def words_within(error: BaseException) -> str:
+    """The same for the site's own log, or for the researcher whose machine is all sites; empty: a traceback is due."""
+    if (full := disk_error(error)) is not None:
+        return in_words(full)
+    return str(error) if isinstance(error, UserError) else ""

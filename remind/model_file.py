@@ -1,0 +1,59 @@
+"""A model on the disk: safetensors, with a digest of everything in it that whoever reads it checks.
+
+A flipped bit is a valid number. Without a digest it is a model that is a little, or much, worse than the one that was
+trained, and nobody is told.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from remind.errors import UserError
+
+DIGEST, FORMAT = "sha256", "format"  # keys in the file's metadata: one flipped bit cannot make both unknown
+WITH_DIGEST = "2"
+
+
+def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
+    """SHA-256 (hex) of named tensors: names, types, shapes and values; of what is said about them too, if given."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    if metadata is not None:
+        sha.update(json.dumps(dict(metadata), sort_keys=True).encode())
+    return sha.hexdigest()
+
+
+def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a model and its digest; within `remind.files.write_whole`, so that the file is whole or absent."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(whole, path, metadata={**metadata, FORMAT: WITH_DIGEST, DIGEST: digest_of(whole, metadata)})
+
+
+def load_model(path: Path, remedy: str = "restore it from a copy") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a model, and what the file says about them.
+
+    A file of before there were digests is taken as it is.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, or is not what was written.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            metadata: dict[str, str] = dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; {remedy}") from None
+    form, written = metadata.pop(FORMAT, None), metadata.pop(DIGEST, None)
+    if (form or written) and written != digest_of(tensors, metadata):
+        raise UserError(f"{path}: was changed since it was written (its digest does not fit); {remedy}")
+    return tensors, metadata
