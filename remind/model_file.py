@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,13 +23,13 @@ WITH_DIGEST = "2"
 
 def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """SHA-256 (hex) of named tensors: names, types, shapes and values; of what is said about them too, if given."""
-    sha = hashlib.sha256()
+    sha: Any = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     if metadata is not None:
         sha.update(json.dumps(dict(metadata), sort_keys=True).encode())
-    return sha.hexdigest()
+    return str(sha.hexdigest())
 
 
 def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from remind.errors import UserError
 from remind.paths import results_folder
 from remind_server.followers import followers
 from remind_server.progress import Progress
+from remind_server.ray_workers import replace_dead_workers
 from remind_server.run_folder import RunFolder
 from remind_server.strategy import FedRemind
 
@@ -23,6 +24,7 @@ log = logging.getLogger("flwr")
 def main(grid: Grid, context: Context) -> None:
     """Run to the end. A `UserError` ends the run as failed, with its message as the run's status."""
     config = Config.from_flat(context.run_config)
+    replace_dead_workers()
     folder = results_folder(config, context.run_id)
     progress = Progress(_log_lines, folder)
     try:

@@ -45,14 +45,18 @@ class Flower:
         assert submitted["success"], done.stdout + done.stderr
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
-            listed = self("list", "--run-id", submitted["run-id"], "--format", "json")
-            status = json.loads(listed.stdout)["runs"][0]["status"]
+            status = self.status(submitted["run-id"])
             if status.startswith("finished"):
                 log = self("log", submitted["run-id"], "--show").stdout
                 assert status == "finished:completed", log
                 return log
             time.sleep(1)
         pytest.fail(f"still {status} after {limit} s")
+
+    def status(self, run_id: str) -> str:
+        """Status of a run, as ``flwr list`` tells it."""
+        listed = self("list", "--run-id", run_id, "--format", "json")
+        return str(json.loads(listed.stdout)["runs"][0]["status"])
 
     def processes(self) -> list[int]:
         """Ids of all processes that live in our FLWR_HOME, detached or not."""

@@ -1,9 +1,12 @@
 """`flwr run` as a researcher types it, with real processes, in the environment that runs the tests."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -113,3 +116,35 @@ def test_ray_and_in_process_runs_of_one_seed_end_with_the_same_model(flower, tmp
 
 def tensors_of(model: bytes) -> dict[str, list[float]]:
     return {name: tensor.flatten().tolist() for name, tensor in safetensors.torch.load(model).items()}
+
+
+def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
+    """The round at hand names who was lost; later rounds have everybody, on a new worker."""
+    rounds = tmp_path / "r" / "rounds.jsonl"
+    settings = "train.warmup-rounds=4 train.routing-rounds=8 train.local-steps=20 synthetic.patients=400 "
+    done = flower(
+        *("run", f"{ROOT}/simulation", "--num-clients", "3", "--format", "json"),
+        *("--federation-config", "client-resources-num-cpus=1 init-args-num-cpus=2"),
+        *("-c", settings + f'results="{tmp_path / "r"}"'),
+        cwd=tmp_path,
+    )
+    run = json.loads(done.stdout)["run-id"]
+    _until(lambda: rounds.is_file() and len(rounds.read_text().splitlines()) >= 2)
+    workers = [pid for pid in flower.processes() if b"ray::ClientAppActor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    _until(lambda: flower.status(run).startswith("finished"))
+    log = flower("log", run, "--show").stdout
+    assert flower.status(run) == "finished:completed", log
+    answered = [json.loads(line)["answered"] for line in rounds.read_text().splitlines()]
+    assert len(answered) == 12
+    assert len(answered[-1]) == 3, log
+    assert sum(len(names) < 3 for names in answered) <= 2, "one message was at hand, or the next one found it dead"
+    assert "another one takes its place" in log
+
+
+def _until(condition, limit=240.0):
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit} s"
+        time.sleep(0.2)
