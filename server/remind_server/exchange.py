@@ -173,5 +173,5 @@ def _answer(node_id: int, reply: Message, late: str) -> Answer:
         return Answer(node_id, reply.content)
     if reply.error.code in _EXPIRED:
         return Answer(node_id, None, late)
-    said = quoted(reply.error.reason)
+    said = quoted(reply.error.reason, MOST_ERROR, keep="\n")
     return Answer(node_id, None, f"error {reply.error.code}: {said}")

@@ -1,4 +1,4 @@
-"""Finding the worker's socket, and asking how it stands. Light: the supervisor does this without torch."""
+"""Finding the worker's socket, asking how it stands, stopping its task. Light: no torch."""
 
 import contextlib
 import json
@@ -13,11 +13,20 @@ PATIENCE = 5.0  # seconds for one
 
 def ask_status(path: Path) -> dict[str, object] | None:
     """Status of the worker that listens at `path`; None if none answers."""
+    return _ask(path, "status")
+
+
+def ask_to_stop(path: Path) -> None:
+    """Have the worker at `path` stop the task it works on; `ask_status` tells when it has."""
+    _ask(path, "stop")
+
+
+def _ask(path: Path, what: str) -> dict[str, object] | None:
     try:
         with address_of(path) as address, socket.socket(socket.AF_UNIX) as worker:
             worker.settimeout(PATIENCE)
             worker.connect(address)
-            worker.sendall(b'{"do": "status"}\n')
+            worker.sendall(json.dumps({"do": what}).encode() + b"\n")
             status = json.loads(worker.makefile("rb").readline(LONGEST))
     except (OSError, ValueError):
         return None

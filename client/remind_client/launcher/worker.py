@@ -77,7 +77,12 @@ class Worker:
     def status(self) -> dict[str, object]:
         """What the health page shows."""
         busy = None if self._since is None else time.monotonic() - self._since
-        return {"busy_seconds": busy, "tasks_done": self._done, "stopping": self._stopping}
+        return {
+            "busy_seconds": busy,
+            "waiting": self._tasks.qsize(),
+            "tasks_done": self._done,
+            "stopping": self._stopping,
+        }
 
     def _do(self, task: _Task) -> None:
         self._since = time.monotonic()
@@ -108,7 +113,9 @@ class Worker:
                 connection.sendall(b"taken\n")
                 self._tasks.put(_Task(arguments, connection))
                 return
-            if request["do"] == "status":
+            if request["do"] == "stop" and self._since is not None:
+                os.kill(os.getpid(), signal.SIGINT)  # Flower's way; ignored by what is not a task
+            if request["do"] in ("status", "stop"):
                 connection.sendall(json.dumps(self.status()).encode() + b"\n")
         except (OSError, ValueError, KeyError, TypeError):
             log.warning("a request that makes no sense")

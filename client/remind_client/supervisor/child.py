@@ -26,7 +26,7 @@ class Child:
     name, command, environment
         Of the program.
     hear
-        Called with every line it writes.
+        Called with every line it writes; a line of which it says True is not for the log.
     ends
         How often it ended unasked.
     last_end
@@ -36,11 +36,12 @@ class Child:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    hear: Callable[[str], None] = lambda line: None
+    hear: Callable[[str], bool | None] = lambda line: None
     ends: int = 0
     last_end: str = ""
     _process: asyncio.subprocess.Process | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _hurry: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -57,12 +58,20 @@ class Child:
                 return
             self.ends += 1
             self.last_end = _words(code)
-            if time.monotonic() - began > STEADY:
+            if time.monotonic() - began > STEADY or self._hurry:
                 pause = FIRST_PAUSE
+            self._hurry = False
             say(f"{self.name} ended ({self.last_end}); starting it again in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def restart(self, why: str, grace: float = GRACE) -> None:
+        """End it and all it has started, as `stop` does; `keep` then starts it again."""
+        if self.pid is not None and not self._stopping.is_set():
+            say(f"{self.name} is started again: {why}")
+            self._hurry = True
+            await _end_group(self.pid, grace)
 
     async def stop(self, grace: float = GRACE) -> None:
         """End it and all it has started: asked first, made to after `grace` seconds."""
@@ -104,8 +113,8 @@ class Child:
             if not raw:
                 return
             line = raw.decode(errors="replace").rstrip()
-            self.hear(line)
-            print(f"[{self.name}] {line}", file=sys.stderr, flush=True)
+            if not self.hear(line) and line:
+                print(f"[{self.name}] {line}", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

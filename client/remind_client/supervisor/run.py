@@ -25,6 +25,7 @@ from remind_client.site_config import SiteConfig
 from remind_client.supervisor.child import Child, say
 from remind_client.supervisor.flower import LAUNCHERS, Connection, commands, environment
 from remind_client.supervisor.health import Status, serve_health
+from remind_client.supervisor.watchdog import Watchdog
 
 LOOK = 0.2  # seconds between two looks at whether the message at hand is done
 
@@ -52,7 +53,7 @@ def run_site(site: SiteConfig, file: Path) -> None:
         warm = site.warm and not site.policy.code_bundles
         install_launchers(site.state_folder / LAUNCHERS, site.socket if warm else None)
         _log_start(site)
-        surroundings = environment(site, file)
+        surroundings = environment(site, file, site.socket if warm else None)
         connection = Connection()
         lines = commands(site, kit)
         running = Running(
@@ -116,11 +117,14 @@ class Running:
             asyncio.get_running_loop().add_signal_handler(number, self._ask, asked, number)
         health = await self._health()
         keeping = [asyncio.create_task(child.keep()) for child in self.children]
+        watching = asyncio.create_task(Watchdog(self).watch())
         try:
             name = await asked
+            watching.cancel()
             finished = await self._drain()
             return f"{name}, {'nothing left undone' if finished else 'the message at hand was given up'}"
         finally:
+            watching.cancel()
             await asyncio.gather(*(child.stop() for child in self.children))
             await asyncio.gather(*keeping)
             if health is not None:
@@ -135,10 +139,13 @@ class Running:
         return {
             "site": self.site.site,
             "version": VERSION,
-            "ready": up and warm and self.connection.registered and not self.draining,
+            "ready": up and warm and self.connection.in_touch() and not self.draining,
             "draining": self.draining,
             "registered": self.connection.registered,
+            "in_touch": self.connection.in_touch(),
+            "trouble": self.connection.trouble,
             "refused": self.connection.refused,
+            "last_message": self.connection.shown(),
             "message_at_hand": self.connection.at_hand,
             "messages": self.connection.messages,
             "worker": worker,

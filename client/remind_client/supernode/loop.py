@@ -1,0 +1,242 @@
+"""The SuperNode's two steps, fetching a message and sending its answer, so that neither can hang or leave a rest.
+
+Flower 1.41 (`flwr/supernode/start_client_internal.py`) does them in a loop, one message at a time, and
+
+- leaves task and message behind when the run ends while the message is fetched: the worker then waits up to two hours
+  for content that never comes, and every answer after that is the one before;
+- waits for the rest of a message for two hours;
+- waits for ever for the answer of a task that ended without one;
+- ends the loop, not the process, when a call to the coordinator fails.
+
+`Steps` wraps both. After each message the node's memory is empty again, whatever happened; if that cannot be had, the
+process ends and its supervisor starts a fresh one.
+"""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode, Status, SubStatus
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
+from flwr.supercore.run import RunNotRunningException
+from flwr.supernode import start_client_internal as flower
+
+from remind_client.launcher.address import ask_status, ask_to_stop
+from remind_client.supernode.note import tell
+
+log = logging.getLogger(__name__)
+STALL = 60.0  # seconds without a further piece of a message, after which it is given up
+LOOK = 0.5  # seconds between two looks whether the answer is there
+ASK = 5.0  # seconds between two questions whether the run still goes on
+CLAIM = 180.0  # seconds in which a task must have been begun: a cold start on a slow machine takes one of them
+STOP = 30.0  # seconds in which a worker that is asked to must have stopped its task
+PATIENCE = 60.0  # seconds for which a call that the coordinator cannot serve just now is tried again
+UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
+
+
+class Steps:
+    """What stands in for Flower's two steps.
+
+    Parameters
+    ----------
+    worker
+        Socket of the warm worker; None: every task has a process of its own.
+    """
+
+    def __init__(self, worker: Path | None) -> None:
+        self.worker = worker
+        self.fetch_from_flower, self.send_with_flower = flower._pull_and_store_message, flower._push_messages
+        self._message: Message | None = None
+        self._get_run: Callable[[int], Any] = lambda run_id: None
+        self._expires = 0.0
+        self._polled: bool | None = None
+
+    def install(self) -> None:
+        """Put the steps into Flower's loop."""
+        module: Any = flower
+        module._pull_and_store_message, module._push_messages = self.fetch, self.send
+
+    def fetch(self, *, state: Any, receive: Any, get_run: Any, pull_object: Any, **calls: Any) -> int | None:
+        """Fetch the next message; its run, or None. Raises nothing but what ends the process."""
+        self._message, self._get_run = None, get_run
+
+        def noted() -> Any:
+            received = receive()
+            if received is not None:
+                self._message = received[0]
+                self._expires = time.monotonic() + self._message.metadata.ttl
+            return received
+
+        why = ""
+        try:
+            run_id: int | None = self.fetch_from_flower(
+                state=state, receive=noted, get_run=get_run, pull_object=_bounded(pull_object), **calls
+            )
+        except Exception as error:  # HTTP 500, an expired certificate, …: the loop must go on
+            run_id, why = None, f"{type(error).__name__}: {error}"
+        self._tell_poll(why)
+        if run_id is None and self._message is not None:
+            self._give_up(state, why or "the run ended, or the message could not be fetched whole", running=False)
+        return run_id
+
+    def send(self, state: Any, object_store: Any, send: Any, push_object: Any) -> None:
+        """Wait for the answer to the message at hand and send it, or learn that nobody waits for it any more."""
+        message = self._message
+        if message is None:
+            return
+        if why := self._wait(state, message):
+            self._give_up(state, why, running=True)
+            return
+        _drop_other_replies(state, message)
+        if not _replies(state):
+            log.warning("the task ended without an answer; the coordinator is told so")
+            reason = "the site's task ended without an answer; the site's own log says why"
+            error = Error(ErrorCode.CLIENT_APP_CRASHED, reason)
+            flower._insert_message(Message(error, reply_to=message), state, object_store)
+        sent = _Watched(send), _Watched(push_object)
+        try:
+            self.send_with_flower(state, object_store, *sent)
+        except Exception as error:  # Flower means to raise none
+            log.exception("sending failed")
+            sent[0].failure = f"{type(error).__name__}: {error}"
+        failure = next((call.failure for call in sent if call.failure), "")
+        tell("done", answered=not failure, why=failure)
+        self._clear(state)
+
+    def _wait(self, state: Any, message: Message) -> str:
+        """Wait until the task at hand has ended; why it should not be waited for any longer, else empty."""
+        began, asked = time.monotonic(), time.monotonic()
+        while unfinished := state.get_tasks(statuses=UNFINISHED):
+            now = time.monotonic()
+            if now > self._expires:
+                return "its time is over: nobody waits for the answer any more"
+            if now - began > CLAIM and all(task.status.status != Status.RUNNING for task in unfinished):
+                _leave(f"the task was not begun within {CLAIM:g} s")
+            if now - asked > ASK:
+                asked = now
+                if not self._goes_on(message.metadata.run_id):
+                    return "the run is over"
+            time.sleep(LOOK)
+        return ""
+
+    def _goes_on(self, run_id: int) -> bool:
+        try:
+            self._get_run(run_id)
+        except RunNotRunningException:
+            return False
+        except Exception as error:  # not reachable just now: not knowing is no reason to stop
+            log.debug("cannot ask whether run %s goes on: %s", run_id, error)
+        return True
+
+    def _give_up(self, state: Any, why: str, running: bool) -> None:
+        """Drop the message at hand: its task is stopped, nothing of it is left."""
+        log.warning("the message at hand is dropped: %s", why)
+        cold = running and not _busy(self.worker)
+        self._clear(state)
+        tell("done", answered=False, why=why)
+        if cold:
+            _leave("its task has a process of its own, which ends with the SuperExec")
+        if self.worker is not None and not _stopped(self.worker):
+            _leave("the worker does not stop its task")
+
+    def _clear(self, state: Any) -> None:
+        """Forget all messages, tasks and contents; the tasks' tokens no longer count."""
+        for task in state.get_tasks(statuses=UNFINISHED):
+            state.finish_task(task.task_id, SubStatus.FAILED, "dropped")
+        state.delete_messages()
+        state.object_store.clear()
+        if state.get_tasks(statuses=UNFINISHED):
+            _leave("a task could not be dropped")
+
+    def _tell_poll(self, why: str) -> None:
+        if why and self._polled is not False:
+            log.error("the coordinator cannot be asked for messages: %s; asking again", why)
+        self._polled = not why
+        tell("poll", ok=not why, why=why)
+
+
+class _Watched:
+    """A call of the sending step: tried again while the coordinator cannot serve it; remembers how it failed."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call, self.failure = call, ""
+
+    def __call__(self, *arguments: Any) -> Any:
+        ends, pause = time.monotonic() + PATIENCE, LOOK
+        while True:
+            try:
+                return self.call(*arguments)
+            except RunNotRunningException:
+                self.failure = "the run is over"
+                raise
+            except Exception as error:
+                if time.monotonic() > ends or not _passing(error):
+                    self.failure = f"{type(error).__name__}: {error}"
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 10.0)
+
+
+def _passing(error: Exception) -> bool:
+    """Whether a failure may be over soon: the coordinator's trouble, or the line's; not a refusal."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500
+    return isinstance(error, httpx.TransportError)
+
+
+def _bounded(pull_object: Callable[[int, str], bytes]) -> Callable[[int, str], bytes]:
+    """Fetch a piece; give up on the message when for `STALL` seconds no piece was there to be had."""
+    last = time.monotonic()
+
+    def pull(run_id: int, object_id: str) -> bytes:
+        nonlocal last
+        try:
+            content = pull_object(run_id, object_id)
+        except ObjectUnavailableError:
+            if time.monotonic() - last > STALL:
+                raise ObjectPullError(object_id, f"nothing more of the message came for {STALL:g} s") from None
+            raise
+        last = time.monotonic()
+        return content
+
+    return pull
+
+
+def _replies(state: Any) -> list[Message]:
+    return [e.message for e in state.msg_store.values() if e.message.metadata.reply_to_message_id]
+
+
+def _drop_other_replies(state: Any, message: Message) -> None:
+    asked = message.metadata.message_id
+    stale = [r.metadata.message_id for r in _replies(state) if r.metadata.reply_to_message_id != asked]
+    state.delete_messages(message_ids=stale)
+
+
+def _busy(worker: Path | None) -> bool:
+    """Whether the worker is there and has something to do."""
+    status = ask_status(worker) if worker is not None else None
+    return status is not None and (status.get("busy_seconds") is not None or bool(status.get("waiting")))
+
+
+def _stopped(worker: Path) -> bool:
+    """Have the worker stop what it does; whether it did. A worker that is not there does nothing."""
+    ends = time.monotonic() + STOP
+    while _busy(worker):
+        if time.monotonic() > ends:
+            return False
+        ask_to_stop(worker)
+        time.sleep(LOOK)
+    return True
+
+
+def _leave(why: str) -> None:
+    """End this process, in order; the supervisor starts a fresh one, and with it what runs the tasks."""
+    tell("leaving", why=why)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)  # Flower's handler ends the process out of here
