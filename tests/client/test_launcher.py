@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
 
-from remind_client.launcher.address import ask_status
+from remind_client.launcher.address import ask_status, ask_to_stop
 from remind_client.launcher.install import CLIENT, OTHERS, install_launchers
 from remind_client.launcher.worker import Worker
 from remind_client.supervisor import tether
@@ -149,6 +149,41 @@ Worker(Path({str(deep)!r}), lambda a: os.kill(os.getpid(), signal.SIGKILL)).serv
         assert worker.wait(10) == -signal.SIGKILL
     assert done.returncode == 1
     assert "REMIND_SITE" not in done.stderr
+
+
+def test_a_task_is_stopped_on_request_and_the_worker_stays(tmp_path, deep):
+    """In a process of its own: the stop is a signal to the process, as Flower's."""
+    install_launchers(tmp_path / "bin", deep)
+    script = f"""
+import signal, time
+from pathlib import Path
+from remind_client.launcher.task import TaskStopped, _stoppable
+from remind_client.launcher.worker import Worker
+
+def work(arguments):
+    try:
+        with _stoppable():
+            time.sleep(60 if arguments == ["long"] else 0)
+    except TaskStopped:
+        return 3
+    return 0
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+Worker(Path({str(deep)!r}), work).serve(lambda: print("ready", flush=True))
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout.readline() == "ready\n"
+        done = []
+        caller = threading.Thread(target=lambda: done.append(call(tmp_path / "bin", "long").returncode))
+        caller.start()
+        wait_until(lambda: (ask_status(deep) or {}).get("busy_seconds") is not None)
+        while ask_status(deep)["busy_seconds"] is not None:
+            ask_to_stop(deep)
+        caller.join(20)
+        assert done == [3]
+        ask_to_stop(deep)
+        assert call(tmp_path / "bin", "short").returncode == 0, "idle, a stop is nobody's"
+        worker.kill()
 
 
 @pytest.mark.parametrize(

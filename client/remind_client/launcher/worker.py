@@ -76,13 +76,9 @@ class Worker:
 
     def status(self) -> dict[str, object]:
         """What the health page shows."""
-        busy = None if self._since is None else time.monotonic() - self._since
-        return {
-            "busy_seconds": busy,
-            "waiting": self._tasks.qsize(),
-            "tasks_done": self._done,
-            "stopping": self._stopping,
-        }
+        since = self._since
+        busy = time.monotonic() - since if since is not None else None if self._tasks.empty() else 0.0
+        return {"busy_seconds": busy, "tasks_done": self._done, "stopping": self._stopping}
 
     def _do(self, task: _Task) -> None:
         self._since = time.monotonic()

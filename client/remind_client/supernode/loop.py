@@ -221,7 +221,7 @@ def _drop_other_replies(state: Any, message: Message) -> None:
 def _busy(worker: Path | None) -> bool:
     """Whether the worker is there and has something to do."""
     status = ask_status(worker) if worker is not None else None
-    return status is not None and (status.get("busy_seconds") is not None or bool(status.get("waiting")))
+    return status is not None and status.get("busy_seconds") is not None
 
 
 def _stopped(worker: Path) -> bool:
