@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Unit01 = Annotated[float, Field(ge=0, le=1)]
+AtLeast1 = Annotated[float, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 SINKS = frozenset({"mlflow", "tensorboard"})
 
@@ -185,7 +186,17 @@ class FederationConfig(Section):
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
     deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="of tensors on the wire")
-    max_update: Positive = Field(10.0, description="reject ‖update‖ > max-update · max(1, ‖sent‖)")
+    max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
+    max_update_ratio: AtLeast1 = Field(
+        5.0, description="and, of three replies or more, one larger than this times the median of the round's updates"
+    )
+    max_loss: Positive = Field(
+        10.0, description="a patient's loss counts at most this times ln(classes) where a group's loss is reported"
+    )
+    max_patients: Count = Field(1_000_000, description="leave out a site that claims more training patients than this")
+    max_patients_ratio: AtLeast1 = Field(
+        100.0, description="and, of three sites or more, one that claims more than this times the median of the sites'"
+    )
 
 
 class Config(Section):

@@ -1,13 +1,21 @@
 """Measuring a model on a site's patients, per group."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from remind.config import Config
 from remind.metrics.statistics import GroupStatistics, collect, merge
 from remind.objectives.base import Labels, Objective
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
+
+
+def most_loss(config: Config, classes: int) -> float:
+    """What the loss of one patient counts at most, in nats."""
+    return config.federation.max_loss * math.log(classes)
 
 
 @torch.no_grad()
@@ -26,7 +34,8 @@ def evaluate(
     model, source
         The model, and where its tokens come from.
     objective
-        Whose loss of a patient is measured.
+        Whose loss of a patient is measured; it counts at most ``federation.max-loss`` · ln C, so that no patient, and
+        no site that makes one up, moves λ without bound.
     routing
         Whether Φ_k is in use (stage 2).
     labels
@@ -38,6 +47,7 @@ def evaluate(
     for batch, tokens_BMD in source.batches(chunks):
         output = model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, routing)
         loss_B = objective.patient_loss(output.logits_BC, batch.label_B, batch.group_B, labels or {})
+        loss_B = loss_B.clamp(max=most_loss(objective.config, output.logits_BC.shape[1]))
         opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B
         log_p_BC = output.logits_BC.double().log_softmax(dim=-1)
         parts.append(

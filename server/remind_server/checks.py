@@ -2,17 +2,44 @@
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from remind.config import Config
-from remind.federation.messages import Evaluation, Examination, Report
+from remind.federation.messages import Evaluation, Examination, LossSum, Report
 from remind.fusion.base import Context, build_fusion
+from remind.training.evaluate import most_loss
+from remind_server.roster import Member
 from remind_server.tasks import Assignment
 
 SHARE_TOLERANCE = 1e-6
+ROUNDING = 1e-6  # of a sum of losses, relative
+MOST_EVALUATED = 10  # patients of a site in one part of its split, for each of its training patients
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What every reply of a run is held against.
+
+    Attributes
+    ----------
+    classes
+        C of the cohort.
+    experts
+        Experts the model has (`experts_of`); None: not looked at.
+    """
+
+    config: Config
+    classes: int
+    experts: int | None = None
+
+    @property
+    def most_loss(self) -> float:
+        """Largest mean loss of a group, in nats: no patient's counts for more."""
+        return most_loss(self.config, self.classes) * (1 + ROUNDING)
 
 
 @lru_cache(maxsize=16)
@@ -31,12 +58,7 @@ def experts_of(config: Config, modalities: tuple[str, ...], routing: bool) -> in
 
 
 def report_problems(
-    assignment: Assignment,
-    report: Report,
-    received: Mapping[str, Tensor],
-    classes: int,
-    max_update: float,
-    experts: int | None = None,
+    assignment: Assignment, report: Report, received: Mapping[str, Tensor], limits: Limits
 ) -> list[str]:
     """What is wrong with a report; empty if it may count.
 
@@ -46,12 +68,8 @@ def report_problems(
         What the site was asked, and what the coordinator knows it should answer.
     report, received
         What it answered, and the tensors it sent back.
-    classes
-        C of the cohort.
-    max_update
-        Largest ‖update‖ allowed, in units of max(1, ‖sent‖).
-    experts
-        Experts the model has (`experts_of`); None: not looked at.
+    limits
+        What holds for all sites.
     """
     task = assignment.task
     found = _round(report.round, task.round)
@@ -64,20 +82,21 @@ def report_problems(
             found.append(f"reports group {group}, which it was not sent")
         elif loss.count != assignment.counts[group]:
             found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
+    found += _losses(report.train, limits)
     if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
         found.append(f"sends tensors that are not {assignment.dtype}")
-    found += _evaluations(report.validation, assignment.observed, classes, experts)
-    return found + _tensors(assignment.sent, received, max_update)
+    enrolled = sum(assignment.counts.values())
+    found += _evaluations(report.validation, assignment.observed, enrolled, limits)
+    return found + _tensors(assignment.sent, received)
 
 
-def examination_problems(
-    task_round: int, examination: Examination, observed: Collection[int], classes: int, experts: int | None = None
-) -> list[str]:
+def examination_problems(task_round: int, examination: Examination, member: Member, limits: Limits) -> list[str]:
     """What is wrong with an examination; empty if it may count."""
+    enrolled = sum(member.counts.values())
     return _round(examination.round, task_round) + [
         problem
         for part in (examination.test, examination.validation)
-        for problem in _evaluations(part, observed, classes, experts)
+        for problem in _evaluations(part, member.observed, enrolled, limits)
     ]
 
 
@@ -86,29 +105,53 @@ def _round(answered: int, asked: int) -> list[str]:
 
 
 def _evaluations(
-    evaluations: Mapping[int, Evaluation], observed: Collection[int], classes: int, experts: int | None
+    evaluations: Mapping[int, Evaluation], observed: Collection[int], enrolled: int, limits: Limits
 ) -> list[str]:
-    """Statistics of groups that the site did not enrol would steer λ (`dro.risk`) and the tables of others."""
+    """Statistics of groups, patients or losses that are not there would steer λ (`dro.risk`) and others' tables."""
+    classes, experts = limits.classes, limits.experts
     found = [f"evaluates group {group}, which it did not enrol" for group in evaluations if group not in observed]
     if any(len(evaluation.confusion) != classes for evaluation in evaluations.values()):
         found.append(f"confusion matrices are not of {classes} classes")
     if experts is not None and any(len(evaluation.use_sum) != experts for evaluation in evaluations.values()):
         found.append(f"use of experts is not that of {experts} experts")
-    return found
+    if (patients := sum(evaluation.count for evaluation in evaluations.values())) > MOST_EVALUATED * enrolled:
+        found.append(f"evaluates {patients} patients; it enrolled {enrolled} to train on")
+    return found + _losses(evaluations, limits)
 
 
-def _tensors(sent: Mapping[str, Tensor], received: Mapping[str, Tensor], max_update: float) -> list[str]:
+def _losses(losses: Mapping[int, LossSum] | Mapping[int, Evaluation], limits: Limits) -> list[str]:
+    most = limits.most_loss
+    return [
+        f"claims a mean loss of {mean:.3g} in group {group}; one patient's is at most {most:.3g} (federation.max-loss)"
+        for group, loss in losses.items()
+        if (mean := loss.loss_sum / loss.count) > most
+    ]
+
+
+def _tensors(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> list[str]:
     if set(sent) != set(received):
         missing, extra = sorted(set(sent) - set(received)), sorted(set(received) - set(sent))
         return [f"tensors missing: {missing[:3]}, not asked for: {extra[:3]}"]
-    squared_update = squared_sent = 0.0
     for name, tensor in received.items():
         if tensor.shape != sent[name].shape:
             return [f"tensor {name} has shape {tuple(tensor.shape)}, not {tuple(sent[name].shape)}"]
         if not bool(torch.isfinite(tensor).all()):
             return [f"tensor {name} has values that are not finite"]
+    return []
+
+
+def size_problem(size: float, max_update: float) -> str:
+    """Why an update of this size cannot count, however large the others' are; empty if it can."""
+    if size <= max_update:
+        return ""
+    return f"its update is {size:.3g} times as large as the model, more than {max_update:g} (federation.max-update)"
+
+
+def update_size(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> float:
+    """‖received − sent‖ / max(1, ‖sent‖)."""
+    squared_update = squared_sent = 0.0
+    for name, tensor in received.items():
         was = sent[name].double()
         squared_sent += float(was.square().sum())
         squared_update += float((tensor.double() - was).square().sum())
-    norm, bound = math.sqrt(squared_update), max_update * max(1.0, math.sqrt(squared_sent))
-    return [] if norm <= bound else [f"update has norm {norm:.3g}, more than {bound:.3g} (federation.max-update)"]
+    return math.sqrt(squared_update) / max(1.0, math.sqrt(squared_sent))

@@ -1,12 +1,12 @@
 """What came back in a round: checked, averaged as it comes, and what did not count with the reason."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from remind.config import Config
 from remind.errors import several
 from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import unpack
@@ -15,49 +15,87 @@ from remind.federation.flower import Expected, read_as
 from remind.federation.messages import MOST_EXPERTS, Examination, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.quoting import reason
-from remind_server.checks import examination_problems, report_problems
+from remind_server.checks import Limits, examination_problems, report_problems, size_problem, update_size
 from remind_server.exchange import Answer
+from remind_server.outliers import Outliers
+from remind_server.roster import Member
 from remind_server.tasks import Assignment
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A reply that is in order in itself, and is yet to be compared with the others'."""
+
+    name: str
+    assignment: Assignment
+    report: Report
+    tensors: Mapping[str, Tensor]
+    nbytes: int
 
 
 @dataclass
 class RoundReplies:
-    """Replies of one round. Only the running averages are kept of the tensors.
+    """Replies of one round. Of the tensors only the running averages are kept, and at most two replies at a time.
 
     Attributes
     ----------
-    classes, experts
-        C of the cohort, and E of the model (`checks.experts_of`; None: not looked at), that replies must agree with.
+    limits
+        What replies must agree with.
     absent
         Site → why it does not count; begins with who is not connected.
+    left_out
+        Sites whose answer came and does not count: a part of `absent`.
     """
 
-    config: Config
-    classes: int
+    limits: Limits
     absent: dict[str, str]
     average: BlockAverage
     train: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
     validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     bytes_up: int = 0
-    experts: int | None = None
 
-    def take(self, name: str, assignment: Assignment, answer: Answer) -> None:
-        """Count a site's reply, or note why it does not."""
+    def __post_init__(self) -> None:
+        self.outliers = Outliers(self.limits.config.federation.max_update_ratio)
+        self._waiting: list[_Waiting] = []
+
+    def take(self, name: str, assignment: Assignment, answer: Answer) -> list[str]:
+        """Take in a site's reply; the sites of which it is settled now whether they count, in the order they came."""
         try:
-            report, buffer = _read(answer, Report, report_bounds(assignment, self.classes, self.experts))
+            report, buffer = _read(answer, Report, report_bounds(assignment, self.limits))
             tensors = unpack(report.index, buffer)
-            limit = self.config.federation.max_update
-            if found := report_problems(assignment, report, tensors, self.classes, limit, self.experts):
+            if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
+            size = update_size(assignment.sent, tensors)
+            if problem := size_problem(size, self.limits.config.federation.max_update):
+                raise ValueError(problem)
         except ValueError as error:
-            self.absent[name] = reason(error)
-            return
-        self.train[name] = {k: loss.value() for k, loss in report.train.items()}
-        self.validation[name] = {k: evaluation.value() for k, evaluation in report.validation.items()}
-        self.average.add(tensors, assignment.task.block_weights, assignment.sent, self.train[name])
-        self.answered.append(name)
-        self.bytes_up += buffer.nbytes
+            self._leave_out(name, error, came=answer.record is not None)
+            return [name]
+        self.outliers.add(name, size)
+        self._waiting.append(_Waiting(name, assignment, report, tensors, buffer.nbytes))
+        return self.settle() if self.outliers.judged else []
+
+    def settle(self) -> list[str]:
+        """Count those that wait, or note why they do not; their names."""
+        settled, self._waiting = self._waiting, []
+        for one in settled:
+            if problem := self.outliers.problem(one.name):
+                self._leave_out(one.name, problem, came=True)
+                continue
+            self.train[one.name] = {k: loss.value() for k, loss in one.report.train.items()}
+            self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
+            weights, sent = one.assignment.task.block_weights, one.assignment.sent
+            self.average.add(one.tensors, weights, sent, self.train[one.name])
+            self.answered.append(one.name)
+            self.bytes_up += one.nbytes
+        return [one.name for one in settled]
+
+    def _leave_out(self, name: str, why: object, came: bool) -> None:
+        self.absent[name] = reason(why)
+        if came:
+            self.left_out.append(name)
 
     def require(self, number: int) -> None:
         """Fail if fewer than `number` replies count."""
@@ -66,22 +104,18 @@ class RoundReplies:
             raise several(f"{len(self.answered)} valid replies, federation.min-sites asks for {number}", said)
 
 
-def report_bounds(assignment: Assignment, classes: int, experts: int | None) -> Bounds:
-    """What the answer to a task can hold; experts None: as many as any model has."""
+def report_bounds(assignment: Assignment, limits: Limits) -> Bounds:
+    """What the answer to a task can hold."""
     tensors = len(assignment.task.index)
-    return reply_bounds(
-        len(assignment.observed), classes, MOST_EXPERTS if experts is None else experts, tensors, assignment.nbytes
-    )
+    return reply_bounds(len(assignment.observed), limits.classes, _experts(limits), tensors, assignment.nbytes)
 
 
-def examination_bounds(observed: Collection[int], classes: int, experts: int | None) -> Bounds:
+def examination_bounds(member: Member, limits: Limits) -> Bounds:
     """What an examination can hold."""
-    return reply_bounds(len(observed), classes, MOST_EXPERTS if experts is None else experts)
+    return reply_bounds(len(member.observed), limits.classes, _experts(limits))
 
 
-def read_examination(
-    answer: Answer, round_: int, observed: Collection[int], classes: int, experts: int | None = None
-) -> Examination:
+def read_examination(answer: Answer, round_: int, member: Member, limits: Limits) -> Examination:
     """The examination in an answer.
 
     Raises
@@ -89,10 +123,15 @@ def read_examination(
     ValueError
         If there is none, or it is not in order.
     """
-    examination, _ = _read(answer, Examination, examination_bounds(observed, classes, experts))
-    if found := examination_problems(round_, examination, observed, classes, experts):
+    examination, _ = _read(answer, Examination, examination_bounds(member, limits))
+    if found := examination_problems(round_, examination, member, limits):
         raise ValueError("; ".join(found))
     return examination
+
+
+def _experts(limits: Limits) -> int:
+    """Most experts that a reply can speak of: where nobody looks, as many as any model has."""
+    return MOST_EXPERTS if limits.experts is None else limits.experts
 
 
 def _read(answer: Answer, kind: type[Expected], bounds: Bounds) -> tuple[Expected, NDArray[np.uint8]]:

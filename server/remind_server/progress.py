@@ -67,6 +67,8 @@ class Progress(Observer):
             f"mean over {means['tail_groups']} tail groups: AUROC {_number(tail['auroc'])}, "
             f"accuracy {_number(tail['accuracy'])}"
         )
+        for site, rounds in sorted(result.left_out.items()):
+            self.say(f"{site}: its answers of {rounds} round(s) were left out; the rounds above say why")
         for site, reason in result.absent.items():
             self.say(f"{site}: not examined: {_indented(reason)}")
         where = f"; results: {self.results}" if self.results else ""

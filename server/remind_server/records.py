@@ -62,6 +62,8 @@ class RoundRecord:
         Site → why it does not count in this round.
     validation_by_site
         The parts that `validation` merges.
+    update_sizes
+        Site → ‖update‖ / max(1, ‖sent‖) of what it answered, left out or not.
     """
 
     round: int
@@ -78,11 +80,18 @@ class RoundRecord:
     bytes_down: int
     bytes_up: int
     validation_by_site: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    update_sizes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: the model, λ, and test and validation statistics per site and group."""
+    """A finished run: the model, λ, and test and validation statistics per site and group.
+
+    Attributes
+    ----------
+    left_out
+        Site → rounds in which its answer came and did not count; the rounds' records say why.
+    """
 
     config: Config
     schema: CohortSchema
@@ -93,6 +102,7 @@ class RunResult:
     validation: Mapping[str, Mapping[int, GroupStatistics]]
     absent: Mapping[str, str]
     seconds: float
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 class Observer:

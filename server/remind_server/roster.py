@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from flwr.serverapp import Grid
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from remind_server.exchange import Answer, exchange, patiently
 from remind_server.flwr_pull import replies_within
 from remind_server.tables import ALL
 
+FEWEST_COMPARED = 3  # sites, before one of them is called too large
 SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
 
 
@@ -110,9 +112,33 @@ class Roster:
                 self.refused[shown] = reason(problem)
                 continue
             enrolments[answer.node_id] = (shown, enrolment, schema)
+        for node_id, problem in self._implausible(enrolments).items():
+            self.refused[enrolments.pop(node_id)[0]] = problem
         if self.schema is None and enrolments:
             self.schema = _commonest(schema for _, _, schema in enrolments.values())
         return [m for node_id, given in enrolments.items() if (m := self._member(node_id, *given)) is not None]
+
+    def _implausible(self, enrolments: Mapping[int, tuple[str, Enrolment, CohortSchema]]) -> dict[int, str]:
+        """Node → why the patients it claims are too many to be believed. Weights grow with what sites claim."""
+        federation = self.config.federation
+        claims = {node_id: sum(enrolment.counts.values()) for node_id, (_, enrolment, _) in enrolments.items()}
+        found = {
+            node_id: f"it claims {claimed} training patients; at most {federation.max_patients} are believed "
+            "(federation.max-patients)"
+            for node_id, claimed in claims.items()
+            if claimed > federation.max_patients
+        }
+        others = [sum(m.counts.values()) for m in self.members.values() if m.node_id not in claims]
+        believed = others + [claimed for node_id, claimed in claims.items() if node_id not in found]
+        if len(believed) < FEWEST_COMPARED:
+            return found
+        usual = median(believed)
+        return found | {
+            node_id: f"it claims {claimed} training patients, {claimed / usual:.0f} times the median of "
+            f"{len(believed)} sites (federation.max-patients-ratio allows {federation.max_patients_ratio:g})"
+            for node_id, claimed in claims.items()
+            if node_id not in found and claimed > federation.max_patients_ratio * usual
+        }
 
     def _read(self, answer: Answer, name: str) -> Enrolment | None:
         """The enrolment in an answer; None, with the reason noted, if there is none."""

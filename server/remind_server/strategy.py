@@ -5,6 +5,7 @@ all nodes and two exchanges a round; here every site gets its own blocks, and a 
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flwr.app import RecordDict
@@ -20,7 +21,7 @@ from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, merge
 from remind.objectives.group_dro import risks
 from remind.quoting import reason
-from remind_server.checks import experts_of
+from remind_server.checks import Limits, experts_of
 from remind_server.collect import RoundReplies, examination_bounds, read_examination, report_bounds
 from remind_server.exchange import Answer, exchange
 from remind_server.flwr_pull import replies_within
@@ -46,6 +47,7 @@ class FedRemind:
         self.config, self.observers, self.start = config, observers, start
         self.methods = methods_of(config)
         self.roster = Roster(config)
+        self._left_out: Counter[str] = Counter()  # answers that came and did not count, by site
 
     def run(self, grid: Grid) -> RunResult:
         """Enrol, train all rounds, examine the final model.
@@ -105,14 +107,14 @@ class FedRemind:
         stage = stage_of(config, state.round, self.methods.objective.phases(config.train.rounds))[0]
         self._announce(state.round + 1, stage, members)
         tasks = train_tasks(config, self._schema, state, self.roster.members.values(), members)
-        replies = RoundReplies(config, len(self._schema.classes), self._offline(online), self.methods.rule.combiner())
-        replies.experts = experts_of(config, self._schema.names, stage == 2)
+        limits = self._limits(stage == 2)
+        replies = RoundReplies(limits, self._offline(online), self.methods.rule.combiner())
         records = ((m, tasks[m.node_id].record()) for m in members)
-        bounds = largest(report_bounds(task, replies.classes, replies.experts) for task in tasks.values())
+        bounds = largest(report_bounds(task, limits) for task in tasks.values())
         for member, answer in self._exchange(grid, records, "train", state.round, bounds):
-            replies.take(member.name, tasks[member.node_id], answer)
-            for observer in self.observers:
-                observer.answer_taken(member.name, replies.absent.get(member.name))
+            self._tell_of(replies.take(member.name, tasks[member.node_id], answer), replies)
+        self._tell_of(replies.settle(), replies)
+        self._left_out.update(replies.left_out)
         replies.require(config.federation.min_sites)
         validation = merge(replies.validation.values())
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
@@ -134,10 +136,21 @@ class FedRemind:
             bytes_down=sum(task.nbytes for task in tasks.values()),
             bytes_up=replies.bytes_up,
             validation_by_site=replies.validation,
+            update_sizes=replies.outliers.sizes,
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
         return after
+
+    def _limits(self, routing: bool) -> Limits:
+        """What replies are held against, in a round with or without routing."""
+        return Limits(self.config, len(self._schema.classes), experts_of(self.config, self._schema.names, routing))
+
+    def _tell_of(self, settled: Iterable[str], replies: RoundReplies) -> None:
+        """Tell the observers of sites of which it is known now whether their replies count."""
+        for name in settled:
+            for observer in self.observers:
+                observer.answer_taken(name, replies.absent.get(name))
 
     def _announce(self, round_: int, stage: int, members: Sequence[Member]) -> None:
         """Tell the observers that a round begins, with the members that get a task."""
@@ -171,14 +184,14 @@ class FedRemind:
         """One exchange that measures the final model on test patients, and on validation patients."""
         members = self.roster.online(grid)
         absent = self._offline(members)
-        experts = experts_of(self.config, self._schema.names, self.config.train.routing_rounds > 0)
+        limits = self._limits(self.config.train.routing_rounds > 0)
         test: dict[str, Mapping[int, GroupStatistics]] = {}
         validation: dict[str, Mapping[int, GroupStatistics]] = {}
         records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
-        bounds = largest(examination_bounds(m.observed, len(self._schema.classes), experts) for m in members)
+        bounds = largest(examination_bounds(m, limits) for m in members)
         for member, answer in self._exchange(grid, records, "evaluate", state.round, bounds):
             try:
-                examination = read_examination(answer, state.round, member.observed, len(self._schema.classes), experts)
+                examination = read_examination(answer, state.round, member, limits)
             except ValueError as error:
                 absent[member.name] = reason(error)
                 continue
@@ -193,6 +206,7 @@ class FedRemind:
             test=test,
             validation=validation,
             absent=absent,
+            left_out=dict(self._left_out),
             seconds=time.monotonic() - began,
         )
 

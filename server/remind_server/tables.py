@@ -101,6 +101,7 @@ def summary(result: RunResult) -> Row:
         "tail_groups": len(tail),
         "sites": len(result.test),
         "absent": dict(result.absent),
+        "rounds_left_out": dict(result.left_out),
         "seconds": round(result.seconds, 2),
     }
 

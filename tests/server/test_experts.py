@@ -11,7 +11,7 @@ from remind.federation.flower import read_as, to_record
 from remind.federation.messages import Task
 from remind.fusion.base import registry
 from remind.methods import methods_of
-from remind_server.checks import experts_of
+from remind_server.checks import Limits, experts_of
 from remind_server.collect import RoundReplies
 from remind_server.exchange import Answer
 from remind_server.model import GlobalModel
@@ -63,7 +63,8 @@ def test_another_number_of_experts_is_named_and_does_not_count(said, tmp_path):
     next(iter(changed["validation"].values()))["use_sum"] = said
     tampered = RecordDict({"message": ConfigRecord({"json": json.dumps(changed)}), "buffer": record["buffer"]})
     for reply, counts in ((record, True), (tampered, False)):
-        replies = RoundReplies(config, 2, {}, BlockAverage(), experts=experts_of(config, NAMES, False))
+        replies = RoundReplies(Limits(config, 2, experts_of(config, NAMES, False)), {}, BlockAverage())
         replies.take("s", assignment, Answer(2, reply))
+        replies.settle()
         assert (replies.answered == ["s"]) == counts
         assert counts or f"not that of {EXPERTS} experts" in replies.absent["s"]

@@ -12,6 +12,7 @@ from remind.federation.aggregation import BlockAverage
 from remind.federation.flower import read_as, to_record
 from remind.federation.messages import Task
 from remind.methods import methods_of
+from remind_server.checks import Limits
 from remind_server.collect import RoundReplies
 from remind_server.exchange import Answer
 from remind_server.model import GlobalModel
@@ -55,8 +56,9 @@ def leaves(node, path=()):
 
 
 def taken(config, assignment, record) -> RoundReplies:
-    replies = RoundReplies(config, 2, {}, BlockAverage())
+    replies = RoundReplies(Limits(config, 2), {}, BlockAverage())
     replies.take("s", assignment, Answer(2, record))
+    replies.settle()
     return replies
 
 

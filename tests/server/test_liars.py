@@ -1,0 +1,196 @@
+"""One hospital of four lies, or is broken, in every round: the others' model stays as good, and the record says who."""
+
+import json
+from functools import cache
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from remind.config import Config
+from remind.data.hospitals import virtual_hospitals
+from remind.federation.blocks import index_of, pack, unpack
+from remind.federation.flower import from_record, to_record
+from remind.federation.messages import Refusal
+from remind.metrics.scores import scores
+from remind.metrics.statistics import merge, total
+from remind_server.strategy import FedRemind
+from remind_server.tables import summary
+from tests.helpers import SiteGrid
+from tests.tiny import Recorder, site
+
+SETTINGS = {
+    "synthetic.patients": 500,
+    "synthetic.interaction": 0.0,
+    "model.width": 16,
+    "model.experts": 4,
+    "model.heads": 2,
+    "model.tokens": 4,
+    "model.dropout": 0.0,
+    "train.warmup-rounds": 3,
+    "train.routing-rounds": 1,
+    "train.local-steps": 10,
+    "train.batch": 24,
+    "train.lr": 5e-3,
+    "train.routing-lr": 2e-3,
+    "data.alpha": 100.0,
+}
+SITES, LIAR = 4, 1
+NEAR = 0.06  # of AUROC, of 57 test patients
+
+
+@cache
+def hospitals():
+    config = Config.from_flat(SETTINGS)
+    return virtual_hospitals(config.data, config.synthetic, config.seed, SITES)
+
+
+class Lying(SiteGrid):
+    """What one site answers to one kind of message is changed on its way, in every round."""
+
+    def __init__(self, sites, kind, lie):
+        super().__init__(sites)
+        self.kind, self.lie, self.liar = kind, lie, list(self._contexts)[LIAR]
+
+    def _work(self, message):
+        answer = super()._work(message)
+        if (message.metadata.dst_node_id, message.metadata.message_type) != (self.liar, self.kind):
+            return answer
+        return Message(self.lie(answer.content), reply_to=message)
+
+
+def run(folder, kind="", lie=None, **changes):
+    config = Config.from_flat(SETTINGS | changes)
+    sites = [site(h.name, h.cohort, config, folder) for h in hospitals()]
+    recorder = Recorder()
+    FedRemind(config, [recorder]).run(Lying(sites, kind, lie))
+    return recorder
+
+
+def auroc(recorder) -> float:
+    """Of the honest sites' test patients."""
+    honest = [found for name, found in recorder.result.test.items() if name != liar()]
+    return scores(total(merge(honest))).auroc
+
+
+def liar() -> str:
+    return hospitals()[LIAR].name
+
+
+def no(record):
+    """A site that refuses."""
+    return to_record(Refusal(reason="no"))
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory):
+    """Runs in which that site refuses each training task, by what steers λ; and the run without the site."""
+    folder = tmp_path_factory.mktemp("without")
+    silent = {risk: run(folder / risk, "train", no, **{"dro.risk": risk}) for risk in ("train", "validation")}
+    return silent | {"": run(folder / "alone", "query", no)}
+
+
+def said(change):
+    """A lie in the JSON."""
+
+    def lie(record):
+        content = json.loads(record["message"]["json"])
+        change(content)
+        return RecordDict({**record, "message": ConfigRecord({"json": json.dumps(content)})})
+
+    return lie
+
+
+def losses(part, mean):
+    def change(content):
+        for group in content[part].values():
+            group["loss_sum"] = mean * group["count"]
+
+    return said(change)
+
+
+def patients(number):
+    def change(content):
+        content["counts"] = dict.fromkeys(content["counts"], number)
+
+    return said(change)
+
+
+def evaluated(part, times):
+    """Statistics of many patients that do not exist, all of them wrong."""
+
+    def change(content):
+        for group in content[part].values():
+            group["count"] = number = group["count"] * times
+            group["confusion"] = [[0, number], [0, 0]]
+            group["scores"] = [[0, 0, 5, number]]
+
+    return said(change)
+
+
+def update(change):
+    """A lie in the tensors: what comes back is a function of what they were, name by name."""
+
+    def lie(record):
+        report, buffer = from_record(record)
+        tensors = {name: change(tensor) for name, tensor in unpack(report.index, buffer).items()}
+        return to_record(report.model_copy(update={"index": index_of(tensors, "float32")}), pack(tensors, "float32"))
+
+    return lie
+
+
+TRAINING = {
+    "a loss that takes λ": (losses("train", 1e9), {}, "max-loss"),
+    "a loss of 10^12": (losses("train", 1e11), {}, "loss"),
+    "a validation loss that takes λ": (losses("validation", 100.0), {"dro.risk": "validation"}, "max-loss"),
+    "patients out of nowhere": (evaluated("validation", 1000), {"dro.risk": "validation"}, "it enrolled"),
+    "the model tenfold": (update(lambda tensor: tensor * 10), {}, "max-update"),
+    "the model thrown away": (update(lambda tensor: tensor * 0), {}, "max-update"),
+    "far more than others move": (
+        update(lambda tensor: tensor * 3),
+        {"federation.max-update": 10.0},
+        "max-update-ratio",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRAINING)
+def test_a_liar_in_training_is_left_out_and_named_every_round(case, without, tmp_path):
+    lie, changes, words = TRAINING[case]
+    found = run(tmp_path, "train", lie, **changes)
+    for record in found.rounds:
+        assert set(record.absent) == {liar()}
+        assert words in record.absent[liar()]
+        assert len(record.answered) == SITES - 1
+        assert min(record.weights_after.values()) > 1e-6, "no group's λ goes to 0"
+    assert found.result.left_out == {liar(): len(found.rounds)}
+    assert summary(found.result)["rounds_left_out"] == {liar(): len(found.rounds)}
+    silent = without[changes.get("dro.risk", "train")]
+    assert auroc(found) == auroc(silent)
+    assert [r.weights_after for r in found.rounds] == [r.weights_after for r in silent.rounds]
+
+
+def test_the_model_is_about_as_good_as_without_the_site(without):
+    assert auroc(without["train"]) > auroc(without[""]) - NEAR > 0.6
+
+
+@pytest.mark.parametrize(("number", "words"), [(100_000, "max-patients-ratio"), (10**12, "max-patients allows")])
+def test_patients_that_nobody_has_do_not_join(number, words, without, tmp_path):
+    found = run(tmp_path, "query", patients(number))
+    assert set(found.start.refused) == {liar()}
+    assert words.partition(" ")[0] in found.start.refused[liar()]
+    assert auroc(found) == auroc(without[""]), "as if it were not there"
+
+
+@pytest.mark.parametrize("lie", [losses("test", 1e9), evaluated("test", 1000), evaluated("validation", 10**6)])
+def test_a_liar_in_the_examination_is_named_and_changes_no_table(lie, tmp_path):
+    found, honest = run(tmp_path / "lie", "evaluate", lie), run(tmp_path / "honest")
+    assert set(found.result.absent) == {liar()}
+    assert set(found.result.test) == set(honest.result.test) - {liar()}
+    assert auroc(found) == auroc(honest)
+
+
+def test_honest_sites_are_never_left_out(tmp_path):
+    found = run(tmp_path)
+    assert found.result.left_out == {}
+    assert all(not record.absent for record in found.rounds)
+    assert {name for record in found.rounds for name in record.update_sizes} == set(found.result.test)
