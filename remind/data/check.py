@@ -5,16 +5,26 @@ from pathlib import Path
 import numpy as np
 
 from remind import groups
+from remind.config import DataConfig
 from remind.data.cohort import SPLITS, Cohort
+from remind.data.hospitals import unusable, with_splits
 from remind.data.odd import oddities
 from remind.data.odd_files import look
+from remind.data.problems import Problem
 from remind.data.read import load
 from remind.data.report import GroupRow, Report
+from remind.data.sites import Site, split_sites
 from remind.data.verdicts import Memory
 from remind.privacy.threshold import MIN_COUNT
 
 
-def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, memory: Memory | None = None) -> Report:
+def check_cohort(
+    path: str | Path,
+    root: str = "",
+    min_count: int = MIN_COUNT,
+    memory: Memory | None = None,
+    alone: bool = True,
+) -> Report:
     """Read a cohort as `read.read_cohort` does and report on it.
 
     Parameters
@@ -23,6 +33,8 @@ def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, m
         As for `read.read_cohort`.
     min_count
         Groups with fewer patients than this would be suppressed.
+    alone
+        Whether a run would be on this cohort alone; False: it is one hospital's, which trains with others.
 
     Raises
     ------
@@ -39,7 +51,7 @@ def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, m
     }
     return Report(
         name=loaded.declared.name,
-        problems=(),
+        problems=tuple(stopping(cohort)) if alone else (),
         warnings=tuple(oddities(loaded, cohort, seen)),
         schema=cohort.schema,
         patients=len(cohort),
@@ -51,6 +63,14 @@ def check_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT, m
         files={name: one.words for name, one in seen.items()},
         min_count=min_count,
     )
+
+
+def stopping(cohort: Cohort) -> list[Problem]:
+    """What would stop a run on a cohort that can be read: the reasons of `hospitals.virtual_hospitals`."""
+    data = DataConfig()
+    by_column = cohort.site_N is not None
+    sites = split_sites(cohort, None, data, 0) if by_column else [Site(cohort.schema.name, cohort)]
+    return unusable(with_splits(sites, data, 0))
 
 
 def group_rows(cohort: Cohort) -> list[GroupRow]:

@@ -1,5 +1,6 @@
 """Train, validation and test patients of a cohort."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -68,6 +69,42 @@ def assign_split(cohort: Cohort, seed: int, validation: float, test: float) -> C
     if not (split_N == TRAIN).any():
         raise UserError(f"none of the {len(cohort)} patients is in the training split; check the split column")
     return replace(cohort, split_N=split_N)
+
+
+def agreed(cohorts: Sequence[Cohort], draw: Callable[[Cohort], NDArray[np.int8]], seed: int) -> list[NDArray[np.int8]]:
+    """Split of each site's rows, in which a person with rows at several sites lies in one part at all of them.
+
+    A person's part is drawn at the site with most of the person's rows (of equals, the first), among those who have
+    theirs there; so where nobody is at two sites, every site's split is as it draws it alone. A site that this leaves
+    without training patients gets one of its persons, whose rows then are training rows everywhere.
+
+    Parameters
+    ----------
+    cohorts
+        Of the sites, in their order.
+    draw
+        Split of each row of a cohort.
+    seed
+        Chooses the person where one must change.
+    """
+    name_P, of_all = np.unique(np.concatenate([cohort.person_N for cohort in cohorts]), return_inverse=True)
+    edges = np.cumsum([len(cohort) for cohort in cohorts])[:-1]
+    of_S = np.split(of_all, edges)
+    home_P, most_P = np.full(len(name_P), -1), np.zeros(len(name_P), dtype=np.int64)
+    for site, of_N in enumerate(of_S):
+        rows_P = np.bincount(of_N, minlength=len(name_P))
+        home_P[rows_P > most_P] = site
+        most_P = np.maximum(most_P, rows_P)
+    split_P = np.full(len(name_P), TRAIN, dtype=np.int8)
+    for site, (cohort, of_N) in enumerate(zip(cohorts, of_S, strict=True)):
+        own_N = home_P[of_N] == site
+        if own_N.any():
+            split_P[of_N[own_N]] = draw(cohort if own_N.all() else cohort.take(own_N))
+    for of_N in of_S:
+        if not (split_P[of_N] == TRAIN).any():
+            here = np.unique(of_N)
+            split_P[here[shuffled(name_P[here], seed)[-1]]] = TRAIN
+    return [split_P[of_N] for of_N in of_S]
 
 
 def draw_split(who: Persons, seed: int, validation: float, test: float) -> NDArray[np.int8]:

@@ -45,7 +45,7 @@ def check_key(site: SiteConfig) -> Iterator[Finding]:
 def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
     """The cohort, and what of it the policy lets out."""
     try:
-        report = check_cohort(site.path(site.cohort))
+        report = check_cohort(site.path(site.cohort), alone=False)
     except UserError as error:
         yield failed("cohort", str(error), "see docs/cohorts.md")
         return

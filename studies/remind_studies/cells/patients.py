@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from remind.config import Config, DataConfig, SyntheticConfig
 from remind.data.cohort import TEST, TRAIN, Cohort
-from remind.data.hospitals import SYNTHETIC
+from remind.data.hospitals import SYNTHETIC, unusable
 from remind.data.read import read_cohort
 from remind.data.sites import Site, split_sites
-from remind.data.split import draw_split, persons, shuffled
+from remind.data.split import agreed, draw_split, persons, shuffled
 from remind.data.synthetic import generate
-from remind.errors import UserError
+from remind.errors import UserError, several
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.missingness import hide
 
@@ -42,7 +42,7 @@ def hospitals(cell: Cell) -> tuple[Site, ...]:
     Raises
     ------
     UserError
-        If the cohort is not valid, or cannot be laid into so many hospitals.
+        If the cohort is not valid, cannot be laid into so many hospitals, or nothing can be trained on it.
     """
     config, options = cell.config, cell.options
     number, modality = folds(config), str(options.get("hide", ""))
@@ -51,7 +51,17 @@ def hospitals(cell: Cell) -> tuple[Site, ...]:
     if modality:
         cohort = hide(cohort, modality, float(options["share"]), partition)
     sites = split_sites(cohort, cell.clients, config.data, partition)
-    return tuple(replace(s, cohort=_split(s.cohort, config, partition, fold, number)) for s in sites)
+    if cohort.split_N is None:
+
+        def draw(part: Cohort) -> NDArray[np.int8]:
+            return _split(part, config, partition, fold, number)
+
+        splits = agreed([site.cohort for site in sites], draw, partition)
+        pairs = zip(sites, splits, strict=True)
+        sites = [replace(site, cohort=replace(site.cohort, split_N=split_N)) for site, split_N in pairs]
+    if reasons := unusable(sites):
+        raise several("this cannot be trained on", map(str, reasons))
+    return tuple(sites)
 
 
 def cohort_of(data: DataConfig, synthetic: SyntheticConfig, seed: int) -> Cohort:
@@ -64,10 +74,8 @@ def _cohort(cohort: str, root: str, synthetic: SyntheticConfig, seed: int) -> Co
     return generate(synthetic, seed) if cohort == SYNTHETIC else read_cohort(cohort, root)
 
 
-def _split(cohort: Cohort, config: Config, partition: int, fold: int, number: int) -> Cohort:
-    """The hospital's patients with this fold held out; a split given by the cohort stays."""
-    if cohort.split_N is not None:
-        return cohort
+def _split(cohort: Cohort, config: Config, partition: int, fold: int, number: int) -> NDArray[np.int8]:
+    """Split of a hospital's patients, (N,), with this fold held out."""
     test_N = fold_of(cohort, partition, number) == fold
     if test_N.all():
         test_N[:] = False  # a single person is trained on
@@ -76,7 +84,7 @@ def _split(cohort: Cohort, config: Config, partition: int, fold: int, number: in
     rest = np.flatnonzero(~test_N)
     share = config.data.validation / (1 - config.data.test)
     split_N[rest] = draw_split(persons(cohort.take(rest)), config.seed, min(share, 0.99), 0.0)
-    return replace(cohort, split_N=split_N)
+    return split_N
 
 
 def fold_of(cohort: Cohort, partition: int, number: int) -> NDArray[np.int64]:
