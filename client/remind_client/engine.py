@@ -119,6 +119,11 @@ class SiteEngine:
             self._cached = dict(self._digests), tokens
         return self._cached[1]
 
+    def tokens_of_the_moment(self) -> TokenSource:
+        """Cached tokens of the encoders as they are, which may stand in for the site's own for a while."""
+        digests = {name: digest(encoder) for name, encoder in self.model.encoders.items()}
+        return CachedTokens(self.model, self.data, self.store.tokens(), digests)
+
     def work(self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool) -> LocalWork:
         """The round's plan, with all that its steps need."""
         source, routing = self.tokens(fresh=train_encoders), task.stage == 2
@@ -138,11 +143,18 @@ class SiteEngine:
             seed=derive(task.seed, "objective", self.name, task.round),
             round_seed=derive(task.seed, "round", task.round),
             measure=partial(self.measured, source, TRAIN, routing, task.labels),
-            gradient_scale=gradient_scale((e.name for e in task.index), self.share(task), task.block_weights),
+            gradient_scale=self._gradient_scale(task),
+            retokenise=None if train_encoders else self.tokens_of_the_moment,
             labels=task.labels,
             augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
             only=phase.only,
         )
+
+    def _gradient_scale(self, task: Task) -> dict[str, float]:
+        """Factors by parameter. What the rule leaves to the site alone follows the site's own mean loss: no factor."""
+        names, rule = {entry.name for entry in task.index}, self.methods.rule
+        staying = [n for n, _ in self.model.named_parameters() if n not in names and rule.travels(n)]
+        return gradient_scale(names, self.share(task), task.block_weights, staying)
 
     def _optimizer(self, task: Task, phase: Phase, train_encoders: bool) -> Optimizer:
         """The optimiser as it was left after the last round of the same stage of the same training, or a fresh one."""
@@ -193,7 +205,16 @@ class SiteEngine:
         """Work without steps: a model to be measured."""
         self._support(routing)
         measure = partial(self.measured, source, TRAIN, routing)
-        return LocalWork(self.model, self.methods.objective, self.kept, tuple(received), source, routing, measure)
+        return LocalWork(
+            self.model,
+            self.methods.objective,
+            self.kept,
+            tuple(received),
+            source,
+            routing,
+            measure,
+            retokenise=self.tokens_of_the_moment,
+        )
 
     # Measuring
 

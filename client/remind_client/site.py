@@ -86,9 +86,10 @@ class Site:
         started, engine = time.perf_counter(), self.engine
         received: Mapping[str, Tensor] = engine.receive(task.index, buffer)
         source = engine.tokens(fresh=False)
-        with engine.methods.rule.measured(engine.looking(source, received, task.routing)):
-            test = engine.measured(source, TEST, task.routing)
-            validation = engine.measured(source, VALIDATION, task.routing)
+        work = engine.looking(source, received, task.routing)
+        with engine.methods.rule.measured(work):
+            test = engine.measured(work.source, TEST, task.routing)
+            validation = engine.measured(work.source, VALIDATION, task.routing)
         return Examination(
             round=task.round,
             test=_evaluations(test),
@@ -99,9 +100,9 @@ class Site:
     def measure(self, index_N: Integers, routing: bool) -> dict[int, GroupStatistics]:
         """Statistics of the patients at these positions, on the model that the site would use."""
         engine = self.engine
-        source = engine.tokens(fresh=False)
-        with engine.methods.rule.measured(engine.looking(source, {}, routing)):
-            return evaluate(engine.model, source, index_N, engine.methods.objective, routing, engine.labels())
+        work = engine.looking(engine.tokens(fresh=False), {}, routing)
+        with engine.methods.rule.measured(work):
+            return evaluate(engine.model, work.source, index_N, engine.methods.objective, routing, engine.labels())
 
 
 def _evaluations(statistics: dict[int, GroupStatistics]) -> dict[int, Evaluation]:

@@ -49,10 +49,24 @@ def install(
     return {name: allowed[name] for name in tensors}
 
 
-def gradient_scale(names: Iterable[str], share: float, block_weights: Mapping[str, float]) -> dict[str, float]:
-    """W_s / a_s for the tensors of group and encoder blocks (see `weights`); shared ones need none."""
-    return {
+def gradient_scale(
+    names: Iterable[str], share: float, block_weights: Mapping[str, float], staying: Iterable[str] = ()
+) -> dict[str, float]:
+    """W_s / a_s by which the gradient of F_s / W_s is multiplied, to be that of F_s / a_s (see `weights`).
+
+    Parameters
+    ----------
+    names
+        Tensors that travel. Shared ones need no factor, for their a_s is W_s.
+    share, block_weights
+        W_s, and a_s of each block.
+    staying
+        Tensors of the joint objective that never travel, such as local encoders. Of Σ_s F_s only the site's own part
+        reaches them, and nobody shares the average: a_s = 1, the factor is W_s.
+    """
+    travelling = {
         name: share / block_weights[block_of(name)]
         for name in names
         if block_of(name) != SHARED and block_weights.get(block_of(name), 0) > 0
     }
+    return dict.fromkeys(staying, share) | travelling

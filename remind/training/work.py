@@ -1,6 +1,7 @@
 """A site's work in one round, as federated rules see it: steps, measurements, and what the site keeps for itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -42,6 +43,8 @@ class LocalWork:
         The same at every site.
     lr, routing, seed, gradient_scale, augment, only
         As for `train_steps`.
+    retokenise
+        Cached tokens of the encoders as they are at the moment; None: `source` encodes anew whenever it is asked.
     """
 
     model: SiteModel
@@ -60,6 +63,7 @@ class LocalWork:
     labels: Labels = field(default_factory=dict)
     augment: int | None = None
     only: Names | None = None
+    retokenise: Callable[[], TokenSource] | None = None
 
     def named(self) -> dict[str, Parameter]:
         """Parameters of the model by name."""
@@ -70,9 +74,22 @@ class LocalWork:
         named = self.named()
         return {name: named[name].detach().clone() for name in self.travelling}
 
+    @contextmanager
+    def in_place_of(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within the block the model's parameters of these names have these values, and tokens are theirs."""
+        named, source = self.named(), self.source
+        before = {name: named[name].detach().clone() for name in tensors}
+        self._load(tensors)
+        if self.retokenise is not None and any(name.startswith("encoders.") for name in tensors):
+            self.source = self.retokenise()
+        try:
+            yield
+        finally:
+            self._load(before)
+            self.source = source
+
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put these values into the model's parameters of the same names."""
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
         named = self.named()
         for name, tensor in tensors.items():
             named[name].copy_(tensor)
@@ -86,6 +103,7 @@ class LocalWork:
         toward: Mapping[str, Tensor] | None = None,
         strength: float = 0.0,
         optimizer: Optimizer | None = None,
+        alone: bool = False,
     ) -> None:
         """Take the steps of the plan from `first` up to `last`, or all.
 
@@ -97,6 +115,8 @@ class LocalWork:
             Adds strength/2·‖θ − toward‖² to the loss, over the parameters that `toward` names.
         optimizer
             Another than the round's own.
+        alone
+            Descend the site's own mean loss F_s/W_s on every tensor, as a model that is averaged with nobody's does.
         """
         optimizer = optimizer or self.optimizer
         if optimizer is None:
@@ -109,7 +129,7 @@ class LocalWork:
             self.objective,
             lr=self.lr,
             routing=self.routing,
-            gradient_scale=self.gradient_scale,
+            gradient_scale={} if alone else self.gradient_scale,
             labels=self.labels,
             seed=self.seed + first,
             augment=self.augment,

@@ -150,6 +150,64 @@ def test_federated_equals_pooled(seed, stage, router, tmp_path):
         assert weights[k] == pytest.approx(weight, abs=1e-12)
 
 
+def pooled_with_local_encoders(
+    hospitals: list[Hospital], settings: Config
+) -> tuple[SiteModel, dict[str, torch.nn.ModuleDict]]:
+    """One fusion model, encoders of each hospital's own, θ ← θ − lr·∇ Σ_k λ_k R_k over all of them at once."""
+    schema = hospitals[0].cohort.schema
+    owners = {h.name: SiteModel(schema, settings, NAMES).double() for h in hospitals}
+    whole = [k for h in hospitals for k in h.cohort.groups_N.tolist()]
+    counts = groups.counts(np.array(whole))
+    model = owners[hospitals[0].name]
+    model.fusion.add_groups(counts, settings.seed)
+    weights = {k: 1 / len(counts) for k in counts}
+    batches = {h.name: SiteData(h.cohort, torch.float64).batch(np.arange(len(h.cohort))) for h in hospitals}
+    parameters = [*model.fusion.parameters(), *(p for o in owners.values() for p in o.encoders.parameters())]
+    for _ in range(ROUNDS):
+        loss_sum = {k: torch.zeros((), dtype=torch.float64) for k in counts}
+        for name, batch in batches.items():
+            output = model.fuse(owners[name].tokens(batch), batch.presence_Bm, batch.group_B, False)
+            loss_N = focal_loss(output.logits_BC, batch.label_B)
+            for k in counts:
+                loss_sum[k] = loss_sum[k] + loss_N[batch.group_B == k].sum()
+        risk = {k: loss_sum[k] / counts[k] for k in counts}
+        gradients = torch.autograd.grad(sum(weights[k] * risk[k] for k in counts), parameters, allow_unused=True)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.sub_(LR * gradient)
+        raised = {k: weights[k] * math.exp(GAMMA * risk[k].item()) for k in counts}
+        weights = {k: v / sum(raised.values()) for k, v in raised.items()}
+    return model, {name: owner.encoders for name, owner in owners.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_local_encoders_federated_equals_pooled_with_encoders_of_each_site(seed, tmp_path):
+    """A tensor that never travels takes the step of Σ_s F_s too: lr·∇F_s, not lr·∇F_s/W_s."""
+    rng = np.random.default_rng(seed)
+    hospitals = random_split(cohort(rng), rng)
+    settings = config(1, **{"federation.encoders": "local"})
+    device = torch.device("cpu")
+    sites = [Site(h.name, h.cohort, settings, SiteStore(tmp_path / h.name), device) for h in hospitals]
+    result = FedRemind(settings).run(SiteGrid(sites))
+    model, encoders = pooled_with_local_encoders(hospitals, settings)
+    initial = SiteModel(hospitals[0].cohort.schema, settings, NAMES).double()
+    for name, tensor in model.fusion.named_parameters():
+        torch.testing.assert_close(
+            result.tensors[f"fusion.{name}"], tensor.detach(), rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    for one in sites:
+        found = dict(one.engine.model.encoders.named_parameters())
+        start = dict(initial.encoders.named_parameters())
+        moved = [n for n, p in found.items() if (p - start[n]).abs().max() > 1e-6]
+        assert moved
+        for name, parameter in found.items():
+            expected = dict(encoders[one.name].named_parameters())[name]
+            torch.testing.assert_close(
+                parameter, expected, rtol=0, atol=1e-9, msg=lambda m, n=(one.name, name): f"{n}: {m}"
+            )
+
+
 def test_dividing_by_local_counts_would_be_seen(tmp_path, monkeypatch):
     """The classic mistake must not pass: with n_{s,k} for n_k the federated step points elsewhere."""
     rng = np.random.default_rng(0)

@@ -74,6 +74,12 @@ def test_gradients_are_scaled_by_share_over_block_weight():
     assert found == {"fusion.groups.3.missing_D": 2.5, "encoders.a.w": 0.5}
 
 
+def test_what_never_travels_has_the_whole_weight_of_its_block():
+    """a_s = 1: the gradient of F_s, not of F_s / W_s."""
+    found = gradient_scale(["fusion.head.weight"], 0.25, {"shared": 0.25}, ["encoders.a.w"])
+    assert found == {"encoders.a.w": 0.25}
+
+
 def test_a_weight_that_has_come_to_zero_stays_there_and_harms_nobody():
     """Its risk, the highest of all, must not push every other group's exponential below what a float can hold."""
     assert update_weights({1: 0.0, 2: 0.25, 3: 0.75}, {1: 1e4, 2: 1.0, 3: 1.0}, 10.0) == {1: 0.0, 2: 0.25, 3: 0.75}

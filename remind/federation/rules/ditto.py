@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 from pydantic import Field
 from torch import Tensor
+from torch.nn import Parameter
 
 from remind.config import NonNegative, Section
+from remind.federation.blocks import ENCODERS
 from remind.federation.rules.base import Rule, registry
 from remind.metrics.statistics import GroupLoss
 from remind.training.local import build_optimizer
@@ -31,34 +33,35 @@ class DittoOptions(Section):
 class Ditto(Rule):
     """w by the local steps, averaged; v ← v − lr·(∇F_s(v) + μ(v − w)) with w as received; v is what the site uses.
 
-    v covers the tensors that travel. Encoders that stay at the site are trained with w and shared by both. v takes the
-    same steps as w, by plain gradient descent at the same learning rate, as in the paper's equation.
+    v covers the tensors that travel, encoders where these are shared. Encoders that stay at the site are trained with w
+    and shared by both. v takes the same steps as w, by plain gradient descent at the same learning rate, as in the
+    paper's equation. F_s is there the mean loss of the site's own patients, on every tensor alike: v is averaged with
+    nobody's, so no block of it carries the factor W_s/a_s.
     """
 
     options: DittoOptions
 
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
         """See `Rule`."""
-        received = work.received()
+        received, mu = work.received(), self.options.mu
         work.steps()
-        trained = work.received()
-        work.load(received | self._personal(work))
         config = self.config.train.model_copy(update={"optimizer": "sgd", "weight_decay": 0.0})
-        own = build_optimizer(config, work.model, train_encoders=False)
-        work.steps(toward=received, strength=self.options.mu, optimizer=own, only=received.__contains__)
-        work.kept |= {PERSONAL + name: tensor for name, tensor in work.received().items()}
-        work.load(trained)
+        own = build_optimizer(config, work.model, any(p.requires_grad for p in self._encoders(work)))
+        with work.in_place_of(received | self._personal(work)):
+            work.steps(toward=received, strength=mu, optimizer=own, only=received.__contains__, alone=True)
+            work.kept |= {PERSONAL + name: tensor for name, tensor in work.received().items()}
         return None
 
     @contextmanager
     def measured(self, work: LocalWork) -> Iterator[None]:
         """The personal model, once there is one."""
-        received = work.received()
-        work.load(self._personal(work))
-        try:
+        with work.in_place_of(self._personal(work)):
             yield
-        finally:
-            work.load(received)
+
+    def _encoders(self, work: LocalWork) -> list[Parameter]:
+        """Parameters of encoders that travel."""
+        named = work.named()
+        return [named[name] for name in work.travelling if name.startswith(ENCODERS)]
 
     def _personal(self, work: LocalWork) -> dict[str, Tensor]:
         return {n.removeprefix(PERSONAL): t for n, t in work.kept.items() if n.startswith(PERSONAL)}

@@ -28,7 +28,8 @@ class FedRepOptions(Section):
 class FedRep(Rule):
     """Each round: h_s ← steps on the head with the representation fixed; φ_s ← steps on φ with h_s fixed; average φ.
 
-    The representation is all of the fusion model but its head, and the encoders where these are shared.
+    The representation is all of the fusion model but its head, and the encoders. Each part gets one step at least; in a
+    round of a single step both move at once. A head follows the mean loss of its site's own patients.
     """
 
     options: FedRepOptions
@@ -39,7 +40,11 @@ class FedRep(Rule):
 
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
         """See `Rule`."""
-        turn = round(self.options.head_steps * len(work.plan))
+        number = len(work.plan)
+        if number < 2:
+            work.steps()
+            return None
+        turn = min(max(round(self.options.head_steps * number), 1), number - 1)
         work.steps(0, turn, only=is_head)
         work.steps(turn, None, only=self.travels)
         return None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from remind.config import NonNegative, Section
 from remind.federation.aggregation import BlockAverage
+from remind.federation.blocks import block_of
 from remind.federation.rules.base import Rule, registry
 from remind.metrics.statistics import GroupLoss
 
@@ -28,8 +29,11 @@ class QFFLOptions(Section):
 class QFFL(Rule):
     """θ ← θ − Σ_s F_s^q Δ_s / Σ_s h_s, Δ_s = L(θ − θ_s), h_s = q·F_s^{q−1}‖Δ_s‖² + L·F_s^q, with L = 1/lr.
 
-    Sites are the units; each one's Δ and h carry its share of the patients, p_s = n_s/n. ‖Δ_s‖² runs over all tensors
-    that the site was sent, as the paper's runs over the whole model. `lr` is the learning rate of stage 1.
+    Sites are the units; each one's Δ and h carry its weight a_s in the average of the block, which is p_s = n_s/n for
+    shared tensors. A site's gradient at a block is p_s∇F_s/a_s (`federation.weights`), so Σ_s a_s F_s^q Δ_s is the
+    gradient of Σ_s p_s·F_s^{q+1}/(q+1) on every kind of block, and q = 0 is FedAvg. ‖Δ_s‖² runs over all tensors that
+    the site was sent, as the paper's runs over the whole model; with plain SGD it is taken of ∇F_s, without p_s/a_s,
+    while an optimiser such as Adam forgets the factor. `lr` is the learning rate of stage 1.
     """
 
     weighs = True
@@ -37,15 +41,24 @@ class QFFL(Rule):
 
     def combiner(self) -> BlockAverage:
         """See `Rule`."""
-        return QFedAvg(self.options.q, 1 / self.config.train.lr)
+        train = self.config.train
+        return QFedAvg(self.options.q, 1 / train.lr, scaled=train.optimizer == "sgd")
 
 
 class QFedAvg(BlockAverage):
-    """Running sums of F^q·Δ and of h; tensors of a block are summed over the sites that carry it."""
+    """Running sums of a·F^q·Δ and of h; tensors of a block are summed over the sites that carry it.
 
-    def __init__(self, q: float, lipschitz: float) -> None:
+    Parameters
+    ----------
+    q, lipschitz
+        q, and L.
+    scaled
+        Whether a site's updates are in proportion to its gradients, and so hold the factor p_s/a_s.
+    """
+
+    def __init__(self, q: float, lipschitz: float, scaled: bool = True) -> None:
         super().__init__()
-        self.q, self.lipschitz = q, lipschitz
+        self.q, self.lipschitz, self.scaled = q, lipschitz, scaled
         self._pull: dict[str, Tensor] = {}
         self._curvature: dict[str, float] = {}
 
@@ -59,21 +72,22 @@ class QFedAvg(BlockAverage):
         """See `BlockAverage`."""
         if sent is None or not losses:
             raise ValueError("q-FedAvg needs the model that was sent, and the losses on it")
-        share = block_weights["shared"]
+        weight = {name: block_weights.get(block_of(name), 0.0) for name in tensors}
+        undo = {name: a / block_weights["shared"] if self.scaled else 1.0 for name, a in weight.items()}
         loss = sum(one.loss_sum for one in losses.values()) / sum(one.count for one in losses.values())
         loss = max(loss, 1e-10)
         delta = {n: self.lipschitz * (sent[n].double() - tensor.double()) for n, tensor in tensors.items()}
-        norm = float(sum(float(d.square().sum()) for d in delta.values()))
-        h = share * (self.q * loss ** (self.q - 1) * norm + self.lipschitz * loss**self.q)
+        norm = sum(undo[name] ** 2 * float(d.square().sum()) for name, d in delta.items())
+        h = self.q * loss ** (self.q - 1) * norm + self.lipschitz * loss**self.q
         for name, d in delta.items():
-            self._pull[name] = self._pull.get(name, torch.zeros_like(d)).add_(d, alpha=share * loss**self.q)
-            self._curvature[name] = self._curvature.get(name, 0.0) + h
+            self._pull[name] = self._pull.get(name, torch.zeros_like(d)).add_(d, alpha=weight[name] * loss**self.q)
+            self._curvature[name] = self._curvature.get(name, 0.0) + weight[name] * h
 
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The global tensors after the step, dtypes unchanged."""
         return {
             name: (tensor.double() - self._pull[name] / self._curvature[name]).to(tensor.dtype)
-            if name in self._pull
+            if self._curvature.get(name)
             else tensor
             for name, tensor in tensors.items()
         }
