@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from remind.cli_options import HELP_NAMES, CohortArgument, CohortOption, required_cohort, version_option
 from remind.config import Config, Scalar
 from remind.config_toml import to_toml
 from remind.data.importers.command import import_app
@@ -22,21 +23,20 @@ app = typer.Typer(
     name="remind",
     help="Federated REMIND: one multimodal model across hospitals, fair to rare modality combinations.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Look at a cohort, or make a synthetic one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 data_app.add_typer(import_app, name="import")
 
-CohortPath = Annotated[str, typer.Argument(help="A cohort folder, or its cohort.toml.")]
 Root = Annotated[str, typer.Option(help="Folder of the files, where cohort.toml lies elsewhere.")]
 MinCount = Annotated[int, typer.Option(min=1, help="Patients of a group below which its number is suppressed.")]
 
 
 @app.callback()
-def _root() -> None:
-    """Keep `remind` a group of commands, however many there are."""
+def _root(version: Annotated[bool, version_option("remind")] = False) -> None:
+    """Federated REMIND: one multimodal model across hospitals, fair to rare modality combinations."""
 
 
 @app.command("config")
@@ -58,7 +58,8 @@ def list_methods(
 
 @data_app.command("check")
 def check(
-    cohort: CohortPath,
+    cohort: CohortArgument = None,
+    cohort_option: CohortOption = None,
     root: Root = "",
     min_count: MinCount = MIN_COUNT,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report for machines.")] = False,
@@ -69,7 +70,7 @@ def check(
     """
     from remind.data.check import check_cohort
 
-    report = check_cohort(cohort, root, min_count)
+    report = check_cohort(required_cohort(cohort, cohort_option), root, min_count)
     print(report.to_json() if as_json else report.to_text(), end="\n" if as_json else "")
     if not report.ok:
         raise typer.Exit(1)
@@ -77,7 +78,8 @@ def check(
 
 @data_app.command("describe")
 def describe(
-    cohort: CohortPath,
+    cohort: CohortArgument = None,
+    cohort_option: CohortOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
     root: Root = "",
     min_count: MinCount = MIN_COUNT,
@@ -89,7 +91,7 @@ def describe(
     from remind.data.describe import describe_cohort
     from remind.data.describe_plots import draw
 
-    description = describe_cohort(cohort, root, min_count)
+    description = describe_cohort(required_cohort(cohort, cohort_option), root, min_count)
     print(description.to_text())
     for path in draw(description, out):
         print(f"wrote {path}")

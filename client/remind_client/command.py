@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from remind.cli_options import HELP_NAMES, version_option
 from remind.errors import UserError
 from remind_client.disk import disk_error
 from remind_client.exit_codes import Exit
@@ -17,13 +18,19 @@ app = typer.Typer(
     name="remind-site",
     help="A hospital's site in a consortium: it keeps its data, its encoders and the last word.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
 audit_app = typer.Typer(help="What was asked of this site, and what it answered.", no_args_is_help=True)
 vault_app = typer.Typer(help="Encryption of what this site keeps.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(vault_app, name="vault")
+
+
+@app.callback()
+def _root(version: Annotated[bool, version_option("remind-site")] = False) -> None:
+    """A hospital's site in a consortium: it keeps its data, its encoders and the last word."""
+
 
 SiteFile = Annotated[Path, typer.Option("--config", "-c", envvar="REMIND_SITE", help="site.toml, or its folder.")]
 HERE = Path("site.toml")

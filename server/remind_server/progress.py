@@ -5,11 +5,18 @@ from pathlib import Path
 
 from torch import Tensor
 
+from remind import groups
 from remind_server.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.tables import ALL, Row, final_rows, round_rows, summary
 
 TABLES = 10  # about so many per-group tables in a run
 _GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", "acc", "bal", "F1", "AUROC")
+LEGEND = (
+    "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
+    "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
+    "used; bal: balanced accuracy; F1: macro-F1;\n  *: tail, a group of less than "
+    f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined"
+)
 _FINAL_COLUMNS = ("", "n", "acc", "bal", "F1", "AUROC", "loss")
 
 
@@ -20,6 +27,7 @@ class Progress(Observer):
         self.say, self.results = say, results
         self._start: RunStart | None = None
         self._spent: list[float] = []
+        self._explained = False
 
     def started(self, start: RunStart) -> None:
         """Say who takes part and what is trained."""
@@ -51,6 +59,9 @@ class Progress(Observer):
             self.say(f"  {site}: not counted: {_indented(reason)}")
         if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
             rows = round_rows(record, self._start.schema)
+            if not self._explained:
+                self.say(LEGEND)
+                self._explained = True
             self.say(_table(_GROUP_COLUMNS, [_group_cells(row) for row in rows]))
 
     def finished(self, result: RunResult) -> None:

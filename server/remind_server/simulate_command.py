@@ -6,21 +6,26 @@ from typing import Annotated
 
 import typer
 
+from remind.cli_options import CohortArgument, CohortOption, Quiet, one_cohort, printer
 from remind.config import Config
 from remind_server.flwr_plan import check_hospitals, claimed, plan_here
 
 
 def simulate_command(
+    cohort: CohortArgument = None,
+    cohort_option: CohortOption = None,
     num_clients: Annotated[
         int | None, typer.Option(min=1, help="Virtual hospitals; default: the cohort's sites, or 5.")
     ] = None,
-    cohort: Annotated[str | None, typer.Option(help="A cohort folder or its cohort.toml; default: synthetic.")] = None,
     run_config: Annotated[
         list[str] | None,
-        typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01 dro.gamma=0.1', or a file."),
+        typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01', a file, a preset."),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`.
+
+    Without a cohort, patients are synthetic.
 
     Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined.
     """
@@ -30,15 +35,17 @@ def simulate_command(
     from remind_server.run_folder import RunFolder
     from remind_server.simulate import simulate
 
-    plan, config, clients = plan_here(run_config, cohort, num_clients)
+    plan, config, clients = plan_here(run_config, one_cohort(cohort, cohort_option), num_clients)
     for warning in check_hospitals(plan, {}):
         print(f"warning: {warning}", file=sys.stderr)
     plan = claimed(plan)
     config = Config.from_flat(plan.run or {})
     folder, attendance = RunFolder(Path(plan.results)), Attendance()
-    progress = Progress(lambda text: print(text, flush=True), folder.folder)
-    simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, progress.say)])
+    progress = Progress(printer(quiet, lambda text: print(text, flush=True)), folder.folder)
+    simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, print)])
     for warning in attendance.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if quiet:
+        print(f"results: {folder.folder}")
     if attendance.warnings:
         raise typer.Exit(INCOMPLETE)

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
@@ -22,7 +22,7 @@ from remind_server.dashboard.reader import Reader
 from remind_server.followers import followers
 from remind_server.store import observer as observing
 from remind_server.store.open import open_store, shown, store_url
-from remind_server.store.schema import Base, Cell, RoundGroup, Run
+from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run
 from tests.dashboard.sample import Drill
 from tests.tiny import settings
 
@@ -189,6 +189,25 @@ def test_a_run_gives_signs_of_life_and_is_stalled_without(engine, tmp_path, monk
     time.sleep(0.5)
     monkeypatch.setattr("remind_server.dashboard.reader.SILENCE", 0.1)
     assert reader.state(1).status == "stalled"
+
+
+def test_a_run_that_was_killed_counts_as_ended_and_the_next_run_writes_that_down(engine, tmp_path):
+    drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
+    drill.observer._over.set()
+    silent = time.time() - LOST - 1
+    with Session(engine) as session, session.begin():
+        session.execute(update(Run).values(heard=silent))
+    state = Reader(engine).state(1)
+    assert (state.status, state.ended) == ("failed", silent)
+    assert "ended without a word" in state.reason
+    assert Reader(engine).report(1).left_seconds is None
+    other = Drill(engine, tmp_path / "results" / "other", SITES).start()
+    with Session(engine) as session:
+        assert session.get(Run, 1).status == "failed"
+        assert session.get(Run, 2).status == "running"
+    drill.round()
+    assert Reader(engine).state(1).status == "running", "a machine that slept goes on"
+    other.observer._over.set()
 
 
 def test_a_failure_is_shown_with_its_reason(engine, tmp_path):

@@ -17,6 +17,7 @@ def test_progress_is_readable_whatever_there_is_to_show(test, validation):
     assert "w: not taking part: version 0" in text
     assert "z: not counted: no answer within 600 s" in text
     assert "nan" not in text.lower()
+    assert text.count("weight of the group in the objective") == (1 if "  group" in text else 0), "explained once"
     tables = [line.splitlines() for line in lines if line.startswith("  group")]
     assert len(tables) == 2
     for table in tables:

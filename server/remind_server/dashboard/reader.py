@@ -24,6 +24,7 @@ from remind_server.dashboard.cells import Cells
 from remind_server.dashboard.suppression import Hidden, hide_line
 from remind_server.store.schema import (
     ALL,
+    LOST,
     RUNNING,
     SCORES,
     WAITING,
@@ -33,6 +34,7 @@ from remind_server.store.schema import (
     RoundSite,
     Run,
     Site,
+    lost,
 )
 
 NO_PATIENTS = Measured(n=0)
@@ -74,9 +76,10 @@ class Reader:
             cells = self.cells(session, run_id, patients)
             recent = [round_.seconds for round_ in rounds[-3:]]
             mean = sum(recent) / len(recent) if recent else None
-            under_way = run.status in (WAITING, RUNNING)
+            state = run_state(run, _answers(session, run_id).get(run_id, 0))
+            under_way = state.status in (WAITING, RUNNING, "stalled")
             return RunReport(
-                run=run_state(run, _answers(session, run_id).get(run_id, 0)),
+                run=state,
                 patients=cells.patients,
                 classes=run.classes,
                 modalities=run.modalities,
@@ -199,7 +202,10 @@ def _answer_of(run: Run, sites: Sequence[Site], taken: Mapping[int, str | None])
 def run_state(run: Run, answers: int) -> RunState:
     """A run at a glance, as of now."""
     values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name != "answers"}
-    return RunState(**values | {"status": "stalled" if _stalled(run) else run.status, "answers": answers})
+    if _stalled(run):
+        gone = time.time() - run.heard > LOST
+        values |= lost(run.heard) if gone else {"status": "stalled"}
+    return RunState(**values | {"answers": answers})
 
 
 def _stalled(run: Run) -> bool:

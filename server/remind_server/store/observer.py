@@ -21,6 +21,7 @@ from remind_server.store.rows import cell_rows, expert_rows, round_group_rows
 from remind_server.store.schema import (
     FAILED,
     FINISHED,
+    LOST,
     RUNNING,
     TEST,
     VALIDATION,
@@ -33,6 +34,7 @@ from remind_server.store.schema import (
     RoundSite,
     Run,
     Site,
+    lost,
 )
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,7 @@ class StoreObserver(Observer):
         )
 
         def enter(session: Session) -> None:
+            _end_lost_runs(session)
             session.add(run)
             session.flush()
             self.run_id = run.id
@@ -147,7 +150,8 @@ class StoreObserver(Observer):
                 session.merge(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))
             session.execute(insert(RoundGroup), round_group_rows(self.run_id, record, self._group))
             self._replace_cells(session, VALIDATION, record.validation_by_site)
-            self._change(session, round=record.round, stage=record.stage, round_began=None, round_closes=None)
+            alive = {"status": RUNNING, "reason": "", "ended": None}  # whatever others thought meanwhile
+            self._change(session, round=record.round, stage=record.stage, round_began=None, round_closes=None, **alive)
 
         self._write(write)
 
@@ -241,3 +245,12 @@ class StoreObserver(Observer):
         session.execute(delete(ExpertUse).where(ExpertUse.run_id == self.run_id, ExpertUse.patients == patients))
         if experts := expert_rows(self.run_id, patients, by_site, self._group):
             session.execute(insert(ExpertUse), experts)
+
+
+def _end_lost_runs(session: Session) -> None:
+    """Write of runs whose process is gone that they have ended; nobody else can."""
+    silent = (Run.status.in_((WAITING, RUNNING)), Run.heard < time.time() - LOST)
+    for run in session.scalars(select(Run).where(*silent)):
+        for name, value in lost(run.heard).items():
+            setattr(run, name, value)
+        run.change += 1

@@ -9,6 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
+LOST = 600.0  # seconds without a sign of life after which a run under way counts as ended: its process is gone
 VALIDATION, TEST = "validation", "test"
 
 
@@ -157,6 +158,16 @@ class ExpertUse(_OfRun, Base):
     patients: Mapped[str] = mapped_column(primary_key=True)
     group: Mapped[int] = mapped_column(primary_key=True)
     use: Mapped[list[float]] = mapped_column(JSON)
+
+
+def lost(heard: float) -> dict[str, object]:
+    """How a run under way ended of which nothing was heard for `LOST` seconds; `heard` is the last sign of life."""
+    minutes = round(LOST / 60)
+    reason = (
+        f"the run's process ended without a word: no sign of life for {minutes} minutes. It was killed, or the machine "
+        "stopped"
+    )
+    return {"status": FAILED, "reason": reason, "ended": heard, "round_began": None, "round_closes": None}
 
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")  # those with an interval

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from remind.cli_options import Quiet, printer
+
 NONE = "none"
 
 
 def analyze_command(
-    run: Annotated[Path | None, typer.Argument(help="Results folder of a simulation; or give --cohort.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Results folder of a simulation; or a cohort, to train first.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="softmoe: train it on the same patients; the results folder of a run; or none.")
     ] = None,
@@ -26,6 +30,7 @@ def analyze_command(
     run_config: Annotated[
         list[str] | None, typer.Option("--run-config", "-c", help="With --cohort: settings, as for flwr run.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Look into one trained model: gradients, experts, λ, gate, entropy, and what each modality is worth to each group.
 
@@ -43,5 +48,5 @@ def analyze_command(
         clients=num_clients,
         run_config=run_config or [],
         command=shlex.join(["remind", *sys.argv[1:]]),
-        say=lambda text: print(text, file=sys.stderr, flush=True),
+        say=printer(quiet, lambda text: print(text, file=sys.stderr, flush=True)),
     )

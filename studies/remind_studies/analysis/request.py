@@ -9,6 +9,7 @@ from remind.config import Config
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
 from remind_server.flwr_plan import claimed, plan_here
+from remind_server.run_folder import CONFIG
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
 from remind_studies.analysis.command import NONE
 from remind_studies.analysis.document import PAGE_FILE
@@ -59,6 +60,8 @@ def analyze(
 
 def _run(folder: Path | None, cohort: str | None, clients: int | None, run_config: Sequence[str]) -> Run:
     """The run in a folder, or the one that --cohort and its options describe."""
+    if folder is not None and cohort is None and _is_cohort(folder.expanduser()):
+        folder, cohort = None, str(folder)
     if folder is not None:
         if cohort is not None or clients is not None or run_config:
             raise UserError(
@@ -71,6 +74,10 @@ def _run(folder: Path | None, cohort: str | None, clients: int | None, run_confi
     plan, _, number = plan_here(run_config, cohort, clients)
     plan = claimed(plan)
     return Planned(Config.from_flat(plan.run or {}), number, Path(plan.results))
+
+
+def _is_cohort(path: Path) -> bool:
+    return path.suffix == ".toml" or ((path / "cohort.toml").is_file() and not (path / CONFIG).exists())
 
 
 def _against(run: Run, text: str | None, final: bool) -> Run | None:

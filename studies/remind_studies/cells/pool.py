@@ -65,9 +65,11 @@ def run_cells(
             "fewer run at a time. What was done is kept: the same command goes on from there"
         ) from None
     finally:
+        # Python 3.14 has terminate_workers(); before it, this attribute alone knows who is still at work, and
+        # shutdown() empties it
+        working = list((getattr(pool, "_processes", None) or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        # Python 3.14 has terminate_workers(); before it, this attribute alone knows who is still at work
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
+        for process in working:
             process.terminate()
     return failed
 

@@ -1,20 +1,27 @@
 """Cells in processes: kept one by one, run once, and a study that is killed goes on without losing or repeating any."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from remind.errors import UserError
 from remind_studies.cells import folder as folders
+from remind_studies.cells import pool as pools
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.folder import StudyFolder, surroundings
 from remind_studies.cells.pool import duration, run_cells
+from remind_studies.command import bench_command
+from tests.studies.cells import stuck
 from tests.studies.small import SMALL
 
 
@@ -67,6 +74,40 @@ def test_a_cell_that_fails_does_not_take_the_others_along(tmp_path):
     assert list(failed) == list(bad)
     assert "Traceback" not in next(iter(failed.values()))
     assert StudyFolder(tmp_path).has(next(iter(good)))
+
+
+def test_ctrl_c_ends_the_workers_at_once(tmp_path, monkeypatch):
+    """Workers whose cells would never end are gone when `run_cells` has been interrupted."""
+    monkeypatch.setattr(pools, "work", stuck.work)
+    todo = cells([0, 1])
+
+    def interrupt():
+        while len(list(tmp_path.glob("begun-*"))) < 2:
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(todo, names(todo), StudyFolder(tmp_path), 2, lambda _: None)
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.join(30)
+    left = [worker for worker in workers if worker.is_alive()]
+    for worker in left:
+        worker.kill()
+    assert not left
+
+
+def test_an_interrupted_study_says_how_to_go_on(monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("remind_studies.bench.bench", interrupted)
+    app = typer.Typer()
+    app.command()(bench_command)
+    done = CliRunner().invoke(app, ["compare"])
+    assert done.exit_code == 130
+    assert "the same command goes on from there" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,128 @@
+"""Conventions that all commands keep."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from remind import cli
+from remind.cli_options import one_cohort
+from remind.errors import UserError
+from remind.version import VERSION
+from remind_client.command import app as site_app
+
+
+def commands_of(app: typer.Typer, name: str) -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+
+    def walk(path: str, command: click.Command) -> None:
+        found[path] = command
+        for child, inner in getattr(command, "commands", {}).items():
+            walk(f"{path} {child}", inner)
+
+    walk(name, typer.main.get_command(app))
+    return found
+
+
+def whole_app() -> typer.Typer:
+    app = typer.Typer(name="remind", **APP_SETTINGS)
+    app.registered_callback = cli.app.registered_callback
+    app.registered_commands = [c for c in cli.app.registered_commands if c.name in OWN]
+    app.registered_groups = [g for g in cli.app.registered_groups if g.name == "data"]
+    for entry in entry_points(group="remind.commands"):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+    return app
+
+
+OWN = {"config", "methods"}
+APP_SETTINGS = {"no_args_is_help": True, "context_settings": cli.app.info.context_settings}
+APP = whole_app()
+COMMANDS = commands_of(APP, "remind") | commands_of(site_app, "remind-site")
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_has_help_by_a_letter_and_describes_its_arguments(path):
+    program, *words = path.split()
+    done = CliRunner().invoke(APP if program == "remind" else site_app, [*words, "-h"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "Usage:" in done.output
+    for parameter in COMMANDS[path].params:
+        assert getattr(parameter, "help", None), f"{path}: {parameter.name} is not described"
+
+
+@pytest.mark.parametrize(("app", "name"), [(APP, "remind"), (site_app, "remind-site")])
+def test_version_and_completion(app, name):
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output.strip()) == (0, f"{name} {VERSION}")
+    assert any("--install-completion" in p.opts for p in typer.main.get_command(app).params)
+
+
+def test_a_misspelt_command_is_answered_with_the_near_one():
+    for words, meant in {
+        ("simulte",): "simulate",
+        ("data", "chek"): "check",
+        ("bench", "--seedss", "3"): "--seeds",
+    }.items():
+        done = CliRunner().invoke(APP, list(words), env={"COLUMNS": "200"})
+        assert done.exit_code == 2
+        assert meant in done.output.replace(words[-1], "").replace("--seedss", "")
+
+
+def test_every_command_on_a_cohort_takes_it_both_ways():
+    takes = {
+        path: {p.name for p in command.params}
+        for path, command in COMMANDS.items()
+        if any("--cohort" in p.opts for p in command.params)
+    }
+    assert {"remind data check", "remind data describe", "remind simulate", "remind bench"} <= takes.keys()
+    for path, names in takes.items():
+        assert "cohort" in names or path == "remind analyze", path
+    assert one_cohort("a", None) == one_cohort(None, "a") == one_cohort("a", "a") == "a"
+    with pytest.raises(UserError, match="give one cohort"):
+        one_cohort("a", "b")
+
+
+def test_a_cohort_is_checked_as_argument_and_as_option_alike(tmp_path):
+    runner = CliRunner()
+    assert runner.invoke(APP, ["data", "synth", str(tmp_path / "c"), "--patients", "60"]).exit_code == 0
+    one = runner.invoke(APP, ["data", "check", str(tmp_path / "c")])
+    other = runner.invoke(APP, ["data", "check", "--cohort", str(tmp_path / "c")])
+    assert one.exit_code == other.exit_code == 0
+    assert one.output == other.output
+    assert isinstance(runner.invoke(APP, ["data", "check"]).exception, UserError)
+
+
+def test_analyze_takes_a_cohort_in_the_place_of_a_run(tmp_path):
+    from remind_studies.analysis.request import _is_cohort
+
+    (tmp_path / "cohort.toml").write_text("")
+    assert _is_cohort(tmp_path)
+    assert _is_cohort(tmp_path / "cohort.toml")
+    (tmp_path / "config.json").write_text("{}")
+    assert not _is_cohort(tmp_path), "a run"
+
+
+def test_quiet_prints_the_results_folder_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = "train.warmup-rounds=1 train.routing-rounds=0 train.local-steps=1 synthetic.patients=100 model.width=8"
+    done = CliRunner().invoke(APP, ["simulate", "--num-clients", "2", "--quiet", "-c", tiny])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("results: ")
+    assert done.stdout.count("\n") == 1
+
+
+def test_the_program_ends_a_mistake_with_one_line():
+    code = "import sys; sys.argv = ['remind', 'simulate', '-c', 'train.lrr=1']; from remind.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 1
+    assert "did you mean 'train.lr'" in done.stderr
+    assert "Traceback" not in done.stderr
