@@ -15,7 +15,7 @@ from remind.paths import results_folder
 from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort
 from remind_client.site import Site
-from remind_client.site_config import site_vault
+from remind_client.site_config import site_minimum, site_vault
 from remind_client.store import SiteStore
 
 
@@ -62,6 +62,7 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
     if identity.partition is not None and identity.partitions is not None:
         hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, identity.partitions)
         hospital = hospitals[identity.partition]
+        minimum = 1
         store = SiteStore(results_folder(config, run_id) / "sites" / str(identity.partition))  # a name may hold slashes
     else:
         if not identity.cohort:
@@ -71,7 +72,8 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         own = Hospital(identity.site or "site", cached_cohort(identity.cohort))
         hospital = with_split(own, config.data, config.seed)
         store = SiteStore(Path(identity.state) / f"run-{run_id}", site_vault())
-    return Site(hospital.name, hospital.cohort, config, store, choose_device(config.device))
+        minimum = site_minimum()
+    return Site(hospital.name, hospital.cohort, config, store, choose_device(config.device), minimum)
 
 
 def limit_threads(number: int) -> None:

@@ -1,5 +1,6 @@
 """A hospital's side of the round: enrol, train, examine (design, "A round"). Knows nothing of Flower."""
 
+import logging
 import time
 from collections.abc import Mapping
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from remind.config import Config
 from remind.data.cohort import TEST, VALIDATION, Cohort
-from remind.federation.blocks import index_of, pack
+from remind.federation.blocks import block_of, index_of, pack, unpack
 from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.seeds import derive, seeded
@@ -16,14 +17,25 @@ from remind.training.evaluate import evaluate
 from remind.training.work import LocalWork
 from remind.version import VERSION
 from remind_client.engine import Buffer, Integers, SiteEngine
+from remind_client.few import moved_by_few
 from remind_client.store import SiteStore
+
+log = logging.getLogger(__name__)
 
 
 class Site:
-    """One hospital in one run: each message in, its answer out."""
+    """One hospital in one run: each message in, its answer out.
 
-    def __init__(self, name: str, cohort: Cohort, config: Config, store: SiteStore, device: torch.device) -> None:
-        self.name, self.cohort, self.config, self.store = name, cohort, config, store
+    Attributes
+    ----------
+    minimum
+        Different patients that must have moved a part of the model, for it to leave as they left it (`few`).
+    """
+
+    def __init__(
+        self, name: str, cohort: Cohort, config: Config, store: SiteStore, device: torch.device, minimum: int = 1
+    ) -> None:
+        self.name, self.cohort, self.config, self.store, self.minimum = name, cohort, config, store, minimum
         self.engine = SiteEngine(name, cohort, config, store, device)
 
     def enrol(self) -> Enrolment:
@@ -68,7 +80,19 @@ class Site:
             seconds=time.perf_counter() - started,
             index=index_of(received, self.config.federation.dtype),
         )
-        return report, pack(received, self.config.federation.dtype)
+        return report, pack(self._leaving(task, buffer, received, work), self.config.federation.dtype)
+
+    def _leaving(
+        self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork
+    ) -> Mapping[str, Tensor]:
+        """The tensors as they are now, but for those of parts that too few patients moved: these as they came."""
+        blocks = {entry.block for entry in task.index}
+        held = moved_by_few(work.plan, self.cohort.groups_N, self.cohort.schema.names, blocks, self.minimum)
+        if not held:
+            return received
+        log.info("round %d: fewer than %d patients moved %s; sent back as it came", task.round, self.minimum, held)
+        sent = unpack(task.index, buffer)
+        return {name: sent[name] if block_of(name) in held else tensor for name, tensor in received.items()}
 
     def _work(self, task: Task, work: LocalWork, train_encoders: bool) -> Mapping[int, GroupLoss] | None:
         """The rule's work, or a look at the model where the phase takes no steps; losses that steer instead, if any."""

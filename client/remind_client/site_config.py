@@ -185,6 +185,12 @@ def site_vault() -> Vault:
     return load_site_config(Path(path)).open_vault() if path else PlainVault()
 
 
+def site_minimum() -> int:
+    """Patients below which nothing of a group leaves, by the policy of the site that the environment names; else 1."""
+    path = os.environ.get(VARIABLE)
+    return load_site_config(Path(path)).policy.minimum_patients if path else 1
+
+
 def _problem(error: object) -> str:
     assert isinstance(error, dict)
     where = ".".join(map(str, error["loc"])) or "the file as a whole"

@@ -34,7 +34,7 @@ from tests.client.sites import asked, context, write_site
 from tests.client.test_bundle import fab
 from tests.client.test_suppress import evaluation
 
-POLICY = '[policy]\nruns = ["*"]\nminimum_patients = 10\n'
+POLICY = '[policy]\nruns = ["*"]\nminimum_patients = 10\nminimum_batch = 8\n'
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 ENROL = to_record(Enrol(version=VERSION))
 SECRET = "Anna Smith, /data/ward-7"

@@ -186,6 +186,51 @@ def test_listed_configurations(ledger):
     assert fingerprint(Config()) in decide(policy, task("shared"), ledger, config=Config())
 
 
+EXACT = {"train.batch": 1, "train.local-steps": 1, "train.optimizer": "sgd"}  # one patient's gradient, as it is
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "words"),
+    [
+        (EXACT, {}, "train.batch = 1; the least is 16; nor train.local-steps = 1; the least is 2; nor train.optimizer"),
+        ({"train.batch": 15}, {}, "train.batch = 15"),
+        ({"train.batch": 16}, {}, ""),
+        ({"train.batch": 0}, {}, ""),
+        ({"train.batch": 15}, {"minimum_batch": 15}, ""),
+        ({"train.local-steps": 1}, {}, "train.local-steps = 1"),
+        ({"train.local-steps": 1}, {"minimum_steps": 1}, ""),
+        ({"train.optimizer": "sgd"}, {}, "allowed: adamw"),
+        ({"train.optimizer": "sgd"}, {"optimizers": ("sgd",)}, ""),
+        ({}, {"optimizers": ("sgd",)}, "train.optimizer = adamw"),
+        ({"train.lr": 0.2}, {}, "a learning rate of 0.2"),
+        ({"train.routing-lr": 0.2, "train.residual-rate": 1.0}, {}, "a learning rate of 0.2"),
+        ({"train.routing-lr": 0.01, "train.residual-rate": 20.0}, {}, "a learning rate of 0.2"),
+        ({"train.lr": 0.2}, {"maximum_learning_rate": 0.2}, ""),
+        ({"train.warmup-rounds": 501}, {}, "rounds; the most is 500"),
+    ],
+)
+def test_how_a_run_may_train(asked, allowed, words, ledger):
+    """Asked at enrolment already, and again with every task: a run's config may not change in between."""
+    for message in (Enrol(version="1"), task("shared")):
+        reason = decide(Policy(**allowed), message, ledger, config=Config.from_flat(asked))
+        assert words in reason
+        assert (reason == "") == (words == "")
+
+
+def test_the_same_round_asked_for_again_and_again_is_used_up(ledger):
+    policy = Policy(rounds_per_run=3, examinations_per_run=2)
+    quiet = Config.from_flat({"train.warmup-rounds": 2, "train.routing-rounds": 1})
+    assert [decide(policy, task("shared"), ledger, config=quiet) == "" for _ in range(5)] == [True] * 3 + [False] * 2
+    examine = Examine(round=0, routing=True, index=())
+    answers = [decide(policy, examine, ledger, config=quiet) for _ in range(3)]
+    assert [answer == "" for answer in answers] == [True, True, False]
+    assert "2 examinations a run" in answers[2]
+    ledger.release(1, frozenset({3}))
+    assert decide(policy, examine, ledger, config=quiet), "enrolling again gives nothing back"
+    ledger.release(2, frozenset({3}))
+    assert Ledger(ledger.folder).begin(2, "rounds", 3), "another run has its own"
+
+
 def test_a_fingerprint_is_of_what_matters():
     same = [{}, {"results": "x"}, {"device": "cuda"}, {"threads": 3}, {"sinks": "mlflow"}]
     assert len({fingerprint(Config.from_flat(values)) for values in same}) == 1

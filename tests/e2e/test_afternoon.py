@@ -117,7 +117,7 @@ def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_
     until(lambda: coordinator.online(early[0].name), "back online", 180)
     again = tmp_path / "again"
     settings = (
-        f'train.warmup-rounds=1 train.routing-rounds=0 train.local-steps=1 federation.min-sites=2 results="{again}"'
+        f'train.warmup-rounds=1 train.routing-rounds=0 train.local-steps=2 federation.min-sites=2 results="{again}"'
     )
     done = subprocess.run(
         [*command, "-c", settings], env=coordinator.env, capture_output=True, text=True, timeout=400, check=False

@@ -59,16 +59,7 @@ def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledge
     RefusedError
         With the reason.
     """
-    config_print = fingerprint(asking.config)
-    if policy.configurations and config_print not in policy.configurations:
-        raise RefusedError(
-            f"the site's policy allows only listed configurations; this one has fingerprint {config_print}"
-        )
-    for name, model in named_models(asking.config).items():
-        if not policy.model_allowed(model):
-            raise RefusedError(f"the site's policy does not allow {name} = {model!r}")
-    if missing := sorted(set(policy.require) - provided(asking.config)):
-        raise RefusedError(f"the site's policy requires {' and '.join(missing)}, which this run does not provide")
+    _require_configuration(policy, asking.config)
     if isinstance(asking.message, Enrol):
         return
     if not policy.open_at(now):
@@ -78,13 +69,32 @@ def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledge
         raise RefusedError("this run has not enrolled the site; enrol it first")
     if isinstance(asking.message, Task | Examine):
         _require_groups(asking.message, released)
+    if isinstance(asking.message, Examine):
+        most = policy.examinations_per_run
+        if not ledger.begin(asking.run, "examinations", most):
+            raise RefusedError(f"the site's policy allows {most} examinations a run; they are used up")
     if isinstance(asking.message, Task):
         require_blocks(policy, asking.message.index)
-        day = now.astimezone(policy.zone).date()
-        if not ledger.begin_round(day, policy.rounds_per_day):
-            raise RefusedError(
-                f"the site's policy allows {policy.rounds_per_day} training rounds a day; today's are used up"
-            )
+        day, per_day, per_run = now.astimezone(policy.zone).date(), policy.rounds_per_day, policy.rounds_per_run
+        if not ledger.begin_round(day, per_day):
+            raise RefusedError(f"the site's policy allows {per_day} training rounds a day; today's are used up")
+        if not ledger.begin(asking.run, "rounds", per_run):
+            raise RefusedError(f"the site's policy allows {per_run} training rounds a run; they are used up")
+
+
+def _require_configuration(policy: Policy, config: Config) -> None:
+    config_print = fingerprint(config)
+    if policy.configurations and config_print not in policy.configurations:
+        raise RefusedError(
+            f"the site's policy allows only listed configurations; this one has fingerprint {config_print}"
+        )
+    for name, model in named_models(config).items():
+        if not policy.model_allowed(model):
+            raise RefusedError(f"the site's policy does not allow {name} = {model!r}")
+    if problems := policy.training_problems(config.train):
+        raise RefusedError(f"the site's policy does not allow {'; nor '.join(problems)}")
+    if missing := sorted(set(policy.require) - provided(config)):
+        raise RefusedError(f"the site's policy requires {' and '.join(missing)}, which this run does not provide")
 
 
 def require_blocks(policy: Policy, index: Iterable[Entry]) -> None:

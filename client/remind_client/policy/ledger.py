@@ -1,4 +1,7 @@
-"""What the policy must remember: rounds of the day, and which groups a run was told of. Small files, written whole."""
+"""What the policy must remember: rounds of the day, what a run was told of, how often it asked.
+
+Small files, written whole.
+"""
 
 import fcntl
 import json
@@ -34,10 +37,20 @@ class Ledger:
             _write(self.folder / "rounds.json", {"day": day.isoformat(), "rounds": number + 1})
             return True
 
+    def begin(self, run: int, what: str, limit: int) -> bool:
+        """Count a request of a run before it is answered; False if it has had `limit` of that kind."""
+        with self._locked():
+            kept = _read(self._of(run))
+            number = int(kept.get(what, 0))
+            if number >= limit:
+                return False
+            _write(self._of(run), kept | {what: number + 1})
+            return True
+
     def release(self, run: int, groups: frozenset[int]) -> None:
         """Remember the groups whose existence this run was told."""
         with self._locked():
-            _write(self._of(run), {"groups": sorted(groups)})
+            _write(self._of(run), _read(self._of(run)) | {"groups": sorted(groups)})
 
     def released(self, run: int) -> frozenset[int] | None:
         """Groups the run was told of; None if it has not enrolled this site."""

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from remind.config import Config
+from remind.config import Config, TrainConfig
 from remind.privacy.threshold import MIN_COUNT
 from remind_client.policy.hours import Window
 
@@ -44,6 +44,16 @@ class Policy(BaseModel):
     bundles: tuple[Sha256, ...] = Field((), description="bundles that may run, by SHA-256; empty: any without code")
     code_bundles: tuple[Sha256, ...] = Field((), description="bundles that may bring code, by SHA-256")
     minimum_patients: Annotated[int, Field(ge=1)] = Field(MIN_COUNT, description="groups below this are never reported")
+    minimum_batch: Annotated[int, Field(ge=1)] = Field(16, description="a run with smaller batches is refused")
+    minimum_steps: Annotated[int, Field(ge=1)] = Field(2, description="a run with fewer local steps is refused")
+    optimizers: tuple[str, ...] = Field(
+        ("adamw",), description="optimisers a run may use; one step of sgd sends the plain gradient"
+    )
+    maximum_learning_rate: Annotated[float, Field(gt=0)] = Field(0.1, description="a run with a larger one is refused")
+    rounds_per_run: Annotated[int, Field(ge=1)] = Field(
+        500, description="training rounds of one run, however often it asks for each"
+    )
+    examinations_per_run: Annotated[int, Field(ge=1)] = Field(10, description="examinations of models in one run")
     rounds_per_day: Annotated[int, Field(ge=1)] | None = Field(None, description="training rounds a day; absent: any")
     hours: tuple[Annotated[str, AfterValidator(_window)], ...] = Field((), description="when to work; empty: always")
     timezone: Annotated[str, AfterValidator(_zone)] = Field("", description="of hours and days; empty: this machine's")
@@ -74,6 +84,21 @@ class Policy(BaseModel):
     def run_allowed(self, app: str) -> bool:
         """Whether an app of this name may run."""
         return any(fnmatchcase(app, pattern) for pattern in self.runs)
+
+    def training_problems(self, train: TrainConfig) -> list[str]:
+        """Why a run may not train so; empty if it may. Batch 0 is all of the site's patients."""
+        rate = max(train.lr, train.routing_lr, train.routing_lr * train.residual_rate)
+        wrong = {
+            f"train.batch = {train.batch}; the least is {self.minimum_batch}": 0 < train.batch < self.minimum_batch,
+            f"train.local-steps = {train.local_steps}; the least is {self.minimum_steps}": train.local_steps
+            < self.minimum_steps,
+            f"train.optimizer = {train.optimizer}; allowed: {', '.join(self.optimizers)}": train.optimizer
+            not in self.optimizers,
+            f"a learning rate of {rate:g}; the most is {self.maximum_learning_rate:g}": rate
+            > self.maximum_learning_rate,
+            f"{train.rounds} rounds; the most is {self.rounds_per_run}": train.rounds > self.rounds_per_run,
+        }
+        return [problem for problem, holds in wrong.items() if holds]
 
     def block_allowed(self, block: str) -> bool:
         """Whether tensors of this block may leave."""

@@ -1,0 +1,58 @@
+"""Parts of the model that too few patients moved in a round: they go back as they came.
+
+A round's update of a part is a sum over the patients that were drawn and reach it. Of one patient it is that patient's
+own gradient, however many others the batch held: a rare group in a small round, a weight that lies on one patient. So
+every part needs the site's minimum of different patients, and none of them may make up much more than his share.
+"""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.federation.blocks import SHARED
+from remind.training.sampling import Step
+
+MOST = 2.0  # times an equal share among the minimum of patients, that one patient may have in a part's update
+
+
+def moved_by_few(
+    plan: Sequence[Step],
+    group_N: NDArray[np.int64],
+    modalities: Sequence[str],
+    blocks: Collection[str],
+    minimum: int,
+) -> frozenset[str]:
+    """Those of `blocks` that fewer than `minimum` patients move, or one patient mostly.
+
+    Parameters
+    ----------
+    plan
+        The round's steps; a patient pulls with the sum of his weights in them.
+    group_N
+        Group of each of the site's N patients.
+    modalities
+        Names of the schema's modalities, in the order of the groups' bits.
+    """
+    pull_N = np.zeros(len(group_N))
+    for step in plan:
+        np.add.at(pull_N, step.index_B, np.abs(step.weight_B))
+    return frozenset(block for block in blocks if _few(pull_N[_reaching(block, group_N, modalities)], minimum))
+
+
+def _reaching(block: str, group_N: NDArray[np.int64], modalities: Sequence[str]) -> NDArray[np.bool_]:
+    """Patients who reach a block, (N,) bool."""
+    kind, _, name = block.partition(":")
+    if block == SHARED:
+        return np.ones(len(group_N), dtype=bool)
+    if kind == "group":
+        return np.asarray(group_N == int(name))
+    bit = 1 << modalities.index(name)
+    return np.asarray((group_N & bit) > 0)
+
+
+def _few(pull_P: NDArray[np.float64], minimum: int) -> bool:
+    moving = pull_P[pull_P > 0]
+    if not len(moving):
+        return False  # nobody: nothing of anybody is in it
+    return len(moving) < minimum or float(moving.max() / moving.sum()) > MOST / minimum

@@ -1,0 +1,89 @@
+"""A part of the model that one patient moved, or a few, does not leave as they left it."""
+
+import numpy as np
+import pytest
+import torch
+
+from remind.federation.blocks import unpack
+from remind.federation.flower import read_as
+from remind.federation.messages import Task
+from remind.methods import methods_of
+from remind.training.sampling import Step
+from remind_client.few import moved_by_few
+from remind_client.site import Site
+from remind_client.store import SiteStore
+from remind_server.model import GlobalModel
+from remind_server.roster import Member
+from remind_server.tasks import State, sites_of, train_tasks
+from tests.tiny import CPU, cohort, settings
+
+NAMES = ("a", "b", "c")
+GROUP_N = np.array([1] * 20 + [3] * 12 + [6] * 3)
+BLOCKS = ("shared", "group:1", "group:3", "group:6", "group:7", "encoder:a", "encoder:c")
+
+
+def held(*steps, minimum=10, weight=1.0):
+    plan = [Step(np.array(rows), np.full(len(rows), weight / len(rows))) for rows in steps]
+    return moved_by_few(plan, GROUP_N, NAMES, BLOCKS, minimum)
+
+
+def test_every_part_needs_different_patients():
+    assert held(range(35)) == {"group:6", "encoder:c"}
+    assert held(range(35), minimum=3) == frozenset()
+    assert held(range(35), minimum=13) == {"group:3", "group:6", "encoder:c"}
+    assert held([0]) == {"shared", "group:1", "encoder:a"}
+    assert held([0] * 64, [0] * 64) == {"shared", "group:1", "encoder:a"}, "one patient many times is one patient"
+    assert held([*range(20), 20]) == {"group:3"}, "one of a group among many others"
+    assert held([*range(10)], [*range(10, 20)]) == frozenset(), "over the steps of a round"
+    assert held() == frozenset()
+
+
+def test_no_patient_may_make_up_most_of_a_part():
+    heavy = np.full(20, 1e-6)
+    heavy[4] = 1.0
+    plan = [Step(np.arange(20), heavy)]
+    assert moved_by_few(plan, GROUP_N, NAMES, ("shared", "group:1"), 10) == {"shared", "group:1"}
+    plan = [Step(np.arange(20), np.where(np.arange(20) == 4, 0.0, 1.0))]
+    assert moved_by_few(plan, GROUP_N, NAMES, ("shared",), 10) == frozenset()
+
+
+@pytest.mark.parametrize("draws", range(10, 45))
+def test_a_deck_of_just_enough_patients_is_never_held_back(draws):
+    """Draws without replacement, reshuffled when they run out: no patient is drawn twice more often than another."""
+    rows = [k % 10 for k in range(draws)]
+    assert moved_by_few([Step(np.array(rows), np.ones(draws))], GROUP_N, NAMES, ("group:1",), 10) == frozenset()
+
+
+def answer(folder, minimum, **changes):
+    """Tensors that went to a site, and those that came back."""
+    config = settings({"train.warmup-rounds": 1, "train.batch": 16, "train.local-steps": 2} | changes)
+    patients = cohort([1] * 60 + [3] * 30, split_N=[0] * 90)
+    one = Site("s", patients, config, SiteStore(folder), CPU, minimum)
+    counts = one.engine.counts
+    member = Member(2, "s", counts, frozenset(counts))
+    weights = methods_of(config).weighing.initial(sites_of([member]))
+    state = State(0, GlobalModel.build(config, patients.schema, counts), weights)
+    task = train_tasks(config, patients.schema, state, [member], [member])[2]
+    report, buffer = one.train(*read_as(task.record(), Task))
+    return task.sent, unpack(report.index, buffer)
+
+
+def moved(sent, back) -> set[str]:
+    return {name for name in sent if not torch.equal(sent[name], back[name])}
+
+
+def test_one_patients_gradient_does_not_leave(tmp_path):
+    sent, back = answer(tmp_path, 10, **{"train.batch": 1, "train.local-steps": 1, "train.optimizer": "sgd"})
+    assert sent.keys() == back.keys()
+    assert moved(sent, back) == set()
+    assert moved(*answer(tmp_path / "free", 1, **{"train.batch": 1, "train.local-steps": 1}))
+
+
+def test_a_rare_group_in_a_small_round_goes_back_as_it_came(tmp_path):
+    """Of 32 draws, λ₀ by size, about a third are of group 3: enough for 5, not for 20."""
+    proportional = {"dro.initial": "proportional"}
+    few = moved(*answer(tmp_path / "few", 20, **proportional))
+    enough = moved(*answer(tmp_path / "enough", 5, **proportional))
+    assert enough - few == {name for name in enough if name.startswith("fusion.groups.3.")} != set()
+    assert any(name.startswith("fusion.groups.1.") for name in few)
+    assert "fusion.head.weight" in few
