@@ -90,6 +90,9 @@ def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path
         file = file / FILE_NAME
     if not file.is_file():
         raise UserError(f"{file}: no such file; a cohort is a folder with a {FILE_NAME}, described in docs/cohorts.md")
+    if file.suffix.lower() != ".toml":
+        what = f"{file}: is no {FILE_NAME}; give the cohort's folder"
+        raise UserError(f"{what}, or the {FILE_NAME} in it that says what its files mean (docs/cohorts.md)")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ import numpy as np
 from remind.data.cohort import SPLITS, Cohort
 from remind.data.contents import Contents, Table
 from remind.data.declaration import CohortFile
+from remind.data.leaks import leaks
 from remind.data.odd_files import Seen
 from remind.data.problems import counted, listed
 from remind.data.read import Loaded
@@ -27,7 +28,7 @@ def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[s
         lines += _of_modality(loaded.declared, cohort.modalities[modality.name], modality)
         lines += _undeclared(loaded.declared, modality.name)
         lines += seen[modality.name].warnings
-    return lines
+    return lines + leaks([cohort])
 
 
 def _left_out(loaded: Loaded) -> list[str]:

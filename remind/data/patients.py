@@ -1,7 +1,7 @@
 """The patients file: who there is, their label, hospital and split."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from remind.data.cohort import SPLITS, Text
 from remind.data.declaration import CohortFile, SplitSection
 from remind.data.problems import counted, listed
+from remind.data.sections import SeriesSection
 from remind.data.tabular import Source
 from remind.data.text import Names, declared_text, number_of
 
@@ -18,7 +19,7 @@ MANY_VALUES = 4  # numbers that are no classes and more than these are a measure
 
 @dataclass(frozen=True)
 class Patients:
-    """The R rows of the patients file `file`; −1 in `label_R` where there is none."""
+    """The R rows of the patients file `file`; −1 in `label_R` where there is none; `starts` in seconds, by column."""
 
     file: str
     id_R: Text
@@ -26,6 +27,7 @@ class Patients:
     label_R: NDArray[np.int64]
     site_R: Text | None
     split_R: NDArray[np.int8] | None
+    starts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def position(self) -> dict[str, int]:
         """Row of each patient; positions stay below their number even where, wrongly, some stand there twice."""
@@ -47,7 +49,17 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
     person_R = id_R if person_R is None else person_R
     if split_R is not None:
         _check_persons(source, person_R, split_R)
-    return Patients(source.file, id_R, person_R, label_R, read_sites(source, section.site), split_R)
+    starts = {column: source.seconds(column) for column in _starts(source, declared)}
+    return Patients(source.file, id_R, person_R, label_R, read_sites(source, section.site), split_R, starts)
+
+
+def _starts(source: Source, declared: CohortFile) -> list[str]:
+    """Columns that series count their hours from."""
+    fields: dict[str, str] = {}
+    for name, section in declared.modalities.items():
+        if isinstance(section, SeriesSection) and section.start is not None:
+            fields.setdefault(section.start, f"modalities.{name}.start")
+    return [column for column, field_of in fields.items() if source.has(column, field_of)]
 
 
 def read_sites(source: Source, column: str | None) -> Text | None:

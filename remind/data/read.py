@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from remind.data.cohort import Cohort, presence
 from remind.data.contents import Contents, Texts
 from remind.data.declaration import CohortFile, read_declaration
@@ -93,7 +96,11 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
     remarks: list[str] = []
     patients = _load_patients(declared, folder, problems)
     position = None if patients is None else patients.position()
-    pairs = {name: _load_modality(declared, folder, name, position, problems, remarks) for name in declared.modalities}
+    starts = {} if patients is None else patients.starts
+    pairs = {
+        name: _load_modality(declared, folder, name, position, starts, problems, remarks)
+        for name in declared.modalities
+    }
     found = {name: pair for name, pair in pairs.items() if pair is not None}
     broken: dict[str, tuple[Problem, ...]] = {}
     sights: dict[str, Mapping[Path, Sight]] = {}
@@ -146,6 +153,7 @@ def _load_modality(
     folder: Path,
     name: str,
     position: Mapping[str, int] | None,
+    starts: Mapping[str, NDArray[np.float64]],
     problems: list[Problem],
     remarks: list[str],
 ) -> tuple[ModalitySchema, Contents] | None:
@@ -156,7 +164,7 @@ def _load_modality(
     source = open_source(path, problems, remarks) if path else None
     if source is None:
         return None
-    return read(source, Wanted(name, section, section.id or declared.patients.id, position, folder))
+    return read(source, Wanted(name, section, section.id or declared.patients.id, position, folder, starts))
 
 
 def _assemble(

@@ -60,7 +60,8 @@ class SeriesSection(Declared):
     file: Name | None = None
     id: Name | None = None
     time: Name = "time"
-    time_unit: Literal["second", "minute", "hour", "day"] = "hour"
+    time_unit: Literal["second", "minute", "hour", "day"] | None = None
+    start: Name | None = None
     item: Name = "item"
     value: Name = "value"
     items: Annotated[tuple[Scalar, ...], Field(min_length=1)] | None = None
@@ -71,6 +72,8 @@ class SeriesSection(Declared):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _without_repeats("items and exclude", tuple(declared_text(v) for v in (*(self.items or ()), *self.exclude)))
+        if self.start is not None and self.time_unit is not None:
+            raise ValueError("start makes hours of dates: leave time_unit out")
         if self.clip and self.horizon is None:
             raise ValueError("clip = true needs a horizon to clip at")
         if self.absent and (self.file is not None or self.items is None or self.horizon is None):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from remind.data import cells
+from remind.data import cells, moments
 from remind.data.csv_file import read_csv
 from remind.data.csv_layout import Layout
 from remind.data.problems import Problem, listed, suggest
@@ -108,10 +108,10 @@ class Source:
             words[raw[i] or ""] += int(count[i])
         self.words[column] = +words
 
-    def numbers(self, column: str, remedy: str = "") -> NDArray[np.float64]:
+    def numbers(self, column: str, remedy: str = "", dates: str = "") -> NDArray[np.float64]:
         """Column as numbers (R,), NaN = empty; what is no finite float32 is a problem, and NaN here.
 
-        `remedy` is added to what is said about a cell that holds no number.
+        `remedy` is added to what is said about a cell that holds no number, `dates` if it holds a date.
         """
         array = self._plain(column)
         values_R, bad_R = _numbers(array)
@@ -119,7 +119,7 @@ class Source:
             what, hint = "not a number", "use numbers with a decimal point, empty = missing"
             first = cells.shown(array, int(bad_R.argmax())) or ""
             if cells.is_temporal(array) or _DATE.fullmatch(first.strip()):
-                what, hint = "a date or time, not a number", "count the time from a fixed event, such as the admission"
+                what, hint = "a date or time, not a number", f"count hours (or days) from each patient's start{dates}"
             self.report(what, f"{hint}{remedy}", column, bad_R)
         with np.errstate(over="ignore"):
             endless_R = np.isinf(values_R.astype(np.float32))
@@ -127,6 +127,14 @@ class Source:
             self.report("infinite or too large", "use finite numbers, empty = missing", column, endless_R)
         values_R[endless_R] = np.nan
         return values_R
+
+    def seconds(self, column: str) -> NDArray[np.float64]:
+        """Column of dates and times as seconds since 1970, (R,), NaN = empty; those with a zone are brought to UTC."""
+        seconds_R, bad_R = moments.seconds(self._plain(column))
+        if bad_R.any():
+            remedy = "write dates as 2150-01-31, with a time as 2150-01-31 14:05:00, empty = missing"
+            self.report("not a date and time", remedy, column, bad_R)
+        return seconds_R
 
     def row_numbers(self) -> tuple[str, ...]:
         """Columns that hold nothing but the number of the row, which pandas and R write beside the data."""

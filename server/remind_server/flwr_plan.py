@@ -147,19 +147,21 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     Returns
     -------
     list of str
-        What is odd but no mistake: hospitals whose patients are all of one class.
+        What is odd but no mistake: hospitals of one class alone, features that nearly decide the label.
 
     Raises
     ------
     UserError
-        Everything that is wrong with the cohort; more hospitals than patients; a hospital without training patients.
+        Everything that is wrong with the cohort; more hospitals than patients; what cannot be trained on.
     """
-    from remind.data.hospitals import virtual_hospitals
+    from remind.data.hospitals import SYNTHETIC, virtual_hospitals
+    from remind.data.leaks import leaks
 
     config = Config.from_flat({**defaults, **(plan.run or {})})
     number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))
     hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
-    return [
+    leaking = [] if config.data.cohort == SYNTHETIC else leaks([site.cohort for site in hospitals])
+    return leaking + [
         f"site {site.name}: all {len(site.cohort)} patients are of class "
         f"{site.cohort.schema.classes[site.cohort.label_N[0]]!r}; its AUROC and balanced accuracy are undefined"
         for site in hospitals

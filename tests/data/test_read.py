@@ -319,3 +319,10 @@ def test_take_and_without(folder):
     assert partly.groups_N.tolist() == [1, 3, 0, 0]
     assert partly.modalities["vitals"].value_O.tolist() == [81]
     assert groups.counts(cohort.groups_N) == {1: 1, 2: 2, 3: 1}
+
+
+@pytest.mark.parametrize("name", ["patients.csv", "clinical.csv", "x.parquet"])
+def test_a_data_file_in_place_of_the_cohort(folder, name):
+    (folder.path / "x.parquet").write_bytes(b"PAR1\xff\xfe")
+    with pytest.raises(UserError, match=f"{name}: is no cohort.toml; give the cohort's folder"):
+        read_cohort(folder.path / name)

@@ -26,7 +26,7 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
     value_R = source.numbers(section.value)
     given_R = ~np.isnan(value_R)
     item_R, items, excluded_R = _items(source, field, section, given_R)
-    time_R = source.numbers(section.time) * HOURS[section.time_unit]
+    time_R = _hours(source, wanted, patient_R)
     _check_times(source, section, time_R, given_R)
     if patient_R is None or position is None:
         return None
@@ -41,6 +41,27 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
     schema = SeriesSchema(name=wanted.name, items=items, horizon_hours=horizon)
     value_O = value_R[keep_R].astype(np.float32)
     return schema, Series(offsets_N1, time_O[order_O], item_O[order_O], value_O[order_O])
+
+
+def _hours(source: Source, wanted: Wanted[SeriesSection], patient_R: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Hours since the patient's start, (R,), NaN = empty."""
+    section = wanted.section
+    if section.start is None:
+        remedy = (
+            f'; or name with start = "…" in [{wanted.field}] the column of the patients file that holds '
+            "each patient's start, and dates become hours since then"
+        )
+        return source.numbers(section.time, dates=remedy) * HOURS[section.time_unit or "hour"]
+    seconds_R = source.seconds(section.time)
+    start_N = wanted.starts.get(section.start)
+    if start_N is None or patient_R is None:
+        return np.zeros(len(source))  # what is wrong has been said
+    start_R = np.append(start_N, np.nan)[patient_R]
+    bad_R = ~np.isnan(seconds_R) & np.isnan(start_R) & (patient_R >= 0)
+    if bad_R.any():
+        remedy = f"fill in {section.start!r} of the patients file, or remove the rows"
+        source.report("the patient has no start to count from", remedy, wanted.key, bad_R)
+    return np.where(bad_R, 0.0, (seconds_R - start_R) / 3600)
 
 
 def no_series(name: str, section: SeriesSection, n: int, problems: list[Problem]) -> tuple[SeriesSchema, Series]:
@@ -84,7 +105,9 @@ def _check_times(
     if (bad_R := given_R & np.isnan(time_R)).any():
         source.report("no time", "fill it in, or remove the row", section.time, bad_R)
     if (bad_R := given_R & (time_R < 0)).any():
-        source.report("negative time", "count time from the patient's start, or remove the row", section.time, bad_R)
+        source.report(
+            "negative time", "count time from the patient's start (admission), or remove the row", section.time, bad_R
+        )
     if (
         section.horizon is not None
         and not section.clip

@@ -1,7 +1,7 @@
 """What every reader is given, and what they share. Letters: R rows of a file, N patients of the cohort."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -30,6 +30,8 @@ class Wanted(Generic[Section_co]):
         Row of each patient in the patients file; None: not known, ids are not checked and nothing is returned.
     folder
         Where relative paths in the file begin.
+    starts
+        Columns of the patients file that series count from: seconds of each patient, (N,), NaN = empty.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Wanted(Generic[Section_co]):
     key: str
     position: Mapping[str, int] | None
     folder: Path
+    starts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def field(self) -> str:
