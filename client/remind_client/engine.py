@@ -171,21 +171,20 @@ class SiteEngine:
         """The round's steps, on the patients of the groups in play whom phase and fusion model train on."""
         objective, config = self.methods.objective, self.config.train
         rows = self.index[phase.part]
-        if phase.part == TRAIN and (copies_N := objective.copies(self.kept)) is not None:
-            rows = np.repeat(rows, copies_N.numpy())
-        rows = rows[np.isin(self.cohort.groups_N[rows], list(task.weights))]
-        presence_Nm = torch.from_numpy(self.cohort.presence_Nm[rows])
-        rows = rows[self.model.fusion.trains_on(presence_Nm, task.stage == 2).numpy()]
+        copies_N = objective.copies(self.kept) if phase.part == TRAIN else None
+        times_N = np.ones(len(rows), dtype=np.int64) if copies_N is None else copies_N.numpy()
+        in_play_N = np.isin(self.cohort.groups_N[rows], [k for k, w in task.weights.items() if w > 0])
+        rows, times_N = rows[in_play_N], times_N[in_play_N]
+        trains_N = self.model.fusion.trains_on(torch.from_numpy(self.cohort.presence_Nm[rows]), task.stage == 2).numpy()
+        rows, times_N = rows[trains_N], times_N[trains_N]
         if not len(rows) or not phase.train:
             return []
         if objective.sampling is not None:
             config = config.model_copy(update={"sampling": objective.sampling})
-        weights, counts = task.weights, task.counts
-        if phase.balanced:
-            here = groups.counts(self.cohort.groups_N[rows])
-            weights, counts = dict.fromkeys(here, 1 / len(here)), here
+        own = None if copies_N is None else groups.counts(self.cohort.groups_N[rows])
+        rows = np.repeat(rows, times_N)
         rng = np.random.default_rng(derive(task.seed, "steps", self.name, task.round))
-        return list(steps(config, rows, self.cohort.groups_N[rows], weights, counts, rng))
+        return list(steps(config, rows, self.cohort.groups_N[rows], task.weights, task.counts, rng, own))
 
     def _support(self, routing: bool) -> None:
         """Let a fusion model that retrieves do so among this site's training patients, once encoders rest."""
@@ -220,7 +219,15 @@ class SiteEngine:
 
     def share(self, task: Task) -> float:
         """W_s, the share of the objective that lies here."""
-        return site_share(task.weights, task.counts, {k: self.counts[k] for k in task.weights})
+        balanced = self.methods.objective.phase(task.round).balanced
+        held_out = self.held_out() if balanced else {}
+        own = {k: held_out.get(k, 0) if balanced and task.weights[k] else self.counts[k] for k in task.weights}
+        return site_share(task.weights, task.counts, own)
+
+    def held_out(self) -> dict[int, int]:
+        """Validation patients of the groups that are trained on here."""
+        counts = groups.counts(self.cohort.groups_N[self.index[VALIDATION]])
+        return {k: n for k, n in counts.items() if k in self.counts}
 
     def labels(self) -> dict[int, tuple[int, ...]]:
         """Training patients of each group by class, where the objective needs them."""

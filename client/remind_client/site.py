@@ -48,6 +48,7 @@ class Site:
             counts=self.engine.counts,
             observed=self.engine.observed,
             labels=self.engine.labels(),
+            held_out=self.engine.held_out() if self.engine.methods.objective.needs_held_out else {},
         )
 
     def train(self, task: Task, buffer: Buffer) -> tuple[Report, Buffer]:

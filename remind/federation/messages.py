@@ -136,6 +136,8 @@ class Enrolment(Message):
         Groups among all its patients; it can be sent Φ_k and B_k of these.
     labels
         Training patients of each group by class; only where the run's objective needs them.
+    held_out
+        Validation patients of each group that has training patients; only where the run's objective trains on them.
     """
 
     kind: Literal["enrolment"] = "enrolment"
@@ -146,6 +148,7 @@ class Enrolment(Message):
     counts: dict[Group, Count]
     observed: tuple[Group, ...]
     labels: dict[Group, tuple[Natural, ...]] = {}
+    held_out: dict[Group, Count] = {}
 
 
 class Task(Message):

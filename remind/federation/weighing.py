@@ -52,6 +52,16 @@ class Weighing(ABC):
     def admit(self, state: Any, sites: Sites) -> Any:
         """State with sites and groups first seen after the start."""
 
+    @abstractmethod
+    def alike(self, state: Any, sites: Sites, held_out: Sites, site: str) -> Told:
+        """What one site is told in a phase that trains on held-out patients, whatever the groups' weights: all alike.
+
+        Parameters
+        ----------
+        held_out
+            Such patients per group of every site, of groups it also trains on. Its other groups weigh nothing.
+        """
+
     def shown(self, state: Any, sites: Sites) -> dict[int, float]:
         """Weight of each group in the objective, over all sites: what tables and pages call λ."""
         parts: dict[int, list[float]] = {}
@@ -86,6 +96,11 @@ class Spanning(Weighing):
     def admit(self, state: WeightState[int], sites: Sites) -> WeightState[int]:
         """See `Weighing`."""
         return self.weighting.admit(state, total(sites))
+
+    def alike(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> Told:
+        """1/G over the groups that any site holds patients out of."""
+        counts = total(held_out)
+        return _alike(1 / max(len(counts), 1), counts, held_out[site], sites[site])
 
     def shown(self, state: WeightState[int], sites: Sites) -> dict[int, float]:
         """λ itself."""
@@ -125,6 +140,11 @@ class Within(Weighing):
         share, inside = state.sites.weights[site], state.groups[site].weights
         return Told({k: share * inside[k] for k in sites[site]}, dict(sites[site]))
 
+    def alike(self, state: Nested, sites: Sites, held_out: Sites, site: str) -> Told:
+        """The weight of the site, shared by the groups that it holds patients out of."""
+        own = held_out[site]
+        return _alike(state.sites.weights[site] / max(len(own), 1), own, own, sites[site])
+
     def update(self, state: Nested, sites: Sites, losses: Losses, adjustment: float, steps: int) -> Nested:
         """Each reporting site's groups by its own losses; the sites by the mean loss of their patients."""
         groups = dict(state.groups)
@@ -153,6 +173,12 @@ def total(sites: Sites) -> dict[int, int]:
         for k, n in own.items():
             counts[k] = counts.get(k, 0) + n
     return dict(sorted(counts.items()))
+
+
+def _alike(weight: float, counts: Counts, held_out: Counts, own: Counts) -> Told:
+    """Equal weights for the groups that are held out, none for the site's others."""
+    weights = {k: weight if k in held_out else 0.0 for k in own}
+    return Told(weights, {k: counts[k] if k in held_out else n for k, n in own.items()})
 
 
 def _sizes(sites: Sites) -> dict[str, int]:

@@ -43,7 +43,7 @@ class Phase:
     only
         Names of the parameters that train; None: all that the stage trains.
     balanced
-        Whether groups are drawn alike, whatever their weights.
+        Whether the groups of its part weigh alike, whatever λ is.
     """
 
     start: int
@@ -104,6 +104,8 @@ class Objective(Weighting):
         Whether it weighs groups by more than their size; then no federated rule may do so too.
     needs_labels
         Whether it must know how many patients of each class a group has.
+    needs_held_out
+        Whether a phase trains on validation patients, so that it must know how many of them a group has.
     differentiates_twice
         Whether a step's loss holds a gradient itself.
     sampling
@@ -112,6 +114,7 @@ class Objective(Weighting):
 
     weighs = False
     needs_labels = False
+    needs_held_out = False
     differentiates_twice = False
     sampling: Literal["group", "weighted"] | None = None
 

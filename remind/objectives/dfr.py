@@ -25,11 +25,17 @@ class DFROptions(Section):
 class DFR(Objective):
     """ERM; then only the head trains, on validation patients drawn group by group, each group alike.
 
-    The head goes on from where it is, with AdamW, where the paper fits a new one by logistic regression: sites share
-    gradients here, not features. Validation patients then are training patients of the head: what the validation
-    columns show of these rounds is no held-out figure, and model selection must not use it.
+    Where groups span sites, w_k = 1/G over the groups that somebody has validation patients of, and each patient weighs
+    w_k/v_k with the v_k of all sites, so that the head is that of the pooled patients. Sites say at enrolment how many
+    they have; of a group that a site does not train on, or that its policy withholds, they take no part. Other rules
+    balance within each site.
+
+    The head goes on from where it is, with the run's optimiser, where the paper fits a new one by logistic regression:
+    sites share gradients here, not features. Validation patients then are training patients of the head: what the
+    validation columns show of these rounds is no held-out figure, and model selection must not use it.
     """
 
+    needs_held_out = True
     options: DFROptions
 
     def phases(self, rounds: int) -> tuple[Phase, ...]:

@@ -33,6 +33,11 @@ class JTT(Objective):
     One round between the two trainings takes no steps: each site looks at f_id's mistakes among its own training
     patients and remembers them; they never leave it. The rounds of both trainings add up to those of the run, so that
     JTT has no larger budget than the others.
+
+    A mistake weighs `upweight`/n, everybody else 1/n, so that federated training is that of the pooled patients without
+    anybody telling how many mistakes a site has. The weights sum to more than 1: a step of plain SGD is longer by the
+    mean number of copies, as an epoch of the paper's larger training set has that many more steps. With AdamW, which
+    forgets the factor, the length of a step does not change.
     """
 
     options: JTTOptions

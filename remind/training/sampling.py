@@ -32,6 +32,7 @@ def steps(
     weights: Mapping[int, float],
     counts: Mapping[int, int],
     rng: np.random.Generator,
+    own: Mapping[int, int] | None = None,
 ) -> Iterator[Step]:
     """The local steps of one round.
 
@@ -47,9 +48,13 @@ def steps(
         λ_k and the global n_k of the site's groups.
     rng
         Source of the draws.
+    own
+        n_{s,k} that W_s is reckoned with, where patients stand several times among the N; None: as they stand. One then
+        weighs λ_k/n_k/W_s each time, and the weights of a step sum to more than 1.
     """
-    present, own = np.unique(group_N, return_counts=True)
-    share = site_share(weights, counts, dict(zip(present.tolist(), own.tolist(), strict=True)))
+    present, number_G = np.unique(group_N, return_counts=True)
+    standing = dict(zip(present.tolist(), number_G.tolist(), strict=True))
+    share = site_share(weights, counts, standing if own is None else own)
     if share == 0:  # λ of all its groups has come to 0: the objective asks nothing of this site
         return
     per_patient = {k: weights[k] / counts[k] / share for k in present.tolist()}
@@ -65,12 +70,13 @@ def steps(
             yield Step(index_N[rows_B], weight_N[rows_B] * len(index_N) / size)
     else:
         decks = [_Deck(index_N[group_N == k], rng) for k in present]
-        odds_G = np.array([per_patient[k] * n for k, n in zip(present.tolist(), own.tolist(), strict=True)])
+        odds_G = np.array([per_patient[k] * n for k, n in standing.items()])
+        whole = 1.0 if own is None else float(odds_G.sum())
         odds_G = np.round(odds_G / odds_G.sum(), 12)  # the last digits depend on how a weight was come by: no draw may
         for _ in range(config.local_steps):
             drawn_G = rng.multinomial(size, odds_G / odds_G.sum())
             index_B = np.concatenate([deck.draw(n) for deck, n in zip(decks, drawn_G, strict=True)])
-            yield Step(index_B, np.full(size, 1 / size))
+            yield Step(index_B, np.full(size, whole / size))
 
 
 class _Deck:

@@ -29,13 +29,14 @@ SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no lon
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A site that takes part: its node, its registered name, n_{s,k}, the groups it can be sent, n_{s,k} by class."""
+    """A site that takes part: node and registered name, n_{s,k}, groups it can be sent, n_{s,k} by class, held out."""
 
     node_id: int
     name: str
     counts: Mapping[int, int]
     observed: frozenset[int]
     labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    held_out: Mapping[int, int] = field(default_factory=dict)
 
 
 class Roster:
@@ -168,7 +169,8 @@ class Roster:
         taken = {m.name for m in self.members.values()} | {ALL}  # the tables' word for all sites is no site's name
         unique = f"{name} ({node_id})" if name in taken else name
         observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
-        self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed, dict(enrolment.labels))
+        labels, held_out = dict(enrolment.labels), dict(enrolment.held_out)
+        self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed, labels, held_out)
         return self.members[node_id]
 
     def require_members(self) -> None:
@@ -200,6 +202,8 @@ def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
     ]
     if wrong:
         return "its patients by class do not add up to its patients"
+    if not enrolment.held_out.keys() <= enrolment.counts.keys():
+        return "it holds out patients of groups that it does not train on"
     return ""
 
 

@@ -13,9 +13,9 @@ from remind.data.schema import CohortSchema
 from remind.federation.blocks import WireType, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine, Task
-from remind.federation.weighing import Sites, total
+from remind.federation.weighing import Sites, Told, total
 from remind.federation.weights import block_weights
-from remind.methods import methods_of
+from remind.methods import Methods, methods_of
 from remind.objectives.base import Phase
 from remind_server.model import GlobalModel
 from remind_server.roster import Member
@@ -104,10 +104,10 @@ def train_tasks(
         All members of the run; shares of the objective are shares among these.
     """
     methods = methods_of(config)
-    sites, weighing = sites_of(everybody), methods.weighing
+    sites = sites_of(everybody)
     counts = total(sites)
-    told = {m.name: weighing.told(state.weights, sites, m.name) for m in everybody}
-    masses = {m.name: told[m.name].masses(m.counts) for m in everybody}
+    told, own_of = _told(methods, state, sites, everybody)
+    masses = {name: told[name].masses(own) for name, own in own_of.items()}
     whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
     labels = _labels(everybody) if methods.objective.needs_labels else {}
     stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phases(config.train.rounds))
@@ -133,6 +133,18 @@ def train_tasks(
             task, sent, fsum(share.values()), own, member.observed, config.federation.dtype
         )
     return tasks
+
+
+def _told(
+    methods: Methods, state: State, sites: Sites, members: Collection[Member]
+) -> tuple[dict[str, Told], dict[str, Mapping[int, int]]]:
+    """What each site is told, and the patients of each of its groups that the round trains on."""
+    if not methods.objective.phase(state.round).balanced:
+        return {m.name: methods.weighing.told(state.weights, sites, m.name) for m in members}, dict(sites)
+    held_out: dict[str, Mapping[int, int]] = {m.name: m.held_out for m in members}
+    told = {m.name: methods.weighing.alike(state.weights, sites, held_out, m.name) for m in members}
+    own: dict[str, Mapping[int, int]] = {m.name: {k: m.held_out.get(k, 0) for k in m.counts} for m in members}
+    return told, own
 
 
 def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from remind.privacy.threshold import large_groups, large_parts
 
 KNOWN: dict[type[Message], frozenset[str]] = {
     Enrolment: frozenset(
-        {"kind", "site", "version", "cohort_schema", "fingerprint", "counts", "observed", "labels"},
+        {"kind", "site", "version", "cohort_schema", "fingerprint", "counts", "observed", "labels", "held_out"},
     ),
     Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
     Examination: frozenset({"kind", "round", "test", "validation", "seconds"}),
@@ -57,6 +57,7 @@ def suppress_enrolment(enrolment: Enrolment, minimum: int) -> Enrolment:
             "counts": {k: n for k, n in enrolment.counts.items() if k in released},
             "observed": tuple(k for k in enrolment.observed if k in released),
             "labels": {k: classes for k, classes in enrolment.labels.items() if k in released},
+            "held_out": {k: n for k, n in enrolment.held_out.items() if k in released and n >= minimum},
         }
     )
 
@@ -90,7 +91,8 @@ def counts_of(message: Message) -> dict[str, dict[int, int]]:
             labels = message.labels
             classes = range(max(map(len, labels.values()), default=0))
             by_class = {f"enrolled, class {c}": {k: n[c] for k, n in labels.items() if c < len(n)} for c in classes}
-            return {"enrolled": dict(message.counts), **by_class}
+            held_out = {"enrolled, validation": dict(message.held_out)} if message.held_out else {}
+            return {"enrolled": dict(message.counts), **by_class, **held_out}
         case Report():
             return {"train": _counts(message.train), "validation": _counts(message.validation)}
         case Examination():
