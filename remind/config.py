@@ -179,7 +179,10 @@ class FederationConfig(Section):
     encoders: Literal["local", "frozen", "shared"] = Field(
         "local", description="trained at the site and never sent; left as initialised; or federated per modality"
     )
-    min_sites: Count = Field(1, description="fewer valid replies than this fail the run")
+    min_sites: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="fewer valid replies fail the run; 0: more than half of the enrolled (1 in a simulation)",
+    )
     participation: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the connected sites that a round asks, drawn anew for each; never below min-sites"
     )

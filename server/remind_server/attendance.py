@@ -16,6 +16,7 @@ class Attendance(Observer):
 
     def __init__(self) -> None:
         self.refused: dict[str, str] = {}
+        self.expected: tuple[str, ...] = ()
         self.never: dict[str, str] = {}
         self.missed: Counter[str] = Counter()
         self.unexamined: dict[str, str] = {}
@@ -23,8 +24,8 @@ class Attendance(Observer):
         self._counted: set[str] = set()
 
     def started(self, start: RunStart) -> None:
-        """Keep who was refused."""
-        self.refused = dict(start.refused)
+        """Keep who was refused, and who should take part."""
+        self.refused, self.expected = dict(start.refused), start.expected
 
     def round_started(self, start: RoundStart) -> None:
         """Keep who is refused now: a newcomer may have joined since."""
@@ -34,6 +35,7 @@ class Attendance(Observer):
         """Keep who counted in the round."""
         self._counted |= set(record.answered)
         self._why |= record.absent
+        self.expected = record.expected
         self.missed.update(record.absent.keys())
 
     def finished(self, result: RunResult) -> None:
@@ -42,9 +44,16 @@ class Attendance(Observer):
         self.never = {site: why for site, why in self._why.items() if site not in self._counted} | self.refused
 
     def content(self) -> dict[str, Any]:
-        """For ``summary.json``."""
+        """For ``summary.json``. `status`: ``incomplete`` where somebody who should have taken part never did."""
         missed = {site: n for site, n in sorted(self.missed.items()) if site not in self.never}
-        return {"never_took_part": self.never, "rounds_missed": missed}
+        status = "incomplete" if self.never else "completed"
+        return {
+            "status": status,
+            "expected": list(self.expected),
+            "took_part": sorted(self._counted),
+            "never_took_part": self.never,
+            "rounds_missed": missed,
+        }
 
     @property
     def warnings(self) -> list[str]:

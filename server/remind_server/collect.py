@@ -45,6 +45,8 @@ class RoundReplies:
         Site → why it does not count; begins with who is not connected.
     left_out
         Sites whose answer came and does not count: a part of `absent`.
+    late
+        Those of them that were asked and had not answered at the deadline.
     """
 
     limits: Limits
@@ -55,6 +57,7 @@ class RoundReplies:
     answered: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     bytes_up: int = 0
+    late: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.outliers = Outliers(self.limits.config.federation.max_update_ratio)
@@ -72,6 +75,7 @@ class RoundReplies:
                 raise ValueError(problem)
         except ValueError as error:
             self._leave_out(name, error, came=answer.record is not None)
+            self.late += (name,) * answer.late
             return [name]
         self.outliers.add(name, size)
         self._waiting.append(_Waiting(name, assignment, report, tensors, buffer.nbytes))
@@ -97,11 +101,11 @@ class RoundReplies:
         if came:
             self.left_out.append(name)
 
-    def require(self, number: int) -> None:
-        """Fail if fewer than `number` replies count."""
+    def require(self, number: int, asks: str) -> None:
+        """Fail if fewer than `number` replies count; `asks` says what asks for so many."""
         if len(self.answered) < number:
             said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
-            raise several(f"{len(self.answered)} valid replies, federation.min-sites asks for {number}", said)
+            raise several(f"{len(self.answered)} valid replies, {asks}", said)
 
 
 def report_bounds(assignment: Assignment, limits: Limits) -> Bounds:

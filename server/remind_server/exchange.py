@@ -26,11 +26,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one node: its record, or why there is none."""
+    """What came of one node: its record, or why there is none; `late`: it had not answered at the deadline."""
 
     node_id: int
     record: RecordDict | None
     error: str = ""
+    late: bool = False
 
 
 def lifetime(deadline: float) -> float:
@@ -94,7 +95,7 @@ def exchange(
             if waiting and in_time and not came:
                 clock.sleep(min(pause, max(closes - clock.now(), 0.0)))
         for message_id in waiting:
-            yield from turn.take(message_id, Answer(node_of[message_id], None, late))
+            yield from turn.take(message_id, Answer(node_of[message_id], None, late, late=True))
 
 
 class _InTurn:
@@ -172,6 +173,6 @@ def _answer(node_id: int, reply: Message, late: str) -> Answer:
     if not reply.has_error():
         return Answer(node_id, reply.content)
     if reply.error.code in _EXPIRED:
-        return Answer(node_id, None, late)
+        return Answer(node_id, None, late, late=True)
     said = quoted(reply.error.reason, MOST_ERROR, keep="\n")
     return Answer(node_id, None, f"error {reply.error.code}: {said}")

@@ -12,13 +12,20 @@ from remind.metrics.statistics import GroupStatistics
 
 @dataclass(frozen=True)
 class RunStart:
-    """A run that begins: site → training patients per group."""
+    """A run that begins: site → training patients per group.
+
+    Attributes
+    ----------
+    expected
+        Registered names of the hospitals that are enrolled, whether they take part or not; empty in a simulation.
+    """
 
     config: Config
     schema: CohortSchema
     sites: Mapping[str, Mapping[int, int]]
     counts: Mapping[int, int]
     refused: Mapping[str, str]
+    expected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,11 @@ class RoundRecord:
     validation
         Statistics of validation patients over all sites, on the same model: the one after `round` − 1.
     absent
-        Site → why it does not count in this round.
+        Site → why it does not count in this round; expected hospitals that never connected are in it, refused ones not.
+    late
+        Those of them that were asked and had not answered at the deadline.
+    expected, refused
+        Who should take part, and who does not → why, as of this round.
     validation_by_site
         The parts that `validation` merges.
     update_sizes
@@ -81,6 +92,9 @@ class RoundRecord:
     bytes_up: int
     validation_by_site: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     update_sizes: Mapping[str, float] = field(default_factory=dict)
+    late: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

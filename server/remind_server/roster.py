@@ -24,6 +24,7 @@ from remind_server.flwr_pull import replies_within
 from remind_server.tables import ALL
 
 FEWEST_COMPARED = 3  # sites, before one of them is called too large
+NEVER_CONNECTED = "never connected"
 SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
 
 
@@ -40,10 +41,17 @@ class Member:
 
 
 class Roster:
-    """Members of a run. Identity is Flower's node; a name given at registration wins over what a message says."""
+    """Members of a run. Identity is Flower's node; a name given at registration wins over what a message says.
 
-    def __init__(self, config: Config) -> None:
+    Parameters
+    ----------
+    enrolled
+        Names of the hospitals that are enrolled, as far as the coordinator knows them: a consortium's ledger does.
+    """
+
+    def __init__(self, config: Config, enrolled: Iterable[str] = ()) -> None:
         self.config = config
+        self._named = set(enrolled)
         self.schema: CohortSchema | None = None
         self.members: dict[int, Member] = {}
         self.refused: dict[str, str] = {}
@@ -51,6 +59,30 @@ class Roster:
         self._looks = 0
         self._silences: Counter[int] = Counter()
         self._patience: dict[int, int] = {}
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Registered names of the hospitals that should take part: those enrolled, and whoever was ever connected.
+
+        Virtual hospitals have no registered name, and are not in it.
+        """
+        return tuple(sorted(self._named))
+
+    @property
+    def needed(self) -> int:
+        """Least number of sites of a run: `federation.min-sites`, else more than half of those expected."""
+        return self.config.federation.min_sites or len(self._named) // 2 + 1
+
+    @property
+    def asks(self) -> str:
+        """The same in words, for errors."""
+        automatic = "" if self.config.federation.min_sites else f" (more than half of {len(self._named)} enrolled)"
+        return f"federation.min-sites asks for {self.needed}{automatic if self._named else ''}"
+
+    def missing(self) -> dict[str, str]:
+        """Expected hospitals that are neither members nor refused: they never connected."""
+        known = {member.name for member in self.members.values()} | set(self.refused)
+        return {name: NEVER_CONNECTED for name in self.expected if name not in known}
 
     def counts(self) -> dict[int, int]:
         """Global n_k over all members, groups ascending."""
@@ -73,13 +105,29 @@ class Roster:
         federation = self.config.federation
         number = math.ceil(federation.participation * len(online) - 1e-9)
         lot = {m.name: derive(self.config.seed, "participation", round_, m.name) for m in online}
-        asked = sorted(online, key=lambda m: lot[m.name])[: max(number, federation.min_sites)]
+        asked = sorted(online, key=lambda m: lot[m.name])[: max(number, self.needed)]
         return sorted(asked, key=lambda m: m.name)
+
+    def wait(self, grid: Grid) -> None:
+        """Wait until enough sites are connected, and their number no longer grows.
+
+        Raises
+        ------
+        UserError
+            If they are not within a round's deadline, with the names of the enrolled that are not there.
+        """
+        try:
+            wait_for_nodes(grid, self.needed, self.config.federation.deadline)
+        except UserError as error:
+            here = {getattr(node, "name", "") for node in patiently("listing nodes", lambda: list(grid.get_nodes()))}
+            gone = [f"{name}: not connected" for name in self.expected if name not in here]
+            raise (several(str(error), gone) if gone else error) from None
 
     def enrol_newcomers(self, grid: Grid) -> list[Member]:
         """Ask nodes not asked before who they are; members that joined."""
         nodes = patiently("listing nodes", lambda: list(grid.get_nodes()))
         names = {int(node.node_id): quoted(getattr(node, "name", "")) for node in nodes}
+        self._named |= {name for name in names.values() if name}
         self._looks += 1
         fresh = [n for n in names if n not in self._asked and self._looks >= self._patience.get(n, 0)]
         if not fresh:
@@ -175,14 +223,13 @@ class Roster:
 
     def require_members(self) -> None:
         """Fail if fewer sites take part than the config asks for, with what each of the others said."""
-        needed = self.config.federation.min_sites
-        if len(self.members) >= needed:
+        if len(self.members) >= self.needed:
             return
         reasons = Counter(self.refused.values())
         if not self.members and len(reasons) == 1:  # all say the same: it is one mistake, not many
             raise UserError(next(iter(reasons)))
-        said = [f"{name}: {why}" for name, why in sorted(self.refused.items())]
-        raise several(f"{len(self.members)} site(s) take part, federation.min-sites asks for {needed}", said)
+        said = [f"{name}: {why}" for name, why in sorted((self.refused | self.missing()).items())]
+        raise several(f"{len(self.members)} site(s) take part, {self.asks}", said)
 
 
 def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:

@@ -59,6 +59,7 @@ class RunFolder(Observer):
                 for site, counts in start.sites.items()
             },
             "refused": dict(start.refused),
+            "expected": list(start.expected),
         }
         self._write(CONFIG, lambda path: _dump(content, path))
 
@@ -78,6 +79,9 @@ class RunFolder(Observer):
             "seconds": round(record.seconds, 3),
             "answered": list(record.answered),
             "absent": dict(record.absent),
+            "late": list(record.late),
+            "refused": dict(record.refused),
+            "expected": list(record.expected),
             "bytes_down": record.bytes_down,
             "bytes_up": record.bytes_up,
         }

@@ -27,7 +27,7 @@ from remind_server.exchange import Answer, exchange
 from remind_server.flwr_pull import replies_within
 from remind_server.model import GlobalModel
 from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
-from remind_server.roster import Member, Roster, wait_for_nodes
+from remind_server.roster import Member, Roster
 from remind_server.tasks import State, examine_task, sites_of, stage_of, train_tasks
 
 
@@ -39,14 +39,20 @@ class FedRemind:
     start
         Tensors of a global model to begin with, such as the last of another run; groups that are not in it begin with
         fresh blocks. None: all is fresh.
+    enrolled
+        Names of the hospitals that should take part.
     """
 
     def __init__(
-        self, config: Config, observers: Sequence[Observer] = (), start: Mapping[str, Tensor] | None = None
+        self,
+        config: Config,
+        observers: Sequence[Observer] = (),
+        start: Mapping[str, Tensor] | None = None,
+        enrolled: Iterable[str] = (),
     ) -> None:
         self.config, self.observers, self.start = config, observers, start
         self.methods = methods_of(config)
-        self.roster = Roster(config)
+        self.roster = Roster(config, enrolled)
         self._left_out: Counter[str] = Counter()  # answers that came and did not count, by site
 
     def run(self, grid: Grid) -> RunResult:
@@ -74,7 +80,7 @@ class FedRemind:
         return result
 
     def _start(self, grid: Grid) -> State:
-        wait_for_nodes(grid, self.config.federation.min_sites, self.config.federation.deadline)
+        self.roster.wait(grid)
         self.roster.enrol_newcomers(grid)
         self.roster.require_members()
         if self.methods.rule.pooled and len(self.roster.members) > 1:
@@ -85,7 +91,9 @@ class FedRemind:
         counts = self.roster.counts()
         sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
         for observer in self.observers:
-            observer.started(RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused)))
+            observer.started(
+                RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused), self.roster.expected)
+            )
         return State(0, self._first_model(counts), self.methods.weighing.initial(self._sites))
 
     def _first_model(self, groups: Iterable[int]) -> GlobalModel:
@@ -115,7 +123,7 @@ class FedRemind:
             self._tell_of(replies.take(member.name, tasks[member.node_id], answer), replies)
         self._tell_of(replies.settle(), replies)
         self._left_out.update(replies.left_out)
-        replies.require(config.federation.min_sites)
+        replies.require(self.roster.needed, self.roster.asks)
         validation = merge(replies.validation.values())
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
         weighing, sites, adjustment = self.methods.weighing, self._sites, config.dro.adjustment
@@ -137,6 +145,9 @@ class FedRemind:
             bytes_up=replies.bytes_up,
             validation_by_site=replies.validation,
             update_sizes=replies.outliers.sizes,
+            late=replies.late,
+            expected=self.roster.expected,
+            refused=dict(self.roster.refused),
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
@@ -221,7 +232,8 @@ class FedRemind:
 
     def _offline(self, online: Sequence[Member]) -> dict[str, str]:
         names = {member.name for member in online}
-        return {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
+        gone = {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
+        return gone | self.roster.missing()
 
     @property
     def _sites(self) -> Sites:

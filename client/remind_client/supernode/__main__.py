@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from flwr.supernode import fleet_http_connection
@@ -15,10 +16,13 @@ from remind_client.supernode.note import WORKER
 
 def main() -> None:
     """Run until asked to end."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    ours = logging.StreamHandler(sys.stderr)  # of this package alone: Flower has a handler of its own, and says much
+    ours.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("remind_client").addHandler(ours)
     socket = os.environ.get(WORKER)
-    vars(fleet_http_connection)["HeartbeatSender"] = LastingHeartbeat
-    Steps(Path(socket) if socket else None).install()
+    steps = Steps(Path(socket) if socket else None)
+    steps.install()
+    vars(fleet_http_connection)["HeartbeatSender"] = partial(LastingHeartbeat, alive=steps.alive)
     flower_supernode()
     os._exit(1)  # its loop has ended, which Flower does not take for an end: its other thread would stay for ever
 

@@ -12,10 +12,20 @@ from remind_client.supernode.note import tell
 
 
 class LastingHeartbeat(HeartbeatSender):
-    """Flower's `HeartbeatSender`, which tells the supervisor of every beat."""
+    """Flower's `HeartbeatSender`, which tells the supervisor of every beat.
 
-    def __init__(self, heartbeat_fn: Callable[[], bool]) -> None:
+    Parameters
+    ----------
+    alive
+        Whether the loop that does the work goes on. If not, no sign of life is sent: the coordinator shall not take for
+        online what answers nothing.
+    """
+
+    def __init__(self, heartbeat_fn: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
         def beat() -> bool:
+            if not alive():
+                tell("stuck")
+                return False
             try:
                 well, why = heartbeat_fn(), "no connection"
             except Exception as error:  # whatever the transport raises; the thread must go on

@@ -36,6 +36,7 @@ LOOK = 0.5  # seconds between two looks whether the answer is there
 ASK = 5.0  # seconds between two questions whether the run still goes on
 CLAIM = 180.0  # seconds in which a task must have been begun: a cold start on a slow machine takes one of them
 STOP = 30.0  # seconds in which a worker that is asked to must have stopped its task
+STUCK = 300.0  # seconds in which the loop must have come round, or a piece have come or gone
 PATIENCE = 60.0  # seconds for which a call that the coordinator cannot serve just now is tried again
 UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
@@ -56,6 +57,14 @@ class Steps:
         self._get_run: Callable[[int], Any] = lambda run_id: None
         self._expires = 0.0
         self._polled: bool | None = None
+        self._ticked = time.monotonic()
+
+    def alive(self) -> bool:
+        """Whether the loop goes on: it came round lately, or works its way through a message."""
+        return time.monotonic() - self._ticked < STUCK
+
+    def _tick(self) -> None:
+        self._ticked = time.monotonic()
 
     def install(self) -> None:
         """Put the steps into Flower's loop."""
@@ -65,6 +74,7 @@ class Steps:
     def fetch(self, *, state: Any, receive: Any, get_run: Any, pull_object: Any, **calls: Any) -> int | None:
         """Fetch the next message; its run, or None. Raises nothing but what ends the process."""
         self._message, self._get_run = None, get_run
+        self._tick()
 
         def noted() -> Any:
             received = receive()
@@ -76,7 +86,7 @@ class Steps:
         why = ""
         try:
             run_id: int | None = self.fetch_from_flower(
-                state=state, receive=noted, get_run=get_run, pull_object=_bounded(pull_object), **calls
+                state=state, receive=noted, get_run=get_run, pull_object=_bounded(pull_object, self._tick), **calls
             )
         except Exception as error:  # HTTP 500, an expired certificate, …: the loop must go on
             run_id, why = None, f"{type(error).__name__}: {error}"
@@ -99,7 +109,7 @@ class Steps:
             reason = "the site's task ended without an answer; the site's own log says why"
             error = Error(ErrorCode.CLIENT_APP_CRASHED, reason)
             flower._insert_message(Message(error, reply_to=message), state, object_store)
-        sent = _Watched(send), _Watched(push_object)
+        sent = _Watched(send, self._tick), _Watched(push_object, self._tick)
         try:
             self.send_with_flower(state, object_store, *sent)
         except Exception as error:  # Flower means to raise none
@@ -113,6 +123,7 @@ class Steps:
         """Wait until the task at hand has ended; why it should not be waited for any longer, else empty."""
         began, asked = time.monotonic(), time.monotonic()
         while unfinished := state.get_tasks(statuses=UNFINISHED):
+            self._tick()
             now = time.monotonic()
             if now > self._expires:
                 return "its time is over: nobody waits for the answer any more"
@@ -164,14 +175,16 @@ class Steps:
 class _Watched:
     """A call of the sending step: tried again while the coordinator cannot serve it; remembers how it failed."""
 
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call, self.failure = call, ""
+    def __init__(self, call: Callable[..., Any], tick: Callable[[], None]) -> None:
+        self.call, self.tick, self.failure = call, tick, ""
 
     def __call__(self, *arguments: Any) -> Any:
         ends, pause = time.monotonic() + PATIENCE, LOOK
         while True:
             try:
-                return self.call(*arguments)
+                result = self.call(*arguments)
+                self.tick()
+                return result
             except RunNotRunningException:
                 self.failure = "the run is over"
                 raise
@@ -190,7 +203,7 @@ def _passing(error: Exception) -> bool:
     return isinstance(error, httpx.TransportError)
 
 
-def _bounded(pull_object: Callable[[int, str], bytes]) -> Callable[[int, str], bytes]:
+def _bounded(pull_object: Callable[[int, str], bytes], tick: Callable[[], None]) -> Callable[[int, str], bytes]:
     """Fetch a piece; give up on the message when for `STALL` seconds no piece was there to be had."""
     last = time.monotonic()
 
@@ -203,6 +216,7 @@ def _bounded(pull_object: Callable[[int, str], bytes]) -> Callable[[int, str], b
                 raise ObjectPullError(object_id, f"nothing more of the message came for {STALL:g} s") from None
             raise
         last = time.monotonic()
+        tick()
         return content
 
     return pull

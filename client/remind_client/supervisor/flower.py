@@ -39,6 +39,8 @@ class Connection:
         How the last message ended: ``answered``, ``why`` it was not, ``ago`` in the status; empty: there was none.
     trouble
         Why the coordinator cannot be reached just now.
+    stuck
+        The SuperNode runs, but the loop that does its work does not go on.
     """
 
     registered: bool = False
@@ -50,6 +52,7 @@ class Connection:
     heard: float | None = None
     last: dict[str, Any] = field(default_factory=dict)
     trouble: str = ""
+    stuck: bool = False
     now: Callable[[], float] = time.monotonic
 
     def hear(self, line: str) -> bool:
@@ -59,7 +62,7 @@ class Connection:
             return True
         text = _COLOUR.sub("", line)
         if "Starting Flower SuperNode" in text:
-            self.registered, self.at_hand = False, False
+            self.registered, self.at_hand, self.stuck = False, False, False
             self.beat = self.poll = None
             self.heard = self.now()
         elif "SuperNode ID:" in text:
@@ -99,6 +102,8 @@ class Connection:
             case "done":
                 self.at_hand = False
                 self.last = {"answered": bool(note.get("answered")), "why": str(note.get("why", "")), "ago": now}
+            case "stuck":
+                self.stuck = True
             case "leaving":
                 self.registered = self.at_hand = False
 

@@ -44,9 +44,10 @@ class Watchdog:
 
     async def _look_at_supernode(self) -> None:
         site = self.site
-        if site.supernode.pid is not None and site.connection.silent(SILENCE):
-            site.connection.heard = None
-            await site.supernode.restart(f"it has said nothing for {SILENCE:g} s")
+        silent, stuck = site.connection.silent(SILENCE), site.connection.stuck
+        if site.supernode.pid is not None and (silent or stuck):
+            site.connection.heard, site.connection.stuck = None, False
+            await site.supernode.restart("its loop is stuck" if stuck else f"it has said nothing for {SILENCE:g} s")
         if site.supernode.ends == self._ends:
             return
         self._ends = site.supernode.ends

@@ -1,0 +1,258 @@
+"""An ordinary week of a consortium, with real processes: after everything that goes wrong, nobody has to lend a hand.
+
+Sites are `remind-site run`, the coordinator is `remind consortium serve`. Every wait is for a condition.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from remind.config import SyntheticConfig
+from remind.data.synthetic import generate
+from remind.data.write import write_cohort
+from remind.errors import UserError
+from remind_server.consortium.authority import certificate_pem, issue_server, key_pem, load_key, new_key
+from remind_server.consortium.certificates import load_certificates
+from remind_server.consortium.folder import write_private
+from remind_server.consortium.proxy import nginx_program
+from tests.e2e.loopback import Hospital, set_value, site_command
+from tests.e2e.test_consortium_coordinator import Coordinator, free_ports, until
+
+pytestmark = pytest.mark.slow
+
+ORDINARY = "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=2 "
+LIAR = """
+    import importlib.abc, importlib.util, sys
+
+    class Lying(importlib.abc.MetaPathFinder):
+        '''The site's door, which multiplies what leaves by a million.'''
+
+        def find_spec(self, name, path, target=None):
+            if name != "remind_client.launcher.door":
+                return None
+            sys.meta_path.remove(self)
+            spec = importlib.util.find_spec(name)
+            load = spec.loader.exec_module
+
+            def exec_module(module):
+                load(module)
+                honest = module.to_record
+
+                def to_record(reply, buffer=None):
+                    if buffer is not None and reply.kind == "report":
+                        buffer = (buffer.view("float32") * 1e6).view("uint8")
+                    return honest(reply, buffer)
+
+                module.to_record = to_record
+
+            spec.loader.exec_module = exec_module
+            return spec
+
+    sys.meta_path.insert(0, Lying())
+"""
+
+
+class Week:
+    """The coordinator, and what people look at and type."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.coordinator = Coordinator(home / "coordinator")
+        self.sites: dict[str, Hospital] = {}
+        self.runs = 0
+
+    def enrol(self, name: str, seed: int) -> Hospital:
+        c, folder = self.coordinator, self.home / name
+        c("kit", c.where, name, "--out", self.home / "kits")
+        write_cohort(generate(SyntheticConfig(patients=200), seed), self.home / f"cohort-{name}")
+        kit = self.home / "kits" / name
+        made = site_command("init", kit, "--folder", folder, "--cohort", self.home / f"cohort-{name}")
+        assert made.returncode == 0, made.stderr
+        (health,) = free_ports(1)
+        set_value(folder / "site.toml", "health_port = 8780", f"health_port = {health}")
+        set_value(folder / "site.toml", 'device = "auto"', 'device = "cpu"')
+        fingerprint = re.search(r"SHA256:\S+", made.stdout + made.stderr)[0]
+        c("enrol", c.where, folder / "enrolment-request.json", "--fingerprint", fingerprint)
+        self.sites[name] = Hospital(folder, health)
+        return self.sites[name]
+
+    def begin(self, settings: str) -> tuple[str, Path]:
+        """Start a run; its id and its folder."""
+        self.runs += 1
+        out, c = self.home / f"run-{self.runs}", self.coordinator
+        said = c("run", c.where, "-c", f'{settings} results="{out}"')
+        return re.search(r"run (\d+)", said)[1], out
+
+    def run(self, settings: str = ORDINARY) -> list[dict]:
+        """A run that ends well; its rounds."""
+        run_id, out = self.begin(settings)
+        until(lambda: f"{run_id}  " in self.ended(), f"end of run {run_id}", 240)
+        (line,) = [line for line in self.ended().splitlines() if line.startswith(run_id)]
+        assert "finished:completed" in line, line + (self.home / "coordinator" / "serve.log").read_text()[-6000:]
+        return [json.loads(line) for line in (out / "rounds.jsonl").open()]
+
+    def ended(self) -> str:
+        return "\n".join(line for line in self.coordinator.runs() if "finished" in line)
+
+    def stop(self, run_id: str) -> None:
+        c = self.coordinator
+        c("stop", c.where, run_id)
+
+    def healthy(self) -> bool:
+        """Whether every site says it is ready, and the coordinator that it is online."""
+        listed = self.coordinator.sites()
+        return all(s.ask("ready")[0] == 200 and listed[n]["status"] == "online" for n, s in self.sites.items())
+
+    def wait_healthy(self, why: str, limit: float = 200) -> None:
+        until(self.healthy, f"all healthy {why}: {self.logs()}", limit)
+
+    def logs(self) -> str:
+        return "\n".join(s.log.read_text()[-1500:] if s.log.exists() else "" for s in self.sites.values())
+
+
+@pytest.fixture
+def week(tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("needs Linux: prlimit, /proc")
+    try:
+        nginx_program("nginx")
+    except UserError:
+        pytest.skip("needs nginx: apt-get install nginx-light")
+    week = Week(tmp_path)
+    try:
+        week.coordinator.start()
+        yield week
+    finally:
+        for site in week.sites.values():
+            if site.process is not None and site.process.poll() is None:
+                site.process.terminate()
+        for site in week.sites.values():
+            if site.process is not None:
+                try:
+                    site.process.wait(60)
+                except subprocess.TimeoutExpired:
+                    site.process.kill()
+        week.coordinator.end()
+
+
+def pid_of(site: Hospital, program: str) -> int:
+    return int(site.ask("status")[1]["processes"][program]["pid"])
+
+
+def answered(rounds: list[dict]) -> list[list[str]]:
+    return [round_["answered"] for round_ in rounds]
+
+
+def test_a_week(week):
+    north, south = week.enrol("north", 1), week.enrol("south", 2)
+    for site in (north, south):
+        site.start()
+    week.wait_healthy("in the beginning")
+    both = [["north", "south"]] * 2
+    assert answered(week.run()) == both
+
+    abort(week, north, f"{ORDINARY} model.width=256", fetching)
+    assert answered(week.run()) == both, "a run stopped while its task was fetched"
+    abort(week, north, "train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=1000", training)
+    assert answered(week.run()) == both, "a run stopped while it was trained"
+    killed_server_app(week, north)
+    assert answered(week.run()) == both, "a run whose ServerApp was killed"
+
+    os.kill(pid_of(north, "supernode"), signal.SIGSTOP)
+    alone = week.run(f"{ORDINARY} federation.deadline=20.0 federation.min-sites=1")
+    assert answered(alone) == [["south"]] * 2, "a stuck site costs the others nothing"
+    os.kill(pid_of(south, "worker"), signal.SIGSTOP)
+    full_disk(week)
+    expired_certificate(week)
+    week.wait_healthy("after a stuck SuperNode, a stuck worker, a full disk and an expired certificate")
+    assert answered(week.run()) == both
+
+    liar_and_late_joiner(week, south)
+    week.wait_healthy("at the end of the week")
+
+
+def abort(week: Week, site: Hospital, settings: str, moment) -> None:
+    """Stop a run at a moment of a site."""
+    before = site.log.read_text().count("Receiving: train")
+    run_id, _ = week.begin(settings)
+    until(lambda: moment(site, run_id, before), f"{moment.__name__} of run {run_id}", 120)
+    week.stop(run_id)
+
+
+def fetching(site: Hospital, run_id: str, before: int) -> bool:
+    return site.log.read_text().count("Receiving: train") > before
+
+
+def training(site: Hospital, run_id: str, before: int) -> bool:
+    return any(e.get("run") == run_id and e.get("request") == "train" for e in site.audit())
+
+
+def killed_server_app(week: Week, site: Hospital) -> None:
+    """Kill the ServerApp of a run under way; Flower notices, within a minute."""
+    before = site.log.read_text().count("Receiving: train")
+    run_id, _ = week.begin("train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=1000")
+    until(lambda: fetching(site, run_id, before), "a round under way", 120)
+    mark = f"FLWR_HOME={week.coordinator.folder.flower_home}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = mark in (process / "environ").read_bytes().split(b"\0")
+            if ours and b"flwr-serverapp" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:  # gone meanwhile
+            continue
+    until(lambda: f"{run_id}  " in week.ended(), "Flower notices", 120)
+
+
+def full_disk(week: Week) -> None:
+    """No file of the SuperLink may grow any more, as on a full disk: its database fails, it answers with HTTP 500."""
+    superlink = week.coordinator.pids()["superlink"]
+    before = resource.prlimit(superlink, resource.RLIMIT_FSIZE)
+    resource.prlimit(superlink, resource.RLIMIT_FSIZE, (1, before[1]))
+    for name, site in week.sites.items():
+        until(lambda s=site: s.ask("ready")[0] == 503, f"{name} says that it is not ready", 120)
+    resource.prlimit(superlink, resource.RLIMIT_FSIZE, before)
+    until(lambda: week.sites["north"].ask("ready")[0] == 200, f"north is back by itself: {week.logs()}", 150)
+
+
+def expired_certificate(week: Week) -> None:
+    """The server certificate runs out, and is renewed once somebody has noticed."""
+    folder, c = week.coordinator.folder, week.coordinator
+    key, past = new_key(), datetime.now(UTC) - timedelta(days=400)
+    signing = load_key(folder.ca_key.read_bytes(), None, "key")
+    expired = issue_server(
+        key.public_key(), ["localhost"], signing, load_certificates(folder.ca_certificate)[0], 365, past
+    )
+    write_private(folder.server, key_pem(key, None) + certificate_pem(expired))
+    for name, site in week.sites.items():
+        until(lambda s=site: s.ask("ready")[0] == 503, f"{name} says that it is not ready", 120)
+    c("renew", c.where)
+
+
+def liar_and_late_joiner(week: Week, south: Hospital) -> None:
+    """A site that multiplies its update by a million is named and left out; one that comes late takes part."""
+    assert south.stop(60) == 0
+    lies = week.home / "lies"
+    lies.mkdir()
+    (lies / "sitecustomize.py").write_text(textwrap.dedent(LIAR))
+    south.start(PYTHONPATH=str(lies))
+    late = week.enrol("late", 3)
+    week_without = {name: site for name, site in week.sites.items() if name != "late"}
+    until(lambda: all(s.ask("ready")[0] == 200 for s in week_without.values()), "both ready", 120)
+    run_id, out = week.begin("train.warmup-rounds=4 train.routing-rounds=2 train.local-steps=2 federation.min-sites=1")
+    until((out / "rounds.jsonl").exists, f"first round: {week.logs()}", 240)
+    late.start()
+    until(lambda: f"{run_id}  " in week.ended(), f"end of run {run_id}", 300)
+    rounds = [json.loads(line) for line in (out / "rounds.jsonl").open()]
+    assert all("south" not in r["answered"] and "update" in r["absent"]["south"] for r in rounds), rounds[0]["absent"]
+    assert "late" in rounds[-1]["answered"]
+    assert south.stop(60) == 0
+    south.start()
