@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from remind.config import Config
 from remind.errors import UserError
 from remind.paths import results_folder
+from remind_server.consortium.run_record import of_this_run
 from remind_server.followers import followers
 from remind_server.progress import Progress
 from remind_server.ray_workers import replace_dead_workers
@@ -27,8 +28,10 @@ def main(grid: Grid, context: Context) -> None:
     replace_dead_workers()
     folder = results_folder(config, context.run_id)
     progress = Progress(_log_lines, folder)
+    kept, enrolled = of_this_run(context.run_id, folder)
     try:
-        FedRemind(config, [RunFolder(folder), progress, *followers(config, folder, progress.say)]).run(grid)
+        observers = [RunFolder(folder), progress, *kept, *followers(config, folder, progress.say)]
+        FedRemind(config, observers, enrolled=enrolled).run(grid)
     except UserError:
         sys.tracebacklimit = 0  # Flower prints what ends a run with its traceback, which says nothing to a user
         raise

@@ -235,6 +235,7 @@ def run(
 ) -> None:
     """Start a run over all hospitals that are online."""
     from remind_server.consortium.flower import app_bundle, bundle_hash, control
+    from remind_server.consortium.run_record import read_record
     from remind_server.consortium.runs import RunFailedError, run_settings, submit
     from remind_server.consortium.runs import wait as wait_for
 
@@ -247,7 +248,7 @@ def run(
         if not wait:
             return
         try:
-            wait_for(link, run_id, lambda text: print(text, flush=True))
+            wait_for(link, run_id, lambda text: print(text, flush=True), lambda: read_record(folder, run_id))
         except RunFailedError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(RUN_FAILED) from None
@@ -257,10 +258,14 @@ def run(
 def runs(where: Where) -> None:
     """Show all runs."""
     from remind_server.consortium.flower import control
+    from remind_server.consortium.run_record import read_record
+    from remind_server.consortium.runs import told
 
-    with control(_folder(where)) as link:
+    folder = _folder(where)
+    with control(folder) as link:
         for one in link.runs():
-            print(f"{one.run_id}  {one.started[:19]}  {one.status}  {one.details}".rstrip())
+            status = told(one, read_record(folder, one.run_id))
+            print(f"{one.run_id}  {one.started[:19]}  {status}  {one.details}".rstrip())
 
 
 @consortium_command.command()

@@ -38,6 +38,7 @@ from remind.federation.enrolment import load_public_key
 from remind_server.app_config import app_toml
 from remind_server.consortium.folder import Folder, read_file, write_private
 
+CONSORTIUM = "REMIND_CONSORTIUM"  # names the consortium's folder to the ServerApps it starts
 NODE_NOT_FOUND = 24  # Flower's error codes
 KEY_IN_USE = 23
 
@@ -230,6 +231,7 @@ def environment(folder: Folder) -> dict[str, str]:
         "FLWR_HOME": str(folder.flower_home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        CONSORTIUM: str(folder.root),
     }
 
 

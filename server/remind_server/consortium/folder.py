@@ -78,6 +78,11 @@ class Folder:
         return self.root / "flwr"
 
     @property
+    def runs(self) -> Path:
+        """A record of each run: who took part, how far it is, where its results lie."""
+        return self.root / "runs"
+
+    @property
     def run(self) -> Path:
         """Written anew at every start."""
         return self.root / "run"

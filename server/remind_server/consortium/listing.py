@@ -3,21 +3,23 @@
 import json
 import urllib.error
 import urllib.request
-from datetime import datetime
+from datetime import UTC, datetime
 
 from remind.errors import UserError
 from remind_server.consortium.enrol import Row, listed, strangers
 from remind_server.consortium.flower import Node, control
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.ledger import read_ledger
+from remind_server.consortium.run_record import SiteRecord, last_of_sites
 
-_HEAD = ("site", "status", "last seen", "enrolled", "node", "location", "key")
+_HEAD = ("site", "status", "last seen", "last run", "enrolled", "node", "location", "key")
 
 
 def sites_text(folder: Folder) -> str:
     """Table of the sites, and remarks below it."""
     rows, remarks = _rows(folder)
-    lines = [_HEAD, *(_cells(row) for row in rows)]
+    last = last_of_sites(folder)
+    lines = [_HEAD, *(_cells(row, last.get(row.site.name)) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([*table, *(f"note: {remark}" for remark in remarks)])
@@ -26,6 +28,7 @@ def sites_text(folder: Folder) -> str:
 def sites_json(folder: Folder) -> str:
     """The same for machines; node ids as text, for they are larger than JavaScript's numbers."""
     rows, remarks = _rows(folder)
+    last = last_of_sites(folder)
     sites = [
         {
             "site": row.site.name,
@@ -36,6 +39,7 @@ def sites_json(folder: Folder) -> str:
             "node_id": str(row.site.node_id or ""),
             "location": row.site.location,
             "fingerprint": row.site.fingerprint,
+            "last_run": _last_json(last.get(row.site.name)),
         }
         for row in rows
     ]
@@ -67,6 +71,9 @@ def _rows(folder: Folder) -> tuple[list[Row], list[str]]:
     except UserError as error:
         remarks.append(str(error))
     rows = listed(ledger, nodes)
+    for name, (run, did) in sorted(last_of_sites(folder).items()):
+        if did.how != "answered" and any(row.site.name == name and not row.site.revoked for row in rows):
+            remarks.append(f"{name} was {did.how} when run {run} last asked it: {did.why}")
     if any(row.status in ("missing", "unregistered") for row in rows):
         remarks.append("the SuperLink does not let in a site of the ledger; for missing ones: remind consortium repair")
     remarks += [
@@ -76,10 +83,31 @@ def _rows(folder: Folder) -> tuple[list[Row], list[str]]:
     return rows, remarks
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _last_json(last: tuple[str, SiteRecord] | None) -> dict[str, object] | None:
+    """What the site did when a run last asked it for something."""
+    if last is None:
+        return None
+    run, done = last
+    moment = datetime.fromtimestamp(done.at, UTC).isoformat()
+    return {"run": run, "round": done.round, "did": done.how, "why": done.why, "at": moment}
+
+
+def _cells(row: Row, last: tuple[str, SiteRecord] | None) -> tuple[str, ...]:
     site = row.site
+    did = "-"
+    if last is not None:
+        did = f"{last[1].how} {_when(datetime.fromtimestamp(last[1].at, UTC))}"
     node = str(site.node_id) if site.node_id else "unfinished: enrol the same request again"
-    return (site.name, row.status, _when(row.seen), _when(site.enrolled), node, site.location or "-", site.fingerprint)
+    return (
+        site.name,
+        row.status,
+        _when(row.seen),
+        did,
+        _when(site.enrolled),
+        node,
+        site.location or "-",
+        site.fingerprint,
+    )
 
 
 def _when(moment: datetime | None) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-Status = Literal["waiting", "running", "stalled", "finished", "failed"]
+Status = Literal["waiting", "running", "stalled", "finished", "incomplete", "failed"]
 Patients = Literal["validation", "test"]
 ScoreName = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
 SortKey = Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "n", "weight", "train_n", "name"]

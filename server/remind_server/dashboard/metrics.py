@@ -34,7 +34,7 @@ FAMILIES = {
     "remind_group_score_low": ("Lower end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
     "remind_group_score_high": ("Upper end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
 }
-STATUSES = ("waiting", "running", "stalled", "finished", "failed")
+STATUSES = ("waiting", "running", "stalled", "finished", "incomplete", "failed")
 
 
 class RunMetrics(Collector):

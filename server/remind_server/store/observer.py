@@ -15,12 +15,14 @@ from torch import Tensor
 from remind import groups
 from remind.config import Config
 from remind.version import VERSION
+from remind_server.attendance import Attendance
 from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
 from remind_server.store.rows import cell_rows, expert_rows, round_group_rows
 from remind_server.store.schema import (
     FAILED,
     FINISHED,
+    INCOMPLETE,
     LOST,
     RUNNING,
     TEST,
@@ -59,6 +61,7 @@ class StoreObserver(Observer):
         self._waiting: list[Write] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._attendance = Attendance()
 
     def begun(self, config: Config) -> None:
         """Enter the run, and begin to give signs of life."""
@@ -92,6 +95,7 @@ class StoreObserver(Observer):
 
     def started(self, start: RunStart) -> None:
         """Write who takes part with what, and who was refused."""
+        self._attendance.started(start)
         self._names = start.schema.names
 
         def write(session: Session) -> None:
@@ -111,6 +115,7 @@ class StoreObserver(Observer):
         """Write when the round closes and who is asked."""
         now = time.time()
         self._round = start.round
+        self._attendance.round_started(start)
 
         def write(session: Session) -> None:
             self._enter_sites(session, start.sites, start.refused)
@@ -135,6 +140,7 @@ class StoreObserver(Observer):
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Write the round: time, bytes, who answered, and every group's λ, risk and validation scores."""
+        self._attendance.round_done(record, tensors)
         now = time.time()
 
         def write(session: Session) -> None:
@@ -156,14 +162,18 @@ class StoreObserver(Observer):
         self._write(write)
 
     def finished(self, result: RunResult) -> None:
-        """Write the final model's scores per site and group."""
+        """Write the final model's scores per site and group, and whether a hospital that was expected is missing."""
         now = time.time()
+        self._attendance.finished(result)
+        never = self._attendance.never if self._attendance.expected else {}
+        reason = "; ".join(f"{site}: {why}" for site, why in sorted(never.items()))
+        status = INCOMPLETE if never else FINISHED
 
         def write(session: Session) -> None:
             for patients, by_site in ((VALIDATION, result.validation), (TEST, result.test)):
                 self._enter_groups(session, {k: 0 for found in by_site.values() for k in found})
                 self._replace_cells(session, patients, by_site)
-            self._change(session, status=FINISHED, ended=now, round_began=None, round_closes=None)
+            self._change(session, status=status, reason=reason, ended=now, round_began=None, round_closes=None)
 
         self._write(write)
         self._end()

@@ -10,6 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
 LOST = 600.0  # seconds without a sign of life after which a run under way counts as ended: its process is gone
+INCOMPLETE = "incomplete"  # finished, but a hospital that was expected never took part
 VALIDATION, TEST = "validation", "test"
 
 

@@ -1,0 +1,164 @@
+"""What a consortium keeps of each run: how far it is, who was expected and what each did, the score, where results lie.
+
+The SuperLink knows whether a run's program ended; this file knows whether hospitals took part. Written by the run's
+ServerApp (`RecordKeeper`), one file per run, read by ``run --wait``, ``runs`` and ``list``.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from remind.config import Config
+from remind_server.attendance import Attendance
+from remind_server.consortium.flower import CONSORTIUM
+from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.ledger import read_ledger
+from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.tables import summary
+
+How = Literal["answered", "late", "absent", "refused"]
+
+
+class SiteRecord(BaseModel):
+    """What a hospital did last in a run: `round` 0 is enrolment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    how: How
+    why: str = ""
+    round: int = 0
+    at: float
+
+
+class RunRecord(BaseModel):
+    """A run as its ServerApp tells it.
+
+    Attributes
+    ----------
+    status
+        ``incomplete``: it ended, but a hospital that was expected, or was asked, never took part.
+    scores
+        Mean AUROC and accuracy over sites on test patients; empty before the end.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    results: str
+    status: Literal["waiting", "running", "completed", "incomplete", "failed"] = "waiting"
+    reason: str = ""
+    round: int = 0
+    rounds: int = 0
+    began: float
+    heard: float
+    expected: tuple[str, ...] = ()
+    sites: dict[str, SiteRecord] = {}
+    scores: dict[str, float | None] = {}
+
+    @property
+    def without(self) -> str:
+        """Who never took part and why, in words; empty: nobody."""
+        return "; ".join(f"{n}: {s.why}" for n, s in sorted(self.sites.items()) if s.how != "answered")
+
+
+class RecordKeeper(Observer):
+    """Observer that keeps the record of a run."""
+
+    def __init__(self, path: Path, run: int, results: Path) -> None:
+        now = time.time()
+        self.path, self._attendance = path, Attendance()
+        self.record = RunRecord(run=str(run), results=str(results), began=now, heard=now)
+
+    def begun(self, config: Config) -> None:
+        """Enter the run."""
+        self._change(rounds=config.train.rounds)
+
+    def started(self, start: RunStart) -> None:
+        """Keep who is expected, and who does not take part."""
+        self._attendance.started(start)
+        self._change(status="running", expected=start.expected, sites=self._sites({}, start.refused, (), 0))
+
+    def round_started(self, start: RoundStart) -> None:
+        """Keep who is refused now."""
+        self._attendance.round_started(start)
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Keep what everybody did in the round."""
+        self._attendance.round_done(record, tensors)
+        sites = self._sites(record.absent, record.refused, record.answered, record.round, record.late)
+        self._change(round=record.round, expected=record.expected, sites=sites)
+
+    def finished(self, result: RunResult) -> None:
+        """Keep the scores, and whether all that should have taken part did."""
+        self._attendance.finished(result)
+        means = summary(result)["mean_over_sites"]
+        scores = {name: means[name] for name in ("auroc", "accuracy")}
+        content = self._attendance.content()
+        reason = "; ".join(f"{site}: {why}" for site, why in sorted(content["never_took_part"].items()))
+        self._change(status=content["status"], reason=reason, scores=scores)
+
+    def failed(self, reason: str) -> None:
+        """Keep why it failed."""
+        self._change(status="failed", reason=reason)
+
+    def _sites(
+        self,
+        absent: Mapping[str, str],
+        refused: Mapping[str, str],
+        answered: tuple[str, ...],
+        round_: int,
+        late: tuple[str, ...] = (),
+    ) -> dict[str, SiteRecord]:
+        now, found = time.time(), dict(self.record.sites)
+        for name, why in refused.items():
+            before = found.get(name)
+            if before is None or (before.how, before.why) != ("refused", why):
+                found[name] = SiteRecord(how="refused", why=why, round=round_, at=now)
+        for name, why in absent.items():
+            found[name] = SiteRecord(how="late" if name in late else "absent", why=why, round=round_, at=now)
+        for name in answered:
+            found[name] = SiteRecord(how="answered", round=round_, at=now)
+        return found
+
+    def _change(self, **values: Any) -> None:
+        self.record = self.record.model_copy(update={**values, "heard": time.time()})
+        write_private(self.path, (self.record.model_dump_json(indent=1) + "\n").encode())
+
+
+def of_this_run(run: int, results: Path) -> tuple[list[Observer], list[str]]:
+    """Record keeper and names of the enrolled, for a ServerApp that a consortium started; nothing for any other."""
+    if not (root := os.environ.get(CONSORTIUM)):
+        return [], []
+    folder = Folder(Path(root))
+    enrolled = [site.name for site in read_ledger(folder.ledger).active()]
+    return [RecordKeeper(record_path(folder, run), run, results)], enrolled
+
+
+def record_path(folder: Folder, run: int | str) -> Path:
+    """Where a run's record lies."""
+    return folder.runs / f"{run}.json"
+
+
+def read_record(folder: Folder, run: int | str) -> RunRecord | None:
+    """The record of a run; None if it has none, as a run of another app."""
+    try:
+        return RunRecord.model_validate(json.loads(record_path(folder, run).read_text("utf-8")))
+    except (OSError, ValueError, ValidationError):
+        return None
+
+
+def last_of_sites(folder: Folder) -> dict[str, tuple[str, SiteRecord]]:
+    """Site → run in which it was last asked for something, and what it did."""
+    found: dict[str, tuple[str, SiteRecord]] = {}
+    for path in folder.runs.glob("*.json"):
+        record = read_record(folder, path.stem)
+        for name, site in record.sites.items() if record else ():
+            if name not in found or found[name][1].at < site.at:
+                found[name] = path.stem, site
+    return found
