@@ -52,7 +52,7 @@ def counts(groups_B: Iterable[int]) -> dict[int, int]:
 
 def shares(count_of: Mapping[int, int]) -> dict[int, float]:
     """Share of all patients that each group holds."""
-    total = sum(count_of.values())
+    total = max(sum(count_of.values()), 1)
     return {group: count / total for group, count in count_of.items()}
 
 

@@ -1,9 +1,9 @@
 """Histograms of scores that merge exactly, with bins for models of any confidence.
 
-A score is the log-odds x = ln p − ln(1 − p) of a class. Bins are of equal width in asinh(x): near 0 they are
-1/`PER_UNIT` wide, further out their width is that share of |x|. Beyond |x| = 10⁶, where no sound model is, they are
-coarse, up to the largest float. The same bins everywhere, for all time, let histograms of different sites be added;
-`GRID` is their version.
+A score is the log-odds x = ln p − ln(1 − p) of a class. Bins are 1/256 wide out to |x| = 8, where cautious
+models keep their scores however rare the class; further out their width is 1/192 of |x|; beyond 10⁵, where no sound
+model is, they are coarse, up to the largest float. The same bins everywhere, for all time, let histograms of different
+sites be added; `GRID` is their version.
 
 Only bins that hold patients are kept, so a histogram is never larger than the number of its patients.
 Shapes: B patients, C classes, F filled cells, K filled bins of one histogram.
@@ -11,17 +11,19 @@ Shapes: B patients, C classes, F filled cells, K filled bins of one histogram.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import log
+from sys import float_info
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 GRID: Literal[2] = 2  # 1 was 512 bins on ±10, which confident models leave
-PER_UNIT = 256  # bins per unit of asinh(x)
 BINS = 8192
-_FINE, _LAST = 14.5, 711.0  # asinh(10⁶), and no less than asinh of the largest float
-_FINE_BINS = int(PER_UNIT * _FINE)  # of each sign
-_COARSE_PER_UNIT = (BINS // 2 - _FINE_BINS) / (_LAST - _FINE)
+_EVEN, _EVEN_BINS = 8.0, 2048  # bins of equal width, of each sign, out to this score
+_FAR, _PER_LOG = 1e5, 192  # then so many per unit of ln|x| out to this one
+_FAR_BINS = _EVEN_BINS + _PER_LOG * log(_FAR / _EVEN)
+_COARSE_PER_LOG = (BINS / 2 - 1 - _FAR_BINS) / log(float_info.max / _FAR)
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -88,11 +90,13 @@ def log_odds(log_p_BC: Floats, c: int) -> Floats:
 
 def bins(odds_B: Floats) -> Integers:
     """Bin of each score, 0 … `BINS` − 1; infinite ones lie with the largest floats, and what is no number with 0."""
-    t_B = np.arcsinh(np.nan_to_num(odds_B, nan=0.0))
-    size_B = np.abs(t_B)
-    fine_B, coarse_B = PER_UNIT * size_B, _FINE_BINS + _COARSE_PER_UNIT * (size_B - _FINE)
-    steps_B = np.where(size_B < _FINE, fine_B, coarse_B).astype(np.int64)
-    bin_B: Integers = BINS // 2 + np.where(t_B < 0, -1 - steps_B, steps_B)
+    x_B = np.nan_to_num(odds_B, nan=0.0)
+    size_B = np.abs(x_B)
+    far_B = np.log(np.maximum(size_B, _EVEN) / _EVEN)
+    coarse_B = _FAR_BINS + _COARSE_PER_LOG * (far_B - log(_FAR / _EVEN))
+    out_B = np.where(size_B < _FAR, _EVEN_BINS + _PER_LOG * far_B, coarse_B)
+    steps_B = np.where(size_B < _EVEN, size_B * (_EVEN_BINS / _EVEN), out_B).astype(np.int64)
+    bin_B: Integers = BINS // 2 + np.where(x_B < 0, -1 - steps_B, steps_B)
     return bin_B
 
 

@@ -5,39 +5,16 @@ Each interval lies in [0, 1] and holds its estimate; None where the score itself
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.metrics.scores import auroc, balanced_accuracy, macro_f1
-from remind.metrics.statistics import GroupStatistics
+from remind.metrics.formulas import auroc, balanced_accuracy, macro_f1
 
 Z = 1.959963984540054  # standard normal quantile of 0.975
 
 Interval = tuple[float, float]
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """Intervals of the scores of one group of patients."""
-
-    accuracy: Interval
-    balanced_accuracy: Interval | None
-    macro_f1: Interval
-    auroc: Interval | None
-
-
-def intervals(statistics: GroupStatistics) -> Intervals:
-    """95 % intervals of the scores of the patients behind the statistics."""
-    confusion_CC = statistics.confusion_CC
-    return Intervals(
-        accuracy=wilson(float(np.trace(confusion_CC) / statistics.count), statistics.count),
-        balanced_accuracy=balanced_accuracy_interval(confusion_CC),
-        macro_f1=macro_f1_interval(confusion_CC),
-        auroc=auroc_interval(statistics.scores.each()),
-    )
 
 
 def wilson(share: float, n: float, z: float = Z) -> Interval:

@@ -1,30 +1,150 @@
-"""Accuracy, balanced accuracy, macro-F1 and AUROC from merged statistics (algorithm §4.14).
+"""The registry of scores (REMIND.md §4.14): the one place that says which there are and what each of them is.
 
-None where a score is undefined: balanced accuracy and AUROC need two classes among the patients.
+Tables, summary, page, CSV, run store, sinks, metrics, studies and words iterate over `SCORES`. A new score is a line
+here, a field of `Scores` and of the page's answers (a test says which), and a migration of the run store.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from remind.metrics import formulas
+from remind.metrics.intervals import (
+    Interval,
+    auroc_interval,
+    balanced_accuracy_interval,
+    macro_f1_interval,
+    wilson,
+)
 from remind.metrics.statistics import GroupStatistics
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+TIGHT = 0.005  # an AUROC whose bound is larger is never shown without it
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of a set of patients.
+
+    Attributes
+    ----------
+    name
+        In files, messages and addresses.
+    title, column
+        For people, in a sentence; and as the head of a narrow column.
+    meaning
+        What it is, in a few words.
+    value
+        It, from merged statistics; None where it is undefined.
+    interval
+        Its 95 % interval; None for a score that has none.
+    lower_is_better
+        Its direction.
+    within_one
+        Whether it lies in 0 … 1.
+    two_classes
+        Whether it is undefined where one class alone occurs among the patients.
+    comparable
+        Whether models trained with different objectives can be compared by it.
+    """
+
+    name: str
+    title: str
+    column: str
+    meaning: str
+    value: Callable[[GroupStatistics], float | None]
+    interval: Callable[[GroupStatistics], Interval | None] | None = None
+    lower_is_better: bool = False
+    within_one: bool = True
+    two_classes: bool = False
+    comparable: bool = True
+
+
+def mean_auroc(statistics: GroupStatistics) -> tuple[float, float] | None:
+    """One-versus-rest AUROC, macro-averaged over classes beyond two, and its bound; None without a defined one."""
+    found = [one for histogram_2K in statistics.scores.each() if (one := formulas.auroc(histogram_2K)) is not None]
+    return (float(np.mean([v for v, _ in found])), float(np.mean([b for _, b in found]))) if found else None
+
+
+def _auroc(statistics: GroupStatistics) -> float | None:
+    found = mean_auroc(statistics)
+    return None if found is None else found[0]
+
+
+SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score(
+            "accuracy",
+            "accuracy",
+            "acc",
+            "share of patients whose likeliest class is the true one",
+            lambda s: formulas.accuracy(s.confusion_CC),
+            lambda s: wilson(formulas.accuracy(s.confusion_CC), s.count),
+        ),
+        Score(
+            "balanced_accuracy",
+            "balanced accuracy",
+            "bal",
+            "mean over classes of the share that is recognised",
+            lambda s: formulas.balanced_accuracy(s.confusion_CC),
+            lambda s: balanced_accuracy_interval(s.confusion_CC),
+            two_classes=True,
+        ),
+        Score(
+            "macro_f1",
+            "macro-F1",
+            "F1",
+            "mean over classes of F1",
+            lambda s: formulas.macro_f1(s.confusion_CC),
+            lambda s: macro_f1_interval(s.confusion_CC),
+        ),
+        Score(
+            "auroc",
+            "AUROC",
+            "AUROC",
+            "chance that a patient of the class has the higher score than one of the rest",
+            _auroc,
+            lambda s: auroc_interval(s.scores.each()),
+            two_classes=True,
+        ),
+        Score(
+            "log_loss",
+            "log-loss",
+            "log-loss",
+            "mean of −ln p of the true class, the same for every objective",
+            lambda s: s.log_loss,
+            lower_is_better=True,
+            within_one=False,
+        ),
+        Score(
+            "loss",
+            "own loss",
+            "own loss",
+            "mean of the objective's own loss, which steers λ; not comparable between objectives",
+            lambda s: s.loss,
+            lower_is_better=True,
+            within_one=False,
+            comparable=False,
+        ),
+    )
+}
+WITH_INTERVAL = tuple(name for name, score in SCORES.items() if score.interval)
+WITHOUT_INTERVAL = tuple(name for name, score in SCORES.items() if not score.interval)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the tables show of a group of patients.
+    """What the tables show of a group of patients: every score of the registry, None where it is undefined.
 
     Attributes
     ----------
     n, positives
         Patients, and those of class 1 (two classes only).
-    auroc, auroc_bound
-        One-versus-rest AUROC, macro-averaged over classes beyond two, and how far at most it lies from the AUROC of
-        the unbinned scores.
+    auroc_bound
+        How far at most the AUROC lies from that of the unbinned scores.
     """
 
     n: int
@@ -34,55 +154,25 @@ class Scores:
     macro_f1: float
     auroc: float | None
     auroc_bound: float | None
+    log_loss: float
     loss: float
 
 
 def scores(statistics: GroupStatistics) -> Scores:
     """Scores of the patients behind the statistics."""
-    confusion_CC = statistics.confusion_CC
-    curves = [auroc(histogram_2K) for histogram_2K in statistics.scores.each()]
-    defined = [curve for curve in curves if curve is not None]
+    confusion_CC, area = statistics.confusion_CC, mean_auroc(statistics)
+    values = {name: score.value(statistics) for name, score in SCORES.items()}
     return Scores(
         n=statistics.count,
         positives=int(confusion_CC[1].sum()) if len(confusion_CC) == 2 else None,
-        accuracy=float(np.trace(confusion_CC) / statistics.count),
-        balanced_accuracy=balanced_accuracy(confusion_CC),
-        macro_f1=macro_f1(confusion_CC),
-        auroc=float(np.mean([value for value, _ in defined])) if defined else None,
-        auroc_bound=float(np.mean([bound for _, bound in defined])) if defined else None,
-        loss=statistics.loss,
+        auroc_bound=None if area is None else area[1],
+        **values,  # type: ignore[arg-type]  # accuracy, macro-F1 and losses are never None
     )
 
 
-def balanced_accuracy(confusion_CC: Integers) -> float | None:
-    """Mean recall over the classes that occur; None if one class alone occurs."""
-    n_C = confusion_CC.sum(axis=1)
-    occurs = n_C > 0
-    return float(np.mean(np.diag(confusion_CC)[occurs] / n_C[occurs])) if occurs.sum() > 1 else None
-
-
-def macro_f1(confusion_CC: Integers) -> float:
-    """Mean F1 = 2·TP / (true + predicted) over the classes that occur or were predicted, as scikit-learn has it."""
-    either_C = confusion_CC.sum(axis=1) + confusion_CC.sum(axis=0)
-    used = either_C > 0
-    return float(np.mean(2 * np.diag(confusion_CC)[used] / either_C[used]))
-
-
-def auroc(histogram_2K: Integers) -> tuple[float, float] | None:
-    """AUROC and its bound from a score histogram, row 0 the rest and row 1 the class; None if one of them is empty.
-
-    Columns are bins in ascending order; empty ones may be left out.
-
-    Pairs within one bin count a half. Their true contribution lies between none and all, so the error is at most
-    half of their share of all pairs.
-    """
-    rest_K, class_K = histogram_2K[0].astype(np.float64), histogram_2K[1].astype(np.float64)
-    pairs = rest_K.sum() * class_K.sum()
-    if pairs == 0:
-        return None
-    below_K = np.concatenate([[0.0], np.cumsum(rest_K)[:-1]])
-    tied = float((rest_K * class_K).sum())
-    return (float((below_K * class_K).sum()) + tied / 2) / pairs, tied / 2 / pairs
+def intervals(statistics: GroupStatistics) -> dict[str, Interval | None]:
+    """95 % intervals of the scores that have one; None where the score is undefined."""
+    return {name: s.interval(statistics) for name, s in SCORES.items() if s.interval is not None}
 
 
 def experts_in_effect(use_E: Floats) -> float | None:

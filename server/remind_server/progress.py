@@ -6,18 +6,22 @@ from pathlib import Path
 from torch import Tensor
 
 from remind import groups
+from remind.metrics.aggregates import LEAST
+from remind.metrics.scores import SCORES, TIGHT
 from remind_server.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.tables import ALL, Row, final_rows, round_rows, summary
 
 TABLES = 10  # about so many per-group tables in a run
-_GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", "acc", "bal", "F1", "AUROC")
+_COLUMNS = tuple(score.column for score in SCORES.values())
+_GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", *_COLUMNS)
 LEGEND = (
     "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
     "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
-    "used; bal: balanced accuracy; F1: macro-F1;\n  *: tail, a group of less than "
+    "used; bal: balanced accuracy; F1: macro-F1; log-loss: mean −ln p of the true class; own loss: the objective's;\n"
+    "  *: tail, a group of less than "
     f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined"
 )
-_FINAL_COLUMNS = ("", "n", "acc", "bal", "F1", "AUROC", "loss")
+_FINAL_COLUMNS = ("", "n", *_COLUMNS)
 
 
 class Progress(Observer):
@@ -67,17 +71,17 @@ class Progress(Observer):
     def finished(self, result: RunResult) -> None:
         """Say how good the final model is, per group and per site."""
         rows = final_rows(result)
-        self.say("test patients, per group (* tail):")
+        self.say(f"test patients, per group (* tail; ° not ranked: fewer than {LEAST} patients, or one class):")
         self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "group") for r in rows if r["site"] == ALL]))
         self.say("test patients, per site:")
         self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "site") for r in rows if r["group"] == ALL]))
         means = summary(result)
-        tail, sites = means["mean_over_tail_groups"], means["mean_over_sites"]
-        self.say(
-            f"mean over sites: AUROC {_number(sites['auroc'])}, accuracy {_number(sites['accuracy'])}; "
-            f"mean over {means['tail_groups']} tail groups: AUROC {_number(tail['auroc'])}, "
-            f"accuracy {_number(tail['accuracy'])}"
+        named = (
+            (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]),
+            (_counted(means["mean_over_tail_groups"], "tail groups"), means["mean_over_tail_groups"]),
+            ("all tail patients together", means["tail_patients"]),
         )
+        self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
         for site, rounds in sorted(result.left_out.items()):
             self.say(f"{site}: its answers of {rounds} round(s) were left out; the rounds above say why")
         for site, reason in result.absent.items():
@@ -100,14 +104,26 @@ def _group_cells(row: Row) -> list[str]:
         _number(row["risk"]),
         _number(row["gate_open"], 2),
         str(v["n"]),
-        *(_number(v[key]) for key in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")),
+        *_scores(v),
     ]
 
 
 def _final_cells(row: Row, key: str) -> list[str]:
-    marked = row[key] + ("*" if key == "group" and row["tail"] else "")
-    fields = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "loss")
-    return [marked, str(row["n"]), *(_number(row[field]) for field in fields)]
+    marks = ("*" * bool(row["tail"]) + "°" * (row["ranked"] is False)) if key == "group" else ""
+    return [row[key] + marks, str(row["n"]), *_scores(row)]
+
+
+def _scores(row: Row) -> list[str]:
+    """A cell per score; an AUROC that its bins leave open by more than `TIGHT` with its bound."""
+    cells = {name: _number(row[name]) for name in SCORES}
+    if (bound := row["auroc_bound"]) is not None and bound > TIGHT:
+        cells["auroc"] += f"±{_number(bound)}"
+    return list(cells.values())
+
+
+def _counted(mean: Row, what: str) -> str:
+    """Of how many a mean of AUROCs is one, of how many there are."""
+    return f"mean over {mean['averaged']['auroc']} of {mean['of']} {what}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,15 +1,26 @@
 """Rows of the tables a run reports: per round and group, and the final one per group and site."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import asdict
-from statistics import fmean
 from typing import Any
 
 from remind import groups
 from remind.data.schema import CohortSchema
 from remind.federation.messages import USE_DIGITS
-from remind.metrics.scores import Scores, scores
+from remind.metrics.aggregates import (
+    LEAST,
+    Examined,
+    Scope,
+    apart,
+    averaged,
+    examine,
+    is_ranked,
+    measure,
+    one_class,
+    scope_of,
+    tail_groups,
+    worst,
+)
+from remind.metrics.scores import SCORES, Scores, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.records import RoundRecord, RunResult
 
@@ -44,20 +55,24 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
 
 
 def final_rows(result: RunResult) -> list[Row]:
-    """Test scores per site × group, with ``all`` for the merged margins; λ in every row of a group."""
+    """Test scores per site × group, with ``all`` for the merged margins; λ in every row of a group.
+
+    `ranked` tells groups that AUROC can rank (`metrics.aggregates`) from those of too few patients or of one class.
+    """
     by_site = {ALL: merge(result.test.values()), **result.test}
     every = sorted({group for statistics in by_site.values() for group in statistics} | set(result.counts))
-    tail = groups.tail(result.counts)
+    tail = tail_of(result)
     rows: list[Row] = []
     for site, statistics in by_site.items():
-        margin: Row = {"site": site, "group": ALL, "mask": None, "tail": None, "lambda": None}
+        margin: Row = {"site": site, "group": ALL, "mask": None, "tail": None, "ranked": None, "lambda": None}
         rows.append(margin | _scores(total(statistics)))
         rows += [
             {
                 "site": site,
                 "group": groups.name(group, result.schema.names),
                 "mask": group,
-                "tail": group in tail if group in result.counts else None,
+                "tail": group in tail,
+                "ranked": _ranked(statistics.get(group)),
                 "lambda": result.weights.get(group),
             }
             | _scores(statistics.get(group))
@@ -86,19 +101,24 @@ def expert_use(statistics: GroupStatistics | None) -> list[float] | None:
 
 
 def summary(result: RunResult) -> Row:
-    """The run in a few numbers: overall, mean over sites, worst group and mean of the tail groups, on test patients."""
-    merged = merge(result.test.values())
-    tail = groups.tail(result.counts)
-    per_group = {group: scores(statistics) for group, statistics in merged.items()}
-    per_site = [scores(s) for statistics in result.test.values() if (s := total(statistics)) is not None]
+    """The run in a few numbers, on test patients; which groups count in what is told by `metrics.aggregates`.
+
+    `averaged` of a mean says of how many groups it is one, score by score, and `of` how many there are.
+    """
+    model = examine(result.test)
+    scope = scope_of(model, result.counts)
+    tail_tested = scope.tail & model.by_group.keys()
     return {
-        "overall": _scores(total(merged)),
-        "mean_over_sites": _means(per_site),
-        "mean_over_groups": _means(per_group.values()),
-        "mean_over_tail_groups": _means(s for group, s in per_group.items() if group in tail),
-        "worst_group": _worst(per_group, result.schema),
+        "overall": _scores(total(model.by_group)),
+        "tail_patients": _scores(total({k: s for k, s in model.by_group.items() if k in scope.tail})),
+        "mean_over_sites": _mean("mean_sites", model, scope, len(model.sites)),
+        "mean_over_groups": _mean("mean_groups", model, scope, len(model.groups)),
+        "mean_over_tail_groups": _mean("mean_tail", model, scope, len(scope.tail)),
+        "worst_group": _worst(model, scope, result.schema),
+        "least": LEAST,
         "groups": len(result.counts),
-        "tail_groups": len(tail),
+        "tail_groups": len(scope.tail),
+        "tail_groups_tested": len(tail_tested),
         "sites": len(result.test),
         "absent": dict(result.absent),
         "rounds_left_out": dict(result.left_out),
@@ -106,23 +126,29 @@ def summary(result: RunResult) -> Row:
     }
 
 
+def tail_of(result: RunResult) -> frozenset[int]:
+    """Tail groups of a run, those included that were tested and that nobody was trained on."""
+    return tail_groups(result.counts, merge(result.test.values()))
+
+
 def _scores(statistics: GroupStatistics | None) -> Row:
     return asdict(scores(statistics)) if statistics else dict(_NOTHING)
 
 
-def _means(many: Any) -> Row:
-    """Plain means of the scores that are defined."""
-    found: dict[str, list[float]] = {"accuracy": [], "balanced_accuracy": [], "macro_f1": [], "auroc": [], "loss": []}
-    for one in many:
-        for name, values in found.items():
-            if (value := getattr(one, name)) is not None:
-                values.append(value)
-    return {name: fmean(values) if values else None for name, values in found.items()}
+def _ranked(statistics: GroupStatistics | None) -> bool:
+    """By AUROC: enough patients, and two classes among them."""
+    return statistics is not None and is_ranked(statistics.count, one_class(statistics), SCORES["auroc"])
 
 
-def _worst(per_group: Mapping[int, Scores], schema: CohortSchema) -> Row | None:
-    """The group with the highest mean loss: defined for every group, however few its patients."""
-    if not per_group:
-        return None
-    group = max(per_group, key=lambda g: (per_group[g].loss if math.isfinite(per_group[g].loss) else math.inf, g))
-    return {"group": groups.name(group, schema.names)} | asdict(per_group[group])
+def _mean(name: str, model: Examined, scope: Scope, of: int) -> Row:
+    return measure(name, model, scope) | {"averaged": averaged(name, model, scope), "of": of}
+
+
+def _worst(model: Examined, scope: Scope, schema: CohortSchema) -> Row:
+    """By each score the worst ranked group and its value; None where no group is ranked."""
+    found: Row = {}
+    for metric in SCORES:
+        values = apart("worst_group", model, scope, metric)
+        group = worst(values, metric)
+        found[metric] = group and {"group": groups.name(int(group), schema.names), "value": values[group]}
+    return found

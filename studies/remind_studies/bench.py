@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from remind.config import Config, Scalar
 from remind.data.hospitals import SYNTHETIC
 from remind.data.sites import number_of_sites
 from remind.errors import UserError
+from remind.metrics.scores import SCORES
 from remind_server.flwr_pairs import read_pairs
 from remind_server.flwr_plan import OUR_DEFAULT, cohort_name
 from remind_studies.arms import YARDSTICKS, read_arms
@@ -21,7 +21,8 @@ from remind_studies.cells.pool import run_cells
 from remind_studies.made import made
 from remind_studies.report import markdown, write_report
 from remind_studies.results import Run, StudyMade, results
-from remind_studies.study import Metric, Panel, Request, Study, registry
+from remind_studies.results.measures import COMPARABLE
+from remind_studies.study import Panel, Request, Study, registry
 from remind_studies.tuning import Tuning, tune_arms
 
 Say = Callable[[str], None]
@@ -120,8 +121,12 @@ def _request(
     anchors: bool,
 ) -> Request:
     """What was typed, validated as a whole before anything runs."""
-    if metric not in get_args(Metric):
-        raise UserError(f"--metric: there is no {metric!r}; there are {', '.join(get_args(Metric))}")
+    if metric not in SCORES:
+        raise UserError(f"--metric: there is no {metric!r}; there are {', '.join(sorted(COMPARABLE))}")
+    if metric not in COMPARABLE:
+        raise UserError(
+            f"--metric: {metric} is the {SCORES[metric].meaning}; compare by one of {', '.join(sorted(COMPARABLE))}"
+        )
     common: dict[str, Scalar] = {**read_pairs(run_config, "--run-config")}
     if "data.cohort" in common and cohort != SYNTHETIC:
         raise UserError(f"--cohort {cohort} and --run-config data.cohort={common['data.cohort']}: give one")
@@ -144,7 +149,7 @@ def _request(
         arms=arms,
         seeds=read_seeds(seeds, plan.seeds),
         clients=clients or (OUR_DEFAULT if drawn else None),
-        metric=metric,  # type: ignore[arg-type]
+        metric=metric,
         anchors=anchors,
     )
 

@@ -5,16 +5,24 @@ A study is one file of `studies/`: its `options`, a `Study` that plans its panel
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from remind.config import Config, Scalar, Section
 from remind.data.cohort import Cohort
+from remind.metrics.scores import SCORES
 from remind.registry import Registry
 from remind_studies.cells.cell import Cell
 
-Metric = Literal["auroc", "balanced_accuracy", "accuracy", "macro_f1", "loss"]
+
+def _known(metric: str) -> str:
+    if metric not in SCORES:
+        raise ValueError(f"there is no score {metric!r}")
+    return metric
+
+
+Metric = Annotated[str, AfterValidator(_known)]
 Settings = Mapping[str, Scalar]
 
 

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import binomtest, norm
 
+from remind.metrics.formulas import auroc, balanced_accuracy, macro_f1
 from remind.metrics.intervals import (
     auroc_interval,
     balanced_accuracy_interval,
     delong_variance,
-    intervals,
     macro_f1_interval,
     wilson,
 )
-from remind.metrics.scores import auroc, balanced_accuracy, macro_f1, scores
+from remind.metrics.scores import intervals, scores
 from tests.dashboard.sample import statistics
 
 TABLES = hnp.arrays(np.int64, (3, 3), elements=st.integers(0, 40)).filter(lambda table: table.sum() > 0)
@@ -64,7 +64,7 @@ def test_a_perfect_score_of_few_patients_is_not_certain():
 def test_more_patients_narrow_every_interval():
     few, many = (intervals(statistics(n, seed=1)) for n in (30, 3000))
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc"):
-        assert np.diff(getattr(many, name)) < 0.3 * np.diff(getattr(few, name))
+        assert np.diff(many[name]) < 0.3 * np.diff(few[name])
 
 
 @pytest.mark.parametrize("n", [40, 200])
@@ -85,7 +85,7 @@ def test_nineteen_in_twenty_hold_the_truth(n):
             continue
         found = intervals(made)
         for name, value in truth.items():
-            low, high = getattr(found, name)
+            low, high = found[name]
             hits[name] += low <= value <= high
     for name, number in hits.items():
         assert 0.92 <= number / repeats <= 0.99, name

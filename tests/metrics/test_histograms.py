@@ -11,7 +11,7 @@ from remind.metrics.histograms import BINS, ScoreHistograms, bins, histograms
 from remind.metrics.scores import scores
 from remind.metrics.statistics import collect, merge
 
-SCALES = st.sampled_from([1.0, 10.0, 100.0, 1000.0])
+SCALES = st.sampled_from([0.2, 1.0, 10.0, 100.0, 1000.0])  # 0.2: hardly trained
 
 
 def examined(label_B, log_p_BC):
@@ -99,7 +99,7 @@ def test_messages_grow_with_patients_and_not_with_bins():
     message = Evaluation.of(examined(label_B, of_two(1000 * odds_B)))
     assert len(message.scores) <= 50
     label_B, odds_B = patients(0, 100_000, 1.0, 0.0)
-    assert len(Evaluation.of(examined(label_B, of_two(odds_B))).model_dump_json()) < 60_000
+    assert len(Evaluation.of(examined(label_B, of_two(odds_B))).model_dump_json()) < 120_000
 
 
 def test_histograms_of_other_bins_are_refused():

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score, roc_auc_score
 
-from remind.metrics.scores import auroc, scores
+from remind.metrics.formulas import auroc
+from remind.metrics.scores import scores
 from remind.metrics.statistics import collect
 
 

@@ -59,7 +59,8 @@ def test_collect_equals_a_loop_over_patients(seed, classes):
             for h, c in enumerate(scored_classes(classes)):
                 others = [v for other, v in enumerate(log_p_BC[b]) if other != c]
                 odds = log_p_BC[b, c] - max(others) - math.log(sum(math.exp(v - max(others)) for v in others))
-                steps = math.floor(256 * abs(math.asinh(odds)))  # far below the coarse bins
+                size = abs(odds)  # far below the coarse bins
+                steps = math.floor(256 * size if size < 8 else 2048 + 192 * math.log(size / 8))
                 scores[h, int(label_B[b] == c), 4096 + (steps if odds >= 0 else -1 - steps)] += 1
         np.testing.assert_array_equal(statistics.confusion_CC, confusion)
         assert statistics.scores.cells() == [(*cell, n) for cell, n in sorted(scores.items())]

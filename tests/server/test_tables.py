@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from remind.metrics.statistics import merge, total
+from remind.metrics.statistics import collect, merge, total
+from remind_server.progress import Progress
 from remind_server.tables import ALL, expert_rows, final_rows, round_rows, summary
-from tests.reports import SCHEMA, TEST, record, result, statistics
+from tests.reports import SCHEMA, TEST, follow, record, result, statistics
 
 
 def test_final_rows_have_every_site_and_group_and_the_margins():
@@ -25,23 +26,48 @@ def test_final_rows_have_every_site_and_group_and_the_margins():
     assert rows[ALL, "a+b"]["accuracy"] == pytest.approx(np.trace(merged[3].confusion_CC) / merged[3].count)
     assert rows[ALL, "a+b+c"]["n"] == 0, "a group in training without test patients"
     assert rows[ALL, "a+b+c"]["accuracy"] is None
-    assert rows[ALL, "b+c"]["lambda"] is rows[ALL, "b+c"]["tail"] is None, "a group that nobody trains on"
+    assert rows[ALL, "b+c"]["lambda"] is None, "a group that nobody trains on"
     assert [rows[ALL, g]["lambda"] for g in ("a", "a+b", "a+b+c")] == [0.2, 0.3, 0.5]
-    assert [rows[ALL, g]["tail"] for g in ("a", "a+b", "a+b+c")] == [False, True, True]
+    assert [rows[ALL, g]["tail"] for g in ("a", "a+b", "a+b+c", "b+c")] == [False, True, True, True]
+    assert {g: rows[ALL, g]["ranked"] for g in ("a", "a+b", "a+b+c", "b+c")} == {
+        g: rows[ALL, g]["n"] >= 30 for g in ("a", "a+b", "a+b+c", "b+c")
+    }
 
 
 def test_summary_averages_what_the_rows_say():
     rows, found = final_rows(result()), summary(result())
     sites = [r for r in rows if r["group"] == ALL and r["site"] != ALL]
-    groups_ = [r for r in rows if r["site"] == ALL and r["group"] != ALL and r["n"]]
-    for key in ("accuracy", "macro_f1", "loss"):
+    groups_ = [r for r in rows if r["site"] == ALL and r["group"] != ALL and r["ranked"]]
+    assert [r["group"] for r in groups_] == ["a", "a+b"], "b+c has too few patients"
+    for key in ("accuracy", "macro_f1", "log_loss", "loss"):
         assert found["mean_over_sites"][key] == pytest.approx(np.mean([r[key] for r in sites]))
         assert found["mean_over_groups"][key] == pytest.approx(np.mean([r[key] for r in groups_]))
         assert found["mean_over_tail_groups"][key] == pytest.approx(next(r[key] for r in groups_ if r["mask"] == 3))
         assert found["overall"][key] == next(r[key] for r in rows if (r["site"], r["group"]) == (ALL, ALL))
-    worst = max(groups_, key=lambda r: r["loss"])
-    assert (found["worst_group"]["group"], found["worst_group"]["loss"]) == (worst["group"], worst["loss"])
-    assert (found["groups"], found["tail_groups"], found["sites"]) == (3, 2, 3)
+    worst = max(groups_, key=lambda r: r["log_loss"])
+    assert found["worst_group"]["log_loss"] == {"group": worst["group"], "value": worst["log_loss"]}
+    assert (found["groups"], found["tail_groups"], found["tail_groups_tested"], found["sites"]) == (3, 3, 2, 3)
+    means = found["mean_over_tail_groups"]
+    assert (means["averaged"]["auroc"], means["of"]) == (1, 3), "one of three tail groups can be ranked"
+
+
+def test_the_terminal_says_of_how_many_groups_a_mean_is():
+    said = []
+    follow(Progress(said.append))
+    text = "\n".join(said)
+    assert "mean over 1 of 3 tail groups: AUROC" in text
+    assert "b+c*°" in text
+    assert "log-loss" in text
+    assert "own loss" in text
+
+
+def test_an_auroc_that_its_bins_leave_open_is_not_shown_bare():
+    alike = collect(
+        np.ones(60, dtype=np.int64), np.arange(60) % 2, np.ones(60), np.log(np.full((60, 2), 0.5)), np.zeros(60)
+    )
+    said = []
+    follow(Progress(said.append), test={"x": alike})
+    assert "0.500±0.500" in "\n".join(said)
 
 
 def test_round_rows():

@@ -85,7 +85,7 @@ def trace(number: int, seed: int) -> RoundTrace:
         weights={3: 0.5 + 0.1 * seed, 1: 0.5 - 0.1 * seed},
         risks={3: 0.7},
         gate_open={3: 0.25 * seed} if number else {},
-        validation_loss=0.7 - 0.1 * number if number else None,
+        validation_log_loss=0.7 - 0.1 * number if number else None,
         bytes_down=1,
         bytes_up=1,
     )

@@ -107,9 +107,9 @@ def test_traces_are_means_over_the_seeds_that_have_them(runs):
     first, second, third = found.traces[0].rounds
     assert (first.round, first.stage, third.stage) == (0, 1, 2)
     assert first.weights == pytest.approx({3: 0.6, 1: 0.4})
-    assert (first.gate_open, first.validation_loss) == ({}, None)
+    assert (first.gate_open, first.validation_log_loss) == ({}, None)
     assert second.gate_open == pytest.approx({3: 0.25})
-    assert third.validation_loss == pytest.approx(0.5)
+    assert third.validation_log_loss == pytest.approx(0.5)
 
 
 def test_a_study_of_costs_has_facts_and_no_scores():

@@ -6,7 +6,9 @@ from typing import Literal
 Status = Literal["waiting", "running", "stalled", "finished", "incomplete", "failed"]
 Patients = Literal["validation", "test"]
 ScoreName = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
-SortKey = Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "n", "weight", "train_n", "name"]
+SortKey = Literal[
+    "log_loss", "loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "n", "weight", "train_n", "name"
+]
 Answer = Literal["counts", "does not count", "awaited", "in line"]
 Numbers = list[float | None]
 Counts = list[int | None]
@@ -33,6 +35,7 @@ class Measured:
     macro_f1: Estimate | None = None
     auroc: Estimate | None = None
     auroc_bound: float | None = None
+    log_loss: float | None = None
     loss: float | None = None
     gate_open: float | None = None
 
@@ -198,6 +201,7 @@ class Curve:
     risk: Numbers
     gate_open: Numbers
     n: Counts
+    log_loss: Numbers
     loss: Numbers
     accuracy: Numbers
     balanced_accuracy: Numbers

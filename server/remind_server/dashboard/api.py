@@ -42,19 +42,19 @@ def routes(reader: Reader) -> APIRouter:
         return reader.report(run_id, on)
 
     @router.get("/runs/{run_id}/groups")
-    def groups(run_id: int, by: SortKey = "loss", on: Patients | None = None) -> GroupTable:
+    def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> GroupTable:
         """Every group, worst first by `by`."""
         return reader.groups(run_id, by, on)
 
     @router.get("/runs/{run_id}/matrix")
     def groups_by_sites(
-        run_id: int, score: ScoreName = "auroc", by: SortKey = "loss", on: Patients | None = None
+        run_id: int, score: ScoreName = "auroc", by: SortKey = "log_loss", on: Patients | None = None
     ) -> Matrix:
         """One score of every group at every site."""
         return matrix(reader, reader.groups(run_id, by, on), score)
 
     @router.get("/runs/{run_id}/experts")
-    def groups_by_experts(run_id: int, by: SortKey = "loss", on: Patients | None = None) -> ExpertMap:
+    def groups_by_experts(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> ExpertMap:
         """Mean weight of each expert in every group, and in all of them together."""
         return expert_map(reader, reader.groups(run_id, by, on))
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from remind.metrics.scores import WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.suppression import Hidden, hide
 from remind_server.store.schema import ALL, SCORED, Cell
@@ -52,16 +53,14 @@ class Cells:
     def _shown(self, row: Any) -> Measured:
         if (row.site, row.group) in self.hidden:
             return Measured(n=None, suppressed=True)
+        values: dict[str, Any] = {name: _estimate(row, name) for name in WITH_INTERVAL}
+        values |= {name: getattr(row, name) for name in WITHOUT_INTERVAL}
         return Measured(
             n=row.n,
             positives=self._positives(row),
-            accuracy=_estimate(row, "accuracy"),
-            balanced_accuracy=_estimate(row, "balanced_accuracy"),
-            macro_f1=_estimate(row, "macro_f1"),
-            auroc=_estimate(row, "auroc"),
             auroc_bound=row.auroc_bound,
-            loss=row.loss,
             gate_open=row.gate_open,
+            **values,
         )
 
     def _positives(self, row: Any) -> int | None:
@@ -72,6 +71,6 @@ class Cells:
         return positives if self.min_count <= positives <= row.n - self.min_count else None
 
 
-def _estimate(row: Any, name: ScoreName) -> Estimate | None:
+def _estimate(row: Any, name: str) -> Estimate | None:
     value = getattr(row, name)
     return None if value is None else Estimate(value, getattr(row, f"{name}_low"), getattr(row, f"{name}_high"))

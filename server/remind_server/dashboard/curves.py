@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import (
     Comparison,
     Curve,
@@ -22,7 +23,7 @@ from remind_server.dashboard.suppression import NOTHING_HIDDEN, Hidden, hide_lin
 from remind_server.store.schema import ALL, Group, Round, RoundGroup, Site
 
 MOST_CURVES = 50  # groups in one answer, which keeps it well below a megabyte for hundreds of rounds
-_SERIES = ("weight", "risk", "gate_open", "n", "loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
+_SERIES = ("weight", "risk", "gate_open", "n", *SCORES)
 _OF_TRAINING = ("weight", "risk")
 
 

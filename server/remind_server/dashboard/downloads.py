@@ -11,14 +11,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
+from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import Measured, Patients, ScoreName, SortKey
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
-from remind_server.store.schema import ALL, SCORES, Group, Site
+from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
 
 SUPPRESSED = "suppressed"
-SCORE_COLUMNS = ("n", "positives", *(f"{s}{end}" for s in SCORES for end in ("", "_low", "_high")), "loss", "gate_open")
+COLUMNS = ("n", "positives", *SCORE_COLUMNS, "auroc_bound", "gate_open")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -27,10 +28,10 @@ def routes(reader: Reader) -> APIRouter:
     router = APIRouter(tags=["csv"])
 
     @router.get("/runs/{run_id}/groups.csv")
-    def groups(run_id: int, by: SortKey = "loss", on: Patients | None = None) -> StreamingResponse:
+    def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> StreamingResponse:
         """The table of groups."""
         table = reader.groups(run_id, by, on)
-        head = ("group", "tail", "train_n", "lambda", "risk", f"change_{table.change_of}", *SCORE_COLUMNS)
+        head = ("group", "tail", "train_n", "lambda", "risk", f"change_{table.change_of}", *COLUMNS)
         rows = (
             [
                 r.name,
@@ -58,7 +59,7 @@ def routes(reader: Reader) -> APIRouter:
             found = dict(cells.every())
         keys = sorted(found, key=lambda key: (key[0] != ALL, site[key[0]], key[1] != ALL, group[key[1]]))
         rows = ([site[s], group[g], *_cells(found[s, g])] for s, g in keys)
-        return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *SCORE_COLUMNS), rows)
+        return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *COLUMNS), rows)
 
     @router.get("/runs/{run_id}/experts.csv")
     def groups_by_experts(run_id: int, on: Patients | None = None) -> StreamingResponse:
@@ -75,7 +76,7 @@ def routes(reader: Reader) -> APIRouter:
     def over_rounds(run_id: int) -> StreamingResponse:
         """λ, risk, gate and validation scores of every group in every round; `all groups` first."""
         numbers = sorted(row.number for row in reader.groups(run_id).rows)
-        series = ("weight", "risk", "n", *SCORES, "loss", "gate_open")
+        series = ("weight", "risk", "n", *SCORES, "gate_open")
 
         def rows() -> Iterator[Sequence[Any]]:
             for start in range(0, max(len(numbers), 1), MOST_CURVES):
@@ -101,7 +102,7 @@ def routes(reader: Reader) -> APIRouter:
     def compare(first: int, second: int, score: ScoreName = "auroc", on: Patients | None = None) -> StreamingResponse:
         """Two runs side by side, group by group."""
         found = comparison(reader, first, second, score, on)
-        head = ("group", "tail", f"difference_{score}", *(f"{c}_{i}" for i in (first, second) for c in SCORE_COLUMNS))
+        head = ("group", "tail", f"difference_{score}", *(f"{c}_{i}" for i in (first, second) for c in COLUMNS))
         nothing = Measured(n=None)
         rows = (
             [p.name, p.tail, p.difference, *_cells(p.first or nothing), *_cells(p.second or nothing)]
@@ -114,10 +115,10 @@ def routes(reader: Reader) -> APIRouter:
 
 def _cells(scores: Measured) -> list[Any]:
     cells: list[Any] = [SUPPRESSED if scores.suppressed else scores.n, scores.positives]
-    for name in SCORES:
-        estimate = getattr(scores, name)
-        cells += [estimate.value, estimate.low, estimate.high] if estimate else [None] * 3
-    return [*cells, scores.loss, scores.gate_open]
+    for name, score in SCORES.items():
+        found = getattr(scores, name)
+        cells += [found] if not score.interval else [found.value, found.low, found.high] if found else [None] * 3
+    return [*cells, scores.auroc_bound, scores.gate_open]
 
 
 def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:

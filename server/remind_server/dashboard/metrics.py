@@ -7,10 +7,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from remind.metrics.scores import SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, ExpertMap, GroupRow, Measured, RunReport, RunState
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
-from remind_server.store.schema import SCORES
 
 FAMILIES = {
     "remind_run_status": ("1 for the status the run has, 0 for the others", ("run", "name", "cohort", "status")),
@@ -27,7 +27,11 @@ FAMILIES = {
     "remind_group_risk": ("Mean training loss R_k in the last round", ("run", "group", "tail")),
     "remind_group_patients": ("Patients the scores are of", ("run", "group", "tail", "patients")),
     "remind_group_suppressed": ("1 for a group whose scores are suppressed", ("run", "group", "tail")),
-    "remind_group_loss": ("Mean loss", ("run", "group", "tail", "patients")),
+    **{
+        f"remind_group_{name}": (SCORES[name].meaning.capitalize(), ("run", "group", "tail", "patients"))
+        for name in WITHOUT_INTERVAL
+    },
+    "remind_group_auroc_bound": ("Most that AUROC may be off by its bins", ("run", "group", "tail", "patients")),
     "remind_group_gate_open": ("Share of patients whose routing was the group's own", ("run", "group", "tail")),
     "remind_group_experts_in_effect": ("Equally used experts that would be as spread out", ("run", "group", "tail")),
     "remind_group_score": ("Score; group 'all' is everyone", ("run", "group", "tail", "patients", "score")),
@@ -113,9 +117,10 @@ def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: 
     """Samples of what is defined; a suppressed group has none but the one that says so."""
     _add(families, "remind_group_suppressed", labels, scores.suppressed)
     _add(families, "remind_group_patients", [*labels, patients], scores.n)
-    _add(families, "remind_group_loss", [*labels, patients], scores.loss)
+    for name in (*WITHOUT_INTERVAL, "auroc_bound"):
+        _add(families, f"remind_group_{name}", [*labels, patients], getattr(scores, name))
     _add(families, "remind_group_gate_open", labels, scores.gate_open)
-    for name in SCORES:
+    for name in WITH_INTERVAL:
         estimate: Estimate | None = getattr(scores, name)
         if estimate:
             for end, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):

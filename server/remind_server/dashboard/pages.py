@@ -29,7 +29,7 @@ def routes(reader: Reader) -> APIRouter:
     def run(
         request: Request,
         run_id: int,
-        by: SortKey = "loss",
+        by: SortKey = "log_loss",
         on: Patients | None = None,
         score: ScoreName = "auroc",
         show: Annotated[str, Query(pattern="^(few|all)$")] = "few",

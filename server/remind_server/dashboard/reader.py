@@ -8,6 +8,8 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
+from remind.metrics.aggregates import LEAST
+from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import (
     Answer,
     Estimate,
@@ -26,7 +28,6 @@ from remind_server.store.schema import (
     ALL,
     LOST,
     RUNNING,
-    SCORES,
     WAITING,
     Group,
     Round,
@@ -41,7 +42,7 @@ NO_PATIENTS = Measured(n=0)
 SILENCE = 30.0  # seconds without a sign of life after which a run under way counts as stalled
 LOOK_BACK = 5  # rounds over which a change is shown
 ShownRound = tuple[dict[int, RoundGroup], Hidden]  # the groups of a round, and which of them are not shown
-_DESCENDING = ("loss", "n", "weight", "train_n")
+_DESCENDING = (*(name for name, score in SCORES.items() if score.lower_is_better), "n", "weight", "train_n")
 
 
 class NoSuchRunError(UserError):
@@ -95,13 +96,13 @@ class Reader:
                 settings=run.config,  # type: ignore[arg-type]
             )
 
-    def groups(self, run_id: int, by: SortKey = "loss", patients: Patients | None = None) -> GroupTable:
+    def groups(self, run_id: int, by: SortKey = "log_loss", patients: Patients | None = None) -> GroupTable:
         """Every group, worst first by `by`; groups without that number last."""
         with Session(self.engine) as session:
             run = self.run(session, run_id)
             cells = self.cells(session, run_id, patients)
             back = min(LOOK_BACK, run.round - 1)
-            change_of = by if by in SCORES else "loss"
+            change_of = by if by in SCORES else "log_loss"
             now, before = (self._round(session, run_id, r) for r in (run.round, run.round - back))
             found = session.scalars(select(Group).where(Group.run_id == run_id)).all()
             hidden, merged = self.hidden_training(found), cells.merged()
@@ -213,13 +214,14 @@ def _stalled(run: Run) -> bool:
 
 
 def _worst_first(by: SortKey) -> Any:
-    def key(row: GroupRow) -> tuple[bool, float, str]:
+    def key(row: GroupRow) -> tuple[bool, bool, float, str]:
         if by == "name":
-            return False, 0.0, row.name
+            return False, False, 0.0, row.name
+        few = by in SCORES and (row.scores.n or 0) < LEAST  # not ranked: shown, but never as the worst
         value = getattr(row, by) if by in ("weight", "train_n") else getattr(row.scores, by)
         number = value.value if isinstance(value, Estimate) else value
         if number is None:
-            return True, 0.0, row.name
-        return False, -number if by in _DESCENDING else number, row.name
+            return few, True, 0.0, row.name
+        return few, False, -number if by in _DESCENDING else number, row.name
 
     return key

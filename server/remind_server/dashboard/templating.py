@@ -8,17 +8,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.templating import Jinja2Templates
 
+from remind.metrics.aggregates import LEAST
+from remind.metrics.scores import SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
 from remind_server.dashboard.answers import Counts, Numbers
 from remind_server.dashboard.strips import most_used, scale, strip
 
 DASH = "–"  # for what is undefined
-SCORE_NAMES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro-F1",
-    "auroc": "AUROC",
-}
+SCORE_NAMES = {name: SCORES[name].title[0].upper() + SCORES[name].title[1:] for name in WITH_INTERVAL}
+LOSS_NAMES = {name: SCORES[name].title[0].upper() + SCORES[name].title[1:] for name in WITHOUT_INTERVAL}
+MEANINGS = {name: score.meaning for name, score in SCORES.items()}
+LOWER = tuple(name for name, score in SCORES.items() if score.lower_is_better)
 STAGES = {1: "warm-up", 2: "routing"}
 HEAT_STEPS = 10
 
@@ -103,5 +103,15 @@ _environment.filters.update(
     scale=scale,
     strip=strip,
 )
-_environment.globals.update(SCORE_NAMES=SCORE_NAMES, STAGES=STAGES, VERSION=VERSION, DASH=DASH)
+_environment.globals.update(
+    SCORE_NAMES=SCORE_NAMES,
+    LOSS_NAMES=LOSS_NAMES,
+    MEANINGS=MEANINGS,
+    LOWER=LOWER,
+    LEAST=LEAST,
+    TIGHT=TIGHT,
+    STAGES=STAGES,
+    VERSION=VERSION,
+    DASH=DASH,
+)
 _TEMPLATES = Jinja2Templates(env=_environment)

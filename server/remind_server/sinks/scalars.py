@@ -3,12 +3,13 @@
 from typing import Any
 
 from remind.data.schema import CohortSchema
+from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
 from remind_server.records import RoundRecord, RunResult
 from remind_server.store.rows import scored
 from remind_server.tables import ALL, final_rows, round_rows
 
-SCORES = ("n", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "loss")
+NUMBERS = ("n", *SCORES, "auroc_bound")
 
 
 def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]:
@@ -23,9 +24,9 @@ def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]
     for row in round_rows(record, schema):
         group = row["group"]
         found |= {f"{name}/{group}": row[name] for name in ("lambda", "risk", "gate_open")}
-        found |= {f"validation/{name}/{group}": row["validation"][name] for name in SCORES}
+        found |= {f"validation/{name}/{group}": row["validation"][name] for name in NUMBERS}
     everyone = scored(total(record.validation))
-    found |= {f"validation/{name}/{ALL}": everyone[name] for name in SCORES}
+    found |= {f"validation/{name}/{ALL}": everyone[name] for name in NUMBERS}
     return _defined(found)
 
 
@@ -34,9 +35,9 @@ def final_scalars(result: RunResult) -> dict[str, float]:
     found: dict[str, Any] = {}
     for row in final_rows(result):
         if row["site"] == ALL:
-            found |= {f"test/{name}/{row['group']}": row[name] for name in SCORES}
+            found |= {f"test/{name}/{row['group']}": row[name] for name in NUMBERS}
         elif row["group"] == ALL:
-            found |= {f"test_at_site/{name}/{row['site']}": row[name] for name in SCORES}
+            found |= {f"test_at_site/{name}/{row['site']}": row[name] for name in NUMBERS}
     return _defined(found)
 
 

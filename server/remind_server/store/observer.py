@@ -235,7 +235,7 @@ class StoreObserver(Observer):
         """Add groups not seen before; bring counts and the tail up to date."""
         for mask in counts:
             self._group.setdefault(mask, len(self._group) + 1)
-        tail = groups.tail(counts) if sum(counts.values()) else frozenset()
+        tail = groups.tail(counts)  # nobody was trained on a group that is first seen without a count: it is tail
         known = {group.mask: group for group in session.scalars(select(Group).where(Group.run_id == self.run_id))}
         for mask, count in counts.items():
             if mask not in known:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from remind.metrics.intervals import intervals
-from remind.metrics.scores import scores
+from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.records import RoundRecord
-from remind_server.store.schema import ALL, SCORED, SCORES
+from remind_server.store.schema import ALL, SCORED
 from remind_server.tables import expert_use
 
 Row = dict[str, Any]
@@ -20,9 +19,8 @@ def scored(statistics: GroupStatistics | None) -> Row:
     if statistics is None:
         return dict(_NOTHING)
     row = asdict(scores(statistics)) | {"gate_open": statistics.open_sum / statistics.count}
-    found = asdict(intervals(statistics))
-    for name in SCORES:
-        row[f"{name}_low"], row[f"{name}_high"] = found[name] or (None, None)
+    for name, interval in intervals(statistics).items():
+        row[f"{name}_low"], row[f"{name}_high"] = interval or (None, None)
     return row
 
 

@@ -7,6 +7,8 @@ Times are seconds since 1970, UTC.
 from sqlalchemy import JSON, BigInteger, ForeignKey, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
+from remind.metrics.scores import SCORES
+
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
 LOST = 600.0  # seconds without a sign of life after which a run under way counts as ended: its process is gone
@@ -58,25 +60,20 @@ class _OfRun:
 
 
 class _Scored:
-    """Mix-in: scores of some patients, with 95 % intervals; NULL where undefined."""
+    """Mix-in: the scores of the registry, of some patients, with 95 % intervals; NULL where undefined."""
 
     n: Mapped[int]
     positives: Mapped[int | None]
-    accuracy: Mapped[float | None]
-    accuracy_low: Mapped[float | None]
-    accuracy_high: Mapped[float | None]
-    balanced_accuracy: Mapped[float | None]
-    balanced_accuracy_low: Mapped[float | None]
-    balanced_accuracy_high: Mapped[float | None]
-    macro_f1: Mapped[float | None]
-    macro_f1_low: Mapped[float | None]
-    macro_f1_high: Mapped[float | None]
-    auroc: Mapped[float | None]
-    auroc_low: Mapped[float | None]
-    auroc_high: Mapped[float | None]
     auroc_bound: Mapped[float | None]
-    loss: Mapped[float | None]
     gate_open: Mapped[float | None]
+
+
+SCORE_COLUMNS = tuple(
+    column
+    for name, score in SCORES.items()
+    for column in ((name, f"{name}_low", f"{name}_high") if score.interval else (name,))
+)
+_Scored.__annotations__ |= dict.fromkeys(SCORE_COLUMNS, Mapped[float | None])
 
 
 class Site(_OfRun, Base):
@@ -171,5 +168,4 @@ def lost(heard: float) -> dict[str, object]:
     return {"status": FAILED, "reason": reason, "ended": heard, "round_began": None, "round_closes": None}
 
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")  # those with an interval
 SCORED = tuple(_Scored.__annotations__)

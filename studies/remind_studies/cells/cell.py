@@ -98,8 +98,8 @@ class RoundTrace(Message):
         R_k of the model that the round began with.
     gate_open
         Share of validation patients whose routing used Φ_k, of the same model.
-    validation_loss
-        Mean over its validation patients.
+    validation_log_loss
+        Mean of −ln p of the true class over its validation patients, whatever the objective.
     """
 
     round: int
@@ -107,7 +107,7 @@ class RoundTrace(Message):
     weights: dict[int, float]
     risks: dict[int, float]
     gate_open: dict[int, float]
-    validation_loss: float | None
+    validation_log_loss: float | None
     bytes_down: int
     bytes_up: int
 

@@ -44,7 +44,7 @@ class Traces(Observer):
                 weights=dict(record.weights_used),
                 risks=dict(record.risks),
                 gate_open={k: s.open_sum / s.count for k, s in record.validation.items()},
-                validation_loss=everyone.loss if everyone else None,
+                validation_log_loss=everyone.log_loss if everyone else None,
                 bytes_down=record.bytes_down,
                 bytes_up=record.bytes_up,
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from remind.metrics.scores import TIGHT
 from remind_studies.report.forest import Difference
 from remind_studies.report.view import PanelView
 from remind_studies.report.words import METRICS, counted, interval, listed, number, p_value, said, signed
@@ -53,6 +54,9 @@ def caveats(view: PanelView) -> tuple[str, ...]:
     seeds = len(results.seeds) if mine is None else mine.n
     if 0 < seeds < ENOUGH_SEEDS:
         found.append(f"{counted(seeds, 'seed')}: a headline claim needs {ENOUGH_SEEDS}.")
+    bound = view.panel.auroc_bound
+    if view.metric == "auroc" and bound is not None and bound > TIGHT:
+        found.append(f"The bins of the score histograms leave AUROC open by up to ±{number(bound)} here.")
     if results.folds == 1:
         found.append("Every seed tested the same patients: intervals say nothing of how other patients would fare.")
     compared = {one.arm for one in view.differences(results.measure) if one.p is not None}

@@ -18,6 +18,7 @@ def headline(view: PanelView) -> Table | None:
     caption = (
         f"{METRICS[view.metric]} of test patients: {MEAN}. {BEST}: the best of its column, or not to be told from it."
     )
+    caption += f" {view.ranked_tail}"
     if view.anchors:
         caption += " Last: yardsticks, never ranked."
     return Table(f"{view.key}-headline", caption, "method", _head(view, pairs), _rows(view, pairs)) if pairs else None

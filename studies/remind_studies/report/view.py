@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from remind import groups
+from remind.metrics.scores import SCORES
 from remind_studies.report.forest import Difference
 from remind_studies.report.style import Look, looks
 from remind_studies.report.words import MEASURES, METRICS
@@ -109,6 +110,14 @@ class PanelView:
         if kind == "besides":
             return "patients of other groups"
         return MEASURES.get(measure, measure)
+
+    @property
+    def ranked_tail(self) -> str:
+        """Of how many groups the means over tail groups are, in a sentence."""
+        tail = [group for group in self.panel.groups if group.tail]
+        ranked, least = sum(group.ranked for group in tail), self.results.least
+        needs = f"{least} tested patients or more" + " of two classes" * SCORES[self.metric].two_classes
+        return f"Mean of tail groups: {ranked} of {len(tail)} tail groups, those of {needs}."
 
     def summary(self, arm: str, measure: str, metric: str = "") -> Summary | None:
         """A measure of an arm; None where no run has it."""

@@ -3,16 +3,11 @@
 from collections.abc import Callable
 
 from remind.groups import TAIL_SHARE
+from remind.metrics.scores import SCORES
 
 DASH, MINUS, TIGHT = "–", "−", "\u00a0"  # the last: a space where no line is broken
 DIGITS = 3
-METRICS = {
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "loss": "loss",
-}
+METRICS = {name: score.title for name, score in SCORES.items()}
 MEASURES = {
     "overall": "all patients",
     "mean_tail": "mean of tail groups",

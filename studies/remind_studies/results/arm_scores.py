@@ -6,9 +6,9 @@ from functools import reduce
 from typing import TypeVar
 
 from remind.metrics.scores import Scores, scores
-from remind.metrics.statistics import GroupStatistics
+from remind.metrics.statistics import GroupStatistics, total
 from remind_studies.cells.cell import Outcome
-from remind_studies.results.measures import ByMetric, Scope, by_metric, examine, measure
+from remind_studies.results.measures import ByMetric, Examined, Scope, by_metric, examine, measure
 
 Key = TypeVar("Key", int, str)  # a group or a site
 BySeed = Mapping[int, ByMetric]
@@ -24,6 +24,8 @@ class ArmScores:
         Of each, by seed; a seed without a run, or without test patients of the group or site, is not there.
     pooled_groups, pooled_sites
         Of each, from the statistics of all seeds added up.
+    auroc_bound
+        The largest among ranked groups and sites and everybody, in any seed: how far an AUROC may be off by its bins.
     """
 
     measures: Mapping[str, BySeed]
@@ -31,6 +33,7 @@ class ArmScores:
     sites: Mapping[str, BySeed]
     pooled_groups: Mapping[int, ByMetric]
     pooled_sites: Mapping[str, ByMetric]
+    auroc_bound: float | None
 
 
 def arm_scores(outcomes: Mapping[int, Outcome], scope: Scope, measures: Sequence[str]) -> ArmScores:
@@ -56,7 +59,16 @@ def arm_scores(outcomes: Mapping[int, Outcome], scope: Scope, measures: Sequence
         sites=_turned({seed: model.sites for seed, model in models.items()}),
         pooled_groups=_pooled(model.by_group for model in models.values()),
         pooled_sites=_pooled(model.by_site for model in models.values()),
+        auroc_bound=max((b for model in models.values() for b in _bounds(model, scope)), default=None),
     )
+
+
+def _bounds(model: Examined, scope: Scope) -> Iterable[float]:
+    everyone = total(model.by_group)
+    counted = [own for group, own in model.groups.items() if group in scope.ranked_groups("auroc")]
+    counted += [own for site, own in model.sites.items() if site in scope.ranked_sites("auroc")]
+    counted += [scores(everyone)] if everyone else []
+    return [own.auroc_bound for own in counted if own.auroc_bound is not None]
 
 
 def _turned(by_seed: Mapping[int, Mapping[Key, Scores]]) -> dict[Key, dict[int, ByMetric]]:

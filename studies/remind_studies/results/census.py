@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from remind import groups
@@ -16,13 +17,27 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Size:
-    """Patients, and those of class 1 among them."""
+    """Patients by class."""
 
-    patients: int = 0
-    positives: int = 0
+    by_class: tuple[int, ...] = ()
+
+    @property
+    def patients(self) -> int:
+        """Of all classes."""
+        return sum(self.by_class)
+
+    @property
+    def positives(self) -> int:
+        """Of class 1."""
+        return sum(self.by_class[1:2])
+
+    @property
+    def one_class(self) -> bool:
+        """Whether all are of one class."""
+        return sum(n > 0 for n in self.by_class) < 2
 
     def __add__(self, other: "Size") -> "Size":
-        return Size(self.patients + other.patients, self.positives + other.positives)
+        return Size(tuple(a + b for a, b in zip_longest(self.by_class, other.by_class, fillvalue=0)))
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,7 @@ def _sizes(test: BySite, key: Callable[[str, int], Key]) -> dict[Key, Size]:
 
 
 def _size(evaluation: Evaluation) -> Size:
-    return Size(evaluation.count, sum(evaluation.confusion[1]))
+    return Size(tuple(map(sum, evaluation.confusion)))
 
 
 def _tested(key: Key, by_seed: Mapping[int, Mapping[Key, Size]], folds: int) -> Tested:

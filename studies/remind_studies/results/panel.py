@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from remind import groups
+from remind.metrics.scores import SCORES
 from remind_studies.results import panel_format as written
 from remind_studies.results.arm_scores import ArmScores, BySeed, arm_scores
 from remind_studies.results.census import Census, census
 from remind_studies.results.contenders import Contender, Run, contenders, reference
-from remind_studies.results.measures import DESCRIPTIVE, LOWER_IS_BETTER, METRICS, USUAL, Scope
+from remind_studies.results.measures import COMPARABLE, DESCRIPTIVE, LOWER_IS_BETTER, METRICS, USUAL, Scope
 from remind_studies.results.statistics import Values, estimate, holm, paired, tied_best
 from remind_studies.results.traces import traces
 from remind_studies.study import Metric, Panel
@@ -58,6 +59,8 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         tail=who.tail,
         groups=frozenset(mask for mask, one in who.groups.items() if one.once.patients >= ground.least),
         sites=frozenset(site for site, one in who.sites.items() if one.once.patients >= ground.least),
+        one_class_groups=frozenset(mask for mask, one in who.groups.items() if one.once.one_class),
+        one_class_sites=frozenset(site for site, one in who.sites.items() if one.once.one_class),
     )
     names = tuple(dict.fromkeys((*USUAL, *panel.measures))) if any(row.outcomes for row in rows) else ()
     found = {row.name: arm_scores(row.outcomes, scope, names) for row in rows} if names else {}
@@ -74,7 +77,9 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         arms=tuple(written.Arm(name=row.name, anchor=row.anchor) for row in rows),
         groups=_groups(who, scope, ground),
         sites=tuple(
-            written.Site(name=site, test_n=one.mean, tested=one.once.patients, ranked=site in scope.sites)
+            written.Site(
+                name=site, test_n=one.mean, tested=one.once.patients, ranked=site in scope.ranked_sites(ground.metric)
+            )
             for site, one in who.sites.items()
         ),
         summaries=tuple(
@@ -87,8 +92,13 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         by_group=_group_scores(found, who, ground),
         by_site=_site_scores(found, who, ground),
         tests=_tests([one for one in columns if one.metric == ground.metric], rows, against, who.ratio),
-        best=_best(columns, [row.name for row in rows if not row.anchor], who.ratio),
+        best=_best(
+            [one for one in columns if one.metric in COMPARABLE],
+            [row.name for row in rows if not row.anchor],
+            who.ratio,
+        ),
         traces=traces(rows),
+        auroc_bound=max((b for own in found.values() if (b := own.auroc_bound) is not None), default=None),
     )
 
 
@@ -100,7 +110,7 @@ def _values(found: BySeed, metric: Metric, ground: Ground) -> Values:
 def _estimated(values: Values, metric: Metric, ratio: float) -> dict[str, Any]:
     """Fields of a `written.Estimate`: the interval ends where the metric does."""
     mean = estimate(values, ratio)
-    high = mean.high if mean.high is None or metric in LOWER_IS_BETTER else min(mean.high, 1.0)
+    high = mean.high if mean.high is None or not SCORES[metric].within_one else min(mean.high, 1.0)
     low = None if mean.low is None else max(mean.low, 0.0)
     return {"values": values, "n": mean.n, "mean": mean.mean, "sd": mean.sd, "low": low, "high": high}
 
@@ -116,7 +126,7 @@ def _groups(who: Census, scope: Scope, ground: Ground) -> tuple[written.Group, .
             test_n=one.mean,
             tested=one.once.patients,
             positives=one.once.positives if len(ground.classes) == 2 else None,
-            ranked=mask in scope.groups,
+            ranked=mask in scope.ranked_groups(ground.metric),
         )
         for mask, one in sorted(who.groups.items(), key=lambda item: (-who.train[item[0]], item[0]))
     )
@@ -200,4 +210,5 @@ def _best(columns: Iterable[Columns], ranked: Sequence[str], ratio: float) -> tu
             arms=tied_best({arm: one.by_arm[arm] for arm in ranked}, ratio, lower=one.metric in LOWER_IS_BETTER),
         )
         for one in columns
+        if one.metric in COMPARABLE
     )

@@ -1,8 +1,8 @@
 """The format of one panel of results.json.
 
 Lists over seeds (`values`) are in the order of `Results.seeds`, None where a score is undefined or the run is missing.
-Scores are between 0 and 1, higher is better; `loss` is the mean loss per patient in nats, lower is better. Groups are
-bitmasks over `Cohort.modalities`.
+Scores are between 0 and 1, higher is better; of `log_loss` (mean −ln p of the true class) and `loss` (the objective's
+own, never compared between arms) lower is better. Groups are bitmasks over `Cohort.modalities`.
 """
 
 from typing import Annotated, Literal, Self
@@ -40,7 +40,7 @@ class Group(Section):
     positives
         Those of class 1; None for more than two classes.
     ranked
-        Whether `tested` is at least `Results.least`.
+        Whether `tested` is at least `Results.least`, and of two classes where the study's metric needs them.
     """
 
     mask: Mask
@@ -165,7 +165,7 @@ class TraceRound(Section):
         λ_k used in the round, by group.
     gate_open
         Share of validation patients whose routing used Φ_k, by group.
-    validation_loss
+    validation_log_loss
         Of the model that the round began with.
     """
 
@@ -173,7 +173,7 @@ class TraceRound(Section):
     stage: Literal[1, 2]
     weights: dict[Mask, float]
     gate_open: dict[Mask, float]
-    validation_loss: float | None
+    validation_log_loss: float | None
 
 
 class Trace(Section):
@@ -194,6 +194,8 @@ class Panel(Section):
         In the order of the tables: as planned; most training patients first; by name.
     summaries, by_group, by_site
         For every arm, metric, and measure, group or site. Empty where no run has measured a model.
+    auroc_bound
+        How far any AUROC of a ranked group, a ranked site or everybody may be off by the bins of its histogram.
     tests, best, traces
         As their types say; a trace only of arms that have one.
     """
@@ -210,6 +212,7 @@ class Panel(Section):
     tests: tuple[Comparison, ...]
     best: tuple[Best, ...]
     traces: tuple[Trace, ...]
+    auroc_bound: float | None = None
 
     @model_validator(mode="after")
     def _names_its_arms(self) -> Self:

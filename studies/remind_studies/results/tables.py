@@ -7,13 +7,13 @@ import numpy as np
 
 from remind.config import Scalar
 from remind.data.cohort import Cohort
+from remind.metrics.aggregates import LEAST
 from remind_studies.results import format as written
 from remind_studies.results.contenders import Run, contenders
 from remind_studies.results.panel import Ground, tabulate
 from remind_studies.results.statistics import estimate
 from remind_studies.study import Arm, Metric, Panel
 
-LEAST = 30  # tested patients below which a group or hospital is shown but never ranked
 PRIMARY = "mean_tail"  # what studies are judged by
 NO_RESULT = "no result"
 

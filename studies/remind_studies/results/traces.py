@@ -24,14 +24,14 @@ def _mean(by_seed: Sequence[Sequence[RoundTrace]]) -> tuple[TraceRound, ...]:
 
 
 def _round(number: int, stage: int, own: Sequence[RoundTrace]) -> TraceRound:
-    losses = [one.validation_loss for one in own if one.validation_loss is not None]
+    losses = [one.validation_log_loss for one in own if one.validation_log_loss is not None]
     return TraceRound.model_validate(
         {
             "round": number,
             "stage": stage,
             "weights": _by_group([one.weights for one in own]),
             "gate_open": _by_group([one.gate_open for one in own]),
-            "validation_loss": fmean(losses) if losses else None,
+            "validation_log_loss": fmean(losses) if losses else None,
         }
     )
 

@@ -252,7 +252,7 @@ def _trace(arm: str, there: Sequence[int], rng: np.random.Generator) -> dict[str
                 "stage": 2 if routing else 1,
                 "weights": dict(zip(there, share_G.tolist(), strict=True)),
                 "gate_open": dict(zip(there, open_G.tolist(), strict=True)) if routing else {},
-                "validation_loss": 0.4 + 1 / number,
+                "validation_log_loss": 0.4 + 1 / number,
             }
         )
     return {"arm": arm, "rounds": rounds}

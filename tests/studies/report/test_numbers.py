@@ -14,7 +14,7 @@ from tests.studies.report.page import Cell, Page
 HEADLINE = ("mean_tail", "overall", "tail_patients", "worst_group", "worst_site")
 EXAMPLES = {
     "plain": {},
-    "loss": {"metric": "loss", "gain": 0.05, "spread": 0.01},
+    "loss": {"metric": "log_loss", "gain": 0.05, "spread": 0.01},
     "one better": {"gain": {"groupdro": -0.05}, "spread": 0.01},
     "missing": {"gone": 0.3, "missing": ("compare / softmoe / seed 3: killed",)},
     "nothing": {"gone": 1.0},

@@ -1,0 +1,195 @@
+"""From one model's statistics per site and group to the numbers that a model is judged by.
+
+The terminal, summary.json, the page and the studies all use these definitions (docs/statistics.md):
+
+- *tail*: groups below the tail share of the training patients; a group nobody was trained on is tail (`groups.tail`);
+- *ranked*: a group or site of at least `LEAST` tested patients, and by a score that needs two classes, such as AUROC,
+  only if two occur among them. What is not ranked is shown, and enters no mean over groups and no worst.
+
+Several groups or sites become one number in two ways. *Together*: their patients are one set, and scored as such
+(overall, tail_patients, head_patients, available, absent). *Apart*: each has its score, and these are averaged or the
+worst is taken (mean_tail, mean_groups, worst_group, mean_sites, worst_site); `averaged` says of how many.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from remind import groups
+from remind.metrics.scores import SCORES, Score, Scores, scores
+from remind.metrics.statistics import GroupStatistics, merge, total
+
+LEAST = 30  # tested patients below which a group or site is shown but never ranked
+USUAL = (
+    "overall",
+    "mean_tail",
+    "tail_patients",
+    "head_patients",
+    "mean_groups",
+    "worst_group",
+    "mean_sites",
+    "worst_site",
+)
+AMONG, BESIDES = "among", "besides"  # with groups: "among:5,7"
+AVAILABLE, ABSENT = "available", "absent"  # with a modality's position: "available:2"
+
+ByMetric = dict[str, float | None]
+
+
+def is_ranked(patients: int, one_class: bool, score: Score, least: int = LEAST) -> bool:
+    """Whether so many tested patients, all of one class or not, are enough to be ranked by a score."""
+    return patients >= least and not (one_class and score.two_classes)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What counts: of a study's panel the same for every arm and seed, of a run what its test patients allow.
+
+    Attributes
+    ----------
+    tail
+        Groups below the tail share of the training patients; every other group is head.
+    groups, sites
+        Those with enough tested patients to be ranked.
+    one_class_groups, one_class_sites
+        Those whose tested patients are all of one class: not ranked by scores that need two.
+    """
+
+    tail: frozenset[int]
+    groups: frozenset[int]
+    sites: frozenset[str]
+    one_class_groups: frozenset[int] = frozenset()
+    one_class_sites: frozenset[str] = frozenset()
+
+    def ranked_groups(self, metric: str) -> frozenset[int]:
+        """Groups that are ranked by this score."""
+        return self.groups - self.one_class_groups if SCORES[metric].two_classes else self.groups
+
+    def ranked_sites(self, metric: str) -> frozenset[str]:
+        """Sites that are ranked by this score."""
+        return self.sites - self.one_class_sites if SCORES[metric].two_classes else self.sites
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One model's test: statistics and scores of each group over all sites, and of each site over all groups."""
+
+    by_group: Mapping[int, GroupStatistics]
+    by_site: Mapping[str, GroupStatistics]
+    groups: Mapping[int, Scores]
+    sites: Mapping[str, Scores]
+
+
+def examine(test: Mapping[str, Mapping[int, GroupStatistics]]) -> Examined:
+    """Scores of a model from its statistics by site and group; the order of either does not matter, to the last bit."""
+    ordered = {site: dict(sorted(own.items())) for site, own in sorted(test.items())}
+    by_group = merge(ordered.values())
+    by_site = {site: everyone for site, own in ordered.items() if (everyone := total(own))}
+    return Examined(
+        by_group=by_group,
+        by_site=by_site,
+        groups={group: scores(statistics) for group, statistics in by_group.items()},
+        sites={site: scores(statistics) for site, statistics in by_site.items()},
+    )
+
+
+def scope_of(model: Examined, counts: Mapping[int, int], least: int = LEAST) -> Scope:
+    """What counts in one run: `counts` are its training patients, everything else is read off its test."""
+    return Scope(
+        tail=tail_groups(counts, model.by_group),
+        groups=frozenset(k for k, s in model.by_group.items() if s.count >= least),
+        sites=frozenset(name for name, s in model.by_site.items() if s.count >= least),
+        one_class_groups=frozenset(k for k, s in model.by_group.items() if one_class(s)),
+        one_class_sites=frozenset(name for name, s in model.by_site.items() if one_class(s)),
+    )
+
+
+def tail_groups(counts: Mapping[int, int], tested: Collection[int] = ()) -> frozenset[int]:
+    """Tail among the groups that were trained on or tested: nobody's share of training patients is 0."""
+    return groups.tail(dict.fromkeys(tested, 0) | dict(counts))
+
+
+def one_class(statistics: GroupStatistics) -> bool:
+    """Whether all patients are of one class."""
+    return int((statistics.confusion_CC.sum(axis=1) > 0).sum()) < 2
+
+
+def measure(name: str, model: Examined, scope: Scope) -> ByMetric:
+    """One measure of a model in every score; None where it is undefined.
+
+    Parameters
+    ----------
+    name
+        One of `USUAL`, or ``"available:2"``, ``"absent:2"``: who has, or lacks, the modality at that position;
+        or ``"among:5,7"``, ``"besides:5,7"``: who is of these groups, or of others.
+
+    Raises
+    ------
+    ValueError
+        There is no such measure.
+    """
+    if name in _APART:
+        return {metric: _combined(name, metric, list(apart(name, model, scope, metric).values())) for metric in SCORES}
+    belongs = _patients(name, scope)
+    everyone = total({group: own for group, own in model.by_group.items() if belongs(group)})
+    return by_metric(scores(everyone) if everyone else None)
+
+
+def averaged(name: str, model: Examined, scope: Scope) -> dict[str, int]:
+    """Of how many groups or sites a measure in each score is the mean, or the worst."""
+    return {metric: len(apart(name, model, scope, metric)) for metric in SCORES}
+
+
+def apart(name: str, model: Examined, scope: Scope, metric: str) -> dict[int | str, float]:
+    """The scores that ``mean_tail``, ``worst_group`` and the like are made of, by group or site."""
+    found: Mapping[int, Scores] | Mapping[str, Scores]
+    chosen: Collection[int | str]
+    if name.endswith(("_site", "_sites")):
+        found, chosen = model.sites, (scope.ranked_sites(metric) if name == "worst_site" else model.sites)
+    else:
+        ranked = scope.ranked_groups(metric)
+        found, chosen = model.groups, (ranked & scope.tail if name == "mean_tail" else ranked)
+    values = {key: getattr(own, metric) for key, own in found.items() if key in chosen}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def worst(values: Mapping[int | str, float], metric: str) -> int | str | None:
+    """Whose score is the worst; None of nobody."""
+    sign = -1 if SCORES[metric].lower_is_better else 1
+    return min(values, key=lambda key: (sign * values[key], str(key)), default=None)
+
+
+def by_metric(found: Scores | None) -> ByMetric:
+    """Every score of the registry; all None for no patients."""
+    return {metric: getattr(found, metric) if found else None for metric in SCORES}
+
+
+_APART = frozenset({"mean_tail", "mean_groups", "worst_group", "mean_sites", "worst_site"})
+
+
+def _combined(name: str, metric: str, values: list[float]) -> float | None:
+    if not values:
+        return None
+    if name.startswith("mean"):
+        return float(np.mean(values))
+    return max(values) if SCORES[metric].lower_is_better else min(values)
+
+
+def _patients(name: str, scope: Scope) -> Callable[[int], bool]:
+    """Whose patients are scored together, by group."""
+    kind, _, position = name.partition(":")
+    if kind in {AVAILABLE, ABSENT} and position.isdecimal():
+        has = kind == AVAILABLE
+        return lambda group: bool(group >> int(position) & 1) == has
+    if kind in {AMONG, BESIDES} and all(mask.isdecimal() for mask in position.split(",")):
+        masks = {int(mask) for mask in position.split(",")}
+        return lambda group: (group in masks) == (kind == AMONG)
+    match name:
+        case "overall":
+            return lambda group: True
+        case "tail_patients":
+            return lambda group: group in scope.tail
+        case "head_patients":
+            return lambda group: group not in scope.tail
+    raise ValueError(f"there is no measure {name!r}")
