@@ -1,30 +1,46 @@
 """The site's cohort, read once per process as long as its files stay as they are."""
 
-from functools import lru_cache
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from remind.data.cohort import Cohort
+from remind.data.declaration import read_declaration
 from remind.data.read import read_cohort
+from remind.data.verdicts import Memory
+from remind.errors import UserError
 
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp = tuple[tuple[str, int, int, int], ...]
+_last: dict[str, tuple[Stamp, Cohort]] = {}  # of one path
 
 
-def cached_cohort(path: str | Path) -> Cohort:
+def cached_cohort(path: str | Path, memory: Memory | None = None) -> Cohort:
     """Like `read_cohort`; a second call costs a look at the files' sizes and times.
 
-    A change of declared files outside the cohort's folder (``root = …`` in cohort.toml) is not seen: restart the site.
+    All files under the cohort's folder, and under the `root` that cohort.toml names, are looked at: a picture that was
+    mended or taken away is seen. Files that a table names elsewhere are not: restart the site.
     """
-    return _read(str(path), _stamp(Path(path)))
-
-
-@lru_cache(maxsize=1)
-def _read(path: str, stamp: Stamp) -> Cohort:
-    del stamp
-    return read_cohort(path)
+    stamp = _stamp(Path(path))
+    if (known := _last.get(str(path))) is not None and known[0] == stamp:
+        return known[1]
+    cohort = read_cohort(path, memory=memory)
+    _last.clear()
+    _last[str(path)] = stamp, cohort
+    return cohort
 
 
 def _stamp(path: Path) -> Stamp:
-    """Sizes and times of the cohort's files; nothing for a cohort that is not there, which `read_cohort` will say."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    files = [f for f in files if f.is_file()]
-    return tuple((str(f), (s := f.stat()).st_size, s.st_mtime_ns) for f in files)
+    """Sizes and times of the cohort's files; little for a cohort that is not there, which `read_cohort` will say."""
+    roots = {path}
+    with suppress(UserError):
+        roots.add(read_declaration(path)[1])
+    found = {}
+    for root in roots:
+        files = [root] if root.is_file() else [Path(f, name) for f, _, names in os.walk(root) for name in names]
+        for file in files:
+            try:
+                s = file.stat()
+            except OSError:  # gone meanwhile, or a link to nothing
+                continue
+            found[str(file)] = (s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+    return tuple((name, *times) for name, times in sorted(found.items()))

@@ -48,6 +48,8 @@ def init(
 
     made = initialise(kit, folder, cohort, location)
     print(f"settings: {made.config}")
+    if made.vault_key is not None:
+        print(f"the vault's key: {made.vault_key}; keep a copy: without it, what it encrypts is lost")
     print(f"send to the coordinator: {made.request}")
     print(f"and read this out to them over the telephone: {made.fingerprint}")
 
@@ -150,7 +152,7 @@ def vault_seal(config: SiteFile = HERE) -> None:
     site = load_site_config(config)
     key = site.vault_key()
     if key is None:
-        raise UserError("vault: neither key_file nor key_env is given in site.toml; give one first")
+        raise UserError("vault: switched off in site.toml; take enabled = false out first")
     with state_lock(site):
         moved = seal(site.runs_folder, key)
     print(f"encrypted {moved.written} file(s) under key {key.id.hex()}; {moved.kept} were already")
@@ -170,7 +172,7 @@ def vault_rotate(
     site = load_site_config(config)
     old, new = site.vault_key(), key_from_file(new_key)
     if old is None:
-        raise UserError("vault: neither key_file nor key_env is given in site.toml; there is nothing to rotate")
+        raise UserError("vault: switched off in site.toml; there is nothing to rotate")
     with state_lock(site):
         moved = rotate(site.runs_folder, old, new)
     print(f"moved {moved.written} file(s) to key {new.id.hex()}; {moved.kept} were left as they are")

@@ -67,7 +67,7 @@ MEANINGS: dict[Exit, Meaning] = {
         "The disk of the file that the message names is full, over this user's quota, or read-only. In a run, the "
         "coordinator is told `the site cannot keep what it must: the disk is full` and goes on without this site.",
         "Make room, or mount it so that this user can write. Nothing is half-written: the site takes part again in the "
-        "next round. `remind-site check` says how much is free.",
+        "next round. `remind-site check` says how much is free, `[retention]` in site.toml what of old runs is kept.",
     ),
 }
 

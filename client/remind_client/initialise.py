@@ -14,7 +14,8 @@ from remind.federation.enrolment import fingerprint, make_request, public_key_te
 from remind.files import write_whole
 from remind_client.coordinator import CoordinatorSection, kit_of
 from remind_client.identity import new_private_key, read_private_key
-from remind_client.site_config import FILE_NAME
+from remind_client.site_config import FILE_NAME, VAULT_KEY
+from remind_client.vault.key import new_key_file
 
 REQUEST = "enrolment-request.json"
 KEY = "site.key"
@@ -57,9 +58,14 @@ examinations_per_run = 10
 # bundles = ["…"]  # only these bundles, by SHA-256
 # require = ["noise", "secure-aggregation"]
 
-[vault]  # encryption of what the site keeps for runs; keep the key off the data's disk
-# key_file = "/run/secrets/vault.key"  # remind-site vault key FILE makes one
+[vault]  # what the site keeps for runs rests encrypted, under vault.key beside the private key unless one is named here
+# key_file = "/run/secrets/vault.key"  # better: off the data's disk; remind-site vault key FILE makes one
 # key_env = "REMIND_VAULT_KEY"
+# enabled = false  # it lies in clear
+
+[retention]  # of runs that are over: the last used ones stay, and those used within so many days
+runs = 3
+days = 7.0
 
 [audit]
 # folder = "/var/log/remind-site"
@@ -68,11 +74,12 @@ examinations_per_run = 10
 
 @dataclass(frozen=True)
 class Initialised:
-    """What was made."""
+    """What was made; `vault_key` is None where the vault is off, or its key was there or is named."""
 
     config: Path
     request: Path
     fingerprint: str
+    vault_key: Path | None = None
 
 
 def initialise(kit: Path, folder: Path, cohort: str, location: str) -> Initialised:
@@ -102,7 +109,18 @@ def initialise(kit: Path, folder: Path, cohort: str, location: str) -> Initialis
     text = make_request(key, consortium=section.consortium, site=site, location=location)
     request = key_path.with_name(REQUEST)  # site.toml may lie in a folder that is read-only
     write_whole(request, lambda partial: partial.write_text(text, "utf-8"))
-    return Initialised(config, request, fingerprint(public_key_text(key.public_key())))
+    vault_key = _vault_key(_read(config).get("vault", {}), key_path.with_name(VAULT_KEY))
+    return Initialised(config, request, fingerprint(public_key_text(key.public_key())), vault_key)
+
+
+def _vault_key(section: Any, path: Path) -> Path | None:
+    """The vault's key, made unless the site has one, names one or wants none."""
+    told = isinstance(section, dict) and (section.get("key_file") or section.get("key_env"))
+    off = isinstance(section, dict) and section.get("enabled") is False
+    if told or off or path.exists():
+        return None
+    new_key_file(path)
+    return path
 
 
 def _make(config: Path, section: CoordinatorSection, site: str, cohort: str, certificates: Path) -> None:

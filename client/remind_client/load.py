@@ -14,9 +14,11 @@ from remind.errors import UserError
 from remind.paths import results_folder
 from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort
+from remind_client.retention import prune
 from remind_client.site import Site
-from remind_client.site_config import site_minimum, site_vault
+from remind_client.site_config import this_site
 from remind_client.store import SiteStore
+from remind_client.vault.vault import PlainVault
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,14 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
             raise UserError("node config: cohort is missing; give the folder of this site's cohort")
         if not identity.state:
             raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
-        own = Hospital(identity.site or "site", cached_cohort(identity.cohort))
+        ours = this_site()
+        own = Hospital(identity.site or "site", cached_cohort(identity.cohort, ours.memory() if ours else None))
         hospital = with_split(own, config.data, config.seed)
-        store = SiteStore(Path(identity.state) / f"run-{run_id}", site_vault())
-        minimum = site_minimum()
+        folder = Path(identity.state) / f"run-{run_id}"
+        if ours is not None and not folder.exists():
+            prune(folder.parent, ours.retention, folder.name)
+        store = SiteStore(folder, ours.open_vault() if ours else PlainVault())
+        minimum = ours.policy.minimum_patients if ours else 1  # below it nothing of a group leaves
     return Site(hospital.name, hospital.cohort, config, store, choose_device(config.device), minimum)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from remind.data.verdicts import Memory
 from remind.errors import UserError, several
 from remind.federation.enrolment import SLUG
 from remind_client.audit.log import AuditLog
@@ -16,10 +17,13 @@ from remind_client.coordinator import CoordinatorSection, Kit, kit_of
 from remind_client.policy.ledger import Ledger
 from remind_client.policy.rules import Policy
 from remind_client.vault.key import VaultKey, key_from_environment, key_from_file
+from remind_client.vault.memory import NoMemory, VaultMemory
 from remind_client.vault.vault import PlainVault, SealedVault, Vault
 
 VARIABLE = "REMIND_SITE"  # names site.toml to the processes of a site
 FILE_NAME = "site.toml"
+VAULT_KEY = "vault.key"  # beside the private key, where site.toml names no other
+EXAMINED = "examined"  # folder of the verdicts on the cohort's files
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -38,16 +42,29 @@ class Resources(_Section):
 
 
 class VaultSection(_Section):
-    """Where the vault's key is; neither: what the site keeps lies in clear."""
+    """Whether what the site keeps for runs rests encrypted, and where the key is."""
 
-    key_file: str = Field("", description="file with the key, e.g. a mounted secret")
+    enabled: bool = Field(True, description="false: what the site keeps lies in clear")
+    key_file: str = Field(
+        "",
+        description="file with the key, e.g. a mounted secret; empty: vault.key beside the private key, made if needed",
+    )
     key_env: str = Field("", description="environment variable with the key")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.key_file and self.key_env:
             raise ValueError("key_file and key_env are both given; keep one")
+        if not self.enabled and (self.key_file or self.key_env):
+            raise ValueError("enabled = false, yet a key is named; take one of the two out")
         return self
+
+
+class RetentionSection(_Section):
+    """What is kept of runs that are over: a run's folder goes when both no longer hold."""
+
+    runs: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="the last used runs stay, whatever their age")
+    days: Annotated[float, Field(ge=0, le=3650)] = Field(7.0, description="runs used within so many days stay")
 
 
 class AuditSection(_Section):
@@ -81,6 +98,7 @@ class SiteConfig(_Section):
     resources: Resources = Resources()
     policy: Policy = Policy()
     vault: VaultSection = VaultSection()
+    retention: RetentionSection = RetentionSection()
     audit: AuditSection = AuditSection()
     base: str = Field("", exclude=True)
 
@@ -138,22 +156,36 @@ class SiteConfig(_Section):
         """
         return kit_of(self.coordinator, self.path(self.coordinator.ca_certificate))
 
+    @property
+    def vault_key_path(self) -> Path | None:
+        """File of the vault's key; None where it comes by the environment, or there is no vault."""
+        if not self.vault.enabled or self.vault.key_env:
+            return None
+        return self.path(self.vault.key_file) if self.vault.key_file else self.key_path.with_name(VAULT_KEY)
+
     def vault_key(self) -> VaultKey | None:
         """The vault's key; None without a vault.
 
         Raises
         ------
         UserError
-            If it is named but cannot be had.
+            If it cannot be had.
         """
-        if self.vault.key_file:
-            return key_from_file(self.path(self.vault.key_file))
-        return key_from_environment(self.vault.key_env) if self.vault.key_env else None
+        if (path := self.vault_key_path) is not None:
+            return key_from_file(path)
+        return key_from_environment(self.vault.key_env) if self.vault.enabled else None
 
     def open_vault(self) -> Vault:
         """The vault of what the site keeps for runs."""
         key = self.vault_key()
         return SealedVault(self.runs_folder, [key]) if key else PlainVault()
+
+    def memory(self) -> Memory:
+        """Where the verdicts on the cohort's files lie: among what the vault encrypts."""
+        try:
+            return VaultMemory(self.runs_folder / EXAMINED, self.open_vault())
+        except UserError:  # no key yet: nothing is remembered, least of all in clear
+            return NoMemory()
 
 
 def load_site_config(path: Path) -> SiteConfig:
@@ -179,16 +211,10 @@ def load_site_config(path: Path) -> SiteConfig:
         raise several(f"{file}: not valid:", [_problem(e) for e in error.errors(include_url=False)]) from None
 
 
-def site_vault() -> Vault:
-    """Vault of the site that the environment names; files in clear where it names none, as in a simulation."""
+def this_site() -> SiteConfig | None:
+    """The site that the environment names; None where it names none, as in a simulation."""
     path = os.environ.get(VARIABLE)
-    return load_site_config(Path(path)).open_vault() if path else PlainVault()
-
-
-def site_minimum() -> int:
-    """Patients below which nothing of a group leaves, by the policy of the site that the environment names; else 1."""
-    path = os.environ.get(VARIABLE)
-    return load_site_config(Path(path)).policy.minimum_patients if path else 1
+    return load_site_config(Path(path)) if path else None
 
 
 def _problem(error: object) -> str:

@@ -103,6 +103,7 @@ def test_the_charts_settings_are_a_site_toml(tmp_path):
 
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     text = (CHART / "templates" / "configmap.yaml").read_text().partition("site.toml: |\n")[2]
+    text = re.sub(r"\{\{- else if.*?(?=\{\{- end)", "", text, flags=re.S)  # the first branch of each
     text = re.sub(r"\{\{-? (if|end).*?\}\}\n?", "", text)
     text = re.sub(r"\s*\{\{- \.Values\.policy \| nindent 4 \}\}", "\n" + values["policy"], text)
     text = text.replace('{{ printf "/data/%s" .Values.cohort.path | quote }}', '"/data/"')
@@ -118,3 +119,9 @@ def test_the_charts_settings_are_a_site_toml(tmp_path):
     site = load_site_config(tmp_path)
     assert site.policy.minimum_patients == 10
     assert site.state_folder == Path("/var/lib/remind-site/state")
+    assert site.vault_key_path == Path("/run/vault/vault.key")
+    own = text.replace('key_file = "/run/vault/vault.key"', "")
+    (tmp_path / "site.toml").write_text(re.sub(r"\{\{ \.Values\.([\w.]+) \| quote \}\}", quoted, own))
+    assert load_site_config(tmp_path).vault_key_path == Path("/var/lib/remind-site/vault.key"), (
+        "on its volume, writable"
+    )

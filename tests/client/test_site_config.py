@@ -60,6 +60,8 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
         ('[policy]\nbundles = ["abc"]', "policy.bundles"),
         ('[policy]\nrequire = ["luck"]', "policy.require"),
         ('[vault]\nkey_file = "a"\nkey_env = "b"', "keep one"),
+        ('[vault]\nenabled = false\nkey_file = "a"', "take one of the two out"),
+        ("[retention]\nruns = 0", "retention.runs"),
         ("[audit]\nrotate_mb = 0", "audit.rotate_mb"),
     ],
 )
@@ -97,7 +99,7 @@ def test_memory_is_limited_on_a_cpu_alone(tmp_path):
 
 
 def test_the_vault_is_as_configured(tmp_path):
-    assert isinstance(write_site(tmp_path / "a").open_vault(), PlainVault)
+    assert isinstance(write_site(tmp_path / "a", "[vault]\nenabled = false").open_vault(), PlainVault)
     key = new_key_file(tmp_path / "key")
     vault = write_site(tmp_path / "b", f'[vault]\nkey_file = "{tmp_path / "key"}"').open_vault()
     assert isinstance(vault, SealedVault)
@@ -113,6 +115,9 @@ def test_init_makes_a_site_from_a_kit(tmp_path):
     assert (site.site, site.kit().address, site.kit().consortium) == ("north", "fl.example.org:443", "test")
     assert site.path(site.cohort) == Path("cohort").absolute()
     assert site.key_path.stat().st_mode & 0o777 == 0o600
+    assert made.vault_key == site.vault_key_path == tmp_path / "site" / "vault.key"
+    assert made.vault_key.stat().st_mode & 0o777 == 0o600
+    assert isinstance(site.open_vault(), SealedVault)
     request = verify_request(made.request.read_text())
     assert (request.site, request.consortium, request.location) == ("north", "test", "46.5,6.6")
     assert request.fingerprint == made.fingerprint
@@ -133,7 +138,9 @@ def test_the_fingerprint_is_what_ssh_keygen_prints(tmp_path):
 def test_init_again_keeps_the_key_and_makes_a_new_request(tmp_path):
     first = initialise(kit(tmp_path / "kit"), tmp_path / "site", "cohort", "")
     text, key = first.request.read_text(), (tmp_path / "site" / "site.key").read_bytes()
+    vault_key = first.vault_key.read_bytes()
     second = initialise(tmp_path / "kit", tmp_path / "site", "", "")
+    assert (second.vault_key, first.vault_key.read_bytes()) == (None, vault_key)
     assert (tmp_path / "site" / "site.key").read_bytes() == key
     assert second.fingerprint == first.fingerprint
     assert second.request.read_text() != text, "a coordinator takes a request only once"

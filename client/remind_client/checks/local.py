@@ -17,7 +17,7 @@ from remind_client.identity import read_private_key
 from remind_client.launcher.install import OTHERS, install_launchers
 from remind_client.site_config import SiteConfig
 from remind_client.supervisor.flower import LAUNCHERS
-from remind_client.vault.rotate import unreadable
+from remind_client.vault.rotate import is_sealed, unreadable
 
 ENOUGH_DISK = 5 << 30
 LEAST_DISK = 512 << 20  # below it a round's encoders, optimiser and tokens will hardly fit
@@ -45,7 +45,7 @@ def check_key(site: SiteConfig) -> Iterator[Finding]:
 def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
     """The cohort, and what of it the policy lets out."""
     try:
-        report = check_cohort(site.path(site.cohort), alone=False)
+        report = check_cohort(site.path(site.cohort), memory=site.memory(), alone=False)
     except UserError as error:
         yield failed("cohort", str(error), "see docs/cohorts.md")
         return
@@ -173,19 +173,23 @@ def check_policy(site: SiteConfig) -> Iterator[Finding]:
 
 def check_vault(site: SiteConfig) -> Iterator[Finding]:
     """The vault's key, and whether what is kept is under it."""
+    path = site.vault_key_path
+    if not site.vault.enabled:
+        yield warning("vault", "switched off: encoders and optimiser state lie in clear", "take vault.enabled out")
+        return
+    if not site.vault.key_file and path is not None and not path.exists():
+        if site.runs_folder.is_dir() and is_sealed(site.runs_folder):
+            yield failed("vault", f"{path}: is not there, and files are under it", "put it back from your copy")
+            return
+        yield warning("vault", f"{path}: no key yet", "remind-site run makes it; keep a copy, best on another disk")
+        return
     try:
         key = site.vault_key()
     except UserError as error:
         yield failed("vault", str(error), "")
         return
-    if key is None:
-        yield warning(
-            "vault",
-            "no key: encoders and optimiser state lie in clear",
-            "remind-site vault key FILE, then vault.key_file",
-        )
-        return
-    if site.vault.key_file and _within(site.path(site.vault.key_file), site.state_folder):
+    assert key is not None
+    if path is not None and _within(path, site.state_folder):
         yield warning("vault", "the key lies in the state folder, beside what it encrypts", "keep it elsewhere")
     strange = list(unreadable(site.runs_folder, key)) if site.runs_folder.is_dir() else []
     if strange:

@@ -147,7 +147,7 @@ def warm_up(site: SiteConfig) -> None:
 
     choose_device(site.device)
     try:
-        cached_cohort(site.path(site.cohort))
+        cached_cohort(site.path(site.cohort), site.memory())
     except UserError as error:
         log.error("%s", error)
 

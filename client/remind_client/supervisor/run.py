@@ -21,11 +21,13 @@ from remind_client.audit.events import Started, Stopped
 from remind_client.audit.note import note_policy
 from remind_client.launcher.address import ask_status
 from remind_client.launcher.install import install_launchers
+from remind_client.retention import prune
 from remind_client.site_config import SiteConfig
 from remind_client.supervisor.child import Child, say
 from remind_client.supervisor.flower import LAUNCHERS, Connection, commands, environment
 from remind_client.supervisor.health import Status, serve_health
 from remind_client.supervisor.watchdog import Watchdog
+from remind_client.vault.begin import make_key, seal_what_is_clear
 
 LOOK = 0.2  # seconds between two looks at whether the message at hand is done
 
@@ -46,10 +48,11 @@ def run_site(site: SiteConfig, file: Path) -> None:
     kit = site.kit()
     if not site.key_path.is_file():
         raise UserError(f"{site.key_path}: this site's private key is not there; make it with: remind-site init KIT")
-    site.open_vault()  # a key that is not there is an error now, not in the first round
     site.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with state_lock(site):
         site.runs_folder.mkdir(exist_ok=True, mode=0o700)
+        _open_vault(site)
+        prune(site.runs_folder, site.retention)
         warm = site.warm and not site.policy.code_bundles
         install_launchers(site.state_folder / LAUNCHERS, site.socket if warm else None)
         _log_start(site)
@@ -86,6 +89,14 @@ def state_lock(site: SiteConfig) -> Iterator[None]:
                 f"{site.state_folder}: a remind-site is running on this state folder; stop it first"
             ) from None
         yield
+
+
+def _open_vault(site: SiteConfig) -> None:
+    """See that the vault can be used: a key that is not there is an error now, not in the first round."""
+    if (made := make_key(site)) is not None:
+        say(f"made the vault's key {made.id.hex()} in {site.vault_key_path}; keep a copy, best on another disk")
+    if moved := seal_what_is_clear(site).written:
+        say(f"encrypted {moved} file(s) that were kept in clear")
 
 
 def _log_start(site: SiteConfig) -> None:

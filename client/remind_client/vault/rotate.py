@@ -60,6 +60,11 @@ def unreadable(root: Path, key: VaultKey) -> Iterator[str]:
             yield f"{path} is under key {under.hex()}"
 
 
+def is_sealed(root: Path) -> bool:
+    """Whether any file under `root` is encrypted."""
+    return any(sealed_with(path) is not None for path in _files(root))
+
+
 def _rewrite(vault: SealedVault, path: Path) -> None:
     try:
         with vault.open(path) as clear:

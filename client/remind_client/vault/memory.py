@@ -1,0 +1,41 @@
+"""Verdicts on a cohort's files, where a hospital may keep them: in the vault of its state folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from remind.errors import UserError
+from remind_client.vault.vault import Vault
+
+
+@dataclass(frozen=True)
+class VaultMemory:
+    """A `remind.data.verdicts.Memory` in a folder of a vault."""
+
+    folder: Path
+    vault: Vault
+
+    def read(self, name: str) -> bytes | None:
+        """See `Memory`; what cannot be opened is as good as nothing: the files are examined again."""
+        path = self.folder / name
+        try:
+            return self.vault.read(path) if path.is_file() else None
+        except (OSError, UserError):
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """See `Memory`."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.vault.write(self.folder / name, lambda out: out.write(content))
+        except OSError:
+            return
+
+
+class NoMemory:
+    """Remembers nothing."""
+
+    def read(self, name: str) -> None:
+        """See `Memory`."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """See `Memory`."""
