@@ -1,7 +1,8 @@
 """Tokens of frozen encoders on disk, mapped into memory: computed once, read in part, never stale.
 
 A file's name is the digest of all that decides its content: the encoder's weights, what the patients have, the schema,
-the type of the numbers, the version of this library. Anything else is another file, and old ones are removed.
+the type of the numbers, the version of this library and its readers' code. Anything else is another file, and old ones
+are removed. The digest of the tokens stands at the end of the file: one that was changed on the disk is computed anew.
 """
 
 import hashlib
@@ -10,20 +11,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
 from remind.data.schema import ModalitySchema
+from remind.data.verdicts import readers_code
 from remind.version import VERSION
 
 SUFFIX = ".tokens"
+DIGEST = hashlib.sha256().digest_size  # bytes after the tokens
+CHUNK = 1 << 20
 Shape = tuple[int, int, int]
 
 
 def cache_key(encoder: str, schema: ModalitySchema, contents: str, dtype: torch.dtype) -> str:
     """Digest of what decides a modality's tokens: encoder weights, schema, contents of the cohort, type."""
-    parts = (VERSION, encoder, schema.model_dump_json(), contents, str(dtype))
+    parts = (VERSION, readers_code(), encoder, schema.model_dump_json(), contents, str(dtype))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -34,12 +39,13 @@ class TokenCache:
         self.folder = folder
 
     def find(self, name: str, key: str, shape: Shape, dtype: torch.dtype) -> Tensor | None:
-        """Tokens of a modality, mapped, not read; None where there are none for this key."""
+        """Tokens of a modality, mapped; None where there are none for this key, or they are not what was written."""
         path = self._path(name, key)
         size = prod(shape)
         if not size:
             return torch.empty(shape, dtype=dtype)
-        if not path.is_file() or path.stat().st_size != size * dtype.itemsize:
+        bytes_ = size * dtype.itemsize
+        if not path.is_file() or path.stat().st_size != bytes_ + DIGEST or not _is_whole(path, bytes_):
             return None
         return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
 
@@ -61,9 +67,11 @@ class TokenCache:
                 )
             yield tokens
             tokens.clear()
-            for name, (key, _) in wanted.items():
+            for name, (key, shape) in wanted.items():
                 path = self._path(name, key)
-                path.with_suffix(".partial").replace(path)
+                partial = path.with_suffix(".partial")
+                _append_digest(partial, prod(shape) * dtype.itemsize)
+                partial.replace(path)
                 for old in self.folder.glob(f"{name}-*{SUFFIX}"):
                     if old != path and old.name.removeprefix(f"{name}-").count("-") == 0:
                         old.unlink(missing_ok=True)
@@ -86,3 +94,27 @@ def _reserve(path: Path, size: int) -> None:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _append_digest(path: Path, size: int) -> None:
+    with path.open("r+b") as file:
+        found = _digest(file, size)
+        file.seek(size)
+        file.write(found)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    with path.open("rb") as file:
+        return _digest(file, size) == file.read(DIGEST)
+
+
+def _digest(file: IO[bytes], size: int) -> bytes:
+    """Of the first `size` bytes, read in pieces: they may be more than the memory holds."""
+    sha, left = hashlib.sha256(), size
+    while left and (piece := file.read(min(CHUNK, left))):
+        sha.update(piece)
+        left -= len(piece)
+    return sha.digest()

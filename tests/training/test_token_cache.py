@@ -56,6 +56,26 @@ def test_a_process_that_dies_while_encoding_leaves_nothing_to_be_used(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", [0, 50, 95, 96, 127])
+def test_tokens_that_were_changed_on_the_disk_are_none(tmp_path, place):
+    cache = TokenCache(tmp_path)
+    fill(cache)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert cache.find("a", "k" * 64, SHAPE, torch.float32) is None
+    fill(cache)
+    assert torch.equal(cache.find("a", "k" * 64, SHAPE, torch.float32), torch.full(SHAPE, 1.0))
+
+
+def test_another_reader_makes_other_tokens(monkeypatch):
+    schema = TextSchema(name="note")
+    before = cache_key("e", schema, "c", torch.float32)
+    monkeypatch.setattr("remind.training.token_cache.readers_code", lambda: "other")
+    assert cache_key("e", schema, "c", torch.float32) != before
+
+
 def test_tokens_are_private_to_who_maps_them(tmp_path):
     cache = TokenCache(tmp_path)
     fill(cache)
