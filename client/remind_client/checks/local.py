@@ -13,6 +13,7 @@ from remind.federation.enrolment import fingerprint, public_key_text
 from remind_client.audit.log import segments
 from remind_client.audit.verify import verify
 from remind_client.checks.finding import Finding, failed, ok, warning
+from remind_client.disk import disk_error
 from remind_client.identity import read_private_key
 from remind_client.launcher.install import OTHERS, install_launchers
 from remind_client.site_config import SiteConfig
@@ -125,9 +126,9 @@ def check_launcher(site: SiteConfig) -> Iterator[Finding]:
             install_launchers(folder, None)
         done = subprocess.run([folder / OTHERS[0]], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield failed(
-            "launcher", f"{folder}: cannot start a program there: {error}", "mount the state folder without noexec"
-        )
+        full = disk_error(error)
+        remedy = "make room there" if full is not None else "mount the state folder without noexec"
+        yield failed("launcher", f"{folder}: cannot start a program there: {error}", remedy)
         return
     if "refused" not in done.stderr:
         yield failed(
