@@ -16,7 +16,12 @@ class Attacker:
     def __init__(self, truth):
         self.place = {name: i for i, name in enumerate(truth)}
         self.count_A = np.array(list(truth.values()), dtype=float)
-        self.rows, self.values = [], []
+        self.heard = {}
+
+    @property
+    def rows(self):
+        """Different sums that were heard, (R, A)."""
+        return np.frombuffer(b"".join(self.heard)).reshape(len(self.heard), -1)
 
     def row(self, atoms):
         """0/1, (A,)."""
@@ -28,24 +33,23 @@ class Attacker:
         """Write a number down, which is true."""
         row_A = self.row(atoms)
         assert value == row_A @ self.count_A, f"{value} shown for {sorted(atoms)[:4]}…"
-        self.rows.append(row_A)
-        self.values.append(value)
+        self.heard[row_A.tobytes()] = value
 
     def at_most(self, atoms):
         """The largest number of patients that agrees with everything heard."""
-        if not self.rows:
+        if not self.heard:
             return np.inf
-        rows, first = np.unique(np.array(self.rows), axis=0, return_index=True)
-        found = linprog(-self.row(atoms), A_eq=rows, b_eq=np.array(self.values)[first], method="highs")
+        known = np.array(list(self.heard.values()), dtype=float)
+        found = linprog(-self.row(atoms), A_eq=self.rows, b_eq=known, method="highs")
         assert found.status in (0, 3), found.message
         return np.inf if found.status == 3 else -found.fun
 
     def follows(self, atoms):
         """Whether the number is in the span of what was heard."""
-        if not self.rows:
-            return False
-        rows = np.array(self.rows)
-        return np.linalg.matrix_rank(np.vstack([rows, self.row(atoms)])) == np.linalg.matrix_rank(rows)
+        rows = self.rows
+        return len(rows) > 0 and np.linalg.matrix_rank(np.vstack([rows, self.row(atoms)])) == np.linalg.matrix_rank(
+            rows
+        )
 
     def finds_below(self, minimum, sets):
         """Small ones among these sets of patients that must be smaller than the minimum, as far as the attacker sees.

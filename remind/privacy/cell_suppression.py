@@ -25,6 +25,8 @@ from scipy.sparse.linalg import lsmr  # type: ignore[import-untyped]
 
 TRIES, EXACT, UNMOVED = 3, 1e-13, 1e-6  # random changes, how exactly they are found, what counts as none
 SLACK = 1e-4  # patients: what the solver may be wrong by
+PRICED = 1e-9  # a price that is one
+MANY = 60  # targets
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -73,14 +75,21 @@ def withhold(
     need_V = np.where(count_V < minimum, minimum, 2 * count_V)  # the latter: small for another reason than its number
     parts_VA = _merged(parts_VA)
     while len(pending):
-        highest_T, price_V = _upper_bounds(parts_VA, count_V, hidden_V, pending, need_V)
-        pending = pending[highest_T < need_V[pending] - SLACK]
-        chosen_V = _covers(parts_VA, count_V, hidden_V, out_V, pending, price_V)
-        if not chosen_V.any():
-            _, price_V = _upper_bounds(parts_VA, count_V, hidden_V, pending[:1], need_V)
-            chosen_V = _covers(parts_VA, count_V, hidden_V, out_V, pending[:1], price_V)
-            if not chosen_V.any():  # it is protected, or nothing is left to withhold
+        # Whether a target is protected, a table of its own tells. Where there are many, one table for all of them shows
+        # at a stroke that most are; what falls short of it because of counts beside it is given cover at once, although
+        # it might have done without.
+        chosen_V, asked = np.zeros_like(hidden_V), pending
+        if len(pending) > MANY:
+            highest_V, price_V = _best_table(parts_VA, count_V, hidden_V, pending, need_V)
+            pending = pending[highest_V[pending] < need_V[pending] - SLACK]
+            chosen_V = _covers_beside(parts_VA, count_V, hidden_V | out_V, pending, price_V)
+        if len(pending) == len(asked) and not chosen_V.any():
+            highest_V, price_V = _best_table(parts_VA, count_V, hidden_V, pending[:1], need_V)
+            if highest_V[pending[0]] < need_V[pending[0]] - SLACK:
+                chosen_V = _cover(parts_VA, count_V, hidden_V | out_V, price_V)
+            if not chosen_V.any():  # it is protected; or what is out gives it away, and nothing can be done
                 pending = pending[1:]
+            pending = pending[highest_V[pending] < need_V[pending] - SLACK]
         hidden_V |= _whole(chosen_V, bundle_V) & ~out_V
     follows_V = hidden_V & ~always_V
     follows_V[follows_V] = _known(parts_VA, hidden_V, follows_V)
@@ -111,19 +120,18 @@ def _merged(parts_VA: Any) -> Any:
     return by_atom[:, np.unique(np.array(columns, dtype=object), return_index=True)[1]].tocsr()
 
 
-def _upper_bounds(
+def _best_table(
     parts_VA: Any, count_V: Counts, hidden_V: Mask, targets: NDArray[np.intp], need_V: Counts
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each target may be at most, capped at what it needs, and the prices of the published counts, (T,), (V,).
+    """The counts of a table that fits what is published and gives the targets as much as they need, (V,).
 
-    One table for all targets: where a target falls short here, it may still do better in a table of its own.
+    Second: the prices of the published counts, (V,): by how much the targets would gain from one patient more.
     """
     shown = np.flatnonzero(~hidden_V)
     n_targets, n_atoms = len(targets), parts_VA.shape[1]
-    target_TA = parts_VA[targets]
     found = linprog(
         np.concatenate([np.zeros(n_atoms), -np.ones(n_targets)]),
-        A_ub=hstack([-target_TA, identity(n_targets)], format="csr"),
+        A_ub=hstack([-parts_VA[targets], identity(n_targets)], format="csr"),
         b_ub=np.zeros(n_targets),
         A_eq=hstack([parts_VA[shown], csr_matrix((len(shown), n_targets))], format="csr") if len(shown) else None,
         b_eq=count_V[shown] if len(shown) else None,
@@ -134,42 +142,46 @@ def _upper_bounds(
         raise RuntimeError(f"cell suppression: no solution ({found.message})")
     price_V = np.zeros(len(count_V))
     if len(shown):
-        price_V[shown] = -found.eqlin.marginals  # of the maximum, by one patient more in the count
-    return found.x[n_atoms:], price_V
+        price_V[shown] = -found.eqlin.marginals
+    return parts_VA @ found.x[:n_atoms], price_V
 
 
-def _covers(
-    parts_VA: Any,
-    count_V: Counts,
-    hidden_V: Mask,
-    out_V: Mask,
-    pending: NDArray[np.intp],
-    price_V: NDArray[np.float64],
+def _covers_beside(
+    parts_VA: Any, count_V: Counts, fixed_V: Mask, targets: NDArray[np.intp], price_V: NDArray[np.float64]
 ) -> Mask:
-    """Counts to withhold besides: for each pending one, one of those that hold it down, unless one is chosen already.
+    """For each target the finest of the counts that hold it down, unless one of them is chosen already, (V,).
 
-    It is the smallest of those of the fewest atoms, so that totals stay.
-
-    A price says which published counts bound a target: a sum that holds it has a positive one, what is subtracted from
-    that sum a negative one.
+    A published sum that bounds a target has a positive price, what is subtracted from that sum a negative one. Targets
+    from whose sums nothing is subtracted get no cover: they may compete with other targets only.
     """
     chosen_V = np.zeros(len(count_V), dtype=bool)
-    free_V = (np.abs(price_V) > 1e-9) & ~hidden_V & ~out_V
-    atoms_V = np.diff(parts_VA.indptr)
-    sums, parts = np.flatnonzero(free_V & (price_V > 0)), np.flatnonzero(free_V & (price_V < 0))
+    rank_V = _rank(parts_VA, count_V)
+    sums, parts = (np.flatnonzero((sign * price_V > PRICED) & ~fixed_V) for sign in (1, -1))
     meet_SP = parts_VA[sums] @ parts_VA[parts].T
-    above_TS = parts_VA[pending] @ parts_VA[sums].T
-    beside_TP = above_TS @ meet_SP
-    around_TR = hstack([above_TS + beside_TP @ meet_SP.T, beside_TP], format="csr")
-    free = np.concatenate([sums, parts])
-    free_order = np.lexsort((count_V[free], atoms_V[free], count_V[free] == 0))
-    rank_R = np.argsort(free_order)
-    for t in range(len(pending)):
-        cover = around_TR.indices[around_TR.indptr[t] : around_TR.indptr[t + 1]]
-        cover = cover if len(cover) else np.arange(len(free))
-        if len(cover) and not chosen_V[free[cover]].any():
-            chosen_V[free[cover[rank_R[cover].argmin()]]] = True
+    above_TS = parts_VA[targets] @ parts_VA[np.flatnonzero(price_V > PRICED)].T
+    beside_TP = (above_TS @ (parts_VA[np.flatnonzero(price_V > PRICED)] @ parts_VA[parts].T)).tocsr()
+    around_TS = (beside_TP @ meet_SP.T).tocsr()
+    for t in range(len(targets)):
+        beside = parts[beside_TP.indices[beside_TP.indptr[t] : beside_TP.indptr[t + 1]]]
+        if len(beside):
+            around = sums[around_TS.indices[around_TS.indptr[t] : around_TS.indptr[t + 1]]]
+            cover = np.concatenate([beside, around])
+            if not chosen_V[cover].any():
+                chosen_V[cover[rank_V[cover].argmin()]] = True
     return chosen_V
+
+
+def _cover(parts_VA: Any, count_V: Counts, fixed_V: Mask, price_V: NDArray[np.float64]) -> Mask:
+    """The finest of the counts that hold a single target down, (V,); none where all of them are fixed."""
+    chosen_V = np.zeros(len(count_V), dtype=bool)
+    free = np.flatnonzero((np.abs(price_V) > PRICED) & ~fixed_V)
+    chosen_V[free[_rank(parts_VA, count_V)[free].argmin()] if len(free) else []] = True
+    return chosen_V
+
+
+def _rank(parts_VA: Any, count_V: Counts) -> NDArray[np.intp]:
+    """Which counts are withheld rather than others: those of few atoms, then small ones; nobody's number last, (V,)."""
+    return np.argsort(np.lexsort((count_V, np.diff(parts_VA.indptr), count_V == 0)))
 
 
 def _known(parts_VA: Any, hidden_V: Mask, asked_V: Mask) -> Mask:

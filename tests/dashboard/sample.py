@@ -33,10 +33,12 @@ EVIL = MARKUP[:200]  # a site name as long as a registered name may be
 NAMES = ("fundus", "oct", "table", "notes", "labs", "icd", "ecg", "mri", "ct")
 
 
-def statistics(n: int, seed: int, skill: float = 1.0, experts: int = 16) -> GroupStatistics:
-    """Statistics of `n` made-up patients of two classes."""
+def statistics(
+    n: int, seed: int, skill: float = 1.0, experts: int = 16, who: int = 0, share: float = 0.5
+) -> GroupStatistics:
+    """Statistics of `n` made-up patients of two classes; `who` says which, `seed` what is predicted of them."""
     rng = np.random.default_rng(seed)
-    label_B = rng.integers(2, size=n)
+    label_B = (np.random.default_rng(who).random(n) < share).astype(np.int64)
     odds_B = (rng.normal(size=n) + skill * (label_B - 0.5)) * 1.6
     log_p_BC = -np.logaddexp(0, np.stack([odds_B, -odds_B], axis=1))
     confusion_CC = np.zeros((2, 2), dtype=np.int64)
@@ -62,8 +64,9 @@ class Drill:
         seed: int = 0,
         experts: int = 16,
         changes: Mapping[str, Scalar] | None = None,
+        share: float = 0.5,
     ) -> None:
-        self.seed, self.experts = seed, experts
+        self.seed, self.experts, self.share = seed, experts, share
         self.observer = StoreObserver(engine, folder, beat=0.2)
         self.schema = schema(NAMES[:3], series=())
         self.config: Config = settings(
@@ -81,6 +84,7 @@ class Drill:
         for found in sites.values():
             for k, n in found.items():
                 self.counts[k] += n
+        self.validation: Mapping[str, Mapping[int, GroupStatistics]] = {}
         self.observer.begun(self.config)
 
     def start(self) -> "Drill":
@@ -97,13 +101,21 @@ class Drill:
         self.done += 1
         by_site = {
             name: {
-                k: statistics(n, 1000 * self.seed + 100 * i + k + self.done, 0.5 + 0.3 * self.done, self.experts)
+                k: statistics(
+                    n,
+                    1000 * self.seed + 100 * i + k + self.done,
+                    0.5 + 0.3 * self.done,
+                    self.experts,
+                    who=100 * i + k,
+                    share=self.share,
+                )
                 for k, n in found.items()
             }
             for i, (name, found) in enumerate(self.patients.items())
             if name not in absent
         }
         weight = 1 / len(self.counts)
+        self.validation = by_site
         record = RoundRecord(
             round=self.done,
             rounds=self.rounds,
@@ -125,11 +137,14 @@ class Drill:
 
     def finish(self) -> RunResult:
         test = {
-            name: {k: statistics(2 * n, 1000 * self.seed + 7 * i + k, 2.0, self.experts) for k, n in found.items()}
+            name: {
+                k: statistics(2 * n, 1000 * self.seed + 7 * i + k, 2.0, self.experts, 7 * i + k, self.share)
+                for k, n in found.items()
+            }
             for i, (name, found) in enumerate(self.patients.items())
         }
         weights = dict.fromkeys(self.counts, 1 / len(self.counts))
-        result = RunResult(self.config, self.schema, self.counts, weights, {}, test, test, {}, 12.0)
+        result = RunResult(self.config, self.schema, self.counts, weights, {}, test, self.validation or test, {}, 12.0)
         self.observer.finished(result)
         return result
 

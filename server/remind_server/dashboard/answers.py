@@ -25,11 +25,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of some patients. With `suppressed`, everything else is null; otherwise null is 'undefined'."""
+    """Scores of some patients.
+
+    With `withheld`, everything but their number is null, and with `suppressed` that too: either would tell of few
+    patients. Otherwise null is 'undefined'.
+    """
 
     n: int | None
     positives: int | None = None
     suppressed: bool = False
+    withheld: bool = False
     accuracy: Estimate | None = None
     balanced_accuracy: Estimate | None = None
     macro_f1: Estimate | None = None
@@ -176,8 +181,8 @@ class GroupTable:
 class Matrix:
     """One score of each group (rows, worst first) at each site (columns): n[g][s] and value[g][s].
 
-    Null where the site has no such patients (n is 0), the score is undefined, or the cell is suppressed: those are
-    listed in `suppressed` as [g, s].
+    Null where the site has no such patients (n is 0), the score is undefined, or the number or the score may not be
+    shown: those are listed as [g, s] in `suppressed` (neither is) and `withheld` (the score is not).
     """
 
     run: int
@@ -189,6 +194,7 @@ class Matrix:
     n: list[Counts]
     value: list[Numbers]
     suppressed: list[tuple[int, int]]
+    withheld: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -208,11 +214,12 @@ class Curve:
     macro_f1: Numbers
     auroc: Numbers
     suppressed: list[int] = field(default_factory=list)
+    withheld: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Columns over the rounds that ended; `suppressed` of a curve lists the positions that are not shown."""
+    """Columns over the rounds that ended; a curve lists the positions whose number or scores are not shown."""
 
     run: int
     round: list[int]
@@ -225,7 +232,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class ExpertRow:
-    """How much each expert weighs in a group: mean over its patients, 0 … 1; null if suppressed or not measured.
+    """How much each expert weighs in a group: mean over its patients, 0 … 1; null if withheld or not measured.
 
     `in_effect` is the number of equally used experts that would be as spread out, exp of the weights' entropy.
     """
@@ -234,6 +241,7 @@ class ExpertRow:
     tail: bool
     n: int | None
     suppressed: bool
+    withheld: bool
     in_effect: float | None
     use: list[float] | None
 

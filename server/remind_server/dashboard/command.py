@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from remind.errors import UserError
+from remind.privacy.threshold import MIN_COUNT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -27,7 +28,9 @@ def dashboard_command(
         str, typer.Option(help="Address to listen on; other than loopback, use TLS or a proxy.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = PORT,
-    min_count: Annotated[int, typer.Option(min=0, help="Suppress cells of fewer patients.")] = 0,
+    min_count: Annotated[
+        int, typer.Option(min=1, help="Suppress numbers of fewer patients, and what they follow from; 1: none.")
+    ] = MIN_COUNT,
     token_file: Annotated[
         Path | None, typer.Option(help="Sign-in token that outlives restarts; made if not there. Default: a new one.")
     ] = None,

@@ -1,6 +1,5 @@
 """Series over the rounds, the groups × sites matrix, and two runs side by side."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import select
@@ -18,8 +17,8 @@ from remind_server.dashboard.answers import (
     Patients,
     ScoreName,
 )
+from remind_server.dashboard.published import Published
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.suppression import NOTHING_HIDDEN, Hidden, hide_line
 from remind_server.store.schema import ALL, Group, Round, RoundGroup, Site
 
 MOST_CURVES = 50  # groups in one answer, which keeps it well below a megabyte for hundreds of rounds
@@ -31,14 +30,12 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
     """Curves of these groups (at most `MOST_CURVES`) and of all together, and what each round took."""
     wanted = [ALL, *sorted(set(numbers) - {ALL})[:MOST_CURVES]]
     with Session(reader.engine) as session:
-        reader.run(session, run_id)
+        shown = reader.published(session, reader.run(session, run_id))
         rounds = session.scalars(select(Round).where(Round.run_id == run_id).order_by(Round.round)).all()
         groups = {g.number: g for g in session.scalars(select(Group).where(Group.run_id == run_id))}
         columns = [RoundGroup.group, RoundGroup.round, *(getattr(RoundGroup, name) for name in _SERIES)]
         where = (RoundGroup.run_id == run_id, RoundGroup.group.in_(wanted))
         values = {(int(row[0]), int(row[1])): list(row[2:]) for row in session.execute(select(*columns).where(*where))}
-        hidden_in = _hidden_by_round(session, reader, run_id)
-    few = reader.hidden_training(list(groups.values()))
     order = [round_.round for round_ in rounds]
     return Curves(
         run=run_id,
@@ -48,7 +45,7 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
         bytes_down=[round_.bytes_down for round_ in rounds],
         bytes_up=[round_.bytes_up for round_ in rounds],
         curves=[
-            _curve(k, groups[k].name if k else "all groups", order, values, hidden_in, (ALL, k) in few)
+            _curve(k, groups[k].name if k else "all groups", order, values, shown)
             for k in wanted
             if k == ALL or k in groups
         ],
@@ -59,10 +56,13 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName, most: int | None
     """One score of the table's `most` first groups (None: all) at each site that takes part."""
     rows, run_id = table.rows[:most], table.run
     with Session(reader.engine) as session:
-        values = reader.cells(session, run_id, table.patients).values(score)
+        cells = reader.cells(session, run_id, table.patients)
+        values = cells.values(score)
         sites = session.scalars(select(Site).where(Site.run_id == run_id, Site.refused.is_(None))).all()
     sites = sorted(sites, key=lambda site: site.name)
-    grid = [[values.get((site.number, row.number), (0, None)) for site in sites] for row in rows]
+    keys = [[(site.number, row.number) for site in sites] for row in rows]
+    grid = [[values.get(key, (0, None)) for key in line] for line in keys]
+    places = [(i, j) for i, line in enumerate(keys) for j, key in enumerate(line) if grid[i][j][0] != 0]
     return Matrix(
         run=run_id,
         patients=table.patients,
@@ -70,9 +70,10 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName, most: int | None
         sites=[site.name for site in sites],
         groups=[row.name for row in rows],
         tail=[row.tail for row in rows],
-        n=[[cell[0] if cell else None for cell in line] for line in grid],
-        value=[[_short(cell[1]) if cell else None for cell in line] for line in grid],
-        suppressed=[(i, j) for i, line in enumerate(grid) for j, cell in enumerate(line) if cell is None],
+        n=[[n for n, _ in line] for line in grid],
+        value=[[_short(value) for _, value in line] for line in grid],
+        suppressed=[(i, j) for i, j in places if grid[i][j][0] is None],
+        withheld=[(i, j) for i, j in places if cells.withheld(*keys[i][j])],
     )
 
 
@@ -118,31 +119,23 @@ def _curve(
     name: str,
     order: Sequence[int],
     values: Mapping[tuple[int, int], Sequence[float | None]],
-    hidden_in: dict[int, Hidden],
-    few_train: bool,
+    published: Published,
 ) -> Curve:
-    shown: dict[str, list[float | None]] = {series: [] for series in _SERIES}
-    suppressed = []
+    found: dict[str, list[float | None]] = {series: [] for series in _SERIES}
+    suppressed, withheld = [], []
+    trained = number == ALL or published.trained(number)
     for position, round_ in enumerate(order):
-        row = values.get((number, round_), (None,) * len(_SERIES))
-        hidden = (ALL, number) in hidden_in.get(round_, NOTHING_HIDDEN)
-        if hidden:
+        row = dict(zip(_SERIES, values.get((number, round_), (None,) * len(_SERIES)), strict=True))
+        shown = published.validation(round_)
+        few, told = bool(row["n"]) and not shown.number(ALL, number), shown.score(ALL, number)
+        if few:
             suppressed.append(position)
-        for series, value in zip(_SERIES, row, strict=True):
-            hide_it = (few_train and series == "risk") if series in _OF_TRAINING else hidden
-            shown[series].append(None if hide_it else _short(value))
-    return Curve(number, name, **shown, suppressed=suppressed)  # type: ignore[arg-type]
-
-
-def _hidden_by_round(session: Session, reader: Reader, run_id: int) -> dict[int, Hidden]:
-    """What is suppressed in each round; needs every group of the round, since they add up to its margin."""
-    if reader.min_count <= 1:
-        return {}
-    found: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    columns = select(RoundGroup.round, RoundGroup.group, RoundGroup.n).where(RoundGroup.run_id == run_id)
-    for round_, group, n in session.execute(columns):
-        found[round_].append((group, n))
-    return {round_: hide_line(line, reader.min_count) for round_, line in found.items()}
+        if row["n"] and not told:
+            withheld.append(position)
+        for series, value in row.items():
+            may = trained if series in _OF_TRAINING else not few if series == "n" else told
+            found[series].append(_short(value) if may else None)
+    return Curve(number, name, **found, suppressed=suppressed, withheld=withheld)  # type: ignore[arg-type]
 
 
 def _short(value: float | None) -> float | None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
 from remind.metrics.scores import SCORES
-from remind_server.dashboard.answers import Measured, Patients, ScoreName, SortKey
+from remind_server.dashboard.answers import ExpertRow, Measured, Patients, ScoreName, SortKey
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
@@ -24,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def routes(reader: Reader) -> APIRouter:
-    """One file per view. Undefined is empty; a suppressed cell says so in the column of its count."""
+    """One file per view. Undefined is empty; what is suppressed says so in the count's column, else in the scores'."""
     router = APIRouter(tags=["csv"])
 
     @router.get("/runs/{run_id}/groups.csv")
@@ -66,10 +66,12 @@ def routes(reader: Reader) -> APIRouter:
         """Mean weight of each expert in every group; empty but for its head if the model has no experts."""
         found = expert_map(reader, reader.groups(run_id, "name", on))
         head = ("group", "tail", "n", "in_effect", *(f"expert_{e}" for e in range(1, found.experts + 1)))
-        nothing = [None] * found.experts
-        rows = (
-            [r.name, r.tail, SUPPRESSED if r.suppressed else r.n, r.in_effect, *(r.use or nothing)] for r in found.rows
-        )
+
+        def weights(r: ExpertRow) -> list[Any]:
+            rest = SUPPRESSED if r.withheld and not r.suppressed else None
+            return [r.in_effect, *r.use] if r.use else [rest] * (1 + found.experts)
+
+        rows = ([r.name, r.tail, SUPPRESSED if r.suppressed else r.n, *weights(r)] for r in found.rows)
         return _file(f"run{run_id}-experts-{found.patients}", head, rows)
 
     @router.get("/runs/{run_id}/curves.csv")
@@ -82,10 +84,13 @@ def routes(reader: Reader) -> APIRouter:
             for start in range(0, max(len(numbers), 1), MOST_CURVES):
                 part = curves(reader, run_id, numbers[start : start + MOST_CURVES])
                 for curve in part.curves[start > 0 :]:
-                    hidden = set(curve.suppressed)
+                    hidden, withheld = set(curve.suppressed), set(curve.withheld)
                     for i, round_ in enumerate(part.round):
                         values = {name: getattr(curve, name)[i] for name in series}
-                        values["n"] = SUPPRESSED if i in hidden else values["n"]
+                        if i in hidden:
+                            values["n"] = SUPPRESSED
+                        elif i in withheld:
+                            values |= dict.fromkeys((*SCORES, "gate_open"), SUPPRESSED)
                         yield [round_, part.stage[i], curve.name, *values.values()]
 
         return _file(f"run{run_id}-curves", ("round", "stage", "group", "lambda", *series[1:]), rows())
@@ -114,7 +119,10 @@ def routes(reader: Reader) -> APIRouter:
 
 
 def _cells(scores: Measured) -> list[Any]:
-    cells: list[Any] = [SUPPRESSED if scores.suppressed else scores.n, scores.positives]
+    if scores.withheld:
+        rest = None if scores.suppressed else SUPPRESSED
+        return [SUPPRESSED if scores.suppressed else scores.n, *[rest] * (len(COLUMNS) - 1)]
+    cells: list[Any] = [scores.n, scores.positives]
     for name, score in SCORES.items():
         found = getattr(scores, name)
         cells += [found] if not score.interval else [found.value, found.low, found.high] if found else [None] * 3

@@ -13,7 +13,7 @@ from remind_server.store.schema import ALL, ExpertUse
 
 
 def expert_map(reader: Reader, table: GroupTable, most: int | None = None) -> ExpertMap:
-    """The map of the table's `most` first groups (None: all); a row is suppressed where the group's scores are."""
+    """The map of the table's `most` first groups (None: all); a row is withheld where the group's scores are."""
     with Session(reader.engine) as session:
         where = (ExpertUse.run_id == table.run, ExpertUse.patients == table.patients)
         use_of = {row.group: row.use for row in session.scalars(select(ExpertUse).where(*where))}
@@ -26,7 +26,7 @@ def expert_map(reader: Reader, table: GroupTable, most: int | None = None) -> Ex
 
 
 def _row(name: str, tail: bool, scores: Measured, use: Sequence[float] | None) -> ExpertRow:
-    if scores.suppressed:
-        return ExpertRow(name, tail, None, True, None, None)
+    if scores.withheld:
+        return ExpertRow(name, tail, scores.n, scores.suppressed, True, None, None)
     in_effect = None if use is None else experts_in_effect(np.array(use))
-    return ExpertRow(name, tail, scores.n, False, in_effect, None if use is None else list(use))
+    return ExpertRow(name, tail, scores.n, False, False, in_effect, None if use is None else list(use))

@@ -114,8 +114,8 @@ def _experts(families: dict[str, GaugeMetricFamily], label: str, found: ExpertMa
 
 
 def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: str, scores: Measured) -> None:
-    """Samples of what is defined; a suppressed group has none but the one that says so."""
-    _add(families, "remind_group_suppressed", labels, scores.suppressed)
+    """Samples of what is defined; of a suppressed group that says so, and its number where that may be shown."""
+    _add(families, "remind_group_suppressed", labels, scores.withheld)
     _add(families, "remind_group_patients", [*labels, patients], scores.n)
     for name in (*WITHOUT_INTERVAL, "auroc_bound"):
         _add(families, f"remind_group_{name}", [*labels, patients], getattr(scores, name))

@@ -1,5 +1,6 @@
 """From the run store's rows to what is shown; suppression happens here, so nothing shown can forget it."""
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from remind_server.dashboard.answers import (
     SortKey,
 )
 from remind_server.dashboard.cells import Cells
-from remind_server.dashboard.suppression import Hidden, hide_line
+from remind_server.dashboard.published import Published, Shown, published
 from remind_server.store.schema import (
     ALL,
     LOST,
@@ -41,7 +42,8 @@ from remind_server.store.schema import (
 NO_PATIENTS = Measured(n=0)
 SILENCE = 30.0  # seconds without a sign of life after which a run under way counts as stalled
 LOOK_BACK = 5  # rounds over which a change is shown
-ShownRound = tuple[dict[int, RoundGroup], Hidden]  # the groups of a round, and which of them are not shown
+ShownRound = tuple[dict[int, RoundGroup], Shown]  # the groups of a round, and which of them are shown
+REMEMBERED = 64  # runs of which is remembered what may be shown
 _DESCENDING = (*(name for name, score in SCORES.items() if score.lower_is_better), "n", "weight", "train_n")
 
 
@@ -54,6 +56,8 @@ class Reader:
 
     def __init__(self, engine: Engine, min_count: int = 0) -> None:
         self.engine, self.min_count = engine, min_count
+        self._published: dict[int, tuple[int, Published]] = {}
+        self._deciding = threading.Lock()
 
     def runs(self, limit: int = 200) -> list[RunState]:
         """Runs, newest first."""
@@ -103,18 +107,18 @@ class Reader:
             cells = self.cells(session, run_id, patients)
             back = min(LOOK_BACK, run.round - 1)
             change_of = by if by in SCORES else "log_loss"
-            now, before = (self._round(session, run_id, r) for r in (run.round, run.round - back))
+            now, before = (self._round(session, run, r) for r in (run.round, run.round - back))
             found = session.scalars(select(Group).where(Group.run_id == run_id)).all()
-            hidden, merged = self.hidden_training(found), cells.merged()
+            shown, merged = self.published(session, run), cells.merged()
             rows = [
                 GroupRow(
                     number=group.number,
                     name=group.name,
                     tail=group.tail,
-                    train_n=None if (ALL, group.number) in hidden else group.train_n,
-                    train_suppressed=(ALL, group.number) in hidden,
-                    weight=row.weight_after if (row := now[0].get(group.number)) else None,
-                    risk=row.risk if row and (ALL, group.number) not in hidden else None,
+                    train_n=group.train_n if shown.trained(group.number) else None,
+                    train_suppressed=not shown.trained(group.number),
+                    weight=row.weight_after if (row := self._trained(group, now[0], shown)) else None,
+                    risk=row.risk if row else None,
                     scores=merged.get(group.number, NO_PATIENTS),
                     change=self._change(group.number, now, before, change_of) if back > 0 else None,
                 )
@@ -131,25 +135,30 @@ class Reader:
 
     def cells(self, session: Session, run_id: int, patients: Patients | None = None) -> Cells:
         """The run's cells: of test patients where there are any, unless told otherwise."""
-        return Cells(session, run_id, patients, self.min_count)
+        return Cells(session, run_id, patients, self.published(session, self.run(session, run_id)).of)
 
-    def hidden_training(self, groups: Sequence[Group]) -> Hidden:
-        """Groups whose number of training patients is not shown."""
-        total = sum(group.train_n for group in groups)
-        return hide_line([(ALL, total), *((group.number, group.train_n) for group in groups)], self.min_count)
+    def published(self, session: Session, run: Run) -> Published:
+        """What may be shown of a run; decided anew when something has happened in it."""
+        with self._deciding:  # two pages at once need one decision
+            seen, found = self._published.get(run.id, (None, None))
+            if found is None or seen != run.change:
+                found = published(session, run, self.min_count)
+                self._published[run.id] = run.change, found
+                while len(self._published) > REMEMBERED:
+                    self._published.pop(next(iter(self._published)))
+            return found
 
     def _sites(self, session: Session, run: Run) -> list[SiteState]:
         absent, taken = self._absent(session, run, run.round), self._absent(session, run, run.round + 1)
         sites = sorted(session.scalars(select(Site).where(Site.run_id == run.id)), key=lambda site: site.name)
         answer = _answer_of(run, sites, taken)
-        total = sum(site.train_n for site in sites)
-        hidden = hide_line([(ALL, total), *((site.number, site.train_n) for site in sites)], self.min_count)
+        shown = self.published(session, run)
         return [
             SiteState(
                 number=site.number,
                 name=site.name,
-                train_n=None if (ALL, site.number) in hidden else site.train_n,
-                train_suppressed=(ALL, site.number) in hidden,
+                train_n=site.train_n if shown.trained_at(site.number) else None,
+                train_suppressed=not shown.trained_at(site.number),
                 asked=site.asked,
                 answered=absent[site.number] is None if site.number in absent else None,
                 absent=absent.get(site.number),
@@ -165,15 +174,19 @@ class Reader:
         where = (RoundSite.run_id == run.id, RoundSite.round == round_)
         return {row.site: row.absent for row in session.scalars(select(RoundSite).where(*where))}
 
-    def _round(self, session: Session, run_id: int, round_: int) -> "ShownRound":
-        where = (RoundGroup.run_id == run_id, RoundGroup.round == round_)
+    def _trained(self, group: Group, rows: Mapping[int, RoundGroup], shown: Published) -> RoundGroup | None:
+        """λ and R_k of a group, where they may be shown: λ may begin at its share, and moves with its R_k."""
+        return rows.get(group.number) if shown.trained(group.number) else None
+
+    def _round(self, session: Session, run: Run, round_: int) -> "ShownRound":
+        where = (RoundGroup.run_id == run.id, RoundGroup.round == round_)
         rows = {row.group: row for row in session.scalars(select(RoundGroup).where(*where))}
-        return rows, hide_line([(row.group, row.n) for row in rows.values()], self.min_count)
+        return rows, self.published(session, run).validation(round_)
 
     def _change(self, group: int, now: "ShownRound", before: "ShownRound", score: str) -> float | None:
         new, old = (
-            None if (ALL, group) in hidden or group not in rows else getattr(rows[group], score)
-            for rows, hidden in (now, before)
+            getattr(rows[group], score) if group in rows and shown.score(ALL, group) else None
+            for rows, shown in (now, before)
         )
         return None if new is None or old is None else float(new - old)
 

@@ -11,7 +11,7 @@ from starlette.templating import Jinja2Templates
 from remind.metrics.aggregates import LEAST
 from remind.metrics.scores import SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
-from remind_server.dashboard.answers import Counts, Numbers
+from remind_server.dashboard.answers import Matrix
 from remind_server.dashboard.strips import most_used, scale, strip
 
 DASH = "–"  # for what is undefined
@@ -63,14 +63,18 @@ def heat(value: float | None) -> str:
     return f"h{min(max(int((value - 0.5) * 2 * HEAT_STEPS), 0), HEAT_STEPS - 1)}"
 
 
-def matrix_cells(n: Counts, value: Numbers) -> Markup:
+def matrix_cells(matrix: Matrix, row: int) -> Markup:
     """The cells of a row of the matrix: score, and number of patients below it. One page may have tens of thousands."""
-    return Markup("".join(map(_matrix_cell, n, value)))
+    withheld = {j for i, j in matrix.withheld if i == row}
+    cells = zip(matrix.n[row], matrix.value[row], strict=True)
+    return Markup("".join(_matrix_cell(n, value, j in withheld) for j, (n, value) in enumerate(cells)))
 
 
-def _matrix_cell(n: int | None, value: float | None) -> str:
+def _matrix_cell(n: int | None, value: float | None, withheld: bool) -> str:
     if n is None:
         return '<td class="gone" title="suppressed">suppr.</td>'
+    if withheld:
+        return f'<td class="gone" title="score suppressed">·\n{n}</td>'
     return f'<td class="{heat(value)}">{number(value, 2)}\n{n}</td>' if n else "<td></td>"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from remind import groups
 from remind.config import Config
+from remind.metrics.statistics import GroupStatistics
 from remind.version import VERSION
 from remind_server.attendance import Attendance
 from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
@@ -36,6 +37,7 @@ from remind_server.store.schema import (
     RoundSite,
     Run,
     Site,
+    SiteCounts,
     lost,
 )
 
@@ -57,6 +59,7 @@ class StoreObserver(Observer):
         self._names: tuple[str, ...] = ()
         self._site: dict[str, int] = {}
         self._group: dict[int, int] = {}
+        self._counted: dict[tuple[str, str], dict[str, list[int]]] = {}  # as last written
         self._round = 0  # under way, or the last one
         self._waiting: list[Write] = []
         self._lock = threading.Lock()
@@ -156,6 +159,7 @@ class StoreObserver(Observer):
                 session.merge(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))
             session.execute(insert(RoundGroup), round_group_rows(self.run_id, record, self._group))
             self._replace_cells(session, VALIDATION, record.validation_by_site)
+            self._enter_counts(session, VALIDATION, record.round, record.validation_by_site)
             alive = {"status": RUNNING, "reason": "", "ended": None}  # whatever others thought meanwhile
             self._change(session, round=record.round, stage=record.stage, round_began=None, round_closes=None, **alive)
 
@@ -173,6 +177,7 @@ class StoreObserver(Observer):
             for patients, by_site in ((VALIDATION, result.validation), (TEST, result.test)):
                 self._enter_groups(session, {k: 0 for found in by_site.values() for k in found})
                 self._replace_cells(session, patients, by_site)
+                self._enter_counts(session, patients, self._round + 1, by_site)
             self._change(session, status=status, reason=reason, ended=now, round_began=None, round_closes=None)
 
         self._write(write)
@@ -244,6 +249,17 @@ class StoreObserver(Observer):
                 session.add(row)
             elif count:
                 known[mask].train_n, known[mask].tail = count, mask in tail
+
+    def _enter_counts(
+        self, session: Session, patients: str, round_: int, by_site: Mapping[str, Mapping[int, GroupStatistics]]
+    ) -> None:
+        """Write whose patients were measured, and how many of each class they are where that is new."""
+        for name, found in by_site.items():
+            counts = {str(self._group[mask]): one.confusion_CC.sum(axis=1).tolist() for mask, one in found.items()}
+            row = SiteCounts(run_id=self.run_id, patients=patients, round=round_, site=self._site[name])
+            row.counts = None if self._counted.get((patients, name)) == counts else counts
+            self._counted[patients, name] = counts
+            session.merge(row)
 
     def _name(self, mask: int) -> str:
         return groups.name(mask, self._names)

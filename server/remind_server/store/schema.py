@@ -158,6 +158,21 @@ class ExpertUse(_OfRun, Base):
     use: Mapped[list[float]] = mapped_column(JSON)
 
 
+class SiteCounts(_OfRun, Base):
+    """Patients of each group by class at a site that counted in a round, validation or test.
+
+    The examination at the end is the round after the last one. ``counts`` maps a group's number, as text, to its
+    patients of each class; NULL: as before.
+    """
+
+    __tablename__ = "site_counts"
+
+    patients: Mapped[str] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[int] = mapped_column(primary_key=True)
+    counts: Mapped[dict[str, list[int]] | None] = mapped_column(JSON(none_as_null=True))
+
+
 def lost(heard: float) -> dict[str, object]:
     """How a run under way ended of which nothing was heard for `LOST` seconds; `heard` is the last sign of life."""
     minutes = round(LOST / 60)

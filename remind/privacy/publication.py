@@ -1,0 +1,101 @@
+"""Numbers that are published one after another: each only if nothing small follows from all that are shown by then.
+
+A page shows round after round, and whoever looked at it keeps what it showed. So what is out stays out, and a later
+number gives way: the total of a round without a site stays hidden where the difference to an earlier total would give
+that site's few patients away.
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+
+from remind.privacy.cell_suppression import withhold
+
+Atom = Any  # hashable: a set of patients, disjoint from those of every other atom
+Key = Any  # hashable: a number
+
+
+class Publication:
+    """All that is shown of the same patients, in the order in which it is shown.
+
+    Parameters
+    ----------
+    minimum
+        Patients; up to 1 everything may be shown.
+    """
+
+    def __init__(self, minimum: int) -> None:
+        self.minimum = minimum
+        self._place: dict[Atom, int] = {}
+        self._counts: list[int] = []
+        self._shown: dict[frozenset[int], bool] = {}  # of every number asked for: whether it is shown
+
+    def ask(
+        self,
+        numbers: Mapping[Key, Iterable[Atom]],
+        counts: Mapping[Atom, int],
+        bundles: Mapping[Key, Hashable] | None = None,
+        known: Collection[Key] = (),
+        closed: bool = False,
+    ) -> set[Key]:
+        """Which of these numbers may be shown; they are shown from now on.
+
+        Parameters
+        ----------
+        numbers
+            The atoms that each number is the sum of. One that was asked for before keeps its answer.
+        counts
+            Patients of the atoms, those of earlier numbers too or not.
+        bundles
+            Numbers of the same bundle are shown together or not at all; by default each by itself.
+        known
+            Numbers that the reader has from elsewhere.
+        closed
+            Show nothing that was not shown before, however safe.
+        """
+        for atom, count in counts.items():
+            if atom not in self._place:
+                self._place[atom] = len(self._counts)
+                self._counts.append(count)
+        set_of = {key: frozenset(map(self._place.__getitem__, atoms)) for key, atoms in numbers.items()}
+        new = list(dict.fromkeys(own for own in set_of.values() if own not in self._shown))
+        if self.minimum <= 1:
+            self._shown |= dict.fromkeys(new, True)
+        elif closed:
+            return {key for key, own in set_of.items() if self._shown.get(own)}
+        elif new:
+            self._decide(new, set_of, bundles or {}, {set_of[key] for key in known})
+        return {key for key, own in set_of.items() if self._shown[own]}
+
+    def _decide(
+        self,
+        new: list[frozenset[int]],
+        set_of: Mapping[Key, frozenset[int]],
+        bundles: Mapping[Key, Hashable],
+        known: Collection[frozenset[int]],
+    ) -> None:
+        atom_A = np.array(self._counts, dtype=np.int64)
+        before = list(self._shown)
+        every, fresh = [*before, *new], set(new)
+        bundle_of = {own: bundles[key] for key, own in set_of.items() if key in bundles}
+        number_of: dict[Hashable, int] = {}
+        own_name = [bundle_of.get(own, own) if own in fresh else own for own in every]
+        bundle_V = np.array([number_of.setdefault(name, len(number_of)) for name in own_name])
+        out_V = np.array([self._shown.get(own, own in known) for own in every])
+        hidden_V = withhold(
+            atom_A,
+            _matrix(every, len(atom_A)),
+            self.minimum,
+            in_any_case_V=np.array([not self._shown.get(own, True) for own in every]),
+            published_V=out_V,
+            bundle_V=bundle_V,
+        )
+        self._shown |= {own: not hidden for own, hidden in zip(new, hidden_V[len(before) :].tolist(), strict=True)}
+
+
+def _matrix(sets: list[frozenset[int]], n_atoms: int) -> Any:
+    ends = np.cumsum([0, *map(len, sets)])
+    indices = np.fromiter((place for own in sets for place in own), dtype=np.int64, count=int(ends[-1]))
+    return csr_matrix((np.ones(int(ends[-1])), indices, ends), shape=(len(sets), n_atoms))

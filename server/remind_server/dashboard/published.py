@@ -1,0 +1,171 @@
+"""Which numbers of a run may be shown, under a minimum count: of every part, round, site and group.
+
+Suppressed means that a number of patients is not shown, and nothing else of them either. Where the number itself may be
+shown but not how many are of each class, all scores are withheld, for scores tell the classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from remind.privacy.publication import Key, Publication
+from remind.privacy.threshold import is_small
+from remind_server.store.schema import ALL, TEST, VALIDATION, Group, Run, Site, SiteCounts
+
+GROUP, SITE = "group", "site"
+Cell = tuple[int, int]  # site, group; ALL for the margins
+Counts = Mapping[int, Sequence[int]]  # group → patients of each class
+MOST_WHOLES = 12  # different sets of sites whose totals are looked at; the totals of further ones are suppressed
+MOST_CELLS = 6_000  # group × site × class, beyond which the cells of single sites are suppressed: some ten seconds
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The patients that were measured together in some rounds: site → its counts."""
+
+    sites: Mapping[int, Counts]
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Tells it from others of the same run; sites keep their patients."""
+        return tuple(sorted(self.sites))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What may be shown of one set of patients; cells that are not there have no patients."""
+
+    numbers: frozenset[Cell]
+    scores: frozenset[Cell]
+    everything: bool = False
+
+    def number(self, site: int, group: int) -> bool:
+        """Whether the number of patients may be shown."""
+        return self.everything or (site, group) in self.numbers
+
+    def score(self, site: int, group: int) -> bool:
+        """Whether scores may be shown."""
+        return self.everything or (site, group) in self.scores
+
+
+ALL_SHOWN, NONE_SHOWN = Shown(frozenset(), frozenset(), everything=True), Shown(frozenset(), frozenset())
+
+
+@dataclass(frozen=True)
+class Published:
+    """What may be shown of a run; `rounds` holds validation patients, round → what is shown."""
+
+    rounds: Mapping[int, Shown]
+    test: Shown
+    train_groups: frozenset[int]
+    train_sites: frozenset[int]
+    everything: bool = False
+
+    def validation(self, round_: int | None = None) -> Shown:
+        """Of a round, by default of the last one in which anything was measured."""
+        if self.everything:
+            return ALL_SHOWN
+        return self.rounds.get(max(self.rounds, default=0) if round_ is None else round_, NONE_SHOWN)
+
+    def of(self, patients: str) -> Shown:
+        """Of the patients that were measured last."""
+        return ALL_SHOWN if self.everything else self.test if patients == TEST else self.validation()
+
+    def trained(self, group: int) -> bool:
+        """Whether the training patients of a group, and what its λ and R_k tell of them, may be shown."""
+        return self.everything or group in self.train_groups
+
+    def trained_at(self, site: int) -> bool:
+        """The same for a site."""
+        return self.everything or site in self.train_sites
+
+
+def published(session: Session, run: Run, min_count: int) -> Published:
+    """Decide for a run. What was shown of earlier rounds stays shown, and later numbers give way to it."""
+    if min_count <= 1:
+        return Published({}, ALL_SHOWN, frozenset(), frozenset(), everything=True)
+    validation, test = (_measured(session, run.id, patients) for patients in (VALIDATION, TEST))
+    publication = Publication(min_count)
+    shown_of: dict[tuple[int, ...], Shown] = {}
+    for whole in validation.values():
+        if whole is not None and whole.key not in shown_of:
+            shown_of[whole.key] = _ask(publication, VALIDATION, whole, closed=len(shown_of) >= MOST_WHOLES)
+    rounds = {round_: NONE_SHOWN if whole is None else shown_of[whole.key] for round_, whole in validation.items()}
+    last, tested = (next((one for one in reversed(found.values()) if one), None) for found in (validation, test))
+    groups = {g.number: g.train_n for g in session.scalars(select(Group).where(Group.run_id == run.id))}
+    sites = {s.number: s.train_n for s in session.scalars(select(Site).where(Site.run_id == run.id))}
+    of_test = NONE_SHOWN
+    if tested is not None:
+        for axis, train in ((GROUP, groups), (SITE, sites)):
+            _know_totals(publication, axis, train, [(VALIDATION, last), (TEST, tested)])
+        of_test = _ask(publication, TEST, tested)
+    trained, trained_at = (_ask_train(publication, axis, train) for axis, train in ((GROUP, groups), (SITE, sites)))
+    return Published(rounds, of_test, trained, trained_at)
+
+
+def _measured(session: Session, run_id: int, patients: str) -> dict[int, Measured | None]:
+    """Who was measured, by round; None where a site's patients are not those of an earlier round."""
+    where = (SiteCounts.run_id == run_id, SiteCounts.patients == patients)
+    found: dict[int, dict[int, Counts]] = {}
+    now: dict[int, Counts] = {}
+    first: dict[int, Counts] = {}
+    for row in session.scalars(select(SiteCounts).where(*where).order_by(SiteCounts.round, SiteCounts.site)):
+        if row.counts is not None:
+            now[row.site] = {int(group): classes for group, classes in row.counts.items()}
+        first.setdefault(row.site, now[row.site])
+        found.setdefault(row.round, {})[row.site] = now[row.site]
+    return {
+        round_: Measured(sites) if all(first[site] == counts for site, counts in sites.items()) else None
+        for round_, sites in found.items()
+    }
+
+
+def _ask(publication: Publication, patients: str, whole: Measured, closed: bool = False) -> Shown:
+    """Ask for the cells of sites and groups, and their margins."""
+    counts = {
+        (patients, site, group, c): n
+        for site, of_group in whole.sites.items()
+        for group, classes in of_group.items()
+        for c, n in enumerate(classes)
+    }
+    numbers: dict[Key, list[Key]] = {}
+    for atom in counts:
+        _, site, group, c = atom
+        cells = [(ALL, ALL), (ALL, group), (site, ALL)]
+        cells += [(site, group)] if len(counts) <= MOST_CELLS else []
+        for cell in cells:
+            numbers.setdefault((cell, None), []).append(atom)
+            numbers.setdefault((cell, c), []).append(atom)
+    shown = publication.ask(numbers, counts, {key: key[0] for key in numbers if key[1] is not None}, closed=closed)
+    return Shown(
+        numbers=frozenset(cell for cell, c in shown if c is None),
+        scores=frozenset({cell for cell, _ in numbers} - {cell for cell, _ in numbers.keys() - shown}),
+    )
+
+
+def _know_totals(
+    publication: Publication, axis: str, train: Mapping[int, int], parts: Sequence[tuple[str, Measured | None]]
+) -> None:
+    """A reader may know how many there are in training, validation and test together: `remind data describe` tells."""
+    counts: dict[Key, int] = {(axis, number): n for number, n in train.items()}
+    totals: dict[Key, list[Key]] = {number: [(axis, number)] for number in train}
+    for patients, whole in parts:
+        for site, of_group in whole.sites.items() if whole else ():
+            for group, classes in of_group.items():
+                number = group if axis == GROUP else site
+                own = {(patients, site, group, c): n for c, n in enumerate(classes)}
+                counts |= own
+                totals.setdefault(number, []).extend(own)
+    small = {number for number, atoms in totals.items() if is_small(sum(counts[a] for a in atoms), publication.minimum)}
+    publication.ask({n: atoms for n, atoms in totals.items() if n not in small}, counts, known=totals.keys() - small)
+
+
+def _ask_train(publication: Publication, axis: str, train: Mapping[int, int]) -> frozenset[int]:
+    """Ask for training patients of each group or site; their sum is taken to be known."""
+    atoms = {(axis, number): n for number, n in train.items()}
+    numbers: dict[Key, list[Key]] = {number: [(axis, number)] for number in train}
+    everyone = {} if is_small(sum(train.values()), publication.minimum) else {None: list(atoms)}
+    shown = publication.ask(numbers | everyone, atoms, known=everyone.keys())
+    return frozenset(number for number in train if number in shown)
