@@ -1,0 +1,139 @@
+"""Shell commands of the documents, and what bash makes of them.
+
+Commands stand in indented blocks, and in fenced blocks marked sh, bash or shell. Bash itself splits them into words, so
+that a quotation mark or a line break in the wrong place is found: every program is replaced by a function that writes
+down what it was given. Only what makes small files (printf, mkdir) runs.
+"""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL = ("sh", "bash", "shell", "console")
+
+# The first word of an indented block that is no command: a file's content, a drawing, a message, code.
+NO_COMMAND = (
+    *(
+        "patient_id",
+        "item,unit",
+        "Temperature,",
+        "Lactate,",
+        "labs.csv,",
+        "method.fusion",
+        "Pr(",
+        "hospitals ",
+        "SuperNode ",
+    ),
+    *("class ", "@registry", "def ", "from ", "with ", "my-cohort/", "remind/   ", "pid,", "a,b", "|", "(1/J"),
+)
+# What is written for a person, and what stands for it here.
+PLACEHOLDERS = {"<run>": "RUN", "[--last 50] [--event refused] [--json]": "--last 50 --event refused --json"}
+CHECKED = ("remind", "remind-site", "flwr", "python")
+# Programs whose commands are not looked into, and why.
+NOT_CHECKED = {
+    "python3": "makes a virtual environment",
+    "pip": "installs packages; .ci/run does so from the same file",
+    "/opt/remind/bin/pip": "installs packages on a server",
+    ".": "activates a virtual environment",
+    "source": "activates a virtual environment",
+    "pytest": "is what runs this",
+    "apt-get": "changes the machine",
+    "systemctl": "changes the machine",
+    "useradd": "changes the machine",
+    "cp": "writes to the machine's system folders",
+    "chmod": "of system folders",
+    "mv": "of system folders",
+    "docker": "needs a daemon; tests/**/test_deploy*.py look at the files it reads",
+    "kubectl": "needs a cluster",
+    "helm": "needs a cluster; tests look at the charts",
+    "curl": "asks a server that is not there",
+    "ssh": "asks a server that is not there",
+    "scp": "asks a server that is not there",
+    "journalctl": "of a server",
+    "tensorboard": "serves for ever; a program of others",
+    "hf": "downloads; a program of others",
+    "mkdocs": "tests/docs/test_site.py builds the site",
+    "pre-commit": "a program of others",
+    "ruff": ".ci/run runs it",
+    "mypy": ".ci/run runs it",
+    "git": "a program of others",
+    ".ci/run": "runs these tests",
+    "head": "reads what others print",
+    "sed": "reads what others print",
+    "grep": "reads what others print",
+    "du": "measures a folder",
+    "runuser": "changes the user",
+    "openssl": "a program of others",
+    "ls": "a program of others",
+    "cat": "a program of others",
+    "chown": "of system folders",
+    "install": "of system folders",
+    "sudo": "changes the machine",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Indented or fenced lines that are commands."""
+
+    document: Path
+    line: int
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.document.name}:{self.line}"
+
+
+def blocks(document: Path) -> list[Block]:
+    """The blocks of commands of a document."""
+    found: list[Block] = []
+    lines, start, fence = document.read_text(encoding="utf-8").splitlines(), None, None
+    for number, line in enumerate([*lines, ""], 1):
+        if line.lstrip().startswith("```"):
+            if fence is None:
+                fence, start = (line.strip("` ") or "text"), number
+            else:
+                if fence in SHELL:
+                    found.append(Block(document, start + 1, "\n".join(lines[start : number - 1])))
+                fence, start = None, None
+            continue
+        if fence is not None:
+            continue
+        if line.startswith("    ") and line.strip():
+            if start is None and not lines[number - 2].strip():
+                start = number
+        elif start is not None and not (not line.strip() and number < len(lines) and lines[number].startswith("    ")):
+            text = "\n".join(text[4:] for text in lines[start - 1 : number - 1])
+            if not text.startswith(NO_COMMAND):
+                found.append(Block(document, start, text))
+            start = None
+    return found
+
+
+def words_of(block: Block, folder: Path) -> tuple[list[list[str]], str]:
+    """Each command of a block as its words, and what bash said against the block; files are made in `folder`."""
+    text = block.text
+    for written, meant in PLACEHOLDERS.items():
+        text = text.replace(written, meant)
+    log = folder / "words"
+    log.unlink(missing_ok=True)
+    note = 'printf "%s\\0" "$@" >> "$REMIND_WORDS"; printf "\\n" >> "$REMIND_WORDS"'
+    functions = "\n".join(f'function {name} {{ set -- {name} "$@"; {note}; }}' for name in (*CHECKED, *NOT_CHECKED))
+    unknown = 'command_not_found_handle() { echo "unknown program: $1" >&2; return 127; }'
+    script = f"{functions}\n{unknown}\n{text}\n"
+    done = subprocess.run(
+        [str(shutil.which("bash")), "-c", script],
+        cwd=folder,
+        env={"PATH": "/nowhere", "HOME": str(folder), "REMIND_WORDS": str(log)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    found = log.read_text(encoding="utf-8").split("\0\n") if log.exists() else []
+    return [line.split("\0") for line in found if line], re.sub(r"^bash: line \d+: ", "", done.stderr)

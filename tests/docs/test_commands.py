@@ -1,0 +1,191 @@
+"""Every command of README and docs is one that works: parsed by bash and by the real command lines, settings validated.
+
+Those that take no longer than a few seconds with few patients and rounds are run.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from remind.config import Config
+from remind.methods import methods_of
+from remind_server.flwr_pairs import read_pairs
+from tests.docs.commands import CHECKED, DOCUMENTS, NOT_CHECKED, ROOT, blocks, words_of
+
+BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+TINY = (
+    "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=1 train.batch=8 model.width=8 model.heads=2 "
+    "model.experts=2 synthetic.patients=200"
+)
+SMALL = ("-c", TINY)
+# Commands that are run as they stand, with these words added; a command of a later line finds the files of an earlier.
+LONG = {
+    ("remind", "data", "synth"): ("--patients", "200"),
+    ("remind", "data", "check"): (),
+    ("remind", "data", "describe"): ("--out", "pictures"),
+    ("remind", "simulate"): SMALL,
+    ("remind", "bench", "compare"): ("--seeds", "2", "--jobs", "1", *SMALL),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("simulation", "benchmarks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def remind_command() -> click.Command:
+    from remind.cli import app as library
+
+    app = typer.Typer()
+    app.registered_callback = library.registered_callback
+    for group in library.registered_groups:
+        if group.name == "data":
+            app.registered_groups.append(group)
+    app.registered_commands += [c for c in library.registered_commands if c.name in ("config", "methods")]
+    for entry in entry_points(group="remind.commands"):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+    return typer.main.get_command(app)
+
+
+def flwr_command() -> click.Command:
+    import flwr.cli.app
+
+    return typer.main.get_command(flwr.cli.app.app)
+
+
+def site_command() -> click.Command:
+    from remind_client.command import app
+
+    return typer.main.get_command(app)
+
+
+def parsed(command: click.Command, words: list[str]) -> tuple[str, dict]:
+    """Name of the innermost command and its values; a click error where the command line would refuse."""
+    context = command.make_context(words[0], list(words[1:]))
+    while isinstance(command, click.Group):
+        rest = [*context.protected_args, *context.args] if hasattr(context, "protected_args") else context.args
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, list(rest), parent=context)
+    return context.info_name, context.params
+
+
+def check(words: list[str], folder: Path, monkeypatch) -> None:
+    """Fail unless the program would take these words, and a run these settings."""
+    program = words[0]
+    if program == "python":
+        assert words[1] == "-m" or (ROOT / words[1]).is_file(), words
+        return
+    if "--help" in words or "-h" in words:
+        words = [word for word in words if word not in ("--help", "-h")]
+        command: click.Command = {"remind": remind_command, "flwr": flwr_command, "remind-site": site_command}[
+            program
+        ]()
+        for word in words[1:]:
+            command = command.commands[word]
+        return
+    command = {"remind": remind_command, "flwr": flwr_command, "remind-site": site_command}[program]()
+    name, given = parsed(command, words)
+    monkeypatch.chdir(folder)
+    typed = given.get("run_config") or given.get("run_config_overrides")
+    values = read_pairs(list(typed) if typed else None, "--run-config")
+    config = Config.from_flat(values)
+    methods_of(config)
+    if name == "bench" and given["study"] != "list":
+        from remind_studies.arms import read_arms
+        from remind_studies.study import registry
+
+        method, options = registry.choose(given["study"])
+        read_arms(given["methods"] or method.build(options).methods, values)
+    if program == "flwr" and name == "run":
+        assert (folder / given["app"] / "pyproject.toml").is_file()
+        read_pairs(given["federation_config_overrides"], "--federation-config", presets=False)
+    named = str(given.get("cohort") or given.get("cohort_option") or "")
+    assert not named.startswith("simulation/") or (ROOT / named).is_file(), f"{named} is not there"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_is_understood(document, folder, monkeypatch):
+    """In the order of the document, in one folder: a file that one line makes is there for the next."""
+    problems = []
+    for block in blocks(document):
+        commands, said = words_of(block, folder)
+        if "unknown program" in said or "syntax error" in said or "unexpected EOF" in said:
+            problems.append(
+                f"{block.name}: {said.strip()}; if it is no command or needs no check, tests/docs/commands.py says so"
+            )
+        for words in commands:
+            if words[0] in CHECKED:
+                try:
+                    check(words, folder, monkeypatch)
+                except (Exception, SystemExit) as error:
+                    problems.append(f"{block.name}: {' '.join(words)}\n    {getattr(error, 'message', '') or error!r}")
+            else:
+                assert words[0] in NOT_CHECKED
+    assert not problems, "\n".join(problems)
+
+
+def test_commands_are_found_and_broken_ones_are_noticed(folder, tmp_path, monkeypatch):
+    assert len(BLOCKS) > 50
+    text = "    remind simulate -c 'train.lr=1 \\\n        seed=1'\n\n    frobnicate now\n"
+    document = tmp_path / "new.md"
+    document.write_text(f"Words.\n\n{text}\nMore.\n\n    pip install x\n", encoding="utf-8")
+    first, *_ = found = blocks(document)
+    assert [block.line for block in found] == [3, 10]
+    commands, said = words_of(first, folder)
+    assert "unknown program: frobnicate" in said
+    with pytest.raises(Exception, match="not key=value"):
+        check(commands[0], folder, monkeypatch)
+    with pytest.raises(click.ClickException):
+        check(["remind", "simulate", "--num-clientz", "3"], folder, monkeypatch)
+
+
+def executed(document: Path, table: dict, folder: Path) -> int:
+    number, made = 0, set()
+    for block in blocks(document):
+        for words in words_of(block, folder)[0]:
+            more = next((extra for start, extra in table.items() if tuple(words[: len(start)]) == start), None)
+            if more is None or "simulation/" in " ".join(words) or "…" in words or "/path/to/cohort" in words:
+                continue
+            named = next((word for word in words if word in ("my-cohort", "example")), None)
+            if words[1:3] == ["data", "synth"]:
+                if named in made:
+                    continue
+                made.add(named)
+            elif named and named not in made:  # the document means a cohort of the reader's
+                run(["remind", "data", "synth", named, "--patients", "200"], folder)
+                made.add(named)
+            run([*words, *more], folder)
+            number += 1
+    return number
+
+
+def run(words: list[str], folder: Path) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name(words[0]), *words[1:]],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("README.md", 4), ("tutorial.md", 6), ("cohorts.md", 3)])
+def test_commands_of_a_beginner_work_in_their_order(name, least, folder):
+    (document,) = (path for path in DOCUMENTS if path.name == name)
+    assert executed(document, LONG, folder) >= least
