@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 TARGET = "flwr.cli.app"
-OPTIONS = ("--num-clients", "--cohort")
+OPTIONS = ("--num-clients", "--cohort", "--yes")
 
 
 class FlowerCliFinder:

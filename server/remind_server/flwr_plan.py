@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from remind.config import Config, MethodConfig, Scalar
 from remind.errors import UserError
 from remind_server.flwr_pairs import read_pairs
 from remind_server.results_claim import make_own, refuse_what_holds_something
 
+if TYPE_CHECKING:
+    from remind_server.estimate import Estimate
+
+REMEDY = "Take fewer hospitals or a smaller model"
 SUPERNODES, CLIENT_CPUS = "num-supernodes", "client-resources-num-cpus"
+ALL_CPUS = "init-args-num-cpus"
 BUILT_IN_COHORT = "synthetic"
 FLOWERS_DEFAULT = 2  # supernodes of a simulation that says nothing
 OUR_DEFAULT = 5  # of one that our own commands run
@@ -167,6 +173,28 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
         for site in hospitals
         if (site.cohort.label_N == site.cohort.label_N[0]).all()
     ]
+
+
+def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool) -> "Estimate":
+    """What the simulation of `plan` takes: in this process, or in as many as Ray runs side by side.
+
+    Raises
+    ------
+    UserError
+        As `check_hospitals`, whose reading of the cohort this shares.
+    """
+    from remind.data.hospitals import virtual_hospitals
+    from remind_server.estimate import estimate, size_of
+
+    config = Config.from_flat({**defaults, **(plan.run or {})})
+    number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))
+    hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
+    observed = {int(k) for site in hospitals for k in set(site.cohort.groups_N.tolist())}
+    size = size_of(config, hospitals[0].cohort.schema, observed)
+    cpus = int(plan.federation.get(ALL_CPUS) or os.cpu_count() or 1)
+    side_by_side = max(1, cpus // max(1, int(plan.federation.get(CLIENT_CPUS, 1))))
+    processes = 1 if in_process else min(len(hospitals), side_by_side)
+    return estimate(config, size, len(hospitals), processes, coordinator=not in_process)
 
 
 def plan_elsewhere(

@@ -34,7 +34,16 @@ Cohort = Annotated[
         rich_help_panel="Federated REMIND",
     ),
 ]
-NEW = {"num_clients": NumClients, "cohort": Cohort}
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Start although the estimate says that this machine is too small.",
+        rich_help_panel="Federated REMIND",
+    ),
+]
+NEW: dict[str, tuple[Any, Any]] = {"num_clients": (NumClients, None), "cohort": (Cohort, None), "yes": (Yes, False)}
 
 
 def install(cli: ModuleType) -> None:
@@ -52,7 +61,7 @@ def install(cli: ModuleType) -> None:
 
 
 def extended(run: Callable[..., None]) -> Callable[..., None]:
-    """Flower's `run` with our two options."""
+    """Flower's `run` with our options."""
     signature = inspect.signature(run)
     if missing := USED - signature.parameters.keys():
         raise RuntimeError(f"`flwr run` no longer takes {', '.join(sorted(missing))}")
@@ -60,34 +69,45 @@ def extended(run: Callable[..., None]) -> Callable[..., None]:
     from flwr.cli.utils import cli_output_handler
 
     @functools.wraps(run)
-    def command(*, num_clients: int | None = None, cohort: str | None = None, **given: Any) -> None:
+    def command(*, num_clients: int | None = None, cohort: str | None = None, yes: bool = False, **given: Any) -> None:
         ready = False  # with --format json the handler prints the error and goes on
         with cli_output_handler(output_format=given["output_format"]):
-            plan = prepare(given, num_clients, cohort, read_superlink_connection)
+            plan = prepare(given, num_clients, cohort, read_superlink_connection, yes)
             ready = True
         if ready and (code := submit(run, given, plan)):
             raise typer.Exit(code)
 
-    parameters = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=NEW[k]) for k in NEW]
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in NEW.items()
+    ]
     command.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*signature.parameters.values(), *parameters]
     )
-    command.__annotations__ = {**run.__annotations__, **NEW}
+    command.__annotations__ = {**run.__annotations__, **{name: annotation for name, (annotation, _) in NEW.items()}}
     return command
 
 
 def prepare(
-    given: dict[str, Any], clients: int | None, cohort: str | None, connection_named: Callable[[str | None], Any]
+    given: dict[str, Any],
+    clients: int | None,
+    cohort: str | None,
+    connection_named: Callable[[str | None], Any],
+    yes: bool = False,
 ) -> "Plan | None":
     """What to submit; None where nothing that was typed changes. Writes what does change into `given`."""
     from remind.errors import UserError
     from remind_server import flwr_app
+    from remind_server.estimate import refuse_what_is_too_large
     from remind_server.flwr_pairs import read_pairs, write_pairs
     from remind_server.flwr_plan import (
+        CLIENT_CPUS,
+        REMEDY,
         SUPERNODES,
         Plan,
         check_hospitals,
         claimed,
+        estimated,
         plan_elsewhere,
         plan_remind,
         with_clients,
@@ -118,6 +138,11 @@ def prepare(
             )
             for warning in check_hospitals(plan, defaults):
                 print(f"warning: {warning}", file=sys.stderr)
+            found = estimated(plan, defaults, in_process=False)
+            refuse_what_is_too_large(
+                found, yes, f"{REMEDY}, or fewer processes with --federation-config '{CLIENT_CPUS}=N'"
+            )
+            print(found, file=sys.stderr)
             plan = claimed(plan)
         else:
             plan = plan_elsewhere(typed, federation, defaults, clients=clients, cohort=cohort)

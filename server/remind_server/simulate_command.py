@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from remind.cli_options import CohortArgument, CohortOption, Quiet, one_cohort, printer
+from remind.cli_options import CohortArgument, CohortOption, Quiet, Yes, one_cohort, printer
 from remind.config import Config
-from remind_server.flwr_plan import check_hospitals, claimed, plan_here
+from remind_server.flwr_plan import REMEDY, check_hospitals, claimed, estimated, plan_here
 
 
 def simulate_command(
@@ -22,6 +22,7 @@ def simulate_command(
         typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01', a file, a preset."),
     ] = None,
     quiet: Quiet = False,
+    yes: Yes = False,
 ) -> None:
     """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`.
 
@@ -30,6 +31,7 @@ def simulate_command(
     Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined.
     """
     from remind_server.attendance import INCOMPLETE, Attendance
+    from remind_server.estimate import refuse_what_is_too_large
     from remind_server.followers import followers
     from remind_server.progress import Progress
     from remind_server.run_folder import RunFolder
@@ -38,6 +40,10 @@ def simulate_command(
     plan, config, clients = plan_here(run_config, one_cohort(cohort, cohort_option), num_clients)
     for warning in check_hospitals(plan, {}):
         print(f"warning: {warning}", file=sys.stderr)
+    found = estimated(plan, {}, in_process=True)
+    refuse_what_is_too_large(found, yes, REMEDY)
+    if not quiet:
+        print(found, file=sys.stderr)
     plan = claimed(plan)
     config = Config.from_flat(plan.run or {})
     folder, attendance = RunFolder(Path(plan.results)), Attendance()

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from remind.config import Config, Scalar
@@ -11,6 +11,7 @@ from remind.data.hospitals import SYNTHETIC
 from remind.data.sites import number_of_sites
 from remind.errors import UserError
 from remind.metrics.scores import SCORES
+from remind_server.estimate import estimate, refuse_what_is_too_large, size_of
 from remind_server.flwr_pairs import read_pairs
 from remind_server.flwr_plan import OUR_DEFAULT, cohort_name
 from remind_studies.arms import YARDSTICKS, read_arms
@@ -54,6 +55,7 @@ def bench(
     command: str,
     say: Say,
     show: Say = print,
+    yes: bool = False,
 ) -> Path:
     """Do a study and write its report; returns the report's path. `say` takes progress, `show` the headline tables.
 
@@ -71,6 +73,7 @@ def bench(
     with folder.held():
         around = surroundings(request.config.data)
         _refuse_what_cannot_be_laid_out(plan.plan(request), request)
+        _estimate(plan.plan(request), request, jobs, yes, say)
         tuning = tune_arms(request, tune, folder, around, jobs, say) if tune else Tuning.none(request.arms)
         request = tuning.applied(request)
         panels = plan.plan(request)
@@ -207,6 +210,23 @@ def _refuse_what_cannot_be_laid_out(panels: Sequence[Panel], request: Request) -
     """Lay the cohort into each panel's hospitals once: a mistake is said before hours of runs, not by each of them."""
     for panel in panels:
         hospitals(panel.cell(panel.arms[0], request.common, request.seeds[0]))
+
+
+def _estimate(panels: Sequence[Panel], request: Request, jobs: int, yes: bool, say: Say) -> None:
+    """Say what the largest run takes, `jobs` at a time; ask for --yes where the machine is too small."""
+    runs = [panel.cell(arm, request.common, request.seeds[0]) for panel in panels for arm in panel.arms]
+    groups = sorted(set(request.cohort.groups_N.tolist()))
+    found = []
+    for cell in {cell.key(""): cell for cell in runs}.values():
+        size = size_of(cell.config, request.cohort.schema, groups)
+        sites = cell.clients or len(hospitals(cell))
+        found.append(estimate(cell.config, size, sites, 1, coordinator=False))
+    jobs = min(jobs, len(found) * len(request.seeds))
+    largest = max(found, key=lambda one: one.memory)
+    seconds = sum(one.seconds for one in found) * len(request.seeds) / jobs
+    whole = replace(largest, memory=jobs * largest.memory, processes=jobs, seconds=seconds)
+    say(f"{whole}, for all runs")
+    refuse_what_is_too_large(whole, yes, "Take fewer at a time with --jobs, or a smaller model")
 
 
 def _shown(request: Request) -> dict[str, Scalar]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from remind.cli_options import SYNTHETIC, CohortArgument, CohortOption, Quiet, one_cohort, printer
+from remind.cli_options import SYNTHETIC, CohortArgument, CohortOption, Quiet, Yes, one_cohort, printer
 
 INTERRUPTED = 130  # exit code
 
@@ -32,6 +32,7 @@ def bench_command(
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one per core.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; default: results/STUDY-COHORT.")] = None,
     quiet: Quiet = False,
+    yes: Yes = False,
 ) -> None:
     """Compare methods with certainty: paired seeds, intervals, one report that can be mailed.
 
@@ -62,6 +63,7 @@ def bench_command(
             out=out,
             command=shlex.join(["remind", *sys.argv[1:]]),
             say=printer(quiet, say),
+            yes=yes,
         )
     except KeyboardInterrupt:
         say("stopped: what was done is kept; the same command goes on from there")

@@ -120,6 +120,8 @@ def words_of(block: Block, folder: Path) -> tuple[list[list[str]], str]:
     text = block.text
     for written, meant in PLACEHOLDERS.items():
         text = text.replace(written, meant)
+    if re.search(r">\s*[/~$]", text):
+        return [], "writes outside the folder; leave that to the reader"
     log = folder / "words"
     log.unlink(missing_ok=True)
     note = 'printf "%s\\0" "$@" >> "$REMIND_WORDS"; printf "\\n" >> "$REMIND_WORDS"'

@@ -4,6 +4,7 @@ Those that take no longer than a few seconds with few patients and rounds are ru
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -37,7 +38,7 @@ LONG = {
 @pytest.fixture
 def folder(tmp_path):
     for name in ("simulation", "benchmarks"):
-        (tmp_path / name).symlink_to(ROOT / name)
+        shutil.copytree(ROOT / name, tmp_path / name)  # commands write: none may reach the repository
     return tmp_path
 
 
@@ -121,7 +122,12 @@ def test_every_command_is_understood(document, folder, monkeypatch):
     problems = []
     for block in blocks(document):
         commands, said = words_of(block, folder)
-        if "unknown program" in said or "syntax error" in said or "unexpected EOF" in said:
+        if (
+            "outside the folder" in said
+            or "unknown program" in said
+            or "syntax error" in said
+            or "unexpected EOF" in said
+        ):
             problems.append(
                 f"{block.name}: {said.strip()}; if it is no command or needs no check, tests/docs/commands.py says so"
             )
@@ -185,7 +191,7 @@ def run(words: list[str], folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("README.md", 4), ("tutorial.md", 6), ("cohorts.md", 3)])
+@pytest.mark.parametrize(("name", "least"), [("README.md", 2), ("tutorial.md", 6), ("cohorts.md", 3)])
 def test_commands_of_a_beginner_work_in_their_order(name, least, folder):
     (document,) = (path for path in DOCUMENTS if path.name == name)
     assert executed(document, LONG, folder) >= least

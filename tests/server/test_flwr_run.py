@@ -141,15 +141,16 @@ def test_too_few_clients(flower, number):
 
 def test_our_app_is_told_where_and_how_to_watch(flower, tmp_path):
     result = flower("ours", "--num-clients", "1", "-c", "seed=3")
-    line = result.stderr.strip()
+    estimate, line = result.stderr.strip().splitlines()
+    assert estimate.startswith("estimate: ")
     assert line.startswith("watch: flwr log 42 --stream   results: " + str(tmp_path / "results"))
     assert line.endswith("-synthetic-seed3")
 
 
 def test_streaming_says_only_where(flower):
     result = flower("ours", "--stream")
-    assert result.stderr.startswith("results: ")
-    assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["estimate", "results"]
+    assert result.exit_code == 0
 
 
 @pytest.mark.parametrize("form", [[], ["--format", "json"]])
@@ -245,6 +246,16 @@ def test_options_of_a_connection_are_not_overruled_by_our_defaults(flower, tmp_p
     assert "num-supernodes=2" in flower.given.federation_config_overrides[0]
 
 
+def test_what_is_beyond_the_machine_asks_for_yes(flower, monkeypatch):
+    monkeypatch.setattr("remind_server.estimate.available_memory", lambda: 1e9)
+    refused = flower("ours", "--num-clients", "3")
+    assert (refused.exit_code, flower.given) == (1, None)
+    assert "more than there is" in refused.output
+    assert "--yes" in refused.output
+    assert not Path("results").exists()
+    assert flower("ours", "--num-clients", "3", "--yes").exit_code == 0
+
+
 def test_mistakes_are_one_message(flower):
     for arguments, message in {
         ("ours", "-c", "train.speed=1"): "train.speed: no such key",
@@ -286,10 +297,10 @@ def test_the_hook_extends_the_real_command_line():
         "import remind_server._flwr_boot; heavy = {'typing', 'typer', 'flwr', 'remind', 'torch'} & set(sys.modules);"
         "import flwr.cli.app as cli; print(sorted(heavy));"
         "run = [c.callback for c in cli.app.registered_commands if c.callback.__name__ == 'run'][0];"
-        "import inspect; print(list(inspect.signature(run).parameters)[-2:], run.__module__, 'torch' in sys.modules)"
+        "import inspect; print(list(inspect.signature(run).parameters)[-3:], run.__module__, 'torch' in sys.modules)"
     )
     # -S: without site-packages' own .pth files, so that what is measured is what this module imports
     paths = [str(Path(_flwr_boot.__file__).parents[1]), *sys.path]
     code = f"import sys; sys.path[:0] = {paths!r}; " + code
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "['num_clients', 'cohort'] flwr.cli.run.run False"]
+    assert done.stdout.splitlines() == ["[]", "['num_clients', 'cohort', 'yes'] flwr.cli.run.run False"]
