@@ -167,6 +167,13 @@ class SiteEngine:
         """Number of the stage, counted over all phases: what an optimiser's state belongs to."""
         return task.stage + 2 * self.methods.objective.phases(self.config.train.rounds).index(phase)
 
+    def begins_anew(self, task: Task, phase: Phase) -> bool:
+        """Whether the site starts over with this round: the phase's first, or the first that the site is there for."""
+        if not phase.restart:
+            return False
+        earlier = 2 * self.methods.objective.phases(self.config.train.rounds).index(phase)
+        return task.round == phase.start or self.store.stage() <= earlier
+
     def _plan(self, task: Task, phase: Phase) -> list[Step]:
         """The round's steps, on the patients of the groups in play whom phase and fusion model train on."""
         objective, config = self.methods.objective, self.config.train

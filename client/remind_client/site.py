@@ -63,7 +63,7 @@ class Site:
         if unseen := [k for k in task.weights if k not in engine.counts]:
             raise ValueError(f"the task names groups that the site does not observe: {unseen}")
         phase = engine.methods.objective.phase(task.round)
-        if phase.restart and task.round == phase.start:
+        if engine.begins_anew(task, phase):
             engine.forget()
         train_encoders = phase.train and task.stage == 1 and self.config.federation.encoders != "frozen"
         received = engine.receive(task.index, buffer)

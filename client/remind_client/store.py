@@ -108,6 +108,11 @@ class SiteStore:
         state = self._state()
         return state["optimizer"] if state.get("stage") == stage else None
 
+    def stage(self) -> int:
+        """Number of the stage that the last steps were of; 0 before the first."""
+        stage: int = self._state().get("stage", 0)
+        return stage
+
     def tokens(self) -> TokenCache:
         """Cached tokens of this site."""
         folder = self.folder / "tokens"

@@ -15,6 +15,8 @@ from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
 from remind.objectives.base import Phase
 from remind.objectives.base import registry as objectives
+from remind_client.engine import SiteEngine
+from remind_client.site import Site
 from remind_server.strategy import FedRemind
 from remind_server.tasks import stage_of
 from tests.helpers import SiteGrid
@@ -160,3 +162,24 @@ def test_a_look_leaves_the_optimiser_alone(tmp_path):
     steps = [max(int(s["step"]) for s in k["optimizer"]["state"].values()) for k in kept]
     assert steps == [1, 1, 1, 2], "the second training begins with a fresh optimiser"
     assert before["stage"] == look["stage"] != anew["stage"] == after["stage"]
+
+
+def test_a_site_that_misses_the_new_beginning_starts_over_when_it_is_back(tmp_path, monkeypatch):
+    chosen = config((5, 0), objective="jtt")
+    sites = [site(name, cohort(mix, seed), chosen, tmp_path) for seed, (name, mix) in enumerate(MIXES.items())]
+    began: list[tuple[str, int]] = []
+    train, forget = Site.train, SiteEngine.forget
+
+    def watched(one, task, buffer):
+        if one.name == "s2" and task.round == 3:
+            raise ValueError("not there")
+        monkeypatch.setattr(
+            SiteEngine, "forget", lambda engine: (began.append((engine.name, task.round)), forget(engine))
+        )
+        return train(one, task, buffer)
+
+    monkeypatch.setattr(Site, "train", watched)
+    recorder = Recorder()
+    FedRemind(chosen, [recorder]).run(SiteGrid(sites))
+    assert [set(r.absent) for r in recorder.rounds] == [set(), set(), set(), {"s2"}, set()]
+    assert began == [("s1", 3), ("s2", 4)]
