@@ -5,6 +5,7 @@ import subprocess
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from textwrap import indent
 
 from remind.errors import UserError
 from remind_server.consortium.folder import Folder, write_private
@@ -25,8 +26,18 @@ def nginx_conf(folder: Folder) -> str:
         raise UserError(f"{folder.root}: nginx needs a path without spaces, quotes, braces, $, # or ;; move the folder")
     address = settings.proxy.address
     host = f"[{address}]" if ":" in address else address
-    template = files("remind_server.consortium").joinpath("nginx.conf.template").read_text(encoding="utf-8")
-    return Template(template).substitute(paths, listen=f"{host}:{settings.proxy.port}", superlink=settings.superlink)
+    fleet = _template("nginx.fleet.template").substitute(paths)
+    return _template("nginx.conf.template").substitute(
+        paths,
+        listen=f"{host}:{settings.proxy.port}",
+        superlink=settings.superlink,
+        largest_mb=settings.proxy.largest_mb,
+        fleet=indent(fleet, " " * 12).strip(),
+    )
+
+
+def _template(name: str) -> Template:
+    return Template(files("remind_server.consortium").joinpath(name).read_text(encoding="utf-8"))
 
 
 def nginx_program(program: str) -> str:

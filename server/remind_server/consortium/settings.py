@@ -61,6 +61,7 @@ class Proxy(Part):
     program: str = "nginx"
     address: Address = "0.0.0.0"
     port: Port = 443
+    largest_mb: Annotated[int, Field(ge=8, le=256)] = 16
 
 
 class Local(Part):
@@ -148,6 +149,7 @@ kind = {literal(settings.proxy.kind)}  # nginx | none: another proxy stands in f
 program = {literal(settings.proxy.program)}
 address = {literal(settings.proxy.address)}
 port = {settings.proxy.port}
+largest_mb = {settings.proxy.largest_mb}  # of one piece of a reply: 5 MB of its tensors, or all of its text
 
 [local]  # ports on loopback, for this machine alone
 superlink = {settings.local.superlink}
