@@ -45,6 +45,12 @@ class DataConfig(Section):
     validation: Fraction = Field(0.1, description="share of each site's patients held out for validation")
     test: Fraction = Field(0.2, description="share of each site's patients held out for the final test")
 
+    min_evaluated: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="a group gets at least so many test, and validation, patients at a site where it has enough; "
+        "a hospital takes its policy's minimum if that is more",
+    )
+
     @model_validator(mode="after")
     def _leaves_training_patients(self) -> Self:
         if self.validation + self.test >= 1:

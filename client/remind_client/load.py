@@ -73,12 +73,12 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
             raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
         ours = this_site()
         own = Hospital(identity.site or "site", cached_cohort(identity.cohort, ours.memory() if ours else None))
-        hospital = with_split(own, config.data, config.seed)
+        minimum = ours.policy.minimum_patients if ours else 1  # below it nothing of a group leaves
+        hospital = with_split(own, config.data, config.seed, minimum if minimum > 1 else 0)
         folder = Path(identity.state) / f"run-{run_id}"
         if ours is not None and not folder.exists():
             prune(folder.parent, ours.retention, folder.name)
         store = SiteStore(folder, ours.open_vault() if ours else PlainVault())
-        minimum = ours.policy.minimum_patients if ours else 1  # below it nothing of a group leaves
     return Site(hospital.name, hospital.cohort, config, store, choose_device(config.device), minimum)
 
 

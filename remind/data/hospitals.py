@@ -51,7 +51,7 @@ def with_splits(sites: Sequence[Site], data: DataConfig, seed: int) -> tuple[Sit
         return tuple(sites)
 
     def draw(cohort: Cohort) -> NDArray[np.int8]:
-        return draw_split(persons(cohort), seed, data.validation, data.test)
+        return draw_split(persons(cohort), seed, data.validation, data.test, data.min_evaluated)
 
     splits = agreed([site.cohort for site in sites], draw, seed)
     pairs = zip(sites, splits, strict=True)
@@ -87,9 +87,10 @@ def pool(sites: Sequence[Site]) -> Site:
     return Site(POOLED, concatenate(named))
 
 
-def with_split(site: Site, data: DataConfig, seed: int) -> Site:
-    """The site with its patients' split; one given by the cohort stays."""
+def with_split(site: Site, data: DataConfig, seed: int, least: int = 0) -> Site:
+    """The site with its patients' split; one given by the cohort stays. `least`: as `data.min-evaluated`, if more."""
+    least = max(least, data.min_evaluated)
     try:
-        return replace(site, cohort=assign_split(site.cohort, seed, data.validation, data.test))
+        return replace(site, cohort=assign_split(site.cohort, seed, data.validation, data.test, least))
     except UserError as error:
         raise UserError(f"site {site.name}: {error}") from None

@@ -49,7 +49,7 @@ def shuffled(name_P: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
-def assign_split(cohort: Cohort, seed: int, validation: float, test: float) -> Cohort:
+def assign_split(cohort: Cohort, seed: int, validation: float, test: float, least: int = 0) -> Cohort:
     """The cohort with a split: the given one where there is one, else a seeded one, stratified by (group, label).
 
     A person's rows stay together. The order of the rows does not matter. What a stratum is too small to give, the next
@@ -59,13 +59,15 @@ def assign_split(cohort: Cohort, seed: int, validation: float, test: float) -> C
     ----------
     validation, test
         Shares of the patients, 0 … 1, together below 1; a given split ignores them.
+    least
+        As for `draw_split`; a given split ignores it too.
 
     Raises
     ------
     UserError
         Nobody would be left to train on.
     """
-    split_N = draw_split(persons(cohort), seed, validation, test) if cohort.split_N is None else cohort.split_N
+    split_N = draw_split(persons(cohort), seed, validation, test, least) if cohort.split_N is None else cohort.split_N
     if not (split_N == TRAIN).any():
         raise UserError(f"none of the {len(cohort)} patients is in the training split; check the split column")
     return replace(cohort, split_N=split_N)
@@ -107,8 +109,16 @@ def agreed(cohorts: Sequence[Cohort], draw: Callable[[Cohort], NDArray[np.int8]]
     return [split_P[of_N] for of_N in of_S]
 
 
-def draw_split(who: Persons, seed: int, validation: float, test: float) -> NDArray[np.int8]:
-    """Split of each row, (N,)."""
+def draw_split(who: Persons, seed: int, validation: float, test: float, least: int = 0) -> NDArray[np.int8]:
+    """Split of each row, (N,).
+
+    Parameters
+    ----------
+    least
+        Patients below which a group's statistics are not shown. A group that has enough of them gets so many test
+        patients, and validation patients, even if its share is less, and keeps at least as many to train on: else a
+        group of 40 would be trained on and, with 8 test patients, never be seen to be well or badly served.
+    """
     shuffle_P = shuffled(who.name_P, seed)
     order_P = shuffle_P[np.lexsort((who.label_P[shuffle_P], who.group_P[shuffle_P]))]
     stratum_P = np.stack([who.group_P, who.label_P], axis=1)[order_P]
@@ -126,4 +136,31 @@ def draw_split(who: Persons, seed: int, validation: float, test: float) -> NDArr
                 owed[part] -= size
     if len(order_P) and not (split_P == TRAIN).any():
         split_P[shuffle_P[-1]] = TRAIN
+    for part in [TEST] * (test > 0) + [VALIDATION] * (validation > 0):
+        for group in np.unique(who.group_P):
+            _fill(split_P, who, shuffle_P[who.group_P[shuffle_P] == group], part, least)
     return split_P[who.of_N]
+
+
+def _fill(split_P: NDArray[np.int8], who: Persons, group_P: NDArray[np.int64], part: int, least: int) -> None:
+    """Bring a part up to `least` patients of a group, from its training patients, if as many of these stay.
+
+    The class of which the part has the smallest share gives next, so that classes stay in proportion.
+    """
+    size_P, label_P = who.size_P[group_P], who.label_P[group_P]
+
+    def patients(of: int) -> int:
+        return int(size_P[split_P[group_P] == of].sum())
+
+    if patients(part) + patients(TRAIN) < 2 * least:
+        return
+    while patients(part) < least:
+        spare_P = split_P[group_P] == TRAIN
+        classes = np.unique(label_P[spare_P])
+        there = [
+            size_P[(label_P == c) & (split_P[group_P] == part)].sum() / size_P[label_P == c].sum() for c in classes
+        ]
+        first = np.flatnonzero(spare_P & (label_P == classes[int(np.argmin(there))]))[0]
+        if patients(TRAIN) - int(size_P[first]) < least:
+            return  # a person of many rows
+        split_P[group_P[first]] = part

@@ -89,3 +89,64 @@ def test_nobody_to_train_on():
         assign_split(replace(cohort, split_N=np.array([2, 1], dtype=np.int8)), 0, 0.1, 0.1)
     with pytest.raises(UserError, match="none of the 0 patients"):
         assign_split(cohort.take([]), 0, 0.1, 0.1)
+
+
+SWITZERLAND = [(1, 43), (2, 31), (3, 44), (4, 3), (5, 1), (6, 9)]  # one hospital's groups, as in the UCI cohort
+
+
+def parts(split) -> dict[int, list[int]]:
+    """Training, validation and test patients of each group."""
+    return {k: np.bincount(split.split_N[split.groups_N == k], minlength=3).tolist() for k in np.unique(split.groups_N)}
+
+
+def hospital() -> Cohort:
+    people = [(k, int(i % 4 == 0)) for k, n in SWITZERLAND for i in range(n)]
+    return make([(k, label, i) for i, (k, label) in enumerate(people)])
+
+
+def test_a_group_that_has_enough_is_evaluated():
+    """By shares alone no group of this hospital has ten test patients, so that none of its statistics is ever shown."""
+    cohort = hospital()
+    without, found = parts(assign_split(cohort, 0, 0.1, 0.2)), parts(assign_split(cohort, 0, 0.1, 0.2, least=10))
+    assert all(test < 10 for _, _, test in without.values())
+    for k, n in SWITZERLAND:
+        train, validation, test = found[k]
+        assert train + validation + test == n
+        if n < 20:
+            assert found[k] == without[k], "it can be evaluated or trained on, not both"
+        else:
+            assert (validation, test) == (10, 10)
+            assert train >= 10
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows, fractions, st.integers(0, 12), st.randoms(use_true_random=False))
+def test_what_a_group_gets_at_least(rows, fractions, least, random):
+    cohort = make([(group, label, i) for i, (group, label, _) in enumerate(rows)])  # a row a person
+    split = assign_split(cohort, 0, *fractions, least=least)
+    before = parts(assign_split(cohort, 0, *fractions))
+    for k, (train, validation, test) in parts(split).items():
+        had = before[k]
+        if train < min(had[0], least):
+            raise AssertionError("training patients are given away below the least")
+        if fractions[1] > 0 and had[0] + had[2] >= 2 * least:
+            assert test >= least
+        assert test >= had[2]
+        assert validation >= had[1]
+    order = list(range(len(cohort)))
+    random.shuffle(order)
+    assert assign_split(cohort.take(order), 0, *fractions, least=least) == split.take(order)
+
+
+def test_persons_stay_whole_and_classes_in_proportion():
+    cohort = make([(1, int(i % 5 == 0), i // 2) for i in range(60)])
+    split = assign_split(cohort, 0, 0.05, 0.05, least=15)
+    for person in np.unique(cohort.person_N):
+        assert len(set(split.split_N[split.person_N == person])) == 1
+    test_N = split.split_N == 2
+    assert 15 <= test_N.sum() <= 16
+    assert abs(split.label_N[test_N].mean() - cohort.label_N.mean()) < 0.1
+
+
+def test_no_share_asked_for_is_none_given():
+    assert {tuple(found[1:]) for found in parts(assign_split(hospital(), 0, 0.0, 0.0, least=10)).values()} == {(0, 0)}
