@@ -138,6 +138,8 @@ class Enrolment(Message):
         Training patients of each group by class; only where the run's objective needs them.
     held_out
         Validation patients of each group that has training patients; only where the run's objective trains on them.
+    minimum
+        Patients below which the site's policy withholds what is measured of a group; 1: nothing is withheld.
     """
 
     kind: Literal["enrolment"] = "enrolment"
@@ -149,6 +151,7 @@ class Enrolment(Message):
     observed: tuple[Group, ...]
     labels: dict[Group, tuple[Natural, ...]] = {}
     held_out: dict[Group, Count] = {}
+    minimum: Count = 1
 
 
 class Task(Message):

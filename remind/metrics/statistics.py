@@ -17,6 +17,8 @@ from remind.metrics.histograms import ScoreHistograms, histograms
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+MOST_LOG_LOSS = 100.0  # of one patient, in nats: p = 4e-44, at the end of float32; nobody's is without bound
+
 
 @dataclass(frozen=True)
 class GroupLoss:
@@ -105,7 +107,7 @@ def collect(
     classes = log_p_BC.shape[1]
     predicted_B = log_p_BC.argmax(axis=1)
     use_BE = np.zeros((len(group_B), 0)) if use_BE is None else use_BE
-    log_loss_B = -np.minimum(log_p_BC[np.arange(len(label_B)), label_B], 0.0)  # p may round to more than 1
+    log_loss_B = -np.clip(log_p_BC[np.arange(len(label_B)), label_B], -MOST_LOG_LOSS, 0.0)  # p may round to more than 1
     statistics = {}
     for group in np.unique(group_B).tolist():
         mine = group_B == group

@@ -11,6 +11,7 @@ from torch import Tensor
 from remind.config import Config
 from remind.federation.messages import Evaluation, Examination, LossSum, Report
 from remind.fusion.base import Context, build_fusion
+from remind.metrics.statistics import MOST_LOG_LOSS
 from remind.training.evaluate import most_loss
 from remind_server.roster import Member
 from remind_server.tasks import Assignment
@@ -116,6 +117,8 @@ def _evaluations(
         found.append(f"use of experts is not that of {experts} experts")
     if (patients := sum(evaluation.count for evaluation in evaluations.values())) > MOST_EVALUATED * enrolled:
         found.append(f"evaluates {patients} patients; it enrolled {enrolled} to train on")
+    if any(e.log_loss_sum > MOST_LOG_LOSS * (1 + ROUNDING) * e.count for e in evaluations.values()):
+        found.append(f"claims a mean log-loss beyond {MOST_LOG_LOSS:g}, which no patient's exceeds")
     return found + _losses(evaluations, limits)
 
 

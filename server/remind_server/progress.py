@@ -9,7 +9,7 @@ from remind import groups
 from remind.metrics.aggregates import LEAST
 from remind.metrics.scores import SCORES, TIGHT
 from remind_server.records import Observer, RoundRecord, RunResult, RunStart
-from remind_server.tables import ALL, Row, final_rows, round_rows, summary
+from remind_server.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary
 
 TABLES = 10  # about so many per-group tables in a run
 _COLUMNS = tuple(score.column for score in SCORES.values())
@@ -103,14 +103,14 @@ def _group_cells(row: Row) -> list[str]:
         _number(row["lambda"]),
         _number(row["risk"]),
         _number(row["gate_open"], 2),
-        str(v["n"]),
+        WITHHELD if row["withheld"] and not v["n"] else str(v["n"]),
         *_scores(v),
     ]
 
 
 def _final_cells(row: Row, key: str) -> list[str]:
     marks = ("*" * bool(row["tail"]) + "°" * (row["ranked"] is False)) if key == "group" else ""
-    return [row[key] + marks, str(row["n"]), *_scores(row)]
+    return [row[key] + marks, WITHHELD if row["n"] is None else str(row["n"]), *_scores(row)]
 
 
 def _scores(row: Row) -> list[str]:

@@ -1,6 +1,6 @@
 """What the coordinator knows of a run, as values: handed to observers (results folder, progress, run store)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -73,6 +73,8 @@ class RoundRecord:
         Who should take part, and who does not → why, as of this round.
     validation_by_site
         The parts that `validation` merges.
+    withheld
+        Site → groups it trains on and withheld from its validation statistics, as fewer than its minimum are there.
     update_sizes
         Site → ‖update‖ / max(1, ‖sent‖) of what it answered, left out or not.
     """
@@ -91,6 +93,7 @@ class RoundRecord:
     bytes_down: int
     bytes_up: int
     validation_by_site: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
     update_sizes: Mapping[str, float] = field(default_factory=dict)
     late: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
@@ -103,6 +106,8 @@ class RunResult:
 
     Attributes
     ----------
+    withheld
+        Site → groups it trains on and withheld from its test statistics, as fewer than its minimum are there.
     left_out
         Site → rounds in which its answer came and did not count; the rounds' records say why.
     """
@@ -117,6 +122,7 @@ class RunResult:
     absent: Mapping[str, str]
     seconds: float
     left_out: Mapping[str, int] = field(default_factory=dict)
+    withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
 
 
 class Observer:

@@ -30,7 +30,21 @@ SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no lon
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A site that takes part: node and registered name, n_{s,k}, groups it can be sent, n_{s,k} by class, held out."""
+    """A site that takes part.
+
+    Attributes
+    ----------
+    node_id, name
+        Its node, and its registered name.
+    counts, labels
+        n_{s,k}, and the same by class.
+    held_out
+        Validation patients of each group, where the objective trains on them.
+    observed
+        Groups it can be sent.
+    minimum
+        Patients below which it tells nothing of a group.
+    """
 
     node_id: int
     name: str
@@ -38,6 +52,7 @@ class Member:
     observed: frozenset[int]
     labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     held_out: Mapping[int, int] = field(default_factory=dict)
+    minimum: int = 1
 
 
 class Roster:
@@ -218,8 +233,17 @@ class Roster:
         unique = f"{name} ({node_id})" if name in taken else name
         observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
         labels, held_out = dict(enrolment.labels), dict(enrolment.held_out)
-        self.members[node_id] = Member(node_id, unique, dict(enrolment.counts), observed, labels, held_out)
+        counts, minimum = dict(enrolment.counts), enrolment.minimum
+        self.members[node_id] = Member(node_id, unique, counts, observed, labels, held_out, minimum)
         return self.members[node_id]
+
+    def withheld(self, reported: Mapping[str, Mapping[int, object]]) -> dict[str, frozenset[int]]:
+        """Site that reported → groups it trains on and said nothing of, as fewer than its minimum are there."""
+        return {
+            m.name: frozenset(m.counts.keys() - reported[m.name].keys())
+            for m in self.members.values()
+            if m.minimum > 1 and m.name in reported and m.counts.keys() - reported[m.name].keys()
+        }
 
     def require_members(self) -> None:
         """Fail if fewer sites take part than the config asks for, with what each of the others said."""

@@ -144,6 +144,7 @@ class FedRemind:
             bytes_down=sum(task.nbytes for task in tasks.values()),
             bytes_up=replies.bytes_up,
             validation_by_site=replies.validation,
+            withheld=self.roster.withheld(replies.validation) if config.data.validation > 0 else {},
             update_sizes=replies.outliers.sizes,
             late=replies.late,
             expected=self.roster.expected,
@@ -218,6 +219,7 @@ class FedRemind:
             validation=validation,
             absent=absent,
             left_out=dict(self._left_out),
+            withheld=self.roster.withheld(test),
             seconds=time.monotonic() - began,
         )
 

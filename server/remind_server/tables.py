@@ -1,5 +1,6 @@
 """Rows of the tables a run reports: per round and group, and the final one per group and site."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -26,11 +27,15 @@ from remind_server.records import RoundRecord, RunResult
 
 Row = dict[str, Any]
 ALL = "all"
+WITHHELD = "withheld"  # in place of a number of patients that no site may tell
 _NOTHING: Row = dict.fromkeys(Scores.__dataclass_fields__) | {"n": 0}
 
 
 def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
-    """One row per group in play: λ, R_k, and validation scores of the model before the round's training."""
+    """One row per group in play: λ, R_k, and validation scores of the model before the round's training.
+
+    ``withheld`` counts the sites that have validation patients of the group perhaps, but fewer than they may tell of.
+    """
     tail = groups.tail(record.counts)
     rows = []
     for group, count in record.counts.items():
@@ -49,6 +54,7 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
                 "gate_open": measured.open_sum / measured.count if measured else None,
                 "experts": expert_use(measured),
                 "validation": _scores(measured),
+                "withheld": _withholding(record.withheld, group),
             }
         )
     return rows
@@ -58,14 +64,17 @@ def final_rows(result: RunResult) -> list[Row]:
     """Test scores per site × group, with ``all`` for the merged margins; λ in every row of a group.
 
     `ranked` tells groups that AUROC can rank (`metrics.aggregates`) from those of too few patients or of one class.
+    ``withheld`` counts the sites (in a margin: sites × groups) that train on the group and may not tell of its test
+    patients, as there are fewer than their minimum, or none. With nothing else to show ``n`` is then unknown, not 0.
     """
     by_site = {ALL: merge(result.test.values()), **result.test}
     every = sorted({group for statistics in by_site.values() for group in statistics} | set(result.counts))
     tail = tail_of(result)
     rows: list[Row] = []
     for site, statistics in by_site.items():
+        silent = result.withheld if site == ALL else {site: result.withheld.get(site, ())}
         margin: Row = {"site": site, "group": ALL, "mask": None, "tail": None, "ranked": None, "lambda": None}
-        rows.append(margin | _scores(total(statistics)))
+        rows.append(margin | _known(total(statistics), sum(map(len, silent.values()))))
         rows += [
             {
                 "site": site,
@@ -75,9 +84,9 @@ def final_rows(result: RunResult) -> list[Row]:
                 "ranked": _ranked(statistics.get(group)),
                 "lambda": result.weights.get(group),
             }
-            | _scores(statistics.get(group))
+            | _known(statistics.get(group), _withholding(silent, group))
             for group in every
-            if site == ALL or group in statistics
+            if site == ALL or group in statistics or _withholding(silent, group)
         ]
     return rows
 
@@ -129,6 +138,17 @@ def summary(result: RunResult) -> Row:
 def tail_of(result: RunResult) -> frozenset[int]:
     """Tail groups of a run, those included that were tested and that nobody was trained on."""
     return tail_groups(result.counts, merge(result.test.values()))
+
+
+def _withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
+    """Sites that withhold a group."""
+    return sum(group in groups_ for groups_ in withheld.values())
+
+
+def _known(statistics: GroupStatistics | None, withheld: int) -> Row:
+    """Scores, and how many sites withheld theirs; of nobody but such sites the number of patients is not known."""
+    row = _scores(statistics) | {"withheld": withheld}
+    return row | {"n": None} if withheld and not statistics else row
 
 
 def _scores(statistics: GroupStatistics | None) -> Row:

@@ -100,10 +100,10 @@ def said(change):
     return lie
 
 
-def losses(part, mean):
+def losses(part, mean, of="loss_sum"):
     def change(content):
         for group in content[part].values():
-            group["loss_sum"] = mean * group["count"]
+            group[of] = mean * group["count"]
 
     return said(change)
 
@@ -181,7 +181,15 @@ def test_patients_that_nobody_has_do_not_join(number, words, without, tmp_path):
     assert auroc(found) == auroc(without[""]), "as if it were not there"
 
 
-@pytest.mark.parametrize("lie", [losses("test", 1e9), evaluated("test", 1000), evaluated("validation", 10**6)])
+EXAMINED = [
+    losses("test", 1e9),
+    losses("test", 1e9, "log_loss_sum"),
+    evaluated("test", 1000),
+    evaluated("validation", 10**6),
+]
+
+
+@pytest.mark.parametrize("lie", EXAMINED)
 def test_a_liar_in_the_examination_is_named_and_changes_no_table(lie, tmp_path):
     found, honest = run(tmp_path / "lie", "evaluate", lie), run(tmp_path / "honest")
     assert set(found.result.absent) == {liar()}

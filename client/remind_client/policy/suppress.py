@@ -15,7 +15,18 @@ from remind.privacy.threshold import large_groups, large_parts
 
 KNOWN: dict[type[Message], frozenset[str]] = {
     Enrolment: frozenset(
-        {"kind", "site", "version", "cohort_schema", "fingerprint", "counts", "observed", "labels", "held_out"},
+        {
+            "kind",
+            "site",
+            "version",
+            "cohort_schema",
+            "fingerprint",
+            "counts",
+            "observed",
+            "labels",
+            "held_out",
+            "minimum",
+        },
     ),
     Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
     Examination: frozenset({"kind", "round", "test", "validation", "seconds"}),
@@ -58,6 +69,7 @@ def suppress_enrolment(enrolment: Enrolment, minimum: int) -> Enrolment:
             "observed": tuple(k for k in enrolment.observed if k in released),
             "labels": {k: classes for k, classes in enrolment.labels.items() if k in released},
             "held_out": {k: n for k, n in enrolment.held_out.items() if k in released and n >= minimum},
+            "minimum": minimum,
         }
     )
 
