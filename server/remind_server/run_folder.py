@@ -12,7 +12,7 @@ from torch import Tensor
 
 from remind import groups
 from remind.errors import UserError
-from remind.files import write_whole
+from remind.files import OWNER_ONLY, harmless, make_private, write_whole
 from remind.model_file import save_model
 from remind.version import VERSION
 from remind_server.attendance import Attendance
@@ -35,7 +35,7 @@ class RunFolder(Observer):
         refuse_what_holds_something(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / ROUNDS).touch(exist_ok=False)  # to make a file succeeds once: the folder is this run's
+            (folder / ROUNDS).touch(OWNER_ONLY, exist_ok=False)  # which succeeds once: the folder is this run's
         except FileExistsError:
             raise UserError(f"results: {folder} already holds a run; give another folder or remove it") from None
         except OSError as error:
@@ -107,7 +107,7 @@ class RunFolder(Observer):
         self._write(SUMMARY, lambda path: _dump(summary(result) | self._attendance.content(), path))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:
-        write_whole(self.folder / name, write)
+        write_whole(self.folder / name, write, private=True)
 
 
 def _dump(content: Any, path: Path) -> None:
@@ -116,6 +116,7 @@ def _dump(content: Any, path: Path) -> None:
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    make_private(path)
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
 
@@ -124,4 +125,4 @@ def _csv(rows: list[dict[str, Any]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)

@@ -36,7 +36,7 @@ def write_html(page: str, path: Path) -> Path:
         The file cannot be written.
     """
     try:
-        write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
+        write_whole(path, lambda file: file.write_text(page, encoding="utf-8"), private=True)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written: {error.strerror or error}; name another folder with --out"

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import stat
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from remind_server.run_folder import (
     SUMMARY,
     RunFolder,
 )
+from remind_server.store.open import open_store, store_url
 from remind_server.tables import expert_rows, final_rows
 from tests.reports import START, follow, record, result
 from tests.tiny import settings
@@ -55,6 +57,25 @@ def test_the_folder_holds_what_the_run_did(tmp_path):
         assert torch.equal(file.get_tensor("fusion.head.bias"), torch.full((2,), 2.0))
         assert json.loads(file.metadata()["weights"]) == {"1": 0.1, "3": 0.3, "7": 0.6}
         assert file.metadata()["round"] == "2"
+
+
+def test_only_the_owner_can_read_what_counts_single_patients(tmp_path):
+    follow(RunFolder(tmp_path / "run"))
+    open_store(store_url(tmp_path)).dispose()
+    found = [*(tmp_path / "run").iterdir(), *tmp_path.glob("*.db")]
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in found}
+    assert {FINAL_CSV, GROUPS, MODEL, "runs.db"} <= set(modes)
+    assert set(modes.values()) == {0o600}, modes
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "＝1"])
+def test_a_hospitals_name_is_no_formula(tmp_path, name):
+    path = tmp_path / "final.csv"
+    run_folder_module._csv([{"site": name, "n": -1.5}, {"site": "a=b", "n": 2}], path)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["site"] for row in rows] == [f"'{name}", "a=b"]
+    assert rows[0]["n"] == "-1.5"
 
 
 @pytest.mark.parametrize("failing", ["save_model", "_dump", "_csv"])

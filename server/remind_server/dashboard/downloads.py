@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
+from remind.files import harmless
 from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import ExpertRow, Measured, Patients, ScoreName, SortKey
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves
@@ -20,7 +21,6 @@ from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
 
 SUPPRESSED = "suppressed"
 COLUMNS = ("n", "positives", *SCORE_COLUMNS, "auroc_bound", "gate_open")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def routes(reader: Reader) -> APIRouter:
@@ -134,7 +134,7 @@ def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Stre
         buffer = io.StringIO()
         writer = csv.writer(buffer)
         for count, row in enumerate(chain([head], rows)):
-            writer.writerow([_harmless(value) for value in row])
+            writer.writerow([harmless(value) for value in row])
             if count % 200 == 199:
                 yield buffer.getvalue()
                 buffer.seek(0)
@@ -143,8 +143,3 @@ def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Stre
 
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
     return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets a quote in front; names come from hospitals."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

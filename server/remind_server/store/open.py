@@ -11,6 +11,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from remind.errors import UserError
+from remind.files import make_private
 
 VARIABLE = "REMIND_STORE"  # database URL or file; of the environment, because run configs travel to hospitals
 FILE_NAME = "runs.db"
@@ -85,6 +86,7 @@ def _engine(url: URL) -> Engine:
         return create_engine(url, pool_pre_ping=True)
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private(Path(url.database))  # SQLite gives its other files the same mode
     engine = create_engine(url, connect_args={"timeout": WAIT})
 
     @event.listens_for(engine, "connect")

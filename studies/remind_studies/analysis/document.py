@@ -242,5 +242,5 @@ class Analysis(Part):
         """Write analysis.json into a folder that is there."""
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         path = folder / JSON_FILE
-        write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"), private=True)
         return path

@@ -57,11 +57,11 @@ class StudyFolder:
     def keep(self, key: str, result: CellResult) -> None:
         """Write the result of a cell."""
         text = result.model_dump_json()
-        write_whole(self._cell(key), lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(self._cell(key), lambda path: path.write_text(text, encoding="utf-8"), private=True)
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the study."""
-        write_whole(self.path / name, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(self.path / name, lambda path: path.write_text(text, encoding="utf-8"), private=True)
         return self.path / name
 
     def _cell(self, key: str) -> Path:
