@@ -30,11 +30,14 @@ def proxy_health(folder: Folder) -> str:
 
 
 def health_page(port: int, report: Callable[[], dict[str, str]]) -> ThreadingHTTPServer:
-    """Serve ``/health`` on loopback in a thread: 200 if all parts are `OK`, else 503; JSON of the parts."""
+    """Serve ``/health`` on loopback in a thread: 200 if all parts are `OK`, else 503; JSON of the parts.
+
+    ``/live`` is 200 as long as there is somebody to answer: what has died is started again, and needs no new container.
+    """
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            parts = report() if self.path == "/health" else {}
+            parts = report() if self.path == "/health" else {"serve": OK} if self.path == "/live" else {}
             status = 404 if not parts else 200 if set(parts.values()) == {OK} else 503
             body = json.dumps(parts).encode()
             self.send_response(status)

@@ -1,21 +1,24 @@
 """The files in deploy/: read as the tools read them, as far as that goes without a container engine and without helm.
 
-The chart uses two of helm's constructs, {{ .Some.value }} and {{ .Some.value | quote }}, and these are filled in here;
-a third one fails the test. `helm lint` and `helm template` themselves were not to be had (docs/coordinator-guide.md).
+The chart uses few of helm's constructs (tests/helm.py), and these are filled in here; another one fails the test.
+`helm lint` and `helm template` themselves were not to be had (docs/coordinator-guide.md).
 """
 
 import configparser
-import json
 import re
 import shlex
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
 
 from remind_server.consortium.command import consortium_command
+from remind_server.consortium.health import health_page
+from tests import helm
 
 ROOT = Path(__file__).parents[3]
 COORDINATOR = ROOT / "deploy" / "coordinator"
@@ -25,25 +28,7 @@ TEMPLATES = sorted(path.name for path in (CHART / "templates").iterdir())
 
 def rendered(name, **changes):
     """A template of the chart with its default values."""
-    known = {
-        "Values": yaml.safe_load((CHART / "values.yaml").read_text()) | changes,
-        "Chart": {
-            key[0].upper() + key[1:]: value for key, value in yaml.safe_load((CHART / "Chart.yaml").read_text()).items()
-        },
-        "Release": {"Name": "heart"},
-    }
-
-    def fill(match):
-        path, quoted = match.groups()
-        value = known
-        for part in path.strip(".").split("."):
-            value = value[part]
-        assert isinstance(value, str | int), path
-        return json.dumps(str(value)) if quoted else str(value)
-
-    text = re.sub(r"\{\{ (\.[A-Za-z.]+)( \| quote)? \}\}", fill, (CHART / "templates" / name).read_text())
-    assert "{{" not in text, "a construct that this test does not know"
-    return text
+    return helm.rendered(CHART, name, **changes)
 
 
 def pods():
@@ -55,7 +40,7 @@ def pods():
 def test_templates_are_filled_in(name):
     text = rendered(name)
     if name.endswith(".yaml"):
-        assert yaml.safe_load(text)["metadata"]["name"] == "heart"
+        assert yaml.safe_load(text)["metadata"]["name"] in ("heart", "heart-dashboard")
 
 
 def test_every_value_of_the_chart_is_used():
@@ -63,17 +48,19 @@ def test_every_value_of_the_chart_is_used():
 
     def leaves(tree, prefix):
         for key, value in tree.items():
-            yield from leaves(value, f"{prefix}.{key}") if isinstance(value, dict) else [f"{prefix}.{key}"]
+            yield from leaves(value, f"{prefix}.{key}") if isinstance(value, dict) and value else [f"{prefix}.{key}"]
 
     for path in leaves(yaml.safe_load((CHART / "values.yaml").read_text()), ".Values"):
-        assert "{{ " + path in text, path
+        assert re.search(r"\{\{-? (if |toJson )?" + re.escape(path) + r"\b", text), path
 
 
 def test_the_chart_gives_no_rights():
     pod, containers = pods()
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"]["runAsNonRoot"]
-    for container in containers:
+    page = helm.manifest(CHART, "dashboard.yaml")["spec"]["template"]["spec"]
+    for each in (pod, page):
+        assert each["automountServiceAccountToken"] is False
+        assert each["securityContext"]["runAsNonRoot"]
+    for container in containers + page["containers"]:
         context = container["securityContext"]
         assert context["readOnlyRootFilesystem"]
         assert not context["allowPrivilegeEscalation"]
@@ -101,6 +88,138 @@ def test_the_charts_init_uses_options_there_are():
     _, containers = pods()
     (script,) = containers[0]["args"]
     assert set(re.findall(r"--[a-z-]+", script)) <= options("init")
+
+
+def test_without_a_storage_class_the_clusters_default_is_used():
+    """An empty name means something else: no class, so that the volume is pending for ever."""
+    for chart in (CHART, CHART.parent / "site"):
+        for name, expected in (("", None), ("fast", "fast")):
+            storage = yaml.safe_load((chart / "values.yaml").read_text())["storage"] | {"className": name}
+            (claim,) = helm.manifest(chart, "statefulset.yaml", storage=storage)["spec"]["volumeClaimTemplates"]
+            assert claim["spec"].get("storageClassName") == expected
+            assert claim["spec"]["resources"] == {"requests": {"storage": storage["size"]}}
+            assert ("storageClassName" in claim["spec"]) == bool(name)
+
+
+@pytest.mark.parametrize(
+    ("chart", "template"), [("coordinator", "statefulset"), ("coordinator", "dashboard"), ("site", "statefulset")]
+)
+def test_where_pods_run_and_what_they_are_made_of_is_the_operators_choice(chart, template):
+    chart, name = CHART.parent / chart, f"{template}.yaml"
+    plain = helm.manifest(chart, name)["spec"]["template"]["spec"]
+    assert not {"imagePullSecrets", "nodeSelector", "tolerations"} & set(plain)
+    chosen = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    }
+    env = [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    digest = "sha256:" + "a" * 64
+    changes = chosen | {"extraEnv": env, "digest": digest}
+    changes |= {"dashboard": values["dashboard"] | {"extraEnv": env, "digest": digest}} if "dashboard" in values else {}
+    pod = helm.manifest(chart, name, **changes)["spec"]["template"]["spec"]
+    assert {key: pod[key] for key in chosen} == chosen
+    assert env[0] in pod["containers"][0]["env"]
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        assert re.fullmatch(r"federated-remind/[a-z]+:[\d.]+@sha256:a{64}", container["image"])
+    assert "@" not in plain["containers"][0]["image"]
+
+
+def test_the_page_does_not_share_loopback_with_the_control_interface():
+    _, containers = pods()
+    assert [c["name"] for c in containers] == ["init", "coordinator"]
+    page = helm.manifest(CHART, "dashboard.yaml")
+    spec = page["spec"]["template"]["spec"]
+    assert not spec.get("hostNetwork")
+    assert [c["name"] for c in spec["containers"]] == ["dashboard"]
+    (claim,) = helm.manifest(CHART, "statefulset.yaml")["spec"]["volumeClaimTemplates"]
+    state = {volume["name"]: volume for volume in spec["volumes"]}["state"]
+    assert state["persistentVolumeClaim"]["claimName"] == f"{claim['metadata']['name']}-heart-0"
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "state"]
+    assert mount["subPath"] == "federated-remind/results", "and not the consortium's keys"
+    (near,) = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    labels = helm.manifest(CHART, "statefulset.yaml")["spec"]["template"]["metadata"]["labels"]
+    assert near["labelSelector"]["matchLabels"] == labels
+    policy = helm.manifest(CHART, "dashboard-networkpolicy.yaml")["spec"]
+    assert policy["podSelector"]["matchLabels"] == page["spec"]["template"]["metadata"]["labels"]
+    assert policy["ingress"] == []
+    services = yaml.safe_load((COORDINATOR / "compose.yaml").read_text())["services"]
+    assert not set(services["coordinator"]["networks"]) & set(services["dashboard"]["networks"])
+    assert "network_mode" not in services["dashboard"]
+
+
+@pytest.mark.parametrize(
+    ("chart", "name"),
+    [
+        ("coordinator", "networkpolicy.yaml"),
+        ("coordinator", "dashboard-networkpolicy.yaml"),
+        ("site", "networkpolicy.yaml"),
+    ],
+)
+def test_egress_goes_to_the_name_service_and_to_named_networks_alone(chart, name):
+    chart = CHART.parent / chart
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    with_store = {"store": {"secret": "s", "network": "10.0.0.7/32", "port": 5433}} if "store" in values else {}
+    plain, stored = (helm.manifest(chart, name, **changes)["spec"]["egress"] for changes in ({}, with_store))
+    for rule in plain + stored:
+        assert rule["to"], "a rule without a destination lets everything out"
+    dns = [rule for rule in plain if {port["port"] for port in rule["ports"]} == {53}]
+    assert len(dns) == 1
+    (to,) = dns[0]["to"]
+    assert to["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kube-system"}
+    assert to["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
+    if with_store:
+        assert plain == dns, "no run store, nowhere else to go"
+        assert stored[1:] == [
+            {"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 5433, "protocol": "TCP"}]}
+        ]
+    else:
+        assert plain[1]["to"] == [{"ipBlock": {"cidr": values["coordinatorNetwork"]}}]
+
+
+def test_a_run_store_in_postgresql_is_named_by_a_secret():
+    store = {"secret": "remind-store", "network": "10.0.0.7/32", "port": 5432}
+    for name in ("statefulset.yaml", "dashboard.yaml"):
+        (container,) = helm.manifest(CHART, name, store=store)["spec"]["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "remind-store"}}]
+        (container,) = helm.manifest(CHART, name)["spec"]["template"]["spec"]["containers"]
+        assert "envFrom" not in container
+
+
+def test_a_part_that_died_does_not_cost_the_container():
+    """`serve` starts it again; the liveness probe asks for `serve` itself."""
+    _, containers = pods()
+    assert "/live" in containers[1]["livenessProbe"]["exec"]["command"][-1]
+    assert "/health" in containers[1]["readinessProbe"]["exec"]["command"][-1]
+    from tests.e2e.loopback import free_port
+
+    port = free_port()
+    page = health_page(port, lambda: {"superlink": "not running"})
+    try:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/live", timeout=10).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10)
+    finally:
+        page.shutdown()
+        page.server_close()
+
+
+@pytest.mark.parametrize("folder", ["coordinator", "site"])
+def test_containers_have_memory_limits(folder):
+    for name, service in yaml.safe_load((COORDINATOR.parent / folder / "compose.yaml").read_text())["services"].items():
+        assert re.search(r"\d+[gm]\}?$", service["mem_limit"]), name
+        assert re.fullmatch(r"\$\{\w*IMAGE:-federated-remind/[a-z]+:[\d.]+\}", service["image"]), "or one by digest"
+
+
+@pytest.mark.parametrize("folder", ["coordinator", "site", "dashboard"])
+def test_with_a_lock_pip_takes_nothing_without_its_hash(folder):
+    text = re.sub(r"\\\n", " ", (COORDINATOR.parent / folder / "Dockerfile").read_text())
+    (first,) = [line for line in text.splitlines() if line.startswith("RUN python -m venv /opt/remind")]
+    lock = rf"requirements/{folder}\.lock"
+    assert re.search(rf"if test -e {lock}; then\s+\S+/pip install .*--require-hashes\s+--requirement {lock}", first)
+    done = subprocess.run([COORDINATOR.parent / "lock.sh", "nothing"], capture_output=True, text=True, check=False)
+    assert (done.returncode, folder in done.stderr) == (2, True)
 
 
 def test_compose():
