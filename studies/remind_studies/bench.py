@@ -15,8 +15,9 @@ from remind_server.estimate import estimate, refuse_what_is_too_large, size_of
 from remind_server.flwr_pairs import read_pairs
 from remind_server.flwr_plan import OUR_DEFAULT, cohort_name
 from remind_studies.arms import YARDSTICKS, read_arms
+from remind_studies.asked import Asked, folder_for
 from remind_studies.cells.cell import Cell
-from remind_studies.cells.folder import REPORT, RESULTS, StudyFolder, surroundings
+from remind_studies.cells.folder import MARK, REPORT, RESULTS, surroundings
 from remind_studies.cells.patients import cohort_of, folds, hospitals
 from remind_studies.cells.pool import run_cells
 from remind_studies.made import made
@@ -68,12 +69,14 @@ def bench(
     method, options = registry.choose(study)
     plan: Study = method.build(options)
     request = _request(plan, cohort, methods, seeds, clients, run_config, metric, anchors)
-    folder = StudyFolder(out or Path("results") / f"{method.name}-{cohort_name(request.config)}")
+    asked = Asked.of(method.name, options.model_dump(mode="json"), request, tune)
+    folder = folder_for(asked, out, Path("results") / f"{method.name}-{cohort_name(request.config)}", say)
     jobs = jobs or len(os.sched_getaffinity(0))
     with folder.held():
         around = surroundings(request.config.data)
         _refuse_what_cannot_be_laid_out(plan.plan(request), request)
         _estimate(plan.plan(request), request, jobs, yes, say)
+        folder.write(MARK, asked.model_dump_json(indent=1) + "\n")
         tuning = tune_arms(request, tune, folder, around, jobs, say) if tune else Tuning.none(request.arms)
         request = tuning.applied(request)
         panels = plan.plan(request)

@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +23,8 @@ SMALL = 2**28  # bytes
 class StudyFolder:
     """A folder that belongs to studies; cells of several may lie in one, each under the digest of what it is."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, beside: Iterable[Path] = ()) -> None:
+        self.path, self.beside = path, tuple(beside)  # other folders whose cells count here too
         try:
             (path / CELLS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -43,6 +43,7 @@ class StudyFolder:
     def find(self, key: str) -> CellResult | None:
         """The result of a cell, if it is there and whole."""
         path = self._cell(key)
+        self._take_over(key)
         try:
             return CellResult.model_validate_json(path.read_bytes())
         except FileNotFoundError:
@@ -52,6 +53,7 @@ class StudyFolder:
 
     def has(self, key: str) -> bool:
         """Whether the result of a cell is there."""
+        self._take_over(key)
         return self._cell(key).is_file()
 
     def keep(self, key: str, result: CellResult) -> None:
@@ -63,6 +65,14 @@ class StudyFolder:
         """Write a file of the study."""
         write_whole(self.path / name, lambda path: path.write_text(text, encoding="utf-8"), private=True)
         return self.path / name
+
+    def _take_over(self, key: str) -> None:
+        """Copy a cell that lies beside and not here."""
+        path = self._cell(key)
+        there = next((one for other in self.beside if (one := other / CELLS / path.name).is_file()), None)
+        if there is not None and not path.exists():
+            content = there.read_bytes()
+            write_whole(path, lambda partial: partial.write_bytes(content))
 
     def _cell(self, key: str) -> Path:
         return self.path / CELLS / f"{key}.json"
