@@ -1,6 +1,10 @@
 """The command ``remind simulate``."""
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +13,21 @@ import typer
 from remind.cli_options import CohortArgument, CohortOption, Quiet, Yes, one_cohort, printer
 from remind.config import Config
 from remind_server.flwr_plan import REMEDY, check_hospitals, claimed, estimated, plan_here
+
+INTERRUPTED = 130  # exit code
+
+
+@contextmanager
+def termination_is_interruption() -> Iterator[None]:
+    """Within the block SIGTERM ends the run as Ctrl-C does: everybody who follows it is told that it has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def simulate_command(
@@ -29,6 +48,7 @@ def simulate_command(
     Without a cohort, patients are synthetic.
 
     Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined.
+    130: it was stopped, by Ctrl-C or SIGTERM.
     """
     from remind_server.attendance import INCOMPLETE, Attendance
     from remind_server.estimate import refuse_what_is_too_large
@@ -48,7 +68,12 @@ def simulate_command(
     config = Config.from_flat(plan.run or {})
     folder, attendance = RunFolder(Path(plan.results)), Attendance()
     progress = Progress(printer(quiet, lambda text: print(text, flush=True)), folder.folder)
-    simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, print)])
+    try:
+        with termination_is_interruption():
+            simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, print)])
+    except KeyboardInterrupt:
+        print(f"stopped before the end; what there is lies in {folder.folder}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
     for warning in attendance.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if quiet:

@@ -1,14 +1,19 @@
 """A run that ends without some of its sites says so: in its summary, and by its exit code."""
 
 import json
+import os
+import signal
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from remind.cli import app
 from remind_server.attendance import INCOMPLETE, Attendance, summary_warnings
+from remind_server.dashboard.reader import Reader
 from remind_server.run_folder import SUMMARY, RunFolder
 from remind_server.simulate_command import simulate_command
+from remind_server.store.open import open_store, store_url
 from tests.reports import START, follow, record, result
 
 TINY = (
@@ -70,3 +75,20 @@ def test_simulate_with_a_site_that_never_counts_is_no_plain_success(tmp_path, mo
     done = CliRunner().invoke(app, ["simulate", "--num-clients", "2", "-c", TINY])
     assert done.exit_code == (INCOMPLETE if broken else 0), done.output
     assert ("never took part" in done.stderr) == bool(broken)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_simulation_that_is_stopped_is_known_to_have_ended(tmp_path, monkeypatch, sign):
+    from remind_client.site import Site
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Site, "train", lambda self, task, buffer: os.kill(os.getpid(), sign))
+    before = signal.getsignal(sign)
+    command = typer.Typer()
+    command.command()(simulate_command)
+    done = CliRunner().invoke(command, ["--num-clients", "2", "-c", TINY])
+    assert done.exit_code == 130, done.output
+    assert "stopped before the end" in done.stderr
+    assert signal.getsignal(sign) == before
+    state = Reader(open_store(store_url(tmp_path / "results"))).state(1)
+    assert (state.status, state.reason) == ("failed", "interrupted")
