@@ -5,6 +5,7 @@ Every field is also a run-config key of the Flower app (``train.local-steps`` fo
 lists the defaults; a test keeps the two equal.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -297,5 +298,7 @@ def _problems(error: ValidationError, keys: Iterable[str]) -> list[str]:
             )
         else:
             seen = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
-            lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{seen}")
+            choices = item.get("ctx", {}).get("expected", "") if item["type"] == "literal_error" else ""
+            hint = did_you_mean(str(item["input"]), re.findall(r"'([^']*)'", str(choices)))
+            lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{seen}{hint}")
     return lines

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.errors import UserError
+from remind.suggest import did_you_mean
 
 MAX_MODALITIES = 62  # a group is an int64 that is never negative
 TAIL_SHARE = 0.15  # a group is tail when its share of the training patients is strictly below this
@@ -39,7 +40,8 @@ def parse(text: str, modalities: Sequence[str]) -> int:
     group = 0
     for part in (p.strip() for p in text.split("+")):
         if part not in modalities:
-            raise UserError(f"group {text!r}: {part!r} is not a modality; there are {', '.join(modalities)}")
+            hint = did_you_mean(part, modalities)
+            raise UserError(f"group {text!r}: {part!r} is not a modality{hint}; there are {', '.join(modalities)}")
         group |= 1 << list(modalities).index(part)
     return group
 

@@ -2,8 +2,11 @@
 
 import pytest
 
+from remind import groups
 from remind.config import Config
+from remind.data.problems import suggest
 from remind.errors import UserError
+from remind.methods import methods_of
 from remind.suggest import did_you_mean
 
 
@@ -26,6 +29,17 @@ def test_a_misspelt_key_is_answered_with_the_right_one(typed, meant):
 def test_nothing_near_suggests_nothing():
     assert did_you_mean("qqqqq", Config().flat()) == ""
     assert did_you_mean("x", []) == ""
+
+
+def test_names_of_other_things_suggest():
+    with pytest.raises(UserError, match="did you mean 'fundus'"):
+        groups.parse("fundsu+table", ("fundus", "table"))
+    with pytest.raises(UserError, match="did you mean 'proportional'"):
+        Config.from_flat({"dro.initial": "proportionl"})
+    with pytest.raises(UserError, match=r"did you mean 'groupdro'"):
+        methods_of(Config.from_flat({"method.objective": "groupdr"}))
+    assert suggest("agee", ["age", "sex"]) == "did you mean 'age'?"
+    assert suggest("zzz", ["age", "sex"]) == "there are age, sex"
 
 
 def test_the_config_suggests():

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
+
+from remind.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Problem:
 def suggest(name: str, known: Iterable[str]) -> str:
     """``did you mean 'age'?`` where something is close to `name`, else what there is."""
     names = [str(k) for k in known]
-    if close := get_close_matches(name, names, n=1, cutoff=0.6):
-        return f"did you mean {close[0]!r}?"
+    if meant := did_you_mean(name, names).removeprefix("; "):
+        return meant
     return f"there are {listed(names)}" if names else "there are none"
 
 

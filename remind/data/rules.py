@@ -7,6 +7,7 @@ import numpy as np
 from remind.data.cohort import Cohort
 from remind.data.problems import listed, suggest
 from remind.errors import several
+from remind.suggest import did_you_mean
 
 HOW = "write them like '3: no imaging; 2: only clinical, labs', a site by its number or name"
 
@@ -59,5 +60,7 @@ def _parse(rule: str, sites: Sequence[str], problems: list[str]) -> tuple[str | 
     elif who.isdecimal() and 1 <= int(who) <= len(sites):
         return sites[int(who) - 1], modalities, verb
     else:
-        problems.append(f"{rule!r}: no site {who!r}; there are 1 to {len(sites)}: {listed(sites)}")
+        problems.append(
+            f"{rule!r}: no site {who!r}{did_you_mean(who, sites)}; there are 1 to {len(sites)}: {listed(sites)}"
+        )
     return None, [], ""

@@ -11,6 +11,7 @@ from remind.data.hospitals import SYNTHETIC
 from remind.data.sites import number_of_sites
 from remind.errors import UserError
 from remind.metrics.scores import SCORES
+from remind.suggest import did_you_mean
 from remind_server.estimate import estimate, refuse_what_is_too_large, size_of
 from remind_server.flwr_pairs import read_pairs
 from remind_server.flwr_plan import OUR_DEFAULT, cohort_name
@@ -128,7 +129,8 @@ def _request(
 ) -> Request:
     """What was typed, validated as a whole before anything runs."""
     if metric not in SCORES:
-        raise UserError(f"--metric: there is no {metric!r}; there are {', '.join(sorted(COMPARABLE))}")
+        hint = did_you_mean(metric, COMPARABLE)
+        raise UserError(f"--metric: there is no {metric!r}{hint}; there are {', '.join(sorted(COMPARABLE))}")
     if metric not in COMPARABLE:
         raise UserError(
             f"--metric: {metric} is the {SCORES[metric].meaning}; compare by one of {', '.join(sorted(COMPARABLE))}"

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from remind.errors import UserError, several
 from remind.federation.enrolment import Slug
+from remind.suggest import did_you_mean
 from remind_server.consortium.folder import read_file, write_private
 from remind_server.consortium.settings import problems
 
@@ -52,8 +53,9 @@ class Ledger(BaseModel):
         for site in self.active():
             if site.name == name:
                 return site
-        names = ", ".join(site.name for site in self.active()) or "none"
-        raise UserError(f"no site {name!r} in this consortium; there are: {names}")
+        names = [site.name for site in self.active()]
+        hint = did_you_mean(name, names)
+        raise UserError(f"no site {name!r} in this consortium{hint}; there are: {', '.join(names) or 'none'}")
 
     def with_site(self, changed: Site) -> "Ledger":
         """With this site added, or in place of the one with its key."""
