@@ -17,6 +17,7 @@ MACROS = {
     "VOILUTFunction": "FrameVOILUTSequence",
     "ImagePositionPatient": "PlanePositionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
+    "InStackPositionNumber": "FrameContentSequence",
 }
 
 

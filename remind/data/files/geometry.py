@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.data.files.attributes import numbers
+from remind.data.files.attributes import attribute, numbers
 from remind.data.files.errors import Unreadable
 from remind.data.files.pixels import HOLE, TILT, Remark
 
@@ -68,7 +68,8 @@ def remarks_on(slices: Slices) -> list[Remark]:
     if len(gaps_D) and gaps_D.min() > APART and gaps_D.max() > UNEVEN * gaps_D.min():
         remarks.append(Remark(HOLE, f"distances of {gaps_D.min():.3g} to {gaps_D.max():.3g} mm between slices"))
     elif missing := _left_out(slices):
-        remarks.append(Remark(HOLE, f"the Instance Numbers of {len(slices)} slices leave out {missing}"))
+        numbers_ = "In-Stack Position Numbers" if slices[0][0] is slices[-1][0] else "Instance Numbers"
+        remarks.append(Remark(HOLE, f"the {numbers_} of {len(slices)} slices leave out {missing}"))
     if found is not None and len(gaps_D) and gaps_D.min() > APART:
         way_3 = found[0][-1] - found[0][0]
         cosine = float(way_3 @ found[1] / np.linalg.norm(way_3))
@@ -78,11 +79,15 @@ def remarks_on(slices: Slices) -> list[Remark]:
 
 
 def _left_out(slices: Slices) -> int:
-    """How many numbers between the first and the last Instance Number nobody has; frames of one file have none."""
-    instance = [dataset.get("InstanceNumber") for dataset, frame in slices if frame == 0]
-    if len(instance) < len(slices) or None in instance:
+    """How many numbers between the first and the last nobody has; of frames of one file, In-Stack Position Numbers."""
+    one_file = slices[0][0] is slices[-1][0]
+    found = [
+        attribute(dataset, frame, "InStackPositionNumber") if one_file else dataset.get("InstanceNumber")
+        for dataset, frame in slices
+    ]
+    if None in found:
         return 0
-    values = {int(number) for number in instance}
+    values = {int(number) for number in found}
     return max(values) - min(values) + 1 - len(values)
 
 

@@ -73,6 +73,17 @@ def test_a_multi_frame_file_with_a_hole(tmp_path):
         assert remarks(write(tmp_path / "m.dcm", made)).keys() == expected
 
 
+def test_a_multi_frame_file_without_positions_that_lacks_slices(tmp_path):
+    def frame(number):
+        return item(FrameContentSequence=[item(InStackPositionNumber=number)])
+
+    for stack, expected in (([1, 2, 3, 6, 7, 8], 2), ([3, 1, 2, 4, 6, 5], 0)):
+        made = dataset(SIX)
+        made.PerFrameFunctionalGroupsSequence = [frame(number) for number in stack]
+        seen = {"hole": f"the In-Stack Position Numbers of 6 slices leave out {expected}"} if expected else {}
+        assert remarks(write(tmp_path / "m.dcm", made)) == seen
+
+
 def test_a_tilted_gantry_is_no_hole_but_is_said(tmp_path):
     tilted = slices(tmp_path / "s", SIX, ImagePositionPatient=lambda d: [0, 2 * d * np.tan(0.3), 2 * d])
     assert remarks(tilted) == {"tilt": "by 17 degrees"}
