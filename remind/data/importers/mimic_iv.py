@@ -41,7 +41,7 @@ def import_mimic(settings: MimicSettings, progress: Progress = silent) -> Summar
         modalities: dict[str, Modality] = {}
         if settings.note:
             modalities["notes"] = _notes(folder, settings, files, stays, before, left_out)
-        modalities["labs"] = _labs(folder, settings, files, items, stays, left_out)
+        modalities["labs"] = _labs(folder, settings, files, items, stays, left_out, remarks)
         modalities["codes"] = _codes(folder, settings, files, stays, before)
         return _finish(folder, settings, stays, modalities, left_out, remarks)
 
@@ -120,11 +120,17 @@ def _notes(
 
 
 def _labs(
-    folder: Path, settings: MimicSettings, files: Files, items: tuple[Item, ...], stays: Stays, left_out: LeftOut
+    folder: Path,
+    settings: MimicSettings,
+    files: Files,
+    items: tuple[Item, ...],
+    stays: Stays,
+    left_out: LeftOut,
+    remarks: list[str],
 ) -> Modality:
     path, tally = folder / "labs.parquet", mimic_labs.Tally()
     tables = {table: files[table] for table in (LAB, CHART) if table in files}
-    parts = mimic_labs.all_observations(tables, items, stays, tally)
+    parts = mimic_labs.all_observations(tables, items, stays, tally, folder)
     if settings.as_text:
         has_N = mimic_labs.write_sentences(path, parts, items, stays, settings.hours, settings.text_hours)
         fields: Fields = {"kind": "text"}
@@ -133,6 +139,7 @@ def _labs(
         names = tuple(item.name for item in items if any(source.table in tables for source in item.sources))
         fields = {"kind": "series", "items": names, "horizon": float(settings.hours)}
     left_out += tally.left_out()  # counted while they were written
+    remarks += tally.remarks
     return has_N, fields
 
 

@@ -3,6 +3,7 @@
 Letters: R rows of a block, O observations that are kept, N examples, I items, T blocks of hours.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -17,9 +18,17 @@ from numpy.typing import NDArray
 
 from remind.data.importers.mimic_items import CHART, LAB, Item, Lookup, lookup
 from remind.data.importers.mimic_stays import HOUR, Stays
-from remind.data.importers.release import NUMBER, TIME, WHOLE, ReleaseFile
+from remind.data.importers.mimic_units import Units
+from remind.data.importers.release import NUMBER, TEXT, TIME, WHOLE, ReleaseFile
 
-EVENTS = {"subject_id": WHOLE, "itemid": WHOLE, "charttime": TIME, "storetime": TIME, "valuenum": NUMBER}
+EVENTS = {
+    "subject_id": WHOLE,
+    "itemid": WHOLE,
+    "charttime": TIME,
+    "storetime": TIME,
+    "valuenum": NUMBER,
+    "valueuom": TEXT,
+}
 DICTIONARIES = {CHART: "d_items", LAB: "d_labitems"}  # where a table's item ids are explained
 DICTIONARY = {"itemid": WHOLE}
 TEXTS_AT_ONCE = 5000
@@ -42,6 +51,8 @@ class Tally:
     empty: int = 0
     outside: int = 0
     late: int = 0
+    unit: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
 
     def left_out(self) -> list[tuple[str, int]]:
         """The counts in words."""
@@ -49,11 +60,14 @@ class Tally:
             ("labs and vitals without a number", self.empty),
             ("labs and vitals outside the bounds of their item", self.outside),
             ("labs and vitals that were stored after the index time", self.late),
+            *((f"values of {what}, which cannot be converted", n) for what, n in sorted(self.unit.items())),
         ]
 
 
-def observations(file: ReleaseFile, found: Lookup, stays: Stays, tally: Tally) -> Iterator[Observations]:
-    """Observations of one file, block by block.
+def observations(
+    file: ReleaseFile, found: Lookup, stays: Stays, tally: Tally, units: Units
+) -> Iterator[tuple[Observations, NDArray[np.int64], NDArray[np.int64]]]:
+    """Observations of one file, block by block, with the source and the unit of each as codes of `units`.
 
     A row counts if it was charted from the stay's start to its end, and stored by the index time: the result of blood
     that was drawn before but came back later was not known.
@@ -69,7 +83,10 @@ def observations(file: ReleaseFile, found: Lookup, stays: Stays, tally: Tally) -
         stay_R = stays.at(subject_R, time_R)
         inside_R = stay_R >= 0
         value_R = pc.fill_null(rows["valuenum"], float("nan")).to_numpy(zero_copy_only=False)
-        value_R = value_R * found.factor_K[source_R] + found.shift_K[source_R]
+        texts = rows["valueuom"].dictionary_encode()
+        code_U = units.codes([*texts.dictionary.to_pylist(), None])
+        unit_R = code_U[texts.indices.cast(pa.int64()).fill_null(len(code_U) - 1).to_numpy(zero_copy_only=False)]
+        value_R, _ = units.convert(value_R, source_R, unit_R)
         given_R = np.isfinite(value_R)
         likely_R = (value_R >= found.low_K[source_R]) & (value_R <= found.high_K[source_R])
         known_R = whole_seconds(rows["storetime"]) <= stays.index_N[stay_R]
@@ -81,19 +98,71 @@ def observations(file: ReleaseFile, found: Lookup, stays: Stays, tally: Tally) -
             continue
         stay_O = stay_R[keep_R]
         hours_O = (time_R[keep_R] - stays.start_N[stay_O]) / HOUR
-        yield Observations(
-            stay_O, found.item_K[source_R[keep_R]], hours_O.astype(np.float32), value_R[keep_R].astype(np.float32)
-        )
+        values = value_R[keep_R].astype(np.float32)
+        part = Observations(stay_O, found.item_K[source_R[keep_R]], hours_O.astype(np.float32), values)
+        yield part, source_R[keep_R], unit_R[keep_R]
 
 
 def all_observations(
-    files: Mapping[str, ReleaseFile], items: Sequence[Item], stays: Stays, tally: Tally
+    files: Mapping[str, ReleaseFile], items: Sequence[Item], stays: Stays, tally: Tally, folder: Path
 ) -> Iterator[Observations]:
-    """Those of all the files, by table."""
+    """Those of all the files, by table.
+
+    Which units a source means is known when all of its file was read: until then they wait in a file in `folder`.
+    """
     for table, file in files.items():
         found = lookup(items, table)
-        if len(found.itemid_K):
-            yield from observations(file, found, stays, tally)
+        if not len(found.itemid_K):
+            continue
+        units = Units(items, found.item_K, found.factor_K, found.shift_K)
+        waiting = folder / f"{table}.waiting"
+        _put_aside(waiting, observations(file, found, stays, tally, units), units)
+        tally.remarks += units.remarks()
+        taken = units.taken()
+        for (source, unit), kept in taken.items():
+            if not kept:
+                what = f"{items[found.item_K[source]].name} in {units.names[unit]!r}"
+                tally.unit[what] += units.count[source, unit]
+        yield from _without(waiting, {pair for pair, kept in taken.items() if not kept}, len(units.names))
+        waiting.unlink()
+
+
+_WAITING = pa.schema(
+    {
+        "stay": pa.int64(),
+        "item": pa.int64(),
+        "hours": pa.float32(),
+        "value": pa.float32(),
+        "source": pa.int64(),
+        "unit": pa.int64(),
+    }
+)
+
+
+def _put_aside(
+    path: Path, parts: Iterator[tuple[Observations, NDArray[np.int64], NDArray[np.int64]]], units: Units
+) -> None:
+    """Write observations with their source and unit, and count these."""
+    with pa.parquet.ParquetWriter(path, _WAITING, compression="zstd") as writer:
+        for part, source_O, unit_O in parts:
+            pairs, counts = np.unique(np.stack([source_O, unit_O], axis=1), axis=0, return_counts=True)
+            for (source, unit), n in zip(pairs.tolist(), counts.tolist(), strict=True):
+                units.count[source, unit] += n
+            columns = [part.stay_O, part.item_O, part.hours_O, part.value_O, source_O, unit_O]
+            writer.write_table(pa.table(columns, schema=_WAITING))
+
+
+def _without(path: Path, unknown: set[tuple[int, int]], units: int) -> Iterator[Observations]:
+    """What was put aside, without the sources and units in `unknown`."""
+    left_out = np.array([source * units + unit for source, unit in unknown], dtype=np.int64)
+    with pa.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            stay_O, item_O, hours_O, value_O, source_O, unit_O = (
+                column.to_numpy(zero_copy_only=False) for column in batch.columns
+            )
+            keep_O = ~np.isin(source_O * units + unit_O, left_out)
+            if keep_O.any():
+                yield Observations(stay_O[keep_O], item_O[keep_O], hours_O[keep_O], value_O[keep_O])
 
 
 def whole_seconds(times: Any) -> NDArray[np.int64]:

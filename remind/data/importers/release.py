@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
+from remind.data.importers.watch import Watch
 from remind.data.problems import Problem, suggest
 from remind.data.text import SPELLED_MISSING
 from remind.errors import UserError, several
@@ -58,7 +59,8 @@ class ReleaseFile:
         Raises
         ------
         UserError
-            The file breaks off, a row has too many cells, or a cell is not of its column's type.
+            The file breaks off, a row has too many cells, a quotation mark is not closed where it should be, or a cell
+            is not of its column's type.
         """
         read = pa.csv.ReadOptions(column_names=self.names, skip_rows=1, block_size=BLOCK)
         parse = pa.csv.ParseOptions(newlines_in_values=True)
@@ -71,12 +73,15 @@ class ReleaseFile:
         self.progress(f"reading {self.path.name}")
         rows = reported = 0
         try:
-            for batch in pa.csv.open_csv(self.path, read, parse, convert):
+            watch = Watch(pa.input_stream(str(self.path)))
+            for batch in pa.csv.open_csv(pa.PythonFile(watch, mode="r"), read, parse, convert):
+                watch.check(self.path)
                 rows += batch.num_rows
                 if rows - reported >= REPORT_EVERY:
                     self.progress(f"  {rows // 1_000_000} million rows")
                     reported = rows
                 yield batch
+            watch.check(self.path)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{self.path}: cannot be read: {self._in_words(error)}; {_WHOLE_FILE}") from None
 
@@ -90,6 +95,7 @@ class ReleaseFile:
     def _in_words(self, error: Exception) -> str:
         """Arrow's message with the column's name in place of its number."""
         message = (str(error) or type(error).__name__).splitlines()[0]
+        message = re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", message)  # what follows is a patient's row
         return re.sub(r"column #(\d+)", lambda found: f"column {self.names[int(found.group(1))]!r}", message)
 
 

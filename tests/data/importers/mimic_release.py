@@ -66,12 +66,13 @@ class Release:
         row = {"first_careunit": unit, "intime": start, "outtime": end}
         return self.add("icu/icustays", subject_id=subject, hadm_id=hadm, stay_id=stay, **row)
 
-    def lab(self, subject, itemid, time, value, stored=None, hadm=None):
-        row = {"charttime": time, "storetime": stored, "value": value, "valuenum": value}
+    def lab(self, subject, itemid, time, value, stored=None, hadm=None, unit=None):
+        row = {"charttime": time, "storetime": stored, "value": value, "valuenum": value, "valueuom": unit}
         return self.add("hosp/labevents", subject_id=subject, hadm_id=hadm, itemid=itemid, **row)
 
-    def chart(self, subject, hadm, stay, itemid, time, value, stored=None):
+    def chart(self, subject, hadm, stay, itemid, time, value, stored=None, unit=None):
         row = {"charttime": time, "storetime": stored, "value": value, "valuenum": value, "itemid": itemid}
+        row["valueuom"] = unit
         return self.add("icu/chartevents", subject_id=subject, hadm_id=hadm, stay_id=stay, **row)
 
     def note(self, kind, subject, hadm, time, stored, text):

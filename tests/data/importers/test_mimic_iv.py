@@ -1,5 +1,6 @@
 """MIMIC-IV: everything that is written agrees with a slow reading of the rules, and the future is never seen."""
 
+import gzip
 import tomllib
 from datetime import timedelta
 
@@ -8,8 +9,10 @@ import pytest
 
 from remind.data.check import check_cohort
 from remind.data.importers import release as release_module
+from remind.data.importers.mimic_items import ITEMS
 from remind.data.importers.mimic_iv import import_mimic
 from remind.data.importers.mimic_settings import MimicSettings
+from remind.data.importers.mimic_units import conversion, unit_name
 from remind.data.read import read_cohort
 from remind.errors import UserError
 from tests.data.importers.mimic_oracle import expected
@@ -127,7 +130,7 @@ def test_agrees_with_a_slow_reading_of_the_rules(tmp_path, monkeypatch, seed, la
 def test_the_cohort_reads_and_its_groups_are_those_of_the_summary(tmp_path, as_text):
     root = draw(5, 60).write(tmp_path)
     summary = import_mimic(settings(root, as_text=as_text, care_units=True))
-    report = check_cohort(root / "cohort")
+    report = check_cohort(root / "cohort", alone=False)  # so few stays may all end well
     assert report.problems == ()
     cohort = read_cohort(root / "cohort")
     assert cohort.schema.names == ("notes", "labs", "codes")
@@ -445,3 +448,95 @@ def test_version_1_knows_no_deaths_outside_the_hospital(small, tmp_path):
 def test_options_that_do_not_go_together(small, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         import_mimic(settings(small.write(tmp_path), **options))
+
+
+def test_mixed_units_are_brought_to_the_unit_of_the_item(small, tmp_path):
+    values = [(1.0, "mg/dL"), (1.1, None), (88.4, "umol/L"), (176.8, "\u00b5mol/L"), (1.2, " MG/DL ")]
+    for hour, (value, unit) in enumerate(values, start=2):
+        small.lab(1, CREATININE, START + hour * HOUR, value, unit=unit)
+    for hour, (value, unit) in enumerate([(98.6, "\u00b0F"), (37.5, "\u00b0C"), (100.4, None)], start=1):
+        small.chart(1, 10, 100, FAHRENHEIT, START + hour * HOUR, value, unit=unit)
+    small.lab(1, LACTATE, START + HOUR, 18.0, unit="mg/dL")
+    summary = import_mimic(settings(small.write(tmp_path)))
+    assert {(item, time): round(value, 2) for item, time, value in found(tmp_path / "cohort")[100]["labs"]} == {
+        ("Creatinine", 1): 1.5,  # which `small` has
+        ("Creatinine", 2): 1.0,
+        ("Creatinine", 3): 1.1,
+        ("Creatinine", 4): 1.0,
+        ("Creatinine", 5): 2.0,
+        ("Creatinine", 6): 1.2,
+        ("Temperature", 1): 37.0,
+        ("Temperature", 2): 37.5,
+        ("Temperature", 3): 38.0,
+        ("Lactate", 1): 2.02,
+    }
+    assert "note: Creatinine: 2 values converted from umol/l to mg/dL" in summary.to_text()
+    assert not (tmp_path / "cohort" / "labevents.waiting").exists()
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_of_units_that_nobody_knows_the_most_frequent_is_kept(as_text, small, tmp_path):
+    for hour in range(1, 5):
+        small.lab(1, CREATININE, START + hour * HOUR, 1.0, unit="mg%")
+        small.chart(1, 10, 100, HEART_RATE, START + hour * HOUR, 80.0, unit="bpm")
+    small.lab(1, CREATININE, START + 5 * HOUR, 7.0, unit="arb. units")
+    small.chart(1, 10, 100, HEART_RATE, START + 5 * HOUR, 70.0, unit="Hz?")
+    summary = import_mimic(settings(small.write(tmp_path), as_text=as_text)).to_text()
+    assert "1  values of Creatinine in 'arb.units', which cannot be converted" in summary
+    assert "1  values of Heart rate in 'hz?', which cannot be converted" in summary
+    assert "Creatinine: 4 values in 'mg%', which is not known, taken for mg/dL" in summary
+    if as_text:
+        (text,) = pd.read_parquet(tmp_path / "cohort" / "labs.parquet")["text"]
+        assert "Creatinine: 1" in text
+        assert "Creatinine: 7" not in text
+        assert "Heart rate: 70" not in text
+    else:
+        values = {(item, value) for item, _, value in found(tmp_path / "cohort")[100]["labs"]}
+        assert values == {("Creatinine", 1.0), ("Creatinine", 1.5), ("Heart rate", 80.0)}
+
+
+def test_conversions_agree_with_known_values():
+    by_name = {item.name: item for item in ITEMS}
+    known = [("Glucose", 5.55, "mmol/L", 100), ("Urea nitrogen", 10, "mmol/L", 28), ("Calcium", 2.5, "mmol/L", 10.02)]
+    known += [("Magnesium", 2, "mEq/L", 2.43), ("Phosphate", 1, "mmol/L", 3.1), ("Bilirubin", 17.1, "umol/L", 1.0)]
+    known += [("Hemoglobin", 140, "g/L", 14), ("Sodium", 140, "mEq/L", 140), ("PaO2", 10, "kPa", 75)]
+    known += [
+        ("White blood cells", 7000, "#/uL", 7),
+        ("White blood cells", 7, "10^9/L", 7),
+        ("Hematocrit", 0.4, "L/L", 40),
+    ]
+    known += [("Troponin T", 14, "ng/L", 0.014), ("PT", 12, "sec", 12), ("ALT", 30, "IU/L", 30)]
+    for name, value, unit, expected_value in known:
+        factor, shift = conversion(by_name[name], unit_name(unit))
+        assert value * factor + shift == pytest.approx(expected_value, rel=0.01), name
+    assert conversion(by_name["Creatinine"], unit_name("mmHg")) is None
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_quotation_mark_that_is_never_closed_stops_the_import(zipped, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(release_module, "BLOCK", 1 << 12)
+    for i in range(300):
+        small.note("radiology", 1, 10, START + HOUR, START + HOUR, f'note {i} of\n"two" lines')
+    root = small.write(tmp_path, zipped)
+    path = root / "note" / f"radiology.csv{'.gz' if zipped else ''}"
+    text = (gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()).decode().splitlines(keepends=True)
+    line = next(i for i, one in enumerate(text) if "note 100 of" in one)
+    text[line + 1] = text[line + 1].replace('lines"', "lines")
+    spoiled = "".join(text).encode()
+    path.write_bytes(gzip.compress(spoiled) if zipped else spoiled)
+    with pytest.raises(
+        UserError, match=rf"radiology.*, line {line + 1}: text follows a closing quotation mark"
+    ) as caught:
+        import_mimic(settings(root))
+    assert "note 1" not in str(caught.value)
+    assert not (root / "cohort").exists()
+
+
+def test_a_row_of_another_width_is_not_shown(small, tmp_path):
+    small.lab(1, CREATININE, START + HOUR, "1,5")
+    root = small.write(tmp_path, False)
+    path = root / "hosp" / "labevents.csv"
+    path.write_text(path.read_text().replace('"1,5"', "1,5"))
+    with pytest.raises(UserError, match=r"labevents.csv: cannot be read: .*Expected 16 columns, got 18;") as caught:
+        import_mimic(settings(root))
+    assert "2150" not in str(caught.value)
