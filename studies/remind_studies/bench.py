@@ -11,6 +11,7 @@ from remind.data.hospitals import SYNTHETIC
 from remind.data.sites import number_of_sites
 from remind.errors import UserError
 from remind.metrics.scores import SCORES
+from remind.privacy.threshold import MIN_COUNT
 from remind.suggest import did_you_mean
 from remind_server.estimate import estimate, refuse_what_is_too_large, size_of
 from remind_server.flwr_pairs import read_pairs
@@ -24,6 +25,7 @@ from remind_studies.cells.pool import run_cells
 from remind_studies.made import made
 from remind_studies.report import markdown, write_report
 from remind_studies.results import Run, StudyMade, results
+from remind_studies.results.mailed import mailed
 from remind_studies.results.measures import COMPARABLE
 from remind_studies.study import Panel, Request, Study, registry
 from remind_studies.tuning import Tuning, tune_arms
@@ -58,8 +60,11 @@ def bench(
     say: Say,
     show: Say = print,
     yes: bool = False,
+    min_count: int | None = None,
 ) -> Path:
     """Do a study and write its report; returns the report's path. `say` takes progress, `show` the headline tables.
+
+    Of groups and hospitals below `min_count` nothing is told; by default that is the usual minimum for a real cohort.
 
     Raises
     ------
@@ -103,6 +108,8 @@ def bench(
                 trained=round(sum(result.seconds for result in found.values() if result), 1),
             ),
         )
+        usual = 1 if request.config.data.cohort == SYNTHETIC else MIN_COUNT
+        content = mailed(content, usual if min_count is None else min_count)
         folder.write(RESULTS, content.to_json())
         path = folder.path / REPORT
         write_report(content, path)

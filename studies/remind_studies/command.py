@@ -31,6 +31,10 @@ def bench_command(
     anchors: Annotated[bool, typer.Option(help="Each hospital alone and all patients in one place beside.")] = True,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one per core.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; default: results/STUDY-COHORT.")] = None,
+    min_count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tell nothing of groups and hospitals of fewer patients; default: 10, synthetic 1."),
+    ] = None,
     quiet: Quiet = False,
     yes: Yes = False,
 ) -> None:
@@ -63,6 +67,7 @@ def bench_command(
             out=out,
             command=shlex.join(["remind", *sys.argv[1:]]),
             say=printer(quiet, say),
+            min_count=min_count,
             yes=yes,
         )
     except KeyboardInterrupt:

@@ -104,6 +104,8 @@ class Results(Section):
         What the study is judged by.
     least
         Tested patients below which a group or hospital is shown but never ranked.
+    min_count
+        Patients below which nothing is told of a group or hospital; 1: everything is.
     missing
         Runs without a result: "panel / arm / seed 3: reason".
     """
@@ -117,6 +119,7 @@ class Results(Section):
     metric: Metric
     measure: str
     least: Natural
+    min_count: Natural = 1
     tuning: Tuning
     settings: Settings
     panels: tuple[Panel, ...]

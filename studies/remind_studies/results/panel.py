@@ -78,7 +78,11 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         groups=_groups(who, scope, ground),
         sites=tuple(
             written.Site(
-                name=site, test_n=one.mean, tested=one.once.patients, ranked=site in scope.ranked_sites(ground.metric)
+                name=site,
+                test_n=one.mean,
+                tested=one.once.patients,
+                positives=one.once.positives if len(ground.classes) == 2 else None,
+                ranked=site in scope.ranked_sites(ground.metric),
             )
             for site, one in who.sites.items()
         ),

@@ -54,11 +54,12 @@ class Group(Section):
 
 
 class Site(Section):
-    """A hospital; `test_n`, `tested` and `ranked` as of a `Group`."""
+    """A hospital; `test_n`, `tested`, `positives` and `ranked` as of a `Group`."""
 
     name: str
     test_n: Mean
     tested: Natural
+    positives: Natural | None = None
     ranked: bool
 
 
@@ -198,6 +199,8 @@ class Panel(Section):
         How far any AUROC of a ranked group, a ranked site or everybody may be off by the bins of its histogram.
     tests, best, traces
         As their types say; a trace only of arms that have one.
+    withheld_groups, withheld_sites
+        How many are left out because of the minimum count.
     """
 
     name: str
@@ -213,6 +216,8 @@ class Panel(Section):
     best: tuple[Best, ...]
     traces: tuple[Trace, ...]
     auroc_bound: float | None = None
+    withheld_groups: Natural = 0
+    withheld_sites: Natural = 0
 
     @model_validator(mode="after")
     def _names_its_arms(self) -> Self:
