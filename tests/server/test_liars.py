@@ -1,6 +1,7 @@
 """One hospital of four lies, or is broken, in every round: the others' model stays as good, and the record says who."""
 
 import json
+import math
 from functools import cache
 
 import pytest
@@ -195,6 +196,21 @@ def test_a_liar_in_the_examination_is_named_and_changes_no_table(lie, tmp_path):
     assert set(found.result.absent) == {liar()}
     assert set(found.result.test) == set(honest.result.test) - {liar()}
     assert auroc(found) == auroc(honest)
+
+
+@pytest.mark.parametrize("step", [5.0, 0.3])
+def test_the_highest_loss_that_is_believed_moves_lambda_by_a_bounded_step(step, tmp_path):
+    """Within the limits a liar is not left out; what it can do in a round is bounded, and 0 is never reached."""
+    highest = 10 * math.log(2)
+    found = run(tmp_path, "train", losses("train", highest), **{"dro.gamma": 0.1, "dro.max-log-odds-step": step})
+    assert found.result.left_out == {}
+    moved = []
+    for record in found.rounds:
+        odds = [math.log(record.weights_after[k] / record.weights_used[k]) for k in record.weights_used]
+        moved.append(max(odds) - min(odds))
+        assert min(record.weights_after.values()) > 0
+    assert max(moved) <= step + 1e-9
+    assert max(moved) > 0.25, "the bound is what holds it"
 
 
 def test_honest_sites_are_never_left_out(tmp_path):
