@@ -47,9 +47,11 @@ def analyze(
     other = _against(run, against, final=every is None)
     assert run.folder is not None  # only what is trained for comparison is not kept
     target = (out or run.folder / "analysis").expanduser()
-    _make(target)
+    if not (isinstance(run, Planned) and target.is_relative_to(run.folder)):  # a run begins in an empty folder
+        _make(target)
     wish = Wish(every=every, patients=patients)
     analysis = analyse(run, other, wish, lambda: made(command, time.monotonic() - began), say)
+    _make(target)
     data = analysis.write(target)
     page = write_page(analysis, target / PAGE_FILE)
     for sentence in sentences(analysis):
@@ -97,6 +99,8 @@ def _against(run: Run, text: str | None, final: bool) -> Run | None:
 
 def _make(folder: Path) -> None:
     """The folder, before the hours of training and not after."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE_FILE).exists():
+        raise UserError(f"--out {folder}: holds something else than an analysis; name a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
