@@ -25,6 +25,8 @@ class StudyFolder:
 
     def __init__(self, path: Path, beside: Iterable[Path] = ()) -> None:
         self.path, self.beside = path, tuple(beside)  # other folders whose cells count here too
+        if path.is_dir() and any(path.iterdir()) and not (path / CELLS).is_dir():
+            raise UserError(f"--out: {path} holds something else than a study; give a new folder")
         try:
             (path / CELLS).mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -162,6 +162,12 @@ def test_a_damaged_cell_is_named(tmp_path):
         folder.find("abc")
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="something else than a study"):
+        StudyFolder(tmp_path)
+
+
 def test_two_processes_do_not_share_a_folder(tmp_path):
     folder = StudyFolder(tmp_path)
     with folder.held(), pytest.raises(UserError, match="another process"), StudyFolder(tmp_path).held():
