@@ -32,9 +32,10 @@ class Server:
     def start(self, port: int = 0) -> None:
         self.results.mkdir(parents=True, exist_ok=True)  # a folder that is named must be there
         command = [sys.executable, "-m", "remind.cli", "dashboard", "--results", str(self.results), "--port", str(port)]
+        command += ["--min-count", "1", *self.options]
         environment = {k: v for k, v in os.environ.items() if k != "REMIND_STORE"}
         self.process = subprocess.Popen(
-            [*command, *self.options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         )
         said = []
         while not said or not said[-1].startswith("open "):
