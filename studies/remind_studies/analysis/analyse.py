@@ -56,7 +56,9 @@ def analyse(
         _same_patients(run, against)
     cohort, first = _model(run, wish, say)
     models = [first] if against is None else [first, _model(against, wish, say)[1]]
-    settings = Settings(every=wish.every, patients=wish.patients, few=FEW, resamples=RESAMPLES)
+    settings = Settings(
+        every=wish.every, patients=wish.patients, whole_set=wish.whole_set, few=FEW, resamples=RESAMPLES
+    )
     return Analysis(made=made(), settings=settings, cohort=cohort, models=_named(models))
 
 
@@ -85,6 +87,7 @@ def _model(run: StoredRun | Planned, wish: Wish, say: Say) -> tuple[CohortFacts,
             block="the pre-norm blocks" if names and names[0].startswith(BLOCKS) else "all shared ones but the head",
             drawn=found.drawn,
             left_out=found.left_out,
+            whole=found.whole,
             gate=_gate(fusion),
             weights=found.weights,
             looks=tuple(found.looks),

@@ -22,6 +22,13 @@ def analyze_command(
     every: Annotated[int, typer.Option(min=1, help="Rounds between two looks at the model in training.")] = 2,
     final: Annotated[bool, typer.Option("--final", help="Look at the final model alone; train nothing again.")] = False,
     patients: Annotated[int, typer.Option(min=2, help="Patients of each group in the gradient consistency.")] = 32,
+    whole_set: Annotated[
+        str,
+        typer.Option(
+            help="What groups' gradients are compared with: groups (each group alike) or cohort (training patients in "
+            "their natural shares, which head groups dominate, as in the paper)."
+        ),
+    ] = "groups",
     out: Annotated[Path | None, typer.Option(help="Folder for the analysis; default: RUN/analysis.")] = None,
     cohort: Annotated[str | None, typer.Option(help="Train first, on a cohort folder or its cohort.toml.")] = None,
     num_clients: Annotated[
@@ -43,6 +50,7 @@ def analyze_command(
         against=against,
         every=None if final else every,
         patients=patients,
+        whole_set=whole_set,
         out=out,
         cohort=cohort,
         clients=num_clients,

@@ -15,6 +15,9 @@ from remind_studies.made import Made
 JSON_FILE, PAGE_FILE = "analysis.json", "analysis.html"
 
 
+WholeSet = Literal["groups", "cohort"]
+
+
 class Part(BaseModel):
     """Base: frozen, closed, numbers are finite."""
 
@@ -50,6 +53,8 @@ class Settings(Part):
         Rounds between two looks at a model; None: at the final one only.
     patients
         n of each group in the gradient consistency.
+    whole_set
+        Whose gradients g_all is: "groups", n of each group alike; "cohort", training patients in their natural shares.
     few
         Test patients below which a number is marked.
     resamples
@@ -58,8 +63,16 @@ class Settings(Part):
 
     every: int | None
     patients: int
+    whole_set: WholeSet = "groups"
     few: int
     resamples: int
+
+    @property
+    def compared_with(self) -> str:
+        """Whose gradients g_all is, in words."""
+        if self.whole_set == "cohort":
+            return "the cohort, groups in their natural shares (as in the paper)"
+        return "all groups, each with as many patients (not the natural shares of the paper)"
 
 
 class Weights(Part):
@@ -203,6 +216,8 @@ class ModelAnalysis(Part):
         Its results folder.
     parameters
         How many the gradients are taken with respect to, and their common name.
+    whole
+        Patients behind g_all, by group.
     drawn, left_out
         Groups with consistency → the patients drawn, by class; groups without → their training patients, too few.
     gate
@@ -222,6 +237,7 @@ class ModelAnalysis(Part):
     block: str
     drawn: dict[int, tuple[int, ...]]
     left_out: dict[int, int]
+    whole: dict[int, int] = {}
     gate: Gate | None
     weights: tuple[Weights, ...]
     looks: tuple[Look, ...]

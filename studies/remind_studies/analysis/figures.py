@@ -81,7 +81,8 @@ def _consistency(analysis: Analysis, groups: Groups) -> Picture | None:
     lowest = min((min(values) for chart in charts for _, values in chart.lines.values()), default=0.0)
     charts = [replace(chart, limits=(min(0.0, lowest) - ROOM, 1 + ROOM)) for chart in charts]
     caption = (
-        f"Gradient consistency cos(g_k, g_all), {analysis.settings.patients} training patients per group. Near 1 or −1 "
+        f"Gradient consistency cos(g_k, g_all), {analysis.settings.patients} training patients per group; g_all is "
+        f"that of {analysis.settings.compared_with}. Near 1 or −1 "
         "a group pulls the shared fusion along the same line as all groups together, near 0 across it. The sign says "
         "which way most of its patients pull; with two classes it follows the class that most of them have."
     )

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from remind.data.cohort import TRAIN
 from remind.fusion.base import FusionModel
 from remind.fusion.routing import Router, routing_entropy
+from remind.groups import counts
 from remind.seeds import derive
 from remind_studies.analysis.document import Consistency, Look, Routing
 from remind_studies.analysis.gradients import Jacobian, Tensors, cosine, leading_direction
@@ -30,10 +31,14 @@ BLOCKS, GROUPS, HEAD = "blocks.", "groups.", "head."
 
 @dataclass(frozen=True)
 class Looking:
-    """How looks are taken: hospitals, and the patients drawn for gradients, the same in all looks."""
+    """How looks are taken: hospitals, and the patients drawn for gradients, the same in all looks.
+
+    `whole` are those behind g_all; empty: all drawn ones, so that each group counts the same.
+    """
 
     hospitals: Hospitals
     drawn: Drawn
+    whole: Sequence[tuple[int, Integers]] = ()
 
     def at(self, tensors: Mapping[str, Tensor], rounds: int, routing: bool) -> Look:
         """The model with these tensors of the coordinator's, after so many rounds."""
@@ -42,7 +47,7 @@ class Looking:
                 rounds=rounds,
                 stage=2 if routing else 1,
                 routing=_routing(views),
-                consistency=_consistency(views, self.drawn),
+                consistency=_consistency(views, self.drawn, self.whole),
             )
 
 
@@ -73,14 +78,29 @@ def draw(hospitals: Hospitals, patients: int) -> tuple[Drawn, dict[int, int]]:
     return drawn, left_out
 
 
+def draw_cohort(hospitals: Hospitals, patients: int) -> list[tuple[int, Integers]]:
+    """Training patients of all groups in their natural shares, at most so many, by the run's seed and nothing else."""
+    rows = [site.engine.index[TRAIN] for site in hospitals.sites]
+    place_N = np.repeat(np.arange(len(rows)), [len(row_N) for row_N in rows])
+    row_N = np.concatenate(rows)
+    rng = np.random.default_rng(derive(hospitals.config.seed, "gradient consistency", "cohort"))
+    chosen_n = np.sort(rng.choice(len(row_N), min(patients, len(row_N)), replace=False))
+    return [(place, row_N[chosen_n[place_N[chosen_n] == place]]) for place in np.unique(place_N[chosen_n]).tolist()]
+
+
+def by_group(hospitals: Hospitals, whole: Sequence[tuple[int, Integers]]) -> dict[int, int]:
+    """How many of these patients are of each group."""
+    return counts(np.concatenate([hospitals.sites[place].cohort.groups_N[row_n] for place, row_n in whole]))
+
+
 def by_class(hospitals: Hospitals, drawn: Drawn) -> dict[int, tuple[int, ...]]:
     """Drawn patients of each group by class."""
     classes = len(hospitals.schema.classes)
-    counts = {}
+    of_group = {}
     for group, found in drawn.items():
         label_n = np.concatenate([hospitals.sites[place].cohort.label_N[row_n] for place, row_n in found])
-        counts[group] = tuple(np.bincount(label_n, minlength=classes).tolist())
-    return counts
+        of_group[group] = tuple(np.bincount(label_n, minlength=classes).tolist())
+    return of_group
 
 
 def block_names(fusion: nn.Module) -> list[str]:
@@ -105,12 +125,13 @@ def true_logits(fusion: FusionModel, tokens_BMD: Tensor, batch: Any, routing: bo
     return outputs
 
 
-def _consistency(views: Sequence[View], drawn: Drawn) -> dict[int, Consistency]:
-    """Score of each drawn group against all drawn groups together."""
+def _consistency(views: Sequence[View], drawn: Drawn, whole: Sequence[tuple[int, Integers]]) -> dict[int, Consistency]:
+    """Score of each drawn group against the whole set, or against all drawn groups together where there is none."""
     if not drawn or not block_names(views[0].engine.model.fusion):
         return {}
     pieces = {group: [_piece(views[place], row_n) for place, row_n in found] for group, found in drawn.items()}
-    everyone = leading_direction(Jacobian([piece for found in pieces.values() for piece in found]))
+    together = [_piece(views[place], row_n) for place, row_n in whole]
+    everyone = leading_direction(Jacobian(together or [piece for found in pieces.values() for piece in found]))
     result = {}
     for group, found in pieces.items():
         own = leading_direction(Jacobian(found))

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from remind.config import Config
 from remind.errors import UserError
@@ -12,7 +13,7 @@ from remind_server.flwr_plan import claimed, plan_here
 from remind_server.run_folder import CONFIG
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
 from remind_studies.analysis.command import NONE
-from remind_studies.analysis.document import PAGE_FILE
+from remind_studies.analysis.document import PAGE_FILE, WholeSet
 from remind_studies.analysis.page import write_page
 from remind_studies.analysis.stored import StoredRun, read_run
 from remind_studies.analysis.trained import Planned, Wish
@@ -28,6 +29,7 @@ def analyze(
     against: str | None,
     every: int | None,
     patients: int,
+    whole_set: str = "groups",
     out: Path | None,
     cohort: str | None,
     clients: int | None,
@@ -43,13 +45,15 @@ def analyze(
         For everything that the user can put right.
     """
     began = time.monotonic()
+    if whole_set not in get_args(WholeSet):
+        raise UserError(f"--whole-set: there is no {whole_set!r}; there are {', '.join(get_args(WholeSet))}")
     run = _run(folder, cohort, clients, run_config)
     other = _against(run, against, final=every is None)
     assert run.folder is not None  # only what is trained for comparison is not kept
     target = (out or run.folder / "analysis").expanduser()
     if not (isinstance(run, Planned) and target.is_relative_to(run.folder)):  # a run begins in an empty folder
         _make(target)
-    wish = Wish(every=every, patients=patients)
+    wish = Wish(every=every, patients=patients, whole_set=whole_set)  # type: ignore[arg-type]
     analysis = analyse(run, other, wish, lambda: made(command, time.monotonic() - began), say)
     _make(target)
     data = analysis.write(target)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from remind.config import Config
 from remind_server.run_folder import RunFolder
-from remind_studies.analysis.document import Look, Replay, Weights
+from remind_studies.analysis.document import Look, Replay, Weights, WholeSet
 from remind_studies.analysis.hospitals import Hospitals
-from remind_studies.analysis.looks import Looking, by_class, draw
+from remind_studies.analysis.looks import Looking, by_class, by_group, draw, draw_cohort
 from remind_studies.analysis.probe import Probe, routes
 from remind_studies.analysis.stored import SITES, StoredRun, read_run
 
@@ -28,10 +28,14 @@ class Wish:
         Rounds between two looks while training is done again; None: the stored final model alone, without training.
     patients
         n of each group in the gradient consistency.
+    whole_set
+        Behind g_all: "groups", n patients of each group alike; "cohort", as many training patients in their natural
+        shares, so that head groups dominate, as in the paper.
     """
 
     every: int | None
     patients: int
+    whole_set: WholeSet = "groups"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Trained:
     looks: Sequence[Look]
     drawn: dict[int, tuple[int, ...]]
     left_out: dict[int, int]
+    whole: dict[int, int]
     tensors: Mapping[str, Tensor]
     weights: tuple[Weights, ...]
     replay: Replay | None
@@ -83,12 +88,13 @@ def trained(run: StoredRun | Planned, wish: Wish, say: Say, scratch: Path) -> Tr
 def _stored(run: StoredRun, wish: Wish, say: Say, scratch: Path) -> Trained:
     """A finished run: its final model, or its training once more with looks at it."""
     hospitals = run.hospitals(scratch, stored=wish.every is None)
-    drawn, left_out = draw(hospitals, wish.patients)
-    looking, tensors, rounds = Looking(hospitals, drawn), run.tensors(), run.config.train.rounds
+    looking, left_out, whole = _looking(hospitals, wish)
+    drawn = by_class(hospitals, looking.drawn)
+    tensors, rounds = run.tensors(), run.config.train.rounds
     if wish.every is None:
         say(f"{run.folder}: looking at the final model")
         looks = [looking.at(tensors, rounds, routes(run.config, rounds))]
-        return Trained(hospitals, looks, by_class(hospitals, drawn), left_out, tensors, run.weights(), None)
+        return Trained(hospitals, looks, drawn, left_out, whole, tensors, run.weights(), None)
     say(f"{run.folder}: training once more, to look at the model on its way")
     probe = Probe(looking, wish.every, say)
     again = hospitals.train([probe]).tensors
@@ -97,7 +103,7 @@ def _stored(run: StoredRun, wish: Wish, say: Say, scratch: Path) -> Trained:
             f"  note: this training ended with another model than the stored one ({replay.differing} of "
             f"{replay.tensors} tensors differ), as it may on another machine. All that follows is of this training"
         )
-    return Trained(hospitals, probe.looks, by_class(hospitals, drawn), left_out, again, run.weights(), replay)
+    return Trained(hospitals, probe.looks, drawn, left_out, whole, again, run.weights(), replay)
 
 
 def _planned(run: Planned, wish: Wish, say: Say, scratch: Path) -> Trained:
@@ -106,12 +112,20 @@ def _planned(run: Planned, wish: Wish, say: Say, scratch: Path) -> Trained:
     results = RunFolder(folder)
     say(f"training {run.config.method.fusion}" + (f" into {folder}" if run.folder else " on the same patients"))
     hospitals = Hospitals(run.config, run.number, folder / SITES)
-    drawn, left_out = draw(hospitals, wish.patients)
-    probe = Probe(Looking(hospitals, drawn), wish.every, say)
+    looking, left_out, whole = _looking(hospitals, wish)
+    drawn = by_class(hospitals, looking.drawn)
+    probe = Probe(looking, wish.every, say)
     tensors = hospitals.train([results, probe]).tensors
-    return Trained(
-        hospitals, probe.looks, by_class(hospitals, drawn), left_out, tensors, read_run(folder).weights(), None
-    )
+    return Trained(hospitals, probe.looks, drawn, left_out, whole, tensors, read_run(folder).weights(), None)
+
+
+def _looking(hospitals: Hospitals, wish: Wish) -> tuple[Looking, dict[int, int], dict[int, int]]:
+    """How looks are taken, the groups left out, and the patients behind g_all by group."""
+    drawn, left_out = draw(hospitals, wish.patients)
+    if wish.whole_set == "groups" or not drawn:
+        return Looking(hospitals, drawn), left_out, dict.fromkeys(drawn, wish.patients)
+    whole = draw_cohort(hospitals, wish.patients * len(drawn))
+    return Looking(hospitals, drawn, whole), left_out, by_group(hospitals, whole)
 
 
 def compare(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Replay:

@@ -34,7 +34,9 @@ def _consistency(analysis: Analysis, model: ModelAnalysis) -> list[str]:
             means.append(f"{number(fmean(chosen))} in the {part} ({counted})")
     if not means:
         return []
-    return [f"|cos| of a group's gradients with those of all groups, at the end: {', '.join(means)}."]
+    return [
+        f"|cos| of a group's gradients with those of {analysis.settings.compared_with}, at the end: {', '.join(means)}."
+    ]
 
 
 def _experts(model: ModelAnalysis) -> list[str]:

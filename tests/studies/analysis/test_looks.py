@@ -9,7 +9,7 @@ from remind.fusion.soft_moe import combine_weights
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge
 from remind_studies.analysis.hospitals import Hospitals
-from remind_studies.analysis.looks import Looking, block_names, by_class, draw
+from remind_studies.analysis.looks import Looking, block_names, by_class, by_group, draw, draw_cohort
 from remind_studies.analysis.probe import Probe, routes
 from tests.studies.analysis.small import SITES, small_config, train
 
@@ -36,6 +36,30 @@ def test_groups_have_equally_many_patients_or_are_left_out(hospitals):
 
 def test_the_same_patients_are_drawn_again(hospitals, fresh):
     assert all_drawn(hospitals, draw(hospitals, 5)[0]) == all_drawn(fresh, draw(fresh, 5)[0])
+
+
+def test_the_whole_cohort_has_groups_in_their_natural_shares(hospitals, fresh):
+    everybody = sum(hospitals.counts().values())
+    assert by_group(hospitals, draw_cohort(hospitals, everybody + 1)) == hospitals.counts()
+    some = draw_cohort(hospitals, 60)
+    assert sum(by_group(hospitals, some).values()) == 60
+    head = max(hospitals.counts(), key=lambda k: hospitals.counts()[k])
+    assert by_group(hospitals, some)[head] / 60 == pytest.approx(hospitals.counts()[head] / everybody, abs=0.15)
+    assert [(p, r.tolist()) for p, r in some] == [(p, r.tolist()) for p, r in draw_cohort(fresh, 60)]
+
+
+def test_head_groups_dominate_the_direction_of_the_cohort(hospitals, run):
+    """Against the whole cohort each score is the cosine with the direction of all training patients' rows."""
+    tensors, whole = run.tensors(), draw_cohort(hospitals, 10**6)
+    drawn, _ = draw(hospitals, 6)
+    alike = Looking(hospitals, drawn).at(tensors, 4, routing=True).consistency
+    found = Looking(hospitals, drawn, whole).at(tensors, 4, routing=True).consistency
+    as_group = Looking(hospitals, drawn | {0: whole}, whole).at(tensors, 4, routing=True).consistency
+    assert as_group[0].score == pytest.approx(1, abs=1e-4), "the cohort agrees with itself"
+    for k in drawn:
+        assert found[k].singular == pytest.approx(alike[k].singular), "g_k is the same"
+        assert found[k].score == pytest.approx(as_group[k].score, abs=1e-4)
+    assert any(abs(found[k].score - alike[k].score) > 1e-3 for k in drawn)
 
 
 def test_the_score_is_that_of_rows_taken_one_by_one(hospitals, run):

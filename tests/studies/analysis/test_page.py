@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from remind_studies.analysis.document import Analysis
+from remind_studies.analysis.figures import pictures
 from remind_studies.analysis.page import render, write_page
 from remind_studies.analysis.tables import number, tables
 from remind_studies.analysis.words import sentences
@@ -195,3 +196,10 @@ def test_sentences_say_what_the_numbers_say(analysis):
     name = next(g.name for g in analysis.cohort.groups if g.mask == moved)
     assert said[3].endswith(f"is that of {name}: from {first[moved]:.3f} to {last[moved]:.3f}.")
     assert "softmoe: this model has no gate." in said
+
+
+def test_it_says_whose_gradients_groups_are_compared_with(analysis):
+    cohort = analysis.model_copy(update={"settings": analysis.settings.model_copy(update={"whole_set": "cohort"})})
+    for one, words in ((analysis, "each with as many patients"), (cohort, "as in the paper")):
+        assert any(words in sentence for sentence in sentences(one))
+        assert words in pictures(one)["consistency"].caption
