@@ -29,7 +29,7 @@ from tests.e2e.test_consortium_coordinator import Coordinator, free_ports, until
 
 pytestmark = pytest.mark.slow
 
-ORDINARY = "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=2 "
+ORDINARY = "train.warmup-rounds=1 train.routing-rounds=0 train.local-steps=2 "
 LIAR = """
     import importlib.abc, importlib.util, sys
 
@@ -157,19 +157,18 @@ def test_a_week(week):
     for site in (north, south):
         site.start()
     week.wait_healthy("in the beginning")
-    both = [["north", "south"]] * 2
+    both = [["north", "south"]]
     assert answered(week.run()) == both
 
+    # A site that one of these had poisoned would not get to the moment of the next, or would be missing afterwards.
     abort(week, north, f"{ORDINARY} model.width=256", fetching)
-    assert answered(week.run()) == both, "a run stopped while its task was fetched"
     abort(week, north, "train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=1000", training)
-    assert answered(week.run()) == both, "a run stopped while it was trained"
     killed_server_app(week, north)
-    assert answered(week.run()) == both, "a run whose ServerApp was killed"
+    assert answered(week.run()) == both, "after runs that were stopped while fetched and while trained, and one killed"
 
     os.kill(pid_of(north, "supernode"), signal.SIGSTOP)
     alone = week.run(f"{ORDINARY} federation.deadline=20.0 federation.min-sites=1")
-    assert answered(alone) == [["south"]] * 2, "a stuck site costs the others nothing"
+    assert answered(alone) == [["south"]], "a stuck site costs the others nothing"
     os.kill(pid_of(south, "worker"), signal.SIGSTOP)
     full_disk(week)
     expired_certificate(week)
@@ -247,7 +246,7 @@ def liar_and_late_joiner(week: Week, south: Hospital) -> None:
     late = week.enrol("late", 3)
     week_without = {name: site for name, site in week.sites.items() if name != "late"}
     until(lambda: all(s.ask("ready")[0] == 200 for s in week_without.values()), "both ready", 120)
-    run_id, out = week.begin("train.warmup-rounds=4 train.routing-rounds=2 train.local-steps=2 federation.min-sites=1")
+    run_id, out = week.begin("train.warmup-rounds=5 train.routing-rounds=0 train.local-steps=2 federation.min-sites=1")
     until((out / "rounds.jsonl").exists, f"first round: {week.logs()}", 240)
     late.start()
     until(lambda: f"{run_id}  " in week.ended(), f"end of run {run_id}", 300)

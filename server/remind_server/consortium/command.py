@@ -56,6 +56,7 @@ def init(
 
     passphrase = None if unencrypted_ca_key else _passphrase(passphrase_file, new=True)
     folder = make(where.absolute(), name, host, port, listen, passphrase, ca_days, days)
+    _note(folder, "init", consortium=name)
     print(f"consortium {name!r} in {folder.root}, for hospitals at {folder.settings.address}")
     print(f"next: remind consortium kit {where} SITE; remind consortium serve {where}")
 
@@ -71,10 +72,11 @@ def kit(
     from remind_server.consortium.kit import write_kit
     from remind_server.consortium.ledger import read_ledger
 
-    folder = _folder(where)
+    folder = _folder(where, "kit")
     if bool(site) == all_sites:
         raise UserError("kit: name one or more sites, or give --all")
     for name in site or [s.name for s in read_ledger(folder.ledger).active()]:
+        _note(folder, "kit", site=name)
         print(write_kit(folder, name, out))
 
 
@@ -90,13 +92,14 @@ def enrol(
     from remind_server.consortium.enrol import enrol as let_in
     from remind_server.consortium.flower import control
 
-    folder = _folder(where)
+    folder = _folder(where, "enrol")
     try:
         text = request.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{request}: cannot read it: {error}") from None
     with control(folder) as registry:
         site = let_in(folder, registry, text, _confirm(fingerprint))
+    _note(folder, "enrol", site=site.name, key=site.fingerprint)
     print(f"enrolled {site.name}: node {site.node_id}, key {site.fingerprint}")
 
 
@@ -109,7 +112,7 @@ def list_sites(
     from remind_server.consortium.certificates import warnings
     from remind_server.consortium.listing import sites_json, sites_text
 
-    folder = _folder(where)
+    folder = _folder(where, "list")
     print(sites_json(folder) if as_json else sites_text(folder))
     _warn(warnings(folder))
 
@@ -120,7 +123,8 @@ def revoke(where: Where, site: Annotated[str, typer.Argument(help="Name of the s
     from remind_server.consortium.enrol import revoke as let_out
     from remind_server.consortium.flower import control
 
-    folder = _folder(where)
+    folder = _folder(where, "revoke")
+    _note(folder, "revoke", site=site)
     with control(folder) as registry:
         gone = let_out(folder, registry, site)
     print(f"revoked {gone.name}, key {gone.fingerprint}")
@@ -132,7 +136,8 @@ def repair(where: Where) -> None:
     from remind_server.consortium.enrol import repair as let_in_again
     from remind_server.consortium.flower import control
 
-    folder = _folder(where)
+    folder = _folder(where, "repair")
+    _note(folder, "repair")
     with control(folder) as registry:
         again = let_in_again(folder, registry)
     print("let in again: " + (", ".join(site.name for site in again) or "none; the SuperLink knows them all"))
@@ -149,7 +154,8 @@ def renew(
     """Renew the server certificate, for the hosts in consortium.toml. A running `serve` takes it up by itself."""
     from remind_server.consortium.certificates import renew_loopback, renew_server
 
-    folder = _folder(where)
+    folder = _folder(where, "renew")
+    _note(folder, "renew", certificate="loopback" if loopback else "server")
     if loopback:
         renew_loopback(folder)
         print("renewed; restart `remind consortium serve` between two runs")
@@ -170,7 +176,8 @@ def rollover(
     """Replace the CA while hospitals stay connected ('A new CA' in the coordinator guide)."""
     from remind_server.consortium import rollover as steps
 
-    folder = _folder(where)
+    folder = _folder(where, "rollover")
+    _note(folder, "rollover", step=step)
     if step == "start":
         steps.start(folder, None if unencrypted_ca_key else _passphrase(passphrase_file, new=True), ca_days)
         print(f"hospitals must now get new kits: remind consortium kit {where} --all; then: rollover switch")
@@ -191,7 +198,7 @@ def check(where: Where) -> None:
     from remind_server.consortium.listing import served_health
     from remind_server.consortium.preflight import problems, require_room
 
-    folder = _folder(where)
+    folder = _folder(where, "check")
     parts = served_health(folder)
     if parts is None:
         found = problems(folder)
@@ -213,7 +220,9 @@ def serve(where: Where) -> None:
     """Serve the consortium until SIGTERM: SuperLink, SuperExec, TLS proxy, health page."""
     from remind_server.consortium.serve import serve as keep_serving
 
-    keep_serving(_folder(where))
+    folder = _folder(where, "serve")
+    _note(folder, "serve")
+    keep_serving(folder)
 
 
 @consortium_command.command()
@@ -221,7 +230,7 @@ def bundle(where: Where) -> None:
     """Print the hash of the bundle that every run of this version sends: hospitals put it on their allow list."""
     from remind_server.consortium.flower import app_bundle, bundle_hash
 
-    _folder(where)
+    _folder(where, "bundle")
     print(bundle_hash(app_bundle()))
 
 
@@ -239,10 +248,12 @@ def run(
     from remind_server.consortium.runs import RunFailedError, run_settings, submit
     from remind_server.consortium.runs import wait as wait_for
 
-    folder = _folder(where)
+    folder = _folder(where, "run")
     values = run_settings(run_config)
+    _note(folder, "run", settings=" ".join(f"{name}={value!r}" for name, value in values.items()))
     with control(folder) as link:
         run_id = submit(link, values)
+        _note(folder, "started", run=str(run_id))
         print(f"run {run_id}")
         print(f"bundle {bundle_hash(app_bundle())}", flush=True)
         if not wait:
@@ -261,7 +272,7 @@ def runs(where: Where) -> None:
     from remind_server.consortium.run_record import read_record
     from remind_server.consortium.runs import told
 
-    folder = _folder(where)
+    folder = _folder(where, "runs")
     with control(folder) as link:
         for one in link.runs():
             status = told(one, read_record(folder, one.run_id))
@@ -273,17 +284,46 @@ def stop(where: Where, run_id: Annotated[int, typer.Argument(help="As `run` and 
     """Stop a run."""
     from remind_server.consortium.flower import control
 
-    with control(_folder(where)) as link:
+    folder = _folder(where, "stop")
+    _note(folder, "stop", run=str(run_id))
+    with control(folder) as link:
         link.stop_run(run_id)
     print(f"stopped run {run_id}")
 
 
-def _folder(where: Path) -> "Folder":
+@consortium_command.command("log")
+def show_log(
+    where: Where,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for machines.")] = False,
+) -> None:
+    """Show who did what to the consortium, oldest first. Exit code 10: the record was changed."""
+    import json
+
+    from remind_server.consortium.operations import read_operations, shown
+
+    entries, found = read_operations(_folder(where, "log"))
+    for entry in entries:
+        print(json.dumps(entry) if as_json else shown(entry))
+    for problem in found:
+        print(f"operations.jsonl: {problem}", file=sys.stderr)
+    if found:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _folder(where: Path, command: str) -> "Folder":
+    """The folder, for a command that whoever types it may use."""
     from remind_server.consortium.folder import Folder
+    from remind_server.consortium.operations import require_role
 
     folder = Folder(where.absolute())
-    _ = folder.settings  # a UserError now, if it is no consortium
+    require_role(folder, command)  # a UserError now, too, if it is no consortium
     return folder
+
+
+def _note(folder: "Folder", what: str, **details: object) -> None:
+    from remind_server.consortium.operations import note
+
+    note(folder, what, **details)
 
 
 def _passphrase(file: Path | None, new: bool = False) -> bytes | None:

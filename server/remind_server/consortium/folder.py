@@ -78,6 +78,11 @@ class Folder:
         return self.root / "flwr"
 
     @property
+    def operations(self) -> Path:
+        """Who did what: a record to which lines are only ever added."""
+        return self.root / "operations.jsonl"
+
+    @property
     def runs(self) -> Path:
         """A record of each run: who took part, how far it is, where its results lie."""
         return self.root / "runs"

@@ -36,6 +36,8 @@ def _some(hosts: tuple[str, ...]) -> tuple[str, ...]:
     return hosts
 
 
+Role = Literal["viewer", "runner", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "runner", "admin")  # each may do what those before it may
 Host = Annotated[str, AfterValidator(_host)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -77,6 +79,14 @@ class Enrolment(Part):
     max_age_days: Annotated[int, Field(ge=1, le=365)] = 14
 
 
+class Operator(Part):
+    """A user of the coordinator's machine who may type commands: viewer (look), runner (runs, too), admin (all)."""
+
+    user: Annotated[str, Field(min_length=1)]
+    name: str = ""
+    role: Role
+
+
 class Consortium(Part):
     """All of ``consortium.toml``."""
 
@@ -86,6 +96,16 @@ class Consortium(Part):
     proxy: Proxy = Proxy()
     local: Local = Local()
     enrolment: Enrolment = Enrolment()
+    operators: tuple[Operator, ...] = ()
+
+    @model_validator(mode="after")
+    def _somebody_may_do_all(self) -> Self:
+        users = [operator.user for operator in self.operators]
+        if len(set(users)) < len(users):
+            raise ValueError("operators: a user is named twice")
+        if self.operators and all(operator.role != "admin" for operator in self.operators):
+            raise ValueError("operators: nobody has the role 'admin'")
+        return self
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -157,4 +177,10 @@ health = {settings.local.health}
 
 [enrolment]
 max_age_days = {settings.enrolment.max_age_days}  # older requests are refused
+
+# Who may type commands here; without any, everybody who can write this folder may do everything.
+# [[operators]]
+# user = "anna"          # a user of this machine; under sudo, who called it
+# name = "Anna Meier"
+# role = "admin"         # viewer: look; runner: start and stop runs, too; admin: everything
 """

@@ -1,0 +1,95 @@
+"""Who did what to a consortium: operators with roles, and a record to which lines are only ever added.
+
+An operator is a user of this machine (under sudo: who called it), named in ``consortium.toml``. Roles are a guard
+against slips and a division of labour; who can write the folder can do everything, and the record's hash chain shows
+what was changed afterwards.
+"""
+
+import fcntl
+import os
+import pwd
+from datetime import UTC, datetime
+from typing import Any
+
+from remind.errors import UserError
+from remind.hash_chain import Entry, Head, head_of, parse, problems, sealed
+from remind_server.consortium.folder import Folder
+from remind_server.consortium.settings import ROLES, Role
+
+NEEDED: dict[str, Role] = {  # role that a command asks for at least
+    "list": "viewer",
+    "check": "viewer",
+    "runs": "viewer",
+    "bundle": "viewer",
+    "log": "viewer",
+    "run": "runner",
+    "stop": "runner",
+}  # every other command: admin
+
+
+def user() -> str:
+    """The user of this machine who acts: under sudo, who called it."""
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+def require_role(folder: Folder, command: str) -> None:
+    """Refuse a command to an operator whose role does not cover it. Where no operators are named, all may do all.
+
+    Raises
+    ------
+    UserError
+        Naming user, role and what is needed.
+    """
+    operators = folder.settings.operators
+    if not operators:
+        return
+    needed, acting = NEEDED.get(command, "admin"), user()
+    role = next((operator.role for operator in operators if operator.user == acting), None)
+    if role is None or ROLES.index(role) < ROLES.index(needed):
+        is_ = f"has the role {role!r}" if role else "is no operator of this consortium"
+        raise UserError(f"{command}: {acting} {is_}; it takes {needed!r} (the operators are in {folder.settings_file})")
+
+
+def note(folder: Folder, what: str, **details: Any) -> None:
+    """Add a line to the record, and see it on disk.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written: what is not recorded is not done.
+    """
+    try:
+        with folder.operations.open("a+b") as file:
+            os.fchmod(file.fileno(), 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            lines = file.read().split(b"\n")
+            last = parse(lines[-2]) if len(lines) > 1 else None
+            if lines[-1] or (len(lines) > 1 and last is None):
+                raise UserError(f"{folder.operations}: its last line is damaged; look why: remind consortium log DIR")
+            head = head_of(last) if last else Head()
+            line, _ = sealed({"who": user(), "what": what, **details}, head, datetime.now(UTC).isoformat())
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{folder.operations}: cannot be written: {error.strerror}; nothing was done") from None
+
+
+def read_operations(folder: Folder) -> tuple[list[Entry], list[str]]:
+    """All lines of the record that are whole, and what is wrong with it."""
+    try:
+        lines = folder.operations.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], []
+    found, _ = problems(lines[:-1], Head())
+    if lines[-1]:
+        found.append(f"line {len(lines)}: not whole")
+    return [entry for line in lines if (entry := parse(line)) is not None], found
+
+
+def shown(entry: Entry) -> str:
+    """A line for people."""
+    details = {k: v for k, v in entry.items() if k not in {"who", "what", "time", "sequence", "previous", "hash"}}
+    said = ", ".join(f"{name} {value}" for name, value in sorted(details.items()) if value not in ("", {}, None))
+    return f"{entry['time'][:19]}  {entry['who']:<12}  {entry['what']:<9}  {said}".rstrip()
