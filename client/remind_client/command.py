@@ -42,11 +42,14 @@ def init(
     folder: Annotated[Path, typer.Option(help="Folder of the site; made if it is not there.")] = HERE.parent,
     cohort: Annotated[str, typer.Option(help="Folder of the site's cohort.")] = "",
     location: Annotated[str, typer.Option(help="Latitude,longitude, or words; the consortium sees it.")] = "",
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make a new key pair; the old one is kept under another name.")
+    ] = False,
 ) -> None:
     """Make site.toml, the key pair (the private key never leaves) and the request to be let in."""
     from remind_client.initialise import initialise
 
-    made = initialise(kit, folder, cohort, location)
+    made = initialise(kit, folder, cohort, location, new_key)
     print(f"settings: {made.config}")
     if made.vault_key is not None:
         print(f"the vault's key: {made.vault_key}; keep a copy: without it, what it encrypts is lost")
@@ -77,6 +80,27 @@ def run(config: SiteFile = HERE) -> None:
     from remind_client.supervisor.run import run_site
 
     run_site(load_site_config(config), config / FILE_NAME if config.is_dir() else config)
+
+
+@app.command("approve")
+def approve(
+    configuration: Annotated[
+        str, typer.Argument(help="Fingerprint of a run config; without it, those that were asked and wait are shown.")
+    ] = "",
+    config: SiteFile = HERE,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="No longer approve it.")] = False,
+) -> None:
+    """Approve runs of a configuration, where the policy has `approval = true`."""
+    from remind_client.approval import set_approval, waiting
+    from remind_client.site_config import load_site_config
+
+    site = load_site_config(config)
+    if configuration:
+        set_approval(site, configuration, not withdraw)
+        print(f"{'withdrawn' if withdraw else 'approved'}: {configuration}")
+        return
+    for fingerprint, run in waiting(site).items():
+        print(f"{fingerprint}  asked last by run {run}")
 
 
 @audit_app.command("verify")

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from remind.errors import UserError
-from remind.federation.enrolment import public_key_text
+from remind.federation.enrolment import fingerprint, public_key_text
 from remind.files import write_whole
 
 REMEDY = "make one with: remind-site init KIT"
@@ -24,7 +24,7 @@ def new_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """
     if path.exists():
         raise UserError(
-            f"{path}: exists; this site may be enrolled with it. For a new key, name another file in site.toml"
+            f"{path}: exists; this site may be enrolled with it. For a new key: remind-site init KIT --new-key"
         )
     key = ec.generate_private_key(ec.SECP384R1())
     text = key.private_bytes(
@@ -43,6 +43,19 @@ def new_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     except OSError as error:
         raise UserError(f"{path}: cannot write the key: {error.strerror}") from None
     return key
+
+
+def put_aside(path: Path) -> Path:
+    """Move a key pair to ``NAME.old-…``, named by its fingerprint, so that nothing is lost; where it lies now."""
+    digest = fingerprint(public_key_text(read_private_key(path).public_key())).removeprefix("SHA256:")
+    old = path.with_name(f"{path.name}.old-{''.join(c for c in digest if c.isalnum())[:12]}")
+    try:
+        os.replace(path, old)
+        if (public := path.with_name(f"{path.name}.pub")).exists():
+            os.replace(public, old.with_name(f"{old.name}.pub"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be put aside: {error.strerror}") from None
+    return old
 
 
 def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -13,7 +13,7 @@ from remind.errors import UserError
 from remind.federation.enrolment import fingerprint, make_request, public_key_text
 from remind.files import write_whole
 from remind_client.coordinator import CoordinatorSection, kit_of
-from remind_client.identity import new_private_key, read_private_key
+from remind_client.identity import new_private_key, put_aside, read_private_key
 from remind_client.site_config import FILE_NAME, VAULT_KEY
 from remind_client.vault.key import new_key_file
 
@@ -54,6 +54,7 @@ examinations_per_run = 10
 # rounds_per_day = 50
 # hours = ["mon-fri 19:00-07:00", "sat,sun 00:00-24:00"]
 # timezone = "Europe/Zurich"
+# approval = true  # every run config must be approved here first: remind-site approve
 # configurations = ["…"]  # only these run configs, by fingerprint (remind-site audit show --json tells it)
 # bundles = ["…"]  # only these bundles, by SHA-256
 # require = ["noise", "secure-aggregation"]
@@ -82,8 +83,13 @@ class Initialised:
     vault_key: Path | None = None
 
 
-def initialise(kit: Path, folder: Path, cohort: str, location: str) -> Initialised:
+def initialise(kit: Path, folder: Path, cohort: str, location: str, new_key: bool = False) -> Initialised:
     """Make a site in a folder from a kit. A key or a site.toml that is there stays; the request is made anew.
+
+    Parameters
+    ----------
+    new_key
+        Put a key that is there aside, as ``site.key.old-…``, and make another.
 
     Raises
     ------
@@ -105,6 +111,8 @@ def initialise(kit: Path, folder: Path, cohort: str, location: str) -> Initialis
     else:
         key_path = folder / KEY
         _make(config, section, site, cohort, certificates)
+    if new_key and key_path.exists():
+        put_aside(key_path)
     key = read_private_key(key_path) if key_path.exists() else new_private_key(key_path)
     text = make_request(key, consortium=section.consortium, site=site, location=location)
     request = key_path.with_name(REQUEST)  # site.toml may lie in a folder that is read-only

@@ -179,6 +179,19 @@ def test_protections_that_no_run_provides_refuse_every_run(protection, ledger):
     assert protection in reason
 
 
+def test_a_run_waits_for_the_approval_of_its_configuration(ledger):
+    config, other = Config(), Config.from_flat({"seed": 5})
+    policy = Policy(approval=True)
+    said = decide(policy, Enrol(version="1"), ledger, config=config)
+    assert f"remind-site approve {fingerprint(config)}" in said
+    ledger.approve(fingerprint(config))
+    assert decide(policy, Enrol(version="1"), ledger, config=config) == ""
+    assert "not approved" in decide(policy, Enrol(version="1"), ledger, config=other)
+    ledger.approve(fingerprint(config), approved=False)
+    assert "not approved" in decide(policy, Enrol(version="1"), ledger, config=config)
+    assert decide(Policy(), Enrol(version="1"), ledger, config=other) == "", "optional"
+
+
 def test_listed_configurations(ledger):
     listed = Config.from_flat({"seed": 1})
     policy = Policy(configurations=(fingerprint(listed),))

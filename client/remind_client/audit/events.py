@@ -53,6 +53,13 @@ class PolicyChanged(Event):
     after: Digest
 
 
+class Approved(Event):
+    """Somebody at the site approved run configs of this fingerprint, or withdrew that."""
+
+    event: Literal["approved", "withdrawn"] = "approved"
+    configuration: Digest
+
+
 class _OfRun(Event):
     run: RunId
     request: Words

@@ -15,6 +15,8 @@ from remind_client.policy.bundle import Bundle
 from remind_client.policy.ledger import Ledger
 from remind_client.policy.rules import Policy, fingerprint, named_models, provided
 
+APPROVE = "remind-site approve"
+
 
 class RefusedError(Exception):
     """No, and why, in words fit to leave the site."""
@@ -60,6 +62,9 @@ def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledge
         With the reason.
     """
     _require_configuration(policy, asking.config)
+    config_print = fingerprint(asking.config)
+    if policy.approval and config_print not in ledger.approved():
+        raise RefusedError(f"the site has not approved this configuration yet; it does with: {APPROVE} {config_print}")
     if isinstance(asking.message, Enrol):
         return
     if not policy.open_at(now):

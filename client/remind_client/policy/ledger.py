@@ -47,6 +47,16 @@ class Ledger:
             _write(self._of(run), kept | {what: number + 1})
             return True
 
+    def approve(self, configuration: str, approved: bool = True) -> None:
+        """Remember that run configs with this fingerprint are approved, or no longer are."""
+        with self._locked():
+            kept = self.approved() | {configuration} if approved else self.approved() - {configuration}
+            _write(self.folder / "approved.json", {"configurations": sorted(kept)})
+
+    def approved(self) -> frozenset[str]:
+        """Fingerprints of the approved run configs."""
+        return frozenset(_read(self.folder / "approved.json").get("configurations", ()))
+
     def release(self, run: int, groups: frozenset[int]) -> None:
         """Remember the groups whose existence this run was told."""
         with self._locked():

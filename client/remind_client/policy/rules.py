@@ -41,6 +41,7 @@ class Policy(BaseModel):
 
     runs: tuple[str, ...] = Field(("federated-remind/*",), description="apps (publisher/name) that may run; * matches")
     configurations: tuple[Sha256, ...] = Field((), description="run configs that may run, by fingerprint; empty: any")
+    approval: bool = Field(False, description="every run config must be approved here first: remind-site approve")
     bundles: tuple[Sha256, ...] = Field((), description="bundles that may run, by SHA-256; empty: any without code")
     code_bundles: tuple[Sha256, ...] = Field((), description="bundles that may bring code, by SHA-256")
     minimum_patients: Annotated[int, Field(ge=1)] = Field(MIN_COUNT, description="groups below this are never reported")
