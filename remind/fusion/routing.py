@@ -16,7 +16,7 @@ def routing_entropy(logits_BMES: Tensor) -> Tensor:
     """Mean over tokens and slots of the entropy, in nats, of softmax_E: a token's distribution over experts, (B,).
 
     Per token, not the joint entropy of Eq. 8, which cannot tell confident routing; per slot, as the paper's appendix
-    has it: slot s of every expert is one question to all experts (§4.2). With S = 1 there is one.
+    has it: slot s of every expert is one question to all experts (algorithm §4.2). With S = 1 there is one.
     """
     log_BXE = logits_BMES.transpose(2, 3).flatten(1, 2).log_softmax(dim=-1)
     # Few passes over few tensors: this is a good part of what the gate costs. log p is finite where p rounds to 0.

@@ -1,4 +1,4 @@
-"""The registry of scores (REMIND.md §4.14): the one place that says which there are and what each of them is.
+"""The registry of scores (algorithm §4.14): the one place that says which there are and what each of them is.
 
 Tables, summary, page, CSV, run store, sinks, metrics, studies and words iterate over `SCORES`. A new score is a line
 here, a field of `Scores` and of the page's answers (a test says which), and a migration of the run store.

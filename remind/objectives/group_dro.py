@@ -33,7 +33,7 @@ def update_weights(
     """λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j), over the groups that reported a risk (Eq. 4).
 
     A group without a report keeps its λ to the last bit: those that did report share among themselves exactly the mass
-    they had, so that an absent group neither gains nor loses odds (§3).
+    they had, so that an absent group neither gains nor loses odds (algorithm §3).
 
     Parameters
     ----------
