@@ -35,7 +35,7 @@ class Attendance(Observer):
         """Keep who counted in the round."""
         self._counted |= set(record.answered)
         self._why |= record.absent
-        self.expected = record.expected
+        self.expected = record.expected or self.expected
         self.missed.update(record.absent.keys())
 
     def finished(self, result: RunResult) -> None:

@@ -1,16 +1,20 @@
 """Children that are kept running, and the health page."""
 
 import asyncio
+import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from remind.errors import UserError
+from remind_client.supernode.note import MARK
 from remind_client.supervisor import child as child_module
+from remind_client.supervisor import watchdog
 from remind_client.supervisor.child import Child
-from remind_client.supervisor.flower import Connection, commands, environment
+from remind_client.supervisor.flower import LATELY, Connection, commands, environment
 from remind_client.supervisor.health import serve_health
 from remind_client.supervisor.run import Running, state_lock
 from tests.client.sites import write_site
@@ -167,6 +171,97 @@ def test_what_the_supernode_says():
     assert heard.messages == 1
     after("Exit Code: 305 [code: 2004] Failed to activate SuperNode")
     assert "not enrolled" in heard.refused
+
+
+class At:
+    """A moment that a test moves on."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def told(heard, what, **more):
+    heard.hear(MARK + json.dumps({"what": what, **more}))
+
+
+def test_ready_is_what_the_coordinator_really_took():
+    at = At()
+    heard = Connection(now=at)
+    heard.hear("INFO :      SuperNode ID: 5")
+    assert not heard.in_touch(), "registered, and nothing more"
+    told(heard, "beat", ok=True)
+    told(heard, "poll", ok=True)
+    assert heard.in_touch()
+    told(heard, "poll", ok=False, why="HTTPStatusError: 500")
+    assert not heard.in_touch()
+    assert heard.trouble == "HTTPStatusError: 500"
+    told(heard, "poll", ok=True)
+    assert heard.in_touch()
+    assert heard.trouble == ""
+    at.now += LATELY + 1
+    assert not heard.in_touch(), "a heartbeat that stopped is none"
+    told(heard, "beat", ok=True)
+    heard.hear("INFO :      Receiving: train message (ID: 1)")
+    assert heard.in_touch(), "at work it asks for no further message"
+    told(heard, "done", answered=False, why="the run is over")
+    assert not heard.at_hand
+    assert heard.shown() == {"answered": False, "why": "the run is over", "ago": 0.0}
+    assert heard.silent(10.0) is False
+    at.now += 11
+    assert heard.silent(10.0)
+
+
+def test_notes_and_routine_are_not_for_the_log_and_words_are():
+    heard = Connection()
+    for line in (
+        MARK + '{"what": "beat", "ok": true}',
+        "\x1b[92mINFO \x1b[0m:      ",
+        "INFO:     Started server process [9]",
+    ):
+        assert heard.hear(line)
+    for line in (
+        "INFO :      SuperNode ID: 5",
+        "ERROR :     Failed to send message",
+        "WARNING: x",
+        "INFO :      Receiving: a",
+    ):
+        assert not heard.hear(line)
+
+
+def test_the_watchdog_starts_again_what_says_nothing_and_what_answers_nothing(tmp_path, monkeypatch):
+    """A SuperNode that is stopped by a signal, and a worker: both run, and neither does anything."""
+    site = write_site(tmp_path)
+    site.state_folder.mkdir()
+    for name, seconds in (("LOOK", 0.02), ("SILENCE", 0.3), ("MUTE", 0.3)):
+        monkeypatch.setattr(watchdog, name, seconds)
+    answers = [{"busy_seconds": None}]
+    monkeypatch.setattr(watchdog, "ask_status", lambda path: answers[0])
+    waiting = "import time; time.sleep(60)"
+
+    async def scene():
+        heard = Connection()
+        supernode, superexec, worker = python(waiting), python(waiting), python(waiting)
+        running = Running(site, heard, supernode=supernode, superexec=superexec, worker=worker)
+        keeping = [asyncio.create_task(child.keep()) for child in running.children]
+        await until(lambda: all(child.pid for child in running.children))
+        first, worked = supernode.pid, worker.pid
+        watching = asyncio.create_task(watchdog.Watchdog(running).watch())
+        os.kill(supernode.pid, signal.SIGSTOP)
+        told(heard, "beat", ok=True)
+        await until(lambda: supernode.ends == 1 and supernode.pid not in (None, first))
+        await until(lambda: superexec.ends == 1, 30)
+        assert worker.ends == 0, "it had nothing to do with it"
+        answers[0] = None
+        await until(lambda: worker.ends == 1 and worker.pid not in (None, worked))
+        watching.cancel()
+        await asyncio.gather(*(child.stop(0.1) for child in running.children))
+        await asyncio.gather(*keeping)
+
+    monkeypatch.setattr(child_module, "GRACE", 0.3)
+    asyncio.run(scene())
 
 
 def test_two_sites_do_not_share_a_state_folder(tmp_path):

@@ -20,6 +20,7 @@ from remind.errors import UserError
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.followers import followers
+from remind_server.records import RunStart
 from remind_server.store import observer as observing
 from remind_server.store.open import open_store, shown, store_url
 from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run
@@ -39,6 +40,18 @@ def test_a_store_opens_again_with_what_is_in_it(engine, tmp_path):
     Drill(engine, tmp_path / "results" / "run", SITES).start().round()
     again = open_store(engine.url)
     assert [run.round for run in Reader(again).runs()] == [1]
+
+
+@pytest.mark.parametrize("expected", [("Basel", "Chur", "Davos"), ("Basel", "Chur"), ()])
+def test_a_run_without_an_enrolled_hospital_is_incomplete(engine, tmp_path, expected):
+    drill = Drill(engine, tmp_path / "results" / "run", SITES, rounds=2)
+    drill.observer.started(RunStart(drill.config, drill.schema, SITES, drill.counts, {}, expected))
+    away = {"Davos": "never connected"} if "Davos" in expected else {}
+    for _ in range(2):
+        drill.round(away)
+    drill.finish()
+    (run,) = Reader(engine).runs()
+    assert (run.status, run.reason) == (("incomplete", "Davos: never connected") if away else ("finished", ""))
 
 
 def test_a_store_of_a_newer_version_is_refused(engine):

@@ -24,6 +24,9 @@ from remind_client.supernode.note import WORKER, read_note
 LAUNCHERS = "launchers"
 LATELY = 60.0  # seconds that a sign of life counts; Flower sends one every 17 to 23 s, and the SuperLink waits for 60
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ROUTINE = re.compile(
+    r"^INFO\s*:\s*($|FastAPI lifespan|Started server|Waiting for app|Application startup|Uvicorn running)"
+)
 
 
 @dataclass
@@ -56,7 +59,7 @@ class Connection:
     now: Callable[[], float] = time.monotonic
 
     def hear(self, line: str) -> bool:
-        """Take in a line of the SuperNode's output (flwr 1.41); whether it was a note, not for the log."""
+        """Take in a line of the SuperNode's output (flwr 1.41); whether it is not for the log: a note, or routine."""
         if (note := read_note(line)) is not None:
             self._take(note)
             return True
@@ -76,7 +79,7 @@ class Connection:
             self.messages += 1
         elif any(words in text for words in ("Sent successfully", "Failed to send", "Ignoring", "Failed to receive")):
             self.at_hand = False
-        return False
+        return bool(_ROUTINE.search(text))
 
     def in_touch(self) -> bool:
         """Whether the coordinator took a sign of life and, unless a message is at hand, a question for one lately."""

@@ -41,7 +41,7 @@ class _Served:
         self.folder = folder
         flower = environment(folder)
         programs = [
-            Program("superlink", superlink_command(folder), flower),
+            Program("superlink", superlink_command(folder), {"FLWR_LOG_LEVEL": "WARNING", **flower}),  # else every call
             Program("superexec", superexec_command(folder), flower),
         ]
         self.has_proxy = folder.settings.proxy.kind == "nginx"
