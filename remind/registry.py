@@ -5,6 +5,7 @@ the method's own options, so that no list of methods or options exists anywhere 
 """
 
 import importlib
+import inspect
 import json
 import pkgutil
 import re
@@ -25,7 +26,7 @@ _CALL = re.compile(r"\s*([a-z0-9_]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
 class Options(Section):
-    """A method without options of its own."""
+    """Base of every method's own options; a method without any takes this. All fields have defaults."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class Method(Generic[Built]):
     options
         Its options, all with defaults.
     build
-        Makes it; what it is called with is its folder's convention.
+        Its class; what it is called with is its folder's convention.
     """
 
     name: str
     title: str
     paper: str
     year: int
-    options: type[Section]
-    build: Callable[..., Built]
+    options: type[Options]
+    build: type[Built]
 
     def signature(self) -> str:
         """How it is written with all its options at their defaults."""
@@ -67,22 +68,48 @@ class Registry(Generic[Built]):
         What they are, for error messages.
     package
         The folder; its modules are imported when a method is first asked for.
+    base
+        The class that every method derives from.
+    options
+        The class that every method's options derive from.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str, base: type[Built], options: type[Options] = Options) -> None:
+        self.kind, self.package, self.base, self.options = kind, package, base, options
         self._methods: dict[str, Method[Built]] = {}
         self._complete = False
 
     def register(
-        self, name: str, *, title: str, paper: str, year: int, options: type[Section] = Options
+        self, name: str, *, title: str, paper: str, year: int, options: type[Options] | None = None
     ) -> Callable[[Class], Class]:
-        """Make a class the method `name`."""
+        """Make a class the method `name`.
+
+        Parameters
+        ----------
+        options
+            Its own options; None: it has none but those that all methods of the folder have.
+
+        Raises
+        ------
+        ValueError
+            Another method has the name.
+        TypeError
+            The class or its options do not derive from the folder's base, or the class is abstract.
+        """
+        own = options or self.options
 
         def add(build: Class) -> Class:
             if name in self._methods:
                 raise ValueError(f"two methods of {self.package} are named {name!r}")
-            self._methods[name] = Method(name, title, paper, year, options, build)
+            for given, base in ((build, self.base), (own, self.options)):
+                if not issubclass(given, base):
+                    raise TypeError(
+                        f"{self.kind} {name!r}: {given.__name__} must derive from {base.__module__}.{base.__name__}"
+                    )
+            if inspect.isabstract(build):
+                lacking = ", ".join(sorted(getattr(build, "__abstractmethods__", ())))
+                raise TypeError(f"{self.kind} {name!r}: {build.__name__} must define {lacking}")
+            self._methods[name] = Method(name, title, paper, year, own, build)
             return build
 
         return add
@@ -121,7 +148,7 @@ class Registry(Generic[Built]):
             raise several(heading, problems) from None
 
 
-def _problem(item: dict[str, Any], options: type[Section]) -> str:
+def _problem(item: dict[str, Any], options: type[Options]) -> str:
     option = ".".join(map(str, item["loc"])).replace("_", "-") or "options"
     if item["type"] == "extra_forbidden":
         names = [name.replace("_", "-") for name in options.model_fields]

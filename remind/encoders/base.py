@@ -3,7 +3,7 @@
 Shapes: P patients who have the modality, l tokens of the modality, D width.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from remind.data.schema import ModalitySchema
 from remind.seeds import derive, seeded
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Values of one modality → tokens. Its weights and what `fit` learns stay at the site."""
 
     def __init__(self, schema: Any, config: ModelConfig) -> None:

@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from remind.config import Count
-from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import TransformerLayer, seen_tokens
 
 
-class AttentionOptions(Options):
+class AttentionOptions(FusionOptions):
     """Size of the transformer."""
 
     layers: Count = Field(1, description="transformer layers")

@@ -1,6 +1,6 @@
 """What every fusion model is: tokens of the modalities a patient has → class logits.
 
-A method is one file of this folder: its `Options`, a `FusionModel` that fills in `fuse`, and `@registry.register`.
+A method is one file of this folder: its options, a `FusionModel` that defines `fuse`, and `@registry.register`.
 Whatever crosses the wire must be a parameter: buffers do not travel. Parameters named ``groups.<bitmask>.…`` belong to
 that group, all others are shared; those of the last layer are named ``head.…``, for objectives and federated rules that
 treat it apart.
@@ -9,7 +9,7 @@ Shapes: B patients in a batch, N patients of a site, m modalities, l_i tokens of
 E experts, C classes, G groups.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Self
@@ -22,7 +22,7 @@ from remind.config import Count, Fraction, ModelConfig, Section
 from remind.fusion.modality_dropout import drop_modalities
 from remind.fusion.support import Support
 from remind.groups import MAX_MODALITIES
-from remind.registry import Registry
+from remind.registry import Options, Registry
 from remind.seeds import derive, seeded
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and labels (B,) of the batch, in its order → loss (B,)
@@ -68,8 +68,8 @@ class Context(Section):
         return (1 << len(self.modalities)) - 1
 
 
-class Options(Section):
-    """Base of every method's own options. Their defaults are the paper's."""
+class FusionOptions(Options):
+    """Base of every fusion model's own options. Their defaults are the paper's."""
 
     modality_dropout: Fraction = Field(0.0, description="chance of each present modality to be hidden while training")
 
@@ -113,12 +113,12 @@ class FusionOutput:
         return replace(self, **floats)
 
 
-class FusionModel(nn.Module):
+class FusionModel(nn.Module, ABC):
     """Base of every method. Only `fuse` must be given; the hooks below have an answer that suits most methods."""
 
     ranks = False  # whether its own loss ranks more modalities above fewer already
 
-    def __init__(self, context: Context, options: Options) -> None:
+    def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()
         self.context = context
         self.modality_dropout = options.modality_dropout
@@ -203,7 +203,8 @@ class FusionModel(nn.Module):
         return torch.stack([known.get(group, mean) for group in groups])
 
 
-registry: Registry[FusionModel] = Registry("method.fusion", "remind.fusion")  # built with (context, options)
+# built with (context, options)
+registry: Registry[FusionModel] = Registry("method.fusion", "remind.fusion", FusionModel, FusionOptions)
 
 
 def build_fusion(choice: str, context: Context, seed: int) -> FusionModel:

@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from remind.config import Count
-from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import hidden_layer, modality_means
 
 
-class EarlyOptions(Options):
+class EarlyOptions(FusionOptions):
     """Size of the one network."""
 
     expansion: Count = Field(4, description="hidden width, in units of D")

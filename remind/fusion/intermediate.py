@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from remind.config import Count
-from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import hidden_layer, modality_means
 
 
-class IntermediateOptions(Options):
+class IntermediateOptions(FusionOptions):
     """Size of the joint network."""
 
     expansion: Count = Field(2, description="hidden width of the joint network, in units of D")

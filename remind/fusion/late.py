@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from remind.config import Count
-from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import hidden_layer, modality_means
 
 
-class LateOptions(Options):
+class LateOptions(FusionOptions):
     """Size of a modality's network."""
 
     expansion: Count = Field(2, description="hidden width of a modality's network, in units of D")

@@ -27,14 +27,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from remind.config import Count, NonNegative
-from remind.fusion.base import Context, FusionModel, FusionOutput, Options, group_of, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, group_of, registry
 from remind.fusion.layers import Attention, TransformerLayer, modality_means
 from remind.fusion.sparse import LinearGate, Routing, SparseMoE, balance_loss
 from remind.fusion.support import Support
 from remind.groups import members
 
 
-class MoERetrieverOptions(Options):
+class MoERetrieverOptions(FusionOptions):
     """The paper's settings."""
 
     own_experts: Count = Field(8, description="|E_T|, experts of each modality")

@@ -12,14 +12,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
-from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
 
 MISSING_STD = 0.02  # initial spread of B_k (algorithm §4.11)
 SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k in units of Φ_shared's: the routing of stage 1 stays in force
 
 
-class RemindOptions(Options):
+class RemindOptions(FusionOptions):
     """What the paper varies in its Table 16."""
 
     missing: Literal["learned", "zero"] = Field(

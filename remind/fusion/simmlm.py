@@ -21,12 +21,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from remind.config import Count, NonNegative
-from remind.fusion.base import Context, Criterion, FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import hidden_layer, modality_means, perceptron
 from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer
 
 
-class SimMLMOptions(Options):
+class SimMLMOptions(FusionOptions):
     """The paper's settings."""
 
     ranking: NonNegative = Field(0.1, description="factor of the ranking loss")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from remind.fusion.base import Context, FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
 from remind.fusion.remind import MISSING_STD, fill_missing
 
@@ -29,12 +29,12 @@ class MissingEmbedding(nn.Module):
     title="REMIND without group routing: one shared router; settings in [model]",
     paper="Puigcerver et al., ICLR 2024, arXiv 2308.00951; 'Trans' in Wu et al., arXiv 2603.00046",
     year=2024,
-    options=Options,
+    options=FusionOptions,
 )
 class SoftMoEFusion(FusionModel):
     """REMIND with shared routing in both stages. A group's own parameter is B_k; the full group needs none."""
 
-    def __init__(self, context: Context, options: Options) -> None:
+    def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__(context, options)
         self.dropout = nn.Dropout(context.dropout)
         self.blocks = nn.ModuleList(RemindBlock(context.model) for _ in range(context.model.blocks))

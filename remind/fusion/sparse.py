@@ -3,7 +3,7 @@
 Shapes: N tokens of all patients of a batch, D width, E experts, k experts kept, R pairs of a token and an expert kept.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import Count, NonNegative
-from remind.fusion.base import Options
+from remind.fusion.base import FusionOptions
 from remind.fusion.soft_moe import Experts
 
 NOISE_FLOOR = 0.01  # least standard deviation of a gate's noise
 SHUT = -1e4  # score of an expert that a token may not use: finite, so that no gradient is inf·0, and exp(SHUT) is 0
 
 
-class SparseOptions(Options):
-    """Options that sparse mixtures share."""
+class SparseOptions(FusionOptions):
+    """FusionOptions that sparse mixtures share."""
 
     experts: Count = Field(16, description="E")
     top_k: Count = Field(4, description="experts kept per token")
@@ -54,7 +54,7 @@ class Routing:
     load_NE: Tensor
 
 
-class Gate(nn.Module):
+class Gate(nn.Module, ABC):
     """Top-k gate; in training, noise ~ N(0, (softplus(x W) + .01)²) on the scores."""
 
     def __init__(self, width: int, experts: int, top_k: int) -> None:

@@ -5,13 +5,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from remind.config import Section
 from remind.objectives.base import Objective, registry
 from remind.objectives.group_dro import initial_weights
 from remind.objectives.weighting import Unit, WeightState
+from remind.registry import Options
 
 
-class BalancedOptions(Section):
+class BalancedOptions(Options):
     """How far towards equal groups."""
 
     towards: Literal["uniform", "sqrt"] = Field("uniform", description="shares 1/G, or in proportion to √n_k")

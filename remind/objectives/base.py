@@ -12,14 +12,14 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from remind.config import Config, Section
+from remind.config import Config
 from remind.data.batch import Batch
 from remind.data.cohort import TRAIN
 from remind.fusion.base import group_of
 from remind.objectives.focal import focal_loss
 from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer
 from remind.objectives.weighting import Proportional, Unit, Weighting, WeightState
-from remind.registry import Registry
+from remind.registry import Options, Registry
 
 OWN = "objective/"  # begins the names of what an objective keeps at a site
 Names = Callable[[str], bool]
@@ -118,7 +118,7 @@ class Objective(Weighting):
     differentiates_twice = False
     sampling: Literal["group", "weighted"] | None = None
 
-    def __init__(self, options: Section, config: Config) -> None:
+    def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
@@ -173,7 +173,7 @@ class Objective(Weighting):
         return None
 
 
-registry: Registry[Objective] = Registry("method.objective", "remind.objectives")
+registry: Registry[Objective] = Registry("method.objective", "remind.objectives", Objective)
 
 
 def is_head(name: str) -> bool:

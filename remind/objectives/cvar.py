@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from remind.config import Section
 from remind.objectives.base import Objective, registry
 from remind.objectives.group_dro import initial_weights
 from remind.objectives.weighting import Unit, WeightState
+from remind.registry import Options
 
 
-class CVaROptions(Section):
+class CVaROptions(Options):
     """Which share is the worst."""
 
     alpha: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="α: share of the groups that count as worst")

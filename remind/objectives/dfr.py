@@ -4,12 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from remind.config import Section
 from remind.data.cohort import VALIDATION
 from remind.objectives.base import Objective, Phase, is_head, registry
+from remind.registry import Options
 
 
-class DFROptions(Section):
+class DFROptions(Options):
     """How long the last layer is retrained."""
 
     retrain: Annotated[float, Field(gt=0, lt=1)] = Field(0.25, description="share of the rounds, the last ones")

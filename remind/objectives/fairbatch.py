@@ -5,13 +5,14 @@ from math import fsum
 
 from pydantic import Field
 
-from remind.config import Section, Unit01
+from remind.config import Unit01
 from remind.objectives.base import Objective, registry
 from remind.objectives.group_dro import initial_weights
 from remind.objectives.weighting import Unit, WeightState
+from remind.registry import Options
 
 
-class FairBatchOptions(Section):
+class FairBatchOptions(Options):
     """The size of a move."""
 
     alpha: Unit01 = Field(0.005, description="share of a batch that moves each round, from the best group to the worst")

@@ -5,12 +5,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from remind.config import NonNegative, Section
+from remind.config import NonNegative
 from remind.objectives.base import Objective, StepInput, registry
 from remind.objectives.pairs import common, mixed, token_mask
+from remind.registry import Options
 
 
-class FairMixupOptions(Section):
+class FairMixupOptions(Options):
     """The strength of the penalty."""
 
     penalty: NonNegative = Field(1.0, description="λ of λ·|mean ∇f·(z₁ − z₀)|")

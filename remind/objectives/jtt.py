@@ -7,13 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from remind.config import Count, Section
+from remind.config import Count
 from remind.objectives.base import OWN, Objective, Phase, registry
+from remind.registry import Options
 
 WRONG = OWN + "wrong"
 
 
-class JTTOptions(Section):
+class JTTOptions(Options):
     """The first training, and the weight of its mistakes in the second."""
 
     identify: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of the rounds that find the mistakes")

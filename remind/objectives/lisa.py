@@ -4,12 +4,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from remind.config import Positive, Section
+from remind.config import Positive
 from remind.objectives.base import Objective, StepInput, registry
 from remind.objectives.pairs import mixed, partners, token_mask
+from remind.registry import Options
 
 
-class LISAOptions(Section):
+class LISAOptions(Options):
     """How patients are mixed."""
 
     beta: Positive = Field(2.0, description="t ~ Beta(beta, beta)")

@@ -5,11 +5,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from remind.config import NonNegative, Section
+from remind.config import NonNegative
 from remind.objectives.base import Labels, Objective, registry
+from remind.registry import Options
 
 
-class LogitAdjustmentOptions(Section):
+class LogitAdjustmentOptions(Options):
     """The strength of the adjustment."""
 
     tau: NonNegative = Field(1.0, description="τ of the adjusted logits f + τ·ln π")

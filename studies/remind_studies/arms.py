@@ -93,14 +93,14 @@ def _part(text: str) -> dict[str, Scalar]:
 def _completed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
     """What is not named is plain; a rule that needs encoders to travel gets them."""
     objective = str(settings.get("method.objective", PLAIN_OBJECTIVE))
-    weighs = objectives.choose(objective)[0].build.weighs  # type: ignore[attr-defined]
+    weighs = objectives.choose(objective)[0].build.weighs
     rule = str(settings.get("method.rule", SPANNING_RULE if weighs else PLAIN_RULE))
     plain: dict[str, Scalar] = {
         "method.fusion": PLAIN_FUSION,
         "method.objective": objective,
         "method.rule": rule,
     }
-    encoders = rules.choose(rule)[0].build.encoders  # type: ignore[attr-defined]
+    encoders = rules.choose(rule)[0].build.encoders
     if "local" not in encoders:
         plain["federation.encoders"] = encoders[0]
     return plain | settings

@@ -3,6 +3,7 @@
 A study is one file of `studies/`: its `options`, a `Study` that plans its panels, and `@registry.register`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, Field
 from remind.config import Config, Scalar, Section
 from remind.data.cohort import Cohort
 from remind.metrics.scores import SCORES
-from remind.registry import Registry
+from remind.registry import Options, Registry
 from remind_studies.cells.cell import Cell
 
 
@@ -121,7 +122,7 @@ class Request:
         return next((arm for arm in ranked if arm.name == "remind"), ranked[0])
 
 
-class Study:
+class Study(ABC):
     """Base of every study.
 
     Attributes
@@ -135,9 +136,10 @@ class Study:
     methods = "softmoe, attention, groupdro, reweigh, fedavg, remind"
     seeds = 10
 
-    def __init__(self, options: Section) -> None:
+    def __init__(self, options: Options) -> None:
         self.options = options
 
+    @abstractmethod
     def plan(self, request: Request) -> tuple[Panel, ...]:
         """The panels.
 
@@ -146,7 +148,6 @@ class Study:
         UserError
             The request does not fit the study.
         """
-        raise NotImplementedError
 
 
-registry: Registry[Study] = Registry("study", "remind_studies.studies")  # built with (options,)
+registry: Registry[Study] = Registry("study", "remind_studies.studies", Study)  # built with (options,)

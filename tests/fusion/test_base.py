@@ -33,10 +33,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from remind.fusion.base import FusionModel, FusionOutput, Options, registry
+from remind.fusion.base import FusionModel, FusionOutput, FusionOptions, registry
 
 
-class FifteenthOptions(Options):
+class FifteenthOptions(FusionOptions):
     bias: float = Field(0.0, description="of every class")
 
 
@@ -85,7 +85,9 @@ def test_it_is_the_registry_that_all_folders_use():
 
 
 def test_an_unknown_method_is_answered_with_those_there_are():
-    with pytest.raises(UserError, match=r"method\.fusion: there is no 'flexmo'; there are attention, early"):
+    with pytest.raises(
+        UserError, match=r"method\.fusion: there is no 'flexmo'; did you mean 'flexmoe'\?; there are attention"
+    ):
         build_fusion("flexmo", context(), 0)
 
 
@@ -93,7 +95,7 @@ def test_an_unknown_method_is_answered_with_those_there_are():
     ("options", "problem"),
     [
         ("experts = 3, top-k = 4", "top_k 4 is more than the 3 experts"),
-        ("expert = 3", "expert: Extra inputs are not permitted"),
+        ("expert = 3", "expert: there is no such option; did you mean 'experts'?"),
         ("experts = 1, top-k = 1", "experts: Input should be greater than or equal to 2"),
         ("auxiliary = -1.0", "auxiliary: Input should be greater than or equal to 0"),
         ("modality-dropout = 1.0", "modality-dropout: Input should be less than 1"),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind.fusion.base import Options, registry
+from remind.fusion.base import FusionOptions, registry
 from remind.fusion.modality_dropout import drop_modalities
 from tests.fusion.small import accuracy_after_training, problem
 
@@ -41,7 +41,7 @@ def test_simple_methods_learn_with_it(name):
 
 def test_every_method_takes_it():
     for method in registry.methods():
-        assert issubclass(method.options, Options)
+        assert issubclass(method.options, FusionOptions)
         assert registry.choose(f"{method.name}(modality-dropout = 0.3)")[1].modality_dropout == 0.3
 
 

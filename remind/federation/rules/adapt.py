@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from remind.config import Section
 from remind.errors import UserError
 from remind.federation.rules.base import Rule, registry
 from remind.federation.weighing import Spanning, Weighing
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Objective
+from remind.registry import Options
 from remind.seeds import derive
 from remind.training.work import LocalWork
 
@@ -29,7 +29,7 @@ PARTS: Mapping[str, frozenset[str]] = {  # what a path in the fusion model must 
 }
 
 
-class AdaptOptions(Section):
+class AdaptOptions(Options):
     """What moves."""
 
     parts: str = Field("head", description="parts that train, joined by '+': head, router, groups, experts")

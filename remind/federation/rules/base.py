@@ -7,13 +7,13 @@ hospital asks it what leaves and what to do in a round.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from remind.config import Config, Section
+from remind.config import Config
 from remind.federation.aggregation import BlockAverage
 from remind.federation.weighing import Weighing, Within
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Objective
 from remind.objectives.weighting import Proportional
-from remind.registry import Registry
+from remind.registry import Options, Registry
 from remind.training.work import LocalWork
 
 EVERY = ("local", "frozen", "shared")
@@ -39,7 +39,7 @@ class Rule:
     groups_travel = True
     weighs = False
 
-    def __init__(self, options: Section, config: Config) -> None:
+    def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config
 
     # At the coordinator
@@ -71,4 +71,4 @@ class Rule:
         yield
 
 
-registry: Registry[Rule] = Registry("method.rule", "remind.federation.rules")
+registry: Registry[Rule] = Registry("method.rule", "remind.federation.rules", Rule)

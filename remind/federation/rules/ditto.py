@@ -7,17 +7,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import Parameter
 
-from remind.config import NonNegative, Section
+from remind.config import NonNegative
 from remind.federation.blocks import ENCODERS
 from remind.federation.rules.base import Rule, registry
 from remind.metrics.statistics import GroupLoss
+from remind.registry import Options
 from remind.training.local import build_optimizer
 from remind.training.work import LocalWork
 
 PERSONAL = "ditto/"
 
 
-class DittoOptions(Section):
+class DittoOptions(Options):
     """How near the personal model stays."""
 
     mu: NonNegative = Field(0.1, description="μ of μ/2·‖v − w‖²")

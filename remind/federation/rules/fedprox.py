@@ -2,13 +2,14 @@
 
 from pydantic import Field
 
-from remind.config import NonNegative, Section
+from remind.config import NonNegative
 from remind.federation.rules.base import EVERY, Rule, registry
 from remind.metrics.statistics import GroupLoss
+from remind.registry import Options
 from remind.training.work import LocalWork
 
 
-class FedProxOptions(Section):
+class FedProxOptions(Options):
     """The strength of the band."""
 
     mu: NonNegative = Field(0.01, description="μ of μ/2·‖θ − θ_received‖²")

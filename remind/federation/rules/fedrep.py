@@ -5,14 +5,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from remind.config import Section
 from remind.federation.rules.base import Rule, registry
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import is_head
+from remind.registry import Options
 from remind.training.work import LocalWork
 
 
-class FedRepOptions(Section):
+class FedRepOptions(Options):
     """How a round's steps are divided."""
 
     head_steps: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of the local steps for the head")

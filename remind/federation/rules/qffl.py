@@ -6,14 +6,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from remind.config import NonNegative, Section
+from remind.config import NonNegative
 from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import block_of
 from remind.federation.rules.base import Rule, registry
 from remind.metrics.statistics import GroupLoss
+from remind.registry import Options
 
 
-class QFFLOptions(Section):
+class QFFLOptions(Options):
     """How much the worse-off count."""
 
     q: NonNegative = Field(1.0, description="q of Σ_s p_s·F_s^{q+1}/(q+1); 0 is FedAvg")

@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from remind.config import Section
 from remind.federation.rules.base import Rule
 from remind.federation.weighing import Spanning, Weighing, Within
 from remind.objectives.base import Objective
 from remind.objectives.weighting import Weighting
+from remind.registry import Options
 
 
-class UnitOptions(Section):
+class UnitOptions(Options):
     """What is weighed."""
 
     units: Literal["sites", "groups"] = Field("sites", description="what is weighed; groups span sites")

@@ -5,9 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from remind.config import Config, Positive, Scalar, Section
+from remind.config import Config, Positive, Scalar
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
+from remind.registry import Options
 from remind_server.flwr_pairs import flatten, read_toml
 from remind_studies.cells.cost import REFERENCE
 from remind_studies.studies.variants import REMIND, config_of, listed
@@ -16,7 +17,7 @@ from remind_studies.study import Arm, Panel, Request, Study, registry
 NOT_SIZES = frozenset({"model.gate", "model.hide"})  # what arms vary, and what tables alone know
 
 
-class CostOptions(Section):
+class CostOptions(Options):
     """How long to measure, and other sizes."""
 
     turns: Annotated[int, Field(ge=5)] = Field(60, description="steps timed of each method and of Soft MoE")

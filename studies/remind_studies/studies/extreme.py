@@ -4,15 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from remind.config import Section
 from remind.errors import UserError
+from remind.registry import Options
 from remind_studies.arms import anchors
 from remind_studies.cells.missingness import spared
 from remind_studies.studies.variants import listed
 from remind_studies.study import Panel, Request, Study, registry
 
 
-class ExtremeOptions(Section):
+class ExtremeOptions(Options):
     """What is hidden, and from how many."""
 
     share: Annotated[float, Field(gt=0, le=1)] = Field(

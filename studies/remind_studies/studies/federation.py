@@ -4,16 +4,17 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from remind.config import Config, Scalar, Section
+from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.methods import methods_of
+from remind.registry import Options
 from remind_studies.arms import YARDSTICKS
 from remind_studies.studies.variants import REMIND, beside, config_of, listed
 from remind_studies.study import Arm, Panel, Request, Settings, Study, registry
 
 
-class FederationOptions(Section):
+class FederationOptions(Options):
     """What varies; an empty list leaves its panels out."""
 
     rules: str = Field("fedremind, lg, fedavg, local, pooled", description="federated rules, separated by commas")
@@ -88,9 +89,9 @@ def _under(request: Request, text: str) -> Arm:
     config = config_of(request, request.main)
     encoders = config.federation.encoders
     settings: dict[str, Scalar] = {**request.main.settings, "method.rule": text}
-    if encoders not in rule.build.encoders:  # type: ignore[attr-defined]
-        settings["federation.encoders"] = rule.build.encoders[0]  # type: ignore[attr-defined]
-    if rule.build.weighs:  # type: ignore[attr-defined]
+    if encoders not in rule.build.encoders:
+        settings["federation.encoders"] = rule.build.encoders[0]
+    if rule.build.weighs:
         settings["method.objective"] = "erm"
     methods_of(Config.from_flat({**request.common, **settings}, f"rule {text!r}"))
     return Arm(name=text, settings=settings, anchor=rule.name in YARDSTICKS)

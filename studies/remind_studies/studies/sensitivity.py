@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from pydantic import Field
 
-from remind.config import Section
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
+from remind.registry import Options
 from remind_studies.studies.variants import REMIND, config_of, listed, remind_of, with_options
 from remind_studies.study import Arm, Panel, Request, Study, registry
 
@@ -15,7 +15,7 @@ Value = TypeVar("Value", float, int, str)
 MISSING, RESIDUAL = ("learned", "zero"), ("zeros", "sine")  # of `remind.fusion.remind.RemindOptions`
 
 
-class SensitivityOptions(Section):
+class SensitivityOptions(Options):
     """Values to try; the configured one is always among them."""
 
     gamma: str = Field("0.02, 0.1, 0.5, 1", description="γ, the step of GroupDRO; separated by commas")

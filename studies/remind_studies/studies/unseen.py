@@ -7,15 +7,16 @@ import numpy as np
 from pydantic import Field
 
 from remind import groups
-from remind.config import Count, Fraction, Section
+from remind.config import Count, Fraction
 from remind.errors import UserError
+from remind.registry import Options
 from remind.seeds import derive
 from remind_studies.cells.unseen import refuse_what_does_not_travel
 from remind_studies.studies.variants import REMIND, config_of, listed
 from remind_studies.study import Panel, Request, Study, registry
 
 
-class UnseenOptions(Section):
+class UnseenOptions(Options):
     """Which groups are held out, and how long they are adapted to."""
 
     groups: str = Field("", description="groups by name, separated by commas: 'labs+imaging, labs'; empty: the rarest")

@@ -1,0 +1,141 @@
+"""Whether a change that only moves and renames code left every method's numbers as they were, to the last bit.
+
+    python benchmarks/golden_runs.py BEFORE [AFTER]
+
+BEFORE and AFTER are commits; without AFTER it is the working tree. Each method runs on both sides, in two stages on the
+same small synthetic cohort and three hospitals: every fusion model, every objective, every rule, and REMIND with
+encoders at the site, frozen and shared. The tensors of the global model and all rows of `final.csv` are compared. Both
+sides run here and now, so that nothing depends on this machine. Prints a line per method, `new` for one that BEFORE
+lacks; the exit code is 1 if a method differs or fails.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from hashlib import sha256
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from remind.federation.rules.base import registry as rules
+from remind.methods_list import listing
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMON = (
+    "synthetic.patients=300 train.warmup-rounds=2 train.routing-rounds=2 train.local-steps=3 train.batch=16 "
+    'model.width=16 model.heads=2 model.experts=4 model.tokens=4 device="cpu"'
+)
+PLAIN = {"fusion": "remind", "objective": "groupdro", "rule": "fedremind"}
+# One process per tree loads torch once; each run is a child of it, so that no run sees another's state.
+RUNNER = """
+import json, os, sys
+import remind.cli, torch
+torch.set_num_threads(1)
+for folder, settings in json.load(sys.stdin):
+    child = os.fork()
+    if not child:
+        out = os.open(folder + ".log", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(out, 1), os.dup2(out, 2)
+        sys.argv = ["remind", "simulate", "--num-clients", "3", "-c", settings + f' results="{folder}"']
+        status = 1
+        try:
+            remind.cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            sys.stdout.flush(), sys.stderr.flush(), os._exit(status)
+    os.waitpid(child, 0)
+"""
+
+
+def main() -> int:
+    """Run both sides, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", help="a commit")
+    parser.add_argument("after", nargs="?", help="another commit; default: the working tree")
+    options = parser.parse_args()
+    runs = dict(_runs())
+    with tempfile.TemporaryDirectory() as scratch, _tree(options.before) as before, _tree(options.after) as after:
+        sides = [Path(scratch) / side for side in ("before", "after")]
+        for folder, tree in zip(sides, (before, after), strict=True):
+            folder.mkdir()
+            _run(tree, folder, runs)
+        different = 0
+        for name in runs:
+            verdict = _verdict(*(folder / name for folder in sides))
+            different += verdict.isupper()
+            print(f"{verdict:9} {name}")
+    print(f"{len(runs)} runs, {different} of them not the same")
+    return int(different > 0)
+
+
+def _verdict(before: Path, after: Path) -> str:
+    """How the two results of a run compare; in capitals what must not be."""
+    digests = [_digest(before), _digest(after)]
+    if digests[0] is None and digests[1] is not None and "there is no" in before.with_suffix(".log").read_text():
+        return "new"
+    if None in digests:
+        return "FAILED"
+    return "same" if digests[0] == digests[1] else "DIFFERENT"
+
+
+def _runs() -> Iterator[tuple[str, str]]:
+    """Name and settings of each run."""
+    for axis, methods in listing().items():
+        for method in methods:
+            chosen = PLAIN | {axis: method["name"]}
+            settings = [COMMON]
+            if axis == "objective":
+                chosen["rule"] = "lg"
+            if axis == "rule" and "local" not in rules.choose(method["name"])[0].build.encoders:
+                settings.append('federation.encoders="shared"')
+            settings += [f'method.{a}="{m}"' for a, m in chosen.items()]
+            yield f"{axis}-{method['name']}", " ".join(settings)
+    for place in ("local", "frozen", "shared"):
+        yield f"encoders-{place}", f'{COMMON} federation.encoders="{place}"'
+
+
+@contextmanager
+def _checkout(commit: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(tree), commit], cwd=ROOT, check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
+
+
+def _tree(commit: str | None) -> AbstractContextManager[Path]:
+    return nullcontext(ROOT) if commit is None else _checkout(commit)
+
+
+def _run(tree: Path, folder: Path, runs: dict[str, str]) -> None:
+    paths = os.pathsep.join(str(tree / part) for part in (".", "server", "client", "studies"))
+    jobs = json.dumps([(str(folder / name), settings) for name, settings in runs.items()])
+    environment = os.environ | {"PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", RUNNER], input=jobs, text=True, cwd=folder, env=environment, check=True)
+
+
+def _digest(run: Path) -> str | None:
+    """Digest of a run's tensors and final table; None if the run left none."""
+    model, table = run / "model.safetensors", run / "final.csv"
+    if not (model.exists() and table.exists()):
+        return None
+    digest = sha256()
+    for name, tensor in sorted(load_file(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode() + tensor.tobytes())
+    with table.open(encoding="utf-8", newline="") as file:
+        digest.update(repr(list(csv.reader(file))).encode())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
