@@ -4,8 +4,9 @@
     python benchmarks/honest_updates.py --cohort simulation/cohorts/uci_heart4.toml --clients 4
 
 Trains once, with the default settings but for `-c`, and prints, over all rounds and sites: the size of updates relative
-to the model; the largest against the median of its round; and the largest mean loss that a site had of a group of
-validation patients, in units of ln(classes). The limits themselves are off.
+to the model; the largest of a block in medians of the same block's in its round, and the same of updates so large that
+they can be left out for it; and the largest mean loss that a site had of a group of validation patients, in units of
+ln(classes). The limits themselves are off.
 """
 
 import argparse
@@ -17,12 +18,14 @@ from statistics import median
 
 from torch import Tensor
 
-from remind.config import Config, Scalar
+from remind.config import Config, FederationConfig, Scalar
 from remind_server.flwr_pairs import read_pairs
+from remind_server.outliers import HARMLESS
 from remind_server.records import Observer, RoundRecord
 from remind_server.simulate import simulate
 
 OFF: dict[str, Scalar] = {f"federation.{name}": 1e6 for name in ("max-update", "max-update-ratio", "max-loss")}
+COMPARED = HARMLESS * FederationConfig().max_update
 
 
 class Sizes(Observer):
@@ -31,13 +34,14 @@ class Sizes(Observer):
     def __init__(self) -> None:
         self.sizes: list[float] = []
         self.ratios: list[float] = []
+        self.compared: list[float] = []
         self.losses: list[float] = []
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
-        """Keep sizes, the largest against the median, and the largest mean loss."""
-        moved = [size for size in record.update_sizes.values() if size > 0]
-        self.sizes += moved
-        self.ratios.append(max(moved) / median(moved))
+        """Keep sizes, blocks in medians of the same block's, and mean losses."""
+        self.sizes += [size for size in record.update_sizes.values() if size > 0]
+        self.ratios += record.update_ratios.values()
+        self.compared += [r for name, r in record.update_ratios.items() if record.update_sizes[name] > COMPARED]
         self.losses += [s.loss for own in record.validation_by_site.values() for s in own.values()]
 
 
@@ -55,10 +59,17 @@ def main() -> None:
         seen = Sizes()
         result = simulate(config, options.clients, [seen])
     chance = math.log(len(result.schema.classes))
-    print("| cohort | sites | updates: median | largest | largest ÷ median of its round | largest mean loss ÷ ln C |")
-    print("|---|---|---|---|---|---|")
-    numbers = (median(seen.sizes), max(seen.sizes), max(seen.ratios), max(seen.losses) / chance)
-    print(f"| {result.schema.name} | {options.clients} | " + " | ".join(f"{number:.3g}" for number in numbers) + " |")
+    columns = (
+        ("updates: median", median(seen.sizes)),
+        ("largest", max(seen.sizes)),
+        ("largest block ÷ its median", max(seen.ratios)),
+        (f"of updates over {COMPARED:g}", max(seen.compared, default=math.nan)),
+        ("largest mean loss ÷ ln C", max(seen.losses) / chance),
+    )
+    print("| cohort | sites | " + " | ".join(name for name, _ in columns) + " |")
+    print("|---|" + "---|" * (1 + len(columns)))
+    numbers = " | ".join("–" if math.isnan(number) else f"{number:.3g}" for _, number in columns)
+    print(f"| {result.schema.name} | {options.clients} | {numbers} |")
 
 
 if __name__ == "__main__":

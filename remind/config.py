@@ -198,7 +198,9 @@ class FederationConfig(Section):
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="of tensors on the wire")
     max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
     max_update_ratio: AtLeast1 = Field(
-        5.0, description="and, of three replies or more, one larger than this times the median of the round's updates"
+        5.0,
+        description="and one that moves a block by more than this times the median of three sites or more, "
+        "if by more than a tenth of max-update",
     )
     max_loss: Positive = Field(
         10.0, description="a patient's loss counts at most this times ln(classes) where a group's loss is reported"

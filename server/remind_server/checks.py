@@ -1,6 +1,5 @@
 """Checking a site's reply before any of it counts: a malformed or hostile one is named and left out."""
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -148,13 +147,3 @@ def size_problem(size: float, max_update: float) -> str:
     if size <= max_update:
         return ""
     return f"its update is {size:.3g} times as large as the model, more than {max_update:g} (federation.max-update)"
-
-
-def update_size(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> float:
-    """‖received − sent‖ / max(1, ‖sent‖)."""
-    squared_update = squared_sent = 0.0
-    for name, tensor in received.items():
-        was = sent[name].double()
-        squared_sent += float(was.square().sum())
-        squared_update += float((tensor.double() - was).square().sum())
-    return math.sqrt(squared_update) / max(1.0, math.sqrt(squared_sent))

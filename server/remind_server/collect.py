@@ -15,9 +15,9 @@ from remind.federation.flower import Expected, read_as
 from remind.federation.messages import MOST_EXPERTS, Examination, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.quoting import reason
-from remind_server.checks import Limits, examination_problems, report_problems, size_problem, update_size
+from remind_server.checks import Limits, examination_problems, report_problems, size_problem
 from remind_server.exchange import Answer
-from remind_server.outliers import Outliers
+from remind_server.outliers import Outliers, update_size
 from remind_server.roster import Member
 from remind_server.tasks import Assignment
 
@@ -60,7 +60,8 @@ class RoundReplies:
     late: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.outliers = Outliers(self.limits.config.federation.max_update_ratio)
+        federation = self.limits.config.federation
+        self.outliers = Outliers(federation.max_update_ratio, federation.max_update)
         self._waiting: list[_Waiting] = []
 
     def take(self, name: str, assignment: Assignment, answer: Answer) -> list[str]:
@@ -71,7 +72,7 @@ class RoundReplies:
             if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
             size = update_size(assignment.sent, tensors)
-            if problem := size_problem(size, self.limits.config.federation.max_update):
+            if problem := size_problem(size.relative, self.limits.config.federation.max_update):
                 raise ValueError(problem)
         except ValueError as error:
             self._leave_out(name, error, came=answer.record is not None)

@@ -77,6 +77,8 @@ class RoundRecord:
         Site → groups it trains on and withheld from its validation statistics, as fewer than its minimum are there.
     update_sizes
         Site → ‖update‖ / max(1, ‖sent‖) of what it answered, left out or not.
+    update_ratios
+        Site → the largest of its blocks' updates, each in medians of the same block's; only sites with judged blocks.
     """
 
     round: int
@@ -95,6 +97,7 @@ class RoundRecord:
     validation_by_site: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
     update_sizes: Mapping[str, float] = field(default_factory=dict)
+    update_ratios: Mapping[str, float] = field(default_factory=dict)
     late: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)

@@ -146,6 +146,7 @@ class FedRemind:
             validation_by_site=replies.validation,
             withheld=self.roster.withheld(replies.validation) if config.data.validation > 0 else {},
             update_sizes=replies.outliers.sizes,
+            update_ratios=replies.outliers.largest_ratios,
             late=replies.late,
             expected=self.roster.expected,
             refused=dict(self.roster.refused),

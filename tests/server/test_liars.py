@@ -20,28 +20,29 @@ from tests.helpers import SiteGrid
 from tests.tiny import Recorder, site
 
 SETTINGS = {
-    "synthetic.patients": 500,
+    "synthetic.patients": 200,
     "synthetic.interaction": 0.0,
     "model.width": 16,
     "model.experts": 4,
     "model.heads": 2,
     "model.tokens": 4,
     "model.dropout": 0.0,
-    "train.warmup-rounds": 3,
+    "train.warmup-rounds": 1,
     "train.routing-rounds": 1,
-    "train.local-steps": 10,
-    "train.batch": 24,
+    "train.local-steps": 3,
+    "train.batch": 16,
     "train.lr": 5e-3,
     "train.routing-lr": 2e-3,
     "data.alpha": 100.0,
 }
+LEARNING = {"synthetic.patients": 500, "train.warmup-rounds": 3, "train.local-steps": 10, "train.batch": 24}
 SITES, LIAR = 4, 1
 NEAR = 0.06  # of AUROC, of 57 test patients
 
 
 @cache
-def hospitals():
-    config = Config.from_flat(SETTINGS)
+def hospitals(patients=SETTINGS["synthetic.patients"]):
+    config = Config.from_flat(SETTINGS | {"synthetic.patients": patients})
     return virtual_hospitals(config.data, config.synthetic, config.seed, SITES)
 
 
@@ -61,7 +62,7 @@ class Lying(SiteGrid):
 
 def run(folder, kind="", lie=None, **changes):
     config = Config.from_flat(SETTINGS | changes)
-    sites = [site(h.name, h.cohort, config, folder) for h in hospitals()]
+    sites = [site(h.name, h.cohort, config, folder) for h in hospitals(config.synthetic.patients)]
     recorder = Recorder()
     FedRemind(config, [recorder]).run(Lying(sites, kind, lie))
     return recorder
@@ -88,6 +89,12 @@ def without(tmp_path_factory):
     folder = tmp_path_factory.mktemp("without")
     silent = {risk: run(folder / risk, "train", no, **{"dro.risk": risk}) for risk in ("train", "validation")}
     return silent | {"": run(folder / "alone", "query", no)}
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """The run in which nobody lies."""
+    return run(tmp_path_factory.mktemp("honest"))
 
 
 def said(change):
@@ -170,8 +177,11 @@ def test_a_liar_in_training_is_left_out_and_named_every_round(case, without, tmp
     assert [r.weights_after for r in found.rounds] == [r.weights_after for r in silent.rounds]
 
 
-def test_the_model_is_about_as_good_as_without_the_site(without):
-    assert auroc(without["train"]) > auroc(without[""]) - NEAR > 0.6
+@pytest.mark.slow
+def test_the_model_is_about_as_good_as_without_the_site(tmp_path):
+    """A liar that is left out costs its own patients, no more; the tests above show that it is as if it were silent."""
+    silent, alone = run(tmp_path / "silent", "train", no, **LEARNING), run(tmp_path / "alone", "query", no, **LEARNING)
+    assert auroc(silent) > auroc(alone) - NEAR > 0.6
 
 
 @pytest.mark.parametrize(("number", "words"), [(100_000, "max-patients-ratio"), (10**12, "max-patients allows")])
@@ -191,8 +201,8 @@ EXAMINED = [
 
 
 @pytest.mark.parametrize("lie", EXAMINED)
-def test_a_liar_in_the_examination_is_named_and_changes_no_table(lie, tmp_path):
-    found, honest = run(tmp_path / "lie", "evaluate", lie), run(tmp_path / "honest")
+def test_a_liar_in_the_examination_is_named_and_changes_no_table(lie, honest, tmp_path):
+    found = run(tmp_path, "evaluate", lie)
     assert set(found.result.absent) == {liar()}
     assert set(found.result.test) == set(honest.result.test) - {liar()}
     assert auroc(found) == auroc(honest)
@@ -213,8 +223,7 @@ def test_the_highest_loss_that_is_believed_moves_lambda_by_a_bounded_step(step, 
     assert max(moved) > 0.25, "the bound is what holds it"
 
 
-def test_honest_sites_are_never_left_out(tmp_path):
-    found = run(tmp_path)
-    assert found.result.left_out == {}
-    assert all(not record.absent for record in found.rounds)
-    assert {name for record in found.rounds for name in record.update_sizes} == set(found.result.test)
+def test_honest_sites_are_never_left_out(honest):
+    assert honest.result.left_out == {}
+    assert all(not record.absent for record in honest.rounds)
+    assert {name for record in honest.rounds for name in record.update_sizes} == set(honest.result.test)
