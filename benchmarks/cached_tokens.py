@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from remind.config import Config
-from remind.data.batch import SiteData
-from remind.data.cohort import TRAIN, VALIDATION, Cohort, presence
-from remind.data.contents import Files
-from remind.data.schema import CohortSchema, ImageSchema
+from remind.data.batches.batch import SiteData
+from remind.data.cohort.cohort import TRAIN, VALIDATION, Cohort, presence
+from remind.data.cohort.contents import Files
+from remind.data.cohort.schema import CohortSchema, ImageSchema
 from remind.methods import methods_of
 from remind.training.evaluate import evaluate
 from remind.training.local import build_optimizer, train_steps

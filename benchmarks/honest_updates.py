@@ -19,10 +19,10 @@ from statistics import median
 from torch import Tensor
 
 from remind.config import Config, FederationConfig, Scalar
-from remind_server.flwr_pairs import read_pairs
-from remind_server.outliers import HARMLESS
-from remind_server.records import Observer, RoundRecord
-from remind_server.simulate import simulate
+from remind_server.outputs.records import Observer, RoundRecord
+from remind_server.rounds.outliers import HARMLESS
+from remind_server.simulation.flwr_pairs import read_pairs
+from remind_server.simulation.simulate import simulate
 
 OFF: dict[str, Scalar] = {f"federation.{name}": 1e6 for name in ("max-update", "max-update-ratio", "max-loss")}
 COMPARED = HARMLESS * FederationConfig().max_update

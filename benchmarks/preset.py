@@ -19,8 +19,8 @@ from remind.config import Config
 from remind.errors import UserError
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge, total
-from remind_server.flwr_pairs import read_pairs
-from remind_server.flwr_plan import cohort_name
+from remind_server.simulation.flwr_pairs import read_pairs
+from remind_server.simulation.flwr_plan import cohort_name
 from remind_studies.arms import read_arms
 from remind_studies.bench import read_seeds
 from remind_studies.cells.cell import Cell, CellResult

@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from remind.errors import UserError
 from remind.fusion.expert_gradients import gradients_in_place
+from remind.fusion.experts import SoftMoE
 from remind.fusion.routing import Router
-from remind.fusion.soft_moe import SoftMoE
 from remind_studies.cells.stopwatch import Candidate, Laps, peak_bytes, ratio, seconds, take_turns
 
 IN_PLACE, PLAIN = "remind, gradients in place", "remind, plain autograd"

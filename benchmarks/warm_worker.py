@@ -21,8 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from remind.config import SyntheticConfig
-from remind.data.synthetic import generate
-from remind.data.write import write_cohort
+from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))

@@ -68,7 +68,7 @@ def check(
 
     The report counts single patients: treat it as you treat the data.
     """
-    from remind.data.check import check_cohort
+    from remind.data.checks.check import check_cohort
 
     report = check_cohort(required_cohort(cohort, cohort_option), root, min_count)
     print(report.to_json() if as_json else report.to_text(), end="\n" if as_json else "")
@@ -88,8 +88,8 @@ def describe(
 
     No count below --min-count is shown, nor any from which one would follow.
     """
-    from remind.data.describe import describe_cohort
-    from remind.data.describe_plots import draw
+    from remind.data.checks.describe import describe_cohort
+    from remind.data.checks.describe_plots import draw
 
     description = describe_cohort(required_cohort(cohort, cohort_option), root, min_count)
     print(description.to_text())
@@ -110,8 +110,8 @@ def synthesise(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Write a synthetic cohort whose best fusion differs per modality combination."""
-    from remind.data.synthetic import generate
-    from remind.data.write import write_cohort
+    from remind.data.synthetic.generate import generate
+    from remind.data.synthetic.write import write_cohort
 
     values: dict[str, Scalar] = {"patients": patients, "law": law, "interaction": interaction, "noise": noise}
     values |= {"kinds": kinds, "size": size}

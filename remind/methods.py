@@ -7,7 +7,7 @@ from remind.config import Config
 from remind.errors import UserError
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
-from remind.federation.weighing import Weighing
+from remind.federation.site_weights import Weighing
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import Objective
 from remind.objectives.base import registry as objectives

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from remind_server import roster
+from remind_server.rounds import roster
 
 # The same examples in every run, and no limit of time per example on a busy machine.
 settings.register_profile("remind", derandomize=True, deadline=None, max_examples=40)

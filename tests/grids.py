@@ -9,7 +9,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from remind.federation.flower import to_record
 from remind.federation.messages import Enrolment
 from remind.version import VERSION
-from remind_server.local_grid import EXPIRED, LocalGrid
+from remind_server.simulation.local_grid import EXPIRED, LocalGrid
 
 
 @dataclass

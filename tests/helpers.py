@@ -6,7 +6,7 @@ from flwr.app import Message
 
 from remind_client.app import client_app
 from remind_client.site import Site
-from remind_server.local_grid import LocalGrid, at_once
+from remind_server.simulation.local_grid import LocalGrid, at_once
 
 
 class SiteGrid(LocalGrid):

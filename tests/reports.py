@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from remind.metrics.statistics import GroupStatistics, collect
-from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from tests.tiny import schema, settings
 
 COUNTS = {1: 90, 3: 10, 7: 2}

@@ -7,7 +7,7 @@ from flwr.cli.build import build_fab_from_disk
 from flwr.common.config import flatten_dict
 
 from remind.config import Config
-from remind_server.app_config import app_toml
+from remind_server.simulation.app_config import app_toml
 
 ROOT = Path(__file__).parents[1]
 APP = ROOT / "simulation" / "pyproject.toml"
@@ -15,7 +15,7 @@ APP = ROOT / "simulation" / "pyproject.toml"
 
 def test_the_app_lists_every_setting_with_its_default():
     assert APP.read_text(encoding="utf-8") == app_toml(), (
-        "python -m remind_server.app_config > simulation/pyproject.toml"
+        "python -m remind_server.simulation.app_config > simulation/pyproject.toml"
     )
     config = tomllib.loads(app_toml())["tool"]["flwr"]["app"]["config"]
     assert flatten_dict(config) == Config().flat()

@@ -4,7 +4,7 @@ import pytest
 
 from remind import groups
 from remind.config import Config
-from remind.data.problems import suggest
+from remind.data.cohort.problems import suggest
 from remind.errors import UserError
 from remind.methods import methods_of
 from remind.suggest import did_you_mean

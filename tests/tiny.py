@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from remind.config import Config, Scalar
-from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
-from remind.data.contents import Series, Table
-from remind.data.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
+from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
+from remind.data.cohort.contents import Series, Table
+from remind.data.cohort.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 
 NAMES = ("a", "b", "c")
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from remind.data.cohort import Cohort
-from remind.data.declaration import read_declaration
-from remind.data.read import read_cohort
-from remind.data.verdicts import Memory
+from remind.data.cohort.cohort import Cohort
+from remind.data.cohort.declaration import read_declaration
+from remind.data.cohort.read import read_cohort
+from remind.data.cohort.verdicts import Memory
 from remind.errors import UserError
 
 Stamp = tuple[tuple[str, int, int, int], ...]

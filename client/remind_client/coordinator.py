@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from remind.consortium.enrolment import Slug
 from remind.errors import UserError
-from remind.federation.enrolment import Slug
 
 
 class CoordinatorSection(BaseModel):

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from remind import groups
 from remind.config import Config
-from remind.data.batch import SiteData
-from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort
+from remind.data.batches.batch import SiteData
+from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort
 from remind.federation.blocks import ENCODERS, Entry, group_block, unpack
 from remind.federation.install import gradient_scale, install
 from remind.federation.messages import Task
@@ -21,7 +21,7 @@ from remind.fusion.support import TokenPool
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics
 from remind.objectives.base import OWN, Labels, Phase
-from remind.objectives.group_dro import site_share
+from remind.objectives.lambda_step import site_share
 from remind.seeds import derive
 from remind.training.device import Precision, compile_backbones, prepare
 from remind.training.evaluate import evaluate

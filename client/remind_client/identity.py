@@ -7,8 +7,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from remind.consortium.enrolment import fingerprint, public_key_text
 from remind.errors import UserError
-from remind.federation.enrolment import fingerprint, public_key_text
 from remind.files import write_whole
 
 REMEDY = "make one with: remind-site init KIT"

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from remind.consortium.enrolment import fingerprint, make_request, public_key_text
 from remind.errors import UserError
-from remind.federation.enrolment import fingerprint, make_request, public_key_text
 from remind.files import write_whole
 from remind_client.coordinator import CoordinatorSection, kit_of
 from remind_client.identity import new_private_key, put_aside, read_private_key

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from remind.config import Config, Scalar
-from remind.data.hospitals import virtual_hospitals, with_split
-from remind.data.sites import Site as Hospital
+from remind.data.sites.hospitals import virtual_hospitals, with_split
+from remind.data.sites.sites import Site as Hospital
 from remind.errors import UserError
 from remind.paths import results_folder
 from remind.training.device import choose_device

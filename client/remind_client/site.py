@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from remind.config import Config
-from remind.data.cohort import TEST, VALIDATION, Cohort
+from remind.data.cohort.cohort import TEST, VALIDATION, Cohort
 from remind.federation.blocks import block_of, index_of, pack, unpack
 from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task
 from remind.metrics.statistics import GroupLoss, GroupStatistics

@@ -9,9 +9,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from remind.data.verdicts import Memory
+from remind.consortium.enrolment import SLUG
+from remind.data.cohort.verdicts import Memory
 from remind.errors import UserError, several
-from remind.federation.enrolment import SLUG
 from remind_client.audit.log import AuditLog
 from remind_client.coordinator import CoordinatorSection, Kit, kit_of
 from remind_client.policy.ledger import Ledger

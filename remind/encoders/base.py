@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
-from remind.data.schema import ModalitySchema
+from remind.data.cohort.schema import ModalitySchema
 from remind.seeds import derive, seeded
 
 

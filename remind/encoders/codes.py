@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
-from remind.data.batch import CodesBatch
-from remind.data.schema import CodesSchema
+from remind.data.batches.batch import CodesBatch
+from remind.data.cohort.schema import CodesSchema
 from remind.encoders.base import Encoder, register
 
 QUERIES = 4

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
-from remind.data.schema import ImageSchema
+from remind.data.cohort.schema import ImageSchema
 from remind.encoders import timm_net
 from remind.encoders.backbone import idle_modules, steady_norms, weightless
 from remind.encoders.base import Encoder, register

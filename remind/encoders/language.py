@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from remind.config import EncoderConfig
-from remind.data.problems import listed
-from remind.encoders.weights import SECTION, ask_hub, first_line
+from remind.data.cohort.problems import listed
+from remind.encoders.pretrained import SECTION, ask_hub, first_line
 from remind.errors import UserError, several
 
 T = TypeVar("T")

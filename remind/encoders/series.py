@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
-from remind.data.batch import SeriesBatch
-from remind.data.contents import Series
-from remind.data.schema import SeriesSchema
+from remind.data.batches.batch import SeriesBatch
+from remind.data.cohort.contents import Series
+from remind.data.cohort.schema import SeriesSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.standardise import moments
 

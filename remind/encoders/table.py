@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
-from remind.data.contents import Table
-from remind.data.schema import TableSchema
+from remind.data.cohort.contents import Table
+from remind.data.cohort.schema import TableSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.standardise import moments
 

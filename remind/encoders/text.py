@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
-from remind.data.batch import TextBatch
-from remind.data.schema import TextSchema
+from remind.data.batches.batch import TextBatch
+from remind.data.cohort.schema import TextSchema
 from remind.encoders.base import Encoder, register
 from remind.encoders.pooling import pool_runs
-from remind.encoders.weights import SECTION
-from remind.encoders.words import WordReader, WordTransformer
+from remind.encoders.pretrained import SECTION
+from remind.encoders.word_transformer import WordReader, WordTransformer
 from remind.errors import UserError
 from remind.seeds import seeded
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from remind.config import EncoderConfig
 from remind.encoders.backbone import remove
-from remind.encoders.weights import SECTION, first_line, hub_file, misfit, named_file, read_file, torch_hub_file
+from remind.encoders.pretrained import SECTION, first_line, hub_file, misfit, named_file, read_file, torch_hub_file
 from remind.errors import UserError, several
 
 HUB, FOLDER = "hf-hub:", "local-dir:"  # timm's prefixes of networks that are described outside timm

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import EncoderConfig, ModelConfig
-from remind.data.problems import suggest
-from remind.data.schema import VolumeSchema
+from remind.data.cohort.problems import suggest
+from remind.data.cohort.schema import VolumeSchema
 from remind.encoders.backbone import idle_modules, remove, steady_norms, weightless
 from remind.encoders.base import Encoder, register
 from remind.encoders.pooling import grid, pool_map
-from remind.encoders.weights import SECTION, load_file, named_file, torch_hub_file
+from remind.encoders.pretrained import SECTION, load_file, named_file, torch_hub_file
 from remind.errors import UserError, several
 
 Size = tuple[int, int, int]

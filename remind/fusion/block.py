@@ -4,8 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
+from remind.fusion.experts import SoftMoE, combine_weights
 from remind.fusion.routing import Gate, Router
-from remind.fusion.soft_moe import SoftMoE, combine_weights
 
 
 class SelfAttention(nn.Module):

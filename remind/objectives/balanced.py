@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from remind.objectives.base import Objective, registry
-from remind.objectives.group_dro import initial_weights
+from remind.objectives.lambda_step import initial_weights
 from remind.objectives.weighting import Unit, WeightState
 from remind.registry import Options
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from remind.config import Config
-from remind.data.batch import Batch
-from remind.data.cohort import TRAIN
+from remind.data.batches.batch import Batch
+from remind.data.cohort.cohort import TRAIN
 from remind.fusion.base import group_of
 from remind.objectives.focal import focal_loss
 from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from remind.data.cohort import VALIDATION
+from remind.data.cohort.cohort import VALIDATION
 from remind.objectives.base import Objective, Phase, is_head, registry
 from remind.registry import Options
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from remind.config import Unit01
 from remind.objectives.base import Objective, registry
-from remind.objectives.group_dro import initial_weights
+from remind.objectives.lambda_step import initial_weights
 from remind.objectives.weighting import Unit, WeightState
 from remind.registry import Options
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from remind.objectives.base import Objective, registry
-from remind.objectives.group_dro import initial_weights
+from remind.objectives.lambda_step import initial_weights
 from remind.objectives.weighting import Unit, WeightState
 
 

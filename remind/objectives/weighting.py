@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic
 
-from remind.objectives.group_dro import Unit, admit, initial_weights, tilted, weight_of
+from remind.objectives.lambda_step import Unit, admit, initial_weights, tilted, weight_of
 
 __all__ = ["Proportional", "Unit", "WeightState", "Weighting"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.config import TrainConfig
-from remind.objectives.group_dro import site_share
+from remind.objectives.lambda_step import site_share
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

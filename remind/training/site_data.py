@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from remind.data.batch import Batch, SiteData
-from remind.data.lazy import Request
+from remind.data.batches.batch import Batch, SiteData
+from remind.data.batches.lazy import Request
 from remind.seeds import derive
 from remind.training.site_model import SiteModel, side_by_side
 from remind.training.token_cache import TokenCache, cache_key

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from remind.config import Config
-from remind.data.batch import Batch
-from remind.data.schema import CohortSchema
+from remind.data.batches.batch import Batch
+from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder, token_count
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
 

@@ -16,8 +16,8 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from remind.data.schema import ModalitySchema
-from remind.data.verdicts import readers_code
+from remind.data.cohort.schema import ModalitySchema
+from remind.data.cohort.verdicts import readers_code
 from remind.version import VERSION
 
 SUFFIX = ".tokens"

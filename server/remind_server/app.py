@@ -12,10 +12,10 @@ from remind.errors import UserError
 from remind.paths import results_folder
 from remind_server.consortium.run_record import of_this_run
 from remind_server.followers import followers
-from remind_server.progress import Progress
-from remind_server.ray_workers import replace_dead_workers
-from remind_server.run_folder import RunFolder
-from remind_server.strategy import FedRemind
+from remind_server.outputs.progress import Progress
+from remind_server.outputs.run_folder import RunFolder
+from remind_server.rounds.strategy import FedRemind
+from remind_server.simulation.ray_workers import replace_dead_workers
 
 app = ServerApp()
 log = logging.getLogger("flwr")

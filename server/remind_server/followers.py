@@ -5,7 +5,7 @@ from pathlib import Path
 
 from remind.config import Config
 from remind.errors import UserError
-from remind_server.records import Observer
+from remind_server.outputs.records import Observer
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import open_store, store_url
 

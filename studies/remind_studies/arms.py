@@ -9,8 +9,8 @@ from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
 from remind.objectives.base import registry as objectives
 from remind.suggest import did_you_mean
-from remind_server.flwr_pairs import flatten, read_toml
 from remind_server.presets import PRESET_SUFFIX, preset_files
+from remind_server.simulation.flwr_pairs import flatten, read_toml
 from remind_studies.study import Arm, Settings
 
 PLAIN_FUSION, PLAIN_OBJECTIVE, PLAIN_RULE, SPANNING_RULE = "softmoe", "erm", "lg", "fedremind"

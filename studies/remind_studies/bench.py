@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from remind.config import Config, Scalar
-from remind.data.hospitals import SYNTHETIC
-from remind.data.sites import number_of_sites
+from remind.data.sites.hospitals import SYNTHETIC
+from remind.data.sites.sites import number_of_sites
 from remind.errors import UserError
 from remind.metrics.scores import SCORES
 from remind.privacy.threshold import MIN_COUNT
 from remind.suggest import did_you_mean
-from remind_server.estimate import estimate, refuse_what_is_too_large, size_of
-from remind_server.flwr_pairs import read_pairs
-from remind_server.flwr_plan import OUR_DEFAULT, cohort_name
+from remind_server.simulation.estimate import estimate, refuse_what_is_too_large, size_of
+from remind_server.simulation.flwr_pairs import read_pairs
+from remind_server.simulation.flwr_plan import OUR_DEFAULT, cohort_name
 from remind_studies.arms import YARDSTICKS, read_arms
 from remind_studies.asked import Asked, folder_for
 from remind_studies.cells.cell import Cell

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from remind.config import Config, Scalar, Section
-from remind.data.cohort import Cohort
+from remind.data.cohort.cohort import Cohort
 from remind.metrics.scores import SCORES
 from remind.registry import Options, Registry
 from remind_studies.cells.cell import Cell

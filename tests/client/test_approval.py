@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from remind.config import Config
+from remind.consortium.enrolment import verify_request
 from remind.errors import UserError
-from remind.federation.enrolment import verify_request
 from remind_client.approval import set_approval, waiting
 from remind_client.audit.events import Asked
 from remind_client.command import app

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remind.data.write import write_cohort
+from remind.data.synthetic.write import write_cohort
 from remind_client.checks import local, network
 from remind_client.checks.every import run_checks
 from remind_client.checks.finding import Finding, all_in_order, to_json, to_text

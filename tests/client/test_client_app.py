@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
 
-from remind.data.write import write_cohort
+from remind.data.synthetic.write import write_cohort
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrol, Enrolment, Refusal, Task
 from remind.version import VERSION
 from remind_client import app as app_module
 from remind_client.app import app
-from remind_server.local_grid import LocalGrid
+from remind_server.simulation.local_grid import LocalGrid
 from tests.tiny import cohort, settings
 
 SECRET = "patient p-4711, potassium 7.9"

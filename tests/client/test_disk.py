@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from remind.data.write import write_cohort
+from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind.federation.flower import from_record
 from remind.federation.messages import Refusal

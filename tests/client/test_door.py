@@ -9,10 +9,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from remind.config import Config
-from remind.data.cohort import TRAIN
-from remind.data.read import read_cohort
-from remind.data.split import assign_split
-from remind.data.write import write_cohort
+from remind.data.cohort.cohort import TRAIN
+from remind.data.cohort.read import read_cohort
+from remind.data.sites.split import assign_split
+from remind.data.synthetic.write import write_cohort
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import (
     Enrol,

@@ -12,9 +12,9 @@ from remind.training.sampling import Step
 from remind_client.few import moved_by_few
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.model import GlobalModel
-from remind_server.roster import Member
-from remind_server.tasks import State, sites_of, train_tasks
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.roster import Member
+from remind_server.rounds.tasks import State, sites_of, train_tasks
 from tests.tiny import CPU, cohort, settings
 
 NAMES = ("a", "b", "c")

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from remind.config import Config
-from remind.data.write import write_cohort
+from remind.data.synthetic.write import write_cohort
 from remind_client.load import Identity, load_site
 from remind_client.retention import DAY, prune
 from remind_client.site_config import RetentionSection

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel
 
+from remind.consortium.enrolment import verify_request
 from remind.errors import UserError
-from remind.federation.enrolment import verify_request
 from remind_client import exit_codes
 from remind_client.exit_codes import Exit
 from remind_client.identity import new_private_key, read_private_key

@@ -8,10 +8,10 @@ import torch
 from remind.federation.flower import read_as
 from remind.federation.messages import Examine, Task
 from remind.methods import methods_of
-from remind_server.model import GlobalModel
-from remind_server.roster import Member
-from remind_server.strategy import FedRemind
-from remind_server.tasks import State, examine_task, sites_of, train_tasks
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.roster import Member
+from remind_server.rounds.strategy import FedRemind
+from remind_server.rounds.tasks import State, examine_task, sites_of, train_tasks
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, settings, site
 

@@ -8,7 +8,7 @@ import torch
 
 from remind import groups
 from remind.federation.messages import Task
-from remind_server.strategy import FedRemind
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import CPU, NAMES, cohort, settings, site
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from remind.config import Config, Scalar
 from remind.metrics.histograms import histograms
 from remind.metrics.statistics import GroupStatistics, merge
-from remind_server.records import RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.outputs.records import RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import writing
 from remind_server.store.schema import (

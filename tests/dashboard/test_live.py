@@ -8,9 +8,9 @@ import pytest
 
 from remind.config import Config
 from remind_server.followers import followers
-from remind_server.records import Observer
-from remind_server.run_folder import RunFolder
-from remind_server.simulate import simulate
+from remind_server.outputs.records import Observer
+from remind_server.outputs.run_folder import RunFolder
+from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
 from tests.dashboard.browser import DESKTOP, serving
 from tests.dashboard.sample import Drill

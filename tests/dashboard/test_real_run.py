@@ -12,8 +12,8 @@ from remind.config import Config
 from remind_server.dashboard.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.followers import followers
-from remind_server.run_folder import RunFolder
-from remind_server.simulate import simulate
+from remind_server.outputs.run_folder import RunFolder
+from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
 from tests.dashboard.conftest import TOKEN
 from tests.tiny import BASE

@@ -20,7 +20,7 @@ from remind.errors import UserError
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.followers import followers
-from remind_server.records import RunStart
+from remind_server.outputs.records import RunStart
 from remind_server.store import observer as observing
 from remind_server.store.open import open_store, shown, store_url
 from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run

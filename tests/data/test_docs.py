@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from remind.data.check import check_cohort
-from remind.data.declaration import CohortFile, LabelSection, PatientsSection, SplitSection, read_declaration
-from remind.data.sections import KINDS
+from remind.data.checks.check import check_cohort
+from remind.data.cohort.declaration import CohortFile, LabelSection, PatientsSection, SplitSection, read_declaration
+from remind.data.cohort.sections import KINDS
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text(encoding="utf-8")
 FILES = re.findall(r"^`(\w+\.csv)`.*\n\n((?:    .+\n)+)", DOCS, flags=re.MULTILINE)

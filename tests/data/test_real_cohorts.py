@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from remind import groups
-from remind.data.check import check_cohort
-from remind.data.read import read_cohort
-from remind.data.sites import number_of_sites
+from remind.data.checks.check import check_cohort
+from remind.data.cohort.read import read_cohort
+from remind.data.sites.sites import number_of_sites
 
 COHORTS = Path(__file__).parents[2] / "simulation" / "cohorts"
 DATA = Path(__file__).parents[3] / "shared" / "data"

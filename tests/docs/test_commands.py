@@ -16,7 +16,7 @@ import typer
 
 from remind.config import Config
 from remind.methods import methods_of
-from remind_server.flwr_pairs import read_pairs
+from remind_server.simulation.flwr_pairs import read_pairs
 from tests.docs.commands import CHECKED, DOCUMENTS, NOT_CHECKED, ROOT, blocks, words_of
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from remind.federation.enrolment import verify_request
+from remind.consortium.enrolment import verify_request
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

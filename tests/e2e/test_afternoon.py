@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from remind.data.read import read_cohort
-from remind.data.write import write_cohort
+from remind.data.cohort.read import read_cohort
+from remind.data.synthetic.write import write_cohort
 from remind_server.consortium.proxy import nginx_program
 from tests.e2e.loopback import set_value, site_command
 from tests.e2e.test_consortium_coordinator import COHORT, DATA, Coordinator, free_ports, until

@@ -28,8 +28,8 @@ from flwr.proto.fleet_pb2 import RegisterNodeFleetRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.primitives.asymmetric import sign_message
 
+from remind.consortium.enrolment import make_request, verify_request
 from remind.errors import UserError
-from remind.federation.enrolment import make_request, verify_request
 from remind_server.consortium.authority import certificate_pem, issue_ca, issue_server, key_pem, load_key, new_key
 from remind_server.consortium.certificates import load_certificates
 from remind_server.consortium.folder import Folder, write_private

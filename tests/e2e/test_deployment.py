@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from remind.config import SyntheticConfig
-from remind.data.synthetic import generate
-from remind.data.write import write_cohort
+from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from remind.config import SyntheticConfig
-from remind.data.synthetic import generate
-from remind.data.write import write_cohort
+from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind_server.consortium.authority import certificate_pem, issue_server, key_pem, load_key, new_key
 from remind_server.consortium.certificates import load_certificates

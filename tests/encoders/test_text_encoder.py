@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, FNetConfig, FNetModel, T5EncoderModel
 
-from remind.data.batch import TextBatch
-from remind.data.schema import TextSchema
+from remind.data.batches.batch import TextBatch
+from remind.data.cohort.schema import TextSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
-from remind.encoders.words import START, WordReader, WordTransformer, sinusoids
+from remind.encoders.word_transformer import START, WordReader, WordTransformer, sinusoids
 from remind.errors import UserError
 from tests.encoders import language
 from tests.encoders.pictures import config, without_gradient

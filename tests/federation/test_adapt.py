@@ -7,7 +7,7 @@ from remind.config import Config
 from remind.errors import UserError
 from remind.federation.rules.adapt import rows_held
 from remind.methods import methods_of
-from remind_server.strategy import FedRemind
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import BASE, Recorder, cohort, site
 

@@ -5,7 +5,7 @@ import torch
 
 from remind.federation.install import install
 from remind.training.site_model import SiteModel
-from remind_server.model import GlobalModel
+from remind_server.rounds.model import GlobalModel
 from tests.tiny import NAMES, schema, settings
 
 SHARED = settings({"federation.encoders": "shared"})

@@ -12,17 +12,17 @@ import torch
 
 from remind import groups
 from remind.config import Config
-from remind.data.batch import SiteData
-from remind.data.cohort import TRAIN, Cohort, presence
-from remind.data.contents import Table
-from remind.data.schema import CohortSchema, TableSchema
-from remind.data.sites import Site as Hospital
+from remind.data.batches.batch import SiteData
+from remind.data.cohort.cohort import TRAIN, Cohort, presence
+from remind.data.cohort.contents import Table
+from remind.data.cohort.schema import CohortSchema, TableSchema
+from remind.data.sites.sites import Site as Hospital
 from remind.objectives.focal import focal_loss
 from remind.training.site_model import SiteModel
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.model import GlobalModel
-from remind_server.strategy import FedRemind
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 
 PATIENTS, CLASSES, ROUNDS, LR, GAMMA = 60, 3, 4, 0.3, 0.5

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from remind_server.strategy import FedRemind
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, schema, settings, site
 

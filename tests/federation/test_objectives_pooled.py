@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from remind.config import Config
-from remind.data.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
-from remind.data.contents import Table
-from remind.data.schema import CohortSchema, TableSchema
+from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
+from remind.data.cohort.contents import Table
+from remind.data.cohort.schema import CohortSchema, TableSchema
 from remind.federation.messages import Enrolment
 from remind.objectives.base import registry as objectives
 from remind_client.policy.suppress import counts_of, suppress_enrolment
-from remind_server.strategy import FedRemind
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import BASE, Recorder, site
 

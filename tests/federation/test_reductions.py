@@ -10,8 +10,8 @@ from remind.config import Config
 from remind.federation.blocks import block_of
 from remind.federation.rules.base import registry as rules
 from remind.training.site_model import fusion_of
-from remind_server.model import GlobalModel
-from remind_server.strategy import FedRemind
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import BASE, NAMES, Recorder, cohort, site
 

@@ -14,7 +14,7 @@ from remind.errors import UserError
 from remind.federation.aggregation import BlockAverage
 from remind.federation.rules.qffl import QFedAvg
 from remind.federation.rules.simplex import ascend, project
-from remind.federation.weighing import Spanning, Within, total
+from remind.federation.site_weights import Spanning, Within, total
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.weighting import Proportional, WeightState

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from remind.fusion.expert_gradients import _Memory, gradients_in_place, perceptrons
-from remind.fusion.soft_moe import Experts
+from remind.fusion.experts import Experts
 
 NAMES = ("w1_EDH", "b1_EH", "w2_EHD", "b2_ED")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from remind.fusion.soft_moe import combine_weights
+from remind.fusion.experts import combine_weights
 from tests.fusion.small import context, model, noisy, patients
 
 GROUPS = (5, 2, 7, 5, 1)

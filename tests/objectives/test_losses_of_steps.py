@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from remind.config import Config
-from remind.data.batch import Batch
+from remind.data.batches.batch import Batch
 from remind.fusion.base import FusionOutput, group_of
 from remind.methods import methods_of
 from remind.objectives.base import StepInput

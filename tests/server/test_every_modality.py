@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from remind.config import Config
-from remind.data.hospitals import virtual_hospitals, with_split
-from remind.data.read import read_cohort
-from remind.data.sites import split_sites
-from remind.data.synthetic import generate
-from remind.data.write import write_cohort
-from remind_server.strategy import FedRemind
+from remind.data.cohort.read import read_cohort
+from remind.data.sites.hospitals import virtual_hospitals, with_split
+from remind.data.sites.sites import split_sites
+from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, site
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from remind.errors import UserError
-from remind_server.roster import Roster
-from remind_server.run_folder import ROUNDS, SUMMARY, RunFolder
-from remind_server.strategy import FedRemind
+from remind_server.outputs.run_folder import ROUNDS, SUMMARY, RunFolder
+from remind_server.rounds.roster import Roster
+from remind_server.rounds.strategy import FedRemind
 from tests.grids import FakeGrid, Node, enrolment
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, schema, settings, site

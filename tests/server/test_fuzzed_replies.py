@@ -12,12 +12,12 @@ from remind.federation.aggregation import BlockAverage
 from remind.federation.flower import read_as, to_record
 from remind.federation.messages import Task
 from remind.methods import methods_of
-from remind_server.checks import Limits
-from remind_server.collect import RoundReplies
-from remind_server.exchange import Answer
-from remind_server.model import GlobalModel
-from remind_server.roster import Member
-from remind_server.tasks import State, sites_of, train_tasks
+from remind_server.rounds.checks import Limits
+from remind_server.rounds.collect import RoundReplies
+from remind_server.rounds.exchange import Answer
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.roster import Member
+from remind_server.rounds.tasks import State, sites_of, train_tasks
 from tests.tiny import cohort, settings, site
 
 NASTY = st.one_of(

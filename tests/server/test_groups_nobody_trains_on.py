@@ -3,9 +3,9 @@
 import json
 
 from remind_server.followers import followers
-from remind_server.progress import Progress
-from remind_server.run_folder import RunFolder
-from remind_server.strategy import FedRemind
+from remind_server.outputs.progress import Progress
+from remind_server.outputs.run_folder import RunFolder
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import cohort, settings, site
 

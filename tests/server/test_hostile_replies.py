@@ -12,7 +12,7 @@ from remind.errors import UserError
 from remind.federation.blocks import index_of, pack, unpack
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrol, Refusal
-from remind_server.strategy import FedRemind
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, settings, site
 

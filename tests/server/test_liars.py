@@ -8,14 +8,14 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from remind.config import Config
-from remind.data.hospitals import virtual_hospitals
+from remind.data.sites.hospitals import virtual_hospitals
 from remind.federation.blocks import index_of, pack, unpack
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Refusal
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge, total
-from remind_server.strategy import FedRemind
-from remind_server.tables import summary
+from remind_server.outputs.tables import summary
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, site
 

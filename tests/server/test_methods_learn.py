@@ -5,13 +5,13 @@ from functools import lru_cache
 import pytest
 
 from remind.config import Config
-from remind.data.hospitals import virtual_hospitals
+from remind.data.sites.hospitals import virtual_hospitals
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge, total
 from remind.objectives.base import registry as objectives
-from remind_server.strategy import FedRemind
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import site
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from remind.config import Config
-from remind_server.roster import Member, Roster
-from remind_server.strategy import FedRemind
+from remind_server.rounds.roster import Member, Roster
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import BASE, Recorder, cohort, settings, site
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from remind_server.simulate import simulate
-from remind_server.strategy import FedRemind
+from remind_server.rounds.strategy import FedRemind
+from remind_server.simulation.simulate import simulate
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, settings, site
 

@@ -6,8 +6,8 @@ import pytest
 
 from remind.errors import UserError
 from remind_server.followers import followers
-from remind_server.run_folder import RunFolder
-from remind_server.simulate import simulate
+from remind_server.outputs.run_folder import RunFolder
+from remind_server.simulation.simulate import simulate
 from remind_server.sinks.mlflow import MlflowSink, metric_name
 from tests.tiny import settings
 

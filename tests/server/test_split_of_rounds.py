@@ -17,8 +17,8 @@ from remind.objectives.base import Phase
 from remind.objectives.base import registry as objectives
 from remind_client.engine import SiteEngine
 from remind_client.site import Site
-from remind_server.strategy import FedRemind
-from remind_server.tasks import stage_of
+from remind_server.rounds.strategy import FedRemind
+from remind_server.rounds.tasks import stage_of
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, settings, site
 

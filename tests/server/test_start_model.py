@@ -5,8 +5,8 @@ import torch
 
 from remind.config import Config
 from remind.errors import UserError
-from remind_server.model import GlobalModel
-from remind_server.strategy import FedRemind
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import BASE, Recorder, cohort, schema, site
 

@@ -6,9 +6,9 @@ from flwr.app import Message
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrolment, Examination, Report
 from remind_client.policy.suppress import suppress_enrolment, suppress_examination, suppress_report
-from remind_server.progress import Progress
-from remind_server.strategy import FedRemind
-from remind_server.tables import ALL, WITHHELD, final_rows, round_rows
+from remind_server.outputs.progress import Progress
+from remind_server.outputs.tables import ALL, WITHHELD, final_rows, round_rows
+from remind_server.rounds.strategy import FedRemind
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, settings, site
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from remind.config import SyntheticConfig
-from remind.data.synthetic import generate
+from remind.data.synthetic.generate import generate
 from remind_studies.results import Panel as PanelTable
 from remind_studies.results import Results, Run, StudyMade, results
 from remind_studies.study import Arm, Panel

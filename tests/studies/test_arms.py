@@ -7,7 +7,7 @@ from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import registry as objectives
-from remind_server.flwr_pairs import read_pairs
+from remind_server.simulation.flwr_pairs import read_pairs
 from remind_studies.arms import anchors, read_arms
 
 

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from remind.cli import app
 from remind.config import Config, Scalar
-from remind.data.synthetic import generate
-from remind.data.write import write_cohort
+from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
-from remind_server.flwr_pairs import write_pairs
+from remind_server.simulation.flwr_pairs import write_pairs
 from remind_studies.bench import bench, listing, read_seeds
 from remind_studies.study import registry
 from tests.studies.small import SMALL

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from remind.config import Config
-from remind.data.batch import SiteData
+from remind.data.batches.batch import SiteData
 from remind.encoders import Encoder
 from remind.errors import UserError
 from remind.methods import methods_of
@@ -62,7 +62,7 @@ def test_a_device_that_is_not_here_is_a_users_mistake():
 
 def test_compiled_backbones_keep_their_names(monkeypatch):
     """What is compiled is the backbone, in place; the compiler itself is torch's and not run here."""
-    from remind.data.schema import CohortSchema, ImageSchema
+    from remind.data.cohort.schema import CohortSchema, ImageSchema
 
     schema = CohortSchema(name="x", classes=("a", "b"), modalities=(ImageSchema(name="i", size=(32, 32), channels=1),))
     config = settings({"model.encoders.image-weights": "random", "compile": "always"})

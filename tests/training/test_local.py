@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from remind.data.batch import SiteData
-from remind.data.cohort import TRAIN
+from remind.data.batches.batch import SiteData
+from remind.data.cohort.cohort import TRAIN
 from remind.methods import methods_of
 from remind.metrics.statistics import collect
 from remind.objectives.focal import focal_loss

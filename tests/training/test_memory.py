@@ -9,15 +9,15 @@ SCRIPT = """
 import resource, sys
 import numpy as np, torch
 from remind.config import Config
-from remind.data.contents import Files, Reading
-from remind.data.cohort import TRAIN, VALIDATION, Cohort, presence
-from remind.data.schema import CohortSchema, VolumeSchema
+from remind.data.cohort.contents import Files, Reading
+from remind.data.cohort.cohort import TRAIN, VALIDATION, Cohort, presence
+from remind.data.cohort.schema import CohortSchema, VolumeSchema
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from pathlib import Path
 from remind_client.app import client_app
-from remind_server.local_grid import LocalGrid
-from remind_server.strategy import FedRemind
+from remind_server.simulation.local_grid import LocalGrid
+from remind_server.rounds.strategy import FedRemind
 
 folder, patients, spare = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 source_N = np.empty(patients, dtype=object)

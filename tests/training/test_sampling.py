@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remind.config import TrainConfig
-from remind.objectives.group_dro import site_share
+from remind.objectives.lambda_step import site_share
 from remind.training.sampling import _Deck, steps
 
 GROUP_N = np.array([1, 1, 1, 1, 1, 1, 1, 3, 3, 3, 6])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from remind.data.batch import SiteData
-from remind.data.schema import TextSchema
+from remind.data.batches.batch import SiteData
+from remind.data.cohort.schema import TextSchema
 from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache, cache_key

@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from remind.data.check import check_cohort
+from remind.consortium.enrolment import fingerprint, public_key_text
+from remind.data.checks.check import check_cohort
 from remind.errors import UserError
-from remind.federation.enrolment import fingerprint, public_key_text
 from remind_client.audit.log import segments
 from remind_client.audit.verify import verify
 from remind_client.checks.finding import Finding, failed, ok, warning

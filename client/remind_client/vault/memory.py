@@ -9,7 +9,7 @@ from remind_client.vault.vault import Vault
 
 @dataclass(frozen=True)
 class VaultMemory:
-    """A `remind.data.verdicts.Memory` in a folder of a vault."""
+    """A `remind.data.cohort.verdicts.Memory` in a folder of a vault."""
 
     folder: Path
     vault: Vault

@@ -13,7 +13,7 @@ class Unreadable(Exception):  # noqa: N818  (what it says of a file; mistakes of
     Attributes
     ----------
     what, remedy
-        As in `remind.data.problems.Problem`; the file's name is for the caller to add.
+        As in `remind.data.cohort.problems.Problem`; the file's name is for the caller to add.
     """
 
     def __init__(self, what: str, remedy: str) -> None:

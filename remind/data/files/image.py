@@ -41,7 +41,7 @@ def read_image(
     Raises
     ------
     Unreadable
-        In words fit for `remind.data.problems.Problem`.
+        In words fit for `remind.data.cohort.problems.Problem`.
     """
     with reading():
         return to_image(decode(path, window, stack=False), size, channels, resize)

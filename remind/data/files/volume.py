@@ -37,7 +37,7 @@ def read_volume(
     Raises
     ------
     Unreadable
-        In words fit for `remind.data.problems.Problem`.
+        In words fit for `remind.data.cohort.problems.Problem`.
     """
     with reading():
         return to_volume(decode(path, window, stack=True), size, channels, resize)

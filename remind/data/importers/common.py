@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from remind import groups
 from remind.config_toml import literal
-from remind.data.declaration import FILE_NAME
-from remind.data.problems import counted
+from remind.data.cohort.declaration import FILE_NAME
+from remind.data.cohort.problems import counted
 from remind.errors import UserError
 
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from remind.data.cohort.problems import Problem, listed
 from remind.data.importers.common import Summary, cohort_folder, write_declaration, write_table
 from remind.data.importers.embed_tables import CLINICAL, IMAGES, VIEWS, densities, label_examples, pick_images
 from remind.data.importers.release import Progress, ReleaseFile, open_file, silent, stop_at
-from remind.data.problems import Problem, listed
 from remind.errors import UserError
 
 CLASSES = ("A", "B", "C", "D")  # BI-RADS density, 1 to 4 in the column tissueden

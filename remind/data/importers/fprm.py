@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from remind.data.cohort.problems import Problem, listed
+from remind.data.cohort.tabular import SUFFIXES, Source, open_source
+from remind.data.cohort.text import Names, declared_text, number_of
 from remind.data.importers.common import Summary, cohort_folder, write_declaration, write_table
 from remind.data.importers.release import Progress, silent
-from remind.data.problems import Problem, listed
-from remind.data.tabular import SUFFIXES, Source, open_source
-from remind.data.text import Names, declared_text, number_of
 from remind.errors import UserError, several
 
 PICTURES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.data.problems import Problem, suggest
-from remind.data.text import number_of
+from remind.data.cohort.problems import Problem, suggest
+from remind.data.cohort.text import number_of
 from remind.errors import several
 
 CHART, LAB = "chartevents", "labevents"

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from remind.data.cohort.problems import Problem, listed
 from remind.data.importers import mimic_codes, mimic_labs, mimic_notes, mimic_stays
 from remind.data.importers.common import Summary, cohort_folder, write_declaration, write_table
 from remind.data.importers.mimic_items import CHART, ITEMS, LAB, Item, read_items
 from remind.data.importers.mimic_settings import MimicSettings
 from remind.data.importers.mimic_stays import CLASSES, LeftOut, Stays
 from remind.data.importers.release import Progress, ReleaseFile, find_file, open_file, silent, stop_at
-from remind.data.problems import Problem, listed
 from remind.errors import UserError, several
 
 Files = Mapping[str, ReleaseFile]

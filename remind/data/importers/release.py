@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
+from remind.data.cohort.problems import Problem, suggest
+from remind.data.cohort.text import SPELLED_MISSING
 from remind.data.importers.watch import Watch
-from remind.data.problems import Problem, suggest
-from remind.data.text import SPELLED_MISSING
 from remind.errors import UserError, several
 
 BLOCK = 1 << 25  # bytes that are parsed at a time; no single row may be longer

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from remind.data.csv_layout import NEVER_CLOSED, quoted
+from remind.data.cohort.csv_layout import NEVER_CLOSED, quoted
 from remind.errors import UserError
 
 LONGEST = 1 << 27  # bytes of a line that are kept until its end comes

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from remind.errors import UserError
 from remind.federation.rules.base import Rule, registry
-from remind.federation.weighing import Spanning, Weighing
+from remind.federation.site_weights import Spanning, Weighing
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Objective
 from remind.registry import Options

@@ -8,7 +8,7 @@ from remind.config import NonNegative
 from remind.federation.rules.base import registry
 from remind.federation.rules.simplex import ascend
 from remind.federation.rules.units import UnitOptions, UnitRule
-from remind.objectives.group_dro import initial_weights
+from remind.objectives.lambda_step import initial_weights
 from remind.objectives.weighting import Unit, WeightState
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from remind.config import Config
 from remind.federation.aggregation import BlockAverage
-from remind.federation.weighing import Weighing, Within
+from remind.federation.site_weights import Weighing, Within
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Objective
 from remind.objectives.weighting import Proportional

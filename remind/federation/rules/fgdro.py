@@ -10,7 +10,7 @@ from remind.config import Positive, Unit01
 from remind.federation.rules.base import registry
 from remind.federation.rules.units import UnitOptions, UnitRule
 from remind.objectives.cvar import worst_of_known
-from remind.objectives.group_dro import initial_weights
+from remind.objectives.lambda_step import initial_weights
 from remind.objectives.weighting import Unit, WeightState
 
 PAPER = "Guo and Yang, Communication-efficient federated group distributionally robust optimization, NeurIPS 2024"

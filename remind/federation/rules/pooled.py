@@ -1,7 +1,7 @@
 """All patients in one place: the upper anchor."""
 
 from remind.federation.rules.base import Rule, registry
-from remind.federation.weighing import Spanning, Weighing
+from remind.federation.site_weights import Spanning, Weighing
 from remind.objectives.base import Objective
 
 

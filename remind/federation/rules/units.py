@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from remind.federation.rules.base import Rule
-from remind.federation.weighing import Spanning, Weighing, Within
+from remind.federation.site_weights import Spanning, Weighing, Within
 from remind.objectives.base import Objective
 from remind.objectives.weighting import Weighting
 from remind.registry import Options

@@ -13,7 +13,7 @@ from remind.errors import UserError
 from remind_server.consortium import PASSPHRASE
 
 if TYPE_CHECKING:
-    from remind.federation.enrolment import Request
+    from remind.consortium.enrolment import Request
     from remind_server.consortium.folder import Folder
 
 CHECK_FAILED, RUN_FAILED = 10, 20  # exit codes beside 1, a mistake: docs/exit-codes-coordinator.md

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from remind.consortium.enrolment import Request, require_fresh, verify_request
 from remind.errors import UserError
-from remind.federation.enrolment import Request, require_fresh, verify_request
 from remind_server.consortium.flower import KEY_IN_USE, Node, RefusalError
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.ledger import Ledger, Site, read_ledger, write_ledger

@@ -33,10 +33,10 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from flwr.supercore.utils import validate_node_location
 
 from remind.config import Scalar
+from remind.consortium.enrolment import load_public_key
 from remind.errors import UserError
-from remind.federation.enrolment import load_public_key
-from remind_server.app_config import app_toml
 from remind_server.consortium.folder import Folder, read_file, write_private
+from remind_server.simulation.app_config import app_toml
 
 CONSORTIUM = "REMIND_CONSORTIUM"  # names the consortium's folder to the ServerApps it starts
 NODE_NOT_FOUND = 24  # Flower's error codes

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from remind.config_toml import literal
+from remind.consortium.enrolment import SLUG
 from remind.errors import UserError
-from remind.federation.enrolment import SLUG
 from remind_server.consortium.certificates import load_certificates
 from remind_server.consortium.folder import Folder, read_file
 from remind_server.consortium.settings import Consortium

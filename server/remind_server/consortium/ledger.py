@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from remind.consortium.enrolment import Slug
 from remind.errors import UserError, several
-from remind.federation.enrolment import Slug
 from remind.suggest import did_you_mean
 from remind_server.consortium.folder import read_file, write_private
 from remind_server.consortium.settings import problems

@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from remind.config import Config
-from remind_server.attendance import Attendance
 from remind_server.consortium.flower import CONSORTIUM
 from remind_server.consortium.folder import Folder, write_private
 from remind_server.consortium.ledger import read_ledger
-from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
-from remind_server.tables import summary
+from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.outputs.tables import summary
 
 How = Literal["answered", "late", "absent", "refused"]
 

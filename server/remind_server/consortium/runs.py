@@ -8,7 +8,7 @@ from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind_server.consortium.flower import Control, Run, UnreachableError, app_bundle
 from remind_server.consortium.run_record import RunRecord
-from remind_server.flwr_pairs import read_pairs
+from remind_server.simulation.flwr_pairs import read_pairs
 
 LOOK = 2.0  # seconds between two looks at a run
 PATIENCE = 60.0  # seconds in which a SuperLink that died must be back: longer, and the run has failed

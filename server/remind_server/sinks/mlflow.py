@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from remind.data.schema import CohortSchema
-from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind.data.cohort.schema import CohortSchema
+from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.sinks.scalars import final_scalars, round_scalars
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before it is imported: nothing of a run goes elsewhere

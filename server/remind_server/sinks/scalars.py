@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from remind.data.schema import CohortSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
-from remind_server.records import RoundRecord, RunResult
+from remind_server.outputs.records import RoundRecord, RunResult
+from remind_server.outputs.tables import ALL, final_rows, round_rows
 from remind_server.store.rows import scored
-from remind_server.tables import ALL, final_rows, round_rows
 
 NUMBERS = ("n", *SCORES, "auroc_bound")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from remind.data.schema import CohortSchema
-from remind_server.records import Observer, RoundRecord, RunResult, RunStart
+from remind.data.cohort.schema import CohortSchema
+from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.sinks.scalars import final_scalars, round_scalars
 
 FOLDER = "tensorboard"

@@ -16,8 +16,8 @@ from remind import groups
 from remind.config import Config
 from remind.metrics.statistics import GroupStatistics
 from remind.version import VERSION
-from remind_server.attendance import Attendance
-from remind_server.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
 from remind_server.store.rows import cell_rows, expert_rows, round_group_rows
 from remind_server.store.schema import (

@@ -6,9 +6,9 @@ from typing import Any
 
 from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
-from remind_server.records import RoundRecord
+from remind_server.outputs.records import RoundRecord
+from remind_server.outputs.tables import expert_use
 from remind_server.store.schema import ALL, SCORED
-from remind_server.tables import expert_use
 
 Row = dict[str, Any]
 _NOTHING: Row = dict.fromkeys(SCORED) | {"n": 0}

@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from remind import groups
-from remind.data.cohort import TEST
-from remind.data.hospitals import SYNTHETIC
+from remind.data.cohort.cohort import TEST
+from remind.data.sites.hospitals import SYNTHETIC
 from remind.errors import several
 from remind.fusion.base import FusionModel
 from remind.fusion.remind import Remind

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.data.cohort import TRAIN
+from remind.data.cohort.cohort import TRAIN
 from remind_studies.analysis.document import ExpertUse
 from remind_studies.analysis.hospitals import View
 

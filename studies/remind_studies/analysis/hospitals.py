@@ -18,10 +18,10 @@ from torch import Tensor
 
 from remind import groups
 from remind.config import Config
-from remind.data.batch import Batch
-from remind.data.cohort import TRAIN
-from remind.data.hospitals import virtual_hospitals
-from remind.data.schema import CohortSchema
+from remind.data.batches.batch import Batch
+from remind.data.cohort.cohort import TRAIN
+from remind.data.cohort.schema import CohortSchema
+from remind.data.sites.hospitals import virtual_hospitals
 from remind.federation.blocks import DTYPES, block_of, group_block, index_of, pack
 from remind.fusion.base import FusionOutput, group_of
 from remind.training.device import choose_device
@@ -31,9 +31,9 @@ from remind_client.engine import SiteEngine
 from remind_client.load import limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.model import GlobalModel
-from remind_server.records import Observer, RunResult
-from remind_server.tasks import shared_modalities
+from remind_server.outputs.records import Observer, RunResult
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.tasks import shared_modalities
 from remind_studies.cells.together import train_together
 
 Integers = NDArray[np.int64]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from remind.data.cohort import TRAIN
+from remind.data.cohort.cohort import TRAIN
 from remind.fusion.base import FusionModel
 from remind.fusion.routing import Router, routing_entropy
 from remind.groups import counts

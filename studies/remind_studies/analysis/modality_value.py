@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from remind.data.cohort import TEST
+from remind.data.cohort.cohort import TEST
 from remind.groups import members
 from remind.seeds import derive
 from remind_studies.analysis.bootstrap import Prediction, gains

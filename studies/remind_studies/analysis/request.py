@@ -9,8 +9,8 @@ from typing import get_args
 from remind.config import Config
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
-from remind_server.flwr_plan import claimed, plan_here
-from remind_server.run_folder import CONFIG
+from remind_server.outputs.run_folder import CONFIG
+from remind_server.simulation.flwr_plan import claimed, plan_here
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
 from remind_studies.analysis.command import NONE
 from remind_studies.analysis.document import PAGE_FILE, WholeSet

@@ -12,7 +12,7 @@ from remind import groups
 from remind.config import Config
 from remind.errors import UserError
 from remind.model_file import load_model
-from remind_server.run_folder import CONFIG, GROUPS, MODEL, SUMMARY
+from remind_server.outputs.run_folder import CONFIG, GROUPS, MODEL, SUMMARY
 from remind_studies.analysis.document import Weights
 from remind_studies.analysis.hospitals import Hospitals
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from remind.config import Config
-from remind_server.run_folder import RunFolder
+from remind_server.outputs.run_folder import RunFolder
 from remind_studies.analysis.document import Look, Replay, Weights, WholeSet
 from remind_studies.analysis.hospitals import Hospitals
 from remind_studies.analysis.looks import Looking, by_class, by_group, draw, draw_cohort

@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from remind import groups
 from remind.config import Config, Scalar
-from remind.data.cohort import Cohort
-from remind.data.hospitals import pool
-from remind.data.sites import Site as Hospital
+from remind.data.cohort.cohort import Cohort
+from remind.data.sites.hospitals import pool
+from remind.data.sites.sites import Site as Hospital
 from remind.errors import UserError
 from remind.federation.messages import Task
 from remind.fusion.expert_gradients import gradients_in_place

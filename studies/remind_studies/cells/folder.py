@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from remind.config import DataConfig
-from remind.data.hospitals import SYNTHETIC
+from remind.data.sites.hospitals import SYNTHETIC
 from remind.errors import UserError
 from remind.files import write_whole
 from remind_studies.cells.cell import CellResult
@@ -96,7 +96,7 @@ def surroundings(data: DataConfig) -> str:
 
 def _files(cohort: Path, root: str) -> list[str]:
     """What every file of a cohort is, in words."""
-    from remind.data.declaration import read_declaration
+    from remind.data.cohort.declaration import read_declaration
 
     _, folder = read_declaration(cohort, root)
     declaration = cohort / "cohort.toml" if cohort.is_dir() else cohort

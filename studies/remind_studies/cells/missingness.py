@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.data.cohort import Cohort
+from remind.data.cohort.cohort import Cohort
 from remind.errors import UserError
 from remind.seeds import derive
 

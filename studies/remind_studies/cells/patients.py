@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.config import Config, DataConfig, SyntheticConfig
-from remind.data.cohort import TEST, TRAIN, Cohort
-from remind.data.hospitals import SYNTHETIC, unusable
-from remind.data.read import read_cohort
-from remind.data.sites import Site, split_sites
-from remind.data.split import agreed, draw_split, persons, shuffled
-from remind.data.synthetic import generate
+from remind.data.cohort.cohort import TEST, TRAIN, Cohort
+from remind.data.cohort.read import read_cohort
+from remind.data.sites.hospitals import SYNTHETIC, unusable
+from remind.data.sites.sites import Site, split_sites
+from remind.data.sites.split import agreed, draw_split, persons, shuffled
+from remind.data.synthetic.generate import generate
 from remind.errors import UserError, several
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.missingness import hide

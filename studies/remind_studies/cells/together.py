@@ -8,9 +8,9 @@ from remind.config import Config
 from remind.errors import UserError
 from remind_client.app import client_app
 from remind_client.site import Site
-from remind_server.local_grid import LocalGrid
-from remind_server.records import Observer, RunResult
-from remind_server.strategy import FedRemind
+from remind_server.outputs.records import Observer, RunResult
+from remind_server.rounds.strategy import FedRemind
+from remind_server.simulation.local_grid import LocalGrid
 
 
 def train_together(

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from remind import groups
 from remind.config import Config
-from remind.data.cohort import TEST, TRAIN, VALIDATION
-from remind.data.hospitals import pool
-from remind.data.sites import Site as Hospital
+from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION
+from remind.data.sites.hospitals import pool
+from remind.data.sites.sites import Site as Hospital
 from remind.federation.messages import Evaluation
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, total
@@ -20,7 +20,7 @@ from remind.training.device import choose_device
 from remind_client.load import limit_threads
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.records import Observer, RoundRecord, RunResult
+from remind_server.outputs.records import Observer, RoundRecord, RunResult
 from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome, RoundTrace
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.together import train_together

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from remind.config import Config, Scalar
-from remind.data.cohort import TEST, TRAIN, Cohort
-from remind.data.schema import CohortSchema
-from remind.data.sites import Site as Hospital
+from remind.data.cohort.cohort import TEST, TRAIN, Cohort
+from remind.data.cohort.schema import CohortSchema
+from remind.data.sites.sites import Site as Hospital
 from remind.errors import UserError
 from remind.federation.blocks import ENCODERS, index_of, pack
 from remind.federation.messages import Examine
@@ -27,8 +27,8 @@ from remind.federation.rules.base import Rule
 from remind.methods import methods_of
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.model import GlobalModel
-from remind_server.tasks import shared_modalities
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.tasks import shared_modalities
 from remind_studies.cells.cell import Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.train import Federation, Traces, federate, result_of

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from remind.config import Scalar
-from remind.data.cohort import Cohort
+from remind.data.cohort.cohort import Cohort
 from remind.metrics.aggregates import LEAST
 from remind_studies.results import format as written
 from remind_studies.results.contenders import Run, contenders

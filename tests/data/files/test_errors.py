@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from remind.data import files
+from remind.data.cohort.problems import Problem
 from remind.data.files.errors import Unreadable, inside, reading
-from remind.data.problems import Problem
 
 
 def test_libraries_wait_until_a_file_needs_them():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from remind.data.check import check_cohort
+from remind.data.checks.check import check_cohort
 from remind.data.files import examine_image, examine_volume
 from tests.data.files.dicoms import AXIAL, dataset, item, slices, write
 

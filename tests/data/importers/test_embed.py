@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from remind.data.check import check_cohort
+from remind.data.checks.check import check_cohort
+from remind.data.cohort.read import read_cohort
 from remind.data.importers.embed import EmbedSettings, import_embed
-from remind.data.read import read_cohort
 from remind.errors import UserError
 
 STORE = "/mnt/NAS2/mammo/anon_dicom"

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from remind.data.check import check_cohort
+from remind.data.checks.check import check_cohort
+from remind.data.cohort.read import read_cohort
 from remind.data.importers.fprm import FprmSettings, import_fprm
-from remind.data.read import read_cohort
 from remind.errors import UserError
 
 ROWS = """\

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from remind.data.check import check_cohort
+from remind.data.checks.check import check_cohort
+from remind.data.cohort.read import read_cohort
 from remind.data.importers import release as release_module
 from remind.data.importers.mimic_items import ITEMS
 from remind.data.importers.mimic_iv import import_mimic
 from remind.data.importers.mimic_settings import MimicSettings
 from remind.data.importers.mimic_units import conversion, unit_name
-from remind.data.read import read_cohort
 from remind.errors import UserError
 from tests.data.importers.mimic_oracle import expected
 from tests.data.importers.mimic_release import (

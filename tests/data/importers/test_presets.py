@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from remind.config import Config
-from remind_server.flwr_pairs import read_pairs
+from remind_server.simulation.flwr_pairs import read_pairs
 
 PRESETS = Path(__file__).parents[3] / "simulation" / "presets"
 PAPER = {  # algorithm §2: D, E, batch, lr, weight decay, seeds, epochs

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from remind.federation.enrolment import make_request, public_key_text
+from remind.consortium.enrolment import make_request, public_key_text
 from remind_server.consortium.flower import KEY_IN_USE, Node, RefusalError
 from remind_server.consortium.make import make
 

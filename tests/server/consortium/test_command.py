@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from remind_server.app_config import app_toml
 from remind_server.consortium.flower import app_bundle, bundle_hash
+from remind_server.simulation.app_config import app_toml
 
 
 def typed(*arguments, **env):

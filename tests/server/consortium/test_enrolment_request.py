@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remind.consortium.enrolment import LONGEST, fingerprint, make_request, require_fresh, verify_request
 from remind.errors import UserError
-from remind.federation.enrolment import LONGEST, fingerprint, make_request, require_fresh, verify_request
 
 KEY = ec.generate_private_key(ec.SECP384R1())
 FIELDS = {"consortium": "heart", "site": "bern", "location": "46.5,6.6"}

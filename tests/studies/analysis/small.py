@@ -1,7 +1,7 @@
 """A small run that tests of the analysis look at."""
 
 from remind.config import Config
-from remind_server.run_folder import RunFolder
+from remind_server.outputs.run_folder import RunFolder
 from remind_studies.analysis.hospitals import Hospitals
 from tests.tiny import BASE
 

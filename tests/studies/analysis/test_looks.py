@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from remind.data.cohort import TEST, TRAIN
-from remind.fusion.soft_moe import combine_weights
+from remind.data.cohort.cohort import TEST, TRAIN
+from remind.fusion.experts import combine_weights
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge
 from remind_studies.analysis.hospitals import Hospitals

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from remind.data.cohort import TEST
+from remind.data.cohort.cohort import TEST
 from remind.groups import members
 from remind_client.site import Site
 from remind_client.store import SiteStore

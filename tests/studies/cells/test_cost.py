@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from remind.data.hospitals import pool
+from remind.data.sites.hospitals import pool
 from remind.errors import UserError
 from remind.objectives.base import StepInput
 from remind_studies.cells import cost

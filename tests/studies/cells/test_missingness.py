@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from remind.data.cohort import concatenate
+from remind.data.cohort.cohort import concatenate
 from remind.errors import UserError
 from remind_studies.cells.missingness import hide, spared
 from tests.tiny import cohort

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from remind.config import SyntheticConfig
-from remind.data.cohort import TEST
-from remind.data.synthetic import generate
-from remind.data.write import write_cohort
+from remind.data.cohort.cohort import TEST
+from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.patients import hospitals

@@ -175,8 +175,8 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 
 
 def test_surroundings_know_the_cohorts_files(tmp_path, monkeypatch):
-    from remind.data.synthetic import generate
-    from remind.data.write import write_cohort
+    from remind.data.synthetic.generate import generate
+    from remind.data.synthetic.write import write_cohort
 
     cell = Cell.of({"synthetic.patients": 20, "seed": 0})
     write_cohort(generate(cell.config.synthetic, 0), tmp_path / "c")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from remind import groups
-from remind.data.cohort import TEST, TRAIN
+from remind.data.cohort.cohort import TEST, TRAIN
 from remind.errors import UserError
 from remind.methods import methods_of
 from remind.training.site_model import fusion_of

@@ -1,0 +1,1 @@
+"""What both ends of a consortium agree on before any run."""

@@ -1,0 +1,1 @@
+"""Batches of patients, read when they are needed."""

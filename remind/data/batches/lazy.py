@@ -1,0 +1,171 @@
+"""What is not kept in memory: pictures and note files, read and decoded when a batch asks for them.
+
+Letters: B patients in the batch, P of them with the modality.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from remind.data.batches.augment import augment
+from remind.data.cohort.cohort import Cohort
+from remind.data.cohort.contents import Files, Texts
+from remind.data.cohort.schema import ImageSchema, VolumeSchema
+from remind.data.files import Unreadable, fit_image, fit_volume, read_image, read_note, read_volume
+from remind.errors import UserError
+from remind.seeds import derive
+
+Loaded = dict[str, Tensor | tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A batch that is wanted.
+
+    Attributes
+    ----------
+    index_B
+        Positions in the cohort.
+    seed
+        Of the augmentation of pictures; None: as they are.
+    only
+        Modalities that are wanted; None: all.
+    """
+
+    index_B: NDArray[np.int64]
+    seed: int | None = None
+    only: tuple[str, ...] | None = None
+
+    def wants(self, name: str) -> bool:
+        """Whether this modality is wanted."""
+        return self.only is None or name in self.only
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Why a batch could not be read: an exception would cross from a worker process as a traceback."""
+
+    reason: str
+
+
+class LazyModalities(Dataset[Loaded | _Refused]):
+    """The modalities of a cohort that are read from files, or whose pixels must be made."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.patient_id_N = cohort.patient_id_N
+        self.schemas = {m.name: m for m in cohort.schema.modalities}
+        self.contents = {name: one for name, one in cohort.modalities.items() if isinstance(one, Texts)}
+
+    def __getitem__(self, request: Request) -> Loaded | _Refused:
+        try:
+            return {name: self._load(name, request) for name in self.contents if request.wants(name)}
+        except UserError as error:
+            return _Refused(str(error))
+
+    def _load(self, name: str, request: Request) -> Tensor | tuple[str, ...]:
+        """Pixels (P, channels, …) in [0, 1], or P notes, of the patients that have the modality."""
+        contents = self.contents[name]
+        having = [int(i) for i in request.index_B if contents.source_N[i] is not None]
+        loaded = [self._one(name, i) for i in having]
+        if not isinstance(contents, Files):
+            return tuple(str(one) for one in loaded)
+        if not loaded:
+            schema = self.schemas[name]
+            assert isinstance(schema, ImageSchema | VolumeSchema)
+            return torch.zeros(0, schema.channels, *schema.size)
+        pixels = torch.from_numpy(np.stack([np.asarray(one) for one in loaded]))
+        if request.seed is None:
+            return pixels
+        seeds = [derive(request.seed, name, place) for place in range(len(having))]
+        return torch.stack([augment(picture, seed) for picture, seed in zip(pixels, seeds, strict=True)])
+
+    def _one(self, name: str, i: int) -> NDArray[np.float32] | str:
+        contents, schema = self.contents[name], self.schemas[name]
+        source = contents.source_N[i]
+        try:
+            if isinstance(contents, Files) and isinstance(schema, ImageSchema):
+                window, resize = contents.reading.window, contents.reading.resize
+                if isinstance(source, Path):
+                    return read_image(source, schema.size, schema.channels, window, resize)
+                return fit_image(source, schema.size, schema.channels, resize, window)
+            if isinstance(contents, Files) and isinstance(schema, VolumeSchema):
+                window, resize = contents.reading.window, contents.reading.resize
+                if isinstance(source, Path):
+                    return read_volume(source, schema.size, schema.channels, window, resize)
+                return fit_volume(source, schema.size, schema.channels, resize, window)
+            return read_note(source) if isinstance(source, Path) else str(source)
+        except Unreadable as error:
+            file = source.name if isinstance(source, Path) else "in memory"
+            who = f"modality {name} of patient {self.patient_id_N[i]} ({file})"
+            raise UserError(f"{who}: {error.what}; {error.remedy}; the file has changed since it was checked") from None
+
+
+def _as_it_is(loaded: Any) -> Any:
+    """In place of torch's collation, which would turn tuples into lists."""
+    return loaded
+
+
+class _Requests(Sampler[Request]):
+    """The batches of one pass; exchanged between passes, so that worker processes outlive them."""
+
+    def __init__(self) -> None:
+        self.list: Sequence[Request] = ()
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.list)
+
+    def __len__(self) -> int:
+        return len(self.list)
+
+
+class Loader:
+    """Batches of lazy modalities, in the order they were asked for, whatever the number of worker processes.
+
+    Parameters
+    ----------
+    lazy
+        What to read.
+    workers
+        Processes that read and decode ahead; 0: this one, when a batch is asked for.
+    pin
+        Whether tensors come in page-locked memory, from which a GPU copies while it computes.
+    """
+
+    def __init__(self, lazy: LazyModalities, workers: int, pin: bool) -> None:
+        self._empty = not lazy.contents
+        self._requests = _Requests()
+        self._loader: DataLoader[Loaded | _Refused] = DataLoader(
+            lazy,
+            batch_size=None,
+            sampler=self._requests,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="forkserver" if workers else None,
+            generator=torch.Generator(),  # it draws a seed for its workers; not from the run's randomness
+            pin_memory=pin,
+        )
+
+    def __call__(self, requests: Sequence[Request]) -> Iterator[Loaded]:
+        """The batches of these requests.
+
+        Raises
+        ------
+        UserError
+            A file cannot be read any more.
+        """
+        if self._empty:
+            yield from ({} for _ in requests)
+            return
+        self._requests.list = requests
+        for loaded in self._loader:
+            if isinstance(loaded, _Refused):
+                raise UserError(loaded.reason)
+            yield loaded

@@ -1,0 +1,1 @@
+"""What a check of a cohort says, and pictures of it."""

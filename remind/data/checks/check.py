@@ -1,0 +1,93 @@
+"""`remind data check`: what is wrong with a cohort, what is odd, and how its patients lie in groups and sites."""
+
+from pathlib import Path
+
+import numpy as np
+
+from remind import groups
+from remind.config import DataConfig
+from remind.data.checks.file_warnings import look
+from remind.data.checks.report import GroupRow, Report
+from remind.data.checks.warnings import oddities
+from remind.data.cohort.cohort import SPLITS, Cohort
+from remind.data.cohort.problems import Problem
+from remind.data.cohort.read import load
+from remind.data.cohort.verdicts import Memory
+from remind.data.sites.hospitals import unusable, with_splits
+from remind.data.sites.sites import Site, split_sites
+from remind.privacy.threshold import MIN_COUNT
+
+
+def check_cohort(
+    path: str | Path,
+    root: str = "",
+    min_count: int = MIN_COUNT,
+    memory: Memory | None = None,
+    alone: bool = True,
+) -> Report:
+    """Read a cohort as `read.read_cohort` does and report on it.
+
+    Parameters
+    ----------
+    path, root, memory
+        As for `read.read_cohort`.
+    min_count
+        Groups with fewer patients than this would be suppressed.
+    alone
+        Whether a run would be on this cohort alone; False: it is one hospital's, which trains with others.
+
+    Raises
+    ------
+    UserError
+        Only where cohort.toml itself, or the folder, is no good; everything else is in the report.
+    """
+    loaded = load(path, root, memory)
+    cohort = loaded.cohort
+    if cohort is None:
+        return Report(loaded.declared.name, loaded.problems, broken=loaded.broken, min_count=min_count)
+    seen = {
+        m.name: look(m, cohort.modalities[m.name], cohort.patient_id_N, loaded.sights.get(m.name, {}))
+        for m in cohort.schema.modalities
+    }
+    return Report(
+        name=loaded.declared.name,
+        problems=tuple(stopping(cohort)) if alone else (),
+        warnings=tuple(oddities(loaded, cohort, seen)),
+        schema=cohort.schema,
+        patients=len(cohort),
+        persons=len(np.unique(cohort.person_N)),
+        splits=() if cohort.split_N is None else tuple(np.bincount(cohort.split_N, minlength=len(SPLITS)).tolist()),
+        sites=sites_of(cohort),
+        groups=tuple(group_rows(cohort)),
+        broken=loaded.broken,
+        files={name: one.words for name, one in seen.items()},
+        min_count=min_count,
+    )
+
+
+def stopping(cohort: Cohort) -> list[Problem]:
+    """What would stop a run on a cohort that can be read: the reasons of `hospitals.virtual_hospitals`."""
+    data = DataConfig()
+    by_column = cohort.site_N is not None
+    sites = split_sites(cohort, None, data, 0) if by_column else [Site(cohort.schema.name, cohort)]
+    return unusable(with_splits(sites, data, 0))
+
+
+def group_rows(cohort: Cohort) -> list[GroupRow]:
+    """The group table of a cohort, largest group first."""
+    count_of = groups.counts(cohort.groups_N)
+    share_of, tail = groups.shares(count_of), groups.tail(count_of)
+    n_classes, sites = len(cohort.schema.classes), sites_of(cohort)
+    rows = []
+    for group in sorted(count_of, key=lambda g: (-count_of[g], g)):
+        inside_N = cohort.groups_N == group
+        labels = np.bincount(cohort.label_N[inside_N], minlength=n_classes)
+        at = [] if cohort.site_N is None else [int((cohort.site_N[inside_N] == site).sum()) for site in sites]
+        name = groups.name(group, cohort.schema.names) or "nothing"
+        rows.append(GroupRow(name, count_of[group], share_of[group], group in tail, tuple(labels.tolist()), tuple(at)))
+    return rows
+
+
+def sites_of(cohort: Cohort) -> tuple[str, ...]:
+    """Names of the sites, sorted; none where the cohort has no site column."""
+    return () if cohort.site_N is None else tuple(np.unique(cohort.site_N).tolist())

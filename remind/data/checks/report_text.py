@@ -1,0 +1,64 @@
+"""Pieces of a report as text: tables that fit a terminal, modalities in words."""
+
+from collections.abc import Sequence
+
+from remind.data.cohort.schema import (
+    CodesSchema,
+    ImageSchema,
+    ModalitySchema,
+    SeriesSchema,
+    TableSchema,
+    VolumeSchema,
+)
+
+WIDTH = 120  # characters of a line, where a table can be cut into several
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as text columns: the first to the left, the rest to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+
+
+def wrapped(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
+    """As `aligned`, with columns that do not fit `width` in further tables below, each with the first column."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    blocks: list[list[int]] = []
+    used = width + 1
+    for i in range(1, len(columns)):
+        used += 2 + widths[i]
+        if used > width:
+            blocks.append([])
+            used = widths[0] + 2 + widths[i]
+        blocks[-1].append(i)
+    lines: list[str] = []
+    for block in blocks:
+        lines += ["", *aligned([[row[0], *(row[i] for i in block)] for row in rows])]
+    return lines[1:]
+
+
+def ranges(numbers: Sequence[int]) -> list[str]:
+    """``["2", "5–7"]`` of 2, 5, 6, 7; ascending numbers."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if not runs or number != runs[-1][-1] + 1:
+            runs.append([])
+        runs[-1].append(number)
+    return [f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
+
+
+def content(modality: ModalitySchema) -> str:
+    """What a modality holds, in words."""
+    if isinstance(modality, TableSchema):
+        return f"table, {len(modality.numeric)} numeric and {len(modality.categories)} categorical columns"
+    if isinstance(modality, SeriesSchema):
+        return f"series, {len(modality.items)} items over {modality.horizon_hours:g} hours"
+    if isinstance(modality, ImageSchema | VolumeSchema):
+        return f"{modality.kind}, {'×'.join(map(str, modality.size))}, {'grey' if modality.channels == 1 else 'colour'}"
+    if isinstance(modality, CodesSchema):
+        return "codes, " + (f"a vocabulary of {len(modality.vocabulary)}" if modality.vocabulary else "any")
+    return "text"

@@ -1,0 +1,87 @@
+"""What is allowed in a cohort but seldom meant, in words."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from remind.data.checks.file_warnings import Seen
+from remind.data.checks.leaks import leaks
+from remind.data.cohort.cohort import SPLITS, Cohort
+from remind.data.cohort.contents import Contents, Table
+from remind.data.cohort.declaration import CohortFile
+from remind.data.cohort.problems import counted, listed
+from remind.data.cohort.read import Loaded
+from remind.data.cohort.schema import ModalitySchema, TableSchema
+from remind.data.cohort.sections import SeriesSection, TableSection
+
+
+def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[str]:
+    """Warnings about a cohort that can be used.
+
+    Parameters
+    ----------
+    seen
+        Of each modality, what its files are like.
+    """
+    lines = [*_left_out(loaded), *_labels(cohort), *loaded.remarks]
+    for modality in cohort.schema.modalities:
+        lines += _of_modality(loaded.declared, cohort.modalities[modality.name], modality)
+        lines += _undeclared(loaded.declared, modality.name)
+        lines += seen[modality.name].warnings
+    return lines + leaks([cohort])
+
+
+def _left_out(loaded: Loaded) -> list[str]:
+    lines = []
+    if loaded.unlabelled:
+        lines.append(f'{counted(loaded.unlabelled, "patient")} without a label left out (label.missing = "drop")')
+    if loaded.empty:
+        lines.append(f'{counted(loaded.empty, "patient")} without any modality left out (patients.empty = "drop")')
+    return lines
+
+
+def _labels(cohort: Cohort) -> list[str]:
+    lines = []
+    classes = cohort.schema.classes
+    if absent := [name for code, name in enumerate(classes) if not (cohort.label_N == code).any()]:
+        lines.append(f"no patient has the label {listed(absent)}: these classes cannot be learned from this cohort")
+    for site in [] if cohort.site_N is None else np.unique(cohort.site_N).tolist():
+        here = np.unique(cohort.label_N[cohort.site_N == site])
+        if here.size == 1:
+            lines.append(f"site {site!r} has one class alone ({classes[here[0]]}): no AUROC can be measured there")
+    if cohort.split_N is not None:
+        held_out = [SPLITS[code] for code in (1, 2) if not (cohort.split_N == code).any()]
+        lines += [f"the split has no {name} patients" for name in held_out]
+    return lines
+
+
+def _of_modality(declared: CohortFile, data: Contents, modality: ModalitySchema) -> list[str]:
+    if not data.present().any():
+        return [] if declared.modalities[modality.name].absent else [f"{modality.name}: no patient has it"]
+    if not (isinstance(data, Table) and isinstance(modality, TableSchema)):
+        return []
+    lines = []
+    outcome = {declared.label.column, *([declared.split.column] if declared.split else [])}
+    if leaks := [c for c in modality.columns if c in outcome]:
+        lines.append(f"{modality.name}: {listed(leaks)} is named like the label or the split; is it a feature?")
+    nothing_F = np.isnan(data.values_NF).all(axis=0)
+    if nothing_F.any():
+        empty = listed(np.array(modality.columns)[nothing_F])
+        lines.append(f"{modality.name}: no patient has a value of {empty}")
+    return lines
+
+
+def _undeclared(declared: CohortFile, name: str) -> list[str]:
+    """What was taken from a modality's file."""
+    section = declared.modalities[name]
+    if section.absent:
+        return []
+    fields: tuple[str, ...] = ()
+    if isinstance(section, TableSection):
+        fields = ("columns",)
+    elif isinstance(section, SeriesSection):
+        fields = ("items", "horizon")
+    if not (unset := [field for field in fields if getattr(section, field) is None]):
+        return []
+    words = " and ".join(unset)
+    return [f"{name}: {words} not declared but taken from the file; declare before joining other sites"]

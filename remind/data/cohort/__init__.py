@@ -1,0 +1,1 @@
+"""Cohorts: declaration, reading, schema, contents."""

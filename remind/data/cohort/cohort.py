@@ -1,0 +1,125 @@
+"""A cohort in memory: plain arrays, one entry per patient.
+
+Letters: N patients (rows of the patients file; visits, where rows are visits), m modalities, F columns, O observations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind import groups
+from remind.data.cohort.contents import Contents, join, positions
+from remind.data.cohort.schema import CohortSchema
+
+Text = NDArray[np.str_]
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Patients who share a schema.
+
+    Attributes
+    ----------
+    patient_id_N
+        The key that joins the files.
+    person_N
+        Who it is; differs from `patient_id_N` where rows are visits. Splits never divide a person.
+    label_N
+        int64, 0 … C − 1.
+    site_N
+        Hospital of each patient, or None.
+    split_N
+        int8: 0 train, 1 validation, 2 test; None: no split given yet.
+    presence_Nm
+        Which modalities each patient has, in the order of ``schema.names``.
+    modalities
+        `Contents` per modality name; every one covers all N patients.
+    """
+
+    schema: CohortSchema
+    patient_id_N: Text
+    person_N: Text
+    label_N: NDArray[np.int64]
+    site_N: Text | None
+    split_N: NDArray[np.int8] | None
+    presence_Nm: NDArray[np.bool_]
+    modalities: dict[str, Contents]
+
+    def __len__(self) -> int:
+        return len(self.patient_id_N)
+
+    @cached_property
+    def groups_N(self) -> NDArray[np.int64]:
+        """Group of each patient (`remind.groups`); 0 for a patient with nothing."""
+        return groups.masks(self.presence_Nm)
+
+    def take(self, index: NDArray[Any] | Sequence[int]) -> "Cohort":
+        """Patients at the positions (or under the mask) `index`, in that order."""
+        index = positions(np.asarray(index))
+        return replace(
+            self,
+            patient_id_N=self.patient_id_N[index],
+            person_N=self.person_N[index],
+            label_N=self.label_N[index],
+            site_N=None if self.site_N is None else self.site_N[index],
+            split_N=None if self.split_N is None else self.split_N[index],
+            presence_Nm=self.presence_Nm[index],
+            modalities={name: modality.take(index) for name, modality in self.modalities.items()},
+        )
+
+    def without(self, *names: str, where_N: NDArray[np.bool_] | None = None) -> "Cohort":
+        """The same patients with modalities `names` hidden, for all of them or for those in `where_N`.
+
+        The schema stays, so that models fit; patients left with nothing stay too, in group 0, for the caller to drop.
+
+        Raises
+        ------
+        KeyError
+            A name that is no modality of the cohort.
+        """
+        hidden_N = np.ones(len(self), dtype=bool) if where_N is None else where_N
+        modalities = {**self.modalities, **{name: self.modalities[name].hide(hidden_N) for name in names}}
+        return replace(self, modalities=modalities, presence_Nm=presence(self.schema, modalities))
+
+    def __eq__(self, other: object) -> bool:
+        fields = self.__dataclass_fields__
+        return isinstance(other, Cohort) and all(_same(getattr(self, f), getattr(other, f)) for f in fields)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def presence(schema: CohortSchema, modalities: dict[str, Contents]) -> NDArray[np.bool_]:
+    """Which patient has which modality, (N, m) in the order of the schema."""
+    return np.stack([modalities[name].present() for name in schema.names], axis=1)
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return type(a) is type(b) and a == b
+
+
+def concatenate(parts: Sequence[Cohort]) -> Cohort:
+    """The patients of several cohorts of one schema, one after the other; sites and splits only where all have them."""
+    first = parts[0]
+    return replace(
+        first,
+        patient_id_N=np.concatenate([part.patient_id_N for part in parts]),
+        person_N=np.concatenate([part.person_N for part in parts]),
+        label_N=np.concatenate([part.label_N for part in parts]),
+        site_N=_joined([part.site_N for part in parts]),
+        split_N=_joined([part.split_N for part in parts]),
+        presence_Nm=np.concatenate([part.presence_Nm for part in parts]),
+        modalities={name: join([part.modalities[name] for part in parts]) for name in first.schema.names},
+    )
+
+
+def _joined(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if len(present) == len(arrays) else None

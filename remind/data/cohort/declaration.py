@@ -1,0 +1,180 @@
+"""`cohort.toml` as it is written: which files, which columns, what they mean.
+
+Nothing here opens a data file. docs/cohorts.md is the same content for the people who write such files.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from remind.data.cohort.problems import Problem, listed, suggest
+from remind.data.cohort.sections import KINDS, Declared, ModalitySection, Name, Scalar
+from remind.data.cohort.text import declared_text
+from remind.errors import UserError, several
+from remind.groups import MAX_MODALITIES
+
+FILE_NAME = "cohort.toml"
+ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # + , ; : join names in groups and rules
+
+
+class PatientsSection(Declared):
+    """The file with one row per patient (or per visit)."""
+
+    file: Name | None = None
+    id: Name = "patient_id"
+    patient: Name | None = None
+    site: Name | None = None
+    empty: Literal["error", "drop"] = "error"
+
+
+class LabelSection(Declared):
+    """What is to be predicted."""
+
+    column: Name = "label"
+    classes: Annotated[tuple[Name, ...], Field(min_length=2)]
+    missing: Literal["error", "drop"] = "error"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(map(declared_text, self.classes))) < len(self.classes):
+            raise ValueError("two classes have the same name")
+        return self
+
+
+class SplitSection(Declared):
+    """A split that is given in the patients file."""
+
+    column: Name = "split"
+    train: tuple[Scalar, ...] = ("train",)
+    validation: tuple[Scalar, ...] = ("validation", "val", "valid")
+    test: tuple[Scalar, ...] = ("test",)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        values = [declared_text(v) for v in (*self.train, *self.validation, *self.test)]
+        if twice := sorted({str(v) for v in values if values.count(v) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands more than once in train, validation and test")
+        return self
+
+
+class CohortFile(Declared):
+    """A parsed cohort.toml. The order of `modalities` is the bit order of the groups."""
+
+    name: Name
+    root: Name | None = None
+    patients: PatientsSection = PatientsSection()
+    label: LabelSection
+    split: SplitSection | None = None
+    modalities: Annotated[dict[ModalityName, ModalitySection], Field(min_length=1, max_length=MAX_MODALITIES)]
+
+
+def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path]:
+    """Parse cohort.toml and find the folder its files lie in.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder that holds a ``cohort.toml``.
+    root
+        Folder of the data files; empty: as cohort.toml says, or the folder it stands in.
+
+    Raises
+    ------
+    UserError
+        No such file, not TOML, or not a valid cohort.toml: every wrong field with what would be accepted.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = file / FILE_NAME
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; a cohort is a folder with a {FILE_NAME}, described in docs/cohorts.md")
+    if file.suffix.lower() != ".toml":
+        what = f"{file}: is no {FILE_NAME}; give the cohort's folder"
+        raise UserError(f"{what}, or the {FILE_NAME} in it that says what its files mean (docs/cohorts.md)")
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: not valid TOML: {error}; put that line right") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
+    try:
+        declared = CohortFile.model_validate(_tuples(content))
+    except ValidationError as error:
+        raise several(f"{file} is not a valid cohort", map(str, _problems(error))) from None
+    folder = Path(root).expanduser() if root else file.parent / Path(declared.root or ".").expanduser()
+    if not folder.is_dir():
+        by = "the root you gave" if root else f"root = {declared.root!r} in {file}"
+        raise UserError(f"{folder.resolve()}: no such folder ({by}); name the folder that holds the cohort's files")
+    return declared, folder
+
+
+def _tuples(value: Any) -> Any:
+    """TOML arrays as tuples: frozen, and what strict validation expects."""
+    if isinstance(value, dict):
+        return {key: _tuples(v) for key, v in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    """One problem per wrong field, in the user's words."""
+    return [_problem(dict(item)) for item in error.errors()]
+
+
+def _problem(item: dict[str, Any]) -> Problem:
+    path = [str(part) for part in item["loc"] if part != "[key]"]
+    kind = path.pop(2) if path[0] == "modalities" and len(path) > 2 else None  # the union's tag is no field
+    field, seen = ".".join(path), item["input"]
+    value = None if isinstance(seen, dict) or item["type"] == "missing" else str(seen)
+    match item["type"]:
+        case "extra_forbidden":
+            what, remedy, value = "no such field", suggest(path[-1], _fields_beside(path, kind)), None
+        case "missing":
+            what, remedy = "missing", _EXAMPLES.get(path[-1], "add it")
+        case "union_tag_not_found" | "union_tag_invalid":
+            field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
+            what, remedy = "must say how the modality's file is read", f"use one of {listed(KINDS)}"
+        case "string_pattern_mismatch":
+            what, remedy = "not a name for a modality", "use letters, digits, - and _ alone"
+        case "too_short":
+            what, remedy = f"has {item['ctx']['actual_length']} entries", f"give at least {item['ctx']['min_length']}"
+            value = None
+        case "too_long":
+            what, remedy = f"has {item['ctx']['actual_length']} entries", f"give at most {item['ctx']['max_length']}"
+            value = None
+        case "value_error":
+            what, remedy, value = item["msg"].removeprefix("Value error, "), "see docs/cohorts.md", None
+        case _:
+            what, remedy = "not what belongs here", _plain(item["msg"])
+    return Problem(FILE_NAME, what, remedy, column=field, value=value)
+
+
+_EXAMPLES = {
+    "name": 'add a line like name = "my-cohort"',
+    "label": 'add [label] with a line like classes = ["no", "yes"]',
+    "classes": 'add a line like classes = ["no", "yes"]',
+    "modalities": "add [modalities.<name>] for each modality",
+}
+
+
+def _plain(message: str) -> str:
+    """Pydantic's sentence in TOML's words."""
+    return (
+        message.replace("Input should", "it should")
+        .replace("valid tuple", "list")
+        .replace("valid dictionary", "table")
+        .replace("a valid", "a")
+    )
+
+
+def _fields_beside(path: list[str], kind: str | None) -> list[str]:
+    """Names that would be accepted where an unknown one stands."""
+    sections: dict[str, type[Declared]] = {"patients": PatientsSection, "label": LabelSection, "split": SplitSection}
+    if len(path) == 1:
+        return list(CohortFile.model_fields)
+    if path[0] == "modalities":
+        return list(KINDS[kind or "table"].model_fields)
+    return list(sections[path[0]].model_fields)

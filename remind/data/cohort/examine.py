@@ -1,0 +1,129 @@
+"""Opens every file a cohort names, once: a damaged one is found before training, not in the middle of it.
+
+Files that are in order are remembered (`verdicts`), so that the processes of a simulation do not decode the same
+pictures again and again. Without a writable cache it only takes longer.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from remind.data.cohort.contents import Contents, Files, Texts
+from remind.data.cohort.schema import ImageSchema, ModalitySchema, VolumeSchema
+from remind.data.cohort.verdicts import Good, Memory, UserMemory, Verdicts
+from remind.data.files import Sight, Unreadable, examine_image, examine_volume, is_dicom, read_note
+from remind.data.files.errors import reading
+from remind.data.files.stamp import stamp
+
+FEW = 64  # files that are not worth starting processes for
+MOST_JOBS = 8
+NOTE = Sight((0, 0, 0), flat=False)  # a note has no pixels
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a file cannot be used, in words, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found in a modality's files.
+
+    Attributes
+    ----------
+    findings
+        What is wrong, by the patient's position; of a file that is in order, nothing.
+    sights
+        What the pictures that are in order are like.
+    """
+
+    findings: Mapping[int, Finding] = field(default_factory=dict)
+    sights: Mapping[Path, Sight] = field(default_factory=dict)
+
+
+def examine(schema: ModalitySchema, contents: Contents, memory: Memory | None = None) -> Examined:
+    """What is wrong with the patients' files; of a modality without files, nothing.
+
+    Parameters
+    ----------
+    memory
+        Where good verdicts are kept; None: the user's cache folder.
+    """
+    if not isinstance(contents, Texts):
+        return Examined()
+    at = {i: source for i, source in enumerate(contents.source_N) if isinstance(source, Path)}
+    if not at:
+        return Examined()
+    paths = list(dict.fromkeys(at.values()))
+    folders = sorted({str(path.absolute().parent) for path in paths})
+    asked = f"{schema.model_dump_json(exclude={'name'})} {getattr(contents, 'reading', '')}"
+    verdicts = Verdicts(memory or UserMemory(), "\0".join([asked, *folders]))
+    found = _examine_files(paths, verdicts, partial(_examine_one, schema, contents))
+    findings = {i: one for i, path in at.items() if isinstance(one := found[path], Finding)}
+    sights = {path: one.sight for path, one in found.items() if isinstance(one, Good) and isinstance(contents, Files)}
+    return Examined(findings, sights)
+
+
+def _examine_files(
+    paths: Iterable[Path], verdicts: Verdicts, one: "partial[Finding | Good]"
+) -> dict[Path, Finding | Good]:
+    """What each path is like, from memory where it was in order and nothing has changed."""
+    stamps = {path: stamp(path) for path in paths}
+    found: dict[Path, Finding | Good] = {}
+    for path, seen in stamps.items():
+        if (known := verdicts.find(path, seen)) is not None:
+            found[path] = known
+    fresh = [path for path in stamps if path not in found]
+    jobs = min(MOST_JOBS, os.cpu_count() or 1)
+    if len(fresh) <= FEW or jobs == 1:
+        found |= zip(fresh, map(one, fresh), strict=True)
+    else:
+        found |= _in_parallel(fresh, one, jobs)
+    good = {path: verdict for path, verdict in found.items() if isinstance(verdict, Good)}
+    if any(path in good for path in fresh):
+        verdicts.keep(good, stamps)
+    return found
+
+
+def _in_parallel(paths: list[Path], one: "partial[Finding | Good]", jobs: int) -> dict[Path, Finding | Good]:
+    """Verdicts by several processes; by this one where none can be started (a script without a main guard)."""
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver")) as pool:
+            return dict(zip(paths, pool.map(one, paths, chunksize=16), strict=True))
+    except BrokenProcessPool:
+        return dict(zip(paths, map(one, paths), strict=True))
+
+
+def _examine_one(schema: ModalitySchema, contents: Texts, path: Path) -> Finding | Good:
+    try:
+        if isinstance(schema, ImageSchema) and isinstance(contents, Files):
+            window, resize = contents.reading.window, contents.reading.resize
+            sight = examine_image(path, schema.size, schema.channels, window, resize)
+        elif isinstance(schema, VolumeSchema) and isinstance(contents, Files):
+            window, resize = contents.reading.window, contents.reading.resize
+            sight = examine_volume(path, schema.size, schema.channels, window, resize)
+        elif read_note(path):
+            return Good(False, NOTE)
+        else:
+            return Finding("the note is empty", "remove its row, so that the patient counts as having no note")
+        with reading():
+            return Good(is_dicom(path), sight)
+    except Unreadable as error:
+        return Finding(error.what, error.remedy)
+
+
+def mask_of(findings: Mapping[int, Finding], n: int) -> np.ndarray:
+    """Patients with a finding, (n,) bool."""
+    mask_N = np.zeros(n, dtype=bool)
+    mask_N[list(findings)] = True
+    return mask_N

@@ -1,0 +1,167 @@
+"""The patients file: who there is, their label, hospital and split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.cohort.cohort import SPLITS, Text
+from remind.data.cohort.declaration import CohortFile, SplitSection
+from remind.data.cohort.problems import counted, listed
+from remind.data.cohort.sections import SeriesSection
+from remind.data.cohort.tabular import Source
+from remind.data.cohort.text import Names, declared_text, number_of
+
+DEFAULT_SITE, DEFAULT_SPLIT = "site", "split"
+MANY_VALUES = 4  # numbers that are no classes and more than these are a measurement
+
+
+@dataclass(frozen=True)
+class Patients:
+    """The R rows of the patients file `file`; −1 in `label_R` where there is none; `starts` in seconds, by column."""
+
+    file: str
+    id_R: Text
+    person_R: Text
+    label_R: NDArray[np.int64]
+    site_R: Text | None
+    split_R: NDArray[np.int8] | None
+    starts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def position(self) -> dict[str, int]:
+        """Row of each patient; positions stay below their number even where, wrongly, some stand there twice."""
+        return {patient: row for row, patient in enumerate(dict.fromkeys(self.id_R.tolist()))}
+
+
+def read_patients(source: Source, declared: CohortFile) -> Patients | None:
+    """Rows of the patients file; whatever is wrong goes to the source's problems.
+
+    None where no patient can be told from another.
+    """
+    section = declared.patients
+    id_R = _ids(source, section.id)
+    person_R = id_R if section.patient is None else _filled(source, section.patient, "patients.patient")
+    label_R = _labels(source, declared)
+    split_R = _splits(source, declared.split)
+    if id_R is None:
+        return None
+    person_R = id_R if person_R is None else person_R
+    if split_R is not None:
+        _check_persons(source, person_R, split_R)
+    starts = {column: source.seconds(column) for column in _starts(source, declared)}
+    return Patients(source.file, id_R, person_R, label_R, read_sites(source, section.site), split_R, starts)
+
+
+def _starts(source: Source, declared: CohortFile) -> list[str]:
+    """Columns that series count their hours from."""
+    fields: dict[str, str] = {}
+    for name, section in declared.modalities.items():
+        if isinstance(section, SeriesSection) and section.start is not None:
+            fields.setdefault(section.start, f"modalities.{name}.start")
+    return [column for column, field_of in fields.items() if source.has(column, field_of)]
+
+
+def read_sites(source: Source, column: str | None) -> Text | None:
+    """Hospital of each row, (R,); None where the file has no site column and none is declared."""
+    if column is None and DEFAULT_SITE not in source.columns:
+        return None
+    return _filled(source, column or DEFAULT_SITE, "patients.site")
+
+
+def _filled(source: Source, column: str, field: str) -> Text | None:
+    """Texts of a column that must be there and have no gaps."""
+    if not source.has(column, field):
+        return None
+    codes_R, names = source.texts(column)
+    if (codes_R < 0).any():
+        source.report("empty", "fill it in for every row", column, codes_R < 0)
+    return np.array([*names, ""], dtype=np.str_)[codes_R]
+
+
+def _ids(source: Source, column: str) -> Text | None:
+    id_R = _filled(source, column, "patients.id")
+    if id_R is not None:
+        source.check_swallowed(column, np.unique(id_R).tolist())
+        repeated_R = _repeats(id_R) & (id_R != "")
+        if repeated_R.any():
+            remedy = "keep one row each (visits need an id of their own, with patients.patient naming the person)"
+            source.report("patient stands in the file more than once", remedy, column, repeated_R)
+    return id_R
+
+
+def _repeats(texts_R: Text) -> NDArray[np.bool_]:
+    """Rows whose text stood in an earlier row."""
+    again_R = np.ones(len(texts_R), dtype=bool)
+    again_R[np.unique(texts_R, return_index=True)[1]] = False
+    return again_R
+
+
+def _labels(source: Source, declared: CohortFile) -> NDArray[np.int64]:
+    section = declared.label
+    if not source.has(section.column, "label.column"):
+        return np.full(len(source), -1, dtype=np.int64)
+    classes = class_codes(section.classes)
+    codes_R, names = source.texts(section.column, Names(classes))
+    unknown = [name not in classes for name in names]
+    if any(unknown) and _continuous([name for name in names if name not in classes]):
+        what = f"a number of many values ({len(names)} different ones), not a class"
+        remedy = (
+            f"only classes can be predicted now: cut it into ranges, of which each is one of {listed(section.classes)}"
+        )
+        source.report(what, remedy, section.column, np.array([*unknown, False])[codes_R])
+    elif any(unknown):
+        accepted = f"{listed(section.classes)}, or 0 to {len(section.classes) - 1}"
+        bad_R = np.array([*unknown, False])[codes_R]
+        source.report("not a class", f"use {accepted}, or change label.classes", section.column, bad_R)
+    label_R = np.array([*(classes.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R]
+    if section.missing == "error" and (codes_R < 0).any():
+        remedy = 'fill it in, or set label.missing = "drop" to leave these patients out'
+        source.report("no label", remedy, section.column, codes_R < 0)
+    return label_R
+
+
+def class_codes(classes: Sequence[str]) -> dict[str, int]:
+    """Class of each accepted text: the names, and 0 … C − 1 where no name could be mistaken for such a number."""
+    names = {declared_text(name): code for code, name in enumerate(classes)}
+    numbers = {str(code): code for code in range(len(classes))}
+    return names if set(names) & set(numbers) else names | numbers
+
+
+def _continuous(names: Sequence[str]) -> bool:
+    """Whether these are the values of a measurement, not of classes under other names."""
+    numbers = [number for name in names if (number := number_of(name)) is not None]
+    return len(numbers) == len(names) > MANY_VALUES
+
+
+def _splits(source: Source, section: SplitSection | None) -> NDArray[np.int8] | None:
+    if section is None and DEFAULT_SPLIT not in source.columns:
+        return None
+    section = section or SplitSection()
+    if not source.has(section.column, "split.column"):
+        return None
+    split_of = {declared_text(value): code for code, split in enumerate(SPLITS) for value in getattr(section, split)}
+    codes_R, names = source.texts(section.column, Names(split_of))
+    if (codes_R < 0).any():
+        source.report("no split", "fill it in for every row", section.column, codes_R < 0)
+    unknown = [name not in split_of for name in names]
+    if any(unknown):
+        remedy = f"use {listed(str(name) for name in split_of)}, or list it under train, validation or test in [split]"
+        source.report("not a split", remedy, section.column, np.array([*unknown, False])[codes_R])
+    split_R = np.array([*(split_of.get(name, 0) for name in names), 0], dtype=np.int8)[codes_R]
+    if not (split_R == 0).any():
+        source.report("no training patients", "list their value under train in [split]", section.column)
+    return split_R
+
+
+def _check_persons(source: Source, person_R: Text, split_R: NDArray[np.int8]) -> None:
+    """A person whose visits lie on both sides of a split would be trained on and tested on."""
+    names, person = np.unique(person_R, return_inverse=True)
+    lowest, highest = np.full(len(names), 127, dtype=np.int8), np.zeros(len(names), dtype=np.int8)
+    np.minimum.at(lowest, person, split_R)
+    np.maximum.at(highest, person, split_R)
+    if (divided := names[lowest < highest]).size:
+        source.report(
+            f"the split divides {counted(divided.size, 'person')}: {listed(divided, 3)}",
+            "give all visits of a person one split",
+        )

@@ -1,0 +1,198 @@
+"""From a folder to a `Cohort`: the one place that reads data files, whether to use or to check them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.cohort.cohort import Cohort, presence
+from remind.data.cohort.contents import Contents, Texts
+from remind.data.cohort.declaration import CohortFile, read_declaration
+from remind.data.cohort.examine import Finding, examine, mask_of
+from remind.data.cohort.patients import Patients, read_patients
+from remind.data.cohort.problems import Problem, listed, shortened
+from remind.data.cohort.readers import Wanted, absent, read
+from remind.data.cohort.schema import CohortSchema, ModalitySchema
+from remind.data.cohort.tabular import find_file, open_source
+from remind.data.cohort.verdicts import Memory
+from remind.data.files import Sight
+from remind.errors import UserError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What reading found.
+
+    Attributes
+    ----------
+    declared
+        The parsed cohort.toml.
+    cohort
+        None where there are problems.
+    problems
+        All that is wrong.
+    unlabelled, empty
+        Patients left out for want of a label, or of any modality, where cohort.toml asks for that.
+    broken
+        Files left out because they cannot be used, where cohort.toml asks for that, per modality.
+    sights
+        What the pictures are like that are in order, per modality.
+    remarks
+        What is odd about the files.
+    """
+
+    declared: CohortFile
+    cohort: Cohort | None
+    problems: tuple[Problem, ...]
+    unlabelled: int = 0
+    empty: int = 0
+    broken: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    sights: Mapping[str, Mapping[Path, Sight]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) -> Cohort:
+    """Read a cohort.
+
+    Parameters
+    ----------
+    path
+        A cohort's folder, or its cohort.toml.
+    root
+        Folder of the data files, where they do not lie where cohort.toml says.
+    memory
+        Where good verdicts on files are kept, as for `examine`.
+
+    Returns
+    -------
+    Cohort
+        Patients in the order of the patients file.
+
+    Raises
+    ------
+    UserError
+        Naming all that is wrong: file, row, column, value, remedy.
+    """
+    loaded = load(path, root, memory)
+    if loaded.cohort is None:
+        heading = f"cohort {loaded.declared.name!r} ({path}) cannot be read"
+        raise UserError("\n".join([heading, *shortened(loaded.problems)]))
+    return loaded.cohort
+
+
+def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Loaded:
+    """Read everything that can be read, noting problems instead of stopping at the first.
+
+    Raises
+    ------
+    UserError
+        Only where cohort.toml itself, or the folder, is no good.
+    """
+    declared, folder = read_declaration(path, root)
+    problems: list[Problem] = []
+    remarks: list[str] = []
+    patients = _load_patients(declared, folder, problems)
+    position = None if patients is None else patients.position()
+    starts = {} if patients is None else patients.starts
+    pairs = {
+        name: _load_modality(declared, folder, name, position, starts, problems, remarks)
+        for name in declared.modalities
+    }
+    found = {name: pair for name, pair in pairs.items() if pair is not None}
+    broken: dict[str, tuple[Problem, ...]] = {}
+    sights: dict[str, Mapping[Path, Sight]] = {}
+    if patients is not None:
+        for name, (modality, contents) in found.items():
+            examined = examine(modality, contents, memory)
+            findings, sights[name] = examined.findings, examined.sights
+            if not findings or not isinstance(contents, Texts):
+                continue
+            lines = _broken(declared, name, contents, patients, findings)
+            if getattr(declared.modalities[name], "broken", "error") == "error":
+                problems += lines
+            else:
+                broken[name] = lines
+                found[name] = modality, contents.hide(mask_of(findings, len(patients.id_R)))
+    if patients is None or problems:
+        return Loaded(declared, None, tuple(problems), broken=broken)
+    schema = CohortSchema(
+        name=declared.name,
+        classes=declared.label.classes,
+        modalities=tuple(modality_schema for modality_schema, _ in found.values()),
+    )
+    loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
+    return replace(loaded, broken=broken, sights=sights, remarks=tuple(remarks))
+
+
+def _broken(
+    declared: CohortFile, name: str, contents: Texts, patients: Patients, findings: Mapping[int, Finding]
+) -> tuple[Problem, ...]:
+    """A problem for each file that cannot be used, with its patient."""
+    section = declared.modalities[name]
+    dropped = getattr(section, "broken", "error") == "drop"
+    hint = "" if dropped else f'; or leave such files out with broken = "drop" in [modalities.{name}]'
+    lines = []
+    for i, finding in sorted(findings.items()):
+        path = contents.source_N[i]
+        who = f"modality {name} of patient {patients.id_R[i]}: {finding.what}"
+        lines.append(Problem(path.name, who, finding.remedy + hint, value=str(path)))
+    return tuple(lines)
+
+
+def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem]) -> Patients | None:
+    path = find_file(folder, "patients", declared.patients.file, "patients", problems)
+    source = open_source(path, problems) if path else None
+    return None if source is None else read_patients(source, declared)
+
+
+def _load_modality(
+    declared: CohortFile,
+    folder: Path,
+    name: str,
+    position: Mapping[str, int] | None,
+    starts: Mapping[str, NDArray[np.float64]],
+    problems: list[Problem],
+    remarks: list[str],
+) -> tuple[ModalitySchema, Contents] | None:
+    section = declared.modalities[name]
+    if section.absent:
+        return absent(name, section, len(position or ()), problems)
+    path = find_file(folder, name, section.file, f"modalities.{name}", problems)
+    source = open_source(path, problems, remarks) if path else None
+    if source is None:
+        return None
+    return read(source, Wanted(name, section, section.id or declared.patients.id, position, folder, starts))
+
+
+def _assemble(
+    declared: CohortFile, schema: CohortSchema, patients: Patients, modalities: dict[str, Contents]
+) -> Loaded:
+    """The cohort without the patients that cohort.toml allows to leave out; a problem if those are not allowed."""
+    presence_Rm = presence(schema, modalities)
+    labelled_R, some_R = patients.label_R >= 0, presence_Rm.any(axis=1)
+    empty_R = labelled_R & ~some_R
+    keep_R = labelled_R & some_R
+    problems = []
+    if empty_R.any() and declared.patients.empty == "error":
+        have = "patient has" if empty_R.sum() == 1 else "patients have"
+        what = f"{empty_R.sum()} {have} no modality at all: {listed(patients.id_R[empty_R], 3)}"
+        remedy = 'check that their ids agree between the files, or leave them out with [patients] empty = "drop"'
+        problems.append(Problem(patients.file, what, remedy))
+    elif not keep_R.any():
+        problems.append(Problem(patients.file, "no patient is left that has a label and a modality", "check both"))
+    if problems:
+        return Loaded(declared, None, tuple(problems))
+    cohort = Cohort(
+        schema=schema,
+        patient_id_N=patients.id_R,
+        person_N=patients.person_R,
+        label_N=patients.label_R,
+        site_N=patients.site_R,
+        split_N=patients.split_R,
+        presence_Nm=presence_Rm,
+        modalities=modalities,
+    )
+    cohort = cohort if keep_R.all() else cohort.take(keep_R)
+    return Loaded(declared, cohort, (), int((~labelled_R).sum()), int(empty_R.sum()))

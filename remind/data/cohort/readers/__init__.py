@@ -1,0 +1,54 @@
+"""One reader per kind of modality: a file's rows → its schema and its contents for the cohort's N patients."""
+
+from collections.abc import Callable
+from typing import Any
+
+from remind.data.cohort.contents import Contents
+from remind.data.cohort.problems import Problem
+from remind.data.cohort.readers.codes import no_codes, read_codes
+from remind.data.cohort.readers.files import no_files, read_files
+from remind.data.cohort.readers.series import no_series, read_series
+from remind.data.cohort.readers.table import no_table, read_table
+from remind.data.cohort.readers.text import no_text, read_text
+from remind.data.cohort.readers.wanted import Wanted
+from remind.data.cohort.schema import ModalitySchema
+from remind.data.cohort.sections import (
+    CodesSection,
+    ImageSection,
+    Section,
+    SeriesSection,
+    TableSection,
+    TextSection,
+    VolumeSection,
+)
+from remind.data.cohort.tabular import Source
+
+__all__ = ["Wanted", "absent", "read"]
+
+Found = tuple[ModalitySchema, Contents]
+_READ: dict[type[Section], Callable[[Source, Any], Found | None]] = {
+    TableSection: read_table,
+    SeriesSection: read_series,
+    ImageSection: read_files,
+    VolumeSection: read_files,
+    TextSection: read_text,
+    CodesSection: read_codes,
+}
+_ABSENT: dict[type[Section], Callable[[str, Any, int, list[Problem]], Found]] = {
+    TableSection: no_table,
+    SeriesSection: no_series,
+    ImageSection: no_files,
+    VolumeSection: no_files,
+    TextSection: no_text,
+    CodesSection: no_codes,
+}
+
+
+def read(source: Source, wanted: Wanted[Section]) -> Found | None:
+    """A modality from its open file; what is wrong goes to the source's problems."""
+    return _READ[type(wanted.section)](source, wanted)
+
+
+def absent(name: str, section: Section, n: int, problems: list[Problem]) -> Found:
+    """A modality that no patient of this site has: its declared schema, and nothing for n patients."""
+    return _ABSENT[type(section)](name, section, n, problems)

@@ -1,0 +1,114 @@
+"""What every reader is given, and what they share. Letters: R rows of a file, N patients of the cohort."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.data.cohort.problems import counted, listed
+from remind.data.cohort.sections import Section
+from remind.data.cohort.tabular import Source
+from remind.data.cohort.text import spelled_alike
+
+Section_co = TypeVar("Section_co", bound=Section, covariant=True)
+
+
+@dataclass(frozen=True)
+class Wanted(Generic[Section_co]):
+    """A modality that is to be read.
+
+    Attributes
+    ----------
+    name, section
+        What cohort.toml says.
+    key
+        Column of the modality's file that holds the patient.
+    position
+        Row of each patient in the patients file; None: not known, ids are not checked and nothing is returned.
+    folder
+        Where relative paths in the file begin.
+    starts
+        Columns of the patients file that series count from: seconds of each patient, (N,), NaN = empty.
+    """
+
+    name: str
+    section: Section_co
+    key: str
+    position: Mapping[str, int] | None
+    folder: Path
+    starts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def field(self) -> str:
+        """Its place in cohort.toml."""
+        return f"modalities.{self.name}"
+
+
+def patient_rows(source: Source, wanted: Wanted[Section]) -> NDArray[np.int64] | None:
+    """Row of the patients file that each row belongs to, (R,); −1 = none, which is a problem."""
+    column, position = wanted.key, wanted.position
+    if not source.has(column, f"{wanted.field}.id"):
+        return None
+    codes_R, names = source.texts(column)
+    source.check_swallowed(column, names, position)
+    if (codes_R < 0).any():
+        source.report("no patient", "fill it in, or remove the row", column, codes_R < 0)
+    if position is None:
+        return None
+    row = np.array([*(position.get(name, -1) for name in names), -1], dtype=np.int64)
+    if strangers := [name for name in names if name not in position]:
+        what = f"{counted(len(strangers), 'patient')} not in the patients file: {listed(strangers, 3)}"
+        remedy = _otherwise(strangers, position) or "add them there, or remove their rows"
+        source.report(what, remedy, column, (row[codes_R] < 0) & (codes_R >= 0))
+    return row[codes_R]
+
+
+def _otherwise(strangers: Sequence[str], known: Iterable[str]) -> str:
+    """Which strangers are known under another spelling, in words; empty if none."""
+    of_spelling: dict[str, str] = {}
+    for name in known:
+        of_spelling.setdefault(spelled_alike(name), name)
+    alike = [(name, of_spelling[spelled_alike(name)]) for name in strangers if spelled_alike(name) in of_spelling]
+    if not alike:
+        return ""
+    name, other = alike[0]
+    which = "leading zeros" if name.lstrip("0") == other.lstrip("0") else "the way they are written"
+    more = f" ({len(alike)} such ids)" if len(alike) > 1 else ""
+    return (
+        f"ids are texts: {name!r} is not {other!r} of the patients file, {which} differ{more}; "
+        "write them alike in all files, as text, for Excel and pandas take zeros away from numbers"
+    )
+
+
+def one_row_each(source: Source, wanted: Wanted[Section], patient_R: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Rows of known patients, (R,); a patient with several rows is a problem."""
+    known_R = patient_R >= 0
+    again_R = np.ones(len(source), dtype=bool)
+    again_R[np.unique(patient_R, return_index=True)[1]] = False
+    if (again_R & known_R).any():
+        source.report("patient has more than one row", "keep one row each", wanted.key, again_R & known_R)
+    return np.asarray(known_R)
+
+
+def missing_words(source: Source, name: str, column: str, nothing: str, so: str, empty: bool = False) -> None:
+    """Say which words for a missing value a column of modality `name` holds, as 'None' of pandas; there is no cell.
+
+    Parameters
+    ----------
+    nothing
+        What such a cell holds.
+    so
+        What follows.
+    empty
+        Whether empty cells are worth a word too.
+    """
+    counts: Mapping[str, int] = source.words.get(column, {})
+    words = {word: n for word, n in counts.items() if word.strip()}
+    rows = sum(words.values()) + (sum(n for word, n in counts.items() if not word.strip()) if empty else 0)
+    if rows:
+        spelled = f" ({', '.join(repr(word) for word in sorted(words))})" if words else ""
+        hold = "row holds" if rows == 1 else "rows hold"
+        source.remarks.append(f"{name}: {rows} {hold} {nothing}{spelled}, {so}")

@@ -1,0 +1,288 @@
+"""Data files as columns: .csv and .parquet opened alike, and every bad cell found without a loop over rows.
+
+A .csv is read as text and converted here, so that a bad cell is reported with its line and does not turn its column
+into text.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Container
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from remind.data.cohort import cells, moments
+from remind.data.cohort.csv_file import read_csv
+from remind.data.cohort.csv_layout import Layout
+from remind.data.cohort.problems import Problem, listed, suggest
+from remind.data.cohort.text import SPELLED_MISSING, Names, id_text, is_missing, number_of, plain_numbers
+
+SUFFIXES = (".parquet", ".csv")
+_PANDAS_INDEX = "__index_level_"  # what pandas leaves in a .parquet when the index was written too
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?|\d{1,2}:\d{2}(:\d{2})?")
+_ANY = Names()
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open data file of R rows, and the list that its problems go to.
+
+    Attributes
+    ----------
+    remarks
+        What is odd but no problem.
+    layout
+        Of a .csv: where its rows and cells lie.
+    words
+        Texts of each column that was read and that counted as missing, and how often they came.
+    """
+
+    file: str
+    table: Any
+    problems: list[Problem]
+    remarks: list[str] = field(default_factory=list)
+    layout: Layout | None = None
+    words: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names, in the order of the file."""
+        return tuple(self.table.column_names)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def report(self, what: str, remedy: str, column: str | None = None, bad_R: NDArray[np.bool_] | None = None) -> None:
+        """Note a problem; `bad_R` says in which rows, of which the first is shown and the rest counted."""
+        row, value = None, None
+        if bad_R is not None:
+            first, count = int(bad_R.argmax()), int(bad_R.sum())
+            row = first + 1
+            if self.layout is not None:
+                row = self.layout.line_of(first, self.columns.index(column) if column else 0)
+            value = cells.shown(self.table[column].slice(first, 1), 0) if column else None
+            what += f" ({count} rows in all)" if count > 1 else ""
+        self.problems.append(Problem(self.file, what, remedy, row, column, value))
+
+    def has(self, column: str, field: str) -> bool:
+        """Whether the file has `column`, which `field` of cohort.toml names; if not, that is a problem."""
+        if column in self.columns:
+            return True
+        self.report("no such column", f"{suggest(column, self.columns)} ({field} in cohort.toml)", column)
+        return False
+
+    def texts(self, column: str, names: Names = _ANY, prose: bool = False) -> tuple[NDArray[np.int64], list[str]]:
+        """Column as codes (R,), −1 = empty, and the distinct texts they stand for: declared `names`, or as they are.
+
+        A text of several lines is a problem, except in `prose`.
+        """
+        array = self._plain(column)
+        encoded = cells.as_texts(array).dictionary_encode()
+        raw = [id_text(value) for value in encoded.dictionary.to_pylist()]
+        numbers = not cells.is_text(array) or plain_numbers(text for text in raw if text is not None)
+        meant = [None if text is None else names.meant_by(text, numbers) for text in raw]
+        distinct = list(dict.fromkeys(text for text in meant if text is not None))
+        code = {text: i for i, text in enumerate(distinct)}
+        recode = np.array([-1 if text is None else code[text] for text in meant] + [-1], dtype=np.int64)
+        index_R = encoded.indices.cast(pa.int64()).fill_null(len(raw)).to_numpy(zero_copy_only=False)
+        self._count_words(column, raw, meant, index_R)
+        if not prose and any(lines := [text is not None and ("\n" in text or "\r" in text) for text in meant]):
+            remedy = "is a quotation mark missing, or closed rows too late? put one line into each cell"
+            self.report("holds a line break", remedy, column, np.array([*lines, False])[index_R])
+        return recode[index_R], distinct
+
+    def _count_words(
+        self, column: str, raw: list[str | None], meant: list[str | None], index_R: NDArray[np.int64]
+    ) -> None:
+        """Keep which texts counted as missing."""
+        lost = [i for i, (text, name) in enumerate(zip(raw, meant, strict=True)) if name is None]
+        count = np.bincount(index_R, minlength=len(raw) + 1)
+        words = Counter({"": int(count[len(raw)])})
+        for i in lost:
+            words[raw[i] or ""] += int(count[i])
+        self.words[column] = +words
+
+    def numbers(self, column: str, remedy: str = "", dates: str = "") -> NDArray[np.float64]:
+        """Column as numbers (R,), NaN = empty; what is no finite float32 is a problem, and NaN here.
+
+        `remedy` is added to what is said about a cell that holds no number, `dates` if it holds a date.
+        """
+        array = self._plain(column)
+        values_R, bad_R = _numbers(array)
+        if bad_R.any():
+            what, hint = "not a number", "use numbers with a decimal point, empty = missing"
+            first = cells.shown(array, int(bad_R.argmax())) or ""
+            if cells.is_temporal(array) or _DATE.fullmatch(first.strip()):
+                what, hint = "a date or time, not a number", f"count hours (or days) from each patient's start{dates}"
+            self.report(what, f"{hint}{remedy}", column, bad_R)
+        with np.errstate(over="ignore"):
+            endless_R = np.isinf(values_R.astype(np.float32))
+        if endless_R.any():
+            self.report("infinite or too large", "use finite numbers, empty = missing", column, endless_R)
+        values_R[endless_R] = np.nan
+        return values_R
+
+    def seconds(self, column: str) -> NDArray[np.float64]:
+        """Column of dates and times as seconds since 1970, (R,), NaN = empty; those with a zone are brought to UTC."""
+        seconds_R, bad_R = moments.seconds(self._plain(column))
+        if bad_R.any():
+            remedy = "write dates as 2150-01-31, with a time as 2150-01-31 14:05:00, empty = missing"
+            self.report("not a date and time", remedy, column, bad_R)
+        return seconds_R
+
+    def row_numbers(self) -> tuple[str, ...]:
+        """Columns that hold nothing but the number of the row, which pandas and R write beside the data."""
+        return tuple(column for column in self.columns if self._is_row_number(column))
+
+    def _is_row_number(self, column: str) -> bool:
+        if re.fullmatch(r"|Unnamed: \d+(_level_\d+)?|__index_level_\d+__", column.strip()):
+            return True  # as `csv_file` calls a column without a name
+        named = re.fullmatch(
+            r"index|level_\d+|row_?(names?|id|num(ber)?)|\.\.\.1|X\.?1?", column.strip(), re.IGNORECASE
+        )
+        return bool(named) and _differ_and_are_whole(self.table[column])
+
+    def check_swallowed(self, column: str, ids: Collection[str], known: Container[str] | None = None) -> None:
+        """Whether rows of the file stand in one cell, because a quotation mark was closed too late.
+
+        Such a cell is well-formed. It is told by its further lines: each has the width of a row and the id of a `known`
+        patient (else an id like the others), who, in a file of two columns, has no other row.
+
+        Parameters
+        ----------
+        column, ids
+            Where the patient's id stands, and those of the rows that are rows.
+        known
+            All patients, where they are known.
+        """
+        if self.layout is None or not len(self):
+            return
+        place = self.columns.index(column)
+        own, shapes = set(ids), {_shape(text) for text in ids}
+        for line, rows in self.layout.rows_in_cells(len(self.columns)):
+            found = [row[place].strip().strip('"') for row in rows]
+            alone = len(self.columns) > 2 or not own.intersection(found)
+            if alone and all(text in known if known is not None else _shape(text) in shapes for text in found):
+                what = f"a quotation mark is closed {len(found)} rows later: those rows stand in one cell"
+                remedy = 'close it at the end of its cell, and write one that belongs to the text twice ("")'
+                self.problems.append(Problem(self.file, what, remedy, line))
+
+    def _plain(self, column: str) -> Any:
+        """The column as `cells.plain` gives it; empty, with a problem, where it cannot be used."""
+        try:
+            return cells.plain(self.table[column])
+        except cells.UnusableError as error:
+            if not any(p.file == self.file and p.column == column and p.what == error.what for p in self.problems):
+                self.report(error.what, error.remedy, column)
+            return pa.nulls(len(self), pa.large_string())
+
+
+def find_file(folder: Path, stem: str, file: str | None, field: str, problems: list[Problem]) -> Path | None:
+    """File a section of cohort.toml means: the one it names, else ``<stem>.parquet`` or ``<stem>.csv``."""
+    if file is not None:
+        path = folder / file
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            return path
+        if path.is_file():
+            problems.append(Problem(file, f"neither {' nor '.join(SUFFIXES)}", "convert it to one of them"))
+        else:
+            beside = suggest(file, _data_files(folder))
+            problems.append(
+                Problem(file, f"no such file in {folder.resolve()}", f"{beside} ({field}.file in cohort.toml)")
+            )
+        return None
+    found = [folder / (stem + suffix) for suffix in SUFFIXES if (folder / (stem + suffix)).is_file()]
+    if len(found) == 1:
+        return found[0]
+    names = " or ".join(stem + suffix for suffix in SUFFIXES)
+    what = "two files could be meant" if found else f"no such file in {folder.resolve()}"
+    others = sorted(p.name for p in folder.iterdir() if p.name.lower().startswith(f"{stem.lower()}."))
+    if others and not found:
+        remedy = f"there is {listed(others)}: save it as {names}, not compressed"
+    else:
+        remedy = f"name it with {field}.file; {suggest(stem, _data_files(folder))}"
+    problems.append(Problem(names, what, remedy))
+    return None
+
+
+def open_source(path: Path, problems: list[Problem], remarks: list[str] | None = None) -> Source | None:
+    """Open a .csv or .parquet; None, with a problem, if it cannot be read or has no rows."""
+    layout = None
+    try:
+        if path.suffix.lower() == ".csv":
+            if (read := read_csv(path, problems)) is None:
+                return None
+            table, layout = read
+        else:
+            table = _read_parquet(path)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problems.append(Problem(path.name, f"cannot be read: {reason}", f"export it again as {path.suffix[1:]}"))
+        return None
+    source = Source(path.name, table, problems, [] if remarks is None else remarks, layout)
+    if not len(source):
+        source.report("has no rows", "put rows in (a modality that this site has of nobody: absent = true)")
+        return None
+    return source
+
+
+def _data_files(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+
+
+def _read_parquet(path: Path) -> Any:
+    with pa.parquet.ParquetFile(path) as file:
+        names = [str(n) for n in file.schema_arrow.names]
+        if repeated := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"two columns are named {repeated[0]!r}")
+        table = file.read()
+    return table.select([n for n in names if not n.startswith(_PANDAS_INDEX)])
+
+
+def _numbers(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Values (R,), NaN = empty or bad, and which are bad; a column of `cells.plain`."""
+    good_R = np.zeros(len(array), dtype=bool)
+    if cells.is_temporal(array):
+        return np.full(len(array), np.nan), array.is_valid().to_numpy(zero_copy_only=False)
+    if not cells.is_text(array):
+        return _to_numpy(array), good_R
+    missing = pc.is_in(array, value_set=pa.array(SPELLED_MISSING, pa.large_string()))
+    array = pc.if_else(missing, pa.scalar(None, pa.large_string()), array)
+    try:
+        return _to_numpy(array), good_R
+    except pa.ArrowInvalid:  # something is no plain number: look at each distinct text
+        encoded = array.dictionary_encode()
+        texts = [text.strip() for text in encoded.dictionary.to_pylist()]
+        parsed = [float("nan") if is_missing(text) else number_of(text) for text in texts]
+        value = np.array([np.nan if v is None else v for v in parsed] + [np.nan])
+        wrong = np.array([v is None for v in parsed] + [False])
+        codes_R = encoded.indices.cast(pa.int64()).fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        return value[codes_R], wrong[codes_R]
+
+
+def _to_numpy(array: Any) -> NDArray[np.float64]:
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    numbers = pc.fill_null(pc.cast(array, pa.float64(), safe=cells.is_text(array)), float("nan"))
+    return np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _differ_and_are_whole(column: Any) -> bool:
+    """Whether the cells are whole numbers from 0, no two of them equal, as the numbers of rows are."""
+    try:
+        values_R, bad_R = _numbers(cells.plain(column))
+    except cells.UnusableError:
+        return False
+    whole = not bad_R.any() and bool((values_R >= 0).all()) and bool((values_R == np.floor(values_R)).all())
+    return whole and len(np.unique(values_R)) == len(values_R)
+
+
+def _shape(text: str) -> str:
+    """Digits as 9, letters as a, however many."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text))

@@ -1,0 +1,168 @@
+"""Files that were found to be in order, remembered so that nobody decodes them again.
+
+A verdict holds as long as all that decided it: the file, its reader's code, what is installed, and for DICOM the
+decoders that are at hand. Only good verdicts are kept. What was wrong with a file may have been mended anywhere, by a
+decoder, a permission, more memory, so it is found anew each time. Paths are kept as keyed hashes alone.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from remind.data.files import Sight, decoders
+from remind.data.files.pixels import Remark
+from remind.files import write_whole
+from remind.version import VERSION
+
+SUFFIX = ".verdicts"
+MOST = 256  # cohorts remembered in a folder; the oldest give way
+
+
+class Good(NamedTuple):
+    """A file that is in order: whether it is DICOM, whose decoders may come and go, and what it is like."""
+
+    dicom: bool
+    sight: Sight
+
+
+class Memory(Protocol):
+    """Where verdicts lie."""
+
+    def read(self, name: str) -> bytes | None:
+        """What was written under a name; None where there is nothing, or nothing that can be read."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keep something under a name, if that is possible; else the files are examined again next time."""
+
+
+class UserMemory:
+    """The user's cache folder: ``$XDG_CACHE_HOME/federated-remind/examined``, readable by that user alone."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "federated-remind" / "examined"
+
+    def read(self, name: str) -> bytes | None:
+        """See `Memory`."""
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """See `Memory`."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_whole(self.folder / name, lambda partial: _write_private(partial, content))
+            for old in self.folder.glob("*.json"):  # of versions that kept paths in clear
+                old.unlink(missing_ok=True)
+            kept = sorted(self.folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
+            for old in kept[:-MOST]:
+                old.unlink(missing_ok=True)
+        except OSError:  # a read-only container, a full disk
+            return
+
+
+class Verdicts:
+    """Good verdicts on the files of one modality.
+
+    Parameters
+    ----------
+    memory
+        Where they lie.
+    what
+        What is asked of the files: their modality's schema and reading, and the folders they are in.
+    """
+
+    def __init__(self, memory: Memory, what: str) -> None:
+        self.memory, self.name = memory, hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:32] + SUFFIX
+        found = _parsed(memory.read(self.name))
+        found = found if found.get("surroundings") == surroundings() else {}
+        self._key = bytes.fromhex(found["key"]) if found else secrets.token_bytes(32)
+        self._known: dict[str, Any] = found.get("files", {})
+        self._decoders: str | None = found.get("decoders")
+
+    def find(self, path: Path, stamp: str) -> Good | None:
+        """The verdict on a file that was in order and has not changed; None where it must be examined."""
+        entry = self._known.get(self._hidden(path))
+        if not stamp or entry is None or entry["stamp"] != stamp:
+            return None
+        if entry["dicom"] and self._decoders != _digest(decoders()):
+            return None
+        return Good(entry["dicom"], _sight(entry["sight"]))
+
+    def keep(self, good: Mapping[Path, Good], stamps: Mapping[Path, str]) -> None:
+        """Remember these files in place of all that was known, with the stamps they had before they were opened."""
+        files = {
+            self._hidden(path): {"stamp": stamps[path], "dicom": one.dicom, "sight": _as_json(one.sight)}
+            for path, one in good.items()
+            if stamps[path]
+        }
+        at_hand = _digest(decoders()) if any(entry["dicom"] for entry in files.values()) else None
+        content = {"surroundings": surroundings(), "decoders": at_hand, "key": self._key.hex(), "files": files}
+        self.memory.write(self.name, json.dumps(content).encode())
+
+    def _hidden(self, path: Path) -> str:
+        return hmac.digest(self._key, os.fsencode(path.absolute()), "sha256").hex()[:32]
+
+
+def surroundings() -> str:
+    """Digest of what a verdict depends on besides the file: our readers' code, Python, and what is installed.
+
+    Installed is what lies on `sys.path` as a distribution, with its version and its time: any of them may be a decoder.
+    """
+    installed = []
+    for entry in dict.fromkeys(sys.path):
+        try:
+            with os.scandir(entry or ".") as inside:
+                found = [one for one in inside if one.name.endswith((".dist-info", ".egg-info"))]
+                installed += [f"{one.name} {one.stat().st_mtime_ns}" for one in found]
+        except OSError:  # a zip file, or a folder that is not there
+            continue
+    return _digest("\0".join([VERSION, sys.version, readers_code(), *sorted(installed)]))
+
+
+@cache
+def readers_code() -> str:
+    """Digest of the code that turns a file into an array."""
+    here = Path(__file__).parent
+    sources = [here / "examine.py", Path(__file__), *sorted((here.parent / "files").glob("*.py"))]
+    return _digest("\0".join(path.read_text("utf-8") for path in sources if path.is_file()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _parsed(content: bytes | None) -> dict[str, Any]:
+    """What a memory holds, if it is whole."""
+    try:
+        found = json.loads(content or b"{}")
+        bytes.fromhex(found["key"])
+        for entry in found["files"].values():
+            entry["stamp"], entry["dicom"], _sight(entry["sight"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return dict(found)
+
+
+def _as_json(sight: Sight) -> list[Any]:
+    return [sight.shape, sight.flat, sight.lies, sight.scale, sight.remarks]
+
+
+def _sight(found: Any) -> Sight:
+    (depth, rows, columns), flat, lies, scale, remarks = found
+    return Sight((depth, rows, columns), flat, lies, scale, tuple(Remark(kind, seen) for kind, seen in remarks))
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(content)

@@ -1,0 +1,1 @@
+"""How patients lie in hospitals and in parts of the split."""

@@ -1,0 +1,96 @@
+"""The virtual hospitals of a simulation: a cohort laid into sites, each with its split. Every process gets the same."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.config import DataConfig, SyntheticConfig
+from remind.data.cohort.cohort import TRAIN, Cohort, concatenate
+from remind.data.cohort.problems import Problem, counted
+from remind.data.cohort.read import read_cohort
+from remind.data.sites.sites import Site, split_sites
+from remind.data.sites.split import agreed, assign_split, draw_split, persons
+from remind.data.synthetic.generate import generate
+from remind.errors import UserError, several
+
+SYNTHETIC, POOLED = "synthetic", "pooled"
+
+
+@lru_cache(maxsize=1)
+def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, number: int | None) -> tuple[Site, ...]:
+    """Hospitals by name, with training, validation and test patients.
+
+    Parameters
+    ----------
+    data, synthetic
+        Which cohort, how it lies in hospitals, and how much is held out.
+    number
+        How many hospitals; None: as many as the cohort's site column has. With ``data.pooled`` that number counts, and
+        their patients come in one site, each with the part of the split that the hospital would have given it.
+
+    Raises
+    ------
+    UserError
+        If the cohort is not valid, cannot be laid into so many hospitals, leaves one without training patients, or
+        has patients of one class alone to train on.
+    """
+    cohort = generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
+    hospitals = split_sites(cohort, data.pooled or number, data, seed)
+    sites = with_splits(hospitals, data, seed)
+    if reasons := unusable(sites):
+        raise several("this cannot be trained on", map(str, reasons))
+    return (pool(sites),) if data.pooled else sites
+
+
+def with_splits(sites: Sequence[Site], data: DataConfig, seed: int) -> tuple[Site, ...]:
+    """The sites with their patients' splits, which divide no person, at whatever sites; given splits stay."""
+    if any(site.cohort.split_N is not None for site in sites):
+        return tuple(sites)
+
+    def draw(cohort: Cohort) -> NDArray[np.int8]:
+        return draw_split(persons(cohort), seed, data.validation, data.test, data.min_evaluated)
+
+    splits = agreed([site.cohort for site in sites], draw, seed)
+    pairs = zip(sites, splits, strict=True)
+    return tuple(replace(site, cohort=replace(site.cohort, split_N=split_N)) for site, split_N in pairs)
+
+
+def unusable(sites: Sequence[Site]) -> list[Problem]:
+    """Why a run on these sites is refused; the check asks here too, so that it finds what stops a run."""
+    name = f"cohort {sites[0].cohort.schema.name!r}"
+    reasons = []
+    for site in sites:
+        if not np.any(site.cohort.split_N == TRAIN):
+            patients = counted(len(site.cohort), "patient")
+            what = f"site {site.name!r}: none of its {patients} is in the training part of the split"
+            remedy = "put some there, leave its rows out, or count them to another site"
+            reasons.append(Problem(name, what, remedy))
+    cohorts = [site.cohort for site in sites]
+    classes = cohorts[0].schema.classes
+    all_N = np.concatenate([c.label_N for c in cohorts])
+    train_N = np.concatenate([c.label_N[c.split_N == TRAIN] for c in cohorts])
+    for labels_N, which in ((all_N, "patients"), (train_N, "training patients")):
+        if len(labels_N) and (labels_N == labels_N[0]).all():
+            what = f"all {len(labels_N)} {which} are of class {classes[labels_N[0]]!r}: there is nothing to learn"
+            remedy = "check the label (one class alone will do at a hospital that trains with others)"
+            reasons.append(Problem(name, what, remedy))
+            break
+    return reasons
+
+
+def pool(sites: Sequence[Site]) -> Site:
+    """All patients in one place, each with the hospital's name, and the part of the split it had there."""
+    named = [replace(site.cohort, site_N=np.array([site.name] * len(site.cohort))) for site in sites]
+    return Site(POOLED, concatenate(named))
+
+
+def with_split(site: Site, data: DataConfig, seed: int, least: int = 0) -> Site:
+    """The site with its patients' split; one given by the cohort stays. `least`: as `data.min-evaluated`, if more."""
+    least = max(least, data.min_evaluated)
+    try:
+        return replace(site, cohort=assign_split(site.cohort, seed, data.validation, data.test, least))
+    except UserError as error:
+        raise UserError(f"site {site.name}: {error}") from None

@@ -1,0 +1,59 @@
+"""cohort.toml of a `Cohort`: all that its schema holds is declared."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from remind.config_toml import literal
+from remind.data.cohort.cohort import Cohort
+from remind.data.cohort.contents import Contents, Files
+from remind.data.cohort.schema import CodesSchema, ImageSchema, ModalitySchema, SeriesSchema, TableSchema, VolumeSchema
+
+
+def declaration_text(cohort: Cohort) -> str:
+    """The text of cohort.toml, for files as `write.write_cohort` lays them."""
+    person = ['patient = "person"'] if persons_differ(cohort) else []
+    lines = [f"name = {_toml(cohort.schema.name)}", "", "[patients]", 'id = "patient_id"', *person]
+    lines += ["", "[label]", f"classes = {_toml(cohort.schema.classes)}"]
+    for schema in cohort.schema.modalities:
+        data = cohort.modalities[schema.name]
+        lines += ["", f"[modalities.{schema.name}]", f'kind = "{schema.kind}"']
+        if not data.present().any():
+            lines.append("absent = true  # of nobody here; declared because other sites have it")
+        lines += [f"{field} = {_toml(value)}" for field, value in _fields(schema, data).items()]
+    return "\n".join([*lines, ""])
+
+
+def persons_differ(cohort: Cohort) -> bool:
+    """Whether rows are visits, so that a column must name the person."""
+    return not np.array_equal(cohort.person_N, cohort.patient_id_N)
+
+
+def _fields(schema: ModalitySchema, data: Contents) -> dict[str, Any]:
+    """What a modality's section says besides its kind."""
+    if isinstance(schema, TableSchema):
+        given = {"categories": schema.categories, "mean": schema.mean, "std": schema.std}
+        return {
+            "columns": schema.columns,
+            "standardise": schema.standardise,
+            **{field: value for field, value in given.items() if value},
+        }
+    if isinstance(schema, SeriesSchema):
+        return {"time_unit": "hour", "items": schema.items, "horizon": schema.horizon_hours}
+    if isinstance(schema, ImageSchema | VolumeSchema) and isinstance(data, Files):
+        window = {} if data.reading.window is None else {"window": data.reading.window}
+        return {"size": schema.size, "channels": schema.channels, "resize": data.reading.resize, **window}
+    if isinstance(schema, CodesSchema):
+        given = {"vocabulary": schema.vocabulary, "prefixes": schema.prefixes}
+        return {field: value for field, value in given.items() if value}
+    return {}
+
+
+def _toml(value: Any) -> str:
+    """A scalar, sequence or table as TOML."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{literal(key)} = {_toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return literal(value)

@@ -1,0 +1,26 @@
+"""Which kind each modality of a synthetic cohort is."""
+
+from remind.data.cohort.problems import counted, listed, suggest
+from remind.data.cohort.sections import KINDS
+from remind.errors import UserError
+
+
+def parse_kinds(text: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds of the m modalities `names`, from ``"image, table, text"``; empty: a series in second place, else tables.
+
+    Raises
+    ------
+    UserError
+        An unknown kind, or another number of kinds than modalities.
+    """
+    if not text.strip():
+        return tuple("series" if i == 1 else "table" for i in range(len(names)))
+    kinds = tuple(part.strip() for part in text.split(","))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"synthetic.kinds: {kind!r} is no kind of modality; {suggest(kind, KINDS)}")
+    if len(kinds) != len(names):
+        raise UserError(
+            f"synthetic.kinds: {text!r} names {counted(len(kinds), 'kind')} for {listed(names)}; name one kind each"
+        )
+    return kinds

@@ -1,0 +1,185 @@
+"""What each site's patients weigh: a weighting of groups or sites as numbers that a site can be told.
+
+A site is told w_k and c_k of each of its groups; each of its n_{s,k} patients of the group then weighs w_k/c_k, so that
+m_{s,k} = w_k·n_{s,k}/c_k of the objective lies there: its mass, Σ_s Σ_k m_{s,k} = 1. All that aggregation needs follows
+from the masses (`weights.block_weights`), whatever the rule.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import fsum
+from typing import Any
+
+from remind.metrics.statistics import GroupLoss, merge
+from remind.objectives.lambda_step import risks
+from remind.objectives.weighting import Weighting, WeightState
+
+Counts = Mapping[int, int]
+Sites = Mapping[str, Counts]  # training patients per group of every member
+Losses = Mapping[str, Mapping[int, GroupLoss]]  # of the sites that reported
+Masses = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a site is told: weights w_k, and the counts c_k they are divided by, of its own groups."""
+
+    weights: Mapping[int, float]
+    counts: Mapping[int, int]
+
+    def masses(self, own: Counts) -> Masses:
+        """m_{s,k} of a site with these patients."""
+        return {k: self.weights[k] * n / self.counts[k] for k, n in sorted(own.items())}
+
+
+class Weighing(ABC):
+    """A weighting applied to a federation; its states are immutable."""
+
+    @abstractmethod
+    def initial(self, sites: Sites) -> Any:
+        """State before the first round."""
+
+    @abstractmethod
+    def told(self, state: Any, sites: Sites, site: str) -> Told:
+        """What one site is told."""
+
+    @abstractmethod
+    def update(self, state: Any, sites: Sites, losses: Losses, adjustment: float, steps: int) -> Any:
+        """State of the next round, from the losses of the sites that reported, on the model the round began with."""
+
+    @abstractmethod
+    def admit(self, state: Any, sites: Sites) -> Any:
+        """State with sites and groups first seen after the start."""
+
+    @abstractmethod
+    def alike(self, state: Any, sites: Sites, held_out: Sites, site: str) -> Told:
+        """What one site is told in a phase that trains on held-out patients, whatever the groups' weights: all alike.
+
+        Parameters
+        ----------
+        held_out
+            Such patients per group of every site, of groups it also trains on. Its other groups weigh nothing.
+        """
+
+    def shown(self, state: Any, sites: Sites) -> dict[int, float]:
+        """Weight of each group in the objective, over all sites: what tables and pages call λ."""
+        parts: dict[int, list[float]] = {}
+        for site, own in sorted(sites.items()):
+            for k, mass in self.told(state, sites, site).masses(own).items():
+                parts.setdefault(k, []).append(mass)
+        return {k: fsum(masses) for k, masses in sorted(parts.items())}
+
+
+@dataclass(frozen=True)
+class Spanning(Weighing):
+    """Groups that span sites (algorithm §3): every patient of group k weighs λ_k/n_k, with the global n_k."""
+
+    weighting: Weighting
+
+    def initial(self, sites: Sites) -> WeightState[int]:
+        """See `Weighing`."""
+        return self.weighting.initial(total(sites))
+
+    def told(self, state: WeightState[int], sites: Sites, site: str) -> Told:
+        """See `Weighing`."""
+        counts = total(sites)
+        return Told({k: state.weights[k] for k in sites[site]}, {k: counts[k] for k in sites[site]})
+
+    def update(
+        self, state: WeightState[int], sites: Sites, losses: Losses, adjustment: float, steps: int
+    ) -> WeightState[int]:
+        """The groups' risks are those of their patients over all sites, never a mean of site means."""
+        counts = total(sites)
+        return self.weighting.update(state, risks(merge(losses.values()), counts, adjustment), counts, steps)
+
+    def admit(self, state: WeightState[int], sites: Sites) -> WeightState[int]:
+        """See `Weighing`."""
+        return self.weighting.admit(state, total(sites))
+
+    def alike(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> Told:
+        """1/G over the groups that any site holds patients out of."""
+        counts = total(held_out)
+        return _alike(1 / max(len(counts), 1), counts, held_out[site], sites[site])
+
+    def shown(self, state: WeightState[int], sites: Sites) -> dict[int, float]:
+        """λ itself."""
+        return dict(sorted(state.weights.items()))
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Weights of the sites, and of the groups within each site."""
+
+    sites: WeightState[str]
+    groups: Mapping[str, WeightState[int]]
+
+
+@dataclass(frozen=True)
+class Within(Weighing):
+    """Sites weighed against each other, groups within each site on its own: what a rule does that knows no groups.
+
+    Attributes
+    ----------
+    between
+        Of the sites; n_s/n for most rules.
+    inside
+        Of the groups of one site, by that site's own patients and losses.
+    """
+
+    between: Weighting
+    inside: Weighting
+
+    def initial(self, sites: Sites) -> Nested:
+        """See `Weighing`."""
+        groups = {site: self.inside.initial(own) for site, own in sorted(sites.items())}
+        return Nested(self.between.initial(_sizes(sites)), groups)
+
+    def told(self, state: Nested, sites: Sites, site: str) -> Told:
+        """Weight of the site times that of the group within it, over the site's own patients."""
+        share, inside = state.sites.weights[site], state.groups[site].weights
+        return Told({k: share * inside[k] for k in sites[site]}, dict(sites[site]))
+
+    def alike(self, state: Nested, sites: Sites, held_out: Sites, site: str) -> Told:
+        """The weight of the site, shared by the groups that it holds patients out of."""
+        own = held_out[site]
+        return _alike(state.sites.weights[site] / max(len(own), 1), own, own, sites[site])
+
+    def update(self, state: Nested, sites: Sites, losses: Losses, adjustment: float, steps: int) -> Nested:
+        """Each reporting site's groups by its own losses; the sites by the mean loss of their patients."""
+        groups = dict(state.groups)
+        of_site = {}
+        for site, measured in sorted(losses.items()):
+            own = sites[site]
+            groups[site] = self.inside.update(groups[site], risks(measured, own, adjustment), own, steps)
+            known = [loss for k, loss in measured.items() if k in own]
+            if known:
+                of_site[site] = fsum(loss.loss_sum for loss in known) / sum(loss.count for loss in known)
+        return Nested(self.between.update(state.sites, of_site, _sizes(sites), steps), groups)
+
+    def admit(self, state: Nested, sites: Sites) -> Nested:
+        """See `Weighing`."""
+        groups = {
+            site: self.inside.admit(state.groups[site], own) if site in state.groups else self.inside.initial(own)
+            for site, own in sorted(sites.items())
+        }
+        return replace(state, sites=self.between.admit(state.sites, _sizes(sites)), groups=groups)
+
+
+def total(sites: Sites) -> dict[int, int]:
+    """n_k over all sites, groups ascending."""
+    counts: dict[int, int] = {}
+    for own in sites.values():
+        for k, n in own.items():
+            counts[k] = counts.get(k, 0) + n
+    return dict(sorted(counts.items()))
+
+
+def _alike(weight: float, counts: Counts, held_out: Counts, own: Counts) -> Told:
+    """Equal weights for the groups that are held out, none for the site's others."""
+    weights = {k: weight if k in held_out else 0.0 for k in own}
+    return Told(weights, {k: counts[k] if k in held_out else n for k, n in own.items()})
+
+
+def _sizes(sites: Sites) -> dict[str, int]:
+    return {site: sum(own.values()) for site, own in sorted(sites.items())}

@@ -1,0 +1,1 @@
+"""What a run tells the people who follow it: records, folder, tables, progress."""

@@ -1,0 +1,69 @@
+"""Who took part in a run, and who did not: a run that ends without some of its sites is no plain success."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+
+INCOMPLETE = 3  # exit code of a run that ended, but some site never took part or was not examined
+
+
+class Attendance(Observer):
+    """Observer that knows at the end of a run which sites never counted in it, and which missed some rounds."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+        self.expected: tuple[str, ...] = ()
+        self.never: dict[str, str] = {}
+        self.missed: Counter[str] = Counter()
+        self.unexamined: dict[str, str] = {}
+        self._why: dict[str, str] = {}
+        self._counted: set[str] = set()
+
+    def started(self, start: RunStart) -> None:
+        """Keep who was refused, and who should take part."""
+        self.refused, self.expected = dict(start.refused), start.expected
+
+    def round_started(self, start: RoundStart) -> None:
+        """Keep who is refused now: a newcomer may have joined since."""
+        self.refused = dict(start.refused)
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Keep who counted in the round."""
+        self._counted |= set(record.answered)
+        self._why |= record.absent
+        self.expected = record.expected or self.expected
+        self.missed.update(record.absent.keys())
+
+    def finished(self, result: RunResult) -> None:
+        """Sum up."""
+        self.unexamined = dict(result.absent)
+        self.never = {site: why for site, why in self._why.items() if site not in self._counted} | self.refused
+
+    def content(self) -> dict[str, Any]:
+        """For ``summary.json``. `status`: ``incomplete`` where somebody who should have taken part never did."""
+        missed = {site: n for site, n in sorted(self.missed.items()) if site not in self.never}
+        status = "incomplete" if self.never else "completed"
+        return {
+            "status": status,
+            "expected": list(self.expected),
+            "took_part": sorted(self._counted),
+            "never_took_part": self.never,
+            "rounds_missed": missed,
+        }
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be said of the run's end; empty where everybody took part to the end."""
+        return summary_warnings({"absent": self.unexamined, **self.content()})
+
+
+def summary_warnings(summary: Mapping[str, Any]) -> list[str]:
+    """The same, of a ``summary.json``."""
+    never, absent = summary.get("never_took_part", {}), summary.get("absent", {})
+    found = [f"site {site} never took part: {why}" for site, why in sorted(never.items())]
+    found += [f"site {site} was not examined: {why}" for site, why in sorted(absent.items()) if site not in never]
+    return found

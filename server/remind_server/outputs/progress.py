@@ -1,0 +1,145 @@
+"""What a person sees of a run: round k of n, a table per group now and then, time left, and the end of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from remind import groups
+from remind.metrics.aggregates import LEAST
+from remind.metrics.scores import SCORES, TIGHT
+from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
+from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary
+
+TABLES = 10  # about so many per-group tables in a run
+_COLUMNS = tuple(score.column for score in SCORES.values())
+_GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", *_COLUMNS)
+LEGEND = (
+    "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
+    "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
+    "used; bal: balanced accuracy; F1: macro-F1; log-loss: mean −ln p of the true class; own loss: the objective's;\n"
+    "  *: tail, a group of less than "
+    f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined"
+)
+_FINAL_COLUMNS = ("", "n", *_COLUMNS)
+
+
+class Progress(Observer):
+    """Observer that prints lines by `say`."""
+
+    def __init__(self, say: Callable[[str], None], results: Path | None = None) -> None:
+        self.say, self.results = say, results
+        self._start: RunStart | None = None
+        self._spent: list[float] = []
+        self._explained = False
+
+    def started(self, start: RunStart) -> None:
+        """Say who takes part and what is trained."""
+        self._start = start
+        patients = sum(start.counts.values())
+        self.say(
+            f"{start.schema.name}: {len(start.sites)} sites, {len(start.counts)} groups, {patients} training patients, "
+            f"{start.config.train.rounds} rounds, seed {start.config.seed}"
+        )
+        if self.results:
+            self.say(f"results: {self.results}")
+        for site, counts in start.sites.items():
+            self.say(f"  {site}: {sum(counts.values())} training patients in {len(counts)} groups")
+        for site, reason in start.refused.items():
+            self.say(f"  {site}: not taking part: {_indented(reason)}")
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Say how the round went and how long the rest will take."""
+        self._spent.append(record.seconds)
+        recent = self._spent[-3:]
+        left = (record.rounds - record.round) * sum(recent) / len(recent)
+        stage = {1: "warm-up", 2: "routing"}[record.stage]
+        mean_risk = sum(record.weights_used[k] * r for k, r in record.risks.items())
+        self.say(
+            f"round {record.round} of {record.rounds} ({stage}): {len(record.answered)} sites, Σλ·R {mean_risk:.4f}, "
+            f"{record.seconds:.1f} s, {_duration(left)} left"
+        )
+        for site, reason in record.absent.items():
+            self.say(f"  {site}: not counted: {_indented(reason)}")
+        if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
+            rows = round_rows(record, self._start.schema)
+            if not self._explained:
+                self.say(LEGEND)
+                self._explained = True
+            self.say(_table(_GROUP_COLUMNS, [_group_cells(row) for row in rows]))
+
+    def finished(self, result: RunResult) -> None:
+        """Say how good the final model is, per group and per site."""
+        rows = final_rows(result)
+        self.say(f"test patients, per group (* tail; ° not ranked: fewer than {LEAST} patients, or one class):")
+        self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "group") for r in rows if r["site"] == ALL]))
+        self.say("test patients, per site:")
+        self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "site") for r in rows if r["group"] == ALL]))
+        means = summary(result)
+        named = (
+            (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]),
+            (_counted(means["mean_over_tail_groups"], "tail groups"), means["mean_over_tail_groups"]),
+            ("all tail patients together", means["tail_patients"]),
+        )
+        self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
+        for site, rounds in sorted(result.left_out.items()):
+            self.say(f"{site}: its answers of {rounds} round(s) were left out; the rounds above say why")
+        for site, reason in result.absent.items():
+            self.say(f"{site}: not examined: {_indented(reason)}")
+        where = f"; results: {self.results}" if self.results else ""
+        self.say(f"done in {_duration(result.seconds)}{where}")
+
+
+def _indented(reason: str) -> str:
+    """A site's reason; its further lines cannot be taken for lines of ours."""
+    return reason.replace("\n", "\n      ")
+
+
+def _group_cells(row: Row) -> list[str]:
+    v = row["validation"]
+    return [
+        row["group"] + "*" * row["tail"],
+        str(row["train_n"]),
+        _number(row["lambda"]),
+        _number(row["risk"]),
+        _number(row["gate_open"], 2),
+        WITHHELD if row["withheld"] and not v["n"] else str(v["n"]),
+        *_scores(v),
+    ]
+
+
+def _final_cells(row: Row, key: str) -> list[str]:
+    marks = ("*" * bool(row["tail"]) + "°" * (row["ranked"] is False)) if key == "group" else ""
+    return [row[key] + marks, WITHHELD if row["n"] is None else str(row["n"]), *_scores(row)]
+
+
+def _scores(row: Row) -> list[str]:
+    """A cell per score; an AUROC that its bins leave open by more than `TIGHT` with its bound."""
+    cells = {name: _number(row[name]) for name in SCORES}
+    if (bound := row["auroc_bound"]) is not None and bound > TIGHT:
+        cells["auroc"] += f"±{_number(bound)}"
+    return list(cells.values())
+
+
+def _counted(mean: Row, what: str) -> str:
+    """Of how many a mean of AUROCs is one, of how many there are."""
+    return f"mean over {mean['averaged']['auroc']} of {mean['of']} {what}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    lines = []
+    for row in [columns, *rows]:
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  " + "  ".join([first, *rest]))
+    return "\n".join(lines)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

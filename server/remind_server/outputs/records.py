@@ -1,0 +1,153 @@
+"""What the coordinator knows of a run, as values: handed to observers (results folder, progress, run store)."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from remind.config import Config
+from remind.data.cohort.schema import CohortSchema
+from remind.metrics.statistics import GroupStatistics
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A run that begins: site → training patients per group.
+
+    Attributes
+    ----------
+    expected
+        Registered names of the hospitals that are enrolled, whether they take part or not; empty in a simulation.
+    """
+
+    config: Config
+    schema: CohortSchema
+    sites: Mapping[str, Mapping[int, int]]
+    counts: Mapping[int, int]
+    refused: Mapping[str, str]
+    expected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoundStart:
+    """A round whose tasks are about to go out.
+
+    Attributes
+    ----------
+    deadline
+        Seconds after which the round closes, whoever is missing then.
+    sites
+        Every member → training patients per group, newcomers included.
+    asked
+        Members that are connected and get a task.
+    refused
+        Who does not take part → why, as of now.
+    """
+
+    round: int
+    rounds: int
+    stage: int
+    deadline: float
+    sites: Mapping[str, Mapping[int, int]]
+    asked: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round.
+
+    Attributes
+    ----------
+    weights_used, weights_after
+        λ that weighted the round's training, and λ after its GroupDRO step.
+    risks
+        R_k of the groups that reported, measured on the model as sent, before any step of this round.
+    validation
+        Statistics of validation patients over all sites, on the same model: the one after `round` − 1.
+    absent
+        Site → why it does not count in this round; expected hospitals that never connected are in it, refused ones not.
+    late
+        Those of them that were asked and had not answered at the deadline.
+    expected, refused
+        Who should take part, and who does not → why, as of this round.
+    validation_by_site
+        The parts that `validation` merges.
+    withheld
+        Site → groups it trains on and withheld from its validation statistics, as fewer than its minimum are there.
+    update_sizes
+        Site → ‖update‖ / max(1, ‖sent‖) of what it answered, left out or not.
+    update_ratios
+        Site → the largest of its blocks' updates, each in medians of the same block's; only sites with judged blocks.
+    """
+
+    round: int
+    rounds: int
+    stage: int
+    seconds: float
+    counts: Mapping[int, int]
+    weights_used: Mapping[int, float]
+    weights_after: Mapping[int, float]
+    risks: Mapping[int, float]
+    validation: Mapping[int, GroupStatistics]
+    answered: tuple[str, ...]
+    absent: Mapping[str, str]
+    bytes_down: int
+    bytes_up: int
+    validation_by_site: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
+    update_sizes: Mapping[str, float] = field(default_factory=dict)
+    update_ratios: Mapping[str, float] = field(default_factory=dict)
+    late: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: the model, λ, and test and validation statistics per site and group.
+
+    Attributes
+    ----------
+    withheld
+        Site → groups it trains on and withheld from its test statistics, as fewer than its minimum are there.
+    left_out
+        Site → rounds in which its answer came and did not count; the rounds' records say why.
+    """
+
+    config: Config
+    schema: CohortSchema
+    counts: Mapping[int, int]
+    weights: Mapping[int, float]
+    tensors: Mapping[str, Tensor]
+    test: Mapping[str, Mapping[int, GroupStatistics]]
+    validation: Mapping[str, Mapping[int, GroupStatistics]]
+    absent: Mapping[str, str]
+    seconds: float
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
+
+
+class Observer:
+    """Something that follows a run; what it does not override, it does not care about."""
+
+    def begun(self, config: Config) -> None:
+        """Handle the run's beginning: sites are about to be waited for and enrolled."""
+
+    def started(self, start: RunStart) -> None:
+        """Handle the first round's being about to begin."""
+
+    def round_started(self, start: RoundStart) -> None:
+        """Handle a round's being about to begin."""
+
+    def answer_taken(self, site: str, problem: str | None) -> None:
+        """Handle a site's answer in the round under way; `problem` is why it does not count, None if it does."""
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Handle the end of a round; `tensors` is the global model after it."""
+
+    def finished(self, result: RunResult) -> None:
+        """Handle the end of the run."""
+
+    def failed(self, reason: str) -> None:
+        """Handle an end before the end: `reason` is for a person to read."""

@@ -1,0 +1,128 @@
+"""The folder a user opens: config, per-round JSON lines, the final table, the model. Every file is whole or absent."""
+
+import csv
+import json
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remind import groups
+from remind.errors import UserError
+from remind.files import OWNER_ONLY, harmless, make_private, write_whole
+from remind.model_file import save_model
+from remind.version import VERSION
+from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.outputs.results_claim import refuse_what_holds_something
+from remind_server.outputs.tables import expert_rows, final_rows, round_rows, summary
+
+CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
+FINAL_CSV, FINAL_JSON, SUMMARY, MODEL = "final.csv", "final.json", "summary.json", "model.safetensors"
+EXPERTS = "experts.csv"
+
+
+class RunFolder(Observer):
+    """Observer that writes a run's results (docs/results.md says what is in which file)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._start: RunStart | None = None
+        self._attendance = Attendance()
+        refuse_what_holds_something(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ROUNDS).touch(OWNER_ONLY, exist_ok=False)  # which succeeds once: the folder is this run's
+        except FileExistsError:
+            raise UserError(f"results: {folder} already holds a run; give another folder or remove it") from None
+        except OSError as error:
+            raise UserError(f"results: cannot make {folder}: {error.strerror}") from None
+
+    def started(self, start: RunStart) -> None:
+        """Write what the run is: config, seed, versions, schema, sites and groups."""
+        self._start = start
+        self._attendance.started(start)
+        names = start.schema.names
+        content = {
+            "config": start.config.model_dump(mode="json"),
+            "seed": start.config.seed,
+            "versions": {"federated-remind": VERSION, "torch": torch.__version__, "python": platform.python_version()},
+            "schema": start.schema.describe(),
+            "fingerprint": start.schema.fingerprint,
+            "groups": {groups.name(k, names): n for k, n in start.counts.items()},
+            "tail_groups": [groups.name(k, names) for k in sorted(groups.tail(start.counts))],
+            "sites": {
+                site: {groups.name(k, names): n for k, n in sorted(counts.items())}
+                for site, counts in start.sites.items()
+            },
+            "refused": dict(start.refused),
+            "expected": list(start.expected),
+        }
+        self._write(CONFIG, lambda path: _dump(content, path))
+
+    def round_started(self, start: RoundStart) -> None:
+        """Keep who takes part."""
+        self._attendance.round_started(start)
+
+    def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
+        """Append the round's lines and replace the model by the one after it."""
+        assert self._start is not None
+        self._attendance.round_done(record, tensors)
+        _append(self.folder / GROUPS, round_rows(record, self._start.schema))
+        line = {
+            "round": record.round,
+            "rounds": record.rounds,
+            "stage": record.stage,
+            "seconds": round(record.seconds, 3),
+            "answered": list(record.answered),
+            "absent": dict(record.absent),
+            "late": list(record.late),
+            "refused": dict(record.refused),
+            "expected": list(record.expected),
+            "bytes_down": record.bytes_down,
+            "bytes_up": record.bytes_up,
+        }
+        _append(self.folder / ROUNDS, [line])
+        metadata = {
+            "round": str(record.round),
+            "seed": str(self._start.config.seed),
+            "weights": json.dumps({str(k): w for k, w in record.weights_after.items()}),
+            "counts": json.dumps({str(k): n for k, n in record.counts.items()}),
+            "config": self._start.config.model_dump_json(),
+            "schema": json.dumps(self._start.schema.describe()),
+        }
+        self._write(MODEL, lambda path: save_model(path, tensors, metadata))
+
+    def finished(self, result: RunResult) -> None:
+        """Write the final table per site and group, the expert map, and the summary."""
+        self._attendance.finished(result)
+        rows = final_rows(result)
+        self._write(FINAL_JSON, lambda path: _dump(rows, path))
+        self._write(FINAL_CSV, lambda path: _csv(rows, path))
+        if experts := expert_rows(result):
+            self._write(EXPERTS, lambda path: _csv(experts, path))
+        self._write(SUMMARY, lambda path: _dump(summary(result) | self._attendance.content(), path))
+
+    def _write(self, name: str, write: Callable[[Path], None]) -> None:
+        write_whole(self.folder / name, write, private=True)
+
+
+def _dump(content: Any, path: Path) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    make_private(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _csv(rows: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)

@@ -1,0 +1,174 @@
+"""Rows of the tables a run reports: per round and group, and the final one per group and site."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from remind import groups
+from remind.data.cohort.schema import CohortSchema
+from remind.federation.messages import USE_DIGITS
+from remind.metrics.aggregates import (
+    LEAST,
+    Examined,
+    Scope,
+    apart,
+    averaged,
+    examine,
+    is_ranked,
+    measure,
+    one_class,
+    scope_of,
+    tail_groups,
+    worst,
+)
+from remind.metrics.scores import SCORES, Scores, scores
+from remind.metrics.statistics import GroupStatistics, merge, total
+from remind_server.outputs.records import RoundRecord, RunResult
+
+Row = dict[str, Any]
+ALL = "all"
+WITHHELD = "withheld"  # in place of a number of patients that no site may tell
+_NOTHING: Row = dict.fromkeys(Scores.__dataclass_fields__) | {"n": 0}
+
+
+def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
+    """One row per group in play: λ, R_k, and validation scores of the model before the round's training.
+
+    ``withheld`` counts the sites that have validation patients of the group perhaps, but fewer than they may tell of.
+    """
+    tail = groups.tail(record.counts)
+    rows = []
+    for group, count in record.counts.items():
+        measured = record.validation.get(group)
+        rows.append(
+            {
+                "round": record.round,
+                "stage": record.stage,
+                "group": groups.name(group, schema.names),
+                "mask": group,
+                "tail": group in tail,
+                "train_n": count,
+                "lambda": record.weights_used[group],
+                "lambda_next": record.weights_after[group],
+                "risk": record.risks.get(group),
+                "gate_open": measured.open_sum / measured.count if measured else None,
+                "experts": expert_use(measured),
+                "validation": _scores(measured),
+                "withheld": _withholding(record.withheld, group),
+            }
+        )
+    return rows
+
+
+def final_rows(result: RunResult) -> list[Row]:
+    """Test scores per site × group, with ``all`` for the merged margins; λ in every row of a group.
+
+    `ranked` tells groups that AUROC can rank (`metrics.aggregates`) from those of too few patients or of one class.
+    ``withheld`` counts the sites (in a margin: sites × groups) that train on the group and may not tell of its test
+    patients, as there are fewer than their minimum, or none. With nothing else to show ``n`` is then unknown, not 0.
+    """
+    by_site = {ALL: merge(result.test.values()), **result.test}
+    every = sorted({group for statistics in by_site.values() for group in statistics} | set(result.counts))
+    tail = tail_of(result)
+    rows: list[Row] = []
+    for site, statistics in by_site.items():
+        silent = result.withheld if site == ALL else {site: result.withheld.get(site, ())}
+        margin: Row = {"site": site, "group": ALL, "mask": None, "tail": None, "ranked": None, "lambda": None}
+        rows.append(margin | _known(total(statistics), sum(map(len, silent.values()))))
+        rows += [
+            {
+                "site": site,
+                "group": groups.name(group, result.schema.names),
+                "mask": group,
+                "tail": group in tail,
+                "ranked": _ranked(statistics.get(group)),
+                "lambda": result.weights.get(group),
+            }
+            | _known(statistics.get(group), _withholding(silent, group))
+            for group in every
+            if site == ALL or group in statistics or _withholding(silent, group)
+        ]
+    return rows
+
+
+def expert_rows(result: RunResult) -> list[Row]:
+    """The final model's expert map, of test patients: a row per group, and ``all``; none where there are no experts."""
+    merged = merge(result.test.values())
+    named = {ALL: total(merged)} | {groups.name(group, result.schema.names): found for group, found in merged.items()}
+    return [
+        {"group": group, "n": found.count} | {f"expert_{e}": weight for e, weight in enumerate(use, start=1)}
+        for group, found in named.items()
+        if found is not None and (use := expert_use(found)) is not None
+    ]
+
+
+def expert_use(statistics: GroupStatistics | None) -> list[float] | None:
+    """Mean weight of each expert, as precisely as it was reported; None if nothing is known of it."""
+    if statistics is None or not len(statistics.use_sum_E):
+        return None
+    return [round(weight, USE_DIGITS + 1) for weight in statistics.use_E.tolist()]
+
+
+def summary(result: RunResult) -> Row:
+    """The run in a few numbers, on test patients; which groups count in what is told by `metrics.aggregates`.
+
+    `averaged` of a mean says of how many groups it is one, score by score, and `of` how many there are.
+    """
+    model = examine(result.test)
+    scope = scope_of(model, result.counts)
+    tail_tested = scope.tail & model.by_group.keys()
+    return {
+        "overall": _scores(total(model.by_group)),
+        "tail_patients": _scores(total({k: s for k, s in model.by_group.items() if k in scope.tail})),
+        "mean_over_sites": _mean("mean_sites", model, scope, len(model.sites)),
+        "mean_over_groups": _mean("mean_groups", model, scope, len(model.groups)),
+        "mean_over_tail_groups": _mean("mean_tail", model, scope, len(scope.tail)),
+        "worst_group": _worst(model, scope, result.schema),
+        "least": LEAST,
+        "groups": len(result.counts),
+        "tail_groups": len(scope.tail),
+        "tail_groups_tested": len(tail_tested),
+        "sites": len(result.test),
+        "absent": dict(result.absent),
+        "rounds_left_out": dict(result.left_out),
+        "seconds": round(result.seconds, 2),
+    }
+
+
+def tail_of(result: RunResult) -> frozenset[int]:
+    """Tail groups of a run, those included that were tested and that nobody was trained on."""
+    return tail_groups(result.counts, merge(result.test.values()))
+
+
+def _withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
+    """Sites that withhold a group."""
+    return sum(group in groups_ for groups_ in withheld.values())
+
+
+def _known(statistics: GroupStatistics | None, withheld: int) -> Row:
+    """Scores, and how many sites withheld theirs; of nobody but such sites the number of patients is not known."""
+    row = _scores(statistics) | {"withheld": withheld}
+    return row | {"n": None} if withheld and not statistics else row
+
+
+def _scores(statistics: GroupStatistics | None) -> Row:
+    return asdict(scores(statistics)) if statistics else dict(_NOTHING)
+
+
+def _ranked(statistics: GroupStatistics | None) -> bool:
+    """By AUROC: enough patients, and two classes among them."""
+    return statistics is not None and is_ranked(statistics.count, one_class(statistics), SCORES["auroc"])
+
+
+def _mean(name: str, model: Examined, scope: Scope, of: int) -> Row:
+    return measure(name, model, scope) | {"averaged": averaged(name, model, scope), "of": of}
+
+
+def _worst(model: Examined, scope: Scope, schema: CohortSchema) -> Row:
+    """By each score the worst ranked group and its value; None where no group is ranked."""
+    found: Row = {}
+    for metric in SCORES:
+        values = apart("worst_group", model, scope, metric)
+        group = worst(values, metric)
+        found[metric] = group and {"group": groups.name(int(group), schema.names), "value": values[group]}
+    return found

@@ -1,0 +1,149 @@
+"""Checking a site's reply before any of it counts: a malformed or hostile one is named and left out."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from remind.config import Config
+from remind.federation.messages import Evaluation, Examination, LossSum, Report
+from remind.fusion.base import Context, build_fusion
+from remind.metrics.statistics import MOST_LOG_LOSS
+from remind.training.evaluate import most_loss
+from remind_server.rounds.roster import Member
+from remind_server.rounds.tasks import Assignment
+
+SHARE_TOLERANCE = 1e-6
+ROUNDING = 1e-6  # of a sum of losses, relative
+MOST_EVALUATED = 10  # patients of a site in one part of its split, for each of its training patients
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What every reply of a run is held against.
+
+    Attributes
+    ----------
+    classes
+        C of the cohort.
+    experts
+        Experts the model has (`experts_of`); None: not looked at.
+    """
+
+    config: Config
+    classes: int
+    experts: int | None = None
+
+    @property
+    def most_loss(self) -> float:
+        """Largest mean loss of a group, in nats: no patient's counts for more."""
+        return most_loss(self.config, self.classes) * (1 + ROUNDING)
+
+
+@lru_cache(maxsize=16)
+def experts_of(config: Config, modalities: tuple[str, ...], routing: bool) -> int:
+    """E: weights of experts that the run's fusion model reports of a patient; 0 if it has none in this stage.
+
+    Only the model knows, so a model of the least width is asked, about one patient. Nothing else of it is used.
+    """
+    tiny = config.model.model_copy(update={"width": config.model.heads})
+    context = Context(model=tiny, classes=2, modalities=modalities, tokens=(1,) * len(modalities))
+    fusion = build_fusion(config.method.fusion, context, config.seed).eval()
+    present_Bm = torch.arange(len(modalities))[None] == 0
+    with torch.no_grad():
+        output = fusion([torch.zeros(1, 1, tiny.width)] * len(modalities), present_Bm, torch.tensor([1]), routing)
+    return 0 if output.use_BE is None else output.use_BE.shape[1]
+
+
+def report_problems(
+    assignment: Assignment, report: Report, received: Mapping[str, Tensor], limits: Limits
+) -> list[str]:
+    """What is wrong with a report; empty if it may count.
+
+    Parameters
+    ----------
+    assignment
+        What the site was asked, and what the coordinator knows it should answer.
+    report, received
+        What it answered, and the tensors it sent back.
+    limits
+        What holds for all sites.
+    """
+    task = assignment.task
+    found = _round(report.round, task.round)
+    if abs(report.share - assignment.share) > SHARE_TOLERANCE:
+        found.append(
+            f"claims share {report.share:.6g} of the objective; its enrolled counts give {assignment.share:.6g}"
+        )
+    for group, loss in report.train.items():
+        if group not in task.weights:
+            found.append(f"reports group {group}, which it was not sent")
+        elif loss.count != assignment.counts[group]:
+            found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
+    found += _losses(report.train, limits)
+    if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
+        found.append(f"sends tensors that are not {assignment.dtype}")
+    enrolled = sum(assignment.counts.values())
+    found += _evaluations(report.validation, assignment.observed, enrolled, limits)
+    return found + _tensors(assignment.sent, received)
+
+
+def examination_problems(task_round: int, examination: Examination, member: Member, limits: Limits) -> list[str]:
+    """What is wrong with an examination; empty if it may count."""
+    enrolled = sum(member.counts.values())
+    return _round(examination.round, task_round) + [
+        problem
+        for part in (examination.test, examination.validation)
+        for problem in _evaluations(part, member.observed, enrolled, limits)
+    ]
+
+
+def _round(answered: int, asked: int) -> list[str]:
+    return [] if answered == asked else [f"answers round {answered}, not {asked}"]
+
+
+def _evaluations(
+    evaluations: Mapping[int, Evaluation], observed: Collection[int], enrolled: int, limits: Limits
+) -> list[str]:
+    """Statistics of groups, patients or losses that are not there would steer λ (`dro.risk`) and others' tables."""
+    classes, experts = limits.classes, limits.experts
+    found = [f"evaluates group {group}, which it did not enrol" for group in evaluations if group not in observed]
+    if any(len(evaluation.confusion) != classes for evaluation in evaluations.values()):
+        found.append(f"confusion matrices are not of {classes} classes")
+    if experts is not None and any(len(evaluation.use_sum) != experts for evaluation in evaluations.values()):
+        found.append(f"use of experts is not that of {experts} experts")
+    if (patients := sum(evaluation.count for evaluation in evaluations.values())) > MOST_EVALUATED * enrolled:
+        found.append(f"evaluates {patients} patients; it enrolled {enrolled} to train on")
+    if any(e.log_loss_sum > MOST_LOG_LOSS * (1 + ROUNDING) * e.count for e in evaluations.values()):
+        found.append(f"claims a mean log-loss beyond {MOST_LOG_LOSS:g}, which no patient's exceeds")
+    return found + _losses(evaluations, limits)
+
+
+def _losses(losses: Mapping[int, LossSum] | Mapping[int, Evaluation], limits: Limits) -> list[str]:
+    most = limits.most_loss
+    return [
+        f"claims a mean loss of {mean:.3g} in group {group}; one patient's is at most {most:.3g} (federation.max-loss)"
+        for group, loss in losses.items()
+        if (mean := loss.loss_sum / loss.count) > most
+    ]
+
+
+def _tensors(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> list[str]:
+    if set(sent) != set(received):
+        missing, extra = sorted(set(sent) - set(received)), sorted(set(received) - set(sent))
+        return [f"tensors missing: {missing[:3]}, not asked for: {extra[:3]}"]
+    for name, tensor in received.items():
+        if tensor.shape != sent[name].shape:
+            return [f"tensor {name} has shape {tuple(tensor.shape)}, not {tuple(sent[name].shape)}"]
+        if not bool(torch.isfinite(tensor).all()):
+            return [f"tensor {name} has values that are not finite"]
+    return []
+
+
+def size_problem(size: float, max_update: float) -> str:
+    """Why an update of this size cannot count, however large the others' are; empty if it can."""
+    if size <= max_update:
+        return ""
+    return f"its update is {size:.3g} times as large as the model, more than {max_update:g} (federation.max-update)"

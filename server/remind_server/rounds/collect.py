@@ -1,0 +1,145 @@
+"""What came back in a round: checked, averaged as it comes, and what did not count with the reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from remind.errors import several
+from remind.federation.aggregation import BlockAverage
+from remind.federation.blocks import unpack
+from remind.federation.bounds import Bounds, reply_bounds
+from remind.federation.flower import Expected, read_as
+from remind.federation.messages import MOST_EXPERTS, Examination, Report
+from remind.metrics.statistics import GroupLoss, GroupStatistics
+from remind.quoting import reason
+from remind_server.rounds.checks import Limits, examination_problems, report_problems, size_problem
+from remind_server.rounds.exchange import Answer
+from remind_server.rounds.outliers import Outliers, update_size
+from remind_server.rounds.roster import Member
+from remind_server.rounds.tasks import Assignment
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A reply that is in order in itself, and is yet to be compared with the others'."""
+
+    name: str
+    assignment: Assignment
+    report: Report
+    tensors: Mapping[str, Tensor]
+    nbytes: int
+
+
+@dataclass
+class RoundReplies:
+    """Replies of one round. Of the tensors only the running averages are kept, and at most two replies at a time.
+
+    Attributes
+    ----------
+    limits
+        What replies must agree with.
+    absent
+        Site → why it does not count; begins with who is not connected.
+    left_out
+        Sites whose answer came and does not count: a part of `absent`.
+    late
+        Those of them that were asked and had not answered at the deadline.
+    """
+
+    limits: Limits
+    absent: dict[str, str]
+    average: BlockAverage
+    train: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
+    validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    answered: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    bytes_up: int = 0
+    late: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        federation = self.limits.config.federation
+        self.outliers = Outliers(federation.max_update_ratio, federation.max_update)
+        self._waiting: list[_Waiting] = []
+
+    def take(self, name: str, assignment: Assignment, answer: Answer) -> list[str]:
+        """Take in a site's reply; the sites of which it is settled now whether they count, in the order they came."""
+        try:
+            report, buffer = _read(answer, Report, report_bounds(assignment, self.limits))
+            tensors = unpack(report.index, buffer)
+            if found := report_problems(assignment, report, tensors, self.limits):
+                raise ValueError("; ".join(found))
+            size = update_size(assignment.sent, tensors)
+            if problem := size_problem(size.relative, self.limits.config.federation.max_update):
+                raise ValueError(problem)
+        except ValueError as error:
+            self._leave_out(name, error, came=answer.record is not None)
+            self.late += (name,) * answer.late
+            return [name]
+        self.outliers.add(name, size)
+        self._waiting.append(_Waiting(name, assignment, report, tensors, buffer.nbytes))
+        return self.settle() if self.outliers.judged else []
+
+    def settle(self) -> list[str]:
+        """Count those that wait, or note why they do not; their names."""
+        settled, self._waiting = self._waiting, []
+        for one in settled:
+            if problem := self.outliers.problem(one.name):
+                self._leave_out(one.name, problem, came=True)
+                continue
+            self.train[one.name] = {k: loss.value() for k, loss in one.report.train.items()}
+            self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
+            weights, sent = one.assignment.task.block_weights, one.assignment.sent
+            self.average.add(one.tensors, weights, sent, self.train[one.name])
+            self.answered.append(one.name)
+            self.bytes_up += one.nbytes
+        return [one.name for one in settled]
+
+    def _leave_out(self, name: str, why: object, came: bool) -> None:
+        self.absent[name] = reason(why)
+        if came:
+            self.left_out.append(name)
+
+    def require(self, number: int, asks: str) -> None:
+        """Fail if fewer than `number` replies count; `asks` says what asks for so many."""
+        if len(self.answered) < number:
+            said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
+            raise several(f"{len(self.answered)} valid replies, {asks}", said)
+
+
+def report_bounds(assignment: Assignment, limits: Limits) -> Bounds:
+    """What the answer to a task can hold."""
+    tensors = len(assignment.task.index)
+    return reply_bounds(len(assignment.observed), limits.classes, _experts(limits), tensors, assignment.nbytes)
+
+
+def examination_bounds(member: Member, limits: Limits) -> Bounds:
+    """What an examination can hold."""
+    return reply_bounds(len(member.observed), limits.classes, _experts(limits))
+
+
+def read_examination(answer: Answer, round_: int, member: Member, limits: Limits) -> Examination:
+    """The examination in an answer.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it is not in order.
+    """
+    examination, _ = _read(answer, Examination, examination_bounds(member, limits))
+    if found := examination_problems(round_, examination, member, limits):
+        raise ValueError("; ".join(found))
+    return examination
+
+
+def _experts(limits: Limits) -> int:
+    """Most experts that a reply can speak of: where nobody looks, as many as any model has."""
+    return MOST_EXPERTS if limits.experts is None else limits.experts
+
+
+def _read(answer: Answer, kind: type[Expected], bounds: Bounds) -> tuple[Expected, NDArray[np.uint8]]:
+    if answer.record is None:
+        raise ValueError(answer.error)
+    return read_as(answer.record, kind, bounds)

@@ -1,0 +1,178 @@
+"""One exchange with the sites over a Flower Grid: send, collect until the deadline, name who did not answer."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Self, TypeVar
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from remind.quoting import quoted
+from remind_server.rounds.clock import clock_of
+from remind_server.rounds.shelf import Shelf
+
+log = logging.getLogger(__name__)
+ATTEMPTS = 3  # of asking the SuperLink for something
+PAUSE = 1.0  # seconds before the second attempt; one more before each further one
+MOST_ERROR = 1000  # characters of what Flower says of a reply
+LONGEST_PAUSE = 0.5  # seconds between two looks for replies
+_EXPIRED = (3, 4)  # Flower's ErrorCode: the message, or its reply, is no longer in its database
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one node: its record, or why there is none; `late`: it had not answered at the deadline."""
+
+    node_id: int
+    record: RecordDict | None
+    error: str = ""
+    late: bool = False
+
+
+def lifetime(deadline: float) -> float:
+    """Ttl in seconds of a message whose exchange closes after `deadline`.
+
+    Longer than the deadline: Flower discards an answer with its message, however early it was given, and answers are
+    looked at until after the close. Not much longer: what nobody waits for any more shall not be worked on.
+    """
+    return 1.5 * deadline + 60.0
+
+
+def exchange(
+    grid: Grid,
+    contents: Iterable[tuple[int, RecordDict]],
+    message_type: str,
+    group_id: str,
+    deadline: float,
+    quorum: float = 1.0,
+) -> Iterator[Answer]:
+    """Send each node its own record and yield the answers one at a time, so that only one is held in memory.
+
+    Answers are fetched as they come. With quorum 1 they are yielded in the order of `contents`, whoever was first: sums
+    then round alike in every run, and an answer before its turn waits on disk. Below 1 they are yielded as they arrive,
+    and once that share has answered the rest are not waited for. A node to which nothing could be sent answers first,
+    with that error.
+
+    Parameters
+    ----------
+    deadline
+        Seconds until the exchange closes, by the grid's clock (`clock_of`). What came until then counts.
+    quorum
+        Share of the nodes whose answers close the exchange early.
+    """
+    clock = clock_of(grid)
+    node_of: dict[str, int] = {}
+    unsent = []
+    for node_id, record in contents:
+        message = Message(record, node_id, message_type, ttl=lifetime(deadline), group_id=group_id)
+        if message_id := _push(grid, message):
+            node_of[message_id] = node_id
+        else:
+            unsent.append(node_id)
+    closes = clock.now() + deadline
+    yield from (Answer(node_id, None, "could not be sent to") for node_id in unsent)
+    needed, answered, pause = quorum * (len(node_of) + len(unsent)) - 1e-9, 0, 0.01
+    waiting, in_time = list(node_of), True
+    late = f"no answer within {deadline:g} s"
+    with _InTurn(list(node_of) if quorum == 1 else []) as turn:
+        while waiting and in_time:
+            in_time = clock.now() < closes and answered < needed  # else: take what lies there, a last time
+            came = False
+            for message_id in list(waiting):
+                reply = _pull(grid, message_id)
+                if reply is None:
+                    continue
+                came = True
+                waiting.remove(message_id)
+                answered += not reply.has_error()
+                yield from turn.take(message_id, _answer(node_of[message_id], reply, late))
+            pause = 0.01 if came else min(2 * pause, LONGEST_PAUSE)
+            if waiting and in_time and not came:
+                clock.sleep(min(pause, max(closes - clock.now(), 0.0)))
+        for message_id in waiting:
+            yield from turn.take(message_id, Answer(node_of[message_id], None, late, late=True))
+
+
+class _InTurn:
+    """Lets answers out in the order of `order`, those before their turn from a shelf; others at once."""
+
+    def __init__(self, order: list[str]) -> None:
+        self._order = deque(order)
+        self._early: dict[str, Answer] = {}
+        self._shelf = Shelf()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shelf.close()
+
+    def take(self, message_id: str, answer: Answer) -> Iterator[Answer]:
+        """What may be let out now that this answer is there."""
+        if not self._order:
+            yield answer
+            return
+        if message_id != self._order[0]:
+            self._early[message_id] = self._put(message_id, answer)
+            return
+        self._order.popleft()
+        yield answer
+        while self._order and self._order[0] in self._early:
+            early = self._early.pop(next_id := self._order.popleft())
+            yield replace(early, record=self._shelf.take(next_id)) if next_id in self._shelf else early
+
+    def _put(self, message_id: str, answer: Answer) -> Answer:
+        if answer.record is None:
+            return answer
+        self._shelf.put(message_id, answer.record)
+        return replace(answer, record=None)
+
+
+def patiently(what: str, call: Callable[[], Result]) -> Result:
+    """Result of a call to the SuperLink. Flower does not retry an HTTP 500 and raises it here (flower §5).
+
+    Raises
+    ------
+    Exception
+        Whatever the transport raised at the last of `ATTEMPTS` attempts.
+    """
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return call()
+        except Exception as error:  # whatever the transport raises
+            log.warning("%s failed (%s), trying again", what, type(error).__name__)
+            time.sleep(attempt * PAUSE)
+    return call()
+
+
+def _push(grid: Grid, message: Message) -> str | None:
+    """Message id; None if it cannot be sent. Flower gives no id, or an empty one, for a node that is gone by now."""
+    try:
+        ids = patiently("sending", lambda: list(grid.push_messages([message])))
+    except Exception as error:  # one node's message must not end the run
+        log.error("sending failed: %s", quoted(error))
+        return None
+    return ids[0] if ids else None
+
+
+def _pull(grid: Grid, message_id: str) -> Message | None:
+    """The reply to one message, if it has come; a failing look is as good as none."""
+    try:
+        return next(iter(grid.pull_messages([message_id])), None)
+    except Exception as error:  # whatever the transport raises
+        log.warning("looking for replies failed (%s), trying again", type(error).__name__)
+        return None
+
+
+def _answer(node_id: int, reply: Message, late: str) -> Answer:
+    if not reply.has_error():
+        return Answer(node_id, reply.content)
+    if reply.error.code in _EXPIRED:
+        return Answer(node_id, None, late, late=True)
+    said = quoted(reply.error.reason, MOST_ERROR, keep="\n")
+    return Answer(node_id, None, f"error {reply.error.code}: {said}")

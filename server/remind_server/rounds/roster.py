@@ -1,0 +1,301 @@
+"""Who takes part: sites by node, their groups, and those refused with the reason."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from flwr.serverapp import Grid
+from pydantic import ValidationError
+
+from remind.config import Config
+from remind.data.cohort.schema import CohortSchema, difference
+from remind.errors import UserError, several
+from remind.federation.bounds import NO_TENSORS
+from remind.federation.flower import from_record, to_record
+from remind.federation.messages import Enrol, Enrolment, Refusal, first_problem
+from remind.quoting import SHORT, printable, quoted, reason
+from remind.seeds import derive
+from remind.version import VERSION
+from remind_server.outputs.tables import ALL
+from remind_server.rounds.clock import clock_of
+from remind_server.rounds.exchange import Answer, exchange, patiently
+from remind_server.rounds.flwr_pull import replies_within
+
+FEWEST_COMPARED = 3  # sites, before one of them is called too large
+NEVER_CONNECTED = "never connected"
+SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A site that takes part.
+
+    Attributes
+    ----------
+    node_id, name
+        Its node, and its registered name.
+    counts, labels
+        n_{s,k}, and the same by class.
+    held_out
+        Validation patients of each group, where the objective trains on them.
+    observed
+        Groups it can be sent.
+    minimum
+        Patients below which it tells nothing of a group.
+    """
+
+    node_id: int
+    name: str
+    counts: Mapping[int, int]
+    observed: frozenset[int]
+    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    held_out: Mapping[int, int] = field(default_factory=dict)
+    minimum: int = 1
+
+
+class Roster:
+    """Members of a run. Identity is Flower's node; a name given at registration wins over what a message says.
+
+    Parameters
+    ----------
+    enrolled
+        Names of the hospitals that are enrolled, as far as the coordinator knows them: a consortium's ledger does.
+    """
+
+    def __init__(self, config: Config, enrolled: Iterable[str] = ()) -> None:
+        self.config = config
+        self._named = set(enrolled)
+        self.schema: CohortSchema | None = None
+        self.members: dict[int, Member] = {}
+        self.refused: dict[str, str] = {}
+        self._asked: set[int] = set()
+        self._looks = 0
+        self._silences: Counter[int] = Counter()
+        self._patience: dict[int, int] = {}
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Registered names of the hospitals that should take part: those enrolled, and whoever was ever connected.
+
+        Virtual hospitals have no registered name, and are not in it.
+        """
+        return tuple(sorted(self._named))
+
+    @property
+    def needed(self) -> int:
+        """Least number of sites of a run: `federation.min-sites`, else more than half of those expected."""
+        return self.config.federation.min_sites or len(self._named) // 2 + 1
+
+    @property
+    def asks(self) -> str:
+        """The same in words, for errors."""
+        automatic = "" if self.config.federation.min_sites else f" (more than half of {len(self._named)} enrolled)"
+        return f"federation.min-sites asks for {self.needed}{automatic if self._named else ''}"
+
+    def missing(self) -> dict[str, str]:
+        """Expected hospitals that are neither members nor refused: they never connected."""
+        known = {member.name for member in self.members.values()} | set(self.refused)
+        return {name: NEVER_CONNECTED for name in self.expected if name not in known}
+
+    def counts(self) -> dict[int, int]:
+        """Global n_k over all members, groups ascending."""
+        total: Counter[int] = Counter()
+        for member in self.members.values():
+            total.update(member.counts)
+        return dict(sorted(total.items()))
+
+    def online(self, grid: Grid) -> list[Member]:
+        """Members whose node is there now, by name: the order in which everything is summed."""
+        here = set(patiently("listing nodes", lambda: list(grid.get_node_ids())))
+        return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
+
+    def drawn(self, online: Sequence[Member], round_: int) -> list[Member]:
+        """Those of the connected members whom a round asks, by name: `federation.participation` of them, at least.
+
+        Who is drawn depends on the run's seed, the round and the members' names; whoever else is there moves no one up
+        or down against another.
+        """
+        federation = self.config.federation
+        number = math.ceil(federation.participation * len(online) - 1e-9)
+        lot = {m.name: derive(self.config.seed, "participation", round_, m.name) for m in online}
+        asked = sorted(online, key=lambda m: lot[m.name])[: max(number, self.needed)]
+        return sorted(asked, key=lambda m: m.name)
+
+    def wait(self, grid: Grid) -> None:
+        """Wait until enough sites are connected, and their number no longer grows.
+
+        Raises
+        ------
+        UserError
+            If they are not within a round's deadline, with the names of the enrolled that are not there.
+        """
+        try:
+            wait_for_nodes(grid, self.needed, self.config.federation.deadline)
+        except UserError as error:
+            here = {getattr(node, "name", "") for node in patiently("listing nodes", lambda: list(grid.get_nodes()))}
+            gone = [f"{name}: not connected" for name in self.expected if name not in here]
+            raise (several(str(error), gone) if gone else error) from None
+
+    def enrol_newcomers(self, grid: Grid) -> list[Member]:
+        """Ask nodes not asked before who they are; members that joined."""
+        nodes = patiently("listing nodes", lambda: list(grid.get_nodes()))
+        names = {int(node.node_id): quoted(getattr(node, "name", "")) for node in nodes}
+        self._named |= {name for name in names.values() if name}
+        self._looks += 1
+        fresh = [n for n in names if n not in self._asked and self._looks >= self._patience.get(n, 0)]
+        if not fresh:
+            return []
+        request = to_record(Enrol(version=VERSION))
+        answers = exchange(grid, ((n, request) for n in fresh), "query", "enrol", self.config.federation.deadline)
+        self._replace_returned(names)
+        with replies_within(NO_TENSORS):
+            return self._admit(answers, names)
+
+    def _replace_returned(self, names: Mapping[int, str]) -> None:
+        """Forget a member that is gone whose registered name has come back as another node: it would count twice."""
+        here = {name for name in names.values() if name}
+        for member in [m for m in self.members.values() if m.node_id not in names and m.name in here]:
+            del self.members[member.node_id]
+
+    def _admit(self, answers: Iterable[Answer], names: Mapping[int, str]) -> list[Member]:
+        enrolments: dict[int, tuple[str, Enrolment, CohortSchema]] = {}
+        for answer in answers:
+            name = names[answer.node_id] or f"node {answer.node_id}"
+            enrolment = self._read(answer, name)
+            if enrolment is None:
+                continue
+            shown = names[answer.node_id] or enrolment.site
+            try:
+                schema = CohortSchema.model_validate(enrolment.cohort_schema)
+            except ValidationError as error:
+                self.refused[shown] = f"its schema cannot be read: {first_problem(error)}"
+                continue
+            if problem := _unfit(enrolment, schema):
+                self.refused[shown] = reason(problem)
+                continue
+            enrolments[answer.node_id] = (shown, enrolment, schema)
+        for node_id, problem in self._implausible(enrolments).items():
+            self.refused[enrolments.pop(node_id)[0]] = problem
+        if self.schema is None and enrolments:
+            self.schema = _commonest(schema for _, _, schema in enrolments.values())
+        return [m for node_id, given in enrolments.items() if (m := self._member(node_id, *given)) is not None]
+
+    def _implausible(self, enrolments: Mapping[int, tuple[str, Enrolment, CohortSchema]]) -> dict[int, str]:
+        """Node → why the patients it claims are too many to be believed. Weights grow with what sites claim."""
+        federation = self.config.federation
+        claims = {node_id: sum(enrolment.counts.values()) for node_id, (_, enrolment, _) in enrolments.items()}
+        found = {
+            node_id: f"it claims {claimed} training patients; at most {federation.max_patients} are believed "
+            "(federation.max-patients)"
+            for node_id, claimed in claims.items()
+            if claimed > federation.max_patients
+        }
+        others = [sum(m.counts.values()) for m in self.members.values() if m.node_id not in claims]
+        believed = others + [claimed for node_id, claimed in claims.items() if node_id not in found]
+        if len(believed) < FEWEST_COMPARED:
+            return found
+        usual = median(believed)
+        return found | {
+            node_id: f"it claims {claimed} training patients, {claimed / usual:.0f} times the median of "
+            f"{len(believed)} sites (federation.max-patients-ratio allows {federation.max_patients_ratio:g})"
+            for node_id, claimed in claims.items()
+            if node_id not in found and claimed > federation.max_patients_ratio * usual
+        }
+
+    def _read(self, answer: Answer, name: str) -> Enrolment | None:
+        """The enrolment in an answer; None, with the reason noted, if there is none."""
+        if answer.record is None:
+            self.refused[name] = reason(answer.error)
+            self._silences[answer.node_id] += 1  # asked again, but ever more rarely: each time costs a deadline
+            self._patience[answer.node_id] = self._looks + 2 ** self._silences[answer.node_id] - 1
+            return None
+        self._asked.add(answer.node_id)
+        try:
+            message, _ = from_record(answer.record, NO_TENSORS)
+        except ValueError as error:
+            self.refused[name] = reason(f"its enrolment cannot be read: {error}")
+            return None
+        if isinstance(message, Enrolment):
+            self.refused.pop(name, None)
+            return message
+        self.refused[name] = reason(message.reason) if isinstance(message, Refusal) else "it did not enrol"
+        return None
+
+    def _member(self, node_id: int, name: str, enrolment: Enrolment, schema: CohortSchema) -> Member | None:
+        """The member, or None with the reason noted in `refused`."""
+        assert self.schema is not None
+        if schema.fingerprint != self.schema.fingerprint:
+            self.refused[name] = reason("another schema: " + "; ".join(difference(self.schema, schema)))
+            return None
+        taken = {m.name for m in self.members.values()} | {ALL}  # the tables' word for all sites is no site's name
+        unique = f"{name} ({node_id})" if name in taken else name
+        observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
+        labels, held_out = dict(enrolment.labels), dict(enrolment.held_out)
+        counts, minimum = dict(enrolment.counts), enrolment.minimum
+        self.members[node_id] = Member(node_id, unique, counts, observed, labels, held_out, minimum)
+        return self.members[node_id]
+
+    def withheld(self, reported: Mapping[str, Mapping[int, object]]) -> dict[str, frozenset[int]]:
+        """Site that reported → groups it trains on and said nothing of, as fewer than its minimum are there."""
+        return {
+            m.name: frozenset(m.counts.keys() - reported[m.name].keys())
+            for m in self.members.values()
+            if m.minimum > 1 and m.name in reported and m.counts.keys() - reported[m.name].keys()
+        }
+
+    def require_members(self) -> None:
+        """Fail if fewer sites take part than the config asks for, with what each of the others said."""
+        if len(self.members) >= self.needed:
+            return
+        reasons = Counter(self.refused.values())
+        if not self.members and len(reasons) == 1:  # all say the same: it is one mistake, not many
+            raise UserError(next(iter(reasons)))
+        said = [f"{name}: {why}" for name, why in sorted((self.refused | self.missing()).items())]
+        raise several(f"{len(self.members)} site(s) take part, {self.asks}", said)
+
+
+def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
+    """Why a site cannot take part, whatever the others have; empty if it can. It then has no say in the schema."""
+    if enrolment.version != VERSION:
+        return f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
+    if not enrolment.counts:
+        return "no training patients"
+    if any(name != printable(name) or len(name) > SHORT for name in (*schema.names, *schema.classes)):
+        return f"a name of a class or a modality in its schema is longer than {SHORT} characters or does not print"
+    if enrolment.fingerprint != schema.fingerprint:
+        return "its fingerprint is not that of its schema"
+    if max([*enrolment.counts, *enrolment.observed]) >> len(schema.modalities):
+        return "it claims groups of modalities that its schema does not have"
+    wrong = [
+        k for k, n in enrolment.labels.items() if len(n) != len(schema.classes) or sum(n) != enrolment.counts.get(k)
+    ]
+    if wrong:
+        return "its patients by class do not add up to its patients"
+    if not enrolment.held_out.keys() <= enrolment.counts.keys():
+        return "it holds out patients of groups that it does not train on"
+    return ""
+
+
+def wait_for_nodes(grid: Grid, at_least: int, deadline: float) -> None:
+    """Wait until nodes are there and their number no longer grows; a simulation's come up within a second or so."""
+    clock, before = clock_of(grid), -1
+    closes = clock.now() + deadline
+    while clock.now() < closes:
+        now = len(patiently("listing nodes", lambda: list(grid.get_node_ids())))
+        if now >= max(at_least, 1) and now == before:
+            return
+        before = now
+        clock.sleep(SETTLE)
+    raise UserError(f"{max(before, 0)} site(s) connected within {deadline:g} s; {max(at_least, 1)} needed")
+
+
+def _commonest(schemas: Iterable[CohortSchema]) -> CohortSchema:
+    """The schema most sites share; of equals the first by fingerprint, so that order does not matter."""
+    by_print = {}
+    number: Counter[str] = Counter()
+    for schema in schemas:
+        by_print[schema.fingerprint] = schema
+        number[schema.fingerprint] += 1
+    return by_print[min(number, key=lambda fingerprint: (-number[fingerprint], fingerprint))]

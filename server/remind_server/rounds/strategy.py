@@ -1,0 +1,258 @@
+"""`FedRemind`: federated GroupDRO over modality combinations that span sites (algorithm §3; design, "A round").
+
+It drives a Flower `Grid` itself rather than through `flwr.serverapp.strategy.Strategy`, whose loop knows one model for
+all nodes and two exchanges a round; here every site gets its own blocks, and a round is one exchange.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from remind.config import Config
+from remind.data.cohort.schema import CohortSchema
+from remind.errors import UserError
+from remind.federation.bounds import Bounds, largest
+from remind.federation.site_weights import Losses, Sites
+from remind.methods import methods_of
+from remind.metrics.statistics import GroupStatistics, merge
+from remind.objectives.lambda_step import risks
+from remind.quoting import reason
+from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.rounds.checks import Limits, experts_of
+from remind_server.rounds.collect import RoundReplies, examination_bounds, read_examination, report_bounds
+from remind_server.rounds.exchange import Answer, exchange
+from remind_server.rounds.flwr_pull import replies_within
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.roster import Member, Roster
+from remind_server.rounds.tasks import State, examine_task, sites_of, stage_of, train_tasks
+
+
+class FedRemind:
+    """The strategy. `run` takes any Flower Grid: a deployment's, the Ray simulation's, or the in-process one.
+
+    Parameters
+    ----------
+    start
+        Tensors of a global model to begin with, such as the last of another run; groups that are not in it begin with
+        fresh blocks. None: all is fresh.
+    enrolled
+        Names of the hospitals that should take part.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        observers: Sequence[Observer] = (),
+        start: Mapping[str, Tensor] | None = None,
+        enrolled: Iterable[str] = (),
+    ) -> None:
+        self.config, self.observers, self.start = config, observers, start
+        self.methods = methods_of(config)
+        self.roster = Roster(config, enrolled)
+        self._left_out: Counter[str] = Counter()  # answers that came and did not count, by site
+
+    def run(self, grid: Grid) -> RunResult:
+        """Enrol, train all rounds, examine the final model.
+
+        Raises
+        ------
+        UserError
+            If too few sites take part or answer, or `start` is of another model.
+        """
+        began = time.monotonic()
+        for observer in self.observers:
+            observer.begun(self.config)
+        try:
+            state = self._start(grid)
+            while state.round < self.config.train.rounds:
+                state = self._round(grid, state)
+            result = self._examine(grid, state, began)
+        except BaseException as error:  # an interruption too is an end that people watch for
+            for observer in self.observers:
+                observer.failed(_reason(error))
+            raise
+        for observer in self.observers:
+            observer.finished(result)
+        return result
+
+    def _start(self, grid: Grid) -> State:
+        self.roster.wait(grid)
+        self.roster.enrol_newcomers(grid)
+        self.roster.require_members()
+        if self.methods.rule.pooled and len(self.roster.members) > 1:
+            raise UserError(
+                f"method.rule: pooled needs all patients at one site, and there are {len(self.roster.members)}; "
+                "start the simulation with `remind simulate` or `flwr run --num-clients`, which bring them together"
+            )
+        counts = self.roster.counts()
+        sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
+        for observer in self.observers:
+            observer.started(
+                RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused), self.roster.expected)
+            )
+        return State(0, self._first_model(counts), self.methods.weighing.initial(self._sites))
+
+    def _first_model(self, groups: Iterable[int]) -> GlobalModel:
+        """The model that training begins with, with blocks of these groups and of those in `start`."""
+        if self.start is None:
+            return GlobalModel.build(self.config, self._schema, groups)
+        return GlobalModel.begun_with(self.start, self.config, self._schema, groups)
+
+    def _round(self, grid: Grid, state: State) -> State:
+        """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
+        began = time.monotonic()
+        if state.round:
+            state = self._admit_newcomers(grid, state)
+        state = self._begin_phase(state)
+        config, counts, online = self.config, self.roster.counts(), self.roster.online(grid)
+        phase = self.methods.objective.phase(state.round)
+        everyone = not phase.train or (phase.restart and state.round == phase.start)  # what sites do there, all must do
+        members = online if everyone else self.roster.drawn(online, state.round)
+        stage = stage_of(config, state.round, self.methods.objective.phases(config.train.rounds))[0]
+        self._announce(state.round + 1, stage, members)
+        tasks = train_tasks(config, self._schema, state, self.roster.members.values(), members)
+        limits = self._limits(stage == 2)
+        replies = RoundReplies(limits, self._offline(online), self.methods.rule.combiner())
+        records = ((m, tasks[m.node_id].record()) for m in members)
+        bounds = largest(report_bounds(task, limits) for task in tasks.values())
+        for member, answer in self._exchange(grid, records, "train", state.round, bounds):
+            self._tell_of(replies.take(member.name, tasks[member.node_id], answer), replies)
+        self._tell_of(replies.settle(), replies)
+        self._left_out.update(replies.left_out)
+        replies.require(self.roster.needed, self.roster.asks)
+        validation = merge(replies.validation.values())
+        measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
+        weighing, sites, adjustment = self.methods.weighing, self._sites, config.dro.adjustment
+        weights = weighing.update(state.weights, sites, measured, adjustment, config.train.local_steps)
+        after = State(state.round + 1, GlobalModel(replies.average.apply(state.model.tensors)), weights)
+        record = RoundRecord(
+            round=after.round,
+            rounds=config.train.rounds,
+            stage=stage,
+            seconds=time.monotonic() - began,
+            counts=counts,
+            weights_used=weighing.shown(state.weights, sites),
+            weights_after=weighing.shown(weights, sites),
+            risks=risks(merge(measured.values()), counts, adjustment),
+            validation=validation,
+            answered=tuple(replies.answered),
+            absent=replies.absent,
+            bytes_down=sum(task.nbytes for task in tasks.values()),
+            bytes_up=replies.bytes_up,
+            validation_by_site=replies.validation,
+            withheld=self.roster.withheld(replies.validation) if config.data.validation > 0 else {},
+            update_sizes=replies.outliers.sizes,
+            update_ratios=replies.outliers.largest_ratios,
+            late=replies.late,
+            expected=self.roster.expected,
+            refused=dict(self.roster.refused),
+        )
+        for observer in self.observers:
+            observer.round_done(record, after.model.tensors)
+        return after
+
+    def _limits(self, routing: bool) -> Limits:
+        """What replies are held against, in a round with or without routing."""
+        return Limits(self.config, len(self._schema.classes), experts_of(self.config, self._schema.names, routing))
+
+    def _tell_of(self, settled: Iterable[str], replies: RoundReplies) -> None:
+        """Tell the observers of sites of which it is known now whether their replies count."""
+        for name in settled:
+            for observer in self.observers:
+                observer.answer_taken(name, replies.absent.get(name))
+
+    def _announce(self, round_: int, stage: int, members: Sequence[Member]) -> None:
+        """Tell the observers that a round begins, with the members that get a task."""
+        start = RoundStart(
+            round=round_,
+            rounds=self.config.train.rounds,
+            stage=stage,
+            deadline=self.config.federation.deadline,
+            sites={m.name: m.counts for m in self.roster.members.values()},
+            asked=tuple(m.name for m in members),
+            refused=dict(self.roster.refused),
+        )
+        for observer in self.observers:
+            observer.round_started(start)
+
+    def _admit_newcomers(self, grid: Grid, state: State) -> State:
+        """Sites that came up since the start join; their new groups get blocks and a λ."""
+        if not self.roster.enrol_newcomers(grid):
+            return state
+        model = state.model.with_groups(self.config, self._schema, self.roster.counts())
+        return State(state.round, model, self.methods.weighing.admit(state.weights, self._sites))
+
+    def _begin_phase(self, state: State) -> State:
+        """Model and weights as at the start, where the objective starts over with this round."""
+        phase = self.methods.objective.phase(state.round)
+        if not phase.restart or state.round != phase.start:
+            return state
+        return State(state.round, self._first_model(self.roster.counts()), self.methods.weighing.initial(self._sites))
+
+    def _examine(self, grid: Grid, state: State, began: float) -> RunResult:
+        """One exchange that measures the final model on test patients, and on validation patients."""
+        members = self.roster.online(grid)
+        absent = self._offline(members)
+        limits = self._limits(self.config.train.routing_rounds > 0)
+        test: dict[str, Mapping[int, GroupStatistics]] = {}
+        validation: dict[str, Mapping[int, GroupStatistics]] = {}
+        records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
+        bounds = largest(examination_bounds(m, limits) for m in members)
+        for member, answer in self._exchange(grid, records, "evaluate", state.round, bounds):
+            try:
+                examination = read_examination(answer, state.round, member, limits)
+            except ValueError as error:
+                absent[member.name] = reason(error)
+                continue
+            test[member.name] = {k: e.value() for k, e in examination.test.items()}
+            validation[member.name] = {k: e.value() for k, e in examination.validation.items()}
+        return RunResult(
+            config=self.config,
+            schema=self._schema,
+            counts=self.roster.counts(),
+            weights=self.methods.weighing.shown(state.weights, self._sites),
+            tensors=state.model.tensors,
+            test=test,
+            validation=validation,
+            absent=absent,
+            left_out=dict(self._left_out),
+            withheld=self.roster.withheld(test),
+            seconds=time.monotonic() - began,
+        )
+
+    def _exchange(
+        self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int, bounds: Bounds
+    ) -> Iterator[tuple[Member, Answer]]:
+        contents = ((member.node_id, record) for member, record in records)
+        federation = self.config.federation
+        with replies_within(bounds):
+            for answer in exchange(grid, contents, kind, str(round_), federation.deadline, federation.quorum):
+                yield self.roster.members[answer.node_id], answer
+
+    def _offline(self, online: Sequence[Member]) -> dict[str, str]:
+        names = {member.name for member in online}
+        gone = {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
+        return gone | self.roster.missing()
+
+    @property
+    def _sites(self) -> Sites:
+        return sites_of(self.roster.members.values())
+
+    @property
+    def _schema(self) -> CohortSchema:
+        if self.roster.schema is None:
+            raise RuntimeError("no site has enrolled yet")
+        return self.roster.schema
+
+
+def _reason(error: BaseException) -> str:
+    """Why a run ended early, in words."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return f"{type(error).__name__}: {error}"

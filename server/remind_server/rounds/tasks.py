@@ -1,0 +1,171 @@
+"""What each site is asked in a round: its own blocks, λ and n_k of its own groups, and nothing of anyone else's."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+from typing import Any, Literal
+
+from flwr.app import RecordDict
+from torch import Tensor
+
+from remind.config import Config, TrainConfig
+from remind.data.cohort.schema import CohortSchema
+from remind.federation.block_weights import block_weights
+from remind.federation.blocks import WireType, index_of, pack
+from remind.federation.flower import to_record
+from remind.federation.messages import Examine, Task
+from remind.federation.site_weights import Sites, Told, total
+from remind.methods import Methods, methods_of
+from remind.objectives.base import Phase
+from remind_server.rounds.model import GlobalModel
+from remind_server.rounds.roster import Member
+
+
+@dataclass(frozen=True)
+class State:
+    """The coordinator between two rounds: all that the next one depends on besides config and roster.
+
+    Attributes
+    ----------
+    weights
+        State of the run's `Weighing`.
+    """
+
+    round: int
+    model: GlobalModel
+    weights: Any
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A site's task, with what its reply is checked against: tensors sent, W_s, n_{s,k}, groups it can evaluate."""
+
+    task: Task
+    sent: Mapping[str, Tensor]
+    share: float
+    counts: Mapping[int, int]
+    observed: frozenset[int]
+    dtype: WireType
+
+    def record(self) -> RecordDict:
+        """The message; made when it is sent, so that the tensors are not held once per site."""
+        return to_record(self.task, pack(self.sent, self.dtype))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tensors that go to the site."""
+        return sum(entry.nbytes for entry in self.task.index)
+
+
+def stage_of(config: Config, round_: int, phases: Sequence[Phase] | None = None) -> tuple[Literal[1, 2], int, int]:
+    """Stage of a round (from 0), round within the stage, rounds of the stage.
+
+    A phase of the objective that starts over has both stages again, in proportion to the rounds it lasts. One that goes
+    on with the model of the phase before, to look at it or to train its last layer, uses it as that phase left it: its
+    rounds are all of the stage that the model had come to.
+
+    Parameters
+    ----------
+    phases
+        Of the objective, in order and without gaps; None: one that lasts the whole run.
+    """
+    phases = phases or (Phase(0, config.train.rounds),)
+    at = max((i for i, phase in enumerate(phases) if phase.start <= round_), default=0)
+    phase = phases[at]
+    within = round_ - phase.start
+    if at and not phase.restart:
+        return stage_of(config, phase.start - 1, phases[:at])[0], within, phase.rounds
+    warmup = _warmup_rounds(config.train, phase.rounds)
+    return (1, within, warmup) if within < warmup else (2, within - warmup, max(phase.rounds - warmup, 1))
+
+
+def _warmup_rounds(train: TrainConfig, rounds: int) -> int:
+    """Rounds of stage 1 in a training of so many: their share of the run's, and one at least of each stage it has."""
+    if rounds == train.rounds or not train.routing_rounds:
+        return min(train.warmup_rounds, rounds)
+    if not train.warmup_rounds:
+        return 0
+    return min(max(round(rounds * train.warmup_rounds / train.rounds), 1), max(rounds - 1, 1))
+
+
+def sites_of(members: Iterable[Member]) -> Sites:
+    """Training patients per group of every member, by name."""
+    return {member.name: member.counts for member in sorted(members, key=lambda m: m.name)}
+
+
+def train_tasks(
+    config: Config, schema: CohortSchema, state: State, everybody: Collection[Member], members: Iterable[Member]
+) -> dict[int, Assignment]:
+    """The tasks, by node, of those `members` who are there, for the round that follows `state`.
+
+    Parameters
+    ----------
+    everybody
+        All members of the run; shares of the objective are shares among these.
+    """
+    methods = methods_of(config)
+    sites = sites_of(everybody)
+    counts = total(sites)
+    told, own_of = _told(methods, state, sites, everybody)
+    masses = {name: told[name].masses(own) for name, own in own_of.items()}
+    whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
+    labels = _labels(everybody) if methods.objective.needs_labels else {}
+    stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phases(config.train.rounds))
+    tasks = {}
+    for member in members:
+        own, share = member.counts, masses[member.name]
+        modalities = shared_modalities(config, schema, own)
+        sent = state.model.select(own, modalities)
+        bits = {name: schema.names.index(name) for name in modalities}
+        task = Task(
+            round=state.round,
+            stage=stage,
+            stage_round=stage_round,
+            stage_rounds=stage_rounds,
+            seed=config.seed,
+            weights=told[member.name].weights,
+            counts=told[member.name].counts,
+            block_weights=block_weights(share, whole, own, counts, bits),
+            labels={k: labels[k] for k in own if k in labels},
+            index=index_of(sent, config.federation.dtype),
+        )
+        tasks[member.node_id] = Assignment(
+            task, sent, fsum(share.values()), own, member.observed, config.federation.dtype
+        )
+    return tasks
+
+
+def _told(
+    methods: Methods, state: State, sites: Sites, members: Collection[Member]
+) -> tuple[dict[str, Told], dict[str, Mapping[int, int]]]:
+    """What each site is told, and the patients of each of its groups that the round trains on."""
+    if not methods.objective.phase(state.round).balanced:
+        return {m.name: methods.weighing.told(state.weights, sites, m.name) for m in members}, dict(sites)
+    held_out: dict[str, Mapping[int, int]] = {m.name: m.held_out for m in members}
+    told = {m.name: methods.weighing.alike(state.weights, sites, held_out, m.name) for m in members}
+    own: dict[str, Mapping[int, int]] = {m.name: {k: m.held_out.get(k, 0) for k in m.counts} for m in members}
+    return told, own
+
+
+def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
+    """Training patients of each group by class, over all members."""
+    found: dict[int, tuple[int, ...]] = {}
+    for member in members:
+        for k, by_class in member.labels.items():
+            found[k] = tuple(a + b for a, b in zip(found.get(k, (0,) * len(by_class)), by_class, strict=True))
+    return found
+
+
+def examine_task(config: Config, schema: CohortSchema, state: State, member: Member) -> RecordDict:
+    """The final examination of one site, on the blocks of every known group among its patients."""
+    sent = state.model.select(member.observed, shared_modalities(config, schema, member.observed))
+    dtype = config.federation.dtype
+    task = Examine(round=state.round, routing=config.train.routing_rounds > 0, index=index_of(sent, dtype))
+    return to_record(task, pack(sent, dtype))
+
+
+def shared_modalities(config: Config, schema: CohortSchema, groups: Collection[int]) -> tuple[str, ...]:
+    """Modalities whose encoder travels to a site with these groups; none unless encoders are shared."""
+    if config.federation.encoders != "shared":
+        return ()
+    return tuple(name for bit, name in enumerate(schema.names) if any(k >> bit & 1 for k in groups))

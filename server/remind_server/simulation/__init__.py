@@ -1,0 +1,1 @@
+"""Virtual hospitals: `remind simulate`, and the options added to `flwr run`."""

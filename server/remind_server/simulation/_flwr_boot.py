@@ -1,0 +1,55 @@
+"""Python runs this at every start, through ``federated_remind.pth``: add our options when Flower's CLI is loaded.
+
+Flower has no plug-in interface for its command line, and of two console scripts named ``flwr`` the last one installed
+wins. So a finder waits for ``flwr.cli.app`` and lets ``remind_server.simulation.flwr_run`` extend its ``run`` command.
+Any other program pays for one small module; a Flower that has changed keeps its own command line, untouched.
+"""
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+TARGET = "flwr.cli.app"
+OPTIONS = ("--num-clients", "--cohort", "--yes")
+
+
+class FlowerCliFinder:
+    """Meta-path finder that finds nothing itself: it only adds a step to the loading of ``flwr.cli.app``."""
+
+    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Spec of ``flwr.cli.app`` with our step after its own; None for every other module."""
+        if name != TARGET:
+            return None
+        sys.meta_path.remove(self)  # one CLI per process, and the look-up below must not come back here
+        from importlib.util import find_spec
+
+        spec = find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        load = spec.loader.exec_module
+
+        def load_and_extend(module: ModuleType) -> None:
+            load(module)
+            extend(module)
+
+        spec.loader.exec_module = load_and_extend  # type: ignore[method-assign]
+        return spec
+
+
+def extend(cli: ModuleType) -> None:
+    """Add our options to ``flwr run``; a Flower that cannot take them stays as it is, and whoever uses one is told."""
+    try:
+        from remind_server.simulation.flwr_run import install
+
+        install(cli)
+    except Exception as error:  # whatever has changed in Flower, its command line must go on working
+        if any(argument.split("=", 1)[0] in OPTIONS for argument in sys.argv):
+            print(
+                f"federated-remind cannot add {' and '.join(OPTIONS)} to this version of Flower ({error}). "
+                "Use --federation-config 'num-supernodes=N' and --run-config 'data.cohort=\"/path\"' instead.",
+                file=sys.stderr,
+            )
+
+
+if not any(isinstance(finder, FlowerCliFinder) for finder in sys.meta_path):
+    sys.meta_path.insert(0, FlowerCliFinder())

@@ -1,0 +1,201 @@
+"""What a simulation will take, said before it starts: parameters, processes, memory, roughly time.
+
+A hospital's model stays in the memory of every process that has served it (`remind_client.app`), so memory grows with
+hospitals × processes. The patients' own data are not counted: pictures are read when needed, the rest is small beside
+the models.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from remind.config import Config
+from remind.data.cohort.schema import CohortSchema, ModalitySchema
+from remind.encoders import build_encoder
+from remind.errors import UserError
+from remind.training.site_model import fusion_of
+
+PROCESS = 0.7e9  # bytes of a Python process with torch and Flower, before any model
+STEP = 0.01  # seconds of a step that hardly computes anything
+EFFICIENCY = 0.7  # of a matrix product's rate that training reaches
+DAY = 86400.0
+POSITIONS = {"image": 200, "volume": 5000, "video": 5000}  # of a picture that each weight of its encoder meets
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters of one hospital's model; `work`: multiply-adds of a patient's forward pass; `unknown`: not counted."""
+
+    encoders: int
+    fusion: int
+    work: float
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a simulation takes; `memory` and `available` in bytes, of the machine or of its GPU."""
+
+    size: Size
+    sites: int
+    processes: int
+    memory: float
+    available: float | None
+    seconds: float
+    on: str = "memory"
+
+    @property
+    def too_much(self) -> bool:
+        """Whether it takes more memory than there is."""
+        return self.available is not None and self.memory > self.available
+
+    def __str__(self) -> str:
+        size = self.size
+        free = "" if self.available is None else f" ({self.available / GIB:.1f} GiB free)"
+        left_out = f"; not counted: {', '.join(size.unknown)}" if size.unknown else ""
+        millions = (size.encoders + size.fusion) / 1e6
+        processes = f"{self.processes} process{'es' * (self.processes > 1)}"
+        return (
+            f"estimate: {millions:.1f} million parameters at each of {self.sites} hospitals, {processes}: "
+            f"about {self.memory / GIB:.1f} GiB of {self.on}{free}, roughly {_duration(self.seconds)}{left_out}"
+        )
+
+
+def size_of(config: Config, schema: CohortSchema, groups: Iterable[int]) -> Size:
+    """Size of the model of a hospital that has every modality; weights are neither made nor fetched where possible."""
+    with torch.device("meta"):
+        fusion = fusion_of(schema, config)
+        fusion.add_groups(sorted(groups), config.seed)
+    inner = _parameters(fusion)
+    width, tokens = config.model.width, config.model.tokens * len(schema.modalities)
+    slots = config.model.experts * config.model.slots
+    expert = 2 * config.model.expansion * width**2  # weights that a slot meets
+    attention = 4 * width**2  # weights that a token meets
+    work = config.model.blocks * (slots * expert + tokens * attention + 2 * tokens * slots * width)
+    encoders, unknown = 0, []
+    for modality in schema.modalities:
+        number = _encoder_parameters(modality, config)
+        if number is None:
+            unknown.append(f"the encoder of {modality.name}")
+            continue
+        encoders += number
+        length = config.model.encoders.text_length if modality.kind == "text" else config.model.tokens
+        work += number * POSITIONS.get(modality.kind, length)
+    return Size(encoders, inner, float(work), tuple(unknown))
+
+
+def estimate(config: Config, size: Size, sites: int, processes: int, coordinator: bool = True) -> Estimate:
+    """What a run takes.
+
+    Parameters
+    ----------
+    processes
+        That serve hospitals at the same time.
+    coordinator
+        Whether the coordinator is a process besides them.
+    """
+    item = 8 if config.precision == "float64" else 4
+    whole = size.encoders + size.fusion
+    training = whole if config.federation.encoders != "frozen" else size.fusion
+    moments = 3 if config.train.optimizer == "adamw" else 1  # gradient; AdamW's two moments besides
+    served = sites * whole * item + moments * training * item
+    travelling = size.fusion + (size.encoders if config.federation.encoders == "shared" else 0)
+    own = 4 * travelling * item  # the model, the sum of replies, a message as it is packed and as it is read
+    rounds, train = config.train.rounds, config.train
+    batch = train.batch or 256
+    share = train.warmup_rounds / rounds  # stage 2 computes tokens once
+    per_step = 3 * 2 * batch * (size.work if share else 0) / (_rate(config) * EFFICIENCY)
+    seconds = sites * rounds * (train.local_steps * (STEP + per_step * max(share, 0.2)) + 0.3) / processes
+    gpu = _gpu(config)
+    if gpu is not None:
+        return Estimate(size, sites, processes, processes * (served + 0.5e9), gpu, seconds, "GPU memory")
+    memory = processes * (served + PROCESS) + own + PROCESS * coordinator
+    return Estimate(size, sites, processes, memory, available_memory(), seconds)
+
+
+def refuse_what_is_too_large(found: Estimate, yes: bool, remedy: str) -> None:
+    """Ask for ``--yes`` where the machine is too small.
+
+    Raises
+    ------
+    UserError
+        If it is, and `yes` was not said.
+    """
+    if found.too_much and not yes:
+        raise UserError(f"{found}\nThis is more than there is. {remedy}; or say --yes to start all the same")
+
+
+def available_memory() -> float | None:
+    """Bytes that new processes can have: of the machine, or of its container; None where that cannot be known."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    except OSError:
+        names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+        if "SC_PHYS_PAGES" in names:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no such limit
+            continue
+    return float(min(found)) if found else None
+
+
+def _encoder_parameters(modality: ModalitySchema, config: Config) -> int | None:
+    encoders = config.model.encoders
+    plain = {"image_weights": "random", "volume_weights": "random"}
+    if encoders.text != "words":
+        plain["text_weights"] = "random"
+    model = config.model.model_copy(update={"encoders": encoders.model_copy(update=plain)})
+    for device in ("meta", "cpu"):  # some backbones compute while they are made, which needs numbers
+        try:
+            with torch.device(device):
+                return _parameters(build_encoder(modality, model, config.seed))
+        except Exception:  # such as a model whose description must be fetched, without a network
+            continue
+    return None
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _gpu(config: Config) -> float | None:
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return None
+    return float(torch.cuda.mem_get_info()[0])
+
+
+def _rate(config: Config) -> float:
+    """Floating-point operations per second of a matrix product, measured for some milliseconds."""
+    device = "cpu" if _gpu(config) is None else "cuda"
+    a = torch.ones(512, 512, device=device)
+    a @ a
+    fastest = float("inf")
+    for _ in range(4):
+        began = time.perf_counter()
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * 512**3 / max(fastest, 1e-9)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h" if seconds < 2 * DAY else f"{seconds / DAY:.0f} days"

@@ -1,0 +1,20 @@
+"""Whether a folder is our Flower app, and its defaults."""
+
+import tomllib
+from pathlib import Path
+
+from remind.config import Scalar
+from remind_server.simulation.app_config import SERVER_APP
+from remind_server.simulation.flwr_pairs import flatten
+
+
+def defaults(app_dir: Path) -> dict[str, Scalar] | None:
+    """Run config of our app by dotted key; None for any other app, and for what Flower itself will complain about."""
+    path = app_dir / "pyproject.toml"
+    try:
+        app = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]
+        if app["components"]["serverapp"] != SERVER_APP:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return flatten(app.get("config", {}), str(path))

@@ -1,0 +1,137 @@
+"""What became of a run that Flower's `run` command submitted: its id, how its log ended, how the run ended.
+
+Flower's command exits with 0 whatever the streamed run comes to, and leaves a run going without a word at Ctrl-C.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from remind_server.outputs.attendance import INCOMPLETE, summary_warnings
+
+CONNECT, STREAM = "init_http_client_from_connection", "start_stream"  # what Flower's `run` calls by these names
+PATIENCE = 15.0  # seconds between the end of a run's log and its end
+LOOK = 0.2
+FAILED, INTERRUPTED = 1, 130  # exit codes
+
+
+@dataclass
+class Followed:
+    """Runs that were submitted, oldest first, and how the streamed one stood when its log ended.
+
+    Attributes
+    ----------
+    status
+        ``finished:completed``, ``finished:failed``, ``running`` …; empty where nothing was streamed.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    status: str = ""
+    details: str = ""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the log was left before the run ended."""
+        return bool(self.status) and not self.status.startswith("finished")
+
+
+@contextmanager
+def followed(run: Callable[..., None]) -> Iterator[Followed]:
+    """Follow the runs that Flower's `run` submits meanwhile; nothing is known if this Flower submits in another way."""
+    names, seen = sys.modules[run.__module__].__dict__, Followed()
+    before = {name: names[name] for name in (CONNECT, STREAM) if name in names}
+    if CONNECT in before:
+        names[CONNECT] = _noting(before[CONNECT], seen)
+    if STREAM in before:
+        names[STREAM] = _watching(before[STREAM], seen)
+    try:
+        yield seen
+    finally:
+        names.update(before)
+
+
+def exit_code(seen: Followed, commands: Callable[[str], str], results: str, say: Callable[[str], None]) -> int:
+    """What the command ends with, after saying why where that is not 0.
+
+    Parameters
+    ----------
+    commands
+        Completes ``"log 42 --stream"`` to what must be typed.
+    results
+        The run's folder, if it is on this machine.
+    """
+    run_id = seen.ids[-1] if seen.ids else 0
+    if seen.goes_on:
+        say(
+            f"run {run_id} goes on without you: stop it with: {commands(f'stop {run_id}')}   "
+            f"or watch it again with: {commands(f'log {run_id}')} --stream"
+        )
+        return INTERRUPTED
+    if seen.status == "finished:completed":
+        warnings = _absent(results)
+        for warning in warnings:
+            say(f"warning: {warning}")
+        return INCOMPLETE if warnings else 0
+    if seen.status:
+        why = f": {seen.details}" if seen.details else f"; its log says why: {commands(f'log {run_id}')} --show"
+        say(f"error: run {run_id} {'was stopped' if seen.status == 'finished:stopped' else 'failed'}{why}")
+        return FAILED
+    return 0
+
+
+def _absent(results: str) -> list[str]:
+    path = Path(results) / "summary.json"
+    try:
+        return summary_warnings(json.loads(path.read_text(encoding="utf-8"))) if results else []
+    except (OSError, ValueError):
+        return []
+
+
+def _noting(connect: Callable[..., Any], seen: Followed) -> Callable[..., Any]:
+    def connect_and_note(*args: Any, **kwargs: Any) -> Any:
+        client = connect(*args, **kwargs)
+        start = client.StartRun
+
+        def start_and_note(request: Any) -> Any:
+            response = start(request)
+            seen.ids.append(response.run_id)
+            return response
+
+        client.StartRun = start_and_note
+        return client
+
+    return connect_and_note
+
+
+def _watching(stream: Callable[[int, Any], None], seen: Followed) -> Callable[[int, Any], None]:
+    def stream_and_look(run_id: int, client: Any) -> None:
+        whole = False
+        logs = client.StreamLogs
+
+        def to_the_end(request: Any) -> Iterator[Any]:
+            nonlocal whole
+            yield from logs(request)
+            whole = True
+
+        client.StreamLogs = to_the_end
+        stream(run_id, client)  # returns at Ctrl-C as at the end of the log
+        closes = time.monotonic() + PATIENCE
+        while True:
+            seen.status, seen.details = _status(run_id, client)
+            if not (whole and seen.goes_on and time.monotonic() < closes):
+                return
+            time.sleep(LOOK)
+
+    return stream_and_look
+
+
+def _status(run_id: int, client: Any) -> tuple[str, str]:
+    from flwr.proto.control_pb2 import ListRunsRequest
+
+    status = client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id].status
+    return f"{status.status}:{status.sub_status}" if status.sub_status else status.status, status.details

@@ -1,0 +1,82 @@
+"""The command ``remind simulate``."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remind.cli_options import CohortArgument, CohortOption, Quiet, Yes, one_cohort, printer
+from remind.config import Config
+from remind_server.simulation.flwr_plan import REMEDY, check_hospitals, claimed, estimated, plan_here
+
+INTERRUPTED = 130  # exit code
+
+
+@contextmanager
+def termination_is_interruption() -> Iterator[None]:
+    """Within the block SIGTERM ends the run as Ctrl-C does: everybody who follows it is told that it has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def simulate_command(
+    cohort: CohortArgument = None,
+    cohort_option: CohortOption = None,
+    num_clients: Annotated[
+        int | None, typer.Option(min=1, help="Virtual hospitals; default: the cohort's sites, or 5.")
+    ] = None,
+    run_config: Annotated[
+        list[str] | None,
+        typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01', a file, a preset."),
+    ] = None,
+    quiet: Quiet = False,
+    yes: Yes = False,
+) -> None:
+    """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`.
+
+    Without a cohort, patients are synthetic.
+
+    Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined.
+    130: it was stopped, by Ctrl-C or SIGTERM.
+    """
+    from remind_server.followers import followers
+    from remind_server.outputs.attendance import INCOMPLETE, Attendance
+    from remind_server.outputs.progress import Progress
+    from remind_server.outputs.run_folder import RunFolder
+    from remind_server.simulation.estimate import refuse_what_is_too_large
+    from remind_server.simulation.simulate import simulate
+
+    plan, config, clients = plan_here(run_config, one_cohort(cohort, cohort_option), num_clients)
+    for warning in check_hospitals(plan, {}):
+        print(f"warning: {warning}", file=sys.stderr)
+    found = estimated(plan, {}, in_process=True)
+    refuse_what_is_too_large(found, yes, REMEDY)
+    if not quiet:
+        print(found, file=sys.stderr)
+    plan = claimed(plan)
+    config = Config.from_flat(plan.run or {})
+    folder, attendance = RunFolder(Path(plan.results)), Attendance()
+    progress = Progress(printer(quiet, lambda text: print(text, flush=True)), folder.folder)
+    try:
+        with termination_is_interruption():
+            simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, print)])
+    except KeyboardInterrupt:
+        print(f"stopped before the end; what there is lies in {folder.folder}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    for warning in attendance.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if quiet:
+        print(f"results: {folder.folder}")
+    if attendance.warnings:
+        raise typer.Exit(INCOMPLETE)

@@ -1,0 +1,92 @@
+"""Series with dates: hours since a start that the patients file gives, or one message that says how."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from remind.data.checks.check import check_cohort
+from remind.data.cohort.moments import seconds
+from remind.data.cohort.read import read_cohort
+from remind.errors import UserError
+
+SECTION = '[modalities.v]\nkind = "series"\nitems = ["HR"]\nhorizon = 48\n'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    starts = ["2150-01-01 10:00:00", "2150-02-01", "2150-03-01T00:30"]
+    table = pd.DataFrame({"patient_id": ["a", "b", "c"], "label": ["no", "yes", "no"], "admitted": starts})
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    times = ["2150-01-01 11:30:00", "2150-02-02 00:00:00", "2150-03-01 01:00:00"]
+    series = pd.DataFrame({"patient_id": ["a", "b", "c"], "time": times, "item": "HR", "value": 80})
+    series.to_csv(tmp_path / "v.csv", index=False)
+    toml = f'name = "c"\n[label]\nclasses = ["no", "yes"]\n{SECTION}start = "admitted"\n'
+    (tmp_path / "cohort.toml").write_text(toml)
+    return tmp_path
+
+
+def test_dates_become_hours_since_the_start(folder):
+    assert read_cohort(folder).modalities["v"].time_O.tolist() == [1.5, 24, 0.5]
+    table = pd.read_csv(folder / "v.csv", parse_dates=["time"])
+    (folder / "v.csv").unlink()
+    table.to_parquet(folder / "v.parquet")
+    assert read_cohort(folder).modalities["v"].time_O.tolist() == [1.5, 24, 0.5]
+
+
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+MISTAKES = {
+    "before the start": ("v.csv", "2150-01-01 11", "2149-01-01 11", ("v.csv", 2, "negative time")),
+    "no date": ("v.csv", "2150-02-02 00:00:00", "02/03/2150", ("v.csv", 3, "not a date and time")),
+    "no time": ("v.csv", "2150-02-02 00:00:00", "", ("v.csv", 3, "no time")),
+    "no start": ("patients.csv", "2150-02-01", "", ("v.csv", 3, "the patient has no start to count from")),
+    "start is no date": ("patients.csv", "2150-02-01", "Monday", ("patients.csv", 3, "not a date and time")),
+    "no such column": ("cohort.toml", '"admitted"', '"admited"', ("patients.csv", None, "no such column")),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_named(case, folder):
+    file, old, new, expected = MISTAKES[case]
+    edit(folder / file, old, new)
+    assert expected in [(p.file, p.row, p.what) for p in check_cohort(folder).problems]
+
+
+def test_a_start_and_a_unit_contradict_each_other(folder):
+    edit(folder / "cohort.toml", "start =", 'time_unit = "day"\nstart =')
+    with pytest.raises(UserError, match="leave time_unit out"):
+        check_cohort(folder)
+
+
+def test_without_a_start_the_message_says_how(folder):
+    edit(folder / "cohort.toml", 'start = "admitted"\n', "")
+    problem = check_cohort(folder).problems[0]
+    assert (problem.file, problem.row, problem.column) == ("v.csv", 2, "time")
+    assert "a date or time, not a number" in problem.what
+    assert 'start = "…" in [modalities.v]' in problem.remedy
+
+
+def test_seconds_of_every_type():
+    day = datetime(2150, 1, 2, 3, 4, 5, tzinfo=UTC)
+    zone = timezone(timedelta(hours=2))
+    columns = [
+        pa.array([day.replace(tzinfo=None), None], pa.timestamp("ns")),
+        pa.array([day, None], pa.timestamp("s", "Europe/Berlin")),
+        pa.array(["2150-01-02 03:04:05", None], pa.large_string()),
+        pa.array(["2150-01-02 03:04:05", "NaT"], pa.large_string()),
+        pa.array([day.astimezone(zone).isoformat(), "None"], pa.large_string()),
+    ]
+    for column in columns:
+        found, bad = seconds(column)
+        np.testing.assert_array_equal(found, [day.timestamp(), np.nan])
+        assert not bad.any()
+    found, _ = seconds(pa.array([date(2150, 1, 2)]))
+    assert found[0] == datetime(2150, 1, 2, tzinfo=UTC).timestamp()
+    assert seconds(pa.array([3.5, None]))[1].tolist() == [True, False]
