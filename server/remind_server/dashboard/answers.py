@@ -53,7 +53,8 @@ class SiteState:
     ----------
     answer
         In the round under way, of a site that is asked: `counts`, `does not count` (with `problem`), `awaited`, or
-        `in line`: answers are taken in the order of names, and it is not its turn yet. Null otherwise.
+        `in line`: answers are counted in the order of names, and one before its own is awaited; whether it has come is
+        not said. Null otherwise.
     """
 
     number: int
@@ -136,7 +137,7 @@ class RunReport:
 
     @property
     def in_line(self) -> list[SiteState]:
-        """And who is not looked at before they have come."""
+        """And whose answers are counted after theirs, come or not."""
         return [site for site in self.sites if site.answer == "in line"]
 
     @property

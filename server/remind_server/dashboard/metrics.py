@@ -21,7 +21,7 @@ FAMILIES = {
     "remind_round_seconds": ("Duration of the last round", ("run",)),
     "remind_run_transferred_bytes": ("Bytes of tensors since the run's start", ("run", "direction")),
     "remind_site_answered": ("1 if the site counted in the last round", ("run", "site")),
-    "remind_site_awaited": ("1 if the answer of the site is not taken yet in the round under way", ("run", "site")),
+    "remind_site_awaited": ("1 if the answer of the site is not counted yet in the round under way", ("run", "site")),
     "remind_site_refused": ("1 for a site that does not take part", ("run", "site")),
     "remind_group_weight": ("Lambda of the group", ("run", "group", "tail")),
     "remind_group_risk": ("Mean training loss R_k in the last round", ("run", "group", "tail")),

@@ -203,7 +203,7 @@ def _answer_of(run: Run, sites: Sequence[Site], taken: Mapping[int, str | None])
     """How each site that is asked fares in the round under way; `sites` by name."""
     if run.status != RUNNING or run.round_began is None or _stalled(run):
         return {}
-    in_order = run.config.get("federation.quorum", 1.0) == 1.0  # see `exchange`: answers are then taken by name
+    in_order = run.config.get("federation.quorum", 1.0) == 1.0  # see `exchange`: counted by name then
     found: dict[int, Answer] = {}
     for site in sites:
         if site.number in taken:
