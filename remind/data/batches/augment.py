@@ -1,6 +1,6 @@
-"""Light augmentation of training pictures: what a second exposure of the same patient could have looked like.
+"""Light augmentation of training pictures, to imitate a second exposure of the same patient.
 
-No mirroring: the heart lies on the left, and a breast's side is part of its label.
+Pictures are never mirrored: the heart lies on the left, and the side of a breast is part of its label.
 """
 
 import torch
@@ -15,9 +15,9 @@ CONTRAST = 0.15
 
 
 def augment(picture: Tensor, seed: int) -> Tensor:
-    """A picture (channels, H, W) or volume (channels, D, H, W) in [0, 1], turned, shifted, scaled and lit a little.
+    """Rotate, shift, rescale and relight a picture (channels, H, W) or volume (channels, D, H, W) in [0, 1] slightly.
 
-    All slices or frames of a volume move alike. The same seed gives the same result in any process.
+    All slices or frames of a volume are transformed alike. The same seed gives the same result in any process.
     """
     from torchvision.transforms import v2
 

@@ -1,4 +1,4 @@
-"""Batches: a site's patients as tensors. Of each modality a batch holds the patients who have it, and nobody else.
+"""Batches: a site's patients as tensors. For each modality, a batch holds only the patients who have that modality.
 
 Letters: B patients in the batch, P of them with the modality, m modalities, F columns, O observations (or codes).
 """
@@ -23,17 +23,17 @@ Integers = NDArray[np.int64]
 
 
 class _Ragged:
-    """Base of what has several entries per patient."""
+    """Base class of the modalities that have several entries per patient."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on `device`."""
+        """Copy the tensors to `device`."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return replace(self, **{k: v.to(device) for k, v in tensors.items() if isinstance(v, Tensor)})  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
 class SeriesBatch(_Ragged):
-    """The observations of P patients, one after the other.
+    """The observations of P patients, concatenated.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class SeriesBatch(_Ragged):
     value_O
         As in the file, not standardised.
     patient_O
-        int64, position among the P, ascending.
+        int64, position of the patient among the P, ascending.
     patients
-        P.
+        The number P.
     """
 
     time_O: Tensor
@@ -58,12 +58,12 @@ class SeriesBatch(_Ragged):
 
 @dataclass(frozen=True)
 class CodesBatch(_Ragged):
-    """The codes of P patients, one after the other.
+    """The codes of P patients, concatenated.
 
     Attributes
     ----------
     code_O
-        int64: index in the schema's vocabulary, or a hash (63 bits) of the code's text where there is none.
+        int64: index in the schema's vocabulary; if there is no vocabulary, a 63-bit hash of the code's text.
     patient_O, patients
         As in `SeriesBatch`.
     """
@@ -80,7 +80,7 @@ class TextBatch:
     texts: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> "TextBatch":
-        """The same: text lies nowhere."""
+        """Return the batch itself: text has no device."""
         return self
 
 
@@ -100,8 +100,9 @@ class Batch:
     presence_Bm
         bool.
     inputs
-        Per modality, of the P patients who have it, in order: values (P, F), NaN = missing, of a table; pixels
-        (P, channels, …) in [0, 1] of an image, volume or video; else what its name says.
+        Per modality, the data of the P patients who have it, in order. A table gives values (P, F), NaN = missing;
+        an image, volume or video gives pixels (P, channels, …) in [0, 1]; other kinds give the batch class of their
+        name.
     """
 
     index_B: Tensor
@@ -112,18 +113,18 @@ class Batch:
 
 
 class SiteData:
-    """A site's cohort as a source of batches; what is small lies on the device, pictures stay in their files.
+    """A site's cohort as a source of batches. Small data is kept on the device; pictures stay in their files.
 
     Parameters
     ----------
     cohort
         The N patients.
     dtype
-        Of values, times and pixels.
+        Floating-point type of values, times and pixels.
     device
-        Where batches come from.
+        Device on which batches are created.
     workers
-        Processes that read and decode pictures ahead.
+        Number of processes that read and decode pictures ahead of time.
     """
 
     def __init__(
@@ -152,16 +153,18 @@ class SiteData:
         return len(self.cohort)
 
     def batch(self, index_B: Integers) -> Batch:
-        """The patients at positions `index_B`, in that order; a position may come more than once."""
+        """Return the patients at positions `index_B`, in that order. A position may occur more than once."""
         return next(self.batches([Request(np.asarray(index_B, dtype=np.int64))]))
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
-        """A batch per request, in order; pictures of later ones are read while the earlier are worked on.
+        """Yield one batch per request, in order.
+
+        Workers read the pictures of later batches while the caller uses earlier ones.
 
         Raises
         ------
         UserError
-            A file cannot be read any more.
+            A file can no longer be read.
         """
         for request, loaded in zip(requests, self._load(requests), strict=True):
             inputs = {
@@ -172,13 +175,13 @@ class SiteData:
             yield replace(self.without_values(request.index_B), inputs=inputs)
 
     def without_values(self, index_B: Integers) -> Batch:
-        """The patients at these positions with their groups and labels, but nothing of their modalities."""
+        """Return a batch with the groups and labels of the patients at these positions, but with no modality data."""
         rows = torch.as_tensor(index_B, device=self.device)
         return Batch(rows, self._group_N[rows], self._presence_Nm[rows], self._label_N[rows], {})
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """Digest of what the patients have, by modality; made once, for files are looked at one by one."""
+        """Return a digest of each modality's data. It is computed only once, because it has to look at every file."""
         return {name: contents.digest() for name, contents in self.cohort.modalities.items()}
 
     def _moved(self, loaded: Tensor | tuple[str, ...]) -> Inputs:
@@ -187,7 +190,7 @@ class SiteData:
         return loaded.to(self.device, self.dtype, non_blocking=True)
 
     def _inputs(self, name: str, i: int, index_B: Integers) -> Inputs:
-        """What lies in memory of modality i."""
+        """Return the entries of modality i that are held in memory."""
         index_P = index_B[self.cohort.presence_Nm[index_B, i]]
         if name in self._tables:
             return self._tables[name][torch.as_tensor(index_P, device=self.device)]
@@ -210,13 +213,13 @@ class SiteData:
 
 
 def _entries(offsets_N1: Integers, index_P: Integers) -> tuple[Integers, Integers]:
-    """Patient and position of every entry of the chosen patients."""
+    """Return the patient and the position of every entry of the chosen patients."""
     offsets_P1, source_O = ragged_take(offsets_N1, index_P)
     return np.repeat(np.arange(len(index_P)), np.diff(offsets_P1)), source_O
 
 
 def _numbered(schema: CodesSchema, codes: Codes) -> Codes:
-    """The codes as encoders know them: places in the vocabulary, or hashes of the code and of its prefixes."""
+    """Convert codes to the numbers that encoders use: vocabulary indices, or hashes of the code and of its prefixes."""
     if schema.vocabulary:
         place = {code: i for i, code in enumerate(schema.vocabulary)}
         number = np.array([place[name] for name in codes.names] or [0], dtype=np.int64)
@@ -233,5 +236,5 @@ def _numbered(schema: CodesSchema, codes: Codes) -> Codes:
 
 
 def _hash(text: str) -> int:
-    """63 bits that stand for a text, the same at every site."""
+    """Hash a text to 63 bits. The hash is the same at every site."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

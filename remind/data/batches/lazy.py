@@ -1,4 +1,4 @@
-"""What is not kept in memory: pictures and note files, read and decoded when a batch asks for them.
+"""Data that is not kept in memory: pictures and note files, read and decoded when a batch asks for them.
 
 Letters: B patients in the batch, P of them with the modality.
 """
@@ -27,16 +27,16 @@ Loaded = dict[str, Tensor | tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Request:
-    """A batch that is wanted.
+    """A request for one batch.
 
     Attributes
     ----------
     index_B
         Positions in the cohort.
     seed
-        Of the augmentation of pictures; None: as they are.
+        Seed of the augmentation of pictures; None: no augmentation.
     only
-        Modalities that are wanted; None: all.
+        The requested modalities; None: all.
     """
 
     index_B: NDArray[np.int64]
@@ -44,19 +44,22 @@ class Request:
     only: tuple[str, ...] | None = None
 
     def wants(self, name: str) -> bool:
-        """Whether this modality is wanted."""
+        """Return whether the request includes this modality."""
         return self.only is None or name in self.only
 
 
 @dataclass(frozen=True)
 class _Refused:
-    """Why a batch could not be read: an exception would cross from a worker process as a traceback."""
+    """Why a batch could not be read.
+
+    A worker process returns this, because its exception would arrive as a traceback.
+    """
 
     reason: str
 
 
 class LazyModalities(Dataset[Loaded | _Refused]):
-    """The modalities of a cohort that are read from files, or whose pixels must be made."""
+    """The modalities of a cohort that are read from files, or whose pixels must be computed."""
 
     def __init__(self, cohort: Cohort) -> None:
         self.patient_id_N = cohort.patient_id_N
@@ -70,7 +73,7 @@ class LazyModalities(Dataset[Loaded | _Refused]):
             return _Refused(str(error))
 
     def _load(self, name: str, request: Request) -> Tensor | tuple[str, ...]:
-        """Pixels (P, channels, …) in [0, 1], or P notes, of the patients that have the modality."""
+        """Load the pixels (P, channels, …) in [0, 1], or the P notes, of the patients who have the modality."""
         contents = self.contents[name]
         having = [int(i) for i in request.index_B if contents.source_N[i] is not None]
         loaded = [self._one(name, i) for i in having]
@@ -108,12 +111,12 @@ class LazyModalities(Dataset[Loaded | _Refused]):
 
 
 def _as_it_is(loaded: Any) -> Any:
-    """In place of torch's collation, which would turn tuples into lists."""
+    """Return the batch unchanged, in place of torch's collation, which would turn tuples into lists."""
     return loaded
 
 
 class _Requests(Sampler[Request]):
-    """The batches of one pass; exchanged between passes, so that worker processes outlive them."""
+    """The requests of one pass. They are replaced between passes, so that worker processes stay alive."""
 
     def __init__(self) -> None:
         self.list: Sequence[Request] = ()
@@ -126,16 +129,16 @@ class _Requests(Sampler[Request]):
 
 
 class Loader:
-    """Batches of lazy modalities, in the order they were asked for, whatever the number of worker processes.
+    """Loads batches of lazy modalities in the order of the requests, for any number of worker processes.
 
     Parameters
     ----------
     lazy
-        What to read.
+        The modalities to read.
     workers
-        Processes that read and decode ahead; 0: this one, when a batch is asked for.
+        Number of processes that read and decode ahead; 0: this process reads when a batch is requested.
     pin
-        Whether tensors come in page-locked memory, from which a GPU copies while it computes.
+        Whether tensors are in page-locked memory, from which a GPU copies while it computes.
     """
 
     def __init__(self, lazy: LazyModalities, workers: int, pin: bool) -> None:
@@ -149,17 +152,17 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context="forkserver" if workers else None,
-            generator=torch.Generator(),  # it draws a seed for its workers; not from the run's randomness
+            generator=torch.Generator(),  # it draws a seed for its workers, and must not use the run's random numbers
             pin_memory=pin,
         )
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[Loaded]:
-        """The batches of these requests.
+        """Yield the batches of these requests.
 
         Raises
         ------
         UserError
-            A file cannot be read any more.
+            A file can no longer be read.
         """
         if self._empty:
             yield from ({} for _ in requests)

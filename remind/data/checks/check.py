@@ -1,4 +1,4 @@
-"""`remind data check`: what is wrong with a cohort, what is odd, and how its patients lie in groups and sites."""
+"""`remind data check`: reports errors and warnings of a cohort, and its patients per group and site."""
 
 from pathlib import Path
 
@@ -32,14 +32,14 @@ def check_cohort(
     path, root, memory
         As for `read.read_cohort`.
     min_count
-        Groups with fewer patients than this would be suppressed.
+        A site would suppress groups with fewer patients than this.
     alone
-        Whether a run would be on this cohort alone; False: it is one hospital's, which trains with others.
+        True if a run would use only this cohort; False if it belongs to one hospital that trains with others.
 
     Raises
     ------
     UserError
-        Only where cohort.toml itself, or the folder, is no good; everything else is in the report.
+        Only if cohort.toml itself or the folder cannot be used. The report lists every other problem.
     """
     loaded = load(path, root, memory)
     cohort = loaded.cohort
@@ -66,7 +66,7 @@ def check_cohort(
 
 
 def stopping(cohort: Cohort) -> list[Problem]:
-    """What would stop a run on a cohort that can be read: the reasons of `hospitals.virtual_hospitals`."""
+    """Return the reasons why `hospitals.virtual_hospitals` would refuse a run on a cohort that can be read."""
     data = DataConfig()
     by_column = cohort.site_N is not None
     sites = split_sites(cohort, None, data, 0) if by_column else [Site(cohort.schema.name, cohort)]
@@ -89,5 +89,5 @@ def group_rows(cohort: Cohort) -> list[GroupRow]:
 
 
 def sites_of(cohort: Cohort) -> tuple[str, ...]:
-    """Names of the sites, sorted; none where the cohort has no site column."""
+    """Return the sorted names of the sites; empty if the cohort has no site column."""
     return () if cohort.site_N is None else tuple(np.unique(cohort.site_N).tolist())

@@ -1,4 +1,4 @@
-"""`remind data describe`: how a cohort's patients lie in groups, sites and classes, with small counts withheld.
+"""`remind data describe`: counts a cohort's patients per group, site and class, and suppresses small counts.
 
 Letters: G groups, S sites, C classes, m modalities.
 """
@@ -22,18 +22,18 @@ from remind.privacy.threshold import MIN_COUNT
 
 @dataclass(frozen=True)
 class Description:
-    """A cohort in counts, none of which gives away fewer than `min_count` persons; `WITHHELD` where one would.
+    """Counts of a cohort. No count reveals fewer than `min_count` persons; `WITHHELD` replaces a count that would.
 
     Attributes
     ----------
     name, patients
-        Of the cohort.
+        Name and number of patients of the cohort.
     modalities, sites, classes
-        Names; no sites where the cohort has no site column.
+        Names; `sites` is empty if the cohort has no site column.
     member_Gm
-        Which modalities a group has; the groups that are shown come first, the largest ahead.
+        Which modalities each group has. Groups with published counts come first, the largest ahead.
     count_G, count_S, count_C, count_GS, count_GC
-        Patients.
+        Numbers of patients.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Description:
 
     @property
     def tail_G(self) -> NDArray[np.bool_]:
-        """Groups below the tail's share, the withheld ones too."""
+        """Return which groups are below the tail's share, including the suppressed ones."""
         return self.count_G / self.patients < groups.TAIL_SHARE
 
     def to_text(self) -> str:
-        """The counts as tables."""
+        """Format the counts as tables."""
         overview = f"{counted(self.patients, 'patient')} in {counted(len(self.count_G), 'group')}"
         rows = [["group", "patients", "share", "", *self.classes]]
         for name, n, tail, n_C in zip(self.names, self.count_G, self.tail_G, self.count_GC, strict=True):
@@ -86,7 +86,8 @@ def describe_cohort(path: str | Path, root: str = "", min_count: int = MIN_COUNT
     path, root
         As for `read.read_cohort`.
     min_count
-        Smallest number of persons whose number may be told; where rows are visits, rows are counted but persons decide.
+        Smallest number of persons that may be published. If rows are visits, the counts are of rows, but the number of
+        persons decides whether a count is suppressed.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def describe(cohort: Cohort, min_count: int = MIN_COUNT) -> Description:
     count_G, count_S, count_C, count_GS, count_GC = publishable(
         (group_N, site_N, cohort.label_N), size, person_N, min_count
     )
-    order = np.lexsort((groups_G, -count_G))  # withheld groups come last, in an order that tells nothing
+    order = np.lexsort((groups_G, -count_G))  # suppressed groups come last, in an order that reveals nothing
     return Description(
         name=cohort.schema.name,
         patients=len(cohort),
@@ -130,12 +131,12 @@ def describe(cohort: Cohort, min_count: int = MIN_COUNT) -> Description:
 
 
 def shown(count: int) -> str:
-    """A count as it is written in tables and pictures."""
+    """Format a count for tables and pictures."""
     return "*" if count == WITHHELD else str(count) if count else "·"
 
 
 def _numbered(rows: list[list[str]]) -> list[list[str]]:
-    """Numbers before the names of the groups; the first row is the heading, the last one the total."""
+    """Prepend numbers to the group names. The first row is the heading, the last row is the total."""
     digits = len(str(len(rows) - 2))
     numbered = [[f"{number:>{digits}} {row[0]}", *row[1:]] for number, row in enumerate(rows[1:-1], start=1)]
     return [rows[0], *numbered, rows[-1]]

@@ -1,8 +1,8 @@
-"""The pictures of `remind data describe`: the long tail of the groups, and where they lie. PNG and SVG.
+"""Plots of `remind data describe`: the long tail of the groups, and groups by site. PNG and SVG.
 
-Groups are columns; dots below them say which modalities they have, so that they can be told apart however many there
-are. Colours keep their order of brightness in grey print and for colour-blind readers; what is withheld is hatched.
-Matplotlib is imported when something is drawn.
+Groups are columns. Dots below each column show which modalities the group has, so any number of groups can be told
+apart. Colours keep their order of brightness in grey print and for colour-blind readers. Suppressed counts are hatched.
+Matplotlib is imported only when something is drawn.
 """
 
 import re
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-COLUMN, ROW, DOTS, LETTER = 0.27, 0.27, 0.2, 0.07  # inches: of a group, a site, a modality, a letter of a name
-MOST_GROUPS, MOST_SITES = 200, 250  # that are drawn; the tables hold all
-FEWEST = 6  # columns there is room for, even with fewer groups
-WIDE = 7.0  # inches from which a legend's entries stand side by side
+COLUMN, ROW, DOTS, LETTER = 0.27, 0.27, 0.2, 0.07  # inches per group, site, modality, letter of a name
+MOST_GROUPS, MOST_SITES = 200, 250  # largest numbers that are drawn; the tables hold all
+FEWEST = 6  # the plot is wide enough for this many columns, even with fewer groups
+WIDE = 7.0  # from this width in inches, legend entries stand side by side
 HEAD, TAIL, EMPTY, EDGE = "#14375a", "#e6a13c", "#dedede", "#666666"
 HATCHED: dict[str, Any] = {"facecolor": "white", "edgecolor": EDGE, "hatch": "/////", "linewidth": 0.5}
-LOG_FROM = 30  # largest group over smallest from which shares are drawn on a logarithmic axis
+LOG_FROM = 30  # ratio of largest to smallest group from which the axis is logarithmic
 STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "hatch.linewidth": 0.6,
-    "svg.hashsalt": "remind",  # the same picture is the same file
-    "text.parse_math": False,  # a name with two dollar signs is no formula
+    "svg.hashsalt": "remind",  # the same picture gives the same file
+    "text.parse_math": False,  # a name with two dollar signs is not a formula
 }
 
 
 def draw(description: Description, folder: Path) -> list[Path]:
-    """Draw a cohort.
+    """Draw the plots of a cohort.
 
     Parameters
     ----------
     folder
-        Made if need be. Pictures of a cohort of the same name are replaced.
+        Created if it does not exist. Plots of a cohort with the same name are replaced.
 
     Returns
     -------
     list of Path
-        ``<cohort>-groups`` and, where there are sites, ``<cohort>-sites``, each as .png and .svg.
+        ``<cohort>-groups`` and, if there are sites, ``<cohort>-sites``, each as .png and .svg.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def draw(description: Description, folder: Path) -> list[Path]:
 
 
 def draw_groups(description: Description, title: str) -> "Figure":
-    """Shares of the groups as bars, the largest first, over the dots that name them."""
+    """Draw the shares of the groups as bars, the largest first, above the dots that identify the groups."""
     n_groups = len(description.count_G)
     figure, bars, dots = _columns(n_groups, 2.6, len(description.modalities), _longest(description.modalities))
     known_G = description.count_G != WITHHELD
@@ -95,7 +95,7 @@ def draw_groups(description: Description, title: str) -> "Figure":
         at = np.flatnonzero(chosen_G)
         if at.size:
             bars.bar(at, share_G[at] - ground, 0.76, bottom=ground, color=colour, label=label)
-    if not known_G.all():  # of no meaningful height
+    if not known_G.all():  # the height of an unknown bar has no meaning
         height = min((lowest - ground) / 2, 0.04)
         bars.bar(np.flatnonzero(~known_G), height, 0.76, bottom=ground, label=_withheld(description), **HATCHED)
     for g in np.flatnonzero(known_G):
@@ -109,7 +109,7 @@ def draw_groups(description: Description, title: str) -> "Figure":
             va="bottom",
             rotation=90 if n_groups > 2 * FEWEST else 0,
         )
-    if (share_G > groups.TAIL_SHARE / 2).any():  # else the line would leave no room for the bars
+    if (share_G > groups.TAIL_SHARE / 2).any():  # otherwise the line would leave no room for the bars
         bars.axhline(groups.TAIL_SHARE, color=EDGE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     bars.margins(y=0.16)
     bars.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
@@ -122,7 +122,7 @@ def draw_groups(description: Description, title: str) -> "Figure":
 
 
 def draw_sites(description: Description, title: str) -> "Figure":
-    """Patients of each group at each site, darker for more, over the dots that name the groups."""
+    """Draw the number of patients per group and site (darker for more), above the dots that identify the groups."""
     from matplotlib.colors import LogNorm
 
     count_SG = description.count_GS.T
@@ -140,7 +140,7 @@ def draw_sites(description: Description, title: str) -> "Figure":
         n = int(count_SG[s, g])
         light = float(norm(n)) > 0.6
         text = heat.text(g, s, str(n), ha="center", va="center", fontsize=6, color="white" if light else "black")
-        text.set_in_layout(False)  # thousands of them would be measured one by one
+        text.set_in_layout(False)  # otherwise matplotlib measures thousands of texts one by one
     for s, g in np.argwhere(count_SG == WITHHELD):
         heat.add_patch(_hatched(g, s, 0.9)).set_in_layout(False)
     heat.set_yticks(range(n_sites), names)
@@ -155,7 +155,7 @@ def draw_sites(description: Description, title: str) -> "Figure":
 
 
 def _columns(n_groups: int, height: float, n_modalities: int, label: int) -> "tuple[Figure, Axes, Axes]":
-    """A figure whose upper and lower part share the groups as columns; heights in inches, `label` in characters."""
+    """Create a figure whose upper and lower part share the group columns. Heights in inches, `label` in characters."""
     from matplotlib.figure import Figure
 
     width, dots = COLUMN * max(n_groups, 2 * FEWEST) + LETTER * label + 0.8, DOTS * n_modalities
@@ -166,7 +166,7 @@ def _columns(n_groups: int, height: float, n_modalities: int, label: int) -> "tu
 
 
 def _hatched(g: float, s: float, side: float) -> "Rectangle":
-    """A cell whose number is not told."""
+    """Hatch a cell whose number is suppressed."""
     from matplotlib.patches import Rectangle
 
     return Rectangle((g - side / 2, s - side / 2), side, side, **HATCHED)
@@ -177,7 +177,7 @@ def _withheld(description: Description) -> str:
 
 
 def _draw_dots(dots: "Axes", description: Description) -> None:
-    """Which modalities each group has: a dark dot where it has one, a line from its first to its last."""
+    """Draw the modalities of each group: a dark dot for each modality, and a line from the first dot to the last."""
     n_modalities = len(description.modalities)
     for m in range(0, n_modalities, 2):
         dots.axhspan(m - 0.5, m + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
@@ -202,7 +202,7 @@ def _title(description: Description) -> str:
 
 
 def _cut(description: Description) -> Description:
-    """No more groups and sites than a picture can hold."""
+    """Limit groups and sites to as many as a picture can hold."""
     return replace(
         description,
         sites=description.sites[:MOST_SITES],

@@ -1,4 +1,4 @@
-"""Pictures and notes that can be read but are seldom meant: one grey value all over, stretched, too long to be read."""
+"""Warnings: pictures and notes that can be read but are probably a mistake (one grey value, stretched, too long)."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from remind.data.cohort.schema import ImageSchema, ModalitySchema, VolumeSchema
 from remind.data.files import Sight, Unreadable, read_note
 from remind.data.files.pixels import HOLE, NOWHERE, RANGE, TILT, shape_text
 
-STRETCHED = 1.25  # factor by which a picture's proportions may change
+STRETCHED = 1.25  # factor by which resizing may change a picture's proportions
 LARGE_NOTE = 100_000  # bytes
 WINDOW = "set window = [centre, width] in [modalities.{name}], [2048, 4096] for 12 bits, so that they fill it"
-REMARKS = {  # kind → what is said of the files, and what to do
+REMARKS = {  # kind → what the warning says about the files, and what to do
     HOLE: ("seem to lack slices, so that the volume is squeezed", "export them whole, or remove their rows"),
     RANGE: ("use a small part of the values that they could hold, so that they look dark or pale", WINDOW),
     NOWHERE: (
@@ -33,19 +33,19 @@ REMARKS = {  # kind → what is said of the files, and what to do
 
 @dataclass(frozen=True)
 class Seen:
-    """What a modality's files are like, in words that follow its description, and what is odd about them."""
+    """Properties of a modality's files, worded to follow the modality's description, and warnings about them."""
 
     words: str = ""
     warnings: tuple[str, ...] = ()
 
 
 def look(schema: ModalitySchema, contents: Contents, patient_id_N: Text, sights: Mapping[Path, Sight]) -> Seen:
-    """What pictures and notes are like; of other kinds there is nothing to see.
+    """Inspect pictures and notes; other kinds have nothing to inspect.
 
     Parameters
     ----------
     sights
-        What was seen of the pictures when they were examined.
+        Properties of the pictures, from their examination.
     """
     having = np.flatnonzero(contents.present())
     if isinstance(contents, Files) and isinstance(schema, ImageSchema | VolumeSchema):
@@ -88,7 +88,10 @@ def _look_at_pictures(
 
 
 def _remarked(name: str, kind: str, of: str, found: Mapping[int, Sight], patient_id_N: Text) -> str:
-    """The warning of one kind of remark, with whom it is of and what was seen of the first; empty where none is."""
+    """Return the warning of one kind, with the patients concerned and the first one's property.
+
+    Empty if there is none.
+    """
     seen = {i: r.seen for i, sight in found.items() for r in reversed(sight.remarks) if r.kind == kind}
     if not seen:
         return ""
@@ -99,7 +102,7 @@ def _remarked(name: str, kind: str, of: str, found: Mapping[int, Sight], patient
 
 
 def _mixed(name: str, of: str, lies: list[str], scales: list[str]) -> list[str]:
-    """Warnings of files that differ among themselves in how they lie, or in what makes them bright."""
+    """Return warnings about files of one modality that differ in their orientation or in their brightness scale."""
     texts = []
     ways = Counter(one for one in lies if one).most_common()
     if len(ways) > 1:
@@ -118,7 +121,7 @@ def _mixed(name: str, of: str, lies: list[str], scales: list[str]) -> list[str]:
 
 
 def _stretch(shape: tuple[int, ...], size: tuple[int, ...]) -> float:
-    """Factor by which height over width changes; at least 1."""
+    """Return the factor by which height over width changes; at least 1."""
     change = (shape[-2] / shape[-1]) / (size[-2] / size[-1])
     return max(change, 1 / change)
 
@@ -149,7 +152,7 @@ def _look_at_notes(name: str, notes: Texts, having: NDArray[np.int64], patient_i
 
 
 def _text(source: Path | str) -> str | None:
-    """A note; None where its file is no more what it was."""
+    """Return the text of a note; None if its file has changed."""
     try:
         return read_note(source) if isinstance(source, Path) else source
     except Unreadable:

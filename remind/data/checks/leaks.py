@@ -1,6 +1,8 @@
-"""Features that nearly decide the label alone: most often the outcome itself, or what was recorded after it.
+"""Label leaks: features that alone almost determine the label.
 
-Letters: n patients that are looked at, C classes, V features of one kind, of which each is there or not.
+Most often such a feature is the outcome or was recorded after it.
+
+Letters: n patients in the sample, C classes, V features of one kind that a patient either has or lacks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,29 +17,31 @@ from remind.data.cohort.contents import Codes, Contents, Series, Table
 from remind.data.cohort.problems import listed
 from remind.data.cohort.schema import ModalitySchema, SeriesSchema, TableSchema
 
-MOST_PATIENTS = 5000  # that are looked at, so that time and memory are bounded
-MOST_ITEMS = 2000  # of a series, the most frequent ones
+MOST_PATIENTS = 5000  # size of the sample, to limit time and memory
+MOST_ITEMS = 2000  # of a series: the most frequent ones
 DECIDES = 0.99  # AUROC, or 1 − AUROC
-FEWEST = 5  # patients of a class, and of the others, who have the feature's value
-BY_CHANCE = 0.01  # probability that any of the features orders the classes so well by chance
-FEW_VALUES = 10  # a column of no more different numbers is looked at value by value too
+FEWEST = 5  # patients of a class, and of the other classes, who have a value of the feature
+BY_CHANCE = 0.01  # largest probability that any of the features orders the classes so well by chance
+FEW_VALUES = 10  # up to this many different numbers, a column is also checked value by value
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A feature in words, and how well it tells one class from the others."""
+    """A feature in words, and how well it separates one class from the others."""
 
     words: str
     auroc: float
 
 
 def leaks(cohorts: Sequence[Cohort]) -> list[str]:
-    """A warning for each modality of which single features nearly decide the label, at all sites together.
+    """Return one warning for each modality with features that alone almost determine the label, over all sites.
 
-    A column, item or level counts by its value (of a series: mean and last); a code, item, column or modality by
-    whether a patient has it. Each is measured by the AUROC of one class against the others, in a sample.
+    A column, item or level counts by its value (an item of a series by its mean and its last value). A code, item,
+    column
+    or modality also counts by whether a patient has it. The measure is the AUROC of one class against the others, in a
+    sample.
     """
     cohort = concatenate([cohort.take(_sample(cohort, len(cohorts))) for cohort in cohorts])
     classes = len(cohort.schema.classes)
@@ -62,7 +66,7 @@ def leaks(cohorts: Sequence[Cohort]) -> list[str]:
 
 
 def _sample(cohort: Cohort, of: int) -> NDArray[np.int64]:
-    """Patients to look at: all, or so many of each class at random."""
+    """Return the patients of the sample: all, or this many of each class at random."""
     most = MOST_PATIENTS // of
     if len(cohort) <= most:
         return np.arange(len(cohort))
@@ -73,7 +77,7 @@ def _sample(cohort: Cohort, of: int) -> NDArray[np.int64]:
 
 
 def _candidates(schema: ModalitySchema, data: Contents) -> Iterator[tuple[str, Floats]]:
-    """Features in words, and their values (n,), NaN = none."""
+    """Yield features in words with their values (n,), NaN = no value."""
     present_n = data.present()
     yield "whether a patient has it", present_n.astype(np.float64)
     if isinstance(data, Table) and isinstance(schema, TableSchema):
@@ -100,7 +104,7 @@ def _of_items(schema: SeriesSchema, data: Series) -> Iterator[tuple[str, Floats]
     n = len(data.offsets_N1) - 1
     patient_O = np.repeat(np.arange(n), np.diff(data.offsets_N1))
     frequent = np.argsort(-np.bincount(data.item_O, minlength=len(schema.items)), kind="stable")[:MOST_ITEMS]
-    order_O = np.argsort(data.item_O, kind="stable")  # by item, then as it was: by patient and time
+    order_O = np.argsort(data.item_O, kind="stable")  # by item; the sort is stable, so patients and times stay in order
     starts = np.searchsorted(data.item_O[order_O], np.arange(len(schema.items) + 1))
     for item in frequent.tolist():
         rows = order_O[starts[item] : starts[item + 1]]
@@ -118,7 +122,7 @@ def _of_items(schema: SeriesSchema, data: Series) -> Iterator[tuple[str, Floats]
 
 
 def _of_codes(data: Contents, label_n: Labels, classes: int) -> list[Leak]:
-    """Codes that a patient has or not: all of them at once, as there may be many."""
+    """Check all codes at once, because there may be many: a patient has a code or lacks it."""
     if not isinstance(data, Codes):
         return []
     label_O = np.repeat(label_n, np.diff(data.offsets_N1))
@@ -137,12 +141,12 @@ def _of_codes(data: Contents, label_n: Labels, classes: int) -> list[Leak]:
 
 
 def _aurocs(values_n: Floats, label_n: Labels, classes: int, features: int) -> Iterator[float]:
-    """How well values order each class against the others, 0.5 … 1; none where they are too few to say."""
+    """Return how well values order each class against the others, 0.5 … 1; none if there are too few values."""
     there_n = ~np.isnan(values_n)
     label_n = label_n[there_n]
     count_C = np.bincount(label_n, minlength=classes)
     _, place_n, equal_V = np.unique(values_n[there_n], return_inverse=True, return_counts=True)
-    rank_n = (np.cumsum(equal_V) - (equal_V - 1) / 2)[place_n]  # of equal ones the mean
+    rank_n = (np.cumsum(equal_V) - (equal_V - 1) / 2)[place_n]  # equal values get their mean rank
     for c in range(classes if classes > 2 else 1):
         inside, outside = int(count_C[c]), int(count_C.sum() - count_C[c])
         if _enough(inside, outside, features):
@@ -151,7 +155,7 @@ def _aurocs(values_n: Floats, label_n: Labels, classes: int, features: int) -> I
 
 
 def _enough(inside: int, outside: int, features: int) -> bool:
-    """Whether so many patients are no chance: of all orders of them, two separate the classes."""
+    """Return whether chance is excluded with so many patients: only two of all their orders separate the classes."""
     if min(inside, outside) < FEWEST:
         return False
     orders = lgamma(inside + outside + 1) - lgamma(inside + 1) - lgamma(outside + 1)

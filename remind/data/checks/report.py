@@ -1,4 +1,4 @@
-"""What `remind data check` found, for people and for programs. Letters: C classes, S sites."""
+"""The findings of `remind data check`, for people and for programs. Letters: C classes, S sites."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from remind.data.cohort.schema import CohortSchema
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Patients of one group: in all, of each class (C,), at each site (S,)."""
+    """Patients of one group: in total, per class (C,), per site (S,)."""
 
     name: str
     patients: int
@@ -25,7 +25,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Below:
-    """Groups of a place that have patients there, but fewer than the minimum count."""
+    """Groups that have patients at a site (or in total), but fewer than the minimum count."""
 
     groups: tuple[str, ...]
     of_groups: int
@@ -33,7 +33,7 @@ class Below:
 
     @classmethod
     def found(cls, patients_of: Mapping[str, int], min_count: int) -> "Below":
-        """Those of `patients_of` that a minimum count would suppress."""
+        """Return the groups of `patients_of` that a minimum count would suppress."""
         there = {name: n for name, n in patients_of.items() if n}
         below = {name: n for name, n in there.items() if n < min_count}
         return cls(tuple(below), len(there), sum(below.values()))
@@ -41,14 +41,14 @@ class Below:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings on a cohort; a cohort with problems has no groups yet.
+    """The findings on a cohort. A cohort with problems has no groups yet.
 
     Attributes
     ----------
     broken
         Files left out because they cannot be used, per modality.
     files
-        What the files of a modality are like, in words, by its name.
+        Properties of a modality's files in words, by the modality's name.
     min_count
         Groups smaller than this would be suppressed.
     """
@@ -68,24 +68,24 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether the cohort can be used."""
+        """Return whether the cohort can be used."""
         return not self.problems
 
     @property
     def below(self) -> Below:
-        """Groups that are too small even with all sites together."""
+        """Return the groups that are too small even over all sites together."""
         return Below.found({row.name: row.patients for row in self.groups}, self.min_count)
 
     @property
     def below_at(self) -> dict[str, Below]:
-        """Groups that are too small, per site."""
+        """Return the groups that are too small at each site."""
         return {
             site: Below.found({row.name: row.sites[s] for row in self.groups}, self.min_count)
             for s, site in enumerate(self.sites)
         }
 
     def to_json(self) -> str:
-        """The report as a JSON object; nothing is shortened."""
+        """Return the report as a JSON object; nothing is shortened."""
         report: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
@@ -107,7 +107,7 @@ class Report:
         return json.dumps(report, indent=2)
 
     def to_text(self) -> str:
-        """The report for people."""
+        """Return the report as text for people."""
         lines = [f"cohort {self.name!r}"]
         if self.problems:
             lines += [counted(len(self.problems), "problem"), *shortened(self.problems)]
@@ -129,7 +129,7 @@ class Report:
         ]
 
     def _groups(self, schema: CohortSchema) -> list[str]:
-        """Groups with their classes, then with their sites."""
+        """Format the groups with their classes, then with their sites."""
         digits = len(str(len(self.groups)))
         rows = [["group", "patients", "share", "", *schema.classes]]
         for number, row in enumerate(self.groups, start=1):
@@ -146,7 +146,7 @@ class Report:
         return lines
 
     def _below(self) -> list[str]:
-        """What would not leave the hospital, in all and where a site has anything to suppress."""
+        """Format the suppressed groups: in total, and at each site that has any."""
         number_of = {row.name: number for number, row in enumerate(self.groups, start=1)}
 
         def words(below: Below) -> str:
@@ -160,7 +160,7 @@ class Report:
         return lines + [f"  site {site}: {words(below)}" for site, below in self.below_at.items()]
 
     def _left_out(self) -> list[str]:
-        """Files that cannot be used, where cohort.toml asks to go on without them."""
+        """Format the unusable files, if cohort.toml asks to continue without them."""
         lines = []
         for name, problems in self.broken.items():
             lines.append(f'{name}: {counted(len(problems), "file")} left out (broken = "drop")')

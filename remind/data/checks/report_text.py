@@ -1,4 +1,4 @@
-"""Pieces of a report as text: tables that fit a terminal, modalities in words."""
+"""Formats parts of a report as text: tables that fit a terminal, modalities in words."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from remind.data.cohort.schema import (
     VolumeSchema,
 )
 
-WIDTH = 120  # characters of a line, where a table can be cut into several
+WIDTH = 120  # characters of a line, where a table can be divided into several
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as text columns: the first to the left, the rest to the right."""
+    """Align rows as text columns: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
@@ -24,7 +24,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def wrapped(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
-    """As `aligned`, with columns that do not fit `width` in further tables below, each with the first column."""
+    """Align as `aligned` does. Columns beyond `width` go into further tables below, each with the first column."""
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     blocks: list[list[int]] = []
@@ -52,7 +52,7 @@ def ranges(numbers: Sequence[int]) -> list[str]:
 
 
 def content(modality: ModalitySchema) -> str:
-    """What a modality holds, in words."""
+    """Describe the content of a modality in words."""
     if isinstance(modality, TableSchema):
         return f"table, {len(modality.numeric)} numeric and {len(modality.categories)} categorical columns"
     if isinstance(modality, SeriesSchema):

@@ -1,4 +1,4 @@
-"""What is allowed in a cohort but seldom meant, in words."""
+"""Warnings: valid cohorts that probably contain a mistake."""
 
 from collections.abc import Mapping
 
@@ -16,12 +16,12 @@ from remind.data.cohort.sections import SeriesSection, TableSection
 
 
 def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[str]:
-    """Warnings about a cohort that can be used.
+    """Return warnings about a cohort that can be used.
 
     Parameters
     ----------
     seen
-        Of each modality, what its files are like.
+        Properties of each modality's files.
     """
     lines = [*_left_out(loaded), *_labels(cohort), *loaded.remarks]
     for modality in cohort.schema.modalities:
@@ -72,7 +72,7 @@ def _of_modality(declared: CohortFile, data: Contents, modality: ModalitySchema)
 
 
 def _undeclared(declared: CohortFile, name: str) -> list[str]:
-    """What was taken from a modality's file."""
+    """Describe what was inferred from a modality's file because cohort.toml does not declare it."""
     section = declared.modalities[name]
     if section.absent:
         return []

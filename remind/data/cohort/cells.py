@@ -1,4 +1,4 @@
-"""A column of whatever type, from a .csv or .parquet, as one of the few kinds that readers know."""
+"""Converts a .csv or .parquet column of any type into one of the few types that the readers handle."""
 
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 
 class UnusableError(Exception):
-    """A column that holds no single values: what it holds, and what to do."""
+    """A column does not hold single values. The error says what it holds and what to do."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
@@ -16,12 +16,12 @@ class UnusableError(Exception):
 
 
 def plain(column: Any) -> Any:
-    """An Arrow column as one array: large_string, an integer, a float, boolean, a decimal, or a date, time or duration.
+    """Convert an Arrow column to large_string, integer, float, boolean, decimal, date, time or duration, as one array.
 
     Raises
     ------
     UnusableError
-        The column holds something else.
+        The column holds another type.
     """
     try:
         return _plain(pa.chunked_array([column]) if isinstance(column, pa.Array) else column)
@@ -56,27 +56,27 @@ def _plain(column: Any) -> Any:
 
 
 def is_text(array: Any) -> bool:
-    """Whether cells are texts."""
+    """Return whether the cells are texts."""
     return bool(pa.types.is_large_string(array.type))
 
 
 def is_temporal(array: Any) -> bool:
-    """Whether cells are dates, times or durations."""
+    """Return whether the cells are dates, times or durations."""
     return bool(pa.types.is_temporal(array.type))
 
 
 def as_texts(array: Any) -> Any:
-    """Cells that differ as values differ as texts; a column of `plain`."""
+    """Convert a column of `plain` to texts. Cells with different values get different texts."""
     if is_temporal(array) or pa.types.is_decimal(array.type):
         texts = array.cast(pa.string())
         if pa.types.is_decimal(array.type):
-            texts = pc.replace_substring_regex(texts, r"\.0+$", "")  # like a float that is whole
+            texts = pc.replace_substring_regex(texts, r"\.0+$", "")  # like a whole float in `id_text`
         return texts.cast(pa.large_string())
     return array
 
 
 def shown(array: Any, row: int) -> str | None:
-    """A cell in a message, cut short; None if it is empty or cannot be shown."""
+    """Format a cell for a message, shortened; None if it is empty or cannot be shown."""
     try:
         value = as_texts(plain(array))[row].as_py()
     except (UnusableError, pa.ArrowException, ValueError, OverflowError):
@@ -96,6 +96,6 @@ def _uuids(storage: Any) -> Any:
 
 
 def _whole(column: Any) -> Any:
-    """One array of a chunked one."""
+    """Combine the chunks of a chunked array into one array."""
     found = column.combine_chunks()
     return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)

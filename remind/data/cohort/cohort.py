@@ -1,6 +1,7 @@
-"""A cohort in memory: plain arrays, one entry per patient.
+"""A cohort in memory: plain arrays with one entry per patient.
 
-Letters: N patients (rows of the patients file; visits, where rows are visits), m modalities, F columns, O observations.
+Letters: N patients (rows of the patients file; if rows are visits, N counts visits), m modalities, F columns,
+O observations.
 """
 
 from collections.abc import Sequence
@@ -27,17 +28,17 @@ class Cohort:
     Attributes
     ----------
     patient_id_N
-        The key that joins the files.
+        The key that joins the rows of the files.
     person_N
-        Who it is; differs from `patient_id_N` where rows are visits. Splits never divide a person.
+        Identifies the person; differs from `patient_id_N` if rows are visits. Splits never divide a person.
     label_N
         int64, 0 … C − 1.
     site_N
         Hospital of each patient, or None.
     split_N
-        int8: 0 train, 1 validation, 2 test; None: no split given yet.
+        int8: 0 train, 1 validation, 2 test; None: not split yet.
     presence_Nm
-        Which modalities each patient has, in the order of ``schema.names``.
+        bool: which modalities each patient has, in the order of ``schema.names``.
     modalities
         `Contents` per modality name; every one covers all N patients.
     """
@@ -56,11 +57,11 @@ class Cohort:
 
     @cached_property
     def groups_N(self) -> NDArray[np.int64]:
-        """Group of each patient (`remind.groups`); 0 for a patient with nothing."""
+        """Return the group of each patient (`remind.groups`); 0 for a patient without any modality."""
         return groups.masks(self.presence_Nm)
 
     def take(self, index: NDArray[Any] | Sequence[int]) -> "Cohort":
-        """Patients at the positions (or under the mask) `index`, in that order."""
+        """Select the patients at the positions (or under the mask) `index`, in that order."""
         index = positions(np.asarray(index))
         return replace(
             self,
@@ -74,14 +75,15 @@ class Cohort:
         )
 
     def without(self, *names: str, where_N: NDArray[np.bool_] | None = None) -> "Cohort":
-        """The same patients with modalities `names` hidden, for all of them or for those in `where_N`.
+        """Hide the modalities `names` from all patients, or only from those in `where_N`.
 
-        The schema stays, so that models fit; patients left with nothing stay too, in group 0, for the caller to drop.
+        The schema stays the same, so that models still fit. Patients who lose their last modality stay in group 0; the
+        caller drops them.
 
         Raises
         ------
         KeyError
-            A name that is no modality of the cohort.
+            A name is not a modality of the cohort.
         """
         hidden_N = np.ones(len(self), dtype=bool) if where_N is None else where_N
         modalities = {**self.modalities, **{name: self.modalities[name].hide(hidden_N) for name in names}}
@@ -106,7 +108,10 @@ def _same(a: object, b: object) -> bool:
 
 
 def concatenate(parts: Sequence[Cohort]) -> Cohort:
-    """The patients of several cohorts of one schema, one after the other; sites and splits only where all have them."""
+    """Concatenate cohorts that share one schema.
+
+    The result has sites and splits only if all of the cohorts have them.
+    """
     first = parts[0]
     return replace(
         first,

@@ -1,6 +1,6 @@
-"""What patients have of one modality, in memory or as files to be read when they are needed.
+"""The patients' data of one modality, in memory or as files that are read when they are needed.
 
-Letters: N patients, F columns, O observations (or codes) of all of them. Equal contents compare equal.
+Letters: N patients, F columns, O observations (or codes) of all patients together. Equal contents compare equal.
 """
 
 import hashlib
@@ -20,37 +20,40 @@ Integers = NDArray[np.int64]
 
 
 def positions(index: NDArray[Any]) -> Integers:
-    """Positions that `index` selects; a boolean array is a mask."""
+    """Convert `index` to positions; a boolean array is a mask."""
     found = np.flatnonzero(index) if index.dtype == np.bool_ else index
     return found.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Contents(ABC):
-    """One modality of N patients; every kind can do this much."""
+    """The data of one modality for N patients: the operations that every kind of modality supports."""
 
     @abstractmethod
     def take(self, index: NDArray[Any]) -> Self:
-        """Patients at the positions (or under the mask) `index`, in that order."""
+        """Select the patients at the positions (or under the mask) `index`, in that order."""
 
     @abstractmethod
     def hide(self, hidden_N: Mask) -> Self:
-        """The same with nothing known of the patients in `hidden_N`."""
+        """Remove the data of the patients in `hidden_N`. The patients stay."""
 
     @abstractmethod
     def present(self) -> Mask:
-        """Patients who have the modality, (N,)."""
+        """Return which patients have the modality, (N,)."""
 
     @abstractmethod
     def joined(self, others: Sequence[Self]) -> Self:
-        """These patients, then those of `others`."""
+        """Concatenate these patients and those of `others`, in this order."""
 
     @abstractmethod
     def feed(self, sha: Any) -> None:
-        """Put into a hash whatever decides what an encoder sees."""
+        """Feed everything that determines an encoder's input into a hash."""
 
     def digest(self) -> str:
-        """SHA-256 (hex); equal for equal contents, another one when a file was changed."""
+        """Return the SHA-256 (hex) of the contents.
+
+        Equal contents have equal digests; a changed file changes the digest.
+        """
         sha = hashlib.sha256(type(self).__name__.encode())
         self.feed(sha)
         return sha.hexdigest()
@@ -62,13 +65,13 @@ class Contents(ABC):
 
 
 def join(parts: Sequence[Contents]) -> Contents:
-    """Contents of several sites, one after the other."""
+    """Concatenate the contents of several sites."""
     return parts[0].joined(parts[1:])
 
 
 @dataclass(frozen=True, eq=False)
 class Table(Contents):
-    """`values_NF` float32, NaN = missing; categorical columns hold the index of their level."""
+    """A table: `values_NF` float32, NaN = missing; categorical columns hold the index of their level."""
 
     values_NF: NDArray[np.float32]
 
@@ -81,7 +84,7 @@ class Table(Contents):
         return Table(np.where(hidden_N[:, None], np.float32(np.nan), self.values_NF))
 
     def present(self) -> Mask:
-        """Patients with a value, (N,)."""
+        """Return which patients have a value, (N,)."""
         return np.asarray((~np.isnan(self.values_NF)).any(axis=1))
 
     def joined(self, others: Sequence["Table"]) -> "Table":
@@ -95,7 +98,7 @@ class Table(Contents):
 
 @dataclass(frozen=True, eq=False)
 class Series(Contents):
-    """Patient i owns observations ``offsets_N1[i] : offsets_N1[i + 1]``, by time, then item.
+    """Observations: patient i has ``offsets_N1[i] : offsets_N1[i + 1]``, sorted by time, then item.
 
     Attributes
     ----------
@@ -125,7 +128,7 @@ class Series(Contents):
         return Series(offsets_N1, self.time_O[keep_O], self.item_O[keep_O], self.value_O[keep_O])
 
     def present(self) -> Mask:
-        """Patients with an observation, (N,)."""
+        """Return which patients have an observation, (N,)."""
         return np.diff(self.offsets_N1) > 0
 
     def joined(self, others: Sequence["Series"]) -> "Series":
@@ -146,7 +149,7 @@ class Series(Contents):
 
 @dataclass(frozen=True, eq=False)
 class Codes(Contents):
-    """Patient i has the codes ``offsets_N1[i] : offsets_N1[i + 1]``, each once, by name.
+    """Codes: patient i has ``offsets_N1[i] : offsets_N1[i + 1]``, each code once, sorted by name.
 
     Attributes
     ----------
@@ -171,11 +174,11 @@ class Codes(Contents):
         return Codes(offsets_N1, self.code_O[keep_O], self.names)
 
     def present(self) -> Mask:
-        """Patients with a code, (N,)."""
+        """Return which patients have a code, (N,)."""
         return np.diff(self.offsets_N1) > 0
 
     def joined(self, others: Sequence["Codes"]) -> "Codes":
-        """See `Contents`; every part may have codes that the others lack."""
+        """See `Contents`; a part may have codes that the others do not have."""
         parts = (self, *others)
         names = tuple(dict.fromkeys(name for part in parts for name in part.names))
         index = {name: i for i, name in enumerate(names)}
@@ -183,7 +186,7 @@ class Codes(Contents):
         return Codes(_ragged_join([part.offsets_N1 for part in parts]), np.concatenate(codes), names)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Codes) and self.digest() == other.digest()  # names that nobody has do not count
+        return isinstance(other, Codes) and self.digest() == other.digest()  # names that no patient has do not count
 
     __hash__ = None
 
@@ -195,9 +198,9 @@ class Codes(Contents):
 
 @dataclass(frozen=True)
 class Reading:
-    """How a site's files become pixels: the window (centre, width) of grey values that is shown, and whether to resize.
+    """How a site converts its files to pixels: the window (centre, width) of grey values, and whether to resize.
 
-    Without a window, a file's own; without resizing, a picture of another size is an error.
+    Without a window, the file's own window applies. Without resizing, a picture of another size is an error.
     """
 
     window: tuple[float, float] | None = None
@@ -206,7 +209,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Texts(Contents):
-    """A note of each patient: the text itself, the path of a file that holds it, or None.
+    """One note per patient: the text itself, the path of a file that holds the text, or None.
 
     Attributes
     ----------
@@ -227,7 +230,7 @@ class Texts(Contents):
         return replace(self, source_N=source_N)
 
     def present(self) -> Mask:
-        """Patients with a note, (N,)."""
+        """Return which patients have a note, (N,)."""
         return np.array([source is not None for source in self.source_N], dtype=bool)
 
     def joined(self, others: Sequence[Self]) -> Self:
@@ -235,7 +238,7 @@ class Texts(Contents):
         return replace(self, source_N=np.concatenate([part.source_N for part in (self, *others)]))
 
     def feed(self, sha: Any) -> None:
-        """See `Contents`; of a file its path and its `stamp`."""
+        """See `Contents`; for a file, its path and its `stamp` are hashed."""
         for source in self.source_N:
             sha.update(b"\1" if source is None else b"\2")
             if isinstance(source, Path):
@@ -248,14 +251,14 @@ class Texts(Contents):
 
 @dataclass(frozen=True, eq=False)
 class Files(Texts):
-    """An image, volume or video of each patient: the path of its file, its pixels, or None.
+    """One image, volume or video per patient: the path of its file, its pixels, or None.
 
     Attributes
     ----------
     source_N
         Objects: ``Path``, an array (H, W), (H, W, 3), (D, H, W) or (D, H, W, 3), or ``None``.
     reading
-        How this site's files become pixels.
+        How this site converts files to pixels.
     """
 
     reading: Reading = Reading()
@@ -266,7 +269,7 @@ class Files(Texts):
         Raises
         ------
         ValueError
-            The sites read their files in different ways, so that they are no one modality.
+            The sites convert their files to pixels in different ways, so the pixels are not comparable.
         """
         if any(part.reading != self.reading for part in others):
             raise ValueError("files that are read in different ways cannot be joined")
@@ -279,7 +282,7 @@ class Files(Texts):
 
 
 def ragged_take(offsets_N1: Integers, index: NDArray[Any]) -> tuple[Integers, Integers]:
-    """Offsets of the chosen patients, and the positions of their entries."""
+    """Return the offsets of the chosen patients and the positions of their entries."""
     index = positions(index)
     count_N = np.diff(offsets_N1)[index]
     taken_N1 = np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64)
@@ -287,7 +290,7 @@ def ragged_take(offsets_N1: Integers, index: NDArray[Any]) -> tuple[Integers, In
 
 
 def _ragged_hide(offsets_N1: Integers, hidden_N: Mask) -> tuple[Integers, Mask]:
-    """Offsets without the entries of hidden patients, and which entries are kept."""
+    """Return the offsets without the entries of hidden patients, and a mask of the entries that remain."""
     count_N = np.diff(offsets_N1)
     kept_N1 = np.concatenate([[0], np.cumsum(np.where(hidden_N, 0, count_N))]).astype(np.int64)
     return kept_N1, np.repeat(~hidden_N, count_N)

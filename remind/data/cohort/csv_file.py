@@ -1,6 +1,6 @@
-"""A .csv as a table of texts, and what is wrong with it as a whole: encoding, separators, quotation marks, widths.
+"""Reads a .csv as a table of texts and checks the file as a whole: encoding, separators, quotation marks, row widths.
 
-Messages name a line and never show it: it may be a patient's.
+Messages name a line but never show it, because the line may contain a patient's data.
 """
 
 import codecs
@@ -16,8 +16,8 @@ import pyarrow.csv
 from remind.data.cohort.csv_layout import Bytes, Layout
 from remind.data.cohort.problems import Problem
 
-BLOCK, LARGEST_BLOCK = 1 << 24, 1 << 30  # bytes that Arrow parses at a time; no single row may be longer
-NAMELESS = "Unnamed: {}"  # as pandas calls a column without a name, counted from 0
+BLOCK, LARGEST_BLOCK = 1 << 24, 1 << 30  # bytes that Arrow parses at a time; no row may be longer
+NAMELESS = "Unnamed: {}"  # pandas's name for a column without a name, counted from 0
 _OTHER_FORMATS = {
     b"\x1f\x8b": "is compressed (gzip); unpack it",
     b"BZh": "is compressed (bzip2); unpack it",
@@ -34,7 +34,7 @@ UTF16 = 'save it as "CSV UTF-8 (comma delimited)"; Excel\'s "Unicode text" is UT
 
 
 class _UnreadableError(Exception):
-    """What is wrong, what to do, and in which line."""
+    """A file that cannot be read: what is wrong, what to do, and the line."""
 
     def __init__(self, what: str, remedy: str, line: int | None = None) -> None:
         super().__init__(what)
@@ -42,7 +42,7 @@ class _UnreadableError(Exception):
 
 
 def read_csv(path: Path, problems: list[Problem]) -> tuple[Any, Layout] | None:
-    """All cells as texts, empty ones as null, and where they lie; None, with a problem, if that cannot be.
+    """Read all cells as texts (empty cells as null), with their positions; None, and a problem, if that is impossible.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _read(path: Path) -> tuple[Any, Layout]:
 
 
 def _check_format(head: bytes) -> None:
-    """Refuse what is no text in UTF-8."""
+    """Refuse a file that is not UTF-8 text."""
     for magic, words in _OTHER_FORMATS.items():
         if head.startswith(magic):
             what, remedy = words.split("; ")
@@ -94,7 +94,7 @@ def _decoded(text: Bytes, layout: Layout) -> str:
 
 
 def _not_utf8(layout: Layout) -> _UnreadableError:
-    """Where the text is no UTF-8."""
+    """Describe where the text is not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(layout.text), BLOCK):
         pending = len(decoder.getstate()[0])
@@ -108,7 +108,7 @@ def _not_utf8(layout: Layout) -> _UnreadableError:
 
 
 def _check_separators(header: str, body: str, line: int) -> None:
-    """Refuse what a European Excel writes: semicolons, often with decimal commas; or tabs."""
+    """Refuse semicolons (often with decimal commas), as European versions of Excel write them, and tabs."""
     if header.lower().startswith("sep="):
         raise _UnreadableError(
             f"begins with {header.strip()!r}, which only Excel understands", "remove that line", line
@@ -133,7 +133,7 @@ def _check_separators(header: str, body: str, line: int) -> None:
 
 
 def _names(header: str, line: int) -> list[str]:
-    """Names of the columns, of which nameless ones get one."""
+    """Return the column names. A column without a name gets one."""
     names = next(csv.reader([header.rstrip("\r")], strict=False), [])
     if "\n" in header or "\r" in header.rstrip("\r"):
         names = next(csv.reader(header.splitlines(keepends=True)), [])
@@ -144,14 +144,14 @@ def _names(header: str, line: int) -> list[str]:
 
 
 def _parse(body: Bytes, names: list[str], layout: Layout) -> Any:
-    """The rows below the header."""
+    """Parse the rows below the header."""
     uneven: list[int] = []
 
     def skip(row: Any) -> str:
         uneven.append(row.actual_columns)
         return "skip"
 
-    types = dict.fromkeys(names, pa.large_string())  # a note may be long, and a column of them more than 2 GB
+    types = dict.fromkeys(names, pa.large_string())  # a note may be long, and a column of notes larger than 2 GB
     if len(layout.rows) == 1:
         return pa.table({name: pa.array([], pa.large_string()) for name in names})
     table = None
@@ -175,7 +175,7 @@ def _parse(body: Bytes, names: list[str], layout: Layout) -> Any:
                 raise _UnreadableError(f"cannot be read: {reason}", "export it again as .csv, UTF-8") from None
     if uneven:
         raise _uneven(layout, len(names))
-    if table.num_rows != len(layout.rows) - 1:  # no row may go unnoticed
+    if table.num_rows != len(layout.rows) - 1:  # no row may be lost silently
         raise _UnreadableError(
             "cannot be read: its quotation marks are ambiguous", "write it with every text in quotes"
         )
@@ -183,7 +183,7 @@ def _parse(body: Bytes, names: list[str], layout: Layout) -> Any:
 
 
 def _uneven(layout: Layout, width: int) -> _UnreadableError:
-    """Rows with too few or too many cells."""
+    """Return the rows that have too few or too many cells."""
     widths = layout.widths()[1:]
     bad = np.flatnonzero(widths != width)
     first = int(bad[0])

@@ -1,7 +1,7 @@
-"""Where quoted cells and rows of a .csv lie, by its bytes: for the quotation marks, and for the line of a cell.
+"""Finds quoted cells and rows in the bytes of a .csv, to check quotation marks and to report the line of a cell.
 
 A row ends at a line break outside quotation marks. A cell is quoted if its first character is a quotation mark; it ends
-at the next one that is not doubled (RFC 4180). Elsewhere a quotation mark is a character like others.
+at the next quotation mark that is not doubled (RFC 4180). Anywhere else, a quotation mark is an ordinary character.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ _ENDS_A_CELL = np.isin(np.arange(256), (COMMA, LF, CR))
 
 @dataclass(frozen=True)
 class Quoted:
-    """The quoted cells of some bytes.
+    """The quoted cells of a range of bytes.
 
     Attributes
     ----------
     open_C, close_C
-        Positions of the outer quotation marks of the C cells; −1 for a cell that is open before the first byte.
+        Positions of the outer quotation marks of the C cells; −1 for a cell that was opened before the first byte.
     inside
         Whether a cell is still open after the last byte.
     mistake
-        Position and reason of a quotation mark that cannot be right, if there is one.
+        Position of a quotation mark that must be wrong, and the reason; None if there is no such mark.
     """
 
     open_C: Positions
@@ -40,7 +40,10 @@ class Quoted:
 
 
 def quoted(text: Bytes, inside: bool = False) -> Quoted:
-    """Find the quoted cells. `inside`: whether a cell is open before the first byte, which then starts a line."""
+    """Find the quoted cells.
+
+    `inside` says whether a cell is open before the first byte; else that byte starts a line.
+    """
     at_Q = _where(text, QUOTE)
     if not len(at_Q):
         nothing = np.empty(0, dtype=np.int64)
@@ -48,9 +51,9 @@ def quoted(text: Bytes, inside: bool = False) -> Quoted:
     before_Q = np.where(at_Q > 0, text[at_Q - 1], LF)
     after_Q = np.where(at_Q + 1 < len(text), text[np.minimum(at_Q + 1, len(text) - 1)], LF)
     starts_Q, ends_Q = _ENDS_A_CELL[before_Q], _ENDS_A_CELL[after_Q]
-    next_to_Q = np.append(np.diff(at_Q) == 1, False)  # the next byte is a quotation mark too
+    next_to_Q = np.append(np.diff(at_Q) == 1, False)  # the next byte is also a quotation mark
     follows_Q = np.append(False, next_to_Q[:-1])
-    opens_Q = (np.arange(len(at_Q)) + inside) % 2 == 0  # as long as every quotation mark delimits or is doubled
+    opens_Q = (np.arange(len(at_Q)) + inside) % 2 == 0  # valid if every quotation mark delimits a cell or is doubled
     if np.where(opens_Q, starts_Q | follows_Q, ends_Q | next_to_Q).all():
         open_C, close_C = at_Q[opens_Q & ~follows_Q], at_Q[~opens_Q & ~next_to_Q]
         if inside:
@@ -62,7 +65,7 @@ def quoted(text: Bytes, inside: bool = False) -> Quoted:
 def _one_by_one(
     at_Q: Positions, starts_Q: NDArray[np.bool_], ends_Q: NDArray[np.bool_], next_to_Q: NDArray[np.bool_], inside: bool
 ) -> Quoted:
-    """The same where some quotation marks are plain characters of unquoted cells, or wrong."""
+    """Find the quoted cells if some quotation marks are ordinary characters of unquoted cells, or wrong."""
     opened, closed = [-1] if inside else [], []
     mistake = None
     marks = zip(at_Q.tolist(), starts_Q.tolist(), ends_Q.tolist(), next_to_Q.tolist(), strict=True)
@@ -84,14 +87,14 @@ def _one_by_one(
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The rows and cells of a whole file.
+    """The positions of rows and cells in a whole file.
 
     Attributes
     ----------
     text
-        Its bytes, without a byte-order mark.
+        The bytes of the file, without a byte-order mark.
     cells
-        Its quoted cells.
+        The quoted cells.
     """
 
     text: Bytes
@@ -99,34 +102,34 @@ class Layout:
 
     @classmethod
     def of(cls, text: Bytes) -> "Layout":
-        """The layout of a text."""
+        """Find the layout of a text."""
         return cls(text, quoted(text))
 
     @property
     def mistake(self) -> tuple[int, str] | None:
-        """Line of a quotation mark that cannot be right, and the reason."""
+        """Return the line of a quotation mark that must be wrong, and the reason."""
         opened = int(self.cells.open_C[-1]) if self.cells.inside else None
-        if self.cells.mistake is not None:  # what is wrong is most often the mark that opened the cell
+        if self.cells.mistake is not None:  # usually the mark that opened the cell is the wrong one
             at, what = self.cells.mistake
             line, here = self.line_at(opened if opened is not None else at), self.line_at(at)
             return line, what if here == line else f"{what} in line {here}, which was opened here"
         return None if opened is None else (self.line_at(opened), NEVER_CLOSED)
 
     def line_at(self, position: int) -> int:
-        """Line that a byte stands in, from 1."""
+        """Return the line number of a byte, counted from 1."""
         before = self.text[:position]
         lone = _lone(before, _where(before, CR))
         return 1 + len(_where(before, LF)) + len(lone)
 
     @cached_property
     def breaks(self) -> Positions:
-        """Positions of all line breaks; of CR LF the second."""
+        """Return the positions of all line breaks; for CR LF, the position of LF."""
         lone = _lone(self.text, _where(self.text, CR))
         return np.sort(np.concatenate([_where(self.text, LF), lone]))
 
     @cached_property
     def rows(self) -> Positions:
-        """Start and end of each row that is not blank, (R, 2); the header is the first."""
+        """Return start and end of each row that is not blank, (R, 2); the first row is the header."""
         ends = np.append(self.breaks[~self._within(self.breaks)], len(self.text))
         starts = np.append(0, ends[:-1] + 1)
         length = ends - starts
@@ -135,14 +138,17 @@ class Layout:
         return np.stack([starts[filled], ends[filled]], axis=1)
 
     def line_of(self, row: int, column: int = 0) -> int:
-        """Line where a cell begins; `row` counts those below the header, from 0, `column` too."""
+        """Return the line in which a cell begins.
+
+        `row` counts the rows below the header from 0; `column` counts from 0.
+        """
         start, end = self.rows[row + 1].tolist()
         commas = start + np.flatnonzero(self.text[start:end] == COMMA)
         cells = np.append(start, commas[~self._within(commas)] + 1)
         return self.line_at(int(cells[min(column, len(cells) - 1)]))
 
     def widths(self) -> Positions:
-        """Cells of each row, (R,)."""
+        """Return the number of cells in each row, (R,)."""
         commas = _where(self.text, COMMA)
         commas = commas[~self._within(commas)]
         start_R, end_R = self.rows[:, 0], self.rows[:, 1]
@@ -150,7 +156,10 @@ class Layout:
         return within_R.astype(np.int64) + 1
 
     def rows_in_cells(self, width: int) -> list[tuple[int, list[list[str]]]]:
-        """Quoted cells of which every further line looks like a row of `width` cells: line and those rows."""
+        """Find quoted cells whose further lines all look like rows of `width` cells.
+
+        Returns the line and these rows.
+        """
         if not len(self.cells.open_C):
             return []
         first_C = np.searchsorted(self.breaks, self.cells.open_C)
@@ -164,7 +173,7 @@ class Layout:
         return found
 
     def _within(self, at: Positions) -> NDArray[np.bool_]:
-        """Whether positions lie in quoted cells."""
+        """Return whether positions lie inside quoted cells."""
         open_C, close_C = self.cells.open_C, self.cells.close_C
         if not len(open_C):
             return np.zeros(len(at), dtype=bool)
@@ -174,7 +183,7 @@ class Layout:
 
 
 def _like_rows(body: str, width: int) -> list[list[str]]:
-    """Lines as rows; none if one of them is prose: another number of commas, or a space after a comma."""
+    """Parse lines as rows. Returns none if a line is prose: another number of commas, or a space after a comma."""
     rows = []
     *middle, last = body.splitlines() or [""]
     for line, exact in [*((line, True) for line in middle), (last, False)]:
@@ -188,12 +197,12 @@ def _like_rows(body: str, width: int) -> list[list[str]]:
 
 
 def _where(text: Bytes, byte: int) -> Positions:
-    """Positions of a byte."""
+    """Return the positions of a byte."""
     parts = [start + np.flatnonzero(text[start : start + STEP] == byte) for start in range(0, len(text), STEP)]
     return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, dtype=np.int64)
 
 
 def _lone(text: Bytes, at: Positions) -> Positions:
-    """Those carriage returns that no line feed follows."""
+    """Return the carriage returns that are not followed by a line feed."""
     following = np.minimum(at + 1, max(len(text) - 1, 0))
     return at[(text[following] != LF) | (at + 1 >= len(text))] if len(at) else at

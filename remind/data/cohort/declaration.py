@@ -1,6 +1,6 @@
-"""`cohort.toml` as it is written: which files, which columns, what they mean.
+"""`cohort.toml` as the user writes it: which files and columns there are, and what they mean.
 
-Nothing here opens a data file. docs/cohorts.md is the same content for the people who write such files.
+Nothing here opens a data file. docs/cohorts.md describes the same content for the people who write such files.
 """
 
 import tomllib
@@ -16,7 +16,7 @@ from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
 
 FILE_NAME = "cohort.toml"
-ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # + , ; : join names in groups and rules
+ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # + , ; : separate names in groups and rules
 
 
 class PatientsSection(Declared):
@@ -30,7 +30,7 @@ class PatientsSection(Declared):
 
 
 class LabelSection(Declared):
-    """What is to be predicted."""
+    """The label: what the model predicts."""
 
     column: Name = "label"
     classes: Annotated[tuple[Name, ...], Field(min_length=2)]
@@ -44,7 +44,7 @@ class LabelSection(Declared):
 
 
 class SplitSection(Declared):
-    """A split that is given in the patients file."""
+    """A split that the patients file already contains."""
 
     column: Name = "split"
     train: tuple[Scalar, ...] = ("train",)
@@ -60,7 +60,7 @@ class SplitSection(Declared):
 
 
 class CohortFile(Declared):
-    """A parsed cohort.toml. The order of `modalities` is the bit order of the groups."""
+    """A parsed cohort.toml. The order of `modalities` defines the bit order of the groups."""
 
     name: Name
     root: Name | None = None
@@ -71,19 +71,20 @@ class CohortFile(Declared):
 
 
 def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path]:
-    """Parse cohort.toml and find the folder its files lie in.
+    """Parse cohort.toml and find the folder of its data files.
 
     Parameters
     ----------
     path
         The file, or a folder that holds a ``cohort.toml``.
     root
-        Folder of the data files; empty: as cohort.toml says, or the folder it stands in.
+        Folder of the data files. If empty, cohort.toml names it; else it is the folder that holds cohort.toml.
 
     Raises
     ------
     UserError
-        No such file, not TOML, or not a valid cohort.toml: every wrong field with what would be accepted.
+        The file does not exist, is not TOML, or is not a valid cohort.toml. The error lists every wrong field with
+        accepted values.
     """
     file = Path(path).expanduser()
     if file.is_dir():
@@ -113,20 +114,20 @@ def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path
 
 
 def _tuples(value: Any) -> Any:
-    """TOML arrays as tuples: frozen, and what strict validation expects."""
+    """Convert TOML arrays to tuples: tuples are immutable, and strict validation expects them."""
     if isinstance(value, dict):
         return {key: _tuples(v) for key, v in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _problems(error: ValidationError) -> list[Problem]:
-    """One problem per wrong field, in the user's words."""
+    """Describe each wrong field as one problem, in the user's terms."""
     return [_problem(dict(item)) for item in error.errors()]
 
 
 def _problem(item: dict[str, Any]) -> Problem:
     path = [str(part) for part in item["loc"] if part != "[key]"]
-    kind = path.pop(2) if path[0] == "modalities" and len(path) > 2 else None  # the union's tag is no field
+    kind = path.pop(2) if path[0] == "modalities" and len(path) > 2 else None  # the union's tag is not a field
     field, seen = ".".join(path), item["input"]
     value = None if isinstance(seen, dict) or item["type"] == "missing" else str(seen)
     match item["type"]:
@@ -161,7 +162,7 @@ _EXAMPLES = {
 
 
 def _plain(message: str) -> str:
-    """Pydantic's sentence in TOML's words."""
+    """Rewrite pydantic's message in TOML terms."""
     return (
         message.replace("Input should", "it should")
         .replace("valid tuple", "list")
@@ -171,7 +172,7 @@ def _plain(message: str) -> str:
 
 
 def _fields_beside(path: list[str], kind: str | None) -> list[str]:
-    """Names that would be accepted where an unknown one stands."""
+    """Return the field names that are accepted in the section that holds an unknown field."""
     sections: dict[str, type[Declared]] = {"patients": PatientsSection, "label": LabelSection, "split": SplitSection}
     if len(path) == 1:
         return list(CohortFile.model_fields)

@@ -1,7 +1,7 @@
-"""Opens every file a cohort names, once: a damaged one is found before training, not in the middle of it.
+"""Opens every file that a cohort names once, so that a damaged file is found before training and not during it.
 
-Files that are in order are remembered (`verdicts`), so that the processes of a simulation do not decode the same
-pictures again and again. Without a writable cache it only takes longer.
+Files that passed are cached (`verdicts`), so that the processes of a simulation do not decode the same pictures again.
+Without a writable cache the examination only takes longer.
 """
 
 import os
@@ -22,14 +22,14 @@ from remind.data.files import Sight, Unreadable, examine_image, examine_volume, 
 from remind.data.files.errors import reading
 from remind.data.files.stamp import stamp
 
-FEW = 64  # files that are not worth starting processes for
+FEW = 64  # for up to this many files, worker processes do not pay off
 MOST_JOBS = 8
 NOTE = Sight((0, 0, 0), flat=False)  # a note has no pixels
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Why a file cannot be used, in words, and what to do about it."""
+    """Why a file cannot be used, and what to do about it."""
 
     what: str
     remedy: str
@@ -37,14 +37,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found in a modality's files.
+    """Result of examining a modality's files.
 
     Attributes
     ----------
     findings
-        What is wrong, by the patient's position; of a file that is in order, nothing.
+        Errors, by the patient's position. A file that passed has no entry.
     sights
-        What the pictures that are in order are like.
+        Properties of the pictures that passed.
     """
 
     findings: Mapping[int, Finding] = field(default_factory=dict)
@@ -52,12 +52,12 @@ class Examined:
 
 
 def examine(schema: ModalitySchema, contents: Contents, memory: Memory | None = None) -> Examined:
-    """What is wrong with the patients' files; of a modality without files, nothing.
+    """Examine the patients' files; a modality without files has no findings.
 
     Parameters
     ----------
     memory
-        Where good verdicts are kept; None: the user's cache folder.
+        Cache for the verdicts of files that passed; None: the user's cache folder.
     """
     if not isinstance(contents, Texts):
         return Examined()
@@ -77,7 +77,7 @@ def examine(schema: ModalitySchema, contents: Contents, memory: Memory | None = 
 def _examine_files(
     paths: Iterable[Path], verdicts: Verdicts, one: "partial[Finding | Good]"
 ) -> dict[Path, Finding | Good]:
-    """What each path is like, from memory where it was in order and nothing has changed."""
+    """Examine each path, or take its verdict from the cache if the file passed before and nothing has changed."""
     stamps = {path: stamp(path) for path in paths}
     found: dict[Path, Finding | Good] = {}
     for path, seen in stamps.items():
@@ -96,7 +96,7 @@ def _examine_files(
 
 
 def _in_parallel(paths: list[Path], one: "partial[Finding | Good]", jobs: int) -> dict[Path, Finding | Good]:
-    """Verdicts by several processes; by this one where none can be started (a script without a main guard)."""
+    """Examine files in several processes; in this one if none can be started (a script without a main guard)."""
     try:
         with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver")) as pool:
             return dict(zip(paths, pool.map(one, paths, chunksize=16), strict=True))
@@ -123,7 +123,7 @@ def _examine_one(schema: ModalitySchema, contents: Texts, path: Path) -> Finding
 
 
 def mask_of(findings: Mapping[int, Finding], n: int) -> np.ndarray:
-    """Patients with a finding, (n,) bool."""
+    """Return the patients with a finding as a mask, (n,) bool."""
     mask_N = np.zeros(n, dtype=bool)
     mask_N[list(findings)] = True
     return mask_N

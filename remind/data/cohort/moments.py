@@ -1,4 +1,4 @@
-"""Columns of dates and times as seconds. Letters: R rows."""
+"""Converts columns of dates and times to seconds. Letters: R rows."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +13,9 @@ from remind.data.cohort.text import is_missing
 
 
 def seconds(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Seconds since 1970, (R,), NaN = empty or bad, and which are bad; a column of `cells.plain`.
+    """Return seconds since 1970, (R,), NaN = empty or invalid, and which are invalid, for a column of `cells.plain`.
 
-    ISO 8601 alone: whether 03/04 is in March or April cannot be told. Times with a zone are brought to UTC.
+    Only ISO 8601 is accepted, because 03/04 may be in March or in April. Times with a zone are converted to UTC.
     """
     good_R = np.zeros(len(array), dtype=bool)
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
@@ -24,7 +24,7 @@ def seconds(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         return np.full(len(array), np.nan), array.is_valid().to_numpy(zero_copy_only=False)
     try:
         return _of_moments(pc.cast(array, pa.timestamp("us"))), good_R
-    except pa.ArrowException:  # some are not as Arrow reads them: look at each distinct text
+    except pa.ArrowException:  # Arrow could not parse some cells: parse each distinct text
         encoded = array.dictionary_encode()
         parsed = [_parsed(text) for text in encoded.dictionary.to_pylist()]
         value = np.array([np.nan if v is None else v for v in parsed] + [np.nan])
@@ -41,7 +41,7 @@ def _of_moments(array: Any) -> NDArray[np.float64]:
 
 
 def _parsed(text: str) -> float | None:
-    """Seconds of one text; NaN if it is empty, None if it is no date."""
+    """Convert one text to seconds; NaN if it is empty, None if it is not a date."""
     if is_missing(text):
         return float("nan")
     try:

@@ -1,4 +1,4 @@
-"""The patients file: who there is, their label, hospital and split."""
+"""Reads the patients file: the patients, their labels, hospitals and splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,15 @@ from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text, number_of
 
 DEFAULT_SITE, DEFAULT_SPLIT = "site", "split"
-MANY_VALUES = 4  # numbers that are no classes and more than these are a measurement
+MANY_VALUES = 4  # more different numbers than this that are not classes are a measurement
 
 
 @dataclass(frozen=True)
 class Patients:
-    """The R rows of the patients file `file`; −1 in `label_R` where there is none; `starts` in seconds, by column."""
+    """The R rows of the patients file `file`.
+
+    `label_R` is −1 for a missing label; `starts` holds seconds, by column.
+    """
 
     file: str
     id_R: Text
@@ -30,14 +33,17 @@ class Patients:
     starts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def position(self) -> dict[str, int]:
-        """Row of each patient; positions stay below their number even where, wrongly, some stand there twice."""
+        """Return the row of each patient.
+
+        Positions stay below the number of rows even if a patient wrongly occurs twice.
+        """
         return {patient: row for row, patient in enumerate(dict.fromkeys(self.id_R.tolist()))}
 
 
 def read_patients(source: Source, declared: CohortFile) -> Patients | None:
-    """Rows of the patients file; whatever is wrong goes to the source's problems.
+    """Read the rows of the patients file and report every problem to the source.
 
-    None where no patient can be told from another.
+    Returns None if the patients cannot be identified.
     """
     section = declared.patients
     id_R = _ids(source, section.id)
@@ -54,7 +60,7 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
 
 
 def _starts(source: Source, declared: CohortFile) -> list[str]:
-    """Columns that series count their hours from."""
+    """Return the columns from which series count their hours."""
     fields: dict[str, str] = {}
     for name, section in declared.modalities.items():
         if isinstance(section, SeriesSection) and section.start is not None:
@@ -63,14 +69,14 @@ def _starts(source: Source, declared: CohortFile) -> list[str]:
 
 
 def read_sites(source: Source, column: str | None) -> Text | None:
-    """Hospital of each row, (R,); None where the file has no site column and none is declared."""
+    """Return the hospital of each row, (R,); None if the file has no site column and cohort.toml declares none."""
     if column is None and DEFAULT_SITE not in source.columns:
         return None
     return _filled(source, column or DEFAULT_SITE, "patients.site")
 
 
 def _filled(source: Source, column: str, field: str) -> Text | None:
-    """Texts of a column that must be there and have no gaps."""
+    """Return the texts of a required column without gaps."""
     if not source.has(column, field):
         return None
     codes_R, names = source.texts(column)
@@ -91,7 +97,7 @@ def _ids(source: Source, column: str) -> Text | None:
 
 
 def _repeats(texts_R: Text) -> NDArray[np.bool_]:
-    """Rows whose text stood in an earlier row."""
+    """Return the rows whose text occurred in an earlier row."""
     again_R = np.ones(len(texts_R), dtype=bool)
     again_R[np.unique(texts_R, return_index=True)[1]] = False
     return again_R
@@ -122,14 +128,14 @@ def _labels(source: Source, declared: CohortFile) -> NDArray[np.int64]:
 
 
 def class_codes(classes: Sequence[str]) -> dict[str, int]:
-    """Class of each accepted text: the names, and 0 … C − 1 where no name could be mistaken for such a number."""
+    """Map each accepted text to its class: names, and also 0 … C − 1 if no name could be confused with a number."""
     names = {declared_text(name): code for code, name in enumerate(classes)}
     numbers = {str(code): code for code in range(len(classes))}
     return names if set(names) & set(numbers) else names | numbers
 
 
 def _continuous(names: Sequence[str]) -> bool:
-    """Whether these are the values of a measurement, not of classes under other names."""
+    """Return whether these values are a measurement and not classes under other names."""
     numbers = [number for name in names if (number := number_of(name)) is not None]
     return len(numbers) == len(names) > MANY_VALUES
 
@@ -155,7 +161,7 @@ def _splits(source: Source, section: SplitSection | None) -> NDArray[np.int8] | 
 
 
 def _check_persons(source: Source, person_R: Text, split_R: NDArray[np.int8]) -> None:
-    """A person whose visits lie on both sides of a split would be trained on and tested on."""
+    """Report persons with visits in several parts of the split: the model would be tested on training persons."""
     names, person = np.unique(person_R, return_inverse=True)
     lowest, highest = np.full(len(names), 127, dtype=np.int8), np.zeros(len(names), dtype=np.int8)
     np.minimum.at(lowest, person, split_R)

@@ -1,4 +1,4 @@
-"""What is wrong with a cohort, said so that a hospital's data engineer can put it right."""
+"""Problems of a cohort, worded so that a hospital's data engineer can correct them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -24,11 +24,11 @@ class Problem:
     remedy
         What to do about it.
     row
-        Where it is first seen: line of a .csv (the header is line 1), else row, counted from 1.
+        First place of the mistake: line of a .csv (the header is line 1), else row, counted from 1.
     column
         Column of the file, or field of cohort.toml.
     value
-        The value seen there.
+        The value at that place.
     """
 
     file: str
@@ -49,12 +49,12 @@ class Problem:
         return f"{', '.join(place)}: {self.what}; {self.remedy}"
 
     def to_dict(self) -> dict[str, str | int | None]:
-        """Its fields, for JSON."""
+        """Return the fields, for JSON."""
         return asdict(self)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'age'?`` where something is close to `name`, else what there is."""
+    """Return ``did you mean 'age'?`` if a name in use is similar to `name`, else the names in use."""
     names = [str(k) for k in known]
     if meant := did_you_mean(name, names).removeprefix("; "):
         return meant
@@ -67,7 +67,7 @@ def counted(n: int, noun: str) -> str:
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
-    """Names separated by commas; beyond `most`, how many more there are."""
+    """Return names separated by commas; beyond `most`, only the number of further names."""
     texts = [str(n) for n in names]
     rest = len(texts) - most
     return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")

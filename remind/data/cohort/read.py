@@ -1,4 +1,4 @@
-"""From a folder to a `Cohort`: the one place that reads data files, whether to use or to check them."""
+"""Reads a folder into a `Cohort`. Only this module reads data files, both for training and for checking."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,24 +23,24 @@ from remind.errors import UserError
 
 @dataclass(frozen=True)
 class Loaded:
-    """What reading found.
+    """The result of reading.
 
     Attributes
     ----------
     declared
         The parsed cohort.toml.
     cohort
-        None where there are problems.
+        None if there are problems.
     problems
-        All that is wrong.
+        Everything that is wrong.
     unlabelled, empty
-        Patients left out for want of a label, or of any modality, where cohort.toml asks for that.
+        Patients left out because they have no label or no modality, if cohort.toml allows it.
     broken
-        Files left out because they cannot be used, where cohort.toml asks for that, per modality.
+        Files left out because they cannot be used, if cohort.toml allows it, per modality.
     sights
-        What the pictures are like that are in order, per modality.
+        Properties of the pictures that passed, per modality.
     remarks
-        What is odd about the files.
+        Warnings about the files.
     """
 
     declared: CohortFile
@@ -61,9 +61,9 @@ def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) 
     path
         A cohort's folder, or its cohort.toml.
     root
-        Folder of the data files, where they do not lie where cohort.toml says.
+        Folder of the data files, if it is not the one that cohort.toml names.
     memory
-        Where good verdicts on files are kept, as for `examine`.
+        Cache for the verdicts of files that passed, as for `examine`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) 
     Raises
     ------
     UserError
-        Naming all that is wrong: file, row, column, value, remedy.
+        Lists everything that is wrong: file, row, column, value, remedy.
     """
     loaded = load(path, root, memory)
     if loaded.cohort is None:
@@ -83,12 +83,12 @@ def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) 
 
 
 def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Loaded:
-    """Read everything that can be read, noting problems instead of stopping at the first.
+    """Read everything that can be read, and collect problems instead of stopping at the first.
 
     Raises
     ------
     UserError
-        Only where cohort.toml itself, or the folder, is no good.
+        Only if cohort.toml itself or the folder cannot be used.
     """
     declared, folder = read_declaration(path, root)
     problems: list[Problem] = []
@@ -129,7 +129,7 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
 def _broken(
     declared: CohortFile, name: str, contents: Texts, patients: Patients, findings: Mapping[int, Finding]
 ) -> tuple[Problem, ...]:
-    """A problem for each file that cannot be used, with its patient."""
+    """Return a problem for each file that cannot be used, with its patient."""
     section = declared.modalities[name]
     dropped = getattr(section, "broken", "error") == "drop"
     hint = "" if dropped else f'; or leave such files out with broken = "drop" in [modalities.{name}]'
@@ -169,7 +169,7 @@ def _load_modality(
 def _assemble(
     declared: CohortFile, schema: CohortSchema, patients: Patients, modalities: dict[str, Contents]
 ) -> Loaded:
-    """The cohort without the patients that cohort.toml allows to leave out; a problem if those are not allowed."""
+    """Build the cohort without the patients that cohort.toml allows to leave out; others without data are a problem."""
     presence_Rm = presence(schema, modalities)
     labelled_R, some_R = patients.label_R >= 0, presence_Rm.any(axis=1)
     empty_R = labelled_R & ~some_R

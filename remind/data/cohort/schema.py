@@ -1,6 +1,6 @@
-"""What every site of a federation must share about its cohort: classes, modalities, columns, levels, items.
+"""The schema that all sites of a federation must share: classes, modalities, columns, levels, items.
 
-File names, id columns and the cohort's name are each site's own business and are not part of it.
+File names, id columns and the cohort's name may differ between sites and are not part of it.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class TableSchema(_Frozen):
         Levels of the categorical columns, as text (``1``, ``1.0`` and ``"1"`` are the level ``"1"``); the rest are
         numeric.
     mean, std
-        Given statistics of every numeric column, where `standardise` is ``"given"``; else empty.
+        The given statistics of every numeric column if `standardise` is ``"given"``; else empty.
     standardise
         ``"train"``: from the site's training patients; ``"given"``; ``"none"``.
     """
@@ -45,12 +45,12 @@ class TableSchema(_Frozen):
 
     @property
     def numeric(self) -> tuple[str, ...]:
-        """Columns that hold numbers, in order."""
+        """Return the numeric columns, in order."""
         return tuple(c for c in self.columns if c not in self.categories)
 
 
 class SeriesSchema(_Frozen):
-    """A modality with observations (time, item, value); times lie in 0 … `horizon_hours`."""
+    """A modality with observations (time, item, value); times lie between 0 and `horizon_hours`."""
 
     kind: Literal["series"] = "series"
     name: str
@@ -59,7 +59,7 @@ class SeriesSchema(_Frozen):
 
 
 class ImageSchema(_Frozen):
-    """A modality with one picture per patient; `size` is (height, width) as encoders see it, in pixels."""
+    """A modality with one picture per patient; `size` is the (height, width) that encoders receive, in pixels."""
 
     kind: Literal["image"] = "image"
     name: str
@@ -89,9 +89,9 @@ class CodesSchema(_Frozen):
     Attributes
     ----------
     vocabulary
-        The codes, in order; empty: any code may come, and stands for itself by its hash.
+        The codes, in order. If empty, any code is accepted and its hash identifies it.
     prefixes
-        Lengths: the first so many characters of a code count as codes too (I21 of I21.4).
+        Lengths: the first so many characters of a code also count as a code (I21 of I21.4).
     """
 
     kind: Literal["codes"] = "codes"
@@ -117,18 +117,18 @@ class CohortSchema(_Frozen):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of all that sites must share."""
+        """Return the SHA-256 (hex) of the canonical JSON of everything that sites must share."""
         shared = self.describe()
         del shared["name"]
         return hashlib.sha256(json.dumps(shared, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able content; ``CohortSchema.model_validate`` reads it back."""
+        """Return JSON-able content that ``CohortSchema.model_validate`` reads back."""
         return self.model_dump(mode="json")
 
 
 def difference(a: CohortSchema, b: CohortSchema) -> list[str]:
-    """In words, how two schemas differ, `a`'s side first; empty exactly when their fingerprints are equal."""
+    """Describe how two schemas differ, `a`'s side first; empty exactly if their fingerprints are equal."""
     lines = []
     if a.classes != b.classes:
         lines.append(f"classes: {listed(a.classes)} against {listed(b.classes)}")

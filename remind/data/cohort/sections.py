@@ -1,6 +1,6 @@
-"""The modality sections of cohort.toml, one per kind: how a file is read, and what sites must agree on.
+"""The modality sections of cohort.toml, one class per kind: how a file is read, and what sites must agree on.
 
-docs/cohorts.md is the same content for the people who write such files.
+docs/cohorts.md describes the same content for the people who write such files.
 """
 
 from typing import Annotated, Literal, Self
@@ -17,7 +17,7 @@ Width = Annotated[float, Field(gt=0)]
 
 
 class Declared(BaseModel):
-    """Base of every section of cohort.toml."""
+    """Base class of every section of cohort.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
@@ -82,7 +82,7 @@ class SeriesSection(Declared):
 
 
 class ImageSection(Declared):
-    """A picture per patient: a table of paths, PNG, JPEG or DICOM."""
+    """One picture per patient: a table of paths to PNG, JPEG or DICOM files."""
 
     kind: Literal["image"]
     absent: bool = False
@@ -102,7 +102,7 @@ class ImageSection(Declared):
 
 
 class VolumeSection(Declared):
-    """A stack of slices (volume) or frames (video) per patient: a table of paths, NIfTI, DICOM or .npy."""
+    """One stack of slices (volume) or frames (video) per patient: a table of paths to NIfTI, DICOM or .npy files."""
 
     kind: Literal["volume", "video"]
     absent: bool = False
@@ -122,7 +122,7 @@ class VolumeSection(Declared):
 
 
 class TextSection(Declared):
-    """Notes: in a column, or as files whose paths stand in one."""
+    """Notes: texts in a column, or a column of paths to text files."""
 
     kind: Literal["text"]
     absent: bool = False

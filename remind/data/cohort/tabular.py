@@ -1,7 +1,7 @@
-"""Data files as columns: .csv and .parquet opened alike, and every bad cell found without a loop over rows.
+"""Opens .csv and .parquet data files alike and returns their columns. Bad cells are found without a loop over rows.
 
-A .csv is read as text and converted here, so that a bad cell is reported with its line and does not turn its column
-into text.
+A .csv is read as text and converted here, so that a bad cell is reported with its line and does not turn its whole
+column into text.
 """
 
 import re
@@ -24,23 +24,23 @@ from remind.data.cohort.problems import Problem, listed, suggest
 from remind.data.cohort.text import SPELLED_MISSING, Names, id_text, is_missing, number_of, plain_numbers
 
 SUFFIXES = (".parquet", ".csv")
-_PANDAS_INDEX = "__index_level_"  # what pandas leaves in a .parquet when the index was written too
+_PANDAS_INDEX = "__index_level_"  # pandas writes this name into a .parquet together with its index
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?|\d{1,2}:\d{2}(:\d{2})?")
 _ANY = Names()
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open data file of R rows, and the list that its problems go to.
+    """An open data file of R rows, and the list that collects its problems.
 
     Attributes
     ----------
     remarks
-        What is odd but no problem.
+        Warnings: suspicious, but not a problem.
     layout
-        Of a .csv: where its rows and cells lie.
+        For a .csv: positions of its rows and cells.
     words
-        Texts of each column that was read and that counted as missing, and how often they came.
+        For each column that was read: texts that counted as missing, and how often each occurred.
     """
 
     file: str
@@ -52,14 +52,14 @@ class Source:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Column names, in the order of the file."""
+        """Return the column names, in the order of the file."""
         return tuple(self.table.column_names)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def report(self, what: str, remedy: str, column: str | None = None, bad_R: NDArray[np.bool_] | None = None) -> None:
-        """Note a problem; `bad_R` says in which rows, of which the first is shown and the rest counted."""
+        """Report a problem. `bad_R` marks its rows; the first is shown and the rest are counted."""
         row, value = None, None
         if bad_R is not None:
             first, count = int(bad_R.argmax()), int(bad_R.sum())
@@ -71,16 +71,16 @@ class Source:
         self.problems.append(Problem(self.file, what, remedy, row, column, value))
 
     def has(self, column: str, field: str) -> bool:
-        """Whether the file has `column`, which `field` of cohort.toml names; if not, that is a problem."""
+        """Return whether the file has `column`, which `field` of cohort.toml names; if not, report a problem."""
         if column in self.columns:
             return True
         self.report("no such column", f"{suggest(column, self.columns)} ({field} in cohort.toml)", column)
         return False
 
     def texts(self, column: str, names: Names = _ANY, prose: bool = False) -> tuple[NDArray[np.int64], list[str]]:
-        """Column as codes (R,), −1 = empty, and the distinct texts they stand for: declared `names`, or as they are.
+        """Return a column as codes (R,), −1 = empty, and the distinct texts: declared `names`, or as written.
 
-        A text of several lines is a problem, except in `prose`.
+        A text of several lines is a problem, unless the column is `prose`.
         """
         array = self._plain(column)
         encoded = cells.as_texts(array).dictionary_encode()
@@ -100,7 +100,7 @@ class Source:
     def _count_words(
         self, column: str, raw: list[str | None], meant: list[str | None], index_R: NDArray[np.int64]
     ) -> None:
-        """Keep which texts counted as missing."""
+        """Count the texts that were treated as missing."""
         lost = [i for i, (text, name) in enumerate(zip(raw, meant, strict=True)) if name is None]
         count = np.bincount(index_R, minlength=len(raw) + 1)
         words = Counter({"": int(count[len(raw)])})
@@ -109,9 +109,11 @@ class Source:
         self.words[column] = +words
 
     def numbers(self, column: str, remedy: str = "", dates: str = "") -> NDArray[np.float64]:
-        """Column as numbers (R,), NaN = empty; what is no finite float32 is a problem, and NaN here.
+        """Return a column as numbers (R,), NaN = empty.
 
-        `remedy` is added to what is said about a cell that holds no number, `dates` if it holds a date.
+        A value that is not a finite float32 is a problem, and NaN here.
+
+        `remedy` is added to the message about a cell that holds no number, `dates` if the cell holds a date.
         """
         array = self._plain(column)
         values_R, bad_R = _numbers(array)
@@ -129,7 +131,10 @@ class Source:
         return values_R
 
     def seconds(self, column: str) -> NDArray[np.float64]:
-        """Column of dates and times as seconds since 1970, (R,), NaN = empty; those with a zone are brought to UTC."""
+        """Return a column of dates and times as seconds since 1970, (R,), NaN = empty.
+
+        Times with a zone are converted to UTC.
+        """
         seconds_R, bad_R = moments.seconds(self._plain(column))
         if bad_R.any():
             remedy = "write dates as 2150-01-31, with a time as 2150-01-31 14:05:00, empty = missing"
@@ -137,29 +142,32 @@ class Source:
         return seconds_R
 
     def row_numbers(self) -> tuple[str, ...]:
-        """Columns that hold nothing but the number of the row, which pandas and R write beside the data."""
+        """Return the columns that hold only the row number, which pandas and R write beside the data."""
         return tuple(column for column in self.columns if self._is_row_number(column))
 
     def _is_row_number(self, column: str) -> bool:
         if re.fullmatch(r"|Unnamed: \d+(_level_\d+)?|__index_level_\d+__", column.strip()):
-            return True  # as `csv_file` calls a column without a name
+            return True  # `csv_file` gives this name to a column without a name
         named = re.fullmatch(
             r"index|level_\d+|row_?(names?|id|num(ber)?)|\.\.\.1|X\.?1?", column.strip(), re.IGNORECASE
         )
         return bool(named) and _differ_and_are_whole(self.table[column])
 
     def check_swallowed(self, column: str, ids: Collection[str], known: Container[str] | None = None) -> None:
-        """Whether rows of the file stand in one cell, because a quotation mark was closed too late.
+        """Report rows that are inside a single cell because a quotation mark was closed too late.
 
-        Such a cell is well-formed. It is told by its further lines: each has the width of a row and the id of a `known`
-        patient (else an id like the others), who, in a file of two columns, has no other row.
+        Such a cell is well-formed. Its further lines reveal it: each line has the width of a row and the id of a
+        `known`
+        patient (if `known` is not given: an id of the same form as the others). In a file of two columns, that patient
+        must
+        also have no other row.
 
         Parameters
         ----------
         column, ids
-            Where the patient's id stands, and those of the rows that are rows.
+            Column of the patient's id, and the ids of the rows that were parsed.
         known
-            All patients, where they are known.
+            All patients, if they are known.
         """
         if self.layout is None or not len(self):
             return
@@ -174,7 +182,7 @@ class Source:
                 self.problems.append(Problem(self.file, what, remedy, line))
 
     def _plain(self, column: str) -> Any:
-        """The column as `cells.plain` gives it; empty, with a problem, where it cannot be used."""
+        """Return the column of `cells.plain`; an empty column, and a problem, if it cannot be used."""
         try:
             return cells.plain(self.table[column])
         except cells.UnusableError as error:
@@ -184,7 +192,7 @@ class Source:
 
 
 def find_file(folder: Path, stem: str, file: str | None, field: str, problems: list[Problem]) -> Path | None:
-    """File a section of cohort.toml means: the one it names, else ``<stem>.parquet`` or ``<stem>.csv``."""
+    """Find the file of a section of cohort.toml: the one it names, else ``<stem>.parquet`` or ``<stem>.csv``."""
     if file is not None:
         path = folder / file
         if path.is_file() and path.suffix.lower() in SUFFIXES:
@@ -212,7 +220,7 @@ def find_file(folder: Path, stem: str, file: str | None, field: str, problems: l
 
 
 def open_source(path: Path, problems: list[Problem], remarks: list[str] | None = None) -> Source | None:
-    """Open a .csv or .parquet; None, with a problem, if it cannot be read or has no rows."""
+    """Open a .csv or .parquet; None, and a problem, if it cannot be read or has no rows."""
     layout = None
     try:
         if path.suffix.lower() == ".csv":
@@ -246,7 +254,7 @@ def _read_parquet(path: Path) -> Any:
 
 
 def _numbers(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values (R,), NaN = empty or bad, and which are bad; a column of `cells.plain`."""
+    """Return values (R,), NaN = empty or invalid, and which are invalid, for a column of `cells.plain`."""
     good_R = np.zeros(len(array), dtype=bool)
     if cells.is_temporal(array):
         return np.full(len(array), np.nan), array.is_valid().to_numpy(zero_copy_only=False)
@@ -256,7 +264,7 @@ def _numbers(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     array = pc.if_else(missing, pa.scalar(None, pa.large_string()), array)
     try:
         return _to_numpy(array), good_R
-    except pa.ArrowInvalid:  # something is no plain number: look at each distinct text
+    except pa.ArrowInvalid:  # some cell is not a plain number: parse each distinct text
         encoded = array.dictionary_encode()
         texts = [text.strip() for text in encoded.dictionary.to_pylist()]
         parsed = [float("nan") if is_missing(text) else number_of(text) for text in texts]
@@ -274,7 +282,7 @@ def _to_numpy(array: Any) -> NDArray[np.float64]:
 
 
 def _differ_and_are_whole(column: Any) -> bool:
-    """Whether the cells are whole numbers from 0, no two of them equal, as the numbers of rows are."""
+    """Return whether the cells are distinct whole numbers from 0, like row numbers."""
     try:
         values_R, bad_R = _numbers(cells.plain(column))
     except cells.UnusableError:
@@ -284,5 +292,5 @@ def _differ_and_are_whole(column: Any) -> bool:
 
 
 def _shape(text: str) -> str:
-    """Digits as 9, letters as a, however many."""
+    """Return the form of a text: each run of digits as 9, each run of letters as a."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text))

@@ -1,7 +1,7 @@
-"""Texts of cells: what is empty, what a number stands for, and which declared name a cell means.
+"""Texts of cells: which are empty, how a number is written, and which declared name a cell means.
 
-A text stays as it is written: the code 0030 is not 030, the site 5E1 is not 50. Only a column of numbers has one
-spelling for 1 and 1.0, because a file may store whole numbers as floats.
+A text keeps its spelling: the code 0030 is not 030, the site 5E1 is not 50. Only in a column of numbers do 1 and 1.0
+have one spelling, because a file may store whole numbers as floats.
 """
 
 import re
@@ -10,21 +10,24 @@ from decimal import Decimal
 from math import isnan
 from typing import Any
 
-# What pandas, R, SQL and Excel write for a value that is not there, in any case of letters.
+# Words that pandas, R, SQL and Excel write for a missing value, in upper or lower case.
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "#n/a", "#na"})
-# Those as files hold them most often, for readers that compare whole columns.
+# The most frequent spellings of these words, for readers that compare whole columns.
 SPELLED_MISSING = sorted({*MISSING_WORDS, *(w.upper() for w in MISSING_WORDS), "None", "NaN", "NaT", "Null"})
 _PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?|true|false", re.IGNORECASE)  # no leading zeros, no exponent
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d*))\.0")
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell with this text is empty, or holds a word for a missing value."""
+    """Return whether a cell with this text is empty, or holds a word for a missing value."""
     return text.strip().casefold() in MISSING_WORDS
 
 
 def id_text(value: Any) -> str | None:
-    """Text of a value; None if empty. ``"007"`` stays as it is; a float or decimal that is whole loses its ``.0``."""
+    """Return the text of a value; None if empty.
+
+    ``"007"`` stays as it is; a whole float or decimal loses its ``.0``.
+    """
     if value is None or (isinstance(value, float) and isnan(value)):
         return None
     if isinstance(value, bool):
@@ -37,7 +40,7 @@ def id_text(value: Any) -> str | None:
 
 
 def declared_text(value: Any) -> str:
-    """Text of a name in cohort.toml: 1, 1.0 and "1" are ``"1"``; "01" and "1.0" stay as they are."""
+    """Return the text of a name in cohort.toml: 1, 1.0 and "1" become ``"1"``; "01" and "1.0" stay as they are."""
     return id_text(value) or ""
 
 
@@ -47,10 +50,10 @@ class Names:
     Parameters
     ----------
     names
-        As cohort.toml has them.
+        The names of cohort.toml.
     exact
-        Whether a text must be written as the name is: 250.0 is not 250 among codes. Otherwise a column that holds
-        nothing but plain numbers (or true and false) may write 1 as 1.0.
+        Whether a text must match the spelling of the name: 250.0 is not 250 among codes. Otherwise a column that holds
+        only plain numbers (or true and false) may write 1 as 1.0.
     """
 
     def __init__(self, names: Iterable[Any] = (), exact: bool = False) -> None:
@@ -62,7 +65,7 @@ class Names:
         )
 
     def meant_by(self, text: str, plain: bool) -> str | None:
-        """The text, or the name it stands for; None if it is empty. `plain`: the column is one of plain numbers."""
+        """Return the text, or the name it means; None if it is empty. `plain`: the column holds only plain numbers."""
         text = text.strip()
         if text in self.texts:
             return text
@@ -72,17 +75,17 @@ class Names:
 
 
 def plain_numbers(texts: Iterable[str]) -> bool:
-    """Whether these are the texts of a column of numbers, or of true and false; empty ones do not count."""
+    """Return whether these are the texts of a column of numbers, or of true and false; empty texts are ignored."""
     return all(_PLAIN.fullmatch(text.strip()) for text in texts if not is_missing(text))
 
 
 def spelled_alike(text: str) -> str:
-    """What a text has in common with those that Excel and pandas make of it: without leading zeros, ``.0`` and case."""
+    """Normalise a text as Excel and pandas may change it: without leading zeros, without ``.0``, in one case."""
     return _one_spelling(text.strip()).casefold().lstrip("0")
 
 
 def number_of(text: str) -> float | None:
-    """Number that `text` spells, with a decimal point; None if it spells none."""
+    """Return the number that `text` spells, with a decimal point; None if it is not a number."""
     try:
         return None if "_" in text else float(text)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Files that were found to be in order, remembered so that nobody decodes them again.
+"""Caches the verdict "this file passed", so that no process decodes the file again.
 
-A verdict holds as long as all that decided it: the file, its reader's code, what is installed, and for DICOM the
-decoders that are at hand. Only good verdicts are kept. What was wrong with a file may have been mended anywhere, by a
-decoder, a permission, more memory, so it is found anew each time. Paths are kept as keyed hashes alone.
+A verdict holds as long as everything it depends on: the file, the code of its reader, the installed packages, and for
+DICOM the available decoders. Only passes are cached. A failure is not, because anything could have repaired it since (a
+decoder, a permission, more memory). Paths are stored only as keyed hashes.
 """
 
 import hashlib
@@ -22,32 +22,32 @@ from remind.files import write_whole
 from remind.version import VERSION
 
 SUFFIX = ".verdicts"
-MOST = 256  # cohorts remembered in a folder; the oldest give way
+MOST = 256  # cohorts cached in a folder; the oldest are removed
 
 
 class Good(NamedTuple):
-    """A file that is in order: whether it is DICOM, whose decoders may come and go, and what it is like."""
+    """A file that passed: whether it is DICOM, whose decoders may change, and its properties."""
 
     dicom: bool
     sight: Sight
 
 
 class Memory(Protocol):
-    """Where verdicts lie."""
+    """A store for verdicts."""
 
     def read(self, name: str) -> bytes | None:
-        """What was written under a name; None where there is nothing, or nothing that can be read."""
+        """Return what was written under a name; None if there is nothing, or if it cannot be read."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep something under a name, if that is possible; else the files are examined again next time."""
+        """Write under a name, if possible; otherwise the files are examined again next time."""
 
 
 class UserMemory:
-    """The user's cache folder: ``$XDG_CACHE_HOME/federated-remind/examined``, readable by that user alone."""
+    """The user's cache folder: ``$XDG_CACHE_HOME/federated-remind/examined``, readable only by that user."""
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Return the folder of the cache."""
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "federated-remind" / "examined"
 
     def read(self, name: str) -> bytes | None:
@@ -62,7 +62,7 @@ class UserMemory:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_whole(self.folder / name, lambda partial: _write_private(partial, content))
-            for old in self.folder.glob("*.json"):  # of versions that kept paths in clear
+            for old in self.folder.glob("*.json"):  # written by versions that stored paths in clear
                 old.unlink(missing_ok=True)
             kept = sorted(self.folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
             for old in kept[:-MOST]:
@@ -72,14 +72,14 @@ class UserMemory:
 
 
 class Verdicts:
-    """Good verdicts on the files of one modality.
+    """The verdicts on the files of one modality.
 
     Parameters
     ----------
     memory
-        Where they lie.
+        The store that holds them.
     what
-        What is asked of the files: their modality's schema and reading, and the folders they are in.
+        What the examination depends on: the modality's schema and reading, and the folders of its files.
     """
 
     def __init__(self, memory: Memory, what: str) -> None:
@@ -91,7 +91,7 @@ class Verdicts:
         self._decoders: str | None = found.get("decoders")
 
     def find(self, path: Path, stamp: str) -> Good | None:
-        """The verdict on a file that was in order and has not changed; None where it must be examined."""
+        """Return the verdict on a file that passed and has not changed; None if it must be examined."""
         entry = self._known.get(self._hidden(path))
         if not stamp or entry is None or entry["stamp"] != stamp:
             return None
@@ -100,7 +100,7 @@ class Verdicts:
         return Good(entry["dicom"], _sight(entry["sight"]))
 
     def keep(self, good: Mapping[Path, Good], stamps: Mapping[Path, str]) -> None:
-        """Remember these files in place of all that was known, with the stamps they had before they were opened."""
+        """Replace the stored verdicts by those of these files. Take the stamps before opening the files."""
         files = {
             self._hidden(path): {"stamp": stamps[path], "dicom": one.dicom, "sight": _as_json(one.sight)}
             for path, one in good.items()
@@ -115,9 +115,10 @@ class Verdicts:
 
 
 def surroundings() -> str:
-    """Digest of what a verdict depends on besides the file: our readers' code, Python, and what is installed.
+    """Return a digest of what a verdict depends on besides the file: reader code, Python, installed packages.
 
-    Installed is what lies on `sys.path` as a distribution, with its version and its time: any of them may be a decoder.
+    A package counts as installed if `sys.path` holds its distribution; version and time are hashed, because any
+    package may bring a decoder.
     """
     installed = []
     for entry in dict.fromkeys(sys.path):
@@ -125,14 +126,14 @@ def surroundings() -> str:
             with os.scandir(entry or ".") as inside:
                 found = [one for one in inside if one.name.endswith((".dist-info", ".egg-info"))]
                 installed += [f"{one.name} {one.stat().st_mtime_ns}" for one in found]
-        except OSError:  # a zip file, or a folder that is not there
+        except OSError:  # a zip file, or a folder that does not exist
             continue
     return _digest("\0".join([VERSION, sys.version, readers_code(), *sorted(installed)]))
 
 
 @cache
 def readers_code() -> str:
-    """Digest of the code that turns a file into an array."""
+    """Return a digest of the code that turns a file into an array."""
     here = Path(__file__).parent
     sources = [here / "examine.py", Path(__file__), *sorted((here.parent / "files").glob("*.py"))]
     return _digest("\0".join(path.read_text("utf-8") for path in sources if path.is_file()))
@@ -143,7 +144,7 @@ def _digest(text: str) -> str:
 
 
 def _parsed(content: bytes | None) -> dict[str, Any]:
-    """What a memory holds, if it is whole."""
+    """Parse the content of a store; None if it is damaged."""
     try:
         found = json.loads(content or b"{}")
         bytes.fromhex(found["key"])

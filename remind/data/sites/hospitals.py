@@ -1,4 +1,7 @@
-"""The virtual hospitals of a simulation: a cohort laid into sites, each with its split. Every process gets the same."""
+"""The virtual hospitals of a simulation: assigns a cohort to sites, each with its split.
+
+Every process gets the same.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,21 +24,23 @@ SYNTHETIC, POOLED = "synthetic", "pooled"
 
 @lru_cache(maxsize=1)
 def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, number: int | None) -> tuple[Site, ...]:
-    """Hospitals by name, with training, validation and test patients.
+    """Return hospitals by name, with training, validation and test patients.
 
     Parameters
     ----------
     data, synthetic
-        Which cohort, how it lies in hospitals, and how much is held out.
+        The cohort, how it is assigned to hospitals, and how many patients are held out.
     number
-        How many hospitals; None: as many as the cohort's site column has. With ``data.pooled`` that number counts, and
-        their patients come in one site, each with the part of the split that the hospital would have given it.
+        Number of hospitals; None: one per value of the site column. With ``data.pooled`` this is the number of
+        hospitals
+        before pooling: all patients are returned as one site, and each keeps the part of the split that its hospital
+        would have assigned.
 
     Raises
     ------
     UserError
-        If the cohort is not valid, cannot be laid into so many hospitals, leaves one without training patients, or
-        has patients of one class alone to train on.
+        The cohort is not valid, cannot be divided into so many hospitals, leaves a hospital without training patients,
+        or has training patients of only one class.
     """
     cohort = generate(synthetic, seed) if data.cohort == SYNTHETIC else read_cohort(data.cohort, data.root)
     hospitals = split_sites(cohort, data.pooled or number, data, seed)
@@ -46,7 +51,7 @@ def virtual_hospitals(data: DataConfig, synthetic: SyntheticConfig, seed: int, n
 
 
 def with_splits(sites: Sequence[Site], data: DataConfig, seed: int) -> tuple[Site, ...]:
-    """The sites with their patients' splits, which divide no person, at whatever sites; given splits stay."""
+    """Return the sites with splits. A person is in the same part at every site; splits given by the cohort stay."""
     if any(site.cohort.split_N is not None for site in sites):
         return tuple(sites)
 
@@ -59,7 +64,10 @@ def with_splits(sites: Sequence[Site], data: DataConfig, seed: int) -> tuple[Sit
 
 
 def unusable(sites: Sequence[Site]) -> list[Problem]:
-    """Why a run on these sites is refused; the check asks here too, so that it finds what stops a run."""
+    """Return the reasons to refuse a run on these sites.
+
+    The check calls this too, so that it reports what stops a run.
+    """
     name = f"cohort {sites[0].cohort.schema.name!r}"
     reasons = []
     for site in sites:
@@ -82,13 +90,16 @@ def unusable(sites: Sequence[Site]) -> list[Problem]:
 
 
 def pool(sites: Sequence[Site]) -> Site:
-    """All patients in one place, each with the hospital's name, and the part of the split it had there."""
+    """Combine all patients into one site. Each keeps the hospital's name and the part of the split assigned there."""
     named = [replace(site.cohort, site_N=np.array([site.name] * len(site.cohort))) for site in sites]
     return Site(POOLED, concatenate(named))
 
 
 def with_split(site: Site, data: DataConfig, seed: int, least: int = 0) -> Site:
-    """The site with its patients' split; one given by the cohort stays. `least`: as `data.min-evaluated`, if more."""
+    """Return the site with a split; one given by the cohort stays.
+
+    The larger of `least` and `data.min-evaluated` applies.
+    """
     least = max(least, data.min_evaluated)
     try:
         return replace(site, cohort=assign_split(site.cohort, seed, data.validation, data.test, least))

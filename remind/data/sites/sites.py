@@ -1,4 +1,4 @@
-"""A cohort's patients in hospitals: real ones from its site column, or drawn ones with skewed modality mixes."""
+"""Assigns patients to hospitals: real ones from the site column, or random ones with skewed modality mixes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from remind.data.sites.lacking import apply_rules
 from remind.data.sites.split import persons, shuffled
 from remind.errors import UserError, several
 
-SMALLEST = 0.2  # a drawn site has at least this much of an equal share of the persons
+SMALLEST = 0.2  # a random site gets at least this fraction of an equal share of the persons
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,32 @@ class Site:
 
 
 def split_sites(cohort: Cohort, n_sites: int | None, data: DataConfig, seed: int) -> list[Site]:
-    """Lay the patients of a cohort into hospitals, then take away what `data.rules` says they lack.
+    """Assign the patients of a cohort to hospitals, then remove what `data.rules` says a hospital lacks.
 
     Parameters
     ----------
     n_sites
-        How many hospitals; None: as many as the site column has.
+        Number of hospitals; None: one per value of the site column.
     data
-        ``sites``: ``"column"``; ``"dirichlet"``: of each group, a share of Dirichlet(alpha) per site, persons together;
-        ``"auto"``: the column where there is one. ``rules``: see `rules.apply_rules`.
+        ``sites``: ``"column"`` uses the site column; ``"dirichlet"`` divides each group among the sites by shares of
+        Dirichlet(alpha) and keeps persons together; ``"auto"`` uses the column if there is one. ``rules``: see
+        `rules.apply_rules`.
     seed
-        Of the drawing, which depends neither on the order of the patients nor, group by group, on the other groups.
+        Seed of the random assignment. The result does not depend on the order of the patients, and a group's shares do
+        not
+        depend on the other groups.
 
     Returns
     -------
     list of Site
-        By name; drawn sites are ``site-1``, ``site-2`` ...
+        Sorted by name; random sites are ``site-1``, ``site-2`` ...
 
     Raises
     ------
     UserError
-        No site column, another number of sites than asked for, more sites than persons, a wrong rule, or a site
-        that the rules leave empty.
+        There is no site column, the number of sites differs from the requested one, there are more sites than persons,
+        a
+        rule is wrong, or the rules leave a site empty.
     """
     by_column = data.sites == "column" or (data.sites == "auto" and cohort.site_N is not None)
     site_N = _column(cohort, n_sites) if by_column else _drawn(cohort, n_sites, data.alpha, seed)
@@ -60,14 +64,16 @@ def split_sites(cohort: Cohort, n_sites: int | None, data: DataConfig, seed: int
 
 
 def number_of_sites(path: str | Path, root: str = "") -> int | None:
-    """How many sites the patients of a cohort come from; None: it has no site column.
+    """Return the number of sites of a cohort; None if it has no site column.
 
-    The patients file alone says so, but where patients may be left out, for then a site may be left with nobody.
+    Usually only the patients file is read. If cohort.toml allows to leave patients out, the whole cohort is read,
+    because
+    a site may lose all its patients.
 
     Raises
     ------
     UserError
-        The patients file, or its site column, is no good.
+        The patients file or its site column cannot be used.
     """
     declared, folder = read_declaration(path, root)
     if "drop" in (declared.label.missing, declared.patients.empty):
@@ -83,7 +89,7 @@ def number_of_sites(path: str | Path, root: str = "") -> int | None:
 
 
 def _column(cohort: Cohort, n_sites: int | None) -> Text:
-    """Site of each patient, (N,), from the site column."""
+    """Return the site of each patient, (N,), from the site column."""
     name = cohort.schema.name
     if cohort.site_N is None:
         raise UserError(
@@ -100,7 +106,7 @@ def _column(cohort: Cohort, n_sites: int | None) -> Text:
 
 
 def _drawn(cohort: Cohort, n_sites: int | None, alpha: float, seed: int) -> Text:
-    """Site of each patient, (N,), drawn group by group."""
+    """Draw the site of each patient, (N,), group by group."""
     if n_sites is None:
         raise UserError("sites are drawn (data.sites = 'dirichlet'), so say how many; for instance 5")
     if n_sites < 1:
@@ -123,7 +129,7 @@ def _drawn(cohort: Cohort, n_sites: int | None, alpha: float, seed: int) -> Text
 def _filled_up(
     site_P: NDArray[np.int64], shuffle_P: NDArray[np.int64], group_P: NDArray[np.int64], n_sites: int
 ) -> NDArray[np.int64]:
-    """The same with every site at a fifth of an equal share at least: the largest site gives of its largest group."""
+    """Give every site at least a fifth of an equal share: the largest site gives patients of its largest group."""
     site_P = site_P.copy()
     smallest = max(1, int(SMALLEST * len(site_P) / n_sites))
     sizes = np.bincount(site_P, minlength=n_sites)

@@ -1,4 +1,4 @@
-"""Train, validation and test patients of a cohort."""
+"""Splits a cohort into train, validation and test patients."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from remind.errors import UserError
 
 @dataclass(frozen=True)
 class Persons:
-    """The P persons of a cohort, by name.
+    """The P persons of a cohort, sorted by name.
 
     Attributes
     ----------
@@ -22,7 +22,8 @@ class Persons:
     size_P
         Rows per person.
     group_P, label_P
-        Of the person's row with the smallest patient id: any fixed choice that does not depend on row order will do.
+        Group and label of the person's row with the smallest patient id: any fixed choice that does not depend on the
+        order of the rows would do.
     """
 
     of_N: NDArray[np.int64]
@@ -33,7 +34,7 @@ class Persons:
 
 
 def persons(cohort: Cohort) -> Persons:
-    """Who the cohort's patients are, the same whatever the order of its rows."""
+    """Return the cohort's persons. The result does not depend on the order of its rows."""
     order_N = np.argsort(cohort.patient_id_N, kind="stable")
     name_P, first_P, of_sorted_N = np.unique(cohort.person_N[order_N], return_index=True, return_inverse=True)
     of_N = np.empty(len(cohort), dtype=np.int64)
@@ -44,16 +45,17 @@ def persons(cohort: Cohort) -> Persons:
 
 
 def shuffled(name_P: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
-    """Positions of persons, (P,), by SHA-256(seed|name): a random order that does not depend on who else is there."""
+    """Order persons (P,) by SHA-256(seed|name): a random order that does not depend on who else is present."""
     keys = [sha256(f"{seed}|{name}".encode()).digest() for name in name_P.tolist()]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
 def assign_split(cohort: Cohort, seed: int, validation: float, test: float, least: int = 0) -> Cohort:
-    """The cohort with a split: the given one where there is one, else a seeded one, stratified by (group, label).
+    """Return the cohort with a split: the given one if there is one, else a seeded split stratified by (group, label).
 
-    A person's rows stay together. The order of the rows does not matter. What a stratum is too small to give, the next
-    one gives, so that the overall shares come out right however many strata there are.
+    A person's rows stay together. The order of the rows does not matter. If a stratum is too small to give its share,
+    the
+    next stratum gives the rest, so that the overall shares are right for any number of strata.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def assign_split(cohort: Cohort, seed: int, validation: float, test: float, leas
     Raises
     ------
     UserError
-        Nobody would be left to train on.
+        No patient would be left for training.
     """
     split_N = draw_split(persons(cohort), seed, validation, test, least) if cohort.split_N is None else cohort.split_N
     if not (split_N == TRAIN).any():
@@ -74,20 +76,20 @@ def assign_split(cohort: Cohort, seed: int, validation: float, test: float, leas
 
 
 def agreed(cohorts: Sequence[Cohort], draw: Callable[[Cohort], NDArray[np.int8]], seed: int) -> list[NDArray[np.int8]]:
-    """Split of each site's rows, in which a person with rows at several sites lies in one part at all of them.
+    """Return the split of each site's rows. A person with rows at several sites is in the same part at all of them.
 
-    A person's part is drawn at the site with most of the person's rows (of equals, the first), among those who have
-    theirs there; so where nobody is at two sites, every site's split is as it draws it alone. A site that this leaves
-    without training patients gets one of its persons, whose rows then are training rows everywhere.
+    The site with most of a person's rows (if several are equal, the first) draws the person's part among the persons
+    assigned to it. So if no person is at two sites, every site's split is the one it would draw alone. A site that this
+    leaves without training patients gets one of its persons, whose rows are then training rows at every site.
 
     Parameters
     ----------
     cohorts
-        Of the sites, in their order.
+        The cohorts of the sites, in order.
     draw
-        Split of each row of a cohort.
+        Function that returns the split of each row of a cohort.
     seed
-        Chooses the person where one must change.
+        Selects the person if one must change.
     """
     name_P, of_all = np.unique(np.concatenate([cohort.person_N for cohort in cohorts]), return_inverse=True)
     edges = np.cumsum([len(cohort) for cohort in cohorts])[:-1]
@@ -110,14 +112,15 @@ def agreed(cohorts: Sequence[Cohort], draw: Callable[[Cohort], NDArray[np.int8]]
 
 
 def draw_split(who: Persons, seed: int, validation: float, test: float, least: int = 0) -> NDArray[np.int8]:
-    """Split of each row, (N,).
+    """Return the split of each row, (N,).
 
     Parameters
     ----------
     least
-        Patients below which a group's statistics are not shown. A group that has enough of them gets so many test
-        patients, and validation patients, even if its share is less, and keeps at least as many to train on: else a
-        group of 40 would be trained on and, with 8 test patients, never be seen to be well or badly served.
+        Statistics of a group with fewer patients than this are not published. A group that is large enough gets this
+        many
+        test patients and validation patients, even if its share is smaller, and keeps at least as many for training.
+        Otherwise a group of 40 would be trained on, but with only 8 test patients its performance could never be seen.
     """
     shuffle_P = shuffled(who.name_P, seed)
     order_P = shuffle_P[np.lexsort((who.label_P[shuffle_P], who.group_P[shuffle_P]))]
@@ -131,7 +134,7 @@ def draw_split(who: Persons, seed: int, validation: float, test: float, least: i
         for person in stratum:
             size = int(who.size_P[person])
             part = max(owed, key=owed.__getitem__)
-            if owed[part] > size / 2:  # the rest is owed by the next stratum
+            if owed[part] > size / 2:  # the next stratum gives the rest
                 split_P[person] = part
                 owed[part] -= size
     if len(order_P) and not (split_P == TRAIN).any():
@@ -143,9 +146,9 @@ def draw_split(who: Persons, seed: int, validation: float, test: float, least: i
 
 
 def _fill(split_P: NDArray[np.int8], who: Persons, group_P: NDArray[np.int64], part: int, least: int) -> None:
-    """Bring a part up to `least` patients of a group, from its training patients, if as many of these stay.
+    """Move training patients of a group to a part until it has `least`, if as many stay for training.
 
-    The class of which the part has the smallest share gives next, so that classes stay in proportion.
+    The class with the smallest share in the part gives next, so that classes stay in proportion.
     """
     size_P, label_P = who.size_P[group_P], who.label_P[group_P]
 
@@ -162,5 +165,5 @@ def _fill(split_P: NDArray[np.int8], who: Persons, group_P: NDArray[np.int64], p
         ]
         first = np.flatnonzero(spare_P & (label_P == classes[int(np.argmin(there))]))[0]
         if patients(TRAIN) - int(size_P[first]) < least:
-            return  # a person of many rows
+            return  # a person with many rows
         split_P[group_P[first]] = part

@@ -1,4 +1,4 @@
-"""cohort.toml of a `Cohort`: all that its schema holds is declared."""
+"""Writes the cohort.toml of a `Cohort`: it declares everything that the schema holds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from remind.data.cohort.schema import CodesSchema, ImageSchema, ModalitySchema, 
 
 
 def declaration_text(cohort: Cohort) -> str:
-    """The text of cohort.toml, for files as `write.write_cohort` lays them."""
+    """Return the text of cohort.toml for files in the layout of `write.write_cohort`."""
     person = ['patient = "person"'] if persons_differ(cohort) else []
     lines = [f"name = {_toml(cohort.schema.name)}", "", "[patients]", 'id = "patient_id"', *person]
     lines += ["", "[label]", f"classes = {_toml(cohort.schema.classes)}"]
@@ -26,12 +26,12 @@ def declaration_text(cohort: Cohort) -> str:
 
 
 def persons_differ(cohort: Cohort) -> bool:
-    """Whether rows are visits, so that a column must name the person."""
+    """Return whether rows are visits, so that a column must identify the person."""
     return not np.array_equal(cohort.person_N, cohort.patient_id_N)
 
 
 def _fields(schema: ModalitySchema, data: Contents) -> dict[str, Any]:
-    """What a modality's section says besides its kind."""
+    """Return the fields of a modality's section other than its kind."""
     if isinstance(schema, TableSchema):
         given = {"categories": schema.categories, "mean": schema.mean, "std": schema.std}
         return {
@@ -51,7 +51,7 @@ def _fields(schema: ModalitySchema, data: Contents) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
-    """A scalar, sequence or table as TOML."""
+    """Format a scalar, sequence or table as TOML."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{literal(key)} = {_toml(v)}" for key, v in value.items()) + " }"
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Synthetic cohorts that need what REMIND offers: the label lies in cross-modal products whose signs differ per group.
+"""Synthetic cohorts for which REMIND is needed: the label depends on cross-modal products whose signs differ per group.
 
 Every modality i has K = 3 standard normal latents u_i. In group g, with the signs σ_g drawn from the seed,
 
@@ -7,10 +7,10 @@ Every modality i has K = 3 standard normal latents u_i. In group g, with the sig
     signal      = √(1 − ρ)·linear + √ρ·interaction                    (ρ = config.interaction; variance 1)
     label       = 1[signal + noise·ε > 0]                             (so Pr(1 | latents) = Φ_normal(signal / noise))
 
-Features are linear in the latents, whatever the kind (`remind.data.synthetic.features`): columns of a table, level and
-trend of a series' items, brightness of patterns, counts of words, log-odds of codes. Of the groups that share a pair of
-modalities, in order of their share, every other one has the opposite sign: a rule that serves the head misleads in the
-tail. Letters: N patients, m modalities, K latents.
+Features are linear in the latents for every kind of modality (`remind.data.synthetic.features`): columns of a table,
+level and trend of a series' items, brightness of patterns, counts of words, log-odds of codes. Among the groups that
+share a pair of modalities, sorted by their share, the sign alternates: a model that fits the head of the distribution
+is wrong in its tail. Letters: N patients, m modalities, K latents.
 """
 
 from collections.abc import Callable
@@ -55,18 +55,18 @@ _LARGE: dict[str, Callable[[str, Latents, NDArray[np.bool_], int, np.random.Gene
 
 @dataclass(frozen=True)
 class Truth:
-    """What made the labels.
+    """The variables that determine the labels.
 
     Attributes
     ----------
     latents_NmK
-        Of all modalities, present or not.
+        Latents of all modalities, present or not.
     presence_Nm, groups_N
-        Which modalities each patient has.
+        Modalities and group of each patient.
     linear_N
         The part of the signal that all groups share, variance 1.
     signs
-        Per group, σ_{g,ij} for i ≤ j, (m, m); 0 where the group lacks a modality of the pair.
+        Per group, σ_{g,ij} for i ≤ j, (m, m); 0 if the group lacks a modality of the pair.
     interaction, noise
         As configured.
     """
@@ -80,7 +80,10 @@ class Truth:
     noise: float
 
     def signal_under(self, group: int) -> NDArray[np.float64]:
-        """Signal of each patient, (N,), if the signs were those of `group`; pairs that it lacks add nothing."""
+        """Return the signal of each patient, (N,), under the signs of `group`.
+
+        Pairs that the group lacks add nothing.
+        """
         u_Nm, v_Nm = (np.where(self.presence_Nm, self.latents_NmK[:, :, k], 0.0) for k in (0, 1))
         single_N = self.presence_Nm.sum(axis=1) == 1
         sign_mm = self.signs[group]
@@ -93,7 +96,7 @@ class Truth:
 
     @property
     def signal_N(self) -> NDArray[np.float64]:
-        """Signal of each patient under the signs of their own group."""
+        """Return the signal of each patient under the signs of their own group."""
         signal_N = np.empty(len(self.groups_N))
         for group in self.signs:
             own_N = self.groups_N == group
@@ -102,7 +105,7 @@ class Truth:
 
     @property
     def logit_N(self) -> NDArray[np.float64]:
-        """Bayes logit of class 1 given the latents of the present modalities; ±∞ (no noise) is cut off."""
+        """Return the Bayes logit of class 1 given the latents of the present modalities; ±∞ (no noise) is clipped."""
         z_N = self.signal_N / max(self.noise, 1e-9)
         probability_N = np.array([0.5 * (1 + erf(z / sqrt(2))) for z in z_N.tolist()])
         clipped_N = np.clip(probability_N, 1e-12, 1 - 1e-12)
@@ -111,12 +114,12 @@ class Truth:
 
 
 def generate(config: SyntheticConfig, seed: int) -> Cohort:
-    """A cohort by `config`; no sites, no split. Everything lies in memory, pictures as arrays of uint8.
+    """Generate a cohort by `config`, without sites and split. Everything is in memory; pictures are uint8 arrays.
 
     Raises
     ------
     UserError
-        ``config.missing`` is no list of probabilities, or ``config.kinds`` no list of a kind per modality.
+        ``config.missing`` is not a list of probabilities, or ``config.kinds`` does not give a kind per modality.
     """
     known = truth(config, seed)
     rng = np.random.default_rng([seed, 1])
@@ -141,7 +144,7 @@ def generate(config: SyntheticConfig, seed: int) -> Cohort:
 
 
 def truth(config: SyntheticConfig, seed: int) -> Truth:
-    """What makes the labels of ``generate(config, seed)``."""
+    """Return the variables that determine the labels of ``generate(config, seed)``."""
     rng = np.random.default_rng([seed, 0])
     if config.law == "independent":
         missing_m = parse_missing(config.missing)
@@ -167,7 +170,10 @@ def truth(config: SyntheticConfig, seed: int) -> Truth:
 
 
 def _signs(ranked: list[int], n_modalities: int, rng: np.random.Generator) -> dict[int, NDArray[np.float64]]:
-    """Signs of each group, (m, m): the first to hold a pair takes a drawn sign, each later one its opposite in turn."""
+    """Return the signs of each group, (m, m): the first group with a pair gets a random sign.
+
+    The sign then alternates.
+    """
     next_mm = rng.choice([-1.0, 1.0], size=(n_modalities, n_modalities))
     signs = {}
     for group in ranked:

@@ -1,4 +1,4 @@
-"""How modality combinations are distributed: the paper's three cohorts (algorithm §2), and Pr(g_k) of algorithm §1."""
+"""Distributions of modality combinations: the paper's three cohorts (algorithm §2), and Pr(g_k) of algorithm §1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from remind.errors import UserError
 
 @dataclass(frozen=True)
 class Law:
-    """Shares of the groups, adding up to 1, over modalities M1, M2 and so on."""
+    """Shares of the groups over modalities M1, M2 and so on. The shares sum to 1."""
 
     modalities: tuple[str, ...]
     shares: Mapping[int, float]
@@ -20,12 +20,12 @@ class Law:
 
 def _law(n_modalities: int, published: Mapping[str, float]) -> Law:
     names = modality_names(n_modalities)
-    total = sum(published.values())  # .999 for FPRM, as published
+    total = sum(published.values())  # the published shares of FPRM sum to .999
     return Law(names, {groups.parse(group, names): share / total for group, share in published.items()})
 
 
 def modality_names(n_modalities: int) -> tuple[str, ...]:
-    """``("M1", "M2", …)``, the paper's names."""
+    """Return ``("M1", "M2", …)``, the paper's names."""
     return tuple(f"M{i + 1}" for i in range(n_modalities))
 
 
@@ -51,12 +51,12 @@ LAWS: Mapping[str, Law] = {
 
 
 def parse_missing(text: str) -> tuple[float, ...]:
-    """Pr(modality i is missing), (m,), from ``"0.1, 0.4, 0.6"``.
+    """Parse Pr(modality i is missing), (m,), from ``"0.1, 0.4, 0.6"``.
 
     Raises
     ------
     UserError
-        Something is no number, or not in 0 … 1 (1 excluded).
+        A value is not a number, or not in 0 … 1 (1 excluded).
     """
     try:
         missing_m = tuple(float(part) for part in text.split(","))
@@ -72,17 +72,18 @@ def parse_missing(text: str) -> tuple[float, ...]:
 
 
 def draw_law(law: Law, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Presence masks of n patients, (n, m)."""
+    """Draw the presence masks of n patients, (n, m)."""
     drawn_N = rng.choice(list(law.shares), size=n, p=list(law.shares.values()))
     found: NDArray[np.bool_] = (drawn_N[:, None] >> np.arange(len(law.modalities)) & 1).astype(bool)
     return found
 
 
 def draw_independent(missing_m: tuple[float, ...], n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Presence masks of n patients, (n, m), by Pr(g_k) of algorithm §1.
+    """Draw the presence masks of n patients, (n, m), by Pr(g_k) of algorithm §1.
 
-    Nothing is rejected, so that it takes no longer where nearly everything is missing: the first modality a patient has
-    is drawn from its law given that there is one, the later ones are independent.
+    No sample is rejected, so drawing does not take longer if nearly everything is missing: the first modality of a
+    patient
+    is drawn from its distribution given that there is one; the later ones are independent.
     """
     p_m = np.array(missing_m)
     none_before_m = np.concatenate([[1.0], np.cumprod(p_m)[:-1]])

@@ -1,4 +1,4 @@
-"""A `Cohort` as a folder in the documented format (docs/cohorts.md), from which it reads back equal."""
+"""Writes a `Cohort` as a folder in the documented format (docs/cohorts.md); reading it gives an equal cohort."""
 
 import shutil
 from collections.abc import Callable
@@ -31,18 +31,19 @@ Columns = dict[str, Any]
 def write_cohort(cohort: Cohort, folder: str | Path) -> None:
     """Write ``cohort.toml``, ``patients.parquet``, one .parquet per modality, and a folder of files for pictures.
 
-    Pictures in memory become PNG where that holds them exactly, else .npy; files are copied, so that the cohort stands
-    alone. File names are numbers: a patient's id need not make a good one.
+    Pictures in memory are written as PNG if PNG is lossless for them, else as .npy. Files are copied, so that the
+    cohort
+    does not depend on other folders. File names are numbers, because a patient's id may not be a valid file name.
 
     Parameters
     ----------
     folder
-        Made if need be; it must be empty, so that nothing of an older cohort is read along.
+        Created if it does not exist. It must be empty, so that no file of an older cohort is read with the new ones.
 
     Raises
     ------
     UserError
-        The folder holds something or cannot be written, or a file of the cohort cannot be read any more.
+        The folder is not empty or cannot be written, or a file of the cohort can no longer be read.
     """
     path = Path(folder).expanduser()
     try:
@@ -52,7 +53,7 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> None:
         _save(path / "patients.parquet", _patients(cohort))
         for schema in cohort.schema.modalities:
             data = cohort.modalities[schema.name]
-            if data.present().any():  # else it is declared absent
+            if data.present().any():  # otherwise cohort.toml declares it absent
                 _save(path / f"{schema.name}.parquet", _COLUMNS[type(schema)](path, cohort.patient_id_N, schema, data))
         (path / FILE_NAME).write_text(declaration_text(cohort), encoding="utf-8")
     except OSError as error:
@@ -83,7 +84,7 @@ def _table(folder: Path, patient_id_N: Text, schema: TableSchema, data: Table) -
         if levels := schema.categories.get(column):
             columns[column] = pa.array([None if np.isnan(v) else levels[int(v)] for v in values], pa.string())
         else:
-            columns[column] = pa.array(values, pa.float32(), from_pandas=True)  # NaN as an empty cell
+            columns[column] = pa.array(values, pa.float32(), from_pandas=True)  # NaN becomes an empty cell
     return columns
 
 
@@ -127,11 +128,11 @@ def _pictures(folder: Path, patient_id_N: Text, schema: ImageSchema | VolumeSche
 
 
 def _picture(folder: Path, stem: str, source: Any, flat: bool) -> str:
-    """Write one picture, a `flat` one or a stack; its path from the cohort's folder."""
+    """Write one picture (`flat`) or a stack; return its path relative to the cohort's folder."""
     if isinstance(source, Path):
         if not source.exists():
             raise UserError(f"{source}: no such file; it was there when the cohort was read, put it back")
-        path = stem + "".join(source.suffixes[-2:])  # .nii.gz is told by its name
+        path = stem + "".join(source.suffixes[-2:])  # the suffix .nii.gz has two parts
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
         copy(source, folder / path)
     elif flat and source.dtype == np.uint8:
