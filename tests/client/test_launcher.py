@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
 
+from remind_client.flower_internals import CLIENT_APP
 from remind_client.launcher.address import ask_status, ask_to_stop
-from remind_client.launcher.install import CLIENT, OTHERS, install_launchers
+from remind_client.launcher.install import OTHERS, install_launchers
 from remind_client.launcher.worker import Worker
 from remind_client.supervisor import tether
 
@@ -53,7 +54,7 @@ def deep(tmp_path) -> Path:
     return folder / "worker.sock"
 
 
-def call(folder: Path, *arguments: str, name: str = CLIENT, **env: str) -> subprocess.CompletedProcess:
+def call(folder: Path, *arguments: str, name: str = CLIENT_APP, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [folder / name, *arguments],
         capture_output=True,

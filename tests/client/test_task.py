@@ -5,13 +5,11 @@ import threading
 import time
 
 import pytest
-from flwr.common.constant import SubStatus
-from flwr.supercore.fab import Fab
-from flwr.supercore.run import Run, RunNotRunningException
+from flwr.supercore import heartbeat
 
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrol, Refusal
-from remind_client.launcher import task as task_module
+from remind_client.flower_internals import RunNotRunningException, TaskLine
 from remind_client.launcher.door import Door
 from remind_client.launcher.task import TaskCall, TaskStopped, run_task
 from tests.client.sites import asked, context, write_site
@@ -26,31 +24,29 @@ class SuperNode:
 
     def __init__(self, site, monkeypatch):
         self.site, self.answers, self.ended, self.fail = site, [], [], {}
-        monkeypatch.setattr(task_module, "pull_task_input", self.pull)
-        monkeypatch.setattr(task_module, "push_message", self.push)
-        monkeypatch.setattr(task_module, "push_task_output", self.end)
-        monkeypatch.setattr(task_module, "make_task_heartbeat_fn_http", lambda client: lambda: True)
+        for step in ("pull", "push", "end"):
+            monkeypatch.setattr(TaskLine, step, self.method(getattr(self, step)))
+        monkeypatch.setattr(heartbeat, "make_task_heartbeat_fn_http", lambda client: lambda: True)
+
+    @staticmethod
+    def method(step):
+        return lambda line, *arguments: step(*arguments)
 
     def step(self, name):
         if name in self.fail:
             raise self.fail[name]
 
-    def pull(self, client):
+    def pull(self):
         self.step("pull")
         content = fab({"a.py": ""})  # the door will refuse it: that is an answer, too
-        return (
-            asked(to_record(Enrol(version="1")), "query"),
-            context(self.site),
-            Run.create_empty(7),
-            Fab("", content, {}),
-        )
+        return asked(to_record(Enrol(version="1")), "query"), context(self.site), 7, content
 
-    def push(self, client, reply, ctx):
+    def push(self, reply, ctx):
         self.step("push")
         self.answers.append(from_record(reply.content)[0])
 
-    def end(self, client, ctx, status, details):
-        self.ended.append((status, details))
+    def end(self, ctx, completed, details):
+        self.ended.append((completed, details))
         self.step("end")
 
 
@@ -63,7 +59,7 @@ def test_a_refusal_is_an_answer(node):
     assert run_task(CALL, Door(node.site))
     [answer] = node.answers
     assert isinstance(answer, Refusal)
-    assert node.ended == [(SubStatus.COMPLETED, "")]
+    assert node.ended == [(True, "")]
 
 
 @pytest.mark.parametrize("step", ["pull", "push"])
@@ -71,8 +67,8 @@ def test_a_refusal_is_an_answer(node):
 def test_a_failure_says_nothing(node, step, error):
     node.fail[step] = error
     assert not run_task(CALL, Door(node.site))
-    [(status, details)] = node.ended
-    assert status == SubStatus.FAILED
+    [(completed, details)] = node.ended
+    assert not completed
     assert SECRET not in details
     assert not node.answers
 
@@ -95,7 +91,7 @@ def test_flower_stops_a_task_by_a_signal_and_the_process_stays(node):
     before = signal.getsignal(signal.SIGINT)
     assert not run_task(CALL, Endless(node.site))
     assert signal.getsignal(signal.SIGINT) is before
-    assert node.ended[0][0] == SubStatus.FAILED
+    assert node.ended[0][0] is False
 
 
 def test_a_task_outside_the_main_thread_is_refused(node):

@@ -9,12 +9,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
-
+from remind_client.flower_internals import CLIENT_APP, TASK_PROGRAMS
 from remind_client.launcher import submit
 
-CLIENT = TASK_TYPE_TO_COMMAND[TaskType.CLIENT_APP]
-OTHERS = sorted(set(TASK_TYPE_TO_COMMAND.values()) - {CLIENT})
+OTHERS = sorted(TASK_PROGRAMS - {CLIENT_APP})
 NO_WORKER = "-"
 
 
@@ -30,7 +28,7 @@ def install_launchers(folder: Path, socket: Path | None) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     words = [sys.executable, "-I", "-S", str(Path(submit.__file__)), str(socket or NO_WORKER), sys.executable]
-    _script(folder / CLIENT, f'exec {shlex.join(words)} "$@"')
+    _script(folder / CLIENT_APP, f'exec {shlex.join(words)} "$@"')
     for name in OTHERS:
         _script(folder / name, f"echo '{name}: not at a hospital; the task is refused' >&2\nexit 1")
 

@@ -1,8 +1,7 @@
 """One task of the SuperNode: what Flower's ``flwr-clientapp`` does, with the door in its place.
 
 Flower's own function unpacks the bundle and imports the app before anything can look at them, then ends. Here
-the bundle stays in memory until the door has let it in, and the process may go on to the next task. Written for
-flwr 1.41 (`flwr/supernode/runtime/run_clientapp.py`), whose pulling and pushing it uses.
+the bundle stays in memory until the door has let it in, and the process may go on to the next task.
 """
 
 import logging
@@ -17,27 +16,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flwr.cli.install import install_from_fab
 from flwr.clientapp import ClientApp
-from flwr.clientapp.client_app import LoadClientAppError
-from flwr.common.args import try_obtain_flwr_app_token
-from flwr.common.constant import SubStatus
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
-from flwr.supercore.object_ref import load_app
-from flwr.supercore.retry import make_simple_http_retry_invoker
-from flwr.supercore.run import RunNotRunningException
-from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supercore.tls import validate_and_resolve_root_certificates
-from flwr.supernode.cli.flwr_clientapp import _parse_args_run_flwr_clientapp
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from remind.quoting import quoted
+from remind_client.flower_internals import RunNotRunningException, TaskLine, load_component, task_arguments
 from remind_client.launcher.door import Door
 from remind_client.policy.bundle import OURS, Bundle
 
 log = logging.getLogger(__name__)
-PATIENCE = 60.0  # seconds of trying to reach a SuperNode that is gone
+PATIENCE = 60.0  # seconds of trying to reach a SuperNode that is gone: else it would hold the worker for ever
 
 
 class TaskStopped(BaseException):
@@ -65,9 +52,7 @@ class TaskCall:
         SystemExit
             If they are not Flower's.
         """
-        given = _parse_args_run_flwr_clientapp().parse_args(list(arguments))
-        certificates = validate_and_resolve_root_certificates(given.root_certificates, given.insecure)
-        return cls(given.runtime_api_address, try_obtain_flwr_app_token(given), certificates, given.insecure)
+        return cls(*task_arguments(arguments))
 
 
 def run_task(call: TaskCall, door: Door) -> bool:
@@ -75,31 +60,19 @@ def run_task(call: TaskCall, door: Door) -> bool:
 
     Must run in the main thread: Flower stops a task by SIGINT to its process.
     """
-    retry = make_simple_http_retry_invoker()
-    retry.max_time = PATIENCE  # else a SuperNode that is gone would hold the worker for ever
-    client = RuntimeHttpClient.from_server_address(
-        server_address=call.address,
-        insecure=call.insecure,
-        root_certificates=call.certificates,
-        interceptors=[
-            RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
-            RuntimeTokenHttpInterceptor(call.token),
-        ],
-        retry_invoker=retry,
-    )
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+    line = TaskLine(call.address, call.token, call.certificates, call.insecure, PATIENCE)
     context = None
-    status, details = SubStatus.FAILED, "the task could not be started; the site's own log says why"
+    completed, details = False, "the task could not be started; the site's own log says why"
     try:
         with _stoppable():
-            heartbeat.start()
-            message, context, run, fab = pull_task_input(client)
-            log.info("run %s: %s", run.run_id, quoted(message.metadata.message_type))
+            line.open()
+            message, context, run, bundle = line.pull()
+            log.info("run %s: %s", run, quoted(message.metadata.message_type))
             with tempfile.TemporaryDirectory(prefix="remind-app-") as folder:
-                reply = door.answer(fab.content, message, context, lambda b: load(b, fab.content, Path(folder)))
+                reply = door.answer(bundle, message, context, lambda b: load(b, bundle, Path(folder)))
                 details = "the answer could not be sent; the site's own log says why"
-                push_message(client, reply, context)
-            status, details = SubStatus.COMPLETED, ""
+                line.push(reply, context)
+            completed, details = True, ""
     except TaskStopped:
         log.warning("the task was stopped")
     except RunNotRunningException:
@@ -107,13 +80,10 @@ def run_task(call: TaskCall, door: Door) -> bool:
     except Exception:  # the text of an exception must not reach the coordinator through the task's details
         log.exception("the task failed")
     finally:
-        retry.max_tries = 1
         with suppress(Exception, RunNotRunningException):  # the SuperNode notices without it, only later
-            push_task_output(client, context, status, details)
-        if heartbeat.is_running:
-            heartbeat.stop()
-        client.close()
-    return status == SubStatus.COMPLETED
+            line.end(context, completed, details)
+        line.close()
+    return completed
 
 
 def load(bundle: Bundle, content: bytes, folder: Path) -> ClientApp:
@@ -122,12 +92,7 @@ def load(bundle: Bundle, content: bytes, folder: Path) -> ClientApp:
         from remind_client.app import app as ours
 
         return ours
-    app = load_app(
-        bundle.component, LoadClientAppError, install_from_fab(content, install_dir=folder, skip_prompt=True)
-    )
-    if not isinstance(app, ClientApp):
-        raise LoadClientAppError(f"{bundle.component} is no ClientApp")
-    return app
+    return load_component(bundle.component, content, folder)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from remind.errors import UserError
+from remind_client.flower_internals import import_task_modules
 from remind_client.launcher.address import LONGEST, PATIENCE, address_of
 from remind_client.launcher.door import Door
 from remind_client.launcher.task import TaskCall, run_task, set_up_logging
@@ -145,6 +146,7 @@ def warm_up(site: SiteConfig) -> None:
     from remind.training.device import choose_device
     from remind_client.cohort_cache import cached_cohort
 
+    import_task_modules()
     choose_device(site.device)
     try:
         cached_cohort(site.path(site.cohort), site.memory())

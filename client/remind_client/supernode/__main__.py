@@ -6,9 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from flwr.supernode import fleet_http_connection
-from flwr.supernode.cli.flower_supernode import flower_supernode
-
+from remind_client.flower_internals import run_supernode
 from remind_client.supernode.beat import LastingHeartbeat
 from remind_client.supernode.loop import Steps
 from remind_client.supernode.note import WORKER
@@ -22,8 +20,7 @@ def main() -> None:
     socket = os.environ.get(WORKER)
     steps = Steps(Path(socket) if socket else None)
     steps.install()
-    vars(fleet_http_connection)["HeartbeatSender"] = partial(LastingHeartbeat, alive=steps.alive)
-    flower_supernode()
+    run_supernode(partial(LastingHeartbeat, alive=steps.alive))
     os._exit(1)  # its loop has ended, which Flower does not take for an end: its other thread would stay for ever
 
 

@@ -6,8 +6,7 @@ whatever goes wrong is a beat that failed, and is tried again.
 
 from collections.abc import Callable
 
-from flwr.supercore.heartbeat import HeartbeatSender
-
+from remind_client.flower_internals import HeartbeatSender
 from remind_client.supernode.note import tell
 
 

@@ -1,6 +1,6 @@
 """The SuperNode's two steps, fetching a message and sending its answer, so that neither can hang or leave a rest.
 
-Flower 1.41 (`flwr/supernode/start_client_internal.py`) does them in a loop, one message at a time, and
+Flower (`flwr/supernode/start_client_internal.py`) does them in a loop, one message at a time, and
 
 - leaves task and message behind when the run ends while the message is fetched: the worker then waits up to two hours
   for content that never comes, and every answer after that is the one before;
@@ -22,11 +22,16 @@ from typing import Any
 
 import httpx
 from flwr.app import Error, Message
-from flwr.common.constant import ErrorCode, Status, SubStatus
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
-from flwr.supercore.run import RunNotRunningException
-from flwr.supernode import start_client_internal as flower
 
+from remind_client.flower_internals import (
+    CRASHED,
+    NodeMemory,
+    ObjectPullError,
+    ObjectUnavailableError,
+    RunNotRunningException,
+    fetch_and_send,
+    replace_fetch_and_send,
+)
 from remind_client.launcher.address import ask_status, ask_to_stop
 from remind_client.supernode.note import tell
 
@@ -38,7 +43,6 @@ CLAIM = 180.0  # seconds in which a task must have been begun: a cold start on a
 STOP = 30.0  # seconds in which a worker that is asked to must have stopped its task
 STUCK = 300.0  # seconds in which the loop must have come round, or a piece have come or gone
 PATIENCE = 60.0  # seconds for which a call that the coordinator cannot serve just now is tried again
-UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
 
 class Steps:
@@ -52,7 +56,7 @@ class Steps:
 
     def __init__(self, worker: Path | None) -> None:
         self.worker = worker
-        self.fetch_from_flower, self.send_with_flower = flower._pull_and_store_message, flower._push_messages
+        self.fetch_from_flower, self.send_with_flower = fetch_and_send()
         self._message: Message | None = None
         self._get_run: Callable[[int], Any] = lambda run_id: None
         self._expires = 0.0
@@ -68,8 +72,7 @@ class Steps:
 
     def install(self) -> None:
         """Put the steps into Flower's loop."""
-        module: Any = flower
-        module._pull_and_store_message, module._push_messages = self.fetch, self.send
+        replace_fetch_and_send(self.fetch, self.send)
 
     def fetch(self, *, state: Any, receive: Any, get_run: Any, pull_object: Any, **calls: Any) -> int | None:
         """Fetch the next message; its run, or None. Raises nothing but what ends the process."""
@@ -100,15 +103,15 @@ class Steps:
         message = self._message
         if message is None:
             return
-        if why := self._wait(state, message):
+        memory = NodeMemory(state)
+        if why := self._wait(memory, message):
             self._give_up(state, why, running=True)
             return
-        _drop_other_replies(state, message)
-        if not _replies(state):
+        memory.drop_other_replies(message)
+        if not memory.replies():
             log.warning("the task ended without an answer; the coordinator is told so")
             reason = "the site's task ended without an answer; the site's own log says why"
-            error = Error(ErrorCode.CLIENT_APP_CRASHED, reason)
-            flower._insert_message(Message(error, reply_to=message), state, object_store)
+            memory.put(Message(Error(CRASHED, reason), reply_to=message), object_store)
         sent = _Watched(send, self._tick), _Watched(push_object, self._tick)
         try:
             self.send_with_flower(state, object_store, *sent)
@@ -119,15 +122,15 @@ class Steps:
         tell("done", answered=not failure, why=failure)
         self._clear(state)
 
-    def _wait(self, state: Any, message: Message) -> str:
+    def _wait(self, memory: NodeMemory, message: Message) -> str:
         """Wait until the task at hand has ended; why it should not be waited for any longer, else empty."""
         began, asked = time.monotonic(), time.monotonic()
-        while unfinished := state.get_tasks(statuses=UNFINISHED):
+        while memory.unfinished():
             self._tick()
             now = time.monotonic()
             if now > self._expires:
                 return "its time is over: nobody waits for the answer any more"
-            if now - began > CLAIM and all(task.status.status != Status.RUNNING for task in unfinished):
+            if now - began > CLAIM and not memory.begun():
                 _leave(f"the task was not begun within {CLAIM:g} s")
             if now - asked > ASK:
                 asked = now
@@ -158,11 +161,7 @@ class Steps:
 
     def _clear(self, state: Any) -> None:
         """Forget all messages, tasks and contents; the tasks' tokens no longer count."""
-        for task in state.get_tasks(statuses=UNFINISHED):
-            state.finish_task(task.task_id, SubStatus.FAILED, "dropped")
-        state.delete_messages()
-        state.object_store.clear()
-        if state.get_tasks(statuses=UNFINISHED):
+        if not NodeMemory(state).clear():
             _leave("a task could not be dropped")
 
     def _tell_poll(self, why: str) -> None:
@@ -220,16 +219,6 @@ def _bounded(pull_object: Callable[[int, str], bytes], tick: Callable[[], None])
         return content
 
     return pull
-
-
-def _replies(state: Any) -> list[Message]:
-    return [e.message for e in state.msg_store.values() if e.message.metadata.reply_to_message_id]
-
-
-def _drop_other_replies(state: Any, message: Message) -> None:
-    asked = message.metadata.message_id
-    stale = [r.metadata.message_id for r in _replies(state) if r.metadata.reply_to_message_id != asked]
-    state.delete_messages(message_ids=stale)
 
 
 def _busy(worker: Path | None) -> bool:

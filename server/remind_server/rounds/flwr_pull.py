@@ -4,8 +4,8 @@ A reply comes in pieces, each under its hash. One piece of 5 MB that an array na
 to send and the coordinator 2 GB to put together. So the pieces are counted as they come, and once more as often as they
 are named. A reply that is too large comes back as an error message of its site, as one that is lost does.
 
-Flower offers no place for this; the function that `HttpGrid.pull_messages` pulls with is replaced (flwr 1.41,
-`flwr/superlink/grid/http_grid.py`; a test says so when it moves). Other grids hold replies in memory anyway.
+Flower offers no place for this; the function that `HttpGrid.pull_messages` pulls with is
+replaced. Other grids hold replies in memory anyway.
 """
 
 import json
@@ -16,16 +16,9 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
-from flwr.app.message import Array
-from flwr.supercore.inflatable.inflatable_object import (
-    get_object_body,
-    get_object_head_values_from_object_content,
-)
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
-from flwr.supercore.inflatable.inflatable_utils import pull_objects as _pull_objects
-from flwr.superlink.grid import http_grid
-
 from remind.federation.bounds import Bounds
+from remind_server.flower_internals import ObjectPullError, array_body, replace_pull_objects
+from remind_server.flower_internals import pull_objects as _pull_objects
 
 FEW_PIECES, PIECE = 32, 1 << 20  # Flower's pieces have 5 MB; a reply has six more than its array has
 ENVELOPE = 1 << 20  # bytes of Flower's own around text and tensors
@@ -84,14 +77,14 @@ def assembled(contents: dict[str, bytes]) -> int:
     """
     size = 0
     for content in contents.values():
-        kind, children, _ = get_object_head_values_from_object_content(content)
-        if kind == Array.__qualname__:
+        if (found := array_body(content)) is not None:
+            children, body = found
             try:
-                pieces = json.loads(get_object_body(content, Array))["arraychunk_ids"]
+                pieces = json.loads(body)["arraychunk_ids"]
                 size += sum(len(contents[children[piece]]) for piece in pieces)
             except (ValueError, KeyError, IndexError, TypeError, RecursionError):
                 raise ObjectPullError("", "the reply has an array that cannot be read") from None
     return size
 
 
-http_grid.pull_objects = pull_objects  # type: ignore[attr-defined]
+replace_pull_objects(pull_objects)

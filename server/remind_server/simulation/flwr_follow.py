@@ -4,7 +4,6 @@ Flower's command exits with 0 whatever the streamed run comes to, and leaves a r
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from remind_server.flower_internals import replaced_in_run, run_status
 from remind_server.outputs.attendance import INCOMPLETE, summary_warnings
 
-CONNECT, STREAM = "init_http_client_from_connection", "start_stream"  # what Flower's `run` calls by these names
 PATIENCE = 15.0  # seconds between the end of a run's log and its end
 LOOK = 0.2
 FAILED, INTERRUPTED = 1, 130  # exit codes
@@ -43,16 +42,9 @@ class Followed:
 @contextmanager
 def followed(run: Callable[..., None]) -> Iterator[Followed]:
     """Follow the runs that Flower's `run` submits meanwhile; nothing is known if this Flower submits in another way."""
-    names, seen = sys.modules[run.__module__].__dict__, Followed()
-    before = {name: names[name] for name in (CONNECT, STREAM) if name in names}
-    if CONNECT in before:
-        names[CONNECT] = _noting(before[CONNECT], seen)
-    if STREAM in before:
-        names[STREAM] = _watching(before[STREAM], seen)
-    try:
+    seen = Followed()
+    with replaced_in_run(run, lambda connect: _noting(connect, seen), lambda stream: _watching(stream, seen)):
         yield seen
-    finally:
-        names.update(before)
 
 
 def exit_code(seen: Followed, commands: Callable[[str], str], results: str, say: Callable[[str], None]) -> int:
@@ -122,16 +114,9 @@ def _watching(stream: Callable[[int, Any], None], seen: Followed) -> Callable[[i
         stream(run_id, client)  # returns at Ctrl-C as at the end of the log
         closes = time.monotonic() + PATIENCE
         while True:
-            seen.status, seen.details = _status(run_id, client)
+            seen.status, seen.details = run_status(run_id, client)
             if not (whole and seen.goes_on and time.monotonic() < closes):
                 return
             time.sleep(LOOK)
 
     return stream_and_look
-
-
-def _status(run_id: int, client: Any) -> tuple[str, str]:
-    from flwr.proto.control_pb2 import ListRunsRequest
-
-    status = client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id].status
-    return f"{status.status}:{status.sub_status}" if status.sub_status else status.status, status.details

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from remind_server.flower_internals import connection_reader_and_handler
+
 if TYPE_CHECKING:
     from remind_server.simulation.flwr_plan import Plan
 
@@ -65,14 +67,13 @@ def extended(run: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(run)
     if missing := USED - signature.parameters.keys():
         raise RuntimeError(f"`flwr run` no longer takes {', '.join(sorted(missing))}")
-    from flwr.cli.flower_config import read_superlink_connection
-    from flwr.cli.utils import cli_output_handler
+    read_connection, output_handler = connection_reader_and_handler()
 
     @functools.wraps(run)
     def command(*, num_clients: int | None = None, cohort: str | None = None, yes: bool = False, **given: Any) -> None:
         ready = False  # with --format json the handler prints the error and goes on
-        with cli_output_handler(output_format=given["output_format"]):
-            plan = prepare(given, num_clients, cohort, read_superlink_connection, yes)
+        with output_handler(output_format=given["output_format"]):
+            plan = prepare(given, num_clients, cohort, read_connection, yes)
             ready = True
         if ready and (code := submit(run, given, plan)):
             raise typer.Exit(code)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+
+from remind_server.flower_internals import local_superlink, replace_local_superlink
 
 PROC = Path("/proc")
 PORT_VARIABLE = "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"
@@ -158,12 +159,11 @@ def right_superlink(say: Callable[[str], None]) -> Iterator[str]:
 
     A Flower that is built otherwise is left to itself.
     """
-    import flwr.cli.local_superlink as flower
-
-    if not all(hasattr(flower, name) for name in ("LOCAL_SUPERLINK_HTTP_API_PORT", "_start_local_superlink")):
+    found = local_superlink()
+    if found is None:
         yield ""
         return
-    usual, start = str(vars(flower)["LOCAL_SUPERLINK_HTTP_API_PORT"]), flower._start_local_superlink
+    usual, start = found
     chosen = choose(
         usual,
         running_superlinks(),
@@ -174,16 +174,11 @@ def right_superlink(say: Callable[[str], None]) -> Iterator[str]:
     )
     if chosen.note:
         say(chosen.note)
-    _set(flower, chosen.port, (lambda in_memory=False: start(True)) if chosen.in_memory else start)
+    replace_local_superlink(chosen.port, (lambda in_memory=False: start(True)) if chosen.in_memory else start)
     try:
         yield "" if chosen.port == usual else chosen.port
     finally:
-        _set(flower, usual, start)
-
-
-def _set(flower: ModuleType, port: str, start: Callable[..., None]) -> None:
-    flower.LOCAL_SUPERLINK_HTTP_API_PORT = port  # type: ignore[attr-defined]
-    flower._start_local_superlink = start  # type: ignore[attr-defined]
+        replace_local_superlink(usual, start)
 
 
 def answers(port: str) -> bool:

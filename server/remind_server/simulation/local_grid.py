@@ -5,12 +5,10 @@ from itertools import count
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from remind.config import Scalar
+from remind_server.flower_internals import NodeInfo, Run, set_identity, set_message_id
 from remind_server.rounds.clock import Clock, SimulatedClock
 
 SUPERLINK_NODE_ID, FIRST_NODE_ID = 1, 2
@@ -46,8 +44,7 @@ class LocalGrid(Grid):
         seconds_to_answer: Callable[[Message], float] = at_once,
         clock: Clock | None = None,
     ) -> None:
-        # Flower stamps messages with the identity of the process's task, which its own launchers set.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, SUPERLINK_NODE_ID
+        set_identity(run_id, SUPERLINK_NODE_ID)
         self._client = client
         self._seconds_to_answer = seconds_to_answer
         self.clock = SimulatedClock() if clock is None else clock
@@ -92,7 +89,7 @@ class LocalGrid(Grid):
         ids = []
         for message in messages:
             message_id = str(next(self._ids))
-            message.metadata.__dict__["_message_id"] = message_id
+            set_message_id(message, message_id)
             self._outbox[message_id] = message
             self._sent[message_id] = self.clock.now()
             ids.append(message_id)

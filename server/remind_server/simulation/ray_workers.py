@@ -1,4 +1,4 @@
-"""A simulation's worker that was killed is replaced: Flower 1.41 puts the dead one back into its pool.
+"""A simulation's worker that was killed is replaced: Flower puts the dead one back into its pool.
 
 Each later message that the dead worker is given fails at once, so that the hospitals it would have served are absent
 for the rest of the run, which goes on without them and ends as completed. Here the message at hand is lost, the round
@@ -8,10 +8,10 @@ The simulation's ServerApp is a thread of the process that holds the pool; anywh
 """
 
 import logging
-import sys
 from typing import Any
 
-SIMULATION = "flwr.simulation.run_simulation"  # loaded in the process of a simulation alone
+from remind_server.flower_internals import simulation_pool
+
 log = logging.getLogger("flwr")
 
 
@@ -20,16 +20,14 @@ def replace_dead_workers() -> bool:
 
     A Flower that has no such pool any more keeps its own behaviour.
     """
-    if SIMULATION not in sys.modules:
+    pool = simulation_pool()
+    if pool is None:
         return False
-    try:
-        from flwr.simulation.ray_transport.ray_actor import BasicActorPool
-        from ray.exceptions import RayActorError
-    except ImportError:  # another backend, or another Flower
-        return False
-    fetch = getattr(BasicActorPool, "fetch_result_and_return_actor_to_pool", None)
-    if fetch is None or getattr(fetch, "replaces", False):
-        return fetch is not None
+    from ray.exceptions import RayActorError
+
+    fetch = pool.fetch_result_and_return_actor_to_pool
+    if getattr(fetch, "replaces", False):
+        return True
 
     def fetch_or_replace(self: Any, future: Any) -> Any:
         try:
@@ -41,5 +39,5 @@ def replace_dead_workers() -> bool:
             raise
 
     fetch_or_replace.replaces = True  # type: ignore[attr-defined]
-    BasicActorPool.fetch_result_and_return_actor_to_pool = fetch_or_replace  # type: ignore[method-assign]
+    pool.fetch_result_and_return_actor_to_pool = fetch_or_replace
     return True

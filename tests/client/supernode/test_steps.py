@@ -13,8 +13,9 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.nodestate import NodeStateFactory
 
+from remind_client.flower_internals import UNFINISHED
 from remind_client.supernode import loop
-from remind_client.supernode.loop import UNFINISHED, Steps
+from remind_client.supernode.loop import Steps
 
 RUN = 7
 

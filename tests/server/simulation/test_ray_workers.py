@@ -9,7 +9,8 @@ ray_actor = pytest.importorskip("flwr.simulation.ray_transport.ray_actor")
 
 from ray.exceptions import RayActorError  # noqa: E402
 
-from remind_server.simulation.ray_workers import SIMULATION, replace_dead_workers  # noqa: E402
+from remind_server.flower_internals import SIMULATION  # noqa: E402
+from remind_server.simulation.ray_workers import replace_dead_workers  # noqa: E402
 
 
 @pytest.fixture
