@@ -23,11 +23,12 @@ from remind.data.cohort.contents import Files
 from remind.data.cohort.schema import CohortSchema, ImageSchema
 from remind.methods import methods_of
 from remind.training.evaluate import evaluate
-from remind.training.local import build_optimizer, train_steps
+from remind.training.local import build_optimizer
 from remind.training.sampling import steps
 from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache
+from remind.training.work import LocalWork, RoundSettings
 from remind_client.store import digest
 
 NAMES = ("cview_cc", "cview_mlo", "ffdm_cc", "ffdm_mlo")
@@ -65,7 +66,7 @@ def one_round(model: SiteModel, source: TokenSource, cohort: Cohort, config: Con
     optimizer = build_optimizer(config.train, model, train_encoders=False)
     counts = {15: len(train)}
     plan = list(steps(config.train, train, cohort.groups_N[train], {15: 1.0}, counts, np.random.default_rng(0)))
-    train_steps(model, source, optimizer, plan, objective, lr=1e-4, routing=True, gradient_scale={})
+    LocalWork(model, objective, source, RoundSettings(lr=1e-4, routing=True), plan, optimizer).steps()
     return time.perf_counter() - started
 
 

@@ -30,7 +30,7 @@ from remind.training.sampling import Step, steps
 from remind.training.schedule import learning_rate
 from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
 from remind.training.site_model import SiteModel
-from remind.training.work import LocalWork
+from remind.training.work import LocalWork, RoundSettings
 from remind_client.store import SiteStore, digest
 
 Buffer = NDArray[np.uint8]
@@ -133,21 +133,23 @@ class SiteEngine:
         return LocalWork(
             model=self.model,
             objective=self.methods.objective,
+            source=source,
+            settings=RoundSettings(
+                lr=learning_rate(self.config.train, task.stage, task.stage_round, task.stage_rounds),
+                routing=routing,
+                seed=derive(task.seed, "objective", self.name, task.round),
+                round_seed=derive(task.seed, "round", task.round),
+                gradient_scale=self._gradient_scale(task),
+                labels=task.labels,
+                augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
+                only=phase.only,
+            ),
+            plan=self._plan(task, phase),
+            optimizer=optimizer,
+            measure=partial(self.measured, source, TRAIN, routing, task.labels),
             kept=self.kept,
             travelling=tuple(received),
-            source=source,
-            optimizer=optimizer,
-            plan=self._plan(task, phase),
-            lr=learning_rate(self.config.train, task.stage, task.stage_round, task.stage_rounds),
-            routing=routing,
-            seed=derive(task.seed, "objective", self.name, task.round),
-            round_seed=derive(task.seed, "round", task.round),
-            measure=partial(self.measured, source, TRAIN, routing, task.labels),
-            gradient_scale=self._gradient_scale(task),
             retokenise=None if train_encoders else self.tokens_of_the_moment,
-            labels=task.labels,
-            augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
-            only=phase.only,
         )
 
     def _gradient_scale(self, task: Task) -> dict[str, float]:
@@ -210,15 +212,14 @@ class SiteEngine:
     def looking(self, source: TokenSource, received: Mapping[str, Tensor], routing: bool) -> LocalWork:
         """Work without steps: a model to be measured."""
         self._support(routing)
-        measure = partial(self.measured, source, TRAIN, routing)
         return LocalWork(
             self.model,
             self.methods.objective,
-            self.kept,
-            tuple(received),
             source,
-            routing,
-            measure,
+            RoundSettings(routing=routing),
+            measure=partial(self.measured, source, TRAIN, routing),
+            kept=self.kept,
+            travelling=tuple(received),
             retokenise=self.tokens_of_the_moment,
         )
 
@@ -258,7 +259,7 @@ class SiteEngine:
         rows, chunk = self.index[TRAIN], work.source.chunk
         wrong = []
         for batch, tokens_BMD in work.source.batches(np.split(rows, range(chunk, len(rows), chunk))):
-            output = self.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, work.routing)
+            output = self.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, work.settings.routing)
             wrong.append((output.logits_BC.argmax(dim=1) != batch.label_B).cpu())
         return torch.cat(wrong)
 

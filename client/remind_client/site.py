@@ -70,7 +70,7 @@ class Site:
         work = engine.work(task, phase, received, train_encoders)
         losses: Mapping[int, GroupLoss] = work.measure()
         with engine.methods.rule.measured(work):
-            validation = engine.measured(work.source, VALIDATION, work.routing, task.labels)
+            validation = engine.measured(work.source, VALIDATION, work.settings.routing, task.labels)
         losses = self._work(task, work, train_encoders) or losses
         engine.keep(work.optimizer, engine.stretch(task, phase), train_encoders)
         report = Report(

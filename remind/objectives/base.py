@@ -108,6 +108,10 @@ class Objective(Weighting):
         Whether a phase trains on validation patients, so that it must know how many of them a group has.
     differentiates_twice
         Whether a step's loss holds a gradient itself.
+    couples_patients
+        Whether a patient's loss depends on other patients of the step, or the step's loss is no weighted sum of its
+        patients' losses. No bound on one patient's gradient then bounds what the patient does to the step's, so that
+        steps with differential privacy must refuse it.
     sampling
         How its steps must draw patients; None: as configured.
     """
@@ -116,6 +120,7 @@ class Objective(Weighting):
     needs_labels = False
     needs_held_out = False
     differentiates_twice = False
+    couples_patients = False
     sampling: Literal["group", "weighted"] | None = None
 
     def __init__(self, options: Options, config: Config) -> None:
@@ -138,16 +143,29 @@ class Objective(Weighting):
         rounds = self.config.train.rounds
         return next(p for p in reversed(self.phases(rounds)) if p.start <= min(round_, rounds - 1))
 
-    def patient_loss(self, logits_BC: Tensor, label_B: Tensor, group_B: Tensor, labels: Labels) -> Tensor:
-        """Loss of each patient, (B,), without weights: what trains, and what measures R_k."""
+    def criterion(self, logits_BC: Tensor, label_B: Tensor, group_B: Tensor, labels: Labels) -> Tensor:
+        """Loss of each patient's prediction, (B,), without weights: what trains, and what measures R_k."""
         return focal_loss(logits_BC, label_B, self.config.train.focal_gamma)
 
-    def step_loss(self, step: StepInput) -> Tensor:
-        """Loss of a step, a scalar."""
-        return self.weighted_loss(step, step.tokens_BMD)
+    def patient_losses(self, step: StepInput) -> Tensor:
+        """Loss of each patient of a step, (B,), before weights: what an objective is made of.
 
-    def weighted_loss(self, step: StepInput, tokens_BMD: Tensor) -> Tensor:
-        """Weighted sum of the losses of the step's patients, with these tokens in place of their own.
+        Unless `couples_patients`, a patient's loss depends on no other patient of the step.
+        """
+        return self.losses_on(step, step.tokens_BMD)
+
+    def coupled_loss(self, step: StepInput) -> Tensor | None:
+        """What the loss of a step has besides its patients' losses, a scalar; only where `couples_patients`."""
+        return None
+
+    def step_loss(self, step: StepInput) -> Tensor:
+        """Loss of a step, a scalar: the weighted sum of its patients' losses, and what couples them."""
+        loss = (step.weight_B * self.patient_losses(step)).sum()
+        coupled = self.coupled_loss(step)
+        return loss if coupled is None else loss + coupled
+
+    def losses_on(self, step: StepInput, tokens_BMD: Tensor) -> Tensor:
+        """Loss of each patient of the step, (B,), with these tokens in place of their own.
 
         With ``train.ranking`` every patient is seen a second time with fewer modalities (More-vs-Fewer, SimMLM).
         """
@@ -155,7 +173,7 @@ class Objective(Weighting):
         output = step.fuse(tokens_BMD, batch.presence_Bm, batch.group_B)
 
         def criterion(logits_BC: Tensor, label_B: Tensor) -> Tensor:
-            return self.patient_loss(logits_BC, label_B, batch.group_B, step.labels)
+            return self.criterion(logits_BC, label_B, batch.group_B, step.labels)
 
         loss_B = output.loss(batch.label_B, criterion)
         if self.config.train.ranking > 0:
@@ -163,7 +181,7 @@ class Objective(Weighting):
             fewer_B = criterion(step.fuse(tokens_BMD, fewer_Bm, group_of(fewer_Bm)).logits_BC, batch.label_B)
             paired_B = (fewer_Bm != batch.presence_Bm).any(dim=1)
             loss_B = more_vs_fewer(loss_B, torch.where(paired_B, fewer_B, loss_B), self.config.train.ranking)
-        return (step.weight_B * loss_B).sum()
+        return loss_B
 
     def remember(self, wrong_N: Tensor, kept: dict[str, Tensor]) -> None:
         """A round without steps: which training patients the model gets wrong, (N,) bool; keep what is needed."""

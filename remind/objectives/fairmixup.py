@@ -37,11 +37,12 @@ class FairMixup(Objective):
     """
 
     differentiates_twice = True
+    couples_patients = True
     options: FairMixupOptions
 
-    def step_loss(self, step: StepInput) -> Tensor:
-        """See `Objective`."""
-        return self.weighted_loss(step, step.tokens_BMD) + self.options.penalty * self._path(step)
+    def coupled_loss(self, step: StepInput) -> Tensor:
+        """The penalty."""
+        return self.options.penalty * self._path(step)
 
     def _path(self, step: StepInput) -> Tensor:
         """|mean over pairs of the derivative of the class probabilities along the path|, averaged over classes."""

@@ -31,9 +31,10 @@ class LISA(Objective):
     without such a partner in the step is trained on as it is.
     """
 
+    couples_patients = True
     options: LISAOptions
 
-    def step_loss(self, step: StepInput) -> Tensor:
+    def patient_losses(self, step: StepInput) -> Tensor:
         """See `Objective`."""
         batch = step.batch
         same_BB = batch.label_B.unsqueeze(0) == batch.label_B.unsqueeze(1)
@@ -46,4 +47,4 @@ class LISA(Objective):
         both_Bm = batch.presence_Bm & batch.presence_Bm[partner_B]
         both_BM1 = token_mask(both_Bm, step.token_counts).unsqueeze(2)
         mixed_BMD = torch.where(both_BM1, mixed(step.tokens_BMD, step.tokens_BMD[partner_B], t_B), step.tokens_BMD)
-        return self.weighted_loss(step, mixed_BMD)
+        return self.losses_on(step, mixed_BMD)

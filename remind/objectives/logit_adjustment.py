@@ -34,7 +34,7 @@ class LogitAdjustment(Objective):
     needs_labels = True
     options: LogitAdjustmentOptions
 
-    def patient_loss(self, logits_BC: Tensor, label_B: Tensor, group_B: Tensor, labels: Labels) -> Tensor:
+    def criterion(self, logits_BC: Tensor, label_B: Tensor, group_B: Tensor, labels: Labels) -> Tensor:
         """See `Objective`."""
         classes = logits_BC.shape[1]
         present, row_B = torch.unique(group_B, return_inverse=True)

@@ -46,7 +46,7 @@ def evaluate(
     chunks = [chunk for chunk in np.split(index_N, range(source.chunk, len(index_N), source.chunk)) if len(chunk)]
     for batch, tokens_BMD in source.batches(chunks):
         output = model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, routing)
-        loss_B = objective.patient_loss(output.logits_BC, batch.label_B, batch.group_B, labels or {})
+        loss_B = objective.criterion(output.logits_BC, batch.label_B, batch.group_B, labels or {})
         loss_B = loss_B.clamp(max=most_loss(objective.config, output.logits_BC.shape[1]))
         opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B
         log_p_BC = output.logits_BC.double().log_softmax(dim=-1)

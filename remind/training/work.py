@@ -1,25 +1,66 @@
 """A site's work in one round, as federated rules see it: steps, measurements, and what the site keeps for itself."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from remind.data.batch import Batch
+from remind.fusion.expert_gradients import gradients_in_place
 from remind.metrics.statistics import GroupStatistics
-from remind.objectives.base import Labels, Names, Objective
-from remind.training.local import train_steps
+from remind.objectives.base import Labels, Names, Objective, StepInput
+from remind.seeds import derive
+from remind.training.gradients import Gradients, PlainGradients
 from remind.training.sampling import Step
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 
+Measure = Callable[[], dict[int, GroupStatistics]]
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """What all steps of a round have in common.
+
+    Attributes
+    ----------
+    lr
+        Learning rate.
+    routing
+        True in stage 2; in stage 1 Φ_k stays at 0 because nothing reaches it.
+    seed
+        Of the objective's own draws.
+    round_seed
+        The same at every site.
+    gradient_scale
+        Factor for the gradient of parameters by name, W_s/a_s of their block; 1 where a name is absent. It makes the
+        averages of group and encoder blocks add up to the pooled step, as W_s does for shared ones.
+    labels
+        Patients of each group by class, where the objective needs them.
+    augment
+        Seed of the augmentation of pictures; None: none.
+    only
+        Names of the parameters that move; None: all that the optimiser holds.
+    """
+
+    lr: float = 0.0
+    routing: bool = False
+    seed: int = 0
+    round_seed: int = 0
+    gradient_scale: Mapping[str, float] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
+    augment: int | None = None
+    only: Names | None = None
+
 
 @dataclass
 class LocalWork:
-    """The model as received, the round's plan of steps, and the means to take them.
+    """The model as received, the round's plan of steps, and the means to take them: the one place where steps happen.
 
     Attributes
     ----------
@@ -27,42 +68,35 @@ class LocalWork:
         Encoders and fusion; the parameters that came are in it.
     objective
         Whose loss the steps descend.
+    source
+        Where tokens come from.
+    settings
+        What all steps of the round have in common.
+    plan, optimizer
+        Patients and weights of each step, see `sampling.steps`: the weighted sum of losses stands for F_s / W_s. Empty
+        and None where a model is only measured.
+    gradients
+        How the gradient of a step comes about.
+    measure
+        Statistics of the training patients on the model as it is.
     kept
         Tensors that stay at this site from round to round, under names of the rule's or the objective's choice.
     travelling
         Names of the parameters that came and go back.
-    source
-        Where tokens come from.
-    measure
-        Statistics of the training patients on the model as it is.
-    optimizer, plan
-        Of the round; None and empty where a model is only measured.
-    labels
-        Patients of each group by class, where the objective needs them.
-    round_seed
-        The same at every site.
-    lr, routing, seed, gradient_scale, augment, only
-        As for `train_steps`.
     retokenise
         Cached tokens of the encoders as they are at the moment; None: `source` encodes anew whenever it is asked.
     """
 
     model: SiteModel
     objective: Objective
-    kept: dict[str, Tensor]
-    travelling: Sequence[str]
     source: TokenSource
-    routing: bool
-    measure: Callable[[], dict[int, GroupStatistics]]
-    optimizer: Optimizer | None = None
+    settings: RoundSettings = RoundSettings()
     plan: Sequence[Step] = ()
-    lr: float = 0.0
-    seed: int = 0
-    round_seed: int = 0
-    gradient_scale: Mapping[str, float] = field(default_factory=dict)
-    labels: Labels = field(default_factory=dict)
-    augment: int | None = None
-    only: Names | None = None
+    optimizer: Optimizer | None = None
+    gradients: Gradients = field(default_factory=PlainGradients)
+    measure: Measure = dict
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    travelling: Sequence[str] = ()
     retokenise: Callable[[], TokenSource] | None = None
 
     def named(self) -> dict[str, Parameter]:
@@ -121,21 +155,40 @@ class LocalWork:
         optimizer = optimizer or self.optimizer
         if optimizer is None:
             raise ValueError("this work is for measuring: it has no optimiser")
-        train_steps(
-            self.model,
-            self.source,
-            optimizer,
-            self.plan[first:last],
-            self.objective,
-            lr=self.lr,
-            routing=self.routing,
-            gradient_scale={} if alone else self.gradient_scale,
-            labels=self.labels,
-            seed=self.seed + first,
-            augment=self.augment,
-            only=_both(self.only, only),
-            toward=toward,
-            strength=strength,
+        self.model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = self.settings.lr * group.get("factor", 1.0)
+        named, plan, seed = self.named(), self.plan[first:last], self.settings.seed + first
+        moves = _both(self.settings.only, only)
+        scale = {} if alone else self.settings.gradient_scale
+        batches = self.source.batches([step.index_B for step in plan], self.settings.augment)
+        with nullcontext() if self.objective.differentiates_twice else gradients_in_place():
+            for number, (step, (batch, tokens_BMD)) in enumerate(zip(plan, batches, strict=True)):
+                optimizer.zero_grad(set_to_none=True)
+                given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
+                self.gradients.of(self.objective, given)
+                for name, parameter in named.items():
+                    if parameter.grad is None:
+                        continue
+                    if moves is not None and not moves(name):
+                        parameter.grad = None
+                        continue
+                    if name in scale:
+                        parameter.grad.mul_(scale[name])
+                    if toward is not None and name in toward:
+                        parameter.grad.add_(parameter.detach() - toward[name], alpha=strength)
+                optimizer.step()
+
+    def step_input(self, step: Step, batch: Batch, tokens_BMD: Tensor, seed: int) -> StepInput:
+        """A step of the plan as the objective sees it; `seed` is that of the objective's draws."""
+        return StepInput(
+            batch,
+            tokens_BMD,
+            torch.as_tensor(step.weight_B, dtype=tokens_BMD.dtype, device=tokens_BMD.device),
+            partial(self.model.fuse, routing=self.settings.routing),
+            tuple(self.model.counts.values()),
+            torch.Generator().manual_seed(seed),
+            self.settings.labels,
         )
 
 

@@ -18,6 +18,7 @@ from remind.federation.site_weights import Spanning, Within, total
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.weighting import Proportional, WeightState
+from remind.training.work import RoundSettings
 
 SITES = {"a": {1: 30, 3: 10}, "b": {3: 40}, "c": {1: 10, 2: 10}}
 
@@ -115,7 +116,7 @@ def test_drfa_measures_after_one_step_to_all_of_them(local_steps):
     for seed in range(60):
         done: list[int] = []
         work = SimpleNamespace(
-            round_seed=seed,
+            settings=RoundSettings(round_seed=seed),
             plan=[None] * local_steps,
             steps=lambda first, last, done=done: done.append((last or local_steps) - first),
             measure=lambda done=done: sum(done),
@@ -126,7 +127,7 @@ def test_drfa_measures_after_one_step_to_all_of_them(local_steps):
 
 
 def test_drfa_without_steps_leaves_the_losses_as_measured():
-    assert rule("drfa").work(SimpleNamespace(round_seed=0, plan=[])) is None
+    assert rule("drfa").work(SimpleNamespace(plan=[])) is None
 
 
 @pytest.mark.parametrize("units", ["sites", "groups"])

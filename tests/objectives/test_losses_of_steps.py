@@ -8,7 +8,7 @@ from remind.config import Config
 from remind.data.batches.batch import Batch
 from remind.fusion.base import FusionOutput, group_of
 from remind.methods import methods_of
-from remind.objectives.base import StepInput
+from remind.objectives.base import StepInput, registry
 from remind.objectives.jtt import WRONG
 from remind.objectives.pairs import partners
 
@@ -46,7 +46,7 @@ def test_the_adjusted_cross_entropy_is_that_of_the_group():
     one = objective("logit_adjustment(tau = 2.0)")
     logits = torch.tensor([[0.3, -0.2, 0.1], [1.0, 0.0, -1.0], [0.0, 0.5, 0.0]], dtype=torch.float64)
     label, group = torch.tensor([0, 1, 2]), torch.tensor([1, 3, 9])
-    found = one.patient_loss(logits, label, group, {1: (8, 1, 0), 3: (0, 0, 3)})
+    found = one.criterion(logits, label, group, {1: (8, 1, 0), 3: (0, 0, 3)})
     for i, counts in enumerate(([9, 2, 1], [1, 1, 4], [1, 1, 1])):  # one patient more in each class
         adjusted = logits[i].numpy() + 2.0 * np.log(np.array(counts) / sum(counts))
         expected = np.log(np.exp(adjusted).sum()) - adjusted[label[i]]
@@ -64,7 +64,7 @@ def test_partners_are_allowed_ones_and_all_come_up():
 def test_lisa_mixes_one_label_across_groups_where_both_have_the_modality():
     model, one = Linear(), objective("lisa")
     given = step(model)
-    one.step_loss(given)
+    one.patient_losses(given)
     ((mixed, presence),) = model.asked
     assert torch.equal(presence, given.batch.presence_Bm), "the first patient's group"
     moved = (mixed - given.tokens_BMD).abs().sum(dim=2) > 1e-12
@@ -129,6 +129,34 @@ def test_the_path_penalty_reaches_the_model():
 def test_no_path_between_patients_of_one_group_or_with_nothing_in_common(groups):
     given = step(Linear(), groups=groups, labels=(0, 1, 0, 1))
     assert objective("fairmixup").step_loss(given) == objective("erm").step_loss(given)
+
+
+PER_PATIENT = [m.name for m in registry.methods() if not m.build.couples_patients]
+
+
+@pytest.mark.parametrize("ranking", [0.0, 0.3])
+@pytest.mark.parametrize("name", [m.name for m in registry.methods()])
+def test_the_loss_of_a_step_is_the_weighted_sum_of_its_patients_losses_or_says_that_it_is_not(name, ranking):
+    """Other tokens of one patient change the losses of the others, or the rest of the step's loss, just where told."""
+    changes = {"method.objective": name, "train.focal-gamma": 0.0, "train.ranking": ranking}
+    one = methods_of(Config.from_flat(changes)).objective
+    found = []
+    for shift in (0.0, 5.0):
+        given = step(Linear())
+        given.tokens_BMD[2] += shift
+        losses_B = one.patient_losses(given)
+        assert losses_B.shape == (6,)
+        rest = one.coupled_loss(given)
+        found.append([*losses_B[[0, 1, 3, 4, 5]].tolist(), 0.0 if rest is None else rest.item()])
+        again = step(Linear())
+        again.tokens_BMD[2] += shift
+        whole = (given.weight_B * losses_B).sum() + (0.0 if rest is None else rest)
+        assert one.step_loss(again).item() == pytest.approx(whole.item(), rel=1e-12)
+    assert (found[0] != found[1]) == one.couples_patients
+
+
+def test_the_objectives_that_couple_patients_are_those_that_mix_them():
+    assert {m.name for m in registry.methods()} - set(PER_PATIENT) == {"fairmixup", "lisa"}
 
 
 def test_jtt_repeats_the_mistakes():

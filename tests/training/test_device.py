@@ -11,10 +11,11 @@ from remind.errors import UserError
 from remind.methods import methods_of
 from remind.training.device import Precision, choose_device, compile_backbones, prepare
 from remind.training.evaluate import evaluate
-from remind.training.local import build_optimizer, train_steps
+from remind.training.local import build_optimizer
 from remind.training.sampling import Step
 from remind.training.site_data import FreshTokens
 from remind.training.site_model import SiteModel
+from remind.training.work import LocalWork, RoundSettings
 from tests.tiny import CPU, NAMES, cohort, settings
 
 GROUPS = [1, 2, 3, 5, 7] * 6
@@ -33,7 +34,7 @@ def measured(precision, train=True):
     if train:
         plan = [Step(ROWS, np.full(len(ROWS), 1 / len(ROWS)))] * 3
         optimizer = build_optimizer(config.train, model, True)
-        train_steps(model, source, optimizer, plan, objective, lr=0.05, routing=True, gradient_scale={})
+        LocalWork(model, objective, source, RoundSettings(lr=0.05, routing=True), plan, optimizer).steps()
     assert {p.dtype for p in model.parameters()} == {chosen.dtype}, "autocast leaves weights as they are"
     return np.array([s.loss for s in evaluate(model, source, ROWS, objective, routing=True).values()])
 

@@ -11,11 +11,12 @@ from remind.metrics.statistics import collect
 from remind.objectives.focal import focal_loss
 from remind.training import site_data as site_data_module
 from remind.training.evaluate import evaluate
-from remind.training.local import build_optimizer, train_steps
+from remind.training.local import build_optimizer
 from remind.training.sampling import Step, steps
 from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache
+from remind.training.work import LocalWork, RoundSettings
 from remind_client.store import digest
 from tests.tiny import NAMES, cohort, settings
 
@@ -94,7 +95,7 @@ def trained(routing, train_encoders, folder=None, **changes):
     counts = {k: int((group_N == k).sum()) for k in np.unique(group_N).tolist()}
     plan = steps(config.train, rows, group_N, dict.fromkeys(counts, 0.2), counts, np.random.default_rng(0))
     source = FreshTokens(model, data) if train_encoders else cached_tokens(model, data, folder)
-    train_steps(model, source, optimizer, list(plan), ERM, lr=config.train.lr, routing=routing, gradient_scale={})
+    LocalWork(model, ERM, source, RoundSettings(lr=config.train.lr, routing=routing), list(plan), optimizer).steps()
     after = dict(model.named_parameters())
     return {n for n in before if not torch.equal(before[n], after[n])}, model
 
@@ -126,7 +127,7 @@ def test_steps_equal_plain_sgd_with_scaled_gradients():
     plan = [Step(np.array([1, 2, 2]), np.array([0.5, 1.0, 2.0])), Step(np.array([7, 2]), np.array([1.0, 1.0]))]
     optimizer = build_optimizer(config.train, model, True)
     source = FreshTokens(model, data)
-    train_steps(model, source, optimizer, plan, ERM, lr=0.1, routing=True, gradient_scale=scale)
+    LocalWork(model, ERM, source, RoundSettings(lr=0.1, routing=True, gradient_scale=scale), plan, optimizer).steps()
     for step in plan:
         loss = 0.0
         for i, weight in zip(step.index_B, step.weight_B, strict=True):

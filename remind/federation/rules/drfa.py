@@ -29,7 +29,7 @@ class DRFA(AFL):
         """See `Rule`."""
         if not work.plan:
             return None
-        moment = 1 + int(np.random.default_rng(work.round_seed).integers(len(work.plan)))
+        moment = 1 + int(np.random.default_rng(work.settings.round_seed).integers(len(work.plan)))
         work.steps(0, moment)
         losses = work.measure()
         work.steps(moment, None)
