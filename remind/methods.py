@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from remind.config import Config
 from remind.errors import UserError
@@ -19,7 +20,7 @@ class Methods:
 
     objective: Objective
     rule: Rule
-    weighing: Weighing
+    weighing: Weighing[Any]  # of what states, the rule decides
 
 
 @lru_cache(maxsize=64)

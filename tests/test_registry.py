@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import pytest
 
+import remind.federation.rules.base as rules_base
 import remind.fusion.base as fusion_base
 import remind.objectives.base as objectives_base
 from remind.config import Section
@@ -65,6 +66,14 @@ def test_the_recipe_for_an_objective_runs_the_whole_way(tmp_path, monkeypatch):
     with added(objectives_base, recipe("methods.md", "class Fifteenth(Objective)"), tmp_path, monkeypatch):
         recorder = completes(tmp_path / "run", config(objective="fifteenth(alpha = 0.5)"))
     assert recorder.rounds[-1].weights_after != recorder.rounds[0].weights_used
+
+
+def test_the_recipe_for_a_rule_with_a_memory_runs_the_whole_way(tmp_path, monkeypatch):
+    with added(rules_base, recipe("methods.md", "class Fifteenth(Rule)"), tmp_path, monkeypatch):
+        settled, half = (
+            completes(tmp_path / str(rate), config(rule=f"fifteenth(rate = {rate})")).models for rate in (1.0, 0.5)
+        )
+    assert any((settled[0][n] != half[0][n]).any() for n in settled[0])
 
 
 def test_a_class_that_is_no_method_is_refused_when_it_is_registered():

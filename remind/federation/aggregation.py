@@ -43,9 +43,14 @@ class BlockAverage:
             self._sum[name].add_(tensor.to(torch.float64), alpha=weight)
             self._weight[name] += weight
 
-    def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The global tensors with every averaged one replaced, dtypes unchanged."""
+    def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The average of every global tensor that some reply carried with weight, dtypes unchanged."""
         return {
-            name: (self._sum[name] / self._weight[name]).to(tensor.dtype) if self._weight.get(name) else tensor
+            name: (self._sum[name] / self._weight[name]).to(tensor.dtype)
             for name, tensor in tensors.items()
+            if self._weight.get(name)
         }
+
+    def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The global tensors with every averaged one replaced."""
+        return {**tensors, **self.average(tensors)}

@@ -9,7 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import fsum
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import TypeAdapter
 
 from remind.metrics.statistics import GroupLoss, merge
 from remind.objectives.lambda_step import risks
@@ -19,6 +21,7 @@ Counts = Mapping[int, int]
 Sites = Mapping[str, Counts]  # training patients per group of every member
 Losses = Mapping[str, Mapping[int, GroupLoss]]  # of the sites that reported
 Masses = Mapping[int, float]
+S = TypeVar("S")  # the state of a weighing
 
 
 @dataclass(frozen=True)
@@ -33,27 +36,35 @@ class Told:
         return {k: self.weights[k] * n / self.counts[k] for k, n in sorted(own.items())}
 
 
-class Weighing(ABC):
-    """A weighting applied to a federation; its states are immutable."""
+class Weighing(ABC, Generic[S]):
+    """A weighting applied to a federation; its states are immutable.
+
+    Attributes
+    ----------
+    states
+        What a state is, as pydantic sees it, so that it can be written and read.
+    """
+
+    states: ClassVar[TypeAdapter[Any]]
 
     @abstractmethod
-    def initial(self, sites: Sites) -> Any:
+    def initial(self, sites: Sites) -> S:
         """State before the first round."""
 
     @abstractmethod
-    def told(self, state: Any, sites: Sites, site: str) -> Told:
+    def told(self, state: S, sites: Sites, site: str) -> Told:
         """What one site is told."""
 
     @abstractmethod
-    def update(self, state: Any, sites: Sites, losses: Losses, adjustment: float, steps: int) -> Any:
+    def update(self, state: S, sites: Sites, losses: Losses, adjustment: float, steps: int) -> S:
         """State of the next round, from the losses of the sites that reported, on the model the round began with."""
 
     @abstractmethod
-    def admit(self, state: Any, sites: Sites) -> Any:
+    def admit(self, state: S, sites: Sites) -> S:
         """State with sites and groups first seen after the start."""
 
     @abstractmethod
-    def alike(self, state: Any, sites: Sites, held_out: Sites, site: str) -> Told:
+    def alike(self, state: S, sites: Sites, held_out: Sites, site: str) -> Told:
         """What one site is told in a phase that trains on held-out patients, whatever the groups' weights: all alike.
 
         Parameters
@@ -62,7 +73,7 @@ class Weighing(ABC):
             Such patients per group of every site, of groups it also trains on. Its other groups weigh nothing.
         """
 
-    def shown(self, state: Any, sites: Sites) -> dict[int, float]:
+    def shown(self, state: S, sites: Sites) -> dict[int, float]:
         """Weight of each group in the objective, over all sites: what tables and pages call λ."""
         parts: dict[int, list[float]] = {}
         for site, own in sorted(sites.items()):
@@ -72,10 +83,12 @@ class Weighing(ABC):
 
 
 @dataclass(frozen=True)
-class Spanning(Weighing):
+class Spanning(Weighing[WeightState[int]]):
     """Groups that span sites (algorithm §3): every patient of group k weighs λ_k/n_k, with the global n_k."""
 
     weighting: Weighting
+
+    states: ClassVar[TypeAdapter[Any]] = TypeAdapter(WeightState[int])
 
     def initial(self, sites: Sites) -> WeightState[int]:
         """See `Weighing`."""
@@ -116,7 +129,7 @@ class Nested:
 
 
 @dataclass(frozen=True)
-class Within(Weighing):
+class Within(Weighing[Nested]):
     """Sites weighed against each other, groups within each site on its own: what a rule does that knows no groups.
 
     Attributes
@@ -129,6 +142,8 @@ class Within(Weighing):
 
     between: Weighting
     inside: Weighting
+
+    states: ClassVar[TypeAdapter[Any]] = TypeAdapter(Nested)
 
     def initial(self, sites: Sites) -> Nested:
         """See `Weighing`."""

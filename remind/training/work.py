@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from remind.data.batch import Batch
+from remind.data.batches.batch import Batch
 from remind.fusion.expert_gradients import gradients_in_place
 from remind.metrics.statistics import GroupStatistics
 from remind.objectives.base import Labels, Names, Objective, StepInput

@@ -14,7 +14,8 @@ from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
-from remind_server.rounds.tasks import State, sites_of, train_tasks
+from remind_server.rounds.state import State
+from remind_server.rounds.tasks import sites_of, train_tasks
 from tests.tiny import CPU, cohort, settings
 
 NAMES = ("a", "b", "c")

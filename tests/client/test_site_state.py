@@ -10,8 +10,9 @@ from remind.federation.messages import Examine, Task
 from remind.methods import methods_of
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
+from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
-from remind_server.rounds.tasks import State, examine_task, sites_of, train_tasks
+from remind_server.rounds.tasks import examine_task, sites_of, train_tasks
 from tests.helpers import SiteGrid
 from tests.tiny import Recorder, cohort, settings, site
 

@@ -88,6 +88,7 @@ AVERAGED = [
     "fedremind",
     "fedprox(mu = 0)",
     "qffl(q = 0)",
+    "fedavgm(momentum = 0)",
     "ditto",  # its global model
     "afl(step = 0)",
     "afl(step = 0, units = 'groups')",
@@ -207,9 +208,12 @@ def test_dittos_own_model_without_a_band_is_each_site_alone(encoders, tmp_path):
                 assert mine.loss_sum == pytest.approx(statistics.loss_sum, abs=1e-6), "what the site uses is v"
 
 
-@pytest.mark.parametrize("rule", [m.name for m in rules.methods() if m.name not in ("local", "adapt", "fedavg")])
+NEVER_LOCAL = ("local", "adapt", "fedavg", "fedadam")  # itself; parts alone; encoders travel; Adam at the coordinator
+
+
+@pytest.mark.parametrize("rule", [m.name for m in rules.methods() if m.name not in NEVER_LOCAL])
 def test_one_site_is_the_site_alone_whatever_the_rule(rule, tmp_path):
-    text = "qffl(q = 0)" if rule == "qffl" else rule
+    text = {"qffl": "qffl(q = 0)", "fedavgm": "fedavgm(momentum = 0)"}.get(rule, rule)
     mixes, local_encoders = {"s1": MIXES["s1"]}, {"federation__encoders": "local"}
     alone = Run(tmp_path / "local", mixes, method__rule="local", **local_encoders)
     found = Run(tmp_path / "rule", mixes, method__rule=text, **local_encoders)

@@ -17,7 +17,8 @@ from remind_server.rounds.collect import RoundReplies
 from remind_server.rounds.exchange import Answer
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
-from remind_server.rounds.tasks import State, sites_of, train_tasks
+from remind_server.rounds.state import State
+from remind_server.rounds.tasks import sites_of, train_tasks
 from tests.tiny import cohort, settings, site
 
 NASTY = st.one_of(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -71,7 +71,7 @@ class Adapt(Rule):
 
     options: AdaptOptions
 
-    def weighing(self, objective: Objective) -> Weighing:
+    def weighing(self, objective: Objective) -> Weighing[Any]:
         """See `Rule`."""
         return Spanning(objective)
 

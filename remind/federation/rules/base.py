@@ -6,6 +6,9 @@ hospital asks it what leaves and what to do in a round.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
 
 from remind.config import Config
 from remind.federation.aggregation import BlockAverage
@@ -16,6 +19,7 @@ from remind.objectives.weighting import Proportional
 from remind.registry import Options, Registry
 from remind.training.work import LocalWork
 
+Tensors = Mapping[str, Tensor]
 EVERY = ("local", "frozen", "shared")
 
 
@@ -44,13 +48,33 @@ class Rule:
 
     # At the coordinator
 
-    def weighing(self, objective: Objective) -> Weighing:
+    def weighing(self, objective: Objective) -> Weighing[Any]:
         """What patients weigh; here each site runs the objective on its own groups, and sites weigh by their size."""
         return Within(Proportional(), objective)
 
     def combiner(self) -> BlockAverage:
         """What a round's replies are added to."""
         return BlockAverage()
+
+    def server_init(self, model: Tensors) -> Tensors:
+        """What the coordinator remembers from round to round besides the model, by name; before the first of them."""
+        return {}
+
+    def server_step(self, model: Tensors, average: Tensors, memory: Tensors) -> tuple[Tensors, Tensors]:
+        """The tensors that a round moved, as they shall be, and the memory after it. A pure function.
+
+        Parameters
+        ----------
+        model
+            The model that the round began with, every tensor.
+        average
+            What the combiner made of the replies: the tensors that some reply carried and that the phase trains. All
+            others stay as they are, and a rule leaves what it remembers of them alone.
+        memory
+            Of `server_init`, or of the step before. It begins anew with each stage and phase, as the optimisers of
+            sites do. A group that came later has no entries yet.
+        """
+        return average, memory
 
     # At both ends
 

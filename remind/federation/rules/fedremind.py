@@ -1,5 +1,7 @@
 """Federated REMIND: groups that span sites."""
 
+from typing import Any
+
 from remind.federation.rules.base import Rule, registry
 from remind.federation.site_weights import Spanning, Weighing
 from remind.objectives.base import Objective
@@ -17,6 +19,6 @@ class FedRemindRule(Rule):
     Per-domain loss sums and counts on the broadcast model, in one exchange, as AgnosticFedAvg (arXiv 2104.02748).
     """
 
-    def weighing(self, objective: Objective) -> Weighing:
+    def weighing(self, objective: Objective) -> Weighing[Any]:
         """See `Rule`."""
         return Spanning(objective)

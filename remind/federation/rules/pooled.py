@@ -1,5 +1,7 @@
 """All patients in one place: the upper anchor."""
 
+from typing import Any
+
 from remind.federation.rules.base import Rule, registry
 from remind.federation.site_weights import Spanning, Weighing
 from remind.objectives.base import Objective
@@ -12,6 +14,6 @@ class Pooled(Rule):
     encoders = ("local", "frozen")
     pooled = True
 
-    def weighing(self, objective: Objective) -> Weighing:
+    def weighing(self, objective: Objective) -> Weighing[Any]:
         """See `Rule`."""
         return Spanning(objective)

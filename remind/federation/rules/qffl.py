@@ -84,11 +84,10 @@ class QFedAvg(BlockAverage):
             self._pull[name] = self._pull.get(name, torch.zeros_like(d)).add_(d, alpha=weight[name] * loss**self.q)
             self._curvature[name] = self._curvature.get(name, 0.0) + weight[name] * h
 
-    def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The global tensors after the step, dtypes unchanged."""
+    def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors that replies carried, after the step; dtypes unchanged."""
         return {
             name: (tensor.double() - self._pull[name] / self._curvature[name]).to(tensor.dtype)
-            if self._curvature.get(name)
-            else tensor
             for name, tensor in tensors.items()
+            if self._curvature.get(name)
         }

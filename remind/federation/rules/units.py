@@ -1,6 +1,6 @@
 """Rules that weigh sites, or groups, by their risks."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,6 @@ class UnitRule(Rule, Weighting):
     weighs = True
     options: UnitOptions
 
-    def weighing(self, objective: Objective) -> Weighing:
+    def weighing(self, objective: Objective) -> Weighing[Any]:
         """See `Rule`."""
         return Spanning(self) if self.options.units == "groups" else Within(self, objective)

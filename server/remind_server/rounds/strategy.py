@@ -7,6 +7,8 @@ all nodes and two exchanges a round; here every site gets its own blocks, and a 
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
@@ -15,6 +17,7 @@ from torch import Tensor
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError
+from remind.federation.aggregation import BlockAverage
 from remind.federation.bounds import Bounds, largest
 from remind.federation.site_weights import Losses, Sites
 from remind.methods import methods_of
@@ -28,7 +31,8 @@ from remind_server.rounds.exchange import Answer, exchange
 from remind_server.rounds.flwr_pull import replies_within
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member, Roster
-from remind_server.rounds.tasks import State, examine_task, sites_of, stage_of, train_tasks
+from remind_server.rounds.state import State
+from remind_server.rounds.tasks import examine_task, sites_of, stage_of, train_tasks
 
 
 class FedRemind:
@@ -79,7 +83,7 @@ class FedRemind:
             observer.finished(result)
         return result
 
-    def _start(self, grid: Grid) -> State:
+    def _start(self, grid: Grid) -> State[Any]:
         self.roster.wait(grid)
         self.roster.enrol_newcomers(grid)
         self.roster.require_members()
@@ -94,7 +98,13 @@ class FedRemind:
             observer.started(
                 RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused), self.roster.expected)
             )
-        return State(0, self._first_model(counts), self.methods.weighing.initial(self._sites))
+        return self._fresh_state(0)
+
+    def _fresh_state(self, round_: int) -> State[Any]:
+        """The state before a training begins, in whatever round."""
+        model = self._first_model(self.roster.counts())
+        memory = self.methods.rule.server_init(model.tensors)
+        return State(round_, model, self.methods.weighing.initial(self._sites), memory)
 
     def _first_model(self, groups: Iterable[int]) -> GlobalModel:
         """The model that training begins with, with blocks of these groups and of those in `start`."""
@@ -102,7 +112,7 @@ class FedRemind:
             return GlobalModel.build(self.config, self._schema, groups)
         return GlobalModel.begun_with(self.start, self.config, self._schema, groups)
 
-    def _round(self, grid: Grid, state: State) -> State:
+    def _round(self, grid: Grid, state: State[Any]) -> State[Any]:
         """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
         began = time.monotonic()
         if state.round:
@@ -128,7 +138,7 @@ class FedRemind:
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
         weighing, sites, adjustment = self.methods.weighing, self._sites, config.dro.adjustment
         weights = weighing.update(state.weights, sites, measured, adjustment, config.train.local_steps)
-        after = State(state.round + 1, GlobalModel(replies.average.apply(state.model.tensors)), weights)
+        after = self._stepped(state, replies.average, weights)
         record = RoundRecord(
             round=after.round,
             rounds=config.train.rounds,
@@ -155,6 +165,14 @@ class FedRemind:
             observer.round_done(record, after.model.tensors)
         return after
 
+    def _stepped(self, state: State[Any], replies: BlockAverage, weights: Any) -> State[Any]:
+        """The state after the rule's step on what the phase trains; where sites took no steps, there is none."""
+        phase, model = self.methods.objective.phase(state.round), state.model.tensors
+        average = replies.average(model)
+        training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
+        moved, memory = self.methods.rule.server_step(model, training, state.memory)
+        return State(state.round + 1, GlobalModel({**model, **average, **moved}), weights, memory)
+
     def _limits(self, routing: bool) -> Limits:
         """What replies are held against, in a round with or without routing."""
         return Limits(self.config, len(self._schema.classes), experts_of(self.config, self._schema.names, routing))
@@ -179,21 +197,26 @@ class FedRemind:
         for observer in self.observers:
             observer.round_started(start)
 
-    def _admit_newcomers(self, grid: Grid, state: State) -> State:
+    def _admit_newcomers(self, grid: Grid, state: State[Any]) -> State[Any]:
         """Sites that came up since the start join; their new groups get blocks and a λ."""
         if not self.roster.enrol_newcomers(grid):
             return state
         model = state.model.with_groups(self.config, self._schema, self.roster.counts())
-        return State(state.round, model, self.methods.weighing.admit(state.weights, self._sites))
+        return replace(state, model=model, weights=self.methods.weighing.admit(state.weights, self._sites))
 
-    def _begin_phase(self, state: State) -> State:
-        """Model and weights as at the start, where the objective starts over with this round."""
+    def _begin_phase(self, state: State[Any]) -> State[Any]:
+        """All as at the start, where the objective starts over with this round; the rule's memory with each stage."""
+        phases = self.methods.objective.phases(self.config.train.rounds)
         phase = self.methods.objective.phase(state.round)
-        if not phase.restart or state.round != phase.start:
-            return state
-        return State(state.round, self._first_model(self.roster.counts()), self.methods.weighing.initial(self._sites))
+        begins = state.round == phase.start
+        if begins and phase.restart:
+            return self._fresh_state(state.round)
+        stages = [stage_of(self.config, round_, phases)[0] for round_ in (max(state.round - 1, 0), state.round)]
+        if begins or stages[0] != stages[1]:
+            return replace(state, memory=self.methods.rule.server_init(state.model.tensors))
+        return state
 
-    def _examine(self, grid: Grid, state: State, began: float) -> RunResult:
+    def _examine(self, grid: Grid, state: State[Any], began: float) -> RunResult:
         """One exchange that measures the final model on test patients, and on validation patients."""
         members = self.roster.online(grid)
         absent = self._offline(members)

@@ -17,23 +17,8 @@ from remind.federation.messages import Examine, Task
 from remind.federation.site_weights import Sites, Told, total
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Phase
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
-
-
-@dataclass(frozen=True)
-class State:
-    """The coordinator between two rounds: all that the next one depends on besides config and roster.
-
-    Attributes
-    ----------
-    weights
-        State of the run's `Weighing`.
-    """
-
-    round: int
-    model: GlobalModel
-    weights: Any
+from remind_server.rounds.state import State
 
 
 @dataclass(frozen=True)
@@ -94,7 +79,7 @@ def sites_of(members: Iterable[Member]) -> Sites:
 
 
 def train_tasks(
-    config: Config, schema: CohortSchema, state: State, everybody: Collection[Member], members: Iterable[Member]
+    config: Config, schema: CohortSchema, state: State[Any], everybody: Collection[Member], members: Iterable[Member]
 ) -> dict[int, Assignment]:
     """The tasks, by node, of those `members` who are there, for the round that follows `state`.
 
@@ -136,7 +121,7 @@ def train_tasks(
 
 
 def _told(
-    methods: Methods, state: State, sites: Sites, members: Collection[Member]
+    methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
 ) -> tuple[dict[str, Told], dict[str, Mapping[int, int]]]:
     """What each site is told, and the patients of each of its groups that the round trains on."""
     if not methods.objective.phase(state.round).balanced:
@@ -156,7 +141,7 @@ def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def examine_task(config: Config, schema: CohortSchema, state: State, member: Member) -> RecordDict:
+def examine_task(config: Config, schema: CohortSchema, state: State[Any], member: Member) -> RecordDict:
     """The final examination of one site, on the blocks of every known group among its patients."""
     sent = state.model.select(member.observed, shared_modalities(config, schema, member.observed))
     dtype = config.federation.dtype

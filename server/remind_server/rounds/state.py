@@ -1,0 +1,69 @@
+"""What the coordinator is between two rounds, and its one file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from remind.errors import UserError
+from remind.federation.site_weights import S, Weighing
+from remind.files import write_whole
+from remind.model_file import load_model, save_model
+from remind_server.rounds.model import GlobalModel
+
+MODEL, MEMORY, STATE = "model/", "memory/", "state"  # begin tensors' names in the file; key of the rest in its metadata
+REMEDY = "restore it from a copy, or start the run anew"
+
+
+@dataclass(frozen=True)
+class State(Generic[S]):
+    """All that the next round depends on besides config, roster and sites.
+
+    Attributes
+    ----------
+    round
+        Rounds that are done.
+    weights
+        State of the run's `Weighing`.
+    memory
+        What the rule's `server_step` remembers.
+    """
+
+    round: int
+    model: GlobalModel
+    weights: S
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def save(self, path: Path, weighing: Weighing[S]) -> None:
+        """Write all of it into one file, which is whole or absent: tensors as safetensors, the rest as its JSON."""
+        tensors = {MODEL + n: t for n, t in self.model.tensors.items()}
+        tensors |= {MEMORY + n: t for n, t in self.memory.items()}
+        rest = {"round": self.round, "weights": weighing.states.dump_python(self.weights, mode="json")}
+        write_whole(path, lambda partial: save_model(partial, tensors, {STATE: json.dumps(rest)}))
+
+    @classmethod
+    def load(cls, path: Path, weighing: Weighing[S]) -> "State[S]":
+        """The state in a file, equal to the one that was saved to the last bit.
+
+        Raises
+        ------
+        UserError
+            The file cannot be read, was changed, is no state, or is that of another method.
+        """
+        tensors, metadata = load_model(path, REMEDY)
+        try:
+            rest = json.loads(metadata[STATE])
+            weights = weighing.states.validate_json(json.dumps(rest["weights"]))
+            round_ = int(rest["round"])
+        except (KeyError, TypeError, ValueError) as error:
+            why = "its weights are those of another method" if isinstance(error, ValidationError) else "it is no state"
+            raise UserError(f"{path}: cannot be continued from: {why}; {REMEDY}") from None
+        return cls(round_, GlobalModel(_named(tensors, MODEL)), weights, _named(tensors, MEMORY))
+
+
+def _named(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}

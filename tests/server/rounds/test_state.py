@@ -1,0 +1,94 @@
+"""The coordinator between two rounds: saved whole and loaded, a run ends with the same bits."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from remind.errors import UserError
+from remind.federation.rules.base import registry as rules
+from remind.federation.site_weights import Spanning, Within
+from remind.objectives.weighting import Proportional
+from remind_server.rounds.state import State
+from remind_server.rounds.strategy import FedRemind
+from tests.helpers import SiteGrid
+from tests.server.test_method_matrix import MIXES, config
+from tests.tiny import Recorder, cohort, site
+
+
+class Forgetful(FedRemind):
+    """A coordinator that between two rounds is nothing but a file."""
+
+    def __init__(self, settings, observers, path):
+        super().__init__(settings, observers)
+        self.path = path
+
+    def _round(self, grid, state):
+        super()._round(grid, state).save(self.path, self.methods.weighing)
+        return State.load(self.path, self.methods.weighing)
+
+
+def finished(folder, settings, make):
+    recorder = Recorder()
+    sites = [site(n, cohort(mix, seed), settings, folder) for seed, (n, mix) in enumerate(MIXES.items())]
+    make(settings, [recorder]).run(SiteGrid(sites))
+    return recorder
+
+
+@pytest.mark.parametrize(
+    ("rule", "objective"),
+    [
+        *((m.name, "groupdro") for m in rules.methods() if m.name in ("fedremind", "lg", "fedavgm", "fedadam")),
+        ("fgdro_kl", "erm"),
+        ("fedadam", "jtt"),
+        ("fedavgm", "dfr"),
+    ],
+)
+def test_a_run_from_file_to_file_is_the_run(rule, objective, tmp_path):
+    settings = config(rule=rule, objective=objective, **{"dro.regret": True})
+    plain = finished(tmp_path / "plain", settings, FedRemind)
+    other = finished(tmp_path / "other", settings, lambda *a: Forgetful(*a, tmp_path / "state.safetensors"))
+    for models in zip(plain.models, other.models, strict=True):
+        assert models[0].keys() == models[1].keys()
+        assert all(torch.equal(models[0][n], models[1][n]) for n in models[0])
+    assert [r.weights_after for r in plain.rounds] == [r.weights_after for r in other.rounds]
+
+
+@pytest.mark.parametrize("rule", ["fedavgm", "fedadam"])
+def test_a_look_moves_nothing_and_a_last_layer_alone_moves_alone_whatever_is_remembered(rule, tmp_path):
+    looked = finished(tmp_path / "jtt", config(rule=rule, objective="jtt"), FedRemind).models
+    assert all(torch.equal(t, looked[0][n]) for n, t in looked[1].items())
+    ends = finished(tmp_path / "dfr", config(rule=rule, objective="dfr"), FedRemind).models
+    assert {n for n, t in ends[-1].items() if not torch.equal(t, ends[-2][n])} <= {
+        "fusion.head.weight",
+        "fusion.head.bias",
+    }
+
+
+def test_the_memory_begins_anew_in_stage_two(tmp_path):
+    memories = []
+
+    class Watching(FedRemind):
+        def _stepped(self, state, replies, weights):
+            memories.append(dict(state.memory))
+            return super()._stepped(state, replies, weights)
+
+    finished(tmp_path, config(rule="fedadam"), Watching)
+    assert [bool(memory) for memory in memories] == [False, True, False, True]
+
+
+def test_what_is_no_state_of_this_run_is_refused(tmp_path):
+    spanning, within = Spanning(Proportional()), Within(Proportional(), Proportional())
+    path = tmp_path / "state.safetensors"
+    finished(tmp_path / "run", config(), lambda *a: Forgetful(*a, path))
+    with pytest.raises(UserError, match="weights are those of another method"):
+        State.load(path, within)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="was changed since it was written"):
+        State.load(path, spanning)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="it is no state"):
+        State.load(path, spanning)
+    with pytest.raises(UserError, match="cannot be read"):
+        State.load(tmp_path / "none", spanning)
