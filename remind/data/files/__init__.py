@@ -1,10 +1,10 @@
-"""One file of a hospital → one array: images, volumes, videos and notes.
+"""Converts one file of a hospital to one array: images, volumes, videos and notes.
 
     path → `decode` (by content: `picture`, `dicom` with `series`, `nifti`, `npy`) → `Pixels` → `fit` → [0, 1]
 
 Everything here is a pure function of a file. Pillow, pydicom and nibabel are imported where a file first needs them,
-and torch never is, so that checking a cohort starts quickly and worker processes stay small. Whatever is wrong with a
-file is an `Unreadable`, in words that hold nothing of its content besides shapes, counts and technical attributes.
+and torch never is, so that checking a cohort starts quickly and worker processes stay small. Every
+problem with a file raises `Unreadable`. Its message shows only shapes, counts and technical attributes of the content.
 
 Letters: D slices of a volume or frames of a video, H rows, W columns, C channels.
 """

@@ -1,7 +1,7 @@
-"""Attributes of one DICOM frame, wherever the file keeps them.
+"""Reads the attributes of one DICOM frame, wherever the file stores them.
 
-Single-frame files have them at the top. Multi-frame ones keep them in functional groups (DICOM PS3.3 C.7.6.16), of the
-frame or shared by all.
+Single-frame files store them at the top level. Multi-frame files store them in functional groups (DICOM PS3.3
+C.7.6.16), either per frame or shared by all frames.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ MACROS = {
 
 
 def attribute(dataset: "Dataset", frame: int, keyword: str) -> Any:
-    """Value of `keyword` for a frame, counted from 0; None if it is absent or empty."""
+    """Return the value of `keyword` for a frame, counted from 0; None if it is absent or empty."""
     own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])[frame : frame + 1]
     shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
     for groups in (*own, *shared):
@@ -34,7 +34,7 @@ def attribute(dataset: "Dataset", frame: int, keyword: str) -> Any:
 
 
 def numbers(dataset: "Dataset", frame: int, keyword: str, count: int) -> tuple[float, ...] | None:
-    """The first `count` numbers of an attribute, or None if there are fewer."""
+    """Return the first `count` numbers of an attribute, or None if there are fewer."""
     value = attribute(dataset, frame, keyword)
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""What kind of file it is, by its content, and the reader for it."""
+"""Detects the type of a file by its content and selects the reader for it."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv
 
 
 def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
-    """Frames of a file, or of a folder with a DICOM series.
+    """Decode the frames of a file, or of a folder with a DICOM series.
 
     Parameters
     ----------
     path
-        PNG, JPEG, TIFF, GIF, BMP, DICOM or .npy, told by content, or NIfTI, told by name.
+        PNG, JPEG, TIFF, GIF, BMP, DICOM or .npy, detected by content, or NIfTI, detected by name.
     window
-        (centre, width) that overrides what the file says.
+        (centre, width) that overrides the window of the file.
     stack
-        Whether frames are expected (a volume or a video) or one image: tells 3-D .npy arrays apart, and whether a
-        folder may be meant.
+        True if frames are expected (a volume or a video), False for one image. It decides how a 3-D .npy array is read,
+        and whether a folder is accepted.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether DICOM's reader, and with it a decoder that may come and go, is asked for a file that can be read."""
+    """Return whether the DICOM reader handles a readable file. Its result then depends on the decoders installed."""
     return path.is_dir() or _head(path)[128:] == DICM
 
 

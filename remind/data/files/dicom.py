@@ -1,7 +1,7 @@
 """DICOM: a file, or a folder of slices.
 
-Only the attributes in `TAGS` are ever parsed: nothing about the patient is in memory, so nothing can get into a
-message. Sections are those of DICOM PS3.3. Letters: D frames or slices, H rows, W columns.
+Only the attributes in `TAGS` are parsed. No data about the patient is ever in memory, so none can appear in a message.
+Sections are those of DICOM PS3.3. Letters: D frames or slices, H rows, W columns.
 """
 
 from dataclasses import replace
@@ -40,16 +40,18 @@ TAGS = (
 
 
 def decode(path: Path, window: Window | None) -> Pixels:
-    """Frames of a DICOM file, or of a folder with the slices of one series.
+    """Decode the frames of a DICOM file, or of a folder with the slices of one series.
 
-    Grey (C.11.1, C.11.2): modality LUT or rescale, then the `window`; else the file's own VOI LUT or window, where all
-    frames have the same; else the range of the stored bits, up to 8 of them and not rescaled; else `pixels.own_range`.
-    MONOCHROME1 is inverted. Padding is black. Colour (C.7.6.3.1.2) becomes RGB over the range of its bits.
+    Grey (C.11.1, C.11.2): apply the modality LUT or rescale, then the `window`. Without a `window`, use the file's own
+    VOI LUT or window if all frames have the same; else the range of the stored bits, if they are at most 8 and not
+    rescaled; else `pixels.own_range`. MONOCHROME1 is inverted. Padding is black. Colour (C.7.6.3.1.2) becomes RGB over
+    the range of its bits.
 
     Raises
     ------
     Unreadable
-        No pixels, a compression without a decoder, no grey or colour that is known, damaged; as `series.in_order`.
+        There are no pixels, no decoder for the compression, an unknown photometric interpretation, or damaged data;
+        also as in `series.in_order`.
     """
     if path.is_dir():
         datasets, names = in_order(path, _read)
@@ -57,7 +59,7 @@ def decode(path: Path, window: Window | None) -> Pixels:
         for dataset, name in zip(datasets, names, strict=True):
             with inside(name):
                 stored.append(_stored(dataset))
-            for keyword in PIXELS:  # hundreds of slices: hold them once
+            for keyword in PIXELS:  # read once: there may be hundreds of slices
                 dataset.pop(keyword, None)
     else:
         datasets = [_read(path)]
@@ -71,7 +73,7 @@ def decode(path: Path, window: Window | None) -> Pixels:
         black, white = (0, 2**bits - 1) if window is None else ends(window)
         pixels = Pixels(frames, black, white, "type" if window is None else "window")
     slices = [(dataset, frame) for dataset, array in zip(datasets, stored, strict=True) for frame in range(len(array))]
-    if len(datasets) == 1 and len(slices) > 1:  # a multi-frame file need not hold its slices in order
+    if len(datasets) == 1 and len(slices) > 1:  # a multi-frame file need not store its slices in order
         order = along_normal(slices)
         if order is not None:
             slices, pixels = [slices[i] for i in order], replace(pixels, array=pixels.array[order])
@@ -79,7 +81,7 @@ def decode(path: Path, window: Window | None) -> Pixels:
 
 
 def decoders() -> str:
-    """What can decode each transfer syntax that pydicom knows, in words: another text where one came or went."""
+    """Return a text naming the decoders of each transfer syntax that pydicom knows; it changes if a decoder changes."""
     _pydicom()
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import AllTransferSyntaxes
@@ -106,12 +108,12 @@ def _read(path: Path) -> "Dataset":
 
 
 def _stored(dataset: "Dataset") -> NDArray[Any]:
-    """Stored values (D, H, W); colours (D, H, W, 3) as RGB.
+    """Return the stored values (D, H, W); colours (D, H, W, 3) as RGB.
 
     Raises
     ------
     Unreadable
-        A compression without a decoder; damaged pixels.
+        There is no decoder for the compression, or the pixels are damaged.
     """
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_color_lut
@@ -123,7 +125,7 @@ def _stored(dataset: "Dataset") -> NDArray[Any]:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        # A UID that is none of DICOM's may be any text.
+        # A UID that DICOM does not define may be any text.
         name = f"{syntax.name}, which is not decoded" if syntax.name != syntax else "nothing that is known"
         what = f"its Transfer Syntax (0002,0010) is {name}"
         raise Unreadable(what, "save it uncompressed, or as .npy") from None
@@ -147,7 +149,7 @@ def _stored(dataset: "Dataset") -> NDArray[Any]:
 
 @cache
 def _pydicom() -> Any:
-    """pydicom; what it logs and warns of may quote headers and is kept quiet."""
+    """Import pydicom and silence its logs and warnings, because they may quote headers."""
     import logging
     import warnings
 

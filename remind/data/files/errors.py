@@ -1,4 +1,4 @@
-"""What is wrong with one file, without a word of what stands in it."""
+"""The error for one unusable file. Its text never shows the content of the file."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ class Unreadable(Exception):  # noqa: N818  (what it says of a file; mistakes of
     Attributes
     ----------
     what, remedy
-        As in `remind.data.cohort.problems.Problem`; the file's name is for the caller to add.
+        As in `remind.data.cohort.problems.Problem`; the caller adds the name of the file.
     """
 
     def __init__(self, what: str, remedy: str) -> None:
@@ -27,10 +27,10 @@ class Unreadable(Exception):  # noqa: N818  (what it says of a file; mistakes of
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into `Unreadable`.
+    """Convert every error during the reading of a file to `Unreadable`.
 
-    Libraries raise anything from KeyError to RecursionError on damaged files. Of those only the type is told: their
-    messages may quote what they read, which is a patient's.
+    On damaged files, libraries raise anything from KeyError to RecursionError. The message shows only the type of the
+    error, because the library's message may quote what it read, which is patient data.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def reading() -> Iterator[None]:
     except MemoryError:
         raise Unreadable("does not fit into memory", "make it smaller, or give the process more memory") from None
     except OSError as error:
-        if error.errno is None:  # a library's own, as Pillow's for a file that ends too soon
+        if error.errno is None:  # raised by a library, such as Pillow for a truncated file
             raise Unreadable(f"is damaged ({type(error).__name__})", DAMAGED) from None
         reason = os.strerror(error.errno).lower()
         raise Unreadable(f"cannot be opened: {reason}", "see to it that this user can read it") from None
@@ -53,7 +53,7 @@ def reading() -> Iterator[None]:
 
 @contextmanager
 def inside(name: str) -> Iterator[None]:
-    """Say of a folder's problem in which of its files, `name`, it is."""
+    """Add to the problem of a folder the `name` of the file that causes it."""
     try:
         with reading():
             yield

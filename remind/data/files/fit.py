@@ -1,7 +1,7 @@
-"""Pixels → an array of the declared shape in [0, 1].
+"""Converts pixels to an array of the declared shape in [0, 1].
 
 Resampling is separable and linear with a kernel as wide as the step (antialiased), in the plane and along D, so that
-shrinking averages and enlarging interpolates. Sides are stretched independently: proportions are not kept.
+shrinking averages and enlarging interpolates. Each side is scaled independently: proportions are not kept.
 Letters: D slices or frames, H rows, W columns, C channels.
 """
 
@@ -15,12 +15,12 @@ from remind.data.files.pixels import LARGEST, LUMINANCE, Channels, Pixels, shape
 
 
 def to_image(pixels: Pixels, size: tuple[int, int], channels: Channels, resize: bool) -> NDArray[np.float32]:
-    """(C, H, W) in [0, 1] of the only frame.
+    """Convert the only frame to (C, H, W) in [0, 1].
 
     Raises
     ------
     Unreadable
-        Several frames; another H×W without `resize`.
+        There are several frames, or H×W differs and `resize` is off.
     """
     frames = len(pixels.array)
     if frames != 1:
@@ -30,12 +30,12 @@ def to_image(pixels: Pixels, size: tuple[int, int], channels: Channels, resize: 
 
 
 def to_volume(pixels: Pixels, size: tuple[int, int, int], channels: Channels, resize: bool) -> NDArray[np.float32]:
-    """(C, D, H, W) in [0, 1].
+    """Convert the frames to (C, D, H, W) in [0, 1].
 
     Raises
     ------
     Unreadable
-        A single frame where `size` wants several; another D×H×W without `resize`.
+        There is a single frame where `size` requires several, or D×H×W differs and `resize` is off.
     """
     frames = len(pixels.array)
     if frames == 1 and size[0] > 1:
@@ -43,7 +43,7 @@ def to_volume(pixels: Pixels, size: tuple[int, int, int], channels: Channels, re
     _check_size(pixels.array.shape[:3], size, resize)
     planes = 3 if pixels.array.ndim == 4 and channels == 3 else 1
     fitted_CDHW = np.empty((planes, frames, *size[1:]), dtype=np.float32)
-    for d, frame in enumerate(pixels.array):  # one by one: a video is never held as floats in its full size
+    for d, frame in enumerate(pixels.array):  # one by one: a full-size video is never held as floats
         fitted_CDHW[:, d] = _fitted(frame, pixels, size[1:], channels)
     if frames != size[0]:
         area = size[1] * size[2]
@@ -58,7 +58,7 @@ def _check_size(found: tuple[int, ...], size: tuple[int, ...], resize: bool) -> 
 
 
 def _fitted(frame: NDArray[Any], pixels: Pixels, size_HW: tuple[int, int], channels: Channels) -> NDArray[np.float32]:
-    """A frame (H, W[, 3]) scaled and resampled: (3, H, W) where colours are there and wanted, else (1, H, W)."""
+    """Scale and resample a frame (H, W[, 3]): (3, H, W) if it has colours and they are wanted, else (1, H, W)."""
     scaled = _scaled(frame, pixels.black, pixels.white)
     if scaled.ndim == 2:
         planes_CHW = scaled[None]
@@ -72,13 +72,13 @@ def _fitted(frame: NDArray[Any], pixels: Pixels, size_HW: tuple[int, int], chann
 
 
 def _scaled(frame: NDArray[Any], black: float, white: float) -> NDArray[np.float32]:
-    if black == white:  # a frame of one value
+    if black == white:  # a frame with a single value
         return np.zeros(frame.shape, dtype=np.float32)
     small = frame.dtype.itemsize <= 2 or frame.dtype == np.float32
-    enough = small and 1 / LARGEST < abs(white - black) < LARGEST  # float32 holds the values and their quotients
+    enough = small and 1 / LARGEST < abs(white - black) < LARGEST  # float32 can hold the values and their quotients
     kind = np.float32 if enough else np.float64
-    values: NDArray[np.floating] = frame.astype(kind, order="C")  # sums over colours round by how an array lies
-    with np.errstate(over="ignore"):  # far beyond the window: infinite, and clipped
+    values: NDArray[np.floating] = frame.astype(kind, order="C")  # memory layout affects rounding
+    with np.errstate(over="ignore"):  # values far beyond the window become infinite and are clipped
         values -= black
         values /= white - black
     return np.clip(values, 0, 1, out=values).astype(np.float32, copy=False)
@@ -92,6 +92,6 @@ def _resampled(plane_HW: NDArray[np.float32], rows: int, columns: int) -> NDArra
 
 
 def _repeated(planes: NDArray[np.float32], channels: Channels) -> NDArray[np.float32]:
-    """Grey for every channel; whatever rounding made of 0 and 1 cut off; in C order."""
+    """Repeat grey for every channel and clip rounding errors outside 0 … 1; in C order."""
     planes = np.clip(planes, 0, 1, order="C")
     return np.repeat(planes, channels, axis=0) if len(planes) < channels else planes

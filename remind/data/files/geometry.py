@@ -1,4 +1,4 @@
-"""Where DICOM slices lie in the patient: their order, their distances, and what is odd about these.
+"""The geometry of DICOM slices in the patient: their order, their spacing, and warnings about the spacing.
 
 A slice is a dataset and its frame, counted from 0. Letters: D slices, 3 the patient's axes x (to the left), y (to the
 back) and z (to the head), DICOM PS3.3 C.7.6.2.1.1.
@@ -17,22 +17,23 @@ from remind.data.files.pixels import HOLE, TILT, Remark
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-PARALLEL = 0.999  # cosine of the angle between two slices' normals: 2.5 degrees
-APART = 1e-3  # mm between two slices that are not at one place
-UNEVEN = 1.5  # largest distance between neighbours over the smallest, from which one is thought to be missing
+PARALLEL = 0.999  # smallest cosine of the angle between the normals of parallel slices: 2.5 degrees
+APART = 1e-3  # mm; slices closer than this are at one position
+UNEVEN = 1.5  # largest over smallest distance of neighbours, from which a slice is probably missing
 TILTED = 5.0  # degrees between the slices' normal and the line through their corners
 Slices = Sequence[tuple["Dataset", int]]
 
 
 def along_normal(slices: Slices) -> list[int] | None:
-    """Positions of slices (a dataset and its frame) in ascending order along their common normal.
+    """Return the positions of slices (a dataset and its frame) in ascending order along their common normal.
 
-    None where geometry does not tell: attributes lacking, slices that are not parallel, or all at one place.
+    Returns None if the geometry does not determine an order: attributes are missing, slices are not parallel, or all
+    are at one position.
 
     Raises
     ------
     Unreadable
-        Some at one place, others not: several times or echoes in one volume.
+        Only some slices share a position: the volume contains several times or echoes.
     """
     found = _positions(slices)
     if found is None:
@@ -49,7 +50,7 @@ def along_normal(slices: Slices) -> list[int] | None:
 
 
 def lies(slices: Slices) -> str:
-    """Where D, H and W of the first slice point, by the nearest of R, L, A, P, S, I; empty where it does not say."""
+    """Return the nearest of R, L, A, P, S, I for the directions of D, H and W in the first slice; empty if unknown."""
     dataset, frame = slices[0]
     axes = numbers(dataset, frame, "ImageOrientationPatient", 6)
     normal = None if axes is None else common_normal([axes])
@@ -59,7 +60,7 @@ def lies(slices: Slices) -> str:
 
 
 def remarks_on(slices: Slices) -> list[Remark]:
-    """What is odd about slices that are in order: some seem to be missing, or the volume is sheared."""
+    """Return warnings about ordered slices: some seem to be missing, or the volume is sheared."""
     if len(slices) < 2:
         return []
     found, remarks = _positions(slices), []
@@ -79,7 +80,7 @@ def remarks_on(slices: Slices) -> list[Remark]:
 
 
 def _left_out(slices: Slices) -> int:
-    """How many numbers between the first and the last nobody has; of frames of one file, In-Stack Position Numbers."""
+    """Return how many numbers between the first and the last are missing; for frames, of In-Stack Position Numbers."""
     one_file = slices[0][0] is slices[-1][0]
     found = [
         attribute(dataset, frame, "InStackPositionNumber") if one_file else dataset.get("InstanceNumber")
@@ -92,7 +93,10 @@ def _left_out(slices: Slices) -> int:
 
 
 def _positions(slices: Slices) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Corners (D, 3) of the slices in mm, and their common normal (3,); None where geometry does not tell."""
+    """Return the slices' corners (D, 3) in mm and their common normal (3,).
+
+    None if the geometry does not define them.
+    """
     position_D3 = [numbers(dataset, frame, "ImagePositionPatient", 3) for dataset, frame in slices]
     axes_D6 = [numbers(dataset, frame, "ImageOrientationPatient", 6) for dataset, frame in slices]
     if any(one is None for one in (*position_D3, *axes_D6)):
@@ -107,7 +111,7 @@ def _letter(axis_3: NDArray[np.float64]) -> str:
 
 
 def common_normal(axes_D6: Sequence[Any]) -> NDArray[np.float64] | None:
-    """Unit vector at right angles to the rows and columns of all slices, or None."""
+    """Return the unit vector perpendicular to the rows and columns of all slices, or None."""
     axes = np.array(axes_D6, dtype=np.float64)
     normal_D3 = np.cross(axes[:, :3], axes[:, 3:])
     length_D1 = np.linalg.norm(normal_D3, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Grey DICOM pixels: stored values → values with a meaning (Hounsfield units, …) → what is black and white.
+"""Grey DICOM pixels: stored values → meaningful values (Hounsfield units, …) → which of them are black and white.
 
 Letters: D frames or slices, H rows, W columns.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pixels(datasets: "list[Dataset]", stored: list[NDArray[Any]], window: Window | None, inverted: bool) -> Pixels:
-    """Frames of one or more files as numbers with one black and one white.
+    """Convert the frames of one or more files to numbers with a common black and white.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def pixels(datasets: "list[Dataset]", stored: list[NDArray[Any]], window: Window
     Raises
     ------
     Unreadable
-        Values that are not finite.
+        Some values are not finite.
     """
     frames = [(dataset, i) for dataset, array in zip(datasets, stored, strict=True) for i in range(len(array))]
     values_DHW = np.empty((len(frames), *stored[0].shape[1:]), dtype=np.float32)
@@ -43,7 +43,7 @@ def pixels(datasets: "list[Dataset]", stored: list[NDArray[Any]], window: Window
             padded_DHW[d] = _padding(stored_HW, dataset)
             d += 1
     check_values(values_DHW)
-    # Slices with windows of their own would not be comparable: then one range holds for all of them.
+    # Slices with different windows would not be comparable, so one range is used for all of them.
     views = {view(dataset, i) for dataset, i in frames} if window is None else set()
     shared = views.pop() if len(views) == 1 else None
     scale: Scale = "file"
@@ -65,7 +65,7 @@ def pixels(datasets: "list[Dataset]", stored: list[NDArray[Any]], window: Window
 
 
 def _meant(stored_HW: NDArray[Any], dataset: "Dataset", frame: int) -> NDArray[Any]:
-    """Output of the modality LUT, or of the rescale slope and intercept (DICOM PS3.3 C.11.1)."""
+    """Apply the modality LUT, or the rescale slope and intercept (DICOM PS3.3 C.11.1)."""
     if dataset.get("ModalityLUTSequence"):
         return table(dataset, "ModalityLUTSequence", dataset.get("PixelRepresentation") == 1).look_up(stored_HW)
     slope, intercept = _rescale(dataset, frame)
@@ -78,16 +78,16 @@ def _rescale(dataset: "Dataset", frame: int) -> tuple[float, float]:
 
 
 def _eight_bits(dataset: "Dataset", frame: int) -> bool:
-    """Whether the values are as stored, in 8 bits or fewer."""
+    """Return whether the values are stored unscaled in 8 bits or fewer."""
     plain = _rescale(dataset, frame) == (1, 0) and not dataset.get("ModalityLUTSequence")
     return plain and int(dataset.get("BitsStored") or 16) <= 8
 
 
 def _padding(stored_HW: NDArray[Any], dataset: "Dataset") -> NDArray[np.bool_] | bool:
-    """Pixels outside of the image (DICOM PS3.3 C.7.5.1.1.2): a value, or all from one value to another."""
+    """Return the pixels outside the image (DICOM PS3.3 C.7.5.1.1.2): one value, or a range of values."""
     if dataset.get("PixelPaddingValue") is None or stored_HW.dtype.kind not in "ui":
         return False
     limits = [dataset.PixelPaddingValue, dataset.get("PixelPaddingRangeLimit")]
-    # Written unsigned where pixels are signed, or the other way round, by some devices: the same bits are meant.
+    # Some devices write this value unsigned although the pixels are signed, or the reverse; the bits are the same.
     low, *_, high = sorted(np.array([v for v in limits if v is not None] * 2, dtype=np.int64).astype(stored_HW.dtype))
     return np.asarray((stored_HW >= low) & (stored_HW <= high))

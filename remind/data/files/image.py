@@ -26,29 +26,29 @@ def read_image(
     size
         (H, W).
     channels
-        1: colours become their luminance; 3: grey is repeated.
+        1: colours are converted to luminance; 3: grey is repeated.
     window
-        (centre, width > 0) of the values that become 0 … 1, in Hounsfield units and the like where the file says how
-        to get them. None: the file's own, if it is DICOM; else the range of the type, for 8- and 16-bit unsigned
-        integers; else the percentiles 0.5 and 99.5 of the file (`pixels.own_range`).
+        (centre, width > 0) of the values that are mapped to 0 … 1, in physical units such as Hounsfield units if the
+        file defines them. None: the window of the file, if it is DICOM; else the range of the type, for 8- and 16-bit
+        unsigned integers; else the percentiles 0.5 and 99.5 of the file (`pixels.own_range`).
     resize
         Whether another size is resampled (antialiased, proportions not kept) or refused.
 
     Returns
     -------
-    (C, H, W) in [0, 1], turned as EXIF says.
+    (C, H, W) in [0, 1], rotated as EXIF requires.
 
     Raises
     ------
     Unreadable
-        In words fit for `remind.data.cohort.problems.Problem`.
+        With texts for `remind.data.cohort.problems.Problem`.
     """
     with reading():
         return to_image(decode(path, window, stack=False), size, channels, resize)
 
 
 def examine_image(path: Path, size: tuple[int, int], channels: Channels, window: Window | None, resize: bool) -> Sight:
-    """Read an image as `read_image` does and raise what it raises; else what it is like."""
+    """Examine an image: raise the errors of `read_image`, or return the image's properties."""
     with reading():
         pixels = decode(path, window, stack=False)
         to_image(pixels, size, channels, resize)
@@ -58,6 +58,6 @@ def examine_image(path: Path, size: tuple[int, int], channels: Channels, window:
 def fit_image(
     array: NDArray[Any], size: tuple[int, int], channels: Channels, resize: bool, window: Window | None = None
 ) -> NDArray[np.float32]:
-    """As `read_image`, for an array (H, W) or (H, W, 3) in memory."""
+    """Convert an array (H, W) or (H, W, 3) in memory as `read_image` converts a file."""
     with reading():
         return to_image(from_array(array, window, stack=False), size, channels, resize)

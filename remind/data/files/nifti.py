@@ -1,4 +1,4 @@
-"""NIfTI: .nii and .nii.gz, scaled, in one anatomical position."""
+"""NIfTI (.nii and .nii.gz): scaled values, in one anatomical orientation."""
 
 import math
 from functools import cache
@@ -21,20 +21,21 @@ from remind.data.files.pixels import (
     shape_text,
 )
 
-CANONICAL = "SPL"  # where D, H and W point once laid as an axial DICOM series
+CANONICAL = "SPL"  # directions of D, H and W after conversion to the layout of an axial DICOM series
 
 
 def decode(path: Path, window: Window | None) -> Pixels:
-    """Frames of a NIfTI file.
+    """Decode the frames of a NIfTI file.
 
-    Axes are put into the closest canonical order (right, anterior, superior, as nibabel's `as_closest_canonical`) and
-    then laid as an axial DICOM series lies: D to the head, H to the back, W to the patient's left. A file of one slice
-    has that slice as its frame, whatever its plane; where it has a time axis too, the times are the frames.
+    The axes are reordered to the closest canonical order (right, anterior, superior, like nibabel's
+    `as_closest_canonical`) and then to the layout of an axial DICOM series: D to the head, H to the back, W to the
+    patient's left. A file with one slice gives that slice as its frame, in any plane; if it also has a time axis, the
+    times are the frames.
 
     Raises
     ------
     Unreadable
-        Volumes over time; vectors or colours; an affine that does not span space.
+        The file holds volumes over time, vectors or colours, or its affine does not span space.
     """
     nibabel = _nibabel()
     image = nibabel.load(path)
@@ -58,7 +59,7 @@ def decode(path: Path, window: Window | None) -> Pixels:
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """At least three axes; more only where they hold more than one entry."""
+    """Return an image with at least three axes. Further axes are kept only if they have more than one entry."""
     shape = (*shape, 1, 1, 1)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -66,7 +67,7 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _laid(nibabel: Any, values_XYZT: NDArray[np.float32], affine: NDArray[Any]) -> tuple[NDArray[np.float32], str]:
-    """Frames, and where their axes point."""
+    """Return the frames and the directions of their axes."""
     orientation = nibabel.io_orientation(affine)
     if np.isnan(orientation).any():
         raise Unreadable("has an affine that does not span space", "correct its sform or qform")
@@ -86,5 +87,5 @@ def _nibabel() -> Any:
 
     import nibabel
 
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it cannot mend it raises all the same
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # errors are raised anyway
     return nibabel

@@ -6,12 +6,12 @@ from remind.data.files.errors import Unreadable, reading
 
 
 def read_note(path: Path) -> str:
-    """Text of a note without a byte-order mark and without space around it.
+    """Return the text of a note without a byte-order mark and without surrounding space.
 
     Raises
     ------
     Unreadable
-        No file, not UTF-8, or not text.
+        The file does not exist, is not UTF-8, or is not text.
     """
     with reading():
         content = path.read_bytes()

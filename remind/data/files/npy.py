@@ -1,4 +1,4 @@
-"""NumPy's .npy: mapped, never unpickled."""
+"""NumPy's .npy files: memory-mapped, never unpickled."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from remind.data.files.pixels import Pixels, Window, check_shape, plain, shape_t
 
 
 def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
-    """Frames of a .npy file: (D, H, W[, 3]) for a `stack`, else (H, W[, 3])."""
+    """Decode the frames of a .npy file: (D, H, W[, 3]) for a `stack`, else (H, W[, 3])."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:  # an array of objects, a wrong header, or fewer bytes than the header promises
+    except ValueError:  # an array of objects, an invalid header, or fewer bytes than the header promises
         raise Unreadable(
             "is cut short, or no array of numbers", "save it again with numpy.save, as uint8 or so"
         ) from None
@@ -20,12 +20,12 @@ def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
 
 
 def from_array(array: np.ndarray, window: Window | None, stack: bool) -> Pixels:
-    """Frames of an array: (D, H, W[, 3]) for a `stack`, else (H, W[, 3]).
+    """Return the frames of an array: (D, H, W[, 3]) for a `stack`, else (H, W[, 3]).
 
     Raises
     ------
     Unreadable
-        Other dimensions, too large, or values that are no finite numbers.
+        The dimensions are wrong, the array is too large, or some values are not finite numbers.
     """
     plane = 3 if stack else 2
     colour = array.ndim == plane + 1 and array.shape[-1] == 3

@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF, GIF and BMP, by Pillow."""
+"""PNG, JPEG, TIFF, GIF and BMP, decoded by Pillow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ WHITE_IS_ZERO = 0  # TIFF's PhotometricInterpretation, tag 262
 
 
 def decode(path: Path, window: Window | None) -> Pixels:
-    """Frames of a picture file, turned as EXIF says; what is transparent lies on black.
+    """Decode the frames of a picture file, rotated as EXIF requires. Transparent parts become black.
 
-    Grey is read with 1, 8, 16 or 32 bits, colour with 8: Pillow reduces colours of 16 bits.
+    Grey is read with 1, 8, 16 or 32 bits, colour with 8: Pillow reduces 16-bit colours.
 
     Raises
     ------
     Unreadable
-        No format that is read, cut short, too large, or pages of different sizes.
+        The format is not supported, the file is truncated or too large, or its pages have different sizes.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -39,8 +39,8 @@ def decode(path: Path, window: Window | None) -> Pixels:
         raise Unreadable("is too large", "crop it or make it smaller") from None
     with image:
         if image.format == "GIF" and not path.read_bytes().rstrip(b"\0").endswith(b";"):
-            raise Unreadable("is cut short", DAMAGED)  # Pillow would show the frames that are left
-        # A phone's JPEG may hold previews of other sizes after the photograph (format MPO).
+            raise Unreadable("is cut short", DAMAGED)  # Pillow would return only the frames that are left
+        # A phone's JPEG may contain previews of other sizes after the photograph (format MPO).
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         check_shape((frames, image.height, image.width))
         arrays = []
@@ -55,10 +55,10 @@ def decode(path: Path, window: Window | None) -> Pixels:
 
 
 def _array(image: "Image") -> NDArray[Any]:
-    """The current frame, (H, W) or (H, W, 3)."""
+    """Return the current frame, (H, W) or (H, W, 3)."""
     from PIL import Image, ImageOps
 
-    inverted = image.mode.startswith("I;16") and _photometric(image) == WHITE_IS_ZERO  # Pillow sees to it in 8 bits
+    inverted = image.mode.startswith("I;16") and _photometric(image) == WHITE_IS_ZERO  # Pillow inverts 8 bits itself
     upright = ImageOps.exif_transpose(image)
     if upright.mode not in ("1", "L", "F", "I", "RGB") and not upright.mode.startswith("I;16"):
         if upright.has_transparency_data:

@@ -1,4 +1,4 @@
-"""Decoded pixels, which of their values are black and white, and their way into [0, 1].
+"""Decoded pixels, the values that are black and white, and the conversion to [0, 1].
 
 Letters: D slices or frames, H rows, W columns, C channels.
 """
@@ -15,17 +15,17 @@ Channels = Literal[1, 3]
 Window = tuple[float, float]  # centre, width > 0
 Scale = Literal["window", "file", "type", "own"]
 PERCENTILES = (0.5, 99.5)
-LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's
-LARGEST = 1e37  # float32 holds the difference of two such numbers
-MOST_PIXELS = 2**26  # of one frame: 8192 × 8192, several times a mammogram
-MOST_VOXELS = 2**30  # of all frames: 4 GiB as float32
+LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow
+LARGEST = 1e37  # float32 can hold the difference of two such numbers
+MOST_PIXELS = 2**26  # per frame: 8192 × 8192, several times a mammogram
+MOST_VOXELS = 2**30  # of all frames together: 4 GiB as float32
 
 
 HOLE, RANGE, NOWHERE, TILT = "hole", "range", "nowhere", "tilt"  # kinds of remarks
 
 
 class Remark(NamedTuple):
-    """What is seldom meant in a file that can be read: its kind, and what was seen."""
+    """A property of a readable file that is probably a mistake: its kind, and what was found."""
 
     kind: str
     seen: str
@@ -33,21 +33,21 @@ class Remark(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Frames as decoded.
+    """Decoded frames.
 
     Attributes
     ----------
     array
         (D, H, W), or (D, H, W, 3) with colours red, green, blue; any type of real numbers.
     black, white
-        Values that become 0 and 1, linearly in between and clipped beyond; black may be the larger one.
+        Values that become 0 and 1, linear in between and clipped beyond; black may be the larger one.
     scale
-        What decided on black and white: the cohort's window, the file, the range of the type, or the range of the
-        file's own values.
+        The source of black and white: the cohort's window, the file, the range of the type, or the range of the values
+        in the file.
     lies
-        Where D, H and W point in the patient: three of the letters R, L, A, P, S, I; empty where the file does not say.
+        Directions of D, H and W in the patient: three of the letters R, L, A, P, S, I; empty if the file does not say.
     remarks
-        What only the format's reader can see.
+        Warnings that only the reader of this format can give.
     """
 
     array: NDArray[Any]
@@ -59,10 +59,10 @@ class Pixels:
 
 
 def plain(array: NDArray[Any], window: Window | None) -> Pixels:
-    """Frames (D, H, W[, 3]) without an opinion of their own on black and white.
+    """Return frames (D, H, W[, 3]) of a format that does not define black and white.
 
-    Those are the `window`'s ends; else the ends of the type, for booleans and unsigned integers of 8 and 16 bits; else
-    `own_range`.
+    They are the ends of the `window`; else the ends of the type, for booleans and unsigned integers of 8 and 16 bits;
+    else `own_range`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def plain(array: NDArray[Any], window: Window | None) -> Pixels:
 
 
 def ends(window: Window) -> tuple[float, float]:
-    """Lowest and highest value of a window: centre ± width/2, whatever the format of the file.
+    """Return the lowest and the highest value of a window: centre ± width/2, for every file format.
 
     This is the function LINEAR_EXACT of DICOM PS3.3 C.11.2.1.3.2.
     """
@@ -89,15 +89,15 @@ def ends(window: Window) -> tuple[float, float]:
 
 
 def own_range(values: NDArray[Any]) -> tuple[float, float]:
-    """Values to be shown black and white where nothing says so.
+    """Return the values to show as black and white if nothing else defines them.
 
-    The values at the percentiles 0.5 and 99.5, so that a few hot pixels do not darken all others; where these coincide,
-    as in a mask with a small lesion, the minimum and the maximum.
+    They are the values at the percentiles 0.5 and 99.5, so that a few hot pixels do not darken all others. If these are
+    equal, as in a mask with a small lesion, they are the minimum and the maximum.
 
     Raises
     ------
     Unreadable
-        A number larger than `LARGEST`.
+        A number is larger than `LARGEST`.
     """
     if not values.size:
         return 0, 0
@@ -110,12 +110,12 @@ def own_range(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
-    """Refuse D, H, W of nothing, or of more than a machine should be asked to decode; before decoding.
+    """Refuse empty D, H, W, or more pixels than a machine should decode. Call it before decoding.
 
     Raises
     ------
     Unreadable
-        One of them is 0; a frame has more than `MOST_PIXELS`, all together more than `MOST_VOXELS`.
+        One of them is 0, a frame has more than `MOST_PIXELS`, or all frames together have more than `MOST_VOXELS`.
     """
     frames, rows, columns = (int(n) for n in shape)
     if min(frames, rows, columns) < 1:
@@ -125,21 +125,21 @@ def check_shape(shape: tuple[int, ...]) -> None:
 
 
 def check_values(array: NDArray[Any]) -> None:
-    """Refuse what is no array of finite real numbers.
+    """Refuse an array that does not hold finite real numbers.
 
     Raises
     ------
     Unreadable
-        Text, complex numbers, records; NaN or infinite numbers.
+        The array holds text, complex numbers, records, NaN or infinite numbers.
     """
     if array.dtype.kind not in "buif":
         raise Unreadable(f"holds {array.dtype.name}, not numbers", "save it as uint8, uint16 or float32")
     if array.dtype.kind == "f":
-        bad = sum(int((~np.isfinite(frame)).sum()) for frame in array)  # frame by frame: the file may be mapped
+        bad = sum(int((~np.isfinite(frame)).sum()) for frame in array)  # the file may be memory-mapped
         if bad:
             raise Unreadable(f"{bad} of {array.size} values are NaN or infinite", "replace them, for instance by 0")
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """``16×224×224``."""
+    """Format a shape: ``16×224×224``."""
     return "×".join(str(n) for n in shape)

@@ -1,4 +1,4 @@
-"""A folder of DICOM slices: whether they belong together, and their order."""
+"""A folder of DICOM slices: checks that they belong together, and sorts them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +16,17 @@ ALIKE = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "Bit
 
 
 def in_order(folder: Path, read: Callable[[Path], "Dataset"]) -> tuple[list["Dataset"], list[str]]:
-    """Slices of the one series in a folder, in order, and the names of their files.
+    """Return the slices of the one series in a folder, in order, and the names of their files.
 
-    They are sorted by the place of ImagePositionPatient along the normal of ImageOrientationPatient (DICOM PS3.3
-    C.7.6.2.1.1); where these are lacking, or all slices lie at one place as in a film of the heart, by InstanceNumber.
-    Hidden files and a DICOMDIR are passed over. A single file may hold several frames.
+    They are sorted by ImagePositionPatient along the normal of ImageOrientationPatient (DICOM PS3.3 C.7.6.2.1.1). If
+    these are missing, or all slices are at one position as in a film of the heart, they are sorted by InstanceNumber.
+    Hidden files and a DICOMDIR are ignored. A single file may hold several frames.
 
     Raises
     ------
     Unreadable
-        No files, or others than DICOM; several series, sizes or directions; slices without an order, or several
-        at one place.
+        There are no files, files other than DICOM, several series, sizes or directions, slices without an order, or
+        several slices at one position.
     """
     paths = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "DICOMDIR")
     if not paths:
@@ -63,7 +63,7 @@ def _check_dicom(path: Path) -> None:
 
 
 def _check_alike(datasets: list["Dataset"], names: list[str]) -> None:
-    """One series of single slices, of one size and kind, in one direction."""
+    """Require one series of single slices with one size, kind and direction."""
     series = len({dataset.get("SeriesInstanceUID") for dataset in datasets})
     if series > 1:
         raise Unreadable(f"holds slices of {series} series", KEEP_ONE)

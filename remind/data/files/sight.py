@@ -1,4 +1,4 @@
-"""What a readable file is like: what `remind data check` warns of, found while the file is decoded anyway.
+"""Properties of a readable file that `remind data check` warns about. They are found while the file is decoded anyway.
 
 Letters: D slices or frames, H rows, W columns.
 """
@@ -9,27 +9,28 @@ import numpy as np
 
 from remind.data.files.pixels import HOLE, RANGE, Pixels, Remark
 
-# Share of the values from black to white below which a picture is dark or pale, by bytes of a value. 14 bits stored as
-# 16 are one quarter. Of 8 bits, a picture may be dark by itself: there it must be less.
+# Smallest share of the range from black to white that the values must use; a smaller one makes a picture dark or pale.
+# Keys are bytes per value. 14 bits stored as 16 use one quarter. An 8-bit picture may really be dark, so its limit is
+# lower.
 LITTLE = {1: 1 / 8, 2: 1 / 4}
 
 
 @dataclass(frozen=True)
 class Sight:
-    """One file as it was decoded.
+    """Properties of one decoded file.
 
     Attributes
     ----------
     shape
         D, H, W as in the file.
     flat
-        Whether one grey value is shown all over.
+        Whether the picture shows only one grey value.
     lies
-        Where D, H and W point, as `Pixels.lies`.
+        Directions of D, H and W, as `Pixels.lies`.
     scale
-        What decides on black and white, as `Pixels.scale`.
+        Source of black and white, as `Pixels.scale`.
     remarks
-        What is seldom meant.
+        Properties that are probably a mistake.
     """
 
     shape: tuple[int, int, int]
@@ -40,7 +41,7 @@ class Sight:
 
 
 def sight_of(pixels: Pixels) -> Sight:
-    """What decoded pixels are like; one pass over them."""
+    """Return the properties of decoded pixels in one pass over them."""
     extremes_D2 = np.array([(frame.min(), frame.max()) for frame in pixels.array], dtype=np.float64)
     least, most = float(extremes_D2[:, 0].min()), float(extremes_D2[:, 1].max())
     low, high = sorted((pixels.black, pixels.white))
@@ -55,7 +56,7 @@ def sight_of(pixels: Pixels) -> Sight:
 
 
 def _blank(extremes_D2: np.ndarray) -> list[Remark]:
-    """Slices of one value between slices with a picture: some converters fill a hole in this way."""
+    """Count slices with one value between slices with a picture: some converters fill a gap this way."""
     blank_D = extremes_D2[:, 0] == extremes_D2[:, 1]
     pictures = np.flatnonzero(~blank_D)
     inner = np.flatnonzero(blank_D[: pictures[-1]]) if len(pictures) else np.array([], dtype=np.int64)
@@ -68,7 +69,7 @@ def _blank(extremes_D2: np.ndarray) -> list[Remark]:
 
 
 def _range(pixels: Pixels, least: float, most: float) -> list[Remark]:
-    """Whether the range of the type is the range of the picture; a window or the file's own range was chosen to fit."""
+    """Check whether the picture uses the range of its type. A window or the file's own range always fits."""
     span, range_ = most - least, abs(pixels.white - pixels.black)
     little = LITTLE.get(pixels.array.dtype.itemsize, LITTLE[1])
     if pixels.scale != "type" or range_ <= 1 or span > little * range_:

@@ -1,4 +1,4 @@
-"""What tells a changed file from the same one, without reading it."""
+"""Detects that a file has changed without reading it."""
 
 import hashlib
 import os
@@ -6,14 +6,16 @@ from pathlib import Path
 
 
 def stamp(path: Path) -> str:
-    """Another text when a file changed, was replaced, or who may read it did; of a folder, when a file in it did.
+    """Return a text that changes if a file is changed, replaced, or gets other permissions.
 
-    Size, place on the disk, the times of change of content and of the rest (owner, permissions, access lists), and
-    whether this process may read it. A copy that was given the old size and time is another file all the same.
+    For a folder, if any file in it does.
+
+    It depends on size, location on the disk, the times of change of content and of metadata (owner, permissions, access
+    lists), and whether this process may read the file. A copy with the old size and time therefore has another stamp.
 
     Returns
     -------
-    32 hexadecimal digits; nothing for a file that is not there or cannot be looked at.
+    32 hexadecimal digits; empty if the file does not exist or cannot be accessed.
     """
     try:
         found = [path, *sorted(path.iterdir())] if path.is_dir() else [path]

@@ -1,4 +1,4 @@
-"""Whether a TIFF has all its pages: Pillow takes a chain of pages that is cut short for a shorter one."""
+"""Checks that a TIFF has all its pages: Pillow reads a truncated chain of pages as a shorter file without an error."""
 
 import struct
 from pathlib import Path
@@ -10,15 +10,15 @@ STARTS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}  # byte or
 
 
 def check_pages(path: Path) -> None:
-    """Follow the chain of a TIFF's image file directories to its end; other files pass.
+    """Follow the chain of a TIFF's image file directories to its end. Other files pass.
 
-    TIFF 6.0, section 2: a header with the place of the first directory; a directory is a count, so many entries, and
-    the place of the next, 0 after the last. BigTIFF has the same in wider fields.
+    TIFF 6.0, section 2: the header holds the offset of the first directory. A directory holds a count, that many
+    entries, and the offset of the next directory, 0 after the last. BigTIFF has the same structure with wider fields.
 
     Raises
     ------
     Unreadable
-        The chain leads out of the file, or in a circle.
+        The chain points outside the file, or contains a cycle.
     """
     with path.open("rb") as file:
         order = STARTS.get(file.read(4))

@@ -1,7 +1,7 @@
-"""What a DICOM file says should be black and white: its window, or its lookup table.
+"""The window or lookup table by which a DICOM file defines black and white.
 
-Applied here and not by pydicom 3.0, whose `apply_voi` wraps around at 256 where a table of more entries holds 8-bit
-values, and whose `apply_windowing` turns black and white around under a negative rescale slope.
+It is applied here and not by pydicom 3.0: pydicom's `apply_voi` wraps around at 256 if a table with more entries holds
+8-bit values, and its `apply_windowing` swaps black and white under a negative rescale slope.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from remind.data.files.pixels import Window, ends
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-STEP = 1e-3  # width that stands for 0: a LINEAR window of width 1 is a step
-LEAST = {"LINEAR": 1, "LINEAR_EXACT": 0, "SIGMOID": 0}  # width
+STEP = 1e-3  # replaces a width of 0: a LINEAR window of width 1 is a step
+LEAST = {"LINEAR": 1, "LINEAR_EXACT": 0, "SIGMOID": 0}  # smallest width
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class View:
 
     @property
     def ends(self) -> Window | None:
-        """Values shown black and white by the two linear functions; None for SIGMOID.
+        """Return the values shown black and white by the two linear functions; None for SIGMOID.
 
         LINEAR: y = (x − (c − 0.5)) / (w − 1) + 0.5; LINEAR_EXACT: y = (x − c) / w + 0.5.
         """
@@ -41,7 +41,7 @@ class View:
 
     def curve(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """SIGMOID: y = 1 / (1 + exp(−4 (x − c) / w))."""
-        with np.errstate(over="ignore"):  # exp is infinite and y = 0
+        with np.errstate(over="ignore"):  # exp becomes infinite and y = 0
             return np.asarray(1 / (1 + np.exp(-4 * (x - self.centre) / self.width)), dtype=np.float32)
 
 
@@ -52,9 +52,9 @@ class Table:
     Attributes
     ----------
     first
-        Value that gets the first entry.
+        Value that is mapped to the first entry.
     bits
-        Of an entry.
+        Bits per entry.
     entries
         As bytes, so that tables can be compared.
     """
@@ -64,23 +64,23 @@ class Table:
     entries: bytes
 
     def look_up(self, x: NDArray[Any]) -> NDArray[np.uint16]:
-        """Entry of every value; one beyond the table gets its first or last entry."""
+        """Return the entry of every value. Values beyond the table get its first or last entry."""
         table_E = np.frombuffer(self.entries, dtype="<u2")
         index = np.rint(x).astype(np.int64) - self.first
         return np.asarray(table_E[np.clip(index, 0, len(table_E) - 1)])
 
     def curve(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Entry of every value, over the range of its bits."""
+        """Return the entry of every value, divided by the range of its bits."""
         return (self.look_up(x) / np.float32(2**self.bits - 1)).astype(np.float32, copy=False)
 
 
 def view(dataset: "Dataset", frame: int) -> View | Table | None:
-    """What is to be seen of a frame: the VOI LUT, else the window, the first where there are several.
+    """Return the view of a frame: the VOI LUT, else the window; the first if there are several.
 
-    None where there is neither, or a window without a width.
+    Returns None if there is neither, or if the window has no width.
     """
     if dataset.get("VOILUTSequence"):
-        rescaled = not dataset.get("ModalityLUTSequence")  # to what may be negative; a modality LUT's entries are not
+        rescaled = not dataset.get("ModalityLUTSequence")  # LUT entries are not negative
         intercept = float(attribute(dataset, frame, "RescaleIntercept") or 0)
         return table(dataset, "VOILUTSequence", rescaled and (dataset.get("PixelRepresentation") == 1 or intercept < 0))
     centre, width = (numbers(dataset, frame, keyword, 1) for keyword in ("WindowCenter", "WindowWidth"))
@@ -92,17 +92,17 @@ def view(dataset: "Dataset", frame: int) -> View | Table | None:
 
 
 def table(dataset: "Dataset", sequence: str, signed: bool) -> Table:
-    """The first lookup table of a sequence; `signed`: whether the values to be looked up are.
+    """Return the first lookup table of a sequence. `signed` says whether the values to look up are signed.
 
     Raises
     ------
     Unreadable
-        Entries of no possible size.
+        The entries have an impossible size.
     """
     item = dataset[sequence][0]
     count, first, bits = (int(v) for v in item.LUTDescriptor)
-    count = count % 2**16 or 2**16  # 16 bits hold no 65536, and may have been taken for signed
-    first = (first + 2**15) % 2**16 - 2**15 if signed else first % 2**16  # as may have been the other way round
+    count = count % 2**16 or 2**16  # 16 bits cannot hold 65536, and the count may have been read as signed
+    first = (first + 2**15) % 2**16 - 2**15 if signed else first % 2**16  # the reverse may have happened here
     if not 1 <= bits <= 16:
         raise Unreadable(f"a lookup table has entries of {bits} bits", DAMAGED)
     data: Any = item.LUTData

@@ -1,4 +1,4 @@
-"""Volumes and videos: one file, or a folder of DICOM slices → (C, D, H, W)."""
+"""Volumes and videos: converts one file, or a folder of DICOM slices, to (C, D, H, W)."""
 
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,17 @@ def read_volume(
     size
         (D, H, W).
     channels, window, resize
-        As for `image.read_image`; D is resampled like H and W. One range holds for the whole volume.
+        As for `image.read_image`; D is resampled like H and W. One range is used for the whole volume.
 
     Returns
     -------
-    (C, D, H, W) in [0, 1]. DICOM slices lie along their normal, in the planes in which they were taken. NIfTI is
-    brought into the position of an axial DICOM series: D to the head, H to the back, W to the patient's left.
+    (C, D, H, W) in [0, 1]. DICOM slices are sorted along their normal and keep their acquisition planes. NIfTI is
+    converted to the orientation of an axial DICOM series: D to the head, H to the back, W to the patient's left.
 
     Raises
     ------
     Unreadable
-        In words fit for `remind.data.cohort.problems.Problem`.
+        With texts for `remind.data.cohort.problems.Problem`.
     """
     with reading():
         return to_volume(decode(path, window, stack=True), size, channels, resize)
@@ -46,7 +46,7 @@ def read_volume(
 def examine_volume(
     path: Path, size: tuple[int, int, int], channels: Channels, window: Window | None, resize: bool
 ) -> Sight:
-    """Read a volume as `read_volume` does and raise what it raises; else what it is like."""
+    """Examine a volume: raise the errors of `read_volume`, or return the volume's properties."""
     with reading():
         pixels = decode(path, window, stack=True)
         to_volume(pixels, size, channels, resize)
@@ -56,6 +56,6 @@ def examine_volume(
 def fit_volume(
     array: NDArray[Any], size: tuple[int, int, int], channels: Channels, resize: bool, window: Window | None = None
 ) -> NDArray[np.float32]:
-    """As `read_volume`, for an array (D, H, W) or (D, H, W, 3) in memory."""
+    """Convert an array (D, H, W) or (D, H, W, 3) in memory as `read_volume` converts a file."""
     with reading():
         return to_volume(from_array(array, window, stack=True), size, channels, resize)

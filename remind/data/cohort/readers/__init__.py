@@ -1,4 +1,4 @@
-"""One reader per kind of modality: a file's rows → its schema and its contents for the cohort's N patients."""
+"""One reader per kind of modality: converts the rows of a file to a schema and to the contents of the N patients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,10 +45,10 @@ _ABSENT: dict[type[Section], Callable[[str, Any, int, list[Problem]], Found]] = 
 
 
 def read(source: Source, wanted: Wanted[Section]) -> Found | None:
-    """A modality from its open file; what is wrong goes to the source's problems."""
+    """Read a modality from its open file. Problems are reported to the source."""
     return _READ[type(wanted.section)](source, wanted)
 
 
 def absent(name: str, section: Section, n: int, problems: list[Problem]) -> Found:
-    """A modality that no patient of this site has: its declared schema, and nothing for n patients."""
+    """Return a modality that no patient of this site has: its declared schema, and empty contents for n patients."""
     return _ABSENT[type(section)](name, section, n, problems)

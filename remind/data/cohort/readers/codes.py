@@ -1,4 +1,4 @@
-"""Codes: one row per patient and code. Letters: R rows, N patients, O codes of all of them."""
+"""Codes: one row per patient and code. Letters: R rows, N patients, O codes of all patients."""
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from remind.data.cohort.text import Names, declared_text
 
 
 def read_codes(source: Source, wanted: Wanted[CodesSection]) -> tuple[CodesSchema, Codes] | None:
-    """The set of codes of each patient; one that comes twice counts once, an empty one not at all.
+    """Read the set of codes of each patient. A repeated code counts once; an empty code is ignored.
 
-    Codes are text as it stands: the diagnosis 0101 is not 101, 250.00 is not 250.0. With a vocabulary they must be in
-    it.
+    Codes keep their spelling: the diagnosis 0101 is not 101, 250.00 is not 250.0. If there is a vocabulary, codes must
+    be in it.
     """
     schema = _schema(wanted.name, wanted.section)
     patient_R = patient_rows(source, wanted)

@@ -1,4 +1,4 @@
-"""Images, volumes and videos: a table of paths; the pixels are read when they are needed."""
+"""Images, volumes and videos: reads a table of paths. Pixels are read later, when they are needed."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FilesSection = ImageSection | VolumeSection
 
 
 def read_files(source: Source, wanted: Wanted[FilesSection]) -> tuple[ImageSchema | VolumeSchema, Files] | None:
-    """Paths of the patients' files, none of them opened; a file that is not there is left for the examination."""
+    """Read the paths of the patients' files without opening them. The examination reports files that do not exist."""
     patient_R = patient_rows(source, wanted)
     path_R = read_paths(source, wanted, wanted.section.path)
     if patient_R is None or wanted.position is None or path_R is None:
@@ -35,7 +35,7 @@ def no_files(
 
 
 def read_paths(source: Source, wanted: Wanted[Section], column: str) -> NDArray[np.object_] | None:
-    """Path in each row, (R,), relative ones from the cohort's folder; None where the cell is empty."""
+    """Return the path in each row, (R,); relative paths start from the cohort's folder; None if the cell is empty."""
     if not source.has(column, f"{wanted.field}.path"):
         return None
     codes_R, names = source.texts(column)

@@ -1,4 +1,4 @@
-"""Series: one row per observation. Letters: R rows, N patients, O observations that count."""
+"""Series: one row per observation. Letters: R rows, N patients, O observations with a value."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,11 @@ from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
 
 HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
-CLOSE = 1 + 1e-6  # a float32 time may lie this much beyond the horizon it was rounded to
+CLOSE = 1 + 1e-6  # rounding to float32 may move a time this much beyond the horizon
 
 
 def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSchema, Series] | None:
-    """A series; rows with an empty value are no observations. None as for `read_table`."""
+    """Read a series. Rows with an empty value are not observations. Returns None as `read_table` does."""
     field, section, position = wanted.field, wanted.section, wanted.position
     patient_R = patient_rows(source, wanted)
     needed = {"time": section.time, "item": section.item, "value": section.value}
@@ -34,7 +34,7 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
     if section.horizon is not None:
         keep_R &= time_R <= section.horizon * CLOSE
     patient_O, item_O, time_O = patient_R[keep_R], item_R[keep_R], time_R[keep_R].astype(np.float32)
-    order_O = np.lexsort((item_O, time_O, patient_O))  # whatever the order of the file's rows
+    order_O = np.lexsort((item_O, time_O, patient_O))  # independent of the order of the rows in the file
     offsets_N1 = np.zeros(len(position) + 1, dtype=np.int64)
     np.cumsum(np.bincount(patient_O, minlength=len(position)), out=offsets_N1[1:])
     horizon = section.horizon or float(time_O.max(initial=0.0)) or 1.0
@@ -44,7 +44,7 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
 
 
 def _hours(source: Source, wanted: Wanted[SeriesSection], patient_R: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    """Hours since the patient's start, (R,), NaN = empty."""
+    """Return the hours since the patient's start, (R,), NaN = empty."""
     section = wanted.section
     if section.start is None:
         remedy = (
@@ -55,7 +55,7 @@ def _hours(source: Source, wanted: Wanted[SeriesSection], patient_R: NDArray[np.
     seconds_R = source.seconds(section.time)
     start_N = wanted.starts.get(section.start)
     if start_N is None or patient_R is None:
-        return np.zeros(len(source))  # what is wrong has been said
+        return np.zeros(len(source))  # the problem has been reported already
     start_R = np.append(start_N, np.nan)[patient_R]
     bad_R = ~np.isnan(seconds_R) & np.isnan(start_R) & (patient_R >= 0)
     if bad_R.any():
@@ -75,7 +75,7 @@ def no_series(name: str, section: SeriesSection, n: int, problems: list[Problem]
 def _items(
     source: Source, field: str, section: SeriesSection, given_R: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
-    """Index of each row's item, (R,), −1 = none; the items; which rows are excluded."""
+    """Return the index of each row's item, (R,), −1 = none; the items; and which rows are excluded."""
     codes_R, names = source.texts(section.item, Names((*(section.items or ()), *section.exclude)))
     out = {declared_text(item) for item in section.exclude}
     declared = section.items if section.items is not None else sorted(set(names) - out)
@@ -101,7 +101,7 @@ def _items(
 def _check_times(
     source: Source, section: SeriesSection, time_R: NDArray[np.float64], given_R: NDArray[np.bool_]
 ) -> None:
-    """Times in hours, (R,), of the rows that hold a value."""
+    """Check the times in hours, (R,), of the rows that hold a value."""
     if (bad_R := given_R & np.isnan(time_R)).any():
         source.report("no time", "fill it in, or remove the row", section.time, bad_R)
     if (bad_R := given_R & (time_R < 0)).any():

@@ -13,7 +13,7 @@ from remind.data.cohort.text import Names, declared_text
 
 
 def read_table(source: Source, wanted: Wanted[TableSection]) -> tuple[TableSchema, Table] | None:
-    """A table; None, with problems, where its rows belong to nobody that is known."""
+    """Read a table; None, and problems, if none of its rows belongs to a known patient."""
     field, section = wanted.field, wanted.section
     patient_R = patient_rows(source, wanted)
     columns = _columns(source, field, section, wanted.key)
@@ -54,7 +54,7 @@ def _schema(name: str, section: TableSection, columns: tuple[str, ...]) -> Table
 
 
 def _columns(source: Source, field: str, section: TableSection, key: str) -> tuple[str, ...]:
-    """Feature columns that are there, in declared order, else in the file's."""
+    """Return the feature columns that exist, in the declared order, else in the order of the file."""
     if section.columns is not None:
         if key in section.columns:
             source.report("the patient's id is no feature", f"take it out of {field}.columns", key)
@@ -72,7 +72,7 @@ def _columns(source: Source, field: str, section: TableSection, key: str) -> tup
 
 
 def _check_fields(problems: list[Problem], field: str, schema: TableSchema, used: tuple[str, ...]) -> None:
-    """Categories and statistics must belong to columns that are used (one that the file lacks is reported already)."""
+    """Require that categories and statistics belong to columns in use. Missing columns are reported elsewhere."""
 
     def complain(option: str, column: str, known: tuple[str, ...]) -> None:
         what = f"{option} names {column!r}, which is not one of the columns used"
@@ -92,7 +92,7 @@ def _check_fields(problems: list[Problem], field: str, schema: TableSchema, used
 
 
 def _levels(source: Source, field: str, column: str, levels: tuple[str, ...]) -> NDArray[np.float32]:
-    """Index of each row's level, (R,); NaN = empty or, which is a problem, undeclared."""
+    """Return the index of each row's level, (R,); NaN = empty, or undeclared, which is a problem."""
     codes_R, names = source.texts(column, Names(levels))
     field_of = f"which counts as missing; declare it in {field}.categories if it is a level"
     missing_words(source, field.removeprefix("modalities."), column, f"{column!r}:", field_of)

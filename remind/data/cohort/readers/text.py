@@ -11,11 +11,11 @@ from remind.data.cohort.sections import TextSection
 from remind.data.cohort.tabular import Source
 
 DEFAULT_TEXT = "text"
-BETWEEN = "\n\n"  # notes of one patient that are joined
+BETWEEN = "\n\n"  # separates the notes of one patient when they are joined
 
 
 def read_text(source: Source, wanted: Wanted[TextSection]) -> tuple[TextSchema, Texts] | None:
-    """Notes as text, or as paths that are opened when needed; an empty note is no note."""
+    """Read notes as texts, or as paths that are opened when needed. An empty note counts as no note."""
     patient_R = patient_rows(source, wanted)
     section = wanted.section
     if section.path is not None:

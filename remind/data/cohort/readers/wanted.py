@@ -1,4 +1,4 @@
-"""What every reader is given, and what they share. Letters: R rows of a file, N patients of the cohort."""
+"""The input of every reader, and what the readers share. Letters: R rows of a file, N patients of the cohort."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,20 +18,20 @@ Section_co = TypeVar("Section_co", bound=Section, covariant=True)
 
 @dataclass(frozen=True)
 class Wanted(Generic[Section_co]):
-    """A modality that is to be read.
+    """A modality to read.
 
     Attributes
     ----------
     name, section
-        What cohort.toml says.
+        From cohort.toml.
     key
-        Column of the modality's file that holds the patient.
+        Column of the modality's file that identifies the patient.
     position
-        Row of each patient in the patients file; None: not known, ids are not checked and nothing is returned.
+        Row of each patient in the patients file. None: unknown; ids are not checked and nothing is returned.
     folder
-        Where relative paths in the file begin.
+        Folder from which relative paths in the file start.
     starts
-        Columns of the patients file that series count from: seconds of each patient, (N,), NaN = empty.
+        Columns of the patients file from which series count: seconds of each patient, (N,), NaN = empty.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Wanted(Generic[Section_co]):
 
     @property
     def field(self) -> str:
-        """Its place in cohort.toml."""
+        """Return the modality's field in cohort.toml."""
         return f"modalities.{self.name}"
 
 
 def patient_rows(source: Source, wanted: Wanted[Section]) -> NDArray[np.int64] | None:
-    """Row of the patients file that each row belongs to, (R,); −1 = none, which is a problem."""
+    """Return the row in the patients file of each row, (R,); −1 for an unknown patient, which is a problem."""
     column, position = wanted.key, wanted.position
     if not source.has(column, f"{wanted.field}.id"):
         return None
@@ -67,7 +67,7 @@ def patient_rows(source: Source, wanted: Wanted[Section]) -> NDArray[np.int64] |
 
 
 def _otherwise(strangers: Sequence[str], known: Iterable[str]) -> str:
-    """Which strangers are known under another spelling, in words; empty if none."""
+    """Describe which unknown ids match a patient under another spelling; empty if none does."""
     of_spelling: dict[str, str] = {}
     for name in known:
         of_spelling.setdefault(spelled_alike(name), name)
@@ -84,7 +84,7 @@ def _otherwise(strangers: Sequence[str], known: Iterable[str]) -> str:
 
 
 def one_row_each(source: Source, wanted: Wanted[Section], patient_R: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Rows of known patients, (R,); a patient with several rows is a problem."""
+    """Return the rows of known patients, (R,). A patient with several rows is a problem."""
     known_R = patient_R >= 0
     again_R = np.ones(len(source), dtype=bool)
     again_R[np.unique(patient_R, return_index=True)[1]] = False
@@ -94,16 +94,16 @@ def one_row_each(source: Source, wanted: Wanted[Section], patient_R: NDArray[np.
 
 
 def missing_words(source: Source, name: str, column: str, nothing: str, so: str, empty: bool = False) -> None:
-    """Say which words for a missing value a column of modality `name` holds, as 'None' of pandas; there is no cell.
+    """Warn about words for a missing value in a column of modality `name`, such as 'None' of pandas.
 
     Parameters
     ----------
     nothing
-        What such a cell holds.
+        What such a cell means.
     so
-        What follows.
+        The consequence.
     empty
-        Whether empty cells are worth a word too.
+        Whether to warn about empty cells too.
     """
     counts: Mapping[str, int] = source.words.get(column, {})
     words = {word: n for word, n in counts.items() if word.strip()}

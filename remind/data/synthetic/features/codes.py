@@ -1,4 +1,4 @@
-"""Codes: of each, the log-odds that a patient has it are linear in the latents.
+"""Codes: the log-odds that a patient has a code are linear in the latents.
 
 Letters: N patients, K latents, V codes of the vocabulary.
 """
@@ -12,11 +12,11 @@ from remind.data.synthetic.features import FEATURE_NOISE, LATENTS
 
 VOCABULARY = tuple(f"{chapter}{number}" for chapter in "ABCDEFGHJK" for number in range(10, 90, 10))
 SLOPE = 2.5  # log-odds per unit along the direction of a code
-RAREST, COMMONEST = -1.5, 0.0  # log-odds of a code for a patient in the middle
+RAREST, COMMONEST = -1.5, 0.0  # log-odds of a code for a patient whose latents are 0
 
 
 def make_codes(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[CodesSchema, Codes]:
-    """About a third of the vocabulary for each patient, one code at least."""
+    """Draw about a third of the vocabulary for each patient, at least one code."""
     n = len(latents_NK)
     direction_KV = rng.standard_normal((LATENTS, len(VOCABULARY)))
     direction_KV *= SLOPE / np.linalg.norm(direction_KV, axis=0)

@@ -1,4 +1,4 @@
-"""Which kind each modality of a synthetic cohort is."""
+"""The kind of each modality of a synthetic cohort."""
 
 from remind.data.cohort.problems import counted, listed, suggest
 from remind.data.cohort.sections import KINDS
@@ -6,12 +6,14 @@ from remind.errors import UserError
 
 
 def parse_kinds(text: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Kinds of the m modalities `names`, from ``"image, table, text"``; empty: a series in second place, else tables.
+    """Parse the kinds of the modalities `names` from ``"image, table, text"``.
+
+    Empty: the second is a series, others are tables.
 
     Raises
     ------
     UserError
-        An unknown kind, or another number of kinds than modalities.
+        A kind is unknown, or the number of kinds is not the number of modalities.
     """
     if not text.strip():
         return tuple("series" if i == 1 else "table" for i in range(len(names)))

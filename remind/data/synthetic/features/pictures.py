@@ -1,8 +1,8 @@
-"""Images, volumes and videos: grey patterns, bright or dark by as much as each latent says, under grain.
+"""Images, volumes and videos: grey patterns whose brightness follows the latents, with grain.
 
-One pattern per latent: a round spot and two crossed bars, told apart by their shape as well as by their place, so that
-networks that average over the picture can tell them too. In a volume every pattern has its own depth; in a video it
-wanders. Letters: N patients, K latents, T slices or frames (1 in an image), H rows, W columns.
+There is one pattern per latent: a round spot and two crossed bars. They differ in shape and in position, so that
+networks that average over the picture can also distinguish them. In a volume every pattern has its own depth; in a
+video it moves. Letters: N patients, K latents, T slices or frames (1 in an image), H rows, W columns.
 """
 
 from typing import Literal
@@ -14,11 +14,11 @@ from remind.data.cohort.contents import Files, Reading
 from remind.data.cohort.schema import ImageSchema, VolumeSchema
 from remind.data.synthetic.features import FEATURE_NOISE, LATENTS
 
-SLICES = 8  # of a volume, and frames of a video
-MIDDLE, CONTRAST, GRAIN = 128.0, 36.0, 8.0  # grey levels: of the background, per unit of a latent, standard deviation
-PLACE = 0.35  # how far from the middle a pattern may lie; half a side is 1
+SLICES = 8  # of a volume; frames of a video
+MIDDLE, CONTRAST, GRAIN = 128.0, 36.0, 8.0  # grey levels: background, per unit of a latent, standard deviation
+PLACE = 0.35  # largest distance of a pattern from the centre; half a side is 1
 LENGTHS, WIDTHS = (0.3, 0.8, 0.8), (0.3, 0.14, 0.14)  # of the K patterns, standard deviations along and across
-DEPTH, THICKNESS = 0.6, 0.45  # of the patterns in a volume: the outermost place, and the standard deviation
+DEPTH, THICKNESS = 0.6, 0.45  # of the patterns in a volume: largest distance from the middle, standard deviation
 WANDER = 0.35  # how far a pattern in a video moves to either side
 
 
@@ -30,7 +30,7 @@ def make_pictures(
     side: int,
     rng: np.random.Generator,
 ) -> tuple[ImageSchema | VolumeSchema, Files]:
-    """Pictures, uint8, of those in `present_N` alone: they are large.
+    """Draw pictures (uint8), only of the patients in `present_N`, because pictures are large.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def make_pictures(
 
 
 def _patterns(kind: str, side: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The K patterns, (K, T, H, W), 1 at their brightest."""
+    """Return the K patterns, (K, T, H, W), with maximum 1."""
     axis = np.linspace(-1, 1, side)
     y_1H1, x_11W = axis[None, :, None], axis[None, None, :]
     t_T11 = np.linspace(-1, 1, SLICES)[:, None, None] if kind != "image" else np.zeros((1, 1, 1))
     place_K2 = rng.uniform(-PLACE, PLACE, (LATENTS, 2))
-    angle_K = rng.uniform(0, np.pi) + np.pi / 2 * np.arange(LATENTS)  # of the two bars a right angle apart
+    angle_K = rng.uniform(0, np.pi) + np.pi / 2 * np.arange(LATENTS)  # the two bars are at a right angle
     depth_K = rng.permutation(np.linspace(-DEPTH, DEPTH, LATENTS))
     course_K = rng.uniform(0, 2 * np.pi, LATENTS)
     patterns = []

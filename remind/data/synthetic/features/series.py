@@ -17,13 +17,13 @@ FEWEST, MOST = 12, 30  # observations of a patient
 
 
 def make_series(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[SeriesSchema, Series]:
-    """Irregular observations: an item's level follows the first and third latent, its trend over time the second."""
+    """Draw irregular observations. An item's level follows latents 1 and 3, its trend over time follows latent 2."""
     n = len(latents_NK)
     count_N = rng.integers(FEWEST, MOST + 1, n)
     patient_O = np.repeat(np.arange(n), count_N)
     time_O = rng.uniform(0, HORIZON_HOURS, len(patient_O)).astype(np.float32)
     item_O = rng.integers(0, len(ITEMS), len(patient_O))
-    angle_I = rng.uniform(0, np.pi) + np.pi / len(ITEMS) * np.arange(len(ITEMS))  # no two items show the same mix
+    angle_I = rng.uniform(0, np.pi) + np.pi / len(ITEMS) * np.arange(len(ITEMS))  # no two items have the same mixture
     trend_I = rng.choice([-1.0, 1.0], len(ITEMS)) * rng.uniform(0.7, 1.3, len(ITEMS))
     phase_O = sqrt(3) * (2 * time_O / HORIZON_HOURS - 1)  # mean 0 and variance 1 over the horizon
     u_OK = latents_NK[patient_O]

@@ -12,14 +12,14 @@ CELL_MISSING = 0.05  # of the numeric cells
 
 
 def make_table(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[TableSchema, Table]:
-    """Numeric columns linear in the latents, some cells missing, and one category cut from the first latent."""
+    """Draw numeric columns linear in the latents, some cells missing, and one category derived from latent 1."""
     n = len(latents_NK)
     mix_KF = rng.standard_normal((LATENTS, COLUMNS))
     mix_KF /= np.linalg.norm(mix_KF, axis=0)
     clean_NF = latents_NK @ mix_KF + FEATURE_NOISE * rng.standard_normal((n, COLUMNS))
     numeric_NF = rng.uniform(-50, 50, COLUMNS) + rng.uniform(1, 20, COLUMNS) * clean_NF
     lost_NF = rng.random((n, COLUMNS)) < CELL_MISSING
-    lost_NF[:, 0] = False  # a patient who has the modality has a value of it
+    lost_NF[:, 0] = False  # a patient who has the modality has at least one value
     level_N = np.digitize(latents_NK[:, 0] + FEATURE_NOISE * rng.standard_normal(n), [-0.43, 0.43])
     values_NF = np.column_stack([np.where(lost_NF, np.nan, numeric_NF), level_N]).astype(np.float32)
     columns = (*(f"x{i + 1}" for i in range(COLUMNS)), "grade")

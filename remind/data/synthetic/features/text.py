@@ -1,4 +1,4 @@
-"""Notes: the larger a latent, the more findings of one list are named, and the fewer of another.
+"""Notes: with a larger latent, a note names more findings of one list and fewer of another.
 
 Letters: N patients, K latents.
 """
@@ -10,13 +10,13 @@ from remind.data.cohort.contents import Texts
 from remind.data.cohort.schema import TextSchema
 from remind.data.synthetic.features import FEATURE_NOISE
 
-FINDINGS = (  # of each latent: named when it is large, and when it is small
+FINDINGS = (  # per latent: findings named if it is large, and if it is small
     (("dyspnoea", "wheeze", "cough", "sputum"), ("fatigue", "pallor", "thirst", "chills")),
     (("oedema", "murmur", "palpitations", "syncope"), ("nausea", "vomiting", "cramps", "bloating")),
     (("headache", "tremor", "numbness", "dizziness"), ("rash", "itching", "bruising", "blisters")),
 )
-MENTIONS = 12  # of either list of a latent together
-SLOPE = 2.5  # mentions that a unit of the latent moves from one list to the other
+MENTIONS = 12  # per latent, from both lists together
+SLOPE = 2.5  # mentions that one unit of the latent moves from one list to the other
 PER_SENTENCE = 3
 OPENINGS = (
     "The patient reports",
@@ -29,7 +29,7 @@ CLOSINGS = ("Plan discussed with the team.", "Review tomorrow.", "No change of t
 
 
 def make_notes(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[TextSchema, Texts]:
-    """A note of each patient, about sixty words."""
+    """Write a note of about sixty words for each patient."""
     seen_NK = latents_NK + FEATURE_NOISE * rng.standard_normal(latents_NK.shape)
     large_NK = np.clip(np.rint(MENTIONS / 2 + SLOPE * seen_NK), 0, MENTIONS).astype(int)
     notes_N = np.empty(len(latents_NK), dtype=object)
