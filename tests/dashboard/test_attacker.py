@@ -73,7 +73,7 @@ class Reader:
 
     def hears(self, part, site, group, n, scored, sites=None):
         """A number; scores tell the classes."""
-        if n not in (None, "", "suppressed", "–", "·") and (int(n) or self.atoms(part, site, group, None, sites)):
+        if n not in (None, "", "withheld", "–", "·") and (int(n) or self.atoms(part, site, group, None, sites)):
             self.attacker.hears(self.atoms(part, site, group, None, sites), int(n))
         if scored:
             for c in (0, 1):
@@ -94,13 +94,13 @@ class Reader:
                 scored = any(scores[name] is not None for name in (*SCORES, "positives"))
                 self.hears(on, ALL, row["name"], scores["n"], scored, sites)
             for row in csv.DictReader(io.StringIO(get("/runs/1/matrix.csv", params={"on": on}).text)):
-                scored = any(row[name] not in ("", "suppressed") for name in (*SCORES, "positives"))
+                scored = any(row[name] not in ("", "withheld") for name in (*SCORES, "positives"))
                 self.hears(on, row["site"], row["group"], row["n"], scored, sites if row["site"] == ALL else None)
             self.page(get("/runs/1", params={"on": on, "show": "all"}, headers={"accept": "text/html"}).text, on, sites)
         for site in get("/api/runs/1").json()["sites"]:
             self.hears("train", site["name"], ALL, site["train_n"], False)
         for row in csv.DictReader(io.StringIO(get("/runs/1/curves.csv").text)):
-            scored = any(row[name] not in ("", "suppressed") for name in SCORES)
+            scored = any(row[name] not in ("", "withheld") for name in SCORES)
             group = ALL if row["group"] == "all groups" else row["group"]
             self.hears("validation", ALL, group, row["n"], scored, answered_in[int(row["round"]) - 1])
         for line in get("/metrics").text.splitlines():
@@ -118,7 +118,7 @@ class Reader:
         names = [cell.strip() for cell in tables["matrix"][0][1:]]
         for row in tables["matrix"][1:]:
             for site, cell in zip(names, row[1:], strict=True):
-                if cell and not cell.startswith("suppr"):
+                if cell and not cell.startswith("withheld"):
                     score, n = cell.split("\n")
                     self.hears(on, site, row[0].removesuffix(" tail").strip(), n, score not in ("·", "–"))
 

@@ -34,11 +34,11 @@ def test_every_answer_suppresses(drill, client_of):
     assert matrix["value"][place[0]][place[1]] is None
     everything = list(csv.DictReader(io.StringIO(client.get("/runs/1/matrix.csv").text)))
     [cell] = [row for row in everything if (row["site"], row["group"]) == ("Chur", "fundus+oct")]
-    assert cell["n"] == "suppressed"
-    assert not any(value for name, value in cell.items() if name not in ("site", "group", "n"))
-    assert all(row["n"] == "suppressed" or int(row["n"]) >= 6 for row in everything)
+    assert cell["n"] == "withheld"
+    assert not any(value for name, value in cell.items() if name not in ("site", "group", "n", "sites_withholding"))
+    assert all(row["n"] == "withheld" or int(row["n"]) >= 6 for row in everything)
     page = client.get("/runs/1", headers={"accept": "text/html"}).text
-    assert 'title="suppressed"' in page
+    assert 'title="too few patients to tell"' in page
 
 
 def test_the_expert_map_suppresses(drill, client_of):
@@ -54,7 +54,7 @@ def test_the_expert_map_suppresses(drill, client_of):
     text = client.get("/runs/1/experts.csv").text
     gone = [row for row in csv.DictReader(io.StringIO(text)) if row["group"] in hidden]
     assert len(gone) == len(hidden)
-    assert {v for row in gone for k, v in row.items() if k not in ("group", "tail", "n")} <= {"", "suppressed"}
+    assert {v for row in gone for k, v in row.items() if k not in ("group", "tail", "n")} <= {"", "withheld"}
     html = client.get("/runs/1", headers={"accept": "text/html"}).text.partition('<table class="experts">')[2]
     table = html.partition("</table>")[0]
     assert table.count('class="strip"') == sum(row["use"] is not None for row in rows.values()) == 2
@@ -73,6 +73,7 @@ def test_metrics_and_curves_suppress(engine, tmp_path, client_of):
     assert {name: found for name, found in tiny["scores"].items() if found is not None} == {
         "suppressed": True,
         "withheld": True,
+        "sites_withholding": 0,
     }
     curves = client.get("/api/runs/1/curves", params={"groups": tiny["number"]}).json()["curves"]
     [curve] = [c for c in curves if c["number"] == tiny["number"]]
@@ -84,7 +85,7 @@ def test_metrics_and_curves_suppress(engine, tmp_path, client_of):
         line.startswith(("remind_group_score", "remind_group_patients", "remind_group_loss")) for line in lines
     )
     text = client.get("/runs/1/curves.csv").text
-    assert [row["n"] for row in csv.DictReader(io.StringIO(text)) if row["group"] == "fundus+table"] == ["suppressed"]
+    assert [row["n"] for row in csv.DictReader(io.StringIO(text)) if row["group"] == "fundus+table"] == ["withheld"]
     pairs = client.get("/api/compare", params={"first": 1, "second": 1}).json()["groups"]
     [pair] = [p for p in pairs if p["name"] == "fundus+table"]
     assert pair["first"]["suppressed"]

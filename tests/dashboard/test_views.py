@@ -133,7 +133,7 @@ def test_suppressed_cells_look_suppressed(visit, runs, screenshots):
     with serving(runs[0], "--min-count", "25") as server:
         page = visit(server, f"/runs/{runs[1]['running']}")
         page.wait_for_selector("html[data-ready]", state="attached")
-        assert page.locator("#groups td.gone", has_text="suppressed").count() >= 2
+        assert page.locator("#groups td.gone", has_text="withheld").count() >= 2
         assert page.locator("#matrix td.gone").count() >= 2
         shoot(page, screenshots, "run-suppressed")
 

@@ -28,7 +28,9 @@ class Measured:
     """Scores of some patients.
 
     With `withheld`, everything but their number is null, and with `suppressed` that too: either would tell of few
-    patients. Otherwise null is 'undefined'.
+    patients. Otherwise null is 'undefined', and n = 0 is nobody. `sites_withholding` is how many sites train on the
+    group and do not tell of these patients, as there are fewer than their minimum, or none (of all groups together:
+    sites × groups); the numbers are then of the other sites, and without any of these the cell is `suppressed`.
     """
 
     n: int | None
@@ -43,6 +45,7 @@ class Measured:
     log_loss: float | None = None
     loss: float | None = None
     gate_open: float | None = None
+    sites_withholding: int = 0
 
 
 @dataclass(frozen=True)

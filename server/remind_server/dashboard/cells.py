@@ -12,7 +12,7 @@ from remind_server.dashboard.published import Shown
 from remind_server.store.schema import ALL, SCORED, Cell
 
 Key = tuple[int, int]  # site, group
-_COLUMNS = [Cell.site, Cell.group, *(getattr(Cell, name) for name in SCORED)]
+_COLUMNS = [Cell.site, Cell.group, Cell.withheld, *(getattr(Cell, name) for name in SCORED)]
 
 
 class Cells:
@@ -40,10 +40,14 @@ class Cells:
 
     def values(self, score: ScoreName) -> dict[Key, tuple[int | None, float | None]]:
         """Patients and one score of each cell, each None where it is not shown."""
-        rows = self.session.execute(select(Cell.site, Cell.group, Cell.n, getattr(Cell, score)).where(*self._mine))
+        columns = (Cell.site, Cell.group, Cell.n, Cell.withheld, getattr(Cell, score))
         shown = self.shown
         return {
-            (s, g): (n if shown.number(s, g) else None, value if shown.score(s, g) else None) for s, g, n, value in rows
+            (s, g): (
+                n if (n and shown.number(s, g)) or not (n or withheld) else None,
+                value if shown.score(s, g) else None,
+            )
+            for s, g, n, withheld, value in self.session.execute(select(*columns).where(*self._mine))
         }
 
     def withheld(self, site: int, group: int) -> bool:
@@ -51,11 +55,11 @@ class Cells:
         return not self.shown.score(site, group)
 
     def _shown(self, row: Any) -> Measured:
-        if not row.n:
+        if not row.n and not row.withheld:
             return Measured(n=0)
-        if not self.shown.score(row.site, row.group):
-            number = row.n if self.shown.number(row.site, row.group) else None
-            return Measured(n=number, suppressed=number is None, withheld=True)
+        if not row.n or not self.shown.score(row.site, row.group):
+            number = row.n if row.n and self.shown.number(row.site, row.group) else None
+            return Measured(n=number, suppressed=number is None, withheld=True, sites_withholding=row.withheld)
         values: dict[str, Any] = {name: _estimate(row, name) for name in WITH_INTERVAL}
         values |= {name: getattr(row, name) for name in WITHOUT_INTERVAL}
         return Measured(
@@ -63,6 +67,7 @@ class Cells:
             positives=row.positives,
             auroc_bound=row.auroc_bound,
             gate_open=row.gate_open,
+            sites_withholding=row.withheld,
             **values,
         )
 

@@ -23,6 +23,7 @@ from remind_server.store.schema import ALL, Group, Round, RoundGroup, Site
 
 MOST_CURVES = 50  # groups in one answer, which keeps it well below a megabyte for hundreds of rounds
 _SERIES = ("weight", "risk", "gate_open", "n", *SCORES)
+_READ = (*_SERIES, "withheld")
 _OF_TRAINING = ("weight", "risk")
 
 
@@ -33,7 +34,7 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
         shown = reader.published(session, reader.run(session, run_id))
         rounds = session.scalars(select(Round).where(Round.run_id == run_id).order_by(Round.round)).all()
         groups = {g.number: g for g in session.scalars(select(Group).where(Group.run_id == run_id))}
-        columns = [RoundGroup.group, RoundGroup.round, *(getattr(RoundGroup, name) for name in _SERIES)]
+        columns = [RoundGroup.group, RoundGroup.round, *(getattr(RoundGroup, name) for name in _READ)]
         where = (RoundGroup.run_id == run_id, RoundGroup.group.in_(wanted))
         values = {(int(row[0]), int(row[1])): list(row[2:]) for row in session.execute(select(*columns).where(*where))}
     order = [round_.round for round_ in rounds]
@@ -73,7 +74,7 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName, most: int | None
         n=[[n for n, _ in line] for line in grid],
         value=[[_short(value) for _, value in line] for line in grid],
         suppressed=[(i, j) for i, j in places if grid[i][j][0] is None],
-        withheld=[(i, j) for i, j in places if cells.withheld(*keys[i][j])],
+        withheld=[(i, j) for i, j in places if grid[i][j][0] is None or cells.withheld(*keys[i][j])],
     )
 
 
@@ -125,12 +126,14 @@ def _curve(
     suppressed, withheld = [], []
     trained = number == ALL or published.trained(number)
     for position, round_ in enumerate(order):
-        row = dict(zip(_SERIES, values.get((number, round_), (None,) * len(_SERIES)), strict=True))
+        row = dict(zip(_READ, values.get((number, round_), (None,) * len(_READ)), strict=True))
         shown = published.validation(round_)
-        few, told = bool(row["n"]) and not shown.number(ALL, number), shown.score(ALL, number)
+        silent = bool(row.pop("withheld")) and not row["n"]  # no site tells
+        few = silent or (bool(row["n"]) and not shown.number(ALL, number))
+        told = not silent and shown.score(ALL, number)
         if few:
             suppressed.append(position)
-        if row["n"] and not told:
+        if silent or (row["n"] and not told):
             withheld.append(position)
         for series, value in row.items():
             may = trained if series in _OF_TRAINING else not few if series == "n" else told

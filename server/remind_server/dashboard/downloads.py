@@ -19,12 +19,12 @@ from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
 
-SUPPRESSED = "suppressed"
-COLUMNS = ("n", "positives", *SCORE_COLUMNS, "auroc_bound", "gate_open")
+WITHHELD = "withheld"
+COLUMNS = ("n", "positives", *SCORE_COLUMNS, "auroc_bound", "gate_open", "sites_withholding")
 
 
 def routes(reader: Reader) -> APIRouter:
-    """One file per view. Undefined is empty; what is suppressed says so in the count's column, else in the scores'."""
+    """One file per view. Undefined is empty; what is withheld says so in the count's column, else in the scores'."""
     router = APIRouter(tags=["csv"])
 
     @router.get("/runs/{run_id}/groups.csv")
@@ -36,7 +36,7 @@ def routes(reader: Reader) -> APIRouter:
             [
                 r.name,
                 r.tail,
-                SUPPRESSED if r.train_suppressed else r.train_n,
+                WITHHELD if r.train_suppressed else r.train_n,
                 r.weight,
                 r.risk,
                 r.change,
@@ -68,10 +68,10 @@ def routes(reader: Reader) -> APIRouter:
         head = ("group", "tail", "n", "in_effect", *(f"expert_{e}" for e in range(1, found.experts + 1)))
 
         def weights(r: ExpertRow) -> list[Any]:
-            rest = SUPPRESSED if r.withheld and not r.suppressed else None
+            rest = WITHHELD if r.withheld and not r.suppressed else None
             return [r.in_effect, *r.use] if r.use else [rest] * (1 + found.experts)
 
-        rows = ([r.name, r.tail, SUPPRESSED if r.suppressed else r.n, *weights(r)] for r in found.rows)
+        rows = ([r.name, r.tail, WITHHELD if r.suppressed else r.n, *weights(r)] for r in found.rows)
         return _file(f"run{run_id}-experts-{found.patients}", head, rows)
 
     @router.get("/runs/{run_id}/curves.csv")
@@ -88,9 +88,9 @@ def routes(reader: Reader) -> APIRouter:
                     for i, round_ in enumerate(part.round):
                         values = {name: getattr(curve, name)[i] for name in series}
                         if i in hidden:
-                            values["n"] = SUPPRESSED
+                            values["n"] = WITHHELD
                         elif i in withheld:
-                            values |= dict.fromkeys((*SCORES, "gate_open"), SUPPRESSED)
+                            values |= dict.fromkeys((*SCORES, "gate_open"), WITHHELD)
                         yield [round_, part.stage[i], curve.name, *values.values()]
 
         return _file(f"run{run_id}-curves", ("round", "stage", "group", "lambda", *series[1:]), rows())
@@ -120,13 +120,14 @@ def routes(reader: Reader) -> APIRouter:
 
 def _cells(scores: Measured) -> list[Any]:
     if scores.withheld:
-        rest = None if scores.suppressed else SUPPRESSED
-        return [SUPPRESSED if scores.suppressed else scores.n, *[rest] * (len(COLUMNS) - 1)]
+        rest = None if scores.suppressed else WITHHELD
+        number = WITHHELD if scores.suppressed else scores.n
+        return [number, *[rest] * (len(COLUMNS) - 2), scores.sites_withholding]
     cells: list[Any] = [scores.n, scores.positives]
     for name, score in SCORES.items():
         found = getattr(scores, name)
         cells += [found] if not score.interval else [found.value, found.low, found.high] if found else [None] * 3
-    return [*cells, scores.auroc_bound, scores.gate_open]
+    return [*cells, scores.auroc_bound, scores.gate_open, scores.sites_withholding]
 
 
 def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:

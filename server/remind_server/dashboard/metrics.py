@@ -26,7 +26,8 @@ FAMILIES = {
     "remind_group_weight": ("Lambda of the group", ("run", "group", "tail")),
     "remind_group_risk": ("Mean training loss R_k in the last round", ("run", "group", "tail")),
     "remind_group_patients": ("Patients the scores are of", ("run", "group", "tail", "patients")),
-    "remind_group_suppressed": ("1 for a group whose scores are suppressed", ("run", "group", "tail")),
+    "remind_group_suppressed": ("1 for a group whose scores are withheld", ("run", "group", "tail")),
+    "remind_group_withholding_sites": ("Sites that do not tell of their patients", ("run", "group", "tail")),
     **{
         f"remind_group_{name}": (SCORES[name].meaning.capitalize(), ("run", "group", "tail", "patients"))
         for name in WITHOUT_INTERVAL
@@ -116,6 +117,7 @@ def _experts(families: dict[str, GaugeMetricFamily], label: str, found: ExpertMa
 def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: str, scores: Measured) -> None:
     """Samples of what is defined; of a suppressed group that says so, and its number where that may be shown."""
     _add(families, "remind_group_suppressed", labels, scores.withheld)
+    _add(families, "remind_group_withholding_sites", labels, scores.sites_withholding)
     _add(families, "remind_group_patients", [*labels, patients], scores.n)
     for name in (*WITHOUT_INTERVAL, "auroc_bound"):
         _add(families, f"remind_group_{name}", [*labels, patients], getattr(scores, name))

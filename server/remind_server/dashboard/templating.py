@@ -72,9 +72,9 @@ def matrix_cells(matrix: Matrix, row: int) -> Markup:
 
 def _matrix_cell(n: int | None, value: float | None, withheld: bool) -> str:
     if n is None:
-        return '<td class="gone" title="suppressed">suppr.</td>'
+        return '<td class="gone" title="too few patients to tell">withheld</td>'
     if withheld:
-        return f'<td class="gone" title="score suppressed">·\n{n}</td>'
+        return f'<td class="gone" title="score withheld">·\n{n}</td>'
     return f'<td class="{heat(value)}">{number(value, 2)}\n{n}</td>' if n else "<td></td>"
 
 

@@ -35,11 +35,12 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
     """One row per group in play: λ, R_k, and validation scores of the model before the round's training.
 
     ``withheld`` counts the sites that have validation patients of the group perhaps, but fewer than they may tell of.
+    With nothing else to show their number ``n`` is unknown, not 0.
     """
     tail = groups.tail(record.counts)
     rows = []
     for group, count in record.counts.items():
-        measured = record.validation.get(group)
+        measured, silent = record.validation.get(group), withholding(record.withheld, group)
         rows.append(
             {
                 "round": record.round,
@@ -53,8 +54,8 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
                 "risk": record.risks.get(group),
                 "gate_open": measured.open_sum / measured.count if measured else None,
                 "experts": expert_use(measured),
-                "validation": _scores(measured),
-                "withheld": _withholding(record.withheld, group),
+                "validation": _scores(measured) | ({"n": None} if silent and not measured else {}),
+                "withheld": silent,
             }
         )
     return rows
@@ -84,9 +85,9 @@ def final_rows(result: RunResult) -> list[Row]:
                 "ranked": _ranked(statistics.get(group)),
                 "lambda": result.weights.get(group),
             }
-            | _known(statistics.get(group), _withholding(silent, group))
+            | _known(statistics.get(group), withholding(silent, group))
             for group in every
-            if site == ALL or group in statistics or _withholding(silent, group)
+            if site == ALL or group in statistics or withholding(silent, group)
         ]
     return rows
 
@@ -140,7 +141,7 @@ def tail_of(result: RunResult) -> frozenset[int]:
     return tail_groups(result.counts, merge(result.test.values()))
 
 
-def _withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
+def withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
     """Sites that withhold a group."""
     return sum(group in groups_ for groups_ in withheld.values())
 

@@ -6,14 +6,17 @@ from remind.data.cohort.schema import CohortSchema
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
 from remind_server.outputs.records import RoundRecord, RunResult
-from remind_server.outputs.tables import ALL, final_rows, round_rows
+from remind_server.outputs.tables import ALL, WITHHELD, final_rows, round_rows
 from remind_server.store.rows import scored
 
 NUMBERS = ("n", *SCORES, "auroc_bound")
 
 
 def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]:
-    """Numbers of one round that are defined: of each group, of all together, and of the round itself."""
+    """Numbers of one round that are defined: of each group, of all together, and of the round itself.
+
+    Where patients are withheld, ``withheld`` is the number of sites that do so, and with nobody else there is no ``n``.
+    """
     found: dict[str, Any] = {
         "round/seconds": record.seconds,
         "round/bytes_down": record.bytes_down,
@@ -25,8 +28,11 @@ def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]
         group = row["group"]
         found |= {f"{name}/{group}": row[name] for name in ("lambda", "risk", "gate_open")}
         found |= {f"validation/{name}/{group}": row["validation"][name] for name in NUMBERS}
+        found[f"validation/{WITHHELD}/{group}"] = row["withheld"] or None
     everyone = scored(total(record.validation))
     found |= {f"validation/{name}/{ALL}": everyone[name] for name in NUMBERS}
+    if record.withheld and not everyone["n"]:
+        found[f"validation/n/{ALL}"] = None
     return _defined(found)
 
 
@@ -36,8 +42,10 @@ def final_scalars(result: RunResult) -> dict[str, float]:
     for row in final_rows(result):
         if row["site"] == ALL:
             found |= {f"test/{name}/{row['group']}": row[name] for name in NUMBERS}
+            found[f"test/{WITHHELD}/{row['group']}"] = row["withheld"] or None
         elif row["group"] == ALL:
             found |= {f"test_at_site/{name}/{row['site']}": row[name] for name in NUMBERS}
+            found[f"test_at_site/{WITHHELD}/{row['site']}"] = row["withheld"] or None
     return _defined(found)
 
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class StoreObserver(Observer):
         self._site: dict[str, int] = {}
         self._group: dict[int, int] = {}
         self._counted: dict[tuple[str, str], dict[str, list[int]]] = {}  # as last written
+        self._withheld: Mapping[str, Collection[int]] = {}  # of validation patients, in the last round
         self._round = 0  # under way, or the last one
         self._waiting: list[Write] = []
         self._lock = threading.Lock()
@@ -144,6 +145,7 @@ class StoreObserver(Observer):
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Write the round: time, bytes, who answered, and every group's λ, risk and validation scores."""
         self._attendance.round_done(record, tensors)
+        self._withheld = record.withheld
         now = time.time()
 
         def write(session: Session) -> None:
@@ -158,7 +160,7 @@ class StoreObserver(Observer):
                 absent = record.absent.get(name)
                 session.merge(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))
             session.execute(insert(RoundGroup), round_group_rows(self.run_id, record, self._group))
-            self._replace_cells(session, VALIDATION, record.validation_by_site)
+            self._replace_cells(session, VALIDATION, record.validation_by_site, record.withheld)
             self._enter_counts(session, VALIDATION, record.round, record.validation_by_site)
             alive = {"status": RUNNING, "reason": "", "ended": None}  # whatever others thought meanwhile
             self._change(session, round=record.round, stage=record.stage, round_began=None, round_closes=None, **alive)
@@ -174,9 +176,11 @@ class StoreObserver(Observer):
         status = INCOMPLETE if never else FINISHED
 
         def write(session: Session) -> None:
-            for patients, by_site in ((VALIDATION, result.validation), (TEST, result.test)):
+            validation = (VALIDATION, result.validation, self._withheld)
+            for patients, by_site, withheld in (validation, (TEST, result.test, result.withheld)):
                 self._enter_groups(session, {k: 0 for found in by_site.values() for k in found})
-                self._replace_cells(session, patients, by_site)
+                here = {name: found for name, found in withheld.items() if name in by_site}
+                self._replace_cells(session, patients, by_site, here)
                 self._enter_counts(session, patients, self._round + 1, by_site)
             self._change(session, status=status, reason=reason, ended=now, round_began=None, round_closes=None)
 
@@ -264,9 +268,15 @@ class StoreObserver(Observer):
     def _name(self, mask: int) -> str:
         return groups.name(mask, self._names)
 
-    def _replace_cells(self, session: Session, patients: str, by_site: Mapping[str, Mapping[int, Any]]) -> None:
+    def _replace_cells(
+        self,
+        session: Session,
+        patients: str,
+        by_site: Mapping[str, Mapping[int, Any]],
+        withheld: Mapping[str, Collection[int]],
+    ) -> None:
         session.execute(delete(Cell).where(Cell.run_id == self.run_id, Cell.patients == patients))
-        rows: Iterable[dict[str, Any]] = cell_rows(self.run_id, patients, by_site, self._site, self._group)
+        rows: Iterable[dict[str, Any]] = cell_rows(self.run_id, patients, by_site, self._site, self._group, withheld)
         session.execute(insert(Cell), list(rows))
         session.execute(delete(ExpertUse).where(ExpertUse.run_id == self.run_id, ExpertUse.patients == patients))
         if experts := expert_rows(self.run_id, patients, by_site, self._group):

@@ -1,13 +1,13 @@
 """Values of the store's rows, from what observers are handed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.records import RoundRecord
-from remind_server.outputs.tables import expert_use
+from remind_server.outputs.tables import expert_use, withholding
 from remind_server.store.schema import ALL, SCORED
 
 Row = dict[str, Any]
@@ -28,7 +28,8 @@ def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, i
     """One row per group in play, and one for all patients together, whose R is Σ λ·R."""
     key: Row = {"run_id": run_id, "round": record.round}
     mean_risk = sum(record.weights_used[k] * risk for k, risk in record.risks.items()) if record.risks else None
-    margin = {"group": ALL, "weight": None, "weight_after": None, "risk": mean_risk}
+    everywhere = sum(map(len, record.withheld.values()))
+    margin = {"group": ALL, "weight": None, "weight_after": None, "risk": mean_risk, "withheld": everywhere}
     return [key | margin | scored(total(record.validation))] + [
         key
         | {
@@ -36,6 +37,7 @@ def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, i
             "weight": record.weights_used[mask],
             "weight_after": record.weights_after[mask],
             "risk": record.risks.get(mask),
+            "withheld": withholding(record.withheld, mask),
         }
         | scored(record.validation.get(mask))
         for mask in record.counts
@@ -48,14 +50,20 @@ def cell_rows(
     by_site: Mapping[str, Mapping[int, GroupStatistics]],
     site_number: Mapping[str, int],
     group_number: Mapping[int, int],
+    withheld: Mapping[str, Collection[int]],
 ) -> list[Row]:
-    """One row per site and group that has patients there, and the margins."""
+    """One row per site and group that has patients there or is withheld there, and the margins."""
     rows = []
-    numbered = {ALL: merge(by_site.values())} | {site_number[name]: found for name, found in by_site.items()}
-    for site, statistics in numbered.items():
+    everywhere = {ALL: (merge(by_site.values()), withheld)}
+    at_sites = {site_number[name]: (found, {name: withheld.get(name, ())}) for name, found in by_site.items()}
+    for site, (statistics, silent) in (everywhere | at_sites).items():
         key = {"run_id": run_id, "patients": patients, "site": site}
-        rows.append(key | {"group": ALL} | scored(total(statistics)))
-        rows += [key | {"group": group_number[mask]} | scored(found) for mask, found in statistics.items()]
+        all_silent = sum(map(len, silent.values()))
+        rows.append(key | {"group": ALL, "withheld": all_silent} | scored(total(statistics)))
+        rows += [
+            key | {"group": group_number[mask], "withheld": withholding(silent, mask)} | scored(statistics.get(mask))
+            for mask in {*statistics, *(mask for groups in silent.values() for mask in groups)}
+        ]
     return rows
 
 

@@ -68,6 +68,16 @@ class _Scored:
     gate_open: Mapped[float | None]
 
 
+class _Withheld:
+    """Mix-in: sites (in a site's own margin: groups, in that of everyone: sites × groups) that withhold patients.
+
+    They train on a group and report nothing of it here, as fewer than their minimum are there, or none: beside them,
+    n = 0 does not mean that nobody is there.
+    """
+
+    withheld: Mapped[int] = mapped_column(default=0, sort_order=1)
+
+
 SCORE_COLUMNS = tuple(
     column
     for name, score in SCORES.items()
@@ -126,7 +136,7 @@ class RoundSite(_OfRun, Base):
     absent: Mapped[str | None] = mapped_column(Text)
 
 
-class RoundGroup(_OfRun, _Scored, Base):
+class RoundGroup(_OfRun, _Scored, _Withheld, Base):
     """A group in a round: λ, R_k, and validation scores of the model as it was before the round."""
 
     __tablename__ = "round_groups"
@@ -138,7 +148,7 @@ class RoundGroup(_OfRun, _Scored, Base):
     risk: Mapped[float | None]
 
 
-class Cell(_OfRun, _Scored, Base):
+class Cell(_OfRun, _Scored, _Withheld, Base):
     """Scores of one group at one site: validation patients as of the last round, test patients at the end."""
 
     __tablename__ = "cells"
