@@ -1,6 +1,6 @@
-"""From the files of a published data set to a cohort of ours: `remind data import …` (docs/importing.md).
+"""Converts the files of a published data set to a cohort: `remind data import …` (docs/importing.md).
 
-Each importer is a frozen record of settings and one function from it to a `Summary`:
+Each importer is a frozen settings class and one function that returns a `Summary`:
 
 =========== ======================= ===========================================================
 embed       `embed.import_embed`    mammograms: four views of a breast, breast density

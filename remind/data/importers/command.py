@@ -28,7 +28,7 @@ def _run(import_: Callable[..., Any], settings: Any) -> None:
     paths = {
         field.name: value for field in fields(settings) if isinstance(value := getattr(settings, field.name), Path)
     }
-    at_home = replace(settings, **{name: path.expanduser() for name, path in paths.items()})  # ~ after = stays as typed
+    at_home = replace(settings, **{name: path.expanduser() for name, path in paths.items()})  # shells keep ~ after =
     print(import_(at_home, _say).to_text(), end="")
 
 

@@ -1,4 +1,4 @@
-"""What all importers share: the cohort's folder, its cohort.toml, and what is said at the end."""
+"""Shared by all importers: the cohort's folder, its cohort.toml, and the summary at the end."""
 
 import os
 import shutil
@@ -31,13 +31,13 @@ class Summary:
     modalities, classes
         Their names, in order.
     presence_Nm, label_N
-        Of the examples that were written.
+        Modalities and class of the examples that were written.
     persons
-        How many people they are.
+        Number of persons in these examples.
     left_out
-        What was left out and how often, in the order of the rules.
+        What was left out, and how often, in the order of the rules.
     remarks
-        What else the user should know.
+        Other information for the user.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Summary:
     remarks: tuple[str, ...] = ()
 
     def to_text(self) -> str:
-        """The summary for people. It counts single patients: treat it as the data is treated."""
+        """Format the summary for people. It contains counts of single patients: protect it as you protect the data."""
         labels = np.bincount(self.label_N, minlength=len(self.classes)).tolist()
         lines = [
             f"wrote {counted(len(self.label_N), 'example')} of {counted(self.persons, 'person')} to {self.folder}",
@@ -69,12 +69,12 @@ class Summary:
 
 @contextmanager
 def cohort_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `out` when everything is written, and is gone when anything fails.
+    """Yield a folder to write into. On success it becomes `out`; on failure it is removed.
 
     Raises
     ------
     UserError
-        `out` is no new or empty folder, or cannot be written.
+        `out` exists and is not an empty folder, or cannot be written.
     """
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -93,7 +93,7 @@ def cohort_folder(out: Path) -> Iterator[Path]:
 
 
 def write_table(folder: Path, name: str, columns: Mapping[str, Any]) -> None:
-    """``<name>.parquet`` in `folder`."""
+    """Write ``<name>.parquet`` in `folder`."""
     pa.parquet.write_table(pa.table(dict(columns)), folder / f"{name}.parquet", compression="zstd")
 
 
@@ -104,7 +104,7 @@ def write_declaration(
     modalities: Mapping[str, Mapping[str, Any]],
     comments: Sequence[str] = (),
 ) -> None:
-    """cohort.toml of a cohort whose people stand in the column ``person``."""
+    """Write the cohort.toml of a cohort whose column ``person`` identifies the persons."""
     lines = [*(f"# {comment}" for comment in comments), f"name = {_toml(name)}", ""]
     lines += ["[patients]", 'patient = "person"', "", "[label]", f"classes = {_toml(classes)}"]
     for modality, fields in modalities.items():
@@ -113,7 +113,7 @@ def write_declaration(
 
 
 def _toml(value: Any) -> str:
-    """TOML of a scalar, a sequence, or a table of them."""
+    """Format a scalar, a sequence, or a table of them as TOML."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{literal(key)} = {_toml(v)}" for key, v in value.items()) + " }"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -21,7 +21,7 @@ _COHORT_FOLDER = re.compile(r"cohort_?\d+")
 
 @dataclass(frozen=True)
 class EmbedSettings:
-    """What `remind data import embed` takes.
+    """Settings of `remind data import embed`.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class EmbedSettings:
     out
         The new cohort.
     prefix
-        How the paths in the table begin where they do not go through a ``cohort_…`` folder.
+        First part of the paths in the table, if they do not contain a ``cohort_…`` folder.
     screening
         Whether to leave diagnostic exams out.
     absent_files
-        What to do with a breast of which a picture is not on this disk.
+        What to do with a breast if one of its pictures is not on this disk.
     """
 
     clinical: Path
@@ -49,12 +49,12 @@ class EmbedSettings:
 
 
 def import_embed(settings: EmbedSettings, progress: Progress = silent) -> Summary:
-    """Write a cohort with one example per exam and breast; the pictures stay where they are.
+    """Write a cohort with one example per exam and breast. The pictures stay in their folder.
 
     Raises
     ------
     UserError
-        Files or columns that are missing, pictures that are not there, or nothing to write.
+        Files, columns or pictures are missing, or there is nothing to write.
     """
     with cohort_folder(settings.out) as folder:
         clinical, metadata = _open(settings, progress)
@@ -74,7 +74,7 @@ def import_embed(settings: EmbedSettings, progress: Progress = silent) -> Summar
 
 
 def _open(settings: EmbedSettings, progress: Progress) -> list[ReleaseFile]:
-    """The clinical and the metadata table."""
+    """Open the clinical and the metadata table."""
     problems: list[Problem] = []
     tables = ((settings.clinical, CLINICAL), (settings.metadata, IMAGES))
     files = [open_file(path, types, problems, progress) for path, types in tables]
@@ -85,7 +85,7 @@ def _open(settings: EmbedSettings, progress: Progress) -> list[ReleaseFile]:
 
 
 def _files(paths: "pd.Series[str]", settings: EmbedSettings) -> list[str]:
-    """Where each picture lies on this disk."""
+    """Find each picture on this disk."""
     root = settings.images.resolve()
     inside = {path: _inside(path, settings.prefix) for path in paths.unique()}
     if strange := [path for path, rest in inside.items() if rest is None]:
@@ -97,7 +97,7 @@ def _files(paths: "pd.Series[str]", settings: EmbedSettings) -> list[str]:
 
 
 def _inside(path: str, prefix: str) -> PurePosixPath | None:
-    """The part of a recorded path that lies inside the folder of the pictures; None if that cannot be told."""
+    """Return the part of a recorded path inside the pictures' folder; None if it cannot be determined."""
     recorded = PurePosixPath(path)
     if ".." in recorded.parts:
         return None
@@ -113,9 +113,9 @@ def _inside(path: str, prefix: str) -> PurePosixPath | None:
 def _on_disk(
     images: pd.DataFrame, settings: EmbedSettings, progress: Progress
 ) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
-    """Images without those of a breast of which some picture is not there.
+    """Remove the breasts of which some picture is not on this disk.
 
-    A picture that was not downloaded is no missing modality: the breast is left out as a whole, or it is an error.
+    A picture that was not downloaded is not a missing modality: the whole breast is left out, or it is an error.
     """
     progress(f"looking for {len(images)} pictures")
     there_R = images["file"].map(lambda file: Path(file).is_file()).to_numpy(dtype=bool)

@@ -1,7 +1,7 @@
-"""The two tables of EMBED: which picture shows which view of which breast, and how dense that breast is.
+"""The two tables of EMBED: which picture shows which view of which breast, and the density of that breast.
 
-The clinical table has a row per finding, the metadata a row per file. Their link is the exam and the side; a finding
-of side B, or of no side, is about both breasts.
+The clinical table has one row per finding, the metadata one row per file. Exam and side link them. A finding of side B,
+or without a side, is about both breasts.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ LeftOut = list[tuple[str, int]]
 
 @dataclass(frozen=True)
 class View:
-    """A modality: what FinalImageType (without case, space and hyphen) and ViewPosition say of its pictures."""
+    """A modality, defined by the FinalImageType (without case, space and hyphen) and ViewPosition of its pictures."""
 
     name: str
     image_type: str
@@ -45,10 +45,10 @@ VIEWS = (
 
 
 def pick_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, LeftOut]:
-    """At most one picture per exam, side and view: columns exam, person, side, view, path.
+    """Pick at most one picture per exam, side and view: columns exam, person, side, view, path.
 
-    Spot compressions and magnifications show a part of the breast and are left out. Of several pictures of one view the
-    one whose path comes first is taken: an arbitrary choice, but the same one every time.
+    Spot compressions and magnifications show only a part of the breast and are left out. If a view has several
+    pictures, the one whose path sorts first is taken: an arbitrary but reproducible choice.
     """
     found = pd.DataFrame(
         {
@@ -73,9 +73,12 @@ def pick_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, LeftOut]:
 
 
 def densities(rows: pd.DataFrame, screening: bool) -> tuple[pd.DataFrame, LeftOut]:
-    """Density of each breast: columns exam, side, person, density; NaN = none given, −1 = rows contradict each other.
+    """Return each breast's density: columns exam, side, person, density.
 
-    It is that of the findings about this breast; where none of them gives one, that of the exam's other findings.
+    NaN = none given, −1 = rows contradict each other.
+
+    It is the density in the findings about this breast; if none of them gives one, the one in the exam's other
+    findings.
     """
     found = pd.DataFrame(
         {
@@ -102,7 +105,7 @@ def densities(rows: pd.DataFrame, screening: bool) -> tuple[pd.DataFrame, LeftOu
 
 
 def label_examples(images: pd.DataFrame, density: pd.DataFrame) -> tuple[pd.DataFrame, LeftOut]:
-    """Breasts that have a picture and a density of 1 to 4: columns exam, side, person, density."""
+    """Return the breasts that have a picture and a density of 1 to 4: columns exam, side, person, density."""
     breasts = images.groupby(["exam", "side"], as_index=False).agg(
         shown=("person", "first"), persons=("person", "nunique")
     )
@@ -125,7 +128,7 @@ def label_examples(images: pd.DataFrame, density: pd.DataFrame) -> tuple[pd.Data
 
 
 def _agreed(rows: pd.DataFrame) -> "pd.Series[float]":
-    """The one density in the rows of each exam, −1 where there are several."""
+    """Return the density in each exam's rows, −1 if the rows give several."""
     by = rows.dropna(subset=["density"]).groupby("exam")["density"].agg(["nunique", "first"])
     return by["first"].where(by["nunique"] == 1, -1.0)
 
@@ -139,10 +142,10 @@ def _views(rows: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _identifiers(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Ids as text; one that was saved as 12.0 is 12."""
+    """Convert ids to text; an id saved as 12.0 becomes 12."""
     return _texts(column).str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
 
 
 def _texts(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Cells without blanks around them; an empty one is the empty text, even where all are."""
+    """Strip the cells; an empty cell becomes the empty text, even if all cells are empty."""
     return column.fillna("").astype(str).str.strip()

@@ -1,7 +1,7 @@
 """FPRM: fundus photograph, blood-flow video, oxygen map, table; grade of health deterioration (docs/importing.md).
 
-The layout of the real release was not to be had. What is read here is one index, a row per example, with the paths of
-the three pictures and the columns of the table; every column's name is an option.
+The layout of the real release was not available. The importer reads one index with a row per example: paths of the
+three pictures, and the columns of the table. Every column's name is an option.
 """
 
 from dataclasses import dataclass
@@ -28,22 +28,22 @@ ORDER = ("fundus", "flow", "oxygen", "table")  # M1 to M4 of the paper
 
 @dataclass(frozen=True)
 class FprmSettings:
-    """What `remind data import fprm` takes.
+    """Settings of `remind data import fprm`.
 
     Attributes
     ----------
     index
         .csv or .parquet, one row per example.
     data
-        Folder that the paths in the index start from.
+        Folder from which the paths in the index start.
     out
         The new cohort.
     id, person, label
         Columns of the example, the person and the grade.
     fundus, flow, oxygen
-        Columns with the paths; an empty cell = the example has no such picture.
+        Columns with the paths; an empty cell means that the example has no such picture.
     exclude
-        Columns that are no features.
+        Columns that are not features.
     categories
         Feature columns that hold texts.
     classes
@@ -71,7 +71,7 @@ class FprmSettings:
 
 @dataclass(frozen=True)
 class Index:
-    """The R rows of the index, read.
+    """The parsed index of R rows.
 
     Attributes
     ----------
@@ -80,11 +80,11 @@ class Index:
     label_R
         Class, −1 = none.
     classes
-        Their names, in order.
+        Names of the classes, in order.
     cells
         Cells of each feature column, None = empty.
     levels
-        Levels of the categorical ones.
+        Levels of the categorical columns.
     files
         Paths of each kind of picture, None = none.
     """
@@ -107,12 +107,12 @@ class Index:
 
 
 def import_fprm(settings: FprmSettings, progress: Progress = silent) -> Summary:
-    """Write a cohort with one example per row of the index; the pictures stay where they are.
+    """Write a cohort with one example per row of the index. The pictures stay in their folder.
 
     Raises
     ------
     UserError
-        All that is wrong with the index, or pictures that are not there.
+        The index has problems (all are listed), or pictures do not exist.
     """
     with cohort_folder(settings.out) as folder:
         progress(f"reading {settings.index.name}")
@@ -151,7 +151,7 @@ def import_fprm(settings: FprmSettings, progress: Progress = silent) -> Summary:
 
 
 def _read(settings: FprmSettings) -> Index:
-    """The index, or a UserError that names all that is wrong with it."""
+    """Read the index, or raise a UserError that lists everything that is wrong with it."""
     problems: list[Problem] = []
     index = None
     if (source := _open(settings, problems)) is not None:
@@ -176,7 +176,7 @@ def _read(settings: FprmSettings) -> Index:
 
 
 def _open(settings: FprmSettings, problems: list[Problem]) -> Source | None:
-    """The index with all its columns, and the folder; None if anything is missing."""
+    """Open the index with all its columns, and find the folder; None if anything is missing."""
     index = settings.index
     if not settings.data.is_dir():
         problems.append(
@@ -219,7 +219,7 @@ def _check_ids(source: Source, settings: FprmSettings, index: Index) -> None:
 
 
 def _labels(source: Source, settings: FprmSettings) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Class of each row, (R,), −1 = none; the classes."""
+    """Return the class of each row, (R,), −1 = none; and the classes."""
     codes_R, names = source.texts(settings.label, Names(settings.classes))
     classes = tuple(declared_text(name) for name in settings.classes) or tuple(sorted(names, key=_rank))
     if strangers := [name for name in names if name not in classes]:
@@ -233,7 +233,7 @@ def _labels(source: Source, settings: FprmSettings) -> tuple[NDArray[np.int64], 
 
 
 def _rank(name: str) -> tuple[bool, float, str]:
-    """Numbers by size, then texts by alphabet."""
+    """Sort numbers by size, then texts alphabetically."""
     number = number_of(name)
     return number is None, number or 0.0, name
 
@@ -258,7 +258,7 @@ def _features(
 
 
 def _files(source: Source, settings: FprmSettings, column: str) -> list[str | None]:
-    """Path of each row's picture, None = it has none; one that is not there is a problem."""
+    """Return the path of each row's picture, None = no picture. A path that does not exist is a problem."""
     root = settings.data.resolve()
     paths = [None if text is None else root / text for text in _texts(source, column)]
     lost_R = np.array([path is not None and not path.exists() for path in paths])
@@ -269,7 +269,7 @@ def _files(source: Source, settings: FprmSettings, column: str) -> list[str | No
 
 
 def _write_modalities(folder: Path, index: Index, has_Rm: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
-    """One .parquet per modality that somebody has; what cohort.toml says of each."""
+    """Write one .parquet per modality that any example has; return the modalities' sections of cohort.toml."""
     modalities: dict[str, dict[str, Any]] = {}
     for name, has_R in zip(ORDER, has_Rm.T, strict=True):
         if name in index.files:
@@ -278,7 +278,7 @@ def _write_modalities(folder: Path, index: Index, has_Rm: NDArray[np.bool_]) -> 
             cells, fields = index.cells, {"kind": "table", "columns": tuple(index.cells)}
             fields |= {"categories": index.levels} if index.levels else {}
         else:
-            continue  # an index without a table
+            continue  # the index has no feature columns
         rows = np.flatnonzero(has_R).tolist()
         if rows:
             columns = {column: [values[row] for row in rows] for column, values in cells.items()}

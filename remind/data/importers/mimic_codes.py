@@ -1,7 +1,7 @@
-"""Diagnoses of MIMIC-IV. They are coded after the discharge: those of the stay itself tell how it ended.
+"""Diagnoses of MIMIC-IV. They are coded after the discharge, so those of the stay itself reveal its outcome.
 
-A code reads ``10:I509``: its ICD version in two digits, a colon, and the code of the release, so that the same letters
-in versions 9 and 10 stay apart and the first six characters are the category.
+A code has the form ``10:I509``: its ICD version in two digits, a colon, and the code of the release. So equal codes of
+versions 9 and 10 stay different, and the first six characters are the category.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,9 @@ COLUMNS = ["stay", "code", "discharged", "seq_num"]
 
 
 def wanted_codes(rule: CodesRule, stays: Stays, before: pd.DataFrame) -> pd.DataFrame:
-    """Admissions whose codes go to a stay: columns hadm_id, stay (its position), discharged (second, this one last).
+    """Select the admissions that give codes to a stay.
+
+    Columns: hadm_id, stay (its position), discharged (second; this admission last).
 
     `before` comes from `mimic_notes.earlier_admissions`.
     """
@@ -41,21 +43,21 @@ def wanted_codes(rule: CodesRule, stays: Stays, before: pd.DataFrame) -> pd.Data
 class Diagnoses:
     """Codes of the stays: columns stay, code (position in `names`), discharged, seq_num; one row per stay and code.
 
-    The newest admission comes first, and within it the order of the release.
+    The newest admission comes first. Codes of one admission keep the order of the release.
     """
 
     rows: pd.DataFrame
     names: tuple[str, ...]
 
     def present(self, n: int) -> NDArray[np.bool_]:
-        """Stays of n that have a code, (N,)."""
+        """Return which of the n stays have a code, (N,)."""
         has_N = np.zeros(n, dtype=bool)
         has_N[self.rows["stay"].to_numpy(dtype=np.int64)] = True
         return has_N
 
 
 def find_codes(file: ReleaseFile, pairs: pd.DataFrame) -> Diagnoses:
-    """Codes of the admissions in `pairs` (from `wanted_codes`)."""
+    """Find the codes of the admissions in `pairs` (from `wanted_codes`)."""
     admissions = pa.array(pairs["hadm_id"].unique())
     number: dict[str, int] = {}
     parts = []
@@ -73,7 +75,10 @@ def find_codes(file: ReleaseFile, pairs: pd.DataFrame) -> Diagnoses:
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each code of a stay once, from the last admission that has it; that one's codes first."""
+    """Keep each code of a stay once, from the last admission that has it.
+
+    The codes of the last admission come first.
+    """
     ranked = rows.sort_values(["stay", "discharged", "seq_num", "code"], ascending=[True, False, True, True])
     return ranked.drop_duplicates(["stay", "code"])
 
@@ -86,7 +91,10 @@ def write_codes(folder: Path, name: str, found: Diagnoses, stays: Stays) -> None
 
 
 def write_titles(folder: Path, name: str, found: Diagnoses, stays: Stays, titles: ReleaseFile) -> None:
-    """The codes as a text modality: their long titles, the newest admission first; one without a title as itself."""
+    """Write the codes as a text modality: their long titles, the newest admission first.
+
+    A code without a title is written as it is.
+    """
     title_of = _titles(titles)
     words = np.array([title_of.get(name, name) for name in found.names], dtype=object)
     rows = found.rows.assign(title=words[found.rows["code"].to_numpy(dtype=np.int64)])
@@ -102,7 +110,7 @@ def _titles(file: ReleaseFile) -> Mapping[str, str]:
 
 
 def _names(rows: Any) -> list[str]:
-    """``10:I509`` for each row; empty where the version or the code is missing."""
+    """Return ``10:I509`` for each row; empty if the version or the code is missing."""
     versions, codes = rows["icd_version"].to_pylist(), rows["icd_code"].to_pylist()
     return [
         f"{version:02d}:{code.strip()}" if code and version is not None else ""

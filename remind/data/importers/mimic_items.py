@@ -1,7 +1,8 @@
-"""Which labs and vitals of MIMIC-IV are taken, from which item ids, in which unit, within which bounds.
+"""The labs and vitals of MIMIC-IV that are imported: item ids, units and bounds.
 
-Item ids, and bounds where the public MIMIC code repository has them, follow its concepts (vitalsign, chemistry,
-complete_blood_count, enzyme, coagulation, bg, gcs); the other bounds are wide guesses that only catch slips.
+Item ids follow the concepts of the public MIMIC code repository (vitalsign, chemistry, complete_blood_count, enzyme,
+coagulation, bg, gcs), and so do the bounds that it defines. The other bounds are wide guesses that only catch typing
+errors.
 """
 
 import csv
@@ -22,7 +23,7 @@ CHART, LAB = "chartevents", "labevents"
 
 @dataclass(frozen=True)
 class Source:
-    """Where the values of an item stand: value · factor + shift is in the item's unit."""
+    """Source of an item's values: value · factor + shift is in the item's unit."""
 
     table: str
     itemid: int
@@ -32,7 +33,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Item:
-    """A lab or vital sign; values outside low … high are no measurements."""
+    """A lab or vital sign. Values outside low … high are discarded as invalid."""
 
     name: str
     unit: str
@@ -106,7 +107,7 @@ ITEMS: tuple[Item, ...] = (
 
 
 def lookup(items: Sequence[Item], table: str) -> Lookup:
-    """The sources that lie in `table`."""
+    """Return the sources in `table`."""
     found = sorted((s.itemid, i, s) for i, item in enumerate(items) for s in item.sources if s.table == table)
     return Lookup(
         np.array([itemid for itemid, _, _ in found], dtype=np.int64),
@@ -123,12 +124,12 @@ _COLUMNS = (*_NEEDED, "low", "high", "factor", "shift")
 
 
 def read_items(path: Path) -> tuple[Item, ...]:
-    """Items from a .csv with a row per item id: item, unit, table, itemid, and if need be low, high, factor, shift.
+    """Read items from a .csv with one row per item id: item, unit, table, itemid; optional: low, high, factor, shift.
 
     Raises
     ------
     UserError
-        All that is wrong with the file: line, column, value, remedy.
+        The file has problems; all are listed with line, column, value, remedy.
     """
     problems: list[Problem] = []
     try:
@@ -182,7 +183,7 @@ def _row(file: str, line: int, row: dict[str, str | None], problems: list[Proble
 
 
 def _joined(file: str, rows: list[Row], problems: list[Problem]) -> tuple[Item, ...]:
-    """Rows of one item as one item, in the order in which items first come."""
+    """Combine the rows of each item, in the order of first occurrence."""
     items: dict[str, Item] = {}
     seen: set[tuple[str, int]] = set()
     for line, (name, unit, low, high, source) in enumerate(rows, start=2):

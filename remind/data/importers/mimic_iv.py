@@ -18,8 +18,8 @@ from remind.data.importers.release import Progress, ReleaseFile, find_file, open
 from remind.errors import UserError, several
 
 Files = Mapping[str, ReleaseFile]
-Fields = dict[str, Any]  # of a modality's section in cohort.toml
-Modality = tuple[NDArray[np.bool_], Fields]  # who has it, (N,)
+Fields = dict[str, Any]  # the fields of a modality's section in cohort.toml
+Modality = tuple[NDArray[np.bool_], Fields]  # which examples have it, (N,), and its fields
 
 
 def import_mimic(settings: MimicSettings, progress: Progress = silent) -> Summary:
@@ -28,7 +28,7 @@ def import_mimic(settings: MimicSettings, progress: Progress = silent) -> Summar
     Raises
     ------
     UserError
-        Options that do not go together, files or columns that are missing, or nothing to write.
+        Options contradict each other, files or columns are missing, or there is nothing to write.
     """
     settings.check()
     items = read_items(settings.items) if settings.items else ITEMS
@@ -47,7 +47,7 @@ def import_mimic(settings: MimicSettings, progress: Progress = silent) -> Summar
 
 
 def _open(settings: MimicSettings, progress: Progress) -> Files:
-    """Every file that is needed, before any of them is read."""
+    """Open every required file before any of them is read."""
     tables: dict[Path, dict[str, Mapping[str, Any]]] = {
         settings.hosp: {
             "patients": mimic_stays.PATIENTS,
@@ -80,7 +80,7 @@ def _open(settings: MimicSettings, progress: Progress) -> Files:
 
 
 def _check_items(settings: MimicSettings, items: tuple[Item, ...], files: Files) -> list[str]:
-    """What the release does not list: an error in a list of the user's, else a remark."""
+    """Check items that the release does not list: an error if the user gave the list, else a remark."""
     unknown = []
     for table in (LAB, CHART):
         if table in files:
@@ -138,7 +138,7 @@ def _labs(
         has_N = mimic_labs.write_series(path, parts, items, stays)
         names = tuple(item.name for item in items if any(source.table in tables for source in item.sources))
         fields = {"kind": "series", "items": names, "horizon": float(settings.hours)}
-    left_out += tally.left_out()  # counted while they were written
+    left_out += tally.left_out()  # counted while the modalities were written
     remarks += tally.remarks
     return has_N, fields
 
@@ -162,7 +162,7 @@ def _finish(
     left_out: LeftOut,
     remarks: list[str],
 ) -> Summary:
-    """The patients, and cohort.toml."""
+    """Write the patients and cohort.toml."""
     presence_Nm = np.stack([has_N for has_N, _ in modalities.values()], axis=1)
     keep_N = np.asarray(presence_Nm.any(axis=1))
     if not keep_N.any():

@@ -1,4 +1,4 @@
-"""Labs and vitals of MIMIC-IV: two files of 120 and 300 million rows, of which the chosen items within the hours stay.
+"""Labs and vitals of MIMIC-IV: filters two files of 120 and 300 million rows by item and by hour.
 
 Letters: R rows of a block, O observations that are kept, N examples, I items, T blocks of hours.
 """
@@ -29,14 +29,14 @@ EVENTS = {
     "valuenum": NUMBER,
     "valueuom": TEXT,
 }
-DICTIONARIES = {CHART: "d_items", LAB: "d_labitems"}  # where a table's item ids are explained
+DICTIONARIES = {CHART: "d_items", LAB: "d_labitems"}  # these tables explain the item ids of a table
 DICTIONARY = {"itemid": WHOLE}
 TEXTS_AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Some observations: position of the stay, of the item; hours since the stay's start; value in the item's unit."""
+    """Observations: positions of stay and item, hours since the stay's start, value in the item's unit."""
 
     stay_O: NDArray[np.int64]
     item_O: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Observations:
 
 @dataclass
 class Tally:
-    """Rows of chosen items within a stay's hours that are no observation, by reason."""
+    """Counts, by reason, of rows of chosen items within a stay's hours that give no observation."""
 
     empty: int = 0
     outside: int = 0
@@ -67,10 +67,10 @@ class Tally:
 def observations(
     file: ReleaseFile, found: Lookup, stays: Stays, tally: Tally, units: Units
 ) -> Iterator[tuple[Observations, NDArray[np.int64], NDArray[np.int64]]]:
-    """Observations of one file, block by block, with the source and the unit of each as codes of `units`.
+    """Yield the observations of one file, block by block, with their sources, and their units as codes of `units`.
 
-    A row counts if it was charted from the stay's start to its end, and stored by the index time: the result of blood
-    that was drawn before but came back later was not known.
+    A row counts if it was charted between the stay's start and its end, and stored by the index time: a result that
+    arrived after the index time was not known, even if the blood was drawn before.
     """
     wanted = pa.array(found.itemid_K)
     for block in file.batches():
@@ -106,9 +106,10 @@ def observations(
 def all_observations(
     files: Mapping[str, ReleaseFile], items: Sequence[Item], stays: Stays, tally: Tally, folder: Path
 ) -> Iterator[Observations]:
-    """Those of all the files, by table.
+    """Yield the observations of all files, by table.
 
-    Which units a source means is known when all of its file was read: until then they wait in a file in `folder`.
+    The unit of a source is known only after its whole file was read. Until then its observations are stored in a file
+    in `folder`.
     """
     for table, file in files.items():
         found = lookup(items, table)
@@ -142,7 +143,7 @@ _WAITING = pa.schema(
 def _put_aside(
     path: Path, parts: Iterator[tuple[Observations, NDArray[np.int64], NDArray[np.int64]]], units: Units
 ) -> None:
-    """Write observations with their source and unit, and count these."""
+    """Write observations with their source and unit to a file, and count them."""
     with pa.parquet.ParquetWriter(path, _WAITING, compression="zstd") as writer:
         for part, source_O, unit_O in parts:
             pairs, counts = np.unique(np.stack([source_O, unit_O], axis=1), axis=0, return_counts=True)
@@ -153,7 +154,7 @@ def _put_aside(
 
 
 def _without(path: Path, unknown: set[tuple[int, int]], units: int) -> Iterator[Observations]:
-    """What was put aside, without the sources and units in `unknown`."""
+    """Read the stored observations, without the sources and units in `unknown`."""
     left_out = np.array([source * units + unit for source, unit in unknown], dtype=np.int64)
     with pa.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches():
@@ -166,13 +167,13 @@ def _without(path: Path, unknown: set[tuple[int, int]], units: int) -> Iterator[
 
 
 def whole_seconds(times: Any) -> NDArray[np.int64]:
-    """Arrow times as seconds, (R,); a missing one is before everything."""
+    """Convert Arrow times to seconds, (R,); a missing time is earlier than every other."""
     found: NDArray[np.int64] = times.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
     return found
 
 
 def write_series(path: Path, parts: Iterator[Observations], items: Sequence[Item], stays: Stays) -> NDArray[np.bool_]:
-    """A series modality as it streams by; who has it, (N,)."""
+    """Write a series modality block by block; return which examples have it, (N,)."""
     item = pa.dictionary(pa.int16(), pa.string())
     columns = {"patient_id": pa.int64(), "time": pa.float32(), "item": item, "value": pa.float32()}
     schema = pa.schema(list(columns.items()))
@@ -204,8 +205,8 @@ class Latest:
         self.hours_NIT = np.full(shape, -1, dtype=np.float32)
 
     def add(self, part: Observations) -> None:
-        """Take what is later than what is there."""
-        order_O = np.argsort(part.hours_O, kind="stable")  # of several, the last that is assigned stays
+        """Add observations; a later value replaces an earlier one."""
+        order_O = np.argsort(part.hours_O, kind="stable")  # the sort is stable: the last value that is assigned stays
         stay_O, item_O, hours_O = part.stay_O[order_O], part.item_O[order_O], part.hours_O[order_O]
         last = self.value_NIT.shape[2] - 1
         block_O = np.minimum((hours_O / self.every).astype(np.int64), last)
@@ -215,7 +216,7 @@ class Latest:
         self.hours_NIT[where] = hours_O[later_O]
 
     def text(self, stay: int, items: Sequence[Item]) -> str | None:
-        """Sentences of one stay, the newest block first, since encoders cut a long text off at its end."""
+        """Return the sentences of one stay, the newest block first, because encoders cut off the end of a long text."""
         value_TI, hours_TI = self.value_NIT[stay].T, self.hours_NIT[stay].T
         sentences = [
             f"{items[i].name}: {value_TI[t, i]:.6g} {items[i].unit} at {hours_TI[t, i]:.0f} h."
@@ -244,6 +245,6 @@ def write_sentences(
 
 
 def unknown_items(items: Sequence[Item], table: str, dictionary: ReleaseFile) -> list[tuple[Item, int]]:
-    """Item ids of `table` that the release does not list, with the item that they stand for."""
+    """Return the item ids of `table` that the release does not list, with their item."""
     listed = set(dictionary.frame()["itemid"].dropna().astype(int))
     return [(i, s.itemid) for i in items for s in i.sources if s.table == table and s.itemid not in listed]

@@ -1,4 +1,4 @@
-"""Notes of MIMIC-IV, with the rule of what was known at the index time. Letters: R rows of a block, N examples."""
+"""Notes of MIMIC-IV, restricted to what was known at the index time. Letters: R rows of a block, N examples."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ RADIOLOGY, DISCHARGE = "radiology", "discharge"  # files of the release
 
 @dataclass(frozen=True)
 class Wanted:
-    """Notes of one file that are wanted.
+    """The notes to take from one file.
 
     Attributes
     ----------
     pairs
-        Columns hadm_id, stay: whose notes go to which stay (its position).
+        Columns hadm_id, stay: the admission whose notes are given to the stay (its position).
     known
         Whether a note must have been stored by the stay's index time.
     """
@@ -38,12 +38,12 @@ class Wanted:
 
 
 def needed_files(rule: NotesRule) -> tuple[str, ...]:
-    """Files of the release that `rule` takes notes from."""
+    """Return the files of the release that `rule` requires."""
     return (RADIOLOGY,) if rule == "radiology" else (RADIOLOGY, DISCHARGE)
 
 
 def wanted_notes(rule: NotesRule, stays: Stays, before: pd.DataFrame) -> dict[str, Wanted]:
-    """Which notes of which file `rule` asks for.
+    """Return which notes of which file `rule` asks for.
 
     ``radiology``: reports of this admission that were stored by the index time. ``history``: these, and the summary of
     the last earlier admission. ``discharge``: reports, and this admission's summary, whenever it was stored.
@@ -64,7 +64,10 @@ def wanted_notes(rule: NotesRule, stays: Stays, before: pd.DataFrame) -> dict[st
 
 
 def earlier_admissions(admissions: pd.DataFrame, stays: Stays) -> pd.DataFrame:
-    """Admissions that ended before a stay's own began: columns hadm_id, stay (its position), discharged (second)."""
+    """Return the admissions that ended before a stay's own admission began.
+
+    Columns: hadm_id, stay (its position), discharged (second).
+    """
     ended = pd.DataFrame(
         {
             "subject_id": admissions["subject_id"],
@@ -81,14 +84,14 @@ def earlier_admissions(admissions: pd.DataFrame, stays: Stays) -> pd.DataFrame:
 def write_notes(
     path: Path, files: Mapping[str, ReleaseFile], wanted: Mapping[str, Wanted], stays: Stays
 ) -> tuple[NDArray[np.bool_], int]:
-    """A text modality with a row per note, whose column ``hours_before`` (the index time) puts the newest first.
+    """Write a text modality, one row per note; column ``hours_before`` (the index time) sorts the newest note first.
 
     Returns
     -------
     has_N
-        Who has it, (N,).
+        Which examples have it, (N,).
     late
-        Notes that were stored after the index time, or at no known time, and are left out.
+        Number of notes left out because they were stored after the index time, or at an unknown time.
     """
     schema = pa.schema([("patient_id", pa.int64()), ("hours_before", pa.float64()), ("text", pa.string())])
     has_N, late = np.zeros(len(stays), dtype=bool), 0
@@ -102,7 +105,7 @@ def write_notes(
 
 
 def _notes(file: ReleaseFile, wanted: Wanted, stays: Stays) -> Iterator[tuple[Any, Any, Any, int]]:
-    """Block by block: stay and hours before its index time of each note, (R,), the texts, how many came too late."""
+    """Yield per block: stay and hours before its index time, (R,), the texts, and the number of late notes."""
     admissions = pa.array(wanted.pairs["hadm_id"].unique())
     for block in file.batches():
         rows = block.filter(pc.is_in(block["hadm_id"], value_set=admissions))

@@ -1,4 +1,4 @@
-"""What `remind data import mimic-iv` takes, and which options do not go together."""
+"""Settings of `remind data import mimic-iv`, and which options contradict each other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,17 @@ class MimicSettings:
     Attributes
     ----------
     hosp, icu, note
-        Folders of the release; without `icu` an example is a hospital admission and there are no vitals, without
-        `note` there are no notes.
+        Folders of the release. Without `icu`, an example is a hospital admission and there are no vitals; without
+        `note`, there are no notes.
     out
         The new cohort.
     label
-        What is predicted (`mimic_stays`).
+        The outcome to predict (`mimic_stays`).
     hours
-        From a stay's start: how long labs and vitals are taken, and the index time of ``48h`` and ``in-hospital``.
+        Hours from a stay's start during which labs and vitals are taken; also the index time of ``48h`` and
+        ``in-hospital``.
     notes, codes
-        Which ones (`mimic_notes.wanted_notes`, `mimic_codes.wanted_codes`); None: what goes with the label.
+        Which ones (`mimic_notes.wanted_notes`, `mimic_codes.wanted_codes`); None: the choice that fits the label.
     first
         Whether to take only each person's first stay.
     as_text
@@ -35,9 +36,9 @@ class MimicSettings:
     text_hours
         As text: one value per item and this many hours.
     items
-        .csv with other labs and vitals than `mimic_items.ITEMS`.
+        .csv with labs and vitals that replace `mimic_items.ITEMS`.
     care_units
-        Whether the first care unit is the hospital of the cohort.
+        Whether the first care unit becomes the hospital (site) of the cohort.
     allow_leakage
         Whether notes and codes may be taken that were written after the index time.
     """
@@ -59,17 +60,17 @@ class MimicSettings:
 
     @property
     def notes_rule(self) -> NotesRule:
-        """`notes`, or what goes with the label."""
+        """Return `notes`, or the default for the label."""
         return self.notes or ("discharge" if self.label == "one-year" else "radiology")
 
     @property
     def codes_rule(self) -> CodesRule:
-        """`codes`, or what goes with the label."""
+        """Return `codes`, or the default for the label."""
         return self.codes or ("all" if self.label == "one-year" else "previous")
 
     @property
     def leaks(self) -> tuple[str, ...]:
-        """Options that ask for what was written after the index time."""
+        """Return the options that use data written after the index time."""
         if self.label == "one-year":
             return ()
         notes = ["--notes discharge"] if self.notes_rule == "discharge" else []
@@ -77,7 +78,7 @@ class MimicSettings:
         return (*notes, *codes)
 
     def check(self) -> None:
-        """Raise a UserError that names all options that do not go together."""
+        """Raise a UserError that lists all options that contradict each other."""
         wrong = [
             f"--{option} {value:g}: give hours, more than 0"
             for option, value in (("hours", self.hours), ("text-hours", self.text_hours))

@@ -1,7 +1,9 @@
-"""Who is predicted in MIMIC-IV, when, and what became of them. Letters: N examples, R rows of some file.
+"""Examples of MIMIC-IV: whose outcome is predicted, at what time, and the outcome.
 
-An example is a stay in intensive care (without the icu module: a hospital admission). Everything that is known of it
-up to its **index time** may be used, and nothing later:
+Letters: N examples, R rows of some file.
+
+An example is a stay in intensive care (without the icu module: a hospital admission). Only data that was
+known by its **index time** may be used:
 
 ===========  ==========================  =======================================================================
 label        index time                  died
@@ -60,9 +62,9 @@ class Stays:
     subject_N, admission_N
         Person and hospital admission.
     start_N, end_N
-        Labs and vitals are taken from here to there, both included.
+        Labs and vitals are taken between these times, both included.
     index_N
-        Nothing may be used that became known later.
+        Index time: data that became known later must not be used.
     admitted_N
         Start of the hospital admission.
     label_N
@@ -85,13 +87,13 @@ class Stays:
         return len(self.id_N)
 
     def take(self, keep_N: NDArray[np.bool_]) -> Self:
-        """Those under the mask."""
+        """Select the stays under the mask."""
         return type(self)(**{field.name: getattr(self, field.name)[keep_N] for field in fields(self)})
 
     def at(self, subject_R: Integers, time_R: Integers) -> Integers:
-        """Position of the stay whose start … end holds a person's time, (R,); −1 = none.
+        """Return the position of the stay whose start … end contains a person's time, (R,); −1 = none.
 
-        Where two stays of a person overlap, it is the one that began last.
+        If two stays of a person overlap, the one that began last is returned.
         """
         if not len(self):
             return np.full(len(subject_R), -1, dtype=np.int64)
@@ -105,7 +107,7 @@ class Stays:
 
     @cached_property
     def _keys(self) -> tuple[Integers, Integers]:
-        """The persons, ascending, and a number per stay, (N,), that ascends with person and start."""
+        """Return the persons, ascending, and a number per stay, (N,), that ascends with person and start."""
         subjects, code_N = np.unique(self.subject_N, return_inverse=True)
         return subjects, code_N * _SPAN + self.start_N
 
@@ -118,15 +120,15 @@ def find_stays(
     hours: float,
     first: bool,
 ) -> tuple[Stays, LeftOut]:
-    """The examples, and how many stays are none, by the rule that each breaks first.
+    """Find the examples, and count the other stays by the first rule that each breaks.
 
     Parameters
     ----------
     patients, admissions, icu
-        The tables of the release, with the columns above; no `icu`: admissions are the stays.
+        The tables of the release, with the columns above; without `icu`, admissions are the stays.
     hours
-        From a stay's start to the index time of the labels ``48h`` and ``in-hospital``; for all labels, how long labs
-        and vitals are taken.
+        Hours from a stay's start to the index time of the labels ``48h`` and ``in-hospital``; for all labels, how long
+        labs and vitals are taken.
     first
         Whether to take only the first stay of each person.
     """
@@ -168,19 +170,19 @@ def find_stays(
 
 
 def knows_later_deaths(patients: pd.DataFrame, admissions: pd.DataFrame) -> bool:
-    """Whether any death outside the hospital is recorded; before version 2.0 none is."""
+    """Return whether any death outside the hospital is recorded; before version 2.0 none is."""
     inside = admissions.loc[(admissions["hospital_expire_flag"] == 1) | admissions["deathtime"].notna(), "subject_id"]
     return bool((patients["dod"].notna() & ~patients["subject_id"].isin(inside)).any())
 
 
 def seconds(times: Any) -> Any:
-    """A column of times as seconds, NaN = none."""
+    """Convert a column of times to seconds, NaN = none."""
     found = times.to_numpy(dtype="datetime64[s]")
     return pd.Series(np.where(np.isnat(found), np.nan, found.astype(np.int64)), index=times.index)
 
 
 def _whole(column: Any) -> Integers:
-    """A column as whole numbers; its gaps, which are never looked at, as −1."""
+    """Convert a column to whole numbers; gaps, whose values are never used, become −1."""
     found: Integers = column.fillna(-1).to_numpy(dtype=np.float64).astype(np.int64)
     return found
 
@@ -215,7 +217,7 @@ def _rows(admissions: pd.DataFrame, icu: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _deaths(patients: pd.DataFrame, admissions: pd.DataFrame) -> pd.DataFrame:
-    """Second in which each person died: by the hospital's clock, else the last second of the registered day."""
+    """Return the second of each person's death: by the hospital's clock, else the last second of the registered day."""
     clock = admissions.assign(death=seconds(admissions["deathtime"])).groupby("subject_id")["death"].min()
     known = patients.drop_duplicates("subject_id").set_index("subject_id")
     day = np.floor(seconds(known["dod"]) / DAY) * DAY + DAY - 1

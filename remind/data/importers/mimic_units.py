@@ -1,8 +1,8 @@
-"""Units in which MIMIC-IV writes its values (`valueuom`), and how they are brought to the unit of an item.
+"""Units of the values in MIMIC-IV (`valueuom`), and their conversion to the unit of an item.
 
-A value without a unit is in the unit of its source. One in the item's unit, under any of its names, or in one that can
-be converted, is brought to the item's unit. Of other units the one that most values of a source have is taken for the
-source's own; values in the rest are left out and named: nobody can tell what they are.
+A value without a unit is in the unit of its source. A value in the item's unit, under any of its names, or in a unit
+with a known conversion, is converted. Among the other units of a source, the one with most values is assumed to be the
+source's own unit. Values in the remaining units are left out and reported, because their unit is unknown.
 """
 
 from collections import Counter
@@ -39,14 +39,14 @@ _ANY_ITEM = {
     ("#/ul", "k/ul"): (0.001, 0.0),
     ("l/l", "%"): (100.0, 0.0),
 }
-# mg/dL per mmol/L is a tenth of the molar mass, g/mol.
+# The factor from mmol/L to mg/dL is a tenth of the molar mass in g/mol.
 _MOLAR_MASS = {
     "Urea nitrogen": 28.0134,
     "Creatinine": 113.118,
     "Glucose": 180.156,
     "Calcium": 40.078,
     "Magnesium": 24.305,
-    "Phosphate": 30.974,  # of phosphorus
+    "Phosphate": 30.974,  # as phosphorus
     "Bilirubin": 584.66,
     "Lactate": 89.07,
 }
@@ -55,14 +55,14 @@ EMPTY = ""
 
 
 def unit_name(text: str | None) -> str:
-    """One name for all spellings of a unit; empty if there is none."""
+    """Return one name for all spellings of a unit; empty if there is none."""
     plain = (text or "").strip().casefold().replace("µ", "u").replace("μ", "u").replace("mcg", "ug")
     plain = "".join(plain.split())
     return _NAMES.get(plain, plain)
 
 
 def conversion(item: Item, unit: str) -> tuple[float, float] | None:
-    """Factor and shift from `unit`, as `unit_name` gives it, to the item's; None where that is not known."""
+    """Return factor and shift from `unit`, as `unit_name` returns it, to the item's unit; None if unknown."""
     target = unit_name(item.unit)
     if unit == target:
         return 1.0, 0.0
@@ -81,14 +81,14 @@ def conversion(item: Item, unit: str) -> tuple[float, float] | None:
 
 @dataclass
 class Units:
-    """The units met while a table is read. Letters: R rows, K sources, U units.
+    """The units found while a table is read. Letters: R rows, K sources, U units.
 
     Attributes
     ----------
     names
-        Units as `unit_name` gives them; a code is a position here.
+        Units as `unit_name` returns them; a code is a position in this list.
     count
-        Values that were kept of each source (a position among the K) and unit.
+        Number of values kept, per source (a position among the K) and unit.
     """
 
     items: Sequence[Item]
@@ -100,7 +100,7 @@ class Units:
     _steps: dict[tuple[int, int], tuple[float, float] | None] = field(default_factory=dict)
 
     def codes(self, texts: Sequence[str | None]) -> NDArray[np.int64]:
-        """Code of each text."""
+        """Return the code of each text."""
         found = [unit_name(text) for text in texts]
         self.names += [name for name in dict.fromkeys(found) if name not in self.names]
         return np.array([self.names.index(name) for name in found], dtype=np.int64)
@@ -108,7 +108,10 @@ class Units:
     def convert(
         self, value_R: NDArray[np.float64], source_R: NDArray[np.int64], unit_R: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Values in their items' units, (R,), and whether the unit was known; if not, as if in the source's own."""
+        """Convert values to their items' units, (R,).
+
+        Also return whether the unit was known (if not, the source's own is assumed).
+        """
         pair_V2, place_R = np.unique(np.stack([source_R, unit_R], axis=1), axis=0, return_inverse=True)
         steps = [self._step(k, u) for k, u in pair_V2.tolist()]
         own = [(float(self.factor_K[k]), float(self.shift_K[k])) for k in pair_V2[:, 0].tolist()]
@@ -125,7 +128,7 @@ class Units:
         return self._steps[source, unit]
 
     def taken(self) -> dict[tuple[int, int], bool]:
-        """Of every source and unit that cannot be converted, whether it is taken for the source's own."""
+        """Return for each source and unit without a conversion whether it is assumed to be the source's own."""
         most: dict[int, int] = {}
         for (source, unit), n in self.count.items():
             if n > self.count.get((source, most.get(source, -1)), 0):
@@ -134,7 +137,7 @@ class Units:
         return {(source, unit): most[source] == unit for source, unit in unknown}
 
     def remarks(self) -> list[str]:
-        """Which units were converted, and which were taken for an item's own, in words."""
+        """Describe which units were converted, and which were assumed to be an item's own."""
         lines = []
         for (source, unit), n in sorted(self.count.items()):
             item, step = self.items[self.item_K[source]], self._step(source, unit)

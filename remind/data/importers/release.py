@@ -1,6 +1,6 @@
-"""Files of a published release: .csv or .csv.gz, of which a few columns are read, piece by piece.
+"""Files of a published release: .csv or .csv.gz, from which a few columns are read block by block.
 
-The largest have hundreds of millions of rows: nothing here holds more of a file than a few blocks.
+The largest have hundreds of millions of rows, so nothing here holds more than a few blocks of a file.
 """
 
 import csv
@@ -20,7 +20,7 @@ from remind.data.cohort.text import SPELLED_MISSING
 from remind.data.importers.watch import Watch
 from remind.errors import UserError, several
 
-BLOCK = 1 << 25  # bytes that are parsed at a time; no single row may be longer
+BLOCK = 1 << 25  # bytes that are parsed at a time; no row may be longer
 REPORT_EVERY = 20_000_000  # rows between two lines of progress
 SUFFIXES = (".csv", ".csv.gz")
 
@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 
 def silent(_: str) -> None:
-    """No progress."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class ReleaseFile:
     Attributes
     ----------
     path
-        Where it lies.
+        Path of the file.
     names
         All its columns.
     types
         Arrow type of each column that is read.
     progress
-        Is told, now and then, how far the reading has come.
+        Called from time to time with the progress of the reading.
     """
 
     path: Path
@@ -54,13 +54,13 @@ class ReleaseFile:
     progress: Progress = silent
 
     def batches(self) -> Iterator[Any]:
-        """Arrow record batches of the columns in `types`, in the order of the file.
+        """Yield Arrow record batches of the columns in `types`, in the order of the file.
 
         Raises
         ------
         UserError
-            The file breaks off, a row has too many cells, a quotation mark is not closed where it should be, or a cell
-            is not of its column's type.
+            The file is truncated, a row has too many cells, a quotation mark is not closed where it should be, or a
+            cell has not the type of its column.
         """
         read = pa.csv.ReadOptions(column_names=self.names, skip_rows=1, block_size=BLOCK)
         parse = pa.csv.ParseOptions(newlines_in_values=True)
@@ -86,16 +86,16 @@ class ReleaseFile:
             raise UserError(f"{self.path}: cannot be read: {self._in_words(error)}; {_WHOLE_FILE}") from None
 
     def frame(self) -> pd.DataFrame:
-        """All rows of the columns in `types`; for the small files of a release."""
+        """Read all rows of the columns in `types`; only for the small files of a release."""
         schema = pa.schema(list(self.types.items()))
         table = pa.Table.from_batches(list(self.batches()), schema)
         found: pd.DataFrame = table.to_pandas()
         return found
 
     def _in_words(self, error: Exception) -> str:
-        """Arrow's message with the column's name in place of its number."""
+        """Rewrite Arrow's message with the column's name in place of its number."""
         message = (str(error) or type(error).__name__).splitlines()[0]
-        message = re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", message)  # what follows is a patient's row
+        message = re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", message)  # the rest quotes a patient's row
         return re.sub(r"column #(\d+)", lambda found: f"column {self.names[int(found.group(1))]!r}", message)
 
 
@@ -103,7 +103,10 @@ _WHOLE_FILE = "use the file as it was released (gzip -t says whether a .gz is wh
 
 
 def find_file(folder: Path, stem: str, problems: list[Problem]) -> Path | None:
-    """``<stem>.csv`` or ``<stem>.csv.gz`` in a folder of the release; None, with a problem, without just one."""
+    """Find ``<stem>.csv`` or ``<stem>.csv.gz`` in a folder of the release.
+
+    None, and a problem, unless exactly one exists.
+    """
     candidates = [folder / (stem + suffix) for suffix in SUFFIXES]
     found = [path for path in candidates if path.is_file()]
     if len(found) == 1:
@@ -119,7 +122,7 @@ def find_file(folder: Path, stem: str, problems: list[Problem]) -> Path | None:
 def open_file(
     path: Path | None, types: Mapping[str, Any], problems: list[Problem], progress: Progress = silent
 ) -> ReleaseFile | None:
-    """A file with the columns in `types`; None, with a problem for each that is missing, if it is not such a file."""
+    """Open a file with the columns in `types`; None, and one problem per missing column, if it is not such a file."""
     if path is None:
         return None
     try:

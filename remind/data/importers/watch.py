@@ -1,4 +1,4 @@
-"""Looks at the quotation marks of a .csv while it streams by: one never closed would take rows into its cell."""
+"""Checks the quotation marks of a .csv while it is read: an unclosed one would take whole rows into its cell."""
 
 from io import RawIOBase
 from pathlib import Path
@@ -9,11 +9,11 @@ import numpy as np
 from remind.data.cohort.csv_layout import NEVER_CLOSED, quoted
 from remind.errors import UserError
 
-LONGEST = 1 << 27  # bytes of a line that are kept until its end comes
+LONGEST = 1 << 27  # bytes of an incomplete line that are kept until its end arrives
 
 
 class Watch(RawIOBase):
-    """A stream of bytes that remembers the first quotation mark that cannot be right."""
+    """A stream of bytes that records the first quotation mark that must be wrong."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__()
@@ -24,25 +24,25 @@ class Watch(RawIOBase):
         self._mistake: tuple[int, str] | None = None
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         data: bytes = self._stream.read(size) if size >= 0 else self._stream.read()
         if self._mistake is None:
             self._look(data)
         return data
 
     def check(self, path: Path) -> None:
-        """Raise a UserError if a mistake was seen."""
+        """Raise a UserError if a mistake was found."""
         if self._mistake is not None:
             line, what = self._mistake
             remedy = "use the file as it was released; a program that wrote it anew must double the marks within a cell"
             raise UserError(f"{path}, line {line}: {what}; {remedy}")
 
     def _look(self, data: bytes) -> None:
-        """Whole lines are looked at; what is left of the last one waits for its end."""
+        """Check all complete lines; the incomplete last one waits for its end."""
         block = self._rest + data
         cut = block.rfind(b"\n") + 1 if data else len(block)
         if not cut and len(block) > LONGEST:
