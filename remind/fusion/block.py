@@ -1,30 +1,11 @@
 """The pre-norm fusion block (algorithm §2.2): Z ← Z + MHA(LN Z); Z ← Z + SoftMoE(LN Z)."""
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from remind.config import ModelConfig
 from remind.fusion.experts import SoftMoE, combine_weights
+from remind.fusion.layers import Attention
 from remind.fusion.routing import Gate, Router
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over a patient's M tokens; no positions, so that their order cannot matter."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x_BMD: Tensor) -> Tensor:
-        """(B, M, D) → (B, M, D)."""
-        batch, tokens, width = x_BMD.shape
-        qkv = self.qkv(x_BMD).view(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
-        return out
 
 
 class RemindBlock(nn.Module):
@@ -35,7 +16,7 @@ class RemindBlock(nn.Module):
         self.gate: Gate = config.gate
         self.threshold = config.threshold
         self.attention_norm = nn.LayerNorm(config.width)
-        self.attention = SelfAttention(config.width, config.heads)
+        self.attention = Attention(config.width, config.heads)
         self.moe_norm = nn.LayerNorm(config.width)
         self.router = Router(config.width, config.experts, config.slots, config.router, config.router_scale)
         self.moe = SoftMoE(config.experts, config.width, config.expansion * config.width)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over a patient's M tokens, those left out excepted."""
+    """Multi-head self-attention over a patient's M tokens but those left out; no positions: order cannot matter."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from remind.config import Count, NonNegative
 from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import hidden_layer, modality_means, perceptron
-from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer
+from remind.fusion.more_vs_fewer import draw_fewer, more_vs_fewer
 
 
 class SimMLMOptions(FusionOptions):

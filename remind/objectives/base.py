@@ -16,8 +16,8 @@ from remind.config import Config
 from remind.data.batches.batch import Batch
 from remind.data.cohort.cohort import TRAIN
 from remind.fusion.base import group_of
+from remind.fusion.more_vs_fewer import draw_fewer, more_vs_fewer
 from remind.objectives.focal import focal_loss
-from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer
 from remind.objectives.weighting import Proportional, Unit, Weighting, WeightState
 from remind.registry import Options, Registry
 

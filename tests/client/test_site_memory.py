@@ -8,10 +8,10 @@ from PIL import Image
 from remind_client import cohort_cache
 from remind_client.checks import local
 from remind_client.cohort_cache import cached_cohort
-from remind_client.vault.begin import make_key, seal_what_is_clear
 from remind_client.vault.key import VaultKey
 from remind_client.vault.rotate import rotate
 from remind_client.vault.stream import MAGIC
+from remind_client.vault_begin import make_key, seal_what_is_clear
 from tests.client.sites import write_site
 
 

@@ -6,9 +6,9 @@ from remind.errors import UserError
 from remind_client.checks import local
 from remind_client.initialise import initialise
 from remind_client.supervisor import run as supervisor
-from remind_client.vault.begin import make_key, seal_what_is_clear
 from remind_client.vault.stream import MAGIC
 from remind_client.vault.vault import PlainVault, SealedVault
+from remind_client.vault_begin import make_key, seal_what_is_clear
 from tests.client.sites import write_site
 from tests.client.test_site_config import kit
 

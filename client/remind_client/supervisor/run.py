@@ -27,7 +27,7 @@ from remind_client.supervisor.child import Child, say
 from remind_client.supervisor.flower import LAUNCHERS, Connection, commands, environment
 from remind_client.supervisor.health import Status, serve_health
 from remind_client.supervisor.watchdog import Watchdog
-from remind_client.vault.begin import make_key, seal_what_is_clear
+from remind_client.vault_begin import make_key, seal_what_is_clear
 
 LOOK = 0.2  # seconds between two looks at whether the message at hand is done
 

@@ -9,8 +9,6 @@ import typer
 
 from remind.cli_options import Quiet, printer
 
-NONE = "none"
-
 
 def analyze_command(
     run: Annotated[

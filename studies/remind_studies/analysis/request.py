@@ -12,13 +12,14 @@ from remind.fusion.base import registry as fusions
 from remind_server.outputs.run_folder import CONFIG
 from remind_server.simulation.flwr_plan import claimed, plan_here
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
-from remind_studies.analysis.command import NONE
 from remind_studies.analysis.document import PAGE_FILE, WholeSet
 from remind_studies.analysis.page import write_page
 from remind_studies.analysis.stored import StoredRun, read_run
 from remind_studies.analysis.trained import Planned, Wish
 from remind_studies.analysis.words import sentences
 from remind_studies.made import made
+
+NONE = "none"  # what --against is where nothing shall be compared
 
 Run = StoredRun | Planned
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind.objectives.more_vs_fewer import draw_fewer, more_vs_fewer
+from remind.fusion.more_vs_fewer import draw_fewer, more_vs_fewer
 
 
 def test_loss_of_pairs():

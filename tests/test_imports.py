@@ -1,0 +1,158 @@
+"""Imports point down: no circle between modules or parts of a package; packages and parts of remind stand in order."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "remind": ROOT / "remind",
+    "remind_server": ROOT / "server" / "remind_server",
+    "remind_client": ROOT / "client" / "remind_client",
+    "remind_studies": ROOT / "studies" / "remind_studies",
+}
+MAY_IMPORT = {
+    "remind": set(),
+    "remind_server": {"remind"},
+    "remind_client": {"remind"},
+    "remind_studies": {"remind", "remind_server", "remind_client"},
+}
+# Parts of remind, the lowest floor first: a part imports parts of lower floors alone.
+FLOORS = (
+    (
+        "errors",
+        "files",
+        "hash_chain",
+        "quoting",
+        "seeds",
+        "suggest",
+        "version",
+    ),
+    (
+        "cli_options",
+        "config",
+        "consortium",
+        "groups",
+        "model_file",
+        "privacy",
+    ),
+    (
+        "config_toml",
+        "metrics",
+        "paths",
+        "registry",
+    ),
+    (
+        "data",
+        "fusion",
+    ),
+    (
+        "encoders",
+        "objectives",
+    ),
+    ("training",),
+    ("federation",),
+    (
+        "methods",
+        "methods_list",
+    ),
+    ("cli",),
+)
+
+Edges = Mapping[str, set[str]]
+
+
+def imports_of(text: str, module: str, known: Iterable[str], package: bool = False) -> set[str]:
+    """Modules of `known` that a module's text names in its imports, wherever in the file they stand."""
+    known, found = set(known), set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            above = module.split(".")
+            above = above[: len(above) - node.level + package] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in known else base for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+    return (found & known) - {module}
+
+
+def edges_of_the_tree() -> Edges:
+    files = {}
+    for package, folder in PACKAGES.items():
+        for path in folder.rglob("*.py"):
+            parts = [package, *path.relative_to(folder).with_suffix("").parts]
+            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return {m: imports_of(p.read_text("utf-8"), m, files, p.name == "__init__.py") for m, p in files.items()}
+
+
+EDGES = edges_of_the_tree()
+
+
+def part(module: str) -> str:
+    """The part of its package that a module belongs to: ``remind.fusion`` of ``remind.fusion.base``."""
+    return ".".join(module.split(".")[:2])
+
+
+def between(edges: Edges, of) -> Edges:
+    found = defaultdict(set)
+    for module, targets in edges.items():
+        found[of(module)] |= {of(target) for target in targets} - {of(module)}
+    return found
+
+
+def circle(edges: Edges) -> list[str]:
+    """Names that import each other in a circle; none where there is no circle."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def without_roots(edges: Edges) -> Edges:
+    """Without the packages themselves: their ``__init__`` holds nothing but a docstring and, of remind, the version."""
+    return {m: targets - set(PACKAGES) for m, targets in edges.items() if m not in PACKAGES}
+
+
+def test_no_circle_between_modules():
+    assert circle(EDGES) == []
+
+
+def test_no_circle_between_the_parts_of_packages():
+    assert circle(between(without_roots(EDGES), part)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_those_below_them(package):
+    found = between(EDGES, lambda m: m.split(".")[0])[package]
+    assert found <= MAY_IMPORT[package]
+
+
+def test_the_parts_of_remind_stand_in_order_and_import_downwards():
+    parts = [name for floor in FLOORS for name in floor]
+    here = {part(m).partition(".")[2] for m in EDGES if m.startswith("remind.")}
+    assert sorted(parts) == sorted(here), "a new part has a floor in FLOORS"
+    height = {name: i for i, floor in enumerate(FLOORS) for name in floor}
+    up = [
+        (module, target)
+        for module, targets in without_roots(EDGES).items()
+        for target in sorted(targets)
+        if module.startswith("remind.") and part(module) != part(target)
+        if height[part(target).partition(".")[2]] >= height[part(module).partition(".")[2]]
+    ]
+    assert up == []
+
+
+def test_a_circle_is_found_wherever_its_imports_stand():
+    text = {
+        "remind.a": "def f():\n    from remind.b import g",
+        "remind.b": "from . import c",
+        "remind.c": "import remind.a",
+    }
+    edges = {module: imports_of(body, module, text) for module, body in text.items()}
+    assert set(circle(edges)) == set(text)
+    assert circle({**edges, "remind.c": set()}) == []
