@@ -76,6 +76,13 @@ def test_the_recipe_for_a_rule_with_a_memory_runs_the_whole_way(tmp_path, monkey
     assert any((settled[0][n] != half[0][n]).any() for n in settled[0])
 
 
+def test_the_recipe_for_a_rule_runs_the_whole_way(tmp_path, monkeypatch):
+    with added(rules_base, recipe("methods.md", "class Sixteenth(Rule)"), tmp_path, monkeypatch):
+        recorder = completes(tmp_path / "run", config(rule="sixteenth(keep = 'head')"))
+    assert recorder.models[-1]
+    assert not any("head" in name for name in recorder.models[-1])
+
+
 def test_a_class_that_is_no_method_is_refused_when_it_is_registered():
     things = Registry("thing", "things", FusionModel, FusionOptions)
     about = {"title": "", "paper": "", "year": 2030}
