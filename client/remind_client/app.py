@@ -1,4 +1,7 @@
-"""The Flower ClientApp: messages in, messages out, and nothing said that is not meant to be."""
+"""The Flower ClientApp.
+
+Turns each Flower message into a call of the site, and never lets an exception's text leave the site.
+"""
 
 import logging
 from collections.abc import Callable
@@ -24,12 +27,12 @@ Answer = tuple[messages.Message, NDArray[np.uint8] | None]
 
 
 def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
-    """The app, given how to find the site that a message is for."""
+    """Build the ClientApp; the argument finds the site that a message is for."""
     app = ClientApp()
 
     @app.query()
     def enrol(message: Message, context: Context) -> Message:
-        """Say who this site is and what it has."""
+        """Answer an enrolment: who this site is and which data it has."""
 
         def answer() -> Answer:
             read_as(message.content, messages.Enrol, ORDINARY)
@@ -39,7 +42,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        """One round: measure, train, answer."""
+        """Do one round: evaluate the received model, train, answer."""
 
         def answer() -> Answer:
             return site_of(context).train(*read_as(message.content, messages.Task, ORDINARY))
@@ -48,7 +51,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        """Measure the final model on test patients."""
+        """Evaluate the final model on test patients."""
 
         def answer() -> Answer:
             return site_of(context).examine(*read_as(message.content, messages.Examine, ORDINARY)), None
@@ -81,7 +84,10 @@ def _reply(message: Message, context: Context, answer: Callable[[], Answer]) -> 
 
 
 def _site(context: Context) -> Site:
-    """The site of this message, kept for the next one: a simulation's process serves several."""
+    """Return the site of this message.
+
+    It is cached for the next message, because one process of a simulation serves several sites.
+    """
     identity = Identity.of(context.node_config)
     config = Config.from_flat(context.run_config)
     limit_threads(config.threads)

@@ -1,4 +1,7 @@
-"""Approval of runs by the hospital: of a run config by its fingerprint, so that a second run of the same needs none."""
+"""Approval of runs.
+
+The hospital approves the fingerprint of a run config, so a second run with the same config needs no approval.
+"""
 
 import re
 
@@ -8,12 +11,12 @@ from remind_client.site_config import SiteConfig
 
 
 def set_approval(site: SiteConfig, configuration: str, approved: bool) -> None:
-    """Approve run configs of this fingerprint, or withdraw that; both are in the audit log.
+    """Approve run configs with this fingerprint, or withdraw the approval; the audit log records both.
 
     Raises
     ------
     UserError
-        If it is no fingerprint.
+        If the text is not a fingerprint.
     """
     if not re.fullmatch(r"[0-9a-f]{64}", configuration):
         raise UserError(
@@ -24,7 +27,7 @@ def set_approval(site: SiteConfig, configuration: str, approved: bool) -> None:
 
 
 def waiting(site: SiteConfig) -> dict[str, str]:
-    """Fingerprints that were asked for and are not approved, newest last, with the run that asked last."""
+    """Fingerprints that runs requested and nobody approved, newest last, each with the run that requested it last."""
     found: dict[str, str] = {}
     for entry in site.audit_log.entries():
         configuration = entry.get("configuration", "")

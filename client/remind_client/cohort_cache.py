@@ -1,4 +1,4 @@
-"""The site's cohort, read once per process as long as its files stay as they are."""
+"""Cache of the site's cohort: a process reads it once and again only after its files changed."""
 
 import os
 from contextlib import suppress
@@ -15,10 +15,10 @@ _last: dict[str, tuple[Stamp, Cohort]] = {}  # of one path
 
 
 def cached_cohort(path: str | Path, memory: Memory | None = None) -> Cohort:
-    """Like `read_cohort`; a second call costs a look at the files' sizes and times.
+    """Like `read_cohort`; a second call only compares the files' sizes and times.
 
-    All files under the cohort's folder, and under the `root` that cohort.toml names, are looked at: a picture that was
-    mended or taken away is seen. Files that a table names elsewhere are not: restart the site.
+    All files under the cohort's folder, and under the `root` that cohort.toml names, are compared, so a repaired or
+    removed image is noticed. Files elsewhere that a table names are not: restart the site.
     """
     stamp = _stamp(Path(path))
     if (known := _last.get(str(path))) is not None and known[0] == stamp:
@@ -30,7 +30,7 @@ def cached_cohort(path: str | Path, memory: Memory | None = None) -> Cohort:
 
 
 def _stamp(path: Path) -> Stamp:
-    """Sizes and times of the cohort's files; little for a cohort that is not there, which `read_cohort` will say."""
+    """Sizes and times of the cohort's files. A missing cohort is no error here, because `read_cohort` reports it."""
     roots = {path}
     with suppress(UserError):
         roots.add(read_declaration(path)[1])

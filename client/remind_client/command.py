@@ -46,7 +46,7 @@ def init(
         bool, typer.Option("--new-key", help="Make a new key pair; the old one is kept under another name.")
     ] = False,
 ) -> None:
-    """Make site.toml, the key pair (the private key never leaves) and the request to be let in."""
+    """Create site.toml, the key pair (the private key never leaves) and the enrolment request."""
     from remind_client.initialise import initialise
 
     made = initialise(kit, folder, cohort, location, new_key)
@@ -62,7 +62,7 @@ def check(
     config: SiteFile = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings for machines.")] = False,
 ) -> None:
-    """Look at everything that can be wrong before anything connects. Exit code 10 if something is."""
+    """Validate everything before the site connects. Exit code 10 if something is wrong."""
     from remind_client.checks.every import run_checks
     from remind_client.checks.finding import all_in_order, to_json, to_text
     from remind_client.site_config import load_site_config
@@ -75,7 +75,7 @@ def check(
 
 @app.command("run")
 def run(config: SiteFile = HERE) -> None:
-    """Connect to the consortium and stay up; SIGTERM finishes the message at hand and ends."""
+    """Connect to the consortium and keep running; on SIGTERM finish the current message and exit."""
     from remind_client.site_config import FILE_NAME, load_site_config
     from remind_client.supervisor.run import run_site
 
@@ -108,7 +108,7 @@ def audit_verify(
     config: SiteFile = HERE,
     head: Annotated[str, typer.Option(help="A head noted elsewhere (SEQUENCE:HASH) that must be in the log.")] = "",
 ) -> None:
-    """Check every link of the chain. Exit code 11 if one is broken."""
+    """Verify every link of the hash chain. Exit code 11 if one is broken."""
     from remind_client.audit.chain import Head
     from remind_client.audit.verify import verify
     from remind_client.site_config import load_site_config
@@ -131,7 +131,7 @@ def audit_verify(
 
 @audit_app.command("head")
 def audit_head(config: SiteFile = HERE) -> None:
-    """Print the last entry's place and hash, to be noted where this machine's administrator cannot reach."""
+    """Print the last entry's position and hash. Store them where this machine's administrator has no access."""
     from remind_client.audit.verify import verify
     from remind_client.site_config import load_site_config
 
@@ -149,7 +149,7 @@ def audit_show(
     event: Annotated[str, typer.Option(help="Only these: asked, answered, refused, policy, started, …")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the entries as they are.")] = False,
 ) -> None:
-    """Print what was asked of this site and what left it."""
+    """Print what was requested of this site and what left it."""
     from remind_client.audit.show import to_text
     from remind_client.site_config import load_site_config
 
@@ -160,7 +160,7 @@ def audit_show(
 
 @vault_app.command("key")
 def vault_key(file: Annotated[Path, typer.Argument(help="A new file.")]) -> None:
-    """Make a key. Keep a copy somewhere safe: without it, what it encrypts is lost."""
+    """Create a key. Keep a copy in a safe place: without it, the encrypted data is lost."""
     from remind_client.vault.key import new_key_file
 
     print(f"key {new_key_file(file).id.hex()} in {file}")
@@ -168,7 +168,7 @@ def vault_key(file: Annotated[Path, typer.Argument(help="A new file.")]) -> None
 
 @vault_app.command("seal")
 def vault_seal(config: SiteFile = HERE) -> None:
-    """Encrypt what this site kept in clear before it had a vault."""
+    """Encrypt the files that this site stored in clear before it had a vault."""
     from remind_client.site_config import load_site_config
     from remind_client.supervisor.run import state_lock
     from remind_client.vault.rotate import seal
@@ -187,7 +187,7 @@ def vault_rotate(
     new_key: Annotated[Path, typer.Argument(help="File of the new key (remind-site vault key FILE).")],
     config: SiteFile = HERE,
 ) -> None:
-    """Write everything anew under a new key; then name the new key in site.toml. May be repeated after a crash."""
+    """Encrypt everything again under a new key; then name the new key in site.toml. May be repeated after a crash."""
     from remind_client.site_config import load_site_config
     from remind_client.supervisor.run import state_lock
     from remind_client.vault.key import key_from_file

@@ -1,4 +1,4 @@
-"""The ``[coordinator]`` section of site.toml: which consortium, where it listens, how it is recognised."""
+"""The ``[coordinator]`` section of site.toml: which consortium, its address, and the certificates that identify it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from remind.errors import UserError
 
 
 class CoordinatorSection(BaseModel):
-    """As the coordinator's kit brings it."""
+    """The section as the coordinator's kit contains it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -32,12 +32,12 @@ class CoordinatorSection(BaseModel):
 
 @dataclass(frozen=True)
 class Kit:
-    """What is needed to reach and recognise the coordinator.
+    """What the site needs to reach the coordinator and to verify its identity.
 
     Attributes
     ----------
     certificates
-        File of the certificates it is recognised by.
+        File with the certificates that the site trusts.
     """
 
     consortium: str
@@ -57,7 +57,7 @@ def kit_of(section: CoordinatorSection, certificates: Path) -> Kit:
     Raises
     ------
     UserError
-        If the certificates are not there.
+        If the certificates are missing.
     """
     if not certificates.is_file():
         raise UserError(f"{certificates}: is not there; take it from the kit, or ask the coordinator for the kit again")

@@ -1,4 +1,7 @@
-"""A disk that takes nothing more: told apart from every other error, because whoever runs the site can cure it."""
+"""Errors of a full, over-quota or read-only disk.
+
+They are distinguished from other errors because the operator can fix them.
+"""
 
 import errno
 from collections.abc import Iterator
@@ -12,23 +15,23 @@ REASONS = {
 
 
 def disk_error(error: BaseException) -> OSError | None:
-    """The full, over-quota or read-only disk behind an error, if that is what it comes of."""
+    """Return the disk error that caused this error, or None if another error did."""
     return next((one for one in _chain(error) if isinstance(one, OSError) and one.errno in REASONS), None)
 
 
 def reason(error: OSError) -> str:
-    """``the disk is full``: words without a path."""
+    """The reason as text without a path, such as ``the disk is full``."""
     return f"the disk {REASONS[error.errno or 0]}"
 
 
 def in_words(error: OSError) -> str:
-    """For the site's own people: which file, why, and what to do."""
+    """Message for the site's operator: which file, why, and what to do."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}cannot be written: {reason(error)}; make room there, or mount it so that this user can write"
 
 
 def named(error: OSError, path: Path) -> OSError:
-    """The same error with the file it is of, where the system did not say."""
+    """Return the error with its file name, if the operating system did not set one."""
     return error if error.filename else OSError(error.errno, error.strerror or str(error), str(path))
 
 

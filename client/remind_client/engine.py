@@ -1,4 +1,4 @@
-"""What a site computes with: its patients, its model, and what of both it keeps between messages."""
+"""The engine of a site: its patients, its model, and the state that it keeps between messages."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -39,16 +39,19 @@ PARTS = (TRAIN, VALIDATION, TEST)
 
 
 class SiteEngine:
-    """Data and model of one hospital in one run. They stay in memory; what must last is in the store.
+    """Data and model of one hospital in one run.
+
+    They stay in memory; the store holds the state that must survive a restart.
 
     Attributes
     ----------
     counts, observed
-        n_{s,k}, and the groups among all patients.
+        n_{s,k}, and the groups that occur among all patients.
     index
         Positions of the training, validation and test patients.
     kept
-        Tensors that are this site's own: what does not travel by the federated rule, and what rule and objective keep.
+        Tensors that stay at this site: parameters that do not travel under the federated rule, and state of rule and
+        objective.
     """
 
     def __init__(self, name: str, cohort: Cohort, config: Config, store: SiteStore, device: torch.device) -> None:
@@ -69,7 +72,7 @@ class SiteEngine:
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
 
     def _fresh_model(self) -> SiteModel:
-        """Encoders of the modalities that somebody here has, standardised by training patients, and the fusion."""
+        """Build encoders of the modalities at this site, standardised by training patients, and the fusion model."""
         has = [name for name, contents in self.cohort.modalities.items() if contents.present().any()]
         model = SiteModel(self.cohort.schema, self.config, has)
         training = self.cohort.take(self.index[TRAIN])
@@ -80,12 +83,14 @@ class SiteEngine:
     # Before the work
 
     def receive(self, index: tuple[Entry, ...], buffer: Buffer) -> dict[str, Tensor]:
-        """The site's own tensors from its store, the rest from the message; returns the parameters that came.
+        """Load the site's own tensors from its store and the rest from the message.
+
+        Return the names of the received parameters.
 
         Raises
         ------
         ValueError
-            The message holds what this site does not take in.
+            The message contains tensors that this site does not accept.
         """
         own = {group_block(k) for k in self.observed}
         if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
@@ -108,7 +113,7 @@ class SiteEngine:
         return dict(received)
 
     def tokens(self, fresh: bool) -> TokenSource:
-        """Tokens with gradient, or cached ones; a cache is used only for the encoder weights it was made with."""
+        """Return tokens with gradient, or cached tokens; a cache is valid only for the encoder weights that made it."""
         if fresh:
             return FreshTokens(self.model, self.data)
         for name, encoder in self.model.encoders.items():
@@ -120,12 +125,12 @@ class SiteEngine:
         return self._cached[1]
 
     def tokens_of_the_moment(self) -> TokenSource:
-        """Cached tokens of the encoders as they are, which may stand in for the site's own for a while."""
+        """Return cached tokens of the encoders in memory, which a method may have replaced for some steps."""
         digests = {name: digest(encoder) for name, encoder in self.model.encoders.items()}
         return CachedTokens(self.model, self.data, self.store.tokens(), digests)
 
     def work(self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool) -> LocalWork:
-        """The round's plan, with all that its steps need."""
+        """Return the round's plan of steps with everything that the steps need."""
         source, routing = self.tokens(fresh=train_encoders), task.stage == 2
         self._support(routing)
         optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
@@ -153,31 +158,37 @@ class SiteEngine:
         )
 
     def _gradient_scale(self, task: Task) -> dict[str, float]:
-        """Factors by parameter. What the rule leaves to the site alone follows the site's own mean loss: no factor."""
+        """Gradient factors by parameter.
+
+        Parameters that stay at the site follow its own mean loss, so they have no factor.
+        """
         names, rule = {entry.name for entry in task.index}, self.methods.rule
         staying = [n for n, _ in self.model.named_parameters() if n not in names and rule.travels(n)]
         return gradient_scale(names, self.share(task), task.block_weights, staying)
 
     def _optimizer(self, task: Task, phase: Phase, train_encoders: bool) -> Optimizer:
-        """The optimiser as it was left after the last round of the same stage of the same training, or a fresh one."""
+        """Restore the optimiser from the last round of the same stage of the same training, or create a new one."""
         optimizer = build_optimizer(self.config.train, self.model, train_encoders)
         if (state := self.store.optimizer(self.stretch(task, phase))) is not None:
             optimizer.load_state_dict(state)
         return optimizer
 
     def stretch(self, task: Task, phase: Phase) -> int:
-        """Number of the stage, counted over all phases: what an optimiser's state belongs to."""
+        """Number of the stage, counted over all phases; an optimiser's state belongs to one stage."""
         return task.stage + 2 * self.methods.objective.phases(self.config.train.rounds).index(phase)
 
     def begins_anew(self, task: Task, phase: Phase) -> bool:
-        """Whether the site starts over with this round: the phase's first, or the first that the site is there for."""
+        """Whether the site restarts training in this round.
+
+        The first round of the phase, or the first that the site attends.
+        """
         if not phase.restart:
             return False
         earlier = 2 * self.methods.objective.phases(self.config.train.rounds).index(phase)
         return task.round == phase.start or self.store.stage() <= earlier
 
     def _plan(self, task: Task, phase: Phase) -> list[Step]:
-        """The round's steps, on the patients of the groups in play whom phase and fusion model train on."""
+        """Plan the round's steps, on patients of the active groups that phase and fusion model train on."""
         objective, config = self.methods.objective, self.config.train
         rows = self.index[phase.part]
         copies_N = objective.copies(self.kept) if phase.part == TRAIN else None
@@ -196,7 +207,7 @@ class SiteEngine:
         return list(steps(config, rows, self.cohort.groups_N[rows], task.weights, task.counts, rng, own))
 
     def _support(self, routing: bool) -> None:
-        """Let a fusion model that retrieves do so among this site's training patients, once encoders rest."""
+        """Give a retrieving fusion model this site's training patients as support, once the encoders are frozen."""
         fusion = self.model.fusion
         if type(fusion).set_support is FusionModel.set_support:
             return
@@ -210,7 +221,7 @@ class SiteEngine:
         fusion.set_support(TokenPool(parts, presence_Nm, derive(self.config.seed, "support", self.name)))
 
     def looking(self, source: TokenSource, received: Mapping[str, Tensor], routing: bool) -> LocalWork:
-        """Work without steps: a model to be measured."""
+        """Return work without steps, for a model that is only evaluated."""
         self._support(routing)
         return LocalWork(
             self.model,
@@ -226,14 +237,14 @@ class SiteEngine:
     # Measuring
 
     def share(self, task: Task) -> float:
-        """W_s, the share of the objective that lies here."""
+        """W_s, this site's share of the objective."""
         balanced = self.methods.objective.phase(task.round).balanced
         held_out = self.held_out() if balanced else {}
         own = {k: held_out.get(k, 0) if balanced and task.weights[k] else self.counts[k] for k in task.weights}
         return site_share(task.weights, task.counts, own)
 
     def held_out(self) -> dict[int, int]:
-        """Validation patients of the groups that are trained on here."""
+        """Number of validation patients of the groups that this site trains on."""
         counts = groups.counts(self.cohort.groups_N[self.index[VALIDATION]])
         return {k: n for k, n in counts.items() if k in self.counts}
 
@@ -248,7 +259,7 @@ class SiteEngine:
     def measured(
         self, source: TokenSource, part: int, routing: bool, labels: Labels | None = None
     ) -> dict[int, GroupStatistics]:
-        """Statistics of the patients of one part of the split, on the model as it is."""
+        """Evaluate the current model on one part of the split; return statistics per group."""
         labels = self.labels() if labels is None else labels
         return evaluate(self.model, source, self.index[part], self.methods.objective, routing, labels)
 
@@ -266,13 +277,13 @@ class SiteEngine:
     # After the work
 
     def dirty(self) -> None:
-        """Note that the encoders are about to change: whatever happens, they are no longer what is kept."""
+        """Mark the encoders as changed: from now on they may differ from the stored ones, even after an error."""
         self._digests = {}
 
     def keep(self, optimizer: Optimizer | None, stretch: int, trained: bool) -> None:
-        """Onto the disk, before anything is answered; encoders that did not change are there already.
+        """Write the state to disk before the site answers; unchanged encoders are not written again.
 
-        Without an optimiser, as after a look at the model, the one of the last steps stays.
+        Without an optimiser, as after an evaluation, the stored one stays.
         """
         stays = {n: p.detach() for n, p in self.model.named_parameters() if self._stays(n)}
         kept = self.kept | stays
@@ -285,11 +296,14 @@ class SiteEngine:
             self.store.save_optimizer(self.store.digests(), optimizer.state_dict(), stretch, kept)
 
     def _stays(self, name: str) -> bool:
-        """Whether a parameter is this site's own by the federated rule; encoders are kept apart."""
+        """Whether a parameter stays at this site under the federated rule; encoders are stored separately."""
         return not name.startswith(ENCODERS) and not self.methods.rule.travels(name)
 
     def forget(self) -> None:
-        """Encoders, optimiser and what the rule kept as before the first round; what the objective kept stays."""
+        """Reset encoders, optimiser and the rule's state to those before the first round.
+
+        The objective's state stays.
+        """
         self.model.fusion.keep_groups((), self.config.seed)
         self.model.load_state_dict(self._fresh_model().state_dict(), strict=False)
         self._digests = {}

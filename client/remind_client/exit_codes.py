@@ -5,7 +5,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What the commands end with."""
+    """Exit codes of the commands."""
 
     OK = 0
     MISTAKE = 1
@@ -18,7 +18,7 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a code says and what to do."""
+    """The cause of an exit code and its remedy."""
 
     title: str
     cause: str
@@ -73,7 +73,7 @@ MEANINGS: dict[Exit, Meaning] = {
 
 
 def to_markdown() -> str:
-    """The page for the people who meet a code."""
+    """Return the documentation page of all codes."""
     parts = [
         "# Exit codes of `remind-site`",
         "",

@@ -1,8 +1,9 @@
-"""Parts of the model that too few patients moved in a round: they go back as they came.
+"""Suppress updates of model parts that too few patients changed in a round: the site returns them as it received them.
 
-A round's update of a part is a sum over the patients that were drawn and reach it. Of one patient it is that patient's
-own gradient, however many others the batch held: a rare group in a small round, a weight that lies on one patient. So
-every part needs the site's minimum of different patients, and none of them may make up much more than his share.
+A round's update of a part is a sum over the patients that were drawn and reach it. If only one patient reaches the
+part, the update is that patient's own gradient, however large the batch is. This happens with a rare group in a short
+round, or when one patient has nearly all of the weight. So every part needs the site's minimum of different patients,
+and no patient may contribute much more than an equal share.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,12 +24,12 @@ def moved_by_few(
     blocks: Collection[str],
     minimum: int,
 ) -> frozenset[str]:
-    """Those of `blocks` that fewer than `minimum` patients move, or one patient mostly.
+    """Return those of `blocks` that fewer than `minimum` patients change, or that one patient dominates.
 
     Parameters
     ----------
     plan
-        The round's steps; a patient pulls with the sum of his weights in them.
+        The round's steps; a patient contributes the sum of the patient's weights in them.
     group_N
         Group of each of the site's N patients.
     modalities

@@ -1,4 +1,4 @@
-"""The site's key pair: made here, on P-384 as Flower asks for; the private half never leaves."""
+"""The site's key pair on curve P-384, as Flower requires. The site creates it, and the private key never leaves."""
 
 import os
 from pathlib import Path
@@ -15,12 +15,12 @@ REMEDY = "make one with: remind-site init KIT"
 
 
 def new_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Make a key and write it to a new file, mode 0600; the public half goes beside it, ``.pub``.
+    """Create a key and write it to a new file, mode 0600; the public key goes beside it, ``.pub``.
 
     Raises
     ------
     UserError
-        If the file is there already: this site may be enrolled with it.
+        If the file exists: this site may be enrolled with that key.
     """
     if path.exists():
         raise UserError(
@@ -46,7 +46,7 @@ def new_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def put_aside(path: Path) -> Path:
-    """Move a key pair to ``NAME.old-…``, named by its fingerprint, so that nothing is lost; where it lies now."""
+    """Rename a key pair to ``NAME.old-…`` with its fingerprint, so that nothing is lost; return the new path."""
     digest = fingerprint(public_key_text(read_private_key(path).public_key())).removeprefix("SHA256:")
     old = path.with_name(f"{path.name}.old-{''.join(c for c in digest if c.isalnum())[:12]}")
     try:
@@ -64,7 +64,7 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     Raises
     ------
     UserError
-        If it is none that Flower takes.
+        If Flower does not accept the key.
     """
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), None)

@@ -1,4 +1,4 @@
-"""``remind-site init``: site.toml, the key pair, and the request that asks the consortium to let this site in."""
+"""``remind-site init``: creates site.toml, the key pair, and the enrolment request for the consortium."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ days = 7.0
 
 @dataclass(frozen=True)
 class Initialised:
-    """What was made; `vault_key` is None where the vault is off, or its key was there or is named."""
+    """The created files; `vault_key` is None if the vault is off, or if its key existed or is named in site.toml."""
 
     config: Path
     request: Path
@@ -84,17 +84,17 @@ class Initialised:
 
 
 def initialise(kit: Path, folder: Path, cohort: str, location: str, new_key: bool = False) -> Initialised:
-    """Make a site in a folder from a kit. A key or a site.toml that is there stays; the request is made anew.
+    """Create a site in a folder from a kit. Keep an existing key or site.toml; write a new request.
 
     Parameters
     ----------
     new_key
-        Put a key that is there aside, as ``site.key.old-…``, and make another.
+        Rename an existing key to ``site.key.old-…`` and create another.
 
     Raises
     ------
     UserError
-        If the kit is no good, or the cohort is not named.
+        If the kit is not valid, or no cohort is named.
     """
     given = _read(kit / FILE_NAME)
     try:
@@ -122,7 +122,7 @@ def initialise(kit: Path, folder: Path, cohort: str, location: str, new_key: boo
 
 
 def _vault_key(section: Any, path: Path) -> Path | None:
-    """The vault's key, made unless the site has one, names one or wants none."""
+    """Create the vault's key, unless the site has one, names one or turned the vault off."""
     told = isinstance(section, dict) and (section.get("key_file") or section.get("key_env"))
     off = isinstance(section, dict) and section.get("enabled") is False
     if told or off or path.exists():

@@ -1,4 +1,4 @@
-"""Which site this process is: a virtual hospital of a simulation, or a real one with a cohort of its own."""
+"""Load the site of this process: a virtual hospital of a simulation, or a real one with its own cohort."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from remind_client.vault.vault import PlainVault
 
 @dataclass(frozen=True)
 class Identity:
-    """How the engine names this node: `partition` of `partitions` in a simulation, else the site's own settings."""
+    """Identity of this node: `partition` of `partitions` in a simulation, otherwise the site's own settings."""
 
     partition: int | None
     partitions: int | None
@@ -33,10 +33,10 @@ class Identity:
 
     @classmethod
     def of(cls, node_config: Mapping[str, Scalar]) -> "Identity":
-        """Identity from Flower's node config: ``cohort``, ``state-dir`` and ``site`` are a real hospital's.
+        """Read the identity from Flower's node config: a real hospital has ``cohort``, ``state-dir`` and ``site``.
 
-        Only the simulation engine says ``partition-id``. A hospital that forgot its ``cohort`` must not become a
-        virtual one, which trains on made-up patients and hides nothing from the coordinator.
+        Only the simulation engine sets ``partition-id``. A hospital that forgot its ``cohort`` must not become a
+        virtual one, which trains on synthetic patients and suppresses nothing.
         """
         real = "cohort" in node_config or "partition-id" not in node_config
         return cls(
@@ -54,7 +54,7 @@ class Identity:
 
 
 def load_site(identity: Identity, config: Config, run_id: int) -> Site:
-    """The site with its data, ready for messages.
+    """Return the site with its data, ready for messages.
 
     Raises
     ------
@@ -83,5 +83,5 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
 
 
 def limit_threads(number: int) -> None:
-    """CPU threads of torch; fixed, because sums in another order round to other models."""
+    """Fix the number of torch's CPU threads, because sums in another order round to another model."""
     torch.set_num_threads(number or os.cpu_count() or 1)

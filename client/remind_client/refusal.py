@@ -1,4 +1,4 @@
-"""What a site says when it cannot answer: words that hold nothing of paths, values or patients."""
+"""Reasons that a site gives when it cannot answer. The text contains no paths, no values and nothing about patients."""
 
 from remind.errors import UserError
 from remind_client.disk import disk_error, in_words, reason
@@ -21,7 +21,7 @@ def words_for(error: BaseException) -> str:
 
 
 def words_within(error: BaseException) -> str:
-    """The same for the site's own log, or for the researcher whose machine is all sites; empty: a traceback is due."""
+    """The reason for the site's own log, or for the researcher who simulates all sites; empty: log a traceback."""
     if (full := disk_error(error)) is not None:
         return in_words(full)
     return str(error) if isinstance(error, UserError) else ""

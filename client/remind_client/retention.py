@@ -1,7 +1,7 @@
-"""What a site keeps of runs that are over: encoders, optimiser state and tokens, which nobody asks for again.
+"""Retention: delete the encoders, optimiser state and tokens of old runs.
 
-A run's folder is removed when `runs` others were used after it and it was not used for `days` days. Both must hold: a
-run that pauses over a weekend stays, and a site that takes part in many runs a week keeps those of the week.
+A run's folder is deleted if `runs` other runs were used after it and it was not used for `days` days. Both conditions
+must hold, so a run that pauses over a weekend stays, and a site with many runs a week keeps those of the week.
 """
 
 import logging
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 
 def prune(folder: Path, keep: RetentionSection, current: str = "", now: float | None = None) -> list[str]:
-    """Remove folders of old runs; their names.
+    """Delete the folders of old runs; return their names.
 
     Parameters
     ----------
     folder
-        Where the folders ``run-…`` lie.
+        The folder that contains the folders ``run-…``.
     current
-        Name of the run at hand: it stays, and counts as the last used.
+        Name of the current run: it stays, and counts as the last used.
     now
-        Seconds since the epoch; None: the clock's.
+        Seconds since the epoch; None: read the clock.
     """
     now = time.time() if now is None else now
     used = {path: _last_use(path) for path in folder.glob("run-*") if path.is_dir() and path.name != current}
@@ -42,7 +42,7 @@ def prune(folder: Path, keep: RetentionSection, current: str = "", now: float | 
 
 
 def _last_use(path: Path) -> float:
-    """Time of the last change in a run's folder: every round writes there."""
+    """Time of the last change in a run's folder; every round writes there."""
     times = [path.stat().st_mtime]
     for one in path.rglob("*"):
         try:

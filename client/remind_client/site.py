@@ -1,4 +1,4 @@
-"""A hospital's side of the round: enrol, train, examine (design, "A round"). Knows nothing of Flower."""
+"""A hospital's part of a round: enrol, train, examine (design, "A round"). Independent of Flower."""
 
 import logging
 import time
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 class Site:
-    """One hospital in one run: each message in, its answer out.
+    """One hospital in one run; each method turns a message into its answer.
 
     Attributes
     ----------
     minimum
-        Different patients that must have moved a part of the model, for it to leave as they left it (`few`).
+        Number of different patients that must have changed a part of the model before its update may leave (`few`).
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Site:
         self.engine = SiteEngine(name, cohort, config, store, device)
 
     def enrol(self) -> Enrolment:
-        """Who this is and what it has."""
+        """Report who this site is and which data it has."""
         return Enrolment(
             site=self.name,
             version=VERSION,
@@ -52,7 +52,7 @@ class Site:
         )
 
     def train(self, task: Task, buffer: Buffer) -> tuple[Report, Buffer]:
-        """Measure the model as received, do the round's work, answer with the same blocks.
+        """Evaluate the model as received, do the round's work, answer with the same blocks.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Site:
     def _leaving(
         self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork
     ) -> Mapping[str, Tensor]:
-        """The tensors as they are now, but for those of parts that too few patients moved: these as they came."""
+        """The current tensors, except those of parts that too few patients changed: these as received."""
         blocks = {entry.block for entry in task.index}
         held = moved_by_few(work.plan, self.cohort.groups_N, self.cohort.schema.names, blocks, self.minimum)
         if not held:
@@ -96,7 +96,10 @@ class Site:
         return {name: sent[name] if block_of(name) in held else tensor for name, tensor in received.items()}
 
     def _work(self, task: Task, work: LocalWork, train_encoders: bool) -> Mapping[int, GroupLoss] | None:
-        """The rule's work, or a look at the model where the phase takes no steps; losses that steer instead, if any."""
+        """Do the rule's work, or only evaluate if the phase takes no steps.
+
+        Return losses that replace those of the received model, if any.
+        """
         engine = self.engine
         if not engine.methods.objective.phase(task.round).train:
             engine.methods.objective.remember(engine.mistakes(work), engine.kept)
@@ -107,7 +110,7 @@ class Site:
             return engine.methods.rule.work(work)
 
     def examine(self, task: Examine, buffer: Buffer) -> Examination:
-        """Measure a model on the test patients, and on the validation patients."""
+        """Evaluate a model on the test patients and on the validation patients."""
         started, engine = time.perf_counter(), self.engine
         received: Mapping[str, Tensor] = engine.receive(task.index, buffer)
         source = engine.tokens(fresh=False)
@@ -123,7 +126,7 @@ class Site:
         )
 
     def measure(self, index_N: Integers, routing: bool) -> dict[int, GroupStatistics]:
-        """Statistics of the patients at these positions, on the model that the site would use."""
+        """Evaluate the model that the site would use on the patients at these positions."""
         engine = self.engine
         work = engine.looking(engine.tokens(fresh=False), {}, routing)
         with engine.methods.rule.measured(work):

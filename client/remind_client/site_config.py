@@ -1,4 +1,4 @@
-"""``site.toml``: everything a hospital decides about its site, in one file. Paths in it are relative to its folder."""
+"""``site.toml``: all settings of a hospital's site in one file. Its paths are relative to its folder."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class _Section(BaseModel):
 
 
 class Resources(_Section):
-    """What the site's work may use."""
+    """Resources that the site may use."""
 
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0: all cores")
     workers: Annotated[int, Field(ge=0, le=256)] = Field(0, description="processes that read pictures ahead; 0: none")
@@ -42,7 +42,7 @@ class Resources(_Section):
 
 
 class VaultSection(_Section):
-    """Whether what the site keeps for runs rests encrypted, and where the key is."""
+    """Whether the files that the site stores for runs are encrypted, and where the key is."""
 
     enabled: bool = Field(True, description="false: what the site keeps lies in clear")
     key_file: str = Field(
@@ -61,7 +61,7 @@ class VaultSection(_Section):
 
 
 class RetentionSection(_Section):
-    """What is kept of runs that are over: a run's folder goes when both no longer hold."""
+    """How long the site keeps the folders of old runs: a folder is deleted when it is outside both limits."""
 
     runs: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="the last used runs stay, whatever their age")
     days: Annotated[float, Field(ge=0, le=3650)] = Field(7.0, description="runs used within so many days stay")
@@ -112,27 +112,27 @@ class SiteConfig(_Section):
         return self
 
     def path(self, text: str) -> Path:
-        """A path of this file, absolute."""
+        """Make a path of this file absolute."""
         return (Path(self.base) / Path(text).expanduser()).absolute()
 
     @property
     def state_folder(self) -> Path:
-        """What the site keeps."""
+        """The folder with all state of the site."""
         return self.path(self.state)
 
     @property
     def runs_folder(self) -> Path:
-        """Encoders, optimiser state and caches of runs: what the vault encrypts."""
+        """The folder with encoders, optimiser state and caches of runs; the vault encrypts it."""
         return self.state_folder / "runs"
 
     @property
     def socket(self) -> Path:
-        """Where the worker listens."""
+        """The socket on which the worker listens."""
         return self.state_folder / "worker.sock"
 
     @property
     def key_path(self) -> Path:
-        """The private key."""
+        """Path of the private key."""
         return self.path(self.key)
 
     @cached_property
@@ -143,22 +143,22 @@ class SiteConfig(_Section):
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What the policy remembers."""
+        """The policy's ledger."""
         return Ledger(self.state_folder / "policy")
 
     def kit(self) -> Kit:
-        """Where the coordinator is and how it is recognised.
+        """Address of the coordinator and the certificates that identify it.
 
         Raises
         ------
         UserError
-            If the certificates are not there.
+            If the certificates are missing.
         """
         return kit_of(self.coordinator, self.path(self.coordinator.ca_certificate))
 
     @property
     def vault_key_path(self) -> Path | None:
-        """File of the vault's key; None where it comes by the environment, or there is no vault."""
+        """File of the vault's key; None if the key is in the environment, or if there is no vault."""
         if not self.vault.enabled or self.vault.key_env:
             return None
         return self.path(self.vault.key_file) if self.vault.key_file else self.key_path.with_name(VAULT_KEY)
@@ -169,19 +169,19 @@ class SiteConfig(_Section):
         Raises
         ------
         UserError
-            If it cannot be had.
+            If the key cannot be read.
         """
         if (path := self.vault_key_path) is not None:
             return key_from_file(path)
         return key_from_environment(self.vault.key_env) if self.vault.enabled else None
 
     def open_vault(self) -> Vault:
-        """The vault of what the site keeps for runs."""
+        """The vault for the files that the site stores for runs."""
         key = self.vault_key()
         return SealedVault(self.runs_folder, [key]) if key else PlainVault()
 
     def memory(self) -> Memory:
-        """Where the verdicts on the cohort's files lie: among what the vault encrypts."""
+        """The cache of checked cohort files; the vault encrypts it."""
         try:
             return VaultMemory(self.runs_folder / EXAMINED, self.open_vault())
         except UserError:  # no key yet: nothing is remembered, least of all in clear
@@ -189,12 +189,12 @@ class SiteConfig(_Section):
 
 
 def load_site_config(path: Path) -> SiteConfig:
-    """The configuration in a file, or in ``site.toml`` of a folder.
+    """Load the configuration from a file, or from ``site.toml`` in a folder.
 
     Raises
     ------
     UserError
-        With every mistake: field, value where it is no secret, remedy.
+        With every mistake: field, value unless it is secret, remedy.
     """
     file = path / FILE_NAME if path.is_dir() else path
     try:
@@ -212,7 +212,7 @@ def load_site_config(path: Path) -> SiteConfig:
 
 
 def this_site() -> SiteConfig | None:
-    """The site that the environment names; None where it names none, as in a simulation."""
+    """The site that the environment names; None if it names none, as in a simulation."""
     path = os.environ.get(VARIABLE)
     return load_site_config(Path(path)) if path else None
 

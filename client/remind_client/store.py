@@ -1,9 +1,9 @@
-"""What a site keeps between rounds, on its own disk: encoder weights, optimiser state, cached tokens.
+"""The site's store on disk between rounds: encoder weights, optimiser state, cached tokens.
 
-Flower's own state is lost at every restart and, from about 200 MB, silently (flower §3); a reply is only returned once
-everything it depends on lies here. One file, replaced at once, says which encoders and which optimiser belong together:
-a killed site finds all of the state of before or all of that of after. Encoders lie beside it under the digest of their
-weights, so that frozen ones are written once and not every round.
+Flower loses its own state at every restart and, from about 200 MB, silently (flower §3). So the site returns a reply
+only after everything that it depends on is stored here. One file, replaced atomically, says which encoders and which
+optimiser belong together: a killed site finds either the complete old state or the complete new state. Encoder files
+beside it are named by the hash of their weights, so frozen encoders are written once and not every round.
 """
 
 import zipfile
@@ -27,7 +27,7 @@ ANEW = "restore it, or remove the run's folder so that the site starts that run 
 
 @dataclass(frozen=True)
 class SiteStore:
-    """A folder that belongs to one site and one run."""
+    """The store of one site and one run, in one folder."""
 
     folder: Path
     vault: Vault = field(default_factory=PlainVault)
@@ -39,7 +39,7 @@ class SiteStore:
         stage: int,
         kept: Mapping[str, Tensor] | None = None,
     ) -> dict[str, str]:
-        """Keep the encoders' weights, the optimiser's state with the stage it belongs to, and the site's own tensors.
+        """Store the encoders' weights, the optimiser's state with its stage, and the site's own tensors.
 
         Returns
         -------
@@ -65,37 +65,37 @@ class SiteStore:
         stage: int,
         kept: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Keep the optimiser's state and the site's own tensors; the encoders are those of these digests, unchanged."""
+        """Store the optimiser's state and the site's own tensors; the encoders with these hashes are unchanged."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"encoders": dict(digests), "stage": stage, "optimizer": optimizer, "kept": dict(kept or {})}
         self._write(self.folder / STATE, state)
 
     def save_kept(self, kept: Mapping[str, Tensor]) -> None:
-        """Keep the site's own tensors; encoders and optimiser are as they were."""
+        """Store the site's own tensors; encoders and optimiser are unchanged."""
         state = self._state()
         self.save_optimizer(state.get("encoders", {}), state.get("optimizer", {}), state.get("stage", 0), kept)
 
     def forget(self, kept: Mapping[str, Tensor]) -> None:
-        """Start over with nothing but these tensors of the site's own."""
+        """Reset the store to these tensors of the site alone."""
         self.save_optimizer({}, {}, 0, kept)
 
     def kept(self) -> dict[str, Tensor]:
-        """The site's own tensors: what by the federated rule does not travel, and what a method remembers."""
+        """The site's own tensors: those that do not travel under the federated rule, and the state of a method."""
         found: dict[str, Tensor] = self._state().get("kept", {})
         return dict(found)
 
     def digests(self) -> dict[str, str]:
-        """Digest of each encoder as last kept; nothing before the first round that trains them."""
+        """Hash of each stored encoder; empty before the first round that trains them."""
         found: dict[str, str] = self._state().get("encoders", {})
         return found
 
     def encoder(self, name: str, found: str) -> dict[str, Tensor]:
-        """Weights of the encoder with this digest.
+        """Weights of the encoder with this hash.
 
         Raises
         ------
         VaultError
-            The file is not there, or holds something else.
+            The file is missing, or its content has another hash.
         """
         path = self._encoder(name, found)
         weights: dict[str, Tensor] = self._read(path)
@@ -104,12 +104,12 @@ class SiteStore:
         return weights
 
     def optimizer(self, stage: int) -> dict[str, Any] | None:
-        """State of the optimiser of this stage; None if there is none: stage 2 begins with a fresh one."""
+        """State of the optimiser of this stage; None if there is none: stage 2 starts with a new one."""
         state = self._state()
         return state["optimizer"] if state.get("stage") == stage else None
 
     def stage(self) -> int:
-        """Number of the stage that the last steps were of; 0 before the first."""
+        """Number of the stage of the last steps; 0 before the first."""
         stage: int = self._state().get("stage", 0)
         return stage
 
@@ -129,7 +129,7 @@ class SiteStore:
         self.vault.write(path, lambda out: torch.save(content, out))
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """Mapped into memory, so that only what is used is read.
+        """Map a file into memory, so that only the used part is read.
 
         Raises
         ------
@@ -151,17 +151,17 @@ class SiteStore:
 
     @property
     def _authenticated(self) -> bool:
-        """Whether the vault has seen to it that every byte is as it was written."""
+        """Whether the vault has authenticated every byte."""
         return isinstance(self.vault, SealedVault)
 
 
 def damaged(path: Path) -> VaultError:
-    """What is said of a file that was changed on the disk, in clear, where no key tells."""
+    """The error for a file in clear that was changed on disk."""
     return VaultError(f"{path}: not what this site wrote: the file was changed or cut; {ANEW}")
 
 
 def _check_sums(path: Path) -> None:
-    """Compare the checksums that torch writes into its files and does not look at when it reads them."""
+    """Verify the checksums that torch writes into its files and does not verify when it reads them."""
     with path.open("rb") as raw:
         try:
             wrong = zipfile.ZipFile(raw).testzip()

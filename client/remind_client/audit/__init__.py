@@ -1,1 +1,1 @@
-"""The audit log: what was asked of this site, what it answered, what it refused. Append-only, hash-chained."""
+"""The audit log records every request, every answer and every refusal. It is append-only and hash-chained."""

@@ -1,4 +1,4 @@
-"""The audit log's hash chain is the library's: the coordinator's record of operations has the same (`hash_chain`)."""
+"""The audit log uses the library's hash chain, like the coordinator's record of operations (`hash_chain`)."""
 
 from remind.hash_chain import GENESIS, Entry, Head, canonical, head_of, parse, problems, sealed
 

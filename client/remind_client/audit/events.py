@@ -1,7 +1,7 @@
-"""What an audit log may say. Each type is closed: there is no field in which a patient's value could stand.
+"""Events of the audit log. Each type is closed: no field can hold a patient's value.
 
-Counts are of groups that may be reported, as they left the site: after suppression. Words that came from outside are
-cut to length and stripped of control characters.
+Counts are those that left the site, after suppression. Text that came from outside is cut to length and stripped of
+control characters.
 """
 
 from typing import Annotated, Literal
@@ -24,7 +24,7 @@ RunId = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d{1,20}$")]  # be
 
 
 class Event(BaseModel):
-    """Base: frozen, closed."""
+    """Base class of all events: frozen, no extra fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -39,14 +39,14 @@ class Started(Event):
 
 
 class Stopped(Event):
-    """The site went down in order."""
+    """The site stopped normally."""
 
     event: Literal["stopped"] = "stopped"
     reason: Words
 
 
 class PolicyChanged(Event):
-    """The policy is another than when the log last said; `before` is empty the first time."""
+    """The policy changed since the log last recorded it; `before` is empty the first time."""
 
     event: Literal["policy"] = "policy"
     before: MaybeDigest
@@ -54,7 +54,7 @@ class PolicyChanged(Event):
 
 
 class Approved(Event):
-    """Somebody at the site approved run configs of this fingerprint, or withdrew that."""
+    """Somebody at the site approved run configs with this fingerprint, or withdrew the approval."""
 
     event: Literal["approved", "withdrawn"] = "approved"
     configuration: Digest
@@ -67,7 +67,7 @@ class _OfRun(Event):
 
 
 class Asked(_OfRun):
-    """A message came: from which run, with which bundle and which configuration, asking for what."""
+    """A message arrived: its run, its bundle, its configuration and what it requests."""
 
     event: Literal["asked"] = "asked"
     app: Words
@@ -76,14 +76,17 @@ class Asked(_OfRun):
 
 
 class SentTensor(Event):
-    """A tensor that left: its name and size."""
+    """A tensor that left the site: its name and size."""
 
     name: Words
     bytes: int
 
 
 class Answered(_OfRun):
-    """An answer left: tensors, and per part (counts, train, validation, test) the patients of each group in it."""
+    """An answer left the site.
+
+    Its tensors, and per part (counts, train, validation, test) the patients of each group in it.
+    """
 
     event: Literal["answered"] = "answered"
     answer: Words
@@ -99,7 +102,7 @@ class Refused(_OfRun):
 
 
 class Recovered(Event):
-    """The last line was unfinished: a crash while writing, or a cut. Size and hash of what stood there."""
+    """The last line was incomplete, after a crash or a truncation. Records the size and hash of the incomplete line."""
 
     event: Literal["recovered"] = "recovered"
     bytes: int
@@ -107,7 +110,7 @@ class Recovered(Event):
 
 
 class Rotated(Event):
-    """First entry of a new file; the chain goes on."""
+    """The first entry of a new file; it continues the chain."""
 
     event: Literal["rotated"] = "rotated"
     file: Words

@@ -1,7 +1,7 @@
-"""The log on the disk: files ``audit-000001.jsonl``, …, one chain through all of them.
+"""The log on disk: files ``audit-000001.jsonl``, …, with one hash chain through all of them.
 
-Several processes write (the supervisor, the worker); each entry is written under a lock, on from the last line as it
-lies on the disk, and is there (fsync) before `append` returns.
+Several processes write (the supervisor, the worker). Each one holds a lock, continues the chain from the last line on
+disk, and calls fsync before `append` returns.
 """
 
 import fcntl
@@ -29,9 +29,9 @@ class AuditLog:
     Attributes
     ----------
     folder
-        Where they lie; made when first written to.
+        Where the files are; the first write creates it.
     rotate_bytes
-        A file that has come to this size is followed by a new one.
+        When a file reaches this size, the next entry goes to a new file.
     """
 
     folder: Path
@@ -43,9 +43,9 @@ class AuditLog:
         Raises
         ------
         OSError
-            If it cannot be written. The caller must then not do what it wanted to log.
+            If the entry cannot be written. The caller must then not do what it wanted to log.
         UserError
-            If the last line is whole but was changed: the log then takes nothing more until someone has looked.
+            If the last line is complete but was changed: the log then accepts no entry until somebody has examined it.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._locked():
@@ -60,7 +60,7 @@ class AuditLog:
             return _write(path, event, head)
 
     def entries(self) -> Iterator[Entry]:
-        """Entries in order; lines that are damaged are left out (`verify` names them)."""
+        """Entries in order, without damaged lines (`verify` reports those)."""
         for path in segments(self.folder):
             for line in path.read_bytes().split(b"\n"):
                 if (entry := parse(line)) is not None:
@@ -88,7 +88,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 def tail(file: IO[bytes]) -> tuple[bytes, bytes]:
-    """The last whole line of a file, without its newline, and what stands after it."""
+    """The last complete line of a file, without its newline, and the bytes after it."""
     end = file.seek(0, os.SEEK_END)
     start, held = end, b""
     while start > 0 and held.count(b"\n") < 2:
@@ -108,7 +108,10 @@ def _file_name(number: int) -> str:
 
 
 def _recover(path: Path) -> Head:
-    """Head of a file whose last line may be unfinished; what stands there is set aside, and the log says so."""
+    """Return the head of a file whose last line may be incomplete.
+
+    Move an incomplete line to a separate file and log that.
+    """
     with path.open("r+b") as file:
         line, rest = tail(file)
         if rest and parse(rest) is not None:  # whole, but for its newline

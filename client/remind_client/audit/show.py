@@ -1,10 +1,10 @@
-"""An entry of the log as a line for people."""
+"""Format an entry of the audit log as one line for people."""
 
 from remind_client.audit.chain import Entry
 
 
 def to_text(entry: Entry) -> str:
-    """One line; groups and tensors in short."""
+    """One line of text; groups and tensors are abbreviated."""
     head = f"{entry['sequence']:>6}  {entry['time'][:19]}Z  {entry['event']:<9}"
     return f"{head} {_content(entry)}".rstrip()
 

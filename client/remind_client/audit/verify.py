@@ -19,13 +19,13 @@ class Verdict:
     Attributes
     ----------
     problems
-        What is wrong; empty for a whole chain.
+        What is wrong; empty if the chain is valid.
     notes
-        What is in order but worth knowing.
+        Remarks that are not errors.
     head
-        The last entry; None without a whole one.
+        The last entry; None if there is no complete one.
     entries
-        Lines read.
+        Number of lines read.
     """
 
     problems: tuple[str, ...]
@@ -45,7 +45,7 @@ def verify(folder: Path, noted: Head | None = None) -> Verdict:
     Parameters
     ----------
     noted
-        A head that was noted elsewhere: it must be in the chain.
+        A head that somebody stored elsewhere: it must be in the chain.
     """
     files = segments(folder)
     if not files:

@@ -1,1 +1,1 @@
-"""``remind-site check``: everything that can be wrong, looked at before anything connects."""
+"""``remind-site check``: validates everything that can be wrong before the site connects."""

@@ -1,4 +1,4 @@
-"""All checks, in the order in which one would put things right."""
+"""All checks, in the order in which an operator would fix the problems."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from remind_client.site_config import SiteConfig
 
 
 def run_checks(site: SiteConfig) -> list[Finding]:
-    """Every check; one that fails does not keep the others from being made."""
+    """Run every check; a failed check does not stop the others."""
     findings: list[Finding] = []
     for check in (
         local.check_user,

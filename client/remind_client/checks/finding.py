@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Findings: the results of checks."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ Level = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check: what was looked at, what was seen, and what to do if it is not in order."""
+    """The result of one check: its subject, what it observed, and the remedy if something is wrong."""
 
     check: str
     level: Level
@@ -19,27 +19,27 @@ class Finding:
 
 
 def ok(check: str, seen: str) -> Finding:
-    """All is well."""
+    """The check passed."""
     return Finding(check, "ok", seen)
 
 
 def warning(check: str, seen: str, remedy: str) -> Finding:
-    """It works, but it is seldom meant."""
+    """The site works, but this is probably a mistake."""
     return Finding(check, "warning", seen, remedy)
 
 
 def failed(check: str, seen: str, remedy: str) -> Finding:
-    """It does not work."""
+    """The site does not work like this."""
     return Finding(check, "failed", seen, remedy)
 
 
 def all_in_order(findings: Iterable[Finding]) -> bool:
-    """Whether nothing failed."""
+    """Whether no check failed."""
     return all(finding.level != "failed" for finding in findings)
 
 
 def to_text(findings: Iterable[Finding]) -> str:
-    """For people."""
+    """Format findings as text for people."""
     lines = []
     for finding in findings:
         first, *rest = finding.seen.splitlines() or [""]
@@ -50,6 +50,6 @@ def to_text(findings: Iterable[Finding]) -> str:
 
 
 def to_json(findings: Iterable[Finding]) -> str:
-    """For machines."""
+    """Format findings as JSON for programs."""
     listed = list(findings)
     return json.dumps({"ok": all_in_order(listed), "checks": [asdict(finding) for finding in listed]}, indent=2)

@@ -25,7 +25,7 @@ LEAST_DISK = 512 << 20  # below it a round's encoders, optimiser and tokens will
 
 
 def check_key(site: SiteConfig) -> Iterator[Finding]:
-    """The private key: there, of the right kind, nobody else's."""
+    """Check the private key: it exists, has the right type, and only its owner can read it."""
     path = site.key_path
     try:
         key = read_private_key(path)
@@ -44,7 +44,7 @@ def check_key(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
-    """The cohort, and what of it the policy lets out."""
+    """Check the cohort, and report what the policy would let out."""
     try:
         report = check_cohort(site.path(site.cohort), memory=site.memory(), alone=False)
     except UserError as error:
@@ -72,7 +72,7 @@ def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_device(site: SiteConfig) -> Iterator[Finding]:
-    """CPU or GPU."""
+    """Check the device: CPU or GPU."""
     import torch
 
     from remind.training.device import choose_device
@@ -92,7 +92,7 @@ def check_device(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_state(site: SiteConfig) -> Iterator[Finding]:
-    """The state folder: writable, private, with room."""
+    """Check the state folder: writable, private, with enough free space."""
     folder = site.state_folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -119,7 +119,7 @@ def check_state(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_launcher(site: SiteConfig) -> Iterator[Finding]:
-    """Whether programs can be started from the state folder: a hardened mount (noexec) forbids it."""
+    """Check that programs can be started from the state folder: a hardened mount (noexec) forbids it."""
     folder = site.state_folder / LAUNCHERS
     try:
         if not folder.is_dir():  # else a running site's are there
@@ -139,7 +139,7 @@ def check_launcher(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_policy(site: SiteConfig) -> Iterator[Finding]:
-    """Whether the policy is one that anybody could want."""
+    """Check the policy: warn about settings that nobody is likely to want."""
     policy, before = site.policy, True
     if not policy.runs:
         yield failed("policy", "policy.runs is empty: nothing may run", 'runs = ["federated-remind/*"]')
@@ -173,7 +173,7 @@ def check_policy(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_vault(site: SiteConfig) -> Iterator[Finding]:
-    """The vault's key, and whether what is kept is under it."""
+    """Check the vault's key, and that it encrypts all stored files."""
     path = site.vault_key_path
     if not site.vault.enabled:
         yield warning("vault", "switched off: encoders and optimiser state lie in clear", "take vault.enabled out")
@@ -202,7 +202,7 @@ def check_vault(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_audit(site: SiteConfig) -> Iterator[Finding]:
-    """The audit chain."""
+    """Check the hash chain of the audit log."""
     folder = site.audit_log.folder
     if not segments(folder):
         yield ok("audit", f"{folder}: nothing yet")
@@ -215,7 +215,7 @@ def check_audit(site: SiteConfig) -> Iterator[Finding]:
 
 
 def check_user(site: SiteConfig) -> Iterator[Finding]:
-    """Who runs it."""
+    """Check which user runs the site."""
     del site
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         yield warning("user", "running as root", "run the site as a user of its own")

@@ -1,6 +1,6 @@
-"""Checks towards the coordinator: a name that resolves, a port that answers, a certificate this site trusts, one time.
+"""Checks of the connection to the coordinator: DNS name, port, certificate, clock.
 
-Only a TLS handshake and one HTTP request; nothing of the site is said.
+They make one TLS handshake and one HTTP request, and send nothing about the site.
 """
 
 import socket
@@ -22,7 +22,7 @@ RENEW = "the coordinator renews it: remind consortium renew"
 
 
 def check_trust(kit: Kit, now: datetime) -> Iterator[Finding]:
-    """The certificates of the kit."""
+    """Check the certificates of the kit."""
     try:
         certificates = x509.load_pem_x509_certificates(kit.certificates.read_bytes())
     except (OSError, ValueError):
@@ -43,7 +43,7 @@ def check_trust(kit: Kit, now: datetime) -> Iterator[Finding]:
 
 
 def check_coordinator(kit: Kit, now: datetime) -> Iterator[Finding]:
-    """Reachability, certificate and clock, as far as one gets."""
+    """Check reachability, then the certificate, then the clock; stop at the first failure."""
     try:
         context = ssl.create_default_context(cafile=str(kit.certificates))
     except (ssl.SSLError, OSError):
@@ -97,7 +97,7 @@ def _remedy(error: ssl.SSLCertVerificationError) -> str:
 
 
 def _clock(kit: Kit, context: ssl.SSLContext) -> Finding:
-    """Our clock against the coordinator's: Flower signs the time into every request."""
+    """Compare our clock with the coordinator's, because Flower signs the time in every request."""
     connection = HTTPSConnection(kit.host, kit.port, timeout=PATIENCE, context=context)
     try:
         began = datetime.now(UTC)

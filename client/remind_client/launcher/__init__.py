@@ -1,1 +1,1 @@
-"""The guard and the warm worker: where a coordinator's task meets this hospital."""
+"""The door and the warm worker: every task of the coordinator passes through them."""

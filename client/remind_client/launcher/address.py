@@ -1,4 +1,4 @@
-"""Finding the worker's socket, asking how it stands, stopping its task. Light: no torch."""
+"""Client of the worker's socket: find it, ask for its status, stop its task. Imports no torch, so it starts fast."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ def ask_status(path: Path) -> dict[str, object] | None:
 
 
 def ask_to_stop(path: Path) -> None:
-    """Have the worker at `path` stop the task it works on; `ask_status` tells when it has."""
+    """Ask the worker at `path` to stop its current task; `ask_status` shows when it has stopped."""
     _ask(path, "stop")
 
 
@@ -35,7 +35,7 @@ def _ask(path: Path, what: str) -> dict[str, object] | None:
 
 @contextlib.contextmanager
 def address_of(path: Path) -> Iterator[str]:
-    """An address for a socket whose path may be longer than the 107 bytes that an address holds."""
+    """Return an address for a socket; the path may exceed the 107 bytes that an address can hold."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

@@ -1,4 +1,4 @@
-"""A task in a process of its own: where there is no worker, and for code that the hospital allowed by its hash."""
+"""Run a task in a separate process: without a worker, or for code that the hospital allowed by its hash."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from remind_client.site_config import VARIABLE, load_site_config
 
 
 def main() -> int:
-    """Do the task of the command line; the site is the one that the environment names."""
+    """Run the task of the command line for the site that the environment names."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a task under way takes its own stop; a late one is nobody's
     if not (path := os.environ.get(VARIABLE)):
         print(f"error: {VARIABLE} is not set; remind-site run starts this program", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""The door of the hospital: every request is judged before the app sees it, every answer before it leaves.
+"""The door of the hospital validates every request before the app sees it, and every answer before it leaves.
 
-It stands around the ClientApp, whoever wrote that: what the policy does not allow never reaches the app, and what the
-policy cannot read (a reply that is not one of our message types) does not leave. An answer that cannot be logged does
-not leave either.
+It wraps any ClientApp, whoever wrote it. A request that the policy does not allow never reaches the app. A reply that
+the policy cannot read, because it is not one of our message types, does not leave; neither does an answer that cannot
+be logged.
 """
 
 import logging
@@ -63,7 +63,7 @@ class Door:
     def answer(
         self, content: bytes, message: Message, context: Context, load: Callable[[Bundle], ClientApp]
     ) -> Message:
-        """What goes back: the app's answer as far as it may leave, or a refusal with its reason.
+        """Return the part of the app's answer that may leave, or a refusal with its reason.
 
         Parameters
         ----------
@@ -125,12 +125,12 @@ class Door:
         return self._release(visit.run, request, reply)
 
     def _own_settings(self) -> dict[str, str | int]:
-        """Run-config settings that are the site's to make, whatever the run says."""
+        """Run-config settings that the site decides, whatever the run asks for."""
         resources = self.site.resources
         return {"device": self.site.device, "threads": resources.threads, "workers": resources.workers}
 
     def _release(self, run: int, request: messages.Message, reply: Message) -> tuple[messages.Message, Buffer | None]:
-        """The answer as far as it may leave."""
+        """Return the part of the answer that may leave."""
         if reply.has_error():
             log.error("the app answered with an error: %s", quoted(reply.error.reason, LONGEST))
             raise RefusedError("internal error (ClientApp); the site's own log says more")
@@ -188,7 +188,7 @@ class Door:
 
 @dataclass
 class _Visit:
-    """What is known of a request so far, for the log."""
+    """What is known about a request so far, for the audit log."""
 
     run: int
     request: str
@@ -203,7 +203,7 @@ def _config(context: Context) -> tuple[Config | None, str]:
 
 
 def _read_request(message: Message) -> messages.Message | None:
-    """The request in a message, if it is one and came by the way it should."""
+    """Parse the request in a message; None if it is not one, or if it arrived under another message type."""
     try:
         request, _ = from_record(message.content, ORDINARY)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The site's own ``flwr-clientapp``, first on PATH, and refusers under the names of Flower's other task programs.
+"""Install the site's own ``flwr-clientapp`` first on PATH, and scripts that refuse in place of Flower's other programs.
 
-What kind of task a message becomes, the coordinator says: a SuperNode starts ``flwr-agentapp`` as readily, which
-unpacks the bundle and imports what it brings. At a hospital none of the others has anything to do.
+The coordinator decides which kind of task a message becomes: a SuperNode also starts ``flwr-agentapp``, which unpacks
+the bundle and imports its code. A hospital needs none of the other programs.
 """
 
 import os
@@ -17,14 +17,14 @@ NO_WORKER = "-"
 
 
 def install_launchers(folder: Path, socket: Path | None) -> None:
-    """Write the launchers into a folder, which is then to be put first on PATH.
+    """Write the launchers into a folder; the caller then puts it first on PATH.
 
     Parameters
     ----------
     folder
-        Made if it is not there; its owner's alone.
+        Created if it is missing; only its owner has access.
     socket
-        Where the worker listens; None: every task gets a process of its own.
+        Where the worker listens; None: every task runs in a separate process.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     words = [sys.executable, "-I", "-S", str(Path(submit.__file__)), str(socket or NO_WORKER), sys.executable]

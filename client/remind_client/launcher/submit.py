@@ -1,4 +1,4 @@
-"""What runs when Flower starts ``flwr-clientapp``: hands the call to the worker, or to a process of its own.
+"""The script that Flower starts as ``flwr-clientapp``: it passes the call to the worker, or to a new process.
 
 Started for every message, so it imports next to nothing (0.02 s instead of seconds) and, as a script, nothing of ours.
 
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _ask(path: str, call: list[str]) -> "int | None":
-    """The worker's exit code; None if it did not begin with the task, so that another process may."""
+    """The worker's exit code; None if the worker did not start the task, so that another process may run it."""
     try:
         folder = os.open(
             os.path.dirname(path), os.O_PATH

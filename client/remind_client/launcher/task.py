@@ -1,7 +1,7 @@
-"""One task of the SuperNode: what Flower's ``flwr-clientapp`` does, with the door in its place.
+"""Run one task of the SuperNode as Flower's ``flwr-clientapp`` does, but through the door.
 
-Flower's own function unpacks the bundle and imports the app before anything can look at them, then ends. Here
-the bundle stays in memory until the door has let it in, and the process may go on to the next task.
+Flower's own function unpacks the bundle and imports the app before anything can validate them, and then exits. Here
+the bundle stays in memory until the door has accepted it, and the process can continue with the next task.
 """
 
 import logging
@@ -33,9 +33,10 @@ class TaskStopped(BaseException):
 
 @dataclass(frozen=True)
 class TaskCall:
-    """The arguments Flower calls ``flwr-clientapp`` with, as far as they matter here.
+    """The arguments of Flower's call of ``flwr-clientapp`` that are used here.
 
-    Installing an app's dependencies at run time is none of them: a site runs what its administrator installed.
+    The option to install an app's dependencies at run time is not among them: a site runs only what its administrator
+    installed.
     """
 
     address: str
@@ -45,18 +46,18 @@ class TaskCall:
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "TaskCall":
-        """The call in a list of command-line arguments.
+        """Parse a list of command-line arguments.
 
         Raises
         ------
         SystemExit
-            If they are not Flower's.
+            If they are not the arguments of Flower's call.
         """
         return cls(*task_arguments(arguments))
 
 
 def run_task(call: TaskCall, door: Door) -> bool:
-    """Do one task; whether an answer (a refusal is one) went back.
+    """Run one task; return whether an answer or a refusal was sent.
 
     Must run in the main thread: Flower stops a task by SIGINT to its process.
     """
@@ -87,7 +88,7 @@ def run_task(call: TaskCall, door: Door) -> bool:
 
 
 def load(bundle: Bundle, content: bytes, folder: Path) -> ClientApp:
-    """The app of a bundle that the door let in: ours as installed, another one's unpacked into `folder`."""
+    """Load the app of an accepted bundle: our app as installed, any other app unpacked into `folder`."""
     if bundle.component == OURS and not bundle.code:
         from remind_client.app import app as ours
 
@@ -97,7 +98,7 @@ def load(bundle: Bundle, content: bytes, folder: Path) -> ClientApp:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Within: SIGINT raises `TaskStopped`. After: as before."""
+    """Within the block SIGINT raises `TaskStopped`; afterwards the old handler is restored."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -113,6 +114,6 @@ def _stoppable() -> Iterator[None]:
 
 
 def set_up_logging() -> None:
-    """Our log lines on standard error, one stream with the SuperNode's."""
+    """Send our log lines to standard error, the same stream as the SuperNode's."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per call otherwise
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,10 +1,10 @@
-"""The warm worker: a process that stays, with torch, the model code and the site's data in its memory.
+"""The warm worker: a long-running process that keeps torch, the model code and the site's data in memory.
 
-Takes tasks from launchers over a Unix socket in the state folder, which only the site's own user can reach, one at a
-time (a SuperNode has no more). Work is done in the main thread: Flower stops a task by a signal, and torch keeps its
-threads with the thread that calls it. SIGTERM: the task at hand is finished, then the process ends.
+It accepts one task at a time (a SuperNode has no more) from the launchers, over a Unix socket in the state folder
+that only the site's own user can access. Tasks run in the main thread, because Flower stops a task by a signal, and
+torch binds its threads to the calling thread. On SIGTERM the worker finishes the current task and exits.
 
-Only our own app ever runs in it, never the code of a bundle: one that may bring code gets a process of its own.
+The worker runs only our own app, never the code of a bundle: a bundle that may contain code gets a separate process.
 """
 
 import contextlib
@@ -45,9 +45,9 @@ class Worker:
     Attributes
     ----------
     path
-        Of its socket.
+        Path of its socket.
     work
-        Does a task given its command-line arguments; returns its exit code.
+        Runs a task, given its command-line arguments; returns its exit code.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Worker:
     _stopping: bool = False
 
     def serve(self, ready: Callable[[], None]) -> None:
-        """Listen, and do tasks until `stop` is called; the task at hand is finished."""
+        """Listen and run tasks until `stop` is called; finish the current task."""
         with _listen(self.path) as listening:
             threading.Thread(target=self._accept, args=(listening,), daemon=True, name="accept").start()
             ready()
@@ -71,7 +71,7 @@ class Worker:
                 _answer(left.connection, b"again\n")
 
     def stop(self) -> None:
-        """Take no more tasks; `serve` returns when the one at hand is done. Safe in a signal handler."""
+        """Accept no more tasks; `serve` returns when the current one ends. Safe in a signal handler."""
         self._stopping = True
         self._tasks.put(None)
 
@@ -138,9 +138,9 @@ def _listen(path: Path) -> socket.socket:
 
 
 def warm_up(site: SiteConfig) -> None:
-    """Import what a task needs and read the cohort once, so that the first message does not pay for it.
+    """Import what a task needs and read the cohort once, so that the first message does not have to wait.
 
-    A cohort that cannot be read is the next task's to refuse; here it is only logged.
+    If the cohort cannot be read, log the error only; the next task refuses.
     """
     import remind_client.app  # noqa: F401 - torch and the model code
     from remind.training.device import choose_device
@@ -155,7 +155,7 @@ def warm_up(site: SiteConfig) -> None:
 
 
 def main() -> int:
-    """The worker of the site that the environment names; writes a line ``ready`` when it listens."""
+    """Run the worker of the site that the environment names; print the line ``ready`` when it listens."""
     set_up_logging()
     site = load_site_config(Path(os.environ[VARIABLE]))
     if site.resources.memory_gb is not None:

@@ -1,1 +1,1 @@
-"""The hospital's policy: what it does not allow does not happen, whoever asks."""
+"""The hospital's policy: the site refuses everything that the policy does not allow."""

@@ -1,4 +1,4 @@
-"""What is in an app bundle (FAB), read in memory: nothing of it is unpacked, nothing imported."""
+"""Inspect an app bundle (FAB) in memory, without unpacking it and without importing its code."""
 
 import hashlib
 import io
@@ -17,23 +17,23 @@ PLAIN_NAMES = frozenset({"LICENSE", ".info/CONTENT"})
 
 
 class BundleError(ValueError):
-    """The bundle is none, or tries something. The text is fit to leave the site."""
+    """The bundle is not valid or looks hostile. The text may leave the site."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle looked at.
+    """A bundle after inspection.
 
     Attributes
     ----------
     sha256
-        Hash of its bytes, computed here: what the coordinator says its hash is does not count.
+        Hash of its bytes, computed here; the hash that the coordinator states is not trusted.
     app
         ``publisher/name``.
     component
         The ClientApp it names.
     code
-        Files in it that are not configuration.
+        Files in the bundle that are not configuration.
     """
 
     sha256: str
@@ -42,7 +42,7 @@ class Bundle:
     code: tuple[str, ...]
 
     def not_configuration(self) -> str:
-        """Why this is more than configuration; empty if it is not."""
+        """Why this file is more than configuration; empty if it is configuration only."""
         if self.code:
             return f"this one brings {len(self.code)} other file(s), e.g. {self.code[0]}"
         if self.component != OURS:  # any importable name would do for a stranger: os:system, say
@@ -51,12 +51,12 @@ class Bundle:
 
 
 def look(content: bytes) -> Bundle:
-    """The bundle in these bytes.
+    """Inspect the bundle in these bytes.
 
     Raises
     ------
     BundleError
-        If it is no bundle, is too large unpacked, or has entries that would leave the folder they are unpacked to.
+        If the bytes are not a bundle, if it is too large unpacked, or if an entry would be unpacked outside its folder.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -1,7 +1,7 @@
-"""The decision: may this request be answered? Pure but for what the ledger remembers.
+"""Decide whether a request may be answered. Pure functions, except for the state in the ledger.
 
-A reason leaves the site, so it says what the policy says and what was asked, and nothing of the cohort: in particular
-the same words for a group that is too small and one that is not there.
+A reason leaves the site. So it states the policy and the request, and nothing about the cohort: in particular, the
+text is the same for a group that is too small and for a group that does not exist.
 """
 
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ APPROVE = "remind-site approve"
 
 
 class RefusedError(Exception):
-    """No, and why, in words fit to leave the site."""
+    """The policy refuses; the text gives the reason and may leave the site."""
 
 
 @dataclass(frozen=True)
 class Asking:
-    """A request as the policy sees it."""
+    """The properties of a request that the policy examines."""
 
     run: int
     bundle: Bundle
@@ -33,7 +33,7 @@ class Asking:
 
 
 def require_bundle(policy: Policy, bundle: Bundle) -> None:
-    """Refuse a bundle: one that brings code, is not on the list, or is of an app that may not run here.
+    """Refuse a bundle that contains code, is not on the allow list, or belongs to an app that may not run here.
 
     Raises
     ------
@@ -49,12 +49,12 @@ def require_bundle(policy: Policy, bundle: Bundle) -> None:
 
 
 def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledger) -> None:
-    """Refuse what the policy does not allow. Nothing at the site has changed when it does.
+    """Refuse a request that the policy does not allow. A refusal changes nothing at the site.
 
     Parameters
     ----------
     now
-        The moment, aware.
+        The current time, with a time zone.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _require_configuration(policy: Policy, config: Config) -> None:
 
 
 def require_blocks(policy: Policy, index: Iterable[Entry]) -> None:
-    """Refuse tensors that may not leave.
+    """Refuse to send tensors that may not leave.
 
     Raises
     ------

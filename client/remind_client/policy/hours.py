@@ -12,14 +12,14 @@ _DAY_MINUTES = 24 * 60
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the day on some weekdays. One whose end is not after its start runs into the next day.
+    """A time of day on some weekdays. If the end is not after the start, the window extends into the next day.
 
     Attributes
     ----------
     days
-        Weekdays on which it begins, Monday = 0.
+        Weekdays on which the window begins, Monday = 0.
     start, end
-        Minutes after midnight, by the clock on the wall; `end` belongs to it no longer.
+        Minutes after midnight, local time; `end` is exclusive.
     """
 
     days: frozenset[int]
@@ -28,12 +28,12 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Window of a text.
+        """Parse a window.
 
         Raises
         ------
         ValueError
-            If it is none.
+            If the text is not a window.
         """
         form = _FORM.fullmatch(text.strip().lower())
         if form is None:
@@ -41,7 +41,7 @@ class Window:
         return cls(_days(form["days"], text), _minutes(form["start"], text), _minutes(form["end"], text))
 
     def holds(self, moment: datetime) -> bool:
-        """Whether a moment, on the wall clock it is given in, lies in the window."""
+        """Whether a moment lies in the window, in the moment's own time zone."""
         minute = moment.hour * 60 + moment.minute
         today, yesterday = moment.weekday(), (moment - timedelta(days=1)).weekday()
         if self.start < self.end:

@@ -1,6 +1,6 @@
-"""What the policy must remember: rounds of the day, what a run was told of, how often it asked.
+"""The state of the policy: rounds per day, groups released to each run, number of requests per run.
 
-Small files, written whole.
+It is stored in small files that are replaced atomically.
 """
 
 import fcntl
@@ -19,17 +19,20 @@ from remind.files import write_whole
 
 @dataclass(frozen=True)
 class Ledger:
-    """A folder of the site's own."""
+    """The ledger in a folder of the site."""
 
     folder: Path
 
     def rounds(self, day: date) -> int:
-        """Training rounds begun on this day."""
+        """Number of training rounds that began on this day."""
         kept = _read(self.folder / "rounds.json")
         return int(kept.get("rounds", 0)) if kept.get("day") == day.isoformat() else 0
 
     def begin_round(self, day: date, limit: int | None) -> bool:
-        """Count a round before it begins, so that a crash never leaves one uncounted; False if the limit is reached."""
+        """Count a round before it begins, so that a crash cannot leave a round uncounted.
+
+        False if the limit is reached.
+        """
         with self._locked():
             number = self.rounds(day)
             if limit is not None and number >= limit:
@@ -38,7 +41,10 @@ class Ledger:
             return True
 
     def begin(self, run: int, what: str, limit: int) -> bool:
-        """Count a request of a run before it is answered; False if it has had `limit` of that kind."""
+        """Count a request of a run before it is answered.
+
+        False if the run already made `limit` requests of that kind.
+        """
         with self._locked():
             kept = _read(self._of(run))
             number = int(kept.get(what, 0))
@@ -48,7 +54,7 @@ class Ledger:
             return True
 
     def approve(self, configuration: str, approved: bool = True) -> None:
-        """Remember that run configs with this fingerprint are approved, or no longer are."""
+        """Store that run configs with this fingerprint are approved, or no longer approved."""
         with self._locked():
             kept = self.approved() | {configuration} if approved else self.approved() - {configuration}
             _write(self.folder / "approved.json", {"configurations": sorted(kept)})
@@ -58,12 +64,12 @@ class Ledger:
         return frozenset(_read(self.folder / "approved.json").get("configurations", ()))
 
     def release(self, run: int, groups: frozenset[int]) -> None:
-        """Remember the groups whose existence this run was told."""
+        """Store the groups that were released to this run."""
         with self._locked():
             _write(self._of(run), _read(self._of(run)) | {"groups": sorted(groups)})
 
     def released(self, run: int) -> frozenset[int] | None:
-        """Groups the run was told of; None if it has not enrolled this site."""
+        """Groups that were released to the run; None if the run has not enrolled this site."""
         path = self._of(run)
         return frozenset(_read(path)["groups"]) if path.is_file() else None
 

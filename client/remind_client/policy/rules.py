@@ -35,7 +35,7 @@ def _window(text: str) -> str:
 
 
 class Policy(BaseModel):
-    """What this hospital allows. An empty list of hashes or fingerprints asks nothing."""
+    """What this hospital allows. An empty list of hashes or fingerprints means no restriction."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -74,7 +74,7 @@ class Policy(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the policy as it applies."""
+        """SHA-256 of the policy in force."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
@@ -87,7 +87,7 @@ class Policy(BaseModel):
         return any(fnmatchcase(app, pattern) for pattern in self.runs)
 
     def training_problems(self, train: TrainConfig) -> list[str]:
-        """Why a run may not train so; empty if it may. Batch 0 is all of the site's patients."""
+        """Why a run may not train with these settings; empty if it may. Batch 0 means all of the site's patients."""
         rate = max(train.lr, train.routing_lr, train.routing_lr * train.residual_rate)
         wrong = {
             f"train.batch = {train.batch}; the least is {self.minimum_batch}": 0 < train.batch < self.minimum_batch,
@@ -106,27 +106,30 @@ class Policy(BaseModel):
         return any(fnmatchcase(block, pattern) for pattern in self.tensors)
 
     def model_allowed(self, name: str) -> bool:
-        """Whether a run may name these weights or this text model: a name can be a file here, or one to fetch."""
+        """Whether a run may name these weights or this text model.
+
+        A name can refer to a local file or to a download.
+        """
         return any(fnmatchcase(name, pattern) for pattern in self.models)
 
     def open_at(self, moment: datetime) -> bool:
-        """Whether an aware moment lies in the hours of operation."""
+        """Whether a moment (with a time zone) lies in the hours of operation."""
         local = moment.astimezone(self.zone)
         return not self.hours or any(Window.parse(text).holds(local) for text in self.hours)
 
 
 def fingerprint(config: Config) -> str:
-    """SHA-256 of a run config, whatever order it came in, without the settings in `NO_MATTER`."""
+    """SHA-256 of a run config, independent of its order, without the settings in `NO_MATTER`."""
     settings = {name: value for name, value in config.flat().items() if name not in NO_MATTER}
     text = "\n".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def named_models(config: Config) -> dict[str, str]:
-    """Settings by which a run names weights or a text model, with what they name.
+    """Settings of a run that name weights or a text model, with their values.
 
-    A backbone's plain name is none of them: its code is installed here. One with a scheme or a path is (timm fetches
-    ``hf-hub:…``, and reads ``local-dir:…``).
+    The plain name of a backbone does not count: its code is installed here. A name with a scheme or a path does (timm
+    fetches ``hf-hub:…``, and reads ``local-dir:…``).
     """
     flat = config.flat()
     elsewhere = {name: str(flat[name]) for name in BACKBONES if any(c in str(flat[name]) for c in ":/\\")}
@@ -134,9 +137,9 @@ def named_models(config: Config) -> dict[str, str]:
 
 
 def provided(config: Config) -> frozenset[Protection]:
-    """Protections a run provides. A run config has no such settings yet, so no run provides any.
+    """Protections that a run provides. A run config has no such settings yet, so no run provides any.
 
-    The one place to extend when it gains them.
+    Extend only this function when the config gains them.
     """
     del config
     return frozenset()

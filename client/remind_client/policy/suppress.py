@@ -1,11 +1,12 @@
-"""Suppression: a group below the minimum does not leave the site, in no part of no message (design, invariant 10).
+"""Suppression: no message contains anything about a group below the minimum count (design, invariant 10).
 
-Pure. What is withheld is withheld as if the site did not have it: the coordinator cannot tell a small group from none.
-Released groups are those with at least the minimum of *training* patients; in a part with fewer of its patients
-(validation, test) the group's statistics, its use of experts among them, are withheld from that part. Cells within a
-released group (its classes, its score bins, its sums of expert weights) are not looked at.
+Pure functions. A suppressed group looks as if the site did not have it: the coordinator cannot distinguish a small
+group from an absent one. A group is released if it has at least the minimum of *training* patients. If a part of the
+split (validation, test) has fewer of its patients, the group's statistics for that part are suppressed, including its
+use of experts. Cells within a released group (its classes, its score bins, its sums of expert weights) are not
+examined.
 
-A field that was added to a message since this was written is not let through unseen: `UnknownFieldError`.
+If a message has a field that these functions do not know, they raise `UnknownFieldError`.
 """
 
 from collections.abc import Collection, Mapping
@@ -36,16 +37,16 @@ KNOWN: dict[type[Message], frozenset[str]] = {
 
 
 class UnknownFieldError(TypeError):
-    """A message has a field of which nobody has said what of it may leave."""
+    """A message has a field for which no suppression rule is defined."""
 
 
 def require_known(message: Message) -> None:
-    """Refuse messages that suppression does not fully understand.
+    """Refuse message types that suppression does not fully know.
 
     Raises
     ------
     UnknownFieldError
-        If it is of another type, or has other fields, than when the rules were written.
+        If the type is unknown, or if it has other fields than when the rules were written.
     """
     for kind in (type(message), LossSum, Evaluation):
         if unknown := set(kind.model_fields) - KNOWN.get(kind, frozenset()):
@@ -53,7 +54,7 @@ def require_known(message: Message) -> None:
 
 
 def released_groups(enrolment: Enrolment, minimum: int) -> frozenset[int]:
-    """Groups the coordinator may hear of."""
+    """Groups that the site may report to the coordinator."""
     if minimum <= 1:
         return frozenset(enrolment.observed) | frozenset(enrolment.counts)
     return large_groups(enrolment.counts, minimum)
@@ -97,7 +98,7 @@ def suppress_examination(examination: Examination, released: Collection[int], mi
 
 
 def counts_of(message: Message) -> dict[str, dict[int, int]]:
-    """Patients per group in each part of a message: what the audit log says about it."""
+    """Patients per group in each part of a message, for the audit log."""
     match message:
         case Enrolment():
             labels = message.labels
