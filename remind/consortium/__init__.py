@@ -1,1 +1,1 @@
-"""What both ends of a consortium agree on before any run."""
+"""What hospitals and coordinator of a consortium agree on before any run."""

@@ -1,8 +1,8 @@
-"""The enrolment request: how a hospital asks a consortium to let its key in. Pure; used at both ends.
+"""The enrolment request, by which a hospital asks a consortium to admit its key. Pure functions, used by both sides.
 
-The hospital makes its key pair, signs the request with it and sends the text, by mail say. The signature proves that
-the sender holds the private key, and that nothing was changed on the way; *who* the sender is, it cannot prove: that is
-what reading the key's fingerprint over the telephone is for.
+The hospital makes its key pair, signs the request with it and sends the text, for instance by mail. The signature
+proves that the sender holds the private key, and that nothing was changed on the way. It cannot prove *who* the sender
+is: to check that, the two sides read the key's fingerprint to each other on the telephone.
 
 One JSON object. ``signature`` is ECDSA with SHA-384 (DER, base64) over the canonical form of all other fields: keys
 sorted, no spaces, everything beyond ASCII escaped.
@@ -24,15 +24,15 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from remind.errors import UserError, several
 
 LONGEST = 16_384  # characters of a request; a real one has about 600
-CLOCK_SKEW = timedelta(minutes=10)  # by which a hospital's clock may be ahead
+CLOCK_SKEW = timedelta(minutes=10)  # how far a hospital's clock may be ahead
 _HASH = hashes.SHA384()
 
-SLUG = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # a folder's name, too
+SLUG = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # it also names a folder
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 
 
 def _printable(text: str) -> str:
-    """It will be shown in a coordinator's terminal."""
+    """Refuse unprintable text: it will be shown in a coordinator's terminal."""
     if not text.isprintable():
         raise ValueError("only printable characters, on one line")
     return text
@@ -48,7 +48,7 @@ class Request(BaseModel):
     public_key
         OpenSSH form of a P-384 key, without a comment.
     nonce
-        128 random bits; a coordinator takes each only once.
+        128 random bits; a coordinator accepts each value only once.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class Request(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the public key, as ``ssh-keygen -l`` prints it."""
+        """Return the fingerprint of the public key, as ``ssh-keygen -l`` prints it."""
         return fingerprint(self.public_key)
 
 
@@ -77,12 +77,12 @@ def make_request(
     created: datetime | None = None,
     nonce: str | None = None,
 ) -> str:
-    """Text of a request for `private_key` (P-384), signed with it.
+    """Return the text of a request for `private_key` (P-384), signed with it.
 
     Raises
     ------
     UserError
-        If a field is not as `Request` wants it, or the key is on another curve.
+        A field is not valid for `Request`, or the key is on another curve.
     """
     fields = {
         "version": 1,
@@ -100,12 +100,14 @@ def make_request(
 
 
 def verify_request(text: str) -> Request:
-    """The request in a text, its signature checked. Whether it is fresh, new and for us is the coordinator's to ask.
+    """Return the request in a text after checking its signature.
+
+    The coordinator checks whether it is fresh, new and meant for this consortium.
 
     Raises
     ------
     UserError
-        With the reason and the remedy, if it is not a request, or was not signed by the key it names.
+        The text is not a request, or was not signed by the key it names. The error gives reason and remedy.
     """
     if len(text) > LONGEST:
         raise UserError(f"this is no enrolment request: more than {LONGEST} characters")
@@ -129,7 +131,7 @@ def verify_request(text: str) -> Request:
 
 
 def require_fresh(request: Request, now: datetime, max_age: timedelta) -> None:
-    """Refuse a request made too long ago, or in the future.
+    """Refuse a request that was made too long ago, or in the future.
 
     Raises
     ------
@@ -150,14 +152,14 @@ def require_fresh(request: Request, now: datetime, max_age: timedelta) -> None:
 
 
 def public_key_text(key: ec.EllipticCurvePublicKey) -> str:
-    """OpenSSH form of a P-384 public key, without a comment."""
+    """Return the OpenSSH form of a P-384 public key, without a comment."""
     if not isinstance(key.curve, ec.SECP384R1):
         raise UserError(f"public_key: the key is on the curve {key.curve.name}; make one on P-384 (secp384r1)")
     return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
 
 
 def load_public_key(text: str) -> ec.EllipticCurvePublicKey:
-    """The P-384 key of an OpenSSH text, which must be written as `public_key_text` writes it: one key, one text."""
+    """Load the P-384 key of an OpenSSH text. Only the spelling of `public_key_text` is accepted: one key, one text."""
     remedy = "make the key on P-384 with remind-site, or: ssh-keygen -t ecdsa -b 384"
     try:
         key = serialization.load_ssh_public_key(text.encode())
@@ -171,7 +173,7 @@ def load_public_key(text: str) -> ec.EllipticCurvePublicKey:
 
 
 def fingerprint(public_key: str) -> str:
-    """``SHA256:…`` of an OpenSSH public key, as ``ssh-keygen -l`` prints it."""
+    """Return ``SHA256:…`` of an OpenSSH public key, as ``ssh-keygen -l`` prints it."""
     digest = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 

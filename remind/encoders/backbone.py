@@ -1,4 +1,4 @@
-"""What backbones of pictures have in common: a look at them without weights, parts they do not use, single patients."""
+"""Shared by picture backbones: inspection without weights, removal of unused parts, batches of one patient."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +12,16 @@ from remind.seeds import seeded
 
 @contextmanager
 def weightless() -> Iterator[None]:
-    """Networks built within have shapes and no memory, and take nothing from torch's randomness."""
+    """Build networks inside this context without memory for weights and without using torch's random numbers."""
     with seeded(0), torch.device("meta"):
         yield
 
 
 def idle_modules(net: nn.Module, inputs: Tensor) -> tuple[str, ...]:
-    """Modules with weights that do not reach the output: heads, norms after the pooling that is not used here.
+    """Return modules whose weights do not affect the output, such as heads, or norms after unused pooling.
 
-    They would be sent, decayed and stored for nothing. `net` and `inputs` are weightless; `net` is spoilt.
+    They would be sent, decayed and stored for nothing. `net` and `inputs` are weightless; `net` cannot be used
+    afterwards.
     """
     out: Tensor = net(inputs)
     out.sum().backward()  # type: ignore[no-untyped-call]
@@ -28,7 +29,7 @@ def idle_modules(net: nn.Module, inputs: Tensor) -> tuple[str, ...]:
     remove(net, idle)
     try:
         same = net(inputs).shape == out.shape
-    except Exception:  # something of it is called after all, although nothing comes of it
+    except Exception:  # the module is called after all, although its result is not used
         same = False
     return idle if same else ()
 
@@ -41,9 +42,9 @@ def remove(net: nn.Module, modules: tuple[str, ...]) -> None:
 
 @contextmanager
 def steady_norms(net: nn.Module, patients: int) -> Iterator[None]:
-    """Within the block batch norms of a single patient use what they have learned, also in training.
+    """Make batch norms use their running statistics for a single patient, also in training.
 
-    One patient's statistics say nothing about a batch, and of a 1 × 1 map there are none.
+    The statistics of one patient say nothing about a batch, and a 1 × 1 map has none.
     """
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.training] if patients == 1 else []
     for norm in norms:
@@ -56,7 +57,7 @@ def steady_norms(net: nn.Module, patients: int) -> Iterator[None]:
 
 
 def _without_gradient(module: nn.Module, path: str = "") -> Iterator[str]:
-    """The largest modules all of whose weights could have a gradient and have none."""
+    """Return the largest modules all of whose weights could have a gradient but have none."""
     for name, child in module.named_children():
         weights = list(child.parameters())
         if weights and all(w.requires_grad and w.grad is None for w in weights):

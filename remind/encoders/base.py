@@ -1,4 +1,4 @@
-"""What every encoder is, and the registry by kind of modality.
+"""The base class of encoders, and the registry by kind of modality.
 
 Shapes: P patients who have the modality, l tokens of the modality, D width.
 """
@@ -24,17 +24,20 @@ class Encoder(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def token_count(schema: Any, config: ModelConfig) -> int:
-        """l, known from the schema alone: a site that lacks the modality still reserves its places."""
+        """Return l, which depends only on the schema: a site without the modality still reserves token positions."""
 
     def fit(self, modality: Any) -> None:
-        """Take standardisation statistics from training patients, where there are any and the schema gives none."""
+        """Compute standardisation statistics from training patients, if there are any and the schema gives none."""
 
     @abstractmethod
     def forward(self, inputs: Any) -> Tensor:
-        """Tokens (P, l, D) of the P patients who have the modality."""
+        """Return the tokens (P, l, D) of the P patients who have the modality."""
 
     def core(self) -> nn.Module | None:
-        """The backbone without its adapter, to compile or to freeze by itself; None where the encoder has none."""
+        """Return the backbone without its adapter, to compile or to freeze it separately.
+
+        None if the encoder has none.
+        """
         return self._modules.get("backbone")
 
 
@@ -53,24 +56,24 @@ def register(schema_type: type) -> Callable[[EncoderType], EncoderType]:
 
 
 def build_encoder(schema: ModalitySchema, config: ModelConfig, seed: int) -> Encoder:
-    """A freshly initialised encoder; the same at every site for the same seed, whatever else the site has.
+    """Build a freshly initialised encoder: the same at every site for the same seed, whatever else the site has.
 
     Raises
     ------
     UserError
-        The config names a backbone or weights that cannot be had.
+        The config names a backbone or weights that are not available.
     """
     with seeded(derive(seed, "encoder", schema.name)):
         return _ENCODERS[type(schema)](schema, config)
 
 
 def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
-    """Tokens of a modality, without building its encoder.
+    """Return the number of tokens of a modality without building its encoder.
 
     Raises
     ------
     UserError
-        The config names a backbone that there is not, or that cannot take what the schema says.
+        The config names an unknown backbone, or one that cannot process what the schema says.
     """
     return _ENCODERS[type(schema)].token_count(schema, config)
 

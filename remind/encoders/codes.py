@@ -51,9 +51,9 @@ class CodesEncoder(Encoder):
         return out
 
     def _embed(self, code_O: Tensor) -> Tensor:
-        """The row of a code in the vocabulary, (O, D).
+        """Return the row of each code in the vocabulary, (O, D).
 
-        A hashed code has two rows, from different digits of its hash: codes that share one seldom share both.
+        A hashed code has two rows, from different digits of its hash: codes that share one row rarely share both.
         """
         if not self.hashed:
             out: Tensor = self.embedding(code_O)
@@ -74,7 +74,7 @@ def segment_softmax(score_OQ: Tensor, segment_O: Tensor, segments: int) -> Tenso
 
 
 def some(patient_O: Tensor, patients: int, hide: float) -> Tensor:
-    """Which codes a coin lets through, each with probability 1 − `hide`; of every patient at least the luckiest."""
+    """Keep each code with probability 1 − `hide`; of every patient at least one code stays."""
     draw_O = torch.rand(len(patient_O), device=patient_O.device)
     luckiest_P = draw_O.new_zeros(patients).scatter_reduce(0, patient_O, draw_O, "amax")
     return (draw_O >= hide) | (draw_O == luckiest_P[patient_O])

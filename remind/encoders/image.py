@@ -33,7 +33,8 @@ class ImageEncoder(Encoder):
         super().__init__(schema, config)
         self.look = _look(config.encoders.image, schema.size, schema.channels)
         self.kept, self.cells = self.look.layout(config.tokens)
-        self.adapter = nn.Linear(self.look.width, config.width)  # first: the same whatever is drawn for the backbone
+        # Built before the backbone, so that its initial weights do not depend on the backbone.
+        self.adapter = nn.Linear(self.look.width, config.width)
         self.backbone = timm_net.with_weights(config.encoders, schema.size, schema.channels, self.look.idle)
         for name, values in (("mean_C11", self.look.mean), ("std_C11", self.look.std)):
             self.register_buffer(name, _per_channel(values, schema.channels).view(-1, 1, 1), persistent=False)
@@ -57,7 +58,7 @@ class ImageEncoder(Encoder):
 
 @dataclass(frozen=True)
 class _Look:
-    """What is known of a backbone without its weights.
+    """Properties of a backbone that are known without its weights.
 
     Attributes
     ----------
@@ -81,9 +82,9 @@ class _Look:
     std: tuple[float, ...]
 
     def layout(self, tokens: int) -> tuple[int, tuple[int, ...]]:
-        """How many tokens of the prefix are kept, and the grid of the rest; () for none.
+        """Return how many tokens of the prefix are kept, and the grid of the rest; () for none.
 
-        A prefix that leaves no room for the picture itself (register tokens) is cut to its first, the CLS token.
+        If a prefix (register tokens) leaves no room for the picture itself, only its first token, CLS, is kept.
         """
         kept = self.prefix if self.prefix < tokens else min(self.prefix, 1)
         return kept, grid(self.sides, tokens - kept) if tokens > kept else ()
@@ -98,12 +99,12 @@ class _Look:
 
 @lru_cache(maxsize=64)
 def _look(name: str, size: Size, channels: int) -> _Look:
-    """Build the backbone without memory, and see what comes out of it.
+    """Build the backbone without memory and inspect its output.
 
     Raises
     ------
     UserError
-        There is no such backbone, or it cannot take such pictures, or gives no map of them.
+        The backbone does not exist, cannot process such pictures, or returns no map of them.
     """
     import timm  # noqa: F401 - before `weightless`, in which nothing may be imported that makes tensors
 

@@ -102,12 +102,12 @@ def _folder_or_name(name: str) -> str:
 
 
 def _had(config: EncoderConfig, name: str, what: str, load: Callable[..., T], **options: Any) -> T:
-    """What `load` gives: from the folder or the hub's cache, else from the hub.
+    """Return what `load` returns: from the folder or the hub's cache, else from the hub.
 
     Raises
     ------
     UserError
-        It is not there and cannot be fetched, or is nothing that can be used.
+        It does not exist and cannot be fetched, or cannot be used.
     """
     from huggingface_hub import constants
 
@@ -116,7 +116,7 @@ def _had(config: EncoderConfig, name: str, what: str, load: Callable[..., T], **
         return load(name, local_files_only=True, **options)
     except OSError as error:
         missing = error
-    except Exception as error:  # whatever is wrong with a folder: an unknown kind of model, a library that is not here
+    except Exception as error:  # any problem of a folder: an unknown kind of model, a missing library
         raise UserError(f"{_about(config.text)}, its {what}: cannot be used: {first_line(error)}") from error
     ways_out = ["name a folder that holds config.json, tokenizer and weights", f"set {SECTION}text to words"]
     if what == "weights":
@@ -128,7 +128,7 @@ def _had(config: EncoderConfig, name: str, what: str, load: Callable[..., T], **
     if there is not None:
         try:
             return load(name, **options)
-        except Exception as error:  # a hub's client raises what its many layers raise
+        except Exception as error:  # a hub's client may raise anything
             raise UserError(f"{_about(config.text)}, its {what}: cannot be had: {first_line(error)}") from error
     folder = f"models--{name.replace('/', '--')}"
     raise several(
@@ -141,7 +141,7 @@ def _had(config: EncoderConfig, name: str, what: str, load: Callable[..., T], **
 
 
 def _tokenizer(name: str, **options: Any) -> Any:
-    """The tokenizer; where its files are missing transformers makes one without vocabulary, and says nothing."""
+    """Load the tokenizer. If its files are missing, transformers silently makes one without vocabulary; refuse that."""
     from transformers import AutoTokenizer
 
     made: Any = AutoTokenizer.from_pretrained(name, **options)
@@ -163,13 +163,13 @@ def _fresh(config: EncoderConfig, described: Any) -> nn.Module:
 
 
 def _must_take_masks(name: str, net: nn.Module) -> None:
-    """Without a mask the padding of one note would be read as words."""
+    """Refuse a model without masks: it would read the padding of one note as words."""
     if "attention_mask" not in inspect.signature(net.forward).parameters:
         raise UserError(f"{_about(name)}: takes no attention mask, so notes of a batch would mix; choose another model")
 
 
 def _must_be_whole(name: str, net: nn.Module, parameters: dict[str, nn.Parameter], missing: Sequence[str]) -> None:
-    """transformers fills what the weights lack with random numbers; in what is kept of the model that is an error."""
+    """Refuse missing weights in the part of the model that is kept: transformers fills them with random numbers."""
     kept = {id(p) for p in net.parameters()}
     if absent := sorted(n for n in missing if n in parameters and id(parameters[n]) in kept):
         raise UserError(

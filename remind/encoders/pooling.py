@@ -1,4 +1,4 @@
-"""From what a backbone gives to few tokens: maps of patches to grids, sequences to consecutive runs.
+"""Pools a backbone's output to few tokens: maps of patches to grids, sequences to consecutive runs.
 
 Shapes: P patients, d width of the backbone, T positions of a sequence, l tokens.
 """

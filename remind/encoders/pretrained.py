@@ -1,7 +1,7 @@
-"""Where pretrained weights come from: the caches of the libraries that know them, their hubs, or a file of the user's.
+"""Sources of pretrained weights: the caches of libraries, their hubs, or a file of the user's.
 
-What is cached is used without asking anybody. Otherwise the hub is asked once whether it can be reached, and soon given
-up: behind a hospital's firewall nothing answers. Random weights are only ever the user's choice.
+Cached weights are used without any request. Otherwise the hub is contacted once, with a short timeout, because behind a
+hospital's firewall nothing answers. Random weights are used only if the user chooses them.
 """
 
 import os
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from remind.data.cohort.problems import counted, listed
 from remind.errors import UserError, several
 
-TIMEOUT = 5.0  # seconds for a hub's first answer
+TIMEOUT = 5.0  # seconds until a hub's first answer
 SECTION = "model.encoders."
 
 
@@ -49,7 +49,7 @@ def read_file(key: str, path: Path) -> dict[str, Tensor]:
     about, remedy = f"{SECTION}{key} = '{path}'", "give a state dict saved as .safetensors, or by torch.save"
     try:
         state = load_state_dict(str(path))
-    except Exception as error:  # unpickling strange bytes can raise anything
+    except Exception as error:  # unpickling untrusted bytes can raise anything
         raise UserError(f"{about}: cannot be read as weights ({first_line(error)}); {remedy}") from None
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -58,12 +58,12 @@ def read_file(key: str, path: Path) -> dict[str, Tensor]:
 
 
 def load_file(key: str, path: Path, backbone: str, net: nn.Module) -> None:
-    """Load a file into a network; what the file has besides (a classifier) is left out.
+    """Load a file into a network; tensors that only the file has (a classifier) are ignored.
 
     Raises
     ------
     UserError
-        The file cannot be read, or something of the network is not in it or has another shape there.
+        The file cannot be read, or a tensor of the network is missing in it or has another shape.
     """
     found, wanted = read_file(key, path), net.state_dict()
     if absent := [name for name in wanted if name not in found]:
@@ -120,7 +120,7 @@ def hub_file(about: str, repo: str, names: Sequence[str], ways_out: Iterable[str
     if there is not None:
         try:
             return Path(hf_hub_download(repo, there, revision=revision or None, etag_timeout=TIMEOUT))
-        except Exception as error:  # a hub's client raises what its many layers raise
+        except Exception as error:  # a hub's client may raise anything
             why = f"the download failed: {first_line(error)}"
     folder, command = f"models--{repo.replace('/', '--')}", f"hf download {repo}"
     if revision:
@@ -148,7 +148,7 @@ def ask_hub(repo: str, names: Sequence[str], revision: str = "") -> tuple[str | 
             continue
         except RepositoryNotFoundError:
             return None, "the hub knows no such model, or shows it only to those it has given a token"
-        except Exception as error:  # a hub's client raises what its many layers raise
+        except Exception as error:  # a hub's client may raise anything
             return None, f"the hub cannot be reached ({first_line(error)})"
         return name, ""
     return None, "the hub does not have it"
@@ -177,7 +177,7 @@ def torch_hub_file(about: str, url: str, ways_out: Iterable[str] = ()) -> Path:
             digits = hub.HASH_REGEX.search(name)
             hub.download_url_to_file(url, str(file), digits.group(1) if digits else None, progress=False)
             return file
-        except (OSError, RuntimeError) as error:  # RuntimeError: what came has another hash
+        except (OSError, RuntimeError) as error:  # RuntimeError: the hash of the download is wrong
             why = f"it cannot be downloaded ({first_line(error)})"
     raise several(
         f"{about}: {file} is not there, and {why}. Either",

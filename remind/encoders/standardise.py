@@ -1,16 +1,18 @@
-"""Mean and standard deviation that one slip of the pen cannot move: real charts hold a pH of 735."""
+"""Robust mean and standard deviation, which one typing error cannot move: real charts hold a pH of 735."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-TRIM = 100  # of so many values, the lowest and the highest are left out
+TRIM = 100  # of this many values, the lowest and the highest one are left out
 
 
 def moments(values: Floats) -> tuple[float, float]:
-    """Mean and standard deviation of the values but for the lowest and highest hundredth; of fewer than 100, of all.
+    """Return mean and standard deviation without the lowest and highest hundredth of the values.
 
-    Where those are all alike (a rare flag), of all values; 0 and 1 where there is nothing to learn from.
+    Of fewer than 100, of all.
+
+    If the remaining values are equal (a rare flag), all values are used; 0 and 1 if there are no values.
     """
     if not len(values):
         return 0.0, 1.0

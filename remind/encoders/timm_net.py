@@ -68,7 +68,7 @@ def refusals(name: str, size: tuple[int, int]) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # every network complains in its own way
+    except Exception as error:  # every network reports it in its own way
         raise UserError(
             f"{about(name)}: cannot take pictures of {size[0]} × {size[1]} ({first_line(error)}); "
             "choose another size in cohort.toml (most take 224 × 224) or another backbone"
@@ -96,7 +96,7 @@ def with_weights(config: EncoderConfig, size: tuple[int, int], channels: int, id
     else:
         try:
             features = Features(create(name, size, channels, pretrained=True, pretrained_cfg_overlay=overlay))
-        except Exception as error:  # of torch, of safetensors, or of a network's own reader of old files
+        except Exception as error:  # raised by torch, safetensors, or a network's own reader of old files
             what = f"cannot be loaded ({first_line(error)}); remove it and fetch it again"
             raise UserError(f"{about(name)}: {overlay['file']} {what}") from error
     remove(features, idle)

@@ -1,6 +1,6 @@
-"""A small transformer over hashed words, for notes in any language where nothing can be downloaded.
+"""A small transformer over hashed words, for notes in any language if nothing can be downloaded.
 
-Words that fall on the same row of the embedding are told apart by what stands around them, or not at all.
+Words that share a row of the embedding can only be distinguished by their context.
 Shapes: P patients, T places of the longest note in the batch, D width.
 """
 

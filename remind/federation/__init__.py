@@ -1,1 +1,1 @@
-"""What crosses the wire: blocks of tensors, typed message contents, the weights with which sites count."""
+"""What is sent between sites and coordinator: blocks of tensors, typed messages, and the weights of the sites."""

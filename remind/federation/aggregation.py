@@ -1,4 +1,4 @@
-"""Averaging block by block, as replies come in: memory does not grow with the number of sites."""
+"""Averages block by block as replies arrive, so memory does not grow with the number of sites."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from remind.metrics.statistics import GroupLoss
 class BlockAverage:
     """Σ_s a_s·θ_s / Σ_s a_s of every tensor over the replies that carry its block (algorithm §3).
 
-    Sums are kept in float64. A block that no reply carried stays as it is.
+    Sums are kept in float64. A block that is in no reply stays unchanged.
     """
 
     def __init__(self) -> None:
@@ -26,17 +26,17 @@ class BlockAverage:
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
     ) -> None:
-        """Count one checked reply with the site's weight a_s for each block.
+        """Add one checked reply with the site's weight a_s for each block.
 
         Parameters
         ----------
         tensors, block_weights
-            What the site sent back, and its weights.
+            The tensors that the site sent back, and its weights.
         sent, losses
-            The model it was sent, and its training losses on it; rules that need more than an average use them.
+            The model that the site received, and its training losses on it; for rules that need more than an average.
         """
         for name, tensor in tensors.items():
-            weight = block_weights.get(block_of(name), 0.0)  # none: λ of all its groups is 0
+            weight = block_weights.get(block_of(name), 0.0)  # no weight: λ of all its groups is 0
             if name not in self._sum:
                 self._sum[name] = torch.zeros(tensor.shape, dtype=torch.float64)
                 self._weight[name] = 0.0

@@ -1,4 +1,4 @@
-"""Blocks: the units in which tensors are sent, averaged and, later, masked.
+"""Blocks: the units in which tensors are sent, averaged and (later) masked.
 
 Block ``shared`` goes to every site; ``group:<bitmask>`` holds Φ_k and B_k and goes only to sites that observe group k;
 ``encoder:<modality>`` exists only where encoders are shared, and goes to sites that have the modality. A message holds
@@ -29,22 +29,22 @@ DTYPES: dict[str, torch.dtype] = {
 
 
 def group_block(group: int) -> str:
-    """Block of Φ_k and B_k."""
+    """Return the name of the block of Φ_k and B_k."""
     return f"group:{group}"
 
 
 def encoder_block(modality: str) -> str:
-    """Block of a modality's shared encoder."""
+    """Return the name of the block of a modality's shared encoder."""
     return f"encoder:{modality}"
 
 
 def block_of(name: str) -> str:
-    """Block a parameter of `SiteModel` lies in, from its name.
+    """Return the block of a parameter of `SiteModel`, from its name.
 
     Raises
     ------
     ValueError
-        If no parameter has such a name: names in a message are a stranger's words.
+        No parameter has such a name. Names in a message come from another party and cannot be trusted.
     """
     match name.split("."):
         case ["encoders", modality, _, *_]:
@@ -59,18 +59,18 @@ def block_of(name: str) -> str:
 def travelling(
     named: Iterable[tuple[str, Parameter]], encoders_shared: bool, travels: Callable[[str], bool] = lambda name: True
 ) -> dict[str, Parameter]:
-    """Parameters of a `SiteModel` that may cross the wire; an encoder's only where encoders are shared.
+    """Return the parameters of a `SiteModel` that may be sent; those of an encoder only if encoders are shared.
 
     Parameters
     ----------
     travels
-        What the federated rule says of a name.
+        The federated rule's decision about a name.
     """
     return {name: p for name, p in named if travels(name) and (encoders_shared or not name.startswith(ENCODERS))}
 
 
 class Entry(BaseModel):
-    """Where one tensor lies in a buffer."""
+    """The position of one tensor in a buffer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -81,12 +81,12 @@ class Entry(BaseModel):
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the buffer."""
+        """Return the number of bytes in the buffer."""
         return prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
 def index_of(tensors: Mapping[str, Tensor], dtype: WireType) -> tuple[Entry, ...]:
-    """Index of the buffer that `pack` makes: tensors in order of their names."""
+    """Return the index of the buffer that `pack` makes: tensors sorted by name."""
     return tuple(
         Entry(name=name, block=block_of(name), shape=tuple(tensor.shape), dtype=dtype)
         for name, tensor in sorted(tensors.items())
@@ -94,7 +94,7 @@ def index_of(tensors: Mapping[str, Tensor], dtype: WireType) -> tuple[Entry, ...
 
 
 def pack(tensors: Mapping[str, Tensor], dtype: WireType) -> NDArray[np.uint8]:
-    """Tensors as one flat buffer of raw bytes in native order (little-endian on every machine torch runs on)."""
+    """Pack tensors into one flat buffer of raw bytes in native order (little-endian on every machine torch runs on)."""
     parts = [
         tensor.detach().to("cpu", DTYPES[dtype]).contiguous().view(-1).view(torch.uint8).numpy()
         for _, tensor in sorted(tensors.items())
@@ -103,12 +103,12 @@ def pack(tensors: Mapping[str, Tensor], dtype: WireType) -> NDArray[np.uint8]:
 
 
 def unpack(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, Tensor]:
-    """Tensors of a buffer, by name.
+    """Return the tensors of a buffer, by name.
 
     Raises
     ------
     ValueError
-        If the index does not fit the buffer, or names a tensor twice or in a block that is not its own.
+        The index does not fit the buffer, or names a tensor twice or in a wrong block.
     """
     tensors: dict[str, Tensor] = {}
     start = 0

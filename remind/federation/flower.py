@@ -1,4 +1,4 @@
-"""The wire format: a message and its buffer as a Flower `RecordDict`. The library's one import of Flower.
+"""The wire format: a message and its buffer as a Flower `RecordDict`. This is the library's only import of Flower.
 
 One array, one string (flower §2).
 """
@@ -32,7 +32,7 @@ Expected = TypeVar("Expected", bound=Message)
 
 
 def to_record(message: Message, buffer: NDArray[np.uint8] | None = None) -> RecordDict:
-    """Record of a message and its tensors."""
+    """Return the record of a message and its tensors."""
     record = RecordDict({"message": ConfigRecord({"json": message.model_dump_json()})})
     if buffer is not None:
         record["buffer"] = ArrayRecord({"bytes": Array(buffer)})
@@ -40,17 +40,17 @@ def to_record(message: Message, buffer: NDArray[np.uint8] | None = None) -> Reco
 
 
 def from_record(record: RecordDict, bounds: Bounds | None = None) -> tuple[Message, NDArray[np.uint8]]:
-    """Message and tensors of a record.
+    """Return the message and the tensors of a record.
 
     Parameters
     ----------
     bounds
-        What it may hold at most, looked at before it is parsed; None for a record of one's own making.
+        Limits, checked before parsing; None for a record that this process made itself.
 
     Raises
     ------
     ValueError
-        If the record holds anything but what `to_record` makes, or a message that its type does not allow.
+        The record differs from what `to_record` makes, or its message is not valid for its type.
     """
     texts, arrays = record.config_records.get("message"), record.array_records.get("buffer")
     if texts is None or list(texts) != ["json"] or len(record) != (1 if arrays is None else 2):
@@ -72,7 +72,7 @@ def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
         raise ValueError(f"buffer holds arrays {listed(sorted(arrays))}, not one")
     try:
         buffer = arrays["bytes"].numpy()
-    except Exception as error:  # whatever NumPy makes of a stranger's bytes
+    except Exception as error:  # untrusted bytes: NumPy may raise anything
         raise ValueError(f"buffer is no array ({type(error).__name__})") from None
     if buffer.dtype != np.uint8 or buffer.ndim != 1:
         raise ValueError(f"buffer is {quoted(buffer.dtype)} of {buffer.ndim} dimensions, not flat bytes")
@@ -82,7 +82,7 @@ def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
 def read_as(
     record: RecordDict, kind: type[Expected], bounds: Bounds | None = None
 ) -> tuple[Expected, NDArray[np.uint8]]:
-    """Like `from_record`, for a message that must be of one kind."""
+    """Read as `from_record` does, and require a message of one kind."""
     message, buffer = from_record(record, bounds)
     if isinstance(message, Refusal) and kind is not Refusal:
         raise ValueError(f"refused: {message.reason}")

@@ -1,4 +1,4 @@
-"""Putting received blocks into a site's model, and taking them out again."""
+"""Installs received blocks in a site's model, and extracts them again."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -19,20 +19,22 @@ def install(
     groups: Collection[int] | None = None,
     travels: Callable[[str], bool] = lambda name: True,
 ) -> dict[str, Parameter]:
-    """Load received tensors; the model then knows exactly the groups at hand. Returns the parameters they went to.
+    """Load received tensors; afterwards the model knows exactly the given groups.
+
+    Returns the parameters that were loaded.
 
     Parameters
     ----------
     groups
-        Groups that the model is to know; None: those whose blocks came.
+        Groups that the model must know; None: those whose blocks were received.
     travels
-        What the federated rule lets cross the wire; all else is as the site has it.
+        The federated rule's decision which tensors are sent; all others stay as the site has them.
 
     Raises
     ------
     ValueError
-        If a tensor is not one this site takes in (an encoder's where encoders are local, a stranger's, one of another
-        shape), or if a shared one is missing.
+        The site does not accept a tensor (an encoder's although encoders are local, an unknown name, a wrong shape), or
+        a shared tensor is missing.
     """
     if groups is None:
         groups = {int(block_of(name).partition(":")[2]) for name in tensors if block_of(name).startswith("group:")}
@@ -52,16 +54,16 @@ def install(
 def gradient_scale(
     names: Iterable[str], share: float, block_weights: Mapping[str, float], staying: Iterable[str] = ()
 ) -> dict[str, float]:
-    """W_s / a_s by which the gradient of F_s / W_s is multiplied, to be that of F_s / a_s (see `weights`).
+    """Return W_s / a_s, the factor that turns the gradient of F_s / W_s into that of F_s / a_s (see `weights`).
 
     Parameters
     ----------
     names
-        Tensors that travel. Shared ones need no factor, for their a_s is W_s.
+        Tensors that are sent. Shared ones need no factor, because their a_s is W_s.
     share, block_weights
         W_s, and a_s of each block.
     staying
-        Tensors of the joint objective that never travel, such as local encoders. Of Σ_s F_s only the site's own part
+        Tensors of the joint objective that are never sent, such as local encoders. Of Σ_s F_s only the site's own part
         reaches them, and nobody shares the average: a_s = 1, the factor is W_s.
     """
     travelling = {

@@ -1,8 +1,10 @@
-"""What a message may say. Each type is closed: a field that is not here cannot be sent, nor received unnoticed.
+"""The messages between sites and coordinator.
 
-Tensors travel beside a message in one buffer, whose index is in the message (`blocks`). λ, n_k, Φ_k and B_k of a group
-appear only in messages to and from sites that observe it; encoder tensors only where encoders are shared.
-Shapes: C classes, E experts.
+Each type is closed: a field that is not defined here is neither sent nor accepted.
+
+Tensors are sent beside a message in one buffer, whose index is in the message (`blocks`). λ, n_k, Φ_k and B_k of a
+group appear only in messages to and from sites that observe it; encoder tensors only if encoders are shared. Shapes: C
+classes, E experts.
 """
 
 from functools import partial
@@ -17,9 +19,9 @@ from remind.metrics.histograms import BINS, GRID, ScoreHistograms
 from remind.metrics.statistics import GroupLoss, GroupStatistics, scored_classes
 from remind.quoting import LONGEST, SHORT, printable, quoted
 
-MOST_EXPERTS = 2**16  # in a model; far beyond any that fits a machine
-USE_DIGITS = 4  # after the point of a use sum: a map needs no more, and every digit tells something of patients
-MOST = 10**12  # of whatever is counted or summed: far beyond any cohort, and sums over sites stay exact and finite
+MOST_EXPERTS = 2**16  # in a model; far more than fit into any machine
+USE_DIGITS = 4  # decimals of a use sum: a map needs no more, and every digit reveals something about patients
+MOST = 10**12  # of anything counted or summed: far beyond any cohort, and sums over sites stay exact and finite
 
 
 Group = Annotated[int, Field(ge=1, lt=2**MAX_MODALITIES)]
@@ -28,17 +30,17 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Finite = Annotated[float, Field(ge=0, le=MOST)]
 Words = Annotated[str, AfterValidator(partial(printable, keep="\n"))]
 Name = Annotated[str, Field(min_length=1, max_length=SHORT), AfterValidator(printable)]
-Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]  # sums to 1 as rounded
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]  # a share may exceed 1 by rounding
 
 
 class Message(BaseModel):
-    """Base: frozen, closed. JSON in, JSON out."""
+    """Base class of messages: frozen and closed, read from and written to JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of a message's problems in one line, without the value: it is a stranger's, as are names of fields."""
+    """Return a message's first problem in one line, without the values and field names that another party chose."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return f"{quoted('.'.join(map(str, first['loc'])))}: {quoted(first['msg'])}"
 
@@ -60,9 +62,10 @@ class LossSum(Message):
 
 
 class Evaluation(Message):
-    """`GroupStatistics` on the wire; use sums rounded.
+    """`GroupStatistics` as a message; use sums are rounded.
 
-    `bins` is the version of the score histograms' bins (`histograms.GRID`): those of another cannot be added.
+    `bins` is the version of the score histograms' bins (`histograms.GRID`). Histograms of another version cannot be
+    added.
     """
 
     count: Count
@@ -95,7 +98,7 @@ class Evaluation(Message):
             raise ValueError("confusion is not square or does not add up to count")
         if self.open_sum > self.count:
             raise ValueError("open_sum is more than count")
-        rounding = 0.02 * self.count + len(self.use_sum) * 10.0**-USE_DIGITS  # weights may be of bfloat16
+        rounding = 0.02 * self.count + len(self.use_sum) * 10.0**-USE_DIGITS  # the weights may be of bfloat16
         if sum(self.use_sum) > self.count + rounding:
             raise ValueError("use_sum adds up to more than count")
         of_class = [sum(self.confusion[c]) for c in scored_classes(classes)]
@@ -119,27 +122,27 @@ class Evaluation(Message):
 
 
 class Enrol(Message):
-    """Coordinator → site: say who you are and what you have."""
+    """Coordinator → site: identify yourself and describe your cohort."""
 
     kind: Literal["enrol"] = "enrol"
     version: Name
 
 
 class Enrolment(Message):
-    """Site → coordinator: schema and groups, as far as the site lets them out.
+    """Site → coordinator: schema and groups, as far as the site's policy allows.
 
     Attributes
     ----------
     counts
         n_{s,k}: training patients per group.
     observed
-        Groups among all its patients; it can be sent Φ_k and B_k of these.
+        Groups among all its patients; it can receive Φ_k and B_k of these.
     labels
         Training patients of each group by class; only where the run's objective needs them.
     held_out
         Validation patients of each group that has training patients; only where the run's objective trains on them.
     minimum
-        Patients below which the site's policy withholds what is measured of a group; 1: nothing is withheld.
+        The site's policy suppresses measurements of groups with fewer patients; 1: nothing is suppressed.
     """
 
     kind: Literal["enrolment"] = "enrolment"
@@ -214,7 +217,7 @@ class Examination(Message):
 
 
 class Refusal(Message):
-    """Site → coordinator: no, and why, in words fit to leave the site."""
+    """Site → coordinator: the task is refused. The reason may leave the site."""
 
     kind: Literal["refusal"] = "refusal"
     reason: Annotated[Words, Field(max_length=LONGEST)]

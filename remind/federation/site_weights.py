@@ -1,8 +1,8 @@
-"""What each site's patients weigh: a weighting of groups or sites as numbers that a site can be told.
+"""The weight of each site's patients: a weighting of groups or sites, expressed as numbers that are sent to a site.
 
-A site is told w_k and c_k of each of its groups; each of its n_{s,k} patients of the group then weighs w_k/c_k, so that
-m_{s,k} = w_k·n_{s,k}/c_k of the objective lies there: its mass, Σ_s Σ_k m_{s,k} = 1. All that aggregation needs follows
-from the masses (`weights.block_weights`), whatever the rule.
+A site receives w_k and c_k of each of its groups; each of its n_{s,k} patients of the group then has the weight
+w_k/c_k, so that m_{s,k} = w_k·n_{s,k}/c_k of the objective lies there: its mass, Σ_s Σ_k m_{s,k} = 1. All that
+aggregation needs follows from the masses (`block_weights.block_weights`), whatever the rule.
 """
 
 from abc import ABC, abstractmethod
@@ -53,15 +53,15 @@ class Weighing(ABC, Generic[S]):
 
     @abstractmethod
     def told(self, state: S, sites: Sites, site: str) -> Told:
-        """What one site is told."""
+        """Return what one site receives."""
 
     @abstractmethod
     def update(self, state: S, sites: Sites, losses: Losses, adjustment: float, steps: int) -> S:
-        """State of the next round, from the losses of the sites that reported, on the model the round began with."""
+        """Return the next round's state, from the reporting sites' losses on the model at the round's beginning."""
 
     @abstractmethod
     def admit(self, state: S, sites: Sites) -> S:
-        """State with sites and groups first seen after the start."""
+        """Return the state with sites and groups that appeared after the start."""
 
     @abstractmethod
     def alike(self, state: S, sites: Sites, held_out: Sites, site: str) -> Told:
@@ -74,7 +74,7 @@ class Weighing(ABC, Generic[S]):
         """
 
     def shown(self, state: S, sites: Sites) -> dict[int, float]:
-        """Weight of each group in the objective, over all sites: what tables and pages call λ."""
+        """Return the weight of each group in the objective, over all sites: tables and pages call it λ."""
         parts: dict[int, list[float]] = {}
         for site, own in sorted(sites.items()):
             for k, mass in self.told(state, sites, site).masses(own).items():
@@ -102,7 +102,7 @@ class Spanning(Weighing[WeightState[int]]):
     def update(
         self, state: WeightState[int], sites: Sites, losses: Losses, adjustment: float, steps: int
     ) -> WeightState[int]:
-        """The groups' risks are those of their patients over all sites, never a mean of site means."""
+        """Update from the groups' risks over the patients of all sites, never from a mean of site means."""
         counts = total(sites)
         return self.weighting.update(state, risks(merge(losses.values()), counts, adjustment), counts, steps)
 
@@ -111,7 +111,7 @@ class Spanning(Weighing[WeightState[int]]):
         return self.weighting.admit(state, total(sites))
 
     def alike(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> Told:
-        """1/G over the groups that any site holds patients out of."""
+        """Return 1/G for the groups of which any site has held-out patients."""
         counts = total(held_out)
         return _alike(1 / max(len(counts), 1), counts, held_out[site], sites[site])
 
@@ -151,7 +151,7 @@ class Within(Weighing[Nested]):
         return Nested(self.between.initial(_sizes(sites)), groups)
 
     def told(self, state: Nested, sites: Sites, site: str) -> Told:
-        """Weight of the site times that of the group within it, over the site's own patients."""
+        """Return the weight of the site times that of the group within it, divided by the site's own patients."""
         share, inside = state.sites.weights[site], state.groups[site].weights
         return Told({k: share * inside[k] for k in sites[site]}, dict(sites[site]))
 
@@ -161,7 +161,7 @@ class Within(Weighing[Nested]):
         return _alike(state.sites.weights[site] / max(len(own), 1), own, own, sites[site])
 
     def update(self, state: Nested, sites: Sites, losses: Losses, adjustment: float, steps: int) -> Nested:
-        """Each reporting site's groups by its own losses; the sites by the mean loss of their patients."""
+        """Update each reporting site's groups by its own losses, and the sites by the mean loss of their patients."""
         groups = dict(state.groups)
         of_site = {}
         for site, measured in sorted(losses.items()):
@@ -182,7 +182,7 @@ class Within(Weighing[Nested]):
 
 
 def total(sites: Sites) -> dict[int, int]:
-    """n_k over all sites, groups ascending."""
+    """Return n_k over all sites, groups ascending."""
     counts: dict[int, int] = {}
     for own in sites.values():
         for k, n in own.items():
@@ -191,7 +191,7 @@ def total(sites: Sites) -> dict[int, int]:
 
 
 def _alike(weight: float, counts: Counts, held_out: Counts, own: Counts) -> Told:
-    """Equal weights for the groups that are held out, none for the site's others."""
+    """Return equal weights for the groups with held-out patients, and 0 for the site's other groups."""
     weights = {k: weight if k in held_out else 0.0 for k in own}
     return Told(weights, {k: counts[k] if k in held_out else n for k, n in own.items()})
 

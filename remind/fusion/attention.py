@@ -34,7 +34,7 @@ class AttentionOptions(FusionOptions):
     options=AttentionOptions,
 )
 class AttentionFusion(FusionModel):
-    """Nothing belongs to a group or to a modality."""
+    """Fusion without parameters of a group or of a modality."""
 
     def __init__(self, context: Context, options: AttentionOptions) -> None:
         super().__init__(context, options)

@@ -1,10 +1,10 @@
-"""Early fusion: everything is put side by side before anything is learned from it.
+"""Early fusion: the modalities' features are concatenated before any layer learns from them.
 
     x = [x_1, …, x_m], zeros for the missing;  logits = W2 gelu(W1 x)
 
-What differs from the textbook: the inputs are the means of the modalities' tokens, not raw values. Encoders are the
-run's and common to all methods, raw values (images, series) have no common form, and whole token sequences side by side
-would make W1 larger than everything else together.
+Difference to the textbook: the inputs are the means of the modalities' tokens, not raw values. All methods of a run
+share its encoders, raw values (images, series) have no common form, and concatenated token sequences would make W1
+larger than everything else together.
 
 Shapes: B patients, m modalities, D width, C classes.
 """
@@ -33,7 +33,7 @@ class EarlyOptions(FusionOptions):
     options=EarlyOptions,
 )
 class EarlyFusion(FusionModel):
-    """Nothing belongs to a group; the network is not told which zeros mean missing."""
+    """Fusion without parameters of a group; the network is not told which zeros mean missing."""
 
     def __init__(self, context: Context, options: EarlyOptions) -> None:
         super().__init__(context, options)

@@ -40,7 +40,7 @@ class FuseMoEOptions(SparseOptions):
     options=FuseMoEOptions,
 )
 class FuseMoE(FusionModel):
-    """One layer. Nothing belongs to a group."""
+    """One layer without parameters of a group."""
 
     def __init__(self, context: Context, options: FuseMoEOptions) -> None:
         super().__init__(context, options)

@@ -30,7 +30,7 @@ class IntermediateOptions(FusionOptions):
     options=IntermediateOptions,
 )
 class IntermediateFusion(FusionModel):
-    """Nothing belongs to a group."""
+    """Fusion without parameters of a group."""
 
     def __init__(self, context: Context, options: IntermediateOptions) -> None:
         super().__init__(context, options)

@@ -1,8 +1,9 @@
-"""Late fusion: each modality predicts for itself, and the predictions of those present are averaged.
+"""Late fusion: each modality makes its own prediction, and the predictions of the present modalities are averaged.
 
     p = 1/|g| · Σ_{i∈g} softmax(f_i(mean z_i));  logits = ln p
 
-Probabilities are averaged, not logits: one modality that is sure of the wrong class cannot outshout the rest.
+Probabilities are averaged, not logits, so that one modality with a confident wrong prediction cannot dominate the
+others.
 
 Shapes: B patients, m modalities, D width, C classes.
 """
@@ -32,7 +33,7 @@ class LateOptions(FusionOptions):
     options=LateOptions,
 )
 class LateFusion(FusionModel):
-    """Nothing belongs to a group."""
+    """Fusion without parameters of a group."""
 
     def __init__(self, context: Context, options: LateOptions) -> None:
         super().__init__(context, options)

@@ -1,4 +1,4 @@
-"""Parts that several fusion models are made of.
+"""Layers that several fusion models share.
 
 Shapes: B patients, M tokens in all, l_i tokens of modality i, m modalities, D width, H heads.
 """
@@ -20,7 +20,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x_BMD: Tensor, seen_BM: Tensor | None = None) -> Tensor:
-        """(B, M, D) → (B, M, D). Nobody attends to a token where `seen_BM` is False; its own row means nothing."""
+        """(B, M, D) → (B, M, D).
+
+        Tokens with `seen_BM` False are attended to by none; their own output has no meaning.
+        """
         batch, tokens, width = x_BMD.shape
         qkv = self.qkv(x_BMD).view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)

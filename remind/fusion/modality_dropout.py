@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def drop_modalities(presence_Bm: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
-    """Presence after dropping each present modality with probability `rate`, independently, (B, m) bool.
+    """Drop each present modality with probability `rate`, independently; returns the presence, (B, m) bool.
 
-    Whoever would lose all keeps one of theirs, each with equal chance. Drawn from `generator`, wherever it lies, or
-    from torch's own randomness as dropout is.
+    A patient who would lose all modalities keeps one, each with equal chance. Random numbers come from `generator`, on
+    its own device, or from torch's global generator, as for dropout.
     """
     place = presence_Bm.device if generator is None else generator.device
     luck_Bm = torch.rand(presence_Bm.shape, device=place, generator=generator).to(presence_Bm.device)

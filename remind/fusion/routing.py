@@ -19,7 +19,7 @@ def routing_entropy(logits_BMES: Tensor) -> Tensor:
     has it: slot s of every expert is one question to all experts (algorithm §4.2). With S = 1 there is one.
     """
     log_BXE = logits_BMES.transpose(2, 3).flatten(1, 2).log_softmax(dim=-1)
-    # Few passes over few tensors: this is a good part of what the gate costs. log p is finite where p rounds to 0.
+    # Few passes over few tensors, because this is a large part of the gate's cost. log p is finite where p rounds to 0.
     return -(log_BXE.exp() * log_BXE).sum(dim=(1, 2)) / log_BXE.shape[1]
 
 
@@ -30,9 +30,9 @@ def routing_kl(logits_BMES: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float) -> Tensor:
-    """Whether each patient's shared routing is unsure enough for Φ_k, (B,) bool; carries no gradient.
+    """Return whether each patient's shared routing is uncertain enough for Φ_k, (B,) bool; carries no gradient.
 
-    entropy: H > ξ·ln E. kl: KL < threshold. With E = 1 there is nothing to be unsure about and both stay shut.
+    entropy: H > ξ·ln E. kl: KL < threshold. With E = 1 there is no uncertainty and both stay closed.
     """
     batch = logits_BMES.shape[0]
     if gate in ("always", "never"):

@@ -17,7 +17,7 @@ from remind.fusion.base import FusionOptions
 from remind.fusion.experts import Experts
 
 NOISE_FLOOR = 0.01  # least standard deviation of a gate's noise
-SHUT = -1e4  # score of an expert that a token may not use: finite, so that no gradient is inf·0, and exp(SHUT) is 0
+SHUT = -1e4  # score of a forbidden expert: finite, so that no gradient is inf·0, and exp(SHUT) is 0
 
 
 class SparseOptions(FusionOptions):

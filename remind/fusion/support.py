@@ -1,7 +1,7 @@
-"""Tokens of other patients for methods that retrieve: training patients of the same site, and nobody else's.
+"""Tokens of other patients for methods that retrieve: only training patients of the same site.
 
-Anything else would move patients' data between hospitals. A pool is no part of a model: it is neither a parameter nor a
-buffer, so no message and no checkpoint can hold it.
+Anything else would move patients' data between hospitals. A pool is not part of a model: it is neither a parameter nor
+a buffer, so no message and no checkpoint can contain it.
 
 Shapes: N training patients of the site, R of them who support, P patients who ask, n supporting patients each,
 m modalities, l tokens, D width.

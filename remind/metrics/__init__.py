@@ -1,1 +1,1 @@
-"""Per-group statistics that merge exactly, and the metrics read off them."""
+"""Per-group statistics that merge exactly, and the metrics computed from them."""

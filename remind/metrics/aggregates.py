@@ -1,12 +1,14 @@
-"""From one model's statistics per site and group to the numbers that a model is judged by.
+"""Aggregates one model's statistics per site and group to the numbers by which a model is judged.
 
 The terminal, summary.json, the page and the studies all use these definitions (docs/statistics.md):
 
-- *tail*: groups below the tail share of the training patients; a group nobody was trained on is tail (`groups.tail`);
+- *tail*: groups below the tail share of the training patients; a group without training patients is tail
+  (`groups.tail`);
 - *ranked*: a group or site of at least `LEAST` tested patients, and by a score that needs two classes, such as AUROC,
-  only if two occur among them. What is not ranked is shown, and enters no mean over groups and no worst.
+  only if two occur among them. Groups and sites that are not ranked are
+  shown, but excluded from every mean over groups and every worst.
 
-Several groups or sites become one number in two ways. *Together*: their patients are one set, and scored as such
+Several groups or sites become one number in two ways. *Together*: their patients are scored as one set
 (overall, tail_patients, head_patients, available, absent). *Apart*: each has its score, and these are averaged or the
 worst is taken (mean_tail, mean_groups, worst_group, mean_sites, worst_site); `averaged` says of how many.
 """
@@ -20,7 +22,7 @@ from remind import groups
 from remind.metrics.scores import SCORES, Score, Scores, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 
-LEAST = 30  # tested patients below which a group or site is shown but never ranked
+LEAST = 30  # with fewer tested patients, a group or site is shown but never ranked
 USUAL = (
     "overall",
     "mean_tail",
@@ -31,20 +33,22 @@ USUAL = (
     "mean_sites",
     "worst_site",
 )
-AMONG, BESIDES = "among", "besides"  # with groups: "among:5,7"
-AVAILABLE, ABSENT = "available", "absent"  # with a modality's position: "available:2"
+AMONG, BESIDES = "among", "besides"  # followed by groups: "among:5,7"
+AVAILABLE, ABSENT = "available", "absent"  # followed by a modality's position: "available:2"
 
 ByMetric = dict[str, float | None]
 
 
 def is_ranked(patients: int, one_class: bool, score: Score, least: int = LEAST) -> bool:
-    """Whether so many tested patients, all of one class or not, are enough to be ranked by a score."""
+    """Return whether so many tested patients, all of one class or not, are enough to be ranked by a score."""
     return patients >= least and not (one_class and score.two_classes)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What counts: of a study's panel the same for every arm and seed, of a run what its test patients allow.
+    """The groups and sites that count: the same for every arm and seed of a study's panel.
+
+    In a run, as its test patients allow.
 
     Attributes
     ----------
@@ -63,17 +67,17 @@ class Scope:
     one_class_sites: frozenset[str] = frozenset()
 
     def ranked_groups(self, metric: str) -> frozenset[int]:
-        """Groups that are ranked by this score."""
+        """Return the groups that are ranked by this score."""
         return self.groups - self.one_class_groups if SCORES[metric].two_classes else self.groups
 
     def ranked_sites(self, metric: str) -> frozenset[str]:
-        """Sites that are ranked by this score."""
+        """Return the sites that are ranked by this score."""
         return self.sites - self.one_class_sites if SCORES[metric].two_classes else self.sites
 
 
 @dataclass(frozen=True)
 class Examined:
-    """One model's test: statistics and scores of each group over all sites, and of each site over all groups."""
+    """The test of one model: statistics and scores of each group over all sites, and of each site over all groups."""
 
     by_group: Mapping[int, GroupStatistics]
     by_site: Mapping[str, GroupStatistics]
@@ -82,7 +86,7 @@ class Examined:
 
 
 def examine(test: Mapping[str, Mapping[int, GroupStatistics]]) -> Examined:
-    """Scores of a model from its statistics by site and group; the order of either does not matter, to the last bit."""
+    """Compute a model's scores from its statistics by site and group. Their order does not change a single bit."""
     ordered = {site: dict(sorted(own.items())) for site, own in sorted(test.items())}
     by_group = merge(ordered.values())
     by_site = {site: everyone for site, own in ordered.items() if (everyone := total(own))}
@@ -95,7 +99,7 @@ def examine(test: Mapping[str, Mapping[int, GroupStatistics]]) -> Examined:
 
 
 def scope_of(model: Examined, counts: Mapping[int, int], least: int = LEAST) -> Scope:
-    """What counts in one run: `counts` are its training patients, everything else is read off its test."""
+    """Return what counts in one run. `counts` are its training patients; the rest follows from its test."""
     return Scope(
         tail=tail_groups(counts, model.by_group),
         groups=frozenset(k for k, s in model.by_group.items() if s.count >= least),
@@ -106,17 +110,20 @@ def scope_of(model: Examined, counts: Mapping[int, int], least: int = LEAST) -> 
 
 
 def tail_groups(counts: Mapping[int, int], tested: Collection[int] = ()) -> frozenset[int]:
-    """Tail among the groups that were trained on or tested: nobody's share of training patients is 0."""
+    """Return the tail among the groups that were trained on or tested.
+
+    A group without training patients has share 0.
+    """
     return groups.tail(dict.fromkeys(tested, 0) | dict(counts))
 
 
 def one_class(statistics: GroupStatistics) -> bool:
-    """Whether all patients are of one class."""
+    """Return whether all patients are of one class."""
     return int((statistics.confusion_CC.sum(axis=1) > 0).sum()) < 2
 
 
 def measure(name: str, model: Examined, scope: Scope) -> ByMetric:
-    """One measure of a model in every score; None where it is undefined.
+    """Return one measure of a model in every score; None where it is undefined.
 
     Parameters
     ----------
@@ -137,12 +144,12 @@ def measure(name: str, model: Examined, scope: Scope) -> ByMetric:
 
 
 def averaged(name: str, model: Examined, scope: Scope) -> dict[str, int]:
-    """Of how many groups or sites a measure in each score is the mean, or the worst."""
+    """Return how many groups or sites a measure averages, or takes the worst of, per score."""
     return {metric: len(apart(name, model, scope, metric)) for metric in SCORES}
 
 
 def apart(name: str, model: Examined, scope: Scope, metric: str) -> dict[int | str, float]:
-    """The scores that ``mean_tail``, ``worst_group`` and the like are made of, by group or site."""
+    """Return the scores behind ``mean_tail``, ``worst_group`` and similar measures, by group or site."""
     found: Mapping[int, Scores] | Mapping[str, Scores]
     chosen: Collection[int | str]
     if name.endswith(("_site", "_sites")):
@@ -155,13 +162,13 @@ def apart(name: str, model: Examined, scope: Scope, metric: str) -> dict[int | s
 
 
 def worst(values: Mapping[int | str, float], metric: str) -> int | str | None:
-    """Whose score is the worst; None of nobody."""
+    """Return the group or site with the worst score; None if there is none."""
     sign = -1 if SCORES[metric].lower_is_better else 1
     return min(values, key=lambda key: (sign * values[key], str(key)), default=None)
 
 
 def by_metric(found: Scores | None) -> ByMetric:
-    """Every score of the registry; all None for no patients."""
+    """Return every score of the registry; all None if there are no patients."""
     return {metric: getattr(found, metric) if found else None for metric in SCORES}
 
 
@@ -177,7 +184,7 @@ def _combined(name: str, metric: str, values: list[float]) -> float | None:
 
 
 def _patients(name: str, scope: Scope) -> Callable[[int], bool]:
-    """Whose patients are scored together, by group."""
+    """Return the patients that are scored together, by group."""
     kind, _, position = name.partition(":")
     if kind in {AVAILABLE, ABSENT} and position.isdecimal():
         has = kind == AVAILABLE

@@ -1,6 +1,6 @@
-"""Accuracy, balanced accuracy, macro-F1 and AUROC from confusion tables and score histograms.
+"""Computes accuracy, balanced accuracy, macro-F1 and AUROC from confusion tables and score histograms.
 
-None where a score is undefined. Shapes: C classes, K bins.
+A function returns None if its score is undefined. Shapes: C classes, K bins.
 """
 
 import numpy as np
@@ -10,31 +10,33 @@ Integers = NDArray[np.int64]
 
 
 def accuracy(confusion_CC: Integers) -> float:
-    """Share of patients whose predicted class is the true one."""
+    """Return the share of patients whose predicted class is the true one."""
     return float(np.trace(confusion_CC) / confusion_CC.sum())
 
 
 def balanced_accuracy(confusion_CC: Integers) -> float | None:
-    """Mean recall over the classes that occur; None if one class alone occurs."""
+    """Return the mean recall over the classes that occur; None if only one class occurs."""
     n_C = confusion_CC.sum(axis=1)
     occurs = n_C > 0
     return float(np.mean(np.diag(confusion_CC)[occurs] / n_C[occurs])) if occurs.sum() > 1 else None
 
 
 def macro_f1(confusion_CC: Integers) -> float:
-    """Mean F1 = 2·TP / (true + predicted) over the classes that occur or were predicted, as scikit-learn has it."""
+    """Return the mean F1 = 2·TP / (true + predicted) over classes that occur or were predicted (as scikit-learn)."""
     either_C = confusion_CC.sum(axis=1) + confusion_CC.sum(axis=0)
     used = either_C > 0
     return float(np.mean(2 * np.diag(confusion_CC)[used] / either_C[used]))
 
 
 def auroc(histogram_2K: Integers) -> tuple[float, float] | None:
-    """AUROC and its bound from a score histogram, row 0 the rest and row 1 the class; None if one of them is empty.
+    """Return AUROC and its bound from a score histogram, row 0 the rest and row 1 the class.
 
-    Columns are bins in ascending order; empty ones may be left out.
+    None if one of them is empty.
 
-    Pairs within one bin count a half. Their true contribution lies between none and all, so the error is at most
-    half of their share of all pairs.
+    Columns are bins in ascending order; empty bins may be omitted.
+
+    Pairs within one bin count one half. Their true contribution is between none and all of them, so the error is at
+    most half of their share of all pairs.
     """
     rest_K, class_K = histogram_2K[0].astype(np.float64), histogram_2K[1].astype(np.float64)
     pairs = rest_K.sum() * class_K.sum()

@@ -1,11 +1,11 @@
-"""Histograms of scores that merge exactly, with bins for models of any confidence.
+"""Score histograms that merge exactly, with bins for models of any confidence.
 
-A score is the log-odds x = ln p − ln(1 − p) of a class. Bins are 1/256 wide out to |x| = 8, where cautious
-models keep their scores however rare the class; further out their width is 1/192 of |x|; beyond 10⁵, where no sound
-model is, they are coarse, up to the largest float. The same bins everywhere, for all time, let histograms of different
-sites be added; `GRID` is their version.
+A score is the log-odds x = ln p − ln(1 − p) of a class. Up to |x| = 8, where models that are not very confident have
+their scores even for a rare class, bins are 1/256 wide. Beyond that their width is 1/192 of |x|; beyond 10⁵, which no
+sound model reaches, they are coarse, up to the largest float. All sites use the same bins for all time, so that their
+histograms can be added; `GRID` is the version of the bins.
 
-Only bins that hold patients are kept, so a histogram is never larger than the number of its patients.
+Only bins that hold patients are stored, so a histogram is never larger than the number of its patients.
 Shapes: B patients, C classes, F filled cells, K filled bins of one histogram.
 """
 
@@ -18,10 +18,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-GRID: Literal[2] = 2  # 1 was 512 bins on ±10, which confident models leave
+GRID: Literal[2] = 2  # version 1 had 512 bins on ±10, which confident models exceed
 BINS = 8192
-_EVEN, _EVEN_BINS = 8.0, 2048  # bins of equal width, of each sign, out to this score
-_FAR, _PER_LOG = 1e5, 192  # then so many per unit of ln|x| out to this one
+_EVEN, _EVEN_BINS = 8.0, 2048  # bins of equal width per sign, up to this score
+_FAR, _PER_LOG = 1e5, 192  # then this many per unit of ln|x|, up to this score
 _FAR_BINS = _EVEN_BINS + _PER_LOG * log(_FAR / _EVEN)
 _COARSE_PER_LOG = (BINS / 2 - 1 - _FAR_BINS) / log(float_info.max / _FAR)
 
@@ -47,18 +47,18 @@ class ScoreHistograms:
 
     @classmethod
     def of(cls, cells: Iterable[Cell]) -> "ScoreHistograms":
-        """From cells in any order; the same cell may come more than once."""
+        """Create histograms from cells in any order; a cell may occur more than once."""
         table_F4 = np.array(list(cells), dtype=np.int64).reshape(-1, 4)
         return _gathered((2 * table_F4[:, 0] + table_F4[:, 1]) * BINS + table_F4[:, 2], table_F4[:, 3])
 
     def cells(self) -> list[Cell]:
-        """All filled cells, ascending."""
+        """Return all filled cells, ascending."""
         row_F, bin_F = self.code_F // BINS, self.code_F % BINS
         table_F4 = np.stack([row_F // 2, row_F % 2, bin_F, self.count_F], axis=1)
         return [(h, hit, k, n) for h, hit, k, n in table_F4.tolist()]
 
     def each(self) -> Iterator[Integers]:
-        """Every histogram (2, K): row 0 the rest, row 1 the class scored; columns are filled bins, ascending."""
+        """Return every histogram (2, K): row 0 the rest, row 1 the class scored; columns are filled bins, ascending."""
         row_F = self.code_F // BINS
         for h in np.unique(row_F // 2):
             mine_F = row_F // 2 == h
@@ -72,7 +72,7 @@ class ScoreHistograms:
 
 
 def histograms(log_p_BC: Floats, label_B: Integers, scored: Iterable[int]) -> ScoreHistograms:
-    """Histograms of the classes `scored`, one after the other."""
+    """Return the histograms of the classes `scored`, one after the other."""
     codes = []
     for h, c in enumerate(scored):
         codes.append((2 * h + (label_B == c)) * BINS + bins(log_odds(log_p_BC, c)))
@@ -81,7 +81,10 @@ def histograms(log_p_BC: Floats, label_B: Integers, scored: Iterable[int]) -> Sc
 
 
 def log_odds(log_p_BC: Floats, c: int) -> Floats:
-    """ln p − ln(1 − p) of class c, (B,): ln(1 − p) is the log-sum-exp of the others, since 1 − p rounds to 0 or 1."""
+    """Return ln p − ln(1 − p) of class c, (B,).
+
+    ln(1 − p) is the log-sum-exp of the others, because 1 − p rounds to 0 or 1.
+    """
     rest_B = np.logaddexp.reduce(np.delete(log_p_BC, c, axis=1), axis=1)
     with np.errstate(invalid="ignore"):
         odds_B: Floats = log_p_BC[:, c] - rest_B
@@ -89,7 +92,10 @@ def log_odds(log_p_BC: Floats, c: int) -> Floats:
 
 
 def bins(odds_B: Floats) -> Integers:
-    """Bin of each score, 0 … `BINS` − 1; infinite ones lie with the largest floats, and what is no number with 0."""
+    """Return the bin of each score, 0 … `BINS` − 1.
+
+    Infinite scores go to the bins of the largest floats, NaN to that of 0.
+    """
     x_B = np.nan_to_num(odds_B, nan=0.0)
     size_B = np.abs(x_B)
     far_B = np.log(np.maximum(size_B, _EVEN) / _EVEN)

@@ -1,6 +1,6 @@
-"""95 % intervals of the scores, from the same merged statistics: how far a small group's number can be trusted.
+"""95 % intervals of the scores, from the same merged statistics: how far a small group's score can be trusted.
 
-Each interval lies in [0, 1] and holds its estimate; None where the score itself is undefined.
+Each interval lies in [0, 1] and contains its estimate; None if the score itself is undefined.
 """
 
 import math
@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 
 
 def wilson(share: float, n: float, z: float = Z) -> Interval:
-    """Wilson's score interval of a share among n: (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n)."""
+    """Return Wilson's score interval of a share among n: (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n)."""
     scale = 1 + z**2 / n
     middle = (share + z**2 / (2 * n)) / scale
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
@@ -26,7 +26,7 @@ def wilson(share: float, n: float, z: float = Z) -> Interval:
 
 
 def balanced_accuracy_interval(confusion_CC: Integers) -> Interval | None:
-    """Interval of the mean of the recalls, from their Wilson intervals (MOVER: squares of the distances add).
+    """Return the interval of the mean recall, from the recalls' Wilson intervals (MOVER: squares of the distances add).
 
     Recalls of different classes come from different patients, so they are independent.
     """
@@ -45,9 +45,9 @@ def balanced_accuracy_interval(confusion_CC: Integers) -> Interval | None:
 
 
 def macro_f1_interval(confusion_CC: Integers) -> Interval:
-    """Interval of macro-F1 by the delta method on the multinomial confusion table.
+    """Return the interval of macro-F1 by the delta method on the multinomial confusion table.
 
-    F1_c = 2·p_cc / S_c with S_c = Σ_j p_cj + Σ_j p_jc. The variance is taken at a table with half a patient more in
+    F1_c = 2·p_cc / S_c with S_c = Σ_j p_cj + Σ_j p_jc. The variance is computed at a table with half a patient more in
     each cell, so that it does not vanish for a perfect table of few patients.
     """
     estimate = macro_f1(confusion_CC)
@@ -64,10 +64,11 @@ def macro_f1_interval(confusion_CC: Integers) -> Interval:
 
 
 def auroc_interval(histograms: Iterable[Integers]) -> Interval | None:
-    """Wilson interval of the AUROC with the effective number of patients A(1−A)/Var(A), Var by DeLong.
+    """Return the Wilson interval of the AUROC with A(1−A)/Var(A) as effective number of patients, Var by DeLong.
 
-    DeLong's variance is exact for the binned scores. Where it vanishes (A is 0 or 1) the smaller class is that number.
-    Beyond two classes the standard errors of the one-versus-rest AUROCs are averaged, as if they moved together.
+    DeLong's variance is exact for the binned scores. If it vanishes (A is 0 or 1), the size of the smaller class is
+    used as that number. With more than two classes, the standard errors of the one-versus-rest AUROCs are averaged, as
+    if they were fully correlated.
     """
     values, errors, smallest = [], [], math.inf
     for histogram_2K in histograms:
@@ -84,15 +85,15 @@ def auroc_interval(histograms: Iterable[Integers]) -> Interval | None:
 
 
 def delong_variance(histogram_2K: Integers) -> float:
-    """Variance of the AUROC by DeLong, DeLong and Clarke-Pearson (1988); row 0 the rest, row 1 the class.
+    """Return the variance of the AUROC by DeLong, DeLong and Clarke-Pearson (1988); row 0 the rest, row 1 the class.
 
     Var(V¹⁰)/m + Var(V⁰¹)/n over the placements of each class's patients among the other's. A class of one patient has
-    no variance of its own: the largest there can be, A(1−A), stands in.
+    no variance; the largest possible one, A(1−A), is used instead.
     """
     rest_K, class_K = histogram_2K[0].astype(np.float64), histogram_2K[1].astype(np.float64)
     n, m = float(rest_K.sum()), float(class_K.sum())
-    placed_class_K = (np.cumsum(rest_K) - rest_K / 2) / n  # share of the rest below a score in this bin
-    placed_rest_K = (m - np.cumsum(class_K) + class_K / 2) / m  # share of the class above it
+    placed_class_K = (np.cumsum(rest_K) - rest_K / 2) / n  # share of the rest with a score below this bin
+    placed_rest_K = (m - np.cumsum(class_K) + class_K / 2) / m  # share of the class with a score above it
     area = float((placed_class_K * class_K).sum() / m)
 
     def variance(placed_K: NDArray[np.float64], weight_K: NDArray[np.float64], number: float) -> float:

@@ -1,7 +1,7 @@
-"""The registry of scores (algorithm §4.14): the one place that says which there are and what each of them is.
+"""The registry of scores (algorithm §4.14): the only place that defines which scores exist and what each of them is.
 
 Tables, summary, page, CSV, run store, sinks, metrics, studies and words iterate over `SCORES`. A new score is a line
-here, a field of `Scores` and of the page's answers (a test says which), and a migration of the run store.
+here, a field of `Scores` and of the page's answers (a test names them), and a migration of the run store.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from remind.metrics.intervals import (
 from remind.metrics.statistics import GroupStatistics
 
 Floats = NDArray[np.float64]
-TIGHT = 0.005  # an AUROC whose bound is larger is never shown without it
+TIGHT = 0.005  # an AUROC with a larger bound is never shown without it
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,23 @@ class Score:
     Attributes
     ----------
     name
-        In files, messages and addresses.
+        Name in files, messages and addresses.
     title, column
-        For people, in a sentence; and as the head of a narrow column.
+        For people: in a sentence, and as the head of a narrow column.
     meaning
-        What it is, in a few words.
+        What the score measures, in a few words.
     value
-        It, from merged statistics; None where it is undefined.
+        Function that computes it from merged statistics; None where it is undefined.
     interval
-        Its 95 % interval; None for a score that has none.
+        Function that computes its 95 % interval; None for a score without an interval.
     lower_is_better
-        Its direction.
+        Direction of the score.
     within_one
         Whether it lies in 0 … 1.
     two_classes
-        Whether it is undefined where one class alone occurs among the patients.
+        Whether it is undefined if only one class occurs among the patients.
     comparable
-        Whether models trained with different objectives can be compared by it.
+        Whether it can compare models that were trained with different objectives.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Score:
 
 
 def mean_auroc(statistics: GroupStatistics) -> tuple[float, float] | None:
-    """One-versus-rest AUROC, macro-averaged over classes beyond two, and its bound; None without a defined one."""
+    """Return the one-versus-rest AUROC, macro-averaged beyond two classes, and its bound; None if no class has one."""
     found = [one for histogram_2K in statistics.scores.each() if (one := formulas.auroc(histogram_2K)) is not None]
     return (float(np.mean([v for v, _ in found])), float(np.mean([b for _, b in found]))) if found else None
 
@@ -137,14 +137,14 @@ WITHOUT_INTERVAL = tuple(name for name, score in SCORES.items() if not score.int
 
 @dataclass(frozen=True)
 class Scores:
-    """What the tables show of a group of patients: every score of the registry, None where it is undefined.
+    """The scores that tables show for a group of patients: every score of the registry, None where it is undefined.
 
     Attributes
     ----------
     n, positives
         Patients, and those of class 1 (two classes only).
     auroc_bound
-        How far at most the AUROC lies from that of the unbinned scores.
+        Largest possible difference to the AUROC of the unbinned scores.
     """
 
     n: int
@@ -159,7 +159,7 @@ class Scores:
 
 
 def scores(statistics: GroupStatistics) -> Scores:
-    """Scores of the patients behind the statistics."""
+    """Compute the scores of the patients behind the statistics."""
     confusion_CC, area = statistics.confusion_CC, mean_auroc(statistics)
     values = {name: score.value(statistics) for name, score in SCORES.items()}
     return Scores(
@@ -171,14 +171,14 @@ def scores(statistics: GroupStatistics) -> Scores:
 
 
 def intervals(statistics: GroupStatistics) -> dict[str, Interval | None]:
-    """95 % intervals of the scores that have one; None where the score is undefined."""
+    """Return the 95 % intervals of the scores that have one; None if the score is undefined."""
     return {name: s.interval(statistics) for name, s in SCORES.items() if s.interval is not None}
 
 
 def experts_in_effect(use_E: Floats) -> float | None:
-    """Number of equally used experts that would be as spread out: exp of the entropy of the weights; 1 … E.
+    """Return the number of equally used experts with the same entropy: exp of the entropy of the weights; 1 … E.
 
-    None where no expert has any weight.
+    Returns None if no expert has any weight.
     """
     weight = float(use_E.sum())
     if weight <= 0:

@@ -1,6 +1,6 @@
-"""Sufficient statistics of a model's predictions per group: what sites report and the coordinator adds up.
+"""Sufficient statistics of a model's predictions per group. Sites report them and the coordinator adds them.
 
-Adding the sites' statistics gives those of the pooled patients exactly (design, invariant 4).
+The sum of the sites' statistics equals those of the pooled patients exactly (design, invariant 4).
 Shapes: B patients, C classes, E experts, G groups.
 """
 
@@ -17,19 +17,19 @@ from remind.metrics.histograms import ScoreHistograms, histograms
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MOST_LOG_LOSS = 100.0  # of one patient, in nats: p = 4e-44, at the end of float32; nobody's is without bound
+MOST_LOG_LOSS = 100.0  # per patient, in nats: p = 4e-44, the end of float32; so every patient's loss is bounded
 
 
 @dataclass(frozen=True)
 class GroupLoss:
-    """What steers λ: patients of one group, and the sum of their losses."""
+    """The statistics that update λ: patients of one group, and the sum of their losses."""
 
     count: int
     loss_sum: float
 
     @property
     def loss(self) -> float:
-        """Mean loss per patient, the R_k of whoever is counted."""
+        """Return the mean loss per patient: R_k of the patients counted here."""
         return self.loss_sum / self.count
 
     def __add__(self, other: "GroupLoss") -> "GroupLoss":
@@ -38,14 +38,14 @@ class GroupLoss:
 
 @dataclass(frozen=True)
 class GroupStatistics(GroupLoss):
-    """What the page shows of one group.
+    """The statistics of one group that the page shows.
 
-    `loss` is the objective's own, which steers λ; between objectives only `log_loss` can be compared.
+    `loss` is the objective's own loss, which updates λ. Only `log_loss` is comparable between objectives.
 
     Attributes
     ----------
     log_loss_sum
-        Sum of −ln p of the true class, of the model's output as it is.
+        Sum of −ln p of the true class, of the model's unmodified output.
     open_sum
         Sum over patients of the share of blocks in which Φ_k was used; over `count` it is the gate's open rate.
     confusion_CC
@@ -53,8 +53,8 @@ class GroupStatistics(GroupLoss):
     scores
         Patients by (class scored, is it the true class, bin of the log-odds of that class).
     use_sum_E
-        Sum over patients of the mean weight of each expert (`FusionOutput.use_BE`). Empty where there are no experts.
-        Added to one of another length it is empty too: of all those patients together nothing is known then.
+        Sum over patients of the mean weight of each expert (`FusionOutput.use_BE`). Empty if there are no experts.
+        The sum of two that differ in length is empty too, because it is unknown for all patients together.
     """
 
     log_loss_sum: float
@@ -65,12 +65,15 @@ class GroupStatistics(GroupLoss):
 
     @property
     def log_loss(self) -> float:
-        """Mean over patients of −ln p of the true class."""
+        """Return the mean over patients of −ln p of the true class."""
         return self.log_loss_sum / self.count
 
     @property
     def use_E(self) -> Floats:
-        """Mean weight of each expert per patient, the group's row of the expert map; empty without experts."""
+        """Return the mean weight of each expert per patient, the group's row of the expert map.
+
+        Empty without experts.
+        """
         return self.use_sum_E / self.count
 
     def __add__(self, other: GroupLoss) -> "GroupStatistics":
@@ -91,7 +94,7 @@ Statistics = TypeVar("Statistics", bound=GroupLoss)
 
 
 def scored_classes(classes: int) -> tuple[int, ...]:
-    """Classes whose score is histogrammed: with two, one tells all."""
+    """Return the classes whose score is put into histograms; with two classes, one of them is enough."""
     return (1,) if classes == 2 else tuple(range(classes))
 
 
@@ -103,7 +106,7 @@ def collect(
     open_B: Floats,
     use_BE: Floats | None = None,
 ) -> dict[int, GroupStatistics]:
-    """Statistics of each group among B patients, from the objective's losses and what the model said of each."""
+    """Compute the statistics of each group among B patients, from the objective's losses and the model's outputs."""
     classes = log_p_BC.shape[1]
     predicted_B = log_p_BC.argmax(axis=1)
     use_BE = np.zeros((len(group_B), 0)) if use_BE is None else use_BE
@@ -122,7 +125,7 @@ def collect(
 
 
 def merge(parts: Iterable[Mapping[int, Statistics]]) -> dict[int, Statistics]:
-    """Statistics of all patients together from those of disjoint parts; a group may be in some parts only."""
+    """Merge the statistics of disjoint parts to those of all patients; a group may be missing in some parts."""
     merged: dict[int, Statistics] = {}
     for part in parts:
         for group, statistics in part.items():
@@ -131,5 +134,5 @@ def merge(parts: Iterable[Mapping[int, Statistics]]) -> dict[int, Statistics]:
 
 
 def total(statistics: Mapping[int, GroupStatistics]) -> GroupStatistics | None:
-    """All groups together; None for no patients."""
+    """Merge all groups; None if there are no patients."""
     return reduce(GroupStatistics.__add__, statistics.values()) if statistics else None

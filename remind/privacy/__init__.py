@@ -1,1 +1,1 @@
-"""What of real patients may be published: the minimum count, and which numbers to withhold so that it holds."""
+"""What may be published of real patients: the minimum count, and which numbers to suppress so that it holds."""

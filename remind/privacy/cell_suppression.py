@@ -1,14 +1,14 @@
-"""Which counts to withhold so that no small count can be worked out from those that are published.
+"""Cell suppression: selects the counts to suppress so that no small count can be derived from the published ones.
 
-Counts that are published together are tied: sites add up to their group, groups to the cohort, a round without a site
-to the round with it. Whoever has them all can add and subtract. So more counts are withheld than the small ones,
-until this holds for every small count: **there is another table, without negative counts, that agrees with everything
-published, and in which that count is at least the minimum.** Then no small count follows from what is published, nor
-does a sum of withheld counts below the minimum: any such sum would bound a small count by itself. This is the criterion
-of upper protection in the literature on cell suppression (Willenborg & de Waal, *Elements of Statistical Disclosure
-Control*, 2001, ch. 4), and it is checked by linear programming.
+Counts that are published together are related: sites add up to their group, groups to the cohort, a round without a
+site to the round with it. A reader who has all of them can add and subtract. So more counts than the small ones are
+suppressed, until this holds for every small count: **there is another table, without negative counts, that agrees with
+everything published, and in which that count is at least the minimum.** Then the published counts determine no small
+count, nor any sum of suppressed counts below the minimum: such a sum would by itself bound a small count. This is the
+criterion of upper protection in the literature on cell suppression (Willenborg & de Waal, *Elements of Statistical
+Disclosure Control*, 2001, ch. 4), and it is checked by linear programming.
 
-Not looked for: a lower bound, and what follows from counts being whole numbers.
+Not checked: a lower bound, and conclusions from the fact that counts are whole numbers.
 
 Letters: A atoms, which are disjoint sets of patients; V counts, each the sum of some atoms; T small counts, R published
 counts, H atoms that are not published by themselves.
@@ -23,9 +23,10 @@ from scipy.optimize import linprog  # type: ignore[import-untyped]
 from scipy.sparse import csr_matrix, hstack, identity, kron  # type: ignore[import-untyped]
 from scipy.sparse.linalg import lsmr  # type: ignore[import-untyped]
 
-TRIES, EXACT, UNMOVED = 3, 1e-13, 1e-6  # random changes, how exactly they are found, what counts as none
-SLACK = 1e-4  # patients: what the solver may be wrong by
-PRICED = 1e-9  # a price that is one
+# Number of random changes, their accuracy, and the size that counts as no change.
+TRIES, EXACT, UNMOVED = 3, 1e-13, 1e-6
+SLACK = 1e-4  # patients: tolerance for the solver's error
+PRICED = 1e-9  # a price above this is not zero
 MANY = 60  # targets
 
 Mask = NDArray[np.bool_]
@@ -42,25 +43,25 @@ def withhold(
     published_V: Mask | None = None,
     bundle_V: NDArray[np.int64] | None = None,
 ) -> Mask:
-    """Counts to withhold, (V,).
+    """Return which counts to suppress, (V,).
 
     Parameters
     ----------
     atom_A
         Patients of each atom, none negative.
     parts_VA
-        0/1, dense or sparse: which atoms each count is the sum of.
+        0/1, dense or sparse: the atoms that each count is the sum of.
     minimum
         Counts of 1 … `minimum` − 1 are small.
     small_V
-        Which counts are small, where that is not decided by the counts themselves.
+        Which counts are small, if the counts themselves do not decide that.
     in_any_case_V
-        Counts that are withheld, small or not.
+        Counts that are suppressed, small or not.
     published_V
-        Counts that were published before and cannot be taken back. Where nothing small followed from them alone,
-        nothing small follows from them and the result.
+        Counts that were published before and cannot be withdrawn. If no small count followed from them alone, none
+        follows from them together with the result.
     bundle_V
-        Counts with the same number are published together or not at all; by default each by itself.
+        Counts with the same number are published together or not at all; by default each count is independent.
     """
     parts_VA = csr_matrix(parts_VA, dtype=np.float64)
     parts_VA.eliminate_zeros()
@@ -72,12 +73,13 @@ def withhold(
     always_V = _whole(small_V if in_any_case_V is None else small_V | in_any_case_V, bundle_V) & ~out_V
     hidden_V = always_V.copy()
     pending = np.flatnonzero(small_V & hidden_V)
-    need_V = np.where(count_V < minimum, minimum, 2 * count_V)  # the latter: small for another reason than its number
+    # The second case is a count that is small for another reason than its number.
+    need_V = np.where(count_V < minimum, minimum, 2 * count_V)
     parts_VA = _merged(parts_VA)
     while len(pending):
-        # Whether a target is protected, a table of its own tells. Where there are many, one table for all of them shows
-        # at a stroke that most are; what falls short of it because of counts beside it is given cover at once, although
-        # it might have done without.
+        # Another table shows whether a target is protected. If there are many targets, one table for all of them shows
+        # at once that most are protected. A target that gets too little in it because of counts beside it is given
+        # cover immediately, although it might not need one.
         chosen_V, asked = np.zeros_like(hidden_V), pending
         if len(pending) > MANY:
             highest_V, price_V = _best_table(parts_VA, count_V, hidden_V, pending, need_V)
@@ -87,7 +89,7 @@ def withhold(
             highest_V, price_V = _best_table(parts_VA, count_V, hidden_V, pending[:1], need_V)
             if highest_V[pending[0]] < need_V[pending[0]] - SLACK:
                 chosen_V = _cover(parts_VA, count_V, hidden_V | out_V, price_V)
-            if not chosen_V.any():  # it is protected; or what is out gives it away, and nothing can be done
+            if not chosen_V.any():  # either it is protected, or what is published reveals it and nothing can be done
                 pending = pending[1:]
             pending = pending[highest_V[pending] < need_V[pending] - SLACK]
         hidden_V |= _whole(chosen_V, bundle_V) & ~out_V
@@ -97,7 +99,7 @@ def withhold(
 
 
 def margin(shape: Sequence[int], keep: Sequence[int]) -> Any:
-    """Which cells of a table add up to each cell of its margin over the axes that are not kept, (V, A) sparse.
+    """Return which cells of a table add up to each cell of its margin over the axes not kept, (V, A) sparse.
 
     The cells of the table are the atoms, in C order; those of the margin are in C order too.
     """
@@ -108,12 +110,12 @@ def margin(shape: Sequence[int], keep: Sequence[int]) -> Any:
 
 
 def _whole(mask_V: Mask, bundle_V: NDArray[np.int64]) -> Mask:
-    """Every bundle of which anything is in the mask."""
+    """Extend a mask to whole bundles: every bundle with any count in the mask."""
     return np.isin(bundle_V, bundle_V[mask_V])
 
 
 def _merged(parts_VA: Any) -> Any:
-    """Atoms that are in the same counts, as one."""
+    """Merge atoms that are in the same counts."""
     by_atom = parts_VA.tocsc()
     by_atom.sort_indices()
     columns = [column.tobytes() for column in np.split(by_atom.indices, by_atom.indptr[1:-1])]
@@ -123,9 +125,9 @@ def _merged(parts_VA: Any) -> Any:
 def _best_table(
     parts_VA: Any, count_V: Counts, hidden_V: Mask, targets: NDArray[np.intp], need_V: Counts
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The counts of a table that fits what is published and gives the targets as much as they need, (V,).
+    """Return the counts of a table that agrees with what is published and gives the targets as much as they need, (V,).
 
-    Second: the prices of the published counts, (V,): by how much the targets would gain from one patient more.
+    Also return the prices of the published counts, (V,): the targets' gain per additional patient in the count.
     """
     shown = np.flatnonzero(~hidden_V)
     n_targets, n_atoms = len(targets), parts_VA.shape[1]
@@ -149,10 +151,10 @@ def _best_table(
 def _covers_beside(
     parts_VA: Any, count_V: Counts, fixed_V: Mask, targets: NDArray[np.intp], price_V: NDArray[np.float64]
 ) -> Mask:
-    """For each target the finest of the counts that hold it down, unless one of them is chosen already, (V,).
+    """Select for each target the finest of the counts that bound it, unless one of them is already chosen, (V,).
 
-    A published sum that bounds a target has a positive price, what is subtracted from that sum a negative one. Targets
-    from whose sums nothing is subtracted get no cover: they may compete with other targets only.
+    A published sum that bounds a target has a positive price; a count subtracted from that sum has a negative one.
+    Targets whose sums have nothing subtracted get no cover, because they may only compete with other targets.
     """
     chosen_V = np.zeros(len(count_V), dtype=bool)
     rank_V = _rank(parts_VA, count_V)
@@ -172,7 +174,7 @@ def _covers_beside(
 
 
 def _cover(parts_VA: Any, count_V: Counts, fixed_V: Mask, price_V: NDArray[np.float64]) -> Mask:
-    """The finest of the counts that hold a single target down, (V,); none where all of them are fixed."""
+    """Select the finest of the counts that bound a single target, (V,); none if all of them are fixed."""
     chosen_V = np.zeros(len(count_V), dtype=bool)
     free = np.flatnonzero((np.abs(price_V) > PRICED) & ~fixed_V)
     chosen_V[free[_rank(parts_VA, count_V)[free].argmin()] if len(free) else []] = True
@@ -180,15 +182,15 @@ def _cover(parts_VA: Any, count_V: Counts, fixed_V: Mask, price_V: NDArray[np.fl
 
 
 def _rank(parts_VA: Any, count_V: Counts) -> NDArray[np.intp]:
-    """Which counts are withheld rather than others: those of few atoms, then small ones; nobody's number last, (V,)."""
+    """Rank the counts by preference for suppression, (V,): few atoms first, then small ones; counts of nobody last."""
     return np.argsort(np.lexsort((count_V, np.diff(parts_VA.indptr), count_V == 0)))
 
 
 def _known(parts_VA: Any, hidden_V: Mask, asked_V: Mask) -> Mask:
-    """Which of the counts asked for follow from the published ones, (number asked for,).
+    """Return which of the requested counts follow from the published ones, (number of requested counts,).
 
-    A sum follows if every change of the atoms that leaves the published counts as they are leaves it too. Random
-    changes show it: what is left of a random vector when its part in the span of the published sums is taken away.
+    A sum follows if every change of the atoms that leaves the published counts unchanged also leaves the sum unchanged.
+    Random changes test this: subtract from a random vector its projection onto the span of the published sums.
     """
     known_Q = np.ones(int(asked_V.sum()), dtype=bool)
     shown_VA, asked_QA = parts_VA[np.flatnonzero(~hidden_V)], parts_VA[np.flatnonzero(asked_V)]

@@ -1,8 +1,8 @@
-"""Numbers that are published one after another: each only if nothing small follows from all that are shown by then.
+"""Numbers that are published one after another: each only if no small count follows from everything shown by then.
 
-A page shows round after round, and whoever looked at it keeps what it showed. So what is out stays out, and a later
-number gives way: the total of a round without a site stays hidden where the difference to an earlier total would give
-that site's few patients away.
+A page shows one round after another, and a reader remembers all of them. So a published number stays published, and a
+later number is suppressed instead: the total of a round without a site stays hidden if its difference to an earlier
+total would reveal the few patients of that site.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
@@ -13,24 +13,24 @@ from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 from remind.privacy.cell_suppression import withhold
 
-Atom = Any  # hashable: a set of patients, disjoint from those of every other atom
-Key = Any  # hashable: a number
+Atom = Any  # hashable: a set of patients, disjoint from every other atom
+Key = Any  # hashable: identifies a number
 
 
 class Publication:
-    """All that is shown of the same patients, in the order in which it is shown.
+    """Everything that is shown of the same patients, in the order in which it is shown.
 
     Parameters
     ----------
     minimum
-        Patients; up to 1 everything may be shown.
+        Patients; with a minimum up to 1, everything may be shown.
     """
 
     def __init__(self, minimum: int) -> None:
         self.minimum = minimum
         self._place: dict[Atom, int] = {}
         self._counts: list[int] = []
-        self._shown: dict[frozenset[int], bool] = {}  # of every number asked for: whether it is shown
+        self._shown: dict[frozenset[int], bool] = {}  # for every requested number: whether it is shown
 
     def ask(
         self,
@@ -40,20 +40,20 @@ class Publication:
         known: Collection[Key] = (),
         closed: bool = False,
     ) -> set[Key]:
-        """Which of these numbers may be shown; they are shown from now on.
+        """Decide which of these numbers may be shown. They count as shown from now on.
 
         Parameters
         ----------
         numbers
-            The atoms that each number is the sum of. One that was asked for before keeps its answer.
+            The atoms that each number is the sum of. A number that was requested before keeps its answer.
         counts
-            Patients of the atoms, those of earlier numbers too or not.
+            Patients of the atoms. Atoms of earlier numbers may be included.
         bundles
-            Numbers of the same bundle are shown together or not at all; by default each by itself.
+            Numbers of the same bundle are shown together or not at all; by default each number is independent.
         known
-            Numbers that the reader has from elsewhere.
+            Numbers that the reader knows from another source.
         closed
-            Show nothing that was not shown before, however safe.
+            Show nothing that was not shown before, even if it is safe.
         """
         for atom, count in counts.items():
             if atom not in self._place:

@@ -12,29 +12,32 @@ from scipy.sparse import vstack  # type: ignore[import-untyped]
 from remind.errors import UserError
 from remind.privacy.cell_suppression import Mask, margin, withhold
 
-WITHHELD = -1  # in place of a count
-MOST_CELLS = 30_000  # groups × sites: a minute, and a gigabyte
-TABLES = ((0,), (1,), (2,), (0, 1), (0, 2))  # of group, site and class, in the order in which counts are laid out
+WITHHELD = -1  # replaces a suppressed count
+MOST_CELLS = 30_000  # groups × sites: this many take a minute and a gigabyte
+# Axes (group, site, class) of each table, in the order in which counts are stored.
+TABLES = ((0,), (1,), (2,), (0, 1), (0, 2))
 Counts = NDArray[np.int64]
 Codes = tuple[Counts, Counts, Counts]  # group, site and class of each patient
 Size = tuple[int, int, int]  # G, S, C; S = 0: no sites
 
 
 def publishable(codes: Codes, size: Size, person_N: Counts, min_count: int) -> list[Counts]:
-    """Counts (G,), (S,), (C,), (G, S) and (G, C), `WITHHELD` where one would give fewer than `min_count` persons away.
+    """Return counts (G,), (S,), (C,), (G, S), (G, C).
 
-    Of a small group or site nothing is told, not even where it has nobody; so all small groups can be treated as one,
-    and all small sites, and the sums stay few.
+    `WITHHELD` replaces those that would reveal fewer than `min_count` persons.
+
+    Nothing is published about a small group or site, not even at which sites it has nobody. So all small groups can be
+    treated as one, and all small sites, which keeps the number of sums small.
 
     Parameters
     ----------
     person_N
-        Who each patient is: of several visits the same one.
+        The person of each patient; several visits of one person have the same value.
 
     Raises
     ------
     UserError
-        Too many groups and sites of that size to look through all sums.
+        There are too many groups and sites of that size to check all sums.
     """
     place_G, rest_G = _merged(codes[0], size[0], person_N, min_count)
     place_S, rest_S = _merged(codes[1], size[1], person_N, min_count)
@@ -63,12 +66,13 @@ def publishable(codes: Codes, size: Size, person_N: Counts, min_count: int) -> l
     )
     count_GS[count_G == WITHHELD] = WITHHELD
     count_GS[:, count_S == WITHHELD] = WITHHELD
-    count_GC[count_G == WITHHELD] = WITHHELD  # a class that a group lacks would tell the class of all in it
+    # A class without patients in a group would reveal something about everyone in the group.
+    count_GC[count_G == WITHHELD] = WITHHELD
     return [count_G[place_G], count_S[place_S], count_C, count_GS[np.ix_(place_G, place_S)], count_GC[place_G]]
 
 
 def _withheld(codes: Codes, shape: Size, sites: bool, min_count: int, small_V: Mask, in_any_case_V: Mask) -> Mask:
-    """Which counts of the five tables are withheld; the number of all patients is published."""
+    """Return which counts of the five tables are suppressed. The number of all patients is published."""
     axes = [axes for axes in TABLES if sites or 1 not in axes]
     parts_VA = vstack([margin(shape, keep) for keep in ((), *axes)], format="csr")
     site_N = codes[1] if sites else np.zeros_like(codes[0])
@@ -85,14 +89,14 @@ def _withheld(codes: Codes, shape: Size, sites: bool, min_count: int, small_V: M
 
 
 def _merged(code_N: Counts, number: int, person_N: Counts, min_count: int) -> tuple[Counts, bool]:
-    """Place of each group or site among those of `min_count` persons; the small ones, if any, share the last place."""
+    """Map groups or sites to those of at least `min_count` persons; all small ones, if any, share the last position."""
     pair_2N = np.unique(np.stack([code_N, person_N[: len(code_N)]]), axis=1)
     small = np.bincount(pair_2N[0], minlength=number) < min_count
     return np.where(small, (~small).sum(), np.cumsum(~small) - 1), bool(small.any())
 
 
 def _counts(codes: Codes, size: Size, person_N: Counts | None = None) -> list[Counts]:
-    """Patients, or persons: five tables."""
+    """Count patients, or persons, in five tables."""
     tables = []
     for axes in TABLES:
         shape = tuple(size[axis] for axis in axes)

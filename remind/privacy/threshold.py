@@ -1,13 +1,13 @@
-"""The minimum count: how many patients a number must stand for before it is shown to others.
+"""The minimum count: how many patients a number must represent before it is shown to others.
 
-One default for all commands and for a hospital's policy, and what it means for one group at one site. What follows from
-several published numbers by subtraction is decided in `cell_suppression`.
+All commands and a hospital's policy share one default. The functions apply it to one group at one site.
+`cell_suppression` decides what follows from several published numbers by subtraction.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Protocol, TypeVar
 
-MIN_COUNT = 10  # usual in registries; a hospital's policy and every --min-count start from it
+MIN_COUNT = 10  # usual in registries; the default of a hospital's policy and of every --min-count
 
 
 class Counted(Protocol):
@@ -15,22 +15,22 @@ class Counted(Protocol):
 
     @property
     def count(self) -> int:
-        """Patients."""
+        """Return the number of patients."""
 
 
 Part = TypeVar("Part", bound=Counted)
 
 
 def is_small(count: int, minimum: int) -> bool:
-    """Whether a number of patients must not be shown: 1 … `minimum` − 1. Nobody is no patient: 0 is shown."""
+    """Return whether a number of patients must be suppressed: 1 … `minimum` − 1. 0 may be shown."""
     return 0 < count < minimum
 
 
 def large_groups(counts: Mapping[int, int], minimum: int) -> frozenset[int]:
-    """Groups of at least `minimum` patients."""
+    """Return the groups of at least `minimum` patients."""
     return frozenset(k for k, count in counts.items() if count >= minimum)
 
 
 def large_parts(part: Mapping[int, Part], released: Collection[int], minimum: int) -> dict[int, Part]:
-    """Of what was measured per group, that of the `released` groups of which at least `minimum` patients are in it."""
+    """Return what was measured for those `released` groups that have at least `minimum` patients in the measurement."""
     return {k: given for k, given in part.items() if k in released and given.count >= minimum}

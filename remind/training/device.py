@@ -1,4 +1,4 @@
-"""Where and with which numbers a site computes: device, types, autocast, compilation."""
+"""The device and the number formats with which a site computes: device, types, autocast, compilation."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from remind.training.site_model import SiteModel
 
 @dataclass(frozen=True)
 class Precision:
-    """Type of weights and values, and whether matrix products run in bfloat16 beside it."""
+    """The type of weights and values, and whether autocast runs matrix products in bfloat16."""
 
     dtype: torch.dtype
     autocast: bool
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> "Precision":
-        """As configured; auto is bfloat16 autocast on a GPU and float32 elsewhere."""
+        """Create it from the config; auto is bfloat16 autocast on a GPU and float32 elsewhere."""
         chosen = config.precision
         if chosen == "auto":
             chosen = "bfloat16" if device.type == "cuda" else "float32"
@@ -27,12 +27,12 @@ class Precision:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; auto: a GPU where there is one.
+    """Return the device of this name; auto: a GPU if there is one.
 
     Raises
     ------
     UserError
-        There is no such device here.
+        This machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,10 +51,10 @@ def prepare(model: SiteModel, precision: Precision, device: torch.device) -> Non
 
 
 def compile_backbones(model: SiteModel, config: Config, device: torch.device) -> None:
-    """torch.compile of the encoders' backbones, where a step spends its time; auto: on a GPU alone.
+    """Compile the encoders' backbones, where a step spends its time, with torch.compile; auto: only on a GPU.
 
-    Batches of a modality differ in size, hence dynamic shapes. The fusion is left as it is: which patients' gates are
-    open decides its control flow. Names of parameters stay, for modules are compiled in place.
+    Batches of a modality differ in size, hence dynamic shapes. The fusion is not compiled, because its control flow
+    depends on the patients whose gates are open. Parameter names do not change, because modules are compiled in place.
     """
     if config.compile == "never" or (config.compile == "auto" and device.type != "cuda"):
         return

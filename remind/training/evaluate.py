@@ -1,4 +1,4 @@
-"""Measuring a model on a site's patients, per group."""
+"""Evaluates a model on a site's patients, per group."""
 
 import math
 
@@ -14,7 +14,7 @@ from remind.training.site_model import SiteModel
 
 
 def most_loss(config: Config, classes: int) -> float:
-    """What the loss of one patient counts at most, in nats."""
+    """Return the largest value that one patient's loss may contribute, in nats."""
     return config.federation.max_loss * math.log(classes)
 
 

@@ -1,4 +1,4 @@
-"""Which patients a local step sees, and with which weight (algorithm §3, §4.13).
+"""Selects the patients of a local step and their weights (algorithm §3, §4.13).
 
 All three plans have the same expected gradient, that of F_s / W_s with F_s = Σ_i λ_k/n_k·ℓ_i.
 Shapes: B patients in a step.
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """Positions of the patients of one step, (B,), and the weight of each one's loss, (B,)."""
+    """The positions of the patients of one step, (B,), and the weight of each one's loss, (B,)."""
 
     index_B: Integers
     weight_B: Floats
@@ -55,7 +55,7 @@ def steps(
     present, number_G = np.unique(group_N, return_counts=True)
     standing = dict(zip(present.tolist(), number_G.tolist(), strict=True))
     share = site_share(weights, counts, standing if own is None else own)
-    if share == 0:  # λ of all its groups has come to 0: the objective asks nothing of this site
+    if share == 0:  # λ of all its groups has become 0: this site has no part in the objective
         return
     per_patient = {k: weights[k] / counts[k] / share for k in present.tolist()}
     weight_N = np.array([per_patient[k] for k in group_N.tolist()])
@@ -72,7 +72,8 @@ def steps(
         decks = [_Deck(index_N[group_N == k], rng) for k in present]
         odds_G = np.array([per_patient[k] * n for k, n in standing.items()])
         whole = 1.0 if own is None else float(odds_G.sum())
-        odds_G = np.round(odds_G / odds_G.sum(), 12)  # the last digits depend on how a weight was come by: no draw may
+        # Round: the order of summation changes the last digits and must not change the draw.
+        odds_G = np.round(odds_G / odds_G.sum(), 12)
         for _ in range(config.local_steps):
             drawn_G = rng.multinomial(size, odds_G / odds_G.sum())
             index_B = np.concatenate([deck.draw(n) for deck, n in zip(decks, drawn_G, strict=True)])
@@ -80,7 +81,7 @@ def steps(
 
 
 class _Deck:
-    """Draws without replacement, reshuffled whenever it runs out: uniform, with less variance than with it."""
+    """Draws without replacement, reshuffled when all are drawn: uniform, with less variance than i.i.d. draws."""
 
     def __init__(self, cards: Integers, rng: np.random.Generator) -> None:
         self.cards, self.rng, self.left = cards, rng, cards[:0]

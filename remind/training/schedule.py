@@ -1,4 +1,4 @@
-"""Learning rate over the rounds of a stage; it restarts with stage 2 (algorithm §2, §4.9)."""
+"""Learning rate over the rounds of a stage; it restarts in stage 2 (algorithm §2, §4.9)."""
 
 import math
 
@@ -6,9 +6,9 @@ from remind.config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, stage: int, stage_round: int, stage_rounds: int) -> float:
-    """Learning rate of round `stage_round` (from 0) of a stage of `stage_rounds` rounds.
+    """Return the learning rate of round `stage_round` (from 0) of a stage of `stage_rounds` rounds.
 
-    constant: lr. step: lr·step_factor^⌊round/step_rounds⌋. cosine: from lr towards a twentieth of it.
+    constant: lr. step: lr·step_factor^⌊round/step_rounds⌋. cosine: decreases from lr towards a twentieth of it.
     """
     base = config.lr if stage == 1 else config.routing_lr
     if config.schedule == "step":

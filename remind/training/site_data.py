@@ -1,4 +1,4 @@
-"""Where a site's tokens come from: encoded anew at each step, or computed once where encoders are frozen."""
+"""Sources of a site's tokens: encoded again at each step, or computed once if encoders are frozen."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -15,7 +15,7 @@ from remind.training.site_model import SiteModel, side_by_side
 from remind.training.token_cache import TokenCache, cache_key
 
 Integers = NDArray[np.int64]
-CHUNK, LAZY_CHUNK = 512, 64  # patients measured or encoded at a time; fewer where pictures must be read
+CHUNK, LAZY_CHUNK = 512, 64  # patients evaluated or encoded at a time; fewer if pictures must be read
 
 
 class TokenSource(Protocol):
@@ -24,19 +24,19 @@ class TokenSource(Protocol):
     chunk: int
 
     def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
-        """The patients at these positions, batch by batch, and their tokens (B, M, D).
+        """Yield the patients at these positions, batch by batch, with their tokens (B, M, D).
 
         Parameters
         ----------
         indices
             Positions (B,) of each batch.
         augment
-            Seed of the augmentation of training pictures; None: pictures as they are.
+            Seed of the augmentation of training pictures; None: no augmentation.
         """
 
 
 class FreshTokens:
-    """Tokens encoded when asked for, with gradient: stage 1."""
+    """Encodes tokens on request, with gradient: stage 1."""
 
     def __init__(self, model: SiteModel, data: SiteData) -> None:
         self.model, self.data = model, data
@@ -51,14 +51,14 @@ class FreshTokens:
 
 
 class CachedTokens:
-    """Tokens of all patients, encoded once in eval mode: stage 2, and frozen encoders throughout.
+    """Tokens of all patients, encoded once in eval mode: stage 2, and every stage with frozen encoders.
 
     Parameters
     ----------
     model, data
-        The site's.
+        Model and data of the site.
     cache
-        Where tokens are kept.
+        Where tokens are stored.
     digests
         Digest of each encoder's weights, by modality.
     """
@@ -67,7 +67,7 @@ class CachedTokens:
         self.model, self.data, self.chunk = model, data, CHUNK
         schemas = {m.name: m for m in data.cohort.schema.modalities}
         dtype = torch.bfloat16 if model.autocast else data.dtype
-        self._row_Nm = np.cumsum(data.cohort.presence_Nm, axis=0) - 1  # of a patient among those with the modality
+        self._row_Nm = np.cumsum(data.cohort.presence_Nm, axis=0) - 1  # row of a patient among those with the modality
         shapes = {
             name: (int(data.cohort.presence_Nm[:, i].sum()), count, model.width)
             for i, (name, count) in enumerate(model.counts.items())
@@ -76,7 +76,7 @@ class CachedTokens:
         self._tokens = {name: cache.find(name, keys[name], shapes[name], dtype) for name in keys}
         if lacking := [name for name, tokens in self._tokens.items() if tokens is None]:
             self._encode(lacking, cache, keys, shapes, dtype)
-        for name in shapes.keys() - keys.keys():  # the site has no encoder, and nobody, for these
+        for name in shapes.keys() - keys.keys():  # modalities for which the site has no encoder and no patient
             self._tokens[name] = torch.empty(shapes[name], dtype=dtype)
 
     @torch.no_grad()
@@ -88,7 +88,7 @@ class CachedTokens:
         shapes: Mapping[str, tuple[int, int, int]],
         dtype: torch.dtype,
     ) -> None:
-        """One pass over the patients that fills the caches of these modalities."""
+        """Fill the caches of these modalities in one pass over the patients."""
         self.model.eval()
         everybody = np.arange(len(self.data))
         chunks = np.split(everybody, range(LAZY_CHUNK, len(everybody), LAZY_CHUNK))
@@ -102,7 +102,7 @@ class CachedTokens:
         self._tokens |= {name: cache.find(name, keys[name], shapes[name], dtype) for name in names}
 
     def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
-        """See `TokenSource`; the batch comes without the modalities' values, and nothing is augmented."""
+        """See `TokenSource`. The batch has no modality values, and nothing is augmented."""
         like = self.model.like
         for index_B in indices:
             batch = self.data.without_values(index_B)

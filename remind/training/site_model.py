@@ -40,11 +40,11 @@ class SiteModel(nn.Module):
 
     @property
     def like(self) -> Tensor:
-        """A tensor of the model's type on its device."""
+        """Convert a tensor to the type and device of the model."""
         return next(self.fusion.parameters())
 
     def encode(self, name: str, batch: Batch) -> Tensor:
-        """Tokens (P, l, D) of the patients of the batch who have the modality."""
+        """Return the tokens (P, l, D) of the batch's patients who have the modality."""
         like = self.like
         having = int(batch.presence_Bm[:, list(self.counts).index(name)].sum())
         if not having or name not in self.encoders:
@@ -54,14 +54,14 @@ class SiteModel(nn.Module):
         return tokens_PlD.to(like.dtype)
 
     def tokens(self, batch: Batch) -> Tensor:
-        """Tokens of all modalities side by side, (B, M, D); zeros where a patient, or the site, lacks the modality.
+        """Return the tokens of all modalities, (B, M, D); zeros if a patient, or the site, lacks the modality.
 
-        An encoder is given the patients who have its modality and nobody else.
+        An encoder receives only the patients who have its modality.
         """
         return side_by_side([self.encode(name, batch) for name in self.counts], batch.presence_Bm)
 
     def fuse(self, tokens_BMD: Tensor, presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """The fusion model's output on tokens as `tokens` gives them."""
+        """Return the fusion model's output for tokens of `tokens`."""
         parts = torch.split(tokens_BMD, list(self.counts.values()), dim=1)
         with torch.autocast(tokens_BMD.device.type, torch.bfloat16, enabled=self.autocast):
             output: FusionOutput = self.fusion(parts, presence_Bm, group_B, routing)
@@ -69,19 +69,19 @@ class SiteModel(nn.Module):
 
 
 def token_counts(schema: CohortSchema, config: Config) -> dict[str, int]:
-    """l_i of each modality, in bit order."""
+    """Return l_i of each modality, in bit order."""
     return {m.name: token_count(m, config.model) for m in schema.modalities}
 
 
 def fusion_of(schema: CohortSchema, config: Config) -> FusionModel:
-    """The fusion model of a run, freshly initialised: the same at every site and at the coordinator."""
+    """Build the fusion model of a run, freshly initialised: the same at every site and at the coordinator."""
     counts = tuple(token_counts(schema, config).values())
     context = Context(model=config.model, classes=len(schema.classes), modalities=schema.names, tokens=counts)
     return build_fusion(config.method.fusion, context, config.seed)
 
 
 def side_by_side(tokens: Sequence[Tensor], presence_Bm: Tensor) -> Tensor:
-    """Tokens (P_i, l_i, D) of each modality's patients → (B, M, D), zeros for the others."""
+    """Place the tokens (P_i, l_i, D) of each modality's patients in one tensor (B, M, D), zeros for the others."""
     whole = []
     for i, tokens_PlD in enumerate(tokens):
         if len(tokens_PlD) == len(presence_Bm):

@@ -1,8 +1,9 @@
-"""Tokens of frozen encoders on disk, mapped into memory: computed once, read in part, never stale.
+"""Cache of frozen encoders' tokens on disk, memory-mapped: computed once, read in part, never stale.
 
-A file's name is the digest of all that decides its content: the encoder's weights, what the patients have, the schema,
-the type of the numbers, the version of this library and its readers' code. Anything else is another file, and old ones
-are removed. The digest of the tokens stands at the end of the file: one that was changed on the disk is computed anew.
+The name of a file is the digest of everything that determines its content: the encoder's weights, the patients' data,
+the schema, the number type, the version of this library and the code of its readers. Other inputs give another file,
+and old files are removed. The file ends with the digest of its tokens; a file that was changed on disk is computed
+again.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ Shape = tuple[int, int, int]
 
 
 def cache_key(encoder: str, schema: ModalitySchema, contents: str, dtype: torch.dtype) -> str:
-    """Digest of what decides a modality's tokens: encoder weights, schema, contents of the cohort, type."""
+    """Return the digest of everything that determines a modality's tokens: encoder weights, schema, contents, type."""
     parts = (VERSION, readers_code(), encoder, schema.model_dump_json(), contents, str(dtype))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -39,7 +40,10 @@ class TokenCache:
         self.folder = folder
 
     def find(self, name: str, key: str, shape: Shape, dtype: torch.dtype) -> Tensor | None:
-        """Tokens of a modality, mapped; None where there are none for this key, or they are not what was written."""
+        """Return a modality's tokens, memory-mapped.
+
+        None if there are none for this key, or if the file was changed.
+        """
         path = self._path(name, key)
         size = prod(shape)
         if not size:
@@ -51,7 +55,10 @@ class TokenCache:
 
     @contextmanager
     def writing(self, wanted: Mapping[str, tuple[str, Shape]], dtype: torch.dtype) -> Iterator[dict[str, Tensor]]:
-        """Tensors to fill, by modality: their files appear, whole, at the end of the block, and older ones go."""
+        """Yield tensors to fill, by modality.
+
+        Complete files appear at the end of the block, and older ones are removed.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             tokens = {}
@@ -81,7 +88,7 @@ class TokenCache:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Make a file of this size that has its place on the disk: a mapped one that finds none kills the process.
+    """Create a file and allocate its disk space: a process that writes to a mapped file without space is killed.
 
     Raises
     ------
@@ -112,7 +119,7 @@ def _is_whole(path: Path, size: int) -> bool:
 
 
 def _digest(file: IO[bytes], size: int) -> bytes:
-    """Of the first `size` bytes, read in pieces: they may be more than the memory holds."""
+    """Return the digest of the first `size` bytes, read in pieces because they may exceed the memory."""
     sha, left = hashlib.sha256(), size
     while left and (piece := file.read(min(CHUNK, left))):
         sha.update(piece)
