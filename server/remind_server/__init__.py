@@ -1,1 +1,1 @@
-"""The coordinator: aggregates what hospitals send and never sees what they have."""
+"""The coordinator: aggregates the answers of hospitals and never receives their data."""

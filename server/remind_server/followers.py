@@ -1,4 +1,4 @@
-"""The observers that make a run show up elsewhere: the run store always, other sinks as the config asks."""
+"""The observers that publish a run: the run store always, other sinks if the config names them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +13,8 @@ from remind_server.store.open import open_store, store_url
 def followers(config: Config, folder: Path, say: Callable[[str], None]) -> list[Observer]:
     """Observers of a run with results in `folder`.
 
-    A run does not depend on being watched: without a store it says so and goes on. A sink that was asked for is another
-    matter.
+    A run does not depend on its run store: if the store fails, the run warns and continues. A missing sink that the
+    config names is an error.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Presets: run configs by name, such as ``paper``. ``remind`` is none: it is what the defaults are.
+"""Presets: run configs by name, such as ``paper``. ``remind`` is not a preset: it means the defaults.
 
-They lie in ``simulation/presets``; a wheel carries them inside this package.
+The files are in ``simulation/presets``; a wheel contains them inside this package.
 """
 
 from pathlib import Path

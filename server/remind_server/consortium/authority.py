@@ -1,4 +1,4 @@
-"""Keys and certificates (X.509, ECDSA on P-384): pure functions; `certificates` puts them into files."""
+"""Create keys and certificates (X.509, ECDSA on P-384) with pure functions; `certificates` writes them to files."""
 
 import ipaddress
 from collections.abc import Sequence

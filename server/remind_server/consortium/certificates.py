@@ -1,4 +1,7 @@
-"""A consortium's certificates on disk: made, looked at, renewed, and the CA replaced while hospitals stay connected."""
+"""A consortium's certificates on disk.
+
+Create, inspect and renew them, and replace the CA while hospitals stay connected.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,7 +35,7 @@ class Lifetime:
     remedy: str
 
     def problem(self, now: datetime) -> str:
-        """What to say of it; empty if nothing is."""
+        """The warning about it; empty if there is none."""
         if self.ends <= now:
             return f"{self.path}: the {self.name} certificate ended on {self.ends:%Y-%m-%d}; {self.remedy}"
         if self.ends - now <= WARN:
@@ -89,7 +92,7 @@ def lifetimes(folder: Folder) -> list[Lifetime]:
 
 
 def warnings(folder: Folder, now: datetime | None = None) -> list[str]:
-    """What ends within 30 days or has ended, and what does not fit together."""
+    """Warnings about certificates that expire within 30 days, have expired, or do not match."""
     now = now or datetime.now(UTC)
     return [problem for lifetime in lifetimes(folder) if (problem := lifetime.problem(now))] + mismatches(folder)
 
@@ -109,7 +112,7 @@ def mismatches(folder: Folder) -> list[str]:
 
 
 def require_valid(folder: Folder, now: datetime | None = None) -> None:
-    """Refuse to go on with a certificate that has ended: every hospital would refuse it."""
+    """Refuse to continue with an expired certificate: every hospital would refuse it."""
     now = now or datetime.now(UTC)
     for lifetime in lifetimes(folder):
         if lifetime.ends <= now:

@@ -1,4 +1,4 @@
-"""Letting hospitals in and out: the rules, on a ledger and a SuperLink."""
+"""Enrol and revoke hospitals: the rules, applied to a ledger and a SuperLink."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def enrol(
     confirm: Callable[[Request], None],
     now: datetime | None = None,
 ) -> Site:
-    """Let in the hospital of a request.
+    """Enrol the hospital of a request.
 
     Parameters
     ----------

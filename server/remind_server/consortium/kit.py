@@ -1,4 +1,7 @@
-"""A kit: what a hospital needs to join. Configuration and public material only; it may travel by mail."""
+"""A kit: the files that a hospital needs to join.
+
+It holds configuration and public keys only, so it may be sent by mail.
+"""
 
 import re
 from pathlib import Path

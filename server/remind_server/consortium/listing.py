@@ -1,4 +1,4 @@
-"""What `list` and `check` show."""
+"""Output of the commands `list` and `check`."""
 
 import json
 import urllib.error

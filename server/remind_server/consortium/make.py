@@ -1,4 +1,4 @@
-"""A new consortium's folder, whole or not at all."""
+"""Create the folder of a new consortium, completely or not at all."""
 
 import os
 import secrets

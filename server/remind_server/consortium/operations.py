@@ -1,4 +1,4 @@
-"""Who did what to a consortium: operators with roles, and a record to which lines are only ever added.
+"""Operators of a consortium, their roles, and an append-only record of their operations.
 
 An operator is a user of this machine (under sudo: who called it), named in ``consortium.toml``. Roles are a guard
 against slips and a division of labour; who can write the folder can do everything, and the record's hash chain shows

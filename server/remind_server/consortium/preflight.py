@@ -1,4 +1,4 @@
-"""What must be right before a consortium can be served, all said at once."""
+"""Validate everything that a consortium needs before it is served, and report all problems at once."""
 
 import contextlib
 import errno

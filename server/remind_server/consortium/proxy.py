@@ -1,4 +1,4 @@
-"""The proxy in front of the SuperLink: its configuration, and whether nginx is there and likes it."""
+"""The proxy in front of the SuperLink: write its configuration, find nginx, and let nginx validate it."""
 
 import shutil
 import subprocess

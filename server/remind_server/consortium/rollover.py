@@ -1,4 +1,4 @@
-"""A new CA while hospitals stay connected: they trust old and new, the server changes over, the old one goes.
+"""Replace the CA while hospitals stay connected: trust both CAs, switch the server certificate, remove the old CA.
 
     start    a second CA is made; hospitals get new kits, whose ca.crt holds both
     switch   the second CA becomes the CA and signs the server certificate

@@ -1,4 +1,4 @@
-"""``consortium.toml``: what a consortium is called and where it is found."""
+"""``consortium.toml``: the name, addresses and settings of a consortium."""
 
 import ipaddress
 import re

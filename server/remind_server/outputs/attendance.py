@@ -1,4 +1,4 @@
-"""Who took part in a run, and who did not: a run that ends without some of its sites is no plain success."""
+"""Record which sites took part in a run. A run that misses expected sites is reported as incomplete."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ INCOMPLETE = 3  # exit code of a run that ended, but some site never took part o
 
 
 class Attendance(Observer):
-    """Observer that knows at the end of a run which sites never counted in it, and which missed some rounds."""
+    """Observer that lists, at the end of a run, the sites that never counted and those that missed some rounds."""
 
     def __init__(self) -> None:
         self.refused: dict[str, str] = {}
@@ -24,22 +24,22 @@ class Attendance(Observer):
         self._counted: set[str] = set()
 
     def started(self, start: RunStart) -> None:
-        """Keep who was refused, and who should take part."""
+        """Store the refused and the expected sites."""
         self.refused, self.expected = dict(start.refused), start.expected
 
     def round_started(self, start: RoundStart) -> None:
-        """Keep who is refused now: a newcomer may have joined since."""
+        """Update the refused sites: a newcomer may have joined since."""
         self.refused = dict(start.refused)
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
-        """Keep who counted in the round."""
+        """Store which sites counted in the round."""
         self._counted |= set(record.answered)
         self._why |= record.absent
         self.expected = record.expected or self.expected
         self.missed.update(record.absent.keys())
 
     def finished(self, result: RunResult) -> None:
-        """Sum up."""
+        """Summarise the run."""
         self.unexamined = dict(result.absent)
         self.never = {site: why for site, why in self._why.items() if site not in self._counted} | self.refused
 
@@ -57,12 +57,12 @@ class Attendance(Observer):
 
     @property
     def warnings(self) -> list[str]:
-        """What must be said of the run's end; empty where everybody took part to the end."""
+        """Warnings for the end of the run; empty if every site took part until the end."""
         return summary_warnings({"absent": self.unexamined, **self.content()})
 
 
 def summary_warnings(summary: Mapping[str, Any]) -> list[str]:
-    """The same, of a ``summary.json``."""
+    """The same warnings, computed from a ``summary.json``."""
     never, absent = summary.get("never_took_part", {}), summary.get("absent", {})
     found = [f"site {site} never took part: {why}" for site, why in sorted(never.items())]
     found += [f"site {site} was not examined: {why}" for site, why in sorted(absent.items()) if site not in never]

@@ -1,4 +1,7 @@
-"""What a person sees of a run: round k of n, a table per group now and then, time left, and the end of it."""
+"""Progress output for people.
+
+Round k of n, a table per group from time to time, the time left, and the final scores.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +37,7 @@ class Progress(Observer):
         self._explained = False
 
     def started(self, start: RunStart) -> None:
-        """Say who takes part and what is trained."""
+        """Print which sites take part and what is trained."""
         self._start = start
         patients = sum(start.counts.values())
         self.say(
@@ -49,7 +52,7 @@ class Progress(Observer):
             self.say(f"  {site}: not taking part: {_indented(reason)}")
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
-        """Say how the round went and how long the rest will take."""
+        """Print the result of the round and the time left."""
         self._spent.append(record.seconds)
         recent = self._spent[-3:]
         left = (record.rounds - record.round) * sum(recent) / len(recent)
@@ -69,7 +72,7 @@ class Progress(Observer):
             self.say(_table(_GROUP_COLUMNS, [_group_cells(row) for row in rows]))
 
     def finished(self, result: RunResult) -> None:
-        """Say how good the final model is, per group and per site."""
+        """Print the final model's scores, per group and per site."""
         rows = final_rows(result)
         self.say(f"test patients, per group (* tail; ° not ranked: fewer than {LEAST} patients, or one class):")
         self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "group") for r in rows if r["site"] == ALL]))
@@ -91,7 +94,7 @@ class Progress(Observer):
 
 
 def _indented(reason: str) -> str:
-    """A site's reason; its further lines cannot be taken for lines of ours."""
+    """Indent a site's reason, so that its further lines cannot be mistaken for our output."""
     return reason.replace("\n", "\n      ")
 
 
@@ -122,7 +125,7 @@ def _scores(row: Row) -> list[str]:
 
 
 def _counted(mean: Row, what: str) -> str:
-    """Of how many a mean of AUROCs is one, of how many there are."""
+    """The number of groups in a mean of AUROCs, out of all groups."""
     return f"mean over {mean['averaged']['auroc']} of {mean['of']} {what}"
 
 

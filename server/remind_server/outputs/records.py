@@ -1,4 +1,4 @@
-"""What the coordinator knows of a run, as values: handed to observers (results folder, progress, run store)."""
+"""Records of a run, which the coordinator passes to its observers (results folder, progress, run store)."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from remind.metrics.statistics import GroupStatistics
 
 @dataclass(frozen=True)
 class RunStart:
-    """A run that begins: site → training patients per group.
+    """The start of a run: site → training patients per group.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class RunResult:
 
 
 class Observer:
-    """Something that follows a run; what it does not override, it does not care about."""
+    """Base class of everything that follows a run. A subclass overrides the events that it needs."""
 
     def begun(self, config: Config) -> None:
         """Handle the run's beginning: sites are about to be waited for and enrolled."""
@@ -150,4 +150,4 @@ class Observer:
         """Handle the end of the run."""
 
     def failed(self, reason: str) -> None:
-        """Handle an end before the end: `reason` is for a person to read."""
+        """Handle a failed run; `reason` is a message for people."""

@@ -1,4 +1,4 @@
-"""A results folder belongs to one run: made new for it, or empty when it comes."""
+"""Reserve a results folder for one run: create a new one, or require that an existing one is empty."""
 
 from itertools import count
 from pathlib import Path
@@ -7,9 +7,9 @@ from remind.errors import UserError
 
 
 def make_own(wanted: Path) -> Path:
-    """Make a new folder: `wanted`, or `wanted`-2, -3 … where that is there already.
+    """Create a new folder: `wanted`, or `wanted`-2, -3 … if that exists.
 
-    To make a folder succeeds once only, so runs that start in the same second get a folder each.
+    Only one process can create a folder, so runs that start in the same second get different folders.
     """
     for number in count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")

@@ -1,4 +1,4 @@
-"""The folder a user opens: config, per-round JSON lines, the final table, the model. Every file is whole or absent."""
+"""The results folder: config, JSON lines per round, final table, model. Every file is written atomically."""
 
 import csv
 import json
@@ -42,7 +42,7 @@ class RunFolder(Observer):
             raise UserError(f"results: cannot make {folder}: {error.strerror}") from None
 
     def started(self, start: RunStart) -> None:
-        """Write what the run is: config, seed, versions, schema, sites and groups."""
+        """Write the description of the run: config, seed, versions, schema, sites and groups."""
         self._start = start
         self._attendance.started(start)
         names = start.schema.names
@@ -64,7 +64,7 @@ class RunFolder(Observer):
         self._write(CONFIG, lambda path: _dump(content, path))
 
     def round_started(self, start: RoundStart) -> None:
-        """Keep who takes part."""
+        """Store which sites take part."""
         self._attendance.round_started(start)
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:

@@ -166,7 +166,7 @@ def _mean(name: str, model: Examined, scope: Scope, of: int) -> Row:
 
 
 def _worst(model: Examined, scope: Scope, schema: CohortSchema) -> Row:
-    """By each score the worst ranked group and its value; None where no group is ranked."""
+    """For each score the worst ranked group and its value; None if no group is ranked."""
     found: Row = {}
     for metric in SCORES:
         values = apart("worst_group", model, scope, metric)

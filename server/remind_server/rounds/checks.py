@@ -1,4 +1,4 @@
-"""Checking a site's reply before any of it counts: a malformed or hostile one is named and left out."""
+"""Validate a site's reply before it is used: a malformed or hostile reply is named and left out."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ MOST_EVALUATED = 10  # patients of a site in one part of its split, for each of 
 
 @dataclass(frozen=True)
 class Limits:
-    """What every reply of a run is held against.
+    """The limits for every reply of a run.
 
     Attributes
     ----------
     classes
         C of the cohort.
     experts
-        Experts the model has (`experts_of`); None: not looked at.
+        Number of experts of the model (`experts_of`); None: not checked.
     """
 
     config: Config
@@ -38,7 +38,7 @@ class Limits:
 
     @property
     def most_loss(self) -> float:
-        """Largest mean loss of a group, in nats: no patient's counts for more."""
+        """Largest mean loss of a group, in nats: the site clips every patient's loss to this value."""
         return most_loss(self.config, self.classes) * (1 + ROUNDING)
 
 
@@ -60,16 +60,16 @@ def experts_of(config: Config, modalities: tuple[str, ...], routing: bool) -> in
 def report_problems(
     assignment: Assignment, report: Report, received: Mapping[str, Tensor], limits: Limits
 ) -> list[str]:
-    """What is wrong with a report; empty if it may count.
+    """Return what is wrong with a report; empty if it is valid.
 
     Parameters
     ----------
     assignment
-        What the site was asked, and what the coordinator knows it should answer.
+        The site's task, and what the coordinator knows about the expected answer.
     report, received
-        What it answered, and the tensors it sent back.
+        The site's answer, and the tensors it sent back.
     limits
-        What holds for all sites.
+        The limits for all sites.
     """
     task = assignment.task
     found = _round(report.round, task.round)
@@ -91,7 +91,7 @@ def report_problems(
 
 
 def examination_problems(task_round: int, examination: Examination, member: Member, limits: Limits) -> list[str]:
-    """What is wrong with an examination; empty if it may count."""
+    """Return what is wrong with an examination; empty if it is valid."""
     enrolled = sum(member.counts.values())
     return _round(examination.round, task_round) + [
         problem
@@ -143,7 +143,7 @@ def _tensors(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> list
 
 
 def size_problem(size: float, max_update: float) -> str:
-    """Why an update of this size cannot count, however large the others' are; empty if it can."""
+    """Return why an update of this size is refused regardless of the other updates; empty if it is accepted."""
     if size <= max_update:
         return ""
     return f"its update is {size:.3g} times as large as the model, more than {max_update:g} (federation.max-update)"

@@ -1,4 +1,4 @@
-"""The clock that deadlines are measured by: the machine's, or one that a test or an in-process grid moves on."""
+"""The clock for deadlines: the machine's clock, or one that a test or an in-process grid advances."""
 
 import time
 from typing import Protocol
@@ -7,7 +7,7 @@ from flwr.serverapp import Grid
 
 
 class Clock(Protocol):
-    """Seconds that never run backwards."""
+    """A monotonic clock, in seconds."""
 
     def now(self) -> float:
         """Seconds since some fixed moment."""
@@ -29,7 +29,7 @@ class SystemClock:
 
 
 class SimulatedClock:
-    """Time that passes only when somebody sleeps: no test waits for it, and no slow machine makes anybody late."""
+    """A clock that advances only by `sleep`: a test does not wait, and a slow machine makes no site late."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -39,7 +39,7 @@ class SimulatedClock:
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Move on by this many seconds, at once."""
+        """Advance by this many seconds without waiting."""
         self._now += seconds
 
 
@@ -47,6 +47,6 @@ _SYSTEM = SystemClock()
 
 
 def clock_of(grid: Grid) -> Clock:
-    """The clock by which a grid's messages age: the machine's, unless the grid has one of its own."""
+    """The clock that expires a grid's messages: the machine's clock, unless the grid has its own."""
     clock: Clock = getattr(grid, "clock", _SYSTEM)
     return clock

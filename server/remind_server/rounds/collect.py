@@ -1,4 +1,4 @@
-"""What came back in a round: checked, averaged as it comes, and what did not count with the reason."""
+"""Collect the replies of a round: validate them, average them as they arrive, and record why a reply was left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from remind_server.rounds.tasks import Assignment
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A reply that is in order in itself, and is yet to be compared with the others'."""
+    """A valid reply that waits for the comparison with the other replies."""
 
     name: str
     assignment: Assignment
@@ -35,16 +35,16 @@ class _Waiting:
 
 @dataclass
 class RoundReplies:
-    """Replies of one round. Of the tensors only the running averages are kept, and at most two replies at a time.
+    """Replies of one round. Memory holds only the running averages and at most two replies.
 
     Attributes
     ----------
     limits
-        What replies must agree with.
+        The limits that every reply must satisfy.
     absent
-        Site → why it does not count; begins with who is not connected.
+        Site → why it does not count; initially the sites that are not connected.
     left_out
-        Sites whose answer came and does not count: a part of `absent`.
+        Sites whose answer arrived and was left out: a subset of `absent`.
     late
         Those of them that were asked and had not answered at the deadline.
     """
@@ -65,7 +65,7 @@ class RoundReplies:
         self._waiting: list[_Waiting] = []
 
     def take(self, name: str, assignment: Assignment, answer: Answer) -> list[str]:
-        """Take in a site's reply; the sites of which it is settled now whether they count, in the order they came."""
+        """Accept a site's reply; return the sites whose outcome is now decided, in order of arrival."""
         try:
             report, buffer = _read(answer, Report, report_bounds(assignment, self.limits))
             tensors = unpack(report.index, buffer)
@@ -83,7 +83,7 @@ class RoundReplies:
         return self.settle() if self.outliers.judged else []
 
     def settle(self) -> list[str]:
-        """Count those that wait, or note why they do not; their names."""
+        """Decide for all waiting replies whether they count; return their names."""
         settled, self._waiting = self._waiting, []
         for one in settled:
             if problem := self.outliers.problem(one.name):
@@ -103,30 +103,30 @@ class RoundReplies:
             self.left_out.append(name)
 
     def require(self, number: int, asks: str) -> None:
-        """Fail if fewer than `number` replies count; `asks` says what asks for so many."""
+        """Fail if fewer than `number` replies count; `asks` names the setting that requires this number."""
         if len(self.answered) < number:
             said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
             raise several(f"{len(self.answered)} valid replies, {asks}", said)
 
 
 def report_bounds(assignment: Assignment, limits: Limits) -> Bounds:
-    """What the answer to a task can hold."""
+    """Size limits of the answer to a task."""
     tensors = len(assignment.task.index)
     return reply_bounds(len(assignment.observed), limits.classes, _experts(limits), tensors, assignment.nbytes)
 
 
 def examination_bounds(member: Member, limits: Limits) -> Bounds:
-    """What an examination can hold."""
+    """Size limits of an examination."""
     return reply_bounds(len(member.observed), limits.classes, _experts(limits))
 
 
 def read_examination(answer: Answer, round_: int, member: Member, limits: Limits) -> Examination:
-    """The examination in an answer.
+    """Read the examination in an answer.
 
     Raises
     ------
     ValueError
-        If there is none, or it is not in order.
+        If it is missing or not valid.
     """
     examination, _ = _read(answer, Examination, examination_bounds(member, limits))
     if found := examination_problems(round_, examination, member, limits):

@@ -1,4 +1,7 @@
-"""One exchange with the sites over a Flower Grid: send, collect until the deadline, name who did not answer."""
+"""One exchange with the sites over a Flower Grid.
+
+Send, collect until the deadline, report the sites without an answer.
+"""
 
 import logging
 import time
@@ -26,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one node: its record, or why there is none; `late`: it had not answered at the deadline."""
+    """The result for one node: its record, or why there is none; `late`: it had not answered at the deadline."""
 
     node_id: int
     record: RecordDict | None
@@ -37,8 +40,9 @@ class Answer:
 def lifetime(deadline: float) -> float:
     """Ttl in seconds of a message whose exchange closes after `deadline`.
 
-    Longer than the deadline: Flower discards an answer with its message, however early it was given, and answers are
-    looked at until after the close. Not much longer: what nobody waits for any more shall not be worked on.
+    It is longer than the deadline, because Flower discards an answer together with its expired message, and the
+    coordinator fetches answers until after the close. It is not much longer, so that no site works on a task whose
+    answer nobody waits for.
     """
     return 1.5 * deadline + 60.0
 
@@ -53,15 +57,15 @@ def exchange(
 ) -> Iterator[Answer]:
     """Send each node its own record and yield the answers one at a time, so that only one is held in memory.
 
-    Answers are fetched as they come. With quorum 1 they are yielded in the order of `contents`, whoever was first: sums
-    then round alike in every run, and an answer before its turn waits on disk. Below 1 they are yielded as they arrive,
-    and once that share has answered the rest are not waited for. A node to which nothing could be sent answers first,
-    with that error.
+    Answers are fetched as they arrive. With quorum 1 they are yielded in the order of `contents`, so that sums round
+    identically in every run; an answer that comes before its turn waits on disk. Below 1 they are yielded as they
+    arrive, and the exchange closes when that share has answered. If nothing could be sent to a node, its answer is
+    that error and comes first.
 
     Parameters
     ----------
     deadline
-        Seconds until the exchange closes, by the grid's clock (`clock_of`). What came until then counts.
+        Seconds until the exchange closes, by the grid's clock (`clock_of`). Answers until then count.
     quorum
         Share of the nodes whose answers close the exchange early.
     """
@@ -99,7 +103,7 @@ def exchange(
 
 
 class _InTurn:
-    """Lets answers out in the order of `order`, those before their turn from a shelf; others at once."""
+    """Yields answers in the order of `order`; early answers wait on a shelf; other answers pass at once."""
 
     def __init__(self, order: list[str]) -> None:
         self._order = deque(order)
@@ -113,7 +117,7 @@ class _InTurn:
         self._shelf.close()
 
     def take(self, message_id: str, answer: Answer) -> Iterator[Answer]:
-        """What may be let out now that this answer is there."""
+        """Return the answers that can be yielded after this one arrived."""
         if not self._order:
             yield answer
             return
@@ -161,7 +165,7 @@ def _push(grid: Grid, message: Message) -> str | None:
 
 
 def _pull(grid: Grid, message_id: str) -> Message | None:
-    """The reply to one message, if it has come; a failing look is as good as none."""
+    """The reply to one message, if it has arrived; a failed call counts as no reply yet."""
     try:
         return next(iter(grid.pull_messages([message_id])), None)
     except Exception as error:  # whatever the transport raises

@@ -1,4 +1,4 @@
-"""How large a reply may be, asked while Flower pulls it, before it is put together.
+"""Limit the size of a reply while Flower pulls it, before it is assembled.
 
 A reply comes in pieces, each under its hash. One piece of 5 MB that an array names four hundred times costs a site 5 MB
 to send and the coordinator 2 GB to put together. So the pieces are counted as they come, and once more as often as they

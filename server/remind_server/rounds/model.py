@@ -1,4 +1,4 @@
-"""The global model as the coordinator holds it: tensors by name, blocks by groups seen anywhere."""
+"""The global model at the coordinator: tensors by name, and one block for each group that occurs at any site."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from remind.training.site_model import fusion_of
 
 @dataclass(frozen=True)
 class GlobalModel:
-    """Every tensor that lives at the server, by its global name."""
+    """Every tensor that the server holds, by its global name."""
 
     tensors: Mapping[str, Tensor]
 
@@ -36,7 +36,7 @@ class GlobalModel:
     def begun_with(
         cls, start: Mapping[str, Tensor], config: Config, schema: CohortSchema, groups: Iterable[int]
     ) -> "GlobalModel":
-        """The tensors of `start`, and fresh blocks of those of `groups` that are not in it.
+        """The tensors of `start`, and new blocks for those of `groups` that are not in it.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""An update far larger than the others' of its round is left out: a site that is broken, or lies, must not carry all.
+"""Leave out an update that is much larger than the others of its round: a broken or lying site must not dominate.
 
 The judges are the round's updates themselves, so that nobody has to know in advance how large an honest one is; what
 honest ones measure is in docs/design.md. Like is compared with like: sites get different blocks, and an encoder of

@@ -1,4 +1,4 @@
-"""Who takes part: sites by node, their groups, and those refused with the reason."""
+"""The roster: sites that take part, by node, with their groups; and refused sites with the reason."""
 
 import math
 from collections import Counter
@@ -41,9 +41,9 @@ class Member:
     held_out
         Validation patients of each group, where the objective trains on them.
     observed
-        Groups it can be sent.
+        Groups whose blocks the site can receive.
     minimum
-        Patients below which it tells nothing of a group.
+        The site's minimum count: it reports nothing about smaller groups.
     """
 
     node_id: int
@@ -90,7 +90,7 @@ class Roster:
 
     @property
     def asks(self) -> str:
-        """The same in words, for errors."""
+        """The same as text, for errors."""
         automatic = "" if self.config.federation.min_sites else f" (more than half of {len(self._named)} enrolled)"
         return f"federation.min-sites asks for {self.needed}{automatic if self._named else ''}"
 
@@ -107,15 +107,15 @@ class Roster:
         return dict(sorted(total.items()))
 
     def online(self, grid: Grid) -> list[Member]:
-        """Members whose node is there now, by name: the order in which everything is summed."""
+        """Members whose node is online now, by name: the order of all sums."""
         here = set(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
 
     def drawn(self, online: Sequence[Member], round_: int) -> list[Member]:
         """Those of the connected members whom a round asks, by name: `federation.participation` of them, at least.
 
-        Who is drawn depends on the run's seed, the round and the members' names; whoever else is there moves no one up
-        or down against another.
+        The draw depends on the run's seed, the round and the members' names. The presence of other members does not
+        change the order of two members.
         """
         federation = self.config.federation
         number = math.ceil(federation.participation * len(online) - 1e-9)
@@ -139,7 +139,7 @@ class Roster:
             raise (several(str(error), gone) if gone else error) from None
 
     def enrol_newcomers(self, grid: Grid) -> list[Member]:
-        """Ask nodes not asked before who they are; members that joined."""
+        """Ask new nodes to enrol; return the members that joined."""
         nodes = patiently("listing nodes", lambda: list(grid.get_nodes()))
         names = {int(node.node_id): quoted(getattr(node, "name", "")) for node in nodes}
         self._named |= {name for name in names.values() if name}
@@ -238,7 +238,7 @@ class Roster:
         return self.members[node_id]
 
     def withheld(self, reported: Mapping[str, Mapping[int, object]]) -> dict[str, frozenset[int]]:
-        """Site that reported → groups it trains on and said nothing of, as fewer than its minimum are there."""
+        """Reporting site → groups that it trains on and withheld, because fewer patients than its minimum are there."""
         return {
             m.name: frozenset(m.counts.keys() - reported[m.name].keys())
             for m in self.members.values()

@@ -1,4 +1,4 @@
-"""Answers that came before their turn, on disk: memory does not grow with the number of sites."""
+"""Store early answers on disk until their turn, so that memory does not grow with the number of sites."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, RecordDict
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the bytes of an array lie in the file, and the array without them."""
+    """The position of an array's bytes in the file, and the array without its bytes."""
 
     start: int
     length: int
@@ -16,27 +16,30 @@ class _Place:
 
 
 class Shelf:
-    """Records by key. Their arrays lie in one unnamed file, gone with `close`; the rest is small."""
+    """Records by key.
+
+    Their arrays are in one unnamed file, which `close` deletes; the rest is small and stays in memory.
+    """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="remind-answers-")  # noqa: SIM115 - closed by `close`
         self._records: dict[str, tuple[RecordDict, dict[str, dict[str, _Place]]]] = {}
 
     def close(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self._file.close()
 
     def __contains__(self, key: str) -> bool:
         return key in self._records
 
     def put(self, key: str, record: RecordDict) -> None:
-        """Lay a record aside."""
+        """Store a record."""
         arrays = {name: {k: self._write(a) for k, a in r.items()} for name, r in record.array_records.items()}
         rest = RecordDict({name: part for name, part in record.items() if name not in arrays})
         self._records[key] = (rest, arrays)
 
     def take(self, key: str) -> RecordDict:
-        """The record as it was laid aside; it is then no longer here."""
+        """Return a stored record and remove it from the shelf."""
         record, arrays = self._records.pop(key)
         for name, places in arrays.items():
             record[name] = ArrayRecord({k: self._read(place) for k, place in places.items()})

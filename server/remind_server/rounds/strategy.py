@@ -41,8 +41,8 @@ class FedRemind:
     Parameters
     ----------
     start
-        Tensors of a global model to begin with, such as the last of another run; groups that are not in it begin with
-        fresh blocks. None: all is fresh.
+        Tensors of an initial global model, such as the last model of another run; groups that are not in it start
+        with new blocks. None: start with a new model.
     enrolled
         Names of the hospitals that should take part.
     """
@@ -107,7 +107,7 @@ class FedRemind:
         return State(round_, model, self.methods.weighing.initial(self._sites), memory)
 
     def _first_model(self, groups: Iterable[int]) -> GlobalModel:
-        """The model that training begins with, with blocks of these groups and of those in `start`."""
+        """The initial model, with blocks for these groups and for those in `start`."""
         if self.start is None:
             return GlobalModel.build(self.config, self._schema, groups)
         return GlobalModel.begun_with(self.start, self.config, self._schema, groups)
@@ -174,11 +174,11 @@ class FedRemind:
         return State(state.round + 1, GlobalModel({**model, **average, **moved}), weights, memory)
 
     def _limits(self, routing: bool) -> Limits:
-        """What replies are held against, in a round with or without routing."""
+        """The limits for replies, in a round with or without routing."""
         return Limits(self.config, len(self._schema.classes), experts_of(self.config, self._schema.names, routing))
 
     def _tell_of(self, settled: Iterable[str], replies: RoundReplies) -> None:
-        """Tell the observers of sites of which it is known now whether their replies count."""
+        """Tell the observers which replies are now known to count or to be left out."""
         for name in settled:
             for observer in self.observers:
                 observer.answer_taken(name, replies.absent.get(name))
@@ -198,7 +198,7 @@ class FedRemind:
             observer.round_started(start)
 
     def _admit_newcomers(self, grid: Grid, state: State[Any]) -> State[Any]:
-        """Sites that came up since the start join; their new groups get blocks and a λ."""
+        """Add sites that connected after the start; their new groups get blocks and a λ."""
         if not self.roster.enrol_newcomers(grid):
             return state
         model = state.model.with_groups(self.config, self._schema, self.roster.counts())
@@ -217,7 +217,7 @@ class FedRemind:
         return state
 
     def _examine(self, grid: Grid, state: State[Any], began: float) -> RunResult:
-        """One exchange that measures the final model on test patients, and on validation patients."""
+        """Do one exchange that evaluates the final model on test patients and on validation patients."""
         members = self.roster.online(grid)
         absent = self._offline(members)
         limits = self._limits(self.config.train.routing_rounds > 0)
@@ -273,7 +273,7 @@ class FedRemind:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a run ended early, in words."""
+    """Why a run ended early, as text."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What each site is asked in a round: its own blocks, λ and n_k of its own groups, and nothing of anyone else's."""
+"""The task of each site in a round: its own blocks, and λ and n_k of its own groups; nothing about other sites."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def train_tasks(
     Parameters
     ----------
     everybody
-        All members of the run; shares of the objective are shares among these.
+        All members of the run; the shares of the objective refer to these.
     """
     methods = methods_of(config)
     sites = sites_of(everybody)
@@ -123,7 +123,7 @@ def train_tasks(
 def _told(
     methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
 ) -> tuple[dict[str, Told], dict[str, Mapping[int, int]]]:
-    """What each site is told, and the patients of each of its groups that the round trains on."""
+    """The weights for each site, and the patients of each of its groups that the round trains on."""
     if not methods.objective.phase(state.round).balanced:
         return {m.name: methods.weighing.told(state.weights, sites, m.name) for m in members}, dict(sites)
     held_out: dict[str, Mapping[int, int]] = {m.name: m.held_out for m in members}

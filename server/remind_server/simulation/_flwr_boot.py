@@ -1,8 +1,8 @@
-"""Python runs this at every start, through ``federated_remind.pth``: add our options when Flower's CLI is loaded.
+"""Add our options to Flower's CLI. Python imports this module at every start, through ``federated_remind.pth``.
 
-Flower has no plug-in interface for its command line, and of two console scripts named ``flwr`` the last one installed
-wins. So a finder waits for ``flwr.cli.app`` and lets ``remind_server.simulation.flwr_run`` extend its ``run`` command.
-Any other program pays for one small module; a Flower that has changed keeps its own command line, untouched.
+Flower's command line has no plug-in interface, and of two console scripts named ``flwr`` the last one installed wins.
+So a finder waits for ``flwr.cli.app`` and lets ``remind_server.simulation.flwr_run`` extend its ``run`` command. Any
+other program pays for one small module; a Flower that has changed keeps its own command line, untouched.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a simulation will take, said before it starts: parameters, processes, memory, roughly time.
+"""Estimate, before a simulation starts, its parameters, processes, memory and approximate time.
 
 A hospital's model stays in the memory of every process that has served it (`remind_client.app`), so memory grows with
 hospitals × processes. The patients' own data are not counted: pictures are read when needed, the rest is small beside
@@ -40,7 +40,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a simulation takes; `memory` and `available` in bytes, of the machine or of its GPU."""
+    """The estimate of a simulation; `memory` and `available` in bytes, of the machine or of its GPU."""
 
     size: Size
     sites: int
@@ -52,7 +52,7 @@ class Estimate:
 
     @property
     def too_much(self) -> bool:
-        """Whether it takes more memory than there is."""
+        """Whether the simulation needs more memory than is available."""
         return self.available is not None and self.memory > self.available
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ def size_of(config: Config, schema: CohortSchema, groups: Iterable[int]) -> Size
 
 
 def estimate(config: Config, size: Size, sites: int, processes: int, coordinator: bool = True) -> Estimate:
-    """What a run takes.
+    """Estimate a run.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def estimate(config: Config, size: Size, sites: int, processes: int, coordinator
 
 
 def refuse_what_is_too_large(found: Estimate, yes: bool, remedy: str) -> None:
-    """Ask for ``--yes`` where the machine is too small.
+    """Require ``--yes`` if the machine is too small.
 
     Raises
     ------

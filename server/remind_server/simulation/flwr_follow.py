@@ -1,4 +1,4 @@
-"""What became of a run that Flower's `run` command submitted: its id, how its log ended, how the run ended.
+"""Follow a run that Flower's `run` command submitted: its id, the end of its log, its final status.
 
 Flower's command exits with 0 whatever the streamed run comes to, and leaves a run going without a word at Ctrl-C.
 """

@@ -1,8 +1,8 @@
-"""The ``key=value`` pairs of ``--run-config`` and ``--federation-config``, read with care and written on one line.
+"""Parse the ``key=value`` pairs of ``--run-config`` and ``--federation-config``, and write them as one line.
 
-Flower's own reading loses things silently: of ``-c 'train.lr=1' -c 'train.batch=2'`` the first (the second table
-``train`` replaces it), of ``-c 'seed'`` everything, and a text may hold no quote. What we hand on is one line that
-survives it.
+Flower's own parser loses settings silently: of ``-c 'train.lr=1' -c 'train.batch=2'`` the first (the second table
+``train`` replaces it), of ``-c 'seed'`` everything, and a text may not contain a quotation mark. We pass on one line
+that it parses correctly.
 """
 
 import re

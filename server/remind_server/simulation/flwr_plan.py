@@ -1,4 +1,4 @@
-"""What ``flwr run`` submits when our options or our app are used: functions of what was typed.
+"""Compute what ``flwr run`` submits when our options or our app are used, from the typed options.
 
 Pure, but for `plan_here`, which knows the folder and the time.
 """

@@ -1,4 +1,4 @@
-"""Which local SuperLink a run is given to: never silently one that another environment started.
+"""Choose the local SuperLink for a run: never silently one that was started in another environment.
 
 `flwr run` hands a run to whatever answers on its port, and what runs there sees the environment in which that SuperLink
 was started, not the command's. So the environments are compared, and a run whose environment differs gets a SuperLink

@@ -16,7 +16,7 @@ EXPIRED = Error(3, "Error: Message Unavailable - the message's ttl is over, and 
 
 
 def at_once(message: Message) -> float:
-    """Every message is answered at once: computing in turn what hospitals compute at a time makes nobody late."""
+    """Answer every message at once: hospitals that are simulated one after the other are not late."""
     del message
     return 0.0
 
