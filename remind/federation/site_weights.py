@@ -12,6 +12,7 @@ from math import fsum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import TypeAdapter
+from typing_extensions import override
 
 from remind.metrics.statistics import GroupLoss, merge
 from remind.objectives.lambda_step import risks
@@ -90,12 +91,12 @@ class Spanning(Weighing[WeightState[int]]):
 
     states: ClassVar[TypeAdapter[Any]] = TypeAdapter(WeightState[int])
 
+    @override
     def initial(self, sites: Sites) -> WeightState[int]:
-        """See `Weighing`."""
         return self.weighting.initial(total(sites))
 
+    @override
     def told(self, state: WeightState[int], sites: Sites, site: str) -> Told:
-        """See `Weighing`."""
         counts = total(sites)
         return Told({k: state.weights[k] for k in sites[site]}, {k: counts[k] for k in sites[site]})
 
@@ -106,8 +107,8 @@ class Spanning(Weighing[WeightState[int]]):
         counts = total(sites)
         return self.weighting.update(state, risks(merge(losses.values()), counts, adjustment), counts, steps)
 
+    @override
     def admit(self, state: WeightState[int], sites: Sites) -> WeightState[int]:
-        """See `Weighing`."""
         return self.weighting.admit(state, total(sites))
 
     def alike(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> Told:
@@ -145,8 +146,8 @@ class Within(Weighing[Nested]):
 
     states: ClassVar[TypeAdapter[Any]] = TypeAdapter(Nested)
 
+    @override
     def initial(self, sites: Sites) -> Nested:
-        """See `Weighing`."""
         groups = {site: self.inside.initial(own) for site, own in sorted(sites.items())}
         return Nested(self.between.initial(_sizes(sites)), groups)
 
@@ -172,8 +173,8 @@ class Within(Weighing[Nested]):
                 of_site[site] = fsum(loss.loss_sum for loss in known) / sum(loss.count for loss in known)
         return Nested(self.between.update(state.sites, of_site, _sizes(sites), steps), groups)
 
+    @override
     def admit(self, state: Nested, sites: Sites) -> Nested:
-        """See `Weighing`."""
         groups = {
             site: self.inside.admit(state.groups[site], own) if site in state.groups else self.inside.initial(own)
             for site, own in sorted(sites.items())

@@ -25,6 +25,7 @@ from typing import Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import Count, NonNegative
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, group_of, registry
@@ -82,8 +83,8 @@ class MoERetriever(FusionModel):
         """Training patients of this site; None: nobody supports anybody."""
         self._support = support
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`."""
         filled, use_BE, balance = list(tokens), None, None
         if routing:
             filled, use_BE, balance = self._retrieve(tokens, presence_Bm)

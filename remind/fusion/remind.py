@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import ModelConfig
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
@@ -94,8 +95,8 @@ class Remind(FusionModel):
             return GroupParameters(sine_residual(group, config), missing_D)
         return GroupParameters(torch.zeros(config.blocks, config.width, config.experts, config.slots), missing_D)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`."""
         present, row_B = torch.unique(group_B, return_inverse=True)
         groups = present.tolist()
         missing_BD = self.of_groups(groups, lambda own: own.missing_D, torch.zeros_like(self.norm.weight))[row_B]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import Count, NonNegative
 from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
@@ -81,8 +82,8 @@ class SimMLM(FusionModel):
         self.head = nn.ModuleList(nn.Linear(hidden, context.classes) for _ in range(modalities))
         self.gate = perceptron(modalities * width, hidden, modalities, context.dropout)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`."""
         means_BmD = modality_means(tokens)
         networks = zip(self.hidden, self.head, means_BmD.unbind(1), strict=True)
         expert_BmC = torch.stack([head(hidden(mean_BD)) for hidden, head, mean_BD in networks], dim=1)

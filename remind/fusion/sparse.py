@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from remind.config import Count, NonNegative
 from remind.fusion.base import FusionOptions
@@ -89,8 +90,8 @@ class LinearGate(Gate):
         super().__init__(width, experts, top_k)
         self.linear = nn.Linear(width, experts, bias=False)
 
+    @override
     def scores(self, x_ND: Tensor) -> Tensor:
-        """See `Gate`."""
         score_NE: Tensor = self.linear(x_ND)
         return score_NE
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.objectives.base import Objective, registry
 from remind.objectives.lambda_step import initial_weights
@@ -31,8 +32,8 @@ class Balanced(Objective):
     sampling = "group"
     options: BalancedOptions
 
+    @override
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """See `Weighting`."""
         return WeightState(initial_weights(counts, self.options.towards))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:

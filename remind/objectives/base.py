@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from remind.config import Config
 from remind.data.batches.batch import Batch
@@ -130,8 +131,8 @@ class Objective(Weighting):
         """See `Weighting`: n_k/n."""
         return Proportional().initial(counts)
 
+    @override
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """See `Weighting`."""
         return super().admit(state, counts) if self.weighs else self.initial(counts)
 
     def phases(self, rounds: int) -> tuple[Phase, ...]:

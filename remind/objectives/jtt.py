@@ -6,6 +6,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import override
 
 from remind.config import Count
 from remind.objectives.base import OWN, Objective, Phase, registry
@@ -54,8 +55,8 @@ class JTT(Objective):
             Phase(first + 1, rounds - first - 1, restart=True),
         )
 
+    @override
     def remember(self, wrong_N: Tensor, kept: dict[str, Tensor]) -> None:
-        """See `Objective`."""
         kept[WRONG] = wrong_N.to(torch.uint8)
 
     def copies(self, kept: Mapping[str, Tensor]) -> Tensor | None:

@@ -3,6 +3,7 @@
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import override
 
 from remind.config import Positive
 from remind.objectives.base import Objective, StepInput, registry
@@ -34,8 +35,8 @@ class LISA(Objective):
     couples_patients = True
     options: LISAOptions
 
+    @override
     def patient_losses(self, step: StepInput) -> Tensor:
-        """See `Objective`."""
         batch = step.batch
         same_BB = batch.label_B.unsqueeze(0) == batch.label_B.unsqueeze(1)
         other_BB = batch.group_B.unsqueeze(0) != batch.group_B.unsqueeze(1)

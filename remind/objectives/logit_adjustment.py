@@ -4,6 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from remind.config import NonNegative
 from remind.objectives.base import Labels, Objective, registry
@@ -34,8 +35,8 @@ class LogitAdjustment(Objective):
     needs_labels = True
     options: LogitAdjustmentOptions
 
+    @override
     def criterion(self, logits_BC: Tensor, label_B: Tensor, group_B: Tensor, labels: Labels) -> Tensor:
-        """See `Objective`."""
         classes = logits_BC.shape[1]
         present, row_B = torch.unique(group_B, return_inverse=True)
         counts = [labels.get(k, (0,) * classes) for k in present.tolist()]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic
 
+from typing_extensions import override
+
 from remind.objectives.lambda_step import Unit, admit, initial_weights, tilted, weight_of
 
 __all__ = ["Proportional", "Unit", "WeightState", "Weighting"]
@@ -87,8 +89,8 @@ class Weighting(ABC):
 class Proportional(Weighting):
     """Every patient counts alike: weights n/Σn, whatever the risks."""
 
+    @override
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """See `Weighting`."""
         return WeightState(initial_weights(counts, "proportional"))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:

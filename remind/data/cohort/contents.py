@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from remind.data.files.stamp import stamp
 
@@ -75,24 +76,24 @@ class Table(Contents):
 
     values_NF: NDArray[np.float32]
 
+    @override
     def take(self, index: NDArray[Any]) -> "Table":
-        """See `Contents`."""
         return Table(self.values_NF[index])
 
+    @override
     def hide(self, hidden_N: Mask) -> "Table":
-        """See `Contents`."""
         return Table(np.where(hidden_N[:, None], np.float32(np.nan), self.values_NF))
 
     def present(self) -> Mask:
         """Return which patients have a value, (N,)."""
         return np.asarray((~np.isnan(self.values_NF)).any(axis=1))
 
+    @override
     def joined(self, others: Sequence["Table"]) -> "Table":
-        """See `Contents`."""
         return Table(np.concatenate([part.values_NF for part in (self, *others)]))
 
+    @override
     def feed(self, sha: Any) -> None:
-        """See `Contents`."""
         sha.update(np.ascontiguousarray(self.values_NF))
 
 
@@ -117,13 +118,13 @@ class Series(Contents):
     item_O: Integers
     value_O: NDArray[np.float32]
 
+    @override
     def take(self, index: NDArray[Any]) -> "Series":
-        """See `Contents`."""
         offsets_N1, source_O = ragged_take(self.offsets_N1, index)
         return Series(offsets_N1, self.time_O[source_O], self.item_O[source_O], self.value_O[source_O])
 
+    @override
     def hide(self, hidden_N: Mask) -> "Series":
-        """See `Contents`."""
         offsets_N1, keep_O = _ragged_hide(self.offsets_N1, hidden_N)
         return Series(offsets_N1, self.time_O[keep_O], self.item_O[keep_O], self.value_O[keep_O])
 
@@ -131,8 +132,8 @@ class Series(Contents):
         """Return which patients have an observation, (N,)."""
         return np.diff(self.offsets_N1) > 0
 
+    @override
     def joined(self, others: Sequence["Series"]) -> "Series":
-        """See `Contents`."""
         parts = (self, *others)
         return Series(
             _ragged_join([part.offsets_N1 for part in parts]),
@@ -141,8 +142,8 @@ class Series(Contents):
             np.concatenate([part.value_O for part in parts]),
         )
 
+    @override
     def feed(self, sha: Any) -> None:
-        """See `Contents`."""
         for array in vars(self).values():
             sha.update(np.ascontiguousarray(array))
 
@@ -163,13 +164,13 @@ class Codes(Contents):
     code_O: Integers
     names: tuple[str, ...]
 
+    @override
     def take(self, index: NDArray[Any]) -> "Codes":
-        """See `Contents`."""
         offsets_N1, source_O = ragged_take(self.offsets_N1, index)
         return Codes(offsets_N1, self.code_O[source_O], self.names)
 
+    @override
     def hide(self, hidden_N: Mask) -> "Codes":
-        """See `Contents`."""
         offsets_N1, keep_O = _ragged_hide(self.offsets_N1, hidden_N)
         return Codes(offsets_N1, self.code_O[keep_O], self.names)
 
@@ -190,8 +191,8 @@ class Codes(Contents):
 
     __hash__ = None
 
+    @override
     def feed(self, sha: Any) -> None:
-        """See `Contents`."""
         sha.update(np.ascontiguousarray(self.offsets_N1))
         sha.update("\0".join(self.names[i] for i in self.code_O.tolist()).encode())
 
@@ -219,12 +220,12 @@ class Texts(Contents):
 
     source_N: NDArray[np.object_]
 
+    @override
     def take(self, index: NDArray[Any]) -> Self:
-        """See `Contents`."""
         return replace(self, source_N=self.source_N[index])
 
+    @override
     def hide(self, hidden_N: Mask) -> Self:
-        """See `Contents`."""
         source_N = self.source_N.copy()
         source_N[hidden_N] = None
         return replace(self, source_N=source_N)
@@ -233,8 +234,8 @@ class Texts(Contents):
         """Return which patients have a note, (N,)."""
         return np.array([source is not None for source in self.source_N], dtype=bool)
 
+    @override
     def joined(self, others: Sequence[Self]) -> Self:
-        """See `Contents`."""
         return replace(self, source_N=np.concatenate([part.source_N for part in (self, *others)]))
 
     def feed(self, sha: Any) -> None:
@@ -275,8 +276,8 @@ class Files(Texts):
             raise ValueError("files that are read in different ways cannot be joined")
         return super().joined(others)
 
+    @override
     def feed(self, sha: Any) -> None:
-        """See `Texts`."""
         sha.update(repr(self.reading).encode())
         super().feed(sha)
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from remind.errors import UserError
 from remind.federation.rules.base import Rule, registry
@@ -71,8 +72,8 @@ class Adapt(Rule):
 
     options: AdaptOptions
 
+    @override
     def weighing(self, objective: Objective) -> Weighing[Any]:
-        """See `Rule`."""
         return Spanning(objective)
 
     def moves(self, name: str) -> bool:

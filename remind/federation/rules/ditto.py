@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pydantic import Field
 from torch import Tensor
 from torch.nn import Parameter
+from typing_extensions import override
 
 from remind.config import NonNegative
 from remind.federation.blocks import ENCODERS
@@ -42,8 +43,8 @@ class Ditto(Rule):
 
     options: DittoOptions
 
+    @override
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
-        """See `Rule`."""
         received, mu = work.received(), self.options.mu
         work.steps()
         config = self.config.train.model_copy(update={"optimizer": "sgd", "weight_decay": 0.0})

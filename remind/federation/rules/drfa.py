@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from typing_extensions import override
 
 from remind.federation.rules.afl import AFL, AFLOptions
 from remind.federation.rules.base import registry
@@ -25,8 +26,8 @@ class DRFA(AFL):
     the cost of a round, so each site measures its own snapshot.
     """
 
+    @override
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
-        """See `Rule`."""
         if not work.plan:
             return None
         moment = 1 + int(np.random.default_rng(work.settings.round_seed).integers(len(work.plan)))

@@ -5,6 +5,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import override
 
 from remind.config import Positive
 from remind.federation.blocks import block_of
@@ -43,8 +44,8 @@ class FedAdam(Rule):
     encoders = EVERY
     options: FedAdamOptions
 
+    @override
     def server_step(self, model: Tensors, average: Tensors, memory: Tensors) -> tuple[Tensors, Tensors]:
-        """See `Rule`."""
         own, fresh, moved = self.options, dict[str, Tensor](), dict[str, Tensor]()
         for block in {block_of(name) for name in average}:
             fresh[STEPS + block] = memory.get(STEPS + block, torch.zeros((), dtype=torch.int64)) + 1

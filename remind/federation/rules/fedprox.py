@@ -1,6 +1,7 @@
 """FedProx: FedAvg with a rubber band to the received model."""
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.config import NonNegative
 from remind.federation.rules.base import EVERY, Rule, registry
@@ -31,7 +32,7 @@ class FedProx(Rule):
     encoders = EVERY
     options: FedProxOptions
 
+    @override
     def work(self, work: LocalWork) -> dict[int, GroupLoss] | None:
-        """See `Rule`."""
         work.steps(toward=work.received(), strength=self.options.mu)
         return None

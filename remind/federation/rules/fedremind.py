@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from typing_extensions import override
+
 from remind.federation.rules.base import Rule, registry
 from remind.federation.site_weights import Spanning, Weighing
 from remind.objectives.base import Objective
@@ -19,6 +21,6 @@ class FedRemindRule(Rule):
     Per-domain loss sums and counts on the broadcast model, in one exchange, as AgnosticFedAvg (arXiv 2104.02748).
     """
 
+    @override
     def weighing(self, objective: Objective) -> Weighing[Any]:
-        """See `Rule`."""
         return Spanning(objective)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.federation.rules.base import Rule, registry
 from remind.metrics.statistics import GroupLoss
@@ -38,8 +39,8 @@ class FedRep(Rule):
         """All but the head."""
         return not is_head(name)
 
+    @override
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
-        """See `Rule`."""
         number = len(work.plan)
         if number < 2:
             work.steps()

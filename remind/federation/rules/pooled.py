@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from typing_extensions import override
+
 from remind.federation.rules.base import Rule, registry
 from remind.federation.site_weights import Spanning, Weighing
 from remind.objectives.base import Objective
@@ -14,6 +16,6 @@ class Pooled(Rule):
     encoders = ("local", "frozen")
     pooled = True
 
+    @override
     def weighing(self, objective: Objective) -> Weighing[Any]:
-        """See `Rule`."""
         return Spanning(objective)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import override
 
 from remind.config import NonNegative
 from remind.federation.aggregation import BlockAverage
@@ -40,8 +41,8 @@ class QFFL(Rule):
     weighs = True
     options: QFFLOptions
 
+    @override
     def combiner(self) -> BlockAverage:
-        """See `Rule`."""
         train = self.config.train
         return QFedAvg(self.options.q, 1 / train.lr, scaled=train.optimizer == "sgd")
 
@@ -63,6 +64,7 @@ class QFedAvg(BlockAverage):
         self._pull: dict[str, Tensor] = {}
         self._curvature: dict[str, float] = {}
 
+    @override
     def add(
         self,
         tensors: Mapping[str, Tensor],
@@ -70,7 +72,6 @@ class QFedAvg(BlockAverage):
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
     ) -> None:
-        """See `BlockAverage`."""
         if sent is None or not losses:
             raise ValueError("q-FedAvg needs the model that was sent, and the losses on it")
         weight = {name: block_weights.get(block_of(name), 0.0) for name in tensors}

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.federation.rules.base import Rule
 from remind.federation.site_weights import Spanning, Weighing, Within
@@ -23,6 +24,6 @@ class UnitRule(Rule, Weighting):
     weighs = True
     options: UnitOptions
 
+    @override
     def weighing(self, objective: Objective) -> Weighing[Any]:
-        """See `Rule`."""
         return Spanning(self) if self.options.units == "groups" else Within(self, objective)

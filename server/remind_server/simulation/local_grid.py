@@ -6,6 +6,7 @@ from itertools import count
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+from typing_extensions import override
 
 from remind.config import Scalar
 from remind_server.flower_internals import NodeInfo, Run, set_identity, set_message_id
@@ -70,10 +71,10 @@ class LocalGrid(Grid):
         """Not available without a SuperLink."""
         raise NotImplementedError("an in-process grid has no SuperLink, hence no Run")
 
+    @override
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """See `Grid`."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:

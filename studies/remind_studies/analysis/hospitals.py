@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from remind import groups
 from remind.config import Config
@@ -46,8 +47,8 @@ class LookingStore(SiteStore):
 
     elsewhere: Path = Path()
 
+    @override
     def tokens(self) -> TokenCache:
-        """See `SiteStore`."""
         return TokenCache(self.elsewhere)
 
 

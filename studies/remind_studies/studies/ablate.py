@@ -1,5 +1,7 @@
 """What each part of REMIND is worth (the paper's Table 4)."""
 
+from typing_extensions import override
+
 from remind_studies.arms import anchors
 from remind_studies.studies.variants import REMIND, beside, config_of, remind_of, with_options
 from remind_studies.study import Arm, Panel, Request, Study, registry
@@ -16,8 +18,8 @@ class Ablate(Study):
 
     methods = REMIND
 
+    @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """See `Study`."""
         whole = remind_of(request, "ablate")
         config = config_of(request, whole)
         shared = config.federation.encoders == "shared"

@@ -1,5 +1,7 @@
 """Methods side by side, for every modality combination (the paper's Tables 1–3 and 7–9)."""
 
+from typing_extensions import override
+
 from remind_studies.arms import anchors
 from remind_studies.study import Panel, Request, Study, registry
 
@@ -10,8 +12,8 @@ from remind_studies.study import Panel, Request, Study, registry
 class Compare(Study):
     """One panel: the methods, with each hospital alone and all patients in one place beside them."""
 
+    @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """See `Study`."""
         number = len(request.arms)
         beside = anchors(request.main) if request.anchors else ()
         panel = Panel(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.config import Config, Positive, Scalar
 from remind.errors import UserError
@@ -41,8 +42,8 @@ class Cost(Study):
     methods, seeds = f"{REFERENCE}, {REMIND}", 3
     options: CostOptions
 
+    @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """See `Study`."""
         arms = tuple(variant for arm in request.arms for variant in _with_gates(request, arm))
         files = listed(self.options.sizes, Path, "sizes") if self.options.sizes else ()
         names = ["configured", *(path.stem for path in files)]

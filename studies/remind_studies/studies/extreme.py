@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.errors import UserError
 from remind.registry import Options
@@ -37,8 +38,8 @@ class Extreme(Study):
     seeds = 5
     options: ExtremeOptions
 
+    @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """See `Study`."""
         names = request.cohort.schema.names
         if len(names) < 2:
             raise UserError(f"extreme: cohort {request.cohort.schema.name} has one modality, and none can be hidden")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
@@ -44,8 +45,8 @@ class Federation(Study):
     methods, seeds = REMIND, 5
     options: FederationOptions
 
+    @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """See `Study`."""
         arms = self._arms(request)
         number = request.clients or len(_own_hospitals(request))
         drawn: dict[str, Scalar] = {"data.sites": "dirichlet"}

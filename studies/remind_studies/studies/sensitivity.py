@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
@@ -38,8 +39,8 @@ class Sensitivity(Study):
     methods, seeds = REMIND, 5
     options: SensitivityOptions
 
+    @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """See `Study`."""
         whole = remind_of(request, "sensitivity")
         config = config_of(request, whole)
         choice = config.method.fusion

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from remind import groups
 from remind.config import Count, Fraction
@@ -39,8 +40,8 @@ class Unseen(Study):
     methods, seeds = REMIND, 5
     options: UnseenOptions
 
+    @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """See `Study`."""
         schema = request.cohort.schema
         held = self._held(request)
         every = set(groups.counts(request.cohort.groups_N))
