@@ -31,6 +31,7 @@ class Publication:
         self._place: dict[Atom, int] = {}
         self._counts: list[int] = []
         self._shown: dict[frozenset[int], bool] = {}  # for every requested number: whether it is shown
+        self._few: set[frozenset[int]] = set()
 
     def ask(
         self,
@@ -38,6 +39,7 @@ class Publication:
         counts: Mapping[Atom, int],
         bundles: Mapping[Key, Hashable] | None = None,
         known: Collection[Key] = (),
+        few: Collection[Key] = (),
         closed: bool = False,
     ) -> set[Key]:
         """Decide which of these numbers may be shown. They count as shown from now on.
@@ -52,6 +54,8 @@ class Publication:
             Numbers of the same bundle are shown together or not at all; by default each number is independent.
         known
             Numbers that the reader knows from another source.
+        few
+            Numbers that are small whatever their counts: of few persons with many visits.
         closed
             Show nothing that was not shown before, even if it is safe.
         """
@@ -60,6 +64,7 @@ class Publication:
                 self._place[atom] = len(self._counts)
                 self._counts.append(count)
         set_of = {key: frozenset(map(self._place.__getitem__, atoms)) for key, atoms in numbers.items()}
+        self._few |= {set_of[key] for key in few}
         new = list(dict.fromkeys(own for own in set_of.values() if own not in self._shown))
         if self.minimum <= 1:
             self._shown |= dict.fromkeys(new, True)
@@ -84,10 +89,13 @@ class Publication:
         own_name = [bundle_of.get(own, own) if own in fresh else own for own in every]
         bundle_V = np.array([number_of.setdefault(name, len(number_of)) for name in own_name])
         out_V = np.array([self._shown.get(own, own in known) for own in every])
+        parts_VA = _matrix(every, len(atom_A))
+        count_V = parts_VA @ atom_A
         hidden_V = withhold(
             atom_A,
-            _matrix(every, len(atom_A)),
+            parts_VA,
             self.minimum,
+            small_V=(count_V > 0) & ((count_V < self.minimum) | np.array([own in self._few for own in every])),
             in_any_case_V=np.array([not self._shown.get(own, True) for own in every]),
             published_V=out_V,
             bundle_V=bundle_V,

@@ -21,6 +21,11 @@ class Counted(Protocol):
 Part = TypeVar("Part", bound=Counted)
 
 
+def usual_minimum(real: bool) -> int:
+    """Minimum of what is written for others where none is said: patients who are made up have no secrets."""
+    return MIN_COUNT if real else 1
+
+
 def is_small(count: int, minimum: int) -> bool:
     """Return whether a number of patients must be suppressed: 1 … `minimum` − 1. 0 may be shown."""
     return 0 < count < minimum

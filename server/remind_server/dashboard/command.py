@@ -29,7 +29,7 @@ def dashboard_command(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = PORT,
     min_count: Annotated[
-        int, typer.Option(min=1, help="Suppress numbers of fewer patients, and what they follow from; 1: none.")
+        int, typer.Option(help="Suppress numbers of fewer patients, and what they follow from; 1: none.")
     ] = MIN_COUNT,
     token_file: Annotated[
         Path | None, typer.Option(help="Sign-in token that outlives restarts; made if not there. Default: a new one.")
@@ -57,6 +57,8 @@ def dashboard_command(
         raise UserError("--trusted-header and --trusted-proxy belong together: give both or neither")
     if bool(tls_certificate) != bool(tls_key):
         raise UserError("--tls-certificate and --tls-key belong together: give both or neither")
+    if min_count < 1:
+        raise UserError(f"--min-count {min_count}: the least is 1, which shows everything")
     url = store_url(results.absolute(), store)
     if results != DEFAULT_RESULTS or store:
         _require_folder(url)

@@ -16,7 +16,9 @@ from remind_studies.analysis.document import Analysis, CohortFacts, Gate, GroupF
 from remind_studies.analysis.experts import expert_use
 from remind_studies.analysis.hospitals import Hospitals
 from remind_studies.analysis.looks import BLOCKS, block_names
+from remind_studies.analysis.mailed import mailed
 from remind_studies.analysis.modality_value import FEW, modality_value
+from remind_studies.analysis.patients import Patients
 from remind_studies.analysis.probe import routes
 from remind_studies.analysis.stored import StoredRun
 from remind_studies.analysis.trained import Planned, Say, Wish, trained
@@ -37,6 +39,7 @@ def analyse(
     wish: Wish,
     made: Callable[[], Made],
     say: Say,
+    min_count: int = 1,
 ) -> Analysis:
     """Look into a run, and into another one on the same patients.
 
@@ -46,6 +49,8 @@ def analyse(
         By what and when; asked at the end.
     say
         What a person is told while it works.
+    min_count
+        Patients below which nothing is told of a group.
 
     Raises
     ------
@@ -54,15 +59,16 @@ def analyse(
     """
     if isinstance(against, StoredRun):
         _same_patients(run, against)
-    cohort, first = _model(run, wish, say)
-    models = [first] if against is None else [first, _model(against, wish, say)[1]]
+    cohort, patients, first = _model(run, wish, say)
+    models = [first] if against is None else [first, _model(against, wish, say)[2]]
     settings = Settings(
         every=wish.every, patients=wish.patients, whole_set=wish.whole_set, few=FEW, resamples=RESAMPLES
     )
-    return Analysis(made=made(), settings=settings, cohort=cohort, models=_named(models))
+    whole = Analysis(made=made(), settings=settings, cohort=cohort, models=_named(models))
+    return mailed(whole, patients, min_count)
 
 
-def _model(run: StoredRun | Planned, wish: Wish, say: Say) -> tuple[CohortFacts, ModelAnalysis]:
+def _model(run: StoredRun | Planned, wish: Wish, say: Say) -> tuple[CohortFacts, Patients, ModelAnalysis]:
     """Everything about one model, and about the patients it was trained on."""
     config = run.config
     routing = routes(config, config.train.rounds)
@@ -94,7 +100,7 @@ def _model(run: StoredRun | Planned, wish: Wish, say: Say) -> tuple[CohortFacts,
             experts=experts,
             modality_value=modality_value(found.hospitals, found.tensors, routing),
         )
-        return _cohort(found.hospitals), analysis
+        return _cohort(found.hospitals), Patients.of(found.hospitals), analysis
 
 
 def _same_patients(run: StoredRun | Planned, against: StoredRun) -> None:

@@ -35,6 +35,9 @@ def analyze_command(
     run_config: Annotated[
         list[str] | None, typer.Option("--run-config", "-c", help="With --cohort: settings, as for flwr run.")
     ] = None,
+    min_count: Annotated[
+        int | None, typer.Option(min=1, help="Tell nothing of groups of fewer patients; default: 10, synthetic 1.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Look into one trained model: gradients, experts, λ, gate, entropy, and what each modality is worth to each group.
@@ -54,5 +57,6 @@ def analyze_command(
         clients=num_clients,
         run_config=run_config or [],
         command=shlex.join(["remind", *sys.argv[1:]]),
+        min_count=min_count,
         say=printer(quiet, lambda text: print(text, file=sys.stderr, flush=True)),
     )

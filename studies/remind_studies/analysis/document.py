@@ -59,6 +59,8 @@ class Settings(Part):
         Test patients below which a number is marked.
     resamples
         Of the bootstrap.
+    min_count
+        Patients below which nothing is told of a group; 1: everything is.
     """
 
     every: int | None
@@ -66,6 +68,7 @@ class Settings(Part):
     whole_set: WholeSet = "groups"
     few: int
     resamples: int
+    min_count: int = 1
 
     @property
     def compared_with(self) -> str:
@@ -112,12 +115,12 @@ class Consistency(Part):
     singular
         σ₁.
     agreement
-        |Σ u| / √n: near 0 the sign of the score means little.
+        |Σ u| / √n: near 0 the sign of the score means little. None where drawn patients may not be told by class.
     """
 
     score: float | None
     singular: float
-    agreement: float
+    agreement: float | None
 
 
 class Look(Part):
@@ -170,7 +173,8 @@ class ModalityValue(Part):
     mask
         The group; None: all test patients who have this modality and another.
     smaller, known
-        The group without the modality, and whether it was seen in training; None where `mask` is.
+        The group without the modality, and whether it was seen in training; None where `mask` is, the latter also where
+        of that group nothing is told.
     n, positives
         Test patients, and those of class 1 where there are two classes.
     few
@@ -246,12 +250,20 @@ class ModelAnalysis(Part):
 
 
 class Analysis(Part):
-    """The whole file; the first model is the one that was asked about."""
+    """The whole file; the first model is the one that was asked about.
+
+    Attributes
+    ----------
+    withheld_groups, withheld_rows
+        How many groups, and rows of modality values of the other groups, are left out because of the minimum count.
+    """
 
     format: Literal[1] = 1
     made: Made
     settings: Settings
     cohort: CohortFacts
+    withheld_groups: int = 0
+    withheld_rows: int = 0
     models: tuple[ModelAnalysis, ...]
 
     def write(self, folder: Path) -> Path:

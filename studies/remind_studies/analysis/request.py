@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 from remind.config import Config
+from remind.data.sites.hospitals import SYNTHETIC
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
+from remind.privacy.threshold import usual_minimum
 from remind_server.outputs.run_folder import CONFIG
 from remind_server.simulation.flwr_plan import claimed, plan_here
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
@@ -37,8 +39,11 @@ def analyze(
     run_config: Sequence[str],
     command: str,
     say: Callable[[str], None],
+    min_count: int | None = None,
 ) -> None:
     """See `command.analyze_command`; `every` is None where the final model alone is looked at.
+
+    Of groups below `min_count` nothing is told; by default that is the usual minimum for a real cohort.
 
     Raises
     ------
@@ -49,13 +54,20 @@ def analyze(
     if whole_set not in get_args(WholeSet):
         raise UserError(f"--whole-set: there is no {whole_set!r}; there are {', '.join(get_args(WholeSet))}")
     run = _run(folder, cohort, clients, run_config)
+    if min_count is None:
+        min_count = usual_minimum(real=run.config.data.cohort != SYNTHETIC)
+    if patients < min_count:
+        raise UserError(
+            f"--patients {patients}: gradients of fewer than {min_count} patients are not told of; draw at least "
+            f"{min_count} of each group, or give a smaller --min-count"
+        )
     other = _against(run, against, final=every is None)
     assert run.folder is not None  # only what is trained for comparison is not kept
     target = (out or run.folder / "analysis").expanduser()
     if not (isinstance(run, Planned) and target.is_relative_to(run.folder)):  # a run begins in an empty folder
         _make(target)
     wish = Wish(every=every, patients=patients, whole_set=whole_set)  # type: ignore[arg-type]
-    analysis = analyse(run, other, wish, lambda: made(command, time.monotonic() - began), say)
+    analysis = analyse(run, other, wish, lambda: made(command, time.monotonic() - began), say, min_count)
     _make(target)
     data = analysis.write(target)
     page = write_page(analysis, target / PAGE_FILE)

@@ -85,7 +85,8 @@ def _consistency(analysis: Analysis, groups: Groups) -> Table:
     rows = []
     for group, name in zip(groups.masks, groups.names, strict=True):
         drawn = analysis.models[0].drawn.get(group)
-        cells = [", ".join(map(str, drawn)) if drawn else "left out: too few patients"]
+        without = "left out: too few patients" if group in analysis.models[0].left_out else NOTHING
+        cells = [", ".join(map(str, drawn)) if drawn else without]
         for model in analysis.models:
             looks = (model.looks[0], model.looks[-1]) if len(model.looks) > 1 else (model.looks[-1],)
             found = [look.consistency.get(group) for look in looks]

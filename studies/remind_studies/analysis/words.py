@@ -13,7 +13,7 @@ def sentences(analysis: Analysis) -> list[str]:
     for model in analysis.models:
         said = [*_consistency(analysis, model), *_experts(model), *_gate(analysis, model), *_weights(analysis, model)]
         found += [_begun(model, sentence, several) for sentence in said]
-    return [*found, _begun(analysis.models[0], _value(analysis.models[0]), several)]
+    return [*found, _begun(analysis.models[0], _value(analysis, analysis.models[0]), several)]
 
 
 def _begun(model: ModelAnalysis, sentence: str, several: bool) -> str:
@@ -55,7 +55,8 @@ def _gate(analysis: Analysis, model: ModelAnalysis) -> list[str]:
     if not routed:
         return []
     share = sum(r.n * (r.gate_open or 0.0) for r in routed) / sum(r.n for r in routed)
-    return [f"the groups' own routers are used for {100 * share:.0f} % of the training patients."]
+    among = " of the groups shown" if analysis.withheld_groups else ""
+    return [f"the groups' own routers are used for {100 * share:.0f} % of the training patients{among}."]
 
 
 def _weights(analysis: Analysis, model: ModelAnalysis) -> list[str]:
@@ -72,7 +73,7 @@ def _weights(analysis: Analysis, model: ModelAnalysis) -> list[str]:
     ]
 
 
-def _value(model: ModelAnalysis) -> str:
+def _value(analysis: Analysis, model: ModelAnalysis) -> str:
     """Modalities whose gain among all patients can be told from 0."""
     told: list[tuple[float, str]] = []
     everyone: list[ModalityValue] = [v for v in model.modality_value if v.mask is None]
@@ -82,6 +83,8 @@ def _value(model: ModelAnalysis) -> str:
         if not v.few and gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0):
             text = f"{v.modality} ({unit} {signed(gain.gain)}, {signed(gain.low)} to {signed(gain.high)})"
             told.append((gain.gain, text))
+    if not everyone and (analysis.withheld_groups or analysis.withheld_rows):
+        return "what modalities are worth to too few test patients is not shown."
     if not everyone:
         return "no test patient has two modalities: none can be hidden."
     if not told:
