@@ -1,4 +1,4 @@
-"""Methods as they are typed: ``softmoe, groupdro, fedavg, remind+cvar(alpha = 0.1)+lg``."""
+"""Parse the methods of a study: ``softmoe, groupdro, fedavg, remind+cvar(alpha = 0.1)+lg``."""
 
 from pathlib import Path
 

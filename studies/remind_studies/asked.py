@@ -1,4 +1,4 @@
-"""What a study's folder was asked for, so that no report is written over that of another question."""
+"""Store the request of a study in its folder, so that a report never overwrites the report of another request."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

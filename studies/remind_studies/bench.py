@@ -1,4 +1,4 @@
-"""From what was typed to a study's folder: plan, tune, run, results, report."""
+"""Run a study from its typed options: plan, tune, run, results, report."""
 
 import os
 import time

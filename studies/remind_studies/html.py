@@ -1,4 +1,4 @@
-"""What both reports are: one HTML file that needs nothing else, neither scripts nor a network."""
+"""Write a report as one self-contained HTML file, without scripts and without network access."""
 
 from pathlib import Path
 

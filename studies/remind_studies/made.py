@@ -1,4 +1,4 @@
-"""Where, when and by what a study was made."""
+"""Record the command, date, machine and versions of a study."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""What every study is: a question, and the panels of runs that answer it.
+"""The base class of studies: a question, and the panels of runs that answer it.
 
 A study is one file of `studies/`: its `options`, a `Study` that plans its panels, and `@registry.register`.
 """

@@ -1,4 +1,6 @@
-"""The same tuning budget for every method: so many settings tried, judged on validation patients of seeds of their own.
+"""Tune every method with the same budget.
+
+Try a number of settings, and compare them on validation patients of other seeds.
 
 The first trial of a method is the method as it was given; the others draw from one space that all share and, where a
 method has knobs of its own, from these. The judge is the primary measure: the mean over tail groups.

@@ -1,1 +1,1 @@
-"""`remind analyze`: one trained model looked into (algorithm §6; the paper's Fig. 1b, 3, 4), as JSON and as a page."""
+"""`remind analyze`: analysis of one trained model (algorithm §6; the paper's Fig. 1b, 3, 4), as JSON and as a page."""

@@ -1,4 +1,4 @@
-"""From a run, stored or to be trained, to the numbers of `document.Analysis`."""
+"""Compute the numbers of `document.Analysis` from a run that is stored or still to be trained."""
 
 from collections.abc import Callable
 from math import log

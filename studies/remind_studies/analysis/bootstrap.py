@@ -1,4 +1,4 @@
-"""Intervals of a difference between two predictions of the same patients: a paired bootstrap over persons.
+"""Compute intervals for the difference of two predictions on the same patients, by a paired bootstrap over persons.
 
 A person with several visits is drawn with all of them. AUROC here is that of the scores themselves, not of histograms.
 Shapes: N patients (or visits), P persons, C classes, R resamples, K different values of a score.

@@ -1,4 +1,6 @@
-"""analysis.json: what `remind analyze` found, and all its page is made from. docs/analysis.md explains the numbers.
+"""analysis.json: the results of `remind analyze`, and the only input of its page.
+
+Docs/analysis.md explains the numbers.
 
 Groups are bitmasks (`remind.groups`); rounds are rounds done, so that 0 is the model before any training.
 """

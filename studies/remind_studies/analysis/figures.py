@@ -1,4 +1,4 @@
-"""Which pictures an analysis has, from its numbers alone."""
+"""Choose the figures of an analysis, from its numbers alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The hospitals of a simulation, with the model that each of them would use: what an analysis looks at.
+"""The hospitals of a simulation, each with the model that it would use; an analysis evaluates these.
 
 Patients of all hospitals are looked at together, each with the tokens of its own hospital's encoders. Only a simulation
 can do that: on real hospitals nobody sees both the patients and the model of more than one.

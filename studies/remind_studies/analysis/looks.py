@@ -1,4 +1,4 @@
-"""One look at a model: how each group's training patients are routed, and how consistent their gradients are.
+"""Evaluate a model once: the routing of each group's training patients, and the consistency of their gradients.
 
 Shapes: B patients in a batch, n drawn patients of a group, E experts, C classes.
 """

@@ -1,4 +1,4 @@
-"""What a group gains by one of its modalities: its test patients again, as if they belonged to the smaller group.
+"""The value of a modality for a group: evaluate its test patients again as members of the group without the modality.
 
 The smaller group's own parameters are used where some hospital trained on it; else what an unseen group gets
 (algorithm §4.10). All that the patients' other modalities say stays.

@@ -1,4 +1,4 @@
-"""analysis.html: the numbers of an analysis as one page."""
+"""Write analysis.html: the numbers of an analysis as one page."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pictures of `remind analyze`: lines over rounds, heat maps of experts, and what modalities are worth.
+"""Plots of `remind analyze`: lines over rounds, heat maps of experts, and the value of modalities.
 
 A group has the same colour, marker and line in every picture, so that none of the three alone must tell it. Matplotlib
 is imported when something is drawn.

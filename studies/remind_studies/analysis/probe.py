@@ -1,4 +1,4 @@
-"""An observer that looks at the model every few rounds of a training that goes on in this process."""
+"""An observer that evaluates the model every few rounds while this process trains it."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""What was typed → what is to be analysed; then the two files."""
+"""Turn the typed options into a request for an analysis, run it, and write its two files."""
 
 import os
 import time

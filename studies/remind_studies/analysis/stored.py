@@ -1,4 +1,4 @@
-"""The results folder of a run, read again: what was trained, on whom, and what came of it (docs/results.md)."""
+"""Read the results folder of a run: its settings, its patients and its results (docs/results.md)."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tables of an analysis: what its pictures show, as numbers rounded to three digits."""
+"""The tables of an analysis: the numbers behind its figures, rounded to three digits."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Models to look at: of a run that is stored, trained once more or not, or of one that is trained now."""
+"""Provide the models for an analysis: of a stored run, with or without a second training, or of a new run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

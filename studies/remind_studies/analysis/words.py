@@ -1,4 +1,4 @@
-"""The analysis in a few sentences, made from its numbers alone."""
+"""Summarise an analysis in a few sentences, from its numbers alone."""
 
 from statistics import fmean
 

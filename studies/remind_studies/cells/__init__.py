@@ -1,4 +1,6 @@
-"""Cells: single training runs. Everything that decides what a cell's result is lies here or in the libraries it calls.
+"""Cells: single training runs.
+
+This folder and the libraries that it calls contain all code that affects a cell's result.
 
 The key of a cell holds a digest of this whole folder (`code`), so nothing here may import other parts of
 `remind_studies`: an edit there would change results and not the key.

@@ -1,4 +1,4 @@
-"""A cell of a study: one training run with all that decides it, and what came out. Each is one JSON file.
+"""A cell of a study: one training run with all its inputs and its result. Each cell is one JSON file.
 
 Shapes: G groups; statistics as in `remind.metrics.statistics`.
 """

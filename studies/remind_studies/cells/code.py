@@ -1,4 +1,4 @@
-"""The digest of the code that decides a cell's result: whole folders, so that no module can be forgotten."""
+"""The hash of the code that affects a cell's result. It covers whole folders, so that no module can be forgotten."""
 
 import platform
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A study's folder: cells as they finish, then results.json and report.html. Every file is whole or absent."""
+"""A study's folder: cells as they finish, then results.json and report.html. Every file is written atomically."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Memory of processes that run many trainings."""
+"""Limit the memory of processes that run many trainings."""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""Hiding a modality from some of the patients who have it (the paper's Table 5)."""
+"""Hide a modality of some of the patients who have it (the paper's Table 5)."""
 
 import numpy as np
 from numpy.typing import NDArray

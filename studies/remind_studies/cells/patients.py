@@ -1,4 +1,4 @@
-"""The hospitals of a cell: the cohort laid into sites, and which of their patients are test patients of which seed.
+"""The hospitals of a cell: divide the cohort into sites, and choose the test patients of each seed.
 
 Repeated K-fold cross-validation: seed s holds out fold s mod K of partition s div K, with K = 1/data.test. So any K
 seeds in a row from a multiple of K test every patient once, also those of the rarest group. Patients, hospitals and

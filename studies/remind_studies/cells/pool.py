@@ -1,4 +1,4 @@
-"""Runs cells in processes and keeps each as it ends: a study that is killed goes on where it was."""
+"""Run cells in processes and store each one when it ends, so that a killed study continues where it stopped."""
 
 import os
 import tempfile

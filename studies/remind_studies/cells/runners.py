@@ -1,4 +1,4 @@
-"""What a cell can be: a runner by name. Each takes a cell and a folder of its own, and gives its result."""
+"""The registry of runners. A runner takes a cell and a folder, and returns the cell's result."""
 
 import importlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Candidates that take turns in one process, so that what else the machine does befalls all of them alike."""
+"""Time candidates alternately in one process, so that other load of the machine affects all of them equally."""
 
 import gc
 import resource

@@ -1,4 +1,4 @@
-"""Sites of this process, trained together by the strategy and the client code of a real federation."""
+"""Train the sites of this process together, with the strategy and the client code of a real federation."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The HTML report of a study: one file that can be mailed, made from its results alone."""
+"""The HTML report of a study: one file that can be mailed, generated from results.json alone."""
 
 from remind_studies.report.markdown import markdown
 from remind_studies.report.write import render, write_report

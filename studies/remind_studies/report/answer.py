@@ -1,7 +1,7 @@
-"""The answer in a sentence: whether the reference serves the rare combinations better, here.
+"""Write the answer of a study in one sentence: whether the reference is better on the rare combinations.
 
-Nothing is said that no test says. Where no difference was found, the sentence is that none was found and how large one
-may still be, never that there is none.
+Every statement follows from a test. If no difference was found, the sentence says so and how large the difference may
+still be; it never says that there is none.
 """
 
 from collections.abc import Sequence

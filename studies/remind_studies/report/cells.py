@@ -1,4 +1,4 @@
-"""Tables as data: rows of cells, each with the words shown and the full numbers behind them."""
+"""Tables as data: rows of cells, each with its text and the unrounded numbers behind it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

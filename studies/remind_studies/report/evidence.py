@@ -1,4 +1,4 @@
-"""What an answer rests on, and what weakens it, in sentences."""
+"""Write the evidence for an answer and its caveats, in sentences."""
 
 from collections.abc import Sequence
 

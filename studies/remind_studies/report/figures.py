@@ -1,4 +1,4 @@
-"""The pictures of a report, each with the caption that says how to read it; empty ones are left out."""
+"""The figures of a report, each with a caption that says how to read it; empty figures are omitted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The forest plot: how far each method is from the reference, with intervals."""
+"""The forest plot: the difference of each method to the reference, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

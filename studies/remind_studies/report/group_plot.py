@@ -1,4 +1,4 @@
-"""The dot plot of the groups: every combination a row, every method a marker with its interval."""
+"""The dot plot of the groups: one row per combination, one marker with its interval per method."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""All tables of a study in one: what each says of the reference, with a link to it."""
+"""The overview of all tables of a study: the result for the reference in each table, with a link to it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What all plots of a report share: sizes, colours with markers, and how they become inline SVG.
+"""The common style of all plots of a report: sizes, colours, markers, and conversion to inline SVG.
 
 Colours are those of Okabe and Ito, in an order whose neighbours differ in brightness too; every method has a marker of
 its own as well, so that neither grey print nor colour blindness makes two of them one. Text stays text: it can be

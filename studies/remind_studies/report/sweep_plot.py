@@ -1,4 +1,4 @@
-"""Lines over the tables of a study: what a setting, a modality or the number of sites does to every method."""
+"""The sweep plot: the effect of a setting, a modality or the number of sites on every method."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

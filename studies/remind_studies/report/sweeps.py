@@ -1,4 +1,4 @@
-"""What varies from table to table of a study, or from row to row of its tables."""
+"""Find what varies from table to table of a study, or from row to row of its tables."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The tables of a panel, and those of costs. None where there is nothing to show."""
+"""Build the tables of a panel and of costs; None if there is nothing to show."""
 
 from collections.abc import Iterable
 

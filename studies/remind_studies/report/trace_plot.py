@@ -1,4 +1,4 @@
-"""The course of training: weights λ of the groups and how often their gate was open, over the rounds."""
+"""The trace plot: weights λ of the groups and open rates of their gates, over the rounds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A panel of the results, with what belongs together found by name and in the order of the tables."""
+"""Look up the parts of a panel by name, in the order of the tables."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Numbers and names as the report writes them; the one place that rounds."""
+"""Format the numbers and names of a report. Only this module rounds numbers."""
 
 from collections.abc import Callable
 

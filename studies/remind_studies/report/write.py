@@ -1,4 +1,4 @@
-"""From results to the report."""
+"""Write the report from the results."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How one arm of a panel did: every measure, group and hospital by seed, and the patients of all seeds together."""
+"""The scores of one arm of a panel: every measure, group and hospital by seed, and over the patients of all seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

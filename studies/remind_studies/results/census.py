@@ -1,4 +1,7 @@
-"""Who was trained on and tested in a panel, per group and hospital: what decides which of them are ranked."""
+"""Count the training and test patients of a panel per group and hospital.
+
+These counts decide which of them are ranked.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a panel compares: its arms; where an arm's runs measured several models, each of these as an arm of its own."""
+"""List what a panel compares: its arms. If an arm's runs evaluated several models, each model is an arm of its own."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

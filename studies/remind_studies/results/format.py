@@ -1,4 +1,4 @@
-"""The format of results.json: everything that a report says, and nothing that it must compute.
+"""The format of results.json. It contains every number of a report, so that the report computes nothing.
 
 Panels are in `panel_format`. What the numbers mean, and how they are computed, is told in docs/statistics.md.
 """

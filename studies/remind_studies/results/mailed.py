@@ -1,4 +1,4 @@
-"""Results as they may be mailed: without the groups and hospitals of which a small number of patients would follow.
+"""Suppress the groups and hospitals of the results from which a small number of patients would follow.
 
 A group or hospital is shown with its counts and all its scores, or not at all. What is left out together, which follows
 from the totals, amounts to the minimum too. A seed's test is what scores are of, so its patients count (a mean over the

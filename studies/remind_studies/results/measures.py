@@ -1,4 +1,4 @@
-"""The measures that a study's models are compared by: those of the library, and which of them describe the others."""
+"""The measures for the comparison of models: those of the library, and which of them only describe the others."""
 
 from remind.metrics.aggregates import (
     ABSENT,

@@ -1,4 +1,7 @@
-"""One panel of results.json from its runs: first who was tested, which says what is ranked; then how each arm did."""
+"""Build one panel of results.json from its runs.
+
+First count the patients, which decides what is ranked, then score each arm.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

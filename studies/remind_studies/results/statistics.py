@@ -1,4 +1,4 @@
-"""What may be claimed from J runs on overlapping splits: intervals, paired tests, Holm's correction, tied-best sets.
+"""Statistics for J runs on overlapping splits: intervals, paired tests, Holm's correction, sets of tied best arms.
 
 The runs of a study train on overlapping patients, so their values are not independent and S²/J is too small a variance
 of their mean. Nadeau and Bengio (2003, Inference for the generalization error, Machine Learning 52) replace it by

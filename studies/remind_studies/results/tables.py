@@ -1,4 +1,4 @@
-"""results.json of a study from its runs."""
+"""Build results.json of a study from its runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

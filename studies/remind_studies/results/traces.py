@@ -1,4 +1,4 @@
-"""Training as the report draws it: λ, the gate and the validation loss of each round, averaged over seeds."""
+"""The training traces of the report: λ, the gate and the validation loss of each round, averaged over seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean

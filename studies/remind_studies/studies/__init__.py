@@ -1,1 +1,1 @@
-"""Studies: a file each."""
+"""Studies, one per file."""

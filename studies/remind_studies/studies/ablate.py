@@ -1,4 +1,4 @@
-"""What each part of REMIND is worth (the paper's Table 4)."""
+"""Study `ablate`: the contribution of each part of REMIND (the paper's Table 4)."""
 
 from typing_extensions import override
 

@@ -1,4 +1,4 @@
-"""Methods side by side, for every modality combination (the paper's Tables 1–3 and 7–9)."""
+"""Study `compare`: methods side by side, for every modality combination (the paper's Tables 1–3 and 7–9)."""
 
 from typing_extensions import override
 

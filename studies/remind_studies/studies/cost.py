@@ -1,4 +1,4 @@
-"""What methods cost (the paper's Table 17)."""
+"""Study `cost`: parameters, FLOPs and time of methods (the paper's Table 17)."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""A modality that most patients lack (the paper's Table 5)."""
+"""Study `extreme`: a modality that most patients lack (the paper's Table 5)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What a federation's shape does: how many hospitals, how skewed their mixes, how many take part in a round."""
+"""Study `federation`: the effect of the number of hospitals, the skew of their mixes, and the share in each round."""
 
 from dataclasses import replace
 

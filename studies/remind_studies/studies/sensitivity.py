@@ -1,4 +1,4 @@
-"""How much REMIND's own settings matter (the paper's Table 16)."""
+"""Study `sensitivity`: the effect of REMIND's own settings (the paper's Table 16)."""
 
 from collections.abc import Mapping
 from typing import TypeVar

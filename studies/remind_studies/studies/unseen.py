@@ -1,4 +1,4 @@
-"""Groups that training never saw (the paper's Fig. 5)."""
+"""Study `unseen`: groups that are held out of training (the paper's Fig. 5)."""
 
 import math
 from typing import Annotated

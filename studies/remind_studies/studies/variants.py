@@ -1,4 +1,4 @@
-"""What several studies need: variants of a method, and lists as options write them."""
+"""Helpers of several studies: variants of a method, and lists in options."""
 
 import json
 import re
