@@ -1,7 +1,5 @@
 """The command ``remind dashboard``."""
 
-import ipaddress
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +7,11 @@ import typer
 
 from remind.errors import UserError
 from remind.privacy.threshold import MIN_COUNT
+from remind_server.dashboard.listening import LOOPBACK, PORT, in_url, is_loopback, listen
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-PORT = 8765
-LISTEN_BACKLOG = 128
 DEFAULT_RESULTS = Path("results")  # may not be there yet: the first run makes it
 
 
@@ -25,9 +22,12 @@ def dashboard_command(
     ] = "",
     results: Annotated[Path, typer.Option(help="Folder of the run folders.")] = DEFAULT_RESULTS,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than loopback, use TLS or a proxy.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = PORT,
+        str | None,
+        typer.Option(help=f"Address to listen on; other than loopback, use TLS or a proxy. Default: {LOOPBACK}."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help=f"Port to listen on; 0: a free one. Default: {PORT}.")
+    ] = None,
     min_count: Annotated[
         int, typer.Option(help="Suppress numbers of fewer patients, and what they follow from; 1: none.")
     ] = MIN_COUNT,
@@ -43,7 +43,10 @@ def dashboard_command(
         str, typer.Option(help="Addresses or networks of that proxy, comma-separated; nobody else's header counts.")
     ] = "",
 ) -> None:
-    """Serve the page the coordinator watches: runs, live, with every modality combination (docs/dashboard.md)."""
+    """Serve the page the coordinator watches: runs, live, with every modality combination (docs/dashboard.md).
+
+    A socket that systemd hands over is served on, in place of --host and --port.
+    """
     try:
         import uvicorn
 
@@ -63,16 +66,17 @@ def dashboard_command(
     if results != DEFAULT_RESULTS or store:
         _require_folder(url)
     engine = open_store(url)
-    listening = _listen(host, port)
-    port = listening.getsockname()[1]
+    listening = listen(host, port)
+    at, port = listening.getsockname()[:2]
+    host = host or at
     rule = {"cookie": f"remind_session_{port}", "secure": tls_key is not None}
     if token_file:
         rule["token"] = token_from(token_file)
     access = Access(**rule, header=trusted_header, proxies=networks(trusted_proxy))  # type: ignore[arg-type]
     scheme = "https" if tls_key else "http"
     print(f"run store: {shown(url)}")
-    print(f"open {scheme}://{_in_url(host)}:{port}/sign-in#token={access.token}", flush=True)
-    if not (tls_key or trusted_header or _is_loopback(host)):
+    print(f"open {scheme}://{in_url(host)}:{port}/sign-in#token={access.token}", flush=True)
+    if not (tls_key or trusted_header or is_loopback(host)):
         print("warning: without TLS the token and all results can be read on the network", flush=True)
     config = uvicorn.Config(
         dashboard_app(engine, access, min_count),
@@ -85,27 +89,6 @@ def dashboard_command(
         ws="none",
     )
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
-    except OSError as error:
-        raise UserError(f"--host {host} --port {port}: cannot listen there: {error.strerror or error}") from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _in_url(host: str) -> str:
-    if host in ("0.0.0.0", "::"):  # every address: no address that a browser opens
-        return "localhost"
-    return f"[{host}]" if ":" in host else host
 
 
 def _require_folder(url: "URL") -> None:

@@ -285,6 +285,35 @@ def test_units_have_no_rights_and_start_commands_there_are(unit):
         assert rest[0] in {c.name or c.callback.__name__ for c in consortium_command.registered_commands}
 
 
+def test_the_page_has_no_network_and_serves_on_a_socket_of_loopback():
+    """Who gets into it gets neither to the control interface nor to the keys."""
+    from remind_server.dashboard.listening import LOOPBACK, PORT
+
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str
+    parser.read([COORDINATOR / "remind-dashboard.service", COORDINATOR / "remind-dashboard.socket"])
+    assert parser["Service"]["PrivateNetwork"] == "yes"
+    assert parser["Service"]["RestrictAddressFamilies"] == "AF_UNIX"
+    assert "--port" not in parser["Service"]["ExecStart"]
+    assert parser["Unit"]["Requires"] == "remind-dashboard.socket"
+    assert parser["Socket"]["ListenStream"] == f"{LOOPBACK}:{PORT}"
+    guide = (ROOT / "docs" / "coordinator-guide.md").read_text()
+    assert f"consortium init {parser['Service']['InaccessiblePaths'].removeprefix('-')} " in guide
+    assert "deploy/coordinator/remind-*.service deploy/coordinator/remind-*.socket /etc/systemd/system/" in guide
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_reads_the_units(tmp_path):
+    """Their program is not installed here: `true` stands in for it."""
+    for unit in sorted(path for path in COORDINATOR.iterdir() if path.suffix in (".service", ".socket")):
+        text = re.sub("/opt/remind/bin/remind .*", shutil.which("true"), unit.read_text())
+        (tmp_path / unit.name).write_text(text)
+    units = sorted(map(str, tmp_path.iterdir()))
+    assert len(units) == 3
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_same_port_everywhere():
     """Health is asked where `consortium.toml` has it by default; the proxy listens where containers expose it."""
     from remind_server.consortium.settings import Local
