@@ -1,4 +1,4 @@
-"""``remind``: commands of the library, and those that installed parts of the house add.
+"""``remind``: the commands of the library, and those that other installed packages add.
 
 Another package adds a command through the entry-point group ``remind.commands`` (name = "module:function", a Typer
 callback or a Typer app of its own), so that the library never imports a coordinator or a hospital.
@@ -124,7 +124,7 @@ def synthesise(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends it with one message and exit code 1."""
+    """Run the command line. A user's mistake ends it with one message and exit code 1."""
     for entry in entry_points(group="remind.commands"):
         command = entry.load()
         if isinstance(command, typer.Typer):

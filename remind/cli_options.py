@@ -1,4 +1,4 @@
-"""What the commands of all packages share: a cohort given as argument or option, -h, --quiet, a version."""
+"""Shared by the commands of all packages: a cohort as argument or option, -h, --quiet, a version."""
 
 import functools
 from collections.abc import Callable
@@ -39,12 +39,12 @@ Yes = Annotated[
 
 
 def one_cohort(argument: str | None, option: str | None) -> str | None:
-    """The cohort that was named, as argument or as option; None if it was not.
+    """Return the cohort that was given as argument or as option; None if none was given.
 
     Raises
     ------
     UserError
-        If two different ones were named.
+        Two different cohorts were given.
     """
     if argument is not None and option is not None and argument != option:
         raise UserError(f"{argument} and --cohort {option}: give one cohort")
@@ -52,7 +52,7 @@ def one_cohort(argument: str | None, option: str | None) -> str | None:
 
 
 def required_cohort(argument: str | None, option: str | None) -> str:
-    """As `one_cohort`; a UserError if none was named."""
+    """As `one_cohort`; raises a UserError if none was given."""
     found = one_cohort(argument, option)
     if found is None:
         raise UserError("no cohort given: name its folder or its cohort.toml, as argument or with --cohort")
@@ -73,5 +73,5 @@ def version_option(name: str) -> Any:
 
 
 def printer(quiet: bool, say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say`, or what says nothing."""
+    """Return `say`, or a function that prints nothing."""
     return (lambda text: None) if quiet else say

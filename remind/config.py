@@ -1,4 +1,4 @@
-"""The one config tree: frozen, nothing extra allowed, validated once at the edge.
+"""The only config tree: frozen, without unknown fields, validated once where it enters the program.
 
 Every field is also a run-config key of the Flower app (``train.local-steps`` for ``train.local_steps``), so that
 ``--run-config`` of ``flwr run`` and ``--set`` of ``remind simulate`` speak the same words. `simulation/pyproject.toml`

@@ -1,10 +1,10 @@
-"""The config tree as TOML text: what ``simulation/pyproject.toml`` and ``remind config`` show."""
+"""Writes the config tree as TOML text, for ``simulation/pyproject.toml`` and ``remind config``."""
 
 from typing import Literal, get_args, get_origin
 
 from remind.config import Config, Scalar, Section
 
-# A quote is written \u0022, not \", because Flower's --run-config takes a value to end at the first quote.
+# A quote is written \u0022, not \", because Flower's --run-config takes the first quote as the end of a value.
 _ESCAPES = {code: f"\\u{code:04X}" for code in (*range(0x20), 0x22, 0x7F)} | {ord("\\"): "\\\\"}
 
 

@@ -1,10 +1,10 @@
-"""The one exception for a user's mistake: it is shown as its message alone, never as a traceback."""
+"""The only exception for a user's mistake: the user sees its message, never a traceback."""
 
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can put right.
+    """A mistake that the user can correct.
 
     The message names the file, the field, the value seen and the remedy. Command-line entry points print it after
     ``error:`` and exit with code 1; the coordinator's run ends with it as its status.
@@ -12,5 +12,5 @@ class UserError(Exception):
 
 
 def several(heading: str, problems: Iterable[str]) -> UserError:
-    """One error for many problems: `heading`, then each problem on a line of its own."""
+    """Combine many problems in one error: `heading`, then one problem per line."""
     return UserError("\n".join([heading, *(f"  - {problem}" for problem in problems)]))

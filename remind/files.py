@@ -1,42 +1,42 @@
-"""Writing files that are whole or absent, that only their owner can read, and that a spreadsheet does not run."""
+"""Writes files atomically and readable only by their owner, and makes CSV cells harmless for spreadsheets."""
 
 import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-OWNER_ONLY = 0o600  # for what tells of single patients
+OWNER_ONLY = 0o600  # for files about single patients
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def harmless(value: object) -> object:
-    """A cell of a CSV file: a text that a spreadsheet would run as a formula gets a quotation mark in front."""
+    """Return a safe CSV cell: a text that a spreadsheet would run as a formula gets a quotation mark in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def make_private(path: Path) -> None:
-    """Make an empty file that only its owner can read; one that is there stays as it is.
+    """Create an empty file that only its owner can read; an existing file stays as it is.
 
     Raises
     ------
     OSError
-        It cannot be made.
+        The file cannot be created.
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
 
 
 def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = False) -> None:
-    """Make or replace a file at once: killed or failing at any point, it is as before or as `write` leaves it.
+    """Create or replace a file atomically: after a crash it is either the old file or the complete result of `write`.
 
     Parameters
     ----------
     path
-        The file; its folder exists.
+        The file; its folder must exist.
     write
-        Writes the content to the path it is given, which lies beside the file.
+        Function that writes the content to the path it receives, which is in the folder of `path`.
     private
-        Only the owner can read the file, at no time anybody else.
+        If True, only the owner can ever read the file.
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -45,7 +45,7 @@ def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = 
             make_private(partial)
         write(partial)
         if private:
-            partial.chmod(OWNER_ONLY)  # `write` may have made a new file
+            partial.chmod(OWNER_ONLY)  # `write` may have created a new file
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

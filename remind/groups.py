@@ -1,7 +1,7 @@
-"""Modality combinations ("groups", algorithm §1): bitmasks, their names, their shares and their law.
+"""Modality combinations ("groups", algorithm §1): bitmasks, their names, their shares and their distribution.
 
-Group g is a bitmask over the cohort's m modalities in schema order: bit i is set when modality i is present, so a
-group lies in 1 … 2^m − 1. Groups come into being when they are first observed; nothing here enumerates 2^m.
+Group g is a bitmask over the cohort's m modalities in schema order: bit i is set if modality i is present, so a group
+is in 1 … 2^m − 1. A group exists from its first observation; nothing here enumerates 2^m groups.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ TAIL_SHARE = 0.15  # a group is tail when its share of the training patients is 
 
 
 def masks(presence_Bm: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Group of each patient, (B,), from which of the m modalities are present, (B, m)."""
+    """Return the group of each patient, (B,), from the presence of the m modalities, (B, m)."""
     n_modalities = presence_Bm.shape[1]
     if n_modalities > MAX_MODALITIES:
         raise UserError(f"{n_modalities} modalities: at most {MAX_MODALITIES} fit a group's bitmask; merge some")
@@ -26,17 +26,17 @@ def masks(presence_Bm: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def members(group: int) -> tuple[int, ...]:
-    """Positions of the modalities that group has, ascending."""
+    """Return the positions of a group's modalities, ascending."""
     return tuple(i for i in range(group.bit_length()) if group >> i & 1)
 
 
 def name(group: int, modalities: Sequence[str]) -> str:
-    """Name of a group as people write it: ``"fundus+table"``."""
+    """Return the name of a group as people write it: ``"fundus+table"``."""
     return "+".join(modalities[i] for i in members(group))
 
 
 def parse(text: str, modalities: Sequence[str]) -> int:
-    """Group that `text` (``"fundus+table"``) names; the order of the parts does not matter."""
+    """Return the group that `text` (``"fundus+table"``) names, for any order of its parts."""
     group = 0
     for part in (p.strip() for p in text.split("+")):
         if part not in modalities:
@@ -47,19 +47,19 @@ def parse(text: str, modalities: Sequence[str]) -> int:
 
 
 def counts(groups_B: Iterable[int]) -> dict[int, int]:
-    """Patients per group, groups ascending."""
+    """Return the number of patients per group, groups ascending."""
     values, numbers = np.unique(np.fromiter(groups_B, dtype=np.int64), return_counts=True)
     return dict(zip(values.tolist(), numbers.tolist(), strict=True))
 
 
 def shares(count_of: Mapping[int, int]) -> dict[int, float]:
-    """Share of all patients that each group holds."""
+    """Return each group's share of all patients."""
     total = max(sum(count_of.values()), 1)
     return {group: count / total for group, count in count_of.items()}
 
 
 def tail(count_of: Mapping[int, int], threshold: float = TAIL_SHARE) -> frozenset[int]:
-    """Groups whose share is strictly below `threshold` (algorithm §1)."""
+    """Return the groups whose share is strictly below `threshold` (algorithm §1)."""
     return frozenset(group for group, share in shares(count_of).items() if share < threshold)
 
 

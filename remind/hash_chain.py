@@ -2,10 +2,9 @@
 
     hash_i = SHA-256(hash_{i−1} ‖ canonical JSON of entry i without its hash),   hash_{−1} = 64 zeros
 
-A line in the log must be, byte for byte, the canonical form of its entry: no byte of it can be changed unnoticed, not
-even a space. What the chain cannot show by itself is a tail that was cut off, or a log that someone who can write to it
-forged as a whole: for that, note the head (`remind-site audit head`) where the site's administrator cannot
-reach.
+A line in the log must be, byte for byte, the canonical form of its entry, so that every changed byte is detected, even
+a space. The chain alone cannot detect a removed tail, or a log that was forged as a whole by someone with write access.
+To detect these, note the head (`remind-site audit head`) and keep it where the site's administrator has no access.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Head:
-    """Position and hash of the last entry of a chain; sequence −1 before the first."""
+    """Position and hash of the last entry of a chain; sequence −1 before the first entry."""
 
     sequence: int = -1
     hash: str = GENESIS
@@ -30,19 +29,19 @@ class Head:
 
 
 def canonical(value: Entry) -> bytes:
-    """JSON with sorted keys, no spaces, ASCII only."""
+    """Return JSON with sorted keys, no spaces, ASCII only."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 def sealed(content: Entry, head: Head, time: str) -> tuple[bytes, Head]:
-    """Line of an entry that follows `head`, with its newline, and the head it makes."""
+    """Return the line of an entry that follows `head`, with its newline, and the new head."""
     entry = {**content, "sequence": head.sequence + 1, "time": time, "previous": head.hash}
     digest = _digest(entry)
     return canonical({**entry, "hash": digest}) + b"\n", Head(head.sequence + 1, digest)
 
 
 def parse(line: bytes) -> Entry | None:
-    """The entry of a line without its newline; None unless it is a whole entry with the right hash."""
+    """Parse the entry of a line without its newline; None unless it is a complete entry with the right hash."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -59,17 +58,17 @@ def parse(line: bytes) -> Entry | None:
 
 
 def head_of(entry: Entry) -> Head:
-    """Head of the chain that ends with this entry."""
+    """Return the head of the chain that ends with this entry."""
     return Head(entry["sequence"], entry["hash"])
 
 
 def problems(lines: Iterable[bytes], head: Head | None) -> tuple[list[str], Head | None]:
-    """What is wrong with lines (without newlines) that should follow `head`, and the head they end with.
+    """Return the problems of lines (without newlines) that should follow `head`, and the head after them.
 
     Parameters
     ----------
     head
-        None: whatever the first line says it follows is taken as it is.
+        None: the predecessor that the first line names is accepted.
     """
     found = []
     for number, line in enumerate(lines, 1):

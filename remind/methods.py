@@ -1,4 +1,4 @@
-"""The three choices that make a method: fusion model, objective, federated rule; and which do not go together."""
+"""The choices that make a method (fusion model, objective, federated rule), and which of them exclude each other."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,17 +20,17 @@ class Methods:
 
     objective: Objective
     rule: Rule
-    weighing: Weighing[Any]  # of what states, the rule decides
+    weighing: Weighing[Any]  # the rule decides the type of its states
 
 
 @lru_cache(maxsize=64)
 def methods_of(config: Config) -> Methods:
-    """What ``[method]`` of a config chooses.
+    """Return the objective and the rule that ``[method]`` of a config names.
 
     Raises
     ------
     UserError
-        There is no such method, or the choices do not go together; says why and what would.
+        A method is unknown, or the choices exclude each other. The error gives the reason and a valid choice.
     """
     fusion_method, _ = fusions.choose(config.method.fusion)
     objective_method, objective_options = objectives.choose(config.method.objective)

@@ -1,4 +1,4 @@
-"""What `remind methods` prints."""
+"""The output of `remind methods`."""
 
 from textwrap import indent
 from typing import Any

@@ -1,7 +1,7 @@
-"""A model on the disk: safetensors, with a digest of everything in it that whoever reads it checks.
+"""Model files: safetensors with a digest of everything in the file, which every reader checks.
 
-A flipped bit is a valid number. Without a digest it is a model that is a little, or much, worse than the one that was
-trained, and nobody is told.
+A flipped bit still gives a valid number. Without a digest, the model would be slightly or much worse than the trained
+one without any error.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ WITH_DIGEST = "2"
 
 
 def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
-    """SHA-256 (hex) of named tensors: names, types, shapes and values; of what is said about them too, if given."""
+    """Return the SHA-256 (hex) of named tensors: names, types, shapes, values, and the metadata if given."""
     sha: Any = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -33,20 +33,23 @@ def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
 
 
 def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a model and its digest; within `remind.files.write_whole`, so that the file is whole or absent."""
+    """Write a model and its digest.
+
+    Call it inside `remind.files.write_whole`, so that the file is complete or absent.
+    """
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(whole, path, metadata={**metadata, FORMAT: WITH_DIGEST, DIGEST: digest_of(whole, metadata)})
 
 
 def load_model(path: Path, remedy: str = "restore it from a copy") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a model, and what the file says about them.
+    """Return the tensors of a model file and its metadata.
 
-    A file of before there were digests is taken as it is.
+    A file from before digests existed is accepted without a check.
 
     Raises
     ------
     UserError
-        It cannot be read, or is not what was written.
+        The file cannot be read, or differs from what was written.
     """
     try:
         with safe_open(path, "pt") as file:

@@ -1,4 +1,4 @@
-"""Where a run's results lie, computed alike by coordinator and virtual hospitals."""
+"""The folder of a run's results; coordinator and virtual hospitals compute the same path."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from remind.config import Config
 
 
 def results_folder(config: Config, run_id: int) -> Path:
-    """The run's folder: the config's, or one of its own under ~/federated-remind/results."""
+    """Return the run's folder: the one in the config, or a new one under ~/federated-remind/results."""
     return Path(config.results) if config.results else Path.home() / "federated-remind" / "results" / f"run-{run_id}"

@@ -1,7 +1,7 @@
-"""Methods by name: a file in a folder, a decorator, and it can be chosen, listed and given options.
+"""Registries of methods by name: a file in a folder with a decorator makes a method available, listed and configurable.
 
-A choice is written like a call, ``"cvar(alpha = 0.1)"``: the inside is that of a TOML inline table, and is validated by
-the method's own options, so that no list of methods or options exists anywhere else.
+A choice is written like a call, ``"cvar(alpha = 0.1)"``: the inside is that of a TOML inline table, and the method's
+own options validate it, so that no other list of methods or options exists.
 """
 
 import importlib
@@ -26,7 +26,7 @@ _CALL = re.compile(r"\s*([a-z0-9_]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
 class Options(Section):
-    """Base of every method's own options; a method without any takes this. All fields have defaults."""
+    """Base class of every method's own options; a method without options uses this class. All fields have defaults."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Method(Generic[Built]):
     Attributes
     ----------
     name, title
-        What users write, and one line that says what it does.
+        The name that users write, and one line that says what the method does.
     paper, year
-        Where it comes from.
+        Its publication.
     options
         Its options, all with defaults.
     build
-        Its class; what it is called with is its folder's convention.
+        Its class; each folder defines the arguments of the constructor.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Method(Generic[Built]):
     build: type[Built]
 
     def signature(self) -> str:
-        """How it is written with all its options at their defaults."""
+        """Return how the method is written with all its options at their defaults."""
         defaults = self.options().model_dump()
         inside = ", ".join(f"{key.replace('_', '-')} = {json.dumps(value)}" for key, value in defaults.items())
         return f"{self.name}({inside})" if inside else self.name
@@ -65,9 +65,9 @@ class Registry(Generic[Built]):
     Parameters
     ----------
     kind
-        What they are, for error messages.
+        The kind of method, for error messages.
     package
-        The folder; its modules are imported when a method is first asked for.
+        The folder; its modules are imported when a method is first requested.
     base
         The class that every method derives from.
     options
@@ -82,12 +82,12 @@ class Registry(Generic[Built]):
     def register(
         self, name: str, *, title: str, paper: str, year: int, options: type[Options] | None = None
     ) -> Callable[[Class], Class]:
-        """Make a class the method `name`.
+        """Register a class as the method `name`.
 
         Parameters
         ----------
         options
-            Its own options; None: it has none but those that all methods of the folder have.
+            The class of its own options; None: it has only the options of all methods in the folder.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class Registry(Generic[Built]):
         return add
 
     def methods(self) -> tuple[Method[Built], ...]:
-        """Every method, by name."""
+        """Return every method, by name."""
         if not self._complete:
             for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
                 importlib.import_module(f"{self.package}.{module.name}")
@@ -123,12 +123,12 @@ class Registry(Generic[Built]):
         return tuple(self._methods[name] for name in sorted(self._methods))
 
     def choose(self, text: str) -> tuple[Method[Built], Any]:
-        """The method and its options that a text such as ``"cvar(alpha = 0.1)"`` names.
+        """Return the method and the options that a text such as ``"cvar(alpha = 0.1)"`` names.
 
         Raises
         ------
         UserError
-            There is no such method, or an option or value that it does not take; says what it does take.
+            The method is unknown, or does not accept an option or a value. The error lists what is accepted.
         """
         found = _CALL.fullmatch(text)
         methods = {method.name: method for method in self.methods()}

@@ -1,11 +1,11 @@
-"""What a person who misspelt a name probably meant."""
+"""Suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def did_you_mean(typed: str, names: Iterable[str]) -> str:
-    """``"; did you mean 'train.lr'?"``, to be put behind an error about `typed`; empty where nothing is near.
+    """``"; did you mean 'train.lr'?"``, to append to an error about `typed`; empty if no name is similar.
 
     Dotted names are also compared by their last part, because a missing section (``lr`` for ``train.lr``) is as common
     a mistake as a misspelling.

@@ -1,4 +1,4 @@
-"""The installed version; sites and coordinator compare theirs at enrolment."""
+"""The installed version. Sites and coordinator compare their versions at enrolment."""
 
 from importlib.metadata import version
 

@@ -1,9 +1,9 @@
-"""What every fusion model is: tokens of the modalities a patient has → class logits.
+"""The base class of fusion models: tokens of the modalities a patient has → class logits.
 
-A method is one file of this folder: its options, a `FusionModel` that defines `fuse`, and `@registry.register`.
-Whatever crosses the wire must be a parameter: buffers do not travel. Parameters named ``groups.<bitmask>.…`` belong to
+A method is one file of this folder: its options, a `FusionModel` that defines `fuse`, and `@registry.register`. Every
+tensor that is sent must be a parameter, because buffers are not sent. Parameters named ``groups.<bitmask>.…`` belong to
 that group, all others are shared; those of the last layer are named ``head.…``, for objectives and federated rules that
-treat it apart.
+treat it separately.
 
 Shapes: B patients in a batch, N patients of a site, m modalities, l_i tokens of modality i, M tokens in all, D width,
 E experts, C classes, G groups.
@@ -29,9 +29,10 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and labels (B,) 
 
 
 class Context(Section):
-    """What a model is built for. It comes from the cohort and the run, and is the same for every method.
+    """The sizes that a model is built for. They come from the cohort and the run, and are the same for every method.
 
-    Of `model`, width, heads and dropout are for all; the rest is REMIND's, and Soft MoE's, which is REMIND without Φ_k.
+    In `model`, width, heads and dropout apply to all methods; the rest to REMIND, and to Soft MoE, which is REMIND
+    without Φ_k.
     """
 
     model: ModelConfig = Field(description="[model] of the run")
@@ -69,17 +70,17 @@ class Context(Section):
 
 
 class FusionOptions(Options):
-    """Base of every fusion model's own options. Their defaults are the paper's."""
+    """Base class of every fusion model's own options. Their defaults are the paper's."""
 
     modality_dropout: Fraction = Field(0.0, description="chance of each present modality to be hidden while training")
 
 
 @dataclass(frozen=True)
 class FusionOutput:
-    """What a model says of B patients.
+    """The output of a model for B patients.
 
     A method whose training needs more than this (several predictions, pairs, labels) returns a subclass with its own
-    `loss`; in training nothing else is asked of it.
+    `loss`; training uses only this method.
 
     Attributes
     ----------
@@ -102,21 +103,24 @@ class FusionOutput:
     use_BE: Tensor | None = None
 
     def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
-        """Training loss of each patient, (B,)."""
+        """Return the training loss of each patient, (B,)."""
         loss_B = criterion(self.logits_BC, label_B)
         return loss_B if self.auxiliary_B is None else loss_B + self.auxiliary_B
 
     def cast(self, dtype: torch.dtype) -> Self:
-        """The same in another type, as after autocast."""
+        """Convert the output to another type, for instance after autocast."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         floats = {n: t.to(dtype) for n, t in tensors.items() if isinstance(t, Tensor) and t.is_floating_point()}
         return replace(self, **floats)
 
 
 class FusionModel(nn.Module, ABC):
-    """Base of every method. Only `fuse` must be given; the hooks below have an answer that suits most methods."""
+    """Base class of fusion models.
 
-    ranks = False  # whether its own loss ranks more modalities above fewer already
+    Only `fuse` must be defined; the hooks below have defaults that suit most methods.
+    """
+
+    ranks = False  # whether its own loss already ranks more modalities above fewer
 
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()
@@ -126,12 +130,12 @@ class FusionModel(nn.Module, ABC):
 
     @abstractmethod
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """Output of B patients; as `forward`, but tokens of absent modalities are 0 already."""
+        """Return the output for B patients; as `forward`, but tokens of absent modalities are already 0."""
 
     def forward(
         self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool = True
     ) -> FusionOutput:
-        """Output of B patients.
+        """Return the output for B patients.
 
         Parameters
         ----------
@@ -142,7 +146,7 @@ class FusionModel(nn.Module, ABC):
         group_B
             Group of each patient, known to the model or not: the bitmask of `presence_Bm`.
         routing
-            False in stage 1, True in stage 2; what differs is the method's business.
+            False in stage 1, True in stage 2; each method defines the difference.
         """
         if self.training and self.modality_dropout > 0:
             presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
@@ -153,20 +157,23 @@ class FusionModel(nn.Module, ABC):
     # Hooks
 
     def new_group(self, group: int) -> nn.Module | None:
-        """Parameters of its own for a group first seen; None: it needs none. Randomness depends on the group alone."""
+        """Return the parameters of a new group; None: it needs none. Random values depend only on the group."""
         return None
 
     def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
-        """Which of a site's N training patients take part in the steps of a stage, (N,) bool; never none of them."""
+        """Return which of a site's N training patients take part in the steps of a stage, (N,) bool.
+
+        Never none of them.
+        """
         return torch.ones(len(presence_Nm), dtype=torch.bool, device=presence_Nm.device)
 
     def set_support(self, support: Support | None) -> None:
-        """Where tokens of other training patients of the same site can be had; methods that retrieve keep it."""
+        """Receive the source of tokens of other training patients of the same site; methods that retrieve store it."""
 
     # Groups
 
     def add_groups(self, groups: Iterable[int], seed: int) -> None:
-        """Give each group that is new what `new_group` says, whatever order groups come in."""
+        """Add the parameters of `new_group` for each new group, for any order of the groups."""
         like = next(self.parameters())
         for group in groups:
             if str(group) not in self.groups:
@@ -176,26 +183,26 @@ class FusionModel(nn.Module, ABC):
                     self.groups[str(group)] = own.to(like.device, like.dtype)
 
     def keep_groups(self, groups: Collection[int], seed: int) -> None:
-        """Know exactly these groups: add the new, drop the others."""
+        """Know exactly these groups: add the new ones and drop the others."""
         for key in [key for key in self.groups if int(key) not in groups]:
             del self.groups[key]
         self.add_groups(sorted(groups), seed)
 
     def known_groups(self) -> tuple[int, ...]:
-        """Groups with parameters of their own, ascending."""
+        """Return the groups with parameters of their own, ascending."""
         return tuple(sorted(int(key) for key in self.groups))
 
     def of_groups(self, groups: Iterable[int], pick: Callable[[Any], Tensor | None], zero: Tensor) -> Tensor:
-        """One tensor of each group's own parameters, stacked (G, …).
+        """Return one tensor of each group's own parameters, stacked (G, …).
 
         Parameters
         ----------
         groups
             Known or not.
         pick
-            Takes it from what `new_group` made; None where that group has none.
+            Selects it from the result of `new_group`; None if that group has none.
         zero
-            Stands in where no group has it. Where others have it, a group without gets their mean (algorithm §4.10),
+            Used if no group has it. If others have it, a group without it gets their mean (algorithm §4.10),
             which carries no gradient: what belongs to a group learns from the group's own patients only.
         """
         known = {k: tensor for k in self.known_groups() if (tensor := pick(self.groups[str(k)])) is not None}
@@ -208,7 +215,7 @@ registry: Registry[FusionModel] = Registry("method.fusion", "remind.fusion", Fus
 
 
 def build_fusion(choice: str, context: Context, seed: int) -> FusionModel:
-    """A freshly initialised model without groups; equal seeds give equal models.
+    """Build a freshly initialised model without groups; equal seeds give equal models.
 
     Parameters
     ----------
@@ -230,6 +237,6 @@ def build_fusion(choice: str, context: Context, seed: int) -> FusionModel:
 
 
 def group_of(presence_Bm: Tensor) -> Tensor:
-    """Group (bitmask) of each patient, (B,) int64; `remind.groups.masks` for tensors."""
+    """Return the group (bitmask) of each patient, (B,) int64; `remind.groups.masks` for tensors."""
     bits_m = torch.arange(presence_Bm.shape[1], device=presence_Bm.device)
     return (presence_Bm.long() << bits_m).sum(dim=1)

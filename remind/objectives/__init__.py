@@ -1,1 +1,1 @@
-"""Losses per patient, and how groups are weighed against each other."""
+"""Losses per patient, and the weights of groups relative to each other."""

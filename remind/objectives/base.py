@@ -1,7 +1,7 @@
-"""What every objective is: how groups weigh, what a patient's loss is, and which phases training has.
+"""The base class of objectives: the weights of groups, the loss of a patient, and the phases of training.
 
-A method is one file of this folder: an `Objective` and `@registry.register`. An objective says how much the *groups* at
-hand weigh; whether they span sites or are each site's own is the federated rule's business.
+A method is one file of this folder: an `Objective` and `@registry.register`. An objective decides the weights of the
+*groups* at hand. The federated rule decides whether groups span sites or each site has its own.
 Shapes: B patients in a step, M tokens, D width, C classes.
 """
 
@@ -22,29 +22,29 @@ from remind.objectives.focal import focal_loss
 from remind.objectives.weighting import Proportional, Unit, Weighting, WeightState
 from remind.registry import Options, Registry
 
-OWN = "objective/"  # begins the names of what an objective keeps at a site
+OWN = "objective/"  # prefix for the names of what an objective stores at a site
 Names = Callable[[str], bool]
 Labels = Mapping[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A run of rounds with one purpose.
+    """A sequence of rounds with one purpose.
 
     Attributes
     ----------
     start, rounds
-        First round, from 0, and how many.
+        First round, from 0, and number of rounds.
     restart
-        Whether model and weights begin anew.
+        Whether model and weights are initialised again.
     part
         Patients that are trained on: training or validation ones.
     train
-        False: sites look at the model and take no steps.
+        False: sites evaluate the model and take no steps.
     only
         Names of the parameters that train; None: all that the stage trains.
     balanced
-        Whether the groups of its part weigh alike, whatever λ is.
+        Whether the groups of its part have equal weights, for any λ.
     """
 
     start: int
@@ -57,24 +57,24 @@ class Phase:
 
 
 class Output(Protocol):
-    """What the engine knows of a model's output (`remind.fusion.base.FusionOutput`)."""
+    """The part of a model's output that the engine uses (`remind.fusion.base.FusionOutput`)."""
 
     @property
     def logits_BC(self) -> Tensor:
         """Class logits."""
 
     def loss(self, label_B: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Training loss of each patient, (B,)."""
+        """Return the training loss of each patient, (B,)."""
 
 
 @dataclass(frozen=True)
 class StepInput:
-    """One step's patients, as the loss of a step sees them.
+    """The patients of one step: the input of the step's loss.
 
     Attributes
     ----------
     batch
-        Who they are, what they have, their groups and labels.
+        Patients, their modalities, groups and labels.
     tokens_BMD, weight_B
         Their tokens, and the weight of each in the step's loss.
     fuse
@@ -82,7 +82,7 @@ class StepInput:
     token_counts
         Tokens of each modality, in order.
     generator
-        Source of the step's own randomness, on the CPU.
+        Random generator of this step, on the CPU.
     labels
         Training patients of each group by class, over all that the weights span; empty unless `needs_labels`.
     """
@@ -136,11 +136,11 @@ class Objective(Weighting):
         return super().admit(state, counts) if self.weighs else self.initial(counts)
 
     def phases(self, rounds: int) -> tuple[Phase, ...]:
-        """The phases of a run of so many rounds, in order and without gaps."""
+        """Return the phases of a run with so many rounds, in order and without gaps."""
         return (Phase(0, rounds),)
 
     def phase(self, round_: int) -> Phase:
-        """The phase that a round, from 0, belongs to."""
+        """Return the phase of a round, counted from 0."""
         rounds = self.config.train.rounds
         return next(p for p in reversed(self.phases(rounds)) if p.start <= min(round_, rounds - 1))
 
@@ -196,5 +196,5 @@ registry: Registry[Objective] = Registry("method.objective", "remind.objectives"
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter of `SiteModel` is of the last layer, which fusion models call ``head``."""
+    """Return whether a parameter of `SiteModel` is in the last layer, which fusion models call ``head``."""
     return name.startswith("fusion.head.")

@@ -36,20 +36,23 @@ class CVaR(Objective):
     options: CVaROptions
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """1/G each: no risks are known yet."""
+        """Return 1/G each: no risks are known yet."""
         return WeightState(initial_weights(counts, "uniform"))
 
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """The maximiser, over the last risk heard of each group; a group never heard of keeps its weight."""
+        """Return the maximiser for the last reported risk of each group.
+
+        A group that never reported keeps its weight.
+        """
         return worst_of_known(state, {**state.memory, **risks}, self.options.alpha)
 
 
 def worst_of_known(state: WeightState[Unit], known: Mapping[Unit, float], alpha: float) -> WeightState[Unit]:
-    """State in which the units with a known risk share the mass that they had as `worst` says.
+    """Apply `worst` to the units with a known risk; together they keep the mass that they had.
 
-    What nobody ever reported keeps its weight, 1/G; so the bound 1/(α·G) on the others stays that of all G units.
+    A unit that never reported keeps its weight, 1/G, so the bound 1/(α·G) on the others remains that of all G units.
     """
     mass = fsum(state.weights[unit] for unit in known)
     moved = {unit: mass * weight for unit, weight in worst(known, alpha).items()} if known else {}
@@ -57,7 +60,10 @@ def worst_of_known(state: WeightState[Unit], known: Mapping[Unit, float], alpha:
 
 
 def worst(risks: Mapping[Unit, float], alpha: float) -> dict[Unit, float]:
-    """Weights whose weighted risk is the mean of the worst α of the risks; units of equal risk share alike."""
+    """Return weights whose weighted risk is the mean of the worst α of the risks.
+
+    Units of equal risk get equal shares.
+    """
     cap, left = 1 / (alpha * len(risks)), 1.0
     weights = dict.fromkeys(sorted(risks), 0.0)
     for risk in sorted(set(risks.values()), reverse=True):

@@ -43,7 +43,7 @@ class FairBatch(Objective):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """One move, among the groups that reported; the others keep their share."""
+        """Make one move among the groups that reported; the others keep their share."""
         if len(risks) < 2:
             return state
         ranked = sorted(risks, key=lambda unit: (risks[unit], unit))

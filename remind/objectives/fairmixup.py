@@ -41,11 +41,11 @@ class FairMixup(Objective):
     options: FairMixupOptions
 
     def coupled_loss(self, step: StepInput) -> Tensor:
-        """The penalty."""
+        """Return the penalty."""
         return self.options.penalty * self._path(step)
 
     def _path(self, step: StepInput) -> Tensor:
-        """|mean over pairs of the derivative of the class probabilities along the path|, averaged over classes."""
+        """Return |mean over pairs of the class probabilities' derivative along the path|, averaged over classes."""
         batch, zero = step.batch, step.tokens_BMD.new_zeros(())
         present = torch.unique(batch.group_B)
         if len(present) < 2:

@@ -45,7 +45,10 @@ class JTT(Objective):
     options: JTTOptions
 
     def phases(self, rounds: int) -> tuple[Phase, ...]:
-        """Training, a look, training anew; with fewer than three rounds there is no room for it."""
+        """Return the phases: training, an evaluation, training again.
+
+        A run with fewer than three rounds is too short for it.
+        """
         if rounds < 3:
             return super().phases(rounds)
         first = min(max(round(self.options.identify * rounds), 1), rounds - 2)
@@ -60,5 +63,5 @@ class JTT(Objective):
         kept[WRONG] = wrong_N.to(torch.uint8)
 
     def copies(self, kept: Mapping[str, Tensor]) -> Tensor | None:
-        """`upweight` for a mistake, 1 for the rest."""
+        """Return `upweight` for a mistake, 1 for other patients."""
         return 1 + kept[WRONG].long() * (self.options.upweight - 1) if WRONG in kept else None

@@ -1,6 +1,6 @@
 """GroupDRO as pure functions (Eq. 2–4; algorithm §2, §3): λ over groups by exponentiated gradient.
 
-Weights are a mapping group → λ; its values sum to 1. Nothing depends on the order in which groups or sites come.
+Weights are a mapping group → λ whose values sum to 1. No result depends on the order of groups or sites.
 """
 
 import math
@@ -10,9 +10,9 @@ from typing import Literal, TypeVar
 from remind.metrics.statistics import GroupLoss
 
 Weights = Mapping[int, float]
-Unit = TypeVar("Unit", int, str)  # a group, or a site where a rule weighs sites
+Unit = TypeVar("Unit", int, str)  # a group, or a site if a rule weighs sites
 Initial = Literal["uniform", "sqrt", "proportional"]
-LEAST = 1e-300  # of a λ that is multiplied; n_{s,k}/n_k of it is still a number with all its digits
+LEAST = 1e-300  # smallest λ that is multiplied; n_{s,k}/n_k of it is still a number with full precision
 
 
 def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform") -> dict[Unit, float]:
@@ -71,19 +71,19 @@ def tilted(logs: Mapping[Unit, float], tilt: Mapping[Unit, float], most: float =
     middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
     low = max(ranked[0], min(middle - most / 2, ranked[-1] - most))
     inside = {k: min(max(tilt[k] - low, 0.0), most) for k in sorted(tilt)}
-    highest = max(inside.values())  # subtracted from all: cancels, and keeps the digits
+    highest = max(inside.values())  # subtracted from all: it cancels, and avoids a loss of precision
     raised = {k: logs[k] + t - highest for k, t in inside.items()}
     shift = _log_sum([logs[k] for k in raised]) - _log_sum(list(raised.values()))
     return {k: log + shift for k, log in raised.items()}
 
 
 def weight_of(log: float) -> float:
-    """λ of ln λ: never 0, whatever the logarithm, so that no group's share of the objective is lost."""
+    """Return λ of ln λ. It is never 0, so that no group's share of the objective is lost."""
     return max(math.exp(log), LEAST)
 
 
 def _log_sum(logs: Sequence[float]) -> float:
-    """ln Σ exp."""
+    """Return ln Σ exp."""
     highest = max(logs)
     return highest + math.log(math.fsum(math.exp(log - highest) for log in logs))
 

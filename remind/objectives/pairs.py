@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def partners(allowed_BB: Tensor, generator: torch.Generator) -> Tensor:
-    """A random partner among those allowed for each patient, (B,); a patient without any is its own partner."""
+    """Draw a random partner for each patient among those allowed, (B,); a patient without any is its own partner."""
     chosen = torch.arange(len(allowed_BB))
     for i, allowed_B in enumerate(allowed_BB.cpu()):
         others = allowed_B.nonzero().squeeze(1)
@@ -17,17 +17,17 @@ def partners(allowed_BB: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def mixed(first: Tensor, second: Tensor, t_B: Tensor) -> Tensor:
-    """t·first + (1 − t)·second, patient by patient."""
+    """Return t·first + (1 − t)·second for each patient."""
     t = t_B.view(-1, *([1] * (first.dim() - 1)))
     return t * first + (1 - t) * second
 
 
 def common(presence_Bm: Tensor, other_Bm: Tensor) -> Tensor:
-    """Modalities that both have; where they share none, those of the first, (B, m) bool."""
+    """Return the modalities that both have; if they share none, those of the first, (B, m) bool."""
     both_Bm = presence_Bm & other_Bm
     return torch.where(both_Bm.any(dim=1, keepdim=True), both_Bm, presence_Bm)
 
 
 def token_mask(presence_Bm: Tensor, counts: Sequence[int]) -> Tensor:
-    """Which tokens belong to these modalities, (B, M) bool, for `counts` tokens per modality."""
+    """Return which tokens belong to these modalities, (B, M) bool, for `counts` tokens per modality."""
     return torch.repeat_interleave(presence_Bm, torch.tensor(list(counts), device=presence_Bm.device), dim=1)

@@ -20,9 +20,9 @@ class Reweigh(Objective):
     sampling = "weighted"
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """λ_k = 1/G, so that a patient weighs 1/(G·n_k)."""
+        """Return λ_k = 1/G, so that a patient weighs 1/(G·n_k)."""
         return WeightState(initial_weights(counts, "uniform"))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """The weights follow from the groups there are."""
+        """The weights depend only on the groups that exist."""
         return self.initial(counts)

@@ -1,6 +1,6 @@
-"""How units, which are groups or hospitals, are weighed against each other as training goes on.
+"""The weights of units (groups or hospitals) relative to each other, and their update during training.
 
-A weighting is a pair of pure functions on an immutable state; neither depends on the order in which units come.
+A weighting is a pair of pure functions on an immutable state; neither depends on the order of the units.
 """
 
 import math
@@ -31,7 +31,7 @@ class WeightState(Generic[Unit]):
     logs: Mapping[Unit, float] = field(default_factory=dict)
 
     def log_weights(self) -> dict[Unit, float]:
-        """ln λ of every unit that weighs more than nothing."""
+        """Return ln λ of every unit with a positive weight."""
         return {k: math.log(w) for k, w in self.weights.items() if w > 0} | dict(self.logs)
 
     def tilt(self, tilt: Mapping[Unit, float], most: float, memory: Mapping[Unit, float]) -> "WeightState[Unit]":
@@ -51,16 +51,16 @@ class WeightState(Generic[Unit]):
 
 
 class Weighting(ABC):
-    """A rule for the weights."""
+    """A rule for the weights of the units."""
 
     @abstractmethod
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """Weights before the first round, given the training patients of each unit."""
+        """Return the weights before the first round, from the training patients of each unit."""
 
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """Weights of the next round.
+        """Return the weights of the next round.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class Weighting(ABC):
         return state
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """State with units first seen after the start: 1/G each, the odds of the others unchanged."""
+        """Return the state with units that appeared after the start: 1/G each, the odds of the others unchanged."""
         weights = admit(state.weights, counts)
         fresh = [k for k in weights if k not in state.weights]
         if not fresh or not state.logs:
@@ -94,5 +94,5 @@ class Proportional(Weighting):
         return WeightState(initial_weights(counts, "proportional"))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """Newcomers count by their patients too."""
+        """Newcomers are weighed by their patients too."""
         return self.initial(counts)

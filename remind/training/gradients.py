@@ -1,4 +1,4 @@
-"""How the gradient of one local step comes about: plainly, or, where a hospital asks for it, with a guarantee."""
+"""Computes the gradient of one local step: plainly or, if a hospital requires it, with a privacy guarantee."""
 
 from abc import ABC, abstractmethod
 
@@ -10,12 +10,12 @@ class Gradients(ABC):
 
     @abstractmethod
     def of(self, objective: Objective, step: StepInput) -> None:
-        """Leave the gradient of the step's loss in the parameters' ``grad``, which are None before."""
+        """Write the gradient of the step's loss to the parameters' ``grad``, which must be None before."""
 
 
 class PlainGradients(Gradients):
-    """The gradient of the step's loss, as it is."""
+    """The exact gradient of the step's loss."""
 
     def of(self, objective: Objective, step: StepInput) -> None:
-        """Backward through the weighted sum of the patients' losses, and what couples them."""
+        """Backpropagate through the weighted sum of the patients' losses and the term that couples them."""
         objective.step_loss(step).backward()  # type: ignore[no-untyped-call]

@@ -7,9 +7,9 @@ from remind.training.site_model import SiteModel
 
 
 def build_optimizer(config: TrainConfig, model: SiteModel, train_encoders: bool) -> Optimizer:
-    """Optimiser over fusion and, in stage 1, encoders; encoders left out are frozen.
+    """Build the optimiser over the fusion and, in stage 1, the encoders; encoders that are left out are frozen.
 
-    Its state goes by position, so parameters stand in the order of their names, whatever order groups came in.
+    Its state is indexed by position, so parameters are sorted by name, for any order in which groups appeared.
     """
     for name, parameter in model.encoders.named_parameters():
         parameter.requires_grad_(train_encoders and name not in model.fixed)
@@ -24,5 +24,5 @@ def build_optimizer(config: TrainConfig, model: SiteModel, train_encoders: bool)
 
 
 def is_residual(name: str) -> bool:
-    """Whether a parameter of `SiteModel` is a group's Φ_k."""
+    """Return whether a parameter of `SiteModel` is a group's Φ_k."""
     return ".residual_" in name

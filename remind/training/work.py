@@ -1,4 +1,4 @@
-"""A site's work in one round, as federated rules see it: steps, measurements, and what the site keeps for itself."""
+"""A site's work in one round, as federated rules see it: steps, measurements, and the tensors that stay at the site."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,7 +25,7 @@ Measure = Callable[[], dict[int, GroupStatistics]]
 
 @dataclass(frozen=True)
 class RoundSettings:
-    """What all steps of a round have in common.
+    """Settings that all steps of a round share.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class RoundSettings:
     routing
         True in stage 2; in stage 1 Φ_k stays at 0 because nothing reaches it.
     seed
-        Of the objective's own draws.
+        Seed of the objective's random numbers.
     round_seed
         The same at every site.
     gradient_scale
@@ -45,7 +45,7 @@ class RoundSettings:
     augment
         Seed of the augmentation of pictures; None: none.
     only
-        Names of the parameters that move; None: all that the optimiser holds.
+        Names of the parameters that train; None: all that the optimiser holds.
     """
 
     lr: float = 0.0
@@ -60,12 +60,12 @@ class RoundSettings:
 
 @dataclass
 class LocalWork:
-    """The model as received, the round's plan of steps, and the means to take them: the one place where steps happen.
+    """The received model, the round's plan of steps, and everything to take them: only this class takes steps.
 
     Attributes
     ----------
     model
-        Encoders and fusion; the parameters that came are in it.
+        Encoders and fusion, with the received parameters.
     objective
         Whose loss the steps descend.
     source
@@ -76,13 +76,13 @@ class LocalWork:
         Patients and weights of each step, see `sampling.steps`: the weighted sum of losses stands for F_s / W_s. Empty
         and None where a model is only measured.
     gradients
-        How the gradient of a step comes about.
+        Computes the gradient of a step.
     measure
         Statistics of the training patients on the model as it is.
     kept
         Tensors that stay at this site from round to round, under names of the rule's or the objective's choice.
     travelling
-        Names of the parameters that came and go back.
+        Names of the parameters that are received and sent back.
     retokenise
         Cached tokens of the encoders as they are at the moment; None: `source` encodes anew whenever it is asked.
     """
@@ -100,17 +100,17 @@ class LocalWork:
     retokenise: Callable[[], TokenSource] | None = None
 
     def named(self) -> dict[str, Parameter]:
-        """Parameters of the model by name."""
+        """Return the parameters of the model by name."""
         return dict(self.model.named_parameters())
 
     def received(self) -> dict[str, Tensor]:
-        """A copy of the parameters that travel, as they are now."""
+        """Return a copy of the current values of the parameters that are sent."""
         named = self.named()
         return {name: named[name].detach().clone() for name in self.travelling}
 
     @contextmanager
     def in_place_of(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Within the block the model's parameters of these names have these values, and tokens are theirs."""
+        """Inside the block, give the model's parameters of these names these values, and use tokens that fit them."""
         named, source = self.named(), self.source
         before = {name: named[name].detach().clone() for name in tensors}
         self._load(tensors)
@@ -144,13 +144,13 @@ class LocalWork:
         Parameters
         ----------
         only
-            Names of the parameters that move, besides what the phase says; None: all.
+            Names of the parameters that train, within those of the phase; None: all.
         toward, strength
             Adds strength/2·‖θ − toward‖² to the loss, over the parameters that `toward` names.
         optimizer
-            Another than the round's own.
+            An optimiser to use instead of the round's own.
         alone
-            Descend the site's own mean loss F_s/W_s on every tensor, as a model that is averaged with nobody's does.
+            Descend the site's own mean loss F_s/W_s on every tensor, for a model that is not averaged with others.
         """
         optimizer = optimizer or self.optimizer
         if optimizer is None:
@@ -180,7 +180,7 @@ class LocalWork:
                 optimizer.step()
 
     def step_input(self, step: Step, batch: Batch, tokens_BMD: Tensor, seed: int) -> StepInput:
-        """A step of the plan as the objective sees it; `seed` is that of the objective's draws."""
+        """Return the objective's input for a step of the plan; `seed` seeds the objective's random numbers."""
         return StepInput(
             batch,
             tokens_BMD,

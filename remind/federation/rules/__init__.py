@@ -1,1 +1,1 @@
-"""Federated rules: who weighs how much, what travels, what a site does, how replies become the next model."""
+"""Federated rules: weights of sites, tensors to send, work of a site, and how replies become the next model."""

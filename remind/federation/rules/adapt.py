@@ -1,4 +1,4 @@
-"""Adapting a trained model: named parts of it train, all else stays as it came (algorithm §4.10; Fig. 5)."""
+"""Adapts a trained model: named parts of it train, everything else stays unchanged (algorithm §4.10; Fig. 5)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from remind.seeds import derive
 from remind.training.work import LocalWork
 
 EXPERTS = "experts"
-PARTS: Mapping[str, frozenset[str]] = {  # what a path in the fusion model must hold to belong to a part
+PARTS: Mapping[str, frozenset[str]] = {  # name parts that make a path in the fusion model belong to a part
     "head": frozenset({"head"}),
     "router": frozenset({"router", "gate", "gates"}),
     "groups": frozenset({"groups"}),
@@ -31,7 +31,7 @@ PARTS: Mapping[str, frozenset[str]] = {  # what a path in the fusion model must 
 
 
 class AdaptOptions(Options):
-    """What moves."""
+    """The parts that train."""
 
     parts: str = Field("head", description="parts that train, joined by '+': head, router, groups, experts")
     experts: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -62,12 +62,13 @@ class AdaptOptions(Options):
     options=AdaptOptions,
 )
 class Adapt(Rule):
-    """Local steps on the named parts alone; weights and averages as in fedremind. Encoders never move.
+    """Local steps on the named parts only; weights and averages as in fedremind. Encoders never change.
 
-    head is the last layer, router what gives experts their weights, groups what belongs to one group (Φ_k and B_k),
-    experts the expert networks. With a share of the experts the others stay exactly as they were, weight decay and
-    momentum included. Which ones move must be the same at every site and in every round, and no site may have to tell
-    what its patients use, so they are drawn from the run's seed; those of a smaller share are among those of a larger.
+    head is the last layer, router the parameters that weigh experts, groups the parameters of one group (Φ_k and B_k),
+    experts the expert networks. With a share of the experts, the other experts stay exactly unchanged, also by weight
+    decay and momentum. The experts that train must be the same at every site and in every round, and no site may have
+    to reveal what its patients use, so they are drawn from the run's seed; those of a smaller share are among those of
+    a larger.
     """
 
     options: AdaptOptions
@@ -77,7 +78,7 @@ class Adapt(Rule):
         return Spanning(objective)
 
     def moves(self, name: str) -> bool:
-        """Whether a parameter of `SiteModel` is of a part that trains."""
+        """Return whether a parameter of `SiteModel` belongs to a part that trains."""
         place, *path = name.split(".")
         return place == "fusion" and any(PARTS[part].intersection(path) for part in _parts(self.options.parts))
 
@@ -87,7 +88,7 @@ class Adapt(Rule):
         Raises
         ------
         UserError
-            The fusion model has nothing of the named parts.
+            The fusion model has none of the named parts.
         """
         moving = {name: parameter for name, parameter in work.named().items() if self.moves(name)}
         if not moving:
@@ -102,21 +103,21 @@ class Adapt(Rule):
         return None
 
     def resting(self, name: str, experts: int) -> Tensor:
-        """Experts, 0 … `experts` − 1, that do not move, of the layer that a parameter belongs to; ascending."""
-        layer = name.rpartition(".")[0]  # weights and biases of a layer are one expert's
+        """Return the frozen experts, 0 … `experts` − 1, of the layer that a parameter belongs to; ascending."""
+        layer = name.rpartition(".")[0]  # weights and biases of a layer belong to the same experts
         generator = torch.Generator().manual_seed(derive(self.config.seed, "adapt", layer))
         order_E = torch.randperm(experts, generator=generator)
         return order_E[math.ceil(self.options.experts * experts - 1e-9) :].sort().values
 
 
 def has_experts(name: str) -> bool:
-    """Whether a parameter belongs to experts: its first dimension is then one row per expert."""
+    """Return whether a parameter belongs to experts: then its first dimension has one row per expert."""
     return EXPERTS in name.split(".")
 
 
 @contextmanager
 def rows_held(optimizer: Optimizer, rows: Mapping[Parameter, Tensor]) -> Iterator[None]:
-    """Within the block these rows of these parameters are, after every step of the optimiser, what they were before."""
+    """Restore these rows of these parameters after every step of the optimiser inside the block."""
     held = [(p, row_R, p.detach()[row_R].clone()) for p, row_R in rows.items() if len(row_R)]
 
     def put_back(*_: object) -> None:

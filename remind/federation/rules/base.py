@@ -1,7 +1,7 @@
-"""What every federated rule is. A method is one file of this folder: a `Rule` and `@registry.register`.
+"""The base class of federated rules. A method is one file of this folder: a `Rule` and `@registry.register`.
 
-Both ends build the rule from the same config: the coordinator asks it how sites weigh and how replies are combined, a
-hospital asks it what leaves and what to do in a round.
+Both ends build the rule from the same config. The coordinator asks it how to weigh sites and combine replies; a
+hospital asks it what to send and what to do in a round.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,16 +24,16 @@ EVERY = ("local", "frozen", "shared")
 
 
 class Rule:
-    """Base of every rule: sites weigh n_s/n, all but encoders travels, a round is its local steps.
+    """Base class of rules: sites weigh n_s/n, all tensors except encoders are sent, a round consists of local steps.
 
     Attributes
     ----------
     encoders
-        What ``federation.encoders`` may be.
+        Allowed values of ``federation.encoders``.
     pooled
-        Whether all patients are brought to one place, which only a simulation can do.
+        Whether all patients are pooled at one site, which only a simulation can do.
     groups_travel
-        Whether groups' own parameters cross the wire, as far as a site observes the group.
+        Whether groups' own parameters are sent, to and from sites that observe the group.
     weighs
         Whether the rule weighs sites or groups by their risks; then the objective must not.
     """
@@ -49,49 +49,55 @@ class Rule:
     # At the coordinator
 
     def weighing(self, objective: Objective) -> Weighing[Any]:
-        """What patients weigh; here each site runs the objective on its own groups, and sites weigh by their size."""
+        """Return the weights of patients.
+
+        By default each site applies the objective to its own groups, and sites weigh by size.
+        """
         return Within(Proportional(), objective)
 
     def combiner(self) -> BlockAverage:
-        """What a round's replies are added to."""
+        """Return the object that accumulates a round's replies."""
         return BlockAverage()
 
     def server_init(self, model: Tensors) -> Tensors:
-        """What the coordinator remembers from round to round besides the model, by name; before the first of them."""
+        """Return the coordinator's memory before the first round: what it keeps besides the model, by name."""
         return {}
 
     def server_step(self, model: Tensors, average: Tensors, memory: Tensors) -> tuple[Tensors, Tensors]:
-        """The tensors that a round moved, as they shall be, and the memory after it. A pure function.
+        """Return the new values of the tensors that a round changed, and the memory after it. A pure function.
 
         Parameters
         ----------
         model
             The model that the round began with, every tensor.
         average
-            What the combiner made of the replies: the tensors that some reply carried and that the phase trains. All
-            others stay as they are, and a rule leaves what it remembers of them alone.
+            The combiner's result: the tensors that some reply carried and that the phase trains. All others stay
+            unchanged, and a rule does not change its memory of them.
         memory
-            Of `server_init`, or of the step before. It begins anew with each stage and phase, as the optimisers of
-            sites do. A group that came later has no entries yet.
+            Of `server_init`, or of the step before. It is reset with each stage and phase, like the
+            optimisers of sites. A group that appeared later has no entries yet.
         """
         return average, memory
 
     # At both ends
 
     def travels(self, name: str) -> bool:
-        """Whether a parameter of the model crosses the wire; encoders are ``federation.encoders``'s business."""
+        """Return whether a parameter of the model is sent; ``federation.encoders`` decides about encoders."""
         return True
 
     # At a site
 
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
-        """One round at a site; returns losses that shall steer the weights in place of those of the received model."""
+        """Do one round at a site.
+
+        The returned losses, if any, replace those of the received model in the update of the weights.
+        """
         work.steps()
         return None
 
     @contextmanager
     def measured(self, work: LocalWork) -> Iterator[None]:
-        """Within the block the model is the one that this site would use: what validation and test measure."""
+        """Yield with the model that this site would use: the one that validation and test measure."""
         yield
 
 

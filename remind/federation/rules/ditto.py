@@ -1,4 +1,4 @@
-"""Ditto: a personal model near the global one."""
+"""Ditto: a personal model close to the global one."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ PERSONAL = "ditto/"
 
 
 class DittoOptions(Options):
-    """How near the personal model stays."""
+    """How close the personal model stays to the global one."""
 
     mu: NonNegative = Field(0.1, description="μ of μ/2·‖v − w‖²")
 
@@ -56,12 +56,12 @@ class Ditto(Rule):
 
     @contextmanager
     def measured(self, work: LocalWork) -> Iterator[None]:
-        """The personal model, once there is one."""
+        """Yield with the personal model, if there is one already."""
         with work.in_place_of(self._personal(work)):
             yield
 
     def _encoders(self, work: LocalWork) -> list[Parameter]:
-        """Parameters of encoders that travel."""
+        """Return the parameters of encoders that are sent."""
         named = work.named()
         return [named[name] for name in work.travelling if name.startswith(ENCODERS)]
 

@@ -39,5 +39,5 @@ class DRFA(AFL):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """One projected step for all local steps."""
+        """Make one projected step for all local steps."""
         return super().update(state, {unit: steps * risk for unit, risk in risks.items()}, counts, steps)

@@ -13,7 +13,8 @@ from remind.federation.rules.base import EVERY, Rule, Tensors, registry
 from remind.registry import Options
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-FIRST, SECOND, STEPS = "first/", "second/", "steps/"  # begin the names of m and v of a tensor, and of t of a block
+# Prefixes of the names of m and v of a tensor, and of t of a block.
+FIRST, SECOND, STEPS = "first/", "second/", "steps/"
 
 
 class FedAdamOptions(Options):

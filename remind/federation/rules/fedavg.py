@@ -1,4 +1,4 @@
-"""FedAvg: everything is averaged, encoders included."""
+"""FedAvg: all tensors are averaged, including encoders."""
 
 from remind.federation.rules.base import Rule, registry
 

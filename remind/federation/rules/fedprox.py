@@ -1,4 +1,4 @@
-"""FedProx: FedAvg with a rubber band to the received model."""
+"""FedProx: FedAvg with a penalty on the distance to the received model."""
 
 from pydantic import Field
 from typing_extensions import override
@@ -11,7 +11,7 @@ from remind.training.work import LocalWork
 
 
 class FedProxOptions(Options):
-    """The strength of the band."""
+    """The strength of the penalty."""
 
     mu: NonNegative = Field(0.01, description="μ of μ/2·‖θ − θ_received‖²")
 
@@ -24,9 +24,9 @@ class FedProxOptions(Options):
     options=FedProxOptions,
 )
 class FedProx(Rule):
-    """Local objective F_s(θ) + μ/2·‖θ − θ_received‖² over the tensors that travel; averaged as in FedAvg or LG.
+    """Local objective F_s(θ) + μ/2·‖θ − θ_received‖² over the tensors that are sent; averaged as in FedAvg or LG.
 
-    Encoders may stay local here, in which case the band holds the shared tensors alone.
+    Encoders may stay local; then the penalty covers only the shared tensors.
     """
 
     encoders = EVERY

@@ -1,4 +1,4 @@
-"""FedRep: a shared representation and a head of each site's own."""
+"""FedRep: a shared representation, and a separate head at each site."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -14,7 +14,7 @@ from remind.training.work import LocalWork
 
 
 class FedRepOptions(Options):
-    """How a round's steps are divided."""
+    """How the steps of a round are divided between head and representation."""
 
     head_steps: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of the local steps for the head")
 
@@ -36,7 +36,7 @@ class FedRep(Rule):
     options: FedRepOptions
 
     def travels(self, name: str) -> bool:
-        """All but the head."""
+        """Send all parameters except the head."""
         return not is_head(name)
 
     @override

@@ -35,7 +35,7 @@ class CVaROptions(AverageOptions):
 
 
 def average(memory: Mapping[Unit, float], risks: Mapping[Unit, float], beta: float) -> dict[Unit, float]:
-    """u ← (1 − β)·u + β·R of the units that reported; the first report counts whole."""
+    """u ← (1 − β)·u + β·R of the units that reported; the first report is taken as u."""
     return {**memory, **{unit: (1 - beta) * memory.get(unit, r) + beta * r for unit, r in risks.items()}}
 
 
@@ -58,7 +58,10 @@ class FGDROKL(UnitRule):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """The maximiser for the averaged risks, or as near to it as a round may go; the unheard keep their weight."""
+        """The maximiser for the averaged risks, or as close to it as one round may go.
+
+        Units without a report keep their weight.
+        """
         known = average(state.memory, risks, self.options.beta)
         logs = state.log_weights()
         goal = {unit: math.log(counts[unit]) + u / self.options.mu for unit, u in known.items()}
@@ -87,5 +90,5 @@ class FGDROCVaR(UnitRule):
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
     ) -> WeightState[Unit]:
-        """The maximiser for the averaged risks; a unit never heard of keeps its weight."""
+        """The maximiser for the averaged risks; a unit that never reported keeps its weight."""
         return worst_of_known(state, average(state.memory, risks, self.options.beta), self.options.alpha)

@@ -1,4 +1,4 @@
-"""No federation at all: the lower anchor."""
+"""No federation: the lower reference."""
 
 from remind.federation.rules.base import Rule, registry
 
@@ -11,5 +11,5 @@ class Local(Rule):
     groups_travel = False
 
     def travels(self, name: str) -> bool:
-        """Nothing does."""
+        """Send nothing."""
         return False

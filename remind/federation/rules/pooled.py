@@ -1,4 +1,4 @@
-"""All patients in one place: the upper anchor."""
+"""All patients at one site: the upper reference."""
 
 from typing import Any
 

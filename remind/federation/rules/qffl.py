@@ -16,7 +16,7 @@ from remind.registry import Options
 
 
 class QFFLOptions(Options):
-    """How much the worse-off count."""
+    """How strongly sites with a higher loss count."""
 
     q: NonNegative = Field(1.0, description="q of Σ_s p_s·F_s^{q+1}/(q+1); 0 is FedAvg")
 
@@ -86,7 +86,7 @@ class QFedAvg(BlockAverage):
             self._curvature[name] = self._curvature.get(name, 0.0) + weight[name] * h
 
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors that replies carried, after the step; dtypes unchanged."""
+        """Return the tensors that replies carried, after the step; dtypes do not change."""
         return {
             name: (tensor.double() - self._pull[name] / self._curvature[name]).to(tensor.dtype)
             for name, tensor in tensors.items()

@@ -8,7 +8,7 @@ from remind.objectives.weighting import Unit
 
 
 def project(values: Mapping[Unit, float]) -> dict[Unit, float]:
-    """The point of the simplex nearest to `values` (Duchi et al. 2008): max(v − θ, 0) with θ such that it sums to 1."""
+    """Project `values` on the simplex (Duchi et al. 2008): max(v − θ, 0) with θ such that it sums to 1."""
     units = sorted(values)
     v = np.array([values[unit] for unit in units])
     descending = np.sort(v)[::-1]

@@ -13,7 +13,7 @@ from remind.registry import Options
 
 
 class UnitOptions(Options):
-    """What is weighed."""
+    """The units: sites or groups."""
 
     units: Literal["sites", "groups"] = Field("sites", description="what is weighed; groups span sites")
 
