@@ -39,6 +39,7 @@ FLOORS = (
         "groups",
         "model_file",
         "privacy",
+        "processes",
     ),
     (
         "config_toml",

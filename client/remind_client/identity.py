@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from remind.consortium.enrolment import fingerprint, public_key_text
 from remind.errors import UserError
-from remind.files import write_whole
+from remind.processes.private_files import write_private
 
 REMEDY = "make one with: remind-site init KIT"
 
@@ -30,15 +30,8 @@ def new_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     text = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-
-    def write(partial: Path) -> None:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-
     try:
-        write_whole(path, write)
+        write_private(path, text)
         path.with_name(f"{path.name}.pub").write_text(public_key_text(key.public_key()) + "\n")
     except OSError as error:
         raise UserError(f"{path}: cannot write the key: {error.strerror}") from None

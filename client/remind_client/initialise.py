@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from remind.consortium.enrolment import fingerprint, make_request, public_key_text
 from remind.errors import UserError
 from remind.files import write_whole
+from remind.processes.private_files import private_folder
 from remind_client.coordinator import CoordinatorSection, kit_of
 from remind_client.identity import new_private_key, put_aside, read_private_key
 from remind_client.site_config import FILE_NAME, VAULT_KEY
@@ -135,7 +136,7 @@ def _make(config: Path, section: CoordinatorSection, site: str, cohort: str, cer
     if not cohort:
         raise UserError(f"{config}: is not there yet; give --cohort FOLDER, or complete the kit's site.toml")
     try:
-        config.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(config.parent)
         shutil.copyfile(certificates, config.parent / "ca.crt")
     except OSError as error:
         raise UserError(f"{config.parent}: cannot be written to: {error.strerror}") from None

@@ -30,9 +30,9 @@ from tests.client.test_store import held, state
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/ward-7/state.pt")
 
 
-def fill(path):
-    """Let the next write of a file end on a device that is always full."""
-    os.symlink("/dev/full", path.with_name(f"{path.name}.partial"))
+def fill(monkeypatch):
+    """Let the next write of a private file end on a device that is always full."""
+    monkeypatch.setattr("remind.files.make_private", lambda partial: os.symlink("/dev/full", partial))
 
 
 @pytest.fixture(params=["clear", "sealed"])
@@ -44,9 +44,9 @@ def store(request, tmp_path):
 
 
 @pytest.mark.parametrize("size", [2, 1_000_000])
-def test_a_full_disk_is_an_os_error_with_the_files_name(store, size):
+def test_a_full_disk_is_an_os_error_with_the_files_name(store, size, monkeypatch):
     """Torch tells of it as a RuntimeError, once what it writes is larger than a buffer."""
-    fill(store.folder / "state.pt")
+    fill(monkeypatch)
     with pytest.raises(OSError, match="No space left") as caught:
         store.save_optimizer({}, {"state": torch.zeros(size)}, 1)
     assert caught.value.errno == errno.ENOSPC
@@ -129,7 +129,7 @@ def test_a_full_audit_log_is_a_full_disk(tmp_path, monkeypatch):
     def full(*_):
         raise FULL
 
-    monkeypatch.setattr("remind_client.audit.log.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     reply = Door(site).answer(fab(), asked(ENROL, "query"), context(site), Recorder(ENROL).load)
     assert "the disk is full" in from_record(reply.content)[0].reason
 

@@ -32,7 +32,7 @@ from remind.consortium.enrolment import make_request, verify_request
 from remind.errors import UserError
 from remind_server.consortium.authority import certificate_pem, issue_ca, issue_server, key_pem, load_key, new_key
 from remind_server.consortium.certificates import load_certificates
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.proxy import nginx_program
 
 pytestmark = pytest.mark.slow
@@ -156,7 +156,7 @@ class Hospital:
         self.private = ec.generate_private_key(ec.SECP384R1())
         openssh = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         self.key = home / "site.key"
-        write_private(self.key, self.private.private_bytes(*openssh))
+        write_file(self.key, self.private.private_bytes(*openssh))
         self.request = home / "request.json"
         self.request.write_text(make_request(self.private, consortium="heart", site=name, location="46.9,7.4"))
         self.processes = []
@@ -387,7 +387,7 @@ def test_an_expired_certificate_is_refused_and_a_renewed_one_is_taken_up(tmp_pat
         signing = load_key(folder.ca_key.read_bytes(), None, "key")
         ca = load_certificates(folder.ca_certificate)[0]
         expired = issue_server(key.public_key(), ["localhost"], signing, ca, 365, past)
-        write_private(folder.server, key_pem(key, None) + certificate_pem(expired))
+        write_file(folder.server, key_pem(key, None) + certificate_pem(expired))
         until(lambda: not coordinator.well(), "the proxy shows the expired certificate")
         assert "certificate has expired" in bern.refused()
         assert "the server certificate ended" in coordinator("check", coordinator.where, code=10)

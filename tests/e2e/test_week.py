@@ -22,7 +22,7 @@ from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind_server.consortium.authority import certificate_pem, issue_server, key_pem, load_key, new_key
 from remind_server.consortium.certificates import load_certificates
-from remind_server.consortium.folder import write_private
+from remind_server.consortium.folder import write_file
 from remind_server.consortium.proxy import nginx_program
 from tests.e2e.loopback import Hospital, set_value, site_command
 from tests.e2e.test_consortium_coordinator import Coordinator, free_ports, until
@@ -230,7 +230,7 @@ def expired_certificate(week: Week) -> None:
     expired = issue_server(
         key.public_key(), ["localhost"], signing, load_certificates(folder.ca_certificate)[0], 365, past
     )
-    write_private(folder.server, key_pem(key, None) + certificate_pem(expired))
+    write_file(folder.server, key_pem(key, None) + certificate_pem(expired))
     for name, site in week.sites.items():
         until(lambda s=site: s.ask("ready")[0] == 503, f"{name} says that it is not ready", 120)
     c("renew", c.where)

@@ -4,17 +4,17 @@ Several processes write (the supervisor, the worker). Each one holds a lock, con
 disk, and calls fsync before `append` returns.
 """
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from remind.errors import UserError
+from remind.processes.locks import locked
+from remind.processes.private_files import append_private, private_folder, sync, write_private
 from remind_client.audit.chain import GENESIS, Entry, Head, head_of, parse, sealed
 from remind_client.audit.events import Event, Recovered, Rotated
 
@@ -47,8 +47,7 @@ class AuditLog:
         UserError
             If the last line is complete but was changed: the log then accepts no entry until somebody has examined it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._locked():
+        with locked(private_folder(self.folder) / "lock"):
             path = _newest(self.folder)
             if path is None:
                 path, head = self.folder / _file_name(1), Head()
@@ -75,19 +74,13 @@ class AuditLog:
                     return entry
         return None
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
 
 def segments(folder: Path) -> list[Path]:
     """The log's files, oldest first."""
     return sorted(folder.glob(PATTERN))
 
 
-def tail(file: IO[bytes]) -> tuple[bytes, bytes]:
+def tail(file: BinaryIO) -> tuple[bytes, bytes]:
     """The last complete line of a file, without its newline, and the bytes after it."""
     end = file.seek(0, os.SEEK_END)
     start, held = end, b""
@@ -117,18 +110,16 @@ def _recover(path: Path) -> Head:
         if rest and parse(rest) is not None:  # whole, but for its newline
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
             line, rest = rest, b""
         head = _head(path, line)
         if not rest:
             return head
         digest = hashlib.sha256(rest).hexdigest()
-        _keep(path.parent / f"unfinished-{digest[:16]}", rest)
+        write_private(path.parent / f"unfinished-{digest[:16]}", rest)
         file.seek(-len(rest), os.SEEK_END)
         file.truncate()
-        file.flush()
-        os.fsync(file.fileno())
+        sync(file)
     return _write(path, Recovered(bytes=len(rest), sha256=digest), head)
 
 
@@ -150,28 +141,5 @@ def _head(path: Path, line: bytes) -> Head:
 
 def _write(path: Path, event: Event, head: Head) -> Head:
     line, following = sealed(event.model_dump(mode="json"), head, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        with os.fdopen(descriptor, "ab", buffering=0) as file:
-            written = file.write(line)
-            if written != len(line):
-                raise OSError(f"{path}: only {written} of {len(line)} bytes were written")
-            os.fsync(file.fileno())
-    finally:
-        _sync_folder(path.parent)
+    append_private(path, line)
     return following
-
-
-def _keep(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

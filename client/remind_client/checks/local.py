@@ -10,6 +10,7 @@ from pathlib import Path
 from remind.consortium.enrolment import fingerprint, public_key_text
 from remind.data.checks.check import check_cohort
 from remind.errors import UserError
+from remind.processes.private_files import private_folder
 from remind_client.audit.log import segments
 from remind_client.audit.verify import verify
 from remind_client.checks.finding import Finding, failed, ok, warning
@@ -95,7 +96,7 @@ def check_state(site: SiteConfig) -> Iterator[Finding]:
     """Check the state folder: writable, private, with enough free space."""
     folder = site.state_folder
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(folder)
         probe = folder / ".check"
         probe.write_bytes(b"")
         probe.unlink()

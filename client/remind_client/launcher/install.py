@@ -4,11 +4,12 @@ The coordinator decides which kind of task a message becomes: a SuperNode also s
 the bundle and imports its code. A hospital needs none of the other programs.
 """
 
-import os
 import shlex
 import sys
 from pathlib import Path
 
+from remind.files import write_whole
+from remind.processes.private_files import OWNER_FOLDER, private_folder
 from remind_client.flower_internals import CLIENT_APP, TASK_PROGRAMS
 from remind_client.launcher import submit
 
@@ -26,7 +27,7 @@ def install_launchers(folder: Path, socket: Path | None) -> None:
     socket
         Where the worker listens; None: every task runs in a separate process.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     words = [sys.executable, "-I", "-S", str(Path(submit.__file__)), str(socket or NO_WORKER), sys.executable]
     _script(folder / CLIENT_APP, f'exec {shlex.join(words)} "$@"')
     for name in OTHERS:
@@ -34,7 +35,8 @@ def install_launchers(folder: Path, socket: Path | None) -> None:
 
 
 def _script(path: Path, body: str) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(f"#!/bin/sh\n{body}\n")
-    partial.chmod(0o700)
-    os.replace(partial, path)
+    def write(partial: Path) -> None:
+        partial.write_text(f"#!/bin/sh\n{body}\n")
+        partial.chmod(OWNER_FOLDER)  # to be run, by its owner alone
+
+    write_whole(path, write)

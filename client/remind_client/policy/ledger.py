@@ -3,9 +3,7 @@
 It is stored in small files that are replaced atomically.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from remind.errors import UserError
-from remind.files import write_whole
+from remind.processes.locks import locked
+from remind.processes.private_files import private_folder, write_private
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / "lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(private_folder(self.folder) / "lock"):
             yield
 
 
@@ -97,10 +94,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    def write(partial: Path) -> None:
-        with partial.open("w") as out:
-            json.dump(content, out)
-            out.flush()
-            os.fsync(out.fileno())
-
-    write_whole(path, write)
+    write_private(path, json.dumps(content).encode())

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remind.files import write_whole
+from remind.processes.private_files import write_private
 from remind_client.coordinator import Kit
 from remind_client.site_config import VARIABLE, SiteConfig
 from remind_client.supernode.note import WORKER, read_note
@@ -137,9 +137,9 @@ def environment(site: SiteConfig, file: Path, worker: Path | None = None) -> dic
 def commands(site: SiteConfig, kit: Kit) -> Mapping[str, list[str]]:
     """Command lines of the SuperNode and its SuperExec; writes the files they name into the state folder."""
     secret, node_config = site.state_folder / "superexec.secret", site.state_folder / "node-config.toml"
-    _write_private(secret, secrets.token_hex(32))
+    write_private(secret, secrets.token_hex(32).encode())
     values = {"site": site.site, "cohort": str(site.path(site.cohort)), "state-dir": str(site.runs_folder)}
-    _write_private(node_config, "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+    write_private(node_config, "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()).encode())
     port = _free_port()
     programs = Path(sys.executable).parent
     supernode = [
@@ -153,15 +153,6 @@ def commands(site: SiteConfig, kit: Kit) -> Mapping[str, list[str]]:
         *("--superexec-auth-secret-file", str(secret)),
     ]
     return {"supernode": supernode, "superexec": superexec}
-
-
-def _write_private(path: Path, text: str) -> None:
-    def write(partial: Path) -> None:
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(text)
-
-    write_whole(path, write)
 
 
 def _free_port() -> int:

@@ -6,7 +6,6 @@ Going down (SIGTERM, SIGINT) is first a matter of the message at hand: it is fin
 
 import asyncio
 import contextlib
-import fcntl
 import signal
 import sys
 import time
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remind.errors import UserError
+from remind.processes.locks import locked
+from remind.processes.private_files import private_folder
 from remind.version import VERSION
 from remind_client.audit.events import Started, Stopped
 from remind_client.audit.note import note_policy
@@ -48,9 +49,9 @@ def run_site(site: SiteConfig, file: Path) -> None:
     kit = site.kit()
     if not site.key_path.is_file():
         raise UserError(f"{site.key_path}: this site's private key is not there; make it with: remind-site init KIT")
-    site.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(site.state_folder)
     with state_lock(site):
-        site.runs_folder.mkdir(exist_ok=True, mode=0o700)
+        private_folder(site.runs_folder)
         _open_vault(site)
         prune(site.runs_folder, site.retention)
         warm = site.warm and not site.policy.code_bundles
@@ -81,13 +82,8 @@ def state_lock(site: SiteConfig) -> Iterator[None]:
     UserError
         If somebody else holds it.
     """
-    with (site.state_folder / "lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{site.state_folder}: a remind-site is running on this state folder; stop it first"
-            ) from None
+    busy = f"{site.state_folder}: a remind-site is running on this state folder; stop it first"
+    with locked(site.state_folder / "lock", busy):
         yield
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remind.errors import UserError
-from remind.files import write_whole
+from remind.processes.private_files import write_private
 
 KEY_BYTES = 32
 REMEDY = "make one with: remind-site vault key FILE"
@@ -95,15 +95,8 @@ def new_key_file(path: Path) -> VaultKey:
     if path.exists():
         raise UserError(f"{path}: exists; a vault key is never written over: name another file")
     key = VaultKey(secrets.token_bytes(KEY_BYTES))
-
-    def write(partial: Path) -> None:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(key.secret.hex() + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-
     try:
-        write_whole(path, write)
+        write_private(path, f"{key.secret.hex()}\n".encode())
     except OSError as error:
         raise UserError(f"{path}: cannot write the vault key: {error.strerror}") from None
     return key

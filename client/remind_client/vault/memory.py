@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remind.errors import UserError
+from remind.processes.private_files import private_folder
 from remind_client.vault.vault import Vault
 
 
@@ -25,7 +26,7 @@ class VaultMemory:
     def write(self, name: str, content: bytes) -> None:
         """See `Memory`."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.folder)
             self.vault.write(self.folder / name, lambda out: out.write(content))
         except OSError:
             return

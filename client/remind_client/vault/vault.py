@@ -1,7 +1,7 @@
 """Where a site's files are written and read: encrypted, or in clear where no vault is configured. One interface.
 
-Files are whole or absent, as with `remind.files.write_whole`; an encrypted one is read only as a whole, after every
-byte of it has been authenticated.
+Files are whole or absent (`remind.processes.private_files.write_private`); an encrypted one is read only as a whole,
+after every byte of it has been authenticated.
 """
 
 import os
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from remind.files import write_whole
+from remind.processes.private_files import write_private
 from remind_client.disk import named
 from remind_client.vault.key import VaultKey
 from remind_client.vault.stream import HEADER_BYTES, Sealer, key_id, opened
@@ -51,10 +51,10 @@ class _Noting:
         self._out.flush()
 
 
-def _written(path: Path, write: Callable[[Path], object]) -> None:
-    """`write_whole`, with the file's name in whatever the disk says."""
+def _written(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """`write_private`, with the file's name in whatever the disk says."""
     try:
-        write_whole(path, write)
+        write_private(path, write)
     except OSError as error:
         raise named(error, path) from None
 
@@ -75,14 +75,7 @@ class PlainVault:
 
     def write(self, path: Path, writer: Writer) -> None:
         """See `Vault`."""
-
-        def write(partial: Path) -> None:
-            with partial.open("wb") as out:
-                _let_write(writer, out)
-                out.flush()
-                os.fsync(out.fileno())
-
-        _written(path, write)
+        _written(path, lambda out: _let_write(writer, out))
 
     def read(self, path: Path) -> bytes:
         """See `Vault`."""
@@ -113,13 +106,10 @@ class SealedVault:
         """See `Vault`; the clear text is never on the disk."""
         name = self._name(path)
 
-        def write(partial: Path) -> None:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-                sealer = Sealer(out, self.keys[0], name)
-                _let_write(writer, sealer)
-                sealer.finish()
-                out.flush()
-                os.fsync(out.fileno())
+        def write(out: BinaryIO) -> None:
+            sealer = Sealer(out, self.keys[0], name)
+            _let_write(writer, sealer)
+            sealer.finish()
 
         _written(path, write)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from remind.data.files import Sight, decoders
 from remind.data.files.pixels import Remark
-from remind.files import write_whole
+from remind.processes.private_files import private_folder, write_private
 from remind.version import VERSION
 
 SUFFIX = ".verdicts"
@@ -60,8 +60,7 @@ class UserMemory:
     def write(self, name: str, content: bytes) -> None:
         """See `Memory`."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(self.folder / name, lambda partial: _write_private(partial, content))
+            write_private(private_folder(self.folder) / name, content)
             for old in self.folder.glob("*.json"):  # written by versions that stored paths in clear
                 old.unlink(missing_ok=True)
             kept = sorted(self.folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
@@ -162,8 +161,3 @@ def _as_json(sight: Sight) -> list[Any]:
 def _sight(found: Any) -> Sight:
     (depth, rows, columns), flat, lies, scale, remarks = found
     return Sight((depth, rows, columns), flat, lies, scale, tuple(Remark(kind, seen) for kind, seen in remarks))
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(content)

@@ -19,7 +19,7 @@ from remind_server.consortium.authority import (
     load_key,
     new_key,
 )
-from remind_server.consortium.folder import Folder, read_file, write_private
+from remind_server.consortium.folder import Folder, read_file, write_file
 
 WARN = timedelta(days=30)
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -48,9 +48,9 @@ def create(folder: Folder, passphrase: bytes | None, ca_days: int, days: int) ->
     """CA, server and loopback certificates of a new consortium."""
     key = new_key()
     ca = issue_ca(key, folder.settings.name, ca_days)
-    write_private(folder.ca_key, key_pem(key, passphrase))
-    write_private(folder.ca_certificate, certificate_pem(ca))
-    write_private(folder.trust, certificate_pem(ca))
+    write_file(folder.ca_key, key_pem(key, passphrase))
+    write_file(folder.ca_certificate, certificate_pem(ca))
+    write_file(folder.trust, certificate_pem(ca))
     renew_server(folder, passphrase, days)
     renew_loopback(folder)
 
@@ -68,7 +68,7 @@ def renew_server(folder: Folder, passphrase: bytes | None, days: int, ca_key: Pa
         raise UserError(f"{folder.ca_certificate} has ended; replace the CA: see 'A new CA' in the coordinator guide")
     key = new_key()
     certificate = issue_server(key.public_key(), folder.settings.public.hosts, signing, ca, days)
-    write_private(folder.server, key_pem(key, None) + certificate_pem(certificate))
+    write_file(folder.server, key_pem(key, None) + certificate_pem(certificate))
     return certificate.not_valid_after_utc
 
 
@@ -77,8 +77,8 @@ def renew_loopback(folder: Folder) -> None:
     ca_key, key = new_key(), new_key()
     ca = issue_ca(ca_key, f"{folder.settings.name} loopback", CA_DAYS)
     certificate = issue_server(key.public_key(), LOOPBACK, ca_key, ca, CA_DAYS)
-    write_private(folder.loopback_ca, certificate_pem(ca))
-    write_private(folder.loopback, key_pem(key, None) + certificate_pem(certificate))
+    write_file(folder.loopback_ca, certificate_pem(ca))
+    write_file(folder.loopback, key_pem(key, None) + certificate_pem(certificate))
 
 
 def lifetimes(folder: Folder) -> list[Lifetime]:

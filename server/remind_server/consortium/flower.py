@@ -35,7 +35,7 @@ from flwr.supercore.utils import validate_node_location
 from remind.config import Scalar
 from remind.consortium.enrolment import load_public_key
 from remind.errors import UserError
-from remind_server.consortium.folder import Folder, read_file, write_private
+from remind_server.consortium.folder import Folder, read_file, write_file
 from remind_server.simulation.app_config import app_toml
 
 CONSORTIUM = "REMIND_CONSORTIUM"  # names the consortium's folder to the ServerApps it starts
@@ -241,7 +241,7 @@ def write_connection(folder: Folder) -> None:
         f'[superlink]\ndefault = "consortium"\n\n[superlink.consortium]\naddress = "{folder.settings.superlink}"\n'
         f'root-certificates = "{folder.loopback_ca}"\n'
     )
-    write_private(folder.flower_home / "config.toml", text.encode())
+    write_file(folder.flower_home / "config.toml", text.encode())
 
 
 def _run(run: object) -> Run:

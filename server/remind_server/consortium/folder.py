@@ -1,7 +1,5 @@
 """The folder of a consortium: what lies where, who may read it, who is writing in it."""
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from remind.errors import UserError
-from remind.files import write_whole
+from remind.processes.locks import locked
+from remind.processes.private_files import private_folder, write_private
 from remind_server.consortium.settings import Consortium, read_settings
 
 
@@ -93,30 +92,15 @@ class Folder:
         return self.root / "run"
 
     @contextmanager
-    def locked(self, name: str, busy: str) -> Iterator[None]:
-        """Hold the lock `name` of this consortium; a UserError says `busy` if another process does."""
-        with (self.root / f".{name}.lock").open("a") as file:
-            os.chmod(file.name, 0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.root}: {busy}") from None
+    def locked(self, name: str, busy: str = "") -> Iterator[None]:
+        """Hold the lock `name` of this consortium; if another process does, a UserError says `busy`, or it waits."""
+        with locked(self.root / f".{name}.lock", f"{self.root}: {busy}" if busy else ""):
             yield
 
 
-def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Make or replace a file at once; its folder is made if it is not there. Only its owner may read either."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-
-    def write(partial: Path) -> None:
-        partial.unlink(missing_ok=True)  # left by a kill
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    write_whole(path, write)
+def write_file(path: Path, content: bytes) -> None:
+    """Make or replace a private file of a consortium at once; its folder is made if it is not there."""
+    write_private(private_folder(path.parent) / path.name, content)
 
 
 def read_file(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from remind.consortium.enrolment import Slug
 from remind.errors import UserError, several
 from remind.suggest import did_you_mean
-from remind_server.consortium.folder import read_file, write_private
+from remind_server.consortium.folder import read_file, write_file
 from remind_server.consortium.settings import problems
 
 
@@ -79,4 +79,4 @@ def read_ledger(path: Path) -> Ledger:
 
 def write_ledger(path: Path, ledger: Ledger) -> None:
     """Replace the file at once, and see it on disk."""
-    write_private(path, (ledger.model_dump_json(indent=2) + "\n").encode())
+    write_file(path, (ledger.model_dump_json(indent=2) + "\n").encode())

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from remind.errors import UserError, several
 from remind_server.consortium.certificates import create
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.settings import Consortium, problems, settings_toml
 
 
@@ -40,9 +40,9 @@ def make(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)
         folder = Folder(partial)
-        write_private(folder.settings_file, settings_toml(settings).encode())
+        write_file(folder.settings_file, settings_toml(settings).encode())
         create(folder, passphrase, ca_days, days)
-        write_private(folder.superexec_secret, secrets.token_hex(32).encode())
+        write_file(folder.superexec_secret, secrets.token_hex(32).encode())
         os.replace(partial, root)
     except OSError as error:
         raise UserError(f"{root}: cannot make it: {error.strerror}") from None

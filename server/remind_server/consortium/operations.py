@@ -5,7 +5,6 @@ against slips and a division of labour; who can write the folder can do everythi
 what was changed afterwards.
 """
 
-import fcntl
 import os
 import pwd
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 
 from remind.errors import UserError
 from remind.hash_chain import Entry, Head, head_of, parse, problems, sealed
+from remind.processes.private_files import append_private
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.settings import ROLES, Role
 
@@ -59,19 +59,14 @@ def note(folder: Folder, what: str, **details: Any) -> None:
         If it cannot be written: what is not recorded is not done.
     """
     try:
-        with folder.operations.open("a+b") as file:
-            os.fchmod(file.fileno(), 0o600)
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            lines = file.read().split(b"\n")
+        with folder.locked("operations"):
+            lines = folder.operations.read_bytes().split(b"\n") if folder.operations.exists() else [b""]
             last = parse(lines[-2]) if len(lines) > 1 else None
             if lines[-1] or (len(lines) > 1 and last is None):
                 raise UserError(f"{folder.operations}: its last line is damaged; look why: remind consortium log DIR")
             head = head_of(last) if last else Head()
             line, _ = sealed({"who": user(), "what": what, **details}, head, datetime.now(UTC).isoformat())
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+            append_private(folder.operations, line)
     except OSError as error:
         raise UserError(f"{folder.operations}: cannot be written: {error.strerror}; nothing was done") from None
 

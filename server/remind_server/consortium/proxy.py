@@ -8,7 +8,7 @@ from string import Template
 from textwrap import indent
 
 from remind.errors import UserError
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian has nginx; not on everybody's PATH
 _UNFIT = set(" \t\n\"'{};$#\\")  # in a path, they would need quoting in nginx's language
@@ -61,7 +61,7 @@ def write_proxy(folder: Folder) -> list[str]:
     """
     program = nginx_program(folder.settings.proxy.program)
     path: Path = folder.run / "nginx.conf"
-    write_private(path, nginx_conf(folder).encode())
+    write_file(path, nginx_conf(folder).encode())
     command = [program, "-p", str(folder.run), "-c", str(path), "-e", "stderr"]
     done = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -13,7 +13,7 @@ from pathlib import Path
 from remind.errors import UserError
 from remind_server.consortium.authority import certificate_pem, issue_ca, key_pem, new_key
 from remind_server.consortium.certificates import load_certificates, renew_server
-from remind_server.consortium.folder import Folder, read_file, write_private
+from remind_server.consortium.folder import Folder, read_file, write_file
 
 
 def start(folder: Folder, passphrase: bytes | None, days: int) -> None:
@@ -22,10 +22,10 @@ def start(folder: Folder, passphrase: bytes | None, days: int) -> None:
         raise UserError(f"{folder.root}: the last rollover is not over; end it with: rollover finish")
     if not _next(folder).exists():
         key = new_key()
-        write_private(_next_key(folder), key_pem(key, passphrase))
-        write_private(_next(folder), certificate_pem(issue_ca(key, folder.settings.name, days)))
+        write_file(_next_key(folder), key_pem(key, passphrase))
+        write_file(_next(folder), certificate_pem(issue_ca(key, folder.settings.name, days)))
     both = [load_certificates(folder.ca_certificate)[0], load_certificates(_next(folder))[0]]
-    write_private(folder.trust, certificate_pem(*both))
+    write_file(folder.trust, certificate_pem(*both))
 
 
 def switch(folder: Folder, passphrase: bytes | None, days: int) -> None:
@@ -33,7 +33,7 @@ def switch(folder: Folder, passphrase: bytes | None, days: int) -> None:
     if _next(folder).exists():
         if len(load_certificates(folder.trust)) < 2:
             raise UserError(f"{folder.trust} does not hold both CAs; begin with: rollover start")
-        write_private(_previous(folder), read_file(folder.ca_certificate))
+        write_file(_previous(folder), read_file(folder.ca_certificate))
         os.replace(_next(folder), folder.ca_certificate)
     if _next_key(folder).exists():
         os.replace(_next_key(folder), folder.ca_key)
@@ -46,7 +46,7 @@ def finish(folder: Folder) -> None:
     """Trust the new CA alone."""
     if _next(folder).exists() or not _previous(folder).exists():
         raise UserError(f"{folder.root}: nothing to end; the steps are rollover start, switch, finish")
-    write_private(folder.trust, read_file(folder.ca_certificate))
+    write_file(folder.trust, read_file(folder.ca_certificate))
     _previous(folder).unlink()
 
 

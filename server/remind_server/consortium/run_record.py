@@ -16,7 +16,7 @@ from torch import Tensor
 
 from remind.config import Config
 from remind_server.consortium.flower import CONSORTIUM
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.ledger import read_ledger
 from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
@@ -128,7 +128,7 @@ class RecordKeeper(Observer):
 
     def _change(self, **values: Any) -> None:
         self.record = self.record.model_copy(update={**values, "heard": time.time()})
-        write_private(self.path, (self.record.model_dump_json(indent=1) + "\n").encode())
+        write_file(self.path, (self.record.model_dump_json(indent=1) + "\n").encode())
 
 
 def of_this_run(run: int, results: Path) -> tuple[list[Observer], list[str]]:

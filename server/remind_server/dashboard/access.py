@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import ipaddress
-import os
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from starlette.requests import HTTPConnection
 
 from remind.errors import UserError
+from remind.processes.private_files import create_private
 
 SESSION_SECONDS = 12 * 3600
 SHORTEST_TOKEN = 20
@@ -95,15 +95,13 @@ def token_from(path: Path) -> str:
     UserError
         If it cannot be read or made, is readable by others, or holds too short a token.
     """
+    token = secrets.token_urlsafe(32)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        create_private(path, f"{token}\n".encode())
     except FileExistsError:
         return _read_token(path)
     except OSError as error:
         raise UserError(f"--token-file: cannot make {path}: {error.strerror}") from None
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
     return token
 
 

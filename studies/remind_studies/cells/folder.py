@@ -1,6 +1,5 @@
 """A study's folder: cells as they finish, then results.json and report.html. Every file is written atomically."""
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from remind.config import DataConfig
 from remind.data.sites.hospitals import SYNTHETIC
 from remind.errors import UserError
 from remind.files import write_whole
+from remind.processes.locks import locked
 from remind_studies.cells.cell import CellResult
 from remind_studies.cells.code import code, digest
 
@@ -35,11 +35,8 @@ class StudyFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Within the block no other process works in this folder; a UserError if one does."""
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"--out: another process works in {self.path}; wait for it, or give another") from None
+        busy = f"--out: another process works in {self.path}; wait for it, or give another"
+        with locked(self.path / ".lock", busy):
             yield
 
     def find(self, key: str) -> CellResult | None:

@@ -15,7 +15,7 @@ from remind_server.consortium.certificates import (
     require_valid,
     warnings,
 )
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.settings import settings_toml
 
 
@@ -64,7 +64,7 @@ def test_an_expired_certificate_is_refused(folder):
     expired = issue_server(
         key.public_key(), ["10.0.0.5"], ca_key, load_certificates(folder.ca_certificate)[0], 365, long_ago
     )
-    write_private(folder.server, key_pem(key, None) + certificate_pem(expired))
+    write_file(folder.server, key_pem(key, None) + certificate_pem(expired))
     assert "expired" in refused(folder, folder.trust.read_bytes(), "10.0.0.5")
 
 
@@ -73,7 +73,7 @@ def test_a_server_certificate_cannot_sign(folder):
     server = load_certificates(folder.server)[0]
     key = new_key()
     forged = issue_server(key.public_key(), ["10.0.0.5"], server_key, server, 10)
-    write_private(folder.server, key_pem(key, None) + certificate_pem(forged, server))
+    write_file(folder.server, key_pem(key, None) + certificate_pem(forged, server))
     assert refused(folder, folder.trust.read_bytes(), "10.0.0.5")
 
 
@@ -112,7 +112,7 @@ def test_an_ended_certificate_is_not_served_and_a_renewed_one_is(folder):
 
 def test_a_new_host_needs_a_new_certificate(folder):
     public = folder.settings.public.model_copy(update={"hosts": ("new.example.org",)})
-    write_private(folder.settings_file, settings_toml(folder.settings.model_copy(update={"public": public})).encode())
+    write_file(folder.settings_file, settings_toml(folder.settings.model_copy(update={"public": public})).encode())
     changed = Folder(folder.root)
     (said,) = warnings(changed)
     assert "not for new.example.org" in said
@@ -136,7 +136,7 @@ def test_the_ca_key_may_be_kept_elsewhere(folder, tmp_path):
     with pytest.raises(UserError, match="--ca-key"):
         renew_server(folder, None, 365)
     renew_server(folder, None, 365, elsewhere)
-    write_private(elsewhere, key_pem(new_key(), None))
+    write_file(elsewhere, key_pem(new_key(), None))
     with pytest.raises(UserError, match="is not the key of"):
         renew_server(folder, None, 365, elsewhere)
 
@@ -199,7 +199,7 @@ def test_a_switch_may_be_killed_anywhere(folder, monkeypatch, writes):
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(rollover, "write_private", dies(rollover.write_private))
+        patch.setattr(rollover, "write_file", dies(rollover.write_file))
         patch.setattr(rollover.os, "replace", dies(rollover.os.replace))
         patch.setattr(rollover, "renew_server", dies(rollover.renew_server))
         with pytest.raises(KeyboardInterrupt):

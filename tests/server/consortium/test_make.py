@@ -8,7 +8,7 @@ import pytest
 
 from remind.errors import UserError
 from remind_server.consortium import make as make_module
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.kit import write_kit
 from remind_server.consortium.make import make
 from remind_server.consortium.settings import Consortium, read_settings, settings_toml
@@ -81,10 +81,10 @@ def test_settings_that_are_not_valid(tmp_path, values, said):
 
 def test_a_slip_in_the_file_is_named(folder):
     text = folder.settings_file.read_text()
-    write_private(folder.settings_file, text.replace("superlink =", "superlnik =").encode())
+    write_file(folder.settings_file, text.replace("superlink =", "superlnik =").encode())
     with pytest.raises(UserError, match=r"consortium\.toml is not valid[\s\S]*local\.superlnik"):
         _ = Folder(folder.root).settings
-    write_private(folder.settings_file, b"name = [")
+    write_file(folder.settings_file, b"name = [")
     with pytest.raises(UserError, match="is not TOML"):
         _ = Folder(folder.root).settings
     with pytest.raises(UserError, match="remind consortium init"):
@@ -97,9 +97,9 @@ def test_a_write_leaves_the_old_or_the_new(folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("remind_server.consortium.folder.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_private(folder.superexec_secret, b"new")
+        write_file(folder.superexec_secret, b"new")
     assert folder.superexec_secret.read_bytes() == before
     assert len(list(folder.superexec_secret.parent.iterdir())) == 1
 

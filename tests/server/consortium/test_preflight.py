@@ -15,7 +15,7 @@ from remind_server.consortium import preflight
 from remind_server.consortium.authority import certificate_pem, issue_server, key_pem, load_key, new_key
 from remind_server.consortium.certificates import load_certificates
 from remind_server.consortium.command import consortium_command
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.health import OK, health_page
 from remind_server.consortium.listing import served_health
 from remind_server.consortium.make import make
@@ -37,7 +37,7 @@ def change(folder, **parts):
     values = folder.settings.model_dump()
     for part, update in parts.items():
         values[part] |= update
-    write_private(folder.settings_file, settings_toml(Consortium.model_validate(values)).encode())
+    write_file(folder.settings_file, settings_toml(Consortium.model_validate(values)).encode())
     return Folder(folder.root)
 
 
@@ -112,7 +112,7 @@ def expire(folder):
     key, long_ago = new_key(), datetime.now(UTC) - timedelta(days=400)
     ca = load_certificates(folder.ca_certificate)[0]
     expired = issue_server(key.public_key(), folder.settings.public.hosts, ca_key, ca, 365, long_ago)
-    write_private(folder.server, key_pem(key, None) + certificate_pem(expired))
+    write_file(folder.server, key_pem(key, None) + certificate_pem(expired))
 
 
 def test_an_ended_certificate(servable):

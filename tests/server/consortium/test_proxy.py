@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from remind.errors import UserError
-from remind_server.consortium.folder import Folder, write_private
+from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.make import make
 from remind_server.consortium.proxy import nginx_conf, nginx_program, write_proxy
 from remind_server.consortium.settings import Consortium, settings_toml
@@ -33,7 +33,7 @@ def free(root):
     folder = make(root / "heart", "heart", ["localhost"], port, f"127.0.0.1:{port}", None, 3650, 365)
     values = folder.settings.model_dump()
     values["local"] |= {"superlink": superlink, "health": health}
-    write_private(folder.settings_file, settings_toml(Consortium.model_validate(values)).encode())
+    write_file(folder.settings_file, settings_toml(Consortium.model_validate(values)).encode())
     folder = Folder(folder.root)
     folder.run.mkdir()
     return folder
@@ -168,5 +168,5 @@ def test_the_size_of_a_piece_is_a_setting(tmp_path):
     assert "client_max_body_size 16m;" in nginx_conf(folder)
     values = folder.settings.model_dump()
     values["proxy"]["largest_mb"] = 100
-    write_private(folder.settings_file, settings_toml(Consortium.model_validate(values)).encode())
+    write_file(folder.settings_file, settings_toml(Consortium.model_validate(values)).encode())
     assert "client_max_body_size 100m;" in nginx_conf(Folder(folder.root))

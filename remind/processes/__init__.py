@@ -1,0 +1,1 @@
+"""What every long-running end needs of the machine: private files, locks, programs kept running, a health page."""
