@@ -17,7 +17,6 @@ from remind_client.flower_internals import CLIENT_APP
 from remind_client.launcher.address import ask_status, ask_to_stop
 from remind_client.launcher.install import OTHERS, install_launchers
 from remind_client.launcher.worker import Worker
-from remind_client.supervisor import tether
 
 
 def wait_until(condition, limit=10.0):
@@ -213,20 +212,3 @@ def test_no_other_kind_of_task_has_anything_to_do_here(tmp_path):
         assert done.returncode == 1
         assert "refused" in done.stderr
     assert "flwr-agentapp" in OTHERS
-
-
-def test_a_tethered_program_ends_with_its_starter(tmp_path):
-    sleep = "import time; time.sleep(60)"
-    starter = f"""
-import os, subprocess, sys, time
-command = [sys.executable, "-I", "-S", {tether.__file__!r}, str(os.getpid()), sys.executable, "-c", {sleep!r}]
-child = subprocess.Popen(command)
-print(child.pid, flush=True)
-time.sleep(60)
-"""
-    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
-        child = int(process.stdout.readline())
-        wait_until(lambda: b"tether.py" not in Path(f"/proc/{child}/cmdline").read_bytes())
-        process.kill()
-        process.wait(10)
-    wait_until(lambda: not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes())

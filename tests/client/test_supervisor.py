@@ -5,26 +5,16 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 from remind.errors import UserError
+from remind.processes.child import Child, Patience, to_log
 from remind_client.supernode.note import MARK
-from remind_client.supervisor import child as child_module
 from remind_client.supervisor import watchdog
-from remind_client.supervisor.child import Child
 from remind_client.supervisor.flower import LATELY, Connection, commands, environment
-from remind_client.supervisor.health import serve_health
-from remind_client.supervisor.run import Running, state_lock
+from remind_client.supervisor.run import Running, say, state_lock
 from tests.client.sites import write_site
-from tests.e2e.loopback import free_port
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(child_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(child_module, "LONGEST_PAUSE", 0.02)
 
 
 async def until(condition, limit=20.0):
@@ -33,127 +23,9 @@ async def until(condition, limit=20.0):
             await asyncio.sleep(0.01)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def python(code: str, **more) -> Child:
-    return Child("child", [sys.executable, "-u", "-c", code], dict(os.environ), **more)
-
-
-def test_a_child_that_ends_is_started_again_and_heard(capfd):
-    async def scene():
-        lines = []
-        child = python("print('hello'); raise SystemExit(3)", hear=lines.append)
-        keeping = asyncio.create_task(child.keep())
-        await until(lambda: child.ends >= 2)
-        await child.stop()
-        await asyncio.wait_for(keeping, 10)
-        assert lines[:2] == ["hello", "hello"]
-        assert child.last_end == "exit code 3"
-        assert child.pid is None
-
-    asyncio.run(scene())
-    assert "[child] hello" in capfd.readouterr().err
-
-
-def test_a_child_ends_with_everything_it_started_even_if_it_will_not():
-    code = """
-import signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(grandchild.pid, flush=True)
-time.sleep(60)
-"""
-
-    async def scene():
-        lines = []
-        child = python(code, hear=lines.append)
-        keeping = asyncio.create_task(child.keep())
-        await until(lambda: lines)
-        mine, grandchild = child.pid, int(lines[0])
-        assert alive(mine)
-        assert alive(grandchild)
-        await child.stop(grace=0.2)
-        await asyncio.wait_for(keeping, 10)
-        assert not alive(mine)
-        assert not alive(grandchild)
-
-    asyncio.run(scene())
-
-
-def test_a_program_that_is_not_there_is_said_and_tried_again():
-    async def scene():
-        child = Child("nothing", ["/nowhere/at/all"], {})
-        keeping = asyncio.create_task(child.keep())
-        await until(lambda: child.ends >= 2)
-        await child.stop()
-        await asyncio.wait_for(keeping, 10)
-
-    asyncio.run(scene())
-
-
-def test_a_child_stopped_while_it_starts():
-    async def scene():
-        child = python("import time; time.sleep(60)")
-        keeping = asyncio.create_task(child.keep())
-        await asyncio.sleep(0)
-        await child.stop()
-        await asyncio.wait_for(keeping, 15)
-        assert child.pid is None
-
-    asyncio.run(scene())
-
-
-def test_a_very_long_line_does_not_stop_the_listening():
-    async def scene():
-        lines = []
-        child = python("print('x' * 3_000_000); print('after'); import time; time.sleep(60)", hear=lines.append)
-        keeping = asyncio.create_task(child.keep())
-        await until(lambda: "after" in lines)
-        await child.stop()
-        await keeping
-
-    asyncio.run(scene())
-
-
-async def get(port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    answer = await asyncio.wait_for(reader.read(), 10)
-    writer.close()
-    return answer
-
-
-@pytest.mark.parametrize(
-    ("request_line", "first"),
-    [
-        (b"GET /live HTTP/1.1", b"HTTP/1.1 200"),
-        (b"GET /ready HTTP/1.1", b"HTTP/1.1 503"),
-        (b"GET /status?x HTTP/1.1", b"HTTP/1.1 200"),
-        (b"GET / HTTP/1.1", b"HTTP/1.1 404"),
-        (b"POST /live HTTP/1.1", b"HTTP/1.1 405"),
-        (b"nonsense", b""),
-        (b"\xff\xfe", b""),
-        (b"G" * 20_000, b""),
-    ],
-)
-def test_the_health_page(request_line, first):
-    async def scene():
-        async def status():
-            return {"ready": False, "site": "north"}
-
-        port = free_port()
-        server = await serve_health(port, status)
-        assert (await get(port, request_line + b"\r\n\r\n"))[:12] == first
-        assert (await get(port, b"GET /live HTTP/1.1\r\n\r\n"))[:12] == b"HTTP/1.1 200", "still there"
-        assert server.sockets[0].getsockname()[0] == "127.0.0.1"
-        server.close()
-
-    asyncio.run(scene())
+def python(code: str) -> Child:
+    quick = Patience(first=0.01, longest=0.02, grace=0.3)
+    return Child("child", [sys.executable, "-u", "-c", code], dict(os.environ), say, to_log, patience=quick)
 
 
 def test_what_the_supernode_says():
@@ -260,7 +132,6 @@ def test_the_watchdog_starts_again_what_says_nothing_and_what_answers_nothing(tm
         await asyncio.gather(*(child.stop(0.1) for child in running.children))
         await asyncio.gather(*keeping)
 
-    monkeypatch.setattr(child_module, "GRACE", 0.3)
     asyncio.run(scene())
 
 

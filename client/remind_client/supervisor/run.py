@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from remind.errors import UserError
+from remind.processes.child import Child, announce, to_log
+from remind.processes.health_page import State, serve_pages
 from remind.processes.locks import locked
 from remind.processes.private_files import private_folder
 from remind.version import VERSION
@@ -24,13 +27,13 @@ from remind_client.launcher.address import ask_status
 from remind_client.launcher.install import install_launchers
 from remind_client.retention import prune
 from remind_client.site_config import SiteConfig
-from remind_client.supervisor.child import Child, say
 from remind_client.supervisor.flower import LAUNCHERS, Connection, commands, environment
-from remind_client.supervisor.health import Status, serve_health
+from remind_client.supervisor.health import site_pages
 from remind_client.supervisor.watchdog import Watchdog
 from remind_client.vault_begin import make_key, seal_what_is_clear
 
 LOOK = 0.2  # seconds between two looks at whether the message at hand is done
+say = partial(announce, "remind-site")
 
 
 def run_site(site: SiteConfig, file: Path) -> None:
@@ -63,9 +66,9 @@ def run_site(site: SiteConfig, file: Path) -> None:
         running = Running(
             site,
             connection,
-            supernode=Child("supernode", lines["supernode"], surroundings, connection.hear),
-            superexec=Child("superexec", lines["superexec"], surroundings),
-            worker=Child("worker", [sys.executable, "-m", "remind_client.launcher.worker"], surroundings)
+            supernode=Child("supernode", lines["supernode"], surroundings, say, connection.hear),
+            superexec=Child("superexec", lines["superexec"], surroundings, say, to_log),
+            worker=Child("worker", [sys.executable, "-m", "remind_client.launcher.worker"], surroundings, say, to_log)
             if warm
             else None,
         )
@@ -138,7 +141,7 @@ class Running:
                 health.close()
                 await health.wait_closed()
 
-    async def status(self) -> Status:
+    async def status(self) -> State:
         """What the health page shows."""
         worker = await asyncio.to_thread(ask_status, self.site.socket) if self.worker is not None else None
         up = all(child.pid is not None for child in self.children)
@@ -168,7 +171,7 @@ class Running:
         if not self.site.health_port:
             return None
         try:
-            server = await serve_health(self.site.health_port, self.status)
+            server = await serve_pages(self.site.health_port, site_pages(self.status))
         except OSError as error:
             raise UserError(
                 f"health_port: cannot listen on {self.site.health_port}: {error.strerror}; name another in site.toml"

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Protocol
 
+from remind.processes.child import Child
 from remind_client.launcher.address import ask_status
 from remind_client.site_config import SiteConfig
-from remind_client.supervisor.child import Child
 from remind_client.supervisor.flower import Connection
 
 LOOK = 1.0  # seconds between two looks

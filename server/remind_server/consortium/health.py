@@ -1,13 +1,12 @@
 """Is a served consortium well? Asked of the processes themselves; told on a page on loopback, for supervisors."""
 
+import asyncio
 import http.client
-import json
 import ssl
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 from remind.errors import UserError
+from remind.processes.health_page import State, live, serve_pages
 from remind_server.consortium.folder import Folder
 
 OK = "ok"
@@ -29,32 +28,25 @@ def proxy_health(folder: Folder) -> str:
     return _expect(403, address, settings.proxy.port, settings.public.hosts[0], trust, "/health")
 
 
-def health_page(port: int, report: Callable[[], dict[str, str]]) -> ThreadingHTTPServer:
-    """Serve ``/health`` on loopback in a thread: 200 if all parts are `OK`, else 503; JSON of the parts.
+async def health_page(port: int, report: Callable[[], dict[str, str]]) -> asyncio.Server:
+    """Serve ``/health`` on loopback: 200 if all parts are `OK`, else 503; JSON of the parts.
 
     ``/live`` is 200 as long as there is somebody to answer: what has died is started again, and needs no new container.
+
+    Raises
+    ------
+    UserError
+        If the port is taken.
     """
 
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = report() if self.path == "/health" else {"serve": OK} if self.path == "/live" else {}
-            status = 404 if not parts else 200 if set(parts.values()) == {OK} else 503
-            body = json.dumps(parts).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: it is asked every few seconds."""
+    async def health() -> tuple[bool, State]:
+        parts = await asyncio.to_thread(report)  # asks the processes, which takes seconds if they are not well
+        return set(parts.values()) == {OK}, parts
 
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Page)
+        return await serve_pages(port, {"/health": health, "/live": live})
     except OSError as error:
         raise UserError(f"local.health: cannot listen on port {port}: {error.strerror}") from None
-    Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 class _Named(http.client.HTTPSConnection):

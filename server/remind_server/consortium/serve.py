@@ -4,8 +4,11 @@ import asyncio
 import hashlib
 import os
 import signal
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from remind.errors import UserError
+from remind.processes.child import Child, Patience, announce
 from remind_server.consortium import PASSPHRASE
 from remind_server.consortium.certificates import warnings
 from remind_server.consortium.flower import environment, superexec_command, superlink_command, write_connection
@@ -13,10 +16,11 @@ from remind_server.consortium.folder import Folder
 from remind_server.consortium.health import OK, health_page, proxy_health, superlink_health
 from remind_server.consortium.preflight import require_servable, write_pids
 from remind_server.consortium.proxy import write_proxy
-from remind_server.consortium.supervisor import Child, Program, say
 
 LOOK = 10.0  # seconds between two looks at the server certificate
 REMIND = 24 * 3600.0  # seconds between two warnings
+PATIENCE = Patience(longest=30.0, steady=60.0, grace=15.0)  # hospitals wait meanwhile; a ServerApp needs time to end
+say = partial(announce, "remind consortium")
 
 
 def serve(folder: Folder) -> None:
@@ -40,14 +44,17 @@ class _Served:
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         flower = environment(folder)
-        programs = [
-            Program("superlink", superlink_command(folder), {"FLWR_LOG_LEVEL": "WARNING", **flower}),  # else every call
-            Program("superexec", superexec_command(folder), flower),
-        ]
+        programs: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
+            "superlink": (superlink_command(folder), {"FLWR_LOG_LEVEL": "WARNING", **flower}),  # else every call
+            "superexec": (superexec_command(folder), flower),
+        }
         self.has_proxy = folder.settings.proxy.kind == "nginx"
         if self.has_proxy:
-            programs.append(Program("proxy", write_proxy(folder), dict(os.environ)))
-        self.children = {program.name: Child(program, self._write_pids) for program in programs}
+            programs["proxy"] = write_proxy(folder), dict(os.environ)
+        self.children = {
+            name: Child(name, command, surroundings, say, on_start=self._write_pids, patience=PATIENCE)
+            for name, (command, surroundings) in programs.items()
+        }
 
     async def run(self) -> None:
         """Everything, until asked to end."""
@@ -56,8 +63,8 @@ class _Served:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         settings = self.folder.settings
-        page = health_page(settings.local.health, self.report)
-        keeping = {name: loop.create_task(child.keep(say)) for name, child in self.children.items()}
+        page = await health_page(settings.local.health, self.report)
+        keeping = {name: loop.create_task(child.keep()) for name, child in self.children.items()}
         watching = [loop.create_task(task) for task in (self._greet(), self._watch_certificate(), self._warn())]
         say(f"consortium {settings.name!r} for hospitals at {settings.address}; SuperLink on {settings.superlink}")
         asked = loop.create_task(stop.wait())
@@ -66,17 +73,17 @@ class _Served:
         for task in (asked, *watching):
             task.cancel()
         for name in reversed(keeping):  # the proxy first: no hospital's call is cut off by an end behind it
-            self.children[name].stop()
+            await self.children[name].stop()
             await asyncio.wait([keeping[name]])
-        page.shutdown()
-        page.server_close()
+        page.close()
+        await page.wait_closed()
         for task in keeping.values():
             task.result()  # raises what no program's end explains
         say("ended")
 
     def report(self) -> dict[str, str]:
         """State of every part."""
-        parts = {name: OK if child.running else "not running" for name, child in self.children.items()}
+        parts = {name: OK if child.pid is not None else "not running" for name, child in self.children.items()}
         if parts["superlink"] == OK:
             parts["superlink"] = superlink_health(self.folder)
         if parts.get("proxy") == OK:
@@ -110,7 +117,7 @@ class _Served:
             await asyncio.sleep(REMIND)
 
     def _write_pids(self) -> None:
-        write_pids(self.folder, {name: c.process.pid for name, c in self.children.items() if c.process is not None})
+        write_pids(self.folder, {name: c.pid for name, c in self.children.items() if c.pid is not None})
 
 
 def _digest(folder: Folder) -> str:

@@ -4,6 +4,7 @@ The chart uses few of helm's constructs (tests/helm.py), and these are filled in
 `helm lint` and `helm template` themselves were not to be had (docs/coordinator-guide.md).
 """
 
+import asyncio
 import configparser
 import re
 import shlex
@@ -195,14 +196,19 @@ def test_a_part_that_died_does_not_cost_the_container():
     from tests.e2e.loopback import free_port
 
     port = free_port()
-    page = health_page(port, lambda: {"superlink": "not running"})
-    try:
+
+    def answers():
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/live", timeout=10).status == 200
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10)
-    finally:
-        page.shutdown()
-        page.server_close()
+
+    async def scene():
+        page = await health_page(port, lambda: {"superlink": "not running"})
+        await asyncio.to_thread(answers)
+        page.close()
+        await page.wait_closed()
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize("folder", ["coordinator", "site"])

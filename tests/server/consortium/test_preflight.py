@@ -1,5 +1,6 @@
 """What keeps a consortium from being served is said before anything is started, with its remedy."""
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -177,12 +178,17 @@ def test_what_nginx_refuses_is_told(servable):
 @pytest.mark.parametrize("state", [OK, "not running"])
 def test_the_health_page(servable, state):
     assert served_health(servable) is None
-    page = health_page(servable.settings.local.health, lambda: {"superlink": OK, "proxy": state})
-    try:
-        assert served_health(servable) == {"superlink": OK, "proxy": state}
-    finally:
-        page.shutdown()
-        page.server_close()
+
+    async def scene():
+        port = servable.settings.local.health
+        page = await health_page(port, lambda: {"superlink": OK, "proxy": state})
+        assert await asyncio.to_thread(served_health, servable) == {"superlink": OK, "proxy": state}
+        with pytest.raises(UserError, match=rf"^local\.health: cannot listen on port {port}: Address already in use$"):
+            await health_page(port, dict)
+        page.close()
+        await page.wait_closed()
+
+    asyncio.run(scene())
 
 
 def test_a_full_disk(servable, monkeypatch):
