@@ -151,7 +151,7 @@ class SiteEngine:
             ),
             plan=self._plan(task, phase),
             optimizer=optimizer,
-            measure=partial(self.measured, source, TRAIN, routing, task.labels),
+            measure=partial(self.statistics, source, TRAIN, routing, task.labels),
             kept=self.kept,
             travelling=tuple(received),
             retokenise=None if train_encoders else self.tokens_of_the_moment,
@@ -228,7 +228,7 @@ class SiteEngine:
             self.methods.objective,
             source,
             RoundSettings(routing=routing),
-            measure=partial(self.measured, source, TRAIN, routing),
+            measure=partial(self.statistics, source, TRAIN, routing),
             kept=self.kept,
             travelling=tuple(received),
             retokenise=self.tokens_of_the_moment,
@@ -256,7 +256,7 @@ class SiteEngine:
         group_N, label_N = self.cohort.groups_N[rows], self.cohort.label_N[rows]
         return {k: tuple(np.bincount(label_N[group_N == k], minlength=classes).tolist()) for k in self.counts}
 
-    def measured(
+    def statistics(
         self, source: TokenSource, part: int, routing: bool, labels: Labels | None = None
     ) -> dict[int, GroupStatistics]:
         """Evaluate the current model on one part of the split; return statistics per group."""

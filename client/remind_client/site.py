@@ -70,7 +70,7 @@ class Site:
         work = engine.work(task, phase, received, train_encoders)
         losses: Mapping[int, GroupLoss] = work.measure()
         with engine.methods.rule.measured(work):
-            validation = engine.measured(work.source, VALIDATION, work.settings.routing, task.labels)
+            validation = engine.statistics(work.source, VALIDATION, work.settings.routing, task.labels)
         losses = self._work(task, work, train_encoders) or losses
         engine.keep(work.optimizer, engine.stretch(task, phase), train_encoders)
         report = Report(
@@ -116,8 +116,8 @@ class Site:
         source = engine.tokens(fresh=False)
         work = engine.looking(source, received, task.routing)
         with engine.methods.rule.measured(work):
-            test = engine.measured(work.source, TEST, task.routing)
-            validation = engine.measured(work.source, VALIDATION, task.routing)
+            test = engine.statistics(work.source, TEST, task.routing)
+            validation = engine.statistics(work.source, VALIDATION, task.routing)
         return Examination(
             round=task.round,
             test=_evaluations(test),
@@ -125,7 +125,7 @@ class Site:
             seconds=time.perf_counter() - started,
         )
 
-    def measure(self, index_N: Integers, routing: bool) -> dict[int, GroupStatistics]:
+    def evaluate(self, index_N: Integers, routing: bool) -> dict[int, GroupStatistics]:
         """Evaluate the model that the site would use on the patients at these positions."""
         engine = self.engine
         work = engine.looking(engine.tokens(fresh=False), {}, routing)

@@ -112,7 +112,7 @@ def _pooled(config: Config, patients: tuple[Hospital, ...], folder: Path, traces
     def measured(part: int) -> BySite:
         return evaluations(
             {
-                p.name: site.measure(
+                p.name: site.evaluate(
                     np.flatnonzero((whole.cohort.site_N == p.name) & (whole.cohort.split_N == part)), routing
                 )
                 for p in patients

@@ -151,7 +151,7 @@ def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
     tensors = run.tensors()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in result.tensors.items())
     with hospitals.in_use(tensors, routing=True) as views:
-        found = merge([v.engine.measured(v.source, TEST, True) for v in views])
+        found = merge([v.engine.statistics(v.source, TEST, True) for v in views])
         hits = {}
         for view in views:
             for batch, output in view.outputs(view.engine.index[TEST]):
