@@ -74,7 +74,7 @@ def problems(lines: Iterable[bytes], head: Head | None) -> tuple[list[str], Head
     for number, line in enumerate(lines, 1):
         entry = parse(line)
         if entry is None:
-            found.append(f"line {number}: changed: its content does not have the hash it names")
+            found.append(f"line {number}: changed: its content does not match its hash")
             head = None
             continue
         if head is not None and (entry["sequence"] != head.sequence + 1 or entry.get("previous") != head.hash):

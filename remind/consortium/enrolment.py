@@ -110,13 +110,17 @@ def verify_request(text: str) -> Request:
         The text is not a request, or was not signed by the key it names. The error gives reason and remedy.
     """
     if len(text) > LONGEST:
-        raise UserError(f"this is no enrolment request: more than {LONGEST} characters")
+        raise UserError(f"this is not an enrolment request: more than {LONGEST} characters")
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        raise UserError("this is no enrolment request: it is not JSON; ask the hospital for the file again") from None
+        raise UserError(
+            "this is not an enrolment request: it is not JSON; ask the hospital for the file again"
+        ) from None
     if not isinstance(fields, dict):
-        raise UserError("this is no enrolment request: it is not a JSON object; ask the hospital for the file again")
+        raise UserError(
+            "this is not an enrolment request: it is not a JSON object; ask the hospital for the file again"
+        )
     request = _validate(fields)
     key = load_public_key(request.public_key)
     unsigned = {name: value for name, value in fields.items() if name != "signature"}
@@ -166,9 +170,9 @@ def load_public_key(text: str) -> ec.EllipticCurvePublicKey:
     except (ValueError, UnsupportedAlgorithm):
         raise UserError(f"public_key: it cannot be read as an OpenSSH public key; {remedy}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise UserError(f"public_key: it is no elliptic-curve key; {remedy}")
+        raise UserError(f"public_key: it is not an elliptic-curve key; {remedy}")
     if public_key_text(key) != text:
-        raise UserError("public_key: nothing may stand behind the key, not even a comment")
+        raise UserError("public_key: no text may follow the key, not even a comment")
     return key
 
 

@@ -73,7 +73,7 @@ def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
     try:
         buffer = arrays["bytes"].numpy()
     except Exception as error:  # untrusted bytes: NumPy may raise anything
-        raise ValueError(f"buffer is no array ({type(error).__name__})") from None
+        raise ValueError(f"buffer is not an array ({type(error).__name__})") from None
     if buffer.dtype != np.uint8 or buffer.ndim != 1:
         raise ValueError(f"buffer is {quoted(buffer.dtype)} of {buffer.ndim} dimensions, not flat bytes")
     return buffer

@@ -42,7 +42,7 @@ def install(
     allowed = travelling(model.named_parameters(), encoders_shared, travels)
     for name, tensor in tensors.items():
         if name not in allowed:
-            raise ValueError(f"tensor {name} is not one this site takes in")
+            raise ValueError(f"tensor {name} is not one that this site accepts")
         if tensor.shape != allowed[name].shape:
             raise ValueError(f"tensor {name} has shape {tuple(tensor.shape)}, here {tuple(allowed[name].shape)}")
         allowed[name].copy_(tensor)

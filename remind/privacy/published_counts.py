@@ -55,8 +55,8 @@ def publishable(codes: Codes, size: Size, person_N: Counts, min_count: int) -> l
         shape = (few[0], max(few[1], 1), few[2])
         if shape[0] * shape[1] > MOST_CELLS:
             raise UserError(
-                f"{few[0]} groups at {few[1]} sites are too many to keep small counts from following from the others; "
-                f"give a larger --min-count than {min_count}, so that fewer groups are large enough to be told"
+                f"{few[0]} groups at {few[1]} sites are too many to check that no small count follows from the others; "
+                f"give a larger --min-count than {min_count}, so that fewer groups are large enough to be published"
             )
         hidden_V = _withheld(few_codes, shape, bool(few[1]), min_count, small_V, hidden_V)
     edges = np.cumsum([table.size for table in tables])[:-1]

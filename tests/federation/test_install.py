@@ -54,8 +54,8 @@ def without(tensors, name):
 @pytest.mark.parametrize(
     ("tensors", "shared", "words"),
     [
-        (arriving([1], ["a"]), False, "not one this site takes in"),
-        (arriving([1]) | {"fusion.extra": torch.ones(1)}, False, "not one this site takes in"),
+        (arriving([1], ["a"]), False, "not one that this site accepts"),
+        (arriving([1]) | {"fusion.extra": torch.ones(1)}, False, "not one that this site accepts"),
         (arriving([1]) | {"fusion.head.bias": torch.ones(3)}, False, r"has shape \(3,\), here \(2,\)"),
         (without(arriving([1]), "fusion.head.bias"), False, "missing: fusion.head.bias"),
         (without(arriving([1]), "fusion.groups.1.missing_D"), False, "missing: fusion.groups.1.missing_D"),

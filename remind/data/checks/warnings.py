@@ -48,7 +48,9 @@ def _labels(cohort: Cohort) -> list[str]:
     for site in [] if cohort.site_N is None else np.unique(cohort.site_N).tolist():
         here = np.unique(cohort.label_N[cohort.site_N == site])
         if here.size == 1:
-            lines.append(f"site {site!r} has one class alone ({classes[here[0]]}): no AUROC can be measured there")
+            lines.append(
+                f"site {site!r} has patients of only one class ({classes[here[0]]}): no AUROC can be measured there"
+            )
     if cohort.split_N is not None:
         held_out = [SPLITS[code] for code in (1, 2) if not (cohort.split_N == code).any()]
         lines += [f"the split has no {name} patients" for name in held_out]

@@ -171,7 +171,7 @@ def _parse(body: Bytes, names: list[str], layout: Layout) -> Any:
             elif "UTF8" in str(error):
                 raise _not_utf8(layout) from None
             else:
-                reason = "a row is longer than 1 GB" if "straddling" in str(error) else "it is no table of texts"
+                reason = "a row is longer than 1 GB" if "straddling" in str(error) else "it is not a table of texts"
                 raise _UnreadableError(f"cannot be read: {reason}", "export it again as .csv, UTF-8") from None
     if uneven:
         raise _uneven(layout, len(names))

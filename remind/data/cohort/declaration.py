@@ -55,7 +55,7 @@ class SplitSection(Declared):
     def _distinct(self) -> Self:
         values = [declared_text(v) for v in (*self.train, *self.validation, *self.test)]
         if twice := sorted({str(v) for v in values if values.count(v) > 1}):
-            raise ValueError(f"{', '.join(twice)} stands more than once in train, validation and test")
+            raise ValueError(f"{', '.join(twice)} is listed more than once in train, validation and test")
         return self
 
 
@@ -92,14 +92,14 @@ def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path
     if not file.is_file():
         raise UserError(f"{file}: no such file; a cohort is a folder with a {FILE_NAME}, described in docs/cohorts.md")
     if file.suffix.lower() != ".toml":
-        what = f"{file}: is no {FILE_NAME}; give the cohort's folder"
+        what = f"{file}: is not a {FILE_NAME}; give the cohort's folder"
         raise UserError(f"{what}, or the {FILE_NAME} in it that says what its files mean (docs/cohorts.md)")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{file}: not valid TOML: {error}; put that line right") from None
+        raise UserError(f"{file}: not valid TOML: {error}; correct that line") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
     try:
@@ -139,7 +139,7 @@ def _problem(item: dict[str, Any]) -> Problem:
             field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
             what, remedy = "must say how the modality's file is read", f"use one of {listed(KINDS)}"
         case "string_pattern_mismatch":
-            what, remedy = "not a name for a modality", "use letters, digits, - and _ alone"
+            what, remedy = "not a name for a modality", "use only letters, digits, - and _"
         case "too_short":
             what, remedy = f"has {item['ctx']['actual_length']} entries", f"give at least {item['ctx']['min_length']}"
             value = None

@@ -92,7 +92,7 @@ def _ids(source: Source, column: str) -> Text | None:
         repeated_R = _repeats(id_R) & (id_R != "")
         if repeated_R.any():
             remedy = "keep one row each (visits need an id of their own, with patients.patient naming the person)"
-            source.report("patient stands in the file more than once", remedy, column, repeated_R)
+            source.report("patient occurs more than once in the file", remedy, column, repeated_R)
     return id_R
 
 

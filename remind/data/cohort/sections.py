@@ -46,7 +46,7 @@ class TableSection(Declared):
         if set(self.mean) != set(self.std):
             raise ValueError(f"mean and std name different columns: {sorted(set(self.mean) ^ set(self.std))}")
         if self.columns is not None and self.exclude:
-            raise ValueError("columns and exclude are both given; columns alone says it")
+            raise ValueError("columns and exclude are both given; columns is enough")
         if self.absent and (self.file is not None or self.columns is None):
             raise ValueError("absent = true needs columns, so that other sites know them, and no file")
         return self
@@ -183,4 +183,4 @@ def _without_repeats(field: str, names: tuple[str, ...]) -> None:
 
 def _no_file_where_absent(section: Section) -> None:
     if section.absent and section.file is not None:
-        raise ValueError("absent = true says that nobody has it: leave file out")
+        raise ValueError("absent = true means that no patient has it: remove file")

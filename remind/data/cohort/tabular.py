@@ -235,7 +235,7 @@ def open_source(path: Path, problems: list[Problem], remarks: list[str] | None =
         return None
     source = Source(path.name, table, problems, [] if remarks is None else remarks, layout)
     if not len(source):
-        source.report("has no rows", "put rows in (a modality that this site has of nobody: absent = true)")
+        source.report("has no rows", "add rows (for a modality that no patient of this site has: absent = true)")
         return None
     return source
 

@@ -74,7 +74,7 @@ def unusable(sites: Sequence[Site]) -> list[Problem]:
         if not np.any(site.cohort.split_N == TRAIN):
             patients = counted(len(site.cohort), "patient")
             what = f"site {site.name!r}: none of its {patients} is in the training part of the split"
-            remedy = "put some there, leave its rows out, or count them to another site"
+            remedy = "add some to it, remove the site's rows, or assign them to another site"
             reasons.append(Problem(name, what, remedy))
     cohorts = [site.cohort for site in sites]
     classes = cohorts[0].schema.classes
@@ -83,7 +83,7 @@ def unusable(sites: Sequence[Site]) -> list[Problem]:
     for labels_N, which in ((all_N, "patients"), (train_N, "training patients")):
         if len(labels_N) and (labels_N == labels_N[0]).all():
             what = f"all {len(labels_N)} {which} are of class {classes[labels_N[0]]!r}: there is nothing to learn"
-            remedy = "check the label (one class alone will do at a hospital that trains with others)"
+            remedy = "check the label (a hospital that trains with others may have a single class)"
             reasons.append(Problem(name, what, remedy))
             break
     return reasons

@@ -35,7 +35,7 @@ def apply_rules(cohorts: Mapping[str, Cohort], rules: str) -> dict[str, Cohort]:
             continue
         present = result[site].schema.names
         if unknown := [name for name in modalities if name not in present]:
-            problems.append(f"{rule!r}: {unknown[0]!r} is no modality; {suggest(unknown[0], present)}")
+            problems.append(f"{rule!r}: {unknown[0]!r} is not a modality; {suggest(unknown[0], present)}")
             continue
         hidden = [name for name in present if (name in modalities) == (verb == "no")]
         kept = result[site].without(*hidden)

@@ -20,7 +20,7 @@ def declaration_text(cohort: Cohort) -> str:
         data = cohort.modalities[schema.name]
         lines += ["", f"[modalities.{schema.name}]", f'kind = "{schema.kind}"']
         if not data.present().any():
-            lines.append("absent = true  # of nobody here; declared because other sites have it")
+            lines.append("absent = true  # no patient here has it; declared because other sites do")
         lines += [f"{field} = {_toml(value)}" for field, value in _fields(schema, data).items()]
     return "\n".join([*lines, ""])
 

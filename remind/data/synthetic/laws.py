@@ -61,10 +61,12 @@ def parse_missing(text: str) -> tuple[float, ...]:
     try:
         missing_m = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"synthetic.missing: {text!r} is no list of numbers; write one like '0.1, 0.4, 0.6'") from None
+        raise UserError(
+            f"synthetic.missing: {text!r} is not a list of numbers; write one like '0.1, 0.4, 0.6'"
+        ) from None
     if not all(0 <= p < 1 for p in missing_m):
         raise UserError(
-            f"synthetic.missing: {text!r}: each lies in 0 … 1, below 1: a modality nobody has is no modality"
+            f"synthetic.missing: {text!r}: each must be at least 0 and below 1: some patient must have each modality"
         )
     if len(missing_m) > groups.MAX_MODALITIES:
         raise UserError(f"synthetic.missing: {len(missing_m)} modalities; at most {groups.MAX_MODALITIES}")

@@ -296,7 +296,7 @@ def test_a_site_with_one_class_is_a_warning(folder):
     folder.edit("patients.csv", "004,0", "004,1")
     report = check_cohort(folder.path)
     assert report.ok
-    assert any("site 'b' has one class alone (yes)" in w for w in report.warnings)
+    assert any("site 'b' has patients of only one class (yes)" in w for w in report.warnings)
     assert "warning: site 'b'" in report.to_text()
 
 
@@ -326,5 +326,5 @@ def test_take_and_without(folder):
 @pytest.mark.parametrize("name", ["patients.csv", "clinical.csv", "x.parquet"])
 def test_a_data_file_in_place_of_the_cohort(folder, name):
     (folder.path / "x.parquet").write_bytes(b"PAR1\xff\xfe")
-    with pytest.raises(UserError, match=f"{name}: is no cohort.toml; give the cohort's folder"):
+    with pytest.raises(UserError, match=f"{name}: is not a cohort.toml; give the cohort's folder"):
         read_cohort(folder.path / name)

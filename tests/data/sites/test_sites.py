@@ -103,7 +103,7 @@ def test_patients_left_with_nothing_are_dropped(folder):
     ("rule", "words"),
     [
         ("9: no M1", "no site '9'; there are 1 to 2"),
-        ("1: no M9", "'M9' is no modality"),
+        ("1: no M9", "'M9' is not a modality"),
         ("1 no M1", "not a rule"),
         ("1: without M1", "not a rule"),
         ("1: only", "not a rule"),

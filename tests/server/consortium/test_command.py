@@ -42,7 +42,7 @@ def heart(tmp_path_factory):
         (["kit", "{}"], "name one or more sites"),
         (["kit", "{}", "bern", "--all"], "name one or more sites"),
         (["enrol", "{}", "/nowhere.json"], "/nowhere.json"),
-        (["enrol", "{}", "{}/consortium.toml"], "no enrolment request"),
+        (["enrol", "{}", "{}/consortium.toml"], "not an enrolment request"),
         (["revoke", "{}", "bern"], "no site 'bern'"),
         (["renew", "{}"], "--passphrase-file"),
         (["rollover", "{}", "sideways"], "start, switch or finish|start, switch, finish"),

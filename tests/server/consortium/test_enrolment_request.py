@@ -77,7 +77,7 @@ def test_every_field_is_needed(field):
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 10_000, "x" * (LONGEST + 1)])
 def test_other_texts_are_no_request(text):
-    with pytest.raises(UserError, match="this is no enrolment request"):
+    with pytest.raises(UserError, match="this is not an enrolment request"):
         verify_request(text)
 
 
