@@ -217,7 +217,7 @@ def test_dividing_by_local_counts_would_be_seen(tmp_path, monkeypatch):
 
     honest = engine_module.steps
 
-    def with_local_counts(train, index_N, group_N, weights, counts, rng):
+    def with_local_counts(train, index_N, group_N, weights, counts, rng, own=None):
         return honest(train, index_N, group_N, weights, groups.counts(group_N), rng)
 
     monkeypatch.setattr(engine_module, "steps", with_local_counts)
