@@ -48,3 +48,28 @@ def test_a_report_leaves_out_groups_hospitals_and_all_that_names_them(runs):
     page = render(content)
     assert f"fewer than {least} patients" in page
     assert mailed(results, 1) is results
+
+
+def test_every_seed_tests_enough_patients_of_every_class(runs):
+    results = study(runs)
+    (whole,) = results.panels
+    least = sorted(group.fewest for group in whole.groups if group.fewest)[-1]
+    (panel,) = mailed(results, least).panels
+    assert all(group.fewest >= least for group in panel.groups)
+    few = whole.groups[0].model_copy(update={"fewest": 1})
+    (panel,) = mailed(
+        results.model_copy(update={"panels": (whole.model_copy(update={"groups": (few, *whole.groups[1:])}),)}), 2
+    ).panels
+    assert few.mask not in {group.mask for group in panel.groups}
+
+
+def test_no_mean_counts_one_hidden_row_alone(runs):
+    results = study(runs)
+    (whole,) = results.panels
+    first, *rest = (one.model_copy(update={"ranked": True, "tail": True, "fewest": 50}) for one in whole.groups)
+    groups = (first.model_copy(update={"fewest": 1}), *rest)
+    content = mailed(results.model_copy(update={"panels": (whole.model_copy(update={"groups": groups}),)}), 2)
+    (panel,) = content.panels
+    hidden = {one.mask for one in groups} - {one.mask for one in panel.groups}
+    assert first.mask in hidden
+    assert len(hidden) >= 2

@@ -53,10 +53,13 @@ class Tested:
         Patients, mean over seeds.
     once
         Tested at least once: the sum over the folds of one partition, of that partition that tested most.
+    fewest
+        Fewest patients of one class that a seed tested, over classes and seeds; classes without a patient aside.
     """
 
     mean: float
     once: Size
+    fewest: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,4 +168,5 @@ def _tested(key: Key, by_seed: Mapping[int, Mapping[Key, Size]], folds: int) -> 
     return Tested(
         mean=everyone / max(len(by_seed), 1),
         once=max(partitions.values(), key=lambda size: size.patients, default=Size()),
+        fewest=min((n for sizes in by_seed.values() for n in sizes.get(key, Size()).by_class if n), default=0),
     )

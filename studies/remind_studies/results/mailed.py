@@ -1,11 +1,13 @@
 """Suppress the groups and hospitals of the results from which a small number of patients would follow.
 
 A group or hospital is shown with its counts and all its scores, or not at all. What is left out together, which follows
-from the totals, amounts to the minimum too. A seed's test is what scores are of, so its patients count (a mean over the
-seeds), and of two classes the smaller one; of more classes, all patients of the group.
+from the totals, amounts to the minimum too: there the mean over seeds counts, since totals are means. The report has a
+score of every seed, so every seed must test enough patients of every class that it tests. A mean over groups or
+hospitals of which one alone is left out would give its score away, so the smallest other one is left out with it.
 """
 
 from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from remind.privacy.publication import Publication
 from remind.privacy.threshold import is_small
@@ -13,6 +15,7 @@ from remind_studies.results.format import Results
 from remind_studies.results.panel_format import Group, Panel, Site
 
 Sizes = Mapping[str, int]  # kind → patients
+Row = TypeVar("Row", bound=Hashable)
 
 
 def mailed(results: Results, minimum: int) -> Results:
@@ -37,7 +40,15 @@ def shown(sizes: Mapping[Hashable, Sizes], minimum: int) -> set[Hashable]:
 
 def _panel(panel: Panel, minimum: int) -> Panel:
     groups = shown({one.mask: _tested(one) | {"train": _whole(one.train_n)} for one in panel.groups}, minimum)
+    groups -= {one.mask for one in panel.groups if is_small(one.fewest, minimum)}
+    size = {one.mask: one.test_n for one in panel.groups}
+    groups -= _beside(groups, {one.mask for one in panel.groups if one.ranked and one.tail}, size)
+    groups -= _beside(groups, {one.mask for one in panel.groups if one.ranked}, size)
     sites = shown({one.name: _tested(one) for one in panel.sites}, minimum)
+    sites -= {one.name for one in panel.sites if is_small(one.fewest, minimum)}
+    sites -= _beside(
+        sites, {one.name for one in panel.sites if one.ranked}, {one.name: one.test_n for one in panel.sites}
+    )
 
     def told(measure: str) -> bool:
         kind, _, masks = measure.partition(":")
@@ -72,6 +83,12 @@ def _panel(panel: Panel, minimum: int) -> Panel:
             "withheld_sites": len(panel.sites) - len(sites),
         }
     )
+
+
+def _beside(found: set[Hashable], counted: set[Row], size: Mapping[Row, float]) -> set[Hashable]:
+    """The smallest row shown of those that a mean counts, if one row alone of them is left out; else none."""
+    alone = len(counted - found) == 1 and bool(counted & found)
+    return {min((row for row in counted if row in found), key=lambda row: size[row])} if alone else set()
 
 
 def _tested(one: Group | Site) -> dict[str, int]:

@@ -85,6 +85,7 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
                 test_n=one.mean,
                 tested=one.once.patients,
                 positives=one.once.positives if len(ground.classes) == 2 else None,
+                fewest=one.fewest,
                 ranked=site in scope.ranked_sites(ground.metric),
             )
             for site, one in who.sites.items()
@@ -133,6 +134,7 @@ def _groups(who: Census, scope: Scope, ground: Ground) -> tuple[written.Group, .
             test_n=one.mean,
             tested=one.once.patients,
             positives=one.once.positives if len(ground.classes) == 2 else None,
+            fewest=one.fewest,
             ranked=mask in scope.ranked_groups(ground.metric),
         )
         for mask, one in sorted(who.groups.items(), key=lambda item: (-who.train[item[0]], item[0]))

@@ -39,6 +39,9 @@ class Group(Section):
         Patients tested at least once: the sum over the folds of one partition, of that partition that tested most.
     positives
         Those of class 1; None for more than two classes.
+    fewest
+        Fewest patients of one class that a seed tested: what `values` of a score are of; classes without a patient
+        aside.
     ranked
         Whether `tested` is at least `Results.least`, and of two classes where the study's metric needs them.
     """
@@ -50,16 +53,18 @@ class Group(Section):
     test_n: Mean
     tested: Natural
     positives: Natural | None
+    fewest: Natural = 0
     ranked: bool
 
 
 class Site(Section):
-    """A hospital; `test_n`, `tested`, `positives` and `ranked` as of a `Group`."""
+    """A hospital; `test_n`, `tested`, `positives`, `fewest` and `ranked` as of a `Group`."""
 
     name: str
     test_n: Mean
     tested: Natural
     positives: Natural | None = None
+    fewest: Natural = 0
     ranked: bool
 
 
