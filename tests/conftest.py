@@ -1,5 +1,7 @@
 """Settings of all tests."""
 
+import signal
+
 import pytest
 import torch
 from hypothesis import settings
@@ -9,6 +11,10 @@ from remind_server.rounds import roster
 # The same examples in every run, and no limit of time per example on a busy machine.
 settings.register_profile("remind", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("remind")
+
+# A shell starts programs in the background without SIGINT; tests of Ctrl-C, and the programs that they start, need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
 

@@ -334,6 +334,7 @@ for schema in (
 """
 
 
+@pytest.mark.slow
 def test_imports_take_nothing_from_the_randomness():
     subprocess.run([sys.executable, "-c", BUILD_TWICE], check=True)
 

@@ -63,6 +63,7 @@ def test_seven_kinds_at_hospitals_with_different_sets(encoders, tmp_path):
     assert travelled == ({f"M{i}" for i in range(1, 8)} if encoders == "shared" else set())
 
 
+@pytest.mark.slow
 def test_from_disk_and_by_worker_processes_it_is_the_same(tmp_path):
     """Pixels from files, read ahead by two processes, or in memory: the same model, bit for bit."""
     base = SETTINGS | {"synthetic.patients": 60, "data.rules": ""}

@@ -38,6 +38,7 @@ def study(folder, name="compare", settings: dict[str, Scalar] = SMALL, **changes
     return json.loads((folder / "results.json").read_text()), (folder / "report.html").read_text(), said
 
 
+@pytest.mark.slow
 def test_again_gives_the_same_numbers_and_runs_nothing(tmp_path):
     first, page, said = study(tmp_path / "s")
     assert sum("done" in line for line in said) == 8, "two methods and two anchors, two seeds"
@@ -61,6 +62,7 @@ def test_a_preset_with_a_seed_of_its_own_is_laid_over(tmp_path):
     assert results["settings"]["common"]["train.lr"] == 0.002
 
 
+@pytest.mark.slow
 def test_a_method_more_runs_only_that_method(tmp_path):
     study(tmp_path, anchors=False)
     results, _, said = study(tmp_path, methods="softmoe, remind, attention", anchors=False)
@@ -108,6 +110,7 @@ def test_other_hospitals_than_the_cohorts_own_are_said_before_anything_runs(tmp_
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_yardsticks_that_are_named_are_shown_and_never_ranked(tmp_path):
     results, _, _ = study(tmp_path, methods="pooled, softmoe, remind+local", seeds="1", anchors=False)
     (panel,) = results["panels"]

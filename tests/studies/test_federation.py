@@ -80,6 +80,7 @@ def test_mistakes(options, words):
         plan(f"federation({options})", request())
 
 
+@pytest.mark.slow
 def test_every_panel_runs_and_tests_the_same_patients(tmp_path):
     of = request()
     for panel in plan("federation(sites = '5', alpha = '0.3', participation = '0.4')", of):

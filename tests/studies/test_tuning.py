@@ -76,6 +76,7 @@ def test_tuning_seeds_are_none_of_the_study():
     assert _seeds(request(seeds=(0, 5))) == (10, 11)
 
 
+@pytest.mark.slow
 def test_the_best_trial_wins_and_is_what_the_study_runs(tmp_path):
     asked = request("attention", seeds=(0,))
     tuning = tune_arms(asked, 3, StudyFolder(tmp_path), "here", 1, lambda _: None)

@@ -31,6 +31,7 @@ def settings(**changes):
     return " ".join(f"{key}={json.dumps(value)}" for key, value in flat.items())
 
 
+@pytest.mark.slow
 def test_a_stored_run_is_trained_again_and_ends_as_it_was(folder, tmp_path):
     said = analyze(folder, "--patients", 6, "--out", tmp_path / "out")
     assert "analysis.html" in said
@@ -53,6 +54,7 @@ def test_a_stored_run_is_trained_again_and_ends_as_it_was(folder, tmp_path):
     assert "softmoe" in unescape((tmp_path / "out" / "analysis.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_final_model_alone_gives_the_same_numbers_without_training(folder, tmp_path):
     analyze(folder, "--patients", 6, "--against", "none", "--every", 3, "--out", tmp_path / "again")
     analyze(folder, "--patients", 6, "--final", "--out", tmp_path / "final")
@@ -64,6 +66,7 @@ def test_the_final_model_alone_gives_the_same_numbers_without_training(folder, t
         assert getattr(final, part) == getattr(again, part)
 
 
+@pytest.mark.slow
 def test_training_first_leaves_a_run_that_can_be_analyzed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     analyze("--cohort", "synthetic", "--num-clients", 3, "-c", settings(results="here"), "--patients", 6, "--every", 4)
@@ -76,6 +79,7 @@ def test_training_first_leaves_a_run_that_can_be_analyzed(tmp_path, monkeypatch)
     assert again.modality_value == one.models[0].modality_value
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_patients(folder, tmp_path):
     train(tmp_path / "erm", small_config(method__objective="erm"))
     analyze(folder, "--against", tmp_path / "erm", "--final", "--patients", 6, "--out", tmp_path / "out")

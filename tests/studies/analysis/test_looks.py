@@ -172,6 +172,7 @@ def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
         {"method__rule": "fedrep", "method__fusion": "softmoe"},
     ],
 )
+@pytest.mark.slow
 def test_looking_does_not_disturb_a_training(tmp_path, changes):
     config = small_config(**changes)
     _, alone = train(tmp_path / "alone", config)

@@ -42,6 +42,7 @@ def test_equal_runs_are_equal_however_they_are_written():
     assert first.key("x") != Cell.of({"train.lr": 0.001, "seed": 2, "model.width": 8}).key("x")
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(tmp_path):
     folder, todo, said = StudyFolder(tmp_path), cells([0, 1]), []
     assert run_cells(todo, names(todo), folder, 1, said.append) == {}
@@ -57,6 +58,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
     assert "all 3 runs are there already" in said[-1]
 
 
+@pytest.mark.slow
 def test_a_cell_gives_the_same_numbers_again(tmp_path):
     results = []
     for name in ("a", "b"):
@@ -84,8 +86,9 @@ def test_ctrl_c_ends_the_workers_at_once(tmp_path, monkeypatch):
     def interrupt():
         while len(list(tmp_path.glob("begun-*"))) < 2:
             threading.Event().wait(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(main, signal.SIGINT)  # to this thread: a signal to another one would not wake it
 
+    main = threading.main_thread().ident
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run_cells(todo, names(todo), StudyFolder(tmp_path), 2, lambda _: None)

@@ -73,6 +73,7 @@ def test_names_are_never_markup():
     assert any(word.endswith("…") for word in svg)  # cut in a plot, still text
 
 
+@pytest.mark.slow
 def test_the_same_results_are_the_same_bytes(tmp_path):
     """In any process, whatever order its sets have."""
     results = study(panels=PANELS)
