@@ -26,6 +26,7 @@ FLOORS = (
     (
         "errors",
         "files",
+        "former_names",
         "hash_chain",
         "quoting",
         "seeds",

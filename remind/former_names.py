@@ -1,0 +1,68 @@
+"""Former names of modules: an import by the former name finds the module at its new place, and warns.
+
+They go with the next minor version. A name that is now a folder's (`remind.data.cohort`) says in that folder what it
+still holds.
+"""
+
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+# Package before, package now, modules that kept their name; then those that did not.
+_KEPT = (
+    ("remind.data", "remind.data.batches", "augment batch lazy"),
+    ("remind.data", "remind.data.checks", "check describe describe_plots report report_text"),
+    (
+        "remind.data",
+        "remind.data.cohort",
+        "contents declaration examine patients problems read readers schema sections tabular text",
+    ),
+    ("remind.data", "remind.data.sites", "hospitals split"),
+    ("remind.data", "remind.data.synthetic", "declare laws write"),
+    ("remind.federation", "remind.consortium", "enrolment"),
+    ("remind_server", "remind_server.outputs", "progress records run_folder tables"),
+    ("remind_server", "remind_server.rounds", "checks collect exchange model roster strategy tasks"),
+    (
+        "remind_server",
+        "remind_server.simulation",
+        "app_config flwr_app flwr_pairs flwr_plan flwr_run local_grid simulate simulate_command",
+    ),
+)
+_RENAMED = {
+    "remind.data.odd": "remind.data.checks.warnings",
+    "remind.data.odd_files": "remind.data.checks.file_warnings",
+    "remind.data.rules": "remind.data.sites.lacking",
+    "remind.data.synth": "remind.data.synthetic.features",
+    "remind.encoders.weights": "remind.encoders.pretrained",
+    "remind.encoders.words": "remind.encoders.word_transformer",
+    "remind.federation.weighing": "remind.federation.site_weights",
+    "remind.federation.weights": "remind.federation.block_weights",
+    "remind.fusion.soft_moe": "remind.fusion.experts",
+    "remind.objectives.group_dro": "remind.objectives.lambda_step",
+}
+FORMER = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _KEPT for name in names.split()} | _RENAMED
+
+
+class FormerNames(MetaPathFinder, Loader):
+    """Finds a module under its former name; asked only after everybody else."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """A spec for former names, None for all others."""
+        return ModuleSpec(fullname, self) if fullname in FORMER else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module at its new place, the same object."""
+        warnings.warn(f"{spec.name} is now {FORMER[spec.name]}", DeprecationWarning, stacklevel=2)
+        module = import_module(FORMER[spec.name])
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module its own spec back, which the import machinery has replaced by that of the former name."""
+        if module.__spec__ is not None:
+            module.__spec__ = module.__spec__.loader_state
