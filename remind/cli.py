@@ -6,6 +6,7 @@ callback or a Typer app of its own), so that the library never imports a coordin
 
 import json
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -123,16 +124,22 @@ def synthesise(
     print(f"wrote {len(cohort)} patients to {folder}; look at it with: remind data check {folder}")
 
 
-def main() -> None:
-    """Run the command line. A user's mistake ends it with one message and exit code 1."""
+@cache
+def whole_app() -> typer.Typer:
+    """`app`, with the commands that the other installed packages add."""
     for entry in entry_points(group="remind.commands"):
         command = entry.load()
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
             app.command(entry.name)(command)
+    return app
+
+
+def main() -> None:
+    """Run the command line. A user's mistake ends it with one message and exit code 1."""
     try:
-        app()
+        whole_app()()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
 
 import click
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from remind import cli
+from remind.cli import whole_app
 from remind.cli_options import one_cohort
 from remind.errors import UserError
 from remind.version import VERSION
@@ -29,22 +28,6 @@ def commands_of(app: typer.Typer, name: str) -> dict[str, click.Command]:
     return found
 
 
-def whole_app() -> typer.Typer:
-    app = typer.Typer(name="remind", **APP_SETTINGS)
-    app.registered_callback = cli.app.registered_callback
-    app.registered_commands = [c for c in cli.app.registered_commands if c.name in OWN]
-    app.registered_groups = [g for g in cli.app.registered_groups if g.name == "data"]
-    for entry in entry_points(group="remind.commands"):
-        command = entry.load()
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
-        else:
-            app.command(entry.name)(command)
-    return app
-
-
-OWN = {"config", "methods"}
-APP_SETTINGS = {"no_args_is_help": True, "context_settings": cli.app.info.context_settings}
 APP = whole_app()
 COMMANDS = commands_of(APP, "remind") | commands_of(site_app, "remind-site")
 

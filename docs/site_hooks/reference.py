@@ -3,7 +3,6 @@
 import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
 
 import click
 import typer
@@ -39,15 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def remind_command() -> click.Command:
     """`remind` with the commands that the other packages add."""
-    from remind.cli import app
+    from remind.cli import whole_app
 
-    for entry in entry_points(group="remind.commands"):
-        added = entry.load()
-        if isinstance(added, typer.Typer):
-            app.add_typer(added, name=entry.name)
-        else:
-            app.command(entry.name)(added)
-    return typer.main.get_command(app)
+    return typer.main.get_command(whole_app())
 
 
 def site_command() -> click.Command:

@@ -7,6 +7,7 @@ from remind_server.dashboard.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.store.open import open_store, store_url
 from tests.dashboard.browser import chromium, screenshots, visit
+from tests.dashboard.sample import Drill
 
 __all__ = ["chromium", "screenshots", "visit"]  # fixtures
 
@@ -17,6 +18,7 @@ TOKEN = "a-token-of-enough-characters"
 def engine(tmp_path):
     engine = open_store(store_url(tmp_path / "results"))
     yield engine
+    Drill.end_all()
     engine.dispose()
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import numpy as np
 from sqlalchemy import Engine, insert
@@ -51,7 +52,15 @@ def statistics(
 
 
 class Drill:
-    """A run that a test drives, round by round, through the store's observer."""
+    """A run that a test drives, round by round, through the store's observer. Who makes a store ends its drills."""
+
+    under_way: ClassVar[list["Drill"]] = []
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End the heartbeats of all runs that were left under way."""
+        while cls.under_way:
+            cls.under_way.pop().observer.stop_heartbeat()
 
     def __init__(
         self,
@@ -86,6 +95,7 @@ class Drill:
                 self.counts[k] += n
         self.validation: Mapping[str, Mapping[int, GroupStatistics]] = {}
         self.observer.begun(self.config)
+        self.under_way.append(self)
 
     def start(self) -> "Drill":
         self.observer.started(RunStart(self.config, self.schema, self.sites, self.counts, self.refused))

@@ -201,15 +201,14 @@ def test_a_run_gives_signs_of_life_and_is_stalled_without(engine, tmp_path, monk
     while reader.state(1).heard == first:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    drill.observer._over.set()
-    time.sleep(0.5)
-    monkeypatch.setattr("remind_server.dashboard.reader.SILENCE", 0.1)
+    drill.observer.stop_heartbeat()
+    monkeypatch.setattr("remind_server.dashboard.reader.SILENCE", -1.0)
     assert reader.state(1).status == "stalled"
 
 
 def test_a_run_that_was_killed_counts_as_ended_and_the_next_run_writes_that_down(engine, tmp_path):
     drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
-    drill.observer._over.set()
+    drill.observer.stop_heartbeat()
     silent = time.time() - LOST - 1
     with Session(engine) as session, session.begin():
         session.execute(update(Run).values(heard=silent))
@@ -217,13 +216,12 @@ def test_a_run_that_was_killed_counts_as_ended_and_the_next_run_writes_that_down
     assert (state.status, state.ended) == ("failed", silent)
     assert "ended without a word" in state.reason
     assert Reader(engine).report(1).left_seconds is None
-    other = Drill(engine, tmp_path / "results" / "other", SITES).start()
+    Drill(engine, tmp_path / "results" / "other", SITES).start()
     with Session(engine) as session:
         assert session.get(Run, 1).status == "failed"
         assert session.get(Run, 2).status == "running"
     drill.round()
     assert Reader(engine).state(1).status == "running", "a machine that slept goes on"
-    other.observer._over.set()
 
 
 def test_a_failure_is_shown_with_its_reason(engine, tmp_path):

@@ -45,13 +45,11 @@ def runs(tmp_path_factory):
     failed.observer.failed("1 valid replies, federation.min-sites asks for 2\n  - Basel: no answer within 600 s")
     stalled = drill("stalled", SITES).start()
     stalled.round()
-    stalled.observer._over.set()
-    time.sleep(0.3)
+    stalled.observer.stop_heartbeat()
     with writing(engine).begin() as connection:
         connection.execute(update(Run).where(Run.id == numbers["stalled"]).values(heard=time.time() - 3600))
     yield results, numbers
-    for observer in (running.observer, one.observer):
-        observer._over.set()
+    Drill.end_all()
     engine.dispose()
 
 

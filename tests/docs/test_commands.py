@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
@@ -43,21 +42,9 @@ def folder(tmp_path):
 
 
 def remind_command() -> click.Command:
-    from remind.cli import app as library
+    from remind.cli import whole_app
 
-    app = typer.Typer()
-    app.registered_callback = library.registered_callback
-    for group in library.registered_groups:
-        if group.name == "data":
-            app.registered_groups.append(group)
-    app.registered_commands += [c for c in library.registered_commands if c.name in ("config", "methods")]
-    for entry in entry_points(group="remind.commands"):
-        command = entry.load()
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
-        else:
-            app.command(entry.name)(command)
-    return typer.main.get_command(app)
+    return typer.main.get_command(whole_app())
 
 
 def flwr_command() -> click.Command:

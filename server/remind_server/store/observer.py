@@ -43,6 +43,7 @@ from remind_server.store.schema import (
 
 log = logging.getLogger(__name__)
 BEAT = 5.0  # seconds between two signs of life
+HEARTBEAT = "run store heartbeat"  # the thread that gives them
 
 Write = Callable[[Session], None]
 
@@ -65,6 +66,7 @@ class StoreObserver(Observer):
         self._waiting: list[Write] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._beating: threading.Thread | None = None
         self._attendance = Attendance()
 
     def begun(self, config: Config) -> None:
@@ -95,7 +97,8 @@ class StoreObserver(Observer):
             self.run_id = run.id
 
         self._write(enter)
-        threading.Thread(target=self._keep_beating, name="run store heartbeat", daemon=True).start()
+        self._beating = threading.Thread(target=self._keep_beating, name=HEARTBEAT, daemon=True)
+        self._beating.start()
 
     def started(self, start: RunStart) -> None:
         """Write who takes part with what, and who was refused."""
@@ -193,8 +196,14 @@ class StoreObserver(Observer):
         self._write(lambda session: self._change(session, status=FAILED, reason=reason, ended=now))
         self._end()
 
-    def _end(self) -> None:
+    def stop_heartbeat(self) -> None:
+        """Give no more signs of life: none is written after this returns, unless the database hangs."""
         self._over.set()
+        if self._beating is not None:
+            self._beating.join(BEAT)
+
+    def _end(self) -> None:
+        self.stop_heartbeat()
         if self._waiting:
             log.error("the run store lacks the end of this run; its results folder is complete")
         self.engine.dispose()
