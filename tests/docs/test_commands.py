@@ -37,7 +37,8 @@ LONG = {
 @pytest.fixture
 def folder(tmp_path):
     for name in ("simulation", "benchmarks"):
-        shutil.copytree(ROOT / name, tmp_path / name)  # commands write: none may reach the repository
+        # Commands write: none may reach the repository. Another worker's caches may vanish while they are copied.
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
