@@ -11,7 +11,7 @@ from remind_client.audit.events import Asked
 from remind_client.command import app
 from remind_client.initialise import REQUEST, initialise
 from remind_client.policy.rules import fingerprint
-from tests.client.sites import write_site
+from tests.builders.site_files import write_site
 
 PRINT = fingerprint(Config())
 

@@ -19,8 +19,8 @@ from remind_client.identity import new_private_key
 from remind_client.launcher.install import OTHERS
 from remind_client.vault.key import new_key_file
 from remind_client.vault.vault import PlainVault
-from tests import tiny
-from tests.client.sites import write_site
+from tests.builders import cohorts
+from tests.builders.site_files import write_site
 from tests.e2e.loopback import certificates, free_port
 
 
@@ -35,7 +35,7 @@ def with_remedies(findings) -> bool:
 @pytest.fixture
 def site(tmp_path):
     site = write_site(tmp_path / "site", "[policy]\nminimum_patients = 10")
-    write_cohort(tiny.cohort([1] * 30 + [3] * 25 + [5] * 4), site.path(site.cohort))
+    write_cohort(cohorts.cohort([1] * 30 + [3] * 25 + [5] * 4), site.path(site.cohort))
     new_private_key(site.key_path)
     return site
 

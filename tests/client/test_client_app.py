@@ -11,7 +11,8 @@ from remind.version import VERSION
 from remind_client import app as app_module
 from remind_client.app import app
 from remind_server.simulation.local_grid import LocalGrid
-from tests.tiny import cohort, settings
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
 
 SECRET = "patient p-4711, potassium 7.9"
 ENROL = to_record(Enrol(version=VERSION))

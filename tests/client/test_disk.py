@@ -21,8 +21,8 @@ from remind_client.store import SiteStore
 from remind_client.vault.errors import VaultError
 from remind_client.vault.key import VaultKey
 from remind_client.vault.vault import PlainVault, SealedVault
-from tests import tiny
-from tests.client.sites import asked, context, write_site
+from tests.builders import cohorts
+from tests.builders.site_files import asked, context, write_site
 from tests.client.test_bundle import fab
 from tests.client.test_door import ENROL, Recorder
 from tests.client.test_store import held, state
@@ -115,7 +115,7 @@ def test_other_reasons_that_leave():
 @pytest.mark.parametrize("error", [FULL, VaultError("/data/ward-7/state.pt: not what this site wrote")])
 def test_the_door_tells_the_coordinator(tmp_path, error, caplog):
     site = write_site(tmp_path / "site", '[policy]\nruns = ["*"]')
-    write_cohort(tiny.cohort([1] * 20), site.path(site.cohort))
+    write_cohort(cohorts.cohort([1] * 20), site.path(site.cohort))
     reply = Door(site).answer(fab(), asked(ENROL, "query"), context(site), Recorder(error).load)
     answer, _ = from_record(reply.content)
     assert isinstance(answer, Refusal)

@@ -29,8 +29,8 @@ from remind.version import VERSION
 from remind_client.app import app as real_app
 from remind_client.audit.verify import verify
 from remind_client.launcher.door import Door
-from tests import tiny
-from tests.client.sites import asked, context, write_site
+from tests.builders import cohorts, configs
+from tests.builders.site_files import asked, context, write_site
 from tests.client.test_bundle import fab
 from tests.client.test_suppress import evaluation
 
@@ -228,9 +228,9 @@ def test_an_answer_that_cannot_be_logged_does_not_leave(site, monkeypatch, caplo
 def test_the_real_app_behind_the_door(tmp_path):
     """Enrolment of a real cohort: what leaves is what the cohort's groups are, less the small ones."""
     site = write_site(tmp_path / "site", POLICY)
-    cohort = tiny.cohort([1] * 30 + [3] * 25 + [5] * 4 + [7] * 2)
+    cohort = cohorts.cohort([1] * 30 + [3] * 25 + [5] * 4 + [7] * 2)
     write_cohort(cohort, site.path(site.cohort))
-    settings = tiny.settings().flat()
+    settings = configs.settings().flat()
     door = Door(site, now=lambda: NOON)
     reply = door.answer(fab(), asked(ENROL, "query"), context(site, **settings), lambda bundle: real_app)
     answer, _ = from_record(reply.content)

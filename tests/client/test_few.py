@@ -16,7 +16,9 @@ from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks
-from tests.tiny import CPU, cohort, settings
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.sites import CPU
 
 NAMES = ("a", "b", "c")
 GROUP_N = np.array([1] * 20 + [3] * 12 + [6] * 3)

@@ -9,8 +9,8 @@ from remind.data.synthetic.write import write_cohort
 from remind_client.load import Identity, load_site
 from remind_client.retention import DAY, prune
 from remind_client.site_config import RetentionSection
-from tests import tiny
-from tests.client.sites import write_site
+from tests.builders import cohorts, configs
+from tests.builders.site_files import write_site
 
 NOW = 1_600_000_000.0  # long ago
 
@@ -58,12 +58,12 @@ def test_what_is_no_run_stays(tmp_path):
 
 def test_a_new_run_removes_old_ones_and_the_old_runs_own_messages_do_not(tmp_path, monkeypatch):
     site = write_site(tmp_path / "site", "[vault]\nenabled = false\n[retention]\nruns = 2\ndays = 0.0")
-    write_cohort(tiny.cohort([1] * 30), site.path(site.cohort))
+    write_cohort(cohorts.cohort([1] * 30), site.path(site.cohort))
     site.runs_folder.mkdir(parents=True)
     runs(site.runs_folder, {"run-1": 3, "run-2": 2})
     monkeypatch.setenv("REMIND_SITE", str(tmp_path / "site"))
     identity = Identity(None, None, str(site.path(site.cohort)), str(site.runs_folder), "north")
-    config = Config.from_flat(tiny.settings().flat())
+    config = Config.from_flat(configs.settings().flat())
     load_site(identity, config, 2)
     assert left(site.runs_folder) == {"run-1", "run-2"}
     load_site(identity, config, 3)

@@ -21,7 +21,7 @@ from remind_client.initialise import TEMPLATE, initialise
 from remind_client.site_config import SiteConfig, load_site_config
 from remind_client.vault.key import new_key_file
 from remind_client.vault.vault import PlainVault, SealedVault
-from tests.client.sites import TOML, write_site
+from tests.builders.site_files import TOML, write_site
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from remind_client.vault.key import VaultKey
 from remind_client.vault.rotate import rotate
 from remind_client.vault.stream import MAGIC
 from remind_client.vault_begin import make_key, seal_what_is_clear
-from tests.client.sites import write_site
+from tests.builders.site_files import write_site
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,11 @@ from remind_server.rounds.roster import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from remind_server.rounds.tasks import examine_task, sites_of, train_tasks
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, cohort, settings, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {"s1": [1, 1, 3] * 5, "s2": [3, 5, 7] * 5}
 ROUNDS = {"train.warmup-rounds": 2, "train.routing-rounds": 2}

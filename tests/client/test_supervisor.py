@@ -14,7 +14,7 @@ from remind_client.supernode.note import MARK
 from remind_client.supervisor import watchdog
 from remind_client.supervisor.flower import LATELY, Connection, commands, environment
 from remind_client.supervisor.run import Running, say, state_lock
-from tests.client.sites import write_site
+from tests.builders.site_files import write_site
 
 
 async def until(condition, limit=20.0):

@@ -17,7 +17,7 @@ from remind_client.vault.rotate import rotate, seal, unreadable
 from remind_client.vault.stream import CHUNK, HEADER_BYTES, TAG, Sealer, opened, sealed_size
 from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, sealed_with
-from tests.tiny import schema
+from tests.builders.cohorts import schema
 
 KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
 

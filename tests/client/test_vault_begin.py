@@ -9,7 +9,7 @@ from remind_client.supervisor import run as supervisor
 from remind_client.vault.stream import MAGIC
 from remind_client.vault.vault import PlainVault, SealedVault
 from remind_client.vault_begin import make_key, seal_what_is_clear
-from tests.client.sites import write_site
+from tests.builders.site_files import write_site
 from tests.client.test_site_config import kit
 
 

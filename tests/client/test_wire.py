@@ -9,8 +9,10 @@ import torch
 from remind import groups
 from remind.federation.messages import Task
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import CPU, NAMES, cohort, settings, site
+from tests.builders.cohorts import NAMES, cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.sites import CPU, site
 
 MIXES = {"s1": [1, 1, 3] * 5, "s2": [3, 5] * 6, "s3": [2] * 8}
 EXTRA = {"s2": [6], "s3": [7]}  # one test patient each, of a group in which nobody trains there

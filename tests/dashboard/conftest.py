@@ -6,8 +6,8 @@ from fastapi.testclient import TestClient
 from remind_server.dashboard.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.store.open import open_store, store_url
+from tests.builders.stored_runs import Drill
 from tests.dashboard.browser import chromium, screenshots, visit
-from tests.dashboard.sample import Drill
 
 __all__ = ["chromium", "screenshots", "visit"]  # fixtures
 

@@ -11,8 +11,8 @@ from remind.errors import UserError
 from remind_server.dashboard import sign_in
 from remind_server.dashboard.access import Access, networks, token_from
 from remind_server.dashboard.app import dashboard_app
+from tests.builders.stored_runs import EVIL, Drill
 from tests.dashboard.conftest import TOKEN
-from tests.dashboard.sample import EVIL, Drill
 
 SITES = {EVIL: {1: 30}, "=HYPERLINK(1)": {1: 20, 3: 9}}
 PATHS = [

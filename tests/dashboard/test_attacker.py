@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.attacker import Attacker
-from tests.dashboard.sample import Drill, statistics
+from tests.builders.stored_runs import Drill, statistics
 
 ALL = "all"
 MINIMUM = 10

@@ -16,7 +16,7 @@ from remind.metrics.intervals import (
     wilson,
 )
 from remind.metrics.scores import intervals, scores
-from tests.dashboard.sample import statistics
+from tests.builders.stored_runs import statistics
 
 TABLES = hnp.arrays(np.int64, (3, 3), elements=st.integers(0, 40)).filter(lambda table: table.sum() > 0)
 

@@ -12,8 +12,8 @@ from remind_server.outputs.records import Observer
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
+from tests.builders.stored_runs import Drill
 from tests.dashboard.browser import DESKTOP, serving
-from tests.dashboard.sample import Drill
 from tests.dashboard.test_real_run import SCORES, SETTINGS
 
 pytestmark = pytest.mark.slow

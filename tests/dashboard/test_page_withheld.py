@@ -20,10 +20,13 @@ from remind_server.sinks.scalars import final_scalars, round_scalars
 from remind_server.store import observer as observing
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import open_store, store_url
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 from tests.dashboard.browser import serving
-from tests.helpers import SiteGrid
 from tests.server.test_withheld import Suppressed
-from tests.tiny import Recorder, cohort, settings, site
 
 A, AB, AC, BC = "a", "a+b", "a+c", "b+c"
 # Group → patients; half train, a quarter are tested. Switzerland trains on three groups and can tell of no patient.

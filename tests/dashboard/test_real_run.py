@@ -15,8 +15,8 @@ from remind_server.followers import followers
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
+from tests.builders.configs import BASE
 from tests.dashboard.conftest import TOKEN
-from tests.tiny import BASE
 
 SETTINGS = BASE | {
     "synthetic.patients": 240,

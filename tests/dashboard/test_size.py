@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.dashboard.sample import large_run
+from tests.builders.stored_runs import large_run
 
 MEGABYTE = 1_000_000
 

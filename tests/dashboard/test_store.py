@@ -24,8 +24,8 @@ from remind_server.outputs.records import RunStart
 from remind_server.store import observer as observing
 from remind_server.store.open import open_store, shown, store_url
 from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run
-from tests.dashboard.sample import Drill
-from tests.tiny import settings
+from tests.builders.configs import settings
+from tests.builders.stored_runs import Drill
 
 SITES = {"Basel": {1: 30, 3: 20}, "Chur": {3: 10}}
 

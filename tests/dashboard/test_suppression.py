@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.dashboard.sample import Drill
+from tests.builders.stored_runs import Drill
 
 PATIENTS = {"Basel": {1: 40, 3: 30, 5: 33}, "Chur": {1: 35, 3: 4, 5: 31}, "Davos": {1: 50, 5: 3}}
 

@@ -7,8 +7,8 @@ from sqlalchemy import update
 
 from remind_server.store.open import open_store, store_url, writing
 from remind_server.store.schema import Run
+from tests.builders.stored_runs import EVIL, Drill, large_run
 from tests.dashboard.browser import DESKTOP, PHONE, serving
-from tests.dashboard.sample import EVIL, Drill, large_run
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from remind.data.batches.batch import CodesBatch
 from remind.data.cohort.schema import CodesSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.codes import QUERIES, some
-from tests.encoders.pictures import config, without_gradient
+from tests.builders.encoders import config, without_gradient
 
 LISTED = CodesSchema(name="c", vocabulary=tuple("abcdefg"))
 OPEN = CodesSchema(name="c")

@@ -11,7 +11,7 @@ from remind.data.cohort.schema import ImageSchema, TableSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.image import _look
 from remind.errors import UserError
-from tests.encoders.pictures import config, image_encoder, means, pixels, without_gradient
+from tests.builders.encoders import config, image_encoder, means, pixels, without_gradient
 
 VIT = "test_vit"  # a CLS token and patches of 16 × 16
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from remind.encoders.base import patches
 from remind.encoders.pooling import grid, map_sides, pool_map, pool_runs
-from tests.encoders.pictures import means, pixels
+from tests.builders.encoders import means, pixels
 
 SIDES = st.integers(1, 20)
 

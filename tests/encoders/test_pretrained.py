@@ -20,8 +20,8 @@ from remind.data.cohort.schema import TextSchema
 from remind.encoders import build_encoder
 from remind.encoders import pretrained as weights
 from remind.errors import UserError
-from tests.encoders import language
-from tests.encoders.pictures import config, image_encoder, pixels
+from tests.builders import language_models as language
+from tests.builders.encoders import config, image_encoder, pixels
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 TIMM_REPO = "timm/test_resnet.r160_in1k"

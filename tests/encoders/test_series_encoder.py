@@ -16,7 +16,7 @@ from remind.data.cohort.schema import SeriesSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.series import CLIP, FREQUENCIES
-from tests.tiny import settings
+from tests.builders.configs import settings
 
 ITEMS = ("hr", "bp", "temp", "gcs", "ph")
 SCHEMA = SeriesSchema(name="s", items=ITEMS, horizon_hours=48.0)

@@ -15,7 +15,7 @@ from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.standardise import moments
 from remind.encoders.table import CLIP
-from tests.tiny import settings
+from tests.builders.configs import settings
 
 NAN = math.nan
 SCHEMA = TableSchema(

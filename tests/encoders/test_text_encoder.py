@@ -15,8 +15,8 @@ from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.word_transformer import START, WordReader, WordTransformer, sinusoids
 from remind.errors import UserError
-from tests.encoders import language
-from tests.encoders.pictures import config, without_gradient
+from tests.builders import language_models as language
+from tests.builders.encoders import config, without_gradient
 
 NOTES = (
     "the patient has no fever . chest clear .",

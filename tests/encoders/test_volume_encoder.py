@@ -11,7 +11,7 @@ from remind.encoders import token_count
 from remind.encoders.pooling import grid
 from remind.encoders.volume import RESNETS, _look
 from remind.errors import UserError
-from tests.encoders.pictures import config, means, pixels, volume_encoder, without_gradient
+from tests.builders.encoders import config, means, pixels, volume_encoder, without_gradient
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from remind.federation.blocks import DTYPES, Entry, block_of, index_of, pack, unpack
 from remind.training.site_model import SiteModel
-from tests.tiny import NAMES, schema, settings
+from tests.builders.cohorts import NAMES, schema
+from tests.builders.configs import settings
 
 SHAPES = st.lists(st.lists(st.integers(1, 4), max_size=4).map(tuple), max_size=5)
 

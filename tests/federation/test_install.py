@@ -6,7 +6,8 @@ import torch
 from remind.federation.install import install
 from remind.training.site_model import SiteModel
 from remind_server.rounds.model import GlobalModel
-from tests.tiny import NAMES, schema, settings
+from tests.builders.cohorts import NAMES, schema
+from tests.builders.configs import settings
 
 SHARED = settings({"federation.encoders": "shared"})
 

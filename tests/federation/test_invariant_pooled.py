@@ -23,7 +23,7 @@ from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
+from tests.builders.grids import SiteGrid
 
 PATIENTS, CLASSES, ROUNDS, LR, GAMMA = 60, 3, 4, 0.3, 0.5
 NAMES = ("a", "b", "c")

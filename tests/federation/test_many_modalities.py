@@ -5,8 +5,11 @@ import tracemalloc
 import pytest
 
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, cohort, schema, settings, site
+from tests.builders.cohorts import cohort, schema
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 M = 20
 WIDE = schema(names=tuple(f"m{i}" for i in range(M)), series=())

@@ -15,8 +15,10 @@ from remind.federation.messages import Enrolment
 from remind.objectives.base import registry as objectives
 from remind_client.policy.suppress import counts_of, suppress_enrolment
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import BASE, Recorder, site
+from tests.builders.configs import BASE
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 PATIENTS, GROUP_POOL, NAMES = 90, (1, 2, 3, 5, 7), ("a", "b", "c")
 OPTIONS = {"jtt": "jtt(upweight = 7)", "dfr": "dfr(retrain = 0.5)", "cvar": "cvar(alpha = 0.3)"}

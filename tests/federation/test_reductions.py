@@ -12,8 +12,11 @@ from remind.federation.rules.base import registry as rules
 from remind.training.site_model import fusion_of
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import BASE, NAMES, Recorder, cohort, site
+from tests.builders.cohorts import NAMES, cohort
+from tests.builders.configs import BASE
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {"s1": [1, 3, 7, 7] * 4, "s2": [3, 3, 7] * 4, "s3": [5, 7] * 4 + [1] * 2}
 EXACT = {

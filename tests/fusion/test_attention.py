@@ -5,18 +5,8 @@ import torch
 
 from remind.fusion.attention import AttentionFusion, AttentionOptions
 from remind.fusion.base import Context
-from tests.fusion.small import (
-    CLASSES,
-    Patients,
-    context,
-    loop_attention,
-    loop_linear,
-    loop_norm,
-    loop_perceptron,
-    model,
-    noisy,
-    patients,
-)
+from tests.builders.fusions import CLASSES, Patients, context, model, noisy, patients
+from tests.fusion.loops import loop_attention, loop_linear, loop_norm, loop_perceptron
 
 GROUPS = (5, 2, 7, 4, 3)
 

@@ -14,7 +14,7 @@ from remind.errors import UserError
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion, group_of, registry
 from remind.groups import MAX_MODALITIES, masks
 from remind.registry import Registry
-from tests.fusion.small import context, cross_entropy, patients
+from tests.builders.fusions import context, cross_entropy, patients
 
 SPEC = {
     "remind",

@@ -5,7 +5,16 @@ import torch
 
 from remind.federation.blocks import Entry, block_of
 from remind.fusion.base import build_fusion, group_of, registry
-from tests.fusion.small import CLASSES, accuracy_after_training, context, cross_entropy, model, noisy, patients, problem
+from tests.builders.fusions import (
+    CLASSES,
+    accuracy_after_training,
+    context,
+    cross_entropy,
+    model,
+    noisy,
+    patients,
+    problem,
+)
 
 METHODS = [method.name for method in registry.methods()]
 GROUPS = (5, 2, 7, 5, 1, 6)  # of three modalities; 3 and 4 are never among them

@@ -8,18 +8,8 @@ import torch
 from remind.fusion.base import registry
 from remind.fusion.flexmoe import FREE, FlexMoEOptions, expert_of
 from remind.fusion.sparse import balance_loss
-from tests.fusion.small import (
-    context,
-    cross_entropy,
-    loop_attention,
-    loop_expert,
-    loop_linear,
-    loop_norm,
-    loop_top_k,
-    model,
-    noisy,
-    patients,
-)
+from tests.builders.fusions import context, cross_entropy, model, noisy, patients
+from tests.fusion.loops import loop_attention, loop_expert, loop_linear, loop_norm, loop_top_k
 
 GROUPS = (5, 2, 7, 5, 1, 6)  # 6 is unseen
 KNOWN = (5, 2, 7, 1)

@@ -5,17 +5,8 @@ import torch
 
 from remind.fusion.fusemoe import FuseMoEOptions
 from remind.fusion.sparse import balance_loss
-from tests.fusion.small import (
-    context,
-    loop_attention,
-    loop_expert,
-    loop_linear,
-    loop_norm,
-    loop_top_k,
-    model,
-    noisy,
-    patients,
-)
+from tests.builders.fusions import context, model, noisy, patients
+from tests.fusion.loops import loop_attention, loop_expert, loop_linear, loop_norm, loop_top_k
 
 GROUPS = (5, 2, 7, 5, 1, 6)
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from tests.fusion.small import context, loop_gelu, loop_head, loop_linear, loop_norm, model, noisy, patients
+from tests.builders.fusions import context, model, noisy, patients
+from tests.fusion.loops import loop_gelu, loop_head, loop_linear, loop_norm
 
 GROUPS = (5, 2, 7, 1)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from remind.fusion.base import FusionOptions, registry
 from remind.fusion.modality_dropout import drop_modalities
-from tests.fusion.small import accuracy_after_training, problem
+from tests.builders.fusions import accuracy_after_training, problem
 
 
 @given(modalities=st.integers(1, 9), rate=st.sampled_from([0.0, 0.2, 0.9, 0.999]), seed=st.integers(0, 10**6))

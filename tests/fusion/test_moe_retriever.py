@@ -8,19 +8,8 @@ from remind.fusion.base import registry
 from remind.fusion.moe_retriever import MoERetrieverOptions
 from remind.fusion.sparse import balance_loss
 from remind.groups import members
-from tests.fusion.small import (
-    context,
-    cross_entropy,
-    loop_attention,
-    loop_expert,
-    loop_linear,
-    loop_norm,
-    loop_perceptron,
-    loop_top_k,
-    model,
-    noisy,
-    patients,
-)
+from tests.builders.fusions import context, cross_entropy, model, noisy, patients
+from tests.fusion.loops import loop_attention, loop_expert, loop_linear, loop_norm, loop_perceptron, loop_top_k
 
 GROUPS = (5, 2, 7, 5, 1, 6)
 OPTIONS = "own-experts = 3, shared-experts = 2, top-k = 2"

@@ -4,17 +4,8 @@ import pytest
 import torch
 
 from remind.fusion.simmlm import SimMLMOptions
-from tests.fusion.small import (
-    context,
-    cross_entropy,
-    loop_head,
-    loop_norm,
-    loop_perceptron,
-    loop_softmax,
-    model,
-    noisy,
-    patients,
-)
+from tests.builders.fusions import context, cross_entropy, model, noisy, patients
+from tests.fusion.loops import loop_head, loop_norm, loop_perceptron, loop_softmax
 
 GROUPS = (5, 2, 7, 5, 1, 6)
 LABEL = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from remind.fusion.experts import combine_weights
-from tests.fusion.small import context, model, noisy, patients
+from tests.builders.fusions import context, model, noisy, patients
 
 GROUPS = (5, 2, 7, 5, 1)
 

@@ -18,7 +18,7 @@ from remind.fusion.sparse import (
     cv_squared,
     top_k_softmax,
 )
-from tests.fusion.small import loop_expert, loop_top_k
+from tests.fusion.loops import loop_expert, loop_top_k
 
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 

@@ -5,7 +5,7 @@ import torch
 
 from remind.fusion.support import TokenPool
 from remind.groups import members
-from tests.fusion.small import context, patients
+from tests.builders.fusions import context, patients
 
 GROUPS = [7, 7, 5, 3, 1, 6, 2, 7, 4, 5]
 

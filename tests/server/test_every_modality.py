@@ -11,8 +11,9 @@ from remind.data.sites.sites import split_sites
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, site
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 KINDS = ("table", "series", "image", "volume", "video", "text", "codes")
 RULES = "1: no M4, M5; 2: only M1, M2, M6, M7; 3: no M1, M6; 4: only M3, M4, M5, M7"

@@ -8,9 +8,11 @@ from remind.errors import UserError
 from remind_server.outputs.run_folder import ROUNDS, SUMMARY, RunFolder
 from remind_server.rounds.roster import Roster
 from remind_server.rounds.strategy import FedRemind
-from tests.grids import FakeGrid, Node, enrolment
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, cohort, schema, settings, site
+from tests.builders.cohorts import cohort, schema
+from tests.builders.configs import settings
+from tests.builders.grids import FakeGrid, Node, SiteGrid, enrolment
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {"s1": [1, 1, 3] * 5, "s2": [3, 5, 7] * 5, "s3": [2, 6] * 6}
 

@@ -18,7 +18,9 @@ from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks
-from tests.tiny import BASE, NAMES, cohort, settings, site
+from tests.builders.cohorts import NAMES, cohort
+from tests.builders.configs import BASE, settings
+from tests.builders.sites import site
 
 METHODS = [method.name for method in registry.methods()]
 EXPERTS = BASE["model.experts"]

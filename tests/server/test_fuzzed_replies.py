@@ -19,7 +19,9 @@ from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks
-from tests.tiny import cohort, settings, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.sites import site
 
 NASTY = st.one_of(
     st.none(),

@@ -6,8 +6,10 @@ from remind_server.followers import followers
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import cohort, settings, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.sites import site
 
 GROUPS = [1] * 8 + [7] * 8 + [3, 5]
 SPLIT = [0, 0, 0, 0, 1, 1, 2, 2] * 2 + [1, 2]  # group 3 only validates, group 5 only tests

@@ -13,8 +13,11 @@ from remind.federation.blocks import index_of, pack, unpack
 from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrol, Refusal
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, cohort, settings, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {"honest-1": [1, 2, 3] * 5, "honest-2": [3, 5] * 6, "hostile": [1, 5, 7] * 5}
 FOREIGN = 2  # a group that the hostile site does not have

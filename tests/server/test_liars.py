@@ -16,8 +16,9 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import merge, total
 from remind_server.outputs.tables import summary
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, site
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 SETTINGS = {
     "synthetic.patients": 200,

@@ -10,8 +10,11 @@ from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
 from remind.objectives.base import registry as objectives
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import BASE, Recorder, cohort, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import BASE
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {"s1": [1, 3, 7] * 5, "s2": [3, 5, 7, 7] * 4}
 ROUNDS = {"train.warmup-rounds": 2, "train.routing-rounds": 2}

@@ -12,8 +12,8 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import merge, total
 from remind.objectives.base import registry as objectives
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import site
+from tests.builders.grids import SiteGrid
+from tests.builders.sites import site
 
 SETTINGS = {
     "synthetic.patients": 1500,

@@ -7,8 +7,11 @@ import torch
 from remind.config import Config
 from remind_server.rounds.roster import Member, Roster
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import BASE, Recorder, cohort, settings, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import BASE, settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {f"s{i}": [1, 3, 7, 5] * 4 for i in range(5)} | {"t": [2, 6, 7] * 4}
 

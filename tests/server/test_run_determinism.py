@@ -7,8 +7,11 @@ import torch
 
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.simulate import simulate
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, cohort, settings, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {"s1": [1, 1, 3] * 5, "s2": [3, 5, 7] * 5, "s3": [2, 6] * 6}
 

@@ -9,7 +9,7 @@ from remind_server.followers import followers
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.simulation.simulate import simulate
 from remind_server.sinks.mlflow import MlflowSink, metric_name
-from tests.tiny import settings
+from tests.builders.configs import settings
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,12 @@ from remind_client.engine import SiteEngine
 from remind_client.site import Site
 from remind_server.rounds.strategy import FedRemind
 from remind_server.rounds.tasks import stage_of
-from tests.helpers import SiteGrid
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 from tests.pairwise import pairwise
-from tests.tiny import Recorder, cohort, settings, site
 
 MIXES = {"s1": [1, 3, 7] * 3, "s2": [3, 7, 7] * 2}
 SPLITS = [(w, r) for w, r in product((0, 1, 3), repeat=2) if w + r] + [(4, 0)]

@@ -7,8 +7,11 @@ from remind.config import Config
 from remind.errors import UserError
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import BASE, Recorder, cohort, schema, site
+from tests.builders.cohorts import cohort, schema
+from tests.builders.configs import BASE
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MIXES = {"s1": [1, 3, 7] * 5, "s2": [3, 5, 7, 7] * 4}
 

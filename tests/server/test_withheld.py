@@ -9,8 +9,11 @@ from remind_client.policy.suppress import suppress_enrolment, suppress_examinati
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.tables import ALL, WITHHELD, final_rows, round_rows
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import Recorder, cohort, settings, site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 MINIMUM = 10
 # Half of each group train, a quarter are for validation, a quarter for testing.

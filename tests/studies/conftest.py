@@ -4,8 +4,8 @@ import pytest
 
 from remind_studies.results import Panel as PanelTable
 from remind_studies.results import Run
-from tests.studies.made_up import PATIENTS, SKILLS, study
-from tests.studies.study_runs import study_runs
+from tests.builders.study_results import PATIENTS, SKILLS, study
+from tests.builders.study_runs import study_runs
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from remind.errors import UserError
 from remind.metrics.statistics import merge
 from remind_studies.cells.runners import run
-from tests.studies.planning import differences, plan, request
+from tests.builders.studies import differences, plan, request
 
 
 def test_each_arm_lacks_its_part_and_nothing_else():

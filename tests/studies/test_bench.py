@@ -17,7 +17,7 @@ from remind.errors import UserError
 from remind_server.simulation.flwr_pairs import write_pairs
 from remind_studies.bench import bench, listing, read_seeds
 from remind_studies.study import registry
-from tests.studies.small import SMALL
+from tests.builders.studies import SMALL
 
 CHOICES: dict[str, object] = {
     "cohort": "synthetic",

@@ -6,7 +6,7 @@ from remind import groups
 from remind.errors import UserError
 from remind_studies.cells.runners import run
 from remind_studies.results.measures import Scope, examine, measure
-from tests.studies.planning import plan, request
+from tests.builders.studies import plan, request
 
 
 def test_a_panel_per_modality_with_the_measures_of_having_and_lacking():

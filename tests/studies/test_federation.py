@@ -4,7 +4,7 @@ import pytest
 
 from remind.errors import UserError
 from remind_studies.cells.runners import run
-from tests.studies.planning import differences, plan, request
+from tests.builders.studies import differences, plan, request
 
 
 def by_name(panels):

@@ -7,7 +7,7 @@ from remind_studies.report.write import render
 from remind_studies.results import Results
 from remind_studies.results.mailed import mailed, shown
 from tests.attacker import Attacker
-from tests.studies.made_up import study
+from tests.builders.study_results import study
 
 COUNT = st.sampled_from([0, 1, 2, 9, 10, 12, 40, 300])
 

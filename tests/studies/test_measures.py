@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
 from remind_studies.results.measures import METRICS, USUAL, Scope, examine, measure
-from tests.studies.study_runs import Patients, by_site, draw, statistics
+from tests.builders.study_runs import Patients, by_site, draw, statistics
 
 EVERYONE = Scope(tail=frozenset({7, 4}), groups=frozenset({1, 3, 4, 7}), sites=frozenset(f"site {i}" for i in range(9)))
 BITS = ("available:0", "absent:0", "available:2", "absent:2")

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from remind.errors import UserError
 from remind_studies.results import Results, Run
 from remind_studies.study import Arm
-from tests.studies.made_up import ARMS, COHORT, PANEL, PATIENTS, SKILLS, examined, study, summary
-from tests.studies.study_runs import by_site, counts, draw, fold_of, outcome, result, study_runs
+from tests.builders.study_results import ARMS, COHORT, PANEL, PATIENTS, SKILLS, examined, study, summary
+from tests.builders.study_runs import by_site, counts, draw, fold_of, outcome, result, study_runs
 
 
 def test_missing_runs_are_named_and_leave_a_gap(runs):

@@ -14,8 +14,8 @@ from remind.metrics.statistics import merge
 from remind_studies.results import Results, Run
 from remind_studies.results.measures import LOWER_IS_BETTER, METRICS, USUAL, Scope, examine, measure
 from remind_studies.results.statistics import holm, paired, tied_best
-from tests.studies.made_up import PATIENTS, SKILLS, examined, study, summary
-from tests.studies.study_runs import counts, fold_of, study_runs
+from tests.builders.study_results import PATIENTS, SKILLS, examined, study, summary
+from tests.builders.study_runs import counts, fold_of, study_runs
 
 
 def turned_round(run: Run) -> Run:

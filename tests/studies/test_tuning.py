@@ -11,7 +11,7 @@ from remind_studies.cells.folder import StudyFolder
 from remind_studies.cells.patients import cohort_of, hospitals
 from remind_studies.study import Request
 from remind_studies.tuning import Tuning, judge, trials, tune_arms
-from tests.studies.small import SMALL
+from tests.builders.studies import SMALL
 
 COUNTS = {3: 90, 1: 5, 2: 5}
 

@@ -16,7 +16,9 @@ from remind.training.sampling import Step
 from remind.training.site_data import FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.work import LocalWork, RoundSettings
-from tests.tiny import CPU, NAMES, cohort, settings
+from tests.builders.cohorts import NAMES, cohort
+from tests.builders.configs import settings
+from tests.builders.sites import CPU
 
 GROUPS = [1, 2, 3, 5, 7] * 6
 ROWS = np.arange(len(GROUPS))

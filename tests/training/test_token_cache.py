@@ -12,7 +12,8 @@ from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache, cache_key
 from remind_client.store import digest
-from tests.tiny import NAMES, cohort, settings
+from tests.builders.cohorts import NAMES, cohort
+from tests.builders.configs import settings
 
 GROUPS = [1, 2, 3, 5, 7] * 6
 SHAPE = (3, 2, 4)

@@ -16,7 +16,7 @@ from remind.data.cohort.contents import Files
 from remind.data.cohort.examine import examine
 from remind.data.cohort.schema import ImageSchema, TextSchema
 from remind.data.cohort.verdicts import UserMemory, surroundings
-from tests.data.files.dicoms import AXIAL, dataset, slices, write
+from tests.builders.dicoms import AXIAL, dataset, slices, write
 
 SCHEMA = ImageSchema(name="xray", size=(8, 8), channels=1)
 

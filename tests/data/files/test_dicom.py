@@ -26,7 +26,7 @@ from pydicom.uid import (
 )
 
 from remind.data.files import Unreadable, dicom, examine_image, read_image, read_volume
-from tests.data.files.dicoms import SECRET, dataset, item, slices, table_item, write
+from tests.builders.dicoms import SECRET, dataset, item, slices, table_item, write
 
 ROWS, COLUMNS = 6, 5
 RNG = np.random.default_rng(11)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from remind.data.files import examine_volume, read_image, read_volume
-from tests.data.files.dicoms import SECRET, dataset, slices, write
+from tests.builders.dicoms import SECRET, dataset, slices, write
 
 VOLUME_DHW = np.random.default_rng(3).integers(0, 256, (5, 6, 4), dtype=np.uint8)
 SIZE = VOLUME_DHW.shape

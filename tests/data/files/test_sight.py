@@ -10,7 +10,7 @@ from PIL import Image
 
 from remind.data.checks.check import check_cohort
 from remind.data.files import examine_image, examine_volume
-from tests.data.files.dicoms import AXIAL, dataset, item, slices, write
+from tests.builders.dicoms import AXIAL, dataset, item, slices, write
 
 RNG = np.random.default_rng(1)
 SIX = RNG.integers(0, 256, (6, 4, 4), dtype=np.uint8)

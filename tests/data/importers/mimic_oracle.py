@@ -2,7 +2,7 @@
 
 from datetime import datetime, time, timedelta
 
-from tests.data.importers.mimic_release import CREATININE, FAHRENHEIT, HEART_RATE, LACTATE
+from tests.builders.mimic import CREATININE, FAHRENHEIT, HEART_RATE, LACTATE
 
 ITEMS = {  # name, low, high, after conversion
     HEART_RATE: ("Heart rate", 1, 300, lambda v: v),

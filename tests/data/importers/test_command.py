@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from remind.data.importers.command import import_app
 from remind.errors import UserError
-from tests.data.importers.mimic_release import draw
+from tests.builders.mimic import draw
 
 DOCS = (Path(__file__).parents[3] / "docs" / "importing.md").read_text(encoding="utf-8")
 

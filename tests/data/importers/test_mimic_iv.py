@@ -15,19 +15,8 @@ from remind.data.importers.mimic_iv import import_mimic
 from remind.data.importers.mimic_settings import MimicSettings
 from remind.data.importers.mimic_units import conversion, unit_name
 from remind.errors import UserError
+from tests.builders.mimic import COLUMNS, CREATININE, FAHRENHEIT, HEART_RATE, HOUR, LACTATE, START, UNITS, Release, draw
 from tests.data.importers.mimic_oracle import expected
-from tests.data.importers.mimic_release import (
-    COLUMNS,
-    CREATININE,
-    FAHRENHEIT,
-    HEART_RATE,
-    HOUR,
-    LACTATE,
-    START,
-    UNITS,
-    Release,
-    draw,
-)
 
 DAY = timedelta(days=1)
 

@@ -8,7 +8,7 @@ from remind_server.consortium.flower import CONSORTIUM, Run
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.run_record import RecordKeeper, last_of_sites, of_this_run, read_record, record_path
 from remind_server.consortium.runs import told, wait
-from tests.reports import START, record, result
+from tests.builders.reports import START, record, result
 
 
 def changed(what, **fields):

@@ -14,7 +14,7 @@ from remind_server.outputs.attendance import INCOMPLETE, Attendance, summary_war
 from remind_server.outputs.run_folder import SUMMARY, RunFolder
 from remind_server.simulation.simulate_command import simulate_command
 from remind_server.store.open import open_store, store_url
-from tests.reports import START, follow, record, result
+from tests.builders.reports import START, follow, record, result
 
 TINY = (
     "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=1 train.batch=8 synthetic.patients=120 "

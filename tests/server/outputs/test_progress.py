@@ -3,7 +3,7 @@
 import pytest
 
 from remind_server.outputs.progress import Progress
-from tests.reports import TEST, follow
+from tests.builders.reports import TEST, follow
 
 
 @pytest.mark.parametrize(("test", "validation"), [(TEST, None), ({}, {}), ({"x": {}}, {})])

@@ -25,8 +25,8 @@ from remind_server.outputs.run_folder import (
 )
 from remind_server.outputs.tables import expert_rows, final_rows
 from remind_server.store.open import open_store, store_url
-from tests.reports import START, follow, record, result
-from tests.tiny import settings
+from tests.builders.configs import settings
+from tests.builders.reports import START, follow, record, result
 
 
 def test_the_folder_holds_what_the_run_did(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from remind.metrics.statistics import collect, merge, total
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.tables import ALL, expert_rows, final_rows, round_rows, summary
-from tests.reports import SCHEMA, TEST, follow, record, result, statistics
+from tests.builders.reports import SCHEMA, TEST, follow, record, result, statistics
 
 
 def test_final_rows_have_every_site_and_group_and_the_margins():

@@ -13,7 +13,7 @@ from remind_server.rounds import exchange as exchange_module
 from remind_server.rounds.exchange import exchange
 from remind_server.rounds.shelf import Shelf
 from remind_server.simulation.local_grid import FIRST_NODE_ID, LocalGrid
-from tests.grids import FakeGrid, Node
+from tests.builders.grids import FakeGrid, Node
 
 
 @pytest.fixture(autouse=True)

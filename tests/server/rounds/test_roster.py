@@ -9,8 +9,9 @@ from remind.federation.flower import to_record
 from remind.federation.messages import Enrol, Refusal
 from remind_server.rounds import exchange as exchange_module
 from remind_server.rounds.roster import Roster, wait_for_nodes
-from tests.grids import FakeGrid, Node, enrolment
-from tests.tiny import schema, settings
+from tests.builders.cohorts import schema
+from tests.builders.configs import settings
+from tests.builders.grids import FakeGrid, Node, enrolment
 
 SCHEMA = schema()
 OTHER = schema(names=("a", "b", "x"))

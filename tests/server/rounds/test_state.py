@@ -10,9 +10,11 @@ from remind.federation.site_weights import Spanning, Within
 from remind.objectives.weighting import Proportional
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
+from tests.builders.cohorts import cohort
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 from tests.server.test_method_matrix import MIXES, config
-from tests.tiny import Recorder, cohort, site
 
 
 class Forgetful(FedRemind):

@@ -5,7 +5,7 @@ from remind_studies.analysis.hospitals import Hospitals
 from remind_studies.analysis.stored import read_run
 from remind_studies.analysis.trained import Wish
 from remind_studies.made import made
-from tests.studies.analysis.small import SITES, small_config, train
+from tests.builders.analysed_runs import SITES, small_config, train
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from remind.errors import UserError
 from remind_studies.analysis.command import analyze_command
 from remind_studies.analysis.document import Analysis
-from tests.studies.analysis.small import SMALL, small_config, train
+from tests.builders.analysed_runs import SMALL, small_config, train
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("analyze")(analyze_command)

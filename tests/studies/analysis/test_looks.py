@@ -11,7 +11,7 @@ from remind.metrics.statistics import merge
 from remind_studies.analysis.hospitals import Hospitals
 from remind_studies.analysis.looks import Looking, block_names, by_class, by_group, draw, draw_cohort
 from remind_studies.analysis.probe import Probe, routes
-from tests.studies.analysis.small import SITES, small_config, train
+from tests.builders.analysed_runs import SITES, small_config, train
 
 
 def all_drawn(hospitals, drawn):

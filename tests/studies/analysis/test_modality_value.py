@@ -9,7 +9,7 @@ from remind.groups import members
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_studies.analysis.modality_value import FEW, modality_value, predict
-from tests.tiny import CPU
+from tests.builders.sites import CPU
 
 
 @pytest.fixture

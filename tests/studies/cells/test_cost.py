@@ -11,8 +11,7 @@ from remind_studies.cells import cost
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.runners import run
-from tests.studies.planning import differences, plan, request
-from tests.studies.small import SMALL
+from tests.builders.studies import SMALL, differences, plan, request
 
 QUICK = "cost(turns = 5, seconds = 0.01)"
 

@@ -8,7 +8,7 @@ import pytest
 from remind.data.cohort.cohort import concatenate
 from remind.errors import UserError
 from remind_studies.cells.missingness import hide, spared
-from tests.tiny import cohort
+from tests.builders.cohorts import cohort
 
 MIX = [1, 3, 5, 7] * 500
 

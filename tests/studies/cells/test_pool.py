@@ -21,8 +21,8 @@ from remind_studies.cells.cell import Cell
 from remind_studies.cells.folder import StudyFolder, surroundings
 from remind_studies.cells.pool import duration, run_cells
 from remind_studies.command import bench_command
+from tests.builders.studies import SMALL
 from tests.studies.cells import stuck
-from tests.studies.small import SMALL
 
 
 def cells(seeds, **changes):
@@ -116,9 +116,9 @@ def test_an_interrupted_study_says_how_to_go_on(monkeypatch):
 @pytest.mark.slow
 def test_a_killed_study_goes_on(tmp_path):
     """SIGKILL to the parent after the first cell: its workers end, and the same command does only the rest."""
-    script = Path(__file__).parents[1] / "small.py"
-    command = [sys.executable, str(script), str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.studies.cells.four_cells", str(tmp_path)]
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root)
     workers: list[int] = []
     for line in process.stderr:
         if "done" in line:
@@ -132,7 +132,7 @@ def test_a_killed_study_goes_on(tmp_path):
         _wait_until_gone(worker)
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.json")}
     assert 1 <= len(kept) < 4
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, cwd=root)
     assert f"4 runs, {len(kept)} of them there already" in again.stderr
     now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.json")}
     assert len(now) == 4

@@ -15,7 +15,7 @@ from remind_studies.cells import unseen
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.runners import run
-from tests.studies.planning import LARGER, plan, request
+from tests.builders.studies import LARGER, plan, request
 
 ROUTED = [
     "not adapted",

@@ -8,7 +8,7 @@ import pytest
 from remind_studies.report.answer import Answer, answer, overall
 from remind_studies.report.view import views
 from remind_studies.results import Results
-from tests.studies.report.examples import ARMS, study
+from tests.builders.study_reports import ARMS, study
 
 RIVALS = [arm for arm in ARMS if arm != "remind"]
 

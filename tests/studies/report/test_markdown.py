@@ -7,7 +7,7 @@ import pytest
 from remind_studies.report import markdown
 from remind_studies.report.view import views
 from remind_studies.report.words import number
-from tests.studies.report.examples import study
+from tests.builders.study_reports import study
 
 
 def tables(text):

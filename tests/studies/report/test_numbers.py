@@ -8,7 +8,7 @@ from remind_studies.report import render
 from remind_studies.report.cells import BEST
 from remind_studies.report.words import DASH, MEASURES, METRICS, MINUS, TIGHT
 from remind_studies.results import Results
-from tests.studies.report.examples import ANCHORS, study
+from tests.builders.study_reports import ANCHORS, study
 from tests.studies.report.page import Cell, Page
 
 HEADLINE = ("mean_tail", "overall", "tail_patients", "worst_group", "worst_site")

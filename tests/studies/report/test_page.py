@@ -8,7 +8,7 @@ import pytest
 
 from remind.errors import UserError
 from remind_studies.report import render, write_report
-from tests.studies.report.examples import study
+from tests.builders.study_reports import study
 from tests.studies.report.page import Page
 
 EVIL = "<script>alert('x')</script> & \"$a$\" ]]> </svg>"

@@ -13,7 +13,7 @@ from remind_studies.report.sweeps import sweeps
 from remind_studies.report.trace_plot import DRAWN
 from remind_studies.report.view import views
 from remind_studies.report.words import DASH, MINUS, count, number, p_value, quantity, signed
-from tests.studies.report.examples import study
+from tests.builders.study_reports import study
 
 SITES = tuple((f"sites = {n}", f"{n} sites") for n in (10, 2, 50, 5))
 

@@ -3,7 +3,7 @@
 from remind.config import Config
 from remind_server.outputs.run_folder import RunFolder
 from remind_studies.analysis.hospitals import Hospitals
-from tests.tiny import BASE
+from tests.builders.configs import BASE
 
 SITES = 3
 SMALL = BASE | {

@@ -27,7 +27,8 @@ from remind_server.store.schema import (
     Run,
     Site,
 )
-from tests.tiny import schema, settings
+from tests.builders.cohorts import schema
+from tests.builders.configs import settings
 
 MARKUP = '<script>document.title="owned"</script><img src=x onerror=alert(1)>"&\'' + "n" * 200
 EVIL = MARKUP[:200]  # a site name as long as a registered name may be

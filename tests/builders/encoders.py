@@ -1,4 +1,4 @@
-"""What the tests of the encoders of pictures, notes and codes share."""
+"""Small encoders of pictures and volumes, and what they are given and compared with."""
 
 import torch
 from torch import nn
@@ -6,11 +6,10 @@ from torch import nn
 from remind.config import Config, Scalar
 from remind.data.cohort.schema import ImageSchema, VolumeSchema
 from remind.encoders import build_encoder
+from tests.builders.configs import SIZE
 
 SMALL: dict[str, Scalar] = {
-    "model.width": 8,
-    "model.heads": 2,
-    "model.tokens": 4,
+    **SIZE,
     "model.dropout": 0.0,
     "model.hide": 0.0,
     "model.encoders.image-weights": "random",

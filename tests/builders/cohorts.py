@@ -1,44 +1,14 @@
-"""Small cohorts, configs and sites that tests build in code."""
+"""Cohorts of a few patients, in memory: one function each for the schema and the patients."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 
-from remind.config import Config, Scalar
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
 from remind.data.cohort.contents import Series, Table
 from remind.data.cohort.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
-from remind_client.site import Site
-from remind_client.store import SiteStore
-from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 
 NAMES = ("a", "b", "c")
-CPU = torch.device("cpu")
-BASE: dict[str, Scalar] = {
-    "model.width": 8,
-    "model.experts": 4,
-    "model.heads": 2,
-    "model.tokens": 4,
-    "model.expansion": 2,
-    "model.dropout": 0.0,
-    "model.hide": 0.0,
-    "model.gate": "always",
-    "train.warmup-rounds": 1,
-    "train.routing-rounds": 1,
-    "train.local-steps": 2,
-    "train.batch": 8,
-    "dro.gamma": 0.5,
-    "dro.initial": "uniform",
-    "train.residual-rate": 1.0,
-    "federation.deadline": 10.0,  # what hangs shall not hang long
-}
-
-
-def settings(changes: Mapping[str, Scalar] | None = None) -> Config:
-    """A config of a model of a few hundred parameters."""
-    return Config.from_flat(BASE | dict(changes or {}))
 
 
 def schema(names: Sequence[str] = NAMES, series: Iterable[str] = ("b",), classes: int = 2) -> CohortSchema:
@@ -66,31 +36,6 @@ def cohort(
     label_N = rng.integers(len(of.classes), size=len(group))
     parts = _cycled(group) if split_N is None else np.asarray(split_N, dtype=np.int8)
     return Cohort(of, ids, ids, label_N, None, parts, presence(of, modalities), modalities)
-
-
-def site(name: str, patients: Cohort, config: Config, folder: Path) -> Site:
-    """A site that keeps its state under `folder`."""
-    return Site(name, patients, config, SiteStore(folder / name), CPU)
-
-
-class Recorder(Observer):
-    """Observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.start: RunStart | None = None
-        self.rounds: list[RoundRecord] = []
-        self.models: list[dict[str, torch.Tensor]] = []
-        self.result: RunResult | None = None
-
-    def started(self, start: RunStart) -> None:
-        self.start = start
-
-    def round_done(self, record: RoundRecord, tensors: Mapping[str, torch.Tensor]) -> None:
-        self.rounds.append(record)
-        self.models.append(dict(tensors))
-
-    def finished(self, result: RunResult) -> None:
-        self.result = result
 
 
 def _table(number: int, rng: np.random.Generator) -> Table:

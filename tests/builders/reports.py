@@ -7,7 +7,8 @@ import torch
 
 from remind.metrics.statistics import GroupStatistics, collect
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
-from tests.tiny import schema, settings
+from tests.builders.cohorts import schema
+from tests.builders.configs import settings
 
 COUNTS = {1: 90, 3: 10, 7: 2}
 WEIGHTS = {1: 0.2, 3: 0.3, 7: 0.5}

@@ -7,7 +7,7 @@ from remind.data.synthetic.generate import generate
 from remind_studies.results import Panel as PanelTable
 from remind_studies.results import Results, Run, StudyMade, results
 from remind_studies.study import Arm, Panel
-from tests.studies.study_runs import draw
+from tests.builders.study_runs import draw
 
 COHORT = generate(SyntheticConfig(patients=60), 0)
 PATIENTS = draw(0, 500)

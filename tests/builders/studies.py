@@ -1,15 +1,16 @@
-"""A request as the command makes it, without a command."""
+"""Studies of small runs: the settings of a cell, and a request as the command makes it, without a command."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind_studies.arms import read_arms
 from remind_studies.cells.patients import cohort_of
 from remind_studies.study import Request, registry
-from tests.studies.small import SMALL
+from tests.builders.configs import ROUNDS, SIZE
 
+SMALL: dict[str, Scalar] = {**SIZE, **ROUNDS, "synthetic.patients": 120}  # a cell of a second or two
 LARGER = SMALL | {"synthetic.patients": 400}  # every group of the law has patients in every part of the split
 
 

@@ -1,6 +1,6 @@
-"""A Flower Grid whose nodes do what a test says: answer late, never, with an error, or with anything at all."""
+"""Grids in place of Flower's: over sites in this process, or of nodes that answer late, never, or with anything."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Error, Message, RecordDict
@@ -9,7 +9,17 @@ from flwr.proto.node_pb2 import NodeInfo
 from remind.federation.flower import to_record
 from remind.federation.messages import Enrolment
 from remind.version import VERSION
-from remind_server.simulation.local_grid import EXPIRED, LocalGrid
+from remind_client.app import client_app
+from remind_client.site import Site
+from remind_server.simulation.local_grid import EXPIRED, LocalGrid, at_once
+
+
+class SiteGrid(LocalGrid):
+    """An in-process grid over `Site` objects made by a test, in place of virtual hospitals."""
+
+    def __init__(self, sites: Sequence[Site], seconds_to_answer: Callable[[Message], float] = at_once) -> None:
+        app = client_app(lambda context: sites[int(context.node_config["partition-id"])])
+        super().__init__(app, len(sites), {}, run_id=1, seconds_to_answer=seconds_to_answer)
 
 
 @dataclass
@@ -24,7 +34,7 @@ class Node:
 
 
 class FakeGrid(LocalGrid):
-    """Replies come by script; `broken` calls of the transport raise before it works."""
+    """Nodes do what a test says. Replies come by script; `broken` calls of the transport raise before it works."""
 
     def __init__(self, nodes: dict[int, Node], broken: int = 0) -> None:
         super().__init__(None, 0, {}, run_id=1)

@@ -1,0 +1,17 @@
+"""A site in the process of the test."""
+
+from pathlib import Path
+
+import torch
+
+from remind.config import Config
+from remind.data.cohort.cohort import Cohort
+from remind_client.site import Site
+from remind_client.store import SiteStore
+
+CPU = torch.device("cpu")
+
+
+def site(name: str, patients: Cohort, config: Config, folder: Path) -> Site:
+    """A site that keeps its state under `folder`."""
+    return Site(name, patients, config, SiteStore(folder / name), CPU)
