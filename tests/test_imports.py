@@ -58,11 +58,15 @@ FLOORS = (
     ),
     ("training",),
     ("federation",),
+    ("prediction",),
     (
         "methods",
         "methods_list",
     ),
-    ("cli",),
+    (
+        "api",
+        "cli",
+    ),
 )
 
 Edges = Mapping[str, set[str]]

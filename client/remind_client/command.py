@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from remind.cli_options import HELP_NAMES, version_option
+from remind.cli_options import HELP_NAMES, Quiet, version_option
 from remind.errors import UserError
+from remind.prediction.command import LEAST, Least, Out, Root
 from remind_client.disk import disk_error
 from remind_client.exit_codes import Exit
 from remind_client.refusal import words_within
@@ -80,6 +81,31 @@ def run(config: SiteFile = HERE) -> None:
     from remind_client.supervisor.run import run_site
 
     run_site(load_site_config(config), config / FILE_NAME if config.is_dir() else config)
+
+
+@app.command("predict")
+def predict(
+    cohort: Annotated[str, typer.Option("--cohort", help="A cohort folder of new patients, or its cohort.toml.")],
+    run: Annotated[str, typer.Option(help="Id of the run whose model to use; default: the newest.")] = "",
+    out: Out = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="The run's calibration.json, from the coordinator's results.")
+    ] = None,
+    least: Least = LEAST,
+    root: Root = "",
+    config: SiteFile = HERE,
+    quiet: Quiet = False,
+) -> None:
+    """Predict for new patients with this hospital's own model, from its vault: one row each.
+
+    Labels are not needed; any modality may be missing. Nothing is sent anywhere. The table is about single patients.
+    """
+    from remind.prediction.command import run_prediction
+    from remind_client.predict import site_predictor
+    from remind_client.site_config import load_site_config
+
+    site = load_site_config(config)
+    run_prediction(site_predictor(site, run, calibration, least), cohort, out, root, quiet, site.memory())
 
 
 @app.command("approve")

@@ -1,7 +1,7 @@
 """The engine of a site: its patients, its model, and the state that it keeps between messages."""
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from remind.data.batches.batch import SiteData
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort
 from remind.federation.blocks import ENCODERS, Entry, group_block, unpack
 from remind.federation.install import gradient_scale, install
-from remind.federation.messages import Task
+from remind.federation.messages import Examine, Task
 from remind.fusion.base import FusionModel
 from remind.fusion.support import TokenPool
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics
 from remind.objectives.base import OWN, Labels, Phase
 from remind.objectives.lambda_step import site_share
+from remind.prediction.ranges import Ranges
+from remind.prediction.site_part import SitePart
 from remind.seeds import derive
 from remind.training.device import Precision, compile_backbones, prepare
 from remind.training.evaluate import evaluate
@@ -70,6 +72,7 @@ class SiteEngine:
         self.kept: dict[str, Tensor] = {}
         self._digests: dict[str, str] = {}  # of the encoders as they are; a name that lacks is not known
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
+        self._pool: TokenPool | None = None
 
     def _fresh_model(self) -> SiteModel:
         """Build encoders of the modalities at this site, standardised by training patients, and the fusion model."""
@@ -212,13 +215,15 @@ class SiteEngine:
         if type(fusion).set_support is FusionModel.set_support:
             return
         if not routing:
+            self._pool = None
             fusion.set_support(None)
             return
         rows = self.index[TRAIN]
         _, tokens_NMD = next(self.tokens(fresh=False).batches([rows]))
         parts = torch.split(tokens_NMD, list(self.model.counts.values()), dim=1)
         presence_Nm = torch.from_numpy(self.cohort.presence_Nm[rows]).to(tokens_NMD.device)
-        fusion.set_support(TokenPool(parts, presence_Nm, derive(self.config.seed, "support", self.name)))
+        self._pool = TokenPool(parts, presence_Nm, derive(self.config.seed, "support", self.name))
+        fusion.set_support(self._pool)
 
     def looking(self, source: TokenSource, received: Mapping[str, Tensor], routing: bool) -> LocalWork:
         """Return work without steps, for a model that is only evaluated."""
@@ -231,8 +236,29 @@ class SiteEngine:
             measure=partial(self.statistics, source, TRAIN, routing),
             kept=self.kept,
             travelling=tuple(received),
-            retokenise=self.tokens_of_the_moment,
+            retokenise=self.tokens_of_the_moment if isinstance(source, CachedTokens) else None,
         )
+
+    def part(self, task: Examine) -> SitePart:
+        """Return the model as it is at this moment, with what else the site needs to predict."""
+        return SitePart(
+            site=self.name,
+            round=task.round,
+            routing=task.routing,
+            config=self.config,
+            schema=self.cohort.schema,
+            counts=task.counts or self.counts,
+            own=self.counts,
+            tensors={name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()},
+            ranges=self._ranges,
+            support={} if self._pool is None else self._pool.tensors(),
+            support_seed=0 if self._pool is None else self._pool.seed,
+        )
+
+    @cached_property
+    def _ranges(self) -> Ranges:
+        """What the training patients show."""
+        return Ranges.of(self.cohort.take(self.index[TRAIN]))
 
     # Measuring
 

@@ -14,6 +14,8 @@ from remind.federation.messages import Enrolment, Evaluation, Examination, Exami
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.seeds import derive, seeded
 from remind.training.evaluate import evaluate
+from remind.training.outputs import without_gradient
+from remind.training.site_data import FreshTokens
 from remind.training.work import LocalWork
 from remind.version import VERSION
 from remind_client.engine import Buffer, Integers, SiteEngine
@@ -110,14 +112,19 @@ class Site:
             return engine.methods.rule.work(work)
 
     def examine(self, task: Examine, buffer: Buffer) -> Examination:
-        """Evaluate a model on the test patients and on the validation patients."""
+        """Evaluate a model on the test patients and on the validation patients, and keep it for predictions.
+
+        Patients are encoded as a prediction encodes them and not read from the cache, whose batches are of all
+        patients: sums over batches of other sizes differ in the last digits, and a prediction for the test patients
+        must give these very numbers.
+        """
         started, engine = time.perf_counter(), self.engine
         received: Mapping[str, Tensor] = engine.receive(task.index, buffer)
-        source = engine.tokens(fresh=False)
-        work = engine.looking(source, received, task.routing)
-        with engine.methods.rule.measured(work):
+        work = engine.looking(FreshTokens(engine.model, engine.data), received, task.routing)
+        with without_gradient(engine.model), engine.methods.rule.measured(work):
             test = engine.statistics(work.source, TEST, task.routing)
             validation = engine.statistics(work.source, VALIDATION, task.routing)
+            engine.store.save_model(engine.part(task))
         return Examination(
             round=task.round,
             test=_evaluations(test),

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from remind.model_file import digest_of
+from remind.prediction.site_part import FILE as MODEL
+from remind.prediction.site_part import SitePart
 from remind.training.token_cache import TokenCache
 from remind_client.vault.errors import VaultError
 from remind_client.vault.tokens import SealedTokenCache
@@ -78,6 +80,22 @@ class SiteStore:
     def forget(self, kept: Mapping[str, Tensor]) -> None:
         """Reset the store to these tensors of the site alone."""
         self.save_optimizer({}, {}, 0, kept)
+
+    def save_model(self, part: SitePart) -> None:
+        """Store the finished model, as it was examined: what the site predicts with, whatever trains here later."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write(self.folder / MODEL, part.content())
+
+    def model(self) -> SitePart:
+        """Return the finished model.
+
+        Raises
+        ------
+        VaultError
+            It is not there, or not what was written.
+        """
+        path = self.folder / MODEL
+        return SitePart.of(self._read(path), str(path))
 
     def kept(self) -> dict[str, Tensor]:
         """The site's own tensors: those that do not travel under the federated rule, and the state of a method."""

@@ -4,6 +4,17 @@ The libraries that the backbones come from (timm, torchvision, MONAI, transforme
 """
 
 from remind.encoders import codes, image, series, table, text, volume
-from remind.encoders.base import Encoder, build_encoder, token_count
+from remind.encoders.base import Encoder, build_encoder, needs_fit, token_count
 
-__all__ = ["Encoder", "build_encoder", "codes", "image", "series", "table", "text", "token_count", "volume"]
+__all__ = [
+    "Encoder",
+    "build_encoder",
+    "codes",
+    "image",
+    "needs_fit",
+    "series",
+    "table",
+    "text",
+    "token_count",
+    "volume",
+]

@@ -29,6 +29,11 @@ class Encoder(nn.Module, ABC):
     def fit(self, modality: Any) -> None:
         """Compute standardisation statistics from training patients, if there are any and the schema gives none."""
 
+    @classmethod
+    def fits(cls, schema: Any) -> bool:
+        """Return whether `fit` learns anything from a site's patients: then each site has its own encoder."""
+        return cls.fit is not Encoder.fit
+
     @abstractmethod
     def forward(self, inputs: Any) -> Tensor:
         """Return the tokens (P, l, D) of the P patients who have the modality."""
@@ -65,6 +70,11 @@ def build_encoder(schema: ModalitySchema, config: ModelConfig, seed: int) -> Enc
     """
     with seeded(derive(seed, "encoder", schema.name)):
         return _ENCODERS[type(schema)](schema, config)
+
+
+def needs_fit(schema: ModalitySchema) -> bool:
+    """Return whether the encoder of a modality holds statistics of the site that it was built at."""
+    return _ENCODERS[type(schema)].fits(schema)
 
 
 def token_count(schema: ModalitySchema, config: ModelConfig) -> int:

@@ -51,6 +51,11 @@ class TableEncoder(Encoder):
         """One token per patch of columns."""
         return len(patches(len(schema.columns), config.tokens))
 
+    @classmethod
+    def fits(cls, schema: TableSchema) -> bool:
+        """See `Encoder`."""
+        return schema.standardise == "train" and bool(schema.numeric)
+
     def fit(self, modality: Table) -> None:
         """Mean and standard deviation of each numeric column over its observed values, where the schema says so."""
         if self.schema.standardise != "train":

@@ -198,11 +198,18 @@ class Report(Message):
 
 
 class Examine(Message):
-    """Coordinator → site: measure the model in the buffer on test patients."""
+    """Coordinator → site: measure the model in the buffer on test patients, and keep it: it is the finished model.
+
+    Attributes
+    ----------
+    counts
+        The global n_k of the site's own groups: how many patients the model learnt each combination from.
+    """
 
     kind: Literal["examine"] = "examine"
     round: Natural
     routing: bool
+    counts: dict[Group, Count] = {}
     index: tuple[Entry, ...]
 
 

@@ -7,7 +7,7 @@ Shapes: N training patients of the site, R of them who support, P patients who a
 m modalities, l tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -56,7 +56,7 @@ class TokenPool:
     ) -> None:
         self._tokens = [z_NlD.detach() for z_NlD in tokens]
         self._presence_Nm = presence_Nm
-        self._seed, self._generator = seed, generator
+        self.seed, self._generator = seed, generator
         self._supporting: dict[tuple[int, int], Tensor] = {}
 
     def draw(self, group: int, modality: int, patients: int, fixed: bool) -> Tensor:
@@ -64,7 +64,7 @@ class TokenPool:
         row_R = self._rows(group, modality)
         number = min(len(members(group)), len(row_R))
         if fixed:
-            own = torch.Generator().manual_seed(derive(self._seed, "support", group, modality))
+            own = torch.Generator().manual_seed(derive(self.seed, "support", group, modality))
             choice_n = torch.randperm(len(row_R), generator=own)[:number].to(row_R.device)
             choice_Pn = choice_n.expand(patients, number)
         else:
@@ -72,6 +72,16 @@ class TokenPool:
             luck_PR = torch.rand(patients, len(row_R), device=place, generator=self._generator)
             choice_Pn = luck_PR.topk(number, dim=1).indices.to(row_R.device)
         return self._tokens[modality][row_R[choice_Pn]]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the pool by name, for a file that stays at the site: ``tokens.<i>`` and ``presence``."""
+        return {f"tokens.{i}": z_NlD for i, z_NlD in enumerate(self._tokens)} | {"presence": self._presence_Nm}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], seed: int) -> "TokenPool":
+        """Return the pool that `tensors` named."""
+        tokens = [tensors[f"tokens.{i}"] for i in range(len(tensors) - 1)]
+        return cls(tokens, tensors["presence"], seed)
 
     def _rows(self, group: int, modality: int) -> Tensor:
         """Positions of the patients with all of `group` and `modality`, ascending."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from remind.config import Config
 from remind.metrics.statistics import GroupStatistics, collect, merge
 from remind.objectives.base import Labels, Objective
+from remind.training.outputs import outputs
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 
@@ -41,11 +42,8 @@ def evaluate(
     labels
         Patients of each group by class, where the objective needs them.
     """
-    model.eval()
     parts = []
-    chunks = [chunk for chunk in np.split(index_N, range(source.chunk, len(index_N), source.chunk)) if len(chunk)]
-    for batch, tokens_BMD in source.batches(chunks):
-        output = model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, routing)
+    for batch, output in outputs(model, source, index_N, routing):
         loss_B = objective.criterion(output.logits_BC, batch.label_B, batch.group_B, labels or {})
         loss_B = loss_B.clamp(max=most_loss(objective.config, output.logits_BC.shape[1]))
         opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B

@@ -142,9 +142,12 @@ class Loader:
     """
 
     def __init__(self, lazy: LazyModalities, workers: int, pin: bool) -> None:
-        self._empty = not lazy.contents
+        self._empty, self._lazy = not lazy.contents, lazy
         self._requests = _Requests()
-        self._loader: DataLoader[Loaded | _Refused] = DataLoader(
+        self._loader: DataLoader[Loaded | _Refused] | None = None
+        if self._empty or not (workers or pin):
+            return  # this process reads, and torch's loader has nothing to do
+        self._loader = DataLoader(
             lazy,
             batch_size=None,
             sampler=self._requests,
@@ -168,7 +171,7 @@ class Loader:
             yield from ({} for _ in requests)
             return
         self._requests.list = requests
-        for loaded in self._loader:
+        for loaded in map(self._lazy.__getitem__, requests) if self._loader is None else self._loader:
             if isinstance(loaded, _Refused):
                 raise UserError(loaded.reason)
             yield loaded

@@ -6,6 +6,8 @@ Messages name a line but never show it, because the line may contain a patient's
 import codecs
 import csv
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from remind.data.cohort.csv_layout import Bytes, Layout
 from remind.data.cohort.problems import Problem
 
 BLOCK, LARGEST_BLOCK = 1 << 24, 1 << 30  # bytes that Arrow parses at a time; no row may be longer
+STREAMED = 1 << 21  # the same, where a file is read piece by piece
 NAMELESS = "Unnamed: {}"  # pandas's name for a column without a name, counted from 0
 _OTHER_FORMATS = {
     b"\x1f\x8b": "is compressed (gzip); unpack it",
@@ -49,14 +52,87 @@ def read_csv(path: Path, problems: list[Problem]) -> tuple[Any, Layout] | None:
     OSError
         The file cannot be opened.
     """
+    file = open_csv(path, problems)
+    if file is None:
+        return None
     try:
-        return _read(path)
+        return _parse(file.body, file.names, file.layout), file.layout
     except _UnreadableError as error:
         problems.append(Problem(path.name, error.what, error.remedy, error.line))
         return None
 
 
-def _read(path: Path) -> tuple[Any, Layout]:
+@dataclass(frozen=True)
+class CsvFile:
+    """A .csv whose format is in order.
+
+    Attributes
+    ----------
+    names
+        Its columns.
+    body
+        The bytes below the header, mapped.
+    layout
+        Positions of rows and cells.
+    """
+
+    names: list[str]
+    body: Bytes
+    layout: Layout
+
+    def batches(self) -> Iterator[Any]:
+        """Yield all rows as tables of texts, a few megabytes at a time, in order.
+
+        Raises
+        ------
+        ValueError
+            The file is no table of texts.
+        """
+        if len(self.layout.rows) == 1:
+            return
+        done, block = 0, STREAMED
+        while True:
+            left = done
+            try:
+                for batch in pa.csv.open_csv(pa.BufferReader(pa.py_buffer(self.body)), **_options(self.names, block)):
+                    table = pa.table(batch)
+                    skipped = min(left, len(table))
+                    left -= skipped
+                    if len(table) > skipped:
+                        done += len(table) - skipped
+                        yield table.slice(skipped)
+                return
+            except pa.ArrowInvalid as error:
+                if "straddling" not in str(error) or block >= LARGEST_BLOCK:
+                    reason = "not UTF-8 text" if "UTF8" in str(error) else "it is not a table of texts"
+                    raise ValueError(reason) from None
+                block *= 8  # a row is longer than a block: the rows that were read already are passed over
+
+
+def open_csv(path: Path, problems: list[Problem], even: bool = False) -> CsvFile | None:
+    """Examine a .csv as a whole; None, and a problem, if it cannot be read.
+
+    Parameters
+    ----------
+    even
+        Whether to count the cells of every row now. Reading it whole does so anyway.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    """
+    try:
+        file = _open(path)
+        if even and (file.layout.widths()[1:] != len(file.names)).any():
+            raise _uneven(file.layout, len(file.names))
+        return file
+    except _UnreadableError as error:
+        problems.append(Problem(path.name, error.what, error.remedy, error.line))
+        return None
+
+
+def _open(path: Path) -> CsvFile:
     if not path.stat().st_size:
         raise _UnreadableError("cannot be read: the file is empty", "export it again")
     text: Bytes = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
@@ -73,7 +149,7 @@ def _read(path: Path) -> tuple[Any, Layout]:
     start, end = layout.rows[0].tolist()
     header = _decoded(text[start:end], layout)
     _check_separators(header, text[end : end + 4096].tobytes().decode("utf-8", "replace"), layout.line_at(start))
-    return _parse(text[min(end + 1, len(text)) :], _names(header, layout.line_at(start)), layout), layout
+    return CsvFile(_names(header, layout.line_at(start)), text[min(end + 1, len(text)) :], layout)
 
 
 def _check_format(head: bytes) -> None:
@@ -151,19 +227,13 @@ def _parse(body: Bytes, names: list[str], layout: Layout) -> Any:
         uneven.append(row.actual_columns)
         return "skip"
 
-    types = dict.fromkeys(names, pa.large_string())  # a note may be long, and a column of notes larger than 2 GB
     if len(layout.rows) == 1:
         return pa.table({name: pa.array([], pa.large_string()) for name in names})
     table = None
     block = BLOCK
     while table is None:
         try:
-            table = pa.csv.read_csv(
-                pa.BufferReader(pa.py_buffer(body)),
-                read_options=pa.csv.ReadOptions(column_names=names, block_size=block),
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-                convert_options=pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
-            )
+            table = pa.csv.read_csv(pa.BufferReader(pa.py_buffer(body)), **_options(names, block, skip))
         except pa.ArrowInvalid as error:
             if "straddling" in str(error) and block < LARGEST_BLOCK:
                 uneven.clear()
@@ -180,6 +250,15 @@ def _parse(body: Bytes, names: list[str], layout: Layout) -> Any:
             "cannot be read: its quotation marks are ambiguous", "write it with every text in quotes"
         )
     return table
+
+
+def _options(names: list[str], block: int, skip: Callable[[Any], str] | None = None) -> dict[str, Any]:
+    types = dict.fromkeys(names, pa.large_string())  # a note may be long, and a column of notes larger than 2 GB
+    return {
+        "read_options": pa.csv.ReadOptions(column_names=names, block_size=block),
+        "parse_options": pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+        "convert_options": pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
+    }
 
 
 def _uneven(layout: Layout, width: int) -> _UnreadableError:

@@ -70,7 +70,7 @@ class CohortFile(Declared):
     modalities: Annotated[dict[ModalityName, ModalitySection], Field(min_length=1, max_length=MAX_MODALITIES)]
 
 
-def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path]:
+def read_declaration(path: str | Path, root: str = "", classes: tuple[str, ...] = ()) -> tuple[CohortFile, Path]:
     """Parse cohort.toml and find the folder of its data files.
 
     Parameters
@@ -79,6 +79,8 @@ def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path
         The file, or a folder that holds a ``cohort.toml``.
     root
         Folder of the data files. If empty, cohort.toml names it; else it is the folder that holds cohort.toml.
+    classes
+        Classes of a model that is to predict; then cohort.toml needs no ``[label]``.
 
     Raises
     ------
@@ -102,6 +104,8 @@ def read_declaration(path: str | Path, root: str = "") -> tuple[CohortFile, Path
         raise UserError(f"{file}: not valid TOML: {error}; correct that line") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
+    if classes:
+        content.setdefault("label", {"classes": list(classes)})
     try:
         declared = CohortFile.model_validate(_tuples(content))
     except ValidationError as error:

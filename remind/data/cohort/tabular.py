@@ -24,7 +24,7 @@ from remind.data.cohort.problems import Problem, listed, suggest
 from remind.data.cohort.text import SPELLED_MISSING, Names, id_text, is_missing, number_of, plain_numbers
 
 SUFFIXES = (".parquet", ".csv")
-_PANDAS_INDEX = "__index_level_"  # pandas writes this name into a .parquet together with its index
+PANDAS_INDEX = "__index_level_"  # pandas writes this name into a .parquet together with its index
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?|\d{1,2}:\d{2}(:\d{2})?")
 _ANY = Names()
 
@@ -41,6 +41,11 @@ class Source:
         For a .csv: positions of its rows and cells.
     words
         For each column that was read: texts that counted as missing, and how often each occurred.
+    rows_R
+        Position in the file of each row, where only some rows of it are here; None: all.
+    spoiled
+        Where single patients may be left out: collects the problems of rows, which then are not in `problems`. None:
+        every problem is one of the file.
     """
 
     file: str
@@ -49,6 +54,8 @@ class Source:
     remarks: list[str] = field(default_factory=list)
     layout: Layout | None = None
     words: dict[str, Counter[str]] = field(default_factory=dict)
+    rows_R: NDArray[np.int64] | None = None
+    spoiled: list["Spoiled"] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -60,15 +67,23 @@ class Source:
 
     def report(self, what: str, remedy: str, column: str | None = None, bad_R: NDArray[np.bool_] | None = None) -> None:
         """Report a problem. `bad_R` marks its rows; the first is shown and the rest are counted."""
-        row, value = None, None
-        if bad_R is not None:
-            first, count = int(bad_R.argmax()), int(bad_R.sum())
-            row = first + 1
-            if self.layout is not None:
-                row = self.layout.line_of(first, self.columns.index(column) if column else 0)
-            value = cells.shown(self.table[column].slice(first, 1), 0) if column else None
+        if bad_R is None:
+            self.problems.append(Problem(self.file, what, remedy, None, column))
+        elif self.spoiled is not None:
+            self.spoiled.append(Spoiled(what, remedy, column, bad_R))
+        else:
+            count = int(bad_R.sum())
             what += f" ({count} rows in all)" if count > 1 else ""
-        self.problems.append(Problem(self.file, what, remedy, row, column, value))
+            self.problems.append(self.problem_of(int(bad_R.argmax()), what, remedy, column))
+
+    def problem_of(self, row: int, what: str, remedy: str, column: str | None) -> Problem:
+        """Return a problem of one row, with its line and the value there."""
+        at = row if self.rows_R is None else int(self.rows_R[row])
+        line = at + 1
+        if self.layout is not None:
+            line = self.layout.line_of(at, self.columns.index(column) if column else 0)
+        value = cells.shown(self.table[column].slice(row, 1), 0) if column else None
+        return Problem(self.file, what, remedy, line, column, value)
 
     def has(self, column: str, field: str) -> bool:
         """Return whether the file has `column`, which `field` of cohort.toml names; if not, report a problem."""
@@ -86,7 +101,10 @@ class Source:
         encoded = cells.as_texts(array).dictionary_encode()
         raw = [id_text(value) for value in encoded.dictionary.to_pylist()]
         numbers = not cells.is_text(array) or plain_numbers(text for text in raw if text is not None)
-        meant = [None if text is None else names.meant_by(text, numbers) for text in raw]
+        each = self.spoiled is not None  # one patient's slip must not change what the cells of the others mean
+        meant = [
+            None if text is None else names.meant_by(text, plain_numbers([text]) if each else numbers) for text in raw
+        ]
         distinct = list(dict.fromkeys(text for text in meant if text is not None))
         code = {text: i for i, text in enumerate(distinct)}
         recode = np.array([-1 if text is None else code[text] for text in meant] + [-1], dtype=np.int64)
@@ -191,6 +209,16 @@ class Source:
             return pa.nulls(len(self), pa.large_string())
 
 
+@dataclass(frozen=True)
+class Spoiled:
+    """A problem of some rows, `bad_R`, of a source."""
+
+    what: str
+    remedy: str
+    column: str | None
+    bad_R: NDArray[np.bool_]
+
+
 def find_file(folder: Path, stem: str, file: str | None, field: str, problems: list[Problem]) -> Path | None:
     """Find the file of a section of cohort.toml: the one it names, else ``<stem>.parquet`` or ``<stem>.csv``."""
     if file is not None:
@@ -250,7 +278,7 @@ def _read_parquet(path: Path) -> Any:
         if repeated := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"two columns are named {repeated[0]!r}")
         table = file.read()
-    return table.select([n for n in names if not n.startswith(_PANDAS_INDEX)])
+    return table.select([n for n in names if not n.startswith(PANDAS_INDEX)])
 
 
 def _numbers(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

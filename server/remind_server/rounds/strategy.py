@@ -223,7 +223,8 @@ class FedRemind:
         limits = self._limits(self.config.train.routing_rounds > 0)
         test: dict[str, Mapping[int, GroupStatistics]] = {}
         validation: dict[str, Mapping[int, GroupStatistics]] = {}
-        records = ((m, examine_task(self.config, self._schema, state, m)) for m in members)
+        counts = self.roster.counts()
+        records = ((m, examine_task(self.config, self._schema, state, m, counts)) for m in members)
         bounds = largest(examination_bounds(m, limits) for m in members)
         for member, answer in self._exchange(grid, records, "evaluate", state.round, bounds):
             try:

@@ -141,11 +141,24 @@ def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def examine_task(config: Config, schema: CohortSchema, state: State[Any], member: Member) -> RecordDict:
-    """The final examination of one site, on the blocks of every known group among its patients."""
+def examine_task(
+    config: Config, schema: CohortSchema, state: State[Any], member: Member, counts: Mapping[int, int] | None = None
+) -> RecordDict:
+    """The final examination of one site, on the blocks of every known group among its patients.
+
+    Parameters
+    ----------
+    counts
+        n_k over all sites; the site is told those of its own groups.
+    """
     sent = state.model.select(member.observed, shared_modalities(config, schema, member.observed))
     dtype = config.federation.dtype
-    task = Examine(round=state.round, routing=config.train.routing_rounds > 0, index=index_of(sent, dtype))
+    task = Examine(
+        round=state.round,
+        routing=config.train.routing_rounds > 0,
+        counts={k: n for k, n in (counts or {}).items() if k in member.observed},
+        index=index_of(sent, dtype),
+    )
     return to_record(task, pack(sent, dtype))
 
 

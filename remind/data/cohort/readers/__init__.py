@@ -23,10 +23,12 @@ from remind.data.cohort.sections import (
 )
 from remind.data.cohort.tabular import Source
 
-__all__ = ["Wanted", "absent", "read"]
+__all__ = ["Wanted", "absent", "read", "register"]
 
 Found = tuple[ModalitySchema, Contents]
-_READ: dict[type[Section], Callable[[Source, Any], Found | None]] = {
+Read = Callable[[Source, Any], Found | None]
+Absent = Callable[[str, Any, int, list[Problem]], Found]
+_READ: dict[type[Section], Read] = {
     TableSection: read_table,
     SeriesSection: read_series,
     ImageSection: read_files,
@@ -34,7 +36,7 @@ _READ: dict[type[Section], Callable[[Source, Any], Found | None]] = {
     TextSection: read_text,
     CodesSection: read_codes,
 }
-_ABSENT: dict[type[Section], Callable[[str, Any, int, list[Problem]], Found]] = {
+_ABSENT: dict[type[Section], Absent] = {
     TableSection: no_table,
     SeriesSection: no_series,
     ImageSection: no_files,
@@ -42,6 +44,24 @@ _ABSENT: dict[type[Section], Callable[[str, Any, int, list[Problem]], Found]] = 
     TextSection: no_text,
     CodesSection: no_codes,
 }
+
+
+def register(section: type[Section], absent: Absent) -> Callable[[Read], Read]:
+    """Make a function the reader of a kind's section of cohort.toml, in place of the one that there is.
+
+    Parameters
+    ----------
+    section
+        The section's class, of `remind.data.cohort.sections`.
+    absent
+        Function that gives schema and contents at a site where no patient has the modality.
+    """
+
+    def add(reader: Read) -> Read:
+        _READ[section], _ABSENT[section] = reader, absent
+        return reader
+
+    return add
 
 
 def read(source: Source, wanted: Wanted[Section]) -> Found | None:

@@ -1,0 +1,145 @@
+"""Everything that a prediction needs, from the folder of a run or from a hospital's own part of the model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from remind.config import Config
+from remind.data.cohort.schema import CohortSchema
+from remind.encoders import needs_fit
+from remind.errors import UserError
+from remind.metrics.calibration import CALIBRATION, Calibration, read_calibration
+from remind.model_file import load_model
+from remind.prediction.site_part import FILE, SitePart, about_of, open_part
+from remind.suggest import did_you_mean
+
+MODEL, SITES = "model.safetensors", "sites"  # in the folder of a run
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model.
+
+    Attributes
+    ----------
+    where
+        The folder it came from, for messages.
+    config, schema
+        Those of the run.
+    round
+        Rounds of training behind the model.
+    counts
+        n_k: training patients per group, over all hospitals.
+    weights
+        λ_k after the last of these rounds.
+    tensors
+        The coordinator's tensors by name; empty at a hospital, whose part holds all that it was sent.
+    parts
+        The hospitals' parts that are at hand: a loaded part, or its file.
+    calibration
+        None: the run has none.
+    """
+
+    where: str
+    config: Config
+    schema: CohortSchema
+    round: int
+    counts: Mapping[int, int]
+    weights: Mapping[int, float] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    parts: Mapping[str, SitePart | Path] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    @property
+    def serves_everybody(self) -> bool:
+        """Whether no hospital's part is needed: all encoders are shared or frozen, and know nothing of a hospital."""
+        if not self.tensors or self.config.federation.encoders == "local":
+            return False
+        return not any(needs_fit(modality) for modality in self.schema.modalities)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Hospitals whose parts are at hand, by name."""
+        return tuple(sorted(self.parts))
+
+    @cached_property
+    def routing(self) -> bool:
+        """Whether Φ_k is in use."""
+        return self.config.train.routing_rounds > 0
+
+    def part(self, site: str) -> SitePart:
+        """Return a hospital's part.
+
+        Raises
+        ------
+        UserError
+            There is none of this hospital, or it cannot be read.
+        """
+        if site not in self.parts:
+            here = ", ".join(self.sites) or "none"
+            raise UserError(
+                f"{self.where}: holds no encoders of hospital {site!r}{did_you_mean(site, self.sites)}; encoders are "
+                f"trained at each hospital, and here are those of: {here}"
+            )
+        found = self.parts[site]
+        return found if isinstance(found, SitePart) else SitePart.of(open_part(found), str(found))
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Read what a run left in its results folder.
+
+    Parameters
+    ----------
+    folder
+        The folder of the run, or its ``model.safetensors``.
+
+    Raises
+    ------
+    UserError
+        It is not the folder of a run that has a model, or the model cannot be read.
+    """
+    path = Path(folder).expanduser()
+    path = path.parent if path.name == MODEL else path
+    if not (path / MODEL).is_file():
+        what = "has no model" if path.is_dir() else "no such folder"
+        raise UserError(
+            f"{path}: {what}; give the results folder of a run, in which {MODEL} lies (remind simulate prints its name)"
+        )
+    tensors, about = load_model(path / MODEL)
+    try:
+        config = Config.model_validate_json(about["config"])
+        schema = CohortSchema.model_validate(json.loads(about["schema"]))
+        counts = {int(k): int(n) for k, n in json.loads(about["counts"]).items()}
+        weights = {int(k): float(w) for k, w in json.loads(about["weights"]).items()}
+        trained = int(about["round"])
+    except (KeyError, ValueError, ValidationError):
+        raise UserError(
+            f"{path / MODEL}: does not say which run it is of: another version of federated-remind wrote it"
+        ) from None
+    calibration = read_calibration(path / CALIBRATION)
+    return Bundle(str(path), config, schema, trained, counts, weights, tensors, _parts(path / SITES), calibration)
+
+
+def of_part(part: SitePart, where: str, calibration: Calibration | None = None) -> Bundle:
+    """Return the bundle of a hospital that has its own part alone; `where` names it in messages."""
+    return Bundle(
+        where=where,
+        config=part.config,
+        schema=part.schema,
+        round=part.round,
+        counts=dict(part.counts),
+        parts={part.site: part},
+        calibration=calibration,
+    )
+
+
+def _parts(folder: Path) -> dict[str, SitePart | Path]:
+    found: dict[str, SitePart | Path] = {}
+    for path in sorted(folder.glob(f"*/{FILE}")):
+        found[str(about_of(open_part(path), str(path))["site"])] = path
+    return found

@@ -1,0 +1,149 @@
+"""What is said of each patient: the rows of a prediction, as arrays and as a table.
+
+Letters: N patients, C classes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind import groups
+from remind.data.cohort.cohort import Text
+from remind.data.cohort.schema import CohortSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+SERVED = "ok"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One entry per patient, in the order in which they were given.
+
+    Attributes
+    ----------
+    schema
+        Of the model: its classes and modalities.
+    patient_id_N
+        As in the cohort.
+    site_N
+        The hospital whose encoders were used; empty where no hospital's were.
+    status_N
+        Objects: ``ok``, or why this patient got no prediction.
+    group_N
+        The patient's modality combination, a bitmask; 0: no modality.
+    log_p_NC
+        ln of the raw class probabilities; NaN for a patient who got none.
+    calibrated_NC
+        Calibrated class probabilities, 0 … 1; NaN as above, and of everybody where the model has no calibration.
+    decision_N
+        Index of the decided class: by the operating point, or the likeliest class; −1: no prediction.
+    train_N
+        Training patients of the combination over all hospitals, as far as is known here.
+    open_N
+        Share of blocks in which the combination's own routing was used, 0 … 1; NaN for a model without such a gate.
+    reasons_N
+        Objects: tuples of texts, why the model should not be trusted for this patient; empty: no reason is known.
+    """
+
+    schema: CohortSchema
+    patient_id_N: Text
+    site_N: Text
+    status_N: NDArray[np.object_]
+    group_N: Integers
+    log_p_NC: Floats
+    calibrated_NC: Floats
+    decision_N: Integers
+    train_N: Integers
+    open_N: Floats
+    reasons_N: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.patient_id_N)
+
+    @property
+    def p_NC(self) -> Floats:
+        """Raw class probabilities."""
+        return np.exp(self.log_p_NC)
+
+    @property
+    def served_N(self) -> NDArray[np.bool_]:
+        """Return who got a prediction."""
+        return np.array([status == SERVED for status in self.status_N], dtype=bool)
+
+    def take(self, index: NDArray[Any]) -> "Predictions":
+        """Select the patients at these positions (or under this mask), in that order."""
+        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "schema"}
+        return Predictions(self.schema, **arrays)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the table: column → one value per patient; None where nothing is known."""
+        classes, served = self.schema.classes, self.served_N.tolist()
+        table: dict[str, list[Any]] = {
+            "patient_id": self.patient_id_N.tolist(),
+            "site": self.site_N.tolist(),
+            "status": self.status_N.tolist(),
+            "group": [groups.name(k, self.schema.names) for k in self.group_N.tolist()],
+        }
+        table |= {f"p_{name}": _numbers(self.p_NC[:, c]) for c, name in enumerate(classes)}
+        table |= {f"calibrated_{name}": _numbers(self.calibrated_NC[:, c]) for c, name in enumerate(classes)}
+        decided = [classes[c] if c >= 0 else None for c in self.decision_N.tolist()]
+        opened = [None if value is None else value > 0 for value in _numbers(self.open_N)]
+        trusted = [ok and not reasons for ok, reasons in zip(served, self.reasons_N, strict=True)]
+        return table | {
+            "decision": decided,
+            "train_n": self.train_N.tolist(),
+            "gate_open": opened,
+            "trusted": trusted,
+            "reasons": ["; ".join(reasons) for reasons in self.reasons_N],
+        }
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the table as a DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns())
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Return the patients of all parts, in their order; at least one part."""
+    names = [f.name for f in fields(Predictions) if f.name != "schema"]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Predictions(parts[0].schema, **arrays)
+
+
+def refused(schema: CohortSchema, patient_id_N: Text, reasons: Sequence[str], group_N: Integers) -> Predictions:
+    """Return rows of patients who get no prediction, with why."""
+    n, classes = len(patient_id_N), len(schema.classes)
+    return Predictions(
+        schema,
+        patient_id_N,
+        np.full(n, "", dtype=np.str_),
+        objects(reasons),
+        group_N,
+        np.full((n, classes), np.nan),
+        np.full((n, classes), np.nan),
+        np.full(n, -1, dtype=np.int64),
+        np.zeros(n, dtype=np.int64),
+        np.full(n, np.nan),
+        objects([()] * n),
+    )
+
+
+def objects(values: Sequence[Any]) -> NDArray[np.object_]:
+    """Return an array of objects, one per value, tuples included."""
+    found = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        found[i] = value
+    return found
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]

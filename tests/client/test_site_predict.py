@@ -1,0 +1,84 @@
+"""`remind-site predict`: a hospital's own model, out of its vault, gives what the run's folder gives."""
+
+import os
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import remind
+from remind.data.synthetic.write import write_cohort
+from remind.errors import UserError
+from remind.metrics.calibration import CALIBRATION, Calibration, write_calibration
+from remind_client.command import app
+from remind_client.retention import prune
+from remind_client.site_config import RetentionSection
+from remind_client.store import SiteStore
+from remind_client.vault.key import new_key_file
+from tests.builders.predicting import of_test, train
+from tests.builders.site_files import write_site
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def hospital(run, tmp_path):
+    """North, which keeps its part of run 7 in its vault."""
+    results, _, patients = run
+    site = write_site(tmp_path / "site")
+    new_key_file(site.vault_key_path)
+    part = remind.load(results).bundle.part("north")
+    SiteStore(site.runs_folder / "run-7", site.open_vault()).save_model(part)
+    write_cohort(of_test(patients["north"]), tmp_path / "new")
+    return site
+
+
+def predict(site, *words) -> None:
+    done = CliRunner().invoke(app, ["predict", "--config", site.base, *map(str, words)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+
+
+def test_the_vault_gives_what_the_runs_folder_gives(run, hospital, tmp_path):
+    predict(hospital, "--cohort", tmp_path / "new", "--out", tmp_path / "out.parquet")
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    expected = remind.load(run[0], "north").predict(tmp_path / "new")
+    columns = ["patient_id", "site", "status", "group", "p_c0", "p_c1", "decision", "train_n", "gate_open"]
+    pd.testing.assert_frame_equal(found[columns], expected[columns], check_exact=True, check_dtype=False)
+    raw = (hospital.runs_folder / "run-7" / "model.pt").read_bytes()
+    assert b"north" not in raw, "it rests encrypted"
+
+
+def test_a_calibration_from_the_coordinator_is_used(hospital, tmp_path):
+    path = tmp_path / CALIBRATION
+    write_calibration(path, Calibration.none(("c0", "c1"), round_=2))
+    predict(hospital, "--cohort", tmp_path / "new", "--out", tmp_path / "out.csv", "--calibration", path)
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert np.allclose(found["calibrated_c0"], found["p_c0"])
+    assert not found["reasons"].str.contains("uncalibrated").any()
+
+
+def test_there_is_no_model_of_such_a_run(hospital, tmp_path):
+    with pytest.raises(UserError, match="run 8: this site has no model of it; there are: 7"):
+        predict(hospital, "--cohort", tmp_path / "new", "--run", "8")
+    shutil.rmtree(hospital.runs_folder)
+    with pytest.raises(UserError, match="this site has no model of any run"):
+        predict(hospital, "--cohort", tmp_path / "new")
+
+
+def test_a_model_in_use_is_kept(hospital, tmp_path):
+    """Retention counts a prediction as a use of the run."""
+    used, other = hospital.runs_folder / "run-7", hospital.runs_folder / "run-8"
+    other.mkdir()
+    for path, when in ((used / "model.pt", 1000), (used, 1000), (other, 2000)):
+        os.utime(path, (when, when))
+    keep = RetentionSection(runs=1, days=0.0)
+    predict(hospital, "--cohort", tmp_path / "new", "--out", tmp_path / "out.csv")
+    assert prune(hospital.runs_folder, keep, now=time.time() + 1) == ["run-8"]
