@@ -23,6 +23,7 @@ _KEPT = (
     ("remind.data", "remind.data.sites", "hospitals split"),
     ("remind.data", "remind.data.synthetic", "declare laws write"),
     ("remind.federation", "remind.consortium", "enrolment"),
+    ("remind_server.dashboard", "remind.web", "access guard listening sign_in"),
     ("remind_server", "remind_server.outputs", "progress records run_folder tables"),
     ("remind_server", "remind_server.rounds", "checks collect exchange model roster strategy tasks"),
     (

@@ -47,6 +47,7 @@ FLOORS = (
         "metrics",
         "paths",
         "registry",
+        "web",
     ),
     (
         "data",
@@ -59,6 +60,7 @@ FLOORS = (
     ("training",),
     ("federation",),
     ("prediction",),
+    ("export",),
     (
         "methods",
         "methods_list",

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from remind.config import Count, Fraction, ModelConfig, Section
 from remind.fusion.modality_dropout import drop_modalities
 from remind.fusion.support import Support
+from remind.fusion.tracing import traced
 from remind.groups import MAX_MODALITIES
 from remind.registry import Options, Registry
 from remind.seeds import derive, seeded
@@ -121,6 +122,7 @@ class FusionModel(nn.Module, ABC):
     """
 
     ranks = False  # whether its own loss already ranks more modalities above fewer
+    not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
 
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()
@@ -191,6 +193,23 @@ class FusionModel(nn.Module, ABC):
     def known_groups(self) -> tuple[int, ...]:
         """Return the groups with parameters of their own, ascending."""
         return tuple(sorted(int(key) for key in self.groups))
+
+    def groups_at_hand(self, group_B: Tensor) -> tuple[list[int], Tensor]:
+        """Return groups that include every patient's, and each patient's row among them, (B,).
+
+        They are the groups of the batch. While the model is traced they are all known groups, and 0 in place of any
+        other: what is recorded must fit every batch.
+        """
+        if not traced():
+            present, row_B = torch.unique(group_B, return_inverse=True)
+            return present.tolist(), row_B
+        known = self.known_groups()
+        if not known:
+            return [0], torch.zeros_like(group_B)
+        is_BG = group_B.unsqueeze(1) == torch.tensor(known, dtype=torch.int64, device=group_B.device)
+        row_G = torch.arange(len(known), device=group_B.device)
+        unknown_B = ~is_BG.any(dim=1)
+        return [*known, 0], (is_BG.long() * row_G).sum(dim=1) + unknown_B.long() * len(known)
 
     def of_groups(self, groups: Iterable[int], pick: Callable[[Any], Tensor | None], zero: Tensor) -> Tensor:
         """Return one tensor of each group's own parameters, stacked (G, …).

@@ -95,15 +95,15 @@ class FlexMoE(FusionModel):
         return FusionOutput(
             self.head(means_BmD.flatten(1)),
             auxiliary_B=self._auxiliary(routed, group_B, routing) if self.training else None,
-            use_BE=routed.weight_NE.detach().view(len(group_B), -1, self.experts).mean(dim=1),
+            use_BE=routed.weight_NE.detach().view(group_B.shape[0], -1, self.experts).mean(dim=1),
         )
 
     def _fill(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor) -> list[Tensor]:
         """Tokens with the bank's rows where a modality is missing. An unseen group's: mean of those who lack it too."""
-        present, row_B = torch.unique(group_B, return_inverse=True)
+        groups, row_B = self.groups_at_hand(group_B)
         filled = []
         for i, z_BlD in enumerate(tokens):
-            bank_BlD = self._bank(i, present.tolist())[row_B]
+            bank_BlD = self._bank(i, groups)[row_B]
             filled.append(torch.where(presence_Bm[:, i, None, None], z_BlD, bank_BlD))
         return filled
 

@@ -68,4 +68,4 @@ def modality_means(tokens: Sequence[Tensor]) -> Tensor:
 
 def seen_tokens(presence_Bm: Tensor, counts: Sequence[int]) -> Tensor:
     """Whether each token belongs to a modality the patient has, (B, M) bool."""
-    return presence_Bm.repeat_interleave(torch.tensor(counts, device=presence_Bm.device), dim=1)
+    return torch.cat([presence_Bm[:, i : i + 1].expand(-1, count) for i, count in enumerate(counts)], dim=1)

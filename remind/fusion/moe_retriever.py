@@ -61,6 +61,8 @@ class MoERetrieverOptions(FusionOptions):
 class MoERetriever(FusionModel):
     """Retrieval in stage 2, then one transformer layer. Nothing belongs to a group."""
 
+    not_exported = "it retrieves the tokens of a hospital's training patients, which do not leave the hospital"
+
     def __init__(self, context: Context, options: MoERetrieverOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)

@@ -97,8 +97,7 @@ class Remind(FusionModel):
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        present, row_B = torch.unique(group_B, return_inverse=True)
-        groups = present.tolist()
+        groups, row_B = self.groups_at_hand(group_B)
         missing_BD = self.of_groups(groups, lambda own: own.missing_D, torch.zeros_like(self.norm.weight))[row_B]
         z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
         residual_GLDES = self._residuals(groups) if routing else None

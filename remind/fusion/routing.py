@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from remind.fusion.tracing import traced
+
 Gate = Literal["always", "entropy", "kl", "never"]
 
 
@@ -74,14 +76,14 @@ class Router(nn.Module):
             logits equal the shared ones bit for bit: they are the same batched product, on the same numbers.
         """
         inverse_BM1 = x_BMD.norm(dim=-1, keepdim=True).clamp_min(1e-12).reciprocal() if self.kind == "cosine" else None
-        open_B = torch.zeros(len(x_BMD), dtype=torch.bool, device=x_BMD.device)
+        open_B = torch.zeros(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
         if residual_GDES is not None and row_B is not None and gate != "never":
             phi_GDX = self._columns(residual_GDES)
             open_B = self._open(x_BMD, inverse_BM1, phi_GDX[:1], gate, threshold)
-            if open_B.any():
+            if traced() or open_B.any():
                 own_BDX = phi_GDX.index_select(0, torch.where(open_B, 1 + row_B, 0))
                 return self._logits(x_BMD, inverse_BM1, own_BDX), open_B
-        shared_BDX = self._columns(None).expand(len(x_BMD), -1, -1)
+        shared_BDX = self._columns(None).expand(x_BMD.shape[0], -1, -1)
         return self._logits(x_BMD, inverse_BM1, shared_BDX), open_B
 
     def _columns(self, residual_GDES: Tensor | None) -> Tensor:
@@ -100,8 +102,8 @@ class Router(nn.Module):
     ) -> Tensor:
         """`gate_open` of the shared logits, which "always" need not know."""
         if gate == "always":
-            return torch.ones(len(x_BMD), dtype=torch.bool, device=x_BMD.device)
-        return gate_open(self._logits(x_BMD, inverse_BM1, shared_1DX.expand(len(x_BMD), -1, -1)), gate, threshold)
+            return torch.ones(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
+        return gate_open(self._logits(x_BMD, inverse_BM1, shared_1DX.expand(x_BMD.shape[0], -1, -1)), gate, threshold)
 
     def _logits(self, x_BMD: Tensor, inverse_BM1: Tensor | None, phi_BDX: Tensor) -> Tensor:
         """Product of each patient's tokens, with inverse norms where they count, and that patient's Φ, (B, M, E, S).

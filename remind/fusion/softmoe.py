@@ -47,9 +47,9 @@ class SoftMoEFusion(FusionModel):
 
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         """See `FusionModel`; both stages are alike."""
-        present, row_B = torch.unique(group_B, return_inverse=True)
+        groups, row_B = self.groups_at_hand(group_B)
         zero_D = torch.zeros_like(self.norm.weight)
-        missing_BD = self.of_groups(present.tolist(), lambda own: own.missing_D, zero_D)[row_B]
+        missing_BD = self.of_groups(groups, lambda own: own.missing_D, zero_D)[row_B]
         z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
         use_LBE = []
         for block in self.blocks:

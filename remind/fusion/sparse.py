@@ -16,6 +16,7 @@ from typing_extensions import override
 from remind.config import Count, NonNegative
 from remind.fusion.base import FusionOptions
 from remind.fusion.experts import Experts
+from remind.fusion.tracing import traced
 
 NOISE_FLOOR = 0.01  # least standard deviation of a gate's noise
 SHUT = -1e4  # score of a forbidden expert: finite, so that no gradient is inf·0, and exp(SHUT) is 0
@@ -105,6 +106,9 @@ class LaplaceGate(Gate):
 
     def scores(self, x_ND: Tensor) -> Tensor:
         """See `Gate`. Differences, not the matrix product of cdist's fast path, which loses the digits that matter."""
+        if traced():  # ONNX knows no cdist
+            plain_NE: Tensor = (x_ND.unsqueeze(1) - self.centre_ED).norm(dim=-1)
+            return -plain_NE
         distance_NE: Tensor = torch.cdist(x_ND, self.centre_ED, compute_mode="donot_use_mm_for_euclid_dist")
         return -distance_NE
 
@@ -118,6 +122,8 @@ class SparseMoE(nn.Module):
 
     def forward(self, x_ND: Tensor, weight_NE: Tensor) -> Tensor:
         """(N, D) → (N, D). Every expert has as many slots as the busiest needs; its tokens fill the first of them."""
+        if traced():
+            return self._every_expert(x_ND, weight_NE)
         experts = weight_NE.shape[1]
         expert_R, token_R = weight_NE.t().nonzero(as_tuple=True)  # expert by expert
         count_E = torch.bincount(expert_R, minlength=experts)
@@ -130,6 +136,12 @@ class SparseMoE(nn.Module):
         y_RD = out_XD[slot_R] * weight_NE[token_R, expert_R].unsqueeze(1)
         out_ND: Tensor = y_RD.new_zeros(len(x_ND), y_RD.shape[1]).index_add(0, token_R, y_RD)
         return out_ND
+
+    def _every_expert(self, x_ND: Tensor, weight_NE: Tensor) -> Tensor:
+        """The same sum over all experts: how many tokens an expert gets is not known while tracing."""
+        rows_1END = x_ND.expand(1, weight_NE.shape[1], -1, -1)
+        out_END = self.experts(rows_1END).squeeze(0)
+        return torch.einsum("ne,end->nd", weight_NE, out_END)
 
 
 def top_k_softmax(score_NE: Tensor, top_k: int) -> Tensor:

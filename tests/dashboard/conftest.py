@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from remind_server.dashboard.access import Access
+from remind.web.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.store.open import open_store, store_url
 from tests.builders.stored_runs import Drill

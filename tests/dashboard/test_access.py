@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from remind.errors import UserError
-from remind_server.dashboard import sign_in
-from remind_server.dashboard.access import Access, networks, token_from
+from remind.web import sign_in
+from remind.web.access import Access, networks, token_from
 from remind_server.dashboard.app import dashboard_app
 from tests.builders.stored_runs import EVIL, Drill
 from tests.dashboard.conftest import TOKEN

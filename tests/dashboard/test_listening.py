@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from remind.errors import UserError
-from remind_server.dashboard.listening import listen
+from remind.web.listening import listen
 
 # What systemd does between fork and exec: the socket is file descriptor 3, and the variables name this very process.
 HAND_OVER = """
@@ -78,7 +78,7 @@ def hand_over(monkeypatch):
     def do(file, number: str = "1") -> None:
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
         monkeypatch.setenv("LISTEN_FDS", number)
-        monkeypatch.setattr("remind_server.dashboard.listening.HANDED_OVER", os.dup(file.fileno()))
+        monkeypatch.setattr("remind.web.listening.HANDED_OVER", os.dup(file.fileno()))
 
     return do
 
@@ -88,13 +88,13 @@ def test_an_address_beside_the_socket_is_refused(hand_over, given):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         hand_over(listening)
         with pytest.raises(UserError, match=rf"127\.0\.0\.1:{listening.getsockname()[1]}; leave them out"):
-            listen(*given)
+            listen(*given, 1)
 
 
 def test_a_socket_of_another_process_is_not_taken(monkeypatch):
     monkeypatch.setenv("LISTEN_PID", str(os.getppid()))
     monkeypatch.setenv("LISTEN_FDS", "1")
-    with listen("127.0.0.1", 0) as own:
+    with listen("127.0.0.1", 0, 1) as own:
         assert own.getsockname()[0] == "127.0.0.1"
 
 
@@ -103,7 +103,7 @@ def test_it_listens_on_one_socket(hand_over, number):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         hand_over(listening, number)
         with pytest.raises(UserError, match=f"LISTEN_FDS={number}"):
-            listen(None, None)
+            listen(None, None, 1)
 
 
 def test_what_is_no_listening_tcp_socket_is_refused(hand_over, tmp_path):
@@ -113,4 +113,4 @@ def test_what_is_no_listening_tcp_socket_is_refused(hand_over, tmp_path):
         for made in (file, connecting, local):
             hand_over(made)
             with pytest.raises(UserError, match="handed over"):
-                listen(None, None)
+                listen(None, None, 1)

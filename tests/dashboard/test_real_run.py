@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from remind.config import Config
-from remind_server.dashboard.access import Access
+from remind.web.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.followers import followers
 from remind_server.outputs.run_folder import RunFolder

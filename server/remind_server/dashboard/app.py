@@ -12,9 +12,10 @@ from starlette.staticfiles import StaticFiles
 
 from remind.errors import UserError
 from remind.version import VERSION
-from remind_server.dashboard import api, downloads, events, metrics, pages, sign_in
-from remind_server.dashboard.access import Access
-from remind_server.dashboard.guard import HEALTH, Guard
+from remind.web import sign_in
+from remind.web.access import Access
+from remind.web.guard import HEALTH, Guard
+from remind_server.dashboard import api, downloads, events, metrics, pages
 from remind_server.dashboard.reader import NoSuchRunError, Reader
 from remind_server.dashboard.templating import page
 from remind_server.store.schema import Run
@@ -35,7 +36,7 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
     )
     for part in (api, events, downloads, metrics, pages):
         app.include_router(part.routes(reader))
-    app.include_router(sign_in.routes(access))
+    app.include_router(sign_in.routes(access, _sign_in_page))
     app.mount("/static", StaticFiles(directory=str(files("remind_server.dashboard") / "static")))
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)
     app.add_middleware(Guard, access=access)
@@ -60,6 +61,10 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
         return _problem(request, 503, "the run store cannot be read just now")
 
     return app
+
+
+def _sign_in_page(request: Request, status: int, wrong: bool) -> Response:
+    return page(request, "sign_in.html", status=status, wrong=wrong)
 
 
 def _problem(request: Request, status: int, detail: str) -> Response:

@@ -7,11 +7,12 @@ import typer
 
 from remind.errors import UserError
 from remind.privacy.threshold import MIN_COUNT
-from remind_server.dashboard.listening import LOOPBACK, PORT, in_url, is_loopback, listen
+from remind.web.listening import LOOPBACK, in_url, is_loopback, listen
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+PORT = 8765
 DEFAULT_RESULTS = Path("results")  # may not be there yet: the first run makes it
 
 
@@ -53,7 +54,7 @@ def dashboard_command(
         from remind_server.dashboard.app import dashboard_app
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'federated-remind[dashboard]'") from None
-    from remind_server.dashboard.access import Access, networks, token_from
+    from remind.web.access import Access, networks, token_from
     from remind_server.store.open import open_store, shown, store_url
 
     if bool(trusted_header) != bool(trusted_proxy):
@@ -66,7 +67,7 @@ def dashboard_command(
     if results != DEFAULT_RESULTS or store:
         _require_folder(url)
     engine = open_store(url)
-    listening = listen(host, port)
+    listening = listen(host, port, PORT)
     at, port = listening.getsockname()[:2]
     host = host or at
     rule = {"cookie": f"remind_session_{port}", "secure": tls_key is not None}

@@ -293,7 +293,8 @@ def test_units_have_no_rights_and_start_commands_there_are(unit):
 
 def test_the_page_has_no_network_and_serves_on_a_socket_of_loopback():
     """Who gets into it gets neither to the control interface nor to the keys."""
-    from remind_server.dashboard.listening import LOOPBACK, PORT
+    from remind.web.listening import LOOPBACK
+    from remind_server.dashboard.command import PORT
 
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str

@@ -1,4 +1,4 @@
-"""Where the page listens: an address of this machine, or a socket that the service manager opened and handed over."""
+"""Where a page or a service listens: an address of this machine, or a socket that the service manager handed over."""
 
 import ipaddress
 import os
@@ -6,13 +6,13 @@ import socket
 
 from remind.errors import UserError
 
-PORT, LOOPBACK = 8765, "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 BACKLOG = 128
 HANDED_OVER = 3  # the first file descriptor after standard error: sd_listen_fds(3)
 
 
-def listen(host: str | None, port: int | None) -> socket.socket:
-    """The listening socket. What is not given is `LOOPBACK` and `PORT`, or the address of the socket handed over.
+def listen(host: str | None, port: int | None, usual_port: int) -> socket.socket:
+    """The listening socket. What is not given is `LOOPBACK` and `usual_port`, or the address of the socket handed over.
 
     A process in a network of its own (systemd's PrivateNetwork) still serves on a socket that it was handed.
 
@@ -28,7 +28,7 @@ def listen(host: str | None, port: int | None) -> socket.socket:
                 f"--host, --port: the service manager has handed over a socket, on {_shown(handed)}; leave them out"
             )
         return handed
-    host, port = LOOPBACK if host is None else host, PORT if port is None else port
+    host, port = LOOPBACK if host is None else host, usual_port if port is None else port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -57,7 +57,7 @@ def _handed_over() -> socket.socket | None:
         return None
     number = os.environ.get("LISTEN_FDS", "0")
     if number != "1":
-        raise UserError(f"LISTEN_FDS={number}: the page listens on one socket; give its .socket unit one ListenStream")
+        raise UserError(f"LISTEN_FDS={number}: only one socket is listened on; give the .socket unit one ListenStream")
     try:
         handed = socket.socket(fileno=HANDED_OVER)
         listens = handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -1,15 +1,17 @@
 """The middleware every request passes: sign-in, methods, and the headers every answer carries."""
 
+from collections.abc import Collection
+
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from remind_server.dashboard.access import Access
+from remind.web.access import Access
 
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
 HEALTH = "/health"
-OPEN = (SIGN_IN, HEALTH, "/static/")  # nothing there tells anything of a run
+PUBLIC = (SIGN_IN, HEALTH, "/static/")  # nothing there tells anything of a run
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -23,10 +25,22 @@ HEADERS = {
 
 
 class Guard:
-    """Lets in who may look, and only to look: the two POST requests there are sign a person in and out."""
+    """Lets in who may, and only to look: POST requests sign a person in and out, or go to a path of `posts`.
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app, self.access = app, access
+    Parameters
+    ----------
+    app, access
+        What is guarded, and who is let in.
+    posts
+        Paths that take a POST request from whoever is let in, but never from a form on someone else's page.
+    public
+        Beginnings of paths that everybody may see: nothing there tells anything of a patient or a run.
+    """
+
+    def __init__(
+        self, app: ASGIApp, access: Access, posts: Collection[str] = (), public: tuple[str, ...] = PUBLIC
+    ) -> None:
+        self.app, self.access, self.posts, self.public = app, access, frozenset(posts), public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -50,10 +64,13 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         path = request.url.path
         if request.method == "POST":
-            return None if path in (SIGN_IN, SIGN_OUT) and _same_origin(request) else _said(403, "not from this page")
-        if request.method not in ("GET", "HEAD"):
-            return _said(405, "this server only shows")
-        if path.startswith(OPEN) or self.access.allows(request):
+            if path not in {SIGN_IN, SIGN_OUT, *self.posts} or not _same_origin(request):
+                return _said(403, "not from this page")
+            if path not in self.posts or self.access.allows(request):
+                return None
+        elif request.method not in ("GET", "HEAD"):
+            return _said(405, "this server takes GET, HEAD and POST" if self.posts else "this server only shows")
+        elif path.startswith(self.public) or self.access.allows(request):
             return None
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse(SIGN_IN, 303)

@@ -1,0 +1,66 @@
+"""Fusion models and encoders in the form in which they are recorded: tensors in, tensors out, nothing else.
+
+Shapes: B patients, P of them with a modality, m modalities, M tokens in all, D width, C classes, F columns.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from remind.fusion.base import FusionModel
+
+
+class FusionProgram(nn.Module):
+    """tokens (B, M, D), presence (B, m) bool → logits (B, C), gate_open (B,).
+
+    Tokens lie in schema order; those of absent modalities may hold anything. ``gate_open`` is the share of blocks in
+    which the group's own routing was used, 0 where the method has no gate.
+
+    Parameters
+    ----------
+    fusion
+        The model with its trained parameters.
+    routing
+        Whether Φ_k is in use: the stage of the model's round.
+    """
+
+    bit_m: Tensor
+
+    def __init__(self, fusion: FusionModel, routing: bool) -> None:
+        super().__init__()
+        self.fusion, self.routing = fusion, routing
+        self.counts = list(fusion.context.tokens)
+        self.register_buffer("bit_m", torch.tensor([1 << i for i in range(len(self.counts))]), persistent=False)
+
+    def forward(self, tokens: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        group_B = (presence.long() * self.bit_m).sum(dim=1)
+        output = self.fusion(torch.split(tokens, self.counts, dim=1), presence, group_B, self.routing)
+        open_B = output.open_B
+        return output.logits_BC, tokens.new_zeros(tokens.shape[0]) if open_B is None else open_B.to(tokens.dtype)
+
+    def example(self, patients: int) -> tuple[Tensor, Tensor]:
+        """Return inputs of made-up patients who have every modality."""
+        like = next(self.fusion.parameters())
+        context = self.fusion.context
+        tokens_BMD = torch.zeros(patients, sum(self.counts), context.width, dtype=like.dtype)
+        return tokens_BMD, torch.ones(patients, len(context.modalities), dtype=torch.bool)
+
+
+class TableProgram(nn.Module):
+    """values (P, F), NaN for missing and the level's index in categorical columns → tokens (P, l, D)."""
+
+    def __init__(self, encoder: nn.Module, columns: Sequence[str]) -> None:
+        super().__init__()
+        self.encoder, self.columns = encoder, tuple(columns)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """See the class."""
+        tokens_PlD: Tensor = self.encoder(values)
+        return tokens_PlD
+
+    def example(self, patients: int) -> tuple[Tensor]:
+        """Return a table without values."""
+        like = next(self.encoder.parameters())
+        return (torch.full((patients, len(self.columns)), torch.nan, dtype=like.dtype),)
