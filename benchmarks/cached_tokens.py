@@ -19,8 +19,8 @@ import torch
 from remind.config import Config
 from remind.data.batches.batch import SiteData
 from remind.data.cohort.cohort import TRAIN, VALIDATION, Cohort, presence
-from remind.data.cohort.contents import Files
-from remind.data.cohort.schema import CohortSchema, ImageSchema
+from remind.data.cohort.kinds.pictures import Files, ImageSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.methods import methods_of
 from remind.training.evaluate import evaluate
 from remind.training.local import build_optimizer

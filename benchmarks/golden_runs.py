@@ -24,7 +24,7 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from remind.federation.rules.base import registry as rules
-from remind.methods_list import listing
+from remind.methods_list import KINDS, listing
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = (
@@ -88,8 +88,8 @@ def _verdict(before: Path, after: Path) -> str:
 
 def _runs() -> Iterator[tuple[str, str]]:
     """Name and settings of each run."""
-    for axis, methods in listing().items():
-        for method in methods:
+    for axis, _ in KINDS:
+        for method in listing()[axis]:
             chosen = PLAIN | {axis: method["name"]}
             settings = [COMMON]
             if axis == "objective":

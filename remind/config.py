@@ -78,8 +78,12 @@ class SyntheticConfig(Section):
 
 
 class EncoderConfig(Section):
-    """The encoders of pictures, notes and codes; tables and series have one each, built for them."""
+    """The encoder of each kind of modality, and the settings of the usual encoders of pictures, notes and codes."""
 
+    choice: str = Field(
+        "",
+        description="encoders that are not the usual ones, by kind: 'table: mine(depth = 2); series: other'",
+    )
     image: str = Field("resnet10t", description="a timm backbone, such as vit_base_patch16_224 or resnet50")
     image_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
     volume: str = Field("r3d_18", description="r3d_18 (torchvision), or resnet10 … resnet200 or vit (MONAI)")

@@ -5,11 +5,12 @@ still holds.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 # Package before, package now, modules that kept their name; then those that did not.
 _KEPT = (
@@ -18,7 +19,7 @@ _KEPT = (
     (
         "remind.data",
         "remind.data.cohort",
-        "contents declaration examine patients problems read readers schema sections tabular text",
+        "contents declaration examine patients problems read schema sections tabular text",
     ),
     ("remind.data", "remind.data.sites", "hospitals split"),
     ("remind.data", "remind.data.synthetic", "declare laws write"),
@@ -34,8 +35,9 @@ _KEPT = (
 )
 _RENAMED = {
     "remind.data.odd": "remind.data.checks.warnings",
-    "remind.data.odd_files": "remind.data.checks.file_warnings",
+    "remind.data.odd_files": "remind.data.cohort.kinds.picture_warnings",
     "remind.data.rules": "remind.data.sites.lacking",
+    "remind.data.readers": "remind.data.cohort.kinds",
     "remind.data.synth": "remind.data.synthetic.features",
     "remind.encoders.weights": "remind.encoders.pretrained",
     "remind.encoders.words": "remind.encoders.word_transformer",
@@ -67,3 +69,24 @@ class FormerNames(MetaPathFinder, Loader):
         """Give the module its own spec back, which the import machinery has replaced by that of the former name."""
         if module.__spec__ is not None:
             module.__spec__ = module.__spec__.loader_state
+
+
+def moved(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a module's ``__getattr__`` that finds names at their new places, and warns.
+
+    Parameters
+    ----------
+    module
+        Where the names stood.
+    places
+        Modules, and the names that each of them now holds, separated by spaces.
+    """
+    place_of = {name: place for place, names in places.items() for name in names.split()}
+
+    def find(name: str) -> Any:
+        if name not in place_of:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(f"{module}.{name} is now {place_of[name]}.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(import_module(place_of[name]), name)
+
+    return find

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from remind.config import Config
+from remind.encoders import choices
 from remind.errors import UserError
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
@@ -30,8 +31,10 @@ def methods_of(config: Config) -> Methods:
     Raises
     ------
     UserError
-        A method is unknown, or the choices exclude each other. The error gives the reason and a valid choice.
+        A method or an encoder is unknown, or the choices exclude each other. The error gives the reason and a valid
+        choice.
     """
+    choices(config.model.encoders.choice)
     fusion_method, _ = fusions.choose(config.method.fusion)
     objective_method, objective_options = objectives.choose(config.method.objective)
     rule_method, rule_options = rules.choose(config.method.rule)

@@ -3,6 +3,7 @@
 from textwrap import indent
 from typing import Any
 
+from remind.encoders import encoders
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import registry as objectives
@@ -14,10 +15,19 @@ KINDS: tuple[tuple[str, Registry[Any]], ...] = (
     ("rule", rules),
 )
 
+ENCODER = "encoder of "
+
 
 def listing() -> dict[str, list[dict[str, Any]]]:
-    """Kind → its methods: name, one line, paper, year, options with defaults and meaning, how it is written in full."""
-    return {kind: [_entry(method) for method in registry.methods()] for kind, registry in KINDS}
+    """Kind → its methods: name, one line, paper, year, options with defaults and meaning, how it is written in full.
+
+    The encoders of each kind of modality are among them, the usual one first.
+    """
+    found = {kind: [_entry(method) for method in registry.methods()] for kind, registry in KINDS}
+    for kind, (usual, registry) in encoders().items():
+        entries = [_entry(method) for method in registry.methods()]
+        found[f"{ENCODER}{kind}"] = sorted(entries, key=lambda entry: entry["name"] != usual)
+    return found
 
 
 def _entry(method: Any) -> dict[str, Any]:
@@ -40,11 +50,13 @@ def as_text(found: dict[str, list[dict[str, Any]]]) -> str:
     """The list for people: what to write, and after it what it means."""
     lines = []
     for kind, methods in found.items():
-        lines += [f"method.{kind}", ""]
+        kind_of_modality = kind.removeprefix(ENCODER)
+        lines += [f"method.{kind}" if kind_of_modality == kind else f"model.encoders.choice, {kind_of_modality}", ""]
         width = max(len(method["name"]) for method in methods)
         for method in methods:
             year = f" ({method['year']})" if method["year"] else ""
-            lines += [f"  {method['name']:{width}}  {method['title']}", f"  {'':{width}}  {method['paper']}{year}"]
+            lines.append(f"  {method['name']:{width}}  {method['title']}")
+            lines += [f"  {'':{width}}  {method['paper']}{year}"] if method["paper"] else []
             options = [f"{o['name']} = {o['default']!r}: {o['meaning']}" for o in method["options"]]
             lines += [indent("\n".join(options), " " * (width + 6))] if options else []
         lines.append("")

@@ -4,10 +4,8 @@ A choice is written like a call, ``"cvar(alpha = 0.1)"``: the inside is that of 
 own options validate it, so that no other list of methods or options exists.
 """
 
-import importlib
 import inspect
 import json
-import pkgutil
 import re
 import tomllib
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from pydantic import ValidationError
 
 from remind.config import Section
 from remind.errors import UserError, several
+from remind.extensions import load_extensions, load_folder
 from remind.suggest import did_you_mean
 
 Built = TypeVar("Built")
@@ -67,7 +66,7 @@ class Registry(Generic[Built]):
     kind
         The kind of method, for error messages.
     package
-        The folder; its modules are imported when a method is first requested.
+        The folder; its modules, and those of `remind.extensions`, are imported when a method is first requested.
     base
         The class that every method derives from.
     options
@@ -77,7 +76,6 @@ class Registry(Generic[Built]):
     def __init__(self, kind: str, package: str, base: type[Built], options: type[Options] = Options) -> None:
         self.kind, self.package, self.base, self.options = kind, package, base, options
         self._methods: dict[str, Method[Built]] = {}
-        self._complete = False
 
     def register(
         self, name: str, *, title: str, paper: str, year: int, options: type[Options] | None = None
@@ -116,10 +114,8 @@ class Registry(Generic[Built]):
 
     def methods(self) -> tuple[Method[Built], ...]:
         """Return every method, by name."""
-        if not self._complete:
-            for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
-                importlib.import_module(f"{self.package}.{module.name}")
-            self._complete = True
+        load_folder(self.package)
+        load_extensions()
         return tuple(self._methods[name] for name in sorted(self._methods))
 
     def choose(self, text: str) -> tuple[Method[Built], Any]:

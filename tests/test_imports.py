@@ -37,6 +37,7 @@ FLOORS = (
         "cli_options",
         "config",
         "consortium",
+        "extensions",
         "groups",
         "model_file",
         "privacy",

@@ -1,20 +1,8 @@
-"""One encoder per kind of modality: values → tokens (P, l, D). Importing the package registers them all.
+"""Encoders: the values of one modality → tokens (P, l, D). Each file registers one or more.
 
 The libraries that the backbones come from (timm, torchvision, MONAI, transformers) are imported when one is built.
 """
 
-from remind.encoders import codes, image, series, table, text, volume
-from remind.encoders.base import Encoder, build_encoder, needs_fit, token_count
+from remind.encoders.base import Encoder, build_encoder, choices, encoders, needs_fit, positions, token_count
 
-__all__ = [
-    "Encoder",
-    "build_encoder",
-    "codes",
-    "image",
-    "needs_fit",
-    "series",
-    "table",
-    "text",
-    "token_count",
-    "volume",
-]
+__all__ = ["Encoder", "build_encoder", "choices", "encoders", "needs_fit", "positions", "token_count"]

@@ -1,18 +1,29 @@
-"""The base class of encoders, and the registry by kind of modality.
+"""The base class of encoders, and the registry of encoders by kind of modality.
+
+A file in this folder with `register` adds one; `model.encoders.choice` chooses it (docs/extend.md).
 
 Shapes: P patients who have the modality, l tokens of the modality, D width.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
+from remind.data.cohort.kind import kinds
 from remind.data.cohort.schema import ModalitySchema
+from remind.errors import UserError
+from remind.extensions import load_extensions, load_folder
+from remind.registry import Options, Registry
 from remind.seeds import derive, seeded
+from remind.suggest import did_you_mean
+
+PACKAGE = "remind.encoders"
+KEY = "model.encoders.choice"
 
 
 class Encoder(nn.Module, ABC):
@@ -25,6 +36,11 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def token_count(schema: Any, config: ModelConfig) -> int:
         """Return l, which depends only on the schema: a site without the modality still reserves token positions."""
+
+    @staticmethod
+    def positions(config: ModelConfig) -> int:
+        """Return how many positions of one patient's data each weight meets, roughly: for estimates of time."""
+        return config.tokens
 
     def fit(self, modality: Any) -> None:
         """Compute standardisation statistics from training patients, if there are any and the schema gives none."""
@@ -47,15 +63,45 @@ class Encoder(nn.Module, ABC):
 
 
 EncoderType = TypeVar("EncoderType", bound=type[Encoder])
-_ENCODERS: dict[type, type[Encoder]] = {}
+_OF_SCHEMA: dict[type[ModalitySchema], Registry[Encoder]] = {}
+_USUAL: dict[type[ModalitySchema], str] = {}
 
 
-def register(schema_type: type) -> Callable[[EncoderType], EncoderType]:
-    """Make a class the encoder of a kind of modality."""
+def register(
+    schema_type: type[ModalitySchema],
+    name: str,
+    *,
+    title: str,
+    paper: str = "",
+    year: int = 0,
+    options: type[Options] | None = None,
+    usual: bool = False,
+) -> Callable[[EncoderType], EncoderType]:
+    """Make a class an encoder of a kind of modality.
+
+    Parameters
+    ----------
+    schema_type
+        The schema of the kind.
+    name, title, paper, year
+        As for `Registry.register`.
+    options
+        The class of its own options. The constructor and `token_count` then take them as their third argument.
+    usual
+        Whether the kind has this encoder if `model.encoders.choice` names no other.
+
+    Raises
+    ------
+    ValueError
+        The kind has an encoder of this name, or another usual one.
+    """
+    registry = _registry(schema_type)
 
     def add(encoder: EncoderType) -> EncoderType:
-        _ENCODERS[schema_type] = encoder
-        return encoder
+        added = registry.register(name, title=title, paper=paper, year=year, options=options)(encoder)
+        if usual and _USUAL.setdefault(schema_type, name) != name:
+            raise ValueError(f"{schema_type.__name__} has two usual encoders, {_USUAL[schema_type]} and {name}")
+        return added
 
     return add
 
@@ -66,15 +112,17 @@ def build_encoder(schema: ModalitySchema, config: ModelConfig, seed: int) -> Enc
     Raises
     ------
     UserError
-        The config names a backbone or weights that are not available.
+        The config names an encoder, a backbone or weights that are not available.
     """
+    build, options = _chosen(schema, config)
     with seeded(derive(seed, "encoder", schema.name)):
-        return _ENCODERS[type(schema)](schema, config)
+        encoder: Encoder = build(schema, config, *options)
+        return encoder
 
 
-def needs_fit(schema: ModalitySchema) -> bool:
+def needs_fit(schema: ModalitySchema, config: ModelConfig) -> bool:
     """Return whether the encoder of a modality holds statistics of the site that it was built at."""
-    return _ENCODERS[type(schema)].fits(schema)
+    return bool(_chosen(schema, config)[0].fits(schema))
 
 
 def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
@@ -83,9 +131,61 @@ def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
     Raises
     ------
     UserError
-        The config names an unknown backbone, or one that cannot process what the schema says.
+        The config names an unknown encoder or backbone, or one that cannot process what the schema says.
     """
-    return _ENCODERS[type(schema)].token_count(schema, config)
+    build, options = _chosen(schema, config)
+    return int(build.token_count(schema, config, *options))
+
+
+def positions(schema: ModalitySchema, config: ModelConfig) -> int:
+    """Return how many positions of one patient's data each weight of the encoder meets, roughly."""
+    return int(_chosen(schema, config)[0].positions(config))
+
+
+def encoders() -> dict[str, tuple[str, Registry[Encoder]]]:
+    """Return, by kind of modality, the name of the usual encoder and the registry of all."""
+    load_folder(PACKAGE)
+    load_extensions()
+    found = {name: kind.schema for name, kind in kinds().items()}
+    return {name: (_USUAL.get(schema, ""), _registry(schema)) for name, schema in found.items()}
+
+
+@lru_cache(maxsize=64)
+def choices(text: str) -> dict[str, str]:
+    """Return the encoder of each kind that `model.encoders.choice` names, as it is written there.
+
+    Raises
+    ------
+    UserError
+        A part is not "kind: encoder", or there is no such kind or encoder, or it does not accept an option.
+    """
+    chosen: dict[str, str] = {}
+    for part in filter(str.strip, text.split(";")):
+        kind, colon, encoder = (piece.strip() for piece in part.partition(":"))
+        if not colon or not encoder or kind in chosen:
+            what = "is named twice" if kind in chosen else "is not written 'kind: encoder'"
+            raise UserError(f"{KEY}: {part.strip()!r} {what}; write it like 'table: patches; series: attention'")
+        if kind not in encoders():
+            hint = did_you_mean(kind, encoders())
+            raise UserError(f"{KEY}: there is no kind of modality {kind!r}{hint}; there are {', '.join(encoders())}")
+        encoders()[kind][1].choose(encoder)
+        chosen[kind] = encoder
+    return chosen
+
+
+def _chosen(schema: ModalitySchema, config: ModelConfig) -> tuple[Any, tuple[Options, ...]]:
+    """Return the class of a modality's encoder, and its options if it has any."""
+    usual, registry = encoders()[schema.kind]
+    named = choices(config.encoders.choice).get(schema.kind, usual)
+    if not named:
+        raise UserError(f"modality {schema.name}: no encoder is registered for the kind {schema.kind}; install one")
+    method, options = registry.choose(named)
+    return method.build, () if method.options is Options else (options,)
+
+
+def _registry(schema_type: type[ModalitySchema]) -> Registry[Encoder]:
+    names = "/".join(get_args(schema_type.model_fields["kind"].annotation))
+    return _OF_SCHEMA.setdefault(schema_type, Registry(f"{KEY}: encoder of {names}", PACKAGE, Encoder))
 
 
 def patches(columns: int, tokens: int) -> list[list[int]]:

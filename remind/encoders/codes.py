@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
-from remind.data.batches.batch import CodesBatch
-from remind.data.cohort.schema import CodesSchema
+from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.encoders.base import Encoder, register
 
 QUERIES = 4
 
 
-@register(CodesSchema)
+@register(CodesSchema, "set", title="attention over the set of codes", usual=True)
 class CodesEncoder(Encoder):
     """Each token is a weighted mean of the patient's codes, and says how many there are."""
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import ModelConfig
-from remind.data.cohort.schema import ImageSchema
+from remind.data.cohort.kinds.pictures import ImageSchema
 from remind.encoders import timm_net
 from remind.encoders.backbone import idle_modules, steady_norms, weightless
 from remind.encoders.base import Encoder, register
@@ -22,7 +23,7 @@ from remind.errors import UserError
 Size = tuple[int, int]
 
 
-@register(ImageSchema)
+@register(ImageSchema, "timm", title="a network of timm, model.encoders.image", usual=True)
 class ImageEncoder(Encoder):
     """CLS (and register) tokens as they are, then the cells of the grid, row by row."""
 
@@ -38,6 +39,11 @@ class ImageEncoder(Encoder):
         self.backbone = timm_net.with_weights(config.encoders, schema.size, schema.channels, self.look.idle)
         for name, values in (("mean_C11", self.look.mean), ("std_C11", self.look.std)):
             self.register_buffer(name, _per_channel(values, schema.channels).view(-1, 1, 1), persistent=False)
+
+    @staticmethod
+    @override
+    def positions(config: ModelConfig) -> int:
+        return 200  # of a map, averaged over the layers
 
     @staticmethod
     def token_count(schema: ImageSchema, config: ModelConfig) -> int:

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
-from remind.data.batches.batch import SeriesBatch
-from remind.data.cohort.contents import Series
-from remind.data.cohort.schema import SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.standardise import moments
 
@@ -25,7 +23,7 @@ FREQUENCIES = 4  # of the sines and cosines of time; the highest has a period of
 QUERIES = 4
 
 
-@register(SeriesSchema)
+@register(SeriesSchema, "attention", title="time-aware attention over each item's observations", usual=True)
 class SeriesEncoder(Encoder):
     """One token per item, or per run of items where there are more items than tokens."""
 

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remind.config import ModelConfig
-from remind.data.cohort.contents import Table
-from remind.data.cohort.schema import TableSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.standardise import moments
 
 CLIP = 8.0  # standardised values beyond are outliers or slips of the pen; a linear embedding must not follow them
 
 
-@register(TableSchema)
+@register(TableSchema, "patches", title="runs of columns, each embedded as one patch", usual=True)
 class TableEncoder(Encoder):
     """Each column's features (standardised value or one-hot level, and "is missing") embedded with its patch."""
 

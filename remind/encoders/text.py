@@ -7,10 +7,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import ModelConfig
-from remind.data.batches.batch import TextBatch
-from remind.data.cohort.schema import TextSchema
+from remind.data.cohort.kinds.text import TextBatch, TextSchema
 from remind.encoders.base import Encoder, register
 from remind.encoders.pooling import pool_runs
 from remind.encoders.pretrained import SECTION
@@ -37,7 +37,7 @@ class Reader(Protocol):
         ...
 
 
-@register(TextSchema)
+@register(TextSchema, "language", title="an encoder of transformers, or words, model.encoders.text", usual=True)
 class TextEncoder(Encoder):
     """The CLS token where there is one, then the runs; places that a short note leaves empty have learned tokens."""
 
@@ -60,6 +60,11 @@ class TextEncoder(Encoder):
                 self.reader, self.backbone, width = language_model(config.encoders)
         self.adapter = nn.Linear(width, config.width)
         self.empty_lD = nn.Parameter(torch.randn(self.tokens, config.width) * 0.02)
+
+    @staticmethod
+    @override
+    def positions(config: ModelConfig) -> int:
+        return config.encoders.text_length  # the tokens of a long note
 
     @staticmethod
     def token_count(schema: TextSchema, config: ModelConfig) -> int:

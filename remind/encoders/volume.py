@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from remind.config import EncoderConfig, ModelConfig
+from remind.data.cohort.kinds.pictures import VolumeSchema
 from remind.data.cohort.problems import suggest
-from remind.data.cohort.schema import VolumeSchema
 from remind.encoders.backbone import idle_modules, remove, steady_norms, weightless
 from remind.encoders.base import Encoder, register
 from remind.encoders.pooling import grid, pool_map
@@ -29,7 +30,7 @@ LONGEST_PATCH = 16
 MOST_PATCHES = 4096  # attention takes the square of it
 
 
-@register(VolumeSchema)
+@register(VolumeSchema, "stack", title="a 3-D network of torchvision or MONAI, model.encoders.volume", usual=True)
 class VolumeEncoder(Encoder):
     """One token per cell of the grid, in the order of slices (or frames), rows, columns."""
 
@@ -48,6 +49,11 @@ class VolumeEncoder(Encoder):
         mean_C, std_C = _statistics(name, schema.channels)
         self.register_buffer("mean_C111", mean_C.view(-1, 1, 1, 1), persistent=False)
         self.register_buffer("std_C111", std_C.view(-1, 1, 1, 1), persistent=False)
+
+    @staticmethod
+    @override
+    def positions(config: ModelConfig) -> int:
+        return 5000  # of a map, averaged over the layers
 
     @staticmethod
     def token_count(schema: VolumeSchema, config: ModelConfig) -> int:

@@ -60,7 +60,7 @@ class Bundle:
         """Whether no hospital's part is needed: all encoders are shared or frozen, and know nothing of a hospital."""
         if not self.tensors or self.config.federation.encoders == "local":
             return False
-        return not any(needs_fit(modality) for modality in self.schema.modalities)
+        return not any(needs_fit(modality, self.config.model) for modality in self.schema.modalities)
 
     @property
     def sites(self) -> tuple[str, ...]:

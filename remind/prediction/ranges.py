@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Series, Table
-from remind.data.cohort.schema import SeriesSchema, TableSchema
+from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.encoders.standardise import TRIM, moments
 
 FAR = 3.0  # standard deviations from the mean; a value must also lie outside of what the training patients showed

@@ -17,6 +17,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from remind.data.cohort.kind import kind_code
 from remind.data.cohort.schema import ModalitySchema
 from remind.data.cohort.verdicts import readers_code
 from remind.version import VERSION
@@ -29,7 +30,7 @@ Shape = tuple[int, int, int]
 
 def cache_key(encoder: str, schema: ModalitySchema, contents: str, dtype: torch.dtype) -> str:
     """Return the digest of everything that determines a modality's tokens: encoder weights, schema, contents, type."""
-    parts = (VERSION, readers_code(), encoder, schema.model_dump_json(), contents, str(dtype))
+    parts = (VERSION, readers_code(), *kind_code(schema), encoder, schema.model_dump_json(), contents, str(dtype))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

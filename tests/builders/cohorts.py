@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
-from remind.data.cohort.contents import Series, Table
-from remind.data.cohort.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
+from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.schema import CohortSchema, ModalitySchema
 
 NAMES = ("a", "b", "c")
 

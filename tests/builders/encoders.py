@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from remind.config import Config, Scalar
-from remind.data.cohort.schema import ImageSchema, VolumeSchema
+from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
 from remind.encoders import build_encoder
 from tests.builders.configs import SIZE
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from remind.data.checks.check import check_cohort
 from remind.data.cohort.declaration import CohortFile, LabelSection, PatientsSection, SplitSection, read_declaration
-from remind.data.cohort.sections import KINDS
+from remind.data.cohort.kind import kinds
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text(encoding="utf-8")
 FILES = re.findall(r"^`(\w+\.csv)`.*\n\n((?:    .+\n)+)", DOCS, flags=re.MULTILINE)
@@ -28,11 +28,17 @@ def test_the_example_reads(tmp_path):
 def test_the_examples_of_other_kinds_read_but_for_their_pictures(tmp_path):
     write_examples(tmp_path, "\n".join(TOMLS))
     declared, _ = read_declaration(tmp_path)
-    assert {section.kind for section in declared.modalities.values()} == set(KINDS) - {"video"}
+    assert {section.kind for section in declared.modalities.values()} == set(kinds()) - {"video"}
     assert {problem.what.split(": ")[1] for problem in check_cohort(tmp_path).problems} == {"no such file"}
 
 
 def test_every_field_is_documented():
-    for section in (CohortFile, PatientsSection, LabelSection, SplitSection, *KINDS.values()):
+    for section in (
+        CohortFile,
+        PatientsSection,
+        LabelSection,
+        SplitSection,
+        *(kind.section for kind in kinds().values()),
+    ):
         for field in section.model_fields:
             assert f"`{field}`" in DOCS or f"[{field}" in DOCS, field

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import gelu
 
-from remind.data.batches.batch import CodesBatch
-from remind.data.cohort.schema import CodesSchema
+from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.codes import QUERIES, some
 from tests.builders.encoders import config, without_gradient

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from remind.config import ModelConfig
-from remind.data.cohort.schema import ImageSchema, TableSchema
+from remind.data.cohort.kinds.pictures import ImageSchema
+from remind.data.cohort.kinds.table import TableSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.image import _look
 from remind.errors import UserError

@@ -15,8 +15,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from remind.data.batches.batch import TextBatch
-from remind.data.cohort.schema import TextSchema
+from remind.data.cohort.kinds.text import TextBatch, TextSchema
 from remind.encoders import build_encoder
 from remind.encoders import pretrained as weights
 from remind.errors import UserError
@@ -268,7 +267,8 @@ class TestLanguageModels:
 
 OFFLINE = """
 from remind.config import Config
-from remind.data.cohort.schema import ImageSchema, TextSchema, VolumeSchema
+from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
+from remind.data.cohort.kinds.text import TextSchema
 from remind.encoders import build_encoder
 from remind.errors import UserError
 
@@ -315,7 +315,9 @@ def test_one_message_says_what_is_missing_and_what_to_do(tmp_path):
 BUILD_TWICE = """
 import torch
 from remind.config import Config
-from remind.data.cohort.schema import CodesSchema, ImageSchema, TextSchema, VolumeSchema
+from remind.data.cohort.kinds.codes import CodesSchema
+from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
+from remind.data.cohort.kinds.text import TextSchema
 from remind.encoders import build_encoder
 
 settings = {"image": "test_vit", "volume": "resnet10", "image-weights": "random", "volume-weights": "random"}

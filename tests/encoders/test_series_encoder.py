@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import gelu
 
-from remind.data.batches.batch import SeriesBatch
-from remind.data.cohort.contents import Series
-from remind.data.cohort.schema import SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.series import CLIP, FREQUENCIES

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remind.config import ModelConfig
-from remind.data.cohort.contents import Table
-from remind.data.cohort.schema import TableSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.standardise import moments

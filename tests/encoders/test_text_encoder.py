@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, FNetConfig, FNetModel, T5EncoderModel
 
-from remind.data.batches.batch import TextBatch
-from remind.data.cohort.schema import TextSchema
+from remind.data.cohort.kinds.text import TextBatch, TextSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.word_transformer import START, WordReader, WordTransformer, sinusoids

@@ -6,7 +6,7 @@ from monai.networks.nets.resnet import ResNetFeatures
 from torch import nn
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
-from remind.data.cohort.schema import VolumeSchema
+from remind.data.cohort.kinds.pictures import VolumeSchema
 from remind.encoders import token_count
 from remind.encoders.pooling import grid
 from remind.encoders.volume import RESNETS, _look

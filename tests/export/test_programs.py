@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from remind.config import ModelConfig
-from remind.data.cohort.schema import TableSchema
+from remind.data.cohort.kinds.table import TableSchema
 from remind.encoders import build_encoder
 from remind.export.modules import FusionProgram, TableProgram
 from remind.export.programs import FUSION, TABLE, record, run_onnx, run_pt2, write_programs

@@ -14,8 +14,8 @@ from remind import groups
 from remind.config import Config
 from remind.data.batches.batch import SiteData
 from remind.data.cohort.cohort import TRAIN, Cohort, presence
-from remind.data.cohort.contents import Table
-from remind.data.cohort.schema import CohortSchema, TableSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.sites import Site as Hospital
 from remind.objectives.focal import focal_loss
 from remind.training.site_model import SiteModel

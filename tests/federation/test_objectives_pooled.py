@@ -9,8 +9,8 @@ import torch
 
 from remind.config import Config
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
-from remind.data.cohort.contents import Table
-from remind.data.cohort.schema import CohortSchema, TableSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.federation.messages import Enrolment
 from remind.objectives.base import registry as objectives
 from remind_client.policy.suppress import counts_of, suppress_enrolment

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from remind.data.cohort.schema import CohortSchema, TableSchema
+from remind.data.cohort.kinds.table import TableSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.metrics.scores import scores

@@ -9,9 +9,10 @@ SCRIPT = """
 import resource, sys
 import numpy as np, torch
 from remind.config import Config
-from remind.data.cohort.contents import Files, Reading
+from remind.data.cohort.kinds.pictures import Files, Reading
 from remind.data.cohort.cohort import TRAIN, VALIDATION, Cohort, presence
-from remind.data.cohort.schema import CohortSchema, VolumeSchema
+from remind.data.cohort.kinds.pictures import VolumeSchema
+from remind.data.cohort.schema import CohortSchema
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from pathlib import Path

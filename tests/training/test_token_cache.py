@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from remind.data.batches.batch import SiteData
-from remind.data.cohort.schema import TextSchema
+from remind.data.cohort.kinds.text import TextSchema
 from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache, cache_key

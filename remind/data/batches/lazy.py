@@ -1,4 +1,4 @@
-"""Data that is not kept in memory: pictures and note files, read and decoded when a batch asks for them.
+"""Data that is not kept in memory: one file per patient, read and decoded when a batch asks for it.
 
 Letters: B patients in the batch, P of them with the modality.
 """
@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from remind.data.batches.augment import augment
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Files, Texts
-from remind.data.cohort.schema import ImageSchema, VolumeSchema
-from remind.data.files import Unreadable, fit_image, fit_volume, read_image, read_note, read_volume
+from remind.data.cohort.contents import OnePerPatient
+from remind.data.cohort.file_kind import FileKind
+from remind.data.cohort.kind import kind_of
+from remind.data.files import Unreadable
 from remind.errors import UserError
 from remind.seeds import derive
 
@@ -64,7 +65,7 @@ class LazyModalities(Dataset[Loaded | _Refused]):
     def __init__(self, cohort: Cohort) -> None:
         self.patient_id_N = cohort.patient_id_N
         self.schemas = {m.name: m for m in cohort.schema.modalities}
-        self.contents = {name: one for name, one in cohort.modalities.items() if isinstance(one, Texts)}
+        self.contents = {name: one for name, one in cohort.modalities.items() if isinstance(one, OnePerPatient)}
 
     def __getitem__(self, request: Request) -> Loaded | _Refused:
         try:
@@ -73,37 +74,29 @@ class LazyModalities(Dataset[Loaded | _Refused]):
             return _Refused(str(error))
 
     def _load(self, name: str, request: Request) -> Tensor | tuple[str, ...]:
-        """Load the pixels (P, channels, …) in [0, 1], or the P notes, of the patients who have the modality."""
-        contents = self.contents[name]
+        """Load the arrays (P, …), or the P texts, of the patients who have the modality."""
+        contents, kind, shape = self.contents[name], self._kind(name), self._kind(name).shape(self.schemas[name])
         having = [int(i) for i in request.index_B if contents.source_N[i] is not None]
         loaded = [self._one(name, i) for i in having]
-        if not isinstance(contents, Files):
+        if shape is None:
             return tuple(str(one) for one in loaded)
         if not loaded:
-            schema = self.schemas[name]
-            assert isinstance(schema, ImageSchema | VolumeSchema)
-            return torch.zeros(0, schema.channels, *schema.size)
-        pixels = torch.from_numpy(np.stack([np.asarray(one) for one in loaded]))
-        if request.seed is None:
-            return pixels
+            return torch.zeros(0, *shape)
+        arrays = torch.from_numpy(np.stack([np.asarray(one) for one in loaded]))
+        if request.seed is None or not kind.pictures:
+            return arrays
         seeds = [derive(request.seed, name, place) for place in range(len(having))]
-        return torch.stack([augment(picture, seed) for picture, seed in zip(pixels, seeds, strict=True)])
+        return torch.stack([augment(picture, seed) for picture, seed in zip(arrays, seeds, strict=True)])
+
+    def _kind(self, name: str) -> FileKind[Any, Any, Any]:
+        kind = kind_of(self.schemas[name])
+        assert isinstance(kind, FileKind)
+        return kind
 
     def _one(self, name: str, i: int) -> NDArray[np.float32] | str:
-        contents, schema = self.contents[name], self.schemas[name]
-        source = contents.source_N[i]
+        source = self.contents[name].source_N[i]
         try:
-            if isinstance(contents, Files) and isinstance(schema, ImageSchema):
-                window, resize = contents.reading.window, contents.reading.resize
-                if isinstance(source, Path):
-                    return read_image(source, schema.size, schema.channels, window, resize)
-                return fit_image(source, schema.size, schema.channels, resize, window)
-            if isinstance(contents, Files) and isinstance(schema, VolumeSchema):
-                window, resize = contents.reading.window, contents.reading.resize
-                if isinstance(source, Path):
-                    return read_volume(source, schema.size, schema.channels, window, resize)
-                return fit_volume(source, schema.size, schema.channels, resize, window)
-            return read_note(source) if isinstance(source, Path) else str(source)
+            return self._kind(name).load(self.schemas[name], self.contents[name], source)
         except Unreadable as error:
             file = source.name if isinstance(source, Path) else "in memory"
             who = f"modality {name} of patient {self.patient_id_N[i]} ({file})"

@@ -6,10 +6,10 @@ import numpy as np
 
 from remind import groups
 from remind.config import DataConfig
-from remind.data.checks.file_warnings import look
 from remind.data.checks.report import GroupRow, Report
 from remind.data.checks.warnings import oddities
 from remind.data.cohort.cohort import SPLITS, Cohort
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.problems import Problem
 from remind.data.cohort.read import load
 from remind.data.cohort.verdicts import Memory
@@ -46,7 +46,7 @@ def check_cohort(
     if cohort is None:
         return Report(loaded.declared.name, loaded.problems, broken=loaded.broken, min_count=min_count)
     seen = {
-        m.name: look(m, cohort.modalities[m.name], cohort.patient_id_N, loaded.sights.get(m.name, {}))
+        m.name: kind_of(m).look(m, cohort.modalities[m.name], cohort.patient_id_N, loaded.sights.get(m.name, {}))
         for m in cohort.schema.modalities
     }
     return Report(

@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.data.cohort.cohort import Cohort, concatenate
-from remind.data.cohort.contents import Codes, Contents, Series, Table
+from remind.data.cohort.contents import Contents
+from remind.data.cohort.kind import Floats, Members, kind_of
+from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import listed
-from remind.data.cohort.schema import ModalitySchema, SeriesSchema, TableSchema
 
 MOST_PATIENTS = 5000  # size of the sample, to limit time and memory
-MOST_ITEMS = 2000  # of a series: the most frequent ones
 DECIDES = 0.99  # AUROC, or 1 − AUROC
 FEWEST = 5  # patients of a class, and of the other classes, who have a value of the feature
 BY_CHANCE = 0.01  # largest probability that any of the features orders the classes so well by chance
-FEW_VALUES = 10  # up to this many different numbers, a column is also checked value by value
-Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
@@ -53,8 +51,9 @@ def leaks(cohorts: Sequence[Cohort]) -> list[str]:
             for auroc in _aurocs(values_n, cohort.label_N, classes, len(candidates)):
                 if auroc >= DECIDES and auroc > found.get(words, 0.0):
                     found[words] = auroc
-        for leak in _of_codes(cohort.modalities[modality.name], cohort.label_N, classes):
-            found[leak.words] = leak.auroc
+        if (members := kind_of(modality).members(modality, cohort.modalities[modality.name])) is not None:
+            for leak in _of_members(members, cohort.label_N, classes):
+                found[leak.words] = leak.auroc
         if found:
             worst = sorted(found, key=lambda words: -found[words])
             named = listed((f"{words} (AUROC {found[words]:.3f})" for words in worst), 5)
@@ -78,55 +77,14 @@ def _sample(cohort: Cohort, of: int) -> NDArray[np.int64]:
 
 def _candidates(schema: ModalitySchema, data: Contents) -> Iterator[tuple[str, Floats]]:
     """Yield features in words with their values (n,), NaN = no value."""
-    present_n = data.present()
-    yield "whether a patient has it", present_n.astype(np.float64)
-    if isinstance(data, Table) and isinstance(schema, TableSchema):
-        for name, values_n in zip(schema.columns, data.values_NF.T.astype(np.float64), strict=True):
-            yield from _of_column(name, values_n, schema.categories.get(name), present_n)
-    elif isinstance(data, Series) and isinstance(schema, SeriesSchema):
-        yield from _of_items(schema, data)
+    yield "whether a patient has it", data.present().astype(np.float64)
+    yield from kind_of(schema).features(schema, data)
 
 
-def _of_column(
-    name: str, values_n: Floats, levels: tuple[str, ...] | None, present_n: NDArray[np.bool_]
-) -> Iterator[tuple[str, Floats]]:
-    there_n = ~np.isnan(values_n)
-    if levels is None:
-        yield repr(name), values_n
-    if (there_n != present_n).any():
-        yield f"whether {name!r} is known", there_n.astype(np.float64)
-    if levels is not None or len(np.unique(values_n[there_n])) <= FEW_VALUES:
-        for value in np.unique(values_n[there_n]):
-            yield repr(name), np.where(there_n, values_n == value, np.nan)
-
-
-def _of_items(schema: SeriesSchema, data: Series) -> Iterator[tuple[str, Floats]]:
-    n = len(data.offsets_N1) - 1
-    patient_O = np.repeat(np.arange(n), np.diff(data.offsets_N1))
-    frequent = np.argsort(-np.bincount(data.item_O, minlength=len(schema.items)), kind="stable")[:MOST_ITEMS]
-    order_O = np.argsort(data.item_O, kind="stable")  # by item; the sort is stable, so patients and times stay in order
-    starts = np.searchsorted(data.item_O[order_O], np.arange(len(schema.items) + 1))
-    for item in frequent.tolist():
-        rows = order_O[starts[item] : starts[item + 1]]
-        if not len(rows):
-            continue
-        count_n = np.bincount(patient_O[rows], minlength=n)
-        last_n = np.full(n, np.nan)
-        last_n[patient_O[rows]] = data.value_O[rows]
-        with np.errstate(invalid="ignore"):
-            mean_n = np.bincount(patient_O[rows], data.value_O[rows].astype(np.float64), n) / count_n
-        name = repr(schema.items[item])
-        yield name, mean_n
-        yield name, last_n
-        yield f"whether {name} was measured", (count_n > 0).astype(np.float64)
-
-
-def _of_codes(data: Contents, label_n: Labels, classes: int) -> list[Leak]:
-    """Check all codes at once, because there may be many: a patient has a code or lacks it."""
-    if not isinstance(data, Codes):
-        return []
+def _of_members(data: Members, label_n: Labels, classes: int) -> list[Leak]:
+    """Check all at once, because there may be many: a patient has a code or lacks it."""
     label_O = np.repeat(label_n, np.diff(data.offsets_N1))
-    count_VC = np.bincount(data.code_O * classes + label_O, minlength=len(data.names) * classes)
+    count_VC = np.bincount(data.member_O * classes + label_O, minlength=len(data.names) * classes)
     count_VC = count_VC.reshape(-1, classes)
     n_C = np.bincount(label_n, minlength=classes)
     found: dict[int, float] = {}

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from remind.data.checks.report_text import aligned, content, ranges, wrapped
+from remind.data.checks.report_text import aligned, ranges, wrapped
 from remind.data.cohort.cohort import SPLITS
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.problems import PER_KIND, Problem, counted, listed, shortened
 from remind.data.cohort.schema import CohortSchema
 
@@ -121,7 +122,7 @@ class Report:
         persons = "" if self.persons == self.patients else f" of {self.persons} persons"
         splits = ", ".join(f"{n} {split}" for n, split in zip(self.splits, SPLITS, strict=False))
         sites = counted(len(self.sites), "site") if self.sites else "no sites"
-        modalities = [f"  {m.name}: {content(m)}{self.files.get(m.name, '')}" for m in schema.modalities]
+        modalities = [f"  {m.name}: {kind_of(m).describe(m)}{self.files.get(m.name, '')}" for m in schema.modalities]
         return [
             f"{counted(self.patients, 'patient')}{persons}; {sites}; split: {splits or 'none given'}",
             f"schema fingerprint {schema.fingerprint}",

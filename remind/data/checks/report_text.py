@@ -1,15 +1,6 @@
-"""Formats parts of a report as text: tables that fit a terminal, modalities in words."""
+"""Formats parts of a report as text: tables that fit a terminal, runs of numbers."""
 
 from collections.abc import Sequence
-
-from remind.data.cohort.schema import (
-    CodesSchema,
-    ImageSchema,
-    ModalitySchema,
-    SeriesSchema,
-    TableSchema,
-    VolumeSchema,
-)
 
 WIDTH = 120  # characters of a line, where a table can be divided into several
 
@@ -49,16 +40,3 @@ def ranges(numbers: Sequence[int]) -> list[str]:
             runs.append([])
         runs[-1].append(number)
     return [f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
-
-
-def content(modality: ModalitySchema) -> str:
-    """Describe the content of a modality in words."""
-    if isinstance(modality, TableSchema):
-        return f"table, {len(modality.numeric)} numeric and {len(modality.categories)} categorical columns"
-    if isinstance(modality, SeriesSchema):
-        return f"series, {len(modality.items)} items over {modality.horizon_hours:g} hours"
-    if isinstance(modality, ImageSchema | VolumeSchema):
-        return f"{modality.kind}, {'×'.join(map(str, modality.size))}, {'grey' if modality.channels == 1 else 'colour'}"
-    if isinstance(modality, CodesSchema):
-        return "codes, " + (f"a vocabulary of {len(modality.vocabulary)}" if modality.vocabulary else "any")
-    return "text"

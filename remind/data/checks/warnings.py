@@ -4,15 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from remind.data.checks.file_warnings import Seen
 from remind.data.checks.leaks import leaks
 from remind.data.cohort.cohort import SPLITS, Cohort
-from remind.data.cohort.contents import Contents, Table
+from remind.data.cohort.contents import Contents
 from remind.data.cohort.declaration import CohortFile
+from remind.data.cohort.kind import Seen, kind_of
+from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import counted, listed
 from remind.data.cohort.read import Loaded
-from remind.data.cohort.schema import ModalitySchema, TableSchema
-from remind.data.cohort.sections import SeriesSection, TableSection
 
 
 def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[str]:
@@ -21,7 +20,7 @@ def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[s
     Parameters
     ----------
     seen
-        Properties of each modality's files.
+        Properties of each modality's data.
     """
     lines = [*_left_out(loaded), *_labels(cohort), *loaded.remarks]
     for modality in cohort.schema.modalities:
@@ -60,17 +59,8 @@ def _labels(cohort: Cohort) -> list[str]:
 def _of_modality(declared: CohortFile, data: Contents, modality: ModalitySchema) -> list[str]:
     if not data.present().any():
         return [] if declared.modalities[modality.name].absent else [f"{modality.name}: no patient has it"]
-    if not (isinstance(data, Table) and isinstance(modality, TableSchema)):
-        return []
-    lines = []
     outcome = {declared.label.column, *([declared.split.column] if declared.split else [])}
-    if leaks := [c for c in modality.columns if c in outcome]:
-        lines.append(f"{modality.name}: {listed(leaks)} is named like the label or the split; is it a feature?")
-    nothing_F = np.isnan(data.values_NF).all(axis=0)
-    if nothing_F.any():
-        empty = listed(np.array(modality.columns)[nothing_F])
-        lines.append(f"{modality.name}: no patient has a value of {empty}")
-    return lines
+    return kind_of(modality).suspicious(modality, data, frozenset(outcome))
 
 
 def _undeclared(declared: CohortFile, name: str) -> list[str]:
@@ -78,12 +68,7 @@ def _undeclared(declared: CohortFile, name: str) -> list[str]:
     section = declared.modalities[name]
     if section.absent:
         return []
-    fields: tuple[str, ...] = ()
-    if isinstance(section, TableSection):
-        fields = ("columns",)
-    elif isinstance(section, SeriesSection):
-        fields = ("items", "horizon")
-    if not (unset := [field for field in fields if getattr(section, field) is None]):
+    if not (unset := kind_of(section).inferred(section)):
         return []
     words = " and ".join(unset)
     return [f"{name}: {words} not declared but taken from the file; declare before joining other sites"]

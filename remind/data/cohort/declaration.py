@@ -7,10 +7,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from remind.data.cohort.kind import kinds
 from remind.data.cohort.problems import Problem, listed, suggest
-from remind.data.cohort.sections import KINDS, Declared, ModalitySection, Name, Scalar
+from remind.data.cohort.sections import Declared, Name, Scalar, Section
 from remind.data.cohort.text import declared_text
 from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
@@ -57,6 +59,19 @@ class SplitSection(Declared):
         if twice := sorted({str(v) for v in values if values.count(v) > 1}):
             raise ValueError(f"{', '.join(twice)} is listed more than once in train, validation and test")
         return self
+
+
+def _of_its_kind(value: Any) -> Any:
+    """Read a modality's section as the one of its kind."""
+    if isinstance(value, Section):
+        return value
+    kind = kinds().get(str(value.get("kind"))) if isinstance(value, dict) else None
+    if kind is None:
+        raise PydanticCustomError("no_such_kind", "no kind of modality")
+    return kind.section.model_validate(value)
+
+
+ModalitySection = Annotated[SerializeAsAny[Section], BeforeValidator(_of_its_kind)]
 
 
 class CohortFile(Declared):
@@ -109,7 +124,7 @@ def read_declaration(path: str | Path, root: str = "", classes: tuple[str, ...] 
     try:
         declared = CohortFile.model_validate(_tuples(content))
     except ValidationError as error:
-        raise several(f"{file} is not a valid cohort", map(str, _problems(error))) from None
+        raise several(f"{file} is not a valid cohort", map(str, _problems(error, content))) from None
     folder = Path(root).expanduser() if root else file.parent / Path(declared.root or ".").expanduser()
     if not folder.is_dir():
         by = "the root you gave" if root else f"root = {declared.root!r} in {file}"
@@ -124,24 +139,23 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _problems(error: ValidationError) -> list[Problem]:
+def _problems(error: ValidationError, content: dict[str, Any]) -> list[Problem]:
     """Describe each wrong field as one problem, in the user's terms."""
-    return [_problem(dict(item)) for item in error.errors()]
+    return [_problem(dict(item), content) for item in error.errors()]
 
 
-def _problem(item: dict[str, Any]) -> Problem:
+def _problem(item: dict[str, Any], content: dict[str, Any]) -> Problem:
     path = [str(part) for part in item["loc"] if part != "[key]"]
-    kind = path.pop(2) if path[0] == "modalities" and len(path) > 2 else None  # the union's tag is not a field
     field, seen = ".".join(path), item["input"]
     value = None if isinstance(seen, dict) or item["type"] == "missing" else str(seen)
     match item["type"]:
         case "extra_forbidden":
-            what, remedy, value = "no such field", suggest(path[-1], _fields_beside(path, kind)), None
+            what, remedy, value = "no such field", suggest(path[-1], _fields_beside(path, content)), None
         case "missing":
             what, remedy = "missing", _EXAMPLES.get(path[-1], "add it")
-        case "union_tag_not_found" | "union_tag_invalid":
+        case "no_such_kind":
             field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
-            what, remedy = "must say how the modality's file is read", f"use one of {listed(KINDS)}"
+            what, remedy = "must say how the modality's file is read", f"use one of {listed(kinds())}"
         case "string_pattern_mismatch":
             what, remedy = "not a name for a modality", "use only letters, digits, - and _"
         case "too_short":
@@ -175,11 +189,11 @@ def _plain(message: str) -> str:
     )
 
 
-def _fields_beside(path: list[str], kind: str | None) -> list[str]:
+def _fields_beside(path: list[str], content: dict[str, Any]) -> list[str]:
     """Return the field names that are accepted in the section that holds an unknown field."""
     sections: dict[str, type[Declared]] = {"patients": PatientsSection, "label": LabelSection, "split": SplitSection}
     if len(path) == 1:
         return list(CohortFile.model_fields)
     if path[0] == "modalities":
-        return list(KINDS[kind or "table"].model_fields)
+        return list(kinds()[content["modalities"][path[1]]["kind"]].section.model_fields)
     return list(sections[path[0]].model_fields)

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from remind.data.cohort.contents import Contents, Files, Texts
-from remind.data.cohort.schema import ImageSchema, ModalitySchema, VolumeSchema
+from remind.data.cohort.contents import Contents, OnePerPatient
+from remind.data.cohort.file_kind import NOTHING_SEEN, FileKind
+from remind.data.cohort.kind import kind_code, kind_of
+from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.verdicts import Good, Memory, UserMemory, Verdicts
-from remind.data.files import Sight, Unreadable, examine_image, examine_volume, is_dicom, read_note
+from remind.data.files import Sight, Unreadable, is_dicom
 from remind.data.files.errors import reading
 from remind.data.files.stamp import stamp
 
 FEW = 64  # for up to this many files, worker processes do not pay off
 MOST_JOBS = 8
-NOTE = Sight((0, 0, 0), flat=False)  # a note has no pixels
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,18 @@ def examine(schema: ModalitySchema, contents: Contents, memory: Memory | None = 
     memory
         Cache for the verdicts of files that passed; None: the user's cache folder.
     """
-    if not isinstance(contents, Texts):
+    if not isinstance(contents, OnePerPatient):
         return Examined()
     at = {i: source for i, source in enumerate(contents.source_N) if isinstance(source, Path)}
     if not at:
         return Examined()
     paths = list(dict.fromkeys(at.values()))
     folders = sorted({str(path.absolute().parent) for path in paths})
-    asked = f"{schema.model_dump_json(exclude={'name'})} {getattr(contents, 'reading', '')}"
-    verdicts = Verdicts(memory or UserMemory(), "\0".join([asked, *folders]))
+    asked = f"{schema.model_dump_json(exclude={'name'})} {contents.converted()}"
+    verdicts = Verdicts(memory or UserMemory(), "\0".join([asked, *kind_code(schema), *folders]))
     found = _examine_files(paths, verdicts, partial(_examine_one, schema, contents))
     findings = {i: one for i, path in at.items() if isinstance(one := found[path], Finding)}
-    sights = {path: one.sight for path, one in found.items() if isinstance(one, Good) and isinstance(contents, Files)}
+    sights = {path: one.sight for path, one in found.items() if isinstance(one, Good) and one.sight != NOTHING_SEEN}
     return Examined(findings, sights)
 
 
@@ -104,20 +105,13 @@ def _in_parallel(paths: list[Path], one: "partial[Finding | Good]", jobs: int) -
         return dict(zip(paths, map(one, paths), strict=True))
 
 
-def _examine_one(schema: ModalitySchema, contents: Texts, path: Path) -> Finding | Good:
+def _examine_one(schema: ModalitySchema, contents: OnePerPatient, path: Path) -> Finding | Good:
+    kind = kind_of(schema)
+    assert isinstance(kind, FileKind)
     try:
-        if isinstance(schema, ImageSchema) and isinstance(contents, Files):
-            window, resize = contents.reading.window, contents.reading.resize
-            sight = examine_image(path, schema.size, schema.channels, window, resize)
-        elif isinstance(schema, VolumeSchema) and isinstance(contents, Files):
-            window, resize = contents.reading.window, contents.reading.resize
-            sight = examine_volume(path, schema.size, schema.channels, window, resize)
-        elif read_note(path):
-            return Good(False, NOTE)
-        else:
-            return Finding("the note is empty", "remove its row, so that the patient counts as having no note")
+        sight = kind.examine(schema, contents, path)
         with reading():
-            return Good(is_dicom(path), sight)
+            return Good(sight != NOTHING_SEEN and is_dicom(path), sight)
     except Unreadable as error:
         return Finding(error.what, error.remedy)
 

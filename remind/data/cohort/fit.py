@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from remind.data.cohort.declaration import CohortFile
+from remind.data.cohort.kind import kinds
+from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.problems import Problem, listed, suggest
 from remind.data.cohort.rows import DataFile
-from remind.data.cohort.schema import CohortSchema, ModalitySchema, SeriesSchema, TableSchema
-from remind.data.cohort.sections import KINDS, Section
+from remind.data.cohort.schema import CohortSchema, ModalitySchema
+from remind.data.cohort.sections import Section
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import declared_text
 
@@ -30,7 +33,7 @@ class Fitted:
 
 def section_of(schema: ModalitySchema) -> Section:
     """Return the shortest section of cohort.toml that reads such a modality."""
-    kind = KINDS[schema.kind]
+    kind = kinds()[schema.kind].section
     given = {name: value for name, value in schema if name in kind.model_fields and name not in {"name", "columns"}}
     return kind.model_validate(given | _renamed(schema))
 

@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.data.cohort.cohort import Cohort, Text, presence
-from remind.data.cohort.contents import Contents, Texts
+from remind.data.cohort.contents import Contents, OnePerPatient
 from remind.data.cohort.declaration import CohortFile, read_declaration
 from remind.data.cohort.examine import examine, mask_of
 from remind.data.cohort.fit import Fitted, check_modalities, fit_files
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.patients import DEFAULT_SITE, class_codes
 from remind.data.cohort.problems import Problem, counted, listed, shortened
-from remind.data.cohort.readers import Wanted, absent, read
 from remind.data.cohort.rows import DataFile, hashes, open_file
 from remind.data.cohort.schema import CohortSchema
-from remind.data.cohort.sections import Section, SeriesSection
+from remind.data.cohort.sections import Section
 from remind.data.cohort.tabular import SUFFIXES, Source, Spoiled, find_file
 from remind.data.cohort.text import Names
 from remind.data.cohort.verdicts import Memory
+from remind.data.cohort.wanted import Wanted
 from remind.errors import UserError
 
 CHUNK = 8192  # patients in memory at a time; a multiple of every batch, so that batches do not depend on it
@@ -153,7 +154,7 @@ class NewPatients:
     ) -> Contents:
         """Return a modality of the n patients of a chunk; what is wrong with somebody's rows is `said` of them."""
         section = modality.section
-        nothing = absent(name, section, n, [])[1]
+        nothing = kind_of(section).absent(name, section, n, [])[1]
         if modality.file is None or modality.key not in modality.file.columns:
             return nothing
         table, rows_R = modality.file.rows_of(modality.key, position)
@@ -162,7 +163,7 @@ class NewPatients:
         spoiled: list[Spoiled] = []
         source = modality.file.source(table, rows_R, problems, spoiled)
         place = _Places(position, n)
-        found = read(source, Wanted(name, section, modality.key, place, self.folder, starts))
+        found = kind_of(section).read(source, Wanted(name, section, modality.key, place, self.folder, starts))
         codes_R, names = source.texts(modality.key)
         row_N = np.array([*(position.get(text, -1) for text in names), -1])[codes_R]
         for one in spoiled:
@@ -176,7 +177,7 @@ class NewPatients:
 
     def _examined(self, name: str, contents: Contents, section: Section, said: dict[int, list[str]]) -> Contents:
         """Return the contents without files that cannot be used, where cohort.toml leaves these out."""
-        if not isinstance(contents, Texts):
+        if not isinstance(contents, OnePerPatient):
             return contents
         schema = next(m for m in self.schema.modalities if m.name == name)
         findings = examine(schema, contents, self.memory).findings
@@ -188,7 +189,7 @@ class NewPatients:
 
     def _starts(self, source: Source) -> list[str]:
         sections = [modality.section for modality in self.modalities.values()]
-        columns = [s.start for s in sections if isinstance(s, SeriesSection) and s.start is not None]
+        columns = [start for s in sections if (start := kind_of(s).start(s)) is not None]
         return [column for column in dict.fromkeys(columns) if source.has(column, "modalities.….start")]
 
     def _sites(self, source: Source) -> Text | None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from remind.data.cohort.cohort import SPLITS, Text
 from remind.data.cohort.declaration import CohortFile, SplitSection
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.problems import counted, listed
-from remind.data.cohort.sections import SeriesSection
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text, number_of
 
@@ -60,11 +60,11 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
 
 
 def _starts(source: Source, declared: CohortFile) -> list[str]:
-    """Return the columns from which series count their hours."""
+    """Return the columns from which modalities count their time."""
     fields: dict[str, str] = {}
     for name, section in declared.modalities.items():
-        if isinstance(section, SeriesSection) and section.start is not None:
-            fields.setdefault(section.start, f"modalities.{name}.start")
+        if (start := kind_of(section).start(section)) is not None:
+            fields.setdefault(start, f"modalities.{name}.start")
     return [column for column, field_of in fields.items() if source.has(column, field_of)]
 
 

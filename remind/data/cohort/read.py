@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.data.cohort.cohort import Cohort, presence
-from remind.data.cohort.contents import Contents, Texts
+from remind.data.cohort.contents import Contents, OnePerPatient
 from remind.data.cohort.declaration import CohortFile, read_declaration
 from remind.data.cohort.examine import Finding, examine, mask_of
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.patients import Patients, read_patients
 from remind.data.cohort.problems import Problem, listed, shortened
-from remind.data.cohort.readers import Wanted, absent, read
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
 from remind.data.cohort.tabular import find_file, open_source
 from remind.data.cohort.verdicts import Memory
+from remind.data.cohort.wanted import Wanted
 from remind.data.files import Sight
 from remind.errors import UserError
 
@@ -107,7 +108,7 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
         for name, (modality, contents) in found.items():
             examined = examine(modality, contents, memory)
             findings, sights[name] = examined.findings, examined.sights
-            if not findings or not isinstance(contents, Texts):
+            if not findings or not isinstance(contents, OnePerPatient):
                 continue
             lines = _broken(declared, name, contents, patients, findings)
             if getattr(declared.modalities[name], "broken", "error") == "error":
@@ -127,7 +128,7 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
 
 
 def _broken(
-    declared: CohortFile, name: str, contents: Texts, patients: Patients, findings: Mapping[int, Finding]
+    declared: CohortFile, name: str, contents: OnePerPatient, patients: Patients, findings: Mapping[int, Finding]
 ) -> tuple[Problem, ...]:
     """Return a problem for each file that cannot be used, with its patient."""
     section = declared.modalities[name]
@@ -158,12 +159,13 @@ def _load_modality(
 ) -> tuple[ModalitySchema, Contents] | None:
     section = declared.modalities[name]
     if section.absent:
-        return absent(name, section, len(position or ()), problems)
+        return kind_of(section).absent(name, section, len(position or ()), problems)
     path = find_file(folder, name, section.file, f"modalities.{name}", problems)
     source = open_source(path, problems, remarks) if path else None
     if source is None:
         return None
-    return read(source, Wanted(name, section, section.id or declared.patients.id, position, folder, starts))
+    wanted = Wanted(name, section, section.id or declared.patients.id, position, folder, starts)
+    return kind_of(section).read(source, wanted)
 
 
 def _assemble(

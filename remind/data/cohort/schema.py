@@ -1,114 +1,51 @@
-"""The schema that all sites of a federation must share: classes, modalities, columns, levels, items.
+"""The schema that all sites of a federation must share: classes, and a record of each modality by its kind.
 
 File names, id columns and the cohort's name may differ between sites and are not part of it.
 """
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, SerializeAsAny
 
 from remind.data.cohort.declaration import CohortFile
+from remind.data.cohort.kind import kinds
+from remind.data.cohort.modality_schema import ModalitySchema, Shared
 from remind.data.cohort.problems import listed
+from remind.former_names import moved
 
 __all__ = ["CohortFile", "CohortSchema", "ModalitySchema", "difference"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__getattr__ = moved(
+    __name__,
+    {
+        "remind.data.cohort.kinds.table": "TableSchema",
+        "remind.data.cohort.kinds.series": "SeriesSchema",
+        "remind.data.cohort.kinds.pictures": "ImageSchema VolumeSchema",
+        "remind.data.cohort.kinds.text": "TextSchema",
+        "remind.data.cohort.kinds.codes": "CodesSchema",
+    },
+)
 
 
-class TableSchema(_Frozen):
-    """A modality with one row of F columns per patient.
-
-    Attributes
-    ----------
-    columns
-        The F columns, in the order of `cohort.Table.values_NF`.
-    categories
-        Levels of the categorical columns, as text (``1``, ``1.0`` and ``"1"`` are the level ``"1"``); the rest are
-        numeric.
-    mean, std
-        The given statistics of every numeric column if `standardise` is ``"given"``; else empty.
-    standardise
-        ``"train"``: from the site's training patients; ``"given"``; ``"none"``.
-    """
-
-    kind: Literal["table"] = "table"
-    name: str
-    columns: tuple[str, ...]
-    categories: dict[str, tuple[str, ...]] = {}
-    mean: dict[str, float] = {}
-    std: dict[str, float] = {}
-    standardise: Literal["train", "given", "none"] = "train"
-
-    @property
-    def numeric(self) -> tuple[str, ...]:
-        """Return the numeric columns, in order."""
-        return tuple(c for c in self.columns if c not in self.categories)
+def _of_its_kind(value: Any) -> Any:
+    """Read a modality's record by its kind; pydantic reports what is no such record."""
+    if isinstance(value, ModalitySchema):
+        return value
+    kind = kinds().get(str(value.get("kind"))) if isinstance(value, dict) else None
+    if kind is None:
+        raise ValueError(f"a modality needs a kind that is known here: {listed(kinds())}")
+    return kind.schema.model_validate(value)
 
 
-class SeriesSchema(_Frozen):
-    """A modality with observations (time, item, value); times lie between 0 and `horizon_hours`."""
-
-    kind: Literal["series"] = "series"
-    name: str
-    items: tuple[str, ...]
-    horizon_hours: float
-
-
-class ImageSchema(_Frozen):
-    """A modality with one picture per patient; `size` is the (height, width) that encoders receive, in pixels."""
-
-    kind: Literal["image"] = "image"
-    name: str
-    size: tuple[int, int]
-    channels: Literal[1, 3]
-
-
-class VolumeSchema(_Frozen):
-    """A modality with one stack of pictures per patient; `size` is (slices or frames, height, width)."""
-
-    kind: Literal["volume", "video"] = "volume"
-    name: str
-    size: tuple[int, int, int]
-    channels: Literal[1, 3]
-
-
-class TextSchema(_Frozen):
-    """A modality with one note per patient."""
-
-    kind: Literal["text"] = "text"
-    name: str
-
-
-class CodesSchema(_Frozen):
-    """A modality with a set of codes per patient.
-
-    Attributes
-    ----------
-    vocabulary
-        The codes, in order. If empty, any code is accepted and its hash identifies it.
-    prefixes
-        Lengths: the first so many characters of a code also count as a code (I21 of I21.4).
-    """
-
-    kind: Literal["codes"] = "codes"
-    name: str
-    vocabulary: tuple[str, ...] = ()
-    prefixes: tuple[int, ...] = ()
-
-
-ModalitySchema = TableSchema | SeriesSchema | ImageSchema | VolumeSchema | TextSchema | CodesSchema
-
-
-class CohortSchema(_Frozen):
+class CohortSchema(Shared):
     """Classes and modalities of a cohort; the order of `modalities` is the bit order of the groups."""
 
     name: str
     classes: tuple[str, ...]
-    modalities: tuple[Annotated[ModalitySchema, Field(discriminator="kind")], ...]
+    modalities: tuple[Annotated[SerializeAsAny[ModalitySchema], BeforeValidator(_of_its_kind)], ...]
 
     @property
     def names(self) -> tuple[str, ...]:

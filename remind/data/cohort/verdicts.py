@@ -134,7 +134,8 @@ def surroundings() -> str:
 def readers_code() -> str:
     """Return a digest of the code that turns a file into an array."""
     here = Path(__file__).parent
-    sources = [here / "examine.py", Path(__file__), *sorted((here.parent / "files").glob("*.py"))]
+    sources = [here / "examine.py", Path(__file__), *sorted((here / "kinds").glob("*.py"))]
+    sources += sorted((here.parent / "files").glob("*.py"))
     return _digest("\0".join(path.read_text("utf-8") for path in sources if path.is_file()))
 
 

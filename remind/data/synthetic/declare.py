@@ -7,8 +7,7 @@ import numpy as np
 
 from remind.config_toml import literal
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Contents, Files
-from remind.data.cohort.schema import CodesSchema, ImageSchema, ModalitySchema, SeriesSchema, TableSchema, VolumeSchema
+from remind.data.cohort.kind import kind_of
 
 
 def declaration_text(cohort: Cohort) -> str:
@@ -21,33 +20,13 @@ def declaration_text(cohort: Cohort) -> str:
         lines += ["", f"[modalities.{schema.name}]", f'kind = "{schema.kind}"']
         if not data.present().any():
             lines.append("absent = true  # no patient here has it; declared because other sites do")
-        lines += [f"{field} = {_toml(value)}" for field, value in _fields(schema, data).items()]
+        lines += [f"{field} = {_toml(value)}" for field, value in kind_of(schema).fields(schema, data).items()]
     return "\n".join([*lines, ""])
 
 
 def persons_differ(cohort: Cohort) -> bool:
     """Return whether rows are visits, so that a column must identify the person."""
     return not np.array_equal(cohort.person_N, cohort.patient_id_N)
-
-
-def _fields(schema: ModalitySchema, data: Contents) -> dict[str, Any]:
-    """Return the fields of a modality's section other than its kind."""
-    if isinstance(schema, TableSchema):
-        given = {"categories": schema.categories, "mean": schema.mean, "std": schema.std}
-        return {
-            "columns": schema.columns,
-            "standardise": schema.standardise,
-            **{field: value for field, value in given.items() if value},
-        }
-    if isinstance(schema, SeriesSchema):
-        return {"time_unit": "hour", "items": schema.items, "horizon": schema.horizon_hours}
-    if isinstance(schema, ImageSchema | VolumeSchema) and isinstance(data, Files):
-        window = {} if data.reading.window is None else {"window": data.reading.window}
-        return {"size": schema.size, "channels": schema.channels, "resize": data.reading.resize, **window}
-    if isinstance(schema, CodesSchema):
-        given = {"vocabulary": schema.vocabulary, "prefixes": schema.prefixes}
-        return {field: value for field, value in given.items() if value}
-    return {}
 
 
 def _toml(value: Any) -> str:

@@ -13,9 +13,7 @@ share a pair of modalities, sorted by their share, the sign alternates: a model 
 is wrong in its tail. Letters: N patients, m modalities, K latents.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from math import erf, sqrt
 
 import numpy as np
@@ -26,31 +24,12 @@ from remind.config import SyntheticConfig
 from remind.data.cohort.cohort import Cohort, presence
 from remind.data.cohort.contents import Contents
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
-from remind.data.synthetic.features import LATENTS
-from remind.data.synthetic.features.codes import make_codes
+from remind.data.synthetic.features.base import LATENTS, Asked, makers
 from remind.data.synthetic.features.kinds import parse_kinds
-from remind.data.synthetic.features.pictures import make_pictures
-from remind.data.synthetic.features.series import make_series
-from remind.data.synthetic.features.table import make_table
-from remind.data.synthetic.features.text import make_notes
 from remind.data.synthetic.laws import LAWS, Law, draw_independent, draw_law, modality_names, parse_missing
 from remind.data.synthetic.write import write_cohort
 
 __all__ = ["LAWS", "Law", "Truth", "generate", "truth", "write_cohort"]
-
-Made = tuple[ModalitySchema, Contents]
-Latents = NDArray[np.float64]
-_SMALL: dict[str, Callable[[str, Latents, np.random.Generator], Made]] = {
-    "table": make_table,
-    "series": make_series,
-    "text": make_notes,
-    "codes": make_codes,
-}
-_LARGE: dict[str, Callable[[str, Latents, NDArray[np.bool_], int, np.random.Generator], Made]] = {
-    "image": partial(make_pictures, "image"),
-    "volume": partial(make_pictures, "volume"),
-    "video": partial(make_pictures, "video"),
-}
 
 
 @dataclass(frozen=True)
@@ -131,10 +110,7 @@ def generate(config: SyntheticConfig, seed: int) -> Cohort:
     for i, (name, kind) in enumerate(zip(names, parse_kinds(config.kinds, names), strict=True)):
         latents_NK, present_N = known.latents_NmK[:, i], known.presence_Nm[:, i]
         features = np.random.default_rng([seed, 2, i])
-        if kind in _LARGE:
-            modality, data = _LARGE[kind](name, latents_NK, present_N, config.size, features)
-        else:
-            modality, data = _SMALL[kind](name, latents_NK, features)
+        modality, data = makers()[kind](Asked(kind, name, latents_NK, present_N, config.size, features))
         schemas.append(modality)
         modalities[name] = data.hide(~present_N)
     schema = CohortSchema(name=f"synthetic-{config.law}", classes=("no", "yes"), modalities=tuple(schemas))

@@ -16,7 +16,7 @@ from torch import nn
 
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
-from remind.encoders import build_encoder
+from remind.encoders import build_encoder, positions
 from remind.errors import UserError
 from remind.training.site_model import fusion_of
 
@@ -24,7 +24,6 @@ PROCESS = 0.7e9  # bytes of a Python process with torch and Flower, before any m
 STEP = 0.01  # seconds of a step that hardly computes anything
 EFFICIENCY = 0.7  # of a matrix product's rate that training reaches
 DAY = 86400.0
-POSITIONS = {"image": 200, "volume": 5000, "video": 5000}  # of a picture that each weight of its encoder meets
 GIB = 2**30
 
 
@@ -85,8 +84,7 @@ def size_of(config: Config, schema: CohortSchema, groups: Iterable[int]) -> Size
             unknown.append(f"the encoder of {modality.name}")
             continue
         encoders += number
-        length = config.model.encoders.text_length if modality.kind == "text" else config.model.tokens
-        work += number * POSITIONS.get(modality.kind, length)
+        work += number * positions(modality, config.model)
     return Size(encoders, inner, float(work), tuple(unknown))
 
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from remind.config import SyntheticConfig
-from remind.data.batches.batch import CodesBatch, SeriesBatch, SiteData
+from remind.data.batches.batch import SiteData
 from remind.data.batches.lazy import Request
 from remind.data.cohort.cohort import Cohort, presence
-from remind.data.cohort.contents import Codes
-from remind.data.cohort.schema import CodesSchema, CohortSchema
+from remind.data.cohort.kinds.codes import Codes, CodesBatch, CodesSchema
+from remind.data.cohort.kinds.series import SeriesBatch
+from remind.data.cohort.schema import CohortSchema
 from remind.data.synthetic.generate import generate
 
 COHORT = generate(SyntheticConfig(patients=80), 0)

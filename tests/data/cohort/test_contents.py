@@ -5,7 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remind.data.cohort.contents import Codes, Files, Reading, Series, Table, Texts, join
+from remind.data.cohort.contents import join
+from remind.data.cohort.kinds.codes import Codes
+from remind.data.cohort.kinds.pictures import Files, Reading
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.table import Table
+from remind.data.cohort.kinds.text import Texts
 
 
 def objects(*items):

@@ -12,9 +12,10 @@ from pydicom.uid import JPEGLSLossless
 
 from remind.data.checks.check import check_cohort
 from remind.data.cohort import verdicts
-from remind.data.cohort.contents import Files
 from remind.data.cohort.examine import examine
-from remind.data.cohort.schema import ImageSchema, TextSchema
+from remind.data.cohort.kinds import pictures, text
+from remind.data.cohort.kinds.pictures import Files, ImageSchema
+from remind.data.cohort.kinds.text import TextSchema
 from remind.data.cohort.verdicts import UserMemory, surroundings
 from tests.builders.dicoms import AXIAL, dataset, slices, write
 
@@ -32,13 +33,13 @@ def cache(tmp_path, monkeypatch):
 def opened(monkeypatch):
     """Names of the files that are really opened."""
     names = []
-    real = examine.__globals__["examine_image"]
+    real = pictures.examine_image
 
     def counting(path, *rest):
         names.append(path.name)
         return real(path, *rest)
 
-    monkeypatch.setitem(examine.__globals__, "examine_image", counting)
+    monkeypatch.setattr(pictures, "examine_image", counting)
     return names
 
 
@@ -207,8 +208,8 @@ def test_notes_are_remembered_too(tmp_path, cache, monkeypatch):
     note.write_text("chest pain")
     texts = Files(np.array([note], dtype=object))
     read = []
-    real = examine.__globals__["read_note"]
-    monkeypatch.setitem(examine.__globals__, "read_note", lambda path: read.append(path) or real(path))
+    real = text.read_note
+    monkeypatch.setattr(text, "read_note", lambda path: read.append(path) or real(path))
     for _ in range(2):
         assert not examine(TextSchema(name="note"), texts).findings
     assert read == [note]

@@ -3,8 +3,10 @@
 import pytest
 
 from remind.data.cohort.declaration import read_declaration
+from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.read import read_cohort
-from remind.data.cohort.schema import CohortSchema, SeriesSchema, TableSchema, difference
+from remind.data.cohort.schema import CohortSchema, difference
 
 TABLE = TableSchema(name="labs", columns=("na", "k", "sex"), categories={"sex": ("f", "m")})
 SERIES = SeriesSchema(name="vitals", items=("HR", "Temp"), horizon_hours=48)

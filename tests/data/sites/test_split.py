@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from remind.config import SyntheticConfig
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.schema import CohortSchema, TableSchema
+from remind.data.cohort.kinds.table import TableSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.split import assign_split
 from remind.data.synthetic.generate import generate
 from remind.errors import UserError

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from remind import groups
 from remind.config import SyntheticConfig
-from remind.data.cohort.contents import Codes
+from remind.data.cohort.kinds.codes import Codes
 from remind.data.synthetic.features.series import ITEMS
 from remind.data.synthetic.generate import LAWS, generate, truth
 from remind.data.synthetic.laws import draw_independent, parse_missing

@@ -12,9 +12,10 @@ import pytest
 from remind.config import SyntheticConfig
 from remind.data.batches.lazy import LazyModalities, Request
 from remind.data.cohort.cohort import Cohort, presence
-from remind.data.cohort.contents import Files, Reading, Texts
+from remind.data.cohort.kinds.pictures import Files, ImageSchema, Reading, VolumeSchema
+from remind.data.cohort.kinds.text import Texts, TextSchema
 from remind.data.cohort.read import read_cohort
-from remind.data.cohort.schema import CohortSchema, ImageSchema, TextSchema, VolumeSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.data.synthetic.generate import LAWS, generate
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError

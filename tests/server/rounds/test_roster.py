@@ -3,7 +3,7 @@
 import pytest
 from flwr.app import Error
 
-from remind.data.cohort.schema import TableSchema
+from remind.data.cohort.kinds.table import TableSchema
 from remind.errors import UserError
 from remind.federation.flower import to_record
 from remind.federation.messages import Enrol, Refusal

@@ -4,19 +4,19 @@ Letters: N patients, K latents, V codes of the vocabulary.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from remind.data.cohort.contents import Codes
-from remind.data.cohort.schema import CodesSchema
-from remind.data.synthetic.features import FEATURE_NOISE, LATENTS
+from remind.data.cohort.kinds.codes import Codes, CodesSchema
+from remind.data.synthetic.features.base import FEATURE_NOISE, LATENTS, Asked, makes
 
 VOCABULARY = tuple(f"{chapter}{number}" for chapter in "ABCDEFGHJK" for number in range(10, 90, 10))
 SLOPE = 2.5  # log-odds per unit along the direction of a code
 RAREST, COMMONEST = -1.5, 0.0  # log-odds of a code for a patient whose latents are 0
 
 
-def make_codes(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[CodesSchema, Codes]:
+@makes("codes")
+def make_codes(asked: Asked) -> tuple[CodesSchema, Codes]:
     """Draw about a third of the vocabulary for each patient, at least one code."""
+    name, latents_NK, rng = asked.name, asked.latents_NK, asked.rng
     n = len(latents_NK)
     direction_KV = rng.standard_normal((LATENTS, len(VOCABULARY)))
     direction_KV *= SLOPE / np.linalg.norm(direction_KV, axis=0)

@@ -10,9 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.data.cohort.contents import Files, Reading
-from remind.data.cohort.schema import ImageSchema, VolumeSchema
-from remind.data.synthetic.features import FEATURE_NOISE, LATENTS
+from remind.data.cohort.kinds.pictures import Files, ImageSchema, Reading, VolumeSchema
+from remind.data.synthetic.features.base import FEATURE_NOISE, LATENTS, Asked, makes
 
 SLICES = 8  # of a volume; frames of a video
 MIDDLE, CONTRAST, GRAIN = 128.0, 36.0, 8.0  # grey levels: background, per unit of a latent, standard deviation
@@ -22,21 +21,11 @@ DEPTH, THICKNESS = 0.6, 0.45  # of the patterns in a volume: largest distance fr
 WANDER = 0.35  # how far a pattern in a video moves to either side
 
 
-def make_pictures(
-    kind: Literal["image", "volume", "video"],
-    name: str,
-    latents_NK: NDArray[np.float64],
-    present_N: NDArray[np.bool_],
-    side: int,
-    rng: np.random.Generator,
-) -> tuple[ImageSchema | VolumeSchema, Files]:
-    """Draw pictures (uint8), only of the patients in `present_N`, because pictures are large.
-
-    Parameters
-    ----------
-    side
-        Height and width in pixels.
-    """
+@makes("image", "volume", "video")
+def make_pictures(asked: Asked) -> tuple[ImageSchema | VolumeSchema, Files]:
+    """Draw pictures (uint8), only of the patients who have the modality, because pictures are large."""
+    kind, name, side, rng = asked.kind, asked.name, asked.size, asked.rng
+    latents_NK, present_N = asked.latents_NK, asked.present_N
     pattern_KTHW = _patterns(kind, side, rng)
     source_N = np.full(len(present_N), None, dtype=object)
     for i in np.flatnonzero(present_N):
@@ -47,7 +36,8 @@ def make_pictures(
         source_N[i] = pixels[0] if kind == "image" else pixels
     if kind == "image":
         return ImageSchema(name=name, size=(side, side), channels=1), Files(source_N)
-    schema = VolumeSchema(kind=kind, name=name, size=(SLICES, side, side), channels=1)
+    stack: Literal["volume", "video"] = "video" if kind == "video" else "volume"
+    schema = VolumeSchema(kind=stack, name=name, size=(SLICES, side, side), channels=1)
     return schema, Files(source_N, Reading(resize=False))
 
 

@@ -6,18 +6,18 @@ Letters: N patients, K latents, I items, O observations.
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-from remind.data.cohort.contents import Series
-from remind.data.cohort.schema import SeriesSchema
-from remind.data.synthetic.features import FEATURE_NOISE
+from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.synthetic.features.base import FEATURE_NOISE, Asked, makes
 
 ITEMS, HORIZON_HOURS = ("heart_rate", "pressure", "temperature"), 48.0
 FEWEST, MOST = 12, 30  # observations of a patient
 
 
-def make_series(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[SeriesSchema, Series]:
+@makes("series")
+def make_series(asked: Asked) -> tuple[SeriesSchema, Series]:
     """Draw irregular observations. An item's level follows latents 1 and 3, its trend over time follows latent 2."""
+    name, latents_NK, rng = asked.name, asked.latents_NK, asked.rng
     n = len(latents_NK)
     count_N = rng.integers(FEWEST, MOST + 1, n)
     patient_O = np.repeat(np.arange(n), count_N)

@@ -1,18 +1,18 @@
 """Tables: columns that are mixtures of the latents. Letters: N patients, K latents, F columns."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from remind.data.cohort.contents import Table
-from remind.data.cohort.schema import TableSchema
-from remind.data.synthetic.features import FEATURE_NOISE, LATENTS
+from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.synthetic.features.base import FEATURE_NOISE, LATENTS, Asked, makes
 
 COLUMNS, LEVELS = 8, ("low", "middle", "high")
 CELL_MISSING = 0.05  # of the numeric cells
 
 
-def make_table(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[TableSchema, Table]:
+@makes("table")
+def make_table(asked: Asked) -> tuple[TableSchema, Table]:
     """Draw numeric columns linear in the latents, some cells missing, and one category derived from latent 1."""
+    name, latents_NK, rng = asked.name, asked.latents_NK, asked.rng
     n = len(latents_NK)
     mix_KF = rng.standard_normal((LATENTS, COLUMNS))
     mix_KF /= np.linalg.norm(mix_KF, axis=0)

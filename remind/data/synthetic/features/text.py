@@ -4,11 +4,9 @@ Letters: N patients, K latents.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from remind.data.cohort.contents import Texts
-from remind.data.cohort.schema import TextSchema
-from remind.data.synthetic.features import FEATURE_NOISE
+from remind.data.cohort.kinds.text import Texts, TextSchema
+from remind.data.synthetic.features.base import FEATURE_NOISE, Asked, makes
 
 FINDINGS = (  # per latent: findings named if it is large, and if it is small
     (("dyspnoea", "wheeze", "cough", "sputum"), ("fatigue", "pallor", "thirst", "chills")),
@@ -28,8 +26,10 @@ OPENINGS = (
 CLOSINGS = ("Plan discussed with the team.", "Review tomorrow.", "No change of treatment.", "Relatives informed.")
 
 
-def make_notes(name: str, latents_NK: NDArray[np.float64], rng: np.random.Generator) -> tuple[TextSchema, Texts]:
+@makes("text")
+def make_notes(asked: Asked) -> tuple[TextSchema, Texts]:
     """Write a note of about sixty words for each patient."""
+    name, latents_NK, rng = asked.name, asked.latents_NK, asked.rng
     seen_NK = latents_NK + FEATURE_NOISE * rng.standard_normal(latents_NK.shape)
     large_NK = np.clip(np.rint(MENTIONS / 2 + SLOPE * seen_NK), 0, MENTIONS).astype(int)
     notes_N = np.empty(len(latents_NK), dtype=object)

@@ -1,23 +1,18 @@
-"""Warnings: pictures and notes that can be read but are probably a mistake (one grey value, stretched, too long)."""
+"""Warnings: pictures that can be read but are probably a mistake (one grey value, stretched)."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from remind.config import EncoderConfig
-from remind.data.cohort.cohort import Text
-from remind.data.cohort.contents import Contents, Files, Texts
+from remind.data.cohort.contents import OnePerPatient
+from remind.data.cohort.kind import Seen, Text
 from remind.data.cohort.problems import counted, listed
-from remind.data.cohort.schema import ImageSchema, ModalitySchema, VolumeSchema
-from remind.data.files import Sight, Unreadable, read_note
+from remind.data.files import Sight
 from remind.data.files.pixels import HOLE, NOWHERE, RANGE, TILT, shape_text
 
 STRETCHED = 1.25  # factor by which resizing may change a picture's proportions
-LARGE_NOTE = 100_000  # bytes
 WINDOW = "set window = [centre, width] in [modalities.{name}], [2048, 4096] for 12 bits, so that they fill it"
 REMARKS = {  # kind → what the warning says about the files, and what to do
     HOLE: ("seem to lack slices, so that the volume is squeezed", "export them whole, or remove their rows"),
@@ -31,45 +26,18 @@ REMARKS = {  # kind → what the warning says about the files, and what to do
 }
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Properties of a modality's files, worded to follow the modality's description, and warnings about them."""
-
-    words: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-def look(schema: ModalitySchema, contents: Contents, patient_id_N: Text, sights: Mapping[Path, Sight]) -> Seen:
-    """Inspect pictures and notes; other kinds have nothing to inspect.
-
-    Parameters
-    ----------
-    sights
-        Properties of the pictures, from their examination.
-    """
-    having = np.flatnonzero(contents.present())
-    if isinstance(contents, Files) and isinstance(schema, ImageSchema | VolumeSchema):
-        return _look_at_pictures(schema, contents, having, patient_id_N, sights)
-    if isinstance(contents, Texts):
-        return _look_at_notes(schema.name, contents, having, patient_id_N)
-    return Seen()
-
-
-def _look_at_pictures(
-    schema: ImageSchema | VolumeSchema,
-    files: Files,
-    having: NDArray[np.int64],
-    patient_id_N: Text,
-    sights: Mapping[Path, Sight],
+def look(
+    name: str, size: tuple[int, ...], files: OnePerPatient, patient_id_N: Text, sights: Mapping[Path, Sight]
 ) -> Seen:
-    stack = isinstance(schema, VolumeSchema)
+    """Return the shapes of the patients' pictures and what is suspicious about them; `size`: what encoders receive."""
+    having = np.flatnonzero(files.present())
     found = {i: sights[files.source_N[i]] for i in having.tolist() if files.source_N[i] in sights}
     if not found:
         return Seen()
     of = f"of {counted(len(found), 'file')}"
     flat = [patient_id_N[i] for i, sight in found.items() if sight.flat]
-    shapes = [sight.shape if stack else sight.shape[1:] for sight in found.values()]
-    size, n = tuple(schema.size), schema.name
+    shapes = [sight.shape[-len(size) :] for sight in found.values()]
+    n = name
     smaller = sum(any(a < b for a, b in zip(shape, size, strict=True)) for shape in shapes)
     stretched = sum(_stretch(shape, size) > STRETCHED for shape in shapes)
     warnings = [
@@ -124,36 +92,3 @@ def _stretch(shape: tuple[int, ...], size: tuple[int, ...]) -> float:
     """Return the factor by which height over width changes; at least 1."""
     change = (shape[-2] / shape[-1]) / (size[-2] / size[-1])
     return max(change, 1 / change)
-
-
-def _look_at_notes(name: str, notes: Texts, having: NDArray[np.int64], patient_id_N: Text) -> Seen:
-    words_of: dict[str, int] = {}
-    large = []
-    for i in having:
-        if (text := _text(notes.source_N[i])) is not None:
-            words_of[patient_id_N[i]] = len(text.split())
-            large += [patient_id_N[i]] if len(text.encode()) > LARGE_NOTE else []
-    if not words_of:
-        return Seen()
-    most = EncoderConfig().text_length
-    cut = [patient for patient, words in words_of.items() if words > most]
-    warnings = []
-    if large:
-        of = f"{counted(len(large), 'note')} of more than {LARGE_NOTE // 1000} kB"
-        warnings.append(f"{name}: {of}: patient {listed(large, 5)}; is each of them one note?")
-    if cut:
-        longest = max(cut, key=words_of.__getitem__)
-        of = f"{len(cut)} of {counted(len(words_of), 'note')} have more than {most} words"
-        read = f"{most / words_of[longest]:.1%} of the longest, patient {longest}'s"
-        warnings.append(f"{name}: {of}, of which at most {most} are read (model.encoders.text-length): {read}")
-    lengths = sorted(words_of.values())
-    words = f"; notes of {lengths[0]} to {lengths[-1]} words, half of them up to {lengths[len(lengths) // 2]}"
-    return Seen(words, tuple(warnings))
-
-
-def _text(source: Path | str) -> str | None:
-    """Return the text of a note; None if its file has changed."""
-    try:
-        return read_note(source) if isinstance(source, Path) else source
-    except Unreadable:
-        return None

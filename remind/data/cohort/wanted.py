@@ -112,3 +112,15 @@ def missing_words(source: Source, name: str, column: str, nothing: str, so: str,
         spelled = f" ({', '.join(repr(word) for word in sorted(words))})" if words else ""
         hold = "row holds" if rows == 1 else "rows hold"
         source.remarks.append(f"{name}: {rows} {hold} {nothing}{spelled}, {so}")
+
+
+def read_paths(source: Source, wanted: Wanted[Section], column: str) -> NDArray[np.object_] | None:
+    """Return the path in each row, (R,); relative paths start from the cohort's folder; None if the cell is empty."""
+    if not source.has(column, f"{wanted.field}.path"):
+        return None
+    codes_R, names = source.texts(column)
+    missing_words(source, wanted.name, column, "no path", "which counts as none")
+    paths: list[Path | None] = [wanted.folder / Path(name).expanduser() for name in names]
+    found_R = np.empty(len(codes_R), dtype=object)
+    found_R[:] = [paths[code] if code >= 0 else None for code in codes_R]
+    return found_R

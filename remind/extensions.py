@@ -1,0 +1,45 @@
+"""Modules that register methods, kinds of modalities, encoders, scores or studies: of folders, and of other packages.
+
+Another package names its modules in the entry points `remind.extensions` of its pyproject.toml; each is imported when
+something that it may have registered is first asked for.
+"""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from remind.errors import UserError
+
+GROUP = "remind.extensions"
+
+
+def load_folder(package: str) -> None:
+    """Import every module of a package's folder; once for each list of folders that make up the package."""
+    _load_folder(package, tuple(import_module(package).__path__))
+
+
+@cache
+def _load_folder(package: str, path: tuple[str, ...]) -> None:
+    for module in pkgutil.iter_modules(path):
+        import_module(f"{package}.{module.name}")
+
+
+@cache
+def load_extensions() -> None:
+    """Import what installed packages name as extensions, once.
+
+    Raises
+    ------
+    UserError
+        One cannot be imported.
+    """
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            entry.load()
+        except Exception as error:
+            package = "" if entry.dist is None else f" of the package {entry.dist.name}"
+            raise UserError(
+                f"extension {entry.name}{package}: {entry.value} cannot be imported: {type(error).__name__}: {error}; "
+                "repair or uninstall that package"
+            ) from None
