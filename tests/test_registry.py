@@ -1,11 +1,8 @@
 """Methods by name: the recipes of the documents pass the contract tests; what is no method is refused at once."""
 
-import re
-import sys
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -17,31 +14,17 @@ from remind.fusion.base import FusionModel, FusionOptions
 from remind.objectives.base import Objective
 from remind.registry import Options, Registry
 from tests.fusion import test_every_method as contract
+from tests.newcomer import recipes
+from tests.newcomer.recipes import recipe
 from tests.server.test_method_matrix import completes, config
-
-DOCS = Path(__file__).parents[1] / "docs"
-
-
-def recipe(page: str, about: str) -> str:
-    """The indented block of a page that holds these words."""
-    blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
-    (block,) = [b for b in blocks if about in b]
-    return dedent(block)
 
 
 @contextmanager
 def added(base, text: str, folder: Path, monkeypatch):
     """Within the block the file is one of the method's folder."""
-    package = import_module(base.registry.package)
-    (folder / "fifteenth.py").write_text(text, encoding="utf-8")
-    with monkeypatch.context() as patch:
-        patch.setattr(package, "__path__", [*package.__path__, str(folder)])
-        patch.setattr(base.registry, "_methods", dict(base.registry._methods))
-        patch.setattr(base.registry, "_complete", False)
-        try:
-            yield
-        finally:
-            sys.modules.pop(f"{base.registry.package}.fifteenth", None)
+    path = base.registry.package.replace(".", "/") + "/fifteenth.py"
+    with recipes.added({path: text}, folder, monkeypatch, base.registry):
+        yield
 
 
 def test_the_recipe_for_a_fusion_model_passes_the_contract(tmp_path, monkeypatch):
