@@ -28,8 +28,13 @@ def recipe(page: str, about: str) -> str:
 def files_of(page: str, heading: str) -> dict[str, str]:
     """The files that a section of a page gives: path → text."""
     (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", _text(page), re.MULTILINE | re.DOTALL)
-    found = re.findall(r"File `([^`]+\.py)`[^\n]*\n(?:[^\n]+\n)*?\n((?:^(?: {4}.*)?\n)+)", section, re.MULTILINE)
-    return {path: dedent(block) for path, block in found}
+    return dict(re.findall(r"File `([^`]+\.py)`.*?\n```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+
+
+def changes_of(page: str) -> list[str]:
+    """The lines of a page's only block of changes to files."""
+    (block,) = re.findall(r"^```diff\n(.*?)^```", _text(page), re.MULTILINE | re.DOTALL)
+    return block.splitlines()
 
 
 @contextmanager

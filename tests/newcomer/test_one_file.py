@@ -19,7 +19,7 @@ from remind_server.rounds.strategy import FedRemind
 from remind_studies.bench import bench, listing
 from remind_studies.study import registry as studies
 from tests.helpers import SiteGrid
-from tests.newcomer.recipes import added, files_of, recipe
+from tests.newcomer.recipes import added, changes_of, files_of
 from tests.studies.small import SMALL
 from tests.tiny import BASE, Recorder, cohort, schema, site
 
@@ -102,7 +102,7 @@ def patched(tree: Path) -> list[str]:
     """
     files: list[str] = []
     before = ""
-    for line in recipe("extend.md", "+++ remind/federation/messages.py").splitlines():
+    for line in changes_of("extend.md"):
         if line.startswith("+++ "):
             files.append(line[4:])
         elif line.startswith("+"):

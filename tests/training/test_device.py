@@ -65,7 +65,8 @@ def test_a_device_that_is_not_here_is_a_users_mistake():
 
 def test_compiled_backbones_keep_their_names(monkeypatch):
     """What is compiled is the backbone, in place; the compiler itself is torch's and not run here."""
-    from remind.data.cohort.schema import CohortSchema, ImageSchema
+    from remind.data.cohort.kinds.pictures import ImageSchema
+    from remind.data.cohort.schema import CohortSchema
 
     schema = CohortSchema(name="x", classes=("a", "b"), modalities=(ImageSchema(name="i", size=(32, 32), channels=1),))
     config = settings({"model.encoders.image-weights": "random", "compile": "always"})
