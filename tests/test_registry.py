@@ -13,9 +13,9 @@ from remind.config import Section
 from remind.fusion.base import FusionModel, FusionOptions
 from remind.objectives.base import Objective
 from remind.registry import Options, Registry
+from tests.builders import recipes
+from tests.builders.recipes import recipe
 from tests.fusion import test_every_method as contract
-from tests.newcomer import recipes
-from tests.newcomer.recipes import recipe
 from tests.server.test_method_matrix import completes, config
 
 

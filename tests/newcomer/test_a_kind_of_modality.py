@@ -14,9 +14,11 @@ from remind.data.cohort.schema import CohortSchema, difference
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.errors import UserError
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.newcomer.recipes import added, files_of
-from tests.tiny import BASE, Recorder, site
+from tests.builders.configs import BASE
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.recipes import added, files_of
+from tests.builders.sites import site
 
 FILES = files_of("extend.md", "A kind of modality")
 

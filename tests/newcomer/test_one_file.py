@@ -18,10 +18,13 @@ from remind.methods import methods_of
 from remind_server.rounds.strategy import FedRemind
 from remind_studies.bench import bench, listing
 from remind_studies.study import registry as studies
-from tests.helpers import SiteGrid
-from tests.newcomer.recipes import added, changes_of, files_of
-from tests.studies.small import SMALL
-from tests.tiny import BASE, Recorder, cohort, schema, site
+from tests.builders.cohorts import cohort, schema
+from tests.builders.configs import BASE
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.recipes import added, changes_of, files_of
+from tests.builders.sites import site
+from tests.builders.studies import SMALL
 
 ROOT = Path(__file__).parents[2]
 ENCODER = files_of("extend.md", "An encoder")
@@ -146,8 +149,11 @@ from tempfile import mkdtemp
 from remind.federation.messages import Report
 from remind_client.policy.suppress import suppress_report
 from remind_server.rounds.strategy import FedRemind
-from tests.helpers import SiteGrid
-from tests.tiny import BASE, Recorder, cohort, settings, site
+from tests.builders.grids import SiteGrid
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
 
 found = set()
 
