@@ -29,6 +29,23 @@ def test_folders_hold_what_the_modules_of_their_names_held():
     assert Site.__module__ == split_sites.__module__ == "remind.data.sites.sites"
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("remind.data.cohort.contents", "Table"),
+        ("remind.data.cohort.schema", "VolumeSchema"),
+        ("remind.data.cohort.sections", "CodesSection"),
+        ("remind.data.batches.batch", "TextBatch"),
+    ],
+)
+def test_a_name_that_moved_is_found_at_its_former_place(module, name):
+    with pytest.warns(PendingDeprecationWarning, match=rf"{module}\.{name} is now remind\.data\.cohort\.kinds"):
+        found = getattr(import_module(module), name)
+    assert found.__module__.startswith("remind.data.cohort.kinds.")
+    with pytest.raises(AttributeError, match="has no attribute 'Tabel'"):
+        getattr(import_module(module), "Tabel")  # noqa: B009
+
+
 def test_other_names_are_not_found():
     with pytest.raises(ModuleNotFoundError):
         import_module("remind.data.nothing")

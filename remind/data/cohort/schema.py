@@ -36,7 +36,7 @@ def _of_its_kind(value: Any) -> Any:
         return value
     kind = kinds().get(str(value.get("kind"))) if isinstance(value, dict) else None
     if kind is None:
-        raise ValueError(f"a modality needs a kind that is known here: {listed(kinds())}")
+        raise ValueError(f"the kind of a modality is not known here ({listed(kinds())}); install what brings it")
     return kind.schema.model_validate(value)
 
 
