@@ -11,7 +11,9 @@ _AT = {
     "objective": ("remind.objectives.base", "registry"),
     "rule": ("remind.federation.rules.base", "registry"),
     "encoder": ("remind.encoders.base", "register"),
-    "reader": ("remind.data.cohort.readers", "register"),
+    "kind": ("remind.data.cohort.kind", "register"),
+    "reader": ("remind.data.cohort.kind", "reader"),
+    "features": ("remind.data.synthetic.features.base", "makes"),
 }
 
 
@@ -21,9 +23,13 @@ class Register:
     fusion, objective, rule
         Of a class that derives from `FusionModel`, `Objective` or `Rule`: name, title, paper, year, and its options.
     encoder
-        Of a class that derives from `Encoder`, for the schema type of a kind of modality.
+        Of a class that derives from `Encoder`, for the schema type of a kind of modality: its name and title.
+    kind
+        Of a class that derives from `Kind`: a further kind of modality (docs/extend.md).
     reader
-        Of a function that reads a kind's section of cohort.toml, and another for hospitals without the modality.
+        Of a function that reads a kind of modality, by its name, in place of its own reader.
+    features
+        Of a function that generates synthetic patients' data, for the names of kinds.
     """
 
     def __getattr__(self, name: str) -> Any:

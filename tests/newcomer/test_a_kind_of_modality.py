@@ -112,3 +112,19 @@ def test_an_unfinished_kind_is_refused_when_it_is_registered(tmp_path, monkeypat
 
         with pytest.raises(ValueError, match="two kinds of modalities are named 'waveform'"):
             register(Second)
+
+
+def test_a_reader_takes_the_place_of_a_kind_s_own(cohort):
+    import remind as library
+    from remind.data.cohort.kind import kinds
+
+    own, asked = kinds()["waveform"].read, []
+
+    @library.register.reader("waveform")
+    def listening(source, wanted):
+        asked.append(wanted.name)
+        return own(source, wanted)
+
+    assert read_cohort(cohort).schema.names == ("M1", "M2", "M3")
+    assert asked == ["M1", "M3"]
+    assert library.register.kind is register
