@@ -11,7 +11,9 @@ from remind.objectives.base import registry as objectives
 from remind.suggest import did_you_mean
 from remind_server.presets import PRESET_SUFFIX, preset_files
 from remind_server.simulation.flwr_pairs import flatten, read_toml
+from remind_studies.cells.yardstick import FEDERATED, LEARNER, LOCAL, PLACE, POOLED, RUNNER
 from remind_studies.study import Arm, Settings
+from remind_studies.yardsticks.base import registry as yardsticks
 
 PLAIN_FUSION, PLAIN_OBJECTIVE, PLAIN_RULE, SPANNING_RULE = "softmoe", "erm", "lg", "fedremind"
 REMIND: dict[str, Scalar] = {
@@ -19,8 +21,7 @@ REMIND: dict[str, Scalar] = {
     "method.objective": "groupdro",
     "method.rule": SPANNING_RULE,
 }
-LOCAL, POOLED = "local", "pooled"
-YARDSTICKS = (LOCAL, POOLED)  # federated rules that are none: each hospital alone, all patients in one place
+YARDSTICKS = PLACES = (LOCAL, POOLED)  # federated rules that are none: each hospital alone, all patients in one place
 
 
 def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
@@ -30,7 +31,9 @@ def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
     with options, a preset such as ``paper``, or a TOML file of settings. What it does not name is plain: Soft MoE, mean
     loss (erm), shared fusion with encoders that stay (lg); with an objective that weighs groups, the rule under which
     these span sites (fedremind). Under the rules local and pooled it is a yardstick, shown and never ranked. ``remind``
-    is what a run without settings is: REMIND at its defaults. ``label: method`` names it.
+    is what a run without settings is: REMIND at its defaults. ``boosting`` and the like (`remind_studies.yardsticks`)
+    are yardsticks of each hospital alone, with ``+pooled`` of all patients in one place; those that hospitals train
+    together are methods. ``label: method`` names it.
 
     Raises
     ------
@@ -46,18 +49,45 @@ def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
     return arms
 
 
-def anchors(arm: Arm) -> tuple[Arm, Arm]:
-    """The lower and the upper anchor of a method: the same at each hospital alone, and on all patients in one place."""
+def anchored(arms: tuple[Arm, ...], main: Arm) -> tuple[Arm, ...]:
+    """The arms with what stands beside them: the main method and every yardstick at each hospital alone and pooled."""
+    names = {arm.name for arm in arms}
+    return (*arms, *(arm for arm in (*anchors(main), *all_yardsticks()) if arm.name not in names))
+
+
+def anchors(arm: Arm) -> tuple[Arm, ...]:
+    """The lower and the upper anchor of a method: the same at each hospital alone, and on all patients in one place.
+
+    A yardstick has none of its own.
+    """
+    if arm.runner:
+        return ()
     settings = {**arm.settings, "federation.encoders": "local"}
-    return (
-        Arm(name=f"{LOCAL} {arm.name}", settings={**settings, "method.rule": LOCAL}, anchor=True),
-        Arm(name=f"{POOLED} {arm.name}", settings={**settings, "method.rule": POOLED}, anchor=True),
+    return tuple(
+        Arm(name=f"{place} {arm.name}", settings={**settings, "method.rule": place}, anchor=True) for place in PLACES
     )
+
+
+def all_yardsticks() -> tuple[Arm, ...]:
+    """Every yardstick in every place: boosted trees and logistic regression alone and pooled, federated trees."""
+    return tuple(yardstick(method.name, place) for method in yardsticks.methods() for place in _places(method.name))
+
+
+def yardstick(method: str, place: str, name: str = "") -> Arm:
+    """A yardstick at each hospital alone, or on all patients in one place, or in a federation.
+
+    A federation competes with the methods wherever it is named; beside them it is shown as the others are.
+    """
+    options: dict[str, Scalar] = {LEARNER: method, PLACE: place}
+    named = name or (method if place == FEDERATED else f"{place} {method}")
+    return Arm(name=named, options=options, anchor=True, runner=RUNNER)
 
 
 def _arm(text: str, common: Settings) -> Arm:
     label, colon, method = text.partition(":")
     name, parts = (label.strip(), method) if colon else (text.strip(), text)
+    if (found := _named_yardstick(_split(parts, "+"), name)) is not None:
+        return found
     settings: dict[str, Scalar] = {}
     for part in _split(parts, "+"):
         settings |= _part(part)
@@ -66,6 +96,30 @@ def _arm(text: str, common: Settings) -> Arm:
     rule = rules.choose(str(settings["method.rule"]))[0].name
     name = Path(name).stem if name.endswith(PRESET_SUFFIX) else name
     return Arm(name=name, settings=settings, anchor=rule in YARDSTICKS)
+
+
+def _named_yardstick(parts: list[str], name: str) -> Arm | None:
+    """The yardstick that the parts name; None where the first part is none.
+
+    Raises
+    ------
+    UserError
+        Another place than those where it can be.
+    """
+    if parts[0].partition("(")[0].strip() not in [method.name for method in yardsticks.methods()]:
+        return None
+    possible = _places(parts[0])
+    place = parts[1] if len(parts) > 1 else possible[0]
+    if len(parts) > 2 or place not in possible:
+        ways = " or ".join(parts[0] if way == FEDERATED else f"{parts[0]}+{way}" for way in possible)
+        raise UserError(f"--methods: {'+'.join(parts)!r}: write {ways}")
+    arm = yardstick(parts[0], place, "" if name == parts[0] and place != FEDERATED else name)
+    return arm.model_copy(update={"anchor": place != FEDERATED})
+
+
+def _places(method: str) -> tuple[str, ...]:
+    """Where a yardstick can be."""
+    return (FEDERATED,) if yardsticks.choose(method)[0].build.federated else PLACES
 
 
 def _part(text: str) -> dict[str, Scalar]:
@@ -77,7 +131,7 @@ def _part(text: str) -> dict[str, Scalar]:
         return REMIND | {"method.fusion": text}
     if text in (presets := preset_files()):
         return REMIND | _file(presets[text])
-    known = list(presets)
+    known = [*presets, *(method.name for method in yardsticks.methods())]
     for key, registry in (("fusion", fusions), ("objective", objectives), ("rule", rules)):
         names = [method.name for method in registry.methods()]
         if name in names:

@@ -226,9 +226,12 @@ def _refuse_what_cannot_be_laid_out(panels: Sequence[Panel], request: Request) -
 
 def _estimate(panels: Sequence[Panel], request: Request, jobs: int, yes: bool, say: Say) -> None:
     """Say what the largest run takes, `jobs` at a time; ask for --yes where the machine is too small."""
-    runs = [panel.cell(arm, request.common, request.seeds[0]) for panel in panels for arm in panel.arms]
+    arms = [(panel, arm) for panel in panels for arm in panel.arms if not arm.runner]  # yardsticks take little
+    runs = [panel.cell(arm, request.common, request.seeds[0]) for panel, arm in arms]
     groups = sorted(set(request.cohort.groups_N.tolist()))
     found = []
+    if not runs:
+        return
     for cell in {cell.key(""): cell for cell in runs}.values():
         size = size_of(cell.config, request.cohort.schema, groups)
         sites = cell.clients or len(hospitals(cell))

@@ -15,6 +15,8 @@ from remind.data.cohort.cohort import Cohort
 from remind.metrics.scores import SCORES
 from remind.registry import Options, Registry
 from remind_studies.cells.cell import Cell
+from remind_studies.cells.yardstick import RUNNER as YARDSTICK
+from remind_studies.cells.yardstick import needed
 
 
 def _known(metric: str) -> str:
@@ -38,12 +40,15 @@ class Arm(Section):
         What its runner needs besides.
     anchor
         Whether it is a yardstick (each hospital alone, all patients in one place) that is never ranked.
+    runner
+        What its cells are (`runners`), where it is another than the panel's.
     """
 
     name: str
     settings: dict[str, Scalar] = Field(default_factory=dict)
     options: dict[str, Scalar] = Field(default_factory=dict)
     anchor: bool = False
+    runner: str = ""
 
     def but(self, name: str, changes: Settings) -> "Arm":
         """The same method with settings changed; ranked, whatever it was."""
@@ -81,7 +86,10 @@ class Panel:
     def cell(self, arm: Arm, common: Settings, seed: int) -> Cell:
         """The run of one arm and seed."""
         settings = {**common, **arm.settings, **self.settings, "seed": seed}
-        return Cell.of(settings, self.clients, {**arm.options, **self.options}, self.runner)
+        runner = arm.runner or self.runner
+        if runner == YARDSTICK:
+            settings = needed(settings)
+        return Cell.of(settings, self.clients, {**arm.options, **self.options}, runner)
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class Request:
     @property
     def main(self) -> Arm:
         """The method that the study is about: the one named remind, else the first that is no yardstick."""
-        ranked = [arm for arm in self.arms if not arm.anchor]
+        ranked = sorted((arm for arm in self.arms if not arm.anchor), key=lambda arm: bool(arm.runner))
         return next((arm for arm in ranked if arm.name == "remind"), ranked[0])
 
 

@@ -90,10 +90,10 @@ def tune_arms(request: Request, budget: int, folder: StudyFolder, around: str, j
         A trial could not be run.
     """
     seeds = _seeds(request)
-    tried = {arm.name: trials(arm, request.config, budget) for arm in request.arms}
+    tried = {arm.name: [{}] if arm.runner else trials(arm, request.config, budget) for arm in request.arms}
     cells: dict[str, Cell] = {}
     names: dict[str, str] = {}
-    for arm in request.arms:
+    for arm in (one for one in request.arms if not one.runner):  # a yardstick chooses its settings by itself
         for number, changes in enumerate(tried[arm.name]):
             for seed in seeds:
                 cell = _cell(request, arm, changes, seed)
@@ -102,8 +102,8 @@ def tune_arms(request: Request, budget: int, folder: StudyFolder, around: str, j
     if failed := run_cells(cells, names, folder, jobs, say):
         key, reason = next(iter(failed.items()))
         raise UserError(f"{names[key]}: {reason}")
-    chosen = {}
-    for arm in request.arms:
+    chosen: dict[str, dict[str, Scalar]] = {arm.name: {} for arm in request.arms}
+    for arm in (one for one in request.arms if not one.runner):
         judged = []
         for changes in tried[arm.name]:
             found = [folder.find(_cell(request, arm, changes, seed).key(around)) for seed in seeds]

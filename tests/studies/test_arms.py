@@ -8,7 +8,7 @@ from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import registry as objectives
 from remind_server.simulation.flwr_pairs import read_pairs
-from remind_studies.arms import anchors, read_arms
+from remind_studies.arms import all_yardsticks, anchored, anchors, read_arms
 
 
 def one(text, **common):
@@ -88,9 +88,29 @@ def test_anchors_are_the_same_method_alone_and_in_one_place():
     assert upper.settings["federation.encoders"] == "local"
 
 
+def test_yardsticks_are_named_by_their_place_and_a_federation_competes():
+    assert (one("boosting").name, one("boosting").anchor) == ("local boosting", True)
+    assert (one("boosting+pooled").name, one("boosting+pooled").anchor) == ("boosting+pooled", True)
+    assert one("trees: boosting(rounds = 9)+local").options == {"learner": "boosting(rounds = 9)", "place": "local"}
+    assert not one("xgb_bagging").anchor
+
+
+def test_beside_a_method_stand_its_anchors_and_all_yardsticks_none_twice():
+    arms = anchored(read_arms("remind, xgb_bagging, boosting", {}), one("remind"))
+    names = [arm.name for arm in arms]
+    assert len(names) == len(set(names))
+    assert {"local remind", "pooled remind", *(arm.name for arm in all_yardsticks())} <= set(names)
+    assert {arm.name for arm in arms if not arm.anchor} == {"remind", "xgb_bagging"}
+    assert anchors(one("xgb_bagging")) == ()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("boosting+xgb", r"write boosting\+local or boosting\+pooled"),
+        ("xgb_bagging+local", "write xgb_bagging"),
+        ("boosting(trees = 3)", "there is no such option"),
+        ("boostin", "did you mean 'boosting'"),
         ("", "name at least one"),
         ("remindd", "there is no 'remindd'; did you mean 'remind'"),
         ("softmo", "did you mean 'softmoe'"),

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("remind", "remind_server", "remind_client", "remind_studies.cells")
+PACKAGES = ("remind", "remind_server", "remind_client", "remind_studies.cells", "remind_studies.yardsticks")
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -19,6 +19,11 @@ LIBRARIES = (
     "scipy",
     "pydicom",
     "nibabel",
+    "flwr",
+    "lightgbm",
+    "scikit-learn",
+    "xgboost",
+    "xgboost-cpu",
 )
 _MADE = {"__pycache__"}  # by Python, not by people
 

@@ -11,6 +11,7 @@ RUNNERS = {
     "train": "remind_studies.cells.train:run",
     "unseen": "remind_studies.cells.unseen:run",
     "cost": "remind_studies.cells.cost:run",
+    "yardstick": "remind_studies.cells.yardstick:run",
 }
 
 

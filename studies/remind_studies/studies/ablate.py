@@ -2,7 +2,7 @@
 
 from typing_extensions import override
 
-from remind_studies.arms import anchors
+from remind_studies.arms import anchored
 from remind_studies.studies.variants import REMIND, beside, config_of, remind_of, with_options
 from remind_studies.study import Arm, Panel, Request, Study, registry
 
@@ -33,6 +33,6 @@ class Ablate(Study):
             whole.but("λ within sites", {"method.rule": "fedavg" if shared else "lg"}),
         )
         title = f"parts of {whole.name} on {request.cohort.schema.name}"
-        yardsticks = anchors(whole) if request.anchors else ()
-        arms = (*arms, *beside(request, arms, whole), *yardsticks)
+        arms = (*arms, *beside(request, arms, whole))
+        arms = anchored(arms, whole) if request.anchors else arms
         return (Panel("ablate", title, arms, clients=request.clients, reference=whole.name),)

@@ -2,7 +2,7 @@
 
 from typing_extensions import override
 
-from remind_studies.arms import anchors
+from remind_studies.arms import anchored
 from remind_studies.study import Panel, Request, Study, registry
 
 
@@ -15,11 +15,10 @@ class Compare(Study):
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
         number = len(request.arms)
-        beside = anchors(request.main) if request.anchors else ()
         panel = Panel(
             name="compare",
             title=f"{number} method{'s' * (number > 1)} on {request.cohort.schema.name}",
-            arms=(*request.arms, *beside),
+            arms=anchored(request.arms, request.main) if request.anchors else request.arms,
             clients=request.clients,
             reference=request.main.name,
         )

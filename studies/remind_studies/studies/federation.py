@@ -10,7 +10,7 @@ from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.methods import methods_of
 from remind.registry import Options
-from remind_studies.arms import YARDSTICKS
+from remind_studies.arms import YARDSTICKS, all_yardsticks
 from remind_studies.studies.variants import REMIND, beside, config_of, listed
 from remind_studies.study import Arm, Panel, Request, Settings, Study, registry
 
@@ -74,6 +74,9 @@ class Federation(Study):
         """The main method under each rule, then the others of the request; the first is the reference."""
         under = tuple(_under(request, text) for text in listed(self.options.rules, str, "rules"))
         found = (*under, *beside(request, under, request.main))
+        if request.anchors:
+            names = {arm.name for arm in found}
+            found = (*found, *(arm for arm in all_yardsticks() if arm.name not in names))
         return tuple(sorted(found, key=lambda arm: arm.anchor))
 
     def _numbers(self, option: str, most: float) -> tuple[float, ...]:

@@ -1,0 +1,89 @@
+"""The runner of yardsticks: trees and linear models on summary features, on the patients and folds of all other cells.
+
+Nothing of a test patient but the features enters anything before the model is scored. Training settings do not count.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from remind.config import Scalar
+from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort
+from remind.data.features import FeatureMap
+from remind.data.sites.hospitals import pool
+from remind.data.sites.sites import Site as Hospital
+from remind.federation.messages import Evaluation
+from remind.metrics.statistics import collect
+from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.train import Traces, evaluations, result_of
+from remind_studies.yardsticks.base import Hospital as Learning
+from remind_studies.yardsticks.base import Model, Sample, Yardstick, log_p, registry
+
+RUNNER, LEARNER, PLACE = "yardstick", "learner", "place"
+LOCAL, POOLED, FEDERATED = "local", "pooled", "federated"
+Groups = dict[int, Evaluation]
+NEEDED = ("data.", "synthetic.", "seed")  # settings that a yardstick's result depends on
+
+
+def needed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
+    """Return the settings that count for a yardstick: runs that differ in others alone are one run."""
+    return {key: value for key, value in settings.items() if key.startswith(NEEDED)}
+
+
+def run(cell: Cell, folder: Path) -> CellResult:
+    """Train the yardstick at each hospital, on all patients in one place, or in a federation, and examine it."""
+    del folder
+    began = time.monotonic()
+    patients = hospitals(cell)
+    method, options = registry.choose(str(cell.options[LEARNER]))
+    yardstick: Yardstick = method.build(options)
+    pooled = str(cell.options[PLACE]) == POOLED
+    places = [pool(patients)] if pooled else list(patients)
+    classes = len(patients[0].cohort.schema.classes)
+    maps = _maps(yardstick, places)
+    learning = [_learning(own.cohort, to_features) for own, to_features in zip(places, maps, strict=True)]
+    models = yardstick.models(learning, classes)
+    if pooled:
+        maps, models = maps * len(patients), [models[0]] * len(patients)
+    found = [_examined(own, *pair) for own, pair in zip(patients, zip(maps, models, strict=True), strict=True)]
+    names = [own.name for own in patients]
+    outcome = Outcome(
+        test=dict(zip(names, (test for test, _ in found), strict=True)),
+        validation=dict(zip(names, (validation for _, validation in found), strict=True)),
+    )
+    return result_of(cell, patients, [outcome], Traces(), began)
+
+
+def _maps(yardstick: Yardstick, places: Sequence[Hospital]) -> list[FeatureMap]:
+    """The features of each place: with its own training patients' word weights, or in a federation without weights."""
+    if yardstick.federated:
+        return [FeatureMap.of(places[0].cohort.schema)] * len(places)
+    return [FeatureMap.fitted(own.cohort.take(own.cohort.split_N == TRAIN)) for own in places]
+
+
+def _learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
+    return Learning(train=_sample(cohort, to_features, TRAIN), validation=_sample(cohort, to_features, VALIDATION))
+
+
+def _sample(cohort: Cohort, to_features: FeatureMap, part: int) -> Sample:
+    chosen = cohort.take(cohort.split_N == part)
+    return Sample(to_features.features(chosen), chosen.label_N)
+
+
+def _examined(hospital: Hospital, to_features: FeatureMap, model: Model) -> tuple[Groups, Groups]:
+    """Statistics of a hospital's test and of its validation patients, by group."""
+    found: list[BySite] = []
+    for part in (TEST, VALIDATION):
+        chosen = hospital.cohort.take(hospital.cohort.split_N == part)
+        if len(chosen) == 0:
+            found.append(evaluations({hospital.name: {}}))
+            continue
+        log_p_NC = log_p(model.p_NC(to_features.features(chosen)))
+        loss_N = -log_p_NC[np.arange(len(chosen)), chosen.label_N]
+        own = collect(chosen.groups_N, chosen.label_N, loss_N, log_p_NC, np.zeros(len(chosen)))
+        found.append(evaluations({hospital.name: own}))
+    test, validation = (one[hospital.name] for one in found)
+    return test, validation

@@ -1,0 +1,1 @@
+"""Yardsticks, one per file."""
