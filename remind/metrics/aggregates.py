@@ -5,7 +5,7 @@ The terminal, summary.json, the page and the studies all use these definitions (
 - *tail*: groups below the tail share of the training patients; a group without training patients is tail
   (`groups.tail`);
 - *ranked*: a group or site of at least `LEAST` tested patients, and by a score that needs two classes, such as AUROC,
-  only if two occur among them. Groups and sites that are not ranked are
+  only if two classes have at least `LEAST_OF_A_CLASS` of them each. Groups and sites that are not ranked are
   shown, but excluded from every mean over groups and every worst.
 
 Several groups or sites become one number in two ways. *Together*: their patients are scored as one set
@@ -23,6 +23,8 @@ from remind.metrics.scores import SCORES, Score, Scores, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 
 LEAST = 30  # with fewer tested patients, a group or site is shown but never ranked
+OF_A_CLASS = 3  # … by AUROC, where fewer than a third of that number are of a second class: 10 events, 10 without
+LEAST_OF_A_CLASS = LEAST // OF_A_CLASS
 USUAL = (
     "overall",
     "mean_tail",
@@ -39,9 +41,18 @@ AVAILABLE, ABSENT = "available", "absent"  # followed by a modality's position: 
 ByMetric = dict[str, float | None]
 
 
-def is_ranked(patients: int, one_class: bool, score: Score, least: int = LEAST) -> bool:
-    """Return whether so many tested patients, all of one class or not, are enough to be ranked by a score."""
-    return patients >= least and not (one_class and score.two_classes)
+def is_ranked(by_class: Collection[int], score: Score, least: int = LEAST) -> bool:
+    """Return whether so many tested patients of each class are enough to be ranked by a score."""
+    return sum(by_class) >= least and not (score.two_classes and lopsided(by_class, least))
+
+
+def lopsided(by_class: Collection[int], least: int = LEAST) -> bool:
+    """Return whether fewer than two classes have enough patients.
+
+    An AUROC of 10 patients with and 30 without the outcome has a standard error of about .1 (Hanley and McNeil 1982);
+    with one patient of a class it is that patient's rank.
+    """
+    return sum(n >= max(1, least // OF_A_CLASS) for n in by_class) < 2
 
 
 @dataclass(frozen=True)
@@ -56,23 +67,23 @@ class Scope:
         Groups below the tail share of the training patients; every other group is head.
     groups, sites
         Those with enough tested patients to be ranked.
-    one_class_groups, one_class_sites
-        Those whose tested patients are all of one class: not ranked by scores that need two.
+    lopsided_groups, lopsided_sites
+        Those with too few tested patients of a second class: not ranked by scores that need two.
     """
 
     tail: frozenset[int]
     groups: frozenset[int]
     sites: frozenset[str]
-    one_class_groups: frozenset[int] = frozenset()
-    one_class_sites: frozenset[str] = frozenset()
+    lopsided_groups: frozenset[int] = frozenset()
+    lopsided_sites: frozenset[str] = frozenset()
 
     def ranked_groups(self, metric: str) -> frozenset[int]:
         """Return the groups that are ranked by this score."""
-        return self.groups - self.one_class_groups if SCORES[metric].two_classes else self.groups
+        return self.groups - self.lopsided_groups if SCORES[metric].two_classes else self.groups
 
     def ranked_sites(self, metric: str) -> frozenset[str]:
         """Return the sites that are ranked by this score."""
-        return self.sites - self.one_class_sites if SCORES[metric].two_classes else self.sites
+        return self.sites - self.lopsided_sites if SCORES[metric].two_classes else self.sites
 
 
 @dataclass(frozen=True)
@@ -104,8 +115,8 @@ def scope_of(model: Examined, counts: Mapping[int, int], least: int = LEAST) -> 
         tail=tail_groups(counts, model.by_group),
         groups=frozenset(k for k, s in model.by_group.items() if s.count >= least),
         sites=frozenset(name for name, s in model.by_site.items() if s.count >= least),
-        one_class_groups=frozenset(k for k, s in model.by_group.items() if one_class(s)),
-        one_class_sites=frozenset(name for name, s in model.by_site.items() if one_class(s)),
+        lopsided_groups=frozenset(k for k, s in model.by_group.items() if lopsided(by_class(s), least)),
+        lopsided_sites=frozenset(name for name, s in model.by_site.items() if lopsided(by_class(s), least)),
     )
 
 
@@ -117,9 +128,9 @@ def tail_groups(counts: Mapping[int, int], tested: Collection[int] = ()) -> froz
     return groups.tail(dict.fromkeys(tested, 0) | dict(counts))
 
 
-def one_class(statistics: GroupStatistics) -> bool:
-    """Return whether all patients are of one class."""
-    return int((statistics.confusion_CC.sum(axis=1) > 0).sum()) < 2
+def by_class(statistics: GroupStatistics) -> list[int]:
+    """Return the number of patients of each class."""
+    return [int(n) for n in statistics.confusion_CC.sum(axis=1)]
 
 
 def measure(name: str, model: Examined, scope: Scope) -> ByMetric:

@@ -6,19 +6,20 @@ better or worse by a given amount.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from remind_studies.results import Results
 from remind_studies.results.measures import LOWER_IS_BETTER, METRICS, USUAL
-from remind_studies.results.statistics import estimate, holm, paired, tied_best
+from remind_studies.results.statistics import detectable, equivalence, estimate, holm, paired, standings
 
 ARMS = ("softmoe", "attention", "groupdro", "reweigh", "fedavg", "remind")
 ANCHORS = ("local remind", "pooled remind")
 MODALITIES = ("history", "ecg", "exercise", "imaging", "blood")
 RATIO = 0.25  # n_test/n_train of five folds
+MARGIN = 0.005
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def study(plan: Plan | None = None, **changes: Any) -> Results:
         "metric": plan.metric,
         "measure": "mean_tail",
         "least": 30,
+        "margin": MARGIN,
         "tuning": {
             "budget": 8,
             "text": "8 settings tried for each method; the best mean over tail groups on validation patients won.",
@@ -175,7 +177,7 @@ def _panel(plan: Plan, name: str, title: str, rng: np.random.Generator) -> dict[
             {
                 "measure": measure,
                 "metric": metric,
-                "arms": tied_best({arm: by_arm[arm] for arm in plan.arms}, RATIO, lower=metric in LOWER_IS_BETTER),
+                **asdict(standings({a: by_arm[a] for a in plan.arms}, RATIO, MARGIN, lower=metric in LOWER_IS_BETTER)),
             }
             for (measure, metric), by_arm in values.items()
         ],
@@ -221,6 +223,8 @@ def _tests(plan: Plan, values: Mapping[tuple[str, str], Mapping[str, list[float 
         if arm != plan.reference
     ]
     adjusted = holm([one.p for _, _, one in found])
+    by_measure = {measure: by_arm for (measure, metric), by_arm in values.items() if metric == plan.metric}
+    equal = holm([equivalence(by_measure[m][arm], by_measure[m][plan.reference], RATIO, MARGIN) for m, arm, _ in found])
     return [
         {
             "measure": measure,
@@ -232,9 +236,11 @@ def _tests(plan: Plan, values: Mapping[tuple[str, str], Mapping[str, list[float 
             "high": one.high,
             "p": one.p,
             "p_adjusted": p,
+            "p_equal": p_equal,
+            "detectable": detectable(one.sd, one.n, RATIO),
             "n": one.n,
         }
-        for (measure, arm, one), p in zip(found, adjusted, strict=True)
+        for (measure, arm, one), p, p_equal in zip(found, adjusted, equal, strict=True)
     ]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from remind.metrics.aggregates import Scope, averaged, examine, measure, one_class, scope_of, tail_groups, worst
+from remind.metrics.aggregates import Scope, averaged, examine, lopsided, measure, scope_of, tail_groups, worst
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import collect
 
@@ -22,7 +22,7 @@ TEST = {
     "x": group_of(1, 80, 30) | group_of(2, 25, 10) | group_of(4, 40, 0),
     "y": group_of(1, 60, 20, seed=9)
     | group_of(2, 10, 4, seed=9)
-    | group_of(16, 35, 9)
+    | group_of(16, 35, 11)
     | group_of(32, 29, 9, skill=-9.0),
 }
 MODEL = examine(TEST)
@@ -35,11 +35,15 @@ def test_tail_are_rare_groups_and_those_that_nobody_was_trained_on():
     assert tail_groups({}, [3]) == {3}
 
 
-def test_ranked_are_groups_of_enough_patients_and_by_auroc_of_two_classes():
+def test_ranked_are_groups_of_enough_patients_and_by_auroc_of_enough_of_two_classes():
     assert SCOPE.ranked_groups("accuracy") == {1, 2, 4, 16}, "32 has 29 tested patients, 8 none"
     assert SCOPE.ranked_groups("log_loss") == {1, 2, 4, 16}
     assert SCOPE.ranked_groups("auroc") == SCOPE.ranked_groups("balanced_accuracy") == {1, 2, 16}, "4 has one class"
-    assert one_class(MODEL.by_group[4])
+    assert lopsided([40, 0])
+    assert lopsided([40, 9])
+    assert lopsided([9, 40]), "too few without the outcome are too few as well"
+    assert not lopsided([40, 10])
+    assert not lopsided([3, 15, 12])
 
 
 def test_a_mean_says_of_how_many_groups_it_is():

@@ -13,7 +13,7 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import merge
 from remind_studies.results import Results, Run
 from remind_studies.results.measures import LOWER_IS_BETTER, METRICS, USUAL, Scope, examine, measure
-from remind_studies.results.statistics import holm, paired, tied_best
+from remind_studies.results.statistics import MARGIN, equivalence, holm, paired, standings
 from tests.builders.study_results import PATIENTS, SKILLS, examined, study, summary
 from tests.builders.study_runs import counts, fold_of, study_runs
 
@@ -182,12 +182,15 @@ def test_every_arm_is_tested_against_the_reference_and_holm_counts_each_family(t
         (name, arm) for name in (*USUAL, "available:0", "absent:0") for arm in ("plain", "pooled remind")
     ]
     assert {(t.against, t.metric) for t in table.tests} == {("remind", "auroc")}
-    for anchor in (False, True):
-        for main in (False, True):
-            apart = {"head_patients", "mean_groups", "mean_sites"}
-            family = [t for t in table.tests if (t.arm == "pooled remind", t.measure not in apart) == (anchor, main)]
-            assert len(family) == (len(USUAL) + 2 - 3 if main else 3)
+    apart = {"head_patients", "mean_groups", "mean_sites"}
+    main = {*USUAL, "available:0", "absent:0"} - apart - {"mean_tail"}
+    for arm in ("plain", "pooled remind"):
+        for measures in ({"mean_tail"}, main, apart):
+            family = [t for t in table.tests if t.arm == arm and t.measure in measures]
+            assert len(family) == len(measures), "a headline is claimed on the study's own measure alone"
             assert [t.p_adjusted for t in family] == holm([t.p for t in family])
+            values = {t.measure: (summary(table, name, t.measure).values for name in (arm, "remind")) for t in family}
+            assert [t.p_equal for t in family] == holm([equivalence(*values[t.measure], 0.25, MARGIN) for t in family])
     for one in table.tests:
         arm, against = (summary(table, name, one.measure).values for name in (one.arm, "remind"))
         expected = paired(arm, against, 0.25)
@@ -198,10 +201,11 @@ def test_every_arm_is_tested_against_the_reference_and_holm_counts_each_family(t
         assert one.difference == pytest.approx(np.mean([x - y for x, y in both]))
 
 
-def test_best_are_the_tied_without_anchors(table):
+def test_methods_stand_where_the_tests_put_them_without_anchors(table):
     assert len(table.best) == (len(USUAL) + 2) * (len(METRICS) - 1), "none by the objectives' own losses"
     for one in table.best:
         values = {arm: summary(table, arm, one.measure, one.metric).values for arm in ("plain", "remind")}
-        assert one.arms == tied_best(values, 0.25, lower=one.metric == "log_loss")
+        found = standings(values, 0.25, MARGIN, lower=one.metric == "log_loss")
+        assert (one.first, one.equal, one.open) == (found.first, found.equal, found.open)
     found = {(one.measure, one.metric): one.arms for one in table.best}
     assert found["overall", "auroc"] == found["overall", "log_loss"] == ("remind",)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from remind import groups
-from remind.metrics.aggregates import LEAST
+from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import SCORES, TIGHT
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary
@@ -74,7 +74,8 @@ class Progress(Observer):
     def finished(self, result: RunResult) -> None:
         """Print the final model's scores, per group and per site."""
         rows = final_rows(result)
-        self.say(f"test patients, per group (* tail; ° not ranked: fewer than {LEAST} patients, or one class):")
+        few = f"fewer than {LEAST} patients, or than {LEAST_OF_A_CLASS} of a second class"
+        self.say(f"test patients, per group (* tail; ° not ranked: {few}):")
         self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "group") for r in rows if r["site"] == ALL]))
         self.say("test patients, per site:")
         self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "site") for r in rows if r["group"] == ALL]))

@@ -13,10 +13,10 @@ from remind.metrics.aggregates import (
     Scope,
     apart,
     averaged,
+    by_class,
     examine,
     is_ranked,
     measure,
-    one_class,
     scope_of,
     tail_groups,
     worst,
@@ -157,8 +157,8 @@ def _scores(statistics: GroupStatistics | None) -> Row:
 
 
 def _ranked(statistics: GroupStatistics | None) -> bool:
-    """By AUROC: enough patients, and two classes among them."""
-    return statistics is not None and is_ranked(statistics.count, one_class(statistics), SCORES["auroc"])
+    """By AUROC: enough patients, and enough of two classes among them."""
+    return statistics is not None and is_ranked(by_class(statistics), SCORES["auroc"])
 
 
 def _mean(name: str, model: Examined, scope: Scope, of: int) -> Row:

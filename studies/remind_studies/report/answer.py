@@ -1,7 +1,7 @@
 """Write the answer of a study in one sentence: whether the reference is better on the rare combinations.
 
-Every statement follows from a test. If no difference was found, the sentence says so and how large the difference may
-still be; it never says that there is none.
+Every statement follows from a test on the study's own measure. Methods are called equal where an equivalence test shows
+that they differ by less than the margin; where neither a difference nor that is shown, the sentence says so.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,21 @@ from remind_studies.report.forest import Difference
 from remind_studies.report.view import PanelView
 from remind_studies.report.words import listed, number, said
 
-Verdict = Literal["best", "among the best", "tie", "worse", "unknown", "mixed"]
+Verdict = Literal["best", "among the best", "tie", "worse", "open", "unknown", "mixed"]
 WORDS: dict[Verdict, str] = {
     "best": "better than all",
     "among the best": "among the best",
-    "tie": "no difference found",
+    "tie": "equal to all",
     "worse": "another is better",
+    "open": "not decided",
     "unknown": "cannot be said",
     "mixed": "differs from table to table",
 }
 IN_A_SENTENCE: dict[Verdict, str] = {
     "best": "is better than every other",
-    "among the best": "is better than some and cannot be told from the others",
-    "tie": "cannot be told from any other",
+    "among the best": "is better than some and equal to the others",
+    "tie": "is equal to every other",
+    "open": "is neither told from all others nor shown to be equal to them",
     "worse": "is behind another",
     "unknown": "cannot be judged",
 }
@@ -96,29 +98,35 @@ def _judged(view: PanelView, rivals: Sequence[Difference]) -> tuple[Verdict, str
         return "unknown", f"{mine} cannot be judged {where}: too few seeds to test a difference."
     ahead = [one for one in rivals if view.better(one) is True]
     behind = [one for one in rivals if view.better(one) is False]
-    level = [one for one in rivals if view.better(one) is None]
-    best = view.best(view.results.measure)
+    equal = [one for one in rivals if view.better(one) is None and one.equal]
+    undecided = [one for one in rivals if view.better(one) is None and not one.equal]
     if ahead:
         return "worse", f"No: {where} {named(ahead)} {'does' if len(ahead) == 1 else 'do'} better than {mine}."
-    if best and view.reference not in best:
-        are = "is" if len(best) == 1 else "are"
-        doubt = "though no difference remains sure when all tests of the table count"
+    standing = view.best(view.results.measure)
+    if standing.first and view.reference not in (*standing.arms, *standing.open):
         return (
             "worse",
-            f"No: {where} {mine} is not among the best; {listed([said(arm) for arm in best])} {are}, {doubt}.",
+            f"No: {where} {mine} is behind {said(standing.first)}, the best mean, though no difference to {mine} "
+            "remains sure when all methods count.",
         )
-    if behind and level:
+    better = f"{mine} is better than {named(behind)}" if behind else ""
+    within = f"within ±{view.results.margin:g}"
+    if undecided:
+        lead = f"{better}; it" if better else mine
+        same = f"; it is equal, {within}, to {named(equal)}" if equal else ""
         return (
-            "among the best",
-            f"Partly: {where} {mine} is better than {named(behind)}; it cannot be told from {named(level)}.",
+            "open",
+            f"Not decided: {where} {lead} is neither told from {named(undecided)} nor shown to be equal{same}.",
         )
+    if behind and equal:
+        return "among the best", f"Partly: {where} {better}; it is equal, {within}, to {named(equal)}."
     if behind:
         sizes = sorted(abs(one.difference or 0.0) for one in behind)
         by = number(sizes[0]) + (f" to {number(sizes[-1])}" if len(sizes) > 1 else "")
         others = f"all {len(behind)} others" if len(behind) > 1 else said(behind[0].arm)
         return "best", f"Yes: {where} {mine} is better than {others}, by {by}."
-    others = f"any of the {len(level)} others" if len(level) > 1 else said(level[0].arm)
-    return "tie", f"A tie: {where} no difference between {mine} and {others} was found."
+    others = f"all {len(equal)} others" if len(equal) > 1 else said(equal[0].arm)
+    return "tie", f"A tie: {where} {mine} is equal to {others}, {within}, by an equivalence test."
 
 
 def _place(view: PanelView) -> str:

@@ -7,7 +7,16 @@ from remind_studies.report.forest import Difference
 from remind_studies.report.words import DASH, interval, number, p_value, quantity, signed
 from remind_studies.results import GroupScore, SiteScore, Summary
 
-BEST = "★"
+BEST, FIRST, EQUAL, OPEN = "★", "▲", "≈", "?"
+
+
+def marks(margin: float) -> str:
+    """What the marks mean."""
+    return (
+        f"{BEST}: the best of its column, and every other method is told to be behind it or shown to be equal. "
+        f"{FIRST}: the best mean where that is not sure. {EQUAL}: shown to lie within ±{margin:g} of the best mean. "
+        f"{OPEN}: neither told from the best mean nor shown to be equal. No mark: behind."
+    )
 
 
 @dataclass(frozen=True)
@@ -85,21 +94,28 @@ class Table:
     rows: Sequence[Row]
 
 
-def score(one: Summary | GroupScore | SiteScore | None, seeds: int, best: bool = False) -> Cell:
+def score(one: Summary | GroupScore | SiteScore | None, seeds: int, mark: str = "") -> Cell:
     """A mean with its interval; where no seed has one, the score of all seeds' patients together.
 
     Parameters
     ----------
     seeds
         Of the study; fewer values are said.
+    mark
+        Where the method stands in its column.
     """
     if one is None:
         return Cell(DASH)
     if one.mean is None:
         merged = None if isinstance(one, Summary) else one.pooled
         return Cell(DASH) if merged is None else Cell(number(merged), merged, notes=("merged",))
-    notes = _lines(interval(one.low, one.high), f"n = {one.n}" if one.n < seeds else "")
-    return Cell(number(one.mean), one.mean, one.low, one.high, notes, bold=best, mark=BEST if best else "")
+    by_chance = one.if_equal if isinstance(one, Summary) else None
+    notes = _lines(
+        interval(one.low, one.high),
+        f"n = {one.n}" if one.n < seeds else "",
+        f"if all were equal: {number(by_chance)}" if by_chance is not None else "",
+    )
+    return Cell(number(one.mean), one.mean, one.low, one.high, notes, bold=mark == BEST, mark=mark)
 
 
 def difference(one: Difference | None, seeds: int) -> Cell:
@@ -107,6 +123,7 @@ def difference(one: Difference | None, seeds: int) -> Cell:
     if one is None or one.difference is None:
         return Cell(DASH)
     p = "" if one.p is None else f"p\u00a0{p_value(one.p)}"
+    p = f"{EQUAL} equal" if one.equal and not one.sure else p
     notes = _lines(interval(one.low, one.high, signed), f"n = {one.n}" if one.n < seeds else "", p)
     return Cell(signed(one.difference), one.difference, one.low, one.high, notes, bold=one.sure)
 

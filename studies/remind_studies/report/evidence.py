@@ -39,6 +39,13 @@ def numbers(view: PanelView) -> tuple[str, ...]:
         found = [f"{said(one.arm)} by {_size(one)}" for one in rivals]
         if found:
             sentences.append(f"{words} {who}: {listed(found)}.")
+    sizes = sorted(one.detectable for one in by_arm.values() if not one.anchor and one.detectable is not None)
+    if sizes:
+        span = number(sizes[0]) + (f" to {number(sizes[-1])}" if len(sizes) > 1 else "")
+        sentences.append(
+            f"A true difference from {who} of {span}, by method, would be found in four of five such studies, each "
+            "method tested alone; smaller ones would be missed more often."
+        )
     told = [f"{said(arm)} {_difference(by_arm[arm])}" for arm in view.anchors if arm in by_arm]
     if told:
         sentences.append(f"Yardsticks minus {who}: {'; '.join(told)}.")
@@ -68,7 +75,7 @@ def caveats(view: PanelView) -> tuple[str, ...]:
     if few and results.measure in RARE:
         have = "has" if few == 1 else "have"
         found.append(
-            f"{few} of {counted(len(tail), 'tail group')} {have} fewer than {results.least} tested patients: shown, "
+            f"{few} of {counted(len(tail), 'tail group')} {have} too few tested patients ({view.enough}): shown, "
             "never ranked."
         )
     if results.missing:
@@ -97,7 +104,7 @@ def why_undefined(view: PanelView) -> str:
     if measure in RARE and not any(group.tail for group in view.panel.groups):
         return "this cohort has no tail group"
     if measure in RARE and not any(group.tail and group.ranked for group in view.panel.groups):
-        return f"no tail group has {view.results.least} tested patients"
+        return f"no tail group has {view.enough}"
     return "its runs are missing or the score is undefined in them"
 
 
@@ -130,6 +137,7 @@ def _size(one: Difference) -> str:
 
 def _difference(one: Difference) -> str:
     p = "" if one.p is None else f", adjusted p\u00a0{p_value(one.p)}"
+    p = ", shown to be equal" if one.equal else p
     return f"{signed(one.difference)} {interval(one.low, one.high, signed)}".strip() + p
 
 

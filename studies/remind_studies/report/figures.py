@@ -44,7 +44,7 @@ def forest(view: PanelView) -> Picture | None:
     words = _sentences((name, ((row.arm, signed(row.difference)) for row in rows)) for name, rows in columns)
     caption = (
         f"{title}, over paired seeds, with 95 % intervals. Filled markers and bold numbers: adjusted p below {LEVEL}; "
-        f"hollow markers: no difference was found.{' Grey: yardsticks.' if view.anchors else ''}"
+        f"hollow markers: no difference is sure.{' Grey: yardsticks.' if view.anchors else ''}"
     )
     svg = inline(f"{view.key}-f", title, words, draw_forest, columns, view.looks, view.reference, view.lower_better)
     return Picture(svg, caption)

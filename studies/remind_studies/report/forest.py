@@ -24,8 +24,10 @@ class Difference:
         Mean and ends of its interval; None where undefined.
     p
         Adjusted for all tests of the panel.
-    sure
-        Whether it counts as a difference at the report's level.
+    sure, equal
+        Whether it counts as a difference at the report's level, or is shown to be smaller than the margin.
+    detectable
+        The smallest true difference that the test would probably have found.
     anchor
         Whether the arm is a yardstick.
     n
@@ -40,6 +42,8 @@ class Difference:
     sure: bool
     anchor: bool
     n: int
+    equal: bool = False
+    detectable: float | None = None
 
 
 def draw_forest(

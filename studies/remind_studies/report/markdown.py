@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from remind_studies.report.answer import answer
-from remind_studies.report.cells import BEST
+from remind_studies.report.cells import EQUAL
 from remind_studies.report.forest import Difference
 from remind_studies.report.view import PanelView, views
 from remind_studies.report.words import DASH, METRICS, counted, interval, number, p_value, quantity, signed
@@ -13,8 +13,8 @@ from remind_studies.results import Results
 def markdown(results: Results) -> str:
     """For each panel its answer, its arms by the headline measures, and the tests of the study's own measure.
 
-    Means with 95 % intervals over seeds; the sign marks the best of a column and all not told from it. A study that
-    measured no models has its facts instead.
+    Means with 95 % intervals over seeds, and signs (`cells.marks`). A study that measured no models has its facts
+    instead.
     """
     panels = [_panel(view) for view in views(results) if view.panel.summaries]
     facts = [_facts(name, results) for name in dict.fromkeys(fact.panel for fact in results.facts)]
@@ -44,15 +44,17 @@ def _facts(panel: str, results: Results) -> str:
 def _difference(one: Difference | None) -> str:
     if one is None or one.difference is None:
         return DASH
-    return f"{signed(one.difference)} {interval(one.low, one.high, signed)} p {p_value(one.p)}"
+    told = EQUAL if one.equal else f"p {p_value(one.p)}"
+    return f"{signed(one.difference)} {interval(one.low, one.high, signed)} {told}"
 
 
 def _score(view: PanelView, arm: str, measure: str) -> str:
     one = view.summary(arm, measure)
     if one is None:
         return DASH
-    mark = BEST if arm in view.best(measure) else ""
-    return " ".join(filter(None, (number(one.mean), interval(one.low, one.high), mark)))
+    by_chance = f"(if equal {number(one.if_equal)})" if one.if_equal is not None else ""
+    mark = view.mark(arm, measure)
+    return " ".join(filter(None, (number(one.mean), interval(one.low, one.high), by_chance, mark)))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from remind_studies.report.cells import BEST, Cell, Row, Table, difference, fact, score
+from remind_studies.report.cells import EQUAL, Cell, Row, Table, difference, fact, marks, score
 from remind_studies.report.view import PanelView
 from remind_studies.report.words import MEANING, METRICS, count
 from remind_studies.results import Results
@@ -15,9 +15,7 @@ MEAN = "mean over the seeds and its 95 % interval"
 def headline(view: PanelView) -> Table | None:
     """Arms by measures, in the study's metric."""
     pairs = [(measure, view.metric) for measure in view.measures]
-    caption = (
-        f"{METRICS[view.metric]} of test patients: {MEAN}. {BEST}: the best of its column, or not to be told from it."
-    )
+    caption = f"{METRICS[view.metric]} of test patients: {MEAN}. {marks(view.results.margin)}"
     caption += f" {view.ranked_tail}"
     if view.anchors:
         caption += " Last: yardsticks, never ranked."
@@ -45,7 +43,8 @@ def tests(view: PanelView) -> Table | None:
     ]
     caption = (
         f"{METRICS[view.metric]} of each method minus that of {view.reference}, over paired seeds: mean difference, "
-        f"95 % interval, p adjusted by Holm, methods and anchors apart. Bold: adjusted p below {LEVEL}."
+        f"95 % interval, p adjusted by Holm, methods and anchors apart. Bold: adjusted p below {LEVEL}. "
+        f"{EQUAL}: shown to be smaller than {view.results.margin:g}."
     )
     return Table(f"{view.key}-tests", caption, "method", _head(view, columns), rows) if rows else None
 
@@ -118,16 +117,17 @@ def _head(view: PanelView, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, 
 
 
 def _meaning(view: PanelView, measure: str) -> str:
-    enough = f"; at least {view.results.least} tested patients each" if measure in RANKED else ""
+    enough = f"; {view.enough} each" if measure in RANKED else ""
     return MEANING.get(measure, "") + enough
 
 
 def _rows(view: PanelView, pairs: Iterable[tuple[str, str]]) -> list[Row]:
-    columns = [(measure, metric, view.best(measure, metric)) for measure, metric in pairs]
+    columns = list(pairs)
     rows = []
     for arm in view.arms:
         cells = [
-            score(view.summary(arm, measure, metric), view.seeds, arm in best) for measure, metric, best in columns
+            score(view.summary(arm, measure, metric), view.seeds, view.mark(arm, measure, metric))
+            for measure, metric in columns
         ]
         look = "anchor" if arm in view.anchors else "own" if arm == view.reference else ""
         rows.append(Row(arm, cells, look, "reference" if look == "own" else ""))
@@ -138,4 +138,4 @@ def _unranked(view: PanelView, ranked: bool, tested: int) -> tuple[str, str]:
     """Look and note of a row."""
     if ranked:
         return "", ""
-    return "pale", f"not ranked: under {view.results.least} tested" if tested else "never tested"
+    return "pale", "not ranked: too few tested" if tested else "never tested"

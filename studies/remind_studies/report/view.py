@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from remind import groups
+from remind.metrics.aggregates import OF_A_CLASS
 from remind.metrics.scores import SCORES
+from remind_studies.report.cells import BEST, EQUAL, FIRST, OPEN
 from remind_studies.report.forest import Difference
 from remind_studies.report.style import Look, looks
 from remind_studies.report.words import MEASURES, METRICS
-from remind_studies.results import GroupScore, Panel, Results, SiteScore, Summary
+from remind_studies.results import Best, GroupScore, Panel, Results, SiteScore, Summary
 from remind_studies.results.measures import LOWER_IS_BETTER
 from remind_studies.results.statistics import LEVEL
 from remind_studies.study import Metric
@@ -115,9 +117,15 @@ class PanelView:
     def ranked_tail(self) -> str:
         """Of how many groups the means over tail groups are, in a sentence."""
         tail = [group for group in self.panel.groups if group.tail]
-        ranked, least = sum(group.ranked for group in tail), self.results.least
-        needs = f"{least} tested patients or more" + " of two classes" * SCORES[self.metric].two_classes
-        return f"Mean of tail groups: {ranked} of {len(tail)} tail groups, those of {needs}."
+        ranked = sum(group.ranked for group in tail)
+        return f"Mean of tail groups: {ranked} of {len(tail)} tail groups, those of {self.enough}."
+
+    @property
+    def enough(self) -> str:
+        """What a group or site needs to be ranked."""
+        least = self.results.least
+        classes = f", {max(1, least // OF_A_CLASS)} of each of two classes" * SCORES[self.metric].two_classes
+        return f"{least} tested patients or more{classes}"
 
     def summary(self, arm: str, measure: str, metric: str = "") -> Summary | None:
         """A measure of an arm; None where no run has it."""
@@ -131,11 +139,18 @@ class PanelView:
         """An arm's score of a site."""
         return self._sites.get((arm, site))
 
-    def best(self, measure: str, metric: str = "") -> tuple[str, ...]:
-        """The best method and those that cannot be told from it."""
+    def best(self, measure: str, metric: str = "") -> Best:
+        """Where the methods stand in a measure."""
         metric = metric or self.metric
-        found = (one.arms for one in self.panel.best if (one.measure, one.metric) == (measure, metric))
-        return tuple(next(found, ()))
+        found = (one for one in self.panel.best if (one.measure, one.metric) == (measure, metric))
+        return next(found, Best(measure=measure, metric=metric, first="", equal=(), open=()))
+
+    def mark(self, arm: str, measure: str, metric: str = "") -> str:
+        """The sign of a method in a column; none for who is behind."""
+        standing = self.best(measure, metric)
+        if arm == standing.first:
+            return FIRST if standing.open else BEST
+        return EQUAL if arm in standing.equal else OPEN if arm in standing.open else ""
 
     def differences(self, measure: str, metric: str = "") -> list[Difference]:
         """Every other arm minus the reference, anchors last; arms that were not tested are left out."""
@@ -152,7 +167,8 @@ class PanelView:
                 arm, ends = test.against, (_minus(test.difference), _minus(test.high), _minus(test.low))
             else:
                 continue
-            found[arm] = Difference(arm, *ends, p, sure, arm in self.anchors, test.n)
+            equal = not sure and test.p_equal is not None and test.p_equal < LEVEL
+            found[arm] = Difference(arm, *ends, p, sure, arm in self.anchors, test.n, equal, test.detectable)
         return [found[arm] for arm in self.arms if arm in found]
 
     @cached_property

@@ -8,7 +8,7 @@ from remind.groups import TAIL_SHARE
 from remind_studies.html import environment, write_html
 from remind_studies.report import figures, tables
 from remind_studies.report.answer import Answer, answer, overall
-from remind_studies.report.cells import BEST, Table
+from remind_studies.report.cells import Table, marks
 from remind_studies.report.figures import Picture
 from remind_studies.report.overview import overview
 from remind_studies.report.view import PanelView, views
@@ -58,7 +58,7 @@ def render(results: Results) -> str:
         costs=tables.costs(results),
         setting_arms=_setting_arms(results),
         level=LEVEL,
-        best_mark=BEST,
+        marks=marks(results.margin),
         tail_share=TAIL_SHARE,
         measures=[(name, MEANING[measure]) for measure, name in MEASURES.items()],
     )

@@ -8,6 +8,7 @@ from typing import TypeVar
 from remind.metrics.scores import Scores, scores
 from remind.metrics.statistics import GroupStatistics, total
 from remind_studies.cells.cell import Outcome
+from remind_studies.results.chance import worst_by_chance
 from remind_studies.results.measures import ByMetric, Examined, Scope, by_metric, examine, measure
 
 Key = TypeVar("Key", int, str)  # a group or a site
@@ -24,6 +25,8 @@ class ArmScores:
         Of each, by seed; a seed without a run, or without test patients of the group or site, is not there.
     pooled_groups, pooled_sites
         Of each, from the statistics of all seeds added up.
+    if_equal
+        By measure and metric: what a worst group or site would have if all were equal (`worst_by_chance`).
     auroc_bound
         The largest among ranked groups and sites and everybody, in any seed: how far an AUROC may be off by its bins.
     """
@@ -33,6 +36,7 @@ class ArmScores:
     sites: Mapping[str, BySeed]
     pooled_groups: Mapping[int, ByMetric]
     pooled_sites: Mapping[str, ByMetric]
+    if_equal: Mapping[tuple[str, str], float]
     auroc_bound: float | None
 
 
@@ -59,6 +63,7 @@ def arm_scores(outcomes: Mapping[int, Outcome], scope: Scope, measures: Sequence
         sites=_turned({seed: model.sites for seed, model in models.items()}),
         pooled_groups=_pooled(model.by_group for model in models.values()),
         pooled_sites=_pooled(model.by_site for model in models.values()),
+        if_equal=worst_by_chance(models, scope),
         auroc_bound=max((b for model in models.values() for b in _bounds(model, scope)), default=None),
     )
 

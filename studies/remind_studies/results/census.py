@@ -34,11 +34,6 @@ class Size:
         """Of class 1."""
         return sum(self.by_class[1:2])
 
-    @property
-    def one_class(self) -> bool:
-        """Whether all are of one class."""
-        return sum(n > 0 for n in self.by_class) < 2
-
     def __add__(self, other: "Size") -> "Size":
         return Size(tuple(a + b for a, b in zip_longest(self.by_class, other.by_class, fillvalue=0)))
 

@@ -104,13 +104,15 @@ class Results(Section):
         What the study is judged by.
     least
         Tested patients below which a group or hospital is shown but never ranked.
+    margin
+        Difference below which methods count as equal, if a test shows that it is smaller.
     min_count
         Patients below which nothing is told of a group or hospital; 1: everything is.
     missing
         Runs without a result: "panel / arm / seed 3: reason".
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     study: str
     title: str
     cohort: Cohort
@@ -119,6 +121,7 @@ class Results(Section):
     metric: Metric
     measure: str
     least: Natural
+    margin: Annotated[float, Field(gt=0)]
     min_count: Natural = 1
     tuning: Tuning
     settings: Settings

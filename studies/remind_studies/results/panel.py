@@ -3,18 +3,19 @@
 First count the patients, which decides what is ranked, then score each arm.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from remind import groups
+from remind.metrics.aggregates import lopsided
 from remind.metrics.scores import SCORES
 from remind_studies.results import panel_format as written
 from remind_studies.results.arm_scores import ArmScores, BySeed, arm_scores
 from remind_studies.results.census import Census, census
 from remind_studies.results.contenders import Contender, Run, contenders, reference
 from remind_studies.results.measures import COMPARABLE, DESCRIPTIVE, LOWER_IS_BETTER, METRICS, USUAL, Scope
-from remind_studies.results.statistics import Values, estimate, holm, paired, tied_best
+from remind_studies.results.statistics import Values, detectable, equivalence, estimate, holm, paired, standings
 from remind_studies.results.traces import traces
 from remind_studies.study import Metric, Panel
 
@@ -29,12 +30,16 @@ class Ground:
         Ascending.
     least
         Tested patients below which a group or hospital is never ranked.
+    measure, margin
+        What the study is judged by, and which difference in it counts as none.
     """
 
     seeds: tuple[int, ...]
     folds: int
     metric: Metric
     least: int
+    measure: str
+    margin: float
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
 
@@ -62,8 +67,10 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         tail=who.tail,
         groups=frozenset(mask for mask, one in who.groups.items() if one.once.patients >= ground.least),
         sites=frozenset(site for site, one in who.sites.items() if one.once.patients >= ground.least),
-        one_class_groups=frozenset(mask for mask, one in who.groups.items() if one.once.one_class),
-        one_class_sites=frozenset(site for site, one in who.sites.items() if one.once.one_class),
+        lopsided_groups=frozenset(
+            mask for mask, one in who.groups.items() if lopsided(one.once.by_class, ground.least)
+        ),
+        lopsided_sites=frozenset(site for site, one in who.sites.items() if lopsided(one.once.by_class, ground.least)),
     )
     names = tuple(dict.fromkeys((*USUAL, *panel.measures))) if any(row.outcomes for row in rows) else ()
     found = {row.name: arm_scores(row.outcomes, scope, names) for row in rows} if names else {}
@@ -92,18 +99,23 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         ),
         summaries=tuple(
             written.Summary(
-                arm=arm, measure=one.measure, metric=one.metric, **_estimated(values, one.metric, who.ratio)
+                arm=arm,
+                measure=one.measure,
+                metric=one.metric,
+                if_equal=found[arm].if_equal.get((one.measure, one.metric)),
+                **_estimated(values, one.metric, who.ratio),
             )
             for one in columns
             for arm, values in one.by_arm.items()
         ),
         by_group=_group_scores(found, who, ground),
         by_site=_site_scores(found, who, ground),
-        tests=_tests([one for one in columns if one.metric == ground.metric], rows, against, who.ratio),
+        tests=_tests([one for one in columns if one.metric == ground.metric], rows, against, who.ratio, ground),
         best=_best(
             [one for one in columns if one.metric in COMPARABLE],
             [row.name for row in rows if not row.anchor],
             who.ratio,
+            ground.margin,
         ),
         traces=traces(rows),
         auroc_bound=max((b for own in found.values() if (b := own.auroc_bound) is not None), default=None),
@@ -172,12 +184,12 @@ def _site_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) ->
 
 
 def _tests(
-    columns: Sequence[Columns], rows: Sequence[Contender], against: str, ratio: float
+    columns: Sequence[Columns], rows: Sequence[Contender], against: str, ratio: float, ground: Ground
 ) -> tuple[written.Comparison, ...]:
     """Every other arm against the reference; Holm over each family.
 
-    Methods and anchors answer different questions and are families apart; so are the measures that describe what the
-    others already claim (`DESCRIPTIVE`).
+    Methods and anchors answer different questions and are families apart. So are the study's own measure, by which
+    alone a headline is claimed, the other main measures, and those that describe what these already claim.
     """
     if not against:
         return ()
@@ -188,12 +200,11 @@ def _tests(
         if arm != against
     ]
     anchors = {row.name for row in rows if row.anchor}
-    family = [(arm in anchors, one.measure in DESCRIPTIVE) for one, arm, _ in pairs]
-    adjusted: list[float | None] = [None] * len(pairs)
-    for key in set(family):
-        mine = [i for i, own in enumerate(family) if own == key]
-        for i, p in zip(mine, holm([pairs[i][2].p for i in mine]), strict=True):
-            adjusted[i] = p
+    family = [(arm in anchors, one.measure == ground.measure, one.measure in DESCRIPTIVE) for one, arm, _ in pairs]
+    adjusted = _by_family(family, [found.p for _, _, found in pairs])
+    equal = _by_family(
+        family, [equivalence(one.by_arm[arm], one.by_arm[against], ratio, ground.margin) for one, arm, _ in pairs]
+    )
     return tuple(
         written.Comparison(
             measure=one.measure,
@@ -205,19 +216,30 @@ def _tests(
             high=difference.high,
             p=difference.p,
             p_adjusted=p,
+            p_equal=p_equal,
+            detectable=detectable(difference.sd, difference.n, ratio),
             n=difference.n,
         )
-        for (one, arm, difference), p in zip(pairs, adjusted, strict=True)
+        for (one, arm, difference), p, p_equal in zip(pairs, adjusted, equal, strict=True)
     )
 
 
-def _best(columns: Iterable[Columns], ranked: Sequence[str], ratio: float) -> tuple[written.Best, ...]:
+def _by_family(family: Sequence[Hashable], p_values: Values) -> list[float | None]:
+    """p-values adjusted by Holm within each family."""
+    adjusted: list[float | None] = [None] * len(p_values)
+    for key in set(family):
+        mine = [i for i, own in enumerate(family) if own == key]
+        for i, p in zip(mine, holm([p_values[i] for i in mine]), strict=True):
+            adjusted[i] = p
+    return adjusted
+
+
+def _best(columns: Iterable[Columns], ranked: Sequence[str], ratio: float, margin: float) -> tuple[written.Best, ...]:
     return tuple(
-        written.Best(
-            measure=one.measure,
-            metric=one.metric,
-            arms=tied_best({arm: one.by_arm[arm] for arm in ranked}, ratio, lower=one.metric in LOWER_IS_BETTER),
-        )
+        written.Best(measure=one.measure, metric=one.metric, first=found.first, equal=found.equal, open=found.open)
         for one in columns
         if one.metric in COMPARABLE
+        for found in (
+            standings({a: one.by_arm[a] for a in ranked}, ratio, margin, lower=one.metric in LOWER_IS_BETTER),
+        )
     )

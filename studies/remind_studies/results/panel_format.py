@@ -99,11 +99,19 @@ class Estimate(Section):
 
 
 class Summary(Estimate):
-    """A measure of an arm, such as ``mean_tail``."""
+    """A measure of an arm, such as ``mean_tail``.
+
+    Attributes
+    ----------
+    if_equal
+        Of a worst group or site: what its mean would be if all had the arm's score of all patients, and the worst were
+        so by chance alone. None of other measures, and of scores without such a simulation.
+    """
 
     arm: str
     measure: str
     metric: Metric
+    if_equal: float | None = None
 
 
 class GroupScore(Estimate):
@@ -134,8 +142,12 @@ class Comparison(Section):
     low, high
         Its 95 % interval, corrected for overlapping splits but not for many comparisons.
     p, p_adjusted
-        Of no difference; and by Holm over its family: the tests of methods, or those of anchors, in the main measures
-        or in the descriptive ones. None where there is no interval.
+        Of no difference; and by Holm over its family: the tests of methods, or those of anchors, in the study's own
+        measure, in the other main measures, or in the descriptive ones. None where there is no interval.
+    p_equal
+        Of a difference of `Results.margin` or more (two one-sided tests), by Holm over the same family.
+    detectable
+        The smallest true difference that this test, before the adjustment, finds with a chance of 80 %.
     n
         Seeds in which both are defined.
     """
@@ -149,15 +161,34 @@ class Comparison(Section):
     high: float | None
     p: Chance | None
     p_adjusted: Chance | None
+    p_equal: Chance | None = None
+    detectable: float | None = None
     n: Natural
 
 
 class Best(Section):
-    """Arms that are best in a measure or cannot be told from the best; anchors are never among them."""
+    """Where the methods stand in a measure; anchors are never among them.
+
+    Attributes
+    ----------
+    first
+        The best mean; empty where there is none.
+    equal
+        Methods that are shown to lie within `Results.margin` of it.
+    open
+        Methods that are neither told from it nor shown to be equal. All others are behind.
+    """
 
     measure: str
     metric: Metric
-    arms: tuple[str, ...]
+    first: str
+    equal: tuple[str, ...]
+    open: tuple[str, ...]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The first and its equals: the best, if nothing is open."""
+        return (self.first, *self.equal) if self.first else ()
 
 
 class TraceRound(Section):
@@ -230,7 +261,7 @@ class Panel(Section):
         named |= {one.arm for one in self.summaries} | {one.arm for one in self.traces}
         named |= {one.arm for one in self.by_group} | {one.arm for one in self.by_site}
         named |= {one.arm for one in self.tests} | {one.against for one in self.tests}
-        named |= {arm for one in self.best for arm in one.arms}
+        named |= {arm for one in self.best for arm in (*one.arms, *one.open)}
         if strange := sorted(named - {arm.name for arm in self.arms}):
             raise ValueError(f"panel {self.name!r} has no arm {strange[0]!r}")
         return self

@@ -1,4 +1,4 @@
-"""Statistics for J runs on overlapping splits: intervals, paired tests, Holm's correction, sets of tied best arms.
+"""Statistics for J runs on overlapping splits: intervals, paired tests, equivalence, power, Holm's correction.
 
 The runs of a study train on overlapping patients, so their values are not independent and S²/J is too small a variance
 of their mean. Nadeau and Bengio (2003, Inference for the generalization error, Machine Learning 52) replace it by
@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped]  # Student's law and its quantiles
+from scipy.special import nctdtrinc, stdtr, stdtrit  # type: ignore[import-untyped]  # Student's laws and quantiles
 
 Values = Sequence[float | None]  # one per seed, in the order of the seeds
 
 LEVEL = 0.05
+POWER = 0.8  # of the smallest difference that could have been seen
+MARGIN = 0.005  # differences below it do not matter: what is shown to be smaller is called equal
 NOISE = 1e-12  # spreads below are rounding: values that are equal, or differ by a constant
 
 
@@ -90,12 +92,56 @@ def holm(p_values: Values) -> list[float | None]:
     return adjusted
 
 
-def tied_best(values: Mapping[str, Values], ratio: float, *, lower: bool) -> tuple[str, ...]:
-    """The best, and all that cannot be told from it: Holm's p of the difference to it is 0.05 or more, or undefined.
+@dataclass(frozen=True)
+class Standing:
+    """Where competitors stand to the one of the best mean.
 
-    The best is ahead of every other on the seeds that both have; where nobody is, who falls behind least; the first
+    Attributes
+    ----------
+    first
+        The best mean; empty where nobody has values.
+    equal
+        Whom the equivalence test puts within the margin of it.
+    open
+        Who is neither told from it nor shown to be equal. Everybody else is behind.
+    """
+
+    first: str
+    equal: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+
+
+def equivalence(values: Values, against: Values, ratio: float, margin: float) -> float | None:
+    """p of the hypothesis that the difference is `margin` or more, in either direction.
+
+    Two one-sided tests (Schuirmann 1987) with the variance of this module: the larger p. Equal on every seed: 0.
+    """
+    found = paired(values, against, ratio)
+    if found.mean is None or found.sd is None or found.p is None:
+        return None
+    if found.sd <= NOISE:
+        return 0.0
+    error = found.sd * math.sqrt(1 / found.n + ratio)
+    return float(stdtr(found.n - 1, (abs(found.mean) - margin) / error))
+
+
+def detectable(sd: float | None, n: int, ratio: float, level: float = LEVEL, power: float = POWER) -> float | None:
+    """The smallest true difference that a test of this level finds with this power, if the spread is `sd`.
+
+    From the noncentral t distribution with n − 1 degrees of freedom; the power in the wrong direction is not counted.
+    """
+    if sd is None or n < 2 or sd <= NOISE:
+        return None
+    limit = float(stdtrit(n - 1, 1 - level / 2))
+    return float(nctdtrinc(n - 1, 1 - power, limit)) * sd * math.sqrt(1 / n + ratio)
+
+
+def standings(values: Mapping[str, Values], ratio: float, margin: float, *, lower: bool) -> Standing:
+    """Who is first, who is equal to the first, and of whom neither is known.
+
+    The first is ahead of every other on the seeds that both have; where nobody is, who falls behind least; the first
     named of equals. Without missing values that is the best mean. Whoever has a single value competes only where nobody
-    has more.
+    has more. Both the tests of a difference and those of equivalence are adjusted by Holm over the rivals.
 
     Parameters
     ----------
@@ -108,17 +154,26 @@ def tied_best(values: Mapping[str, Values], ratio: float, *, lower: bool) -> tup
     enough = min(2, max(known.values(), default=0))
     names = [name for name in values if known[name] >= enough > 0]
     if not names:
-        return ()
+        return Standing("")
 
     def lead(name: str) -> float:
         gaps = [_differences(values[name], values[other]) for other in names if other != name]
         return min(((-1 if lower else 1) * fmean(gap) for gap in gaps if gap), default=0.0)
 
-    best = max(names, key=lead)
-    rivals = [name for name in names if name != best]
-    p_values = holm([paired(values[name], values[best], ratio).p for name in rivals])
-    behind = {name for name, p in zip(rivals, p_values, strict=True) if p is not None and p < LEVEL}
-    return tuple(name for name in names if name not in behind)
+    first = max(names, key=lead)
+    rivals = [name for name in names if name != first]
+    told = _sure(rivals, [paired(values[name], values[first], ratio).p for name in rivals])
+    equal = _sure(rivals, [equivalence(values[name], values[first], ratio, margin) for name in rivals])
+    return Standing(
+        first,
+        tuple(name for name in rivals if name in equal),
+        tuple(name for name in rivals if name not in equal | told),
+    )
+
+
+def _sure(names: Sequence[str], p_values: Values) -> set[str]:
+    """Those whose p, adjusted by Holm, is below the level."""
+    return {name for name, p in zip(names, holm(p_values), strict=True) if p is not None and p < LEVEL}
 
 
 def _differences(values: Values, against: Values) -> list[float]:

@@ -11,7 +11,7 @@ from remind.metrics.aggregates import LEAST
 from remind_studies.results import format as written
 from remind_studies.results.contenders import Run, contenders
 from remind_studies.results.panel import Ground, tabulate
-from remind_studies.results.statistics import estimate
+from remind_studies.results.statistics import MARGIN, estimate
 from remind_studies.study import Arm, Metric, Panel
 
 PRIMARY = "mean_tail"  # what studies are judged by
@@ -33,6 +33,7 @@ def results(
     missing: Mapping[str, str],
     made: written.StudyMade,
     least: int = LEAST,
+    margin: float = MARGIN,
 ) -> written.Results:
     """Everything that a study found; the order of its runs and seeds does not matter.
 
@@ -60,6 +61,8 @@ def results(
         folds=folds if cohort.split_N is None else 1,
         metric=metric,
         least=least,
+        measure=PRIMARY,
+        margin=margin,
         modalities=cohort.schema.names,
         classes=tuple(cohort.schema.classes),
     )
@@ -80,6 +83,7 @@ def results(
         metric=metric,
         measure=PRIMARY,
         least=least,
+        margin=margin,
         tuning=written.Tuning(**tuning),
         settings=written.Settings(common=dict(common), arms=_settings(panels)),
         panels=tables,

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from remind_studies.report import render
-from remind_studies.report.cells import BEST
+from remind_studies.report.cells import BEST, EQUAL, FIRST, OPEN
 from remind_studies.report.words import DASH, MEASURES, METRICS, MINUS, TIGHT
 from remind_studies.results import Results
 from tests.builders.study_reports import ANCHORS, study
@@ -32,7 +32,7 @@ def made(request) -> tuple[Results, Page]:
 
 def shown(text: str) -> float:
     """The number that a reader reads."""
-    return float(text.removesuffix(BEST).replace(MINUS, "-").replace("\u2009", ""))
+    return float(text.rstrip(BEST + FIRST + EQUAL + OPEN).replace(MINUS, "-").replace("\u2009", ""))
 
 
 def check(cell: Cell, mean: float | None, low: float | None, high: float | None) -> None:
@@ -55,9 +55,12 @@ def test_headline_and_what_is_best(made):
             if one.metric == results.metric and one.measure in HEADLINE:
                 cell = grid.cell(one.arm, MEASURES[one.measure])
                 check(cell, one.mean, one.low, one.high)
-                best = next(b.arms for b in panel.best if (b.measure, b.metric) == (one.measure, one.metric))
-                assert (BEST in cell.text) == (one.arm in best and one.mean is not None)
-                assert one.arm not in ANCHORS or BEST not in cell.text
+                best = next(b for b in panel.best if (b.measure, b.metric) == (one.measure, one.metric))
+                assert ((BEST in cell.text) or (FIRST in cell.text)) == (one.arm == best.first)
+                assert BEST not in cell.text or not best.open, "the best mean is no winner while others are open"
+                assert (EQUAL in cell.text) == (one.arm in best.equal)
+                assert (OPEN in cell.text) == (one.arm in best.open and one.mean is not None)
+                assert one.arm not in ANCHORS or not set(cell.text) & set(BEST + FIRST + EQUAL + OPEN)
 
 
 def test_further_measures_and_scores(made):

@@ -1,0 +1,88 @@
+"""What the worst of several groups would score if all were equal: a minimum over noise lies below the truth.
+
+Every ranked group or site of a seed is drawn anew with its own numbers of patients, from one model whose score is that
+of their patients together: AUROC from two normal laws at the distance that gives it, √2·Φ⁻¹(AUROC), and accuracy as
+a share of right answers. The mean of the worst over draws and seeds is what chance alone makes of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri  # type: ignore[import-untyped]
+from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+from remind.metrics.aggregates import Examined, Scope, by_class
+from remind.metrics.scores import scores
+from remind.metrics.statistics import GroupStatistics
+
+DRAWS = 200
+MOST = 0.999  # scores beyond have no finite distance
+Floats = NDArray[np.float64]
+
+
+def worst_by_chance(models: Mapping[int, Examined], scope: Scope) -> dict[tuple[str, str], float]:
+    """Return by measure and metric the expected worst of ranked groups and sites, mean over the seeds.
+
+    A seed in which a score is not defined is left out. AUROC: of two classes only.
+
+    Parameters
+    ----------
+    models
+        By seed.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    for seed, model in sorted(models.items()):
+        rng = np.random.default_rng([seed, DRAWS])
+        for measure, rows, ranked in (
+            ("worst_group", model.by_group, scope.ranked_groups),
+            ("worst_site", model.by_site, scope.ranked_sites),
+        ):
+            chosen = {metric: [one for key, one in rows.items() if key in ranked(metric)] for metric in DRAWN}
+            together = {metric: scores(reduce(GroupStatistics.__add__, own)) for metric, own in chosen.items() if own}
+            values = {
+                metric: draw(getattr(own, metric), [by_class(one) for one in chosen[metric]], rng)
+                for metric, own in together.items()
+                for draw in (DRAWN[metric],)
+            }
+            for metric, value in values.items():
+                if value is not None:
+                    found.setdefault((measure, metric), []).append(value)
+    return {key: fmean(values) for key, values in found.items()}
+
+
+def expected_worst_auroc(
+    auroc: float | None, sizes: Sequence[Sequence[int]], rng: np.random.Generator, draws: int = DRAWS
+) -> float | None:
+    """Return the mean of the smallest AUROC of groups with so many patients (without, with the outcome).
+
+    Groups without one of the two have none; None where no group has one, and for more than two classes.
+    """
+    sizes = [size for size in sizes if len(size) == 2 and min(size) > 0]
+    if auroc is None or not sizes:
+        return None
+    distance = np.sqrt(2) * float(ndtri(np.clip(auroc, 1 - MOST, MOST)))
+    return float(np.min([_aurocs(distance, *size, rng, draws) for size in sizes], axis=0).mean())
+
+
+def expected_worst_accuracy(
+    accuracy: float | None, sizes: Sequence[Sequence[int]], rng: np.random.Generator, draws: int = DRAWS
+) -> float | None:
+    """Return the mean of the smallest share of right answers of groups with so many patients by class."""
+    patients = [sum(size) for size in sizes if sum(size)]
+    if accuracy is None or not patients:
+        return None
+    return float(np.min([rng.binomial(n, accuracy, draws) / n for n in patients], axis=0).mean())
+
+
+def _aurocs(distance: float, negatives: int, positives: int, rng: np.random.Generator, draws: int) -> Floats:
+    """AUROC of each draw, by the rank sum of those with the outcome."""
+    below = rng.normal(size=(draws, negatives))
+    above = rng.normal(loc=distance, size=(draws, positives))
+    rank_sum = rankdata(np.concatenate([above, below], axis=1), axis=1)[:, :positives].sum(axis=1)
+    return np.asarray((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+DRAWN = {"auroc": expected_worst_auroc, "accuracy": expected_worst_accuracy}
