@@ -15,8 +15,8 @@ from remind.data.cohort.cohort import Cohort
 from remind.metrics.scores import SCORES
 from remind.registry import Options, Registry
 from remind_studies.cells.cell import Cell
+from remind_studies.cells.yardstick import LOCAL, PLACE, POOLED, needed
 from remind_studies.cells.yardstick import RUNNER as YARDSTICK
-from remind_studies.cells.yardstick import needed
 
 
 def _known(metric: str) -> str:
@@ -49,6 +49,12 @@ class Arm(Section):
     options: dict[str, Scalar] = Field(default_factory=dict)
     anchor: bool = False
     runner: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where its models are trained, if not in a federation: "local" or "pooled"; else empty."""
+        place = str(self.options.get(PLACE) or self.settings.get("method.rule", "")).partition("(")[0].strip()
+        return place if place in (LOCAL, POOLED) else ""
 
     def but(self, name: str, changes: Settings) -> "Arm":
         """The same method with settings changed; ranked, whatever it was."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from remind_studies.report import joining
 from remind_studies.report.answer import answer
 from remind_studies.report.cells import EQUAL
 from remind_studies.report.forest import Difference
@@ -30,7 +31,9 @@ def _panel(view: PanelView) -> str:
         scores = [_score(view, arm, measure) for measure in view.measures]
         rows.append([f"*{arm}*" if arm in view.anchors else arm, *scores, _difference(tested.get(arm))])
     told = answer(view)
-    return "\n\n".join([" ".join((told.sentence, *told.caveats)), _table(head, rows)])
+    parts = [" ".join((told.sentence, *told.caveats)), _table(head, rows)]
+    parts += [joining.sentence(one, results.margin) for one in view.panel.joining if one.hospitals]
+    return "\n\n".join(parts)
 
 
 def _facts(panel: str, results: Results) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 from remind.groups import TAIL_SHARE
 from remind_studies.html import environment, write_html
-from remind_studies.report import figures, tables
+from remind_studies.report import figures, joining, tables
 from remind_studies.report.answer import Answer, answer, overall
 from remind_studies.report.cells import Table, marks
 from remind_studies.report.figures import Picture
+from remind_studies.report.joining import Chapter as JoiningChapter
 from remind_studies.report.overview import overview
 from remind_studies.report.view import PanelView, views
 from remind_studies.report.words import MEANING, MEASURES, counted, duration
@@ -29,6 +30,7 @@ class Chapter:
     groups: Table | None
     group_plot: Picture | None
     sites: Table | None
+    joining: JoiningChapter | None
     trace_plot: Picture | None
     further: Table | None
 
@@ -74,6 +76,7 @@ def _chapter(view: PanelView) -> Chapter:
         groups=tables.groups(view),
         group_plot=figures.group_plot(view),
         sites=tables.sites(view),
+        joining=joining.chapter(view),
         trace_plot=figures.trace_plot(view),
         further=tables.further(view),
     )

@@ -2,7 +2,20 @@
 
 from remind_studies.results.contenders import Run
 from remind_studies.results.format import Results, StudyMade
-from remind_studies.results.panel_format import Best, Estimate, GroupScore, Panel, SiteScore, Summary
+from remind_studies.results.panel_format import Best, Estimate, Gain, GroupScore, Joining, Panel, SiteScore, Summary
 from remind_studies.results.tables import results
 
-__all__ = ["Best", "Estimate", "GroupScore", "Panel", "Results", "Run", "SiteScore", "StudyMade", "Summary", "results"]
+__all__ = [
+    "Best",
+    "Estimate",
+    "Gain",
+    "GroupScore",
+    "Joining",
+    "Panel",
+    "Results",
+    "Run",
+    "SiteScore",
+    "StudyMade",
+    "Summary",
+    "results",
+]

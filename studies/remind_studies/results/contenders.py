@@ -25,6 +25,8 @@ class Contender:
     ----------
     name, arm
         Its own name, and that of the arm whose runs measured it.
+    place
+        Where it was trained, if not in a federation (`study.Arm.place`).
     results, outcomes
         Of these runs, and what they measured of this model: by seed, ascending. Runs may measure no model at all.
     """
@@ -32,6 +34,7 @@ class Contender:
     name: str
     arm: str
     anchor: bool
+    place: str
     results: Mapping[int, CellResult]
     outcomes: Mapping[int, Outcome]
 
@@ -76,6 +79,7 @@ def _rows(arm: Arm, results: Mapping[int, CellResult], *, alone: bool) -> list[C
             name=(model if alone else f"{arm.name}, {model}") if model else arm.name,
             arm=arm.name,
             anchor=arm.anchor,
+            place=arm.place,
             results=results,
             outcomes={seed: o for seed, result in results.items() for o in result.outcomes if o.name == model},
         )

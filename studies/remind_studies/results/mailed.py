@@ -79,6 +79,10 @@ def _panel(panel: Panel, minimum: int) -> Panel:
                 )
                 for trace in panel.traces
             ),
+            "joining": tuple(
+                one.model_copy(update={"hospitals": tuple(own for own in one.hospitals if own.site in sites)})
+                for one in panel.joining
+            ),
             "withheld_groups": len(panel.groups) - len(groups),
             "withheld_sites": len(panel.sites) - len(sites),
         }

@@ -14,6 +14,7 @@ from remind_studies.results import panel_format as written
 from remind_studies.results.arm_scores import ArmScores, BySeed, arm_scores
 from remind_studies.results.census import Census, census
 from remind_studies.results.contenders import Contender, Run, contenders, reference
+from remind_studies.results.joining import joining
 from remind_studies.results.measures import COMPARABLE, DESCRIPTIVE, LOWER_IS_BETTER, METRICS, USUAL, Scope
 from remind_studies.results.statistics import Values, detectable, equivalence, estimate, holm, paired, standings
 from remind_studies.results.traces import traces
@@ -118,6 +119,9 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
             ground.margin,
         ),
         traces=traces(rows),
+        joining=joining(
+            rows, sorted(scope.ranked_sites(ground.metric)), ground.seeds, ground.metric, who.ratio, ground.margin
+        ),
         auroc_bound=max((b for own in found.values() if (b := own.auroc_bound) is not None), default=None),
     )
 

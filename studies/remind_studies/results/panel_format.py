@@ -191,6 +191,44 @@ class Best(Section):
         return (self.first, *self.equal) if self.first else ()
 
 
+class Gain(Section):
+    """A hospital's score with a federated model against its best alone.
+
+    Attributes
+    ----------
+    alone, joined
+        Means over seeds; `alone` of what its validation patients chose in each seed.
+    chosen
+        In how many seeds they chose which arm.
+    gain, low, high
+        Mean paired difference with its interval; positive where joining is better, also of losses.
+    p_adjusted, p_equal
+        By Holm over the hospitals.
+    """
+
+    site: str
+    alone: float | None
+    joined: float | None
+    chosen: dict[str, Natural]
+    gain: float | None
+    low: float | None
+    high: float | None
+    p_adjusted: Chance | None
+    p_equal: Chance | None
+    n: Natural
+
+
+class Joining(Section):
+    """What the ranked hospitals gain with a federated model, and the mean over them."""
+
+    arm: str
+    hospitals: tuple[Gain, ...]
+    gain: float | None
+    low: float | None
+    high: float | None
+    p: Chance | None
+
+
 class TraceRound(Section):
     """A round: means over the seeds that have the number.
 
@@ -233,7 +271,7 @@ class Panel(Section):
         For every arm, metric, and measure, group or site. Empty where no run has measured a model.
     auroc_bound
         How far any AUROC of a ranked group, a ranked site or everybody may be off by the bins of its histogram.
-    tests, best, traces
+    tests, best, traces, joining
         As their types say; a trace only of arms that have one.
     withheld_groups, withheld_sites
         How many are left out because of the minimum count.
@@ -251,6 +289,7 @@ class Panel(Section):
     tests: tuple[Comparison, ...]
     best: tuple[Best, ...]
     traces: tuple[Trace, ...]
+    joining: tuple[Joining, ...] = ()
     auroc_bound: float | None = None
     withheld_groups: Natural = 0
     withheld_sites: Natural = 0
@@ -260,6 +299,8 @@ class Panel(Section):
         named = {self.reference} - {""}
         named |= {one.arm for one in self.summaries} | {one.arm for one in self.traces}
         named |= {one.arm for one in self.by_group} | {one.arm for one in self.by_site}
+        named |= {one.arm for one in self.joining}
+        named |= {arm for one in self.joining for gain in one.hospitals for arm in gain.chosen}
         named |= {one.arm for one in self.tests} | {one.against for one in self.tests}
         named |= {arm for one in self.best for arm in (*one.arms, *one.open)}
         if strange := sorted(named - {arm.name for arm in self.arms}):
