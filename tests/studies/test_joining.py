@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from remind.errors import UserError
 from remind_studies.arms import read_arms
 from remind_studies.report.joining import sentence
 from remind_studies.report.write import render
@@ -13,6 +14,7 @@ from remind_studies.results.mailed import mailed
 from remind_studies.results.statistics import holm, paired
 from remind_studies.study import Arm, Panel
 from tests.studies.made_up import PATIENTS, study
+from tests.studies.planning import plan, request
 from tests.studies.study_runs import fold_of, outcome, result
 
 SEEDS, FOLDS = range(10), 5
@@ -49,9 +51,8 @@ def results():
 
 
 def test_what_is_alone_pooled_or_federated():
-    places = {
-        arm.name: arm.place for arm in read_arms("remind, boosting+pooled, logistic, xgb_cyclic, remind+local", {})
-    }
+    arms = read_arms("remind, boosting+pooled, logistic, xgb_cyclic, remind+local", {})
+    places = {arm.name: arm.place for arm in arms}
     assert places == {
         "remind": "",
         "boosting+pooled": "pooled",
@@ -62,8 +63,9 @@ def test_what_is_alone_pooled_or_federated():
 
 
 def test_the_best_alone_is_chosen_on_validation_patients_even_where_the_test_says_otherwise(results):
-    (one,) = results.panels[0].joining
-    assert one.arm == "joined", "neither who is alone nor who is pooled has joined"
+    one, most = results.panels[0].joining
+    assert (one.arm, most.arm) == ("joined", "one place"), "nobody who is alone has joined; pooled is the most to gain"
+    assert most.gain > one.gain
     sites = {(s.arm, s.site): s.values for s in results.panels[0].by_site if s.metric == "auroc"}
     for hospital in one.hospitals:
         assert hospital.chosen == {"trees": len(SEEDS)}
@@ -72,7 +74,7 @@ def test_the_best_alone_is_chosen_on_validation_patients_even_where_the_test_say
 
 
 def test_gains_are_paired_and_adjusted_over_the_hospitals(results):
-    (one,) = results.panels[0].joining
+    one = results.panels[0].joining[0]
     sites = {(s.arm, s.site): s.values for s in results.panels[0].by_site if s.metric == "auroc"}
     own = [paired(sites["joined", h.site], sites["trees", h.site], 1 / 3) for h in one.hospitals]
     for hospital, expected in zip(one.hospitals, own, strict=True):
@@ -84,14 +86,15 @@ def test_gains_are_paired_and_adjusted_over_the_hospitals(results):
 
 
 def test_a_gain_is_positive_where_lower_losses_are_better():
-    (one,) = study(list(runs()), panels=(PANEL,), seeds=SEEDS, folds=FOLDS, metric="log_loss").panels[0].joining
+    found = study(list(runs()), panels=(PANEL,), seeds=SEEDS, folds=FOLDS, metric="log_loss")
+    one = found.panels[0].joining[0]
     assert one.gain > 0
     assert one.low < one.gain < one.high
     assert all(h.joined < h.alone for h in one.hospitals if h.gain > 0)
 
 
 def test_the_report_says_who_gains_and_shows_it(results):
-    (one,) = results.panels[0].joining
+    one = results.panels[0].joining[0]
     said = sentence(one, results.margin)
     assert said.startswith(f"With joined, 3 of {len(one.hospitals)} hospitals have a better mean")
     page = render(results)
@@ -110,3 +113,17 @@ def test_without_anyone_alone_there_is_nothing_to_say():
     alone = Panel("compare", "", (ARMS[0], ARMS[3]), reference="joined")
     kept = [run for run in runs() if run.arm in ("joined", "one place")]
     assert study(kept, panels=(alone,), seeds=SEEDS, folds=FOLDS).panels[0].joining == ()
+
+
+def test_the_study_of_joining_divides_the_same_patients_into_ever_more_hospitals():
+    of = request("xgb_bagging", own_hospitals=("a", "b", "c"))
+    panels = plan("joining(sites = '2, 8')", of)
+    assert [(one.name, one.clients) for one in panels] == [("hospitals", None), ("sites = 2", 2), ("sites = 8", 8)]
+    for panel in panels:
+        assert panel.reference == "xgb_bagging"
+        assert all(arm.runner for arm in panel.arms), "nothing that takes long"
+        assert {arm.place for arm in panel.arms} == {"local", "pooled", ""}
+    with pytest.raises(UserError, match="sites: 1 hospitals for 400"):
+        plan("joining(sites = '1')", of)
+    with pytest.raises(UserError, match="no hospitals of its own"):
+        plan("joining(sites = '')", request("xgb_bagging"))
