@@ -90,7 +90,9 @@ def tune_arms(request: Request, budget: int, folder: StudyFolder, around: str, j
         A trial could not be run.
     """
     seeds = _seeds(request)
-    tried = {arm.name: [{}] if arm.runner else trials(arm, request.config, budget) for arm in request.arms}
+    tried: dict[str, list[dict[str, Scalar]]] = {
+        arm.name: [{}] if arm.runner else trials(arm, request.config, budget) for arm in request.arms
+    }
     cells: dict[str, Cell] = {}
     names: dict[str, str] = {}
     for arm in (one for one in request.arms if not one.runner):  # a yardstick chooses its settings by itself

@@ -4,6 +4,7 @@ Columns follow from the schema alone, so that hospitals which share a schema hav
 other anything. Only the weights of words (idf) are learned, from training patients. What a patient lacks is NaN.
 """
 
-from remind.data.features.matrix import Columns, FeatureMap, Features
+from remind.data.features.columns import Columns
+from remind.data.features.matrix import FeatureMap, Features
 
 __all__ = ["Columns", "FeatureMap", "Features"]

@@ -60,4 +60,4 @@ def summary(series: Series, schema: SeriesSchema) -> Floats:
 
 def _mean(cell_O: np.ndarray, x_O: Floats, count_C: Floats) -> Floats:
     sum_C = np.bincount(cell_O, x_O, len(count_C))
-    return np.divide(sum_C, count_C, out=np.full(len(count_C), np.nan), where=count_C > 0)
+    return np.asarray(np.divide(sum_C, count_C, out=np.full(len(count_C), np.nan), where=count_C > 0))

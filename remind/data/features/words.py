@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.contents import Texts
@@ -16,7 +17,7 @@ from remind.errors import UserError
 BUCKETS = 2**9
 
 
-def notes(cohort: Cohort, name: str) -> tuple[Floats, list[str]]:
+def notes(cohort: Cohort, name: str) -> tuple[NDArray[np.bool_], list[str]]:
     """Return whether each patient has a note, (N,), and the notes of those who have one.
 
     Raises

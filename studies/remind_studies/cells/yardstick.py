@@ -61,7 +61,7 @@ def _maps(yardstick: Yardstick, places: Sequence[Hospital]) -> list[FeatureMap]:
     """The features of each place: with its own training patients' word weights, or in a federation without weights."""
     if yardstick.federated:
         return [FeatureMap.of(places[0].cohort.schema)] * len(places)
-    return [FeatureMap.fitted(own.cohort.take(own.cohort.split_N == TRAIN)) for own in places]
+    return [FeatureMap.fitted(_part(own.cohort, TRAIN)) for own in places]
 
 
 def _learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
@@ -69,15 +69,21 @@ def _learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
 
 
 def _sample(cohort: Cohort, to_features: FeatureMap, part: int) -> Sample:
-    chosen = cohort.take(cohort.split_N == part)
+    chosen = _part(cohort, part)
     return Sample(to_features.features(chosen), chosen.label_N)
+
+
+def _part(cohort: Cohort, part: int) -> Cohort:
+    """The patients of a part of the split."""
+    assert cohort.split_N is not None
+    return cohort.take(cohort.split_N == part)
 
 
 def _examined(hospital: Hospital, to_features: FeatureMap, model: Model) -> tuple[Groups, Groups]:
     """Statistics of a hospital's test and of its validation patients, by group."""
     found: list[BySite] = []
     for part in (TEST, VALIDATION):
-        chosen = hospital.cohort.take(hospital.cohort.split_N == part)
+        chosen = _part(hospital.cohort, part)
         if len(chosen) == 0:
             found.append(evaluations({hospital.name: {}}))
             continue

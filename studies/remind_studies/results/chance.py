@@ -64,7 +64,7 @@ def expected_worst_auroc(
     if auroc is None or not sizes:
         return None
     distance = np.sqrt(2) * float(ndtri(np.clip(auroc, 1 - MOST, MOST)))
-    return float(np.min([_aurocs(distance, *size, rng, draws) for size in sizes], axis=0).mean())
+    return float(np.min([_aurocs(distance, size, rng, draws) for size in sizes], axis=0).mean())
 
 
 def expected_worst_accuracy(
@@ -77,8 +77,9 @@ def expected_worst_accuracy(
     return float(np.min([rng.binomial(n, accuracy, draws) / n for n in patients], axis=0).mean())
 
 
-def _aurocs(distance: float, negatives: int, positives: int, rng: np.random.Generator, draws: int) -> Floats:
+def _aurocs(distance: float, size: Sequence[int], rng: np.random.Generator, draws: int) -> Floats:
     """AUROC of each draw, by the rank sum of those with the outcome."""
+    negatives, positives = size
     below = rng.normal(size=(draws, negatives))
     above = rng.normal(loc=distance, size=(draws, positives))
     rank_sum = rankdata(np.concatenate([above, below], axis=1), axis=1)[:, :positives].sum(axis=1)
