@@ -100,7 +100,7 @@ def bench(
             seeds=request.seeds,
             folds=folds(request.config),
             metric=request.metric,
-            tuning=tuning.described(),
+            tuning=tuning.described(request.cohort.schema.name),
             common=_shown(request),
             missing={one.name: failed[one.key] for one in planned if one.key in failed},
             made=StudyMade(

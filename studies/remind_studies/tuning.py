@@ -26,6 +26,7 @@ from remind_studies.cells.patients import folds
 from remind_studies.cells.pool import run_cells
 from remind_studies.study import Arm, Request
 
+DEFAULTS_FROM = ("uci_heart4", "nhanes_2017_2020")  # cohorts on whose validation patients the defaults were chosen
 SEEDS = 2  # trainings of each trial
 LEAST = 10  # validation patients, of these seeds together, below which a tail group has no say
 FACTORS: dict[str, tuple[float, ...]] = {  # of what is configured
@@ -70,15 +71,20 @@ class Tuning:
         )
         return replace(request, arms=arms)
 
-    def described(self) -> dict[str, Any]:
-        """For the report."""
+    def described(self, cohort: str) -> dict[str, Any]:
+        """For the report; on a cohort that the defaults were chosen on, nothing that runs with them is untuned."""
         text = (
             f"{self.budget} settings tried for each method, the first the method as given, each trained with the seeds "
             f"{', '.join(map(str, self.seeds))}; the best mean over tail groups on their validation patients won."
             if self.budget
-            else "No method was tuned: each ran with the settings below."
+            else "This study tuned no method: each ran with the settings below."
         )
-        return {"budget": self.budget, "text": text, "chosen": {name: dict(c) for name, c in self.chosen.items()}}
+        return {
+            "budget": self.budget,
+            "text": text,
+            "chosen": {name: dict(c) for name, c in self.chosen.items()},
+            "defaults_from_here": cohort in DEFAULTS_FROM,
+        }
 
 
 def tune_arms(request: Request, budget: int, folder: StudyFolder, around: str, jobs: int, say: Say) -> Tuning:

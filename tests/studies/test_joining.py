@@ -13,9 +13,9 @@ from remind_studies.results import Run
 from remind_studies.results.mailed import mailed
 from remind_studies.results.statistics import holm, paired
 from remind_studies.study import Arm, Panel
-from tests.studies.made_up import PATIENTS, study
-from tests.studies.planning import plan, request
-from tests.studies.study_runs import fold_of, outcome, result
+from tests.builders.study_results import PATIENTS, study
+from tests.builders.studies import plan, request
+from tests.builders.study_runs import fold_of, outcome, result
 
 SEEDS, FOLDS = range(10), 5
 ARMS = (

@@ -88,7 +88,7 @@ def test_the_best_trial_wins_and_is_what_the_study_runs(tmp_path):
     best = trials(arm, asked.config, 3)[int(np.argmax(scores))]
     assert tuning.chosen["attention"] == best
     assert best.items() <= tuning.applied(asked).arms[0].settings.items()
-    assert "3 settings" in tuning.described()["text"]
+    assert "3 settings" in tuning.described("c")["text"]
     assert hospitals(Cell.of(SMALL | {"seed": tuning.seeds[0]}, 2))
 
 
@@ -96,4 +96,4 @@ def test_no_tuning_changes_nothing_and_says_so():
     asked = request()
     tuning = Tuning.none(asked.arms)
     assert tuning.applied(asked) == asked
-    assert tuning.described()["budget"] == 0
+    assert tuning.described("c")["budget"] == 0

@@ -78,6 +78,11 @@ def caveats(view: PanelView) -> tuple[str, ...]:
             f"{few} of {counted(len(tail), 'tail group')} {have} too few tested patients ({view.enough}): shown, "
             "never ranked."
         )
+    if results.tuning.defaults_from_here:
+        found.append(
+            "REMIND's defaults were chosen on validation patients of this cohort: here it is a tuned method, and "
+            "what is not tuned beside it is at a disadvantage."
+        )
     if results.missing:
         found.append(f"{counted(len(results.missing), 'run')} of the study missing; see below.")
     return tuple(found)

@@ -38,11 +38,14 @@ class Tuning(Section):
         How, in words.
     chosen
         By arm: what was found best on validation patients.
+    defaults_from_here
+        Whether REMIND's defaults were chosen on validation patients of this cohort.
     """
 
     budget: Natural
     text: str
     chosen: dict[str, dict[str, Scalar]]
+    defaults_from_here: bool = False
 
 
 class Settings(Section):

@@ -13,7 +13,7 @@ from remind_studies.cells import yardstick
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.patients import hospitals
 from remind_studies.study import Panel
-from tests.studies.small import SMALL
+from tests.builders.studies import SMALL
 
 COMMON = SMALL | {"synthetic.patients": 200}
 

@@ -8,6 +8,8 @@ import pytest
 from remind_studies.report.answer import Answer, answer, overall
 from remind_studies.report.view import views
 from remind_studies.results import Results
+from remind_studies.results import Results
+from remind_studies.tuning import Tuning
 from tests.builders.study_reports import ARMS, study
 
 RIVALS = [arm for arm in ARMS if arm != "remind"]
@@ -194,3 +196,13 @@ def test_many_tables_are_counted():
 def test_a_study_of_costs_has_no_answer():
     results = study(scores=False, facts={"parameters": 5.0})
     assert overall([(view, answer(view)) for view in views(results)]) is None
+
+
+def test_a_preset_is_not_untuned_on_the_cohort_that_it_was_chosen_on():
+    def said(results: Results) -> bool:
+        return any("defaults were chosen on validation patients of this cohort" in line for line in of(results).caveats)
+
+    content = json.loads(study().to_json())
+    for cohort, chosen_here in (("uci_heart4", True), ("my-cohort", False)):
+        content["tuning"] = Tuning.none(()).described(cohort)
+        assert said(Results.from_json(json.dumps(content), "example")) == chosen_here
