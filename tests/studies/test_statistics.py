@@ -165,7 +165,9 @@ def test_missing_seeds_do_not_make_a_winner():
 
 
 def test_arms_that_are_equal_on_every_seed_are_equal_and_one_pair_tells_nothing():
-    assert equivalence([0.7, 0.8], [0.7, 0.8], 0.25, 0.005) == 0.0
+    same = [0.7, 0.8, 0.75, 0.8, 0.7]
+    assert equivalence(same, same, 0.25, 0.005) == 0.0
+    assert equivalence(same[:2], same[:2], 0.25, 0.005) is None, "coarse scores of few patients coincide"
     assert equivalence([0.7], [0.7], 0.25, 0.005) is None
     assert equivalence([0.7, 0.8], [0.6, 0.7], 0.25, 0.005) is None, "a constant difference tells no spread"
 

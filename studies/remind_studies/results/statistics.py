@@ -21,6 +21,7 @@ Values = Sequence[float | None]  # one per seed, in the order of the seeds
 
 LEVEL = 0.05
 POWER = 0.8  # of the smallest difference that could have been seen
+SAME = 5  # seeds on which all must be the same to count as equal
 MARGIN = 0.005  # differences below it do not matter: what is shown to be smaller is called equal
 NOISE = 1e-12  # spreads below are rounding: values that are equal, or differ by a constant
 
@@ -114,13 +115,14 @@ class Standing:
 def equivalence(values: Values, against: Values, ratio: float, margin: float) -> float | None:
     """p of the hypothesis that the difference is `margin` or more, in either direction.
 
-    Two one-sided tests (Schuirmann 1987) with the variance of this module: the larger p. Equal on every seed: 0.
+    Two one-sided tests (Schuirmann 1987) with the variance of this module: the larger p. Equal on each
+    of `SAME` seeds or more: 0; on fewer that may be chance, as scores of few patients are coarse.
     """
     found = paired(values, against, ratio)
     if found.mean is None or found.sd is None or found.p is None:
         return None
     if found.sd <= NOISE:
-        return 0.0
+        return 0.0 if found.n >= SAME else None
     error = found.sd * math.sqrt(1 / found.n + ratio)
     return float(stdtr(found.n - 1, (abs(found.mean) - margin) / error))
 
