@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp"}
+PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
 ALLOWED = {
     "client/remind_client/flower_internals.py",
     "server/remind_server/flower_internals.py",
