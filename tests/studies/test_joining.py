@@ -13,8 +13,8 @@ from remind_studies.results import Run
 from remind_studies.results.mailed import mailed
 from remind_studies.results.statistics import holm, paired
 from remind_studies.study import Arm, Panel
-from tests.builders.study_results import PATIENTS, study
 from tests.builders.studies import plan, request
+from tests.builders.study_results import PATIENTS, study
 from tests.builders.study_runs import fold_of, outcome, result
 
 SEEDS, FOLDS = range(10), 5

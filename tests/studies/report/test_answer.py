@@ -8,7 +8,6 @@ import pytest
 from remind_studies.report.answer import Answer, answer, overall
 from remind_studies.report.view import views
 from remind_studies.results import Results
-from remind_studies.results import Results
 from remind_studies.tuning import Tuning
 from tests.builders.study_reports import ARMS, study
 
