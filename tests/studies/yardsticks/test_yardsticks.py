@@ -1,5 +1,7 @@
 """Yardsticks: no order, no leak, hospitals of one class, federated trees of one hospital."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -143,3 +145,14 @@ def test_folds_are_dealt_within_each_class():
     fold_N = folds(label_N, 5)
     for label, most in ((0, 3), (1, 1)):
         assert np.bincount(fold_N[label_N == label], minlength=5).max() <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("boosting", "lightgbm"), ("logistic", "sklearn.linear_model"), ("xgb_cyclic", "xgboost")]
+)
+def test_a_library_that_is_not_installed_is_one_message(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        UserError, match=r"pip install 'federated-remind\[studies\]', or leave them out with --no-anchors"
+    ):
+        predicted(name, [hospital(0)], sample(50, patients=3).features)
