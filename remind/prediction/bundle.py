@@ -55,6 +55,20 @@ class Bundle:
     parts: Mapping[str, SitePart | Path] = field(default_factory=dict)
     calibration: Calibration | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a calibration of another model.
+
+        Raises
+        ------
+        UserError
+            It is of other classes.
+        """
+        if self.calibration is not None and self.calibration.classes != self.schema.classes:
+            raise UserError(
+                f"{self.where}: the calibration is of the classes {', '.join(self.calibration.classes)}, and the "
+                f"model's are {', '.join(self.schema.classes)}; give the calibration.json of the model's own run"
+            )
+
     @property
     def serves_everybody(self) -> bool:
         """Whether no hospital's part is needed: all encoders are shared or frozen, and know nothing of a hospital."""

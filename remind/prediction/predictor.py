@@ -238,7 +238,8 @@ class Predictor:
         for i, (group, n) in enumerate(zip(cohort.groups_N.tolist(), train_N.tolist(), strict=True)):
             name = groups.name(group, self.schema.names)
             if n == 0:
-                found[i].append(f"unseen combination: no training patient had {name}")
+                who = "no training patient" if self.bundle.tensors else "no training patient of this hospital"
+                found[i].append(f"unseen combination: {who} had {name}")
             elif n < self.least:
                 found[i].append(f"few training patients: {n} had {name}, fewer than {self.least}")
         ranges = Ranges() if part is None else part.ranges

@@ -82,3 +82,10 @@ def test_a_model_in_use_is_kept(hospital, tmp_path):
     keep = RetentionSection(runs=1, days=0.0)
     predict(hospital, "--cohort", tmp_path / "new", "--out", tmp_path / "out.csv")
     assert prune(hospital.runs_folder, keep, now=time.time() + 1) == ["run-8"]
+
+
+def test_a_calibration_of_another_model_is_refused(hospital, tmp_path):
+    path = tmp_path / CALIBRATION
+    write_calibration(path, Calibration.none(("no", "yes")))
+    with pytest.raises(UserError, match="classes no, yes, and the model's are c0, c1"):
+        predict(hospital, "--cohort", tmp_path / "new", "--calibration", path)
