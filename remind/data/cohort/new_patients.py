@@ -154,7 +154,7 @@ class NewPatients:
     ) -> Contents:
         """Return a modality of the n patients of a chunk; what is wrong with somebody's rows is `said` of them."""
         section = modality.section
-        nothing = kind_of(section).absent(name, section, n, [])[1]
+        nothing: Contents = kind_of(section).absent(name, section, n, [])[1]
         if modality.file is None or modality.key not in modality.file.columns:
             return nothing
         table, rows_R = modality.file.rows_of(modality.key, position)
