@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 case "${1:-}" in
     coordinator) extras="dashboard,postgres" ;;
-    site) extras="" ;;
+    site) extras="serve" ;;
     dashboard) extras="" ;;
     *) echo "usage: deploy/lock.sh coordinator|site|dashboard" >&2; exit 2 ;;
 esac

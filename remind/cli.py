@@ -18,6 +18,7 @@ from remind.config import Config, Scalar
 from remind.config_toml import to_toml
 from remind.data.importers.command import import_app
 from remind.errors import UserError
+from remind.export.command import export_command
 from remind.prediction.command import predict_command
 from remind.privacy.threshold import MIN_COUNT
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at a cohort, or make a synthetic one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.command("export")(export_command)
 data_app.add_typer(import_app, name="import")
 app.command("predict")(predict_command)
 

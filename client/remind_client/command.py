@@ -108,6 +108,68 @@ def predict(
     run_prediction(site_predictor(site, run, calibration, least), cohort, out, root, quiet, site.memory())
 
 
+@app.command("serve")
+def serve_command(
+    config: SiteFile = HERE,
+    run: Annotated[str, typer.Option(help="Id of a run in this site's state; default: examined last.")] = "",
+    calibration: Annotated[
+        Path | None, typer.Option(help="The run's calibration.json, from the coordinator's results.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A folder of remind export, or of a run, in place of this site's state.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="With --model: the hospital whose encoders are used.")] = "",
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; other than loopback, use TLS or a proxy. Default: 127.0.0.1."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one. Default: 8790.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Token that outlives restarts; made if not there. Default: a new one, printed.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; with --tls-key: serve https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    trusted_header: Annotated[
+        str, typer.Option(help="Header in which a proxy names the person it signed in, e.g. X-Forwarded-User.")
+    ] = "",
+    trusted_proxy: Annotated[
+        str, typer.Option(help="Addresses or networks of that proxy, comma-separated; nobody else's header counts.")
+    ] = "",
+    vault_key: Annotated[
+        Path | None, typer.Option(help="File of the vault's key, in place of the one that site.toml names.")
+    ] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="Folder in which paths of a request may lie; default: a request sends bytes.")
+    ] = None,
+    least: Least = LEAST,
+    most_patients: Annotated[int, typer.Option(min=1, help="Patients of a request.")] = 1000,
+    most_megabytes: Annotated[int, typer.Option(min=1, max=4096, help="Size of a request.")] = 32,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds in which a request is answered.")] = 60.0,
+) -> None:
+    """Answer requests for predictions, as JSON, with this hospital's model (docs/serve.md).
+
+    A socket that systemd hands over is served on, in place of --host and --port.
+    """
+    try:
+        from remind_client.serving.app import Limits
+        from remind_client.serving.serve import Choice, Door, serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'federated-remind[serve]'") from None
+    from remind_client.site_config import load_site_config, with_vault_key
+
+    door = Door(host, port, token_file, tls_certificate, tls_key, trusted_header, trusted_proxy)
+    limits = Limits(most_megabytes << 20, most_patients, timeout)
+    serve(
+        with_vault_key(load_site_config(config), vault_key),
+        Choice(run, calibration, model, site, least),
+        door,
+        limits,
+        files,
+    )
+
+
 @app.command("approve")
 def approve(
     configuration: Annotated[

@@ -28,13 +28,15 @@ class Meaning:
 MEANINGS: dict[Exit, Meaning] = {
     Exit.OK: Meaning(
         "All is well",
-        "The command did what it was asked. `run` was stopped by SIGTERM or SIGINT; everything it had started is gone.",
+        "The command did what it was asked. `run` or `serve` was stopped by SIGTERM or SIGINT; everything it had "
+        "started is gone, and requests under way were answered.",
         "None. Whether the message at hand was finished is the last entry of the audit log.",
     ),
     Exit.MISTAKE: Meaning(
         "A setting, a file or an argument is wrong",
         "site.toml, a certificate, the key or an argument is missing or not valid; the state folder is in use; a port "
-        "is taken.",
+        "is taken. `serve`: the folder of --model holds no model, or one of another version; without any model in the "
+        "site's state it waits for one and does not end.",
         "Standard error holds one message that names the file, the field, the value seen and what to do. Nothing was "
         "changed.",
     ),

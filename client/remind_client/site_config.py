@@ -211,6 +211,21 @@ def load_site_config(path: Path) -> SiteConfig:
         raise several(f"{file}: not valid:", [_problem(e) for e in error.errors(include_url=False)]) from None
 
 
+def with_vault_key(site: SiteConfig, file: Path | None) -> SiteConfig:
+    """Return the configuration with the vault's key in another file; None: as it is.
+
+    Raises
+    ------
+    UserError
+        The site has no vault.
+    """
+    if file is None:
+        return site
+    if not site.vault.enabled:
+        raise UserError("--vault-key: the vault is switched off in site.toml; leave it out")
+    return site.model_copy(update={"vault": VaultSection(key_file=str(file.absolute()))})
+
+
 def this_site() -> SiteConfig | None:
     """The site that the environment names; None if it names none, as in a simulation."""
     path = os.environ.get(VARIABLE)

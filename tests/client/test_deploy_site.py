@@ -7,7 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
+
+from remind_client.command import app
 
 ROOT = Path(__file__).parents[2]
 SITE, CHART = ROOT / "deploy" / "site", ROOT / "deploy" / "helm" / "site"
@@ -70,6 +73,56 @@ def test_the_unit():
     assert service["KillMode"] == "mixed"
     assert int(service["TimeoutStopSec"]) > 140
     assert service["ProtectSystem"] == "strict"
+
+
+def unit_of(*names: str) -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read([SITE / name for name in names])
+    return unit
+
+
+def test_the_service_of_predictions_has_no_network_and_serves_on_a_socket_of_loopback():
+    from remind.web.listening import LOOPBACK
+    from remind_client.serving.serve import PORT
+
+    unit = unit_of("remind-site-serve.service", "remind-site-serve.socket")
+    service = unit["Service"]
+    assert service["User"] == "remind-site"
+    assert service["PrivateNetwork"] == "yes"
+    assert service["RestrictAddressFamilies"] == "AF_UNIX"
+    assert service["ProtectSystem"] == "strict"
+    assert service["NoNewPrivileges"] == "yes"
+    assert unit["Unit"]["Requires"] == "remind-site-serve.socket"
+    assert unit["Socket"]["ListenStream"] == f"{LOOPBACK}:{PORT}"
+    [command] = [c for c in typer.main.get_command(app).commands.values() if c.name == "serve"]
+    assert "-m remind_client serve " in service["ExecStart"]
+    options = {name for parameter in command.params for name in parameter.opts}
+    given = {word for word in service["ExecStart"].split() if word.startswith("--")}
+    assert given <= options
+    assert not given & {"--host", "--port"}, "the socket says where"
+
+
+def test_the_container_of_predictions_is_reached_from_this_machine_alone():
+    service = yaml.safe_load((SITE / "compose.yaml").read_text())["services"]["serve"]
+    assert service["ports"] == ["127.0.0.1:8790:8790"]
+    assert service["profiles"] == ["serve"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert '".[serve]"' in DOCKERFILE
+    assert 'site) extras="serve"' in (ROOT / "deploy" / "lock.sh").read_text()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_reads_the_units(tmp_path):
+    """Their program is not installed here: `true` stands in for it."""
+    for unit in sorted(path for path in SITE.iterdir() if path.suffix in (".service", ".socket")):
+        text = re.sub("/opt/remind/bin/python .*", shutil.which("true"), unit.read_text())
+        (tmp_path / unit.name).write_text(text)
+    units = sorted(map(str, tmp_path.iterdir()))
+    assert len(units) == 3
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from remind.config import SyntheticConfig
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 from remind.groups import counts
+from remind.prediction.bundle import of_part
+from remind.prediction.predictor import Predictor
+from remind_client.site_config import load_site_config
+from remind_client.store import SiteStore
 from remind_client.vault.stream import MAGIC
+from tests.builders.served import as_json
 from tests.e2e.loopback import (
     ROOT,
     Consortium,
@@ -195,6 +201,35 @@ def test_what_the_site_keeps_is_encrypted(hospital):
     assert kept
     for path in kept:
         assert path.read_bytes()[: len(MAGIC)] == MAGIC, f"{path} lies in clear"
+
+
+def test_the_examined_model_answers_what_predict_says(hospital, tmp_path):
+    """From enrolment to a prediction: the model lies in the vault, a real curl asks the service for it."""
+    port, token = free_port(), tmp_path / "serve.token"
+    words = ["-c", hospital.folder, "--port", port, "--token-file", token]
+    log, command = tmp_path / "serve.log", [sys.executable, "-m", "remind_client", "serve"]
+    with log.open("w") as out:
+        service = subprocess.Popen([*command, *map(str, words)], stdout=out, stderr=out)
+    ready = ["curl", "-sf", f"http://127.0.0.1:{port}/ready"]
+    of = generate(SyntheticConfig(patients=200), 0).take(range(20))
+    body = json.dumps({"patients": [as_json(of, i) for i in range(len(of))]})
+    try:
+        wait_until(lambda: subprocess.run(ready, check=False, capture_output=True).returncode == 0, "the service", 120)
+        ask = ["curl", "-s", "-H", f"Authorization: Bearer {token.read_text().strip()}", "--json", "@-"]
+        ask += [f"http://127.0.0.1:{port}/predict"]
+        done = subprocess.run(ask, input=body, capture_output=True, text=True, check=True)
+    finally:
+        service.terminate()
+        assert service.wait(60) == 0, log.read_text()
+    site = load_site_config(hospital.folder)
+    [folder] = {path.parent for path in site.runs_folder.glob("run-*/model.pt")}
+    part = SiteStore(folder, site.open_vault()).model()
+    expected = Predictor(of_part(part, str(folder)), part.site, device="cpu").outputs(of)
+    answered = json.loads(done.stdout)["predictions"]
+    assert [list(own["probabilities"].values()) for own in answered] == expected.p_NC.tolist()
+    entries = {e["event"]: e for e in hospital.audit()}
+    assert (entries["predicted"]["patients"], entries["predicted"]["refused"]) == (20, 0)
+    assert entries["serving"]["site"] == "north"
 
 
 def ask_as_a_spy(consortium: Consortium, hospital: Hospital) -> tuple[dict, Path]:

@@ -101,6 +101,25 @@ class Refused(_OfRun):
     reason: Words
 
 
+class Serving(Event):
+    """A model came into service: `remind-site serve` answers with it from now on."""
+
+    event: Literal["serving"] = "serving"
+    source: Words
+    site: Words
+    round: int
+    fingerprint: Digest
+
+
+class Predicted(Event):
+    """A request for predictions was answered: how many patients it had, and how many of them got none."""
+
+    event: Literal["predicted"] = "predicted"
+    round: int
+    patients: int
+    refused: int
+
+
 class Recovered(Event):
     """The last line was incomplete, after a crash or a truncation. Records the size and hash of the incomplete line."""
 

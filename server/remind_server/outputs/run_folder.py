@@ -18,11 +18,11 @@ from remind.version import VERSION
 from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.outputs.results_claim import refuse_what_holds_something
-from remind_server.outputs.tables import expert_rows, final_rows, round_rows, summary
+from remind_server.outputs.tables import expert_rows, final_rows, interval_rows, round_rows, summary
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
 FINAL_CSV, FINAL_JSON, SUMMARY, MODEL = "final.csv", "final.json", "summary.json", "model.safetensors"
-EXPERTS = "experts.csv"
+EXPERTS, INTERVALS = "experts.csv", "intervals.json"
 
 
 class RunFolder(Observer):
@@ -102,6 +102,7 @@ class RunFolder(Observer):
         rows = final_rows(result)
         self._write(FINAL_JSON, lambda path: _dump(rows, path))
         self._write(FINAL_CSV, lambda path: _csv(rows, path))
+        self._write(INTERVALS, lambda path: _dump(interval_rows(result), path))
         if experts := expert_rows(result):
             self._write(EXPERTS, lambda path: _csv(experts, path))
         self._write(SUMMARY, lambda path: _dump(summary(result) | self._attendance.content(), path))

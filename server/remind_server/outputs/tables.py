@@ -21,7 +21,7 @@ from remind.metrics.aggregates import (
     tail_groups,
     worst,
 )
-from remind.metrics.scores import SCORES, Scores, scores
+from remind.metrics.scores import SCORES, Scores, intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.records import RoundRecord, RunResult
 
@@ -90,6 +90,17 @@ def final_rows(result: RunResult) -> list[Row]:
             if site == ALL or group in statistics or withholding(silent, group)
         ]
     return rows
+
+
+def interval_rows(result: RunResult) -> list[Row]:
+    """Of the groups in the margin of `final_rows`, and of ``all``: patients of each class, and 95 % intervals."""
+    merged = merge(result.test.values())
+    named = {ALL: total(merged)} | {groups.name(group, result.schema.names): found for group, found in merged.items()}
+    return [
+        {"group": group, "n_by_class": found.confusion_CC.sum(axis=1).tolist()} | {"intervals": intervals(found)}
+        for group, found in named.items()
+        if found is not None
+    ]
 
 
 def expert_rows(result: RunResult) -> list[Row]:

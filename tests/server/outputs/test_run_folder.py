@@ -18,6 +18,7 @@ from remind_server.outputs.run_folder import (
     FINAL_CSV,
     FINAL_JSON,
     GROUPS,
+    INTERVALS,
     MODEL,
     ROUNDS,
     SUMMARY,
@@ -32,7 +33,7 @@ from tests.builders.reports import START, follow, record, result
 def test_the_folder_holds_what_the_run_did(tmp_path):
     follow(RunFolder(tmp_path / "run"))
     folder = tmp_path / "run"
-    files = {CONFIG, ROUNDS, GROUPS, FINAL_CSV, FINAL_JSON, EXPERTS, SUMMARY, MODEL}
+    files = {CONFIG, ROUNDS, GROUPS, FINAL_CSV, FINAL_JSON, INTERVALS, EXPERTS, SUMMARY, MODEL}
     assert {p.name for p in folder.iterdir()} == files
     head = json.loads((folder / CONFIG).read_text())
     assert Config.model_validate(head["config"]) == settings()
@@ -45,6 +46,12 @@ def test_the_folder_holds_what_the_run_did(tmp_path):
     assert [json.loads(line)["round"] for line in (folder / ROUNDS).read_text().splitlines()] == [1, 2]
     final = json.loads((folder / FINAL_JSON).read_text())
     assert final == final_rows(result())
+    ends = {row["group"]: row for row in json.loads((folder / INTERVALS).read_text())}
+    for row in final:
+        if row["site"] == "all" and row["n"]:
+            low, high = ends[row["group"]]["intervals"]["accuracy"]
+            assert low <= row["accuracy"] <= high
+            assert sum(ends[row["group"]]["n_by_class"]) == row["n"]
     with (folder / FINAL_CSV).open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [(r["site"], r["group"], int(r["n"])) for r in table] == [(r["site"], r["group"], r["n"]) for r in final]

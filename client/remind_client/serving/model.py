@@ -1,0 +1,166 @@
+"""The model in service: loaded once, replaced when another one lies there; a new one that fails leaves the old one."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from remind.data.cohort.schema import CohortSchema, difference
+from remind.errors import UserError
+from remind.prediction.predictions import Predictions
+from remind.prediction.predictor import LEAST, Predictor
+from remind_client.serving.source import Source, Stamp
+
+log = logging.getLogger(__name__)
+LOOK_EVERY = 5.0  # seconds between two looks for a new model
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers.
+
+    Attributes
+    ----------
+    predictor
+        The model at work.
+    site
+        The hospital whose encoders it uses; empty: it needs none.
+    moments
+        Modality → column or item → mean and standard deviation among the training patients of this hospital.
+    """
+
+    predictor: Predictor
+    site: str
+    moments: Mapping[str, Mapping[str, tuple[float, float]]]
+
+    @property
+    def schema(self) -> CohortSchema:
+        """Classes and modalities."""
+        return self.predictor.schema
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What callers are told of the model."""
+        bundle = self.predictor.bundle
+        return {
+            "site": self.site,
+            "round": bundle.round,
+            "cohort": self.schema.name,
+            "fingerprint": self.schema.fingerprint,
+            "classes": list(self.schema.classes),
+            "modalities": list(self.schema.names),
+            "calibrated": bundle.calibration is not None,
+        }
+
+
+@dataclass
+class ModelKeeper:
+    """Keeps the model of a source in service.
+
+    Attributes
+    ----------
+    source
+        Where it comes from.
+    loaded
+        Called with each model that comes into service.
+    least, device
+        As for `Predictor`.
+    problem
+        Why the newest model is not in service; empty: it is.
+    """
+
+    source: Source
+    loaded: Callable[[Served], None] = lambda served: None
+    least: int = LEAST
+    device: str = "auto"
+    problem: str = ""
+    served: Served | None = None
+    _error: UserError | None = None
+    _stamp: Stamp | None = None
+    _looked: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def current(self, clock: Callable[[], float] = time.monotonic) -> Served:
+        """Return the model in service, the newest one if it can be served.
+
+        Raises
+        ------
+        UserError
+            There is none.
+        """
+        with self._lock:
+            now = clock()
+            if self.served is None or now - self._looked >= LOOK_EVERY:
+                self._looked = now
+                self._renew()
+            if self.served is None:
+                assert self._error is not None
+                raise self._error
+            return self.served
+
+    def _renew(self) -> None:
+        stamp = self.source.stamp()
+        if self.served is not None and (stamp == self._stamp or stamp is None):
+            return  # a model that was taken away stays in service until another one comes
+        self._stamp = stamp
+        try:
+            served = self._load()
+        except UserError as error:
+            self.problem, self._error = str(error), error
+            if self.served is not None:
+                log.error("the new model is not served, the former one stays: %s", error)
+            return
+        self.served, self.problem = served, ""
+        self.loaded(served)
+
+    def _load(self) -> Served:
+        bundle = self.source.read()
+        if self.served is not None and (lines := difference(self.served.schema, bundle.schema)):
+            raise UserError(
+                f"{bundle.where}: is of another schema than the model in service ({lines[0]}); callers were told of "
+                "that one: start the service again to serve this one"
+            )
+        site = self.source.site or (bundle.sites[0] if len(bundle.sites) == 1 else "")
+        if not site and not bundle.serves_everybody:
+            here = ", ".join(bundle.sites) or "none: encoders are trained at each hospital (remind-site adapt)"
+            raise UserError(f"{bundle.where}: whose encoders? name the hospital with --site; here are: {here}")
+        predictor = Predictor(bundle, site or None, least=self.least, device=self.device)
+        return Served(predictor, site, _moments(predictor, site))
+
+
+def _moments(predictor: Predictor, site: str) -> dict[str, dict[str, tuple[float, float]]]:
+    if not site:
+        return {}
+    numbers = predictor.bundle.part(site).ranges.numbers
+    return {
+        modality: {column: (known.mean, known.std) for column, known in of.items() if known.std > 0}
+        for modality, of in numbers.items()
+    }
+
+
+def answers(found: Predictions) -> list[dict[str, Any]]:
+    """Return what is answered for each patient, from the same table that `remind predict` writes."""
+    classes = found.schema.classes
+    table = found.columns()
+    rows = []
+    for i in range(len(found)):
+        row = {name: values[i] for name, values in table.items()}
+        served = row["status"] == "ok"
+        calibrated = {name: row[f"calibrated_{name}"] for name in classes}
+        rows.append(
+            {
+                "id": row["patient_id"],
+                "status": row["status"],
+                "group": row["group"],
+                "probabilities": {name: row[f"p_{name}"] for name in classes} if served else None,
+                "calibrated": calibrated if served and None not in calibrated.values() else None,
+                "decision": row["decision"],
+                "train_n": row["train_n"] if served else None,
+                "gate_open": row["gate_open"],
+                "trusted": row["trusted"],
+                "reasons": list(found.reasons_N[i]),
+            }
+        )
+    return rows

@@ -1,0 +1,188 @@
+"""What the service counts, for Prometheus: requests, latency, groups seen, unseen combinations, drift of inputs.
+
+Numbers about patients are published in steps of the hospital's minimum count, so that neither a number nor the
+difference of two scrapes tells of fewer patients. Requests are counted one by one: they tell of no group and no value.
+
+Drift: of every numeric column and item, the values since the last report are kept as (number, Σz, Σz²) with
+z = (x − mean)/std of the training patients. When `BLOCK` values have come, their mean and standard deviation are
+published and the sums begin anew. No shift is 0 and 1; a wrong unit shows at once.
+"""
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from remind import groups
+from remind.data.cohort.cohort import Cohort
+from remind.data.cohort.contents import Series, Table
+from remind.data.cohort.schema import SeriesSchema, TableSchema
+from remind.prediction.predictions import Predictions
+
+BLOCK = 50  # values of one column that one report of its drift is made of; the minimum count where that is more
+CLIP = 8.0  # standard deviations: as far as encoders look
+SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+Floats = NDArray[np.floating]
+Moments = Mapping[str, Mapping[str, tuple[float, float]]]
+Place = tuple[str, str]  # modality, column or item
+
+
+@dataclass(eq=False)
+class Sums:
+    """Number, Σz and Σz² of values."""
+
+    number: int = 0
+    first: float = 0.0
+    second: float = 0.0
+
+    def add(self, z: Floats) -> None:
+        """Add values."""
+        self.number += len(z)
+        self.first += float(z.sum())
+        self.second += float(np.square(z).sum())
+
+    def moments(self) -> tuple[float, float]:
+        """Return the mean and the standard deviation."""
+        mean = self.first / self.number
+        return mean, math.sqrt(max(0.0, self.second / self.number - mean * mean))
+
+
+@dataclass(eq=False)
+class Monitor(Collector):
+    """Counts for one process.
+
+    Attributes
+    ----------
+    minimum
+        The hospital's minimum count.
+    """
+
+    minimum: int
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _patients: Counter[str] = field(default_factory=Counter)  # by group
+    _unseen: int = 0
+    _refused: int = 0
+    _untrusted: int = 0
+    _sums: dict[Place, Sums] = field(default_factory=dict)
+    _reports: dict[Place, tuple[float, float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.seconds = Histogram(
+            "remind_serve_request_seconds", "From a request to its answer", buckets=SECONDS, registry=self.registry
+        )
+        self.requests = PrometheusCounter(
+            "remind_serve_requests", "Requests for predictions, by status", ["status"], registry=self.registry
+        )
+        self.loads = PrometheusCounter("remind_serve_models", "Models that came into service", registry=self.registry)
+        self.registry.register(self)
+
+    def model_loaded(self) -> None:
+        """Begin anew with what is relative to a model: drift is measured against its own training patients."""
+        self.loads.inc()
+        with self._lock:
+            self._sums.clear()
+            self._reports.clear()
+
+    def answered(self, cohort: Cohort, found: Predictions, moments: Moments) -> None:
+        """Count the patients of one request."""
+        served_N = found.served_N
+        with self._lock:
+            self._refused += int((~served_N).sum())
+            self._unseen += int((served_N & (found.train_N == 0)).sum())
+            self._untrusted += sum(bool(reasons) for reasons in found.reasons_N[served_N])
+            self._patients.update(groups.name(k, cohort.schema.names) for k in found.group_N[served_N].tolist())
+            for place, z in _standardised(cohort.take(served_N), moments):
+                own = self._sums.setdefault(place, Sums())
+                own.add(z)
+                if own.number >= max(BLOCK, self.minimum):
+                    self._reports[place] = own.moments()
+                    self._sums[place] = Sums()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is depends on the patients."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families about patients."""
+        with self._lock:
+            patients, reports = dict(self._patients), dict(self._reports)
+            totals = {
+                "remind_serve_patients_refused": ("Patients of requests who got no prediction", self._refused),
+                "remind_serve_patients_unseen": ("Patients of a combination that nobody trained on", self._unseen),
+                "remind_serve_patients_flagged": (
+                    "Patients whose prediction has a reason for doubt",
+                    self._untrusted,
+                ),
+            }
+            served = sum(patients.values())
+            unseen = self._unseen
+        by_group = GaugeMetricFamily(
+            "remind_serve_patients", f"Patients served, in steps of {self.minimum}", labels=["group"]
+        )
+        for name, number in [("all", served), *sorted(patients.items())]:
+            if shown := self._stepped(number):
+                by_group.add_metric([name], shown)
+        yield by_group
+        for name, (text, number) in totals.items():
+            yield GaugeMetricFamily(name, f"{text}, in steps of {self.minimum}", value=self._stepped(number))
+        if self._stepped(served):
+            share = self._stepped(unseen) / self._stepped(served)
+            text = "Share of the patients served whose combination nobody trained on; both numbers in steps"
+            yield GaugeMetricFamily("remind_serve_unseen_share", text, value=min(1.0, share))
+        yield from _drift(reports)
+
+    def _stepped(self, number: int) -> int:
+        return number - number % self.minimum
+
+
+def _drift(reports: Mapping[Place, tuple[float, float]]) -> Iterator[Metric]:
+    labels = ["modality", "column"]
+    shift = GaugeMetricFamily(
+        "remind_serve_input_shift", "Mean of a column's last values, in training standard deviations", labels=labels
+    )
+    spread = GaugeMetricFamily(
+        "remind_serve_input_spread", "Standard deviation of a column's last values ÷ that in training", labels=labels
+    )
+    for place, (mean, std) in sorted(reports.items()):
+        shift.add_metric(list(place), mean)
+        spread.add_metric(list(place), std)
+    yield from (shift, spread)
+
+
+def _standardised(cohort: Cohort, moments: Moments) -> Iterator[tuple[Place, Floats]]:
+    """Yield the values of every numeric column and item whose training moments are known, one per patient."""
+    for schema in cohort.schema.modalities:
+        known, contents = moments.get(schema.name, {}), cohort.modalities[schema.name]
+        if isinstance(schema, TableSchema) and isinstance(contents, Table):
+            values = {c: contents.values_NF[:, f] for f, c in enumerate(schema.columns) if c in known}
+        elif isinstance(schema, SeriesSchema) and isinstance(contents, Series):
+            values = {item: _means(contents, i) for i, item in enumerate(schema.items) if item in known}
+        else:
+            continue
+        for column, value_N in values.items():
+            mean, std = known[column]
+            z = (value_N.astype(np.float64) - mean) / std
+            z = z[~np.isnan(z)].clip(-CLIP, CLIP)
+            if len(z):
+                yield (schema.name, column), z
+
+
+def _means(series: Series, item: int) -> Floats:
+    """Return each patient's mean of an item, (N,), NaN = none: a patient with many observations counts once."""
+    n = len(series.offsets_N1) - 1
+    patient_O = np.repeat(np.arange(n), np.diff(series.offsets_N1))
+    own_O = series.item_O == item
+    number_N = np.bincount(patient_O[own_O], minlength=n)
+    total_N = np.bincount(patient_O[own_O], weights=series.value_O[own_O].astype(np.float64), minlength=n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_N: Floats = np.where(number_N > 0, total_N / number_N, np.nan)
+    return mean_N

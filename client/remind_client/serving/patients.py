@@ -1,0 +1,275 @@
+"""Requests → a cohort: every patient's values are checked by the model's schema, and each mistake is said in one line.
+
+Letters: N patients of the request, F columns, O observations or codes.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from remind.data.cohort.cohort import Cohort, presence
+from remind.data.cohort.contents import Codes, Contents, Files, Reading, Series, Table, Texts
+from remind.data.cohort.examine import examine
+from remind.data.cohort.schema import (
+    CodesSchema,
+    CohortSchema,
+    ModalitySchema,
+    SeriesSchema,
+    TableSchema,
+    TextSchema,
+)
+from remind.data.cohort.text import Names, declared_text, id_text, is_missing
+from remind.suggest import did_you_mean
+from remind_client.serving.request import Patient
+from remind_client.vault.memory import NoMemory
+
+CLOSE = 1 + 1e-6  # as in the reader of series: rounding to float32 may move a time this far beyond the horizon
+Observation = tuple[float, int, float]  # hours, position of the item, value
+
+
+class MistakeError(ValueError):
+    """What is wrong with one patient's values."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Reads patients for one model.
+
+    Attributes
+    ----------
+    schema
+        Of the model.
+    uploads
+        Folder, of this request alone, for the files that it brings; removed with the request.
+    files
+        The folder in which paths of a request may lie; None: a request may not name a path.
+    readings
+        How this hospital converts files to pixels, by modality.
+    """
+
+    schema: CohortSchema
+    uploads: Path
+    files: Path | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+    def cohort(self, patients: Sequence[Any]) -> tuple[Cohort, dict[int, str]]:
+        """Return the N patients of a request, and by position why one cannot be served."""
+        names, problems = [], {}
+        values: list[dict[str, Any]] = []
+        for i, given in enumerate(patients):
+            name, own, problem = self._one(given, i)
+            if not problem and name in names:
+                problem = f"id {name!r}: stands twice in this request; give each patient once"
+            names.append(name)
+            values.append({} if problem else own)
+            if problem:
+                problems[i] = problem
+        contents = {m.name: _contents(m, values, self.readings.get(m.name, Reading())) for m in self.schema.modalities}
+        for modality in self.schema.modalities:
+            for i, finding in examine(modality, contents[modality.name], NoMemory()).findings.items():
+                problems.setdefault(i, f"{modality.name}: the file {finding.what}; {finding.remedy}")
+        hidden_N = np.zeros(len(patients), dtype=bool)
+        hidden_N[list(problems)] = True
+        contents = {name: one.hide(hidden_N) for name, one in contents.items()}
+        ids = np.array(names, dtype=np.str_)
+        labels = np.zeros(len(patients), dtype=np.int64)
+        cohort = Cohort(self.schema, ids, ids, labels, None, None, presence(self.schema, contents), contents)
+        return cohort, problems
+
+    def _one(self, given: Any, place: int) -> tuple[str, dict[str, Any], str]:
+        """Return a patient's id, checked values by modality, and the first mistake; empty: none."""
+        shown = id_text(given.get("id")) if isinstance(given, dict) and isinstance(given.get("id"), str | int) else None
+        name = shown or f"#{place + 1}"
+        try:
+            patient = Patient.model_validate(given)
+            if shown is None:
+                raise MistakeError("id: is empty; give a text or a whole number")
+            return name, self._values(patient.modalities, place), ""
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "patient"
+            extra = first["type"] == "extra_forbidden"
+            return (
+                name,
+                {},
+                f"{where}: no such field; a patient has id and modalities" if extra else f"{where}: {first['msg']}",
+            )
+        except MistakeError as error:
+            return name, {}, str(error)
+
+    def _values(self, given: Mapping[str, Any], place: int) -> dict[str, Any]:
+        for name in given:
+            if name not in self.schema.names:
+                hint = did_you_mean(name, self.schema.names)
+                raise MistakeError(
+                    f"{name}: the model has no such modality{hint}; it has {', '.join(self.schema.names)}"
+                )
+        return {
+            m.name: self._read(m, given[m.name], place) for m in self.schema.modalities if given.get(m.name) is not None
+        }
+
+    def _read(self, modality: ModalitySchema, given: Any, place: int) -> Any:
+        if isinstance(modality, TableSchema):
+            return _row(modality, given)
+        if isinstance(modality, SeriesSchema):
+            return _observations(modality, given)
+        if isinstance(modality, CodesSchema):
+            return _codes(modality, given)
+        if isinstance(modality, TextSchema):
+            if not isinstance(given, str):
+                raise MistakeError(f"{modality.name}: {_kind(given)}; a note is a text")
+            return None if is_missing(given) else given
+        return self._file(modality.name, given, place)
+
+    def _file(self, name: str, given: Any, place: int) -> Path:
+        if not isinstance(given, dict) or not (
+            {"base64"} <= set(given) <= {"base64", "name"} or set(given) == {"path"}
+        ):
+            raise MistakeError(f"{name}: give {{base64, name}} or {{path}}")
+        if not all(isinstance(value, str) for value in given.values()):
+            raise MistakeError(f"{name}: base64, name and path are texts")
+        if "path" in given:
+            return self._inside(name, given["path"])
+        try:
+            content = base64.b64decode(given["base64"], validate=True)
+        except (binascii.Error, ValueError):
+            raise MistakeError(f"{name}.base64: is no base64") from None
+        ending = "".join(Path(given.get("name", "")).suffixes[-2:])  # .nii.gz; the rest is told by the content
+        path = self.uploads / f"{place}-{self.schema.names.index(name)}{ending if ending.isascii() else ''}"
+        path.write_bytes(content)
+        return path
+
+    def _inside(self, name: str, given: str) -> Path:
+        """Return a path inside the folder of files, wherever links lead."""
+        if self.files is None:
+            raise MistakeError(
+                f"{name}.path: this service reads no paths (it was started without --files); send base64"
+            )
+        root = self.files.resolve()
+        try:
+            path = (root / given).resolve()
+            inside = path.is_relative_to(root) and path.exists()
+        except (OSError, ValueError):  # a name that no file can have
+            inside = False
+        if not inside:
+            raise MistakeError(f"{name}.path: no such file in the folder of --files")
+        return path
+
+
+def _row(schema: TableSchema, given: Any) -> list[float]:
+    """Return one row of the table, F numbers, NaN = missing, the level's index in categorical columns."""
+    if not isinstance(given, dict):
+        raise MistakeError(f"{schema.name}: {_kind(given)}; a table is {{column: value}}")
+    for column in given:
+        if column not in schema.columns:
+            hint = did_you_mean(column, schema.columns)
+            raise MistakeError(f"{schema.name}.{column}: the model has no such column{hint}; GET /schema lists them")
+    return [_cell(schema, column, given.get(column)) for column in schema.columns]
+
+
+def _cell(schema: TableSchema, column: str, value: Any) -> float:
+    where = f"{schema.name}.{column}"
+    levels = schema.categories.get(column)
+    if value is None:
+        return float("nan")
+    if levels is None:
+        return _number(where, value)
+    if not isinstance(value, str | int | float):
+        raise MistakeError(f"{where}: {_kind(value)}; give one of {', '.join(levels)}")
+    meant = Names(levels).meant_by(id_text(value) or "", plain=True)
+    if meant is None:
+        return float("nan")
+    if meant not in levels:
+        raise MistakeError(
+            f"{where}: {meant!r} is no level{did_you_mean(meant, levels)}; give one of {', '.join(levels)}"
+        )
+    return float(levels.index(meant))
+
+
+def _observations(schema: SeriesSchema, given: Any) -> list[Observation]:
+    if not isinstance(given, list):
+        raise MistakeError(f"{schema.name}: {_kind(given)}; a series is a list of {{hours, item, value}}")
+    found = []
+    for k, entry in enumerate(given):
+        where = f"{schema.name}[{k}]"
+        if not isinstance(entry, dict) or set(entry) != {"hours", "item", "value"}:
+            raise MistakeError(f"{where}: give hours, item and value, and nothing else")
+        if entry["value"] is None:
+            continue
+        item = entry["item"] if isinstance(entry["item"], str) else declared_text(entry["item"])
+        if item not in schema.items:
+            raise MistakeError(f"{where}.item: {item!r} is no item of the model{did_you_mean(item, schema.items)}")
+        hours = _number(f"{where}.hours", entry["hours"])
+        if not 0 <= hours <= schema.horizon_hours * CLOSE:
+            raise MistakeError(f"{where}.hours: {hours:g} is outside 0 to {schema.horizon_hours:g}; is it in hours?")
+        found.append((hours, schema.items.index(item), _number(f"{where}.value", entry["value"])))
+    return sorted(found, key=lambda entry: (entry[0], entry[1]))
+
+
+def _codes(schema: CodesSchema, given: Any) -> list[str]:
+    if not isinstance(given, list):
+        raise MistakeError(f"{schema.name}: {_kind(given)}; codes are a list")
+    found = set()
+    for k, code in enumerate(given):
+        if isinstance(code, bool) or not isinstance(code, str | int):
+            raise MistakeError(f"{schema.name}[{k}]: {_kind(code)}; a code is a text")
+        text = declared_text(code)
+        if is_missing(text) and text not in schema.vocabulary:
+            continue
+        if schema.vocabulary and text not in schema.vocabulary:
+            hint = did_you_mean(text, schema.vocabulary)
+            raise MistakeError(f"{schema.name}[{k}]: {text!r} is not in the model's vocabulary{hint}")
+        found.add(text)
+    return sorted(found)
+
+
+def _number(where: str, value: Any) -> float:
+    if isinstance(value, str):
+        raise MistakeError(f"{where}: is the text {value[:40]!r}, where a number belongs; null = missing")
+    if not isinstance(value, int | float):
+        raise MistakeError(f"{where}: {_kind(value)}; give a number, null = missing")
+    with np.errstate(over="ignore"):
+        try:
+            number = float(np.float32(value))
+        except OverflowError:
+            number = float("inf")
+    if not np.isfinite(number):
+        raise MistakeError(f"{where}: is not a finite number; null = missing")
+    return number
+
+
+def _kind(value: Any) -> str:
+    kinds: tuple[tuple[type, str], ...] = ((dict, "is an object"), (list, "is a list"), (str, "is a text"))
+    return next((words for kind, words in kinds if isinstance(value, kind)), f"is {value!r}")
+
+
+def _contents(modality: ModalitySchema, values: Sequence[Mapping[str, Any]], reading: Reading) -> Contents:
+    """Return the checked values of all patients as the readers of a cohort's files would."""
+    own = [one.get(modality.name) for one in values]
+    if isinstance(modality, TableSchema):
+        rows = [[np.nan] * len(modality.columns) if row is None else row for row in own]
+        return Table(np.array(rows, dtype=np.float32).reshape(len(own), len(modality.columns)))
+    if isinstance(modality, SeriesSchema):
+        entries, offsets_N1 = _ragged(own)
+        time, item, value = zip(*entries, strict=True) if entries else ((), (), ())
+        return Series(offsets_N1, np.array(time, np.float32), np.array(item, np.int64), np.array(value, np.float32))
+    if isinstance(modality, CodesSchema):
+        codes, offsets_N1 = _ragged(own)
+        names = sorted(set(codes))
+        rank = {name: k for k, name in enumerate(names)}
+        return Codes(offsets_N1, np.array([rank[c] for c in codes], dtype=np.int64), tuple(names))
+    source_N = np.full(len(own), None, dtype=object)
+    source_N[:] = own
+    return Texts(source_N) if isinstance(modality, TextSchema) else Files(source_N, reading)
+
+
+def _ragged(own: Sequence[list[Any] | None]) -> tuple[list[Any], np.ndarray]:
+    length: Callable[[list[Any] | None], int] = lambda entries: len(entries or ())  # noqa: E731
+    offsets_N1 = np.concatenate([[0], np.cumsum([length(entries) for entries in own])]).astype(np.int64)
+    return [entry for entries in own for entry in entries or ()], offsets_N1

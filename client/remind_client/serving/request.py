@@ -1,0 +1,118 @@
+"""What a caller sends: patients as JSON, by modality. Here is its form; `patients` reads the values.
+
+A patient who does not have this form is refused alone; the others of the request are served.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from remind.data.cohort.schema import (
+    CodesSchema,
+    CohortSchema,
+    ImageSchema,
+    ModalitySchema,
+    SeriesSchema,
+    TableSchema,
+    TextSchema,
+)
+
+Json = dict[str, Any]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Patient(_Form):
+    """One patient, or one visit of a patient."""
+
+    id: str | int = Field(description="comes back with the answer; it is not logged")
+    modalities: dict[str, Any] = Field(
+        description="modality → its values: a table as {column: value}, null = missing; a series as a list of "
+        "{hours, item, value}; codes as a list; a note as text; a picture as {base64, name} or {path}. A modality that "
+        "is left out is missing."
+    )
+
+
+class Request(_Form):
+    """One patient or a batch."""
+
+    patients: list[Any] = Field(description="each as in the schema `Patient`; GET /schema says what this model takes")
+    fingerprint: str = Field(
+        "", description="schema the caller was written for; a model of another one then answers 409; empty: any"
+    )
+
+
+def form_of(schema: CohortSchema, most_patients: int) -> Json:
+    """Return the JSON schema of requests to a model of this schema."""
+    modalities = {modality.name: _form(modality) for modality in schema.modalities}
+    patient = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["id", "modalities"],
+        "properties": {
+            "id": {"type": ["string", "integer"]},
+            "modalities": {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "properties": modalities,
+            },
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"patients of {schema.name}",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["patients"],
+        "properties": {
+            "patients": {"type": "array", "minItems": 1, "maxItems": most_patients, "items": patient},
+            "fingerprint": {"const": schema.fingerprint},
+        },
+    }
+
+
+def _form(modality: ModalitySchema) -> Json:
+    if isinstance(modality, TableSchema):
+        columns = {c: _column(modality.categories.get(c)) for c in modality.columns}
+        return {"type": "object", "additionalProperties": False, "properties": columns}
+    if isinstance(modality, SeriesSchema):
+        observation = {
+            "hours": {"type": "number", "minimum": 0, "maximum": modality.horizon_hours},
+            "item": {"enum": list(modality.items)},
+            "value": {"type": ["number", "null"]},
+        }
+        entry = {"type": "object", "additionalProperties": False, "required": ["hours", "item", "value"]}
+        return {"type": "array", "items": entry | {"properties": observation}}
+    if isinstance(modality, CodesSchema):
+        code: Json = {"enum": list(modality.vocabulary)} if modality.vocabulary else {"type": ["string", "integer"]}
+        return {"type": "array", "items": code}
+    if isinstance(modality, TextSchema):
+        return {"type": "string"}
+    return _picture(modality)
+
+
+def _column(levels: tuple[str, ...] | None) -> Json:
+    return {"enum": [*levels, None]} if levels else {"type": ["number", "null"]}
+
+
+def _picture(modality: ModalitySchema) -> Json:
+    what = "an image" if isinstance(modality, ImageSchema) else "a volume or video"
+    inside = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["base64"],
+        "properties": {"base64": {"type": "string"}, "name": {"type": "string"}},
+    }
+    by_path = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["path"],
+        "properties": {"path": {"type": "string"}},
+    }
+    return {
+        "description": f"{what}: the file's bytes, or its path in the folder of --files",
+        "oneOf": [inside, by_path],
+    }

@@ -1,0 +1,80 @@
+"""The command ``remind export``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remind.data.cohort.cohort import Cohort
+from remind.errors import UserError
+
+
+def export_command(
+    run: Annotated[Path, typer.Argument(help="Results folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    site: Annotated[str, typer.Option(help="Include the encoders of this hospital, which has agreed to it.")] = "",
+    ranges: Annotated[
+        bool, typer.Option("--ranges", help="With --site: include the ranges of its training values.")
+    ] = False,
+    hospital: Annotated[
+        list[str] | None, typer.Option(help="A hospital that agreed to be named in the card; may be repeated.")
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--license", "--licence", help="Licence of the weights, e.g. apache-2.0.")
+    ] = "unknown",
+    intended_use: Annotated[str, typer.Option(help="What the model is meant for, in the card.")] = "",
+    min_count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Suppress numbers of fewer patients. Default: 10; 1 where all patients are made up."),
+    ] = None,
+) -> None:
+    """Write a model as a folder for others: weights, config, model card, torch.export and ONNX programs."""
+    from remind.export.card import Wishes
+    from remind.export.folder import export_run
+    from remind.prediction.bundle import read_bundle
+    from remind.privacy.threshold import usual_minimum
+
+    if ranges and not site:
+        raise UserError("--ranges goes with --site: they are one hospital's")
+    bundle = read_bundle(run)
+    real = bundle.config.data.cohort != "synthetic"
+    named = tuple(hospital or ())
+    known = _hospitals(run)
+    if strangers := [name for name in named if name not in known]:
+        raise UserError(f"--hospital {strangers[0]}: took no part in this run; there were {len(known)} hospitals")
+    wishes = Wishes(min_count or usual_minimum(real), site, ranges, named, licence, intended_use)
+    done = export_run(run, out, wishes, _patients(run, known))
+    for line in done.checked:
+        print(f"checked: {line}")
+    if done.not_exported:
+        print(f"no program of the fusion model: {done.not_exported}")
+    if done.lacking:
+        print(f"a hospital still has to add its encoders of: {', '.join(done.lacking)} (remind-site adapt)")
+    print(f"wrote {done.folder}; read its README.md before you give it away")
+
+
+def _hospitals(run: Path) -> tuple[str, ...]:
+    from remind.export.facts import hospitals_of
+
+    return hospitals_of(run)
+
+
+def _patients(run: Path, hospitals: tuple[str, ...]) -> Mapping[str, Cohort]:
+    """Return the patients of a simulation, by hospital; none where they are elsewhere, as in a consortium."""
+    from remind.data.sites.hospitals import virtual_hospitals
+    from remind.prediction.bundle import read_bundle
+
+    bundle = read_bundle(run)
+    if not bundle.parts:
+        return {}
+    config = bundle.config
+    try:
+        found = virtual_hospitals(config.data, config.synthetic, config.seed, len(hospitals))
+    except UserError as error:
+        print(f"note: the programs are checked on made-up patients: {error}")
+        return {}
+    if any(site.cohort.schema.fingerprint != bundle.schema.fingerprint for site in found):
+        print("note: the programs are checked on made-up patients: the cohort has changed since the run")
+        return {}
+    return {site.name: site.cohort for site in found}

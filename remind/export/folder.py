@@ -1,0 +1,269 @@
+"""Writes the folder of `remind export`: everything or nothing, in a place where nothing was."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remind.data.cohort.cohort import Cohort
+from remind.data.cohort.contents import Table
+from remind.data.cohort.schema import SeriesSchema, TableSchema
+from remind.encoders import needs_fit
+from remind.errors import UserError
+from remind.export.card import Wishes, card
+from remind.export.check import check_fusion, check_table, inputs_of
+from remind.export.facts import RunFacts, facts_of, large_groups, publishable_counts
+from remind.export.modules import FusionProgram, TableProgram
+from remind.export.programs import FUSION, TABLE, require_onnx, write_programs
+from remind.fusion.base import FusionModel
+from remind.metrics.calibration import CALIBRATION, write_calibration
+from remind.model_file import save_model
+from remind.prediction.bundle import MODEL, SITES, Bundle, read_bundle
+from remind.prediction.model import LoadedModel
+from remind.prediction.ranges import Ranges
+from remind.prediction.site_part import FILE, SitePart
+from remind.training.site_model import fusion_of
+
+README, CONFIG, SCHEMA, PREPROCESSING, PROGRAMS = (
+    "README.md",
+    "config.json",
+    "schema.json",
+    "preprocessing.json",
+    "programs",
+)
+UNNAMED = "hospital"  # a hospital that did not agree to be named
+WHAT = {
+    MODEL: "weights of the fusion model (safetensors); metadata: config, schema, round, training patients per group",
+    CONFIG: "every setting of the run that matters for the model",
+    SCHEMA: "classes, modalities, columns, levels, items, and the fingerprint that hospitals compare",
+    PREPROCESSING: "statistics that inputs are standardised with, as far as they may leave",
+    CALIBRATION: "what turns logits into calibrated probabilities and decisions",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes
+    ----------
+    folder
+        Where.
+    checked
+        What was measured of the programs, in words.
+    lacking
+        Modalities whose encoders a hospital still has to add.
+    not_exported
+        Why there is no program of the fusion model; empty: there is.
+    """
+
+    folder: Path
+    checked: tuple[str, ...]
+    lacking: tuple[str, ...]
+    not_exported: str
+
+
+def export_run(run: Path, out: Path, wishes: Wishes, patients: Mapping[str, Cohort]) -> Exported:
+    """Write a run's model as a folder that others can open, run and publish.
+
+    Parameters
+    ----------
+    run
+        The results folder of a finished run.
+    out
+        A new folder.
+    wishes
+        What else the caller decides.
+    patients
+        Hospital → patients to check the programs on; empty: made-up ones.
+
+    Raises
+    ------
+    UserError
+        The run has not finished, `out` is there already, or a program differs from the model. Nothing is written then.
+    """
+    require_onnx()
+    if out.exists():
+        raise UserError(f"{out}: is there already; give a new folder")
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder")
+    bundle = read_bundle(run)
+    facts = facts_of(run, bundle, wishes.minimum)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        exported = _Writer(partial, bundle, facts, wishes, patients).write()
+        os.rename(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return replace(exported, folder=out)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    folder: Path
+    bundle: Bundle
+    facts: RunFacts
+    wishes: Wishes
+    patients: Mapping[str, Cohort]
+
+    def write(self) -> Exported:
+        bundle = self.bundle
+        files = dict(WHAT)
+        self._json(CONFIG, {"library_name": "federated-remind", "round": bundle.round} | _public_config(bundle))
+        self._json(SCHEMA, bundle.schema.describe() | {"fingerprint": bundle.schema.fingerprint})
+        self._json(PREPROCESSING, preprocessing(bundle))
+        if bundle.calibration is None:
+            del files[CALIBRATION]
+        else:
+            write_calibration(self.folder / CALIBRATION, bundle.calibration)
+        self._weights()
+        part = self._part() if self.wishes.site else None
+        checked, not_exported = self._programs(part)
+        files |= {
+            str(path.relative_to(self.folder)): _program(path) for path in sorted((self.folder / PROGRAMS).rglob("*.*"))
+        }
+        lacking: tuple[str, ...] = ()
+        if part is not None:
+            files[f"{SITES}/0/{FILE}"] = "the hospital's encoders, and the fusion model as it uses it"
+            lacking = tuple(name for name in bundle.schema.names if name not in part.modalities)
+        elif not bundle.serves_everybody:
+            lacking = bundle.schema.names
+        text = card(bundle, self.facts, self.wishes, files, lacking, not_exported, checked)
+        (self.folder / README).write_text(text, encoding="utf-8")
+        return Exported(self.folder, tuple(checked), lacking, not_exported)
+
+    def _weights(self) -> None:
+        bundle, minimum = self.bundle, self.wishes.minimum
+        large = large_groups(bundle, minimum)
+        metadata = {
+            "round": str(bundle.round),
+            "seed": str(bundle.config.seed),
+            "weights": json.dumps({str(k): w for k, w in bundle.weights.items() if k in large}),
+            "counts": json.dumps({str(k): n for k, n in publishable_counts(bundle, minimum).items()}),
+            "config": json.dumps(_public_config(bundle)["config"]),
+            "schema": json.dumps(bundle.schema.describe()),
+        }
+        save_model(self.folder / MODEL, bundle.tensors, metadata)
+
+    def _part(self) -> SitePart:
+        """Write a hospital's encoders; its ranges only if wanted, its name only if it agreed."""
+        part = self.bundle.part(self.wishes.site)
+        if part.support:
+            raise UserError(
+                f"--site {self.wishes.site}: {self.bundle.config.method.fusion} needs tokens of this hospital's "
+                "training patients to predict, and they do not leave it; export without --site"
+            )
+        given = replace(
+            part,
+            site=part.site if part.site in self.wishes.hospitals else UNNAMED,
+            config=self.bundle.config.model_validate(_public_config(self.bundle)["config"]),
+            counts={k: n for k, n in publishable_counts(self.bundle, self.wishes.minimum).items() if k in part.counts},
+            own={},
+            ranges=part.ranges if self.wishes.ranges else Ranges(),
+        )
+        path = self.folder / SITES / "0" / FILE
+        path.parent.mkdir(parents=True)
+        torch.save(given.content(), path)
+        return part
+
+    def _programs(self, part: SitePart | None) -> tuple[list[str], str]:
+        (self.folder / PROGRAMS).mkdir()
+        fusion, routing, loaded = self._fusion(part)
+        not_exported = fusion.not_exported if routing else ""
+        checked: list[str] = []
+        if not_exported:
+            not_exported = f"{self.bundle.config.method.fusion}: {not_exported}"
+        else:
+            program = FusionProgram(fusion, routing).eval()
+            written = write_programs(program, FUSION, self.folder / PROGRAMS / "fusion")
+            checked += check_fusion(program, inputs_of(self.bundle, self.patients, program), written)
+        if loaded is not None:
+            checked += self._tables(loaded)
+        return checked, not_exported
+
+    def _fusion(self, part: SitePart | None) -> tuple[FusionModel, bool, LoadedModel | None]:
+        """Return the fusion model with every group that was trained, in the form of a hospital if one is given."""
+        bundle = self.bundle
+        if part is None:
+            fusion = fusion_of(bundle.schema, bundle.config)
+            own = {name.removeprefix("fusion."): t for name, t in bundle.tensors.items() if name.startswith("fusion.")}
+            fusion.keep_groups({int(n.split(".")[1]) for n in own if n.startswith("groups.")}, bundle.config.seed)
+            fusion.load_state_dict(_completed(fusion, own))
+            return fusion.eval(), bundle.routing, None
+        loaded = LoadedModel(bundle, part, torch.device("cpu"))
+        for group, module in loaded.elsewhere.items():
+            loaded.model.fusion.groups[group] = module
+        return loaded.model.fusion.eval(), loaded.routing, loaded
+
+    def _tables(self, loaded: LoadedModel) -> list[str]:
+        lines: list[str] = []
+        for schema in self.bundle.schema.modalities:
+            if not isinstance(schema, TableSchema) or schema.name not in loaded.model.encoders:
+                continue
+            program = TableProgram(loaded.model.encoders[schema.name], schema.columns).eval()
+            written = write_programs(program, TABLE, self.folder / PROGRAMS / f"encoder-{schema.name}")
+            values, whose = program.example(2)[0], "a patient without values"
+            if self.wishes.site in self.patients:
+                of = self.patients[self.wishes.site]
+                contents = of.modalities[schema.name]
+                assert isinstance(contents, Table)
+                rows = contents.values_NF[contents.present()]
+                values, whose = torch.cat([values, torch.from_numpy(rows).to(values.dtype)]), "the run's own patients"
+            lines += check_table(program, values, whose, written)
+        return lines
+
+    def _json(self, name: str, content: Any) -> None:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+
+def preprocessing(bundle: Bundle) -> dict[str, Any]:
+    """Return how inputs are standardised, by modality; statistics only where the cohort's declaration gives them."""
+    found: dict[str, Any] = {}
+    for schema in bundle.schema.modalities:
+        about: dict[str, Any] = {"kind": schema.kind, "statistics": "none"}
+        if isinstance(schema, TableSchema) and schema.standardise == "given":
+            about |= {"statistics": "declared", "mean": schema.mean, "std": schema.std}
+        elif needs_fit(schema):
+            about["statistics"] = "each hospital's own, from its training patients; they are part of its encoder"
+        if isinstance(schema, SeriesSchema):
+            about["horizon_hours"] = schema.horizon_hours
+        found[schema.name] = about
+    return found
+
+
+def _completed(fusion: FusionModel, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    lacking = sorted(set(fusion.state_dict()) - set(own))
+    if lacking:
+        raise UserError(
+            f"fusion.{lacking[0]}: is not in the run's model: the rule of this run keeps it at each hospital; export "
+            "the model of one hospital with --site"
+        )
+    return dict(own)
+
+
+def _public_config(bundle: Bundle) -> dict[str, Any]:
+    """Return the run's settings without the paths of the machine that it ran on."""
+    config = bundle.config
+    data = config.data.model_copy(update={"cohort": bundle.schema.name, "root": ""})
+    encoders = config.model.encoders
+    names = {
+        field: Path(value).name
+        for field in ("image_weights", "volume_weights", "text")
+        if os.sep in (value := str(getattr(encoders, field))) and Path(value).is_absolute()
+    }
+    model = config.model.model_copy(update={"encoders": encoders.model_copy(update=names)})
+    return {"config": config.model_copy(update={"data": data, "results": "", "model": model}).model_dump(mode="json")}
+
+
+def _program(path: Path) -> str:
+    signature = FUSION if path.stem == "fusion" else TABLE
+    kind = "`torch.export`" if path.suffix == ".pt2" else "ONNX"
+    return f"{kind}: {', '.join(signature.inputs)} → {', '.join(signature.outputs)}, any number of patients"
