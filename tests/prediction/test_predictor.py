@@ -10,6 +10,7 @@ from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
+from remind.metrics.calibration import CALIBRATION, Calibration, OperatingPoint, Scaling, write_calibration
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, collect
 from remind.prediction.bundle import of_part
@@ -63,6 +64,7 @@ def test_a_retrieving_model_with_a_personal_head(tmp_path):
 
 def test_the_table_says_group_counts_gate_and_reasons(tmp_path):
     results, recorder, patients = train(tmp_path)
+    (results / CALIBRATION).unlink(missing_ok=True)
     table = load(results, "north", least=10).outputs(of_test(patients["north"])).frame()
     assert list(table.columns) == [
         "patient_id",
@@ -91,6 +93,31 @@ def test_the_table_says_group_counts_gate_and_reasons(tmp_path):
     assert table["reasons"].str.contains("uncalibrated").all()
     few = table["reasons"].str.contains("few training patients")
     assert (few == (table["train_n"] < 10)).all()
+
+
+def test_a_calibration_gives_probabilities_decisions_and_trust(tmp_path):
+    results, _, patients = train(tmp_path)
+    test = of_test(patients["north"])
+    point = OperatingPoint(log_odds=5.0, sensitivity=0.1, specificity=1.0, positives=5, negatives=5)
+    calibration = Calibration(
+        method="vector",
+        classes=("c0", "c1"),
+        round=2,
+        patients=10,
+        scaling=Scaling(weights=(2.0, 2.0), bias=(0.0, 0.5)),
+        group_scaling={7: Scaling(weights=(1.0, 1.0), bias=(0.0, 9.0))},
+        wanted="specificity >= 0.9",
+        point=point,
+    )
+    write_calibration(results / CALIBRATION, calibration)
+    found = load(results, "north", least=1).outputs(test)
+    expected = calibration.calibrated(found.log_p_NC, found.group_N)
+    assert np.array_equal(found.calibrated_NC, expected)
+    assert found.decision_N.tolist() == (found.group_N == 7).tolist(), "by the point: log-odds of at least 5"
+    table = found.frame()
+    plain = [not any("far outside" in reason for reason in reasons) for reasons in found.reasons_N]
+    assert table["trusted"].tolist() == plain
+    assert any(plain)
 
 
 def test_a_combination_of_other_hospitals_gets_their_routing(tmp_path):
