@@ -91,7 +91,24 @@ class EncoderConfig(Section):
     text: str = Field("words", description="a transformers model by name or folder; words: a small one of our own")
     text_weights: str = Field("pretrained", description="pretrained | random; words always learns from scratch")
     text_length: Count = Field(512, description="tokens of a note that are read; the rest is cut off")
-    buckets: Count = Field(8192, description="rows of the embedding of hashed codes and words")
+    table: Literal["patches", "features"] = Field(
+        "patches", description="tokens of a table: linear in each run of columns; or attention over a token per column"
+    )
+    numbers: Literal["standard", "quantile"] = Field(
+        "standard", description="numbers of tables: standardised, or by their quantiles among the training patients"
+    )
+    periodic: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="learned sines and cosines of each number of a table, besides the number itself; 0: none"
+    )
+    series: Literal["items", "set"] = Field(
+        "items", description="attention within each item; set: also over all observations, and each item's statistics"
+    )
+    alone: Literal["none", "trees", "linear", "both"] = Field(
+        "none",
+        description="a hospital's own models of all tables, series and codes, whose cross-fitted scores the common "
+        "model begins with: boosted trees, logistic regression, or the mean of both",
+    )
+    buckets: Count = Field(8192, description="rows of the embedding of words and codes; more of them are hashed")
     augment: Literal["none", "light"] = Field("light", description="of training pictures while encoders train")
 
 
@@ -117,6 +134,9 @@ class ModelConfig(Section):
     hide: Fraction = Field(0.2, description="share of table cells and of observations hidden while training")
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     router_scale: Positive = Field(1.0, description="initial s of cosine logits, in units of √D")
+    projection: bool = Field(
+        False, description="a linear map per modality on top of its encoder, which all hospitals share"
+    )
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
     encoders: EncoderConfig = EncoderConfig()
@@ -144,6 +164,12 @@ class TrainConfig(Section):
     residual_rate: Positive = Field(
         5.0, description="learning rate of Φ_k, in units of routing-lr; the paper has one rate: 1"
     )
+    shrink: NonNegative = Field(
+        0.0, description="c of the decay c/n_k of a group's own part of the router: the fewer patients, the nearer to 0"
+    )
+    anchor: NonNegative = Field(
+        0.0, description="decay of encoders towards their common initial values, so that those of hospitals stay alike"
+    )
     weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
     schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="over the rounds of a stage")
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
@@ -169,10 +195,12 @@ class DroConfig(Section):
     """GroupDRO over modality combinations (algorithm §2, §4.6–4.8)."""
 
     gamma: NonNegative = Field(0.02, description="step of the exponentiated gradient, per local step")
-    initial: Literal["uniform", "sqrt", "proportional"] = Field(
+    initial: Literal["uniform", "sqrt", "proportional", "shrunk"] = Field(
         "proportional",
-        description="λ₀ over the groups seen in training: 1/G (the paper), or in proportion to √n_k or to n_k",
+        description="λ₀ over the groups seen in training: 1/G (the paper), or in proportion to √n_k or to n_k; shrunk: "
+        "uniform for groups of many patients, by size for those of few",
     )
+    prior: Positive = Field(50.0, description="initial 'shrunk': patients at which a group is half way between the two")
     risk: Literal["train", "validation"] = Field("train", description="patients on whom R_k is measured")
     adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: rare groups count as riskier than measured")
     regret: bool = Field(
@@ -189,6 +217,10 @@ class FederationConfig(Section):
 
     encoders: Literal["local", "frozen", "shared"] = Field(
         "local", description="trained at the site and never sent; left as initialised; or federated per modality"
+    )
+    averaging: Fraction = Field(
+        0.0,
+        description="final model: the mean over the last stage's rounds, weighed by this decay; 0: the last",
     )
     min_sites: Annotated[int, Field(ge=0)] = Field(
         0,

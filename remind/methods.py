@@ -50,6 +50,17 @@ def methods_of(config: Config) -> Methods:
             f"train.ranking: {fusion_method.name} ranks more modalities above fewer already; set it to 0, or use the "
             f"method's own option: {fusion_method.signature()}"
         )
+    if config.train.shrink > 0 and not getattr(fusion_method.build, "shrinkable", False):
+        raise UserError(
+            f"train.shrink: groups have no routers of their own in {fusion_method.name}; set it to 0, or choose remind"
+        )
+    if config.model.encoders.alone != "none" and not getattr(fusion_method.build, "takes_alone", True):
+        raise UserError(f"model.encoders.alone: {fusion_method.name} has losses of its own; set it to none")
+    if config.model.encoders.alone != "none" and objective.mixes_tokens:
+        raise UserError(
+            f"model.encoders.alone: {objective_method.name} makes up patients, of whom no hospital knows anything; "
+            "set it to none"
+        )
     if rule.weighs and objective.weighs:
         raise UserError(
             f"method.rule: {rule_method.name} weighs by risk itself, and so does the objective "

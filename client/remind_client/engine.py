@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 from remind import groups
 from remind.config import Config
 from remind.data.batches.batch import SiteData
+from remind.data.batches.lazy import Request
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort
+from remind.encoders.alone.encoder import ALONE, AloneEncoder
 from remind.federation.blocks import ENCODERS, Entry, group_block, unpack
 from remind.federation.install import gradient_scale, install
 from remind.federation.messages import Examine, Task
@@ -69,19 +71,34 @@ class SiteEngine:
         self.model = self._fresh_model()
         prepare(self.model, precision, device)
         compile_backbones(self.model, config, device)
+        self._initial = self._rest() if config.train.anchor else {}
         self.kept: dict[str, Tensor] = {}
         self._digests: dict[str, str] = {}  # of the encoders as they are; a name that lacks is not known
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
         self._pool: TokenPool | None = None
 
     def _fresh_model(self) -> SiteModel:
-        """Build encoders of the modalities at this site, standardised by training patients, and the fusion model."""
+        """Build encoders of the modalities at this site, fitted on training patients, and the fusion model."""
         has = [name for name, contents in self.cohort.modalities.items() if contents.present().any()]
         model = SiteModel(self.cohort.schema, self.config, has)
         training = self.cohort.take(self.index[TRAIN])
-        for name, encoder in model.encoders.items():
-            encoder.fit(training.modalities[name])  # type: ignore[operator]
+        for name in has:
+            model.encoders[name].fit(training.modalities[name])  # type: ignore[operator]
+        self._learn_alone(model, training)
         return model
+
+    def _rest(self) -> dict[str, Tensor]:
+        """The encoders' initial values, the same at every site: `train.anchor` pulls towards them."""
+        return {n: p.detach().clone() for n, p in self.model.named_parameters() if n.startswith(ENCODERS)}
+
+    def _learn_alone(self, model: SiteModel, training: Cohort) -> None:
+        """Fit what the site knows alone, on its training patients; where the store holds it, that is read instead."""
+        if ALONE not in model.encoders or ALONE in self.store.digests():
+            return
+        encoder = model.encoders[ALONE]
+        assert isinstance(encoder, AloneEncoder)
+        (batch,) = SiteData(training).batches([Request(np.arange(len(training)), only=encoder.reads)])
+        encoder.learn(batch, training.label_N, derive(self.config.seed, "alone", self.name))
 
     # Before the work
 
@@ -148,6 +165,8 @@ class SiteEngine:
                 seed=derive(task.seed, "objective", self.name, task.round),
                 round_seed=derive(task.seed, "round", task.round),
                 gradient_scale=self._gradient_scale(task),
+                decay=self._decay(task),
+                rest=self._initial,
                 labels=task.labels,
                 augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
                 only=phase.only,
@@ -168,6 +187,17 @@ class SiteEngine:
         names, rule = {entry.name for entry in task.index}, self.methods.rule
         staying = [n for n, _ in self.model.named_parameters() if n not in names and rule.travels(n)]
         return gradient_scale(names, self.share(task), task.block_weights, staying)
+
+    def _decay(self, task: Task) -> dict[str, float]:
+        """How strongly parameters are pulled to where they rest: ``train.shrink`` c/n_k, ``train.anchor``."""
+        shrink, fusion = self.config.train.shrink, self.model.fusion
+        anchored = dict.fromkeys(self._initial, self.config.train.anchor)
+        if not shrink:
+            return anchored
+        own = {f"fusion.groups.{k}.": n for k, n in task.counts.items()}
+        names = [name for name, _ in self.model.named_parameters() if fusion.shrinks(name)]
+        shrunk = {name: shrink / n for name in names for prefix, n in own.items() if name.startswith(prefix)}
+        return anchored | shrunk
 
     def _optimizer(self, task: Task, phase: Phase, train_encoders: bool) -> Optimizer:
         """Restore the optimiser from the last round of the same stage of the same training, or create a new one."""
@@ -220,7 +250,7 @@ class SiteEngine:
             return
         rows = self.index[TRAIN]
         _, tokens_NMD = next(self.tokens(fresh=False).batches([rows]))
-        parts = torch.split(tokens_NMD, list(self.model.counts.values()), dim=1)
+        parts = self.model.by_modality(tokens_NMD)
         presence_Nm = torch.from_numpy(self.cohort.presence_Nm[rows]).to(tokens_NMD.device)
         self._pool = TokenPool(parts, presence_Nm, derive(self.config.seed, "support", self.name))
         fusion.set_support(self._pool)

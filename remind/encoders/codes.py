@@ -13,6 +13,7 @@ from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.encoders.base import Encoder, register
 
 QUERIES = 4
+SPREADING, LARGEST = 0x1E3779B97F4A7C15, 2**63 - 1  # Fibonacci hashing of places in a long vocabulary
 
 
 @register(CodesSchema, "set", title="attention over the set of codes", usual=True)
@@ -21,8 +22,9 @@ class CodesEncoder(Encoder):
 
     def __init__(self, schema: CodesSchema, config: ModelConfig) -> None:
         super().__init__(schema, config)
-        self.hashed, self.hide = not schema.vocabulary, config.hide
-        self.rows = config.encoders.buckets if self.hashed else len(schema.vocabulary)
+        self.listed, self.hide = len(schema.vocabulary), config.hide
+        self.hashed = not self.listed or self.listed > config.encoders.buckets
+        self.rows = config.encoders.buckets if self.hashed else self.listed
         tokens = self.token_count(schema, config)
         self.embedding = nn.Embedding(self.rows, config.width)
         self.score = nn.Linear(config.width, tokens)
@@ -52,11 +54,14 @@ class CodesEncoder(Encoder):
     def _embed(self, code_O: Tensor) -> Tensor:
         """Return the row of each code in the vocabulary, (O, D).
 
-        A hashed code has two rows, from different digits of its hash: codes that share one row rarely share both.
+        A hashed code has two rows, from different digits of its hash: codes that share one row rarely share both. A
+        vocabulary with more codes than there are rows is hashed too.
         """
         if not self.hashed:
             out: Tensor = self.embedding(code_O)
             return out
+        if self.listed:
+            code_O = (code_O + 1) * SPREADING & LARGEST
         first_O, second_O = code_O % self.rows, code_O // self.rows % self.rows
         both_OD: Tensor = self.embedding(first_O) + self.embedding(second_O)
         return both_OD / 2**0.5

@@ -16,6 +16,7 @@ from torch.nn import functional
 from remind.config import ModelConfig
 from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
 from remind.encoders.base import Encoder, patches, register
+from remind.encoders.series_set import SetAttention
 from remind.encoders.standardise import moments
 
 CLIP = 8.0  # in standard deviations of the item
@@ -51,6 +52,7 @@ class SeriesEncoder(Encoder):
         self.pool_IXD = nn.Parameter(torch.randn(items, pooled, width) / math.sqrt(pooled))
         self.absent_ID = nn.Parameter(torch.randn(items, width) * 0.02)
         self.adapter = nn.Linear(width, width)
+        self.set = SetAttention(items, self.tokens, config) if config.encoders.series == "set" else None
 
     @staticmethod
     def token_count(schema: SeriesSchema, config: ModelConfig) -> int:
@@ -82,12 +84,17 @@ class SeriesEncoder(Encoder):
         z_BlD = item_BID.new_zeros(inputs.patients, self.tokens, item_BID.shape[-1]).index_add(
             1, self.token_I, item_BID
         )
+        if self.set is not None:
+            z_BlD = self.set(z_BlD, h_OK, self._standardised(inputs), inputs, self.token_I)
         out: Tensor = z_BlD + self.adapter(functional.gelu(z_BlD))
         return out
 
+    def _standardised(self, inputs: SeriesBatch) -> Tensor:
+        return ((inputs.value_O - self.mean_I[inputs.item_O]) / self.std_I[inputs.item_O]).clamp(-CLIP, CLIP)
+
     def _observations(self, inputs: SeriesBatch) -> Tensor:
         """Embedding of every observation, (O, K)."""
-        z_O = ((inputs.value_O - self.mean_I[inputs.item_O]) / self.std_I[inputs.item_O]).clamp(-CLIP, CLIP)
+        z_O = self._standardised(inputs)
         t_O1 = (inputs.time_O / self.horizon).unsqueeze(1)
         angle_OF = t_O1 * (math.pi * torch.arange(1, FREQUENCIES + 1, device=t_O1.device, dtype=t_O1.dtype))
         clock_OK = self.clock(torch.cat([t_O1, angle_OF.sin(), angle_OF.cos()], dim=1))

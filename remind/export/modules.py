@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from remind.errors import UserError
 from remind.fusion.base import FusionModel
 
 
@@ -23,12 +24,22 @@ class FusionProgram(nn.Module):
         The model with its trained parameters.
     routing
         Whether Φ_k is in use: the stage of the model's round.
+
+    Raises
+    ------
+    UserError
+        The model adds to what each hospital knows alone.
     """
 
     bit_m: Tensor
 
     def __init__(self, fusion: FusionModel, routing: bool) -> None:
         super().__init__()
+        if fusion.alone is not None:
+            raise UserError(
+                "model.encoders.alone: what a hospital knows alone stays with the hospital, and so does a model that "
+                "begins with it; a program can be made of a run without it"
+            )
         self.fusion, self.routing = fusion, routing
         self.counts = list(fusion.context.tokens)
         self.register_buffer("bit_m", torch.tensor([1 << i for i in range(len(self.counts))]), persistent=False)

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from remind.config import Count, Fraction, ModelConfig, Section
+from remind.fusion.around import AloneScale, Projection
 from remind.fusion.modality_dropout import drop_modalities
 from remind.fusion.support import Support
 from remind.fusion.tracing import traced
@@ -121,6 +122,8 @@ class FusionModel(nn.Module, ABC):
     Only `fuse` must be defined; the hooks below have defaults that suit most methods.
     """
 
+    shrinkable = False  # whether groups have routers of their own that ``train.shrink`` can pull towards 0
+    takes_alone = True  # whether its loss is of `FusionOutput.logits_BC`, which ``model.encoders.alone`` adds to
     ranks = False  # whether its own loss already ranks more modalities above fewer
     not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
 
@@ -129,13 +132,20 @@ class FusionModel(nn.Module, ABC):
         self.context = context
         self.modality_dropout = options.modality_dropout
         self.groups = nn.ModuleDict()
+        self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
+        self.alone = AloneScale() if context.model.encoders.alone != "none" else None
 
     @abstractmethod
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         """Return the output for B patients; as `forward`, but tokens of absent modalities are already 0."""
 
     def forward(
-        self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool = True
+        self,
+        tokens: Sequence[Tensor],
+        presence_Bm: Tensor,
+        group_B: Tensor,
+        routing: bool = True,
+        alone_BD: Tensor | None = None,
     ) -> FusionOutput:
         """Return the output for B patients.
 
@@ -149,18 +159,30 @@ class FusionModel(nn.Module, ABC):
             Group of each patient, known to the model or not: the bitmask of `presence_Bm`.
         routing
             False in stage 1, True in stage 2; each method defines the difference.
+        alone_BD
+            What the site knows alone (`remind.encoders.alone`): logits that this model's are added to.
         """
         if self.training and self.modality_dropout > 0:
             presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
             group_B = group_of(presence_Bm)
         seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(tokens)]
-        return self.fuse(seen, presence_Bm, group_B, routing)
+        if self.projection is not None:
+            seen = self.projection(seen)
+            seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(seen)]
+        output = self.fuse(seen, presence_Bm, group_B, routing)
+        if alone_BD is None or self.alone is None:
+            return output
+        return replace(output, logits_BC=output.logits_BC + self.alone(alone_BD, presence_Bm, self.context.classes))
 
     # Hooks
 
     def new_group(self, group: int) -> nn.Module | None:
         """Return the parameters of a new group; None: it needs none. Random values depend only on the group."""
         return None
+
+    def shrinks(self, name: str) -> bool:
+        """Return whether ``train.shrink`` pulls a parameter of a group (by its name in `SiteModel`) towards 0."""
+        return ".groups." in name and ".residual_" in name
 
     def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
         """Return which of a site's N training patients take part in the steps of a stage, (N,) bool.

@@ -5,23 +5,24 @@ Shapes: B patients, M tokens in all, D width, L blocks, E experts, S slots per e
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import override
 
 from remind.config import ModelConfig
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
+from remind.fusion.tracing import traced
 
 MISSING_STD = 0.02  # initial spread of B_k (algorithm §4.11)
 SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k in units of Φ_shared's: the routing of stage 1 stays in force
 
 
 class RemindOptions(FusionOptions):
-    """What the paper varies in its Table 16."""
+    """What the paper varies in its Table 16, and how rare groups borrow from others."""
 
     missing: Literal["learned", "zero"] = Field(
         "learned", description="B_k in place of an absent modality; zero: held at 0, and no parameter"
@@ -29,21 +30,65 @@ class RemindOptions(FusionOptions):
     residual: Literal["zeros", "sine"] = Field(
         "zeros", description="initial Φ_k; sine: waves that differ in phase from group to group"
     )
+    compose: bool = Field(
+        False,
+        description="Φ_k = Σ U_i + Δ_k, B_k = Σ b_i + β_k over the group's modalities; all groups share U, b",
+    )
+    rank: Annotated[int, Field(ge=0)] = Field(
+        0, description="the group's own part of the router has at most this rank; 0: any, as in the paper"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.residual == "sine" and (self.compose or self.rank):
+            raise ValueError("residual = 'sine' goes with compose = false and rank = 0 only: waves have no parts")
+        if self.compose and self.missing == "zero":
+            raise ValueError("compose = true needs missing = 'learned': there is no B to compose")
+        return self
 
 
 class GroupParameters(nn.Module):
     """What one group has of its own: its router residual in every block, and its missing-modality embedding.
 
     The group that has every modality needs no embedding and has none: it would never train, yet enter the mean that
-    unseen groups are given.
+    unseen groups are given. With a rank r the residual is the product of (L, D, r) and (L, r, E·S), the second 0 at
+    first.
     """
 
     missing_D: nn.Parameter | None
 
-    def __init__(self, residual_LDES: Tensor, missing_D: Tensor | None) -> None:
+    def __init__(self, residual_LDES: Tensor, missing_D: Tensor | None, rank: int = 0) -> None:
         super().__init__()
-        self.residual_LDES = nn.Parameter(residual_LDES)
+        self.shape = residual_LDES.shape
+        if rank:
+            blocks, width, slots = *self.shape[:2], self.shape[2] * self.shape[3]
+            self.residual_left_LDr = nn.Parameter(torch.randn(blocks, width, rank) / math.sqrt(width))
+            self.residual_right_LrX = nn.Parameter(residual_LDES.new_zeros(blocks, rank, slots))
+        else:
+            self.residual_LDES = nn.Parameter(residual_LDES)
         self.register_parameter("missing_D", None if missing_D is None else nn.Parameter(missing_D))
+
+    def residual(self) -> Tensor:
+        """Φ_k, or Δ_k where it is composed, (L, D, E, S)."""
+        if "residual_LDES" in self._parameters:
+            return self.residual_LDES
+        return (self.residual_left_LDr @ self.residual_right_LrX).view(self.shape)
+
+
+class ModalityParts(nn.Module):
+    """What every group with a modality has in common: U_i of its router and b_i of its missing-modality embedding."""
+
+    def __init__(self, modalities: int, config: ModelConfig) -> None:
+        super().__init__()
+        shape = (modalities, config.blocks, config.width, config.experts, config.slots)
+        self.residual_mLDES = nn.Parameter(torch.zeros(shape))
+        self.missing_mD = nn.Parameter(torch.randn(modalities, config.width) * MISSING_STD)
+
+    def of(self, group_G: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ_{i∈g_k} U_i and Σ_{i∈g_k} b_i of each group, (G, L, D, E, S) and (G, D)."""
+        bit_m = torch.arange(len(self.missing_mD), device=group_G.device)
+        has_Gm = (group_G.unsqueeze(1) >> bit_m & 1).to(self.missing_mD.dtype)
+        return torch.einsum("gm,mldes->gldes", has_Gm, self.residual_mLDES), has_Gm @ self.missing_mD
 
 
 def sine_residual(group: int, config: ModelConfig) -> Tensor:
@@ -75,8 +120,10 @@ class Remind(FusionModel):
     """Tokens of each modality → class logits. Groups come into being by `add_groups`; nothing is sized 2^m.
 
     Stage 1 (`routing` False) holds Φ_k at 0. A group never seen in training uses Φ_k = 0 and the mean of the known B
-    (algorithm §4.10).
+    (algorithm §4.10). With `compose` it uses Σ U_i and Σ b_i of its modalities instead.
     """
+
+    shrinkable = True
 
     def __init__(self, context: Context, options: RemindOptions) -> None:
         super().__init__(context, options)
@@ -86,21 +133,37 @@ class Remind(FusionModel):
         self.blocks = nn.ModuleList(RemindBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, context.classes)
+        self.parts = ModalityParts(len(context.modalities), config) if options.compose else None
 
     def new_group(self, group: int) -> nn.Module:
         """Φ_k = 0 and B_k ~ N(0, .02²), unless the options say otherwise."""
         config, lacks = self.config, group != self.context.full and self.options.missing == "learned"
         missing_D = torch.randn(config.width) * MISSING_STD if lacks else None
+        if missing_D is not None and self.parts is not None:
+            missing_D = torch.zeros_like(missing_D)
         if self.options.residual == "sine":
             return GroupParameters(sine_residual(group, config), missing_D)
-        return GroupParameters(torch.zeros(config.blocks, config.width, config.experts, config.slots), missing_D)
+        zero = torch.zeros(config.blocks, config.width, config.experts, config.slots)
+        return GroupParameters(zero, missing_D, self.options.rank)
+
+    @override
+    def shrinks(self, name: str) -> bool:
+        return super().shrinks(name) or (self.parts is not None and name.endswith(".missing_D"))
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         groups, row_B = self.groups_at_hand(group_B)
-        missing_BD = self.of_groups(groups, lambda own: own.missing_D, torch.zeros_like(self.norm.weight))[row_B]
-        z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
-        residual_GLDES = self._residuals(groups) if routing else None
+        missing_GD, residual_GLDES = self._missing(groups), self._residuals(groups) if routing else None
+        if self.parts is not None:
+            group_G = torch.tensor(groups, device=group_B.device)
+            if traced():  # groups that are not known share a row, but not their parts: then each patient has a row
+                group_G, missing_GD = group_B, missing_GD[row_B]
+                residual_GLDES = None if residual_GLDES is None else residual_GLDES[row_B]
+                row_B = torch.arange(group_B.shape[0], device=group_B.device)
+            shared_GLDES, shared_GD = self.parts.of(group_G)
+            missing_GD = missing_GD + shared_GD
+            residual_GLDES = None if residual_GLDES is None else residual_GLDES + shared_GLDES
+        z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_GD[row_B]))
         open_LB, use_LBE = [], []
         for level, block in enumerate(self.blocks):
             own_GDES = None if residual_GLDES is None else residual_GLDES[:, level]
@@ -112,12 +175,27 @@ class Remind(FusionModel):
             logits_BC, torch.stack(open_LB).to(logits_BC.dtype).mean(dim=0), use_BE=torch.stack(use_LBE).mean(dim=0)
         )
 
+    def _own(self, group: int) -> GroupParameters | None:
+        """What a group has of its own; None if it is not known."""
+        if str(group) not in self.groups:
+            return None
+        own = self.groups[str(group)]
+        assert isinstance(own, GroupParameters)
+        return own
+
+    def _missing(self, groups: Sequence[int]) -> Tensor:
+        """B_k of each group, or β_k where B is composed, (G, D)."""
+        zero_D = torch.zeros_like(self.norm.weight)
+        if self.parts is None:
+            return self.of_groups(groups, lambda own: own.missing_D, zero_D)
+        own = [self._own(k) for k in groups]
+        return torch.stack([zero_D if one is None or one.missing_D is None else one.missing_D for one in own])
+
     def _residuals(self, groups: Sequence[int]) -> Tensor:
-        """Φ_k of each group, 0 for one that is not known, (G, L, D, E, S)."""
+        """Φ_k of each group, or Δ_k where Φ is composed, (G, L, D, E, S); 0 for one that is not known."""
         config, like = self.config, self.norm.weight
         zero = like.new_zeros(config.blocks, config.width, config.experts, config.slots)
-        own = [self.groups[str(k)].residual_LDES if str(k) in self.groups else zero for k in groups]
-        return torch.stack(own)  # type: ignore[arg-type]
+        return torch.stack([zero if (own := self._own(k)) is None else own.residual() for k in groups])
 
 
 def fill_missing(tokens: Sequence[Tensor], presence_Bm: Tensor, missing_BD: Tensor) -> Tensor:

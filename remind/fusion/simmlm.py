@@ -70,6 +70,7 @@ class SimMLM(FusionModel):
     """DMoME. Nothing belongs to a group; `use_BE` holds the weights of the modality experts, E = m."""
 
     ranks = True
+    takes_alone = False  # its loss is of the modalities' own predictions
 
     def __init__(self, context: Context, options: SimMLMOptions) -> None:
         super().__init__(context, options)

@@ -113,6 +113,8 @@ class Objective(Weighting):
         Whether a patient's loss depends on other patients of the step, or the step's loss is no weighted sum of its
         patients' losses. No bound on one patient's gradient then bounds what the patient does to the step's, so that
         steps with differential privacy must refuse it.
+    mixes_tokens
+        Whether it makes up patients from the tokens of two.
     sampling
         How its steps must draw patients; None: as configured.
     """
@@ -122,6 +124,7 @@ class Objective(Weighting):
     needs_held_out = False
     differentiates_twice = False
     couples_patients = False
+    mixes_tokens = False
     sampling: Literal["group", "weighted"] | None = None
 
     def __init__(self, options: Options, config: Config) -> None:

@@ -38,6 +38,7 @@ class FairMixup(Objective):
 
     differentiates_twice = True
     couples_patients = True
+    mixes_tokens = True
     options: FairMixupOptions
 
     def coupled_loss(self, step: StepInput) -> Tensor:

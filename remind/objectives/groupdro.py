@@ -31,7 +31,7 @@ class GroupDRO(Objective):
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
         """λ₀ as ``dro.initial`` says."""
-        return WeightState(initial_weights(counts, self.config.dro.initial))
+        return WeightState(initial_weights(counts, self.config.dro.initial, self.config.dro.prior))
 
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
@@ -45,5 +45,5 @@ class GroupDRO(Objective):
         moved = state.tilt({k: gamma * risk for k, risk in risks.items()}, dro.max_log_odds_step, lowest)
         if not dro.floor:
             return moved
-        initial = initial_weights(counts, dro.initial)
+        initial = initial_weights(counts, dro.initial, dro.prior)
         return WeightState(floored(moved.weights, {k: dro.floor * initial[k] for k in risks}), lowest)

@@ -11,20 +11,29 @@ from remind.metrics.statistics import GroupLoss
 
 Weights = Mapping[int, float]
 Unit = TypeVar("Unit", int, str)  # a group, or a site if a rule weighs sites
-Initial = Literal["uniform", "sqrt", "proportional"]
+Initial = Literal["uniform", "sqrt", "proportional", "shrunk"]
 LEAST = 1e-300  # smallest λ that is multiplied; n_{s,k}/n_k of it is still a number with full precision
 
 
-def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform") -> dict[Unit, float]:
-    """λ₀ over the groups seen in training, ∝ n_k^a (algorithm §4.6).
+def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform", prior: float = 50.0) -> dict[Unit, float]:
+    """λ₀ over the groups seen in training (algorithm §4.6).
 
-    uniform: a = 0, the paper's. proportional: a = 1, from which γ = .02 hardly ever moves: plain ERM. sqrt: a = ½, for
-    cohorts whose rarest groups hold a handful of patients, whom 1/G each would have seen hundreds of times.
+    uniform: 1/G, the paper's. proportional: ∝ n_k, from which γ = .02 hardly ever moves: plain ERM. sqrt: ∝ √n_k, for
+    cohorts whose rarest groups hold a handful of patients, whom 1/G each would have seen hundreds of times. shrunk:
+    ∝ r_k/G + (1 − r_k)·n_k/n with r_k = n_k/(n_k + prior), so that only a group of enough patients gets the weight of
+    an equal.
     """
-    exponent = {"uniform": 0.0, "sqrt": 0.5, "proportional": 1.0}[kind]
-    raised = {g: n**exponent for g, n in sorted(count_of.items())}
-    total = math.fsum(raised.values())
-    return {g: value / total for g, value in raised.items()}
+    total_n, number = math.fsum(count_of.values()), len(count_of)
+
+    def raised(n: int) -> float:
+        if kind == "shrunk":
+            trust = n / (n + prior)
+            return trust / number + (1 - trust) * n / total_n
+        return float(n ** {"uniform": 0.0, "sqrt": 0.5, "proportional": 1.0}[kind])
+
+    values = {g: raised(n) for g, n in sorted(count_of.items())}
+    total = math.fsum(values.values())
+    return {g: value / total for g, value in values.items()}
 
 
 def update_weights(

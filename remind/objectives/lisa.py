@@ -33,6 +33,7 @@ class LISA(Objective):
     """
 
     couples_patients = True
+    mixes_tokens = True
     options: LISAOptions
 
     @override

@@ -72,7 +72,7 @@ class Bundle:
     @property
     def serves_everybody(self) -> bool:
         """Whether no hospital's part is needed: all encoders are shared or frozen, and know nothing of a hospital."""
-        if not self.tensors or self.config.federation.encoders == "local":
+        if not self.tensors or self.config.federation.encoders == "local" or self.config.model.encoders.alone != "none":
             return False
         return not any(needs_fit(modality, self.config.model) for modality in self.schema.modalities)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from remind.data.batches.batch import Batch, SiteData
 from remind.data.batches.lazy import Request
+from remind.encoders.alone.encoder import ALONE
 from remind.seeds import derive
 from remind.training.site_model import SiteModel, side_by_side
 from remind.training.token_cache import TokenCache, cache_key
@@ -72,12 +73,24 @@ class CachedTokens:
             name: (int(data.cohort.presence_Nm[:, i].sum()), count, model.width)
             for i, (name, count) in enumerate(model.counts.items())
         }
+        digests = {name: digest for name, digest in digests.items() if name in schemas}
         keys = {name: cache_key(digest, schemas[name], data.digests[name], dtype) for name, digest in digests.items()}
         self._tokens = {name: cache.find(name, keys[name], shapes[name], dtype) for name in keys}
         if lacking := [name for name, tokens in self._tokens.items() if tokens is None]:
             self._encode(lacking, cache, keys, shapes, dtype)
         for name in shapes.keys() - keys.keys():  # modalities for which the site has no encoder and no patient
             self._tokens[name] = torch.empty(shapes[name], dtype=dtype)
+        self._alone_N1D = self._known_alone()
+
+    @torch.no_grad()
+    def _known_alone(self) -> Tensor | None:
+        """What the site knows alone of every patient, (N, 1, D): few numbers, computed anew in every process."""
+        if ALONE not in self.model.encoders:
+            return None
+        reads = self.model.encoders[ALONE].reads
+        chunks = np.split(np.arange(len(self.data)), range(CHUNK, len(self.data), CHUNK))
+        batches = self.data.batches([Request(chunk, only=reads) for chunk in chunks])  # type: ignore[arg-type]
+        return torch.cat([alone_B1D for b in batches if (alone_B1D := self.model.alone(b)) is not None])
 
     @torch.no_grad()
     def _encode(
@@ -113,4 +126,7 @@ class CachedTokens:
                 assert tokens_PlD is not None
                 row_P = torch.from_numpy(self._row_Nm[index_B[presence_Bm[:, i]], i])
                 parts.append(tokens_PlD[row_P].to(like.device, like.dtype, non_blocking=True))
-            yield batch, side_by_side(parts, batch.presence_Bm)
+            alone_N1D = self._alone_N1D
+            rows_B = torch.from_numpy(index_B).to(like.device)
+            alone_B1D = None if alone_N1D is None else alone_N1D[rows_B].to(like.dtype)
+            yield batch, self.model.with_alone(side_by_side(parts, batch.presence_Bm), alone_B1D)

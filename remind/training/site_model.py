@@ -13,6 +13,7 @@ from remind.config import Config
 from remind.data.batches.batch import Batch
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder, token_count
+from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
 
 
@@ -34,6 +35,8 @@ class SiteModel(nn.Module):
         self.encoders = nn.ModuleDict(
             {m.name: build_encoder(m, config.model, config.seed) for m in schema.modalities if m.name in has}
         )
+        if config.model.encoders.alone != "none":
+            self.encoders[ALONE] = AloneEncoder(schema, config.model)
         self.fixed = frozenset(n for n, p in self.encoders.named_parameters() if not p.requires_grad)
         self.fusion = fusion_of(schema, config)
         self.width = config.model.width
@@ -56,15 +59,32 @@ class SiteModel(nn.Module):
     def tokens(self, batch: Batch) -> Tensor:
         """Return the tokens of all modalities, (B, M, D); zeros if a patient, or the site, lacks the modality.
 
+        With ``model.encoders.alone`` one more token stands behind them, see `remind.encoders.alone`.
+
         An encoder receives only the patients who have its modality.
         """
-        return side_by_side([self.encode(name, batch) for name in self.counts], batch.presence_Bm)
+        tokens_BMD = side_by_side([self.encode(name, batch) for name in self.counts], batch.presence_Bm)
+        return self.with_alone(tokens_BMD, self.alone(batch))
+
+    def alone(self, batch: Batch) -> Tensor | None:
+        """Return the token of what the site knows alone, (B, 1, D); None where it knows nothing."""
+        return self.encoders[ALONE](batch).to(self.like) if ALONE in self.encoders else None
+
+    @staticmethod
+    def with_alone(tokens_BMD: Tensor, alone_B1D: Tensor | None) -> Tensor:
+        """Put that token behind the others."""
+        return tokens_BMD if alone_B1D is None else torch.cat([tokens_BMD, alone_B1D], dim=1)
+
+    def by_modality(self, tokens_BMD: Tensor) -> tuple[Tensor, ...]:
+        """Return the tokens (B, l_i, D) of each modality."""
+        return torch.split(tokens_BMD[:, : sum(self.counts.values())], list(self.counts.values()), dim=1)
 
     def fuse(self, tokens_BMD: Tensor, presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         """Return the fusion model's output for tokens of `tokens`."""
-        parts = torch.split(tokens_BMD, list(self.counts.values()), dim=1)
+        parts = self.by_modality(tokens_BMD)
+        alone_BD = tokens_BMD[:, -1] if ALONE in self.encoders else None
         with torch.autocast(tokens_BMD.device.type, torch.bfloat16, enabled=self.autocast):
-            output: FusionOutput = self.fusion(parts, presence_Bm, group_B, routing)
+            output: FusionOutput = self.fusion(parts, presence_Bm, group_B, routing, alone_BD)
         return output.cast(tokens_BMD.dtype)
 
 
@@ -74,7 +94,14 @@ def token_counts(schema: CohortSchema, config: Config) -> dict[str, int]:
 
 
 def fusion_of(schema: CohortSchema, config: Config) -> FusionModel:
-    """Build the fusion model of a run, freshly initialised: the same at every site and at the coordinator."""
+    """Build the fusion model of a run, freshly initialised: the same at every site and at the coordinator.
+
+    Raises
+    ------
+    UserError
+        ``model.encoders.alone`` does not go with the cohort.
+    """
+    check_alone(schema, config.model)
     counts = tuple(token_counts(schema, config).values())
     context = Context(model=config.model, classes=len(schema.classes), modalities=schema.names, tokens=counts)
     return build_fusion(config.method.fusion, context, config.seed)

@@ -40,6 +40,11 @@ class RoundSettings:
     gradient_scale
         Factor for the gradient of parameters by name, W_s/a_s of their block; 1 where a name is absent. It makes the
         averages of group and encoder blocks add up to the pooled step, as W_s does for shared ones.
+    decay
+        c by name, of parameters that are pulled towards `rest`, or 0: each step θ ← θ − learning rate · c·(θ − rest),
+        on top of its gradient. ``train.shrink``: c/n_k of groups' own parameters; ``train.anchor``: of encoders.
+    rest
+        Where such parameters rest, by name; 0 where a name is absent.
     labels
         Patients of each group by class, where the objective needs them.
     augment
@@ -53,6 +58,8 @@ class RoundSettings:
     seed: int = 0
     round_seed: int = 0
     gradient_scale: Mapping[str, float] = field(default_factory=dict)
+    decay: Mapping[str, float] = field(default_factory=dict)
+    rest: Mapping[str, Tensor] = field(default_factory=dict)
     labels: Labels = field(default_factory=dict)
     augment: int | None = None
     only: Names | None = None
@@ -160,6 +167,7 @@ class LocalWork:
             group["lr"] = self.settings.lr * group.get("factor", 1.0)
         named, plan, seed = self.named(), self.plan[first:last], self.settings.seed + first
         moves = _both(self.settings.only, only)
+        rate = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
         scale = {} if alone else self.settings.gradient_scale
         batches = self.source.batches([step.index_B for step in plan], self.settings.augment)
         with nullcontext() if self.objective.differentiates_twice else gradients_in_place():
@@ -177,6 +185,9 @@ class LocalWork:
                         parameter.grad.mul_(scale[name])
                     if toward is not None and name in toward:
                         parameter.grad.add_(parameter.detach() - toward[name], alpha=strength)
+                    if name in self.settings.decay and parameter in rate:
+                        pull = min(rate[parameter] * self.settings.decay[name], 1.0)
+                        parameter.data.lerp_(self.settings.rest.get(name, torch.zeros_like(parameter)), pull)
                 optimizer.step()
 
     def step_input(self, step: Step, batch: Batch, tokens_BMD: Tensor, seed: int) -> StepInput:

@@ -11,7 +11,7 @@ from torch.nn.functional import gelu
 
 from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.encoders import build_encoder, token_count
-from remind.encoders.codes import QUERIES, some
+from remind.encoders.codes import LARGEST, QUERIES, SPREADING, some
 from tests.builders.encoders import config, without_gradient
 
 LISTED = CodesSchema(name="c", vocabulary=tuple("abcdefg"))
@@ -147,3 +147,18 @@ def test_state_comes_back():
     made, other = encoder(seed=0), encoder(seed=1)
     other.load_state_dict(made.state_dict())
     torch.testing.assert_close(made(draw()), other(draw()))
+
+
+def test_a_vocabulary_longer_than_the_buckets_is_hashed():
+    """Memory follows `buckets`, and codes still differ from each other."""
+    words = tuple(f"c{i}" for i in range(5000))
+    made = encoder(CodesSchema(name="c", vocabulary=words), **{"model.encoders.buckets": 512})
+    assert made.embedding.weight.shape[0] == 512
+    code_O = torch.arange(5000)
+    rows_OD = made._embed(code_O)
+    assert len(torch.unique(rows_OD.detach(), dim=0)) > 4950
+    used = torch.zeros(512)
+    used[(((code_O + 1) * SPREADING) & LARGEST) % 512] = 1
+    assert used.mean() > 0.9, "every row is in use"
+    short = encoder(CodesSchema(name="c", vocabulary=words[:512]), **{"model.encoders.buckets": 512})
+    assert torch.equal(short._embed(torch.tensor([7])), short.embedding.weight[7:8])

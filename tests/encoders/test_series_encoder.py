@@ -14,6 +14,7 @@ from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.series import CLIP, FREQUENCIES
+from remind.encoders.series_set import statistics
 from tests.builders.configs import settings
 
 ITEMS = ("hr", "bp", "temp", "gcs", "ph")
@@ -85,9 +86,13 @@ def test_equals_the_loop(seed, tokens):
     torch.testing.assert_close(found, slow(made, batch, tokens), rtol=1e-10, atol=1e-10)
 
 
+KINDS = pytest.mark.parametrize("kind", ["items", "set"])
+
+
+@KINDS
 @given(seed=st.integers(0, 10**6))
-def test_order_of_observations_does_not_matter(seed):
-    made, batch = encoder(), draw(seed)
+def test_order_of_observations_does_not_matter(kind, seed):
+    made, batch = encoder(**{"model.encoders.series": kind}), draw(seed)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(batch.item_O)))
     shuffled = replace(
         batch,
@@ -99,8 +104,9 @@ def test_order_of_observations_does_not_matter(seed):
     torch.testing.assert_close(made(shuffled), made(batch), rtol=1e-11, atol=1e-11)
 
 
-def test_patients_do_not_see_each_other():
-    made, batch = encoder(), draw(4)
+@KINDS
+def test_patients_do_not_see_each_other(kind):
+    made, batch = encoder(**{"model.encoders.series": kind}), draw(4)
     for patient in range(5):
         mine = batch.patient_O == patient
         alone = SeriesBatch(
@@ -109,9 +115,10 @@ def test_patients_do_not_see_each_other():
         torch.testing.assert_close(made(alone)[0], made(batch)[patient], rtol=1e-11, atol=1e-11)
 
 
+@KINDS
 @pytest.mark.parametrize("most", [0, 1, 6])
-def test_finite_with_gradient_also_without_observations(most):
-    made, batch = encoder(), draw(1, most=most)
+def test_finite_with_gradient_also_without_observations(kind, most):
+    made, batch = encoder(**{"model.encoders.series": kind}), draw(1, most=most)
     out = made(batch)
     assert torch.isfinite(out).all()
     out.square().sum().backward()
@@ -138,8 +145,31 @@ def test_huge_scores_do_not_overflow():
     assert torch.isfinite(made(draw(3))).all()
 
 
-def test_empty_batch():
-    assert encoder()(draw(patients=0)).shape == (0, 3, 8)
+@KINDS
+def test_empty_batch(kind):
+    assert encoder(**{"model.encoders.series": kind})(draw(patients=0)).shape == (0, 3, 8)
+
+
+def test_statistics_by_hand():
+    z_O, time_O = torch.tensor([3.0, 1.0, 5.0, 2.0]), torch.tensor([2.0, 1.0, 0.0, 0.0])
+    found = statistics(z_O, time_O, torch.tensor([0, 0, 2, 0]), 3)
+    # mean, first, last, lowest, highest, last − first, ln(1 + number)
+    expected = [[2, 2, 3, 1, 3, 1, math.log(4)], [0] * 7, [5, 5, 5, 5, 5, 0, math.log(2)]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_the_set_is_seen_across_items():
+    """A patient's token of one item changes with another item's value; with attention within items it does not."""
+    batch = draw(6, patients=3, most=6)
+    row = int((batch.item_O == batch.item_O[0]).nonzero()[0])
+    changed = replace(batch, value_O=batch.value_O.clone())
+    changed.value_O[row] += 3.0
+    others = [t for t in range(5) if t != int(batch.item_O[row])]
+    patient = int(batch.patient_O[row])
+    for kind, sees in (("items", False), ("set", True)):
+        made = encoder(9, **{"model.encoders.series": kind}).eval()
+        before, after = made(batch)[patient, others], made(changed)[patient, others]
+        assert torch.equal(before, after) != sees
 
 
 def series(item_O, value_O) -> Series:

@@ -154,3 +154,48 @@ def test_hiding_happens_in_training_only():
     hidden = made.train()(values_BF)
     assert not torch.allclose(hidden, made.eval()(values_BF))
     torch.testing.assert_close(made.eval()(values_BF), encoder().eval()(values_BF))
+
+
+KINDS = [
+    {"model.encoders.numbers": "quantile"},
+    {"model.encoders.periodic": 3},
+    {"model.encoders.table": "features"},
+    {"model.encoders.table": "features", "model.encoders.periodic": 2, "model.encoders.numbers": "quantile"},
+]
+
+
+@pytest.mark.parametrize("changes", KINDS)
+@pytest.mark.parametrize("tokens", [1, 3, 9])
+def test_every_tokeniser_keeps_the_properties_of_a_table(changes, tokens):
+    made = build_encoder(SCHEMA, config(tokens, **changes), 0).double().eval()
+    made.fit(Table(values(seed=1, number=60).float().numpy()))
+    values_BF = values()
+    values_BF[2] = NAN
+    out = made(values_BF)
+    assert out.shape == (6, min(tokens, 5), 8) == (6, token_count(SCHEMA, config(tokens, **changes)), 8)
+    torch.testing.assert_close(made(values_BF[[4, 1]]), out[[4, 1]])  # a patient's tokens are the patient's alone
+    assert torch.isfinite(out).all()
+    out.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in made.parameters())
+    extreme = values()
+    extreme[0, 0] = 1e30
+    clipped = extreme.clone()
+    clipped[0, 0] = 1e29
+    torch.testing.assert_close(made(extreme), made(clipped))
+    missing, mean = values_BF.clone(), values_BF.clone()
+    missing[0, 0], mean[0, 0] = NAN, made.mean_F[0]
+    assert not torch.allclose(made(missing)[0], made(mean)[0])
+
+
+def test_quantiles_do_not_depend_on_the_unit_of_a_number():
+    """Logarithm, unit, outliers: only the order of a column's values counts."""
+    changes = {"model.encoders.numbers": "quantile"}
+    values_NF = np.abs(values(seed=1, number=300).float().numpy()) + 1
+    values_NF[:, 1], values_NF[:, 3] = 0, 1
+    other_NF = values_NF.copy()
+    other_NF[:, 0] = values_NF[:, 0] * 1000
+    one, other = (build_encoder(SCHEMA, config(3, **changes), 0).double() for _ in range(2))
+    one.fit(Table(values_NF))
+    other.fit(Table(other_NF))
+    a, b = (m(torch.from_numpy(v).double()) for m, v in ((one, values_NF), (other, other_NF)))
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from remind.config import ModelConfig
+from remind.config import EncoderConfig, ModelConfig
 from remind.data.cohort.kinds.table import TableSchema
 from remind.encoders import build_encoder
+from remind.errors import UserError
 from remind.export.modules import FusionProgram, TableProgram
 from remind.export.programs import FUSION, TABLE, record, run_onnx, run_pt2, write_programs
 from remind.fusion.base import registry
@@ -82,3 +83,20 @@ def test_a_tables_encoder_with_missing_values_and_levels(tmp_path):
     torch.testing.assert_close(run_pt2(pt2, [values])[0], expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(run_onnx(onnx, [values])[0], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(run_onnx(onnx, [values[:1]])[0], expected[:1], rtol=0, atol=1e-5)
+
+
+def test_what_a_hospital_knows_alone_is_in_no_program():
+    of = context(encoders=EncoderConfig(alone="linear"))
+    with pytest.raises(UserError, match=r"model\.encoders\.alone"):
+        FusionProgram(model("remind", of, (1, 3)), True)
+
+
+def test_parts_and_a_projection_are_in_the_program():
+    of = context(projection=True)
+    fusion = noisy(model("remind", of, (5, 2, 7, 1), options="compose = true, rank = 1"))
+    program = FusionProgram(fusion, True).eval()
+    recorded = record(program, FUSION).module()
+    inputs = given(of, BATCH)
+    with torch.no_grad():
+        for e, f in zip(program(*inputs), recorded(*inputs), strict=True):
+            torch.testing.assert_close(f, e, rtol=0, atol=1e-6)

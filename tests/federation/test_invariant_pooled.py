@@ -5,6 +5,7 @@ reference is written here from Eq. 2–4 on the pooled patients and uses none of
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from remind.data.cohort.cohort import TRAIN, Cohort, presence
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.sites import Site as Hospital
+from remind.encoders.alone import crossfit
+from remind.encoders.alone.encoder import ALONE
 from remind.objectives.focal import focal_loss
 from remind.training.site_model import SiteModel
 from remind_client.site import Site
@@ -104,6 +107,12 @@ def pooled_reference(
     weights = {k: 1 / len(counts) for k in counts}
     batch = SiteData(whole, torch.float64).batch(np.arange(PATIENTS))
     frozen = set(model.encoders.parameters()) if routing else set()
+    decay = {
+        parameter: settings.train.shrink / n
+        for k, n in counts.items()
+        for name, parameter in model.fusion.groups[str(k)].named_parameters()
+        if "residual" in name or "compose" in settings.method.fusion
+    }
     for _ in range(ROUNDS):
         tokens = model.tokens(batch)
         tokens = tokens.detach() if routing else tokens
@@ -116,6 +125,7 @@ def pooled_reference(
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
+                    parameter.mul_(1 - LR * decay.get(parameter, 0.0))
                     parameter.sub_(LR * gradient)
         raised = {k: weights[k] * math.exp(GAMMA * risk[k].item()) for k in counts}
         weights = {k: v / sum(raised.values()) for k, v in raised.items()}
@@ -150,19 +160,57 @@ def test_federated_equals_pooled(seed, stage, router, tmp_path):
         assert weights[k] == pytest.approx(weight, abs=1e-12)
 
 
+@pytest.mark.parametrize("options", ["compose = true", "rank = 2", "compose = true, rank = 1"])
+@pytest.mark.parametrize("shrink", [0.0, 3.0])
+def test_federated_equals_pooled_where_rare_groups_borrow(options, shrink, tmp_path):
+    """Parts per modality lie in the shared block; what is a group's own is pulled towards 0 alike at every site."""
+    rng = np.random.default_rng(11)
+    whole = cohort(rng)
+    settings = config(2, **{"method.fusion": f"remind({options})", "train.shrink": shrink})
+    tensors, _ = federated(random_split(whole, rng), settings, tmp_path)
+    expected, weights = pooled_reference(whole, settings, routing=True)
+    assert set(tensors) == set(expected)
+    initial = GlobalModel.build(settings, whole.schema, weights).tensors
+    moved = {name for name in expected if (expected[name] - initial[name]).abs().max() > 1e-6}
+    assert any(name.startswith("fusion.parts.residual") for name in moved) == ("compose" in options)
+    assert any(name.startswith("fusion.groups.") and "residual" in name for name in moved)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_shrinking_by_local_counts_would_be_seen(tmp_path, monkeypatch):
+    rng = np.random.default_rng(11)
+    whole = cohort(rng)
+    settings = config(2, **{"train.shrink": 3.0})
+    import remind_client.engine as engine_module
+
+    def by_local_counts(engine, task):
+        names = [n for n, _ in engine.model.named_parameters() if ".residual_" in n]
+        return {n: 3.0 / engine.counts[int(n.split(".")[2])] for n in names}
+
+    monkeypatch.setattr(engine_module.SiteEngine, "_decay", by_local_counts)
+    tensors, _ = federated(random_split(whole, rng), settings, tmp_path)
+    expected, _ = pooled_reference(whole, settings, routing=True)
+    assert max((tensors[n] - expected[n]).abs().max().item() for n in expected) > 1e-6
+
+
 def pooled_with_local_encoders(
-    hospitals: list[Hospital], settings: Config
+    hospitals: list[Hospital], settings: Config, alone: Mapping[str, Mapping[str, torch.Tensor]] | None = None
 ) -> tuple[SiteModel, dict[str, torch.nn.ModuleDict]]:
     """One fusion model, encoders of each hospital's own, θ ← θ − lr·∇ Σ_k λ_k R_k over all of them at once."""
     schema = hospitals[0].cohort.schema
     owners = {h.name: SiteModel(schema, settings, NAMES).double() for h in hospitals}
+    for name, content in (alone or {}).items():
+        owners[name].encoders[ALONE].load_state_dict(content)
     whole = [k for h in hospitals for k in h.cohort.groups_N.tolist()]
     counts = groups.counts(np.array(whole))
     model = owners[hospitals[0].name]
     model.fusion.add_groups(counts, settings.seed)
     weights = {k: 1 / len(counts) for k in counts}
     batches = {h.name: SiteData(h.cohort, torch.float64).batch(np.arange(len(h.cohort))) for h in hospitals}
-    parameters = [*model.fusion.parameters(), *(p for o in owners.values() for p in o.encoders.parameters())]
+    encoders = [p for o in owners.values() for p in o.encoders.parameters()]
+    rest = {p: p.detach().clone() for p in encoders}
+    parameters = [*model.fusion.parameters(), *encoders]
     for _ in range(ROUNDS):
         loss_sum = {k: torch.zeros((), dtype=torch.float64) for k in counts}
         for name, batch in batches.items():
@@ -175,22 +223,41 @@ def pooled_with_local_encoders(
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
+                    if parameter in rest:
+                        parameter.lerp_(rest[parameter], LR * settings.train.anchor)
                     parameter.sub_(LR * gradient)
         raised = {k: weights[k] * math.exp(GAMMA * risk[k].item()) for k in counts}
         weights = {k: v / sum(raised.values()) for k, v in raised.items()}
     return model, {name: owner.encoders for name, owner in owners.items()}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_with_local_encoders_federated_equals_pooled_with_encoders_of_each_site(seed, tmp_path):
-    """A tensor that never travels takes the step of Σ_s F_s too: lr·∇F_s, not lr·∇F_s/W_s."""
+@pytest.mark.parametrize(
+    ("seed", "changes"),
+    [
+        (0, {}),
+        (1, {}),
+        (2, {}),
+        (0, {"model.encoders.alone": "linear"}),
+        (0, {"model.projection": True, "train.anchor": 0.7}),
+    ],
+)
+def test_with_local_encoders_federated_equals_pooled_with_encoders_of_each_site(seed, changes, tmp_path, monkeypatch):
+    """A tensor that never travels takes the step of Σ_s F_s too: lr·∇F_s, not lr·∇F_s/W_s.
+
+    What a site knows alone is data of its own: the factor that all share takes the pooled step as well.
+    """
+    monkeypatch.setattr(crossfit, "LEAST", 2)  # so few patients are enough here
     rng = np.random.default_rng(seed)
     hospitals = random_split(cohort(rng), rng)
-    settings = config(1, **{"federation.encoders": "local"})
+    settings = config(1, **{"federation.encoders": "local"} | changes)
+    alone = settings.model.encoders.alone
     device = torch.device("cpu")
     sites = [Site(h.name, h.cohort, settings, SiteStore(tmp_path / h.name), device) for h in hospitals]
+    knows = {one.name: one.engine.model.encoders[ALONE].state_dict() for one in sites if alone != "none"}
     result = FedRemind(settings).run(SiteGrid(sites))
-    model, encoders = pooled_with_local_encoders(hospitals, settings)
+    model, encoders = pooled_with_local_encoders(hospitals, settings, knows)
+    assert not settings.model.projection or result.tensors["fusion.projection.weight_mDD"].abs().max() > 1e-6
+    assert alone == "none" or abs(result.tensors["fusion.alone.scale"] - 1) > 1e-6
     initial = SiteModel(hospitals[0].cohort.schema, settings, NAMES).double()
     for name, tensor in model.fusion.named_parameters():
         torch.testing.assert_close(

@@ -14,7 +14,7 @@ from remind.errors import UserError
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion, group_of, registry
 from remind.groups import MAX_MODALITIES, masks
 from remind.registry import Registry
-from tests.builders.fusions import context, cross_entropy, patients
+from tests.builders.fusions import context, cross_entropy, model, patients
 
 SPEC = {
     "remind",
@@ -144,3 +144,21 @@ def test_cast_reaches_whatever_a_method_adds_and_keeps_what_is_no_float():
     assert cast.logits_BC.dtype == cast.more_BC.dtype == torch.float64
     assert cast.presence_Bm.dtype == torch.bool
     assert (cast.factor, cast.open_B, cast.use_BE) == (0.5, None, None)
+
+
+def test_a_projection_begins_as_none_and_never_touches_what_is_absent():
+    of, plain = context(projection=True, gate="always"), context(gate="always")
+    given = patients(of, [1, 3, 7])
+    projected, bare = model("remind", of, (1, 3, 7)), model("remind", plain, (1, 3, 7))
+    torch.testing.assert_close(given.given_to(projected).logits_BC, given.given_to(bare).logits_BC)
+    with torch.no_grad():
+        projected.projection.weight_mDD.normal_()
+        projected.projection.bias_mD.normal_()
+    changed = given.given_to(projected).logits_BC
+    assert not torch.allclose(changed, given.given_to(bare).logits_BC)
+    with torch.no_grad():
+        projected.projection.weight_mDD[2].normal_()
+        projected.projection.bias_mD[2].normal_()
+    again = given.given_to(projected).logits_BC
+    assert torch.equal(again[:2], changed[:2]), "the third modality is absent there"
+    assert not torch.equal(again[2], changed[2])

@@ -213,3 +213,28 @@ def test_newcomers_after_updates_leave_the_others_their_odds():
     later = dro.update(grown, {1: 1.0, 2: 0.0}, counts, 20)
     assert math.log(later.weights[1] / later.weights[2]) == pytest.approx(0.8)
     assert later.weights[4] == grown.weights[4]
+
+
+@given(
+    counts=st.dictionaries(st.integers(1, 50), st.integers(1, 5000), min_size=1, max_size=12),
+    prior=st.floats(0.1, 1000),
+)
+def test_shrunk_weights_lie_between_size_and_uniform(counts, prior):
+    shrunk, size = initial_weights(counts, "shrunk", prior), initial_weights(counts, "proportional")
+    assert sum(shrunk.values()) == pytest.approx(1, abs=1e-12)
+    assert initial_weights(counts, "shrunk", 1e-9) == pytest.approx(initial_weights(counts, "uniform"), rel=1e-6)
+    assert initial_weights(counts, "shrunk", 1e12) == pytest.approx(size, rel=1e-6)
+    rarest, commonest = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])
+    assert shrunk[rarest] >= size[rarest] - 1e-12
+    assert shrunk[commonest] <= size[commonest] + 1e-12
+
+
+def test_shrunk_weights_by_hand():
+    # r = 10/20 and 90/100: 0.5·0.5 + 0.5·0.1 = 0.30 and 0.9·0.5 + 0.1·0.9 = 0.54, of 0.84 in all
+    assert initial_weights({1: 10, 2: 90}, "shrunk", 10.0) == pytest.approx({1: 0.30 / 0.84, 2: 0.54 / 0.84})
+
+
+def test_the_objective_uses_the_prior():
+    config = Config.from_flat({"dro.initial": "shrunk", "dro.prior": 10.0})
+    weights = methods_of(config).objective.initial({1: 10, 2: 90}).weights
+    assert weights == pytest.approx({1: 0.30 / 0.84, 2: 0.54 / 0.84})

@@ -8,6 +8,7 @@ import pytest
 
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.schema import CohortSchema
+from remind.encoders.alone import crossfit
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.metrics.calibration import CALIBRATION, Calibration, OperatingPoint, Scaling, write_calibration
@@ -52,6 +53,33 @@ def test_every_rule_predicts_with_what_the_site_keeps(rule, tmp_path):
     build = next(m.build for m in rules.methods() if m.name == rule)
     changes = {"method.rule": rule, "method.objective": "erm"}
     compare(*train(tmp_path, **changes, **({} if "local" in build.encoders else {"federation.encoders": "shared"})))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.encoders.alone": "linear", "federation.encoders": "shared"},
+        {
+            "model.encoders.alone": "linear",
+            "model.projection": True,
+            "method.fusion": "remind(compose = true, rank = 1)",
+        },
+        {
+            "model.encoders.table": "features",
+            "model.encoders.series": "set",
+            "model.encoders.numbers": "quantile",
+            "model.encoders.periodic": 2,
+        },
+    ],
+)
+def test_options_of_the_model_are_in_what_a_hospital_keeps(changes, tmp_path, monkeypatch):
+    monkeypatch.setattr(crossfit, "LEAST", 2)  # so few patients are enough here
+    results, recorder, patients = train(tmp_path, **changes)
+    if "model.encoders.alone" in changes:
+        part = load(results, "north").bundle.part("north")
+        assert len(part.tensors["encoders.@alone.content_T"]) > 500
+        assert not load(results, "north").bundle.serves_everybody
+    compare(results, recorder, patients)
 
 
 def test_ditto_predicts_with_the_personal_model_its_shared_encoders_included(tmp_path):

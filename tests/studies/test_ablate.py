@@ -2,6 +2,7 @@
 
 import pytest
 
+from remind.config import Config
 from remind.errors import UserError
 from remind.metrics.statistics import merge
 from remind_studies.arms import all_yardsticks
@@ -22,6 +23,35 @@ def test_each_arm_lacks_its_part_and_nothing_else():
         "without B_k": {"method.fusion": 'remind(missing = "zero")'},
         "λ within sites": {"method.rule": "lg"},
     }
+
+
+def test_every_option_that_is_on_is_left_out_once():
+    on = {
+        "model.encoders.alone": "linear",
+        "model.projection": True,
+        "train.anchor": 1.0,
+        "federation.averaging": 0.5,
+        "train.shrink": 1.0,
+        "model.encoders.numbers": "quantile",
+        "model.encoders.periodic": 2,
+        "model.encoders.table": "features",
+        "model.encoders.series": "set",
+    }
+    of = request("r: remind(compose = true, rank = 2, modality-dropout = 0.3)", **on)
+    (panel,) = plan("ablate", of)
+    changed = {a.name: differences(of, panel, a) for a in panel.arms if a.name.startswith("without ") and not a.anchor}
+    default = Config().flat()
+    for key in on:
+        assert {key: default[key]} in changed.values()
+    for options in (
+        "compose = true, rank = 2",
+        "compose = true, modality-dropout = 0.3",
+        "rank = 2, modality-dropout = 0.3",
+    ):
+        found = [c["method.fusion"] for c in changed.values() if "method.fusion" in c]
+        assert any(set(options.split(", ")) == set(f[len("remind(") : -1].split(", ")) for f in found)
+    assert "without B_k" not in changed, "B is composed: there is none to leave out"
+    assert len(changed) == 3 + len(on) + 3
 
 
 def test_options_of_the_model_stay():

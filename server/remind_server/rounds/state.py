@@ -30,7 +30,7 @@ class State(Generic[S]):
     weights
         State of the run's `Weighing`.
     memory
-        What the rule's `server_step` remembers.
+        What the rule's `server_step` remembers, and the mean of `remind.federation.averaging`.
     """
 
     round: int

@@ -18,6 +18,7 @@ from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError
 from remind.federation.aggregation import BlockAverage
+from remind.federation.averaging import mean_of, with_mean
 from remind.federation.bounds import Bounds, largest
 from remind.federation.site_weights import Losses, Sites
 from remind.methods import methods_of
@@ -74,6 +75,7 @@ class FedRemind:
             state = self._start(grid)
             while state.round < self.config.train.rounds:
                 state = self._round(grid, state)
+            state = replace(state, model=GlobalModel(mean_of(state.memory, state.model.tensors)))
             result = self._examine(grid, state, began)
         except BaseException as error:  # an interruption too is an end that people watch for
             for observer in self.observers:
@@ -171,7 +173,10 @@ class FedRemind:
         average = replies.average(model)
         training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
         moved, memory = self.methods.rule.server_step(model, training, state.memory)
-        return State(state.round + 1, GlobalModel({**model, **average, **moved}), weights, memory)
+        after = {**model, **average, **moved}
+        if decay := self.config.federation.averaging:
+            memory = with_mean(memory, after, training, decay)
+        return State(state.round + 1, GlobalModel(after), weights, memory)
 
     def _limits(self, routing: bool) -> Limits:
         """The limits for replies, in a round with or without routing."""

@@ -114,8 +114,12 @@ def block_names(fusion: nn.Module) -> list[str]:
 
 
 def true_logits(fusion: FusionModel, tokens_BMD: Tensor, batch: Any, routing: bool) -> Callable[[Tensors], Tensor]:
-    """Logit of each patient's true class, (B,), as a function of parameters of the fusion model, by name."""
-    parts = torch.split(tokens_BMD, list(fusion.context.tokens), dim=1)
+    """Logit of each patient's true class, (B,), as a function of parameters of the fusion model, by name.
+
+    Without what a site knows alone, which the logits are only added to.
+    """
+    counts = list(fusion.context.tokens)
+    parts = torch.split(tokens_BMD[:, : sum(counts)], counts, dim=1)
 
     def outputs(parameters: Tensors) -> Tensor:
         output = functional_call(fusion, parameters, (parts, batch.presence_Bm, batch.group_B, routing))

@@ -19,6 +19,7 @@ from remind.config import Config, Scalar
 from remind.data.cohort.cohort import TEST, TRAIN, Cohort
 from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.sites import Site as Hospital
+from remind.encoders.alone.encoder import ALONE
 from remind.errors import UserError
 from remind.federation.blocks import ENCODERS, index_of, pack
 from remind.federation.messages import Examine
@@ -34,7 +35,8 @@ from remind_studies.cells.patients import hospitals
 from remind_studies.cells.train import Federation, Traces, federate, result_of
 
 UNTOUCHED = "not adapted"
-OWN_ZERO = ".residual_LDES"  # of a group's own, what a model that does not know the group takes for 0
+OWN_ZERO = (".residual_LDES", ".residual_right_LrX")  # a group's own, that a model which lacks the group takes for 0
+COMPOSED = "fusion.parts.missing_mD"  # with it, the group's own part of B too
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def extended(
             continue
         suffix = name.split(".", 3)[3]  # fusion.groups.<bitmask>.<what>
         others = [t for n, t in tensors.items() if n.startswith("fusion.groups.") and n.split(".", 3)[3] == suffix]
-        zero = name.endswith(OWN_ZERO) or not others
+        zero = name.endswith(OWN_ZERO) or COMPOSED in tensors or not others
         found[name] = torch.zeros_like(fresh) if zero else torch.stack(others).mean(dim=0)
     return found
 
@@ -177,7 +179,8 @@ def adapting_config(config: Config, step: Step, rounds: int) -> Config:
 def hand_over_encoders(site: Site, patients: Cohort, store: SiteStore) -> None:
     """Put the encoders that a site ended with, of the modalities that these patients have, where it will go on."""
     encoders = site.engine.model.encoders.items()
-    store.save({name: encoder for name, encoder in encoders if patients.modalities[name].present().any()}, {}, stage=0)
+    has = {name for name, contents in patients.modalities.items() if contents.present().any()} | {ALONE}
+    store.save({name: encoder for name, encoder in encoders if name in has}, {}, stage=0)
 
 
 def examined(name: str, base: Federation, tensors: Mapping[str, Tensor], routing: bool) -> Outcome:

@@ -1,17 +1,20 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from remind.config import EncoderConfig
 from remind.data.cohort.cohort import TEST, TRAIN
 from remind.fusion.experts import combine_weights
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge
 from remind_studies.analysis.hospitals import Hospitals
-from remind_studies.analysis.looks import Looking, block_names, by_class, by_group, draw, draw_cohort
+from remind_studies.analysis.looks import Looking, block_names, by_class, by_group, draw, draw_cohort, true_logits
 from remind_studies.analysis.probe import Probe, routes
 from tests.builders.analysed_runs import SITES, small_config, train
+from tests.builders.fusions import context, model, patients
 
 
 def all_drawn(hospitals, drawn):
@@ -170,6 +173,7 @@ def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
         {"method__rule": "ditto"},
         {"method__rule": "local"},
         {"method__rule": "fedrep", "method__fusion": "softmoe"},
+        {"model__encoders__alone": "linear"},
     ],
 )
 @pytest.mark.slow
@@ -187,6 +191,17 @@ def test_looking_does_not_disturb_a_training(tmp_path, changes):
     losses = [{site: {k: s.loss for k, s in own.items()} for site, own in r.test.items()} for r in (alone, watched)]
     assert losses[0] == losses[1]
     assert {len(look.consistency) for look in probe.looks} == {len(probe.looks[0].consistency)} != {0}
+
+
+def test_what_a_site_knows_alone_is_no_modality():
+    """Its token stands behind the others, and changes no gradient of the blocks."""
+    of = context(encoders=EncoderConfig(alone="linear"), gate="always")
+    fusion, given = model("remind", of, (3, 7)), patients(of, [3, 7, 7])
+    tokens_BMD = torch.cat([*given.tokens, torch.ones(3, 1, of.width)], dim=1)
+    batch = SimpleNamespace(presence_Bm=given.presence, group_B=given.group, label_B=torch.tensor([0, 1, 2]))
+    at = {name: fusion.get_parameter(name).detach() for name in block_names(fusion)}
+    found_B = true_logits(fusion, tokens_BMD, batch, routing=True)(at)
+    torch.testing.assert_close(found_B, given.given_to(fusion).logits_BC[range(3), range(3)])
 
 
 def test_stages_of_looks():

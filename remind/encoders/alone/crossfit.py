@@ -1,0 +1,201 @@
+"""Models that never score a patient they were fitted on (cross-fitting).
+
+Training patients are dealt into K folds; model f is fitted on all folds but f. A row of a training patient is scored by
+the model of its fold. Any other row was seen by no model and is scored by the mean of all K: as good as one model of
+all training patients, with less variance, and on the scale of the training patients' scores. Which rows are training
+patients' is known by their digest, so that nobody has to say so: the same patient evaluated again, or a new one with
+exactly the values of a training patient, is scored by a model that has not seen that row.
+
+There are no embeddings of leaves: the leaves of two folds have no common meaning, and the leaves of one model of all
+training patients would be learned from patients whom that model has seen.
+
+Shapes: P patients to score, R training patients, X numbers per patient, C classes, K folds.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize  # type: ignore[import-untyped]
+from scipy.special import logsumexp  # type: ignore[import-untyped]
+
+from remind.encoders.alone.features import Rows
+from remind.encoders.alone.learners import LEARNERS
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+FOLDS = 5
+LEAST = 10  # training patients of a class below which only noise is learned of it
+STEADY = 5.0  # how strongly the weights of learners are held at their mean, in patients
+CLIP = 6.0  # log-odds beyond are the certainty of few patients
+
+
+def row_digests(rows_PX: Rows) -> list[int]:
+    """Return a 63-bit digest of each row."""
+    rows_PX = np.ascontiguousarray(rows_PX)
+    return [int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "big") >> 1 for row in rows_PX]
+
+
+def dealt(digests: Sequence[int], label_R: Integers, seed: int) -> dict[int, int]:
+    """Deal rows into folds, class by class, with a share of a rare class in every fold; equal rows stay together."""
+    fold_of: dict[int, int] = {}
+    number: dict[int, int] = {}
+    for r in np.random.default_rng(seed).permutation(len(digests)).tolist():
+        if digests[r] not in fold_of:
+            label = int(label_R[r])
+            fold_of[digests[r]] = number.get(label, 0) % FOLDS
+            number[label] = number.get(label, 0) + 1
+    return fold_of
+
+
+def trusted(held_out_JRC: NDArray[np.float64], label_R: Integers) -> list[float]:
+    """Return the weight a_j ≥ 0 of each of J learners that serves patients best whom its models had not seen.
+
+    Minimises the log-loss of softmax(Σ_j a_j s_j + ln shares) + STEADY/2·Σ_j (a_j − 1/J)². A hospital too small for
+    trees trusts them less. A handful of weights for all patients cannot tell one patient's label.
+    """
+    learners, classes = len(held_out_JRC), held_out_JRC.shape[2]
+    shares_C = np.log(np.bincount(label_R, minlength=classes) / len(label_R))
+    onehot_RC = np.eye(classes)[label_R]
+
+    def loss(trust_J: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logits_RC = np.tensordot(trust_J, held_out_JRC, axes=1) + shares_C
+        log_p_RC = logits_RC - logsumexp(logits_RC, axis=1, keepdims=True)
+        off_J = trust_J - 1 / learners
+        slope_J = np.tensordot(held_out_JRC, np.exp(log_p_RC) - onehot_RC, axes=2) + STEADY * off_J
+        return -float((log_p_RC * onehot_RC).sum()) + STEADY / 2 * float(off_J @ off_J), slope_J
+
+    start_J = np.full(learners, 1 / learners)
+    found = minimize(loss, start_J, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.5)] * learners)
+    return [round(float(a), 6) for a in found.x]
+
+
+@dataclass
+class CrossFitted:
+    """K models of one hospital, by each of the learners.
+
+    Attributes
+    ----------
+    learners
+        Their names.
+    trust
+        Weight of each learner in a score (`trusted`).
+    known
+        Classes that the hospital has enough patients of; the score of any other is 0.
+    models
+        Text of each fold's model, by learner; empty where there was too little to learn.
+    prior_KC
+        Centred log-shares of the known classes among the patients whom model f saw: subtracted from its scores.
+    fold_of
+        Fold of each training row, by digest.
+    """
+
+    classes: int = 0
+    learners: tuple[str, ...] = ()
+    trust: list[float] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
+    models: dict[str, list[str]] = field(default_factory=dict)
+    prior_KC: list[list[float]] = field(default_factory=list)
+    fold_of: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._loaded: dict[str, list[Any]] = {}
+        self._known: dict[int, Floats] = {}  # scores by digest: a patient is asked for in every step
+
+    @classmethod
+    def fit(
+        cls,
+        learners: Sequence[str],
+        rows_RX: Rows,
+        label_R: Integers,
+        classes: int,
+        levels_X: Sequence[int],
+        seed: int,
+        fold_of: Mapping[int, int] | None = None,
+    ) -> "CrossFitted":
+        """Fit on training patients. Deterministic for a seed.
+
+        Parameters
+        ----------
+        levels_X
+            See `Learner.fit`.
+        fold_of
+            Fold of each row's digest; None: `dealt`.
+        """
+        digests = row_digests(rows_RX)
+        fold_of = dealt(digests, label_R, seed) if fold_of is None else dict(fold_of)
+        known = np.flatnonzero(np.bincount(label_R, minlength=classes) >= LEAST)
+        fold_R, used_R = np.array([fold_of[d] for d in digests]), np.isin(label_R, known)
+        place_R = np.searchsorted(known, label_R)
+        seen = [len(np.unique(place_R[(fold_R != f) & used_R])) for f in range(FOLDS)]
+        if len(known) < 2 or min(seen) < len(known):  # the latter: few different rows, and so few folds
+            return cls(classes, tuple(learners), fold_of=dict(fold_of))
+        models: dict[str, list[str]] = {name: [] for name in learners}
+        prior_KC = []
+        for f in range(FOLDS):
+            rows, place = rows_RX[(fold_R != f) & used_R], place_R[(fold_R != f) & used_R]
+            for name in learners:
+                models[name].append(LEARNERS[name].fit(rows, place, len(known), levels_X, seed + f))
+            prior_KC.append(_centred(np.log(np.bincount(place, minlength=len(known)))).tolist())
+        fitted = cls(classes, tuple(learners), [], known.tolist(), models, prior_KC, dict(fold_of))
+        held_out_JRC = np.zeros((len(learners), len(label_R), len(known)))
+        for f in range(FOLDS):
+            held_out_JRC[:, fold_R == f] = fitted._by_learner(f, rows_RX[fold_R == f])
+        return replace(fitted, trust=trusted(held_out_JRC[:, used_R], place_R[used_R]))
+
+    def scores(self, rows_PX: Rows) -> Floats:
+        """Return centred log-probabilities minus those of a patient of whom nothing is known, float32 (P, C)."""
+        if not self.models or not len(rows_PX):
+            return np.zeros((len(rows_PX), self.classes), dtype=np.float32)
+        digests = row_digests(rows_PX)
+        if fresh := [p for p, d in enumerate(digests) if d not in self._known]:
+            scores_KPC = np.zeros((FOLDS, len(fresh), self.classes))
+            scores_KPC[:, :, self.known] = [self._of_fold(f, rows_PX[fresh]) for f in range(FOLDS)]
+            for i, p in enumerate(fresh):
+                fold = self.fold_of.get(digests[p])
+                score_C = scores_KPC[:, i].mean(axis=0) if fold is None else scores_KPC[fold, i]
+                self._known[digests[p]] = np.clip(score_C, -CLIP, CLIP).astype(np.float32)
+        return np.stack([self._known[d] for d in digests])
+
+    def _of_fold(self, fold: int, rows_PX: Rows) -> NDArray[np.float64]:
+        """Scores of the known classes by the models of one fold, (P, C)."""
+        scores_PC: NDArray[np.float64] = np.tensordot(self.trust, self._by_learner(fold, rows_PX), axes=1)
+        return scores_PC
+
+    def _by_learner(self, fold: int, rows_PX: Rows) -> NDArray[np.float64]:
+        """Scores of the known classes by each learner's model of one fold, (J, P, C)."""
+        if not self._loaded:
+            self._loaded = {name: [LEARNERS[name].load(t) for t in self.models[name]] for name in self.learners}
+        parts = [_centred(LEARNERS[name].logits(self._loaded[name][fold], rows_PX)) for name in self.learners]
+        scores_JPC: NDArray[np.float64] = np.stack(parts) - np.array(self.prior_KC[fold])
+        return scores_JPC
+
+    def to_bytes(self) -> bytes:
+        """Return all of it as text (JSON)."""
+        whole = [
+            self.classes,
+            self.learners,
+            self.trust,
+            self.known,
+            self.models,
+            self.prior_KC,
+            [*self.fold_of.items()],
+        ]
+        return json.dumps(whole).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "CrossFitted":
+        """Return what `to_bytes` wrote; no bytes: nothing was learned."""
+        if not content:
+            return cls()
+        classes, learners, trust, known, models, prior_KC, folds = json.loads(content)
+        return cls(classes, tuple(learners), trust, known, models, prior_KC, dict(folds))
+
+
+def _centred(logits_PC: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred: NDArray[np.float64] = logits_PC - logits_PC.mean(axis=-1, keepdims=True)
+    return centred

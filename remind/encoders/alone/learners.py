@@ -1,0 +1,154 @@
+"""Models of tables that a hospital fits alone: boosted trees (LightGBM), and logistic regression (scikit-learn).
+
+A fitted model is text, so that it lies in a file that runs no code when it is read. The libraries are imported when one
+is fitted or used.
+
+Shapes: R training patients, P patients to score, X numbers per patient, Z columns of a linear model, C classes.
+"""
+
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from remind.encoders.alone.features import Rows
+from remind.errors import UserError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+TREES = 150  # per class
+TREE_SETTINGS: Mapping[str, Any] = {  # small and slow: 200 to 5 000 patients a hospital
+    "learning_rate": 0.05,
+    "num_leaves": 8,
+    "min_child_samples": 20,
+    "subsample": 0.8,
+    "subsample_freq": 1,
+    "colsample_bytree": 0.5,
+    "reg_lambda": 5.0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbosity": -1,
+}
+STRENGTH = 0.01  # scikit-learn's C: the inverse of the ridge penalty on standardised columns
+TAILS = (1.0, 99.0)  # percentiles that numbers are cut at: real charts hold a pH of 735
+
+
+class Learner(ABC):
+    """One way to learn classes from rows of numbers, NaN where nothing is known."""
+
+    @abstractmethod
+    def fit(self, rows_RX: Rows, label_R: Integers, classes: int, levels_X: Sequence[int], seed: int) -> str:
+        """Return a fitted model as text. Deterministic for a seed.
+
+        Parameters
+        ----------
+        label_R
+            Of all C classes, at least two.
+        levels_X
+            Number of levels of a categorical column, which holds their index; 0: a number.
+        """
+
+    @abstractmethod
+    def load(self, text: str) -> Any:
+        """Return the model that `fit` wrote, ready for `logits`."""
+
+    @abstractmethod
+    def logits(self, model: Any, rows_PX: Rows) -> Floats:
+        """Return log-probabilities up to a constant per patient, (P, C)."""
+
+
+class Trees(Learner):
+    """Gradient-boosted trees; missing values go their own way in every split."""
+
+    @override
+    def fit(self, rows_RX: Rows, label_R: Integers, classes: int, levels_X: Sequence[int], seed: int) -> str:
+        lightgbm = _library("lightgbm")
+        aim = {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
+        data = lightgbm.Dataset(rows_RX.astype(np.float64), label_R)
+        settings = {**TREE_SETTINGS, **aim, "seed": seed % 2**31}
+        text: str = lightgbm.train(settings, data, num_boost_round=TREES).model_to_string()
+        return text
+
+    @override
+    def load(self, text: str) -> Any:
+        return _library("lightgbm").Booster(model_str=text)
+
+    @override
+    def logits(self, model: Any, rows_PX: Rows) -> Floats:
+        raw = np.asarray(model.predict(rows_PX.astype(np.float64), raw_score=True, num_threads=1))
+        return np.stack([-raw / 2, raw / 2], axis=1) if raw.ndim == 1 else raw  # two classes: ln odds of the second
+
+
+class Linear(Learner):
+    """Logistic regression with a ridge penalty, on standardised numbers, levels, and what is missing."""
+
+    @override
+    def fit(self, rows_RX: Rows, label_R: Integers, classes: int, levels_X: Sequence[int], seed: int) -> str:
+        with np.errstate(all="ignore"):
+            known_X = (~np.isnan(rows_RX)).any(axis=0)
+            filled_RX = np.where(known_X, rows_RX.astype(np.float64), 0.0)
+            low_X, middle_X, high_X = np.nanpercentile(filled_RX, [TAILS[0], 50.0, TAILS[1]], axis=0)
+        model = {"levels": list(levels_X), "low": low_X, "middle": middle_X, "high": high_X}
+        columns_RZ = _columns(model, rows_RX)
+        mean_Z, std_Z = columns_RZ.mean(axis=0), columns_RZ.std(axis=0)
+        std_Z = np.where(std_Z > 1e-9, std_Z, 1.0)
+        fitted = (
+            _library("sklearn.linear_model")
+            .LogisticRegression(C=STRENGTH, max_iter=200)
+            .fit((columns_RZ - mean_Z) / std_Z, label_R)
+        )
+        both = classes == 2  # scikit-learn has one row then
+        coef_CZ = np.concatenate([-fitted.coef_, fitted.coef_]) / 2 if both else fitted.coef_
+        intercept_C = np.concatenate([-fitted.intercept_, fitted.intercept_]) / 2 if both else fitted.intercept_
+        model |= {"mean": mean_Z, "std": std_Z, "coef": coef_CZ, "intercept": intercept_C}
+        return json.dumps({name: np.asarray(value).tolist() for name, value in model.items()})
+
+    @override
+    def load(self, text: str) -> Any:
+        return {name: np.asarray(value) for name, value in json.loads(text).items()}
+
+    @override
+    def logits(self, model: Any, rows_PX: Rows) -> Floats:
+        z_PZ = (_columns(model, rows_PX) - model["mean"]) / model["std"]
+        out: Floats = z_PZ @ model["coef"].T + model["intercept"]
+        return out
+
+
+def _library(name: str) -> Any:
+    """Import a library that only some runs need.
+
+    Raises
+    ------
+    UserError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(
+            f"model.encoders.alone: needs {name.partition('.')[0]}, which is not installed; "
+            "pip install 'federated-remind[alone]', or set it to none"
+        ) from None
+
+
+def _columns(model: Mapping[str, Any], rows_PX: Rows) -> Floats:
+    """Numbers cut and filled, levels one by one, and whether each is missing, (P, Z)."""
+    missing_PX = np.isnan(rows_PX)
+    parts: list[Floats] = []
+    for x, levels in enumerate(model["levels"]):
+        value_P = rows_PX[:, x].astype(np.float64)
+        if levels:
+            parts.append((value_P[:, None] == np.arange(levels)).astype(np.float64))
+        else:
+            filled_P = np.where(missing_PX[:, x], model["middle"][x], value_P)
+            parts.append(np.clip(filled_P, model["low"][x], model["high"][x])[:, None])
+    return np.concatenate([*parts, missing_PX.astype(np.float64)], axis=1)
+
+
+LEARNERS: Mapping[str, Learner] = {"trees": Trees(), "linear": Linear()}

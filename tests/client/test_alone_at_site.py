@@ -1,0 +1,122 @@
+"""What a hospital knows alone, in a run: it stays at the site, survives a restart, and leaks no label."""
+
+import numpy as np
+import pytest
+import torch
+
+from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION
+from remind.data.cohort.kinds.pictures import ImageSchema
+from remind.data.cohort.schema import CohortSchema
+from remind.encoders.alone import learners
+from remind.encoders.alone.encoder import ALONE
+from remind.errors import UserError
+from remind.fusion.around import known_alone
+from remind.fusion.base import group_of
+from remind.methods import methods_of
+from remind.training.site_model import fusion_of
+from remind_server.rounds.strategy import FedRemind
+from tests.builders.cohorts import cohort, schema
+from tests.builders.configs import settings
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
+
+MIXES = {"s1": [1, 3, 7] * 40, "s2": [3, 5, 7] * 40}
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    monkeypatch.setattr(learners, "TREES", 8)
+
+
+def config(**changes):
+    return settings({"model.encoders.alone": "both", "model.hide": 0.2, "model.dropout": 0.2} | changes)
+
+
+def sites(folder, **changes):
+    return [site(n, cohort(mix, seed), config(**changes), folder) for seed, (n, mix) in enumerate(MIXES.items())]
+
+
+def run(given):
+    recorder = Recorder()
+    FedRemind(given[0].config, [recorder]).run(SiteGrid(given))
+    return recorder
+
+
+@pytest.mark.parametrize("encoders", ["local", "frozen", "shared"])
+def test_only_a_factor_travels(encoders, tmp_path):
+    recorder = run(sites(tmp_path, **{"federation.encoders": encoders}))
+    names = set(recorder.models[-1])
+    assert not any(ALONE in name or "content" in name for name in names)
+    assert recorder.models[-1]["fusion.alone.scale"].numel() == 1
+    assert recorder.models[-1]["fusion.alone.scale"] != 1, "it trains"
+
+
+def test_a_restart_goes_on_with_the_same_models(tmp_path, monkeypatch):
+    first = sites(tmp_path)
+    run(first)
+    monkeypatch.setattr("remind.encoders.alone.encoder.CrossFitted.fit", None)  # whoever fits again fails
+    for before in first:
+        after = site(before.name, before.cohort, before.config, tmp_path)
+        found = after.store.encoder(ALONE, after.store.digests()[ALONE])
+        after.engine.model.encoders[ALONE].load_state_dict(found)
+        one, other = (s.engine.model.encoders[ALONE] for s in (before, after))
+        assert len(one.content_T) > 1000
+        assert torch.equal(one.content_T, other.content_T)
+        batch = before.engine.data.batch(np.arange(len(before.cohort)))
+        assert torch.equal(one(batch), other(batch))
+        assert one(batch)[:, 0, :2].abs().sum() > 0
+
+
+def test_cached_and_fresh_tokens_know_the_same(tmp_path):
+    (one, _) = sites(tmp_path)
+    engine = one.engine
+    rows = np.array([5, 0, 7, 5])
+    (_, fresh_BMD), (_, cached_BMD) = (next(engine.tokens(fresh=fresh).batches([rows])) for fresh in (True, False))
+    assert fresh_BMD.shape[1] == sum(engine.model.counts.values()) + 1
+    assert torch.equal(fresh_BMD[:, -1], cached_BMD[:, -1])
+
+
+def test_hidden_modalities_are_hidden_from_the_scores_too(tmp_path):
+    (one, _) = sites(tmp_path, **{"model.hide": 0.0})
+    engine = one.engine
+    rows = np.flatnonzero(one.cohort.groups_N == 7)[:4]
+    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([rows]))
+    engine.model.fusion.add_groups((1, 3, 7), 0)
+    engine.model.eval()
+    knows_BC = known_alone(tokens_BMD[:, -1], batch.presence_Bm, 2)
+    assert knows_BC.abs().sum() > 0
+    fewer_Bm = batch.presence_Bm & torch.tensor([True, True, False])
+    blind_BMD = tokens_BMD.clone()
+    blind_BMD[:, -1] = 0
+    seen, blind = (engine.model.fuse(z, fewer_Bm, group_of(fewer_Bm), True).logits_BC for z in (tokens_BMD, blind_BMD))
+    assert torch.equal(seen, blind)
+    whole = engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+    without = engine.model.fuse(blind_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+    torch.testing.assert_close(whole, without + knows_BC)
+
+
+def test_labels_without_signal_show_none_in_training_and_none_in_test(tmp_path):
+    """The whole way, on labels drawn at random: where trees saw the labels that they score, training looks easy."""
+    areas = {TRAIN: [], VALIDATION: [], TEST: []}
+    for seed in range(3):
+        patients = cohort([7] * 400, seed)
+        one = site("s", patients, config(), tmp_path / str(seed))
+        batch = one.engine.data.batch(np.arange(len(patients)))
+        score_NC = one.engine.model.encoders[ALONE](batch)[:, 0, :2].numpy()
+        for part, found in areas.items():
+            here = patients.split_N == part
+            label, odds = patients.label_N[here], score_NC[here, 1] - score_NC[here, 0]
+            found.append((odds[label == 1][:, None] > odds[label == 0]).mean())
+    assert all(abs(np.mean(found) - 0.5) < 0.09 for found in areas.values()), areas
+
+
+def test_what_does_not_go_with_it_is_refused():
+    with pytest.raises(UserError, match=r"model\.width"):
+        fusion_of(schema(), settings({"model.encoders.alone": "trees", "model.width": 4}))
+    pictures = CohortSchema(name="p", classes=("x", "y"), modalities=(ImageSchema(name="i", size=(8, 8), channels=1),))
+    with pytest.raises(UserError, match="no table, series or codes"):
+        fusion_of(pictures, settings({"model.encoders.alone": "trees", "model.encoders.image-weights": "random"}))
+    for method in ({"method.fusion": "simmlm"}, {"method.objective": "lisa"}, {"method.objective": "fairmixup"}):
+        with pytest.raises(UserError, match=r"model\.encoders\.alone"):
+            methods_of(config(**method))
