@@ -6,16 +6,12 @@ from zlib import crc32
 import numpy as np
 
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Codes, Series, Table
-from remind.data.cohort.schema import (
-    CodesSchema,
-    ImageSchema,
-    ModalitySchema,
-    SeriesSchema,
-    TableSchema,
-    TextSchema,
-    VolumeSchema,
-)
+from remind.data.cohort.kinds.codes import Codes, CodesSchema
+from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
+from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.kinds.text import TextSchema
+from remind.data.cohort.schema import ModalitySchema
 from remind.data.features import pictures, series, words
 from remind.data.features.columns import Columns, Floats
 

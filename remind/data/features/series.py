@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from remind.data.cohort.contents import Series
-from remind.data.cohort.schema import SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesSchema
 from remind.data.features.columns import Floats
 
 STATISTICS = ("count", "first", "last", "min", "max", "mean", "std", "slope", "hours since last")

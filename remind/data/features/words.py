@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Texts
+from remind.data.cohort.kinds.text import Texts
 from remind.data.features.columns import Floats
 from remind.data.files import Unreadable, read_note
 from remind.errors import UserError

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from remind.data.cohort.cohort import Cohort, presence
-from remind.data.cohort.contents import Codes, Files, Table, Texts
-from remind.data.cohort.schema import CodesSchema, CohortSchema, ImageSchema, TableSchema, TextSchema
+from remind.data.cohort.kinds.codes import Codes, CodesSchema
+from remind.data.cohort.kinds.pictures import Files, ImageSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.kinds.text import Texts, TextSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.data.features import FeatureMap
 
 SCHEMA = CohortSchema(

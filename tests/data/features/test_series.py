@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from remind.data.cohort.contents import Series
-from remind.data.cohort.schema import SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesSchema
 from remind.data.features.series import STATISTICS, names, summary
 
 SCHEMA = SeriesSchema(name="labs", items=("Na", "K", "pH"), horizon_hours=48.0)
