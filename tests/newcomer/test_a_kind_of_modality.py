@@ -9,8 +9,10 @@ from remind.cli import app
 from remind.config import Config
 from remind.data.cohort.cohort import concatenate
 from remind.data.cohort.kind import register
+from remind.data.cohort.new_patients import open_cohort
 from remind.data.cohort.read import read_cohort
 from remind.data.cohort.schema import CohortSchema, difference
+from remind.data.features.matrix import FeatureMap
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.errors import UserError
 from remind_server.rounds.strategy import FedRemind
@@ -72,6 +74,11 @@ def test_its_patients_and_its_schema_are_those_of_any_kind(cohort):
     parts = [read.take(half), read.take(~half)]
     assert concatenate(parts) == read.take(np.concatenate([np.flatnonzero(half), np.flatnonzero(~half)]))
     assert not read.without("M1").presence_Nm[:, 0].any()
+    names = FeatureMap.of(read.schema).features(read).columns.names
+    assert [name for name in names if "M2:" not in name] == ["M1 is there", "M2 is there", "M3 is there"]
+    (chunk,) = open_cohort(cohort, read.schema).chunks()
+    assert chunk.cohort.modalities == read.modalities
+    assert not chunk.problems
     digest = read.modalities["M1"].digest()
     path = next(path for path in read.modalities["M1"].source_N if path is not None)
     np.save(path, np.ones((2, 64)))

@@ -116,6 +116,14 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
         """Return what may leak the label by being there or not, where it is too much for `features`."""
         return None
 
+    def summary_names(self, schema: SchemaT) -> tuple[str, ...]:
+        """Return names of the numbers of `summary`."""
+        return ()
+
+    def summary(self, schema: SchemaT, contents: ContentsT) -> Floats:
+        """Return a few numbers that sum each patient up, (N, F), NaN = none: for yardsticks such as boosted trees."""
+        return np.empty((len(contents.present()), 0))
+
     # Writing
 
     @abstractmethod

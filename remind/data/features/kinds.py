@@ -1,11 +1,14 @@
-"""The features of each kind of modality. Letters: N patients, F columns."""
+"""The features of each kind of modality; a kind of another package brings its own.
 
-from typing import assert_never
+Letters: N patients, F columns.
+"""
+
 from zlib import crc32
 
 import numpy as np
 
 from remind.data.cohort.cohort import Cohort
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import Codes, CodesSchema
 from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
 from remind.data.cohort.kinds.series import Series, SeriesSchema
@@ -34,7 +37,8 @@ def columns_of(schema: ModalitySchema) -> Columns:
             )
         case ImageSchema() | VolumeSchema():
             return Columns.numeric(f"{schema.name}: {statistic}" for statistic in pictures.STATISTICS)
-    assert_never(schema)
+        case _:
+            return Columns.numeric(f"{schema.name}: {name}" for name in kind_of(schema).summary_names(schema))
 
 
 def values_of(schema: ModalitySchema, cohort: Cohort, idf_W: Floats | None) -> Floats:
@@ -60,7 +64,8 @@ def values_of(schema: ModalitySchema, cohort: Cohort, idf_W: Floats | None) -> F
             return _notes(cohort, schema.name, idf_W)
         case ImageSchema() | VolumeSchema():
             return pictures.intensities(cohort, schema.name)
-    assert_never(schema)
+        case _:
+            return np.asarray(kind_of(schema).summary(schema, contents), dtype=np.float64)
 
 
 def _codes(schema: CodesSchema) -> tuple[str, ...]:
