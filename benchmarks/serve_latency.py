@@ -22,7 +22,8 @@ import uvicorn
 
 from remind.config import Config
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Series, Table
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.table import Table
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.prediction.predictor import load
 from remind.web.access import Access

@@ -26,15 +26,15 @@ def _load_folder(package: str, path: tuple[str, ...]) -> None:
 
 
 @cache
-def load_extensions() -> None:
-    """Import what installed packages name as extensions, once.
+def load_extensions(group: str = GROUP) -> None:
+    """Import what installed packages name in a group of entry points, once.
 
     Raises
     ------
     UserError
         One cannot be imported.
     """
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
         try:
             entry.load()
         except Exception as error:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Table
-from remind.data.cohort.schema import SeriesSchema, TableSchema
+from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.encoders import needs_fit
 from remind.errors import UserError
 from remind.export.card import Wishes, card

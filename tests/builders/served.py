@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from remind.config import Config
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Table
+from remind.data.cohort.kinds.table import Table
 from remind.web.access import Access
 from remind_client.serving.app import Files, Limits, serving_app
 from remind_client.serving.model import ModelKeeper, Served

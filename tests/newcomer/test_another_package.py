@@ -10,7 +10,7 @@ import pytest
 
 from remind import extensions
 from remind.errors import UserError
-from tests.newcomer.recipes import files_of
+from tests.builders.recipes import files_of
 
 ROOT = Path(__file__).parents[2]
 MODULES = {  # of the package → the recipe's file
@@ -63,7 +63,7 @@ from pathlib import Path
 from remind.config import Config
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.simulation.simulate import simulate
-from tests.tiny import BASE
+from tests.builders.configs import BASE
 
 config = Config.from_flat(BASE | {"data.cohort": sys.argv[1], "data.sites": "dirichlet", "results": sys.argv[2]})
 simulate(config, 2, [RunFolder(Path(sys.argv[2]))])

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from remind.data.cohort.contents import Reading
+from remind.data.cohort.kinds.pictures import Reading
 from remind.errors import UserError
 from remind.version import VERSION
 from remind.web import sign_in

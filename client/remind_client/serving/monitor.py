@@ -23,8 +23,8 @@ from prometheus_client.registry import Collector
 
 from remind import groups
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.contents import Series, Table
-from remind.data.cohort.schema import SeriesSchema, TableSchema
+from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.prediction.predictions import Predictions
 
 BLOCK = 50  # values of one column that one report of its drift is made of; the minimum count where that is more

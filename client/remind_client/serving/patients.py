@@ -14,16 +14,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from remind.data.cohort.cohort import Cohort, presence
-from remind.data.cohort.contents import Codes, Contents, Files, Reading, Series, Table, Texts
+from remind.data.cohort.contents import Contents
 from remind.data.cohort.examine import examine
-from remind.data.cohort.schema import (
-    CodesSchema,
-    CohortSchema,
-    ModalitySchema,
-    SeriesSchema,
-    TableSchema,
-    TextSchema,
-)
+from remind.data.cohort.kinds.codes import Codes, CodesSchema
+from remind.data.cohort.kinds.pictures import Files, Reading
+from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.kinds.text import Texts, TextSchema
+from remind.data.cohort.schema import CohortSchema, ModalitySchema
 from remind.data.cohort.text import Names, declared_text, id_text, is_missing
 from remind.suggest import did_you_mean
 from remind_client.serving.request import Patient

@@ -7,15 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from remind.data.cohort.schema import (
-    CodesSchema,
-    CohortSchema,
-    ImageSchema,
-    ModalitySchema,
-    SeriesSchema,
-    TableSchema,
-    TextSchema,
-)
+from remind.data.cohort.kinds.codes import CodesSchema
+from remind.data.cohort.kinds.pictures import ImageSchema
+from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.table import TableSchema
+from remind.data.cohort.kinds.text import TextSchema
+from remind.data.cohort.schema import CohortSchema, ModalitySchema
 
 Json = dict[str, Any]
 

@@ -5,9 +5,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from remind.data.cohort.contents import Reading
 from remind.data.cohort.declaration import read_declaration
-from remind.data.cohort.sections import ImageSection, VolumeSection
+from remind.data.cohort.kinds.pictures import ImageSection, Reading, VolumeSection
 from remind.errors import UserError
 from remind.web.access import Access, networks, token_from
 from remind.web.listening import in_url, is_loopback, listen

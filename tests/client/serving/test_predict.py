@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from remind.data.cohort.contents import Codes, Files, Reading
-from remind.data.cohort.schema import CodesSchema, CohortSchema, ImageSchema, TextSchema
+from remind.data.cohort.kinds.codes import Codes, CodesSchema
+from remind.data.cohort.kinds.pictures import Files, ImageSchema, Reading
+from remind.data.cohort.kinds.text import TextSchema
+from remind.data.cohort.schema import CohortSchema
 from remind.prediction.predictor import load
 from remind_client.serving.app import Limits
 from remind_client.serving.patients import Intake
