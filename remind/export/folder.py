@@ -155,6 +155,11 @@ class _Writer:
     def _part(self) -> SitePart:
         """Write a hospital's encoders; its ranges only if wanted, its name only if it agreed."""
         part = self.bundle.part(self.wishes.site)
+        if self.bundle.config.model.encoders.alone != "none":
+            raise UserError(
+                f"--site {self.wishes.site}: what it knows alone (model.encoders.alone) holds a digest of each "
+                "training patient, and models fitted on them; they do not leave it: export without --site"
+            )
         if part.support:
             raise UserError(
                 f"--site {self.wishes.site}: {self.bundle.config.method.fusion} needs tokens of this hospital's "
@@ -176,7 +181,7 @@ class _Writer:
     def _programs(self, part: SitePart | None) -> tuple[list[str], str]:
         (self.folder / PROGRAMS).mkdir()
         fusion, routing, loaded = self._fusion(part)
-        not_exported = fusion.not_exported if routing else ""
+        not_exported = fusion.not_exported if routing or fusion.alone is not None else ""
         checked: list[str] = []
         if not_exported:
             not_exported = f"{self.bundle.config.method.fusion}: {not_exported}"
@@ -231,7 +236,7 @@ def preprocessing(bundle: Bundle) -> dict[str, Any]:
         about: dict[str, Any] = {"kind": schema.kind, "statistics": "none"}
         if isinstance(schema, TableSchema) and schema.standardise == "given":
             about |= {"statistics": "declared", "mean": schema.mean, "std": schema.std}
-        elif needs_fit(schema):
+        elif needs_fit(schema, bundle.config.model):
             about["statistics"] = "each hospital's own, from its training patients; they are part of its encoder"
         if isinstance(schema, SeriesSchema):
             about["horizon_hours"] = schema.horizon_hours

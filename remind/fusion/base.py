@@ -134,6 +134,8 @@ class FusionModel(nn.Module, ABC):
         self.groups = nn.ModuleDict()
         self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
         self.alone = AloneScale() if context.model.encoders.alone != "none" else None
+        if self.alone is not None:
+            self.not_exported = "it adds to what each hospital knows alone (model.encoders.alone), which does not leave"
 
     @abstractmethod
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:

@@ -178,6 +178,17 @@ def test_what_retrieves_from_training_patients_has_no_program_and_no_site(tmp_pa
         export_run(results, tmp_path / "second", Wishes(10, site="north"), patients)
 
 
+@pytest.mark.slow
+def test_what_a_hospital_knows_alone_has_no_program_and_no_site(tmp_path):
+    results, patients = trained(tmp_path / "run", **{"model.encoders.alone": "linear"})
+    done = export_run(results, tmp_path / "out", Wishes(10), patients)
+    assert "model.encoders.alone" in done.not_exported
+    assert not list((tmp_path / "out" / "programs").iterdir())
+    assert b"content_T" not in (tmp_path / "out" / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="digest of each training patient"):
+        export_run(results, tmp_path / "second", Wishes(10, site="north"), patients)
+
+
 def test_statistics_leave_only_where_the_cohort_declares_them(run):
     bundle = load(run[0], "north").bundle
     found = folder.preprocessing(bundle)

@@ -68,7 +68,6 @@ def test_a_file_in_the_folder_is_all_it_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(remind.fusion, "__path__", [*remind.fusion.__path__, str(tmp_path)])
     known = dict(registry._methods)
     monkeypatch.setattr(registry, "_methods", known)
-    monkeypatch.setattr(registry, "_complete", False)
     try:
         fusion = build_fusion("fifteenth(bias = 2.5)", context(), 0)
         output = patients(context(), (5, 7)).given_to(fusion)
