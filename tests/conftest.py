@@ -18,7 +18,14 @@ settings.load_profile("remind")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST = ("test_week.py", "test_upgrade.py", "test_afternoon.py")  # one test of minutes each
+
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests of real processes first, the longest before all: none shall begin when the other workers are done."""
+    items.sort(key=lambda item: (item.path.name not in LONGEST, "e2e" not in item.path.parts))
 
 
 @pytest.fixture(autouse=True)

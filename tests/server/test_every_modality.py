@@ -28,7 +28,7 @@ SETTINGS = {
     "synthetic.missing": "0.3, 0.4, 0.4, 0.5, 0.5, 0.4, 0.3",
     "synthetic.kinds": ", ".join(KINDS),
     "synthetic.size": 32,
-    "synthetic.patients": 160,
+    "synthetic.patients": 100,
     "data.rules": RULES,
     "model.width": 16,
     "model.experts": 4,
@@ -39,7 +39,7 @@ SETTINGS = {
     "model.encoders.volume-weights": "random",
     "train.warmup-rounds": 1,
     "train.routing-rounds": 1,
-    "train.local-steps": 2,
+    "train.local-steps": 1,
     "train.batch": 8,
 }
 

@@ -46,8 +46,12 @@ def completes(folder, settings):
     return recorder
 
 
-@pytest.mark.parametrize("fusion", [m.name for m in fusions.methods()])
-@pytest.mark.parametrize("rule", ["fedremind", "ditto"])
+def in_turn(methods, *others):
+    """Each method with one of the others; `test_split_of_rounds` runs every two, marked slow."""
+    return [(m.name, others[i % len(others)]) for i, m in enumerate(methods)]
+
+
+@pytest.mark.parametrize(("fusion", "rule"), in_turn(fusions.methods(), "fedremind", "ditto"))
 def test_every_fusion_model(fusion, rule, tmp_path):
     recorder = completes(tmp_path, config(fusion=fusion, rule=rule))
     moved = [n for n, t in recorder.models[-1].items() if not torch.equal(t, recorder.models[0][n])]
@@ -55,14 +59,14 @@ def test_every_fusion_model(fusion, rule, tmp_path):
     assert moved
 
 
-@pytest.mark.parametrize("objective", [m.name for m in objectives.methods()])
-@pytest.mark.parametrize("rule", ["fedremind", "lg"])
+@pytest.mark.parametrize(("objective", "rule"), in_turn(objectives.methods(), "fedremind", "lg"))
 def test_every_objective(objective, rule, tmp_path):
     completes(tmp_path, config(objective=objective, rule=rule))
 
 
-@pytest.mark.parametrize("rule", [m.name for m in rules.methods() if not m.build.pooled])
-@pytest.mark.parametrize("fusion", ["remind", "attention"])
+@pytest.mark.parametrize(
+    ("rule", "fusion"), in_turn((m for m in rules.methods() if not m.build.pooled), "remind", "attention")
+)
 def test_every_rule(rule, fusion, tmp_path):
     completes(tmp_path, config(fusion=fusion, rule=rule))
 
@@ -106,21 +110,12 @@ def test_fedrep_keeps_each_sites_head(tmp_path):
 
 
 def test_ditto_uses_a_model_of_its_own_near_the_global_one(tmp_path):
-    near, far = (
-        run(tmp_path / str(mu), config(rule=f"ditto(mu = {mu})", objective="erm"))[1][0].store.kept()
-        for mu in (50.0, 0.0)
-    )
-    globals_ = [
-        run(tmp_path / f"again{mu}", config(rule=f"ditto(mu = {mu})", objective="erm"))[0] for mu in (50.0, 0.0)
-    ]
-    distance = [
-        sum(
-            float((kept[f"ditto/{n}"] - t).square().sum())
-            for n, t in recorder.models[-1].items()
-            if f"ditto/{n}" in kept
-        )
-        for kept, recorder in zip((near, far), globals_, strict=True)
-    ]
+    distance = []
+    for mu in (50.0, 0.0):
+        recorder, sites = run(tmp_path / str(mu), config(rule=f"ditto(mu = {mu})", objective="erm"))
+        kept = sites[0].store.kept()
+        shared = [(kept[f"ditto/{n}"], t) for n, t in recorder.models[-1].items() if f"ditto/{n}" in kept]
+        distance.append(sum(float((own - t).square().sum()) for own, t in shared))
     assert 0 < distance[0] < distance[1]
 
 

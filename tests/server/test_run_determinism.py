@@ -97,8 +97,9 @@ class Coming(SiteGrid):
         return [node for node in super().get_nodes() if node.node_id in ids]
 
 
-def follow(folder, there, **changes):
-    three = sites(folder, **({"train.warmup-rounds": 2, "train.routing-rounds": 2} | changes))
+def follow(folder, there, rounds=2, **changes):
+    """A run of `rounds` rounds of each stage."""
+    three = sites(folder, **({"train.warmup-rounds": rounds, "train.routing-rounds": rounds} | changes))
     grid = Coming(three, there)
     FedRemind(three[0].config, [grid.recorder]).run(grid)
     return grid.recorder
@@ -141,7 +142,7 @@ def test_lambda_that_has_left_a_whole_site_does_not_stop_the_run(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_every_type_travels(dtype, precision, tmp_path):
-    recorder = follow(tmp_path, {}, **{"federation.dtype": dtype, "precision": precision})
+    recorder = follow(tmp_path, {}, rounds=1, **{"federation.dtype": dtype, "precision": precision})
     assert {t.dtype for t in recorder.models[-1].values()} == {getattr(torch, precision)}
     size = {"bfloat16": 2, "float32": 4, "float64": 8}[dtype]
     own = [sum(t.numel() for n, t in recorder.models[0].items() if carried(n, set(mix))) for mix in MIXES.values()]

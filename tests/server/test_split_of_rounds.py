@@ -1,8 +1,8 @@
 """Every method runs whatever the split of rounds over the two stages: none, one or several of each.
 
-By default the objectives of several phases meet every split, and every fusion model, objective and rule one of them.
-Marked slow: every two of a fusion model, an objective, a rule and a split meet in some run. The product would be ten
-times as many runs; a fault of one method alone, or of two together, shows in either.
+By default the objectives of several phases meet every split (`test_method_matrix` runs every method on one). Marked
+slow: every two of a fusion model, an objective, a rule and a split meet in some run. The product would be ten times as
+many runs; a fault of one method alone, or of two together, shows in either.
 """
 
 from itertools import product
@@ -70,21 +70,6 @@ def run(folder, chosen) -> Recorder:
 def test_objectives_of_several_phases_on_every_split(objective, split, tmp_path):
     """Looks, restarts and heads that train alone are what a split can break."""
     run(tmp_path, config(split, objective=objective))
-
-
-@pytest.mark.parametrize(("turn", "objective"), list(enumerate(OBJECTIVES)))
-def test_every_objective(turn, objective, tmp_path):
-    run(tmp_path, config(SPLITS[turn % len(SPLITS)], objective=objective, rule=("lg", "fedremind")[turn % 2]))
-
-
-@pytest.mark.parametrize(("turn", "rule"), list(enumerate(RULES)))
-def test_every_rule(turn, rule, tmp_path):
-    run(tmp_path, config(SPLITS[turn % len(SPLITS)], rule=rule, objective=("jtt", "dfr")[turn % 2]))
-
-
-@pytest.mark.parametrize(("turn", "fusion"), list(enumerate(FUSIONS)))
-def test_every_fusion_model(turn, fusion, tmp_path):
-    run(tmp_path, config(SPLITS[turn % len(SPLITS)], fusion=fusion, objective=("jtt", "dfr", "groupdro")[turn % 3]))
 
 
 def weigh_both(objective, rule):

@@ -72,7 +72,7 @@ def test_a_method_more_runs_only_that_method(tmp_path):
 
 def test_a_run_that_fails_is_missing_and_said(tmp_path):
     with pytest.raises(UserError, match=r"2 of 2 runs failed, the first: compare / softmoe / seed [01]: "):
-        study(tmp_path, settings=SMALL | {"train.lr": 1e30}, methods="softmoe", seeds="0,1", anchors=False)
+        study(tmp_path, settings=SMALL | {"train.lr": 1e30}, methods="softmoe", seeds="0,1", anchors=False, jobs=1)
 
 
 @pytest.mark.parametrize(

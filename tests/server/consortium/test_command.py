@@ -1,27 +1,27 @@
 """``remind consortium`` as it is typed: mistakes are one message each, and change nothing."""
 
 import io
-import os
 import subprocess
 import sys
 import zipfile
 
 import pytest
+from typer.testing import CliRunner
 
+from remind.errors import UserError
+from remind_server.consortium.command import consortium_command
 from remind_server.consortium.flower import app_bundle, bundle_hash
 from remind_server.simulation.app_config import app_toml
 
 
 def typed(*arguments, **env):
-    return subprocess.run(
-        [sys.executable, "-m", "remind_server.consortium", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=os.environ | env,
-        timeout=60,
-    )
+    """Run the command in this process: exit code, standard output, standard error. A `UserError` has the code 1."""
+    done = CliRunner().invoke(consortium_command, [str(a) for a in arguments], env=env)
+    if isinstance(done.exception, UserError):
+        return subprocess.CompletedProcess(arguments, 1, done.stdout, f"{done.stderr}error: {done.exception}")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,14 @@ def test_mistakes(heart, arguments, said):
     done = typed(*(a.replace("{}", str(heart)) for a in arguments))
     assert done.returncode == 1
     assert any(part in done.stderr for part in said.split("|")), done.stderr
+
+
+def test_the_program_ends_a_mistake_with_one_line():
+    command = [sys.executable, "-m", "remind_server.consortium", "list", "/nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "remind consortium init" in done.stderr
     assert "Traceback" not in done.stderr
 
 
