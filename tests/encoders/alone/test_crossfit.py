@@ -7,6 +7,7 @@ import pytest
 
 from remind.encoders.alone import learners as learners_module
 from remind.encoders.alone.crossfit import FOLDS, LEAST, CrossFitted, row_digests, trusted
+from remind.errors import UserError
 
 LEVELS = (0, 0, 0, 0, 0, 3)
 BOTH = ("trees", "linear")
@@ -139,3 +140,8 @@ def test_too_few_patients_of_a_class_learn_nothing():
     few[30:] = 1
     assert not fit(few, (few[:, 0] == 1).astype(np.int64)).scores(few).any(), "two different rows make two folds"
     assert CrossFitted().scores(rows[:0]).shape[0] == 0
+
+
+def test_a_library_that_is_lacking_is_one_message():
+    with pytest.raises(UserError, match=r"needs no_such_library, which is not installed; pip install .*\[alone\]"):
+        learners_module._library("no_such_library.part")
