@@ -21,6 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 Unit01 = Annotated[float, Field(ge=0, le=1)]
 AtLeast1 = Annotated[float, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+OPERATING_POINT = re.compile(r"youden|(?P<what>sensitivity|specificity) >= (?P<share>0?\.\d*[1-9]\d*)")
 SINKS = frozenset({"mlflow", "tensorboard"})
 
 
@@ -175,6 +176,25 @@ class TrainConfig(Section):
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
     step_factor: Positive = Field(0.1, description="schedule 'step': factor of a drop")
     focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
+    select: Literal["last", "overall", "tail-patients", "mean-tail", "worst-group"] = Field(
+        "last",
+        description="the run's model: that of the last round, or of the best by this measure on validation patients",
+    )
+    select_score: Literal[
+        "log_loss",
+        "brier",
+        "ece",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "auroc",
+        "auprc",
+        "sensitivity",
+        "net_benefit",
+    ] = Field("log_loss", description="score of that measure")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="rounds of the last stage without a better model after which a run ends; 0: none ends early"
+    )
     ranking: NonNegative = Field(
         0.0, description="More-vs-Fewer: each step also sees part of what patients have, which must not do better"
     )
@@ -183,6 +203,8 @@ class TrainConfig(Section):
     def _trains(self) -> Self:
         if self.warmup_rounds + self.routing_rounds == 0:
             raise ValueError("warmup-rounds and routing-rounds are both 0: nothing would be trained")
+        if self.patience and self.select == "last":
+            raise ValueError(f"patience {self.patience} needs a measure of what is better: set train.select")
         return self
 
     @property
@@ -247,6 +269,29 @@ class FederationConfig(Section):
     )
 
 
+class EvaluationConfig(Section):
+    """What is made of the trained model on validation patients, before test patients are looked at."""
+
+    calibration: Literal["none", "temperature", "vector"] = Field(
+        "temperature", description="of the probabilities: one temperature, or a slope and a bias; two classes only"
+    )
+    group_calibration: bool = Field(
+        False, description="groups of 30 validation patients or more of each class get parameters of their own"
+    )
+    operating_point: str = Field(
+        "", description="'youden', 'sensitivity >= 0.9' or 'specificity >= 0.9'; empty: the likeliest class is decided"
+    )
+
+    @model_validator(mode="after")
+    def _knows_its_operating_point(self) -> Self:
+        if self.operating_point and not OPERATING_POINT.fullmatch(self.operating_point):
+            raise ValueError(
+                f"operating-point: {self.operating_point!r} is none; write 'youden', 'sensitivity >= 0.9' or "
+                "'specificity >= 0.9', the share between 0 and 1"
+            )
+        return self
+
+
 class Config(Section):
     """A whole run."""
 
@@ -274,6 +319,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     dro: DroConfig = DroConfig()
     federation: FederationConfig = FederationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
     def _knows_its_sinks(self) -> Self:
@@ -282,6 +328,17 @@ class Config(Section):
             raise ValueError(
                 f"sinks: there is no {', '.join(sorted(unknown))}{hint}; there are {', '.join(sorted(SINKS))}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_select(self) -> Self:
+        if self.train.select != "last" and self.federation.participation < 1:
+            raise ValueError(
+                f"train.select = {self.train.select!r} needs federation.participation = 1: else each round is judged "
+                "on other patients"
+            )
+        if self.train.select != "last" and not self.data.validation:
+            raise ValueError(f"train.select = {self.train.select!r} needs validation patients: data.validation is 0")
         return self
 
     @property

@@ -67,4 +67,9 @@ def methods_of(config: Config) -> Methods:
             f"{objective_method.name}; choose the objective erm with it, or a rule that leaves the weights to the "
             "objective, such as fedremind"
         )
+    if config.train.select != "last" and not objective.holds_out:
+        raise UserError(
+            f"train.select: {objective_method.name} trains on validation patients, so that they can choose no round's "
+            "model; set train.select = 'last'"
+        )
     return Methods(objective, rule, rule.weighing(objective))

@@ -1,6 +1,6 @@
 """The engine of a site: its patients, its model, and the state that it keeps between messages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -313,11 +313,11 @@ class SiteEngine:
         return {k: tuple(np.bincount(label_N[group_N == k], minlength=classes).tolist()) for k in self.counts}
 
     def statistics(
-        self, source: TokenSource, part: int, routing: bool, labels: Labels | None = None
+        self, source: TokenSource, part: int, routing: bool, labels: Labels | None = None, temperature: float = 1.0
     ) -> dict[int, GroupStatistics]:
         """Evaluate the current model on one part of the split; return statistics per group."""
         labels = self.labels() if labels is None else labels
-        return evaluate(self.model, source, self.index[part], self.methods.objective, routing, labels)
+        return evaluate(self.model, source, self.index[part], self.methods.objective, routing, labels, temperature)
 
     @torch.no_grad()
     def mistakes(self, work: LocalWork) -> Tensor:
@@ -336,10 +336,12 @@ class SiteEngine:
         """Mark the encoders as changed: from now on they may differ from the stored ones, even after an error."""
         self._digests = {}
 
-    def keep(self, optimizer: Optimizer | None, stretch: int, trained: bool) -> None:
+    def keep(
+        self, optimizer: Optimizer | None, stretch: int, trained: bool, since: int = 0, wanted: Sequence[int] = ()
+    ) -> None:
         """Write the state to disk before the site answers; unchanged encoders are not written again.
 
-        Without an optimiser, as after an evaluation, the stored one stays.
+        Without an optimiser, as after an evaluation, the stored one stays. `since` and `wanted`: see `SiteStore.save`.
         """
         stays = {n: p.detach() for n, p in self.model.named_parameters() if self._stays(n)}
         kept = self.kept | stays
@@ -347,9 +349,9 @@ class SiteEngine:
             self.store.save_kept(kept)
         elif trained:
             encoders = dict(self.model.encoders.items())
-            self._digests = self.store.save(encoders, optimizer.state_dict(), stretch, kept)
+            self._digests = self.store.save(encoders, optimizer.state_dict(), stretch, kept, since, wanted)
         else:
-            self.store.save_optimizer(self.store.digests(), optimizer.state_dict(), stretch, kept)
+            self.store.save_optimizer(self.store.digests(), optimizer.state_dict(), stretch, kept, since, wanted)
 
     def _stays(self, name: str) -> bool:
         """Whether a parameter stays at this site under the federated rule; encoders are stored separately."""

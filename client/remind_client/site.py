@@ -10,10 +10,10 @@ from torch import Tensor
 from remind.config import Config
 from remind.data.cohort.cohort import TEST, VALIDATION, Cohort
 from remind.federation.blocks import block_of, index_of, pack, unpack
-from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task
+from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task, Tempered
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.seeds import derive, seeded
-from remind.training.evaluate import evaluate
+from remind.training.evaluate import evaluate, temper
 from remind.training.outputs import without_gradient
 from remind.training.site_data import FreshTokens
 from remind.training.work import LocalWork
@@ -68,13 +68,14 @@ class Site:
         if engine.begins_anew(task, phase):
             engine.forget()
         train_encoders = phase.train and task.stage == 1 and self.config.federation.encoders != "frozen"
+        self.store.activate()
         received = engine.receive(task.index, buffer)
         work = engine.work(task, phase, received, train_encoders)
         losses: Mapping[int, GroupLoss] = work.measure()
         with engine.methods.rule.measured(work):
             validation = engine.statistics(work.source, VALIDATION, work.settings.routing, task.labels)
         losses = self._work(task, work, train_encoders) or losses
-        engine.keep(work.optimizer, engine.stretch(task, phase), train_encoders)
+        engine.keep(work.optimizer, engine.stretch(task, phase), train_encoders, task.round + 1, task.candidates)
         report = Report(
             round=task.round,
             share=engine.share(task),
@@ -112,23 +113,33 @@ class Site:
             return engine.methods.rule.work(work)
 
     def examine(self, task: Examine, buffer: Buffer) -> Examination:
-        """Evaluate a model on the test patients and on the validation patients, and keep it for predictions.
+        """Evaluate a model on the validation patients, and on the test patients if these are asked for.
 
-        Patients are encoded as a prediction encodes them and not read from the cache, whose batches are of all
-        patients: sums over batches of other sizes differ in the last digits, and a prediction for the test patients
-        must give these very numbers.
+        A model that is examined on test patients is the finished one and is kept for predictions. Patients are encoded
+        as a prediction encodes them and not read from the cache, whose batches are of all patients: sums over batches
+        of other sizes differ in the last digits, and a prediction for the test patients must give these very numbers.
         """
         started, engine = time.perf_counter(), self.engine
+        self.store.activate(task.round)
         received: Mapping[str, Tensor] = engine.receive(task.index, buffer)
         work = engine.looking(FreshTokens(engine.model, engine.data), received, task.routing)
         with without_gradient(engine.model), engine.methods.rule.measured(work):
-            test = engine.statistics(work.source, TEST, task.routing)
+            test = engine.statistics(work.source, TEST, task.routing) if task.on_test else {}
             validation = engine.statistics(work.source, VALIDATION, task.routing)
-            engine.store.save_model(engine.part(task))
+            calibrated = (
+                engine.statistics(work.source, TEST, task.routing, temperature=task.temperature)
+                if task.on_test and task.temperature != 1
+                else {}
+            )
+            tempered = temper(engine.model, work.source, engine.index[VALIDATION], task.routing) if task.temper else {}
+            if task.on_test:
+                engine.store.save_model(engine.part(task))
         return Examination(
             round=task.round,
             test=_evaluations(test),
             validation=_evaluations(validation),
+            calibrated=_evaluations(calibrated),
+            tempered={k: Tempered.of(sums) for k, sums in tempered.items()},
             seconds=time.perf_counter() - started,
         )
 

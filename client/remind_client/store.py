@@ -4,10 +4,14 @@ Flower loses its own state at every restart and, from about 200 MB, silently (fl
 only after everything that it depends on is stored here. One file, replaced atomically, says which encoders and which
 optimiser belong together: a killed site finds either the complete old state or the complete new state. Encoder files
 beside it are named by the hash of their weights, so frozen encoders are written once and not every round.
+
+Where the run chooses among the models of its rounds, the state holds up to three parts: of the newest model, of the one
+before, which is judged next, and of the best so far. One of them is active, at the top level of the file: what whoever
+reads it gets. The final examination activates that of the chosen round.
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +44,17 @@ class SiteStore:
         optimizer: dict[str, Any],
         stage: int,
         kept: Mapping[str, Tensor] | None = None,
+        since: int = 0,
+        wanted: Iterable[int] = (),
     ) -> dict[str, str]:
         """Store the encoders' weights, the optimiser's state with its stage, and the site's own tensors.
+
+        Parameters
+        ----------
+        since
+            Rounds after which these belong to the global model.
+        wanted
+            Rounds whose models may still become the run's: what this site had for them stays, and nothing older.
 
         Returns
         -------
@@ -54,8 +67,9 @@ class SiteStore:
             path = self._encoder(name, digests[name])
             if not path.is_file():
                 self._write(path, dict(encoder.state_dict()))
-        self.save_optimizer(digests, optimizer, stage, kept)
-        current = {self._encoder(name, digests[name]) for name in encoders}
+        self.save_optimizer(digests, optimizer, stage, kept, since, wanted)
+        state = self._state()
+        current = {self._encoder(*one) for part in (state, *state["earlier"]) for one in part["encoders"].items()}
         for old in set(self.folder.glob("encoder-*.pt")) - current:
             old.unlink()
         return digests
@@ -66,16 +80,38 @@ class SiteStore:
         optimizer: dict[str, Any],
         stage: int,
         kept: Mapping[str, Tensor] | None = None,
+        since: int = 0,
+        wanted: Iterable[int] = (),
     ) -> None:
         """Store the optimiser's state and the site's own tensors; the encoders with these hashes are unchanged."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {"encoders": dict(digests), "stage": stage, "optimizer": optimizer, "kept": dict(kept or {})}
+        before = _parts(self._state())
+        found = [_for(before, round_) for round_ in wanted] if before else []
+        earlier = {part["since"]: part for part in found if part["since"] != since}
+        own = {"encoders": dict(digests), "kept": dict(kept or {}), "since": since}
+        state = {**own, "stage": stage, "optimizer": optimizer, "earlier": list(earlier.values())}
         self._write(self.folder / STATE, state)
+
+    def activate(self, round_: int | None = None) -> None:
+        """Make the encoders and tensors that belong to the global model of this round those of this site.
+
+        The others that are stored stay beside them. None: the newest, from which training goes on.
+        """
+        state = self._state()
+        parts = _parts(state)
+        if len(parts) < 2:
+            return
+        chosen = max(parts, key=_since) if round_ is None else _for(parts, round_)
+        if chosen is not parts[0]:
+            rest = [part for part in parts if part is not chosen]
+            self._write(self.folder / STATE, {**state, **chosen, "earlier": rest})
 
     def save_kept(self, kept: Mapping[str, Tensor]) -> None:
         """Store the site's own tensors; encoders and optimiser are unchanged."""
         state = self._state()
-        self.save_optimizer(state.get("encoders", {}), state.get("optimizer", {}), state.get("stage", 0), kept)
+        own = {"encoders": {}, "stage": 0, "optimizer": {}, "earlier": [], "since": 0} | state
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write(self.folder / STATE, {**own, "kept": dict(kept)})
 
     def forget(self, kept: Mapping[str, Tensor]) -> None:
         """Reset the store to these tensors of the site alone."""
@@ -171,6 +207,25 @@ class SiteStore:
     def _authenticated(self) -> bool:
         """Whether the vault has authenticated every byte."""
         return isinstance(self.vault, SealedVault)
+
+
+def _parts(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What belongs to single rounds in a state, the active part first; empty before the site has trained."""
+    own = {name: state.get(name, nothing) for name, nothing in (("encoders", {}), ("kept", {}), ("since", 0))}
+    return [own, *state.get("earlier", [])] if state.get("stage") else []
+
+
+def _since(part: Mapping[str, Any]) -> int:
+    return int(part["since"])
+
+
+def _for(parts: Sequence[Mapping[str, Any]], round_: int) -> Mapping[str, Any]:
+    """The part that belongs to the model of a round: the newest that is not of a later one.
+
+    A site that took part only later has none; its oldest is nearest then.
+    """
+    before = [part for part in parts if _since(part) <= round_]
+    return max(before, key=_since) if before else min(parts, key=_since)
 
 
 def damaged(path: Path) -> VaultError:

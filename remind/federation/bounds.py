@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from remind.metrics.histograms import BINS
 from remind.metrics.statistics import scored_classes
+from remind.metrics.tempering import BETA_K
 
 LONGEST_VALUE = 26  # characters of a number in JSON and its separator: -1.7976931348623157e+308, "
 CELL_VALUES, CELL_TEXT = 5, 32  # per filled bin: class, hit, bin, patients
@@ -55,8 +56,8 @@ def reply_bounds(groups: int, classes: int, experts: int, tensors: int = 0, nbyt
         Number and bytes of the tensors that were sent and come back.
     """
     histograms = len(scored_classes(classes))
-    cells = groups * 2 * histograms * 2 * BINS
-    others = groups * (2 * (30 + classes * (classes + 1) + experts) + 10)
+    cells = groups * 3 * histograms * 2 * BINS  # test, validation, calibrated
+    others = groups * (3 * (30 + classes * (classes + 1) + experts) + 10 + 2 * len(BETA_K))
     values = SOME_VALUES + others + cells * CELL_VALUES + tensors * TENSOR_VALUES
     text = SOME_TEXT + LONGEST_VALUE * (SOME_VALUES + others) + cells * CELL_TEXT
     text += tensors * (LONGEST_VALUE * TENSOR_VALUES + TENSOR_TEXT)

@@ -7,6 +7,7 @@ group appear only in messages to and from sites that observe it; encoder tensors
 classes, E experts.
 """
 
+import math
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
@@ -16,11 +17,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from remind.federation.blocks import Entry
 from remind.groups import MAX_MODALITIES
 from remind.metrics.histograms import BINS, GRID, ScoreHistograms
-from remind.metrics.statistics import GroupLoss, GroupStatistics, scored_classes
+from remind.metrics.statistics import MOST_LOG_LOSS, GroupLoss, GroupStatistics, scored_classes
+from remind.metrics.tempering import BETA_K, TemperedSums
 from remind.quoting import LONGEST, SHORT, printable, quoted
 
 MOST_EXPERTS = 2**16  # in a model; far more than fit into any machine
 USE_DIGITS = 4  # decimals of a use sum: a map needs no more, and every digit reveals something about patients
+MOST_CLASSES_LOG = 20.0  # ln of the number of classes, and far more
 MOST = 10**12  # of anything counted or summed: far beyond any cohort, and sums over sites stay exact and finite
 
 
@@ -71,6 +74,9 @@ class Evaluation(Message):
     count: Count
     loss_sum: Finite
     log_loss_sum: Finite
+    log_loss_squares: Finite
+    brier_sum: Finite
+    brier_squares: Finite
     open_sum: Finite
     confusion: list[list[Natural]]
     bins: Literal[2]
@@ -84,6 +90,9 @@ class Evaluation(Message):
             count=statistics.count,
             loss_sum=statistics.loss_sum,
             log_loss_sum=statistics.log_loss_sum,
+            log_loss_squares=statistics.log_loss_squares,
+            brier_sum=statistics.brier_sum,
+            brier_squares=statistics.brier_squares,
             bins=GRID,
             open_sum=statistics.open_sum,
             confusion=statistics.confusion_CC.tolist(),
@@ -98,6 +107,8 @@ class Evaluation(Message):
             raise ValueError("confusion is not square or does not add up to count")
         if self.open_sum > self.count:
             raise ValueError("open_sum is more than count")
+        for name, most in (("log_loss", math.inf), ("brier", 1.0 if classes == 2 else 2.0)):
+            _sums_fit(name, self.count, getattr(self, f"{name}_sum"), getattr(self, f"{name}_squares"), most)
         rounding = 0.02 * self.count + len(self.use_sum) * 10.0**-USE_DIGITS  # the weights may be of bfloat16
         if sum(self.use_sum) > self.count + rounding:
             raise ValueError("use_sum adds up to more than count")
@@ -117,8 +128,58 @@ class Evaluation(Message):
         scores = ScoreHistograms.of(self.scores)
         use_sum_E = np.array(self.use_sum, dtype=np.float64)
         return GroupStatistics(
-            self.count, self.loss_sum, self.log_loss_sum, self.open_sum, confusion_CC, scores, use_sum_E
+            count=self.count,
+            loss_sum=self.loss_sum,
+            log_loss_sum=self.log_loss_sum,
+            log_loss_squares=self.log_loss_squares,
+            brier_sum=self.brier_sum,
+            brier_squares=self.brier_squares,
+            open_sum=self.open_sum,
+            confusion_CC=confusion_CC,
+            scores=scores,
+            use_sum_E=use_sum_E,
         )
+
+
+Sums = Annotated[tuple[Finite, ...], Field(min_length=len(BETA_K), max_length=len(BETA_K))]
+Slopes = Annotated[
+    tuple[Annotated[float, Field(ge=-MOST, le=MOST)], ...], Field(min_length=len(BETA_K), max_length=len(BETA_K))
+]
+
+
+class Tempered(Message):
+    """`TemperedSums` on the wire."""
+
+    count: Count
+    loss: Sums
+    slope: Slopes
+
+    @classmethod
+    def of(cls, sums: TemperedSums) -> Self:
+        """Message of the sums; rounding may make a loss negative by less than any patient's."""
+        return cls(count=sums.count, loss=tuple(sums.loss_K.clip(min=0).tolist()), slope=tuple(sums.slope_K.tolist()))
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        losses = zip(self.loss, BETA_K.tolist(), strict=True)
+        if any(loss > self.count * (MOST_LOG_LOSS * beta + MOST_CLASSES_LOG) for loss, beta in losses):
+            raise ValueError("loss is more than that of so many patients can be")
+        if any(abs(slope) > self.count * MOST_LOG_LOSS for slope in self.slope):
+            raise ValueError("slope is more than that of so many patients can be")
+        return self
+
+    def value(self) -> TemperedSums:
+        """The sums."""
+        return TemperedSums(self.count, np.array(self.loss), np.array(self.slope))
+
+
+def _sums_fit(name: str, count: int, total: float, squares: float, most: float) -> None:
+    """Refuse a sum and a sum of squares that no `count` values of 0 … `most` have."""
+    slack = 1 + 1e-9
+    if total > most * count * slack:
+        raise ValueError(f"{name}_sum is more than {most:g} for each of count")
+    if not total**2 / count <= squares * slack + 1e-12 or squares > min(most, total) * total * slack + 1e-12:
+        raise ValueError(f"{name}_squares is no sum of squares of what adds up to {name}_sum")
 
 
 class Enrol(Message):
@@ -170,6 +231,8 @@ class Task(Message):
         a_s of each block (`federation.weights`).
     labels
         Patients behind `counts` by class; only where the objective needs them.
+    candidates
+        Rounds whose models may still become the run's: the site keeps its own tensors of these.
     """
 
     kind: Literal["task"] = "task"
@@ -182,6 +245,7 @@ class Task(Message):
     counts: dict[Group, Count]
     block_weights: dict[str, Share]
     labels: dict[Group, tuple[Natural, ...]] = {}
+    candidates: Annotated[tuple[Natural, ...], Field(max_length=2)] = ()
     index: tuple[Entry, ...]
 
 
@@ -198,10 +262,20 @@ class Report(Message):
 
 
 class Examine(Message):
-    """Coordinator → site: measure the model in the buffer on test patients, and keep it: it is the finished model.
+    """Coordinator → site: measure the model in the buffer on test patients and on validation patients.
+
+    A model that is measured on test patients is the finished one, which the site keeps.
 
     Attributes
     ----------
+    round
+        Whose model it is; the site's own tensors of that round belong to it.
+    on_test
+        False: on validation patients alone.
+    temper
+        Whether to send what a temperature is fitted on (`metrics.tempering`).
+    temperature
+        Test patients are measured with logits divided by it too; 1: not.
     counts
         The global n_k of the site's own groups: how many patients the model learnt each combination from.
     """
@@ -210,16 +284,29 @@ class Examine(Message):
     round: Natural
     routing: bool
     counts: dict[Group, Count] = {}
+    on_test: bool = True
+    temper: bool = False
+    temperature: Annotated[float, Field(gt=0, le=1e3)] = 1.0
     index: tuple[Entry, ...]
 
 
 class Examination(Message):
-    """Site → coordinator: statistics of the test patients, and of the validation patients on the same model."""
+    """Site → coordinator: statistics of the test patients, and of the validation patients on the same model.
+
+    Attributes
+    ----------
+    calibrated
+        Of the test patients, with the temperature that was asked for.
+    tempered
+        Of the validation patients: what a temperature is fitted on.
+    """
 
     kind: Literal["examination"] = "examination"
     round: Natural
     test: dict[Group, Evaluation]
     validation: dict[Group, Evaluation]
+    calibrated: dict[Group, Evaluation] = {}
+    tempered: dict[Group, Tempered] = {}
     seconds: Finite
 
 

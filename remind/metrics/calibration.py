@@ -22,6 +22,7 @@ CALIBRATION = "calibration.json"
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Method = Literal["none", "temperature", "vector"]
 Factor = Annotated[float, Field(gt=0)]
 Unit01 = Annotated[float, Field(ge=0, le=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -48,11 +49,26 @@ class Scaling(_Part):
         """z ← z/T; T = 1 changes nothing."""
         return cls(weights=(1 / temperature,) * classes, bias=(0.0,) * classes)
 
+    @property
+    def temperature(self) -> float:
+        """T of a temperature, by the first class's factor."""
+        return 1 / self.weights[0]
+
+    @classmethod
+    def of_odds(cls, slope: float, bias: float) -> Self:
+        """Two classes: log-odds ← slope·log-odds + bias."""
+        return cls(weights=(slope, slope), bias=(0.0, bias))
+
     @model_validator(mode="after")
     def _one_each(self) -> Self:
         if len(self.weights) != len(self.bias):
             raise ValueError("weights and bias must have one value per class")
         return self
+
+    def odds(self, odds_K: Floats) -> Floats:
+        """Return the calibrated log-odds of the second of two classes, (K,)."""
+        scaled_K: Floats = self.weights[1] * odds_K + self.bias[1] - self.bias[0]
+        return scaled_K
 
     def log_p(self, logits_BC: Floats) -> Floats:
         """Return the logarithms of the calibrated probabilities, (B, C)."""
@@ -101,17 +117,20 @@ class Calibration(_Part):
         For all patients; and by group (bitmask), for groups that have one of their own.
     wanted
         The operating point's condition, such as ``sensitivity >= 0.9``; empty: the decision is the likeliest class.
+    reason
+        Why something that was asked for is not there, such as too few validation patients; empty: nothing lacks.
     point, group_points
         The threshold for all patients; and by group, for groups with enough validation patients of both classes.
     """
 
-    method: Literal["none", "temperature", "vector"]
+    method: Method
     classes: tuple[str, ...]
     round: Natural
     patients: Natural
     scaling: Scaling
     group_scaling: dict[int, Scaling] = {}
     wanted: str = ""
+    reason: str = ""
     point: OperatingPoint | None = None
     group_points: dict[int, OperatingPoint] = {}
 

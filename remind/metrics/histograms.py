@@ -59,13 +59,17 @@ class ScoreHistograms:
 
     def each(self) -> Iterator[Integers]:
         """Return every histogram (2, K): row 0 the rest, row 1 the class scored; columns are filled bins, ascending."""
+        return (histogram_2K for _, histogram_2K in self.placed())
+
+    def placed(self) -> Iterator[tuple[Integers, Integers]]:
+        """Return the bins (K,) and counts (2, K) of every histogram, as `each`."""
         row_F = self.code_F // BINS
         for h in np.unique(row_F // 2):
             mine_F = row_F // 2 == h
             bins_K, place_F = np.unique(self.code_F[mine_F] % BINS, return_inverse=True)
             histogram_2K = np.zeros((2, len(bins_K)), dtype=np.int64)
             histogram_2K[row_F[mine_F] % 2, place_F] = self.count_F[mine_F]
-            yield histogram_2K
+            yield bins_K, histogram_2K
 
     def __add__(self, other: "ScoreHistograms") -> "ScoreHistograms":
         return _gathered(np.concatenate([self.code_F, other.code_F]), np.concatenate([self.count_F, other.count_F]))
@@ -104,6 +108,33 @@ def bins(odds_B: Floats) -> Integers:
     steps_B = np.where(size_B < _EVEN, size_B * (_EVEN_BINS / _EVEN), out_B).astype(np.int64)
     bin_B: Integers = BINS // 2 + np.where(x_B < 0, -1 - steps_B, steps_B)
     return bin_B
+
+
+def edges(bins_K: Integers) -> tuple[Floats, Floats]:
+    """Return the lowest and the highest log-odds of each bin, (K,); inf where a bin has no end."""
+    above_K = bins_K >= BINS // 2
+    steps_K = np.where(above_K, bins_K - BINS // 2, BINS // 2 - 1 - bins_K)
+    near_K, far_K = _size(steps_K), _size(steps_K + 1)
+    return np.where(above_K, near_K, -far_K), np.where(above_K, far_K, -near_K)
+
+
+def centres(bins_K: Integers) -> Floats:
+    """Return the middle of each bin, (K,), as far as a float can be; no score up to ±8 is more than 1/512 from it."""
+    low_K, high_K = edges(bins_K)
+    most = float_info.max / 4
+    middle_K: Floats = (low_K.clip(-most, most) + high_K.clip(-most, most)) / 2
+    return middle_K
+
+
+def _size(steps_K: Integers) -> Floats:
+    """Return the |x| at which a bin begins, (K,): the inverse of what `bins` counts."""
+    far_K = (steps_K - _EVEN_BINS) / _PER_LOG
+    coarse_K = log(_FAR / _EVEN) + (steps_K - _FAR_BINS) / _COARSE_PER_LOG
+    log_K = np.where(steps_K < _FAR_BINS, far_K, coarse_K)
+    with np.errstate(over="ignore"):
+        out_K = _EVEN * np.exp(log_K)
+    size_K: Floats = np.where(steps_K < _EVEN_BINS, steps_K * (_EVEN / _EVEN_BINS), out_K)
+    return size_K
 
 
 def _gathered(code_N: Integers, count_N: Integers) -> ScoreHistograms:

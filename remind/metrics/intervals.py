@@ -1,6 +1,6 @@
 """95 % intervals of the scores, from the same merged statistics: how far a small group's score can be trusted.
 
-Each interval lies in [0, 1] and contains its estimate; None if the score itself is undefined.
+Each interval lies within the bounds of its score and contains the estimate; None if the score itself is undefined.
 """
 
 import math
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from remind.metrics.formulas import auroc, balanced_accuracy, macro_f1
 
@@ -23,6 +24,18 @@ def wilson(share: float, n: float, z: float = Z) -> Interval:
     middle = (share + z**2 / (2 * n)) / scale
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
     return min(max(0.0, middle - half), share), max(min(1.0, middle + half), share)
+
+
+def mean_interval(total: float, squares: float, n: int, most: float) -> Interval:
+    """Return Student's interval of a mean over n patients, from the sums of their values 0 … `most` and of the squares.
+
+    One patient tells nothing of how others differ: the interval is then 0 … `most`.
+    """
+    if n < 2:
+        return 0.0, most
+    mean = total / n
+    half = float(stdtrit(n - 1, 0.975)) * math.sqrt(max(squares - n * mean**2, 0.0) / (n - 1) / n)
+    return max(0.0, mean - half), max(min(most, mean + half), mean)
 
 
 def balanced_accuracy_interval(confusion_CC: Integers) -> Interval | None:

@@ -46,6 +46,10 @@ class GroupStatistics(GroupLoss):
     ----------
     log_loss_sum
         Sum of −ln p of the true class, of the model's unmodified output.
+    log_loss_squares
+        Sum of the squares of these, which gives the interval of their mean.
+    brier_sum, brier_squares
+        Sum over patients of the Brier score Σ_c (p_c − y_c)², half of that with two classes; and of its square.
     open_sum
         Sum over patients of the share of blocks in which Φ_k was used; over `count` it is the gate's open rate.
     confusion_CC
@@ -58,6 +62,9 @@ class GroupStatistics(GroupLoss):
     """
 
     log_loss_sum: float
+    log_loss_squares: float
+    brier_sum: float
+    brier_squares: float
     open_sum: float
     confusion_CC: Integers
     scores: ScoreHistograms
@@ -67,6 +74,11 @@ class GroupStatistics(GroupLoss):
     def log_loss(self) -> float:
         """Return the mean over patients of −ln p of the true class."""
         return self.log_loss_sum / self.count
+
+    @property
+    def brier(self) -> float:
+        """Return the mean over patients of the Brier score."""
+        return self.brier_sum / self.count
 
     @property
     def use_E(self) -> Floats:
@@ -83,6 +95,9 @@ class GroupStatistics(GroupLoss):
             self.count + other.count,
             self.loss_sum + other.loss_sum,
             self.log_loss_sum + other.log_loss_sum,
+            self.log_loss_squares + other.log_loss_squares,
+            self.brier_sum + other.brier_sum,
+            self.brier_squares + other.brier_squares,
             self.open_sum + other.open_sum,
             self.confusion_CC + other.confusion_CC,
             self.scores + other.scores,
@@ -111,17 +126,37 @@ def collect(
     predicted_B = log_p_BC.argmax(axis=1)
     use_BE = np.zeros((len(group_B), 0)) if use_BE is None else use_BE
     log_loss_B = -np.clip(log_p_BC[np.arange(len(label_B)), label_B], -MOST_LOG_LOSS, 0.0)  # p may round to more than 1
+    brier_B = brier(log_p_BC, label_B)
     statistics = {}
     for group in np.unique(group_B).tolist():
         mine = group_B == group
         confusion_CC = np.zeros((classes, classes), dtype=np.int64)
         np.add.at(confusion_CC, (label_B[mine], predicted_B[mine]), 1)
         scores = histograms(log_p_BC[mine], label_B[mine], scored_classes(classes))
-        own, log_loss, opened = (float(part_B[mine].sum()) for part_B in (loss_B, log_loss_B, open_B))
         statistics[group] = GroupStatistics(
-            int(mine.sum()), own, log_loss, opened, confusion_CC, scores, use_BE[mine].sum(axis=0)
+            count=int(mine.sum()),
+            loss_sum=float(loss_B[mine].sum()),
+            log_loss_sum=float(log_loss_B[mine].sum()),
+            log_loss_squares=float((log_loss_B[mine] ** 2).sum()),
+            brier_sum=float(brier_B[mine].sum()),
+            brier_squares=float((brier_B[mine] ** 2).sum()),
+            open_sum=float(open_B[mine].sum()),
+            confusion_CC=confusion_CC,
+            scores=scores,
+            use_sum_E=use_BE[mine].sum(axis=0),
         )
     return statistics
+
+
+def brier(log_p_BC: Floats, label_B: Integers) -> Floats:
+    """Return the Brier score of each patient, (B,): Σ_c (p_c − y_c)², and with two classes (p − y)²; 0 … 2 and 0 … 1.
+
+    As scikit-learn's `brier_score_loss`.
+    """
+    p_BC = np.exp(np.minimum(log_p_BC, 0.0))
+    square_BC = (p_BC - (np.arange(p_BC.shape[1]) == label_B[:, None])) ** 2
+    whole_B: Floats = square_BC.sum(axis=1) / (2 if p_BC.shape[1] == 2 else 1)
+    return whole_B
 
 
 def merge(parts: Iterable[Mapping[int, Statistics]]) -> dict[int, Statistics]:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from remind.config import Config
 from remind.data.batches.batch import Batch
-from remind.data.cohort.cohort import TRAIN
+from remind.data.cohort.cohort import TRAIN, VALIDATION
 from remind.fusion.base import group_of
 from remind.fusion.more_vs_fewer import draw_fewer, more_vs_fewer
 from remind.objectives.focal import focal_loss
@@ -141,6 +141,17 @@ class Objective(Weighting):
     def phases(self, rounds: int) -> tuple[Phase, ...]:
         """Return the phases of a run with so many rounds, in order and without gaps."""
         return (Phase(0, rounds),)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether no phase trains on validation patients, so that these can judge the model."""
+        return all(phase.part != VALIDATION for phase in self.phases(self.config.train.rounds))
+
+    @property
+    def first_judged(self) -> int:
+        """Rounds after which the first model exists that may become the run's: one at least, in the last training."""
+        phases = self.phases(self.config.train.rounds)
+        return max((phase.start for phase in phases if phase.restart), default=0) + 1
 
     def phase(self, round_: int) -> Phase:
         """Return the phase of a round, counted from 0."""

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -43,6 +42,8 @@ class Bundle:
         The hospitals' parts that are at hand: a loaded part, or its file.
     calibration
         None: the run has none.
+    routed
+        Whether the model is one of stage 2; None: not said, the last round's.
     """
 
     where: str
@@ -54,6 +55,7 @@ class Bundle:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     parts: Mapping[str, SitePart | Path] = field(default_factory=dict)
     calibration: Calibration | None = None
+    routed: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse a calibration of another model.
@@ -81,10 +83,10 @@ class Bundle:
         """Hospitals whose parts are at hand, by name."""
         return tuple(sorted(self.parts))
 
-    @cached_property
+    @property
     def routing(self) -> bool:
-        """Whether Φ_k is in use."""
-        return self.config.train.routing_rounds > 0
+        """Whether Φ_k is in use: not by a model that was chosen from a round of stage 1."""
+        return self.config.train.routing_rounds > 0 if self.routed is None else self.routed
 
     def part(self, site: str) -> SitePart:
         """Return a hospital's part.
@@ -131,12 +133,15 @@ def read_bundle(folder: str | Path) -> Bundle:
         counts = {int(k): int(n) for k, n in json.loads(about["counts"]).items()}
         weights = {int(k): float(w) for k, w in json.loads(about["weights"]).items()}
         trained = int(about["round"])
+        routed = None if "routing" not in about else bool(json.loads(about["routing"]))
     except (KeyError, ValueError, ValidationError):
         raise UserError(
             f"{path / MODEL}: does not say which run it is of: another version of federated-remind wrote it"
         ) from None
     calibration = read_calibration(path / CALIBRATION)
-    return Bundle(str(path), config, schema, trained, counts, weights, tensors, _parts(path / SITES), calibration)
+    return Bundle(
+        str(path), config, schema, trained, counts, weights, tensors, _parts(path / SITES), calibration, routed
+    )
 
 
 def of_part(part: SitePart, where: str, calibration: Calibration | None = None) -> Bundle:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from remind.config import Config
 from remind.metrics.statistics import GroupStatistics, collect, merge
+from remind.metrics.tempering import TemperedSums, tempered
 from remind.objectives.base import Labels, Objective
 from remind.training.outputs import outputs
 from remind.training.site_data import TokenSource
@@ -27,6 +28,7 @@ def evaluate(
     objective: Objective,
     routing: bool,
     labels: Labels | None = None,
+    temperature: float = 1.0,
 ) -> dict[int, GroupStatistics]:
     """Statistics per group of the patients at positions `index_N`, on the model as it is.
 
@@ -41,13 +43,15 @@ def evaluate(
         Whether Φ_k is in use (stage 2).
     labels
         Patients of each group by class, where the objective needs them.
+    temperature
+        Logits are divided by it; not for the objective's own loss.
     """
     parts = []
     for batch, output in outputs(model, source, index_N, routing):
         loss_B = objective.criterion(output.logits_BC, batch.label_B, batch.group_B, labels or {})
         loss_B = loss_B.clamp(max=most_loss(objective.config, output.logits_BC.shape[1]))
         opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B
-        log_p_BC = output.logits_BC.double().log_softmax(dim=-1)
+        log_p_BC = (output.logits_BC.double() / temperature).log_softmax(dim=-1)
         parts.append(
             collect(
                 batch.group_B.cpu().numpy(),
@@ -59,3 +63,17 @@ def evaluate(
             )
         )
     return merge(parts)
+
+
+@torch.no_grad()
+def temper(model: SiteModel, source: TokenSource, index_N: NDArray[np.int64], routing: bool) -> dict[int, TemperedSums]:
+    """Sums per group of the patients at positions `index_N` that a temperature is fitted on, on the model as it is."""
+    model.eval()
+    found: dict[int, TemperedSums] = {}
+    chunks = [chunk for chunk in np.split(index_N, range(source.chunk, len(index_N), source.chunk)) if len(chunk)]
+    for batch, tokens_BMD in source.batches(chunks):
+        logits_BC = model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, routing).logits_BC
+        log_p_BC = logits_BC.double().log_softmax(dim=-1).cpu().numpy()
+        for group, sums in tempered(batch.group_B.cpu().numpy(), batch.label_B.cpu().numpy(), log_p_BC).items():
+            found[group] = found[group] + sums if group in found else sums
+    return found

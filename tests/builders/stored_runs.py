@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from remind.config import Config, Scalar
 from remind.metrics.histograms import histograms
-from remind.metrics.statistics import GroupStatistics, merge
+from remind.metrics.statistics import GroupStatistics, brier, merge
 from remind_server.outputs.records import RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import writing
@@ -48,8 +48,19 @@ def statistics(
     scores = histograms(log_p_BC, label_B, (1,))
     loss_sum, open_sum = float(rng.uniform(0.2, 0.7)) * n, float(rng.uniform()) * n
     use_sum_E = rng.dirichlet(np.ones(experts)) * n if experts else np.zeros(0)
-    log_loss_sum = float(-log_p_BC[np.arange(n), label_B].sum())
-    return GroupStatistics(n, loss_sum, log_loss_sum, open_sum, confusion_CC, scores, use_sum_E)
+    log_loss_B, brier_B = -log_p_BC[np.arange(n), label_B], brier(log_p_BC, label_B)
+    return GroupStatistics(
+        n,
+        loss_sum,
+        float(log_loss_B.sum()),
+        float((log_loss_B**2).sum()),
+        float(brier_B.sum()),
+        float((brier_B**2).sum()),
+        open_sum,
+        confusion_CC,
+        scores,
+        use_sum_E,
+    )
 
 
 class Drill:

@@ -82,11 +82,11 @@ def test_stage_two_begins_with_a_fresh_optimiser_and_keeps_the_encoders(tmp_path
     taken, kept = [], []
     write = type(one.store).save_optimizer
 
-    def watch(store, digests, optimizer, stage, kept_=None):
+    def watch(store, digests, optimizer, *rest):
         if store is one.store:
-            taken.append((stage, max(int(s["step"]) for s in optimizer["state"].values())))
+            taken.append((rest[0], max(int(s["step"]) for s in optimizer["state"].values())))
             kept.append({n: t.clone() for n, t in one.engine.model.encoders.state_dict().items()})
-        write(store, digests, optimizer, stage, kept_)
+        write(store, digests, optimizer, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(one.store), "save_optimizer", watch)
@@ -131,7 +131,7 @@ def test_tokens_are_not_remembered_beyond_the_encoders_that_made_them(tmp_path):
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     state = State(0, GlobalModel.build(config, patients.schema, counts), weights)
-    examine = read_as(examine_task(config, patients.schema, state, member), Examine)
+    examine = read_as(examine_task(config, patients.schema, state, member, routing=True), Examine)
     before = kept.examine(*examine)
     kept.train(*read_as(train_tasks(config, patients.schema, state, [member], [member])[2].record(), Task))
     after, elsewhere = kept.examine(*examine), site("s", patients, config, tmp_path).examine(*examine)

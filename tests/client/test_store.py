@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from remind_client.store import STATE, SiteStore, digest
+from remind_client.vault.key import VaultKey
+from remind_client.vault.vault import PlainVault, SealedVault
 
 
 class Encoder(nn.Module):
@@ -129,3 +131,61 @@ def test_the_digest_is_that_of_weights_and_buffers():
     other.mean.add_(1e-12)
     assert digest(one) != digest(other)
     assert digest(one.half()) != digest(Encoder(0.5))
+
+
+def train(store, rounds, best_of):
+    """Save a model per round, as a run that chooses does; `best_of` says which round is best before each."""
+    for round_ in rounds:
+        store.activate()
+        best = best_of(round_)
+        wanted = sorted({round_, *(() if best is None else (best,))})
+        store.save(*state(value_of(round_ + 1)), 1, {"own": torch.tensor(float(round_ + 1))}, round_ + 1, wanted)
+
+
+def value_of(round_):
+    return 0.5 / 2**round_
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_belongs_to_the_best_round_stays_and_nothing_older(sealed, tmp_path):
+    def opened():
+        return SiteStore(tmp_path / "run", SealedVault(tmp_path, [VaultKey(bytes(32))]) if sealed else PlainVault())
+
+    train(opened(), range(6), lambda round_: 2 if round_ > 2 else max(round_ - 1, 0) or None)
+    store = opened()
+    assert len(list((tmp_path / "run").glob("encoder-*"))) == 3, "of 6, of 5 and of 2"
+    assert held(store) == (value_of(6), value_of(6)), "the newest is active"
+    store.activate(2)
+    assert weights(opened())["w"][0].item() == value_of(2)
+    assert opened().kept()["own"].item() == 2
+    opened().activate()
+    assert held(opened()) == (value_of(6), value_of(6)), "training goes on from the newest, with its optimiser"
+    opened().activate(5)
+    assert weights(opened())["w"][0].item() == value_of(5)
+
+
+def test_a_site_that_missed_rounds_has_for_them_what_it_had_before(tmp_path):
+    store = SiteStore(tmp_path)
+    train(store, [0, 1], lambda _: None)
+    train(store, [7], lambda _: 5)
+    store.activate(5)
+    assert weights(store)["w"][0].item() == value_of(2)
+    store.activate(8)
+    assert weights(store)["w"][0].item() == value_of(8)
+
+
+def test_a_site_that_came_later_than_the_best_round_uses_its_oldest(tmp_path):
+    store = SiteStore(tmp_path)
+    train(store, [4, 5], lambda _: 2)
+    store.activate(2)
+    assert weights(store)["w"][0].item() == value_of(5)
+
+
+def test_encoders_that_rest_are_stored_once_whatever_is_chosen(tmp_path):
+    store = SiteStore(tmp_path)
+    train(store, [0], lambda _: None)
+    for round_ in (1, 2, 3):
+        store.save_optimizer(store.digests(), state(0.5)[1], 2, {}, round_ + 1, (1, round_))
+    assert len(list(tmp_path.glob("encoder-*"))) == 1
+    store.activate(2)
+    assert weights(store)["w"][0].item() == value_of(1)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from remind_server.dashboard.curves import MOST_CURVES
 from tests.builders.stored_runs import large_run
 
 MEGABYTE = 1_000_000
@@ -17,8 +18,8 @@ def large(engine):
 @pytest.mark.parametrize("min_count", [0, 20])
 def test_json_of_a_large_run(large, client_of, min_count):
     client = client_of(min_count, **{"accept-encoding": "identity"})
-    fifty = ",".join(str(number) for number in range(1, 51))
-    for path in ("", "/groups", "/matrix", "/experts", "/curves?groups=1,2,3,4,5,6", f"/curves?groups={fifty}"):
+    most = ",".join(str(number) for number in range(1, MOST_CURVES + 1))
+    for path in ("", "/groups", "/matrix", "/experts", "/curves?groups=1,2,3,4,5,6", f"/curves?groups={most}"):
         began = time.perf_counter()
         answer = client.get(f"/api/runs/{large}{path}")
         print(f"{path or '/'}: {len(answer.content) / 1000:.0f} kB in {1000 * (time.perf_counter() - began):.0f} ms")

@@ -1,14 +1,15 @@
 """Every score of the registry reaches everything that shows scores."""
 
 from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 import pytest
 from sqlalchemy import inspect
 
-from remind.metrics.scores import SCORES, Scores, intervals, scores
+from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect
-from remind_server.dashboard.answers import Curve, Measured
+from remind_server.dashboard.answers import Curve, Measured, ScoreName, SortKey
 from remind_server.dashboard.downloads import COLUMNS
 from remind_server.dashboard.metrics import FAMILIES
 from remind_server.sinks.scalars import NUMBERS
@@ -25,6 +26,12 @@ def of_two(odds_B, label_B, loss_B):
 @pytest.mark.parametrize("shown", [Scores, Measured, Curve])
 def test_types_have_a_field_for_each(shown):
     assert set(SCORES) <= {field.name for field in fields(shown)}
+    assert shown is Curve or set(BOUNDS) <= {field.name for field in fields(shown)}
+
+
+def test_addresses_name_each():
+    assert set(get_args(ScoreName)) == set(WITH_INTERVAL)
+    assert set(SCORES) <= set(get_args(SortKey))
 
 
 def test_store_files_and_sinks_have_them():
@@ -46,12 +53,13 @@ def test_direction_range_and_intervals_are_as_the_registry_says():
     for name, score in SCORES.items():
         better, worse = score.value(good), score.value(bad)
         assert (better < worse) == score.lower_is_better, name
-        assert not score.within_one or 0 <= worse <= better <= 1
+        assert not score.within_one or (min(worse, better) >= 0 and max(worse, better) <= 1)
         assert getattr(scores(good), name) == better
     one_class = of_two(np.ones(5), np.ones(5, dtype=np.int64), np.ones(5))
     for name, score in SCORES.items():
         assert (score.value(one_class) is None) == score.two_classes, name
-    assert {name for name, found in intervals(one_class).items() if found is None} == {"balanced_accuracy", "auroc"}
+    undefined = {name for name, found in intervals(one_class).items() if found is None}
+    assert undefined == {name for name, score in SCORES.items() if score.two_classes}
 
 
 def test_log_loss_is_one_number_whatever_the_objective():

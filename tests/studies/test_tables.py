@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from remind.federation.messages import Evaluation
-from remind.metrics.scores import scores
+from remind.metrics.scores import SCORES, scores
 from remind.metrics.statistics import merge
 from remind_studies.results import Results, Run
 from remind_studies.results.measures import LOWER_IS_BETTER, METRICS, USUAL, Scope, examine, measure
@@ -125,6 +125,9 @@ def spoiled(evaluation: Evaluation) -> Evaluation:
         count=evaluation.count,
         loss_sum=20.0 * evaluation.count,
         log_loss_sum=20.0 * evaluation.count,
+        log_loss_squares=400.0 * evaluation.count,
+        brier_sum=evaluation.count,
+        brier_squares=evaluation.count,
         bins=2,
         open_sum=0.0,
         confusion=[[0, well], [sick, 0]],
@@ -205,7 +208,7 @@ def test_methods_stand_where_the_tests_put_them_without_anchors(table):
     assert len(table.best) == (len(USUAL) + 2) * (len(METRICS) - 1), "none by the objectives' own losses"
     for one in table.best:
         values = {arm: summary(table, arm, one.measure, one.metric).values for arm in ("plain", "remind")}
-        found = standings(values, 0.25, MARGIN, lower=one.metric == "log_loss")
+        found = standings(values, 0.25, MARGIN, lower=SCORES[one.metric].lower_is_better)
         assert (one.first, one.equal, one.open) == (found.first, found.equal, found.open)
     found = {(one.measure, one.metric): one.arms for one in table.best}
     assert found["overall", "auroc"] == found["overall", "log_loss"] == ("remind",)

@@ -11,7 +11,7 @@ If a message has a field that these functions do not know, they raise `UnknownFi
 
 from collections.abc import Collection, Mapping
 
-from remind.federation.messages import Enrolment, Evaluation, Examination, LossSum, Message, Report
+from remind.federation.messages import Enrolment, Evaluation, Examination, LossSum, Message, Report, Tempered
 from remind.privacy.threshold import large_groups, large_parts
 
 KNOWN: dict[type[Message], frozenset[str]] = {
@@ -30,9 +30,24 @@ KNOWN: dict[type[Message], frozenset[str]] = {
         },
     ),
     Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
-    Examination: frozenset({"kind", "round", "test", "validation", "seconds"}),
+    Examination: frozenset({"kind", "round", "test", "validation", "calibrated", "tempered", "seconds"}),
+    Tempered: frozenset({"count", "loss", "slope"}),
     LossSum: frozenset({"count", "loss_sum"}),
-    Evaluation: frozenset({"count", "loss_sum", "log_loss_sum", "open_sum", "confusion", "bins", "scores", "use_sum"}),
+    Evaluation: frozenset(
+        {
+            "count",
+            "loss_sum",
+            "log_loss_sum",
+            "log_loss_squares",
+            "brier_sum",
+            "brier_squares",
+            "open_sum",
+            "confusion",
+            "bins",
+            "scores",
+            "use_sum",
+        }
+    ),
 }
 
 
@@ -48,7 +63,7 @@ def require_known(message: Message) -> None:
     UnknownFieldError
         If the type is unknown, or if it has other fields than when the rules were written.
     """
-    for kind in (type(message), LossSum, Evaluation):
+    for kind in (type(message), LossSum, Evaluation, Tempered):
         if unknown := set(kind.model_fields) - KNOWN.get(kind, frozenset()):
             raise UnknownFieldError(f"{kind.__name__}: {sorted(unknown)}")
 
@@ -93,6 +108,8 @@ def suppress_examination(examination: Examination, released: Collection[int], mi
         update={
             "test": large_parts(examination.test, released, minimum),
             "validation": large_parts(examination.validation, released, minimum),
+            "calibrated": large_parts(examination.calibrated, released, minimum),
+            "tempered": large_parts(examination.tempered, released, minimum),
         }
     )
 

@@ -5,9 +5,25 @@ from typing import Literal
 
 Status = Literal["waiting", "running", "stalled", "finished", "incomplete", "failed"]
 Patients = Literal["validation", "test"]
-ScoreName = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+ScoreName = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "net_benefit", "brier", "ece"
+]
 SortKey = Literal[
-    "log_loss", "loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "n", "weight", "train_n", "name"
+    "log_loss",
+    "loss",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "auroc",
+    "auprc",
+    "sensitivity",
+    "net_benefit",
+    "brier",
+    "ece",
+    "n",
+    "weight",
+    "train_n",
+    "name",
 ]
 Answer = Literal["counts", "does not count", "awaited", "in line"]
 Numbers = list[float | None]
@@ -41,7 +57,14 @@ class Measured:
     balanced_accuracy: Estimate | None = None
     macro_f1: Estimate | None = None
     auroc: Estimate | None = None
+    auprc: Estimate | None = None
+    sensitivity: Estimate | None = None
+    net_benefit: Estimate | None = None
+    brier: Estimate | None = None
+    ece: Estimate | None = None
     auroc_bound: float | None = None
+    auprc_bound: float | None = None
+    sensitivity_bound: float | None = None
     log_loss: float | None = None
     loss: float | None = None
     gate_open: float | None = None
@@ -217,6 +240,11 @@ class Curve:
     balanced_accuracy: Numbers
     macro_f1: Numbers
     auroc: Numbers
+    auprc: Numbers
+    sensitivity: Numbers
+    net_benefit: Numbers
+    brier: Numbers
+    ece: Numbers
     suppressed: list[int] = field(default_factory=list)
     withheld: list[int] = field(default_factory=list)
 
@@ -258,6 +286,81 @@ class ExpertMap:
     patients: Patients
     experts: int
     rows: list[ExpertRow]
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """Probabilities and decisions of a group's test patients, or of all, raw or calibrated; intervals are of 95 %.
+
+    Sensitivity and specificity are of the decisions: at the operating point where there is one, else of the likeliest
+    class; null unless there are two classes.
+    """
+
+    group: str
+    model: str
+    n: int
+    log_loss: float
+    log_loss_low: float
+    log_loss_high: float
+    brier: float
+    brier_low: float
+    brier_high: float
+    ece: float
+    ece_low: float
+    ece_high: float
+    sensitivity: float | None
+    sensitivity_low: float | None
+    sensitivity_high: float | None
+    specificity: float | None
+    specificity_low: float | None
+    specificity_high: float | None
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Patients of a range of predicted probability of the scored class, of whom so many are of it."""
+
+    group: str
+    model: str
+    scored: str
+    low: float
+    high: float
+    n: int
+    of_class: int
+    predicted: float
+
+    @property
+    def observed(self) -> float:
+        """The share that is of the class."""
+        return self.of_class / self.n
+
+
+@dataclass(frozen=True)
+class DecisionPoint:
+    """Net benefit at a threshold probability, by the model and of treating everybody; of treating nobody it is 0."""
+
+    group: str
+    model: str
+    scored: str
+    threshold: float
+    net_benefit: float
+    treat_all: float
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The model of a run that has ended: which round's and why (null: the last), its calibration and decisions."""
+
+    run: int
+    round: int
+    last_round: int
+    selected: dict[str, str | float] | None
+    method: str
+    reason: str
+    operating_point: str
+    scores: list[ModelScores]
+    reliability: list[ReliabilityBin]
+    decisions: list[DecisionPoint]
 
 
 @dataclass(frozen=True)

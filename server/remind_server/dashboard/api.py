@@ -11,12 +11,14 @@ from remind_server.dashboard.answers import (
     ExpertMap,
     GroupTable,
     Matrix,
+    ModelCard,
     Patients,
     RunReport,
     RunState,
     ScoreName,
     SortKey,
 )
+from remind_server.dashboard.calibration import model_card
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves, matrix
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
@@ -40,6 +42,11 @@ def routes(reader: Reader) -> APIRouter:
     def report(run_id: int, on: Patients | None = None) -> RunReport:
         """Health, sites, settings and overall scores of a run; `on` chooses validation or test patients."""
         return reader.report(run_id, on)
+
+    @router.get("/runs/{run_id}/model")
+    def model(run_id: int) -> ModelCard | None:
+        """Which round's model it is, reliability, calibration and decisions on test patients; null before the end."""
+        return model_card(reader, run_id)
 
     @router.get("/runs/{run_id}/groups")
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> GroupTable:

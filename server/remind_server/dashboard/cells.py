@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from remind.metrics.scores import WITH_INTERVAL, WITHOUT_INTERVAL
+from remind.metrics.scores import BOUNDS, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.published import Shown
 from remind_server.store.schema import ALL, SCORED, Cell
@@ -61,11 +61,10 @@ class Cells:
             number = row.n if row.n and self.shown.number(row.site, row.group) else None
             return Measured(n=number, suppressed=number is None, withheld=True, sites_withholding=row.withheld)
         values: dict[str, Any] = {name: _estimate(row, name) for name in WITH_INTERVAL}
-        values |= {name: getattr(row, name) for name in WITHOUT_INTERVAL}
+        values |= {name: getattr(row, name) for name in (*WITHOUT_INTERVAL, *BOUNDS)}
         return Measured(
             n=row.n,
             positives=row.positives,
-            auroc_bound=row.auroc_bound,
             gate_open=row.gate_open,
             sites_withholding=row.withheld,
             **values,

@@ -21,7 +21,7 @@ from remind_server.dashboard.published import Published
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, Group, Round, RoundGroup, Site
 
-MOST_CURVES = 50  # groups in one answer, which keeps it well below a megabyte for hundreds of rounds
+MOST_CURVES = 36  # groups in one answer, which keeps it well below a megabyte for hundreds of rounds
 _SERIES = ("weight", "risk", "gate_open", "n", *SCORES)
 _READ = (*_SERIES, "withheld")
 _OF_TRAINING = ("weight", "risk")
@@ -92,7 +92,8 @@ def comparison(
         rows = [found.get(name) for found in by_name]
         tail = any(row.tail for row in rows if row)
         pairs.append(_pair(name, tail, [row.scores if row else None for row in rows], score))
-    pairs.sort(key=lambda pair: (pair.difference is None, pair.difference or 0.0, pair.name))
+    sign = -1 if SCORES[score].lower_is_better else 1
+    pairs.sort(key=lambda pair: (pair.difference is None, sign * (pair.difference or 0.0), pair.name))
     a, b = (report.settings for report in reports)
     return Comparison(
         first=reports[0],

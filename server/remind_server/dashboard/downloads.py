@@ -12,20 +12,31 @@ from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
 from remind.files import harmless
-from remind.metrics.scores import SCORES
-from remind_server.dashboard.answers import ExpertRow, Measured, Patients, ScoreName, SortKey
+from remind.metrics.scores import BOUNDS, SCORES
+from remind_server.dashboard.answers import (
+    DecisionPoint,
+    ExpertRow,
+    Measured,
+    ModelScores,
+    Patients,
+    ReliabilityBin,
+    ScoreName,
+    SortKey,
+)
+from remind_server.dashboard.calibration import model_card
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
 
 WITHHELD = "withheld"
-COLUMNS = ("n", "positives", *SCORE_COLUMNS, "auroc_bound", "gate_open", "sites_withholding")
+COLUMNS = ("n", "positives", *SCORE_COLUMNS, *BOUNDS, "gate_open", "sites_withholding")
 
 
 def routes(reader: Reader) -> APIRouter:
     """One file per view. Undefined is empty; what is withheld says so in the count's column, else in the scores'."""
     router = APIRouter(tags=["csv"])
+    _model_files(router, reader)
 
     @router.get("/runs/{run_id}/groups.csv")
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> StreamingResponse:
@@ -118,6 +129,31 @@ def routes(reader: Reader) -> APIRouter:
     return router
 
 
+def _model_files(router: APIRouter, reader: Reader) -> None:
+    """Add the files about the model of a run that has ended; before that they hold nothing but their heads."""
+
+    @router.get("/runs/{run_id}/calibration.csv")
+    def calibration(run_id: int) -> StreamingResponse:
+        """Probabilities and decisions on test patients, raw and calibrated."""
+        card, head = model_card(reader, run_id), list(ModelScores.__dataclass_fields__)
+        rows = ([getattr(row, name) for name in head] for row in (card.scores if card else ()))
+        return _file(f"run{run_id}-calibration", head, rows)
+
+    @router.get("/runs/{run_id}/reliability.csv")
+    def reliability(run_id: int) -> StreamingResponse:
+        """Reliability curves of test patients."""
+        card, head = model_card(reader, run_id), list(ReliabilityBin.__dataclass_fields__)
+        rows = ([*(getattr(r, name) for name in head), r.observed] for r in (card.reliability if card else ()))
+        return _file(f"run{run_id}-reliability", [*head, "observed"], rows)
+
+    @router.get("/runs/{run_id}/decisions.csv")
+    def decisions(run_id: int) -> StreamingResponse:
+        """Decision curves of test patients."""
+        card, head = model_card(reader, run_id), list(DecisionPoint.__dataclass_fields__)
+        rows = ([getattr(row, name) for name in head] for row in (card.decisions if card else ()))
+        return _file(f"run{run_id}-decisions", head, rows)
+
+
 def _cells(scores: Measured) -> list[Any]:
     if scores.withheld:
         rest = None if scores.suppressed else WITHHELD
@@ -127,7 +163,7 @@ def _cells(scores: Measured) -> list[Any]:
     for name, score in SCORES.items():
         found = getattr(scores, name)
         cells += [found] if not score.interval else [found.value, found.low, found.high] if found else [None] * 3
-    return [*cells, scores.auroc_bound, scores.gate_open, scores.sites_withholding]
+    return [*cells, *(getattr(scores, name) for name in BOUNDS), scores.gate_open, scores.sites_withholding]
 
 
 def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from remind.metrics.scores import SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
+from remind.metrics.scores import BOUNDED, BOUNDS, SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, ExpertMap, GroupRow, Measured, RunReport, RunState
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
@@ -32,7 +32,13 @@ FAMILIES = {
         f"remind_group_{name}": (SCORES[name].meaning.capitalize(), ("run", "group", "tail", "patients"))
         for name in WITHOUT_INTERVAL
     },
-    "remind_group_auroc_bound": ("Most that AUROC may be off by its bins", ("run", "group", "tail", "patients")),
+    **{
+        f"remind_group_{name}_bound": (
+            f"Most that {SCORES[name].title} may be off by its bins",
+            ("run", "group", "tail", "patients"),
+        )
+        for name in BOUNDED
+    },
     "remind_group_gate_open": ("Share of patients whose routing was the group's own", ("run", "group", "tail")),
     "remind_group_experts_in_effect": ("Equally used experts that would be as spread out", ("run", "group", "tail")),
     "remind_group_score": ("Score; group 'all' is everyone", ("run", "group", "tail", "patients", "score")),
@@ -119,7 +125,7 @@ def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: 
     _add(families, "remind_group_suppressed", labels, scores.withheld)
     _add(families, "remind_group_withholding_sites", labels, scores.sites_withholding)
     _add(families, "remind_group_patients", [*labels, patients], scores.n)
-    for name in (*WITHOUT_INTERVAL, "auroc_bound"):
+    for name in (*WITHOUT_INTERVAL, *BOUNDS):
         _add(families, f"remind_group_{name}", [*labels, patients], getattr(scores, name))
     _add(families, "remind_group_gate_open", labels, scores.gate_open)
     for name in WITH_INTERVAL:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from remind_server.dashboard.answers import Patients, ScoreName, SortKey
+from remind_server.dashboard.calibration import decision_picture, model_card, reliability_picture
 from remind_server.dashboard.curves import comparison, curves, matrix
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
@@ -54,6 +55,9 @@ def routes(reader: Reader) -> APIRouter:
             experts_top=max((weight for row in experts.rows for weight in row.use or ()), default=0.0),
             legend=range(LEVELS),
             rounds=curves(reader, run_id, ()),
+            card=(card := model_card(reader, run_id)),
+            reliability=reliability_picture(card) if card else "",
+            decisions=decision_picture(card) if card else "",
             link=link,
             by=by,
             show=show,

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from starlette.templating import Jinja2Templates
 
 from remind.metrics.aggregates import LEAST
-from remind.metrics.scores import SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
+from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
 from remind_server.dashboard.answers import Matrix
 from remind_server.dashboard.strips import most_used, scale, strip
@@ -56,10 +56,14 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def heat(value: float | None) -> str:
-    """CSS class of a score's cell: h0 (0.5 or worse) … h9 (1)."""
-    if value is None:
+def heat(value: float | None, score: str) -> str:
+    """CSS class of a score's cell: h0 (0.5 or worse) … h9 (1); of a score whose best is 0, h0 (0.5 or more) … h9 (0).
+
+    Without colour if the score is no share.
+    """
+    if value is None or not SCORES[score].within_one:
         return ""
+    value = 1 - value if SCORES[score].lower_is_better else value
     return f"h{min(max(int((value - 0.5) * 2 * HEAT_STEPS), 0), HEAT_STEPS - 1)}"
 
 
@@ -67,15 +71,15 @@ def matrix_cells(matrix: Matrix, row: int) -> Markup:
     """The cells of a row of the matrix: score, and number of patients below it. One page may have tens of thousands."""
     withheld = {j for i, j in matrix.withheld if i == row}
     cells = zip(matrix.n[row], matrix.value[row], strict=True)
-    return Markup("".join(_matrix_cell(n, value, j in withheld) for j, (n, value) in enumerate(cells)))
+    return Markup("".join(_matrix_cell(n, value, j in withheld, matrix.score) for j, (n, value) in enumerate(cells)))
 
 
-def _matrix_cell(n: int | None, value: float | None, withheld: bool) -> str:
+def _matrix_cell(n: int | None, value: float | None, withheld: bool, score: str) -> str:
     if n is None:
         return '<td class="gone" title="too few patients to tell">withheld</td>'
     if withheld:
         return f'<td class="gone" title="score withheld">·\n{n}</td>'
-    return f'<td class="{heat(value)}">{number(value, 2)}\n{n}</td>' if n else "<td></td>"
+    return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}</td>' if n else "<td></td>"
 
 
 def breakable(text: str) -> Markup:
@@ -112,6 +116,8 @@ _environment.globals.update(
     LOSS_NAMES=LOSS_NAMES,
     MEANINGS=MEANINGS,
     LOWER=LOWER,
+    COLUMNS={name: score.column for name, score in SCORES.items()},
+    BOUNDED=BOUNDED,
     LEAST=LEAST,
     TIGHT=TIGHT,
     STAGES=STAGES,

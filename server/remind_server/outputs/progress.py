@@ -10,7 +10,7 @@ from torch import Tensor
 
 from remind import groups
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
-from remind.metrics.scores import SCORES, TIGHT
+from remind.metrics.scores import BOUNDED, SCORES, TIGHT
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary
 
@@ -20,7 +20,9 @@ _GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", *_COLUMNS)
 LEGEND = (
     "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
     "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
-    "used; bal: balanced accuracy; F1: macro-F1; log-loss: mean −ln p of the true class; own loss: the objective's;\n"
+    "used; bal: balanced accuracy; F1: macro-F1; AUPRC: average precision;\n  sens@90: sensitivity at "
+    "specificity .90; benefit: net benefit at probability .20; ECE: calibration error; log-loss: mean −ln p of the "
+    "true class; own loss: the objective's;\n"
     "  *: tail, a group of less than "
     f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined"
 )
@@ -74,6 +76,10 @@ class Progress(Observer):
     def finished(self, result: RunResult) -> None:
         """Print the final model's scores, per group and per site."""
         rows = final_rows(result)
+        if result.selected is not None:
+            score = SCORES[str(result.selected["score"])].title
+            how = f"best by {score}, {result.selected['by']}: {_number(float(result.selected['value']))}"
+            self.say(f"the model is that after round {result.round} of {result.last} ({how} on validation patients)")
         few = f"fewer than {LEAST} patients, or than {LEAST_OF_A_CLASS} of a second class"
         self.say(f"test patients, per group (* tail; ° not ranked: {few}):")
         self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "group") for r in rows if r["site"] == ALL]))
@@ -86,12 +92,40 @@ class Progress(Observer):
             ("all tail patients together", means["tail_patients"]),
         )
         self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
+        for line in _calibration_lines(means["calibration"]):
+            self.say(line)
         for site, rounds in sorted(result.left_out.items()):
             self.say(f"{site}: its answers of {rounds} round(s) were left out; the rounds above say why")
         for site, reason in result.absent.items():
             self.say(f"{site}: not examined: {_indented(reason)}")
         where = f"; results: {self.results}" if self.results else ""
         self.say(f"done in {_duration(result.seconds)}{where}")
+
+
+def _calibration_lines(found: Row | None) -> list[str]:
+    """What calibration changes on test patients, and what the operating point achieves there; or why there is none."""
+    if found is None:
+        return []
+    if found["reason"]:
+        return [f"not calibrated: {found['reason']}"]
+    raw, after = found["test"].get("raw"), found["test"].get("calibrated")
+    if raw is None or after is None:
+        return []
+    lines = []
+    if found["method"] != "none":
+        how = f"temperature {found['temperature']:.2f}" if found["temperature"] else "slope and bias"
+        changes = ", ".join(
+            f"{SCORES[name].title} {_number(raw[name])} → {_number(after[name])}"
+            for name in ("ece", "log_loss", "brier")
+        )
+        lines.append(f"calibrated ({how}, from {found['patients']} validation patients): {changes}")
+    if found["operating_point"]:
+        rates = ", ".join(
+            f"{name} {_number(after[name])} ({_number(after[name + '_low'], 2)}–{_number(after[name + '_high'], 2)})"
+            for name in ("sensitivity", "specificity")
+        )
+        lines.append(f"operating point {found['operating_point']} (threshold {_number(found['threshold'])}): {rates}")
+    return lines
 
 
 def _indented(reason: str) -> str:
@@ -118,10 +152,11 @@ def _final_cells(row: Row, key: str) -> list[str]:
 
 
 def _scores(row: Row) -> list[str]:
-    """A cell per score; an AUROC that its bins leave open by more than `TIGHT` with its bound."""
+    """A cell per score; one that its bins leave open by more than `TIGHT` with its bound."""
     cells = {name: _number(row[name]) for name in SCORES}
-    if (bound := row["auroc_bound"]) is not None and bound > TIGHT:
-        cells["auroc"] += f"±{_number(bound)}"
+    for name in BOUNDED:
+        if (bound := row[f"{name}_bound"]) is not None and bound > TIGHT:
+            cells[name] += f"±{_number(bound)}"
     return list(cells.values())
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
+from remind.metrics.calibration import Calibration
 from remind.metrics.statistics import GroupStatistics
 
 
@@ -77,6 +78,8 @@ class RoundRecord:
         Site → groups it trains on and withheld from its validation statistics, as fewer than its minimum are there.
     update_sizes
         Site → ‖update‖ / max(1, ‖sent‖) of what it answered, left out or not.
+    best_round
+        Rounds after which the best model so far was the global one, if the run chooses; None: not, or not yet.
     update_ratios
         Site → the largest of its blocks' updates, each in medians of the same block's; only sites with judged blocks.
     """
@@ -98,6 +101,7 @@ class RoundRecord:
     withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
     update_sizes: Mapping[str, float] = field(default_factory=dict)
     update_ratios: Mapping[str, float] = field(default_factory=dict)
+    best_round: int | None = None
     late: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -109,6 +113,16 @@ class RunResult:
 
     Attributes
     ----------
+    round, last
+        Rounds after which the model was the global one, and rounds that the run had; 0: not known.
+    routing
+        Whether the model is one of stage 2, used with Φ_k.
+    selected
+        Measure, score and value by which the round was chosen; None: it is the last.
+    calibration
+        What turns its logits into probabilities and decisions; None: nothing was asked for.
+    calibrated
+        Test statistics with the temperature, of three classes or more; with two they follow from `test`.
     withheld
         Site → groups it trains on and withheld from its test statistics, as fewer than its minimum are there.
     left_out
@@ -124,6 +138,12 @@ class RunResult:
     validation: Mapping[str, Mapping[int, GroupStatistics]]
     absent: Mapping[str, str]
     seconds: float
+    round: int = 0
+    last: int = 0
+    routing: bool = True
+    selected: Mapping[str, str | float] | None = None
+    calibration: Calibration | None = None
+    calibrated: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
 

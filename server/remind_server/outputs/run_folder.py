@@ -3,7 +3,9 @@
 import csv
 import json
 import platform
+import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,20 @@ from torch import Tensor
 from remind import groups
 from remind.errors import UserError
 from remind.files import OWNER_ONLY, harmless, make_private, write_whole
+from remind.metrics.calibration import CALIBRATION, write_calibration
 from remind.model_file import save_model
 from remind.version import VERSION
 from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.calibration_tables import calibration_rows, decision_rows, reliability_rows
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.outputs.results_claim import refuse_what_holds_something
 from remind_server.outputs.tables import expert_rows, final_rows, interval_rows, round_rows, summary
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
 FINAL_CSV, FINAL_JSON, SUMMARY, MODEL = "final.csv", "final.json", "summary.json", "model.safetensors"
+LAST = "last.safetensors"  # the last round's model, where the run's is that of another round
 EXPERTS, INTERVALS = "experts.csv", "intervals.json"
+CALIBRATION_CSV, RELIABILITY, DECISIONS = "calibration.csv", "reliability.csv", "decision-curve.csv"
 
 
 class RunFolder(Observer):
@@ -32,6 +38,7 @@ class RunFolder(Observer):
         self.folder = folder
         self._start: RunStart | None = None
         self._attendance = Attendance()
+        self._metadata: dict[int, dict[str, str]] = {}  # of the models that may become the run's
         refuse_what_holds_something(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +93,7 @@ class RunFolder(Observer):
             "bytes_up": record.bytes_up,
         }
         _append(self.folder / ROUNDS, [line])
-        metadata = {
+        metadata = self._metadata[record.round] = {
             "round": str(record.round),
             "seed": str(self._start.config.seed),
             "weights": json.dumps({str(k): w for k, w in record.weights_after.items()}),
@@ -95,19 +102,42 @@ class RunFolder(Observer):
             "schema": json.dumps(self._start.schema.describe()),
         }
         self._write(MODEL, lambda path: save_model(path, tensors, metadata))
+        for round_ in self._metadata.keys() - {record.round, record.best_round}:
+            del self._metadata[round_]
 
     def finished(self, result: RunResult) -> None:
-        """Write the final table per site and group, the expert map, and the summary."""
+        """Write the final table per site and group, the expert map, the calibration, and the summary."""
         self._attendance.finished(result)
+        self._write_model(result)
         rows = final_rows(result)
         self._write(FINAL_JSON, lambda path: _dump(rows, path))
         self._write(FINAL_CSV, lambda path: _csv(rows, path))
         self._write(INTERVALS, lambda path: _dump(interval_rows(result), path))
         if experts := expert_rows(result):
             self._write(EXPERTS, lambda path: _csv(experts, path))
+        if result.calibration is not None:
+            write_calibration(self.folder / CALIBRATION, result.calibration)
+        for name, rows_of in (
+            (CALIBRATION_CSV, calibration_rows),
+            (RELIABILITY, reliability_rows),
+            (DECISIONS, decision_rows),
+        ):
+            if found := rows_of(result):
+                self._write(name, partial(_csv, found))
         self._write(SUMMARY, lambda path: _dump(summary(result) | self._attendance.content(), path))
 
-    def _write(self, name: str, write: Callable[[Path], None]) -> None:
+    def _write_model(self, result: RunResult) -> None:
+        """The run's model under its name, and the last one beside it where that is another."""
+        if result.round not in self._metadata:
+            return
+        if result.round != result.last:
+            self._write(LAST, lambda path: shutil.copyfile(self.folder / MODEL, path))
+        more = {"last": str(result.last), "routing": json.dumps(result.routing)}
+        if result.selected is not None:
+            more["selected"] = json.dumps(dict(result.selected))
+        self._write(MODEL, lambda path: save_model(path, result.tensors, self._metadata[result.round] | more))
+
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
         write_whole(self.folder / name, write, private=True)
 
 

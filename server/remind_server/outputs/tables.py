@@ -23,6 +23,7 @@ from remind.metrics.aggregates import (
 )
 from remind.metrics.scores import SCORES, Scores, intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
+from remind_server.outputs.calibration_tables import everyone_rows
 from remind_server.outputs.records import RoundRecord, RunResult
 
 Row = dict[str, Any]
@@ -136,6 +137,13 @@ def summary(result: RunResult) -> Row:
         "mean_over_groups": _mean("mean_groups", model, scope, len(model.groups)),
         "mean_over_tail_groups": _mean("mean_tail", model, scope, len(scope.tail)),
         "worst_group": _worst(model, scope, result.schema),
+        "model": {
+            "round": result.round,
+            "last_round": result.last,
+            "rounds": result.config.train.rounds,
+            "selected": None if result.selected is None else dict(result.selected),
+        },
+        "calibration": _calibration(result),
         "least": LEAST,
         "groups": len(result.counts),
         "tail_groups": len(scope.tail),
@@ -144,6 +152,24 @@ def summary(result: RunResult) -> Row:
         "absent": dict(result.absent),
         "rounds_left_out": dict(result.left_out),
         "seconds": round(result.seconds, 2),
+    }
+
+
+def _calibration(result: RunResult) -> Row | None:
+    """What was fitted, and raw and calibrated scores and decisions on all test patients; None: not asked for."""
+    found = result.calibration
+    if found is None:
+        return None
+    test = {row["model"]: {k: v for k, v in row.items() if k != "model"} for row in everyone_rows(result)}
+    return {
+        "method": found.method,
+        "temperature": 1 / found.scaling.weights[0] if found.method == "temperature" else None,
+        "patients": found.patients,
+        "reason": found.reason,
+        "operating_point": found.wanted,
+        "threshold": found.point.threshold if found.point else None,
+        "groups_with_a_threshold": len(found.group_points),
+        "test": test,
     }
 
 

@@ -93,11 +93,27 @@ def report_problems(
 def examination_problems(task_round: int, examination: Examination, member: Member, limits: Limits) -> list[str]:
     """Return what is wrong with an examination; empty if it is valid."""
     enrolled = sum(member.counts.values())
-    return _round(examination.round, task_round) + [
-        problem
-        for part in (examination.test, examination.validation)
-        for problem in _evaluations(part, member.observed, enrolled, limits)
+    return (
+        _round(examination.round, task_round)
+        + [
+            problem
+            for part in (examination.test, examination.validation, examination.calibrated)
+            for problem in _evaluations(part, member.observed, enrolled, limits)
+        ]
+        + _tempered(examination, member.observed)
+    )
+
+
+def _tempered(examination: Examination, observed: Collection[int]) -> list[str]:
+    """What a temperature is fitted on, or the calibrated test, must be of the patients of the rest."""
+    found = [
+        f"tempers group {group}, which it did not enrol" for group in examination.tempered if group not in observed
     ]
+    pairs = [(k, sums.count, examination.validation.get(k)) for k, sums in examination.tempered.items()]
+    pairs += [(k, after.count, examination.test.get(k)) for k, after in examination.calibrated.items()]
+    if any(whole is None or whole.count != count for _, count, whole in pairs):
+        found.append("calibrates other patients than it evaluates")
+    return found
 
 
 def _round(answered: int, asked: int) -> list[str]:

@@ -14,6 +14,7 @@ from remind.federation.bounds import Bounds, reply_bounds
 from remind.federation.flower import Expected, read_as
 from remind.federation.messages import MOST_EXPERTS, Examination, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
+from remind.metrics.tempering import TemperedSums
 from remind.quoting import reason
 from remind_server.rounds.checks import Limits, examination_problems, report_problems, size_problem
 from remind_server.rounds.exchange import Answer
@@ -107,6 +108,26 @@ class RoundReplies:
         if len(self.answered) < number:
             said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
             raise several(f"{len(self.answered)} valid replies, {asks}", said)
+
+
+@dataclass
+class Measurement:
+    """What the sites of an examination measured, by site and group, and who is missing and why."""
+
+    absent: dict[str, str]
+    test: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    calibrated: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    tempered: dict[str, Mapping[int, TemperedSums]] = field(default_factory=dict)
+
+    def add(self, name: str, examination: Examination) -> None:
+        """Add a site's examination, which was checked."""
+        self.test[name] = {k: e.value() for k, e in examination.test.items()}
+        self.validation[name] = {k: e.value() for k, e in examination.validation.items()}
+        if examination.calibrated:
+            self.calibrated[name] = {k: e.value() for k, e in examination.calibrated.items()}
+        if examination.tempered:
+            self.tempered[name] = {k: sums.value() for k, sums in examination.tempered.items()}
 
 
 def report_bounds(assignment: Assignment, limits: Limits) -> Bounds:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -12,10 +12,16 @@ from torch import Tensor
 from remind.errors import UserError
 from remind.federation.site_weights import S, Weighing
 from remind.files import write_whole
+from remind.metrics.selection import Verdict
 from remind.model_file import load_model, save_model
 from remind_server.rounds.model import GlobalModel
 
-MODEL, MEMORY, STATE = "model/", "memory/", "state"  # begin tensors' names in the file; key of the rest in its metadata
+MODEL, MEMORY, BEST, STATE = (
+    "model/",
+    "memory/",
+    "best/",
+    "state",
+)  # begin tensors' names in the file; key of the rest in its metadata
 REMEDY = "restore it from a copy, or start the run anew"
 
 
@@ -31,18 +37,24 @@ class State(Generic[S]):
         State of the run's `Weighing`.
     memory
         What the rule's `server_step` remembers, and the mean of `remind.federation.averaging`.
+    best
+        The best model so far, where the run chooses one.
     """
 
     round: int
     model: GlobalModel
     weights: S
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    best: "Best | None" = None
 
     def save(self, path: Path, weighing: Weighing[S]) -> None:
         """Write all of it into one file, which is whole or absent: tensors as safetensors, the rest as its JSON."""
         tensors = {MODEL + n: t for n, t in self.model.tensors.items()}
         tensors |= {MEMORY + n: t for n, t in self.memory.items()}
-        rest = {"round": self.round, "weights": weighing.states.dump_python(self.weights, mode="json")}
+        rest: dict[str, Any] = {"round": self.round, "weights": weighing.states.dump_python(self.weights, mode="json")}
+        if self.best is not None:
+            tensors |= {BEST + n: t for n, t in self.best.model.tensors.items()}
+            rest["best"] = asdict(self.best.verdict) | {"weights": {str(k): w for k, w in self.best.weights.items()}}
         write_whole(path, lambda partial: save_model(partial, tensors, {STATE: json.dumps(rest)}))
 
     @classmethod
@@ -59,10 +71,27 @@ class State(Generic[S]):
             rest = json.loads(metadata[STATE])
             weights = weighing.states.validate_json(json.dumps(rest["weights"]))
             round_ = int(rest["round"])
+            best = _best(rest.get("best"), _named(tensors, BEST))
         except (KeyError, TypeError, ValueError) as error:
             why = "its weights are those of another method" if isinstance(error, ValidationError) else "it is no state"
             raise UserError(f"{path}: cannot be continued from: {why}; {REMEDY}") from None
-        return cls(round_, GlobalModel(_named(tensors, MODEL)), weights, _named(tensors, MEMORY))
+        return cls(round_, GlobalModel(_named(tensors, MODEL)), weights, _named(tensors, MEMORY), best)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model of the rounds so far, λ after its round, and what validation patients say of it."""
+
+    verdict: Verdict
+    model: GlobalModel
+    weights: Mapping[int, float]
+
+
+def _best(rest: Any, tensors: Mapping[str, Tensor]) -> Best | None:
+    if rest is None:
+        return None
+    weights = {int(k): float(w) for k, w in rest.pop("weights").items()}
+    return Best(Verdict(**rest), GlobalModel(tensors), weights)
 
 
 def _named(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flwr.app import RecordDict
@@ -22,17 +23,21 @@ from remind.federation.averaging import mean_of, with_mean
 from remind.federation.bounds import Bounds, largest
 from remind.federation.site_weights import Losses, Sites
 from remind.methods import methods_of
+from remind.metrics.calibration import Calibration
+from remind.metrics.calibration_fit import fit, fit_several
+from remind.metrics.selection import is_better, judge
 from remind.metrics.statistics import GroupStatistics, merge
+from remind.metrics.tempering import pooled
 from remind.objectives.lambda_step import risks
 from remind.quoting import reason
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.rounds.checks import Limits, experts_of
-from remind_server.rounds.collect import RoundReplies, examination_bounds, read_examination, report_bounds
+from remind_server.rounds.collect import Measurement, RoundReplies, examination_bounds, read_examination, report_bounds
 from remind_server.rounds.exchange import Answer, exchange
 from remind_server.rounds.flwr_pull import replies_within
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member, Roster
-from remind_server.rounds.state import State
+from remind_server.rounds.state import Best, State
 from remind_server.rounds.tasks import examine_task, sites_of, stage_of, train_tasks
 
 
@@ -73,7 +78,7 @@ class FedRemind:
             observer.begun(self.config)
         try:
             state = self._start(grid)
-            while state.round < self.config.train.rounds:
+            while state.round < self.config.train.rounds and not self._is_patience_over(state):
                 state = self._round(grid, state)
             state = replace(state, model=GlobalModel(mean_of(state.memory, state.model.tensors)))
             result = self._examine(grid, state, began)
@@ -94,6 +99,7 @@ class FedRemind:
                 f"method.rule: pooled needs all patients at one site, and there are {len(self.roster.members)}; "
                 "start the simulation with `remind simulate` or `flwr run --num-clients`, which bring them together"
             )
+        self._refuse_what_needs_two_classes()
         counts = self.roster.counts()
         sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
         for observer in self.observers:
@@ -101,6 +107,15 @@ class FedRemind:
                 RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused), self.roster.expected)
             )
         return self._fresh_state(0)
+
+    def _refuse_what_needs_two_classes(self) -> None:
+        asked, classes = self.config.evaluation, len(self._schema.classes)
+        if classes > 2 and asked.calibration == "vector":
+            raise UserError(
+                f"evaluation.calibration: vector needs two classes, the cohort has {classes}; use temperature"
+            )
+        if classes > 2 and asked.operating_point:
+            raise UserError(f"evaluation.operating-point: needs two classes, the cohort has {classes}; leave it empty")
 
     def _fresh_state(self, round_: int) -> State[Any]:
         """The state before a training begins, in whatever round."""
@@ -140,7 +155,7 @@ class FedRemind:
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
         weighing, sites, adjustment = self.methods.weighing, self._sites, config.dro.adjustment
         weights = weighing.update(state.weights, sites, measured, adjustment, config.train.local_steps)
-        after = self._stepped(state, replies.average, weights)
+        after = replace(self._stepped(state, replies.average, weights), best=self._best(state, validation))
         record = RoundRecord(
             round=after.round,
             rounds=config.train.rounds,
@@ -159,6 +174,7 @@ class FedRemind:
             withheld=self.roster.withheld(replies.validation) if config.data.validation > 0 else {},
             update_sizes=replies.outliers.sizes,
             update_ratios=replies.outliers.largest_ratios,
+            best_round=after.best.verdict.round if after.best else None,
             late=replies.late,
             expected=self.roster.expected,
             refused=dict(self.roster.refused),
@@ -221,37 +237,115 @@ class FedRemind:
             return replace(state, memory=self.methods.rule.server_init(state.model.tensors))
         return state
 
-    def _examine(self, grid: Grid, state: State[Any], began: float) -> RunResult:
-        """Do one exchange that evaluates the final model on test patients and on validation patients."""
-        members = self.roster.online(grid)
-        absent = self._offline(members)
-        limits = self._limits(self.config.train.routing_rounds > 0)
-        test: dict[str, Mapping[int, GroupStatistics]] = {}
-        validation: dict[str, Mapping[int, GroupStatistics]] = {}
-        counts = self.roster.counts()
-        records = ((m, examine_task(self.config, self._schema, state, m, counts)) for m in members)
-        bounds = largest(examination_bounds(m, limits) for m in members)
-        for member, answer in self._exchange(grid, records, "evaluate", state.round, bounds):
-            try:
-                examination = read_examination(answer, state.round, member, limits)
-            except ValueError as error:
-                absent[member.name] = reason(error)
-                continue
-            test[member.name] = {k: e.value() for k, e in examination.test.items()}
-            validation[member.name] = {k: e.value() for k, e in examination.validation.items()}
+    def _best(self, state: State[Any], validation: Mapping[int, GroupStatistics]) -> Best | None:
+        """The best model so far, where the run chooses one: that of `state`, which these statistics are of, or before.
+
+        A model from before a restart of the objective is never chosen, nor one that has not trained.
+        """
+        train = self.config.train
+        if train.select == "last" or state.round < self.methods.objective.first_judged:
+            return state.best
+        verdict = judge(train.select, train.select_score, state.round, validation, self.roster.counts())
+        known = state.best.verdict if state.best else None
+        if verdict is None or not is_better(verdict, known, train.select_score):
+            return state.best
+        return Best(verdict, state.model, self.methods.weighing.shown(state.weights, self._sites))
+
+    def _is_patience_over(self, state: State[Any]) -> bool:
+        """Whether as many rounds of the last stage as `train.patience` brought no better model.
+
+        Stage 1 is never cut short: stage 2 goes on from it with a new optimiser.
+        """
+        patience, phases = self.config.train.patience, self.methods.objective.phases(self.config.train.rounds)
+        if not patience or state.best is None:
+            return False
+        stage = [stage_of(self.config, round_, phases)[0] for round_ in range(self.config.train.rounds)]
+        begins = next((r for r in reversed(range(1, len(stage))) if stage[r - 1] != stage[r]), 0)
+        return state.round - 1 - max(state.best.verdict.round, begins, phases[-1].start) >= patience
+
+    def _chosen(self, grid: Grid, last: State[Any]) -> State[Any]:
+        """The state whose model is the run's: the last, or the best round's once the last is judged too."""
+        if self.config.train.select == "last":
+            return last
+        best = self._best(last, merge(self._measured(grid, last, on_test=False).validation.values()))
+        if best is None or best.verdict.round == last.round:
+            return replace(last, best=best)
+        return replace(last, round=best.verdict.round, model=best.model, best=best)
+
+    def _routing(self, round_: int) -> bool:
+        """Whether the model after so many rounds is used with Φ_k: as the round that follows would measure it."""
+        if round_ >= self.config.train.rounds:
+            return self.config.train.routing_rounds > 0
+        return stage_of(self.config, round_, self.methods.objective.phases(self.config.train.rounds))[0] == 2
+
+    def _examine(self, grid: Grid, last: State[Any], began: float) -> RunResult:
+        """Evaluate the run's model on test patients and on validation patients."""
+        state = self._chosen(grid, last)
+        calibration = self._tempered(grid, state)
+        found = self._measured(grid, state, temperature=calibration.scaling.temperature if calibration else 1.0)
+        best = state.best
+        chosen = best is not None and best.verdict.round == state.round
         return RunResult(
             config=self.config,
             schema=self._schema,
             counts=self.roster.counts(),
-            weights=self.methods.weighing.shown(state.weights, self._sites),
+            weights=best.weights if best and chosen else self.methods.weighing.shown(state.weights, self._sites),
             tensors=state.model.tensors,
-            test=test,
-            validation=validation,
-            absent=absent,
+            test=found.test,
+            validation=found.validation,
+            absent=found.absent,
             left_out=dict(self._left_out),
-            withheld=self.roster.withheld(test),
+            withheld=self.roster.withheld(found.test),
             seconds=time.monotonic() - began,
+            round=state.round,
+            last=last.round,
+            routing=self._routing(state.round),
+            selected=self._selected(best) if best and chosen else None,
+            calibration=calibration or self._calibration(state.round, found.validation),
+            calibrated=found.calibrated,
         )
+
+    def _tempered(self, grid: Grid, state: State[Any]) -> Calibration | None:
+        """The temperature of a model of three classes or more, by an exchange on validation patients; else None."""
+        several = len(self._schema.classes) > 2 and self.config.evaluation.calibration != "none"
+        if not several or not self.methods.objective.holds_out:
+            return None
+        found = self._measured(grid, state, on_test=False, temper=True)
+        sums = pooled(found.tempered.values())
+        return fit_several(merge(found.validation.values()), sums, self._schema.classes, state.round)
+
+    def _selected(self, best: Best) -> dict[str, str | float]:
+        train = self.config.train
+        return {"by": train.select, "score": train.select_score, "value": best.verdict.value}
+
+    def _measured(
+        self, grid: Grid, state: State[Any], on_test: bool = True, temper: bool = False, temperature: float = 1.0
+    ) -> Measurement:
+        """One exchange on a model: see `examine_task` for what is asked for."""
+        members, routing = self.roster.online(grid), self._routing(state.round)
+        limits, found = self._limits(routing), Measurement(self._offline(members))
+        ask = partial(examine_task, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
+        counts = self.roster.counts()
+        records = ((m, ask(self.config, self._schema, state, m, counts)) for m in members)
+        bounds = largest(examination_bounds(m, limits) for m in members)
+        for member, answer in self._exchange(grid, records, "evaluate", state.round, bounds):
+            try:
+                found.add(member.name, read_examination(answer, state.round, member, limits))
+            except ValueError as error:
+                found.absent[member.name] = reason(error)
+        return found
+
+    def _calibration(self, round_: int, validation: Mapping[str, Mapping[int, GroupStatistics]]) -> Calibration | None:
+        """Calibration and operating points, from the validation patients' statistics alone; None: not asked for."""
+        asked, classes = self.config.evaluation, self._schema.classes
+        if asked.calibration == "none" and not asked.operating_point:
+            return None
+        if not self.methods.objective.holds_out:
+            reason = "the objective trains on validation patients, so that nothing can be fitted on them"
+            none = Calibration.none(classes, round_)
+            return none.model_copy(update={"wanted": asked.operating_point, "reason": reason})
+        merged = merge(validation.values())
+        return fit(merged, classes, asked.calibration, asked.operating_point, round_, asked.group_calibration)
 
     def _exchange(
         self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int, bounds: Bounds

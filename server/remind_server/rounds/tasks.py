@@ -112,6 +112,7 @@ def train_tasks(
             counts=told[member.name].counts,
             block_weights=block_weights(share, whole, own, counts, bits),
             labels={k: labels[k] for k in own if k in labels},
+            candidates=candidates(config, state),
             index=index_of(sent, config.federation.dtype),
         )
         tasks[member.node_id] = Assignment(
@@ -141,21 +142,44 @@ def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
     return found
 
 
+def candidates(config: Config, state: State[Any]) -> tuple[int, ...]:
+    """Rounds whose models may still be the run's: the best so far, and the one that this round's reports will judge."""
+    if config.train.select == "last":
+        return ()
+    return tuple(sorted({state.round, *((state.best.verdict.round,) if state.best else ())}))
+
+
 def examine_task(
-    config: Config, schema: CohortSchema, state: State[Any], member: Member, counts: Mapping[int, int] | None = None
+    config: Config,
+    schema: CohortSchema,
+    state: State[Any],
+    member: Member,
+    counts: Mapping[int, int] | None = None,
+    *,
+    routing: bool,
+    on_test: bool = True,
+    temper: bool = False,
+    temperature: float = 1.0,
 ) -> RecordDict:
-    """The final examination of one site, on the blocks of every known group among its patients.
+    """An examination of one site, on the blocks of every known group among its patients.
 
     Parameters
     ----------
     counts
         n_k over all sites; the site is told those of its own groups.
+    routing
+        Whether the model is one of stage 2.
+    on_test, temper, temperature
+        See `Examine`.
     """
     sent = state.model.select(member.observed, shared_modalities(config, schema, member.observed))
     dtype = config.federation.dtype
     task = Examine(
         round=state.round,
-        routing=config.train.routing_rounds > 0,
+        routing=routing,
+        on_test=on_test,
+        temper=temper,
+        temperature=temperature,
         counts={k: n for k, n in (counts or {}).items() if k in member.observed},
         index=index_of(sent, dtype),
     )

@@ -3,13 +3,13 @@
 from typing import Any
 
 from remind.data.cohort.schema import CohortSchema
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import BOUNDS, SCORES
 from remind.metrics.statistics import total
 from remind_server.outputs.records import RoundRecord, RunResult
 from remind_server.outputs.tables import ALL, WITHHELD, final_rows, round_rows
 from remind_server.store.rows import scored
 
-NUMBERS = ("n", *SCORES, "auroc_bound")
+NUMBERS = ("n", *SCORES, *BOUNDS)
 
 
 def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]:

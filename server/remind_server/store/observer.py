@@ -17,6 +17,7 @@ from remind.config import Config
 from remind.metrics.statistics import GroupStatistics
 from remind.version import VERSION
 from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.calibration_tables import model_content
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
 from remind_server.store.rows import cell_rows, expert_rows, round_group_rows
@@ -185,7 +186,10 @@ class StoreObserver(Observer):
                 here = {name: found for name, found in withheld.items() if name in by_site}
                 self._replace_cells(session, patients, by_site, here)
                 self._enter_counts(session, patients, self._round + 1, by_site)
-            self._change(session, status=status, reason=reason, ended=now, round_began=None, round_closes=None)
+            model = model_content(result)
+            self._change(
+                session, status=status, reason=reason, ended=now, round_began=None, round_closes=None, model=model
+            )
 
         self._write(write)
         self._end()

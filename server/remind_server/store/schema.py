@@ -7,7 +7,7 @@ Times are seconds since 1970, UTC.
 from sqlalchemy import JSON, BigInteger, ForeignKey, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import BOUNDS, SCORES
 
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
@@ -49,6 +49,8 @@ class Run(Base):
     stage: Mapped[int]
     round_began: Mapped[float | None]  # of the round under way
     round_closes: Mapped[float | None]
+    # Once it has ended: which round's model it is, and its calibration (`outputs.calibration_tables.model_content`).
+    model: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class _OfRun:
@@ -64,7 +66,6 @@ class _Scored:
 
     n: Mapped[int]
     positives: Mapped[int | None]
-    auroc_bound: Mapped[float | None]
     gate_open: Mapped[float | None]
 
 
@@ -83,7 +84,7 @@ SCORE_COLUMNS = tuple(
     for name, score in SCORES.items()
     for column in ((name, f"{name}_low", f"{name}_high") if score.interval else (name,))
 )
-_Scored.__annotations__ |= dict.fromkeys(SCORE_COLUMNS, Mapped[float | None])
+_Scored.__annotations__ |= dict.fromkeys((*SCORE_COLUMNS, *BOUNDS), Mapped[float | None])
 
 
 class Site(_OfRun, Base):

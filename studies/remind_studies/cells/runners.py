@@ -10,6 +10,7 @@ Runner = Callable[[Cell, Path], CellResult]
 RUNNERS = {
     "train": "remind_studies.cells.train:run",
     "unseen": "remind_studies.cells.unseen:run",
+    "calibration": "remind_studies.cells.calibration:run",
     "cost": "remind_studies.cells.cost:run",
     "yardstick": "remind_studies.cells.yardstick:run",
 }

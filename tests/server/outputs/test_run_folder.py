@@ -13,13 +13,16 @@ from remind.config import Config
 from remind.errors import UserError
 from remind_server.outputs import run_folder as run_folder_module
 from remind_server.outputs.run_folder import (
+    CALIBRATION_CSV,
     CONFIG,
+    DECISIONS,
     EXPERTS,
     FINAL_CSV,
     FINAL_JSON,
     GROUPS,
     INTERVALS,
     MODEL,
+    RELIABILITY,
     ROUNDS,
     SUMMARY,
     RunFolder,
@@ -34,6 +37,7 @@ def test_the_folder_holds_what_the_run_did(tmp_path):
     follow(RunFolder(tmp_path / "run"))
     folder = tmp_path / "run"
     files = {CONFIG, ROUNDS, GROUPS, FINAL_CSV, FINAL_JSON, INTERVALS, EXPERTS, SUMMARY, MODEL}
+    files |= {CALIBRATION_CSV, RELIABILITY, DECISIONS}
     assert {p.name for p in folder.iterdir()} == files
     head = json.loads((folder / CONFIG).read_text())
     assert Config.model_validate(head["config"]) == settings()

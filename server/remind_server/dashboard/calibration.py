@@ -1,0 +1,145 @@
+"""The model of a run: which round's it is, how far its probabilities can be believed, and its decisions.
+
+Under a minimum count nothing of single groups is shown, and reliability of one model only, the calibrated one if there
+is one, over ranges of probability that are joined until each has that many patients of the class and of the rest. The
+decision curve is then that of these ranges. So no small count is there, and none follows from others.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+from sqlalchemy.orm import Session
+
+from remind_server.dashboard.answers import DecisionPoint, ModelCard, ModelScores, ReliabilityBin
+from remind_server.dashboard.reader import Reader
+from remind_server.store.schema import ALL, TEST
+
+EVERYONE = "all"
+SIZE = 220  # units of a picture's side
+MOST_THRESHOLD = 0.8  # drawn
+_SCORES = tuple(ModelScores.__dataclass_fields__)
+
+
+def model_card(reader: Reader, run_id: int) -> ModelCard | None:
+    """What is known of the run's model; None before its end, or of a run that an earlier version wrote."""
+    with Session(reader.engine) as session:
+        run = reader.run(session, run_id)
+        content: Any = run.model
+        if content is None:
+            return None
+        shown = reader.published(session, run).of(TEST)
+        everyone = shown.score(ALL, ALL)
+        low = reader.min_count
+
+    def visible(row: dict[str, Any]) -> bool:
+        return everyone if row["group"] == EVERYONE else low <= 1
+
+    rows = [row for row in content["reliability"] if visible(row)]
+    bins = joined(rows if low <= 1 else _one_model(rows), low)
+    fitted: Any = content["calibration"] or {}
+    return ModelCard(
+        run=run_id,
+        round=content["round"],
+        last_round=content["last_round"],
+        selected=content["selected"],
+        method=fitted.get("method", "none"),
+        reason=fitted.get("reason", ""),
+        operating_point=fitted.get("wanted", ""),
+        scores=[ModelScores(**{name: row[name] for name in _SCORES}) for row in content["scores"] if visible(row)],
+        reliability=bins,
+        decisions=[_point(row) for row in content["decisions"] if visible(row)] if low <= 1 else decisions_of(bins),
+    )
+
+
+def _one_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the calibrated model, of which two would tell finer ranges; of the raw one if there is no other."""
+    last = rows[-1]["model"] if rows else None
+    return [row for row in rows if row["model"] == last]
+
+
+def _point(row: dict[str, Any]) -> DecisionPoint:
+    return DecisionPoint(scored=row["class"], **{name: row[name] for name in row.keys() - {"class"}})
+
+
+def decisions_of(bins: Sequence[ReliabilityBin]) -> list[DecisionPoint]:
+    """Net benefit at the lower ends of these ranges, from what they tell."""
+    found = []
+    for one in bins:
+        own = [b for b in bins if (b.group, b.model, b.scored) == (one.group, one.model, one.scored)]
+        n, positives, odds = sum(b.n for b in own), sum(b.of_class for b in own), one.low / (1 - one.low)
+        above = [b for b in own if b.low >= one.low]
+        hits, treated = sum(b.of_class for b in above), sum(b.n for b in above)
+        found.append(
+            DecisionPoint(
+                group=one.group,
+                model=one.model,
+                scored=one.scored,
+                threshold=one.low,
+                net_benefit=(hits - odds * (treated - hits)) / n,
+                treat_all=(positives - odds * (n - positives)) / n,
+            )
+        )
+    return found
+
+
+def joined(rows: Iterable[dict[str, Any]], least: int) -> list[ReliabilityBin]:
+    """Reliability bins; neighbours of one curve are joined until each has `least` of the class and of the rest.
+
+    What is left over at the upper end joins the bin before it. A curve that has not so many in all is left out.
+    """
+    curves: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        curves.setdefault((row["group"], row["model"], row["class"]), []).append(row)
+    found: list[ReliabilityBin] = []
+    for key, own in curves.items():
+        bins: list[ReliabilityBin] = []
+        for row in own:
+            one = ReliabilityBin(*key, row["from"], row["to"], row["n"], row["of_class"], row["predicted"])
+            bins = [*bins[:-1], _together(bins[-1], one)] if bins and _is_small(bins[-1], least) else [*bins, one]
+        while len(bins) > 1 and _is_small(bins[-1], least):
+            bins = [*bins[:-2], _together(bins[-2], bins[-1])]
+        found += [one for one in bins if not _is_small(one, least)]
+    return found
+
+
+def _is_small(one: ReliabilityBin, least: int) -> bool:
+    return min(one.of_class, one.n - one.of_class) < least if least > 1 else False
+
+
+def _together(a: ReliabilityBin, b: ReliabilityBin) -> ReliabilityBin:
+    n = a.n + b.n
+    predicted = (a.n * a.predicted + b.n * b.predicted) / n
+    return ReliabilityBin(a.group, a.model, a.scored, a.low, b.high, n, a.of_class + b.of_class, predicted)
+
+
+def reliability_picture(card: ModelCard) -> Markup:
+    """Observed against predicted, of all test patients, raw and calibrated; the diagonal is perfect."""
+    own = [one for one in card.reliability if one.group == EVERYONE]
+    lines = [
+        [(one.predicted, one.observed) for one in own if (one.model, one.scored) == key]
+        for key in dict.fromkeys((one.model, one.scored) for one in own)
+    ]
+    return _picture([[(0.0, 0.0), (1.0, 1.0)], *lines], "observed share of the class against predicted probability")
+
+
+def decision_picture(card: ModelCard) -> Markup:
+    """Net benefit against the threshold, of all test patients: treating all, and by the model raw and calibrated."""
+    own = [row for row in card.decisions if row.group == EVERYONE and row.threshold <= MOST_THRESHOLD]
+    keys = list(dict.fromkeys((row.model, row.scored) for row in own))
+    if not keys:
+        return Markup("")
+    top = max([row.net_benefit for row in own] + [0.01])
+    everybody = [(r.threshold, r.treat_all / top) for r in own if (r.model, r.scored) == keys[0]]
+    lines = [[(r.threshold, r.net_benefit / top) for r in own if (r.model, r.scored) == key] for key in keys]
+    return _picture([everybody, *lines], f"net benefit, up to {top:.3f}, against the threshold probability")
+
+
+def _picture(lines: Sequence[Sequence[tuple[float, float]]], words: str) -> Markup:
+    """Lines in the unit square; the first is a yardstick. Below 0 and beyond 1 they are cut."""
+    paths = []
+    for i, line in enumerate(lines):
+        points = " ".join(f"{SIZE * x:.0f},{SIZE * (1 - min(max(y, 0.0), 1.0)):.0f}" for x, y in line)
+        paths.append(Markup('<polyline class="{}" points="{}"/>').format("yardstick" if i == 0 else f"line{i}", points))
+    head = '<svg class="unit" width="{0}" height="{0}" viewBox="-2 -2 {1} {1}" role="img" aria-label="{2}">{3}</svg>'
+    return Markup(head).format(SIZE, SIZE + 4, words, Markup("").join(paths))

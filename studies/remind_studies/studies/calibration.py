@@ -1,0 +1,49 @@
+"""Study `calibration`: probabilities of test patients, raw and calibrated on validation patients."""
+
+from typing_extensions import override
+
+from remind.errors import UserError
+from remind.methods import methods_of
+from remind.registry import Options
+from remind_studies.cells.calibration import RAW
+from remind_studies.studies.variants import REMIND, config_of
+from remind_studies.study import Panel, Request, Study, registry
+
+
+@registry.register(
+    "calibration",
+    title="probabilities raw, with a temperature, and with slope and bias fitted on validation patients",
+    paper="Guo et al., On calibration of modern neural networks, ICML 2017",
+    year=2017,
+    options=Options,
+)
+class CalibrationStudy(Study):
+    """A panel per method, whose rows are its model raw and calibrated; tested against the raw one.
+
+    AUROC within a group does not change, so name ``--metric ece``, ``log_loss`` or ``brier``.
+    """
+
+    methods = REMIND
+
+    @override
+    def plan(self, request: Request) -> tuple[Panel, ...]:
+        if (classes := len(request.cohort.schema.classes)) != 2:
+            raise UserError(f"calibration: the study needs two classes, and the cohort has {classes}")
+        for arm in request.arms:
+            chosen = methods_of(config_of(request, arm))
+            if chosen.rule.pooled or not chosen.objective.holds_out:
+                raise UserError(
+                    f"calibration: {arm.name} holds no hospital's validation patients back from training; name a "
+                    "federated method whose objective does not train on them"
+                )
+        return tuple(
+            Panel(
+                name=arm.name,
+                title=f"{arm.name}, raw and calibrated",
+                arms=(arm,),
+                clients=request.clients,
+                runner="calibration",
+                reference=RAW,
+            )
+            for arm in request.arms
+        )
