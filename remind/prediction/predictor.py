@@ -87,7 +87,15 @@ class Predictor:
     @property
     def warnings(self) -> list[str]:
         """What holds for every prediction of this model."""
-        return [] if self.calibration is not None else [f"{self.bundle.where}: {UNCALIBRATED}"]
+        return [f"{self.bundle.where}: {self._uncalibrated}"] if self._uncalibrated else []
+
+    @property
+    def _uncalibrated(self) -> str:
+        """Why probabilities are the model's own; empty if they are calibrated."""
+        if self.calibration is None:
+            return UNCALIBRATED
+        lacking = self.calibration.reason if self.calibration.method == "none" else ""
+        return f"{UNCALIBRATED}: {lacking}" if lacking else ""
 
     def outputs(self, cohort: Cohort, problems: Mapping[int, str] | None = None) -> Predictions:
         """Return the predictions for a cohort in memory, in its order.
@@ -194,8 +202,9 @@ class Predictor:
         calibrated_NC = np.full((n, classes), np.nan)
         decision_N = log_p_NC.argmax(axis=1)
         if calibration is not None:
-            calibrated_NC = calibration.calibrated(log_p_NC, group_N)
-            decision_N = calibration.decide(calibrated_NC, group_N)
+            p_NC = calibration.calibrated(log_p_NC, group_N)
+            decision_N = calibration.decide(p_NC, group_N)
+            calibrated_NC = calibrated_NC if self._uncalibrated else p_NC
         train_N = np.array([self.bundle.counts.get(k, 0) for k in group_N.tolist()], dtype=np.int64)
         return Predictions(
             self.schema,
@@ -246,9 +255,9 @@ class Predictor:
         for i, texts in remarks(cohort, ranges).items():
             found[i] += texts
         self.units.add(cohort, ranges)
-        if self.calibration is None:
+        if self._uncalibrated:
             for texts in found:
-                texts.append(UNCALIBRATED)
+                texts.append(self._uncalibrated)
         return objects([tuple(texts) for texts in found])
 
     # Which hospital
