@@ -96,8 +96,13 @@ class Bundle:
         UserError
             There is none of this hospital, or it cannot be read.
         """
+        if not self.parts:
+            raise UserError(
+                f"{self.where}: holds no hospital's encoders; they stay at the hospitals, and each predicts with its "
+                "own: remind-site predict (a simulation has them here once it has ended)"
+            )
         if site not in self.parts:
-            here = ", ".join(self.sites) or "none"
+            here = ", ".join(self.sites)
             raise UserError(
                 f"{self.where}: holds no encoders of hospital {site!r}{did_you_mean(site, self.sites)}; encoders are "
                 f"trained at each hospital, and here are those of: {here}"

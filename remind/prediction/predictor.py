@@ -290,9 +290,11 @@ class Predictor:
             )
         if self._needs_no_site:
             return objects([""] * n)
+        if not self.bundle.sites:
+            self.bundle.part("")
         raise UserError(
             f"{self.bundle.where}: which hospital are these patients of? Its encoders stay with each hospital, and the "
-            f"cohort has no site column; name it with --site: {', '.join(self.bundle.sites) or 'none is here'}"
+            f"cohort has no site column; name it with --site: {', '.join(self.bundle.sites)}"
         )
 
     def _unknown(self, site: str) -> str:

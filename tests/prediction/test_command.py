@@ -119,3 +119,18 @@ def test_a_site_part_that_was_changed_is_not_used(trained, tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"model\.pt: (was changed|cannot be read)"):
         predict(folder, "--cohort", trained.test_folder, "--site", "north")
+
+
+def test_a_coordinators_results_hold_no_encoders(trained, new, tmp_path):
+    """As of a consortium of real hospitals, or of a simulation that was stopped."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained.run.folder, folder)
+    shutil.rmtree(folder / "sites")
+    for words in ((), ("--site", "north")):
+        with pytest.raises(UserError, match="holds no hospital's encoders; they stay at the hospitals"):
+            predict(folder, "--cohort", new, *words)
+    patients = pd.read_csv(new / "patients.csv", dtype=str).drop(columns="site")
+    patients.to_csv(new / "patients.csv", index=False)
+    (new / "cohort.toml").write_text((new / "cohort.toml").read_text().replace('site = "site"\n', ""))
+    with pytest.raises(UserError, match="remind-site predict"):
+        predict(folder, "--cohort", new)

@@ -14,6 +14,7 @@ from remind.fusion.base import registry as fusions
 from remind.metrics.calibration import CALIBRATION, Calibration, OperatingPoint, Scaling, write_calibration
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, collect
+from remind.objectives.base import registry as objectives
 from remind.prediction.bundle import of_part
 from remind.prediction.predictor import Predictor, load
 from remind_server.outputs.run_folder import RunFolder
@@ -80,6 +81,11 @@ def test_options_of_the_model_are_in_what_a_hospital_keeps(changes, tmp_path, mo
         assert len(part.tensors["encoders.@alone.content_T"]) > 500
         assert not load(results, "north").bundle.serves_everybody
     compare(results, recorder, patients)
+
+
+@pytest.mark.parametrize("objective", [m.name for m in objectives.methods()])
+def test_every_objective(objective, tmp_path):
+    compare(*train(tmp_path, **{"method.objective": objective, "method.rule": "lg"}))
 
 
 def test_ditto_predicts_with_the_personal_model_its_shared_encoders_included(tmp_path):
