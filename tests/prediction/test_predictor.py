@@ -88,6 +88,16 @@ def test_every_objective(objective, tmp_path):
     compare(*train(tmp_path, **{"method.objective": objective, "method.rule": "lg"}))
 
 
+@pytest.mark.parametrize("routing", [0, 2])
+def test_the_chosen_round_with_the_encoders_that_belong_to_it(routing, tmp_path):
+    rounds = {"train.warmup-rounds": 3, "train.routing-rounds": routing}
+    results, recorder, patients = train(tmp_path, **rounds, **{"train.select": "overall"})
+    bundle = load(results, "north").bundle
+    assert bundle.round == bundle.part("north").round < 3 + routing, "an early one is best, by this seed"
+    assert bundle.routing == bundle.part("north").routing
+    compare(results, recorder, patients)
+
+
 def test_ditto_predicts_with_the_personal_model_its_shared_encoders_included(tmp_path):
     compare(*train(tmp_path, **{"method.rule": "ditto", "federation.encoders": "shared"}))
 
