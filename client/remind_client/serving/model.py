@@ -11,6 +11,7 @@ from remind.data.cohort.schema import CohortSchema, difference
 from remind.errors import UserError
 from remind.prediction.predictions import Predictions
 from remind.prediction.predictor import LEAST, Predictor
+from remind_client.serving.request import without_form
 from remind_client.serving.source import Source, Stamp
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,11 @@ class ModelKeeper:
 
     def _load(self) -> Served:
         bundle = self.source.read()
+        if strange := without_form(bundle.schema):
+            raise UserError(
+                f"{bundle.where}: modality {strange[0]} is of a kind that another package brings, which has no form in "
+                "JSON; use remind predict"
+            )
         if self.served is not None and (lines := difference(self.served.schema, bundle.schema)):
             raise UserError(
                 f"{bundle.where}: is of another schema than the model in service ({lines[0]}); callers were told of "

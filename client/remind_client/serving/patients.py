@@ -18,7 +18,7 @@ from remind.data.cohort.contents import Contents
 from remind.data.cohort.examine import examine
 from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import Codes, CodesSchema
-from remind.data.cohort.kinds.pictures import Files, ImageSchema, Reading, VolumeSchema
+from remind.data.cohort.kinds.pictures import Files, Reading
 from remind.data.cohort.kinds.series import Series, SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.kinds.text import TextSchema
@@ -124,11 +124,7 @@ class Intake:
             if not isinstance(given, str):
                 raise MistakeError(f"{modality.name}: {_kind(given)}; a note is a text")
             return None if is_missing(given) else given
-        if isinstance(modality, ImageSchema | VolumeSchema):
-            return self._file(modality.name, given, place)
-        raise MistakeError(
-            f"{modality.name}: a modality of kind {modality.kind!r} cannot be sent as JSON; leave it out"
-        )
+        return self._file(modality.name, given, place)
 
     def _file(self, name: str, given: Any, place: int) -> Path:
         if not isinstance(given, dict) or not (

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from remind.data.cohort.kinds.codes import CodesSchema
-from remind.data.cohort.kinds.pictures import ImageSchema
+from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
 from remind.data.cohort.kinds.series import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.kinds.text import TextSchema
@@ -39,6 +39,12 @@ class Request(_Form):
     fingerprint: str = Field(
         "", description="schema the caller was written for; a model of another one then answers 409; empty: any"
     )
+
+
+def without_form(schema: CohortSchema) -> list[str]:
+    """Return the modalities that a request cannot hold: those of a kind that another package brings."""
+    known = (TableSchema, SeriesSchema, CodesSchema, TextSchema, ImageSchema, VolumeSchema)
+    return [modality.name for modality in schema.modalities if not isinstance(modality, known)]
 
 
 def form_of(schema: CohortSchema, most_patients: int) -> Json:

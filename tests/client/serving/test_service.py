@@ -4,17 +4,21 @@ import asyncio
 import re
 import shutil
 import threading
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
 
+from remind.data.cohort.modality_schema import ModalitySchema
+from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError
 from remind.prediction.predictor import load
 from remind_client.serving import app as application
 from remind_client.serving import model as models
 from remind_client.serving.app import Limits
 from remind_client.serving.monitor import BLOCK
+from remind_client.serving.source import Source
 from tests.builders.served import TOKEN, as_json, service, trained
 
 PATHS = ["/", "/predict", "/schema", "/model", "/metrics", "/openapi.json", "/docs", "/nowhere"]
@@ -158,6 +162,17 @@ def test_without_a_model_it_is_not_ready_and_says_why(run, tmp_path):
     answer = asked.ask(as_json(run[1]["north"], 0))
     assert answer.status_code == 503
     assert str(tmp_path) in answer.json()["detail"]
+
+
+def test_a_kind_of_another_package_has_no_form_in_json(run):
+    class Elsewhere(ModalitySchema):
+        kind: str = "genome"
+
+    schema = CohortSchema(name="x", classes=("c0", "c1"), modalities=(Elsewhere(name="dna"),))
+    bundle = replace(load(run[0]).bundle, schema=schema)
+    keeper = models.ModelKeeper(Source(lambda: None, lambda: bundle))
+    with pytest.raises(UserError, match="modality dna is of a kind that another package brings"):
+        keeper.current()
 
 
 def test_a_folder_of_several_hospitals_asks_which(run):
