@@ -21,6 +21,7 @@ PATHS = [
     *("/api/runs/1/curves", "/api/compare?first=1&second=1", "/compare.csv?first=1&second=1"),
     *("/runs/1/groups.csv", "/runs/1/matrix.csv", "/runs/1/curves.csv", "/runs/1/rounds.csv"),
     *("/api/runs/1/experts", "/runs/1/experts.csv", "/runs/1/health"),
+    *("/api/runs/1/model", "/runs/1/calibration.csv", "/runs/1/reliability.csv", "/runs/1/decisions.csv"),
 ]
 
 
@@ -141,7 +142,7 @@ def test_mistakes_are_messages(client):
     assert client.get("/api/runs/99999999999999999999").status_code == 404
     assert client.get("/api/runs/1/groups?by=hacked").status_code == 422
     many = ",".join(map(str, range(60)))
-    assert "50 at most" in client.get(f"/api/runs/1/curves?groups={many}").json()["detail"]
+    assert "36 at most" in client.get(f"/api/runs/1/curves?groups={many}").json()["detail"]
 
 
 def test_a_token_file(tmp_path):

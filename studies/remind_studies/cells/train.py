@@ -104,8 +104,8 @@ def _pooled(config: Config, patients: tuple[Hospital, ...], folder: Path, traces
     batch = config.train.batch * len(patients)
     config = config.model_copy(update={"train": config.train.model_copy(update={"batch": batch})})
     whole = pool(patients)
-    (site,) = federate(config, [whole], folder, [traces]).sites
-    routing = config.train.routing_rounds > 0
+    done = federate(config, [whole], folder, [traces])
+    (site,), routing = done.sites, done.result.routing
     assert whole.cohort.site_N is not None
     assert whole.cohort.split_N is not None
 

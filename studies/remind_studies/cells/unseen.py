@@ -83,7 +83,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
     traces = Traces()
     base = federate(config, before, folder / "base", [traces])
     start = extended(base.result.tensors, config, base.result.schema, held)
-    outcomes = [examined(UNTOUCHED, base, start, config.train.routing_rounds > 0)]
+    outcomes = [examined(UNTOUCHED, base, start, base.result.routing)]
     facts = {
         "hospitals without other patients, left out": float(len(whole) - len(before)),
         "training patients to adapt to": float(sum(map(training_patients, met))),
@@ -189,7 +189,7 @@ def examined(name: str, base: Federation, tensors: Mapping[str, Tensor], routing
     for site in base.sites:
         modalities = shared_modalities(config, schema, site.engine.observed)
         sent = GlobalModel(tensors).select(site.engine.observed, modalities)
-        task = Examine(round=config.train.rounds, routing=routing, index=index_of(sent, config.federation.dtype))
+        task = Examine(round=base.result.round, routing=routing, index=index_of(sent, config.federation.dtype))
         found[site.name] = site.examine(task, pack(sent, config.federation.dtype))
     return Outcome(
         name=name,
