@@ -16,12 +16,11 @@ from pydantic import ValidationError
 from remind.data.cohort.cohort import Cohort, presence
 from remind.data.cohort.contents import Contents
 from remind.data.cohort.examine import examine
-from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import Codes, CodesSchema
 from remind.data.cohort.kinds.pictures import Files, Reading
 from remind.data.cohort.kinds.series import Series, SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
-from remind.data.cohort.kinds.text import TextSchema
+from remind.data.cohort.kinds.text import Texts, TextSchema
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
 from remind.data.cohort.text import Names, declared_text, id_text, is_missing
 from remind.suggest import did_you_mean
@@ -265,8 +264,7 @@ def _contents(modality: ModalitySchema, values: Sequence[Mapping[str, Any]], rea
         return Codes(offsets_N1, np.array([rank[c] for c in codes], dtype=np.int64), tuple(names))
     source_N = np.full(len(own), None, dtype=object)
     source_N[:] = own
-    contents = kind_of(modality).contents
-    return Files(source_N, reading) if contents is Files else contents(source_N)
+    return Texts(source_N) if isinstance(modality, TextSchema) else Files(source_N, reading)
 
 
 def _ragged(own: Sequence[list[Any] | None]) -> tuple[list[Any], np.ndarray]:
