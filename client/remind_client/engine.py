@@ -240,16 +240,23 @@ class SiteEngine:
         return list(steps(config, rows, self.cohort.groups_N[rows], task.weights, task.counts, rng, own))
 
     def _support(self, routing: bool) -> None:
-        """Give a retrieving fusion model this site's training patients as support, once the encoders are frozen."""
+        """Give a retrieving fusion model this site's training patients as support, once the encoders are frozen.
+
+        A model that compares with a fixed sample gets that in stage 1 too, encoded as the encoders are now.
+        """
         fusion = self.model.fusion
         if type(fusion).set_support is FusionModel.set_support:
             return
-        if not routing:
+        if not routing and not fusion.compares:
             self._pool = None
             fusion.set_support(None)
             return
         rows = self.index[TRAIN]
-        _, tokens_NMD = next(self.tokens(fresh=False).batches([rows]))
+        if not routing:
+            chosen = np.random.default_rng(derive(self.config.seed, "compare", self.name)).permutation(len(rows))
+            rows = rows[np.sort(chosen[: fusion.compares])]
+        with torch.no_grad():
+            _, tokens_NMD = next(self.tokens(fresh=not routing).batches([rows]))
         parts = self.model.by_modality(tokens_NMD)
         presence_Nm = torch.from_numpy(self.cohort.presence_Nm[rows]).to(tokens_NMD.device)
         self._pool = TokenPool(parts, presence_Nm, derive(self.config.seed, "support", self.name))

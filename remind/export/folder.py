@@ -181,7 +181,7 @@ class _Writer:
     def _programs(self, part: SitePart | None) -> tuple[list[str], str]:
         (self.folder / PROGRAMS).mkdir()
         fusion, routing, loaded = self._fusion(part)
-        not_exported = fusion.not_exported if routing or fusion.alone is not None else ""
+        not_exported = fusion.not_exported if routing or fusion.compares or fusion.alone is not None else ""
         checked: list[str] = []
         if not_exported:
             not_exported = f"{self.bundle.config.method.fusion}: {not_exported}"

@@ -126,6 +126,7 @@ class FusionModel(nn.Module, ABC):
     takes_alone = True  # whether its loss is of `FusionOutput.logits_BC`, which ``model.encoders.alone`` adds to
     ranks = False  # whether its own loss already ranks more modalities above fewer
     not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
+    compares = 0  # training patients of the site that a prediction is compared with, in stage 1 too, at most
 
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()

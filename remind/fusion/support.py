@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from remind.groups import members
 from remind.seeds import derive
@@ -35,8 +36,11 @@ class Support(Protocol):
             The same patients at every call and for everyone who asks: evaluation. Otherwise a new draw for each.
         """
 
+    def patients(self, number: int) -> tuple[list[Tensor], Tensor]:
+        """Tokens (R, l_i, D) of each modality, and presence (R, m), of at most `number` patients: always the same."""
 
-class TokenPool:
+
+class TokenPool(Support):
     """`Support` over tokens in memory, as they lie in the cache of stage 2.
 
     Parameters
@@ -59,8 +63,8 @@ class TokenPool:
         self.seed, self._generator = seed, generator
         self._supporting: dict[tuple[int, int], Tensor] = {}
 
+    @override
     def draw(self, group: int, modality: int, patients: int, fixed: bool) -> Tensor:
-        """See `Support`."""
         row_R = self._rows(group, modality)
         number = min(len(members(group)), len(row_R))
         if fixed:
@@ -82,6 +86,14 @@ class TokenPool:
         """Return the pool that `tensors` named."""
         tokens = [tensors[f"tokens.{i}"] for i in range(len(tensors) - 1)]
         return cls(tokens, tensors["presence"], seed)
+
+    @override
+    def patients(self, number: int) -> tuple[list[Tensor], Tensor]:
+        own = torch.Generator().manual_seed(derive(self.seed, "patients"))
+        row_R = torch.randperm(len(self._presence_Nm), generator=own)[:number].to(self._presence_Nm.device)
+        presence_Rm = self._presence_Nm[row_R]
+        seen = [torch.where(presence_Rm[:, i, None, None], z[row_R], 0.0) for i, z in enumerate(self._tokens)]
+        return seen, presence_Rm
 
     def _rows(self, group: int, modality: int) -> Tensor:
         """Positions of the patients with all of `group` and `modality`, ascending."""

@@ -28,12 +28,12 @@ def who(drawn):
 @pytest.mark.parametrize("fixed", [True, False])
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 6])
 def test_support_has_all_of_the_group_and_the_missing_modality(group, fixed):
-    support, of = pool()
+    support, of = pool(torch.Generator().manual_seed(0))
     for missing in members(of.full & ~group):
         able = {n for n, g in enumerate(GROUPS) if g & group == group and g >> missing & 1}
-        drawn = support.draw(group, missing, 30, fixed)
+        drawn = support.draw(group, missing, 60, fixed)
         expected = min(len(members(group)), len(able))
-        assert drawn.shape == (30, expected, of.tokens[missing], of.width)
+        assert drawn.shape == (60, expected, of.tokens[missing], of.width)
         chosen, modality = who(drawn)
         assert modality == {missing}
         for row in chosen:
@@ -78,3 +78,18 @@ def test_draws_are_uniform():
     counts = torch.bincount(torch.tensor(drawn).flatten(), minlength=len(GROUPS))
     assert set(counts.nonzero().flatten().tolist()) == set(able)
     assert (counts[able].double() / 20_000 - 1 / len(able)).abs().max() < 0.02
+
+
+def test_patients_to_compare_with_are_always_the_same_and_absent_tokens_are_0():
+    support, of = pool()
+    tokens, presence = support.patients(4)
+    assert presence.shape == (4, len(of.tokens))
+    again, _ = pool()[0].patients(4)
+    assert all(torch.equal(a, b) for a, b in zip(tokens, again, strict=True))
+    chosen = set()
+    for i, z in enumerate(tokens):
+        assert z.shape == (4, of.tokens[i], of.width)
+        assert not z[~presence[:, i]].any()
+        chosen |= {int(v // 10) for v in z[presence[:, i], 0, 0].tolist()}
+    assert len(chosen) == 4
+    assert len(support.patients(100)[1]) == len(GROUPS)

@@ -1,0 +1,192 @@
+"""MUSE (Wu et al., ICLR 2024): a bipartite graph of patients and modalities, and contrast between two views of it.
+
+An edge joins patient b and modality i that b has; it holds e_{bi} = A_i·(mean of the tokens). x_b = 1, x_i is learned.
+Twice, with its own W, U, MLP each time:
+
+    m_{j→u} = relu(W[x_j; e_{ju}]);  x_u ← relu(U[mean over neighbours j of m_{j→u}; x_u])
+    e_{bi} ← MLP([e_{bi}; x_b; x_i])
+
+    head on x_b;  loss + contrast·InfoNCE_b + supervised·SupCon_b, temperature .07, cosine similarities
+
+InfoNCE tells the two views of a patient (each edge dropped with probability .5, one kept at least) from those of the
+other patients of the step; SupCon (Khosla et al. 2020) pulls patients of the step with one label together. What we do
+differently, so that a prediction can be repeated: outside training the modality nodes get messages from a fixed
+sample of training patients of the same site (`Support.patients`) and from no patient who is predicted. In a federation
+the graph of a step is that of one site's patients.
+
+Shapes: B patients, m modalities, D width, C classes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from remind.config import Count, NonNegative, Positive
+from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.layers import modality_means, perceptron
+from remind.fusion.modality_dropout import drop_modalities
+from remind.fusion.support import Support
+
+Edges = tuple[Tensor, Tensor]  # e (B, m, D), and which edges there are (B, m)
+
+
+class MuseOptions(FusionOptions):
+    """The paper's settings."""
+
+    layers: Count = Field(2, description="rounds of messages")
+    drop: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="chance of an edge to be dropped from a view")
+    contrast: NonNegative = Field(0.5, description="factor of the contrast between the two views of a patient")
+    supervised: NonNegative = Field(0.5, description="factor of the contrast between patients of different labels")
+    temperature: Positive = Field(0.07, description="of both contrasts")
+    reference: Count = Field(256, description="training patients of the site in the graph outside training, at most")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoViews(FusionOutput):
+    """Output while training: also both views of each patient, normalised, (B, D)."""
+
+    one_BD: Tensor
+    other_BD: Tensor
+    options: MuseOptions
+
+    @override
+    def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
+        loss_B, own = criterion(self.logits_BC, label_B), self.options
+        similar_BB = self.one_BD @ self.other_BD.t() / own.temperature
+        same_B = torch.arange(len(label_B), device=label_B.device)
+        towards_B = functional.cross_entropy(similar_BB, same_B, reduction="none")
+        back_B = functional.cross_entropy(similar_BB.t(), same_B, reduction="none")
+        loss_B = loss_B + own.contrast * (towards_B + back_B) / 2
+        return loss_B + own.supervised * supervised_contrast(self.one_BD, label_B, own.temperature)
+
+
+class Messages(nn.Module):
+    """One round of messages. The edges are not updated after the last one, where nobody would use them."""
+
+    def __init__(self, width: int, dropout: float, last: bool) -> None:
+        super().__init__()
+        self.message = nn.Linear(2 * width, width)
+        self.update = nn.Linear(2 * width, width)
+        self.edge = None if last else perceptron(3 * width, width, width, dropout)
+
+    def sent(self, x_D: Tensor, e_BmD: Tensor) -> Tensor:
+        """Return the messages along all edges from nodes x, which broadcast, (B, m, D)."""
+        return torch.relu(self.message(torch.cat([x_D.expand_as(e_BmD), e_BmD], dim=2)))
+
+    def updated(self, received: Tensor, x: Tensor) -> Tensor:
+        """Return nodes after a round: of mean message and node before, (…, D)."""
+        return torch.relu(self.update(torch.cat([received, x], dim=-1)))
+
+    def edges(self, e_BmD: Tensor, x_BD: Tensor, x_mD: Tensor) -> Tensor:
+        """Return the edges after a round, (B, m, D)."""
+        if self.edge is None:
+            return e_BmD
+        ends = [x_BD.unsqueeze(1).expand_as(e_BmD), x_mD.expand_as(e_BmD)]
+        out_BmD: Tensor = self.edge(torch.cat([e_BmD, *ends], dim=2))
+        return out_BmD
+
+
+@registry.register(
+    "muse",
+    title="bipartite graph of patients and modalities, contrast between two views with dropped edges",
+    paper="Wu et al., ICLR 2024, openreview Je5SHCKpPa",
+    year=2024,
+    options=MuseOptions,
+)
+class Muse(FusionModel):
+    """Both stages are alike; nothing belongs to a group. The loss couples the patients of a step."""
+
+    compares = 256  # by its options
+    not_exported = "it compares with a hospital's training patients, whose tokens do not leave the hospital"
+
+    def __init__(self, context: Context, options: MuseOptions) -> None:
+        super().__init__(context, options)
+        width, modalities = context.width, len(context.modalities)
+        self.options = options
+        self.adapters = nn.ModuleList(nn.Linear(width, width) for _ in range(modalities))
+        self.node_mD = nn.Parameter(torch.randn(modalities, width))
+        last = options.layers - 1
+        self.rounds = nn.ModuleList(Messages(width, context.dropout, n == last) for n in range(options.layers))
+        self.compares = options.reference
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, context.classes)
+        self._support: Support | None = None
+
+    @override
+    def set_support(self, support: Support | None) -> None:
+        self._support = support
+
+    @override
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        edges = self._edges(tokens, presence_Bm)
+        if not self.training:
+            return FusionOutput(self.head(self._patients(edges, self._reference(tokens[0]))))
+        logits_BC = self.head(self._patients(edges, edges))
+        views = [(edges[0], drop_modalities(presence_Bm, self.options.drop)) for _ in range(2)]
+        one_BD, other_BD = (functional.normalize(self._patients(view, view), dim=1) for view in views)
+        return TwoViews(logits_BC, one_BD=one_BD, other_BD=other_BD, options=self.options)
+
+    def _edges(self, tokens: Sequence[Tensor], presence_Bm: Tensor) -> Edges:
+        means = modality_means(tokens).unbind(1)
+        e_BmD = torch.stack([a(mean_BD) for a, mean_BD in zip(self.adapters, means, strict=True)], dim=1)
+        return e_BmD, presence_Bm
+
+    def _reference(self, like: Tensor) -> Edges:
+        """Return edges of the fixed sample of training patients; of nobody where there is no support."""
+        if self._support is None:
+            m = len(self.context.modalities)
+            return like.new_zeros(0, m, self.context.width), torch.zeros(0, m, dtype=torch.bool, device=like.device)
+        tokens, presence_Rm = self._support.patients(self.options.reference)
+        return self._edges([z_RlD.to(like) for z_RlD in tokens], presence_Rm.to(like.device))
+
+    def _patients(self, edges: Edges, reference: Edges) -> Tensor:
+        """Return the nodes of the patients after all rounds, (B, D).
+
+        Modality nodes receive messages from the patients of `reference` only; if these are the patients themselves
+        (training), it is the graph of the paper.
+        """
+        (e_BmD, has_Bm), (r_RmD, has_Rm) = edges, reference
+        alone = reference is edges
+        x_BD, y_RD = torch.ones_like(e_BmD[:, 0]), torch.ones_like(r_RmD[:, 0])
+        x_mD: Tensor = self.node_mD
+        for layer in cast("Iterable[Messages]", self.rounds):
+            to_mD = _mean(layer.sent(y_RD.unsqueeze(1), r_RmD), has_Rm, dim=0)
+            new_BD = layer.updated(_mean(layer.sent(x_mD, e_BmD), has_Bm, dim=1), x_BD)
+            new_RD = new_BD if alone else layer.updated(_mean(layer.sent(x_mD, r_RmD), has_Rm, dim=1), y_RD)
+            x_mD, x_BD, y_RD = layer.updated(to_mD, x_mD.to(to_mD.dtype)), new_BD, new_RD
+            e_BmD = layer.edges(e_BmD, x_BD, x_mD)
+            r_RmD = e_BmD if alone else layer.edges(r_RmD, y_RD, x_mD)
+        out_BD: Tensor = self.norm(x_BD)
+        return out_BD
+
+
+def _mean(value_BmD: Tensor, has_Bm: Tensor, dim: int) -> Tensor:
+    """Return the mean over the edges along a dimension; 0 where there are none."""
+    total = torch.where(has_Bm.unsqueeze(2), value_BmD, 0.0).sum(dim=dim)
+    return total / has_Bm.sum(dim=dim).clamp(min=1).unsqueeze(1)
+
+
+def supervised_contrast(z_BD: Tensor, label_B: Tensor, temperature: float) -> Tensor:
+    """Return the supervised contrastive loss of each patient, (B,) (Khosla et al. 2020, L_out); 0 without a peer.
+
+    Parameters
+    ----------
+    z_BD
+        Normalised representations.
+    label_B
+        Classes; peers are the other patients of the same class.
+    temperature
+        Divides the similarities.
+    """
+    itself_BB = torch.eye(len(z_BD), dtype=torch.bool, device=z_BD.device)
+    similar_BB = (z_BD @ z_BD.t() / temperature).masked_fill(itself_BB, -torch.inf)
+    log_p_BB = similar_BB - similar_BB.logsumexp(dim=1, keepdim=True)
+    peer_BB = (label_B.unsqueeze(0) == label_B.unsqueeze(1)) & ~itself_BB
+    total_B = torch.where(peer_BB, log_p_BB, 0.0).sum(dim=1)
+    return -total_B / peer_BB.sum(dim=1).clamp(min=1)
