@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from remind import groups
-from remind.metrics.scores import SCORES, Score, Scores, scores
+from remind.metrics.score import Score
+from remind.metrics.scores import SCORES, Scores, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 
 LEAST = 30  # with fewer tested patients, a group or site is shown but never ranked

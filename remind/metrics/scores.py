@@ -1,7 +1,7 @@
 """The registry of scores (algorithm §4.14): the only place that defines which scores exist and what each of them is.
 
-Tables, summary, page, CSV, run store, sinks, metrics, studies and words iterate over `SCORES`. A new score is a line
-here, a field of `Scores` and of the page's answers (a test names them), and a migration of the run store.
+Tables, summary, page, CSV, run store, sinks, metrics, studies and words iterate over `SCORES`: our own scores, then
+those of the modules of `more_scores` and of other packages (entry points `remind.scores`), which take one file each.
 """
 
 from collections.abc import Callable
@@ -20,54 +20,13 @@ from remind.metrics.intervals import (
     mean_interval,
     wilson,
 )
+from remind.metrics.score import Score, extended, more_scores, names_of
 from remind.metrics.statistics import GroupStatistics
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Bounded = tuple[float, float]
 TIGHT = 0.005  # a score with a larger bound is never shown without it
-
-
-@dataclass(frozen=True)
-class Score:
-    """One score of a set of patients.
-
-    Attributes
-    ----------
-    name
-        Name in files, messages and addresses.
-    title, column
-        For people: in a sentence, and as the head of a narrow column.
-    meaning
-        What the score measures, in a few words.
-    value
-        Function that computes it from merged statistics; None where it is undefined.
-    interval
-        Function that computes its 95 % interval; None for a score without an interval.
-    bound
-        Function that computes the largest possible difference to the score of the unbinned scores; None for a score
-        whose bound is always below `TIGHT`, or 0.
-    lower_is_better
-        Direction of the score.
-    within_one
-        Whether it lies in 0 … 1.
-    two_classes
-        Whether it is undefined if only one class occurs among the patients.
-    comparable
-        Whether it can compare models that were trained with different objectives.
-    """
-
-    name: str
-    title: str
-    column: str
-    meaning: str
-    value: Callable[[GroupStatistics], float | None]
-    interval: Callable[[GroupStatistics], Interval | None] | None = None
-    bound: Callable[[GroupStatistics], float | None] | None = None
-    lower_is_better: bool = False
-    within_one: bool = True
-    two_classes: bool = False
-    comparable: bool = True
 
 
 def mean_auroc(statistics: GroupStatistics) -> Bounded | None:
@@ -123,7 +82,7 @@ def _treated(statistics: GroupStatistics) -> list[tuple[Integers, NDArray[np.boo
     return [(histogram_2K, bins_K > last) for bins_K, histogram_2K in statistics.scores.placed()]
 
 
-SCORES: dict[str, Score] = {
+OWN: dict[str, Score] = {
     score.name: score
     for score in (
         Score(
@@ -232,6 +191,8 @@ SCORES: dict[str, Score] = {
         ),
     )
 }
+MORE = more_scores(OWN)  # after our own, by name
+SCORES: dict[str, Score] = OWN | MORE
 WITH_INTERVAL = tuple(name for name, score in SCORES.items() if score.interval)
 BOUNDED = tuple(name for name, score in SCORES.items() if score.bound)
 BOUNDS = tuple(f"{name}_bound" for name in BOUNDED)
@@ -266,6 +227,10 @@ class Scores:
     ece: float
     log_loss: float
     loss: float
+
+
+if MORE:
+    Scores = extended(Scores, dict.fromkeys(names_of(MORE, ("", "_bound")), (float | None, None)))  # type: ignore[misc]
 
 
 def scores(statistics: GroupStatistics) -> Scores:

@@ -36,7 +36,7 @@ def test_addresses_name_each():
 
 def test_store_files_and_sinks_have_them():
     for table in (Cell, RoundGroup):
-        columns = {column.key for column in inspect(table).columns}
+        columns = set(inspect(table).all_orm_descriptors.keys())
         assert set(SCORES) <= columns
         assert {f"{name}{end}" for name, s in SCORES.items() if s.interval for end in ("_low", "_high")} <= columns
     assert set(SCORES) <= set(COLUMNS)

@@ -1,30 +1,19 @@
 """What the dashboard says, as values: the same ones make the page, the JSON API, the CSV files and the metrics."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from remind.metrics.score import extended, names_of
+from remind.metrics.scores import MORE, SCORES, WITH_INTERVAL
 
 Status = Literal["waiting", "running", "stalled", "finished", "incomplete", "failed"]
 Patients = Literal["validation", "test"]
-ScoreName = Literal[
-    "accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "net_benefit", "brier", "ece"
-]
-SortKey = Literal[
-    "log_loss",
-    "loss",
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "auroc",
-    "auprc",
-    "sensitivity",
-    "net_benefit",
-    "brier",
-    "ece",
-    "n",
-    "weight",
-    "train_n",
-    "name",
-]
+if TYPE_CHECKING:
+    ScoreName = str
+    SortKey = str
+else:
+    ScoreName = Literal[WITH_INTERVAL]
+    SortKey = Literal[("log_loss", *(n for n in SCORES if n != "log_loss"), "n", "weight", "train_n", "name")]
 Answer = Literal["counts", "does not count", "awaited", "in line"]
 Numbers = list[float | None]
 Counts = list[int | None]
@@ -69,6 +58,14 @@ class Measured:
     loss: float | None = None
     gate_open: float | None = None
     sites_withholding: int = 0
+
+
+if MORE:
+    Measured = extended(  # type: ignore[misc]
+        Measured,
+        {name: (Estimate | None if score.interval else float | None, None) for name, score in MORE.items()}
+        | dict.fromkeys(names_of(MORE, ("_bound",)), (float | None, None)),
+    )
 
 
 @dataclass(frozen=True)
@@ -247,6 +244,10 @@ class Curve:
     ece: Numbers
     suppressed: list[int] = field(default_factory=list)
     withheld: list[int] = field(default_factory=list)
+
+
+if MORE:
+    Curve = extended(Curve, dict.fromkeys(MORE, (Numbers, list)))  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ SCORE_NAMES = {name: SCORES[name].title[0].upper() + SCORES[name].title[1:] for 
 LOSS_NAMES = {name: SCORES[name].title[0].upper() + SCORES[name].title[1:] for name in WITHOUT_INTERVAL}
 MEANINGS = {name: score.meaning for name, score in SCORES.items()}
 LOWER = tuple(name for name, score in SCORES.items() if score.lower_is_better)
+SHARES = (*(name for name, score in SCORES.items() if score.within_one), "weight", "gate_open")  # in 0 … 1
 STAGES = {1: "warm-up", 2: "routing"}
 HEAT_STEPS = 10
 
@@ -116,6 +117,7 @@ _environment.globals.update(
     LOSS_NAMES=LOSS_NAMES,
     MEANINGS=MEANINGS,
     LOWER=LOWER,
+    SHARES=SHARES,
     COLUMNS={name: score.column for name, score in SCORES.items()},
     BOUNDED=BOUNDED,
     LEAST=LEAST,

@@ -8,7 +8,7 @@ from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.records import RoundRecord
 from remind_server.outputs.tables import expert_use, withholding
-from remind_server.store.schema import ALL, SCORED
+from remind_server.store.schema import ALL, MORE_COLUMNS, SCORED
 
 Row = dict[str, Any]
 _NOTHING: Row = dict.fromkeys(SCORED) | {"n": 0}
@@ -24,13 +24,20 @@ def scored(statistics: GroupStatistics | None) -> Row:
     return row
 
 
+def _stored(statistics: GroupStatistics | None) -> Row:
+    """What `scored` gives, as columns: scores that are not our own go into one of JSON."""
+    row = scored(statistics)
+    more = {name: row.pop(name) for name in MORE_COLUMNS}
+    return row | {"more_scores": more if more and statistics is not None else None}
+
+
 def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, int]) -> list[Row]:
     """One row per group in play, and one for all patients together, whose R is Σ λ·R."""
     key: Row = {"run_id": run_id, "round": record.round}
     mean_risk = sum(record.weights_used[k] * risk for k, risk in record.risks.items()) if record.risks else None
     everywhere = sum(map(len, record.withheld.values()))
     margin = {"group": ALL, "weight": None, "weight_after": None, "risk": mean_risk, "withheld": everywhere}
-    return [key | margin | scored(total(record.validation))] + [
+    return [key | margin | _stored(total(record.validation))] + [
         key
         | {
             "group": number_of[mask],
@@ -39,7 +46,7 @@ def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, i
             "risk": record.risks.get(mask),
             "withheld": withholding(record.withheld, mask),
         }
-        | scored(record.validation.get(mask))
+        | _stored(record.validation.get(mask))
         for mask in record.counts
     ]
 
@@ -59,9 +66,9 @@ def cell_rows(
     for site, (statistics, silent) in (everywhere | at_sites).items():
         key = {"run_id": run_id, "patients": patients, "site": site}
         all_silent = sum(map(len, silent.values()))
-        rows.append(key | {"group": ALL, "withheld": all_silent} | scored(total(statistics)))
+        rows.append(key | {"group": ALL, "withheld": all_silent} | _stored(total(statistics)))
         rows += [
-            key | {"group": group_number[mask], "withheld": withholding(silent, mask)} | scored(statistics.get(mask))
+            key | {"group": group_number[mask], "withheld": withholding(silent, mask)} | _stored(statistics.get(mask))
             for mask in {*statistics, *(mask for groups in silent.values() for mask in groups)}
         ]
     return rows

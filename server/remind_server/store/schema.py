@@ -4,10 +4,14 @@ Within a run, sites and groups have numbers from 1, in order of appearance; numb
 Times are seconds since 1970, UTC.
 """
 
+from typing import Any
+
 from sqlalchemy import JSON, BigInteger, ForeignKey, Text
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from remind.metrics.scores import BOUNDS, SCORES
+from remind.metrics.score import names_of
+from remind.metrics.scores import MORE, OWN, SCORES
 
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
@@ -62,11 +66,16 @@ class _OfRun:
 
 
 class _Scored:
-    """Mix-in: the scores of the registry, of some patients, with 95 % intervals; NULL where undefined."""
+    """Mix-in: the scores of the registry, of some patients, with 95 % intervals; NULL where undefined.
+
+    `more_scores` holds those that are not our own, by name, and each is an attribute as well: a new score needs no
+    migration.
+    """
 
     n: Mapped[int]
     positives: Mapped[int | None]
     gate_open: Mapped[float | None]
+    more_scores: Mapped[dict[str, float | None] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class _Withheld:
@@ -79,12 +88,24 @@ class _Withheld:
     withheld: Mapped[int] = mapped_column(default=0, sort_order=1)
 
 
-SCORE_COLUMNS = tuple(
-    column
-    for name, score in SCORES.items()
-    for column in ((name, f"{name}_low", f"{name}_high") if score.interval else (name,))
-)
-_Scored.__annotations__ |= dict.fromkeys((*SCORE_COLUMNS, *BOUNDS), Mapped[float | None])
+def _of_more(name: str) -> "hybrid_property[Any]":
+    """Return an attribute for a number in `_Scored.more_scores`, in Python and in SQL."""
+
+    def value(self: Any) -> Any:
+        return (self.more_scores or {}).get(name)
+
+    def expression(cls: Any) -> Any:
+        return cls.more_scores[name].as_float()
+
+    value.__name__ = name
+    return hybrid_property(value).expression(expression)
+
+
+SCORE_COLUMNS = tuple(names_of(SCORES, ("", "_low", "_high")))
+MORE_COLUMNS = tuple(names_of(MORE))
+_Scored.__annotations__ |= dict.fromkeys(names_of(OWN), Mapped[float | None])
+for _name in MORE_COLUMNS:
+    setattr(_Scored, _name, _of_more(_name))
 
 
 class Site(_OfRun, Base):
@@ -194,4 +215,4 @@ def lost(heard: float) -> dict[str, object]:
     return {"status": FAILED, "reason": reason, "ended": heard, "round_began": None, "round_closes": None}
 
 
-SCORED = tuple(_Scored.__annotations__)
+SCORED = (*(name for name in _Scored.__annotations__ if name != "more_scores"), *MORE_COLUMNS)

@@ -3,7 +3,7 @@
 const section = document.getElementById("curves");
 const drawn = new Map();
 const COLOURS = 8;
-const SHARES = ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "ece", "weight", "gate_open"]; // in 0 … 1
+const SHARES = section.dataset.shares.split(","); // series in 0 … 1
 const MOST = 12;
 const DASHES = [[], [6, 4]]; // from the ninth series on, colours come again with dashes
 const remembered = `charted-${section.dataset.run}`;

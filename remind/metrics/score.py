@@ -1,0 +1,115 @@
+"""What a score is, and the registry of scores besides our own; what it needs of them may be imported by any of them."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any, TypeVar
+
+from remind.extensions import load_extensions, load_folder
+from remind.metrics.intervals import Interval
+from remind.metrics.statistics import GroupStatistics
+
+PACKAGE, GROUP = "remind.metrics.more_scores", "remind.scores"
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_TAKEN = frozenset(
+    {"n", "positives", "group", "site", "tail", "weight", "risk", "gate_open", "train_n", "name", "round"}
+)
+_REGISTERED: dict[str, "Score"] = {}
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of a set of patients.
+
+    Attributes
+    ----------
+    name
+        Name in files, messages and addresses.
+    title, column
+        For people: in a sentence, and as the head of a narrow column.
+    meaning
+        What the score measures, in a few words.
+    value
+        Function that computes it from merged statistics; None where it is undefined.
+    interval
+        Function that computes its 95 % interval; None for a score without an interval.
+    bound
+        Function that computes the largest possible difference to the score of the unbinned scores; None for a score
+        whose bound is always below `TIGHT`, or 0.
+    lower_is_better
+        Direction of the score.
+    within_one
+        Whether it lies in 0 … 1.
+    two_classes
+        Whether it is undefined if only one class occurs among the patients.
+    comparable
+        Whether it can compare models that were trained with different objectives.
+    """
+
+    name: str
+    title: str
+    column: str
+    meaning: str
+    value: Callable[[GroupStatistics], float | None]
+    interval: Callable[[GroupStatistics], Interval | None] | None = None
+    bound: Callable[[GroupStatistics], float | None] | None = None
+    lower_is_better: bool = False
+    within_one: bool = True
+    two_classes: bool = False
+    comparable: bool = True
+
+
+def register(score: Score) -> Score:
+    """Add a score to all that the registry names.
+
+    Raises
+    ------
+    ValueError
+        Its name is no name, or is taken.
+    """
+    if not _NAME.fullmatch(score.name) or score.name.endswith(("_low", "_high", "_bound")) or score.name in _TAKEN:
+        raise ValueError(
+            f"{score.name!r} is no name for a score: small letters, digits and single _; {sorted(_TAKEN)} are taken"
+        )
+    if (known := _REGISTERED.setdefault(score.name, score)) is not score:
+        raise ValueError(f"two scores are named {known.name!r}")
+    return score
+
+
+def more_scores(own: Mapping[str, Score]) -> dict[str, Score]:
+    """Import the modules that register scores, and return these by name.
+
+    Raises
+    ------
+    ValueError
+        One has the name of one of our `own`.
+    """
+    load_folder(PACKAGE)
+    load_extensions(GROUP)
+    if twice := own.keys() & _REGISTERED.keys():
+        raise ValueError(f"two scores are named {min(twice)!r}")
+    return dict(sorted(_REGISTERED.items()))
+
+
+def names_of(scores: Mapping[str, Score], ends: tuple[str, ...] = ("", "_low", "_high", "_bound")) -> Iterator[str]:
+    """Yield the names of the numbers of these scores: the score, the ends of its interval, its bound."""
+    for name, score in scores.items():
+        has = {"": True, "_low": score.interval, "_high": score.interval, "_bound": score.bound}
+        yield from (f"{name}{end}" for end in ends if has[end])
+
+
+def extended(base: Class, fields: Mapping[str, tuple[Any, Any]]) -> Class:
+    """Return a frozen dataclass with further fields: name → type and default, or the factory of a default."""
+    made = make_dataclass(
+        base.__name__,
+        [
+            (name, kind, field(default_factory=default) if callable(default) else field(default=default))
+            for name, (kind, default) in fields.items()
+        ],
+        bases=(base,),
+        frozen=True,
+        kw_only=True,
+    )
+    made.__module__, made.__doc__ = base.__module__, base.__doc__
+    return made  # type: ignore[return-value]
