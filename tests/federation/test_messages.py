@@ -56,6 +56,7 @@ TASK = {
     "counts": {"3": 4},
     "block_weights": {"shared": 1.0, "group:3": 1.0},
     "labels": {"3": [1, 3]},
+    "candidates": [1, 4],
     "index": [ENTRY.model_dump(mode="json")],
 }
 
