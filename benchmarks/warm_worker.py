@@ -25,8 +25,9 @@ from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "e2e"))
-from loopback import Consortium, Hospital, certificates, free_port, set_value, site_command, wait_until  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from tests.e2e.loopback import Consortium, Hospital, certificates, set_value, site_command  # noqa: E402
+from tests.machine import free_port, until  # noqa: E402
 
 BIN = Path(sys.executable).parent
 TIMED = "import os, sys, time, subprocess\nbegan = time.time()\ncode = subprocess.call(sys.argv[2:])\n"
@@ -58,7 +59,7 @@ def superlink(folder: Path) -> tuple[Consortium, subprocess.Popen]:
     ]
     with (folder / "superlink.log").open("w") as out:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
-    wait_until(lambda: json.loads(flwr("list", "prod", "--format", "json").stdout)["success"], "SuperLink")
+    until(lambda: json.loads(flwr("list", "prod", "--format", "json").stdout)["success"], "SuperLink")
     return Consortium(folder, flwr, port, ca), process
 
 
@@ -88,7 +89,7 @@ def measure(consortium: Consortium, folder: Path, warm: bool, rounds: int) -> tu
         status = consortium.finish(run, 60 + 60 * rounds)
         if status != "finished:completed":
             raise RuntimeError(f"{status}\n{hospital.log.read_text()[-3000:]}")
-        wait_until(lambda: len(times.read_text().split()) == rounds + 2, "the last program")
+        until(lambda: len(times.read_text().split()) == rounds + 2, "the last program")
     finally:
         hospital.stop()
     answered = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.requests import HTTPConnection
 
 from remind.errors import UserError
-from remind.processes.private_files import create_private
+from remind.processes.private_files import create_private, private_folder
 
 SESSION_SECONDS = 12 * 3600
 SHORTEST_TOKEN = 20
@@ -88,7 +88,7 @@ def networks(text: str) -> tuple[Network, ...]:
 
 
 def token_from(path: Path) -> str:
-    """The token in a file, which is made, readable by its owner alone, if it is not there.
+    """The token in a file, which is made with its folder, readable by its owner alone, if it is not there.
 
     Raises
     ------
@@ -97,6 +97,7 @@ def token_from(path: Path) -> str:
     """
     token = secrets.token_urlsafe(32)
     try:
+        private_folder(path.parent)
         create_private(path, f"{token}\n".encode())
     except FileExistsError:
         return _read_token(path)

@@ -145,6 +145,12 @@ def test_mistakes_are_messages(client):
     assert "36 at most" in client.get(f"/api/runs/1/curves?groups={many}").json()["detail"]
 
 
+def test_a_token_file_brings_its_folder(tmp_path):
+    path = tmp_path / ".config" / "remind" / "token"
+    assert token_from(path) == path.read_text().strip()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
 def test_a_token_file(tmp_path):
     path = tmp_path / "token"
     token = token_from(path)

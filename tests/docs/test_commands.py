@@ -1,12 +1,9 @@
 """Every command of README and docs is one that works: parsed by bash and by the real command lines, settings validated.
 
-Those that take no longer than a few seconds with few patients and rounds are run.
+`test_typed.py` runs them.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -16,22 +13,10 @@ import typer
 from remind.config import Config
 from remind.methods import methods_of
 from remind_server.simulation.flwr_pairs import read_pairs
+from tests.docs import reader
 from tests.docs.commands import CHECKED, DOCUMENTS, NOT_CHECKED, ROOT, blocks, words_of
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
-TINY = (
-    "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=1 train.batch=8 model.width=8 model.heads=2 "
-    "model.experts=2 synthetic.patients=200"
-)
-SMALL = ("-c", TINY)
-# Commands that are run as they stand, with these words added; a command of a later line finds the files of an earlier.
-LONG = {
-    ("remind", "data", "synth"): ("--patients", "200"),
-    ("remind", "data", "check"): (),
-    ("remind", "data", "describe"): ("--out", "pictures"),
-    ("remind", "simulate"): SMALL,
-    ("remind", "bench", "compare"): ("--seeds", "2", "--jobs", "1", *SMALL),
-}
 
 
 @pytest.fixture
@@ -82,6 +67,7 @@ def check(words: list[str], folder: Path, monkeypatch) -> None:
             program
         ]()
         for word in words[1:]:
+            assert isinstance(command, click.Group)
             command = command.commands[word]
         return
     command = {"remind": remind_command, "flwr": flwr_command, "remind-site": site_command}[program]()
@@ -145,41 +131,10 @@ def test_commands_are_found_and_broken_ones_are_noticed(folder, tmp_path, monkey
         check(["remind", "simulate", "--num-clientz", "3"], folder, monkeypatch)
 
 
-def executed(document: Path, table: dict, folder: Path) -> int:
-    number, made = 0, set()
-    for block in blocks(document):
-        for words in words_of(block, folder)[0]:
-            more = next((extra for start, extra in table.items() if tuple(words[: len(start)]) == start), None)
-            if more is None or "simulation/" in " ".join(words) or "…" in words or "/path/to/cohort" in words:
-                continue
-            named = next((word for word in words if word in ("my-cohort", "example")), None)
-            if words[1:3] == ["data", "synth"]:
-                if named in made:
-                    continue
-                made.add(named)
-            elif named and named not in made:  # the document means a cohort of the reader's
-                run(["remind", "data", "synth", named, "--patients", "200"], folder)
-                made.add(named)
-            run([*words, *more], folder)
-            number += 1
-    return number
-
-
-def run(words: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        [Path(sys.executable).with_name(words[0]), *words[1:]],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("tutorial.md", 6), ("cohorts.md", 3)])
-def test_commands_of_a_beginner_work_in_their_order(name, least, folder):
-    (document,) = (path for path in DOCUMENTS if path.name == name)
-    assert executed(document, LONG, folder) >= least
+def test_what_is_excused_or_shortened_stands_in_a_document(folder):
+    """No list keeps what the documents have given up; and what is not typed is little."""
+    words = [words for document in DOCUMENTS for words in reader.commands(document, folder)]
+    for table in (reader.MORE, reader.NOT_HERE, reader.SERVERS, reader.CODES, reader.PORTS):
+        assert not [key for key in table if not any(tuple(w[: len(key)]) == key for w in words)]
+    assert {w[0] for w in words} >= NOT_CHECKED.keys()
+    assert len(reader.NOT_HERE) <= 5

@@ -1,0 +1,221 @@
+"""Somebody who types every command of a document, in its order, in one folder, and has little time.
+
+The words of a command stay as they are written. What differs, for all documents alike:
+
+- `MORE`: words added at the end, which make it short: fewer rounds, seeds, patients. Of an option that stands twice the
+  last one counts.
+- `PLACES`: folders outside the reader's own become folders below it; the cohorts under ``simulation/cohorts`` become
+  small ones with the same hospitals' number.
+- ``flwr run simulation/ …`` is typed as ``remind simulate …``, which does the same job (docs/running.md); the tests in
+  tests/e2e and `.ci/run` type it as it is.
+- What serves for ever is started, asked for its health and ended.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from typer.testing import CliRunner
+
+from remind.cli import whole_app
+from remind.config import SyntheticConfig
+from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
+from remind_client.command import app as site_app
+from tests.docs.commands import CHECKED, NOT_CHECKED, ROOT, blocks, spans, words_of
+from tests.machine import free_ports, until
+
+Value = TypeVar("Value")
+TINY = (
+    "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=1 train.batch=8 model.width=8 model.heads=2 "
+    "model.experts=2 synthetic.patients=200"
+)
+SMALL = ("-c", TINY)
+MORE = {
+    ("remind", "simulate"): SMALL,
+    ("remind", "bench", "list"): (),
+    ("remind", "bench"): ("--seeds", "1", "--jobs", "1", "--no-anchors", *SMALL),
+    ("remind", "analyze", "--cohort"): (*SMALL, "--patients", "10"),
+    ("remind", "analyze"): ("--patients", "10"),
+    ("remind", "data", "synth"): ("--patients", "120"),
+    ("remind", "dashboard"): ("--port", "0"),
+    ("python", "benchmarks/cached_tokens.py"): ("--small", "--patients", "2", "--batch", "2", "--steps", "1"),
+    ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
+    ("python", "benchmarks/honest_updates.py"): SMALL,
+    ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
+    ("python", "benchmarks/warm_worker.py"): ("--patients", "150", "--rounds", "2"),
+}
+# Commands of ours that cannot be typed here, and why.
+NOT_HERE = {
+    ("remind", "data", "import"): "needs files that are not public; tests/data/importers makes files like them",
+    ("remind", "consortium", "run"): "needs three hospitals that are online; tests/e2e/test_afternoon.py has them",
+    ("remind", "--install-completion"): "changes the settings of the reader's shell",
+    ("python", "benchmarks/soft_moe.py"): "needs the packages of the extra 'benchmarks'",
+}
+SERVERS = {
+    ("remind", "dashboard"): "remind.cli",
+    ("remind", "consortium", "serve"): "remind.cli",
+    ("remind-site", "run"): "remind_client",
+}
+# Exit codes beside 0 that are right here: nobody serves the consortium, and the name of the coordinator leads nowhere.
+CODES = {("remind", "consortium", "check"): (0, 10), ("remind-site", "check"): (0, 10, 11)}
+# Ports of health pages and of Flower may be taken on this machine: where the numbers stand after these commands.
+PORTS = {
+    ("remind", "consortium", "init"): ("coordinator/consortium/consortium.toml", ("18000", "18080")),
+    ("remind-site", "init"): ("site/site.toml", ("8780",)),
+}
+UNKNOWN = re.compile(r"…|^[A-Z]{3,}(?:-[A-Z]+)*$")  # what only the reader knows
+
+
+def at_start(words: list[str], table: Mapping[tuple[str, ...], Value], otherwise: Value) -> Value:
+    """The value of the first key with which these words begin."""
+    return next((value for key, value in table.items() if tuple(words[: len(key)]) == key), otherwise)
+
+
+def stand_in(folder: Path, sites: int = 4) -> None:
+    """Put a small cohort of several hospitals in the place of each public cohort."""
+    made = generate(SyntheticConfig(patients=240), 0)
+    write_cohort(replace(made, site_N=np.resize([f"site {i}" for i in range(sites)], len(made))), folder / "stand-in")
+    declaration = (folder / "stand-in" / "cohort.toml").read_text()
+    for path in folder.glob("*.toml"):
+        path.write_text(f'root = "stand-in"\n{declaration}')
+
+
+def commands(document: Path, folder: Path) -> list[list[str]]:
+    """Every command of a document in its order, whether it stands in a block or in a line of text."""
+    found = [(block.line, words) for block in blocks(document) for words in words_of(block, folder)[0]]
+    return [words for _, words in sorted([*found, *spans(document)], key=lambda pair: pair[0])]
+
+
+class Reader:
+    """The reader, the folder that they type in, and what they have typed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.typed, self.ports = folder, list[str](), dict[str, int]()
+        shutil.copytree(ROOT / "simulation", folder / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
+        stand_in(folder / "simulation" / "cohorts")
+        (folder / "results").mkdir()
+        for name in ("my-cohort", "my-embed", "mimic-iv", "path/to/cohort"):
+            write_cohort(generate(SyntheticConfig(patients=200), 0), folder / name)
+        self.places = {
+            "/var/lib/remind/": f"{folder}/coordinator/",
+            "/var/lib/remind-site": f"{folder}/site",
+            "/etc/remind-site/": f"{folder}/etc/",
+            "/path/to/": f"{folder}/path/to/",
+            "/data/": f"{folder}/",
+            "/abs/cohort.toml": f"{folder}/my-cohort/cohort.toml",
+            "/abs/out": f"{folder}/out",
+        }
+        self.named = {"DIR": f"{folder}/coordinator/consortium", "KIT": f"{folder}/coordinator/kits/bern"}
+
+    def read(self, document: Path) -> "Reader":
+        """Type every command of a document."""
+        for words in commands(document, self.folder):
+            self.type(words)
+        return self
+
+    def type(self, words: list[str]) -> None:
+        """Type a command, unless it is one that cannot be typed here."""
+        if words[0] in NOT_CHECKED or at_start(words, NOT_HERE, "") or {"--help", "-h"} & set(words):
+            return
+        assert words[0] in CHECKED
+        words = [self._here(word) for word in words]
+        if any(UNKNOWN.search(word) for word in words):
+            return
+        if words[:3] == ["flwr", "run", "simulation/"]:
+            words = ["remind", "simulate", *as_simulate(words[3:])]
+        if words[:3] == ["remind", "data", "synth"]:  # the text makes what was put here in its place
+            shutil.rmtree(self.folder / words[3], ignore_errors=True)
+        (self._serve if at_start(words, SERVERS, "") else self._run)(words)
+        self.typed.append(shlex.join(words))
+
+    def _here(self, word: str) -> str:
+        for place, here in self.places.items():
+            word = word.replace(place, here)
+        if re.fullmatch(r"results/(?:RUN|\d{8}-\d{6}-\S+)", word):
+            if not self._runs():
+                self._run(["remind", "simulate", "--num-clients", "2"])
+            return str(self._runs()[-1])
+        return self.named.get(word, word)
+
+    def _runs(self) -> list[Path]:
+        return sorted(path.parent for path in (self.folder / "results").glob("*/config.json"))
+
+    def _run(self, words: list[str]) -> None:
+        typed = [*words, *at_start(words, MORE, ())]
+        if typed[0] == "python":
+            command = [sys.executable, str(ROOT / typed[1]), *typed[2:]]
+            done = subprocess.run(
+                command, cwd=self.folder, env=environment(), capture_output=True, text=True, check=False, timeout=300
+            )
+            code, said = done.returncode, done.stdout + done.stderr
+        else:
+            result = CliRunner().invoke(whole_app() if typed[0] == "remind" else site_app, typed[1:], input="y\n")
+            code, said = result.exit_code, f"{result.output}\n{result.exception!r}"
+        assert code in at_start(words, CODES, (0,)), f"$ {shlex.join(typed)}\n{said[-4000:]}"
+        file, ports = at_start(words, PORTS, ("", ()))
+        for port, free in zip(ports, free_ports(len(ports)), strict=True):
+            self.ports[port] = free
+            settings = self.folder / file
+            settings.write_text(re.sub(rf"= {port}\b", f"= {free}", settings.read_text()))
+
+    def _serve(self, words: list[str]) -> None:
+        """Start it, wait until it answers about its health, end it as a service manager does."""
+        log = self.folder / "server.log"
+        command = [sys.executable, "-m", at_start(words, SERVERS, ""), *words[1:], *at_start(words, MORE, ())]
+        with log.open("w") as out, contextlib.ExitStack() as ending:
+            process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out, env=environment())
+            ending.callback(process.wait, 60)
+            ending.callback(process.terminate)
+
+            def healthy() -> bool:
+                assert process.poll() is None, f"$ {shlex.join(command)}\n{log.read_text()[-4000:]}"
+                return answers(self._health(words, log.read_text()))
+
+            until(healthy, f"health of {shlex.join(words)}", 120)
+
+    def _health(self, words: list[str], said: str) -> str:
+        """Address of the page that says whether a server is well; empty while it is not known yet."""
+        if words[1] == "dashboard":
+            found = re.search(r"^open (https?://[^/\s]+)", said, re.MULTILINE)
+            return f"{found[1]}/health" if found else ""
+        return (
+            f"http://127.0.0.1:{self.ports['8780']}/live"
+            if words[1] == "run"
+            else f"http://127.0.0.1:{self.ports['18080']}/health"
+        )
+
+
+def as_simulate(words: list[str]) -> Iterator[str]:
+    """The words of ``flwr run simulation/`` as ``remind simulate`` takes them."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--federation-config":
+            yield from ("--num-clients", next(rest).removeprefix("num-supernodes="))
+        elif word != "--stream":
+            yield word
+
+
+def environment() -> dict[str, str]:
+    """Environment of programs that the reader starts."""
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0"}
+    return {k: v for k, v in os.environ.items() if k != "REMIND_STORE"} | own
+
+
+def answers(address: str) -> bool:
+    """Whether a page answers with 200."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (ValueError, OSError):  # no address yet, nobody listens, another status
+        return False

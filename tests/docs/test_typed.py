@@ -1,0 +1,49 @@
+"""Every command of README and docs does what the text says: typed in the order of each document, made short."""
+
+from pathlib import Path
+
+import pytest
+
+from remind_server.consortium.proxy import nginx_program
+from tests.docs.commands import DOCUMENTS
+from tests.docs.reader import Reader, commands
+
+pytestmark = pytest.mark.slow
+
+GUIDES = ("coordinator-guide.md", "hospital-guide.md", "exit-codes-coordinator.md", "exit-codes-site.md")
+# How many commands are typed at least, so that none is lost unseen.
+LEAST = {"tutorial.md": 7, "running.md": 9, "cohorts.md": 3, "evidence.md": 9, "dashboard.md": 5, "benchmarks.md": 4}
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("REMIND_STORE", raising=False)
+    return Reader(tmp_path)
+
+
+def document(name: str) -> Path:
+    return next(path for path in DOCUMENTS if path.name == name)
+
+
+@pytest.mark.parametrize("name", [path.name for path in DOCUMENTS if path.name not in GUIDES])
+def test_document(name, reader):
+    assert len(reader.read(document(name)).typed) >= LEAST.get(name, 0), reader.typed
+
+
+def test_guides(reader, monkeypatch):
+    """Coordinator and hospital by turns: kit, request, enrolment; then each guide to its end."""
+    nginx_program("nginx")
+    monkeypatch.setenv("REMIND_CA_PASSPHRASE", "correct horse battery")
+    monkeypatch.setenv("REMIND_SITE", str(reader.folder / "site"))
+    at_coordinator, at_hospital = (commands(document(name), reader.folder) for name in GUIDES[:2])
+    enrol = next(i for i, words in enumerate(at_coordinator) if words[1:3] == ["consortium", "enrol"])
+    init = next(i for i, words in enumerate(at_hospital) if words[:2] == ["remind-site", "init"]) + 1
+    mentioned = [words for words in at_hospital[: init - 1] if words[0] == "remind-site"]  # before there is a site
+    for words in (*at_coordinator[:enrol], *(words for words in at_hospital[:init] if words not in mentioned)):
+        reader.type(words)
+    (reader.folder / "site" / "enrolment-request.json").rename(reader.folder / "bern-request.json")
+    for words in (*at_coordinator[enrol:], *mentioned, *at_hospital[init:]):
+        reader.type(words)
+    assert len(reader.typed) >= 20, reader.typed

@@ -1,0 +1,31 @@
+"""What tests of processes need of this machine: free ports, and to wait until something is so."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def free_ports(number: int) -> list[int]:
+    """Different ports of loopback on which nobody listens."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens."""
+    return free_ports(1)[0]
+
+
+def until(condition: Callable[[], Found], what: str = "condition", limit: float = 60.0, every: float = 0.05) -> Found:
+    """Look at a condition every few moments until it holds; what it returned. Fail after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {limit} s"
+        time.sleep(every)
+    return found
