@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import os
 import signal
 import threading
 
@@ -23,9 +24,26 @@ LONGEST = ("test_week.py", "test_upgrade.py", "test_afternoon.py")  # one test o
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Processes for ``-n auto``: one for each core, four at most, if all tests are meant; else none but this one.
+
+    Tests that somebody names, or that end with the first failure, start at once and can be looked into.
+    """
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.maxfail
+    return min(os.cpu_count() or 1, 4) if everything else 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests of real processes first, the longest before all: none shall begin when the other workers are done."""
     items.sort(key=lambda item: (item.path.name not in LONGEST, "e2e" not in item.path.parts))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _files_need_not_survive_a_power_cut():
+    """A disk takes milliseconds for each of thousands of files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_the_recipe_for_a_rule_runs_the_whole_way(tmp_path, monkeypatch):
 
 def test_a_class_that_is_no_method_is_refused_when_it_is_registered():
     things = Registry("thing", "things", FusionModel, FusionOptions)
-    about = {"title": "", "paper": "", "year": 2030}
+    about: dict[str, Any] = {"title": "", "paper": "", "year": 2030}
     with pytest.raises(TypeError, match=r"thing 'a': Objective must derive from remind\.fusion\.base\.FusionModel"):
         things.register("a", **about)(Objective)
     with pytest.raises(TypeError, match="thing 'a': Unfinished must define fuse"):
@@ -77,7 +78,8 @@ def test_a_class_that_is_no_method_is_refused_when_it_is_registered():
         class Unfinished(FusionModel):
             pass
 
-    for options in (Options, Section):
+    wrong: list[Any] = [Options, Section]
+    for options in wrong:
         with pytest.raises(TypeError, match=r"must derive from remind\.fusion\.base\.FusionOptions"):
 
             @things.register("a", **about, options=options)

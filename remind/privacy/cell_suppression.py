@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog  # type: ignore[import-untyped]
-from scipy.sparse import csr_matrix, hstack, identity, kron  # type: ignore[import-untyped]
-from scipy.sparse.linalg import lsmr  # type: ignore[import-untyped]
+from scipy.optimize import linprog
+from scipy.sparse import csr_matrix, hstack, identity, kron
+from scipy.sparse.linalg import lsmr
 
 # Number of random changes, their accuracy, and the size that counts as no change.
 TRIES, EXACT, UNMOVED = 3, 1e-13, 1e-6

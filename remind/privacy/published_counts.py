@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import vstack  # type: ignore[import-untyped]
+from scipy.sparse import vstack
 
 from remind.errors import UserError
 from remind.privacy.cell_suppression import Mask, margin, withhold

@@ -1,10 +1,12 @@
 """Cohorts of a few patients, in memory: one function each for the schema and the patients."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
+from remind.data.cohort.contents import Contents
 from remind.data.cohort.kinds.series import Series, SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
@@ -29,7 +31,7 @@ def cohort(
     """Patients in these groups with random values; of each group's patients two in four train."""
     rng, group = np.random.default_rng(seed), np.asarray(group_N)
     of = of or schema()
-    modalities: dict[str, Table | Series] = {}
+    modalities: dict[str, Contents] = {}
     for bit, modality in enumerate(of.modalities):
         make = _table if isinstance(modality, TableSchema) else _series
         modalities[modality.name] = make(len(group), rng).hide((group >> bit & 1) == 0)
@@ -37,6 +39,16 @@ def cohort(
     label_N = rng.integers(len(of.classes), size=len(group))
     parts = _cycled(group) if split_N is None else np.asarray(split_N, dtype=np.int8)
     return Cohort(of, ids, ids, label_N, None, parts, presence(of, modalities), modalities)
+
+
+def contents(patients: Cohort, modality: str) -> Any:
+    """What a cohort holds of a modality; the test knows of which kind it is."""
+    return patients.modalities[modality]
+
+
+def declared(of: Any, place: int) -> Any:
+    """How the modality at this place is declared, in a cohort or a report; the test knows of which kind it is."""
+    return of.schema.modalities[place]
 
 
 def _table(number: int, rng: np.random.Generator) -> Table:

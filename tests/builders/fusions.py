@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from remind.config import ModelConfig
 from remind.fusion.base import Context, FusionModel, build_fusion, group_of
 from remind.fusion.support import TokenPool
 
+Fusion = TypeVar("Fusion", bound=FusionModel)
 CLASSES = 3
 TOKENS = (3, 1, 2, 4)
 
@@ -26,8 +27,8 @@ def context(modalities: int = 3, width: int = 8, dropout: float = 0.0, **setting
     )
 
 
-def model(name: str, of: Context, groups: Sequence[int] = (), seed: int = 1, options: str = "") -> FusionModel:
-    """A model in eval mode that knows these groups."""
+def model(name: str, of: Context, groups: Sequence[int] = (), seed: int = 1, options: str = "") -> Any:
+    """A `FusionModel` in eval mode that knows these groups; the test knows its parts."""
     fusion = build_fusion(f"{name}({options})", of, seed)
     fusion.add_groups(groups, seed)
     return fusion.eval()
@@ -59,7 +60,7 @@ def patients(of: Context, groups: Sequence[int], seed: int = 0, dtype: torch.dty
     return Patients(tokens, presence, torch.tensor(groups))
 
 
-def noisy(fusion: FusionModel, seed: int = 0) -> FusionModel:
+def noisy(fusion: Fusion, seed: int = 0) -> Fusion:
     """Every parameter drawn anew, so that none is still at a 0 or a 1 that would hide a mistake."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Tiny language models in folders, made by the test."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -20,7 +21,7 @@ from transformers import (
 WORDS = ["the", "patient", "has", "no", "fever", "chest", "pain", "since", "two", "days", "left", "lung", "clear", "."]
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
 VOCABULARY = {word: i for i, word in enumerate(SPECIAL + WORDS)}
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": len(VOCABULARY),
     "hidden_size": 12,
     "num_hidden_layers": 2,
@@ -58,8 +59,16 @@ def roberta(folder: Path) -> Path:
 def t5(folder: Path) -> Path:
     """Encoder and decoder, no token for the whole."""
     torch.manual_seed(0)
-    small = {"vocab_size": len(VOCABULARY), "d_model": 12, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2}
-    T5ForConditionalGeneration(T5Config(**small, pad_token_id=0, decoder_start_token_id=0)).save_pretrained(folder)
+    small: dict[str, Any] = {
+        "vocab_size": len(VOCABULARY),
+        "d_model": 12,
+        "d_kv": 4,
+        "d_ff": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+    }
+    small["decoder_start_token_id"] = 0
+    T5ForConditionalGeneration(T5Config(**small, pad_token_id=0)).save_pretrained(folder)
     save_tokenizer(folder, "$A </s>", eos_token="</s>", pad_token="<pad>")
     return folder
 
@@ -67,7 +76,7 @@ def t5(folder: Path) -> Path:
 def gpt2(folder: Path) -> Path:
     """No special tokens at all, not even for padding."""
     torch.manual_seed(0)
-    small = {"vocab_size": len(VOCABULARY), "n_embd": 12, "n_layer": 2, "n_head": 2, "n_positions": 16}
+    small: dict[str, Any] = {"vocab_size": len(VOCABULARY), "n_embd": 12, "n_layer": 2, "n_head": 2, "n_positions": 16}
     GPT2Model(GPT2Config(**small, bos_token_id=2, eos_token_id=3)).save_pretrained(folder)
     save_tokenizer(folder, None, eos_token="</s>")
     return folder

@@ -1,6 +1,7 @@
 """A run's reports made up from random statistics, for tests of what is written and shown of them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ TEST = {"x": statistics(0, [1, 3]), "y": statistics(1, [1, 6]), "z": statistics(
 
 
 def result(test: Mapping[str, Mapping[int, GroupStatistics]] = TEST, **changes) -> RunResult:
-    fields = {
+    fields: dict[str, Any] = {
         "config": settings(),
         "schema": SCHEMA,
         "counts": COUNTS,
@@ -47,7 +48,7 @@ def result(test: Mapping[str, Mapping[int, GroupStatistics]] = TEST, **changes) 
 
 
 def record(round_=1, validation=None, **changes) -> RoundRecord:
-    fields = {
+    fields: dict[str, Any] = {
         "round": round_,
         "rounds": 2,
         "stage": 1,

@@ -5,6 +5,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from remind.config import Scalar
 from remind_client.site_config import SiteConfig, load_site_config
 
 TOML = """
@@ -39,5 +40,9 @@ def asked(content: RecordDict, kind: str) -> Message:
 
 def context(site: SiteConfig, **settings: str | float | bool) -> Context:
     """A context as the SuperNode makes it for a hospital."""
-    node = {"site": site.site, "cohort": str(site.path(site.cohort)), "state-dir": str(site.runs_folder)}
+    node: dict[str, Scalar] = {
+        "site": site.site,
+        "cohort": str(site.path(site.cohort)),
+        "state-dir": str(site.runs_folder),
+    }
     return Context(run_id=7, node_id=1, node_config=node, state=RecordDict(), run_config=dict(settings))

@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from remind.config import Config, Scalar
 from remind.metrics.histograms import histograms
+from remind.metrics.scores import SCORES
 from remind.metrics.statistics import GroupStatistics, brier, merge
 from remind_server.outputs.records import RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import writing
 from remind_server.store.schema import (
     SCORED,
-    SCORES,
     VALIDATION,
     Cell,
     ExpertUse,
@@ -90,15 +90,8 @@ class Drill:
         self.seed, self.experts, self.share = seed, experts, share
         self.observer = StoreObserver(engine, folder, beat=0.2)
         self.schema = schema(NAMES[:3], series=())
-        self.config: Config = settings(
-            {
-                "train.warmup-rounds": rounds // 2,
-                "train.routing-rounds": rounds - rounds // 2,
-                "results": str(folder),
-                "seed": seed,
-            }
-            | dict(changes or {})
-        )
+        own: dict[str, Scalar] = {"train.warmup-rounds": rounds // 2, "train.routing-rounds": rounds - rounds // 2}
+        self.config: Config = settings(own | {"results": str(folder), "seed": seed} | dict(changes or {}))
         self.sites, self.rounds, self.refused, self.done = sites, rounds, refused or {}, 0
         self.patients = patients or sites
         self.counts = {k: 0 for found in sites.values() for k in found}
@@ -114,8 +107,8 @@ class Drill:
         return self
 
     def open_round(self, deadline: float = 600.0) -> None:
-        now = {"round": self.done + 1, "rounds": self.rounds, "stage": 1, "deadline": deadline}
-        self.observer.round_started(RoundStart(**now, sites=self.sites, asked=tuple(self.sites), refused=self.refused))
+        where, everybody = (self.done + 1, self.rounds, 1, deadline), tuple(self.sites)
+        self.observer.round_started(RoundStart(*where, sites=self.sites, asked=everybody, refused=self.refused))
 
     def round(self, absent: Mapping[str, str] | None = None) -> RoundRecord:
         self.open_round()
@@ -195,7 +188,7 @@ def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 
         ]
         session.execute(insert(Site), [of | row for row in site_rows])
         session.execute(insert(Group), [of | row for row in group_rows])
-        spent = {"seconds": 30.0, "ended": now}
+        spent: dict[str, float] = {"seconds": 30.0, "ended": now}
         session.execute(
             insert(Round),
             [
@@ -206,7 +199,7 @@ def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 
         session.execute(
             insert(RoundSite),
             [
-                of | {"round": rounds, "site": s, "absent": None if s % 9 else "no answer within 600 s"}
+                {**of, "round": rounds, "site": s, "absent": None if s % 9 else "no answer within 600 s"}
                 for s in range(1, sites + 1)
             ],
         )

@@ -195,7 +195,7 @@ def test_the_log_is_its_owners_alone(written):
 
 def test_there_is_no_field_for_a_patient():
     with pytest.raises(ValidationError):
-        Answered(run="1", request="train", answer="Report", patients=["Anna"])
+        Answered.model_validate({"run": "1", "request": "train", "answer": "Report", "patients": ["Anna"]})
     with pytest.raises(ValidationError):
         Refused(run="not a run", request="x", reason="y")
 

@@ -45,7 +45,7 @@ def test_a_bundle_of_configuration():
 
 
 def test_the_simulation_as_flower_packs_it_is_configuration(tmp_path):
-    command = [Path(sys.executable).parent / "flwr", "build", "--app", ROOT / "simulation"]
+    command: list[str | Path] = [Path(sys.executable).parent / "flwr", "build", "--app", ROOT / "simulation"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     [packed] = tmp_path.glob("*.fab")
     assert look(packed.read_bytes()).not_configuration() == ""

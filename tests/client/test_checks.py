@@ -21,7 +21,8 @@ from remind_client.vault.key import new_key_file
 from remind_client.vault.vault import PlainVault
 from tests.builders import cohorts
 from tests.builders.site_files import write_site
-from tests.e2e.loopback import certificates, free_port
+from tests.e2e.loopback import certificates
+from tests.machine import free_port
 
 
 def levels(findings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from tests.builders import cohorts
 from tests.builders.site_files import asked, context, write_site
 from tests.client.test_bundle import fab
 from tests.client.test_door import ENROL, Recorder
-from tests.client.test_store import held, state
+from tests.client.test_store import held, saved
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/ward-7/state.pt")
 
@@ -39,7 +40,7 @@ def fill(monkeypatch):
 def store(request, tmp_path):
     vault = SealedVault(tmp_path, [VaultKey(bytes(32))]) if request.param == "sealed" else PlainVault()
     kept = SiteStore(tmp_path / "run-1", vault)
-    kept.save(*state(0.5), 1)
+    saved(kept, 0.5, 1)
     return kept
 
 
@@ -131,7 +132,9 @@ def test_a_full_audit_log_is_a_full_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     reply = Door(site).answer(fab(), asked(ENROL, "query"), context(site), Recorder(ENROL).load)
-    assert "the disk is full" in from_record(reply.content)[0].reason
+    refusal, _ = from_record(reply.content)
+    assert isinstance(refusal, Refusal)
+    assert "the disk is full" in refusal.reason
 
 
 @pytest.mark.parametrize(
@@ -161,9 +164,7 @@ def test_exit_codes(raised, code, words, monkeypatch, capsys):
 def test_check_says_how_much_is_free(tmp_path, monkeypatch, free, level):
     site = write_site(tmp_path / "site")
     usage = os.statvfs(tmp_path)
-    monkeypatch.setattr(
-        local.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free, "total": usage.f_blocks})
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": free, "total": usage.f_blocks}))
     found = {finding.check: finding.level for finding in local.check_state(site)}
     assert found["disk"] == level
 

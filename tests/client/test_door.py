@@ -246,6 +246,7 @@ def test_the_real_app_behind_the_door(tmp_path):
 def test_a_mistake_at_the_site_is_not_told_to_the_coordinator(site, caplog):
     reply = Door(site).answer(fab(), asked(ENROL, "query"), context(site), lambda bundle: real_app)
     answer, _ = from_record(reply.content)
+    assert isinstance(answer, Refusal)
     assert "cohort or settings are not valid" in answer.reason
     assert str(site.path(site.cohort)) not in answer.reason
     assert "cohort.toml" in caplog.text

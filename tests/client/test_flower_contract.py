@@ -8,10 +8,12 @@ import inspect
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import CodeType
+from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import SubStatus
 from flwr.supercore.error import catalog
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run
@@ -72,7 +74,7 @@ def test_a_task_speaks_with_the_supernode():
         "Fab",
     ]
     assert takes(run_clientapp.push_message, client, message, context)
-    assert takes(run_clientapp.push_task_output, client, None, ours.SubStatus.FAILED, "why")
+    assert takes(run_clientapp.push_task_output, client, None, SubStatus.FAILED, "why")
     assert (line._retry.max_time, line._heartbeat.is_running) == (1.0, False)
     assert line._retry.max_tries is None
     line.close()
@@ -121,17 +123,19 @@ def test_the_steps_are_called_by_keyword():
 def test_the_supernode_takes_our_heartbeat(monkeypatch):
     monkeypatch.setattr(fleet_http_connection, "HeartbeatSender", ours.HeartbeatSender)
     monkeypatch.setattr(PROGRAM, "flower_supernode", lambda: None)
-    made = object()
+    made: Any = object()
     ours.run_supernode(made)
-    assert fleet_http_connection.HeartbeatSender is made
-    assert "HeartbeatSender" in names_used(fleet_http_connection.http_request_response.__wrapped__.__code__)
+    connection: Any = fleet_http_connection
+    assert connection.HeartbeatSender is made
+    assert "HeartbeatSender" in names_used(connection.http_request_response.__wrapped__.__code__)
     assert takes(ours.HeartbeatSender, lambda: True)
     assert {"start", "stop", "is_running"} <= set(dir(ours.HeartbeatSender))
 
 
 def test_the_memory_of_a_supernode():
     stores = ObjectStoreFactory()
-    state, store = NodeStateFactory(objectstore_factory=stores).state(), stores.store()
+    state = NodeStateFactory(objectstore_factory=stores).state()
+    store: Any = stores.store()
     state.set_node_id(2)
     state.store_run(Run.create_empty(7))
     memory = ours.NodeMemory(state)

@@ -17,13 +17,7 @@ from remind_client.flower_internals import CLIENT_APP
 from remind_client.launcher.address import ask_status, ask_to_stop
 from remind_client.launcher.install import OTHERS, install_launchers
 from remind_client.launcher.worker import Worker
-
-
-def wait_until(condition, limit=10.0):
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.machine import until
 
 
 class Working:
@@ -67,7 +61,7 @@ def call(folder: Path, *arguments: str, name: str = CLIENT_APP, **env: str) -> s
 def test_a_task_goes_to_the_worker_as_flower_called_it(tmp_path, deep):
     install_launchers(tmp_path / "bin with space", deep)
     heard = []
-    with Working(deep, lambda arguments: heard.append(list(arguments)) or 7) as worker:
+    with Working(deep, lambda arguments: (heard.append(list(arguments)), 7)[1]) as worker:
         words = ["--runtime-api-address", "127.0.0.1:1", "--token", 'a "b" $c']
         assert call(tmp_path / "bin with space", *words).returncode == 7
         assert heard == [words]
@@ -109,7 +103,7 @@ def test_without_a_worker_the_task_gets_a_process_of_its_own(tmp_path, deep, sta
         with Working(deep, lambda arguments: hold.wait(30) and 0) as worker:
             first = threading.Thread(target=call, args=(tmp_path / "bin", "first"))
             first.start()
-            wait_until(lambda: worker.status()["busy_seconds"] is not None)
+            until(lambda: worker.status()["busy_seconds"] is not None)
             worker.stop()
             done = call(tmp_path / "bin", "second")
             hold.set()
@@ -176,7 +170,7 @@ Worker(Path({str(deep)!r}), work).serve(lambda: print("ready", flush=True))
         done = []
         caller = threading.Thread(target=lambda: done.append(call(tmp_path / "bin", "long").returncode))
         caller.start()
-        wait_until(lambda: (ask_status(deep) or {}).get("busy_seconds") is not None)
+        until(lambda: (ask_status(deep) or {}).get("busy_seconds") is not None)
         while ask_status(deep)["busy_seconds"] is not None:
             ask_to_stop(deep)
         caller.join(20)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.federation.blocks import Entry
 from remind.federation.messages import Enrol, Examine, Message, Task
@@ -245,9 +245,10 @@ def test_the_same_round_asked_for_again_and_again_is_used_up(ledger):
 
 
 def test_a_fingerprint_is_of_what_matters():
-    same = [{}, {"results": "x"}, {"device": "cuda"}, {"threads": 3}, {"sinks": "mlflow"}]
+    same: list[dict[str, Scalar]] = [{}, {"results": "x"}, {"device": "cuda"}, {"threads": 3}, {"sinks": "mlflow"}]
     assert len({fingerprint(Config.from_flat(values)) for values in same}) == 1
-    other = [{}, {"seed": 1}, {"train.lr": 0.1}, {"federation.encoders": "shared"}, {"train.local-steps": 21}]
+    other: list[dict[str, Scalar]] = [{}, {"seed": 1}, {"train.lr": 0.1}]
+    other += [{"federation.encoders": "shared"}, {"train.local-steps": 21}]
     assert len({fingerprint(Config.from_flat(values)) for values in other}) == len(other)
 
 

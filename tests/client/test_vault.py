@@ -153,10 +153,14 @@ def test_a_file_moved_within_the_vault_does_not_open(tmp_path):
         vault.read(tmp_path / "run-2" / "state.pt")
 
 
+def writes(text):
+    return lambda out: out.write(text.encode())
+
+
 def test_rotation_moves_every_file_and_can_be_repeated(tmp_path):
     old, new = SealedVault(tmp_path, [KEY]), SealedVault(tmp_path, [OTHER])
     for name in ("a", "b", "c"):
-        old.write(tmp_path / name, lambda out, name=name: out.write(name.encode()))
+        old.write(tmp_path / name, writes(name))
     new.write(tmp_path / "b", lambda out: out.write(b"b"))  # as after a crash half-way
     (tmp_path / "clear").write_bytes(b"clear")
     assert list(unreadable(tmp_path, OTHER)) == [

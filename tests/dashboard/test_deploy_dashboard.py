@@ -33,7 +33,8 @@ runpy.run_module("remind_server.dashboard", run_name="__main__")
 def installed() -> set[str]:
     """Names of the distributions that the image's pip command brings, with what they require."""
     words = re.search(r"pip install --constraint constraints.txt \\\n(.*)\n", DOCKERFILE)[1].replace('"', "").split()
-    found, waiting = set(), [Requirement(word) for word in words]
+    found: set[str] = set()
+    waiting = [Requirement(word) for word in words]
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)

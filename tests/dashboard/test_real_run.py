@@ -135,7 +135,7 @@ def test_the_curves(client, folder):
 def test_the_expert_map(client, folder):
     """Run folder, API, CSV and page agree."""
     final = {row["group"]: row for row in csv.DictReader((folder / "experts.csv").open(newline=""))}
-    columns = [f"expert_{e}" for e in range(1, SETTINGS["model.experts"] + 1)]
+    columns = [f"expert_{e}" for e in range(1, int(SETTINGS["model.experts"]) + 1)]
     found = client.get("/api/runs/1/experts").json()
     assert (found["patients"], found["experts"]) == ("test", len(columns))
     named = {("all" if not i else row["name"]): row for i, row in enumerate(found["rows"])}

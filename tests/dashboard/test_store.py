@@ -23,9 +23,11 @@ from remind_server.followers import followers
 from remind_server.outputs.records import RunStart
 from remind_server.store import observer as observing
 from remind_server.store.open import open_store, shown, store_url
+from remind_server.store.rows import cell_rows
 from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run
 from tests.builders.configs import settings
 from tests.builders.stored_runs import Drill
+from tests.machine import until
 
 SITES = {"Basel": {1: 30, 3: 20}, "Chur": {3: 10}}
 
@@ -173,7 +175,7 @@ def test_a_store_out_of_reach_delays_rounds_and_loses_none(engine, tmp_path, mon
     from sqlalchemy.exc import OperationalError
 
     drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
-    real, away = observing.cell_rows, True
+    real, away = cell_rows, True
 
     def sometimes(*arguments):
         if away:
@@ -197,10 +199,7 @@ def test_a_run_gives_signs_of_life_and_is_stalled_without(engine, tmp_path, monk
     drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
     reader = Reader(engine)
     first = reader.state(1).heard
-    deadline = time.monotonic() + 10
-    while reader.state(1).heard == first:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: reader.state(1).heard != first, "a sign of life", 10)
     drill.observer.stop_heartbeat()
     monkeypatch.setattr("remind_server.dashboard.reader.SILENCE", -1.0)
     assert reader.state(1).status == "stalled"

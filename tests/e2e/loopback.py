@@ -2,10 +2,8 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -20,22 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from remind.consortium.enrolment import verify_request
+from tests.machine import until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], object], what: str, limit: float = 60) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {limit} s"
-        time.sleep(0.2)
 
 
 def certificates(folder: Path, ends: timedelta = timedelta(days=365)) -> tuple[Path, Path, Path]:
@@ -131,7 +117,7 @@ class Consortium:
 
     def finish(self, run_id: str, limit: float = 240) -> str:
         """Wait for a run's end; how it ended."""
-        wait_until(lambda: self.status(run_id).startswith("finished"), f"run {run_id}", limit)
+        until(lambda: self.status(run_id).startswith("finished"), f"run {run_id}", limit)
         return self.status(run_id)
 
 
@@ -164,7 +150,7 @@ class Hospital:
 
     def wait_ready(self, limit: float = 90) -> None:
         assert self.process is not None
-        wait_until(
+        until(
             lambda: self.ask("ready")[0] == 200 or self.process.poll() is not None,
             f"site ready; its log:\n{self.log.read_text()[-3000:]}",
             limit,

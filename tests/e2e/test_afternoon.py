@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from remind.data.cohort.read import read_cohort
 from remind.data.synthetic.write import write_cohort
 from remind_server.consortium.proxy import nginx_program
 from tests.e2e.loopback import set_value, site_command
-from tests.e2e.test_consortium_coordinator import COHORT, DATA, Coordinator, free_ports, until
+from tests.e2e.test_consortium_coordinator import COHORT, DATA, Coordinator
+from tests.machine import free_ports, until
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +91,7 @@ def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_
     for hospital in early:
         hospital.start()
     for hospital in early:
-        until(lambda name=hospital.name: coordinator.online(name), f"{hospital.name} online", 120)
+        until(partial(coordinator.online, hospital.name), f"{hospital.name} online", 120)
     out = tmp_path / "results"
     command = [sys.executable, "-m", "remind_server.consortium", "run", str(coordinator.where), "--wait"]
     run = subprocess.Popen(

@@ -13,10 +13,10 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,13 +27,16 @@ from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.fleet_pb2 import RegisterNodeFleetRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.primitives.asymmetric import sign_message
+from typer.testing import CliRunner
 
 from remind.consortium.enrolment import make_request, verify_request
 from remind.errors import UserError
 from remind_server.consortium.authority import certificate_pem, issue_ca, issue_server, key_pem, load_key, new_key
 from remind_server.consortium.certificates import load_certificates
+from remind_server.consortium.command import consortium_command
 from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.proxy import nginx_program
+from tests.machine import free_ports, until
 
 pytestmark = pytest.mark.slow
 
@@ -41,22 +44,6 @@ BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
 COHORT = ROOT / "simulation" / "cohorts" / "uci_heart4.toml"
 DATA = ROOT.parent / "shared" / "data" / "uci_heart4"
-
-
-def free_ports(number):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def until(condition, what, limit=60.0):
-    deadline = time.monotonic() + limit
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {limit} s"
-        time.sleep(0.3)
-    return value
 
 
 class Coordinator:
@@ -94,6 +81,12 @@ class Coordinator:
         assert "Traceback" not in done.stderr
         return done.stderr if code else done.stdout
 
+    def ask(self, *arguments):
+        """The same in this process: what is asked again and again shall not start a program each time."""
+        done = CliRunner().invoke(consortium_command, [str(a) for a in arguments], env=self.env)
+        assert done.exit_code == 0, f"{done.output}{done.exception!r}"
+        return done.stdout
+
     def start(self):
         command = [sys.executable, "-m", "remind_server.consortium", "serve", str(self.where)]
         with self.log.open("w") as out:
@@ -120,13 +113,13 @@ class Coordinator:
         return json.loads((self.folder.run / "pids.json").read_text())
 
     def sites(self):
-        return {site["site"]: site for site in json.loads(self("list", self.where, "--json"))["sites"]}
+        return {site["site"]: site for site in json.loads(self.ask("list", self.where, "--json"))["sites"]}
 
     def online(self, name):
         return self.sites()[name]["status"] == "online"
 
     def runs(self):
-        return self("runs", self.where).splitlines()
+        return self.ask("runs", self.where).splitlines()
 
     def answer(self, path, port=None, trust=None, data=b"", headers=None):
         """Status and body of a POST from outside, or to `port`."""
@@ -353,7 +346,7 @@ def test_a_revoked_hospital_is_out_and_the_others_stay(coordinator, hospital):
         each.enrol()
         each.start()
     for each in (gone, stays):
-        until(lambda name=each.name: coordinator.online(name), f"{each.name} online")
+        until(partial(coordinator.online, each.name), f"{each.name} online")
     coordinator("revoke", coordinator.where, "gone")
     gone.processes[0].wait(90)
     assert coordinator.sites()["gone"]["status"] == "revoked"
@@ -467,7 +460,7 @@ def test_three_hospitals_train_two_rounds(tmp_path, hospital):
             cohort = cohort_of(site.name, site.home / "cohort")
             site.start(own=f'cohort="{cohort}" state-dir="{site.home / "state"}"')
         for site in sites:
-            until(lambda name=site.name: coordinator.online(name), f"{site.name} online")
+            until(partial(coordinator.online, site.name), f"{site.name} online")
         out = tmp_path / "results"
         settings = "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=2 federation.min-sites=3 "
         command = [sys.executable, "-m", "remind_server.consortium", "run", str(coordinator.where), "--wait"]

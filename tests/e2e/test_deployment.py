@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -11,25 +10,13 @@ import pytest
 from remind.config import SyntheticConfig
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
+from tests.machine import free_port, until
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 240  # seconds for the whole run; a message costs about 6 s whatever it holds
 SETTINGS = "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=2 federation.min-sites=2 "
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_until(condition, what: str, limit: float = 60) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {limit} s"
-        time.sleep(0.5)
 
 
 @pytest.fixture
@@ -61,7 +48,7 @@ def test_two_hospitals_over_a_real_superlink(flower, start, tmp_path):
     superlink = f"127.0.0.1:{port}"
     here = ["--insecure", "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
     start("flower-superlink", *here, home="superlink")
-    wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "SuperLink")
+    until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "SuperLink")
     logs = []
     for name in ("north", "south"):
         own = f'site="{name}" cohort="{tmp_path / name}" state-dir="{tmp_path / name}-state"'
@@ -77,7 +64,7 @@ def test_two_hospitals_over_a_real_superlink(flower, start, tmp_path):
     def status() -> str:
         return json.loads(flower("list", "prod", "--run-id", run_id, "--format", "json").stdout)["runs"][0]["status"]
 
-    wait_until(lambda: status().startswith("finished"), "run", LIMIT)
+    until(lambda: status().startswith("finished"), "run", LIMIT)
     assert status() == "finished:completed", "\n".join(log.read_text()[-2000:] for log in logs)
     written = json.loads((out / "config.json").read_text())
     assert set(written["sites"]) == {"north", "south"}

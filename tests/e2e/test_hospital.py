@@ -24,11 +24,10 @@ from tests.e2e.loopback import (
     Consortium,
     Hospital,
     certificates,
-    free_port,
     set_value,
     site_command,
-    wait_until,
 )
+from tests.machine import free_port, until
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +102,7 @@ def consortium(flower, tmp_path_factory):
     with (folder / "superlink.log").open("w") as out:
         superlink = subprocess.Popen(command, env=flower.env, cwd=folder, stdout=out, stderr=out)
     answered = Consortium(folder, flower, port, ca)
-    wait_until(lambda: json.loads(flower("list", "prod", "--format", "json").stdout)["success"], "SuperLink")
+    until(lambda: json.loads(flower("list", "prod", "--format", "json").stdout)["success"], "SuperLink")
     yield answered
     superlink.terminate()
     superlink.wait(20)
@@ -281,7 +280,7 @@ def test_the_audit_log_is_whole(hospital):
 def test_a_killed_worker_comes_back(hospital, consortium):
     before = hospital.ask("status")[1]["processes"]["worker"]["pid"]
     os.kill(before, 9)
-    wait_until(lambda: hospital.ask("status")[1]["processes"]["worker"]["restarts"] == 1, "restart")
+    until(lambda: hospital.ask("status")[1]["processes"]["worker"]["restarts"] == 1, "restart")
     hospital.wait_ready()
     assert hospital.ask("status")[1]["processes"]["worker"]["pid"] != before
 
@@ -294,10 +293,10 @@ def test_sigterm_finishes_the_message_at_hand_and_leaves_nothing_behind(hospital
         asked = [e for e in hospital.audit() if e.get("run") == run and e["request"] == "train"]
         return bool(asked) and hospital.ask("status")[1]["worker"]["busy_seconds"] is not None
 
-    wait_until(training, "a round under way", 90)
+    until(training, "a round under way", 90)
     assert len(processes_of(hospital)) >= 3
     assert hospital.stop(150) == 0
-    wait_until(lambda: not processes_of(hospital), "end of all processes", 10)
+    until(lambda: not processes_of(hospital), "end of all processes", 10)
     *_, answered, stopped = hospital.audit()
     assert (answered["event"], answered["run"]) == ("answered", run), f"{answered}\n{hospital.log.read_text()[-3000:]}"
     assert answered["answer"] == "Report"
@@ -329,7 +328,7 @@ def test_a_site_that_is_not_enrolled_says_so(hospital, consortium, tmp_path):
     stranger = Hospital(tmp_path / "site", free_port())
     set_value(stranger.folder / "site.toml", "health_port = 8780", f"health_port = {stranger.health}\nwarm = false")
     stranger.start()
-    wait_until(lambda: "not enrolled" in stranger.ask("status")[1].get("refused", ""), "refusal")
+    until(lambda: "not enrolled" in stranger.ask("status")[1].get("refused", ""), "refusal")
     assert stranger.ask("ready")[0] == 503
     assert stranger.ask("live")[0] == 200
     assert stranger.stop() == 0

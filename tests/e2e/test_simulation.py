@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 import safetensors.torch
+
+from tests.machine import until
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +109,7 @@ def test_ray_and_in_process_runs_of_one_seed_end_with_the_same_model(flower, tmp
     flower.finished(f"{ROOT}/simulation", "--num-clients", "3", "-c", TINY + 'results="ray"', cwd=tmp_path)
     for folder in ("one", "two"):
         settings = ["--num-clients", "3", "-c", TINY + f'results="{folder}"']
-        command = [Path(sys.executable).parent / "remind", "simulate", *settings]
+        command = [str(Path(sys.executable).parent / "remind"), "simulate", *settings]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     models = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("ray", "one", "two")]
     assert tensors_of(models[0]) == tensors_of(models[1]) == tensors_of(models[2])
@@ -129,11 +130,11 @@ def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
         cwd=tmp_path,
     )
     run = json.loads(done.stdout)["run-id"]
-    _until(lambda: rounds.is_file() and len(rounds.read_text().splitlines()) >= 2)
+    until(lambda: rounds.is_file() and len(rounds.read_text().splitlines()) >= 2, limit=240)
     workers = [pid for pid in flower.processes() if b"ray::ClientAppActor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert workers
     os.kill(workers[0], signal.SIGKILL)
-    _until(lambda: flower.status(run).startswith("finished"))
+    until(lambda: flower.status(run).startswith("finished"), limit=240)
     log = flower("log", run, "--show").stdout
     assert flower.status(run) == "finished:completed", log
     answered = [json.loads(line)["answered"] for line in rounds.read_text().splitlines()]
@@ -141,10 +142,3 @@ def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
     assert len(answered[-1]) == 3, log
     assert sum(len(names) < 3 for names in answered) <= 2, "one message was at hand, or the next one found it dead"
     assert "another one takes its place" in log
-
-
-def _until(condition, limit=240.0):
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit} s"
-        time.sleep(0.2)

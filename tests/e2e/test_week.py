@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ from remind_server.consortium.certificates import load_certificates
 from remind_server.consortium.folder import write_file
 from remind_server.consortium.proxy import nginx_program
 from tests.e2e.loopback import Hospital, set_value, site_command
-from tests.e2e.test_consortium_coordinator import Coordinator, free_ports, until
+from tests.e2e.test_consortium_coordinator import Coordinator
+from tests.machine import free_ports, until
 
 pytestmark = pytest.mark.slow
 
@@ -148,6 +150,10 @@ def pid_of(site: Hospital, program: str) -> int:
     return int(site.ask("status")[1]["processes"][program]["pid"])
 
 
+def not_ready(site: Hospital) -> bool:
+    return site.ask("ready")[0] == 503
+
+
 def answered(rounds: list[dict]) -> list[list[str]]:
     return [round_["answered"] for round_ in rounds]
 
@@ -217,7 +223,7 @@ def full_disk(week: Week) -> None:
     before = resource.prlimit(superlink, resource.RLIMIT_FSIZE)
     resource.prlimit(superlink, resource.RLIMIT_FSIZE, (1, before[1]))
     for name, site in week.sites.items():
-        until(lambda s=site: s.ask("ready")[0] == 503, f"{name} says that it is not ready", 120)
+        until(partial(not_ready, site), f"{name} says that it is not ready", 120)
     resource.prlimit(superlink, resource.RLIMIT_FSIZE, before)
     until(lambda: week.sites["north"].ask("ready")[0] == 200, f"north is back by itself: {week.logs()}", 150)
 
@@ -232,7 +238,7 @@ def expired_certificate(week: Week) -> None:
     )
     write_file(folder.server, key_pem(key, None) + certificate_pem(expired))
     for name, site in week.sites.items():
-        until(lambda s=site: s.ask("ready")[0] == 503, f"{name} says that it is not ready", 120)
+        until(partial(not_ready, site), f"{name} says that it is not ready", 120)
     c("renew", c.where)
 
 

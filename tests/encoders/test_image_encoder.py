@@ -1,5 +1,7 @@
 """Pictures → tokens, with small networks of timm."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -235,7 +237,7 @@ class TestFiles:
         torch.testing.assert_close(made.backbone.net.state_dict()[first], colours.sum(1, keepdim=True))
 
     def test_of_another_size_are_resampled(self, tmp_path):
-        net = timm.create_model(VIT, num_classes=0, img_size=(96, 96))
+        net: Any = timm.create_model(VIT, num_classes=0, img_size=(96, 96))
         save_file(net.state_dict(), tmp_path / "w.safetensors")
         made = image_encoder(VIT, (64, 64), image_weights=str(tmp_path / "w.safetensors"))
         assert made.backbone.net.pos_embed.shape[1] == 17
@@ -281,7 +283,7 @@ class TestFiles:
 def test_a_folder_that_timm_has_saved(tmp_path):
     from timm.models import save_for_hf
 
-    net = timm.create_model(VIT, num_classes=3, img_size=64, patch_size=8)
+    net: Any = timm.create_model(VIT, num_classes=3, img_size=64, patch_size=8)
     save_for_hf(net, str(tmp_path), model_args={"img_size": 64, "patch_size": 8}, safe_serialization=True)
     made = image_encoder(f"local-dir:{tmp_path}", (64, 64), tokens=65, image_weights="pretrained")
     assert made(pixels(2, 3, 64, 64)).shape == (2, 65, 8)

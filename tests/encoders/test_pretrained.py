@@ -8,6 +8,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -156,7 +157,7 @@ class TestHub:
     def test_a_network_described_on_the_hub(self, hub, tmp_path):
         from timm.models import save_for_hf
 
-        net = timm.create_model("test_vit", num_classes=3, img_size=64)
+        net: Any = timm.create_model("test_vit", num_classes=3, img_size=64)
         save_for_hf(net, str(tmp_path / "made"), model_args={"img_size": 64}, safe_serialization=True)
         for name in ("config.json", "model.safetensors"):
             hub.files[f"/someone/net/resolve/main/{name}"] = (tmp_path / "made" / name).read_bytes()

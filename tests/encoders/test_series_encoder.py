@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ SCHEMA = SeriesSchema(name="s", items=ITEMS, horizon_hours=48.0)
 
 
 def encoder(tokens=3, **changes):
-    made = build_encoder(SCHEMA, settings({"model.tokens": tokens} | changes).model, 0).double()
+    made: Any = build_encoder(SCHEMA, settings({"model.tokens": tokens} | changes).model, 0).double()
     made.mean_I.copy_(torch.arange(5))
     made.std_I.copy_(torch.arange(1, 6))
     return made

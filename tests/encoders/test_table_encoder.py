@@ -111,7 +111,7 @@ def test_fit_takes_the_observed_values_of_numeric_columns(seed, number):
 def test_constant_columns_are_left_alone():
     """Values that single precision cannot tell apart must not be blown up to CLIP."""
     made = encoder()
-    values_NF = np.tile(np.float32([36.6, 0, 1.1, 0, 7.3]), (3, 1))
+    values_NF = np.tile(np.array([36.6, 0, 1.1, 0, 7.3], np.float32), (3, 1))
     made.fit(Table(values_NF))
     assert made.std_F.tolist() == [1.0] * 5
     torch.testing.assert_close(made.mean_F, torch.tensor([36.6, 0, 1.1, 0, 7.3]).double(), rtol=1e-6, atol=0)
@@ -121,7 +121,7 @@ def test_constant_columns_are_left_alone():
 def test_statistics_that_are_given_stay(kind):
     given_ = {"mean": {"x": 5.0, "y": -1.0}, "std": {"x": 2.0, "y": 4.0}} if kind == "given" else {}
     made = encoder(TableSchema(name="t", columns=("x", "y"), standardise=kind, **given_))
-    made.fit(Table(np.float32([[100, 200], [300, 500]])))
+    made.fit(Table(np.array([[100, 200], [300, 500]], dtype=np.float32)))
     assert made.mean_F.tolist() == ([5.0, -1.0] if kind == "given" else [0.0, 0.0])
     assert made.std_F.tolist() == ([2.0, 4.0] if kind == "given" else [1.0, 1.0])
 

@@ -1,6 +1,7 @@
 """Notes → tokens: language models made by the test, and the encoder over hashed words."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -252,7 +253,7 @@ class TestWords:
         assert place_TD[3, 2:4].tolist() == pytest.approx([math.sin(0.3), math.cos(0.3)])
 
     def test_layers_do_not_begin_alike(self):
-        backbone = WordTransformer(config({}))
+        backbone: Any = WordTransformer(config({}))
         first, second = (layer.linear1.weight for layer in backbone.layers)
         assert not torch.equal(first, second)
 

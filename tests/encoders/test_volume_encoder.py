@@ -6,6 +6,7 @@ from monai.networks.nets.resnet import ResNetFeatures
 from torch import nn
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
+from remind.config import Scalar
 from remind.data.cohort.kinds.pictures import VolumeSchema
 from remind.encoders import token_count
 from remind.encoders.pooling import grid
@@ -29,7 +30,7 @@ from tests.builders.encoders import config, means, pixels, volume_encoder, witho
 def test_token_count_is_what_comes_out(name, size, channels, tokens, count):
     made = volume_encoder(name, size, channels, tokens).eval()
     schema = VolumeSchema(name="v", size=size, channels=channels)
-    changes = {"model.encoders.volume": name, "model.tokens": tokens}
+    changes: dict[str, Scalar] = {"model.encoders.volume": name, "model.tokens": tokens}
     assert token_count(schema, config(changes)) == count
     with torch.no_grad():
         assert made(pixels(2, channels, *size)).shape == (2, count, 8)
@@ -37,7 +38,7 @@ def test_token_count_is_what_comes_out(name, size, channels, tokens, count):
 
 def test_the_papers_video_makes_sixteen_tokens():
     schema = VolumeSchema(name="v", kind="video", size=(16, 224, 224), channels=3)
-    changes = {"model.encoders.volume": "r3d_18", "model.tokens": 16}
+    changes: dict[str, Scalar] = {"model.encoders.volume": "r3d_18", "model.tokens": 16}
     assert token_count(schema, config(changes)) == 16
 
 

@@ -1,5 +1,7 @@
 """Rule adapt: what is named moves, all else stays to the last bit, experts in their share."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -63,7 +65,7 @@ def test_other_experts_stay_to_the_last_bit(optimizer, stage, tmp_path):
     rounds = {"train.warmup-rounds": 2, "train.routing-rounds": 0} if stage == "warmup" else {}
     settings = config("adapt(parts = 'experts', experts = 0.5)", **rounds, **{"train.optimizer": optimizer})
     first, last = run(tmp_path, settings)
-    rule = methods_of(settings).rule
+    rule: Any = methods_of(settings).rule
     for name in [n for n in first if n.startswith(MOVING["experts"])]:
         still = rule.resting(name, 4)
         moving = [e for e in range(4) if e not in still.tolist()]
@@ -74,7 +76,8 @@ def test_other_experts_stay_to_the_last_bit(optimizer, stage, tmp_path):
 
 def test_experts_are_drawn_by_the_seed_alike_for_weights_and_biases_and_nested():
     def resting(share, seed, name="fusion.blocks.0.moe.experts.w1_EDH"):
-        return methods_of(config(f"adapt(parts = 'experts', experts = {share})", seed=seed)).rule.resting(name, 16)
+        rule: Any = methods_of(config(f"adapt(parts = 'experts', experts = {share})", seed=seed)).rule
+        return rule.resting(name, 16)
 
     for seed in range(3):
         sets = [set(resting(share, seed).tolist()) for share in (0.25, 0.5, 1.0)]

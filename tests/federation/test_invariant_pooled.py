@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from remind import groups
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.data.batches.batch import SiteData
 from remind.data.cohort.cohort import TRAIN, Cohort, presence
+from remind.data.cohort.contents import Contents
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.sites import Site as Hospital
@@ -33,40 +34,43 @@ NAMES = ("a", "b", "c")
 GROUP_POOL = (1, 2, 3, 5, 7)
 
 
+def about(name):
+    """Begin the message of a comparison with what was compared."""
+    return lambda said: f"{name}: {said}"
+
+
 def config(stage: int, **changes) -> Config:
-    return Config.from_flat(
-        {
-            "precision": "float64",
-            "federation.dtype": "float64",
-            "federation.encoders": "shared",
-            "model.width": 8,
-            "model.experts": 4,
-            "model.slots": 2,
-            "model.heads": 2,
-            "model.gate": "always",
-            "model.dropout": 0,
-            "model.hide": 0,
-            "train.batch": 0,
-            "train.local-steps": 1,
-            "train.optimizer": "sgd",
-            "train.schedule": "constant",
-            "train.weight-decay": 0,
-            "train.lr": LR,
-            "train.routing-lr": LR,
-            "dro.gamma": GAMMA,
-            "dro.initial": "uniform",
-            "train.residual-rate": 1.0,
-            "train.warmup-rounds": ROUNDS if stage == 1 else 0,
-            "train.routing-rounds": ROUNDS if stage == 2 else 0,
-        }
-        | changes
-    )
+    flat: dict[str, Scalar] = {
+        "precision": "float64",
+        "federation.dtype": "float64",
+        "federation.encoders": "shared",
+        "model.width": 8,
+        "model.experts": 4,
+        "model.slots": 2,
+        "model.heads": 2,
+        "model.gate": "always",
+        "model.dropout": 0,
+        "model.hide": 0,
+        "train.batch": 0,
+        "train.local-steps": 1,
+        "train.optimizer": "sgd",
+        "train.schedule": "constant",
+        "train.weight-decay": 0,
+        "train.lr": LR,
+        "train.routing-lr": LR,
+        "dro.gamma": GAMMA,
+        "dro.initial": "uniform",
+        "train.residual-rate": 1.0,
+        "train.warmup-rounds": ROUNDS if stage == 1 else 0,
+        "train.routing-rounds": ROUNDS if stage == 2 else 0,
+    }
+    return Config.from_flat(flat | changes)
 
 
 def cohort(rng: np.random.Generator) -> Cohort:
     """Patients in all groups of the pool; features not standardised, so that no site's statistics differ."""
     group_N = np.concatenate([GROUP_POOL, rng.choice(GROUP_POOL, PATIENTS - len(GROUP_POOL))])
-    modalities = {}
+    modalities: dict[str, Contents] = {}
     for bit, name in enumerate(NAMES):
         values_NF = rng.normal(size=(PATIENTS, 4)).astype(np.float32)
         values_NF[(group_N >> bit & 1) == 0] = np.nan
@@ -119,7 +123,7 @@ def pooled_reference(
         output = model.fuse(tokens, batch.presence_Bm, batch.group_B, routing)
         loss_N = focal_loss(output.logits_BC, batch.label_B)
         risk = {k: loss_N[batch.group_B == k].mean() for k in counts}
-        objective = sum(weights[k] * risk[k] for k in counts)
+        objective = torch.stack([weights[k] * risk[k] for k in counts]).sum()
         parameters = [p for p in model.parameters() if p not in frozen]
         gradients = torch.autograd.grad(objective, parameters, allow_unused=True)
         with torch.no_grad():
@@ -155,7 +159,7 @@ def test_federated_equals_pooled(seed, stage, router, tmp_path):
     assert any(name.startswith("fusion.groups.") and ("residual" in name) == (stage == 2) for name in moved)
     assert any(name.startswith("encoders.") for name in moved) == (stage == 1)
     for name, tensor in expected.items():
-        torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=1e-9, msg=about(name))
     for k, weight in expected_weights.items():
         assert weights[k] == pytest.approx(weight, abs=1e-12)
 
@@ -219,7 +223,9 @@ def pooled_with_local_encoders(
             for k in counts:
                 loss_sum[k] = loss_sum[k] + loss_N[batch.group_B == k].sum()
         risk = {k: loss_sum[k] / counts[k] for k in counts}
-        gradients = torch.autograd.grad(sum(weights[k] * risk[k] for k in counts), parameters, allow_unused=True)
+        gradients = torch.autograd.grad(
+            torch.stack([weights[k] * risk[k] for k in counts]).sum(), parameters, allow_unused=True
+        )
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
@@ -261,7 +267,7 @@ def test_with_local_encoders_federated_equals_pooled_with_encoders_of_each_site(
     initial = SiteModel(hospitals[0].cohort.schema, settings, NAMES).double()
     for name, tensor in model.fusion.named_parameters():
         torch.testing.assert_close(
-            result.tensors[f"fusion.{name}"], tensor.detach(), rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+            result.tensors[f"fusion.{name}"], tensor.detach(), rtol=0, atol=1e-9, msg=about(name)
         )
     for one in sites:
         found = dict(one.engine.model.encoders.named_parameters())
@@ -270,9 +276,7 @@ def test_with_local_encoders_federated_equals_pooled_with_encoders_of_each_site(
         assert moved
         for name, parameter in found.items():
             expected = dict(encoders[one.name].named_parameters())[name]
-            torch.testing.assert_close(
-                parameter, expected, rtol=0, atol=1e-9, msg=lambda m, n=(one.name, name): f"{n}: {m}"
-            )
+            torch.testing.assert_close(parameter, expected, rtol=0, atol=1e-9, msg=about((one.name, name)))
 
 
 def test_dividing_by_local_counts_would_be_seen(tmp_path, monkeypatch):
@@ -281,8 +285,7 @@ def test_dividing_by_local_counts_would_be_seen(tmp_path, monkeypatch):
     whole = cohort(rng)
     settings = config(1)
     import remind_client.engine as engine_module
-
-    honest = engine_module.steps
+    from remind.training.sampling import steps as honest
 
     def with_local_counts(train, index_N, group_N, weights, counts, rng, own=None):
         return honest(train, index_N, group_N, weights, groups.counts(group_N), rng)

@@ -9,6 +9,7 @@ import torch
 
 from remind.config import Config
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
+from remind.data.cohort.contents import Contents
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.messages import Enrolment
@@ -48,11 +49,16 @@ def config(objective: str, rule: str, split=(2, 3)) -> Config:
     )
 
 
+def about(name):
+    """Begin the message of a comparison with what was compared."""
+    return lambda said: f"{name}: {said}"
+
+
 def cohort(seed: int) -> Cohort:
     """Patients of five groups in all three parts; features not standardised, so that no site's statistics differ."""
     rng = np.random.default_rng(seed)
     group_N = np.concatenate([np.repeat(GROUP_POOL, 4), rng.choice(GROUP_POOL, PATIENTS - 4 * len(GROUP_POOL))])
-    modalities = {}
+    modalities: dict[str, Contents] = {}
     for bit, name in enumerate(NAMES):
         values_NF = rng.normal(size=(PATIENTS, 4)).astype(np.float32)
         values_NF[(group_N >> bit & 1) == 0] = np.nan
@@ -91,9 +97,7 @@ def test_federated_equals_pooled(objective, seed, tmp_path):
     moved = 0.0
     for after, (one, other) in enumerate(zip(federated.models, pooled.models, strict=True)):
         for name, tensor in other.items():
-            torch.testing.assert_close(
-                one[name], tensor, rtol=0, atol=1e-9, msg=lambda m, n=(after + 1, name): f"round {n}: {m}"
-            )
+            torch.testing.assert_close(one[name], tensor, rtol=0, atol=1e-9, msg=about(f"round {after + 1}, {name}"))
         moved = max((t - federated.models[0][n]).abs().max().item() for n, t in one.items())
     assert moved > 1e-4
     assert federated.result.weights == pytest.approx(pooled.result.weights, abs=1e-9)

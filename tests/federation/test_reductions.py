@@ -3,10 +3,12 @@
 In float64, one full-batch step of plain SGD at each site and round, two rounds of each stage.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.federation.blocks import block_of
 from remind.federation.rules.base import registry as rules
 from remind.training.site_model import fusion_of
@@ -19,7 +21,7 @@ from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
 MIXES = {"s1": [1, 3, 7, 7] * 4, "s2": [3, 3, 7] * 4, "s3": [5, 7] * 4 + [1] * 2}
-EXACT = {
+EXACT: dict[str, Scalar] = {
     "precision": "float64",
     "federation.dtype": "float64",
     "federation.encoders": "shared",
@@ -36,6 +38,11 @@ EXACT = {
     "train.focal-gamma": 0.0,
 }
 KINDS = {"shared", "group", "encoder"}
+
+
+def about(name):
+    """Begin the message of a comparison with what was compared."""
+    return lambda said: f"{name}: {said}"
 
 
 class Run:
@@ -69,7 +76,7 @@ def assert_same(found, expected, names=None):
     assert names <= set(found)
     for name in names:
         torch.testing.assert_close(
-            found[name], expected[name], rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n} ({block_of(n)}): {m}"
+            found[name], expected[name], rtol=0, atol=1e-10, msg=about(f"{name} ({block_of(name)})")
         )
 
 
@@ -173,7 +180,8 @@ def test_fedrep_moves_both_parts_in_every_round(steps, share, tmp_path):
     found = Run(tmp_path, method__rule=f"fedrep(head-steps = {share})", **changes)
     start = found.start()
     assert all(not torch.equal(t, start[n]) for n, t in found.tensors.items() if "norm" in n and "weight" in n)
-    head = fusion_of(found.recorder.start.schema, found.config).double().head.weight
+    fusion: Any = fusion_of(found.recorder.start.schema, found.config).double()
+    head = fusion.head.weight
     assert not torch.equal(found.sites[0].store.kept()["fusion.head.weight"], head)
 
 

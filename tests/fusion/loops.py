@@ -1,5 +1,7 @@
 """Layers written out for one vector, as loops: what the tensors of the fusion models are compared with."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,23 +27,23 @@ def loop_softmax(x: Tensor) -> Tensor:
     return raised / raised.sum()
 
 
-def loop_perceptron(network: torch.nn.Sequential, x: Tensor) -> Tensor:
+def loop_perceptron(network: Any, x: Tensor) -> Tensor:
     """`layers.perceptron` for one vector, without dropout."""
     return loop_linear(network[3], loop_gelu(loop_linear(network[0], x)))
 
 
-def loop_head(hidden: torch.nn.Sequential, head: torch.nn.Linear, x: Tensor) -> Tensor:
+def loop_head(hidden: Any, head: torch.nn.Linear, x: Tensor) -> Tensor:
     """`layers.hidden_layer` and a linear head for one vector, without dropout."""
     return loop_linear(head, loop_gelu(loop_linear(hidden[0], x)))
 
 
-def loop_expert(experts: torch.nn.Module, e: int, x: Tensor) -> Tensor:
+def loop_expert(experts: Any, e: int, x: Tensor) -> Tensor:
     """One expert of `soft_moe.Experts` on one vector."""
     hidden = loop_gelu(x @ experts.w1_EDH[e] + experts.b1_EH[e])
     return hidden @ experts.w2_EHD[e] + experts.b2_ED[e]
 
 
-def loop_attention(layer: torch.nn.Module, x_MD: Tensor) -> Tensor:
+def loop_attention(layer: Any, x_MD: Tensor) -> Tensor:
     """Multi-head attention over the tokens of one patient, token by token and head by head."""
     width = x_MD.shape[1]
     size = width // layer.heads

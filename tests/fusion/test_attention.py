@@ -41,8 +41,8 @@ def test_equals_the_loop():
     for b, group in enumerate(GROUPS):
         z = torch.cat([z[b] for i, z in enumerate(batch.tokens) if group >> i & 1])
         z = z + loop_attention(layer.attention, torch.stack([loop_norm(layer.attention_norm, t) for t in z]))
-        z = [t + loop_perceptron(layer.mlp, loop_norm(layer.mlp_norm, t)) for t in z]
-        mean = sum(loop_norm(fusion.norm, t) for t in z) / len(z)
+        rows = [t + loop_perceptron(layer.mlp, loop_norm(layer.mlp_norm, t)) for t in z]
+        mean = torch.stack([loop_norm(fusion.norm, t) for t in rows]).mean(0)
         torch.testing.assert_close(logits[b], loop_linear(fusion.head, mean), rtol=0, atol=1e-10)
 
 

@@ -1,6 +1,7 @@
 """Gradients in place: the values of plain autograd in every situation, and memory that is truly used again."""
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def weight_memory(experts):
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_values_and_gradients_are_those_of_a_loop_over_experts(batch, slots, sizes, dtype):
-    experts = make_experts(*sizes, dtype=dtype)
+    experts = make_experts(sizes[0], sizes[1], sizes[2], dtype=dtype)
     slots_BESD = make_slots(sizes[0], sizes[1], batch, slots, dtype).requires_grad_()
     with gradients_in_place():
         out_BESD = experts(slots_BESD)
@@ -68,7 +69,7 @@ def test_values_and_gradients_are_those_of_a_loop_over_experts(batch, slots, siz
         looped.append(functional.linear(hidden, experts.w2_EHD[e].T, experts.b2_ED[e]))
     expected_BESD = torch.stack(looped, dim=1)
     expected_BESD.sin().sum().backward()
-    near = {"rtol": 0, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
+    near: dict[str, Any] = {"rtol": 0, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(out_BESD, expected_BESD, **near)
     torch.testing.assert_close(slots_BESD.grad, rows.grad, **near)
     for gradient, parameter in zip(found, experts.parameters(), strict=True):

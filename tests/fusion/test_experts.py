@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from remind.fusion.expert_gradients import gradients_in_place
 from remind.fusion.experts import Experts, SoftMoE, combine_weights, dispatch_weights
 from remind.fusion.routing import Router
 
-TOLERANCE = {"rtol": 0, "atol": 1e-10}
-TIGHT = {"rtol": 0, "atol": 1e-12}
+TOLERANCE: dict[str, Any] = {"rtol": 0, "atol": 1e-10}
+TIGHT: dict[str, Any] = {"rtol": 0, "atol": 1e-12}
 
 
 def softmax(values):
@@ -172,7 +173,7 @@ def test_transforms_work_outside_the_context():
         expected = gradients(moe(x_BMD[b : b + 1], logits_BMES[b : b + 1]), *moe.parameters())
         torch.testing.assert_close(tuple(g[b] for g in per_patient.values()), expected, **TIGHT)
     direction_BMD = torch.randn_like(x_BMD)
-    (slope,) = torch.func.jvp(lambda x: moe(x, logits_BMES).sin().sum(), (x_BMD,), (direction_BMD,))[1:]
+    slope = torch.func.jvp(lambda x: moe(x, logits_BMES).sin().sum(), (x_BMD,), (direction_BMD,))[1]
     (expected,) = gradients(moe(x_BMD, logits_BMES), x_BMD)
     torch.testing.assert_close(slope, (expected * direction_BMD).sum(), **TOLERANCE)
 

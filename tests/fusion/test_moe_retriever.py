@@ -29,16 +29,16 @@ def slow_retrieval(fusion, of, batch, b, missing, support):
         x = loop_norm(fusion.moe_norm, t)
         score = loop_linear(fusion.gate.linear, x)
         kept = loop_top_k(torch.stack([score[e] for e in allowed]), 2)
-        routed.append(sum(w * loop_expert(fusion.moe.experts, allowed[e], x) for e, w in kept.items()))
+        routed.append(torch.stack([w * loop_expert(fusion.moe.experts, allowed[e], x) for e, w in kept.items()]).sum(0))
     length, start = of.tokens[missing], len(support) * of.tokens[missing]
     means = []
     for z in own:
-        means.append(sum(routed[start : start + len(z)]) / len(z))
+        means.append(torch.stack(routed[start : start + len(z)]).mean(0))
         start += len(z)
-    inter = sum(means) / len(means)
+    inter = torch.stack(means).mean(0)
     if not len(support):
         return torch.stack([inter] * length)
-    intra = [sum(routed[p * length + t] for p in range(len(support))) / len(support) for t in range(length)]
+    intra = [torch.stack(routed[t : len(support) * length : length]).mean(0) for t in range(length)]
     return torch.stack([(a + inter) / 2 for a in intra])
 
 

@@ -1,6 +1,7 @@
 """Entropy, KL and the gate: loops, and the numeric check of algorithm §4.2."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,11 @@ def test_entropy_and_kl_gates_at_their_paper_thresholds_disagree():
     logits = logits_of(PROFILE)  # H/ln E = .767 < .8 shuts the entropy gate, KL .807 > .1 the other
     between = logits_of([0.4, 0.2, 0.2, 0.2])  # H/ln E = .961, KL = .054
     apart = logits_of([0.55, 0.15, 0.15, 0.15])  # H/ln E = .853 opens, KL = .204 does not
-    for gate, threshold, expected in [("entropy", 0.8, [False, True, True]), ("kl", 0.1, [False, True, False])]:
+    gates: list[tuple[Any, float, list[bool]]] = [
+        ("entropy", 0.8, [False, True, True]),
+        ("kl", 0.1, [False, True, False]),
+    ]
+    for gate, threshold, expected in gates:
         assert [gate_open(x, gate, threshold).item() for x in (logits, between, apart)] == expected
 
 
@@ -102,7 +107,7 @@ def two_products(router, x_BMD, residual_GDES, row_B, gate, threshold):
 
 def router_case(kind, dtype=torch.float64, sizes=(6, 4, 3), batch=5, tokens=7, groups=3, seed=0):
     torch.manual_seed(seed)
-    router = Router(*sizes, kind).to(dtype)
+    router = Router(sizes[0], sizes[1], sizes[2], kind).to(dtype)
     x_BMD = torch.randn(batch, tokens, sizes[0], dtype=dtype, requires_grad=True)
     residual_GDES = torch.randn(groups, *sizes, dtype=dtype, requires_grad=True)
     return router, x_BMD, residual_GDES, torch.randint(0, groups, (batch,))

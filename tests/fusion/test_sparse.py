@@ -1,6 +1,7 @@
 """Gates, loads, balance and sparse experts against loops and against draws."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from remind.fusion.sparse import (
 )
 from tests.fusion.loops import loop_expert, loop_top_k
 
-TOLERANCE = {"rtol": 0, "atol": 1e-10}
+TOLERANCE: dict[str, Any] = {"rtol": 0, "atol": 1e-10}
 
 
 def normal(*shape, seed=0, grad=False):
@@ -160,7 +161,10 @@ def test_sparse_experts_equal_the_loop(tokens, experts, width, data, seed):
     score = normal(tokens, experts, seed=seed + 10, grad=True)
     out = moe(x, top_k_softmax(score, k))
     expected = torch.stack(
-        [sum(w * loop_expert(moe.experts, e, x[n]) for e, w in loop_top_k(score[n], k).items()) for n in range(tokens)]
+        [
+            torch.stack([w * loop_expert(moe.experts, e, x[n]) for e, w in loop_top_k(score[n], k).items()]).sum(0)
+            for n in range(tokens)
+        ]
     )
     torch.testing.assert_close(out, expected, **TOLERANCE)
     wanted = torch.autograd.grad(expected.square().sum(), [x, score, *moe.parameters()], allow_unused=True)

@@ -56,7 +56,7 @@ def test_a_mean_says_of_how_many_groups_it_is():
 def test_the_worst_group_has_support():
     assert min(MODEL.groups, key=lambda k: MODEL.groups[k].accuracy) == 32, "what few patients make the worst"
     for metric, score in SCORES.items():
-        ranked = {k: getattr(MODEL.groups[k], metric) for k in SCOPE.ranked_groups(metric)}
+        ranked: dict[int | str, float] = {k: getattr(MODEL.groups[k], metric) for k in SCOPE.ranked_groups(metric)}
         expected = (max if score.lower_is_better else min)(ranked.values())
         assert measure("worst_group", MODEL, SCOPE)[metric] == expected
         assert ranked[worst(ranked, metric)] == expected

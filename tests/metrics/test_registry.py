@@ -5,7 +5,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from sqlalchemy import inspect
 
 from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect

@@ -55,7 +55,7 @@ def test_collect_equals_a_loop_over_patients(seed, classes):
         confusion = np.zeros((classes, classes), dtype=int)
         scores: Counter[tuple[int, int, int]] = Counter()
         for b in np.flatnonzero(group_B == group):
-            confusion[label_B[b], max(range(classes), key=lambda c, b=b: log_p_BC[b, c])] += 1
+            confusion[label_B[b], int(log_p_BC[b].argmax())] += 1
             for h, c in enumerate(scored_classes(classes)):
                 others = [v for other, v in enumerate(log_p_BC[b]) if other != c]
                 odds = log_p_BC[b, c] - max(others) - math.log(sum(math.exp(v - max(others)) for v in others))

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise, permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -182,7 +183,8 @@ def test_what_has_fallen_below_all_numbers_comes_back(text):
     name, changes = ("method.objective", {}) if text == "groupdro" else ("method.rule", {"method.objective": "erm"})
     settings = {"dro.gamma": 10.0, "dro.max-log-odds-step": 100.0, name: text} | changes
     methods = methods_of(Config.from_flat(settings))
-    one, counts = methods.objective if text == "groupdro" else methods.rule, {1: 5, 2: 5}
+    one: Any = methods.objective if text == "groupdro" else methods.rule
+    counts = {1: 5, 2: 5}
     state = one.initial(counts)
     for _ in range(40):
         state = one.update(state, {1: 40.0, 2: 0.0}, counts, 10)

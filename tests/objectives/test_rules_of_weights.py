@@ -1,6 +1,7 @@
 """How weights move: each objective's rule at known risks, against the definition in its paper."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_a_group_that_was_never_heard_of_keeps_its_weight(text):
     """Exactly, whatever the others report; they share the mass that they had."""
     key = "method.rule" if text in SILENT_RULES else "method.objective"
     methods = methods_of(Config.from_flat({"method.objective": "erm", key: text}))
-    one = methods.rule if text in SILENT_RULES else methods.objective
+    one: Any = methods.rule if text in SILENT_RULES else methods.objective
     state = one.initial(COUNTS)
     before = state.weights[4]
     for risks in ({1: 0.2, 2: 0.9}, {2: 0.1}, {}, {1: 3.0, 2: 0.1}):

@@ -76,7 +76,12 @@ def test_what_ends_is_started_again_ever_later_and_heard(capfd):
 def test_what_was_heard_and_is_not_for_the_log_is_not_there(capfd):
     async def scene():
         lines = []
-        child = python(f"print('note'); print('word'); {SLEEP}", hear=lambda line: lines.append(line) or line == "note")
+
+        def heard(line):
+            lines.append(line)
+            return line == "note"
+
+        child = python(f"print('note'); print('word'); {SLEEP}", hear=heard)
         async with kept(child):
             await until(lambda: "word" in lines)
 

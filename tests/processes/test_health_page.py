@@ -6,7 +6,7 @@ import json
 import pytest
 
 from remind.processes.health_page import live, serve_pages
-from tests.e2e.loopback import free_port
+from tests.machine import free_port
 
 
 async def get(port: int, request: bytes) -> bytes:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.data.cohort.read import read_cohort
 from remind.data.sites.hospitals import virtual_hospitals, with_split
 from remind.data.sites.sites import split_sites
@@ -23,7 +23,7 @@ HAS = {
     "site-3": {"M2", "M3", "M4", "M5", "M7"},
     "site-4": {"M3", "M4", "M5", "M7"},
 }
-SETTINGS = {
+SETTINGS: dict[str, Scalar] = {
     "synthetic.law": "independent",
     "synthetic.missing": "0.3, 0.4, 0.4, 0.5, 0.5, 0.4, 0.3",
     "synthetic.kinds": ", ".join(KINDS),
@@ -67,7 +67,7 @@ def test_seven_kinds_at_hospitals_with_different_sets(encoders, tmp_path):
 @pytest.mark.slow
 def test_from_disk_and_by_worker_processes_it_is_the_same(tmp_path):
     """Pixels from files, read ahead by two processes, or in memory: the same model, bit for bit."""
-    base = SETTINGS | {"synthetic.patients": 60, "data.rules": ""}
+    base: dict[str, Scalar] = SETTINGS | {"synthetic.patients": 60, "data.rules": ""}
     config = Config.from_flat(base)
     cohort = generate(config.synthetic, config.seed)
     write_cohort(cohort, tmp_path / "cohort")

@@ -23,7 +23,7 @@ from tests.builders.configs import BASE, settings
 from tests.builders.sites import site
 
 METHODS = [method.name for method in registry.methods()]
-EXPERTS = BASE["model.experts"]
+EXPERTS = int(BASE["model.experts"])
 
 
 def asked_and_answered(config, folder):

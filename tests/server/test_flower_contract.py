@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -82,7 +83,8 @@ def test_the_pieces_of_an_array_are_known():
 
 
 def test_the_grid_pulls_with_our_function():
-    assert http_grid.pull_objects is flwr_pull.pull_objects
+    module: Any = http_grid
+    assert module.pull_objects is flwr_pull.pull_objects
     assert "pull_objects" in names_used(http_grid.HttpGrid.pull_messages.__code__)  # looked up by name each time
     assert list(inspect.signature(ours.pull_objects).parameters)[:2] == ["object_ids", "pull_object_fn"]
     assert str(ours.ObjectPullError("", "why"))
@@ -122,7 +124,7 @@ def test_run_takes_what_we_change():
 
 
 def test_run_has_our_options():
-    command = [Path(sys.executable).parent / "flwr", "run", "--help"]
+    command = [str(Path(sys.executable).parent / "flwr"), "run", "--help"]
     surroundings = os.environ | {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
     shown = subprocess.run(command, capture_output=True, text=True, env=surroundings, check=True).stdout
     assert {"--num-clients", "--cohort", "--yes", "--federation-config"} <= set(shown.replace(",", " ").split())
@@ -135,7 +137,8 @@ def test_run_connects_and_streams_by_these_names():
     assert {ours.CONNECT, ours.STREAM} <= set().union(*(names_used(f.__code__) for f in functions))
     before = names[ours.CONNECT], names[ours.STREAM]
     assert takes(before[1], 42, "client")
-    with ours.replaced_in_run(run, lambda connect: ("ours", connect), lambda stream: ("ours", stream)):
+    ours_of: Any = lambda function: ("ours", function)  # noqa: E731
+    with ours.replaced_in_run(run, ours_of, ours_of):
         assert (names[ours.CONNECT], names[ours.STREAM]) == (("ours", before[0]), ("ours", before[1]))
     assert (names[ours.CONNECT], names[ours.STREAM]) == before
     assert {"StartRun", "StreamLogs", "ListRuns"} <= set(dir(ControlHttpClient))
@@ -205,7 +208,7 @@ class Answers:
 
 
 def test_the_control_api(tmp_path, folder, hospital):
-    control = consortium.Control("127.0.0.1:1", read_file(folder.loopback_ca))
+    control: Any = consortium.Control("127.0.0.1:1", read_file(folder.loopback_ca))
     control.close()
     control._client = Answers()
     assert control.register(hospital.public_key, "north", "46.5,6.6") == 5

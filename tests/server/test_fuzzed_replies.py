@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ def named_or_counted(replies: RoundReplies) -> None:
     if replies.absent:
         assert replies.absent["s"]
         assert (replies.train, replies.validation, replies.bytes_up) == ({}, {}, 0)
-        unchanged = {"fusion.head.bias": np.zeros(2)}
+        unchanged = {"fusion.head.bias": torch.zeros(2)}
         assert replies.average.apply(unchanged) == unchanged
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
+from remind.config import Scalar
 from remind.errors import UserError
 from remind.federation.blocks import index_of, pack, unpack
 from remind.federation.flower import from_record, to_record
-from remind.federation.messages import Enrol, Refusal
+from remind.federation.messages import Enrol, Refusal, Report
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
@@ -45,7 +46,8 @@ class Tampered(SiteGrid):
 
 
 def run(folder, tamper, kind="train", **changes):
-    config = settings({"train.routing-rounds": 0, "dro.risk": RISK, "federation.dtype": "float32"} | changes)
+    own: dict[str, Scalar] = {"train.routing-rounds": 0, "dro.risk": RISK, "federation.dtype": "float32"}
+    config = settings(own | changes)
     sites = [site(name, cohort(mix, seed), config, folder) for seed, (name, mix) in enumerate(MIXES.items())]
     recorder = Recorder()
     FedRemind(config, [recorder]).run(Tampered(sites, kind, tamper))
@@ -74,6 +76,7 @@ def tensors(change, dtype="float32"):
 
     def tamper(record):
         report, buffer = from_record(record)
+        assert isinstance(report, Report)
         named = change(unpack(report.index, buffer)) or {}
         return to_record(report.model_copy(update={"index": index_of(named, dtype)}), pack(named, dtype))
 

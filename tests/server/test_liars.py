@@ -3,6 +3,7 @@
 import json
 import math
 from functools import cache
+from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -11,7 +12,7 @@ from remind.config import Config
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.federation.blocks import index_of, pack, unpack
 from remind.federation.flower import from_record, to_record
-from remind.federation.messages import Refusal
+from remind.federation.messages import Refusal, Report
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge, total
 from remind_server.outputs.tables import summary
@@ -141,13 +142,14 @@ def update(change):
 
     def lie(record):
         report, buffer = from_record(record)
+        assert isinstance(report, Report)
         tensors = {name: change(tensor) for name, tensor in unpack(report.index, buffer).items()}
         return to_record(report.model_copy(update={"index": index_of(tensors, "float32")}), pack(tensors, "float32"))
 
     return lie
 
 
-TRAINING = {
+TRAINING: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a loss that takes λ": (losses("train", 1e9), {}, "max-loss"),
     "a loss of 10^12": (losses("train", 1e11), {}, "loss"),
     "a validation loss that takes λ": (losses("validation", 100.0), {"dro.risk": "validation"}, "max-loss"),

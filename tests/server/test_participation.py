@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind_server.rounds.roster import Member, Roster
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
@@ -115,7 +115,12 @@ def test_groups_whose_sites_were_not_asked_keep_their_blocks_and_weights(two_fif
 
 def test_the_average_is_that_of_who_was_asked(tmp_path):
     """With those who are asked alone in the federation, and their weights, the shared tensors come out the same."""
-    changes = {"train.warmup-rounds": 1, "train.routing-rounds": 0, "method.objective": "erm", "train.optimizer": "sgd"}
+    changes: dict[str, Scalar] = {
+        "train.warmup-rounds": 1,
+        "train.routing-rounds": 0,
+        "method.objective": "erm",
+        "train.optimizer": "sgd",
+    }
     found = run(tmp_path / "all", **changes, **{"federation.participation": 0.4})
     config = Config.from_flat(BASE | changes)
     rows = [(seed, n) for seed, n in enumerate(MIXES) if n in found.asked[0]]

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from remind.config import Scalar
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.simulate import simulate
 from tests.builders.cohorts import cohort
@@ -22,10 +23,13 @@ def sites(folder, **changes):
 
 
 def virtual(folder, **changes):
-    config = settings(
-        {"synthetic.patients": 150, "results": str(folder), "model.dropout": 0.2, "model.hide": 0.2} | changes
-    )
-    return simulate(config, 3)
+    own: dict[str, Scalar] = {
+        "synthetic.patients": 150,
+        "results": str(folder),
+        "model.dropout": 0.2,
+        "model.hide": 0.2,
+    }
+    return simulate(settings(own | changes), 3)
 
 
 def same(a, b) -> bool:

@@ -24,7 +24,7 @@ NOBODY = 7  # 6 training patients: not released at all
 class Suppressed(SiteGrid):
     """What leaves is what a door lets out."""
 
-    released = (1, 3, 5)
+    released: tuple[int, ...] = (1, 3, 5)
 
     def _work(self, message):
         content, buffer = from_record(super()._work(message).content)

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from remind_studies.bench import bench, listing, read_seeds
 from remind_studies.study import registry
 from tests.builders.studies import SMALL
 
-CHOICES: dict[str, object] = {
+CHOICES: dict[str, Any] = {
     "cohort": "synthetic",
     "methods": "softmoe, remind",
     "seeds": "2",
@@ -56,7 +57,7 @@ def test_again_gives_the_same_numbers_and_runs_nothing(tmp_path):
 def test_a_preset_with_a_seed_of_its_own_is_laid_over(tmp_path):
     preset = tmp_path / "preset.toml"
     preset.write_text("seed = 7\n[train]\nlr = 0.002\n")
-    changes = {"methods": "softmoe", "seeds": "1", "anchors": False, "jobs": 1}
+    changes: dict[str, Any] = {"methods": "softmoe", "seeds": "1", "anchors": False, "jobs": 1}
     results, _, _ = study(tmp_path / "out", **changes, run_config=[str(preset), *write_pairs(SMALL)])
     assert results["seeds"] == [0]
     assert results["settings"]["common"]["train.lr"] == 0.002

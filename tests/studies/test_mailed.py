@@ -1,5 +1,7 @@
 """What is mailed tells nothing of few patients: rows are left out until the rest gives none of them away."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,9 @@ COUNT = st.sampled_from([0, 1, 2, 9, 10, 12, 40, 300])
 @settings(max_examples=30)
 @given(st.lists(st.tuples(COUNT, COUNT, COUNT), min_size=1, max_size=7))
 def test_no_small_row_follows_from_the_others_and_the_totals(rows):
-    sizes = {i: dict(zip(("train", "positives", "others"), row, strict=True)) for i, row in enumerate(rows)}
+    sizes: dict[Any, dict[str, int]] = {
+        i: dict(zip(("train", "positives", "others"), row, strict=True)) for i, row in enumerate(rows)
+    }
     told = shown(sizes, 10)
     attacker = Attacker({(i, kind): n for i, own in sizes.items() for kind, n in own.items()})
     for kind in ("train", "positives", "others"):

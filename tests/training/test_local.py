@@ -130,7 +130,7 @@ def test_steps_equal_plain_sgd_with_scaled_gradients():
     source = FreshTokens(model, data)
     LocalWork(model, ERM, source, RoundSettings(lr=0.1, routing=True, gradient_scale=scale), plan, optimizer).steps()
     for step in plan:
-        loss = 0.0
+        loss = torch.zeros(())
         for i, weight in zip(step.index_B, step.weight_B, strict=True):
             batch = data.batch(np.array([i]))
             tokens = reference.tokens(batch)

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from remind.data.batches.batch import SiteData
+from remind.data.cohort.kinds.table import Table
 from remind.data.cohort.kinds.text import TextSchema
 from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache, cache_key
 from remind_client.store import digest
-from tests.builders.cohorts import NAMES, cohort
+from tests.builders.cohorts import NAMES, cohort, contents
 from tests.builders.configs import settings
 
 GROUPS = [1, 2, 3, 5, 7] * 6
@@ -127,10 +128,10 @@ def test_other_weights_or_another_cohort_are_never_served_old_tokens(tmp_path):
     patients = cohort(GROUPS)
     first = whole(make(tmp_path, patients)[1])
     assert not torch.equal(whole(make(tmp_path, patients, seed=1)[1]), first)
-    values_NF = patients.modalities["a"].values_NF.copy()
+    values_NF = contents(patients, "a").values_NF.copy()
     row = int(np.flatnonzero(patients.presence_Nm[:, 0])[0])
     values_NF[row, 0] += 1
-    changed = replace(patients, modalities={**patients.modalities, "a": type(patients.modalities["a"])(values_NF)})
+    changed = replace(patients, modalities={**patients.modalities, "a": Table(values_NF)})
     model, tokens = make(tmp_path, changed)
     (_, fresh), again = next(FreshTokens(model.eval(), SiteData(changed)).batches([np.arange(30)])), whole(tokens)
     torch.testing.assert_close(again, fresh.detach())

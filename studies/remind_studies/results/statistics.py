@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from scipy.special import nctdtrinc, stdtr, stdtrit  # type: ignore[import-untyped]  # Student's laws and quantiles
+from scipy.special import nctdtrinc, stdtr, stdtrit  # Student's laws and quantiles
 
 Values = Sequence[float | None]  # one per seed, in the order of the seeds
 

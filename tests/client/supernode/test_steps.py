@@ -1,6 +1,7 @@
 """The SuperNode's two steps on Flower's own node state: whatever happens to a message, nothing of it is left."""
 
 import threading
+from typing import Any
 
 import httpx
 import pytest
@@ -56,8 +57,9 @@ class Node:
 
     def __init__(self):
         stores = ObjectStoreFactory()
-        self.state = NodeStateFactory(objectstore_factory=stores).state()
-        self.store, self.line = stores.store(), Line()
+        self.state: Any = NodeStateFactory(objectstore_factory=stores).state()
+        self.line = Line()
+        self.store: Any = stores.store()
         self.state.set_node_id(2)
         self.state.store_run(Run.create_empty(RUN))
         self.steps = Steps(worker=None)

@@ -8,10 +8,12 @@ from remind.config import SyntheticConfig
 from remind.data.batches.batch import SiteData
 from remind.data.batches.lazy import Request
 from remind.data.cohort.cohort import Cohort, presence
+from remind.data.cohort.contents import Contents
 from remind.data.cohort.kinds.codes import Codes, CodesBatch, CodesSchema
 from remind.data.cohort.kinds.series import SeriesBatch
 from remind.data.cohort.schema import CohortSchema
 from remind.data.synthetic.generate import generate
+from tests.builders.cohorts import contents
 
 COHORT = generate(SyntheticConfig(patients=80), 0)
 
@@ -25,9 +27,11 @@ def test_gather(index, dtype):
     assert batch.label_B.tolist() == COHORT.label_N[index].tolist()
     np.testing.assert_array_equal(batch.presence_Bm.numpy(), COHORT.presence_Nm[index])
     having = [i for i in index if COHORT.presence_Nm[i, 3]]
-    np.testing.assert_array_equal(batch.inputs["M4"].numpy(), COHORT.modalities["M4"].values_NF[having])
-    assert batch.inputs["M4"].dtype == dtype
-    series, found = COHORT.modalities["M2"], batch.inputs["M2"]
+    table = batch.inputs["M4"]
+    assert isinstance(table, torch.Tensor)
+    np.testing.assert_array_equal(table.numpy(), contents(COHORT, "M4").values_NF[having])
+    assert table.dtype == dtype
+    series, found = contents(COHORT, "M2"), batch.inputs["M2"]
     assert isinstance(found, SeriesBatch)
     having = [i for i in index if COHORT.presence_Nm[i, 1]]
     expected = [
@@ -52,8 +56,8 @@ def coded(vocabulary=(), prefixes=()):
     codes = Codes(np.array([0, 2, 2, 5]), np.array([2, 0, 0, 1, 2]), ("I21.4", "I21.9", "E11"))
     whole = CohortSchema(name="c", classes=("no", "yes"), modalities=(schema,))
     ids = np.array(["a", "b", "c"])
-    contents = {"icd": codes}
-    return Cohort(whole, ids, ids, np.zeros(3, dtype=np.int64), None, None, presence(whole, contents), contents)
+    held: dict[str, Contents] = {"icd": codes}
+    return Cohort(whole, ids, ids, np.zeros(3, dtype=np.int64), None, None, presence(whole, held), held)
 
 
 def codes_of(cohort, index):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,7 @@ class Folder:
         assert head in text
         file.write_text(text.replace(head, "\n".join([head, *lines]), 1))
 
-    def edit(self, name: str, column: str, row: int, value: object) -> None:
+    def edit(self, name: str, column: str, row: int, value: Any) -> None:
         """Change one cell of a .parquet."""
         table = pd.read_parquet(self.path / f"{name}.parquet")
         table[column] = table[column].astype(object if isinstance(value, str | None) else float)

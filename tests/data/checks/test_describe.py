@@ -172,8 +172,8 @@ def test_bars_are_the_shares(cohort):
     assert bars.get_yscale() == ("log" if known.max() / known.min() > 30 else "linear")
     assert {text.get_text() for text in bars.texts} == {f"{n:,}".replace(",", " ") for n in known}
     assert [label.get_text() for label in dots.get_yticklabels()] == list(description.modalities)
-    dark = dots.collections[-1].get_offsets()
-    assert {(int(g), int(m)) for g, m in dark} == set(zip(*np.nonzero(description.member_Gm), strict=True))
+    dark = np.asarray(dots.collections[-1].get_offsets(), dtype=int).tolist()
+    assert {(g, m) for g, m in dark} == set(zip(*np.nonzero(description.member_Gm), strict=True))
 
 
 def test_cells_are_the_counts():

@@ -3,6 +3,7 @@
 import datetime
 import uuid
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 
 from remind.data.checks.check import check_cohort
 from remind.data.cohort.read import read_cohort
+from tests.builders.cohorts import contents, declared
 
 IDS = [str(uuid.UUID(int=i + 1)) for i in range(20)]
 RAW = [uuid.UUID(one).bytes for one in IDS]
@@ -91,7 +93,7 @@ def test_numbers_of_every_type(case, tmp_path):
     (cohort_ / "cohort.toml").write_text(
         (cohort_ / "cohort.toml").read_text().replace("[label]", '[patients]\nempty = "drop"\n[label]')
     )
-    values = read_cohort(cohort_).modalities["labs"].values_NF[:, 0]
+    values = contents(read_cohort(cohort_), "labs").values_NF[:, 0]
     assert np.isfinite(values).all()
     assert len(values) == (14 if case == "words for missing" else 20)
 
@@ -161,8 +163,8 @@ def test_a_declared_name_is_never_a_word_for_missing(tmp_path):
     text += '[modalities.v]\nkind = "series"\nitems = ["NA", "K"]\nhorizon = 48\n'
     toml.write_text(text)
     cohort_ = read_cohort(folder)
-    assert cohort_.modalities["labs"].values_NF[:, 1].tolist() == [0, 1] * 10
-    assert cohort_.modalities["v"].item_O.tolist() == [0, 1] * 10
+    assert contents(cohort_, "labs").values_NF[:, 1].tolist() == [0, 1] * 10
+    assert contents(cohort_, "v").item_O.tolist() == [0, 1] * 10
     toml.write_text(text.replace('["None", "former"]', '["former", "current"]'))
     assert any("10 rows hold 'smoker': ('None')" in w for w in check_cohort(folder).warnings)
 
@@ -188,7 +190,7 @@ def test_texts_that_differ_stay_apart(kind, tmp_path):
     toml = folder / "cohort.toml"
     before = toml.read_text()
     toml.write_text(f"{before}[modalities.m]\n{section}")
-    data = read_cohort(folder).modalities["m"]
+    data = contents(read_cohort(folder), "m")
     if kind == "codes":
         assert [data.names[i] for i in data.code_O[:4]] == ["0030", "030", "250.00", "250.0"]
     else:
@@ -222,10 +224,10 @@ def test_numbers_have_one_spelling_whatever_the_type(cells, tmp_path):
     toml = folder / "cohort.toml"
     declared = "[false, true]" if any(isinstance(c, bool) or c == "True" for c in cells) else "[0, 1]"
     toml.write_text(toml.read_text() + f"categories = {{ x = {declared} }}\n")
-    assert sorted(set(read_cohort(folder).modalities["labs"].values_NF[:, 1].tolist())) == [0, 1]
+    assert sorted(set(contents(read_cohort(folder), "labs").values_NF[:, 1].tolist())) == [0, 1]
 
 
-INDEX = {
+INDEX: dict[str, dict[str, Any]] = {
     "nameless": {"": range(20)},
     "unnamed": {"Unnamed: 0": range(20)},
     "index": {"index": range(20)},
@@ -244,14 +246,14 @@ def test_the_number_of_the_row_is_no_feature(case, suffix, tmp_path):
     table = pd.DataFrame({**INDEX[case], "patient_id": ids, "a": np.linspace(0, 1, 20), "b": 0.5})
     table.to_csv(folder / "labs.csv", index=False) if suffix == "csv" else table.to_parquet(folder / "labs.parquet")
     report = check_cohort(folder)
-    assert report.schema.modalities[0].columns == ("a", "b")
+    assert declared(report, 0).columns == ("a", "b")
     assert any("numbers of the rows" in w for w in report.warnings)
 
 
 def test_a_feature_called_index_stays(tmp_path):
     ids = [f"p{i:02d}" for i in range(20)]
     folder = cohort(tmp_path / "c", ids, patient_id=ids, index=np.linspace(20, 30, 20), a=np.arange(20.0))
-    assert check_cohort(folder).schema.modalities[0].columns == ("index", "a")
+    assert declared(check_cohort(folder), 0).columns == ("index", "a")
 
 
 def test_ids_that_differ_by_leading_zeros_are_named(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from remind.data.checks.check import check_cohort
 from remind.data.cohort.csv_file import read_csv
 from remind.data.cohort.csv_layout import Layout
+from tests.builders.cohorts import contents
 
 TOML = 'name = "c"\n[label]\nclasses = ["no", "yes"]\n'
 NOTES = '[modalities.notes]\nkind = "text"\n'
@@ -123,14 +124,14 @@ def test_notes_of_several_lines_are_read_as_they_are(case, tmp_path):
     assert report.ok, report.to_text()
     from remind.data.cohort.read import read_cohort
 
-    assert read_cohort(folder).modalities["notes"].source_N.tolist() == [LEGITIMATE[case].strip()] * 40
+    assert contents(read_cohort(folder), "notes").source_N.tolist() == [LEGITIMATE[case].strip()] * 40
 
 
 def test_a_mark_within_an_unquoted_cell_is_a_character(tmp_path):
     folder = cohort(tmp_path / "c", NOTES, notes=notes(p005='cut of 5" today', p006='6"'))
     from remind.data.cohort.read import read_cohort
 
-    assert read_cohort(folder).modalities["notes"].source_N[[5, 6]].tolist() == ['cut of 5" today', '6"']
+    assert contents(read_cohort(folder), "notes").source_N[[5, 6]].tolist() == ['cut of 5" today', '6"']
 
 
 CELL = st.text(st.sampled_from('a",\n\r 0'), max_size=6)
@@ -179,7 +180,7 @@ def test_layout_of_large_steps(monkeypatch):
 
 
 # Each: bytes of labs.csv, words of the message.
-FOREIGN = {
+FOREIGN: dict[str, tuple[str | bytes, list[str]]] = {
     "semicolons and decimal commas": ("patient_id;a\np000;1,5\np001;2,5\n", ["semicolons", "decimal commas", "comma"]),
     "semicolons": ("patient_id;a\np000;1\n", ["semicolons, not by commas;", "comma-separated"]),
     "tabs": ("patient_id\ta\np000\t1\n", ["tabs"]),

@@ -11,6 +11,7 @@ from remind.data.checks.check import check_cohort
 from remind.data.cohort.moments import seconds
 from remind.data.cohort.read import read_cohort
 from remind.errors import UserError
+from tests.builders.cohorts import contents
 
 SECTION = '[modalities.v]\nkind = "series"\nitems = ["HR"]\nhorizon = 48\n'
 
@@ -29,11 +30,11 @@ def folder(tmp_path):
 
 
 def test_dates_become_hours_since_the_start(folder):
-    assert read_cohort(folder).modalities["v"].time_O.tolist() == [1.5, 24, 0.5]
+    assert contents(read_cohort(folder), "v").time_O.tolist() == [1.5, 24, 0.5]
     table = pd.read_csv(folder / "v.csv", parse_dates=["time"])
     (folder / "v.csv").unlink()
     table.to_parquet(folder / "v.parquet")
-    assert read_cohort(folder).modalities["v"].time_O.tolist() == [1.5, 24, 0.5]
+    assert contents(read_cohort(folder), "v").time_O.tolist() == [1.5, 24, 0.5]
 
 
 def edit(file, old, new):

@@ -13,6 +13,7 @@ from remind.data.checks.check import check_cohort
 from remind.data.cohort.read import read_cohort
 from remind.data.sites.sites import number_of_sites
 from remind.errors import UserError
+from tests.builders.cohorts import contents, declared
 
 
 def message(folder):
@@ -30,10 +31,10 @@ def test_good_files(folder):
     assert cohort.split_N is None
     assert cohort.presence_Nm.tolist() == [[True, False], [True, True], [False, True], [False, True]]
     assert cohort.groups_N.tolist() == [1, 3, 2, 2]
-    np.testing.assert_array_equal(cohort.modalities["clinical"].values_NF[:2], [[50, 0], [np.nan, 1]])
-    vitals = cohort.modalities["vitals"]
+    np.testing.assert_array_equal(contents(cohort, "clinical").values_NF[:2], [[50, 0], [np.nan, 1]])
+    vitals = contents(cohort, "vitals")
     assert vitals.offsets_N1.tolist() == [0, 0, 1, 2, 4]
-    np.testing.assert_array_equal(vitals.time_O, np.float32([0.5, 0.1, 1, 1.5]))
+    np.testing.assert_array_equal(vitals.time_O, np.array([0.5, 0.1, 1, 1.5], np.float32))
     assert vitals.item_O.tolist() == [0, 1, 0, 1]
     assert vitals.value_O.tolist() == [81, 36, 70, 37.5]
     assert number_of_sites(folder.path) == 2
@@ -83,8 +84,8 @@ def test_numeric_ids_and_levels_have_one_spelling(folder):
     pq.write_table(pa.table(series), folder.path / "vitals.parquet")
     cohort = read_cohort(folder.path)
     assert cohort.label_N.tolist() == [0, 1]
-    assert cohort.modalities["clinical"].values_NF.tolist() == [[1.5, 0], [2, 1]]
-    assert cohort.schema.modalities[0].categories == {"sex": ("0", "1")}
+    assert contents(cohort, "clinical").values_NF.tolist() == [[1.5, 0], [2, 1]]
+    assert declared(cohort, 0).categories == {"sex": ("0", "1")}
     assert cohort.groups_N.tolist() == [1, 3]
 
 
@@ -226,17 +227,17 @@ def test_patient_without_label_dropped(folder):
     folder.edit("cohort.toml", "[label]", '[label]\nmissing = "drop"')
     cohort = read_cohort(folder.path)
     assert cohort.patient_id_N.tolist() == ["001", "003", "004"]
-    assert cohort.modalities["vitals"].offsets_N1.tolist() == [0, 0, 1, 3]
+    assert contents(cohort, "vitals").offsets_N1.tolist() == [0, 0, 1, 3]
 
 
 def test_horizon_clips_where_asked(folder):
     folder.edit("cohort.toml", "horizon = 48", "horizon = 1\nclip = true")
-    assert read_cohort(folder.path).modalities["vitals"].value_O.tolist() == [81, 36, 70]
+    assert contents(read_cohort(folder.path), "vitals").value_O.tolist() == [81, 36, 70]
 
 
 def test_undeclared_items_and_horizon_are_taken_from_the_file(folder):
     folder.edit("cohort.toml", 'items = ["HR", "Temp"]\nhorizon = 48\n', "")
-    schema = read_cohort(folder.path).schema.modalities[1]
+    schema = declared(read_cohort(folder.path), 1)
     assert (schema.items, schema.horizon_hours) == (("HR", "Temp"), 1.5)
     assert any("items and horizon not declared" in w for w in check_cohort(folder.path).warnings)
 
@@ -246,8 +247,8 @@ def test_excluded_items_and_columns(folder):
     folder.edit("cohort.toml", 'columns = ["age", "sex"]', 'exclude = ["age"]')
     folder.edit("cohort.toml", 'id = "pid"', 'id = "pid"\nempty = "drop"')
     cohort = read_cohort(folder.path)
-    assert cohort.schema.modalities[0].columns == ("sex",)
-    assert cohort.schema.modalities[1].items == ("HR",)
+    assert declared(cohort, 0).columns == ("sex",)
+    assert declared(cohort, 1).items == ("HR",)
     assert cohort.patient_id_N.tolist() == ["001", "002", "004"]  # 003 had nothing but a temperature
 
 
@@ -313,13 +314,13 @@ def test_report_of_a_spoiled_cohort_says_what_read_says(folder):
 def test_take_and_without(folder):
     cohort = read_cohort(folder.path)
     picked = cohort.take([3, 1, 3])
-    assert picked.modalities["vitals"].value_O.tolist() == [70, 37.5, 81, 70, 37.5]
-    assert picked.modalities["vitals"].offsets_N1.tolist() == [0, 2, 3, 5]
+    assert contents(picked, "vitals").value_O.tolist() == [70, 37.5, 81, 70, 37.5]
+    assert contents(picked, "vitals").offsets_N1.tolist() == [0, 2, 3, 5]
     assert cohort.take(np.array([False, True, False, True])) == cohort.take([1, 3])
     assert cohort.without("vitals").groups_N.tolist() == [1, 1, 0, 0]
     partly = cohort.without("vitals", where_N=cohort.site_N == "b")
     assert partly.groups_N.tolist() == [1, 3, 0, 0]
-    assert partly.modalities["vitals"].value_O.tolist() == [81]
+    assert contents(partly, "vitals").value_O.tolist() == [81]
     assert groups.counts(cohort.groups_N) == {1: 1, 2: 2, 3: 1}
 
 

@@ -72,4 +72,4 @@ def test_file_and_id_names_are_no_part_of_the_fingerprint(folder):
 def test_declaration_is_frozen(folder):
     declared, _ = read_declaration(folder.path)
     with pytest.raises(ValueError, match="frozen"):
-        declared.name = "y"
+        setattr(declared, "name", "y")  # noqa: B010

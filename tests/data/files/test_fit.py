@@ -103,7 +103,7 @@ def test_channels():
     np.testing.assert_allclose(fit_image(colour_HW3, (1, 4), 1, False)[0], [[0.299, 0.587, 0.114, 1]], atol=1e-6)
     np.testing.assert_array_equal(fit_image(colour_HW3, (1, 4), 3, False)[:, 0], colour_HW3[0].T / np.float32(255))
     grey_CHW = fit_image(np.array([[0, 51]], dtype=np.uint8), (1, 2), 3, False)
-    np.testing.assert_allclose(grey_CHW, np.broadcast_to(np.float32([[[0, 0.2]]]), (3, 1, 2)))
+    np.testing.assert_allclose(grey_CHW, np.broadcast_to(np.array([[[0, 0.2]]], np.float32), (3, 1, 2)))
     film_DHW3 = np.stack([colour_HW3, colour_HW3[:, ::-1]])
     film_CDHW = fit_volume(film_DHW3, (2, 1, 4), 3, False)
     np.testing.assert_array_equal(film_CDHW[:, 1, 0], colour_HW3[0, ::-1].T / np.float32(255))

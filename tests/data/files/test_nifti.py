@@ -1,6 +1,7 @@
 """NIfTI: position, scale and time, against nibabel and against places in space."""
 
 import gzip
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -62,7 +63,8 @@ def test_a_place_in_space_is_found_however_it_is_stored(tmp_path_factory, axes, 
 
 def test_slope_and_intercept(tmp_path):
     path = save(tmp_path / "a.nii.gz", VALUES_XYZ, slope=0.5, inter=100)
-    stored_XYZ = np.asarray(nibabel.load(path).dataobj.get_unscaled())
+    image: Any = nibabel.load(path)
+    stored_XYZ = np.asarray(image.dataobj.get_unscaled())
     expected_DHW = (stored_XYZ * 0.5 + 100)[::-1, ::-1].transpose(2, 1, 0) / 2000 + 0.5
     np.testing.assert_allclose(read_volume(path, (6, 5, 4), 1, WINDOW, False)[0], expected_DHW, atol=1e-6)
 

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def test_big_tiff(tmp_path):
 
 
 SMOOTH_HW = ((np.sin(np.arange(70) / 5)[:, None] + np.cos(np.arange(50) / 7) + 2) * 60).astype(np.uint8)
-STILLS = [
+STILLS: list[tuple[str, dict[str, Any]]] = [
     ("png", {}),
     ("jpg", {}),
     ("jpg", {"progressive": True}),

@@ -3,6 +3,7 @@
 import gzip
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ class Tables:
         return inside
 
     def run(self, out="cohort", zipped=False, **options):
-        paths = {}
+        paths: dict[str, Any] = {}
         for name in ("clinical", "metadata"):
             paths[name] = self.root / f"EMBED_OpenData_{name}.csv{'.gz' if zipped else ''}"
             text = pd.DataFrame(getattr(self, name)).to_csv(index=False).encode()

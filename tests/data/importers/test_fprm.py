@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from remind.data.checks.check import check_cohort
 from remind.data.cohort.read import read_cohort
 from remind.data.importers.fprm import FprmSettings, import_fprm
 from remind.errors import UserError
+from tests.builders.cohorts import declared
 
 ROWS = """\
 id,patient_id,grade,fundus,flow,oxygen,age,pulse,sex
@@ -48,7 +50,7 @@ def test_rows_become_examples(index):
     assert cohort.label_N.tolist() == [0, 1, 3]
     assert cohort.presence_Nm.astype(int).tolist() == [[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 1]]
     assert (summary.presence_Nm == cohort.presence_Nm).all()
-    table = pd.read_parquet(index.parent / "cohort" / "table.parquet").set_index("patient_id")
+    table: Any = pd.read_parquet(index.parent / "cohort" / "table.parquet").set_index("patient_id")
     assert table.loc["003"].isna().tolist() == [False, True, False]
     assert table.loc["001"].tolist() == [50, 70.5, "f"]
     declared = tomllib.loads((index.parent / "cohort" / "cohort.toml").read_text())["modalities"]
@@ -67,7 +69,7 @@ def test_columns_have_other_names(index):
     cohort = read_cohort(index.parent / "cohort")
     assert cohort.schema.classes == ("2", "1", "0")
     assert cohort.label_N.tolist() == [2, 1, 1]
-    assert cohort.schema.modalities[3].columns == ("age", "pulse")
+    assert declared(cohort, 3).columns == ("age", "pulse")
 
 
 def test_without_a_table_and_with_an_absent_modality(index):

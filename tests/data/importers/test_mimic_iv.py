@@ -3,6 +3,7 @@
 import gzip
 import tomllib
 from datetime import timedelta
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from remind.data.importers.mimic_iv import import_mimic
 from remind.data.importers.mimic_settings import MimicSettings
 from remind.data.importers.mimic_units import conversion, unit_name
 from remind.errors import UserError
+from tests.builders.cohorts import contents
 from tests.builders.mimic import COLUMNS, CREATININE, FAHRENHEIT, HEART_RATE, HOUR, LACTATE, START, UNITS, Release, draw
 from tests.data.importers.mimic_oracle import expected
 
@@ -29,7 +31,7 @@ def settings(root, out="cohort", label="48h", **options):
 def found(folder):
     """What stands in the files of a cohort with series and codes, by stay."""
     patients = pd.read_parquet(folder / "patients.parquet")
-    what = {
+    what: dict[Any, dict[str, Any]] = {
         row.patient_id: {
             "died": row.label == "died",
             "person": row.person,
@@ -299,7 +301,7 @@ def test_newest_notes_come_first(small, tmp_path):
     small.note("radiology", 1, 10, START + 3 * HOUR, START + 4 * HOUR, "newer")
     root = small.write(tmp_path)
     import_mimic(settings(root))
-    notes = read_cohort(root / "cohort").modalities["notes"]
+    notes = contents(read_cohort(root / "cohort"), "notes")
     assert notes.source_N.tolist() == ["newer\n\nolder"]
 
 

@@ -25,7 +25,7 @@ def test_the_same_for_all_who_ask():
     assert [site.name for site in first] == [site.name for site in again]
     assert all(a.cohort == b.cohort for a, b in zip(first, again, strict=True))
     assert sum(len(site.cohort) for site in first) == 80
-    assert all((site.cohort.split_N == TRAIN).any() for site in first)
+    assert all(np.any(site.cohort.split_N == TRAIN) for site in first)
 
 
 def test_more_hospitals_than_patients():
@@ -88,7 +88,7 @@ def test_a_person_lies_in_one_part_at_all_hospitals(data, tmp_path):
             parts[person].add(part)
     assert all(len(found) == 1 for found in parts.values())
     assert {part for found in parts.values() for part in found} == {0, 1, 2}
-    assert all((site.cohort.split_N == TRAIN).any() for site in sites)
+    assert all(np.any(site.cohort.split_N == TRAIN) for site in sites)
 
 
 def test_a_hospital_of_visitors_alone_has_training_patients():
@@ -106,7 +106,7 @@ def test_a_hospital_of_visitors_alone_has_training_patients():
 def test_splits_without_shared_persons_are_each_hospitals_own():
     for site in virtual_hospitals(DataConfig(), SMALL, 3, 4):
         alone = assign_split(replace(site.cohort, split_N=None), 3, DataConfig().validation, DataConfig().test)
-        assert (alone.split_N == site.cohort.split_N).all()
+        assert np.all(alone.split_N == site.cohort.split_N)
 
 
 def test_patients_in_one_place_keep_their_hospitals_name_and_split():
@@ -114,6 +114,6 @@ def test_patients_in_one_place_keep_their_hospitals_name_and_split():
     (whole,) = virtual_hospitals(DataConfig(pooled=4), SMALL, 3, 1)
     assert whole.name == "pooled"
     for site in apart:
-        mine = whole.cohort.take(whole.cohort.site_N == site.name)
+        mine = whole.cohort.take(np.asarray(whole.cohort.site_N == site.name))
         assert (mine.patient_id_N == site.cohort.patient_id_N).all()
-        assert (mine.split_N == site.cohort.split_N).all()
+        assert np.all(mine.split_N == site.cohort.split_N)

@@ -19,6 +19,7 @@ from remind.data.cohort.schema import CohortSchema
 from remind.data.synthetic.generate import LAWS, generate
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
+from tests.builders.cohorts import contents
 
 KINDS = "table, series, image, volume, video, text, codes"
 
@@ -43,10 +44,10 @@ def assert_same(back, cohort):
     lazy = [name for name, one in cohort.modalities.items() if isinstance(one, Files)]
     assert replace(back, modalities={}) == replace(cohort, modalities={})
     for name in set(cohort.schema.names) - set(lazy):
-        assert back.modalities[name].digest() == cohort.modalities[name].digest(), name
+        assert contents(back, name).digest() == contents(cohort, name).digest(), name
     pictures, expected = loaded(back), loaded(cohort)
     for name in lazy:
-        assert back.modalities[name].reading == cohort.modalities[name].reading
+        assert contents(back, name).reading == contents(cohort, name).reading
         np.testing.assert_array_equal(pictures[name], expected[name], err_msg=name)
 
 
@@ -146,7 +147,7 @@ def test_a_window_is_kept(tmp_path):
     files = Files(sources(ct), Reading((40.0, 400.0), resize=False))
     write_cohort(files_cohort(x=(ImageSchema(name="x", size=(5, 6), channels=1), files)), tmp_path / "c")
     back = read_cohort(tmp_path / "c")
-    assert back.modalities["x"].reading == files.reading
+    assert contents(back, "x").reading == files.reading
     np.testing.assert_allclose(loaded(back)["x"][0, 0], np.clip((ct + 160) / 400, 0, 1), atol=1e-6)
 
 

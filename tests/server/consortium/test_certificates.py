@@ -1,5 +1,6 @@
 """Certificates as OpenSSL, which is what hospitals have, sees them: in real handshakes."""
 
+import os
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -199,9 +200,9 @@ def test_a_switch_may_be_killed_anywhere(folder, monkeypatch, writes):
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(rollover, "write_file", dies(rollover.write_file))
-        patch.setattr(rollover.os, "replace", dies(rollover.os.replace))
-        patch.setattr(rollover, "renew_server", dies(rollover.renew_server))
+        patch.setattr(rollover, "write_file", dies(write_file))
+        patch.setattr(os, "replace", dies(os.replace))
+        patch.setattr(rollover, "renew_server", dies(renew_server))
         with pytest.raises(KeyboardInterrupt):
             rollover.switch(folder, None, 365)
     assert handshake(folder.server, both, "10.0.0.5")

@@ -13,6 +13,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -82,7 +83,8 @@ def options(command):
     """Options that a `remind consortium` command knows."""
     from typer.main import get_command
 
-    return {name for param in get_command(consortium_command).commands[command].params for name in param.opts}
+    group: Any = get_command(consortium_command)
+    return {name for param in group.commands[command].params for name in param.opts}
 
 
 def test_the_charts_init_uses_options_there_are():
@@ -193,7 +195,7 @@ def test_a_part_that_died_does_not_cost_the_container():
     _, containers = pods()
     assert "/live" in containers[1]["livenessProbe"]["exec"]["command"][-1]
     assert "/health" in containers[1]["readinessProbe"]["exec"]["command"][-1]
-    from tests.e2e.loopback import free_port
+    from tests.machine import free_port
 
     port = free_port()
 
@@ -279,7 +281,7 @@ def test_hadolint_has_no_complaint():
 @pytest.mark.parametrize("unit", sorted(path.name for path in COORDINATOR.glob("*.service")))
 def test_units_have_no_rights_and_start_commands_there_are(unit):
     parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str
+    setattr(parser, "optionxform", str)  # noqa: B010
     parser.read(COORDINATOR / unit)
     service = parser["Service"]
     assert service["User"] == "remind"
@@ -297,7 +299,7 @@ def test_the_page_has_no_network_and_serves_on_a_socket_of_loopback():
     from remind_server.dashboard.command import PORT
 
     parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str
+    setattr(parser, "optionxform", str)  # noqa: B010
     parser.read([COORDINATOR / "remind-dashboard.service", COORDINATOR / "remind-dashboard.socket"])
     assert parser["Service"]["PrivateNetwork"] == "yes"
     assert parser["Service"]["RestrictAddressFamilies"] == "AF_UNIX"

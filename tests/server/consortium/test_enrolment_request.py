@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -15,7 +16,7 @@ from remind.consortium.enrolment import LONGEST, fingerprint, make_request, requ
 from remind.errors import UserError
 
 KEY = ec.generate_private_key(ec.SECP384R1())
-FIELDS = {"consortium": "heart", "site": "bern", "location": "46.5,6.6"}
+FIELDS: dict[str, Any] = {"consortium": "heart", "site": "bern", "location": "46.5,6.6"}
 REQUEST = json.loads(make_request(KEY, **FIELDS))
 OTHER = json.loads(make_request(ec.generate_private_key(ec.SECP384R1()), **FIELDS))
 

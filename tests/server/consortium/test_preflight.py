@@ -24,14 +24,7 @@ from remind_server.consortium.preflight import problems, write_pids
 from remind_server.consortium.proxy import nginx_conf, nginx_program, write_proxy
 from remind_server.consortium.serve import serve
 from remind_server.consortium.settings import Consortium, settings_toml
-
-
-def free_ports(number):
-    with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [s.getsockname()[1] for s in with_ports]
-    for s in with_ports:
-        s.close()
-    return ports
+from tests.machine import free_ports
 
 
 def change(folder, **parts):
@@ -192,16 +185,16 @@ def test_the_health_page(servable, state):
 
 
 def test_a_full_disk(servable, monkeypatch):
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     assert any("disk: 0 MiB free" in problem for problem in problems(servable))
 
 
 def test_check_of_a_served_consortium_looks_at_the_disk(servable, monkeypatch):
     monkeypatch.setattr("remind_server.consortium.listing.served_health", lambda _: {"superlink": "ok", "proxy": "ok"})
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 40))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 40))
     well = CliRunner().invoke(consortium_command, ["check", str(servable.root)])
     assert (well.exit_code, "served, and well" in well.output) == (0, True)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     full = CliRunner().invoke(consortium_command, ["check", str(servable.root)])
     assert full.exit_code == 10
     assert "0 MiB free" in full.output

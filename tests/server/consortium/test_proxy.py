@@ -20,7 +20,7 @@ from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.make import make
 from remind_server.consortium.proxy import nginx_conf, nginx_program, write_proxy
 from remind_server.consortium.settings import Consortium, settings_toml
-from tests.server.consortium.test_preflight import free_ports
+from tests.machine import free_ports
 
 KEYS = {"flwr-public-key": "A" * 290, "flwr-signature": "B" * 140, "flwr-timestamp": "2026-11-29T11:34:00.1+00:00"}
 PIECE, CALL = "/v1/fleet/push-object", "/v1/fleet/push-messages"

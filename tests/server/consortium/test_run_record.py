@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from remind_server.consortium.flower import CONSORTIUM, Run
+from remind_server.consortium.flower import CONSORTIUM, Control, Run
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.run_record import RecordKeeper, last_of_sites, of_this_run, read_record, record_path
 from remind_server.consortium.runs import told, wait
@@ -62,7 +62,7 @@ def test_what_a_site_did_last_is_what_counts(folder):
     assert last_of_sites(folder)["x"][0] == "6"
 
 
-class Link:
+class Link(Control):
     """A SuperLink on which a run goes through these statuses."""
 
     def __init__(self, *statuses):
@@ -114,4 +114,5 @@ def test_a_server_app_finds_the_ledger_of_its_consortium(folder, monkeypatch):
     monkeypatch.setenv(CONSORTIUM, str(folder.root))
     (keeper,), enrolled = of_this_run(5, folder.root / "out")
     assert enrolled == ["bern"]
+    assert isinstance(keeper, RecordKeeper)
     assert keeper.path == record_path(folder, 5)

@@ -4,11 +4,11 @@ import pytest
 
 from remind.errors import UserError
 from remind_server.consortium import runs
-from remind_server.consortium.flower import Run, UnreachableError
+from remind_server.consortium.flower import Control, Run, UnreachableError
 from remind_server.consortium.runs import RunFailedError, run_settings, wait
 
 
-class Control:
+class Answering(Control):
     """Answers one after the other; an exception is raised."""
 
     def __init__(self, *answers):
@@ -28,22 +28,22 @@ def _quick(monkeypatch):
 
 def test_every_change_is_said_once():
     said = []
-    wait(Control("pending", "pending", "running", "running", "finished:completed"), 7, said.append)
+    wait(Answering("pending", "pending", "running", "running", "finished:completed"), 7, said.append)
     assert said == ["run 7: pending", "run 7: running", "run 7: finished:completed"]
 
 
 @pytest.mark.parametrize("end", ["finished:failed", "finished:stopped"])
 def test_a_run_that_does_not_end_well(end):
     with pytest.raises(RunFailedError, match=f"{end}: why it failed"):
-        wait(Control("running", end), 7, lambda _: None)
+        wait(Answering("running", end), 7, lambda _: None)
 
 
 def test_a_superlink_may_be_away_but_not_for_ever(monkeypatch):
     away = UnreachableError("no SuperLink answers")
-    assert wait(Control("running", away, away, "finished:completed"), 7, lambda _: None).finished
+    assert wait(Answering("running", away, away, "finished:completed"), 7, lambda _: None).finished
     monkeypatch.setattr(runs, "PATIENCE", -1.0)
     with pytest.raises(UnreachableError):
-        wait(Control("running", away), 7, lambda _: None)
+        wait(Answering("running", away), 7, lambda _: None)
 
 
 def test_settings_are_checked_before_they_are_sent(tmp_path):

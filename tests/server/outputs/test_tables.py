@@ -92,7 +92,7 @@ def test_expert_rows():
     assert rows["a"]["n"] == merged[1].count
     for e in range(3):
         assert rows["a"][f"expert_{e + 1}"] == pytest.approx(merged[1].use_sum_E[e] / merged[1].count, abs=1e-5)
-    everybody = sum(merged[k].use_sum_E for k in merged) / 120
+    everybody = np.sum([merged[k].use_sum_E for k in merged], axis=0) / 120
     assert [rows[ALL][f"expert_{e}"] for e in (1, 2, 3)] == pytest.approx(everybody.tolist(), abs=1e-5)
 
 

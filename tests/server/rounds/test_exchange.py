@@ -1,6 +1,7 @@
 """One exchange: order, deadline, quorum, errors, a transport that fails."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def run(nodes: dict[int, Node], deadline=0.3, quorum=1.0, broken=0):
 
 def told(answers):
     """Node → what it said, or the error."""
-    return {a.node_id: from_record(a.record)[0].reason if a.record else a.error for a in answers}
+    said: dict[int, Any] = {a.node_id: from_record(a.record)[0] if a.record else None for a in answers}
+    return {a.node_id: a.error if said[a.node_id] is None else said[a.node_id].reason for a in answers}
 
 
 def test_each_node_gets_its_own_record_and_answers_come_in_the_order_asked():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def reply(nbytes: int) -> Message:
 
 
 def pulled(superlink: SuperLink, bounds: Bounds = SMALL) -> Message:
-    grid = HttpGrid(token="t")
+    grid: Any = HttpGrid(token="t")
     grid._client, grid._run = superlink, Run.create_empty(1)
     with replies_within(bounds):
         (message,) = grid.pull_messages(["asked"])

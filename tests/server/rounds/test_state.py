@@ -48,7 +48,7 @@ def finished(folder, settings, make):
 def test_a_run_from_file_to_file_is_the_run(rule, objective, tmp_path):
     settings = config(rule=rule, objective=objective, **{"dro.regret": True})
     plain = finished(tmp_path / "plain", settings, FedRemind)
-    other = finished(tmp_path / "other", settings, lambda *a: Forgetful(*a, tmp_path / "state.safetensors"))
+    other = finished(tmp_path / "other", settings, lambda s, o: Forgetful(s, o, tmp_path / "state.safetensors"))
     for models in zip(plain.models, other.models, strict=True):
         assert models[0].keys() == models[1].keys()
         assert all(torch.equal(models[0][n], models[1][n]) for n in models[0])
@@ -81,7 +81,7 @@ def test_the_memory_begins_anew_in_stage_two(tmp_path):
 def test_what_is_no_state_of_this_run_is_refused(tmp_path):
     spanning, within = Spanning(Proportional()), Within(Proportional(), Proportional())
     path = tmp_path / "state.safetensors"
-    finished(tmp_path / "run", config(), lambda *a: Forgetful(*a, path))
+    finished(tmp_path / "run", config(), lambda s, o: Forgetful(s, o, path))
     with pytest.raises(UserError, match="weights are those of another method"):
         State.load(path, within)
     data = bytearray(path.read_bytes())

@@ -24,7 +24,7 @@ def pool(monkeypatch):
     made = []
     one = ray_actor.BasicActorPool.__new__(ray_actor.BasicActorPool)
     one.pool, one._future_to_actor = [], {}
-    one.create_actor_fn = lambda: made.append(len(made)) or f"worker {len(made)}"
+    one.create_actor_fn = lambda: (made.append(len(made)), f"worker {len(made)}")[1]
     one.made = made
     return one
 

@@ -57,7 +57,7 @@ def test_head_groups_dominate_the_direction_of_the_cohort(hospitals, run):
     drawn, _ = draw(hospitals, 6)
     alike = Looking(hospitals, drawn).at(tensors, 4, routing=True).consistency
     found = Looking(hospitals, drawn, whole).at(tensors, 4, routing=True).consistency
-    as_group = Looking(hospitals, drawn | {0: whole}, whole).at(tensors, 4, routing=True).consistency
+    as_group = Looking(hospitals, {**drawn, 0: whole}, whole).at(tensors, 4, routing=True).consistency
     assert as_group[0].score == pytest.approx(1, abs=1e-4), "the cohort agrees with itself"
     for k in drawn:
         assert found[k].singular == pytest.approx(alike[k].singular), "g_k is the same"

@@ -1,6 +1,7 @@
 """What an analysis tells, file and page, gives no few patients away."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,7 +230,7 @@ def test_a_run_is_analysed_under_a_minimum(run, analysis):
 
 
 def test_gradients_of_fewer_patients_than_the_minimum_are_refused(folder):
-    fields = {
+    fields: dict[str, Any] = {
         "against": None,
         "every": None,
         "out": None,

@@ -51,7 +51,7 @@ def test_a_run_counts_parameters_and_flops(tmp_path):
     found = {arm.name: run(panel.cell(arm, of.common, 0), tmp_path / str(i)) for i, arm in enumerate(panel.arms)}
     facts = {name: result.facts for name, result in found.items()}
     assert all(result.outcomes == () for result in found.values())
-    width, experts = SMALL["model.width"], SMALL["model.experts"]
+    width, experts = int(SMALL["model.width"]), int(SMALL["model.experts"])
     groups = len(found["remind"].counts)
     lacking = sum(k != 15 for k in found["remind"].counts)
     soft, routed = facts["softmoe"], facts["remind"]

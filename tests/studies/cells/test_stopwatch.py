@@ -1,5 +1,7 @@
 """Candidates take turns, and their ratio is that of turns, not of medians."""
 
+from functools import partial
+
 import pytest
 
 from remind_studies.cells import stopwatch
@@ -10,7 +12,7 @@ def test_turns_alternate_with_an_untimed_step_before_each(monkeypatch):
     order = []
     clock = iter(range(1000))
     monkeypatch.setitem(stopwatch.NOW, "wall", lambda: float(next(clock)))
-    sides = {name: Candidate(lambda name=name: order.append(name)) for name in ("a", "b")}
+    sides = {name: Candidate(partial(order.append, name)) for name in ("a", "b")}
     laps = take_turns(sides, turns=3, steps=2, clock="wall")
     assert "".join(order) == "aaabbbbbbaaaaaabbb"
     assert [lap.seconds for lap in laps["a"]] == [1.0] * 6

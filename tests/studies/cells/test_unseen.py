@@ -1,6 +1,7 @@
 """Groups held out: nobody trains on them before, all are measured on the same patients, and parts move as named."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,4 +226,5 @@ def test_fine_tuning_keeps_the_objective_but_not_a_second_start():
         adapted = unseen.adapting_config(config, unseen.STEPS[1], 0)
         assert adapted.method.objective == expected
         assert (adapted.train.warmup_rounds, adapted.train.routing_rounds) == (0, 3)
-        assert methods_of(adapted).rule.options.parts == "head"
+        rule: Any = methods_of(adapted).rule
+        assert rule.options.parts == "head"

@@ -1,6 +1,7 @@
 """The numbers of the page are those of results.json, cell by cell, rounded to three digits."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.builders.study_reports import ANCHORS, study
 from tests.studies.report.page import Cell, Page
 
 HEADLINE = ("mean_tail", "overall", "tail_patients", "worst_group", "worst_site")
-EXAMPLES = {
+EXAMPLES: dict[str, dict[str, Any]] = {
     "plain": {},
     "loss": {"metric": "log_loss", "gain": 0.05, "spread": 0.01},
     "one better": {"gain": {"groupdro": -0.05}, "spread": 0.01},
