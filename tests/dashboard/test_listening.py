@@ -88,7 +88,7 @@ def test_an_address_beside_the_socket_is_refused(hand_over, given):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         hand_over(listening)
         with pytest.raises(UserError, match=rf"127\.0\.0\.1:{listening.getsockname()[1]}; leave them out"):
-            listen(*given, 1)
+            listen(given[0], given[1], 1)
 
 
 def test_a_socket_of_another_process_is_not_taken(monkeypatch):

@@ -50,15 +50,18 @@ MORE = {
     ("remind", "data", "synth"): ("--patients", "120"),
     ("remind", "dashboard"): ("--port", "0"),
     ("python", "benchmarks/cached_tokens.py"): ("--small", "--patients", "2", "--batch", "2", "--steps", "1"),
+    ("python", "benchmarks/first_prediction.py"): ("--repeats", "1"),
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
     ("python", "benchmarks/honest_updates.py"): SMALL,
     ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
+    ("python", "benchmarks/prediction_memory.py"): ("--few", "100", "--many", "200"),
     ("python", "benchmarks/warm_worker.py"): ("--patients", "150", "--rounds", "2"),
 }
 # Commands of ours that cannot be typed here, and why.
 NOT_HERE = {
     ("remind", "data", "import"): "needs files that are not public; tests/data/importers makes files like them",
     ("remind", "consortium", "run"): "needs three hospitals that are online; tests/e2e/test_afternoon.py has them",
+    ("remind-site", "predict"): "needs a hospital that has trained; tests/client/test_site_predict.py makes one",
     ("remind", "--install-completion"): "changes the settings of the reader's shell",
     ("python", "benchmarks/soft_moe.py"): "needs the packages of the extra 'benchmarks'",
 }
@@ -82,10 +85,11 @@ def at_start(words: list[str], table: Mapping[tuple[str, ...], Value], otherwise
     return next((value for key, value in table.items() if tuple(words[: len(key)]) == key), otherwise)
 
 
-def stand_in(folder: Path, sites: int = 4) -> None:
-    """Put a small cohort of several hospitals in the place of each public cohort."""
+def stand_in(folder: Path) -> None:
+    """Put a small cohort of four hospitals in the place of each public cohort."""
     made = generate(SyntheticConfig(patients=240), 0)
-    write_cohort(replace(made, site_N=np.resize([f"site {i}" for i in range(sites)], len(made))), folder / "stand-in")
+    sites = ["cleveland", "hungarian", "switzerland", "va"]
+    write_cohort(replace(made, site_N=np.resize(sites, len(made))), folder / "stand-in")
     declaration = (folder / "stand-in" / "cohort.toml").read_text()
     for path in folder.glob("*.toml"):
         path.write_text(f'root = "stand-in"\n{declaration}')
@@ -105,7 +109,7 @@ class Reader:
         shutil.copytree(ROOT / "simulation", folder / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
         stand_in(folder / "simulation" / "cohorts")
         (folder / "results").mkdir()
-        for name in ("my-cohort", "my-embed", "mimic-iv", "path/to/cohort"):
+        for name in ("my-cohort", "my-embed", "mimic-iv", "new-patients", "path/to/cohort"):
             write_cohort(generate(SyntheticConfig(patients=200), 0), folder / name)
         self.places = {
             "/var/lib/remind/": f"{folder}/coordinator/",
@@ -142,9 +146,9 @@ class Reader:
     def _here(self, word: str) -> str:
         for place, here in self.places.items():
             word = word.replace(place, here)
-        if re.fullmatch(r"results/(?:RUN|\d{8}-\d{6}-\S+)", word):
+        if re.fullmatch(r"results/(?:RUN|heart|\d{8}-\d{6}-\S+)", word):  # a run that the text takes as given
             if not self._runs():
-                self._run(["remind", "simulate", "--num-clients", "2"])
+                self._run(["remind", "simulate", "--cohort", "simulation/cohorts/uci_heart4.toml"])
             return str(self._runs()[-1])
         return self.named.get(word, word)
 

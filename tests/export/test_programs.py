@@ -1,5 +1,7 @@
 """Programs that leave: every fusion model of the registry is recorded for any batch, or says by name why not."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -72,7 +74,7 @@ def test_every_method_without_torch(name, tmp_path):
 
 def test_a_tables_encoder_with_missing_values_and_levels(tmp_path):
     schema = TableSchema(name="x", columns=("p", "q", "r"), categories={"q": ("lo", "hi", "mid")})
-    encoder = build_encoder(schema, ModelConfig(width=8, heads=2, tokens=2), seed=1).eval()
+    encoder: Any = build_encoder(schema, ModelConfig(width=8, heads=2, tokens=2), seed=1).eval()
     encoder.mean_F[0], encoder.std_F[0] = 3.0, 0.1
     nan = torch.nan
     values = torch.tensor([[1.0, 2, nan], [nan, nan, nan], [1e9, 0, -3]])

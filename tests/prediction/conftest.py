@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import remind
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.data.cohort.cohort import TEST, Cohort, concatenate
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 from remind_server.rounds import roster
 
-SETTINGS = {
+SETTINGS: dict[str, Scalar] = {
     "synthetic.patients": 240,
     "synthetic.law": "independent",
     "synthetic.missing": "0.2, 0.4, 0.5, 0.5",

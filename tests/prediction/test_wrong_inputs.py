@@ -1,5 +1,7 @@
 """Wrong inputs: one clear message each; of one patient where only that patient is wrong, and the others are served."""
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -8,7 +10,12 @@ from remind.errors import UserError
 from tests.builders.cohorts import cohort, schema
 from tests.builders.predicting import train
 
-TABLE = {"patient_id": ["1", "2", "3"], "p": [0.1, 0.2, 0.3], "q": ["lo", "hi", "lo"], "r": [1.0, None, 2.0]}
+TABLE: dict[str, Any] = {
+    "patient_id": ["1", "2", "3"],
+    "p": [0.1, 0.2, 0.3],
+    "q": ["lo", "hi", "lo"],
+    "r": [1.0, None, 2.0],
+}
 
 
 @pytest.fixture(scope="module")

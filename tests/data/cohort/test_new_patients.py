@@ -7,6 +7,7 @@ from remind.data.cohort.cohort import concatenate
 from remind.data.cohort.new_patients import open_cohort
 from remind.data.cohort.read import read_cohort
 from remind.errors import UserError
+from tests.builders.cohorts import contents
 
 
 @pytest.fixture
@@ -119,5 +120,5 @@ def test_long_rows_are_read_in_larger_blocks(folder, schema, monkeypatch):
         "clinical.csv", "pid,age,sex\n" + "".join(f"00{i},5{i},f\n" for i in (1, 2)) + f'003,"{" " * 300}57",m\n'
     )
     chunks = list(open_cohort(folder.path, schema).chunks(1))
-    ages = [float(chunk.cohort.modalities["clinical"].values_NF[0, 0]) for chunk in chunks]
+    ages = [float(contents(chunk.cohort, "clinical").values_NF[0, 0]) for chunk in chunks]
     assert ages[:3] == [51, 52, 57]
