@@ -39,8 +39,12 @@ def run(nodes: dict[int, Node], deadline=0.3, quorum=1.0, broken=0):
 
 def told(answers):
     """Node → what it said, or the error."""
-    said: dict[int, Any] = {a.node_id: from_record(a.record)[0] if a.record else None for a in answers}
-    return {a.node_id: a.error if said[a.node_id] is None else said[a.node_id].reason for a in answers}
+
+    def said(record) -> str:
+        message: Any = from_record(record)[0]
+        return message.reason
+
+    return {a.node_id: said(a.record) if a.record else a.error for a in answers}
 
 
 def test_each_node_gets_its_own_record_and_answers_come_in_the_order_asked():
