@@ -11,8 +11,8 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri  # type: ignore[import-untyped]
-from scipy.stats import rankdata  # type: ignore[import-untyped]
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from remind.metrics.aggregates import Examined, Scope, by_class
 from remind.metrics.scores import scores
