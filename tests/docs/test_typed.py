@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from remind.consortium.enrolment import verify_request
 from remind_server.consortium.proxy import nginx_program
 from tests.docs.commands import DOCUMENTS
 from tests.docs.reader import Reader, commands
@@ -43,7 +44,10 @@ def test_guides(reader, monkeypatch):
     mentioned = [words for words in at_hospital[: init - 1] if words[0] == "remind-site"]  # before there is a site
     for words in (*at_coordinator[:enrol], *(words for words in at_hospital[:init] if words not in mentioned)):
         reader.type(words)
-    (reader.folder / "site" / "enrolment-request.json").rename(reader.folder / "bern-request.json")
+    request = reader.folder / "site" / "enrolment-request.json"
+    told = ["--fingerprint", verify_request(request.read_text()).fingerprint]  # what the hospital says on the telephone
+    request.rename(reader.folder / "bern-request.json")
+    at_coordinator[enrol] += told
     for words in (*at_coordinator[enrol:], *mentioned, *at_hospital[init:]):
         reader.type(words)
     assert len(reader.typed) >= 20, reader.typed
