@@ -19,7 +19,7 @@ from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
-from tests.builders.cohorts import cohort
+from tests.builders.cohorts import cohort, contents, declared
 from tests.builders.configs import BASE
 from tests.builders.grids import SiteGrid
 from tests.builders.sites import CPU
@@ -72,15 +72,16 @@ def as_json(of: Cohort, i: int) -> dict[str, Any]:
     """A patient of tables and series as a request has it."""
     one = of.take([i])
     modalities: dict[str, Any] = {}
-    for bit, schema in enumerate(of.schema.modalities):
-        contents = one.modalities[schema.name]
+    for bit in range(len(of.schema.modalities)):
+        schema = declared(of, bit)
+        held = contents(one, schema.name)
         if not one.presence_Nm[0, bit]:
             continue
-        if isinstance(contents, Table):
-            pairs = zip(schema.columns, contents.values_NF[0].tolist(), strict=True)
+        if isinstance(held, Table):
+            pairs = zip(schema.columns, held.values_NF[0].tolist(), strict=True)
             modalities[schema.name] = {c: _cell(schema.categories.get(c), v) for c, v in pairs}
         else:
-            rows = zip(contents.time_O.tolist(), contents.item_O.tolist(), contents.value_O.tolist(), strict=True)
+            rows = zip(held.time_O.tolist(), held.item_O.tolist(), held.value_O.tolist(), strict=True)
             modalities[schema.name] = [{"hours": t, "item": schema.items[k], "value": v} for t, k, v in rows]
     return {"id": str(one.patient_id_N[0]), "modalities": modalities}
 

@@ -1,9 +1,12 @@
 """What a hospital knows alone, in a run: it stays at the site, survives a restart, and leaks no label."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from remind.config import Scalar
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION
 from remind.data.cohort.kinds.pictures import ImageSchema
 from remind.data.cohort.schema import CohortSchema
@@ -30,7 +33,8 @@ def few_trees(monkeypatch):
 
 
 def config(**changes):
-    return settings({"model.encoders.alone": "both", "model.hide": 0.2, "model.dropout": 0.2} | changes)
+    own: dict[str, Scalar] = {"model.encoders.alone": "both", "model.hide": 0.2, "model.dropout": 0.2}
+    return settings(own | changes)
 
 
 def sites(folder, **changes):
@@ -60,7 +64,8 @@ def test_a_restart_goes_on_with_the_same_models(tmp_path, monkeypatch):
         after = site(before.name, before.cohort, before.config, tmp_path)
         found = after.store.encoder(ALONE, after.store.digests()[ALONE])
         after.engine.model.encoders[ALONE].load_state_dict(found)
-        one, other = (s.engine.model.encoders[ALONE] for s in (before, after))
+        one: Any = before.engine.model.encoders[ALONE]
+        other: Any = after.engine.model.encoders[ALONE]
         assert len(one.content_T) > 1000
         assert torch.equal(one.content_T, other.content_T)
         batch = before.engine.data.batch(np.arange(len(before.cohort)))

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -95,7 +96,8 @@ def test_the_service_of_predictions_has_no_network_and_serves_on_a_socket_of_loo
     assert service["NoNewPrivileges"] == "yes"
     assert unit["Unit"]["Requires"] == "remind-site-serve.socket"
     assert unit["Socket"]["ListenStream"] == f"{LOOPBACK}:{PORT}"
-    [command] = [c for c in typer.main.get_command(app).commands.values() if c.name == "serve"]
+    group: Any = typer.main.get_command(app)
+    [command] = [c for c in group.commands.values() if c.name == "serve"]
     assert "-m remind_client serve " in service["ExecStart"]
     options = {name for parameter in command.params for name in parameter.opts}
     given = {word for word in service["ExecStart"].split() if word.startswith("--")}

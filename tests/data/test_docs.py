@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from remind.data.checks.check import check_cohort
 from remind.data.cohort.declaration import CohortFile, LabelSection, PatientsSection, SplitSection, read_declaration
@@ -33,12 +34,13 @@ def test_the_examples_of_other_kinds_read_but_for_their_pictures(tmp_path):
 
 
 def test_every_field_is_documented():
-    for section in (
+    sections: tuple[Any, ...] = (
         CohortFile,
         PatientsSection,
         LabelSection,
         SplitSection,
         *(kind.section for kind in kinds().values()),
-    ):
+    )
+    for section in sections:
         for field in section.model_fields:
             assert f"`{field}`" in DOCS or f"[{field}" in DOCS, field

@@ -53,8 +53,10 @@ MORE = {
     ("python", "benchmarks/first_prediction.py"): ("--repeats", "1"),
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
     ("python", "benchmarks/honest_updates.py"): SMALL,
+    ("python", "benchmarks/options.py"): ("--seeds", "1", *SMALL),
     ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
     ("python", "benchmarks/prediction_memory.py"): ("--few", "100", "--many", "200"),
+    ("python", "benchmarks/serve_latency.py"): ("--repeats", "2", "--patients", "1", "2"),
     ("python", "benchmarks/warm_worker.py"): ("--patients", "150", "--rounds", "2"),
 }
 # Commands of ours that cannot be typed here, and why.
@@ -62,6 +64,9 @@ NOT_HERE = {
     ("remind", "data", "import"): "needs files that are not public; tests/data/importers makes files like them",
     ("remind", "consortium", "run"): "needs three hospitals that are online; tests/e2e/test_afternoon.py has them",
     ("remind-site", "predict"): "needs a hospital that has trained; tests/client/test_site_predict.py makes one",
+    ("remind-site", "serve"): "needs a hospital that has trained; tests/client/serving makes one",
+    ("remind", "export", "--site"): "names an option; docs/export.md has the command",
+    ("remind", "bench", "widths(small = 4)"): "a study that the reader writes; the tests of docs/extend.md write it",
     ("remind", "--install-completion"): "changes the settings of the reader's shell",
     ("python", "benchmarks/soft_moe.py"): "needs the packages of the extra 'benchmarks'",
 }
@@ -146,7 +151,7 @@ class Reader:
     def _here(self, word: str) -> str:
         for place, here in self.places.items():
             word = word.replace(place, here)
-        if re.fullmatch(r"results/(?:RUN|heart|\d{8}-\d{6}-\S+)", word):  # a run that the text takes as given
+        if re.fullmatch(r"results/(?:RUN|heart|my-run|\d{8}-\d{6}-\S+)", word):  # a run that the text takes as given
             if not self._runs():
                 self._run(["remind", "simulate", "--cohort", "simulation/cohorts/uci_heart4.toml"])
             return str(self._runs()[-1])

@@ -213,7 +213,7 @@ def test_the_examined_model_answers_what_predict_says(hospital, tmp_path):
     of = generate(SyntheticConfig(patients=200), 0).take(range(20))
     body = json.dumps({"patients": [as_json(of, i) for i in range(len(of))]})
     try:
-        wait_until(lambda: subprocess.run(ready, check=False, capture_output=True).returncode == 0, "the service", 120)
+        until(lambda: subprocess.run(ready, check=False, capture_output=True).returncode == 0, "the service", 120)
         ask = ["curl", "-s", "-H", f"Authorization: Bearer {token.read_text().strip()}", "--json", "@-"]
         ask += [f"http://127.0.0.1:{port}/predict"]
         done = subprocess.run(ask, input=body, capture_output=True, text=True, check=True)

@@ -14,7 +14,8 @@ import pytest
 from remind.prediction.predictor import load
 from tests.builders.served import as_json
 from tests.builders.site_files import write_site
-from tests.e2e.loopback import ROOT, free_port, set_value, wait_until
+from tests.e2e.loopback import ROOT, set_value
+from tests.machine import free_port, until
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def service(exported, tmp_path):
         assert process.poll() is None, (tmp_path / "log").read_text()
         return subprocess.run(["curl", "-sf", f"{address}/ready"], check=False, capture_output=True).returncode == 0
 
-    wait_until(up, "the service", 120)
+    until(up, "the service", 120)
     yield address, token.read_text().strip(), site
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0, (tmp_path / "log").read_text()

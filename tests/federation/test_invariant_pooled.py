@@ -179,7 +179,7 @@ def test_federated_equals_pooled_where_rare_groups_borrow(options, shrink, tmp_p
     assert any(name.startswith("fusion.parts.residual") for name in moved) == ("compose" in options)
     assert any(name.startswith("fusion.groups.") and "residual" in name for name in moved)
     for name, tensor in expected.items():
-        torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=1e-9, msg=about(name))
 
 
 def test_shrinking_by_local_counts_would_be_seen(tmp_path, monkeypatch):

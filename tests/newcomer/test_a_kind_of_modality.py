@@ -1,5 +1,8 @@
 """A new kind of modality costs at most five files: three of code, of which this is the test, and the documents."""
 
+from importlib import import_module
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,7 @@ from remind.data.features.matrix import FeatureMap
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.errors import UserError
 from remind_server.rounds.strategy import FedRemind
+from tests.builders.cohorts import contents
 from tests.builders.configs import BASE
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
@@ -80,7 +84,7 @@ def test_its_patients_and_its_schema_are_those_of_any_kind(cohort):
     assert chunk.cohort.modalities == read.modalities
     assert not chunk.problems
     digest = read.modalities["M1"].digest()
-    path = next(path for path in read.modalities["M1"].source_N if path is not None)
+    path = next(path for path in contents(read, "M1").source_N if path is not None)
     np.save(path, np.ones((2, 64)))
     assert read.modalities["M1"].digest() != digest
 
@@ -104,17 +108,17 @@ def test_it_is_trained_from_its_folder(cohort, tmp_path, encoders):
 
 def test_an_unfinished_kind_is_refused_when_it_is_registered(tmp_path, monkeypatch):
     with added(FILES, tmp_path, monkeypatch):
-        from remind.data.cohort.kinds.waveform import WaveformKind
+        waveform: Any = import_module("remind.data.cohort.kinds.waveform").WaveformKind
 
         from remind.data.cohort.kinds.table import TableSchema
 
-        class Unfinished(WaveformKind):
+        class Unfinished(waveform):
             schema = TableSchema
 
         with pytest.raises(TypeError, match="Unfinished: section and schema must give kind the same Literal"):
             register(Unfinished)
 
-        class Second(WaveformKind):
+        class Second(waveform):
             pass
 
         with pytest.raises(ValueError, match="two kinds of modalities are named 'waveform'"):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,13 +43,15 @@ def test_an_encoder_is_one_file_listed_chosen_and_trained(tmp_path, monkeypatch)
         config = with_encoder("table: linear(tokens = 3)")
         a, b, _ = schema().modalities
         assert (token_count(a, config.model), token_count(b, config.model)) == (3, 2)
-        assert torch.equal(*(build_encoder(a, config.model, 1).adapter.weight for _ in range(2)))
+        made: list[Any] = [build_encoder(a, config.model, 1) for _ in range(2)]
+        assert torch.equal(made[0].adapter.weight, made[1].adapter.weight)
         sites = [site(n, cohort([1, 3, 7] * 5, i), config, tmp_path / "sites") for i, n in enumerate("st")]
         assert type(sites[0].engine.model.encoders["a"]).__name__ == "LinearTable"
         recorder = Recorder()
         FedRemind(config, [recorder]).run(SiteGrid(sites))
         assert recorder.result.absent == {}
-        assert sites[0].engine.model.encoders["a"].mean_F.abs().sum() > 0, "it has seen training patients"
+        trained: Any = sites[0].engine.model.encoders["a"]
+        assert trained.mean_F.abs().sum() > 0, "it has seen training patients"
 
 
 @pytest.mark.parametrize(

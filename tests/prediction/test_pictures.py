@@ -1,6 +1,7 @@
 """Pictures: their predictions are those of the test table too, and a damaged one costs its own patient alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from remind.data.synthetic.write import write_cohort
 from remind.metrics.statistics import collect
 from remind_server.rounds import roster
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "synthetic.patients": 60,
     "synthetic.law": "independent",
     "synthetic.missing": "0.3, 0.3",

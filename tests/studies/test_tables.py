@@ -18,6 +18,10 @@ from tests.builders.study_results import PATIENTS, SKILLS, examined, study, summ
 from tests.builders.study_runs import counts, fold_of, study_runs
 
 
+def equivalent(arm, against) -> float:
+    return equivalence(arm, against, 0.25, MARGIN)
+
+
 def turned_round(run: Run) -> Run:
     """The same run with everything in it that has no order the other way round."""
     (one,) = run.result.outcomes
@@ -193,7 +197,7 @@ def test_every_arm_is_tested_against_the_reference_and_holm_counts_each_family(t
             assert len(family) == len(measures), "a headline is claimed on the study's own measure alone"
             assert [t.p_adjusted for t in family] == holm([t.p for t in family])
             values = {t.measure: (summary(table, name, t.measure).values for name in (arm, "remind")) for t in family}
-            assert [t.p_equal for t in family] == holm([equivalence(*values[t.measure], 0.25, MARGIN) for t in family])
+            assert [t.p_equal for t in family] == holm([equivalent(*values[t.measure]) for t in family])
     for one in table.tests:
         arm, against = (summary(table, name, one.measure).values for name in (one.arm, "remind"))
         expected = paired(arm, against, 0.25)
@@ -208,7 +212,7 @@ def test_methods_stand_where_the_tests_put_them_without_anchors(table):
     assert len(table.best) == (len(USUAL) + 2) * (len(METRICS) - 1), "none by the objectives' own losses"
     for one in table.best:
         values = {arm: summary(table, arm, one.measure, one.metric).values for arm in ("plain", "remind")}
-        found = standings(values, 0.25, MARGIN, lower=SCORES[one.metric].lower_is_better)
-        assert (one.first, one.equal, one.open) == (found.first, found.equal, found.open)
+        stand = standings(values, 0.25, MARGIN, lower=SCORES[one.metric].lower_is_better)
+        assert (one.first, one.equal, one.open) == (stand.first, stand.equal, stand.open)
     found = {(one.measure, one.metric): one.arms for one in table.best}
     assert found["overall", "auroc"] == found["overall", "log_loss"] == ("remind",)

@@ -190,7 +190,7 @@ def test_a_slow_prediction_is_given_up_and_too_many_wait_in_vain(run, monkeypatc
 
     monkeypatch.setattr(application, "answers", slow)
     asked = service(run[0])
-    desk_form = application.Form(patients=[as_json(run[1]["north"], 0)])
+    desk_form = vars(application)["Form"](patients=[as_json(run[1]["north"], 0)])
     desk = application.Desk(
         asked.keeper, asked.monitor, lambda *_: None, Limits(seconds=0.3, waiting=1), application.Files()
     )

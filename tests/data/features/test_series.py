@@ -1,5 +1,7 @@
 """The summary of a series equals a slow one, patient by patient and item by item."""
 
+from typing import Any
+
 import numpy as np
 
 from remind.data.cohort.kinds.series import Series, SeriesSchema
@@ -47,5 +49,6 @@ def test_there_is_a_name_for_every_column():
 
 
 def test_nobody_at_all_has_no_summary():
-    empty = Series(np.zeros(3, dtype=np.int64), *(np.zeros(0, dtype=d) for d in (np.float32, np.int64, np.float32)))
+    parts: list[Any] = [np.zeros(0, dtype=d) for d in (np.float32, np.int64, np.float32)]
+    empty = Series(np.zeros(3, dtype=np.int64), *parts)
     assert np.isnan(summary(empty, SCHEMA)).all()

@@ -16,7 +16,7 @@ def test_a_table_as_it_is():
     schema = TableSchema(name="t", columns=("a", "b"), categories={"b": ("x", "y")})
     values = torch.tensor([[1.5, 1.0], [NAN, 0.0]], dtype=torch.float64)
     rows = rows_of(schema, values)
-    np.testing.assert_array_equal(rows, np.float32([[1.5, 1], [NAN, 0]]))
+    np.testing.assert_array_equal(rows, np.array([[1.5, 1], [NAN, 0]], np.float32))
     assert rows.dtype == np.float32
     assert levels_of(schema) == (0, 2)
 
@@ -41,7 +41,7 @@ def test_a_series_by_hand():
         [2, 10, 3, 10, 1, 10, 1, 10, 3, 10, 2, 1],
         [NAN, 7, NAN, 7, NAN, 7, NAN, 7, NAN, 7, 0, 1],
     ]
-    np.testing.assert_array_equal(rows_of(schema, inputs), np.float32(expected))
+    np.testing.assert_array_equal(rows_of(schema, inputs), np.array(expected, np.float32))
     assert len(levels_of(schema)) == 12
 
 
