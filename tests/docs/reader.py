@@ -111,6 +111,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.typed, self.ports = folder, list[str](), dict[str, int]()
+        self.ending = contextlib.ExitStack()  # of what serves until all is typed
         shutil.copytree(ROOT / "simulation", folder / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
         stand_in(folder / "simulation" / "cohorts")
         (folder / "results").mkdir()
@@ -179,10 +180,11 @@ class Reader:
             settings.write_text(re.sub(rf"= {port}\b", f"= {free}", settings.read_text()))
 
     def _serve(self, words: list[str]) -> None:
-        """Start it, wait until it answers about its health, end it as a service manager does."""
+        """Start it, wait until it answers about its health, end it as a service manager does; a coordinator last."""
         log = self.folder / "server.log"
         command = [sys.executable, "-m", at_start(words, SERVERS, ""), *words[1:], *at_start(words, MORE, ())]
-        with log.open("w") as out, contextlib.ExitStack() as ending:
+        stays = words[:3] == ["remind", "consortium", "serve"]
+        with log.open("w") as out, contextlib.nullcontext(self.ending) if stays else contextlib.ExitStack() as ending:
             process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out, env=environment())
             ending.callback(process.wait, 60)
             ending.callback(process.terminate)

@@ -1,5 +1,6 @@
-"""Every command of README and docs does what the text says: typed in the order of each document, made short."""
+"""Commands of the documents do what the text says: typed in the order of each document, made short."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +13,27 @@ from tests.docs.reader import Reader, commands
 pytestmark = pytest.mark.slow
 
 GUIDES = ("coordinator-guide.md", "hospital-guide.md", "exit-codes-coordinator.md", "exit-codes-site.md")
-# How many commands are typed at least, so that none is lost unseen.
-LEAST = {"tutorial.md": 7, "running.md": 9, "cohorts.md": 3, "evidence.md": 9, "dashboard.md": 5, "benchmarks.md": 4}
+# Documents and how many of their commands are typed at least, so that none is lost unseen.
+LEAST = {"CONTRIBUTING.md": 1, "analysis.md": 2, "cohorts.md": 3, "dashboard.md": 5, "running.md": 9, "tutorial.md": 7}
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("REMIND_STORE", raising=False)
-    return Reader(tmp_path)
+    reader = Reader(tmp_path)
+    with reader.ending:
+        yield reader
 
 
 def document(name: str) -> Path:
     return next(path for path in DOCUMENTS if path.name == name)
 
 
-@pytest.mark.parametrize("name", [path.name for path in DOCUMENTS if path.name not in GUIDES])
+@pytest.mark.parametrize("name", LEAST)
 def test_document(name, reader):
-    assert len(reader.read(document(name)).typed) >= LEAST.get(name, 0), reader.typed
+    assert len(reader.read(document(name)).typed) >= LEAST[name], reader.typed
 
 
 def test_guides(reader, monkeypatch):
@@ -48,6 +51,9 @@ def test_guides(reader, monkeypatch):
     told = ["--fingerprint", verify_request(request.read_text()).fingerprint]  # what the hospital says on the telephone
     request.rename(reader.folder / "bern-request.json")
     at_coordinator[enrol] += told
-    for words in (*at_coordinator[enrol:], *mentioned, *at_hospital[init:]):
+    own = (
+        words for words in at_hospital[init:] if words[1] in ("vault", "audit")
+    )  # tests/e2e/test_hospital.py: the rest
+    for words in (*at_coordinator[enrol:], *mentioned, *own):
         reader.type(words)
-    assert len(reader.typed) >= 20, reader.typed
+    assert len(reader.typed) >= 15, reader.typed

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remind.errors import UserError
-from remind.processes.private_files import write_private
+from remind.processes.private_files import private_folder, write_private
 
 KEY_BYTES = 32
 REMEDY = "make one with: remind-site vault key FILE"
@@ -96,6 +96,7 @@ def new_key_file(path: Path) -> VaultKey:
         raise UserError(f"{path}: exists; a vault key is never written over: name another file")
     key = VaultKey(secrets.token_bytes(KEY_BYTES))
     try:
+        private_folder(path.parent)
         write_private(path, f"{key.secret.hex()}\n".encode())
     except OSError as error:
         raise UserError(f"{path}: cannot write the vault key: {error.strerror}") from None
