@@ -1,10 +1,11 @@
 """Every score of the registry reaches everything that shows scores."""
 
 from dataclasses import fields
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from sqlalchemy import inspect
 
 from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect
@@ -34,7 +35,8 @@ def test_addresses_name_each():
 
 
 def test_store_files_and_sinks_have_them():
-    for table in (Cell, RoundGroup):
+    tables: tuple[Any, ...] = (Cell, RoundGroup)
+    for table in tables:
         columns = set(inspect(table).all_orm_descriptors.keys())
         assert set(SCORES) <= columns
         assert {f"{name}{end}" for name, s in SCORES.items() if s.interval for end in ("_low", "_high")} <= columns
