@@ -58,6 +58,8 @@ class WithOwnHeads(FusionOutput):
 class MMFormer(FusionModel):
     """Both stages are alike; nothing belongs to a group."""
 
+    takes_alone = False  # its loss is not of the common prediction alone
+
     def __init__(self, context: Context, options: MMFormerOptions) -> None:
         super().__init__(context, options)
         width, hidden = context.width, options.expansion * context.width

@@ -102,6 +102,8 @@ class Messages(nn.Module):
 class Muse(FusionModel):
     """Both stages are alike; nothing belongs to a group. The loss couples the patients of a step."""
 
+    takes_alone = False  # its loss is not of the common prediction alone
+
     compares = 256  # by its options
     not_exported = "it compares with a hospital's training patients, whose tokens do not leave the hospital"
 
