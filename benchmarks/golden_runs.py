@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import sha256
@@ -27,6 +28,7 @@ from remind.federation.rules.base import registry as rules
 from remind.methods_list import KINDS, listing
 
 ROOT = Path(__file__).resolve().parents[1]
+PARTS = (".", "server", "client", "studies")  # what an editable install puts on the path
 COMMON = (
     "synthetic.patients=300 train.warmup-rounds=2 train.routing-rounds=2 train.local-steps=3 train.batch=16 "
     'model.width=16 model.heads=2 model.experts=4 model.tokens=4 device="cpu"'
@@ -71,7 +73,7 @@ def main() -> int:
         for name in runs:
             verdict = _verdict(*(folder / name for folder in sides))
             different += verdict.isupper()
-            print(f"{verdict:9} {name}")
+            print(f"{verdict:9} {name}{_reason(*(folder / name for folder in sides)) if verdict == 'FAILED' else ''}")
     print(f"{len(runs)} runs, {different} of them not the same")
     return int(different > 0)
 
@@ -79,11 +81,17 @@ def main() -> int:
 def _verdict(before: Path, after: Path) -> str:
     """How the two results of a run compare; in capitals what must not be."""
     digests = [_digest(before), _digest(after)]
-    if digests[0] is None and digests[1] is not None and "there is no" in before.with_suffix(".log").read_text():
+    if digests[0] is None and "there is no" in before.with_suffix(".log").read_text():
         return "new"
     if None in digests:
         return "FAILED"
     return "same" if digests[0] == digests[1] else "DIFFERENT"
+
+
+def _reason(*runs: Path) -> str:
+    """The last line that each failed run wrote, where one did."""
+    logs = [path.with_suffix(".log").read_text().splitlines() for path in runs if _digest(path) is None]
+    return "".join(f": {line}" for line in dict.fromkeys(log[-1] for log in logs if log))
 
 
 def _runs() -> Iterator[tuple[str, str]]:
@@ -94,8 +102,11 @@ def _runs() -> Iterator[tuple[str, str]]:
             settings = [COMMON]
             if axis == "objective":
                 chosen["rule"] = "lg"
-            if axis == "rule" and "local" not in rules.choose(method["name"])[0].build.encoders:
-                settings.append('federation.encoders="shared"')
+            if axis == "rule":
+                rule = rules.choose(method["name"])[0].build
+                chosen["objective"] = "erm" if rule.weighs else chosen["objective"]  # only one of them weighs by risk
+                if "local" not in rule.encoders:
+                    settings.append('federation.encoders="shared"')
             settings += [f'method.{a}="{m}"' for a, m in chosen.items()]
             yield f"{axis}-{method['name']}", " ".join(settings)
     for place in ("local", "frozen", "shared"):
@@ -118,10 +129,22 @@ def _tree(commit: str | None) -> AbstractContextManager[Path]:
 
 
 def _run(tree: Path, folder: Path, runs: dict[str, str]) -> None:
-    paths = os.pathsep.join(str(tree / part) for part in (".", "server", "client", "studies"))
+    paths = os.pathsep.join(map(str, [_metadata(tree, folder), *(tree / part for part in PARTS)]))
     jobs = json.dumps([(str(folder / name), settings) for name, settings in runs.items()])
     environment = os.environ | {"PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", RUNNER], input=jobs, text=True, cwd=folder, env=environment, check=True)
+
+
+def _metadata(tree: Path, folder: Path) -> Path:
+    """Folder with the tree's own entry points: those that are installed name modules of the working tree."""
+    project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    commands = project["entry-points"]["remind.commands"]
+    info = folder / "metadata" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = ["[remind.commands]", *(f"{name} = {function}" for name, function in commands.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return info.parent
 
 
 def _digest(run: Path) -> str | None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from soft_moe import SIZES, Routed, parser_of
 
-from remind.fusion.expert_gradients import gradients_in_place
 from remind.fusion.routing import Gate, routing_entropy
+from remind.processes.memory import keep_freed_memory
 from remind_studies.cells.stopwatch import Candidate, ratio, seconds, take_turns
 
 PLAIN = "Soft MoE"
@@ -59,9 +59,9 @@ def main() -> None:
         "group routing, gate entropy, ξ = 0.8": ("entropy", 0.8),
         f"group routing, gate entropy, ξ = {median_score:.4f}": ("entropy", median_score),
     }
-    with gradients_in_place():
-        candidates = {name: Candidate(step_of(*gate)) for name, gate in gates.items()}
-        laps = take_turns(candidates, options.repeats, options.steps, options.clock)
+    keep_freed_memory()
+    candidates = {name: Candidate(step_of(*gate)) for name, gate in gates.items()}
+    laps = take_turns(candidates, options.repeats, options.steps, options.clock)
     print(f"{size}, {options.groups} groups, torch {torch.__version__}, {options.threads} threads,")
     print(f"{options.repeats} turns of {options.steps}, {options.clock} time\n")
     print(f"| {options.size} | ms | ÷ {PLAIN} | 95 % interval | gates open |")

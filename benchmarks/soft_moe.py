@@ -7,13 +7,17 @@
 A step is forward and backward with the gradients of weights and tokens, after dropping the gradients of the step
 before. All candidates have the same experts (E perceptrons D → H → D with gelu), one slot per expert and one router;
 FLOPs of their matrix products are counted, not assumed. The bound is that count ÷ the rate of torch.mm at 2048³.
+`remind` runs as in a training, where glibc keeps freed memory; the others run as in a process that does not change
+glibc's settings. `--kept` runs all with kept memory, so that only the arithmetic differs.
 Needs 8 GB of memory for the large size: candidates with weights of one layout share them.
 """
 
 import argparse
+import ctypes
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,12 +27,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from remind.errors import UserError
-from remind.fusion.expert_gradients import gradients_in_place
 from remind.fusion.experts import SoftMoE
 from remind.fusion.routing import Router
+from remind.processes.memory import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory, return_freed_memory
 from remind_studies.cells.stopwatch import Candidate, Laps, peak_bytes, ratio, seconds, take_turns
 
-IN_PLACE, PLAIN = "remind, gradients in place", "remind, plain autograd"
+OURS, DEFAULT = "remind", "remind, glibc's defaults"
+M_MMAP_THRESHOLD, MIB = -3, 2**20
 DIFFERENCES = """\
 What the packages do differently, none of it in their matrix products:
 soft-moe-pytorch         RMSNorm of tokens and of slot embeddings; experts in a loop; moves every expert to its device
@@ -36,7 +41,7 @@ soft-moe-pytorch         RMSNorm of tokens and of slot embeddings; experts in a 
 soft-moe                 logits from normalised tokens, which the experts see too; experts in a loop; own softmax
 soft-mixture-of-experts  raw logits; batched experts as here; its layer has no hidden width, so two of its expert
                          layers with a gelu between stand for one expert; shares remind's weights here
-remind                   cosine logits; batched experts; inside gradients_in_place memory of gradients that lasts"""
+remind                   cosine logits; batched experts"""
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,25 @@ def build(size: Size) -> dict[str, nn.Module]:
     inner.weight, inner.bias, outer.weight, outer.bias = weights.w1_EDH, weights.b1_EH, weights.w2_EHD, weights.b2_ED
     mixture.experts = nn.Sequential(inner, nn.GELU(), outer)
     return {
-        PLAIN: ours,
+        OURS: ours,
         "soft-moe-pytorch": looped,
         "soft-moe": wrapped,
         "soft-mixture-of-experts": mixture,
     }
+
+
+@contextmanager
+def glibc_defaults() -> Iterator[None]:
+    """Run with the thresholds that glibc reaches by itself once blocks of up to 32 MiB were freed."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 65536)
+    libc.mallopt(M_MMAP_THRESHOLD, 32 * MIB)
+    libc.mallopt(M_TRIM_THRESHOLD, 64 * MIB)
+    return_freed_memory()
+    try:
+        yield
+    finally:
+        keep_freed_memory.__wrapped__()  # once more: the function remembers that it was called
 
 
 def step_of(module: nn.Module, x_BMD: Tensor, upstream_BMD: Tensor) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -133,7 +152,7 @@ def flops_of(candidate: Candidate, module: nn.Module) -> int:
 
 
 def table(laps: Laps, names: list[str], bound: float, note: str) -> None:
-    """Median and least time in ms, ratios to remind's with gradients in place and to the bound."""
+    """Median and least time in ms, ratios to remind's and to the bound."""
     print(
         f"\n| {note} | ms | least | ÷ {names[0]} | 95 % interval | ÷ bound ({bound * 1e3:.3g} ms) | fresh memory, MB |"
     )
@@ -162,8 +181,11 @@ def parser_of(text: str) -> argparse.ArgumentParser:
 def main() -> None:
     """Print the tables."""
     parser = parser_of(str(__doc__))
+    parser.add_argument("--kept", action="store_true", help="keep freed memory for the packages too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if not keep_freed_memory():
+        raise UserError("this benchmark needs glibc")
     torch.manual_seed(0)
     size = SIZES[options.size]
     modules = build(size)
@@ -173,11 +195,12 @@ def main() -> None:
     for name, module in modules.items():
         step, clear = step_of(module, x_BMD, upstream_BMD)
         forward = forward_of(module, x_BMD)
-        if name == PLAIN:
-            steps[IN_PLACE] = Candidate(step, gradients_in_place, clear)
-            forwards[IN_PLACE] = Candidate(forward, gradients_in_place)
-        steps[name] = Candidate(step, clear=clear)
-        forwards[name] = Candidate(forward)
+        context = nullcontext if options.kept or name == OURS else glibc_defaults
+        steps[name] = Candidate(step, context, clear)
+        forwards[name] = Candidate(forward, context)
+        if name == OURS:
+            steps[DEFAULT] = Candidate(step, glibc_defaults, clear)
+            forwards[DEFAULT] = Candidate(forward, glibc_defaults)
     print(
         f"{size}, {platform.processor() or platform.machine()}, torch {torch.__version__}, {options.threads} threads,"
     )
@@ -191,13 +214,13 @@ def main() -> None:
     laps = take_turns(steps | product, options.repeats, options.steps, options.clock)
     rate = 2 * 2048**3 / min(lap.seconds for lap in laps["product"])
     print(f"matrix products: {rate / 1e9:.4g} GFLOP/s at best")
-    table(laps, list(steps), flops[PLAIN] / rate, f"{options.size}, forward and backward")
-    best = min(ratio(laps, name, IN_PLACE)[0] for name in modules if name != PLAIN)
+    table(laps, list(steps), flops[OURS] / rate, f"{options.size}, forward and backward")
+    best = min(ratio(laps, name, OURS)[0] for name in modules if name != OURS)
     print(f"best of the packages ÷ remind: {best:.2f}")
     laps = take_turns(forwards, options.repeats, options.steps, options.clock)
-    table(laps, list(forwards), flops[PLAIN] / 3 / rate, f"{options.size}, forward alone")
+    table(laps, list(forwards), flops[OURS] / 3 / rate, f"{options.size}, forward alone")
     print()
-    for name in (IN_PLACE, PLAIN):
+    for name in (OURS, DEFAULT):
         if (peak := peak_bytes(steps[name])) is not None:
             print(f"{name}: at most {peak / 1e6:.0f} MB beyond the weights in three steps")
     print(DIFFERENCES)

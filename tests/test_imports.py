@@ -24,6 +24,7 @@ MAY_IMPORT = {
 # Parts of remind, the lowest floor first: a part imports parts of lower floors alone.
 FLOORS = (
     (
+        "durations",
         "errors",
         "files",
         "former_names",

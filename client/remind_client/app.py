@@ -16,7 +16,7 @@ from remind.federation import messages
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import read_as, to_record
 from remind.quoting import LONGEST, quoted
-from remind_client.load import Identity, limit_threads, load_site
+from remind_client.load import Identity, load_site, prepare_process
 from remind_client.refusal import words_for, words_within
 from remind_client.site import Site
 
@@ -90,7 +90,7 @@ def _site(context: Context) -> Site:
     """
     identity = Identity.of(context.node_config)
     config = Config.from_flat(context.run_config)
-    limit_threads(config.threads)
+    prepare_process(config.threads)
     key = (context.run_id, identity, config)
     if key not in _sites:
         for old in [k for k in _sites if k[0] != context.run_id]:

@@ -12,6 +12,7 @@ from remind.data.sites.hospitals import virtual_hospitals, with_split
 from remind.data.sites.sites import Site as Hospital
 from remind.errors import UserError
 from remind.paths import results_folder
+from remind.processes.memory import keep_freed_memory
 from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort
 from remind_client.retention import prune
@@ -82,6 +83,10 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
     return Site(hospital.name, hospital.cohort, config, store, choose_device(config.device), minimum)
 
 
-def limit_threads(number: int) -> None:
-    """Fix the number of torch's CPU threads, because sums in another order round to another model."""
-    torch.set_num_threads(number or os.cpu_count() or 1)
+def prepare_process(threads: int) -> None:
+    """Prepare this process for training: reuse freed memory, and use `threads` CPU threads, 0: one per core.
+
+    Another number of threads changes the order of sums, and with it the rounding of the model.
+    """
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    keep_freed_memory()

@@ -1,14 +1,14 @@
 """Soft mixture of experts (Puigcerver et al. 2023; algorithm §2.3): every slot is a soft mix of all tokens.
 
-Shapes: B patients, M tokens, D width, E experts, S slots per expert, H hidden width of an expert.
+Shapes: B patients, M tokens, D width, E experts, S slots per expert, H hidden width of an expert, N rows
+(patients × slots).
 """
 
 import math
 
 import torch
 from torch import Tensor, nn
-
-from remind.fusion.expert_gradients import perceptrons
+from torch.nn import functional
 
 
 def dispatch_weights(logits_BMES: Tensor) -> Tensor:
@@ -35,7 +35,8 @@ class Experts(nn.Module):
         """Each expert on its own slots, (B, E, S, D) → (B, E, S, D)."""
         batch, experts, slots, width = slots_BESD.shape
         rows_END = slots_BESD.transpose(0, 1).reshape(experts, batch * slots, width)
-        out_END = perceptrons(rows_END, self.w1_EDH, self.b1_EH, self.w2_EHD, self.b2_ED)
+        hidden_ENH = functional.gelu(torch.baddbmm(self.b1_EH.unsqueeze(1), rows_END, self.w1_EDH))
+        out_END = torch.baddbmm(self.b2_ED.unsqueeze(1), hidden_ENH, self.w2_EHD)
         return out_END.view(experts, batch, slots, width).transpose(0, 1)
 
 

@@ -107,8 +107,6 @@ class Objective(Weighting):
         Whether it must know how many patients of each class a group has.
     needs_held_out
         Whether a phase trains on validation patients, so that it must know how many of them a group has.
-    differentiates_twice
-        Whether a step's loss holds a gradient itself.
     couples_patients
         Whether a patient's loss depends on other patients of the step, or the step's loss is no weighted sum of its
         patients' losses. No bound on one patient's gradient then bounds what the patient does to the step's, so that
@@ -122,7 +120,6 @@ class Objective(Weighting):
     weighs = False
     needs_labels = False
     needs_held_out = False
-    differentiates_twice = False
     couples_patients = False
     mixes_tokens = False
     sampling: Literal["group", "weighted"] | None = None

@@ -36,7 +36,6 @@ class FairMixup(Objective):
     that both patients have; pairs with nothing in common are left out.
     """
 
-    differentiates_twice = True
     couples_patients = True
     mixes_tokens = True
     options: FairMixupOptions

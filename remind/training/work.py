@@ -1,7 +1,7 @@
 """A site's work in one round, as federated rules see it: steps, measurements, and the tensors that stay at the site."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +11,6 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from remind.data.batches.batch import Batch
-from remind.fusion.expert_gradients import gradients_in_place
 from remind.metrics.statistics import GroupStatistics
 from remind.objectives.base import Labels, Names, Objective, StepInput
 from remind.seeds import derive
@@ -170,25 +169,24 @@ class LocalWork:
         rate = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
         scale = {} if alone else self.settings.gradient_scale
         batches = self.source.batches([step.index_B for step in plan], self.settings.augment)
-        with nullcontext() if self.objective.differentiates_twice else gradients_in_place():
-            for number, (step, (batch, tokens_BMD)) in enumerate(zip(plan, batches, strict=True)):
-                optimizer.zero_grad(set_to_none=True)
-                given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
-                self.gradients.of(self.objective, given)
-                for name, parameter in named.items():
-                    if parameter.grad is None:
-                        continue
-                    if moves is not None and not moves(name):
-                        parameter.grad = None
-                        continue
-                    if name in scale:
-                        parameter.grad.mul_(scale[name])
-                    if toward is not None and name in toward:
-                        parameter.grad.add_(parameter.detach() - toward[name], alpha=strength)
-                    if name in self.settings.decay and parameter in rate:
-                        pull = min(rate[parameter] * self.settings.decay[name], 1.0)
-                        parameter.data.lerp_(self.settings.rest.get(name, torch.zeros_like(parameter)), pull)
-                optimizer.step()
+        for number, (step, (batch, tokens_BMD)) in enumerate(zip(plan, batches, strict=True)):
+            optimizer.zero_grad(set_to_none=True)
+            given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
+            self.gradients.of(self.objective, given)
+            for name, parameter in named.items():
+                if parameter.grad is None:
+                    continue
+                if moves is not None and not moves(name):
+                    parameter.grad = None
+                    continue
+                if name in scale:
+                    parameter.grad.mul_(scale[name])
+                if toward is not None and name in toward:
+                    parameter.grad.add_(parameter.detach() - toward[name], alpha=strength)
+                if name in self.settings.decay and parameter in rate:
+                    pull = min(rate[parameter] * self.settings.decay[name], 1.0)
+                    parameter.data.lerp_(self.settings.rest.get(name, torch.zeros_like(parameter)), pull)
+            optimizer.step()
 
     def step_input(self, step: Step, batch: Batch, tokens_BMD: Tensor, seed: int) -> StepInput:
         """Return the objective's input for a step of the plan; `seed` seeds the objective's random numbers."""

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.templating import Jinja2Templates
 
+from remind.durations import duration
 from remind.metrics.aggregates import LEAST
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
@@ -32,15 +33,6 @@ def number(value: float | None, digits: int = 3) -> str:
 def signed(value: float | None, digits: int = 3) -> str:
     """A difference, with its sign; a true minus."""
     return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them."""
-    if seconds is None:
-        return DASH
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def amount(number_of_bytes: float) -> str:
@@ -103,7 +95,7 @@ _environment = Environment(
 _environment.filters.update(
     number=number,
     signed=signed,
-    duration=duration,
+    duration=lambda seconds: DASH if seconds is None else duration(seconds),
     amount=amount,
     moment=moment,
     matrix_cells=matrix_cells,

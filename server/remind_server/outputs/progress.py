@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from remind import groups
+from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
@@ -62,7 +63,7 @@ class Progress(Observer):
         mean_risk = sum(record.weights_used[k] * r for k, r in record.risks.items())
         self.say(
             f"round {record.round} of {record.rounds} ({stage}): {len(record.answered)} sites, Σλ·R {mean_risk:.4f}, "
-            f"{record.seconds:.1f} s, {_duration(left)} left"
+            f"{duration(record.seconds)}, {duration(left)} left"
         )
         for site, reason in record.absent.items():
             self.say(f"  {site}: not counted: {_indented(reason)}")
@@ -99,7 +100,7 @@ class Progress(Observer):
         for site, reason in result.absent.items():
             self.say(f"{site}: not examined: {_indented(reason)}")
         where = f"; results: {self.results}" if self.results else ""
-        self.say(f"done in {_duration(result.seconds)}{where}")
+        self.say(f"done in {duration(result.seconds)}{where}")
 
 
 def _calibration_lines(found: Row | None) -> list[str]:
@@ -178,7 +179,3 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

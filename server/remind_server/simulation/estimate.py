@@ -16,6 +16,7 @@ from torch import nn
 
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
+from remind.durations import duration
 from remind.encoders import build_encoder, positions
 from remind.errors import UserError
 from remind.training.site_model import fusion_of
@@ -23,7 +24,6 @@ from remind.training.site_model import fusion_of
 PROCESS = 0.7e9  # bytes of a Python process with torch and Flower, before any model
 STEP = 0.01  # seconds of a step that hardly computes anything
 EFFICIENCY = 0.7  # of a matrix product's rate that training reaches
-DAY = 86400.0
 GIB = 2**30
 
 
@@ -62,7 +62,7 @@ class Estimate:
         processes = f"{self.processes} process{'es' * (self.processes > 1)}"
         return (
             f"estimate: {millions:.1f} million parameters at each of {self.sites} hospitals, {processes}: "
-            f"about {self.memory / GIB:.1f} GiB of {self.on}{free}, roughly {_duration(self.seconds)}{left_out}"
+            f"about {self.memory / GIB:.1f} GiB of {self.on}{free}, roughly {duration(self.seconds)}{left_out}"
         )
 
 
@@ -188,12 +188,3 @@ def _rate(config: Config) -> float:
             torch.cuda.synchronize()
         fastest = min(fastest, time.perf_counter() - began)
     return 2 * 512**3 / max(fastest, 1e-9)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 90:
-        return f"{minutes:.0f} min"
-    return f"{minutes / 60:.0f} h" if seconds < 2 * DAY else f"{seconds / DAY:.0f} days"

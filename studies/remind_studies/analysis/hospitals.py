@@ -29,7 +29,7 @@ from remind.training.device import choose_device
 from remind.training.site_data import TokenSource
 from remind.training.token_cache import TokenCache
 from remind_client.engine import SiteEngine
-from remind_client.load import limit_threads
+from remind_client.load import prepare_process
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.outputs.records import Observer, RunResult
@@ -101,7 +101,7 @@ class Hospitals:
     """
 
     def __init__(self, config: Config, number: int | None, folder: Path, stored: Path | None = None) -> None:
-        limit_threads(config.threads)
+        prepare_process(config.threads)
         self.config = config
         device = choose_device(config.device)
         hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)

@@ -6,7 +6,6 @@ turns in this process, so that what else the machine does befalls both alike.
 """
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 
@@ -20,12 +19,11 @@ from remind.data.sites.hospitals import pool
 from remind.data.sites.sites import Site as Hospital
 from remind.errors import UserError
 from remind.federation.messages import Task
-from remind.fusion.expert_gradients import gradients_in_place
 from remind.methods import methods_of
 from remind.training.device import choose_device
 from remind.training.site_model import fusion_of
 from remind.training.work import LocalWork
-from remind_client.load import limit_threads
+from remind_client.load import prepare_process
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_studies.cells.cell import Cell, CellResult
@@ -67,8 +65,8 @@ class Stepper:
             torch.cuda.synchronize()
 
     def candidate(self) -> Candidate:
-        """The step to be timed; memory of gradients lasts from step to step, as it does in a round."""
-        return Candidate(self.step, nullcontext if self.work.objective.differentiates_twice else gradients_in_place)
+        """The step to be timed."""
+        return Candidate(self.step)
 
     @property
     def clock(self) -> Clock:
@@ -119,7 +117,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
         There is not enough memory for both.
     """
     began = time.monotonic()
-    limit_threads(cell.config.threads)
+    prepare_process(cell.config.threads)
     patients, options = hospitals(cell), cell.options
     whole = pool(patients)
     config, plain = one_step(cell.config), one_step(cell.config, like=REFERENCE)

@@ -10,10 +10,11 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
+from remind.durations import duration
 from remind.errors import UserError
+from remind.processes.memory import return_freed_memory
 from remind_studies.cells.cell import Cell, CellResult
 from remind_studies.cells.folder import StudyFolder
-from remind_studies.cells.memory import trim
 from remind_studies.cells.runners import run
 
 Say = Callable[[str], None]
@@ -84,7 +85,7 @@ def work(cell: Cell, key: str, path: Path) -> str:
     except Exception as error:  # one cell that fails must not take the study with it
         return f"{type(error).__name__}: {error}"
     finally:
-        trim()  # before the next: a process runs many
+        return_freed_memory()  # before the next: a process runs many
     StudyFolder(path).keep(key, result)
     return ""
 
@@ -102,12 +103,3 @@ def _tie_to_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def duration(seconds: float) -> str:
-    """``"4 min"``, ``"1 h 20 min"``."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes + (rest >= 30), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from remind_studies.cells.memory import trim
+from remind.processes.memory import return_freed_memory
 
 Clock = Literal["wall", "cpu"]
 FEWEST = 5  # turns, however long they take
@@ -88,7 +88,7 @@ def ratio(laps: Laps, name: str, to: str) -> tuple[float, float, float]:
 def peak_bytes(candidate: Candidate) -> int | None:
     """Most memory that three steps held beyond what was held before; None elsewhere than on Linux with glibc."""
     try:
-        trim()  # what malloc keeps would hide what the steps take
+        return_freed_memory()  # what malloc keeps would hide what the steps take
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
     except OSError:

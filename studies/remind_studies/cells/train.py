@@ -17,7 +17,7 @@ from remind.federation.messages import Evaluation
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, total
 from remind.training.device import choose_device
-from remind_client.load import limit_threads
+from remind_client.load import prepare_process
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.outputs.records import Observer, RoundRecord, RunResult
@@ -80,7 +80,7 @@ def federate(
     UserError
         A site did not take part to the end.
     """
-    limit_threads(config.threads)
+    prepare_process(config.threads)
     device = choose_device(config.device)
     sites = [Site(p.name, p.cohort, config, SiteStore(folder / str(i)), device) for i, p in enumerate(patients)]
     return Federation(train_together(config, sites, observers, start), tuple(sites))

@@ -71,13 +71,6 @@ def quantity(value: float | None) -> str:
     return f"{value:.{DIGITS}{'f' if abs(value) >= 1 else 'g'}}".replace("-", MINUS)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def counted(n: float, noun: str, plural: str = "") -> str:
     """``1 seed``, ``10 seeds``."""
     return f"{count(n)} {noun if n == 1 else plural or noun + 's'}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remind.durations import duration
 from remind.groups import TAIL_SHARE
 from remind_studies.html import environment, write_html
 from remind_studies.report import figures, joining, tables
@@ -13,7 +14,7 @@ from remind_studies.report.figures import Picture
 from remind_studies.report.joining import Chapter as JoiningChapter
 from remind_studies.report.overview import overview
 from remind_studies.report.view import PanelView, views
-from remind_studies.report.words import MEANING, MEASURES, counted, duration
+from remind_studies.report.words import MEANING, MEASURES, counted
 from remind_studies.results import Results
 from remind_studies.results.statistics import LEVEL
 

@@ -13,7 +13,7 @@ def test_progress_is_readable_whatever_there_is_to_show(test, validation):
     text = "\n".join(lines)
     assert "2 sites, 3 groups, 102 training patients, 2 rounds, seed 0" in text
     assert "round 1 of 2 (warm-up): 2 sites" in text
-    assert "0 s left" in next(line for line in lines if line.startswith("round 2 of 2"))
+    assert "0.0 s left" in next(line for line in lines if line.startswith("round 2 of 2"))
     assert "w: not taking part: version 0" in text
     assert "z: not counted: no answer within 600 s" in text
     assert "nan" not in text.lower()

@@ -19,7 +19,7 @@ from remind_studies.cells import folder as folders
 from remind_studies.cells import pool as pools
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.folder import StudyFolder, surroundings
-from remind_studies.cells.pool import duration, run_cells
+from remind_studies.cells.pool import run_cells
 from remind_studies.command import bench_command
 from tests.builders.studies import SMALL
 from tests.studies.cells import stuck
@@ -202,10 +202,3 @@ def test_a_cells_key_knows_no_place():
     here, there = (Cell.of({"data.cohort": f"/{name}/c", "data.root": "", "seed": 1}) for name in ("here", "there"))
     assert here.key("x") == there.key("x") != here.key("y")
     assert here.key("x") != Cell.of({"data.cohort": "/here/c", "seed": 2}).key("x")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(3.2, "3 s"), (62, "1 min"), (110, "2 min"), (3599, "1 h 0 min"), (5000, "1 h 23 min")]
-)
-def test_time_left_in_words(seconds, text):
-    assert duration(seconds) == text

@@ -90,9 +90,11 @@ function listen() {
   addEventListener("pagehide", () => events.close());
 }
 
-function inWords(seconds) {
+function duration(seconds) { // as in remind/durations.py
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172800 ? `${(seconds / 3600).toFixed(1)} h` : `${Math.round(seconds / 86400)} days`;
 }
 
 function tellTimes() {
@@ -103,7 +105,7 @@ function tellTimes() {
   }
   for (const element of document.querySelectorAll("[data-until]")) {
     const left = element.dataset.until - Date.now() / 1000;
-    element.textContent = left > 0 ? `in ${inWords(left)}` : "overdue";
+    element.textContent = left > 0 ? `in ${duration(left)}` : "overdue";
   }
 }
 
