@@ -1,4 +1,4 @@
-"""Who may look: sign-in token, session cookie, or a proxy in front that has signed the person in."""
+"""Access control: a sign-in token, a session cookie, or a trusted proxy that has signed the person in."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Access:
-    """The rule for this server.
+    """Decides who may read this server's pages.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Access:
     cookie
         Name of the session cookie; holds the port, since browsers share cookies between ports of one host.
     header, proxies
-        A request from one of these addresses with this header set is one of a person the proxy has signed in.
+        A request from one of these addresses with this header counts as signed in by the proxy.
     """
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -40,7 +40,7 @@ class Access:
     proxies: tuple[Network, ...] = ()
 
     def allows(self, request: HTTPConnection) -> bool:
-        """Whether the request comes with a token, a session, or through the proxy."""
+        """Return whether the request has a valid token or session, or comes through the trusted proxy."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return True
@@ -51,7 +51,7 @@ class Access:
         return hmac.compare_digest(given.encode(), self.token.encode())
 
     def new_session(self) -> str:
-        """Cookie value: when it ends, and a signature only this token's holder could make."""
+        """Return the cookie value: its expiry time, and a signature made with the token."""
         ends = str(int(time.time()) + SESSION_SECONDS)
         return f"{ends}.{self._signature(ends)}"
 
@@ -74,12 +74,12 @@ class Access:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Addresses or networks, comma-separated.
+    """Parse comma-separated addresses or networks.
 
     Raises
     ------
     UserError
-        If one of them is neither.
+        One of them is neither an address nor a network.
     """
     try:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -93,7 +93,7 @@ def token_from(path: Path) -> str:
     Raises
     ------
     UserError
-        If it cannot be read or made, is readable by others, or holds too short a token.
+        The file cannot be read or created, others can read it, or its token is too short.
     """
     token = secrets.token_urlsafe(32)
     try:
@@ -102,17 +102,19 @@ def token_from(path: Path) -> str:
     except FileExistsError:
         return _read_token(path)
     except OSError as error:
-        raise UserError(f"--token-file: cannot make {path}: {error.strerror}") from None
+        raise UserError(f"--token-file: cannot create {path}: {error.strerror}") from None
     return token
 
 
 def _read_token(path: Path) -> str:
     try:
         if path.stat().st_mode & 0o077:
-            raise UserError(f"--token-file: others may read {path}; make it yours alone with: chmod 600 {path}")
+            raise UserError(f"--token-file: other users can read {path}; restrict it with: chmod 600 {path}")
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--token-file: cannot read {path}: {error}") from None
     if len(token) < SHORTEST_TOKEN:
-        raise UserError(f"--token-file: the token in {path} has {len(token)} characters; at least {SHORTEST_TOKEN}")
+        raise UserError(
+            f"--token-file: the token in {path} has {len(token)} characters; it needs at least {SHORTEST_TOKEN}"
+        )
     return token

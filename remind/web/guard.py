@@ -1,4 +1,4 @@
-"""The middleware every request passes: sign-in, methods, and the headers every answer carries."""
+"""Middleware for every request: sign-in, allowed methods, and security headers on every response."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ from remind.web.access import Access
 
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
 HEALTH = "/health"
-PUBLIC = (SIGN_IN, HEALTH, "/static/")  # nothing there tells anything of a run
+PUBLIC = (SIGN_IN, HEALTH, "/static/")  # these paths reveal nothing about runs
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -25,16 +25,16 @@ HEADERS = {
 
 
 class Guard:
-    """Lets in who may, and only to look: POST requests sign a person in and out, or go to a path of `posts`.
+    """Admits authorised requests, for reading only: POST requests sign a person in or out, or go to a path in `posts`.
 
     Parameters
     ----------
     app, access
-        What is guarded, and who is let in.
+        The guarded application, and its access control.
     posts
-        Paths that take a POST request from whoever is let in, but never from a form on someone else's page.
+        Paths that accept a POST request from authorised senders, but never from a form on another site's page.
     public
-        Beginnings of paths that everybody may see: nothing there tells anything of a patient or a run.
+        Prefixes of paths that need no authorisation: they reveal nothing about patients or runs.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Guard:
         self.app, self.access, self.posts, self.public = app, access, frozenset(posts), public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle a request (the ASGI interface)."""
         if scope["type"] != "http":  # the lifespan; there are no web sockets
             await self.app(scope, receive, send)
             return
@@ -65,11 +65,11 @@ class Guard:
         path = request.url.path
         if request.method == "POST":
             if path not in {SIGN_IN, SIGN_OUT, *self.posts} or not _same_origin(request):
-                return _said(403, "not from this page")
+                return _said(403, "not sent by this site's page")
             if path not in self.posts or self.access.allows(request):
                 return None
         elif request.method not in ("GET", "HEAD"):
-            return _said(405, "this server takes GET, HEAD and POST" if self.posts else "this server only shows")
+            return _said(405, "this server takes GET, HEAD and POST" if self.posts else "this server is read-only")
         elif path.startswith(self.public) or self.access.allows(request):
             return None
         if "text/html" in request.headers.get("accept", ""):
@@ -78,7 +78,7 @@ class Guard:
 
 
 def _same_origin(request: Request) -> bool:
-    """False for a form on someone else's page; programs send no Origin."""
+    """Return False for a form on another site's page; programs send no Origin."""
     origin = request.headers.get("origin")
     return origin is None or origin.partition("://")[2] == request.headers.get("host")
 

@@ -1,4 +1,4 @@
-"""Where a page or a service listens: an address of this machine, or a socket that the service manager handed over."""
+"""The listening socket of a page or a service: on an address of this machine, or passed by the service manager."""
 
 import ipaddress
 import os
@@ -12,20 +12,20 @@ HANDED_OVER = 3  # the first file descriptor after standard error: sd_listen_fds
 
 
 def listen(host: str | None, port: int | None, usual_port: int) -> socket.socket:
-    """The listening socket. What is not given is `LOOPBACK` and `usual_port`, or the address of the socket handed over.
+    """Return the listening socket; the default is `LOOPBACK` and `usual_port`, or the socket passed by the manager.
 
-    A process in a network of its own (systemd's PrivateNetwork) still serves on a socket that it was handed.
+    A process in its own network namespace (systemd's PrivateNetwork) can still serve on a socket passed to it.
 
     Raises
     ------
     UserError
-        If nobody can listen there, or an address is given although a socket was handed over.
+        Listening there fails, or an address is given although a socket was passed.
     """
     handed = _handed_over()
     if handed is not None:
         if host is not None or port is not None:
             raise UserError(
-                f"--host, --port: the service manager has handed over a socket, on {_shown(handed)}; leave them out"
+                f"--host, --port: the service manager has passed a socket on {_shown(handed)}; omit these options"
             )
         return handed
     host, port = LOOPBACK if host is None else host, usual_port if port is None else port
@@ -37,7 +37,7 @@ def listen(host: str | None, port: int | None, usual_port: int) -> socket.socket
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can get there."""
+    """Return whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -45,14 +45,14 @@ def is_loopback(host: str) -> bool:
 
 
 def in_url(host: str) -> str:
-    """The host as a browser on this machine opens it."""
-    if host in ("0.0.0.0", "::"):  # every address: no address that a browser opens
+    """Return the host name for a browser on this machine."""
+    if host in ("0.0.0.0", "::"):  # means "every address"; a browser cannot open it
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
 def _handed_over() -> socket.socket | None:
-    """The socket of systemd's protocol: LISTEN_PID names this process, LISTEN_FDS says how many there are."""
+    """Return the socket passed by systemd's protocol: LISTEN_PID is this process, LISTEN_FDS the number of sockets."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return None
     number = os.environ.get("LISTEN_FDS", "0")
@@ -62,9 +62,9 @@ def _handed_over() -> socket.socket | None:
         handed = socket.socket(fileno=HANDED_OVER)
         listens = handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
-        raise UserError(f"file descriptor {HANDED_OVER}, handed over, is no socket: {error.strerror}") from None
+        raise UserError(f"the passed file descriptor {HANDED_OVER} is not a socket: {error.strerror}") from None
     if not listens or handed.family not in (socket.AF_INET, socket.AF_INET6):
-        raise UserError("the socket handed over does not listen on TCP: ListenStream=ADDRESS:PORT, Accept=no")
+        raise UserError("the passed socket does not listen on TCP: set ListenStream=ADDRESS:PORT and Accept=no")
     return handed
 
 

@@ -55,7 +55,7 @@ def test_health_needs_no_sign_in_and_tells_nothing(stranger, engine):
         connection.execute(text("DROP TABLE cells"))
         connection.execute(text("ALTER TABLE runs RENAME TO gone"))
     broken = stranger.get("/health")
-    assert (broken.status_code, broken.json()) == (503, {"detail": "the run store cannot be read just now"})
+    assert (broken.status_code, broken.json()) == (503, {"detail": "the run store cannot be read at the moment"})
 
 
 def test_a_person_signs_in_and_out(stranger):

@@ -112,5 +112,5 @@ def test_what_is_no_listening_tcp_socket_is_refused(hand_over, tmp_path):
         local.listen()
         for made in (file, connecting, local):
             hand_over(made)
-            with pytest.raises(UserError, match="handed over"):
+            with pytest.raises(UserError, match="passed"):
                 listen(None, None, 1)

@@ -104,7 +104,7 @@ class Consortium:
         assert json.loads(done.stdout)["success"], done.stdout + done.stderr
 
     def submit(self, app: Path, settings: str) -> str:
-        """Start a run; its id."""
+        """Start a run; return its id."""
         options = ["-c", settings] if settings else []
         done = self.flwr("run", str(app), "prod", "--format", "json", *options)
         answer = json.loads(done.stdout)

@@ -1,6 +1,6 @@
-"""``remind consortium``: make a consortium, let hospitals in and out, serve it, start runs.
+"""``remind consortium``: create a consortium, enrol and revoke hospitals, serve it, start runs.
 
-docs/coordinator-guide.md is for those who do it.
+The operator's manual is docs/coordinator-guide.md.
 """
 
 PASSPHRASE = "REMIND_CA_PASSPHRASE"  # environment variable with that of the CA's key

@@ -13,7 +13,7 @@ from remind.errors import UserError
 from remind_server.consortium import PASSPHRASE
 
 CA_DAYS = 3650
-_BEFORE = timedelta(hours=1)  # valid a little earlier, for clocks that are behind
+_BEFORE = timedelta(hours=1)  # valid from a little earlier, for slow clocks
 
 PrivateKey = ec.EllipticCurvePrivateKey
 
@@ -24,7 +24,7 @@ def new_key() -> PrivateKey:
 
 
 def issue_ca(key: PrivateKey, name: str, days: int, now: datetime | None = None) -> x509.Certificate:
-    """A self-signed CA certificate that may sign server certificates and nothing below."""
+    """Return a self-signed CA certificate that may sign server certificates but no other CA."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} CA"[:64])])
     return (
         _builder(key.public_key(), subject, subject, days, now)
@@ -43,7 +43,7 @@ def issue_server(
     days: int,
     now: datetime | None = None,
 ) -> x509.Certificate:
-    """A server certificate for these names and addresses. It ends with its CA's at the latest."""
+    """Return a server certificate for these names and addresses. It expires no later than its CA's."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
     builder = _builder(key, subject, ca.subject, days, now, ca.not_valid_after_utc)
     return (
@@ -65,17 +65,17 @@ def key_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
 
 
 def certificate_pem(*certificates: x509.Certificate) -> bytes:
-    """One or several certificates, one after the other."""
+    """Return one or several certificates as PEM, one after the other."""
     return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in certificates)
 
 
 def load_key(pem: bytes, passphrase: bytes | None, source: str) -> PrivateKey:
-    """The CA's key.
+    """Load the CA's key.
 
     Raises
     ------
     UserError
-        If it cannot be read, with `source` named, or the passphrase is missing or wrong.
+        The key cannot be read (the error names `source`), or the passphrase is missing or wrong.
     """
     try:
         key = serialization.load_pem_private_key(pem, passphrase if b"ENCRYPTED" in pem else None)
@@ -86,7 +86,7 @@ def load_key(pem: bytes, passphrase: bytes | None, source: str) -> PrivateKey:
     except ValueError:
         raise UserError(f"{source}: the passphrase is wrong, or the file is damaged") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise UserError(f"{source}: not a key on an elliptic curve")
+        raise UserError(f"{source}: not an elliptic-curve key")
     return key
 
 

@@ -27,7 +27,7 @@ LOOPBACK = ("localhost", "127.0.0.1")
 
 @dataclass(frozen=True)
 class Lifetime:
-    """When a certificate ends, and the command that renews it."""
+    """When a certificate expires, and the command that renews it."""
 
     name: str
     path: Path
@@ -35,17 +35,17 @@ class Lifetime:
     remedy: str
 
     def problem(self, now: datetime) -> str:
-        """The warning about it; empty if there is none."""
+        """Return the warning about it; empty if none."""
         if self.ends <= now:
-            return f"{self.path}: the {self.name} certificate ended on {self.ends:%Y-%m-%d}; {self.remedy}"
+            return f"{self.path}: the {self.name} certificate expired on {self.ends:%Y-%m-%d}; {self.remedy}"
         if self.ends - now <= WARN:
-            ends = f"ends in {(self.ends - now).days} day(s), on {self.ends:%Y-%m-%d}"
+            ends = f"expires in {(self.ends - now).days} day(s), on {self.ends:%Y-%m-%d}"
             return f"{self.path}: the {self.name} certificate {ends}; {self.remedy}"
         return ""
 
 
 def create(folder: Folder, passphrase: bytes | None, ca_days: int, days: int) -> None:
-    """CA, server and loopback certificates of a new consortium."""
+    """Create the CA, server and loopback certificates of a new consortium."""
     key = new_key()
     ca = issue_ca(key, folder.settings.name, ca_days)
     write_file(folder.ca_key, key_pem(key, passphrase))
@@ -56,16 +56,18 @@ def create(folder: Folder, passphrase: bytes | None, ca_days: int, days: int) ->
 
 
 def renew_server(folder: Folder, passphrase: bytes | None, days: int, ca_key: Path | None = None) -> datetime:
-    """A new key and certificate for the hosts in ``consortium.toml``; when it ends. `serve` takes it up by itself."""
+    """Create a key and certificate for the hosts in ``consortium.toml``; return its expiry. `serve` reloads it."""
     source = ca_key or folder.ca_key
     if not source.exists():
-        raise UserError(f"{source}: the CA's key is not there; bring it from where you keep it and name it: --ca-key")
+        raise UserError(
+            f"{source}: the CA's key is missing; fetch it from where you keep it and give its path: --ca-key"
+        )
     signing = load_key(read_file(source), passphrase, str(source))
     ca = load_certificates(folder.ca_certificate)[0]
     if ca.public_key() != signing.public_key():
-        raise UserError(f"{source} is not the key of {folder.ca_certificate}; give the CA's own with --ca-key")
+        raise UserError(f"{source} is not the key of {folder.ca_certificate}; give the right key with --ca-key")
     if ca.not_valid_after_utc <= datetime.now(UTC):
-        raise UserError(f"{folder.ca_certificate} has ended; replace the CA: see 'A new CA' in the coordinator guide")
+        raise UserError(f"{folder.ca_certificate} has expired; replace the CA: see 'A new CA' in the coordinator guide")
     key = new_key()
     certificate = issue_server(key.public_key(), folder.settings.public.hosts, signing, ca, days)
     write_file(folder.server, key_pem(key, None) + certificate_pem(certificate))
@@ -73,7 +75,7 @@ def renew_server(folder: Folder, passphrase: bytes | None, days: int, ca_key: Pa
 
 
 def renew_loopback(folder: Folder) -> None:
-    """New certificates between our own processes, which must be restarted. The key that signs is kept nowhere."""
+    """Create new certificates between our own processes, which must be restarted. The signing key is not kept."""
     ca_key, key = new_key(), new_key()
     ca = issue_ca(ca_key, f"{folder.settings.name} loopback", CA_DAYS)
     certificate = issue_server(key.public_key(), LOOPBACK, ca_key, ca, CA_DAYS)
@@ -82,7 +84,7 @@ def renew_loopback(folder: Folder) -> None:
 
 
 def lifetimes(folder: Folder) -> list[Lifetime]:
-    """When each certificate ends."""
+    """Return when each certificate expires."""
     root = folder.root
     return [
         Lifetime("server", folder.server, _end(folder.server), f"run: remind consortium renew {root}"),
@@ -98,14 +100,14 @@ def warnings(folder: Folder, now: datetime | None = None) -> list[str]:
 
 
 def mismatches(folder: Folder) -> list[str]:
-    """Hosts that the server certificate is not for, and a CA that has not signed it."""
+    """Warn about hosts that the server certificate does not cover, and about a CA that did not sign it."""
     said = []
     certificate = load_certificates(folder.server)[0]
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     held = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
     remedy = f"run: remind consortium renew {folder.root}"
     if missing := [host for host in folder.settings.public.hosts if host not in held]:
-        said.append(f"{folder.server}: not for {', '.join(missing)}, which public.hosts names; {remedy}")
+        said.append(f"{folder.server}: does not cover {', '.join(missing)}, named in public.hosts; {remedy}")
     if not any(_issued(certificate, ca) for ca in load_certificates(folder.trust)):
         said.append(f"{folder.server}: not signed by a CA in {folder.trust}; {remedy}")
     return said
@@ -120,11 +122,11 @@ def require_valid(folder: Folder, now: datetime | None = None) -> None:
 
 
 def load_certificates(path: Path) -> list[x509.Certificate]:
-    """Certificates in a PEM file; a UserError names it if there is none."""
+    """Return the certificates in a PEM file; a UserError names the file if there are none."""
     try:
         return x509.load_pem_x509_certificates(read_file(path))
     except ValueError:
-        raise UserError(f"{path}: holds no certificate that can be read; restore it from a backup") from None
+        raise UserError(f"{path}: contains no readable certificate; restore it from a backup") from None
 
 
 def _end(path: Path) -> datetime:
@@ -134,6 +136,6 @@ def _end(path: Path) -> datetime:
 def _issued(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(ca)
-    except Exception:  # whatever is wrong with it: not issued by this one
+    except Exception:  # any failure means: not issued by this one
         return False
     return True

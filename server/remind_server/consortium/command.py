@@ -1,4 +1,4 @@
-"""The commands ``remind consortium …``. This file is read by every `remind`: imports wait until they are needed."""
+"""The commands ``remind consortium …``. Every `remind` command loads this file, so heavy imports are in functions."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ SHORTEST_PASSPHRASE = 12
 
 consortium_command = typer.Typer(
     name="consortium",
-    help="Hospitals that train together: make a consortium, let hospitals in and out, serve it, start runs.",
+    help="Manage a consortium of hospitals: create it, enrol and revoke hospitals, serve it, start runs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -36,9 +36,9 @@ PassphraseFile = Annotated[
 @consortium_command.command()
 def init(
     where: Where,
-    name: Annotated[str, typer.Option(help="Of the consortium: letters, digits, dots, dashes.")],
+    name: Annotated[str, typer.Option(help="Name of the consortium: letters, digits, dots, dashes.")],
     host: Annotated[
-        list[str], typer.Option(help="Name or address of the coordinator, for hospitals; may be repeated.")
+        list[str], typer.Option(help="Name or address at which hospitals reach the coordinator; may be repeated.")
     ],
     port: Annotated[int, typer.Option(help="Port at which hospitals reach it.")] = 443,
     listen: Annotated[
@@ -48,10 +48,10 @@ def init(
     ca_days: Annotated[int, typer.Option(min=1, max=7300, help="Days the CA is valid.")] = 3650,
     passphrase_file: PassphraseFile = None,
     unencrypted_ca_key: Annotated[
-        bool, typer.Option(help="Leave the CA's key unencrypted, its owner's alone.")
+        bool, typer.Option(help="Leave the CA's key unencrypted, readable by its owner only.")
     ] = False,
 ) -> None:
-    """Make a consortium: certificate authority, server certificate, settings."""
+    """Create a consortium: certificate authority, server certificate, settings."""
     from remind_server.consortium.make import make
 
     passphrase = None if unencrypted_ca_key else _passphrase(passphrase_file, new=True)
@@ -65,16 +65,16 @@ def init(
 def kit(
     where: Where,
     site: Annotated[list[str] | None, typer.Argument(metavar="[SITE]...", help="Names of hospitals.")] = None,
-    all_sites: Annotated[bool, typer.Option("--all", help="Every enrolled site, e.g. after a new CA.")] = False,
+    all_sites: Annotated[bool, typer.Option("--all", help="Kits for all enrolled sites, e.g. after a new CA.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the kits.")] = Path("kits"),
 ) -> None:
-    """Write a folder for a hospital: CA certificate, address, settings to complete. Nothing secret."""
+    """Write the kit for a hospital: CA certificate, address, settings to complete. Contains no secrets."""
     from remind_server.consortium.kit import write_kit
     from remind_server.consortium.ledger import read_ledger
 
     folder = _folder(where, "kit")
     if bool(site) == all_sites:
-        raise UserError("kit: name one or more sites, or give --all")
+        raise UserError("kit: give one or more site names, or --all")
     for name in site or [s.name for s in read_ledger(folder.ledger).active()]:
         _note(folder, "kit", site=name)
         print(write_kit(folder, name, out))
@@ -83,12 +83,12 @@ def kit(
 @consortium_command.command()
 def enrol(
     where: Where,
-    request: Annotated[Path, typer.Argument(help="The enrolment request that the hospital sent.")],
+    request: Annotated[Path, typer.Argument(help="Enrolment request from the hospital.")],
     fingerprint: Annotated[
-        str, typer.Option(help="The fingerprint that the hospital told you; without it you are asked.")
+        str, typer.Option(help="Fingerprint that the hospital told you; without it, the command asks.")
     ] = "",
 ) -> None:
-    """Let a hospital in. Compare the fingerprint with the hospital's, by telephone, before you do."""
+    """Enrol a hospital. First compare the fingerprint with the hospital, by telephone."""
     from remind_server.consortium.enrol import enrol as let_in
     from remind_server.consortium.flower import control
 
@@ -106,9 +106,9 @@ def enrol(
 @consortium_command.command("list")
 def list_sites(
     where: Where,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show every site: online or not, last seen, key; and what needs attention."""
+    """Show every site (online or not, last seen, key) and problems that need attention."""
     from remind_server.consortium.certificates import warnings
     from remind_server.consortium.listing import sites_json, sites_text
 
@@ -119,7 +119,7 @@ def list_sites(
 
 @consortium_command.command()
 def revoke(where: Where, site: Annotated[str, typer.Argument(help="Name of the site.")]) -> None:
-    """Let a hospital out, at once and for ever: its key never comes back. Others notice nothing."""
+    """Revoke a hospital, immediately and permanently: its key cannot be enrolled again. Others are not affected."""
     from remind_server.consortium.enrol import revoke as let_out
     from remind_server.consortium.flower import control
 
@@ -132,7 +132,7 @@ def revoke(where: Where, site: Annotated[str, typer.Argument(help="Name of the s
 
 @consortium_command.command()
 def repair(where: Where) -> None:
-    """Let in again the sites of the ledger, after the SuperLink's database was lost."""
+    """Register the sites of the ledger with the SuperLink again, after its database was lost."""
     from remind_server.consortium.enrol import repair as let_in_again
     from remind_server.consortium.flower import control
 
@@ -147,11 +147,13 @@ def repair(where: Where) -> None:
 def renew(
     where: Where,
     days: Annotated[int, typer.Option(min=1, max=825, help="Days the new certificate is valid.")] = 365,
-    ca_key: Annotated[Path | None, typer.Option(help="The CA's key, if you keep it elsewhere.")] = None,
+    ca_key: Annotated[Path | None, typer.Option(help="Path of the CA's key, if it is not in the folder.")] = None,
     passphrase_file: PassphraseFile = None,
-    loopback: Annotated[bool, typer.Option(help="Instead, renew the one between our own processes.")] = False,
+    loopback: Annotated[
+        bool, typer.Option(help="Renew the certificate between the coordinator's own processes instead.")
+    ] = False,
 ) -> None:
-    """Renew the server certificate, for the hosts in consortium.toml. A running `serve` takes it up by itself."""
+    """Renew the server certificate for the hosts in consortium.toml. A running `serve` reloads it."""
     from remind_server.consortium.certificates import renew_loopback, renew_server
 
     folder = _folder(where, "renew")
@@ -186,14 +188,16 @@ def rollover(
         print("the new CA signs now; when every hospital is online: rollover finish")
     elif step == "finish":
         steps.finish(folder)
-        print(f"the old CA is gone; hospitals get new kits at leisure: remind consortium kit {where} --all")
+        print(
+            f"the old CA is gone; send new kits to the hospitals when convenient: remind consortium kit {where} --all"
+        )
     else:
         raise UserError(f"rollover: no step {step!r}; the steps are start, switch, finish")
 
 
 @consortium_command.command()
 def check(where: Where) -> None:
-    """Say everything that keeps the consortium from being served, or how the one served is. Exit code 10: not well."""
+    """List all problems that prevent `serve`, or show the health of a running one. Exit code 10: problems found."""
     from remind_server.consortium.certificates import warnings
     from remind_server.consortium.listing import served_health
     from remind_server.consortium.preflight import problems, require_room
@@ -212,7 +216,7 @@ def check(where: Where) -> None:
     if found:
         print("\n  - ".join([f"{folder.root}:", *found]), file=sys.stderr)
         raise typer.Exit(CHECK_FAILED)
-    print("ready to be served" if parts is None else "served, and well")
+    print("ready to serve" if parts is None else "served, and well")
 
 
 @consortium_command.command()
@@ -227,7 +231,7 @@ def serve(where: Where) -> None:
 
 @consortium_command.command()
 def bundle(where: Where) -> None:
-    """Print the hash of the bundle that every run of this version sends: hospitals put it on their allow list."""
+    """Print the hash of the bundle that every run of this version sends, for the hospitals' allow lists."""
     from remind_server.consortium.flower import app_bundle, bundle_hash
 
     _folder(where, "bundle")
@@ -240,7 +244,7 @@ def run(
     run_config: Annotated[
         list[str] | None, typer.Option("--run-config", "-c", help="Settings: 'train.lr=0.01 dro.gamma=0.1', or a file.")
     ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait for its end; exit code 20 if it fails.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until the run ends; exit code 20 if it fails.")] = False,
 ) -> None:
     """Start a run over all hospitals that are online."""
     from remind_server.consortium.flower import app_bundle, bundle_hash, control
@@ -280,7 +284,9 @@ def runs(where: Where) -> None:
 
 
 @consortium_command.command()
-def stop(where: Where, run_id: Annotated[int, typer.Argument(help="As `run` and `runs` print it.")]) -> None:
+def stop(
+    where: Where, run_id: Annotated[int, typer.Argument(help="Id of a run, as `run` and `runs` print it.")]
+) -> None:
     """Stop a run."""
     from remind_server.consortium.flower import control
 
@@ -294,9 +300,9 @@ def stop(where: Where, run_id: Annotated[int, typer.Argument(help="As `run` and 
 @consortium_command.command("log")
 def show_log(
     where: Where,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show who did what to the consortium, oldest first. Exit code 10: the record was changed."""
+    """Show the log of operations on the consortium, oldest first. Exit code 10: the log was modified."""
     import json
 
     from remind_server.consortium.operations import read_operations, shown
@@ -311,12 +317,12 @@ def show_log(
 
 
 def _folder(where: Path, command: str) -> "Folder":
-    """The folder, for a command that whoever types it may use."""
+    """Return the folder, if the operator's role allows the command."""
     from remind_server.consortium.folder import Folder
     from remind_server.consortium.operations import require_role
 
     folder = Folder(where.absolute())
-    require_role(folder, command)  # a UserError now, too, if it is no consortium
+    require_role(folder, command)  # also raises a UserError now if it is no consortium
     return folder
 
 
@@ -327,7 +333,7 @@ def _note(folder: "Folder", what: str, **details: object) -> None:
 
 
 def _passphrase(file: Path | None, new: bool = False) -> bytes | None:
-    """Of the CA's key: from a file, the environment, or None where there is none and none is needed."""
+    """Return the CA key's passphrase from a file or the environment; None if there is none and none is needed."""
     if file is not None:
         try:
             given = file.read_bytes().rstrip(b"\r\n")
@@ -337,14 +343,14 @@ def _passphrase(file: Path | None, new: bool = False) -> bytes | None:
         given = os.environ.get(PASSPHRASE, "").encode()
     if new and len(given) < SHORTEST_PASSPHRASE:
         raise UserError(
-            f"the CA's key needs a passphrase of {SHORTEST_PASSPHRASE} characters or more: --passphrase-file FILE or "
+            f"the CA's key needs a passphrase of at least {SHORTEST_PASSPHRASE} characters: --passphrase-file FILE or "
             f"${PASSPHRASE}; or leave it unencrypted: --unencrypted-ca-key"
         )
     return given or None
 
 
 def _confirm(told: str) -> "Callable[[Request], None]":
-    """Ask whether the fingerprint is the hospital's, or compare it with the one that was told."""
+    """Ask whether the fingerprint is the hospital's, or compare it with the given one."""
 
     def confirm(request: "Request") -> None:
         shown = f"{request.site} ({request.location or 'no location'})"
@@ -352,17 +358,17 @@ def _confirm(told: str) -> "Callable[[Request], None]":
             if not secrets.compare_digest(told.strip().encode(), request.fingerprint.encode()):
                 raise UserError(
                     f"--fingerprint: the key in the request of {shown} has another, {request.fingerprint}: the request "
-                    "is not the hospital's; ask for a new one, on another way"
+                    "is not the hospital's; ask for a new one over another channel"
                 )
             return
         if not sys.stdin.isatty():
-            raise UserError("nobody is there to confirm the fingerprint; give it: --fingerprint SHA256:…")
+            raise UserError("cannot ask for confirmation of the fingerprint; give it: --fingerprint SHA256:…")
         print(
             f"{shown} asks to join, with the key\n  {request.fingerprint}\n"
-            "Telephone the hospital and compare all of it."
+            "Telephone the hospital and compare the whole fingerprint."
         )
         if not typer.confirm("Is it theirs?"):
-            raise UserError("not enrolled; nothing was changed")
+            raise UserError("not enrolled; nothing changed")
 
     return confirm
 

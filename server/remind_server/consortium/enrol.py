@@ -1,4 +1,4 @@
-"""Enrol and revoke hospitals: the rules, applied to a ledger and a SuperLink."""
+"""Rules for enrolling and revoking hospitals, applied to a ledger and a SuperLink."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ NEW_KEY = "the hospital makes a new key and a new request"
 
 
 class Registry(Protocol):
-    """What is needed of `flower.Control`."""
+    """The part of `flower.Control` that enrolment uses."""
 
     def register(self, public_key: str, name: str, location: str) -> int:
-        """Let a key in."""
+        """Register a key."""
 
     def unregister(self, node_id: int) -> None:
-        """Let a node out."""
+        """Unregister a node."""
 
     def nodes(self) -> dict[str, Node]:
-        """All nodes by public key."""
+        """Return all nodes by public key."""
 
 
 def enrol(
@@ -41,12 +41,12 @@ def enrol(
     Parameters
     ----------
     confirm
-        Asked once all else is right: is this the hospital's fingerprint? Raises a UserError if it is not.
+        Called after all other checks: is this the hospital's fingerprint? Raises a UserError if not.
 
     Raises
     ------
     UserError
-        With the reason and the remedy; nothing has then changed.
+        Gives the reason and the remedy; nothing has changed.
     """
     now = now or datetime.now(UTC)
     request = verify_request(text)
@@ -74,19 +74,19 @@ def enrol(
             )
             registry.nodes()  # fails while the SuperLink is down, before anything is written
             ledger = ledger.with_site(begun)
-            write_ledger(folder.ledger, ledger)  # nonce and key are spent before the key is let in
+            write_ledger(folder.ledger, ledger)  # the ledger records nonce and key before the key is registered
         site = begun.model_copy(update={"node_id": _register(registry, begun)})
         write_ledger(folder.ledger, ledger.with_site(site))
     return site
 
 
 def revoke(folder: Folder, registry: Registry, name: str, now: datetime | None = None) -> Site:
-    """Let a site out; its node ends within seconds, and its key never comes back. Others notice nothing.
+    """Revoke a site; its node ends within seconds, and its key cannot be enrolled again. Others are not affected.
 
     Raises
     ------
     UserError
-        If there is no such site, or the SuperLink cannot be reached: then the site is still in.
+        The site does not exist, or the SuperLink cannot be reached; the site then stays enrolled.
     """
     with folder.locked("ledger", BUSY):
         ledger = read_ledger(folder.ledger)
@@ -101,7 +101,7 @@ def revoke(folder: Folder, registry: Registry, name: str, now: datetime | None =
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the list of sites; `seen` and `status` as the SuperLink says."""
+    """One line of the list of sites; `seen` and `status` come from the SuperLink."""
 
     site: Site
     status: str
@@ -109,7 +109,7 @@ class Row:
 
 
 def listed(ledger: Ledger, nodes: dict[str, Node] | None) -> list[Row]:
-    """Every enrolment with what the SuperLink knows of it; `nodes` is None if it cannot be reached."""
+    """Return every enrolment with its state at the SuperLink; `nodes` is None if the SuperLink cannot be reached."""
     rows = []
     for site in ledger.sites:
         node = (nodes or {}).get(site.public_key)
@@ -123,13 +123,13 @@ def listed(ledger: Ledger, nodes: dict[str, Node] | None) -> list[Row]:
 
 
 def strangers(ledger: Ledger, nodes: dict[str, Node]) -> list[Node]:
-    """Nodes that the SuperLink lets in although the ledger does not."""
+    """Return nodes that the SuperLink admits although they are not in the ledger."""
     known = {site.public_key for site in ledger.active()}
     return [node for key, node in nodes.items() if key not in known and node.status != "unregistered"]
 
 
 def _begun(ledger: Ledger, request: Request) -> Site | None:
-    """The site of this very request, if a crash came between writing it down and letting its key in."""
+    """Return the site of this same request, if a crash interrupted its enrolment before its key was registered."""
     for site in ledger.active():
         if site.node_id is None and (site.nonce, site.public_key) == (request.nonce, request.public_key):
             return site
@@ -145,7 +145,7 @@ def _require_new(ledger: Ledger, request: Request) -> None:
             )
         if site.public_key == request.public_key and site.revoked:
             raise UserError(
-                f"public_key: this key was revoked on {site.revoked:%Y-%m-%d}, as site {site.name!r}, and never comes "
+                f"public_key: this key was revoked on {site.revoked:%Y-%m-%d}, as site {site.name!r}, and cannot come "
                 f"back; {NEW_KEY}"
             )
         if site.public_key == request.public_key:
@@ -155,7 +155,7 @@ def _require_new(ledger: Ledger, request: Request) -> None:
     for site in ledger.active():
         if site.name.lower() == request.site.lower():
             raise UserError(
-                f"site: there is a site {site.name!r} already, with another key; revoke it first if the hospital has "
+                f"site: a site {site.name!r} with another key exists already; revoke it first if the hospital has "
                 f"changed its key (remind consortium revoke), or {NEW_REQUEST} with another name"
             )
 
@@ -168,14 +168,12 @@ def _register(registry: Registry, site: Site) -> int:
             raise
         node = registry.nodes().get(site.public_key)
         if node is None or node.status == "unregistered":
-            raise UserError(
-                f"public_key: the SuperLink knows this key and has let it out for ever; {NEW_KEY}"
-            ) from None
+            raise UserError(f"public_key: the SuperLink has revoked this key permanently; {NEW_KEY}") from None
         return node.node_id
 
 
 def repair(folder: Folder, registry: Registry) -> list[Site]:
-    """Let in again the sites of the ledger that the SuperLink has forgotten, its database lost say; those sites."""
+    """Register sites of the ledger that the SuperLink does not know, e.g. after a lost database; return them."""
     with folder.locked("ledger", BUSY):
         ledger = read_ledger(folder.ledger)
         nodes = registry.nodes()

@@ -1,7 +1,7 @@
-"""All that a consortium asks of Flower: its Control API over loopback, its bundles, its programs' command lines.
+"""Everything that a consortium uses of Flower: the Control API over loopback, bundles, and program command lines.
 
-The Control client is internal to Flower (pyproject.toml pins the version); unlike the command line it says which public
-key a node has, and what went wrong, in a second less per call. Nothing else in this package imports Flower.
+The Control client is internal to Flower (pyproject.toml pins the version). Unlike Flower's command line, it returns the
+public key of a node and the cause of an error, and is a second faster per call. No other file here imports Flower.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from remind.errors import UserError
 from remind_server.consortium.folder import Folder, read_file, write_file
 from remind_server.simulation.app_config import app_toml
 
-CONSORTIUM = "REMIND_CONSORTIUM"  # names the consortium's folder to the ServerApps it starts
+CONSORTIUM = "REMIND_CONSORTIUM"  # passes the consortium's folder to the ServerApps
 NODE_NOT_FOUND = 24  # Flower's error codes
 KEY_IN_USE = 23
 
@@ -64,12 +64,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Return whether it has ended, successfully or not."""
         return self.status.startswith("finished")
 
 
 class RefusalError(UserError):
-    """The SuperLink said no; `code` is Flower's number of the reason."""
+    """The SuperLink refused; `code` is Flower's error code."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -81,7 +81,7 @@ class UnreachableError(UserError):
 
 
 class Control:
-    """The SuperLink's Control API, which has no authentication: it is for this machine alone."""
+    """The SuperLink's Control API. It has no authentication, so it is only reachable from this machine."""
 
     def __init__(self, address: str, root_certificate: bytes) -> None:
         self.address = address
@@ -97,7 +97,7 @@ class Control:
         self._client.close()
 
     def register(self, public_key: str, name: str, location: str) -> int:
-        """Let a key in; its node id. Flower keeps a location only if it is latitude and longitude."""
+        """Register a key; return its node id. Flower keeps a location only if it is latitude and longitude."""
         pem = load_public_key(public_key).public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -108,7 +108,7 @@ class Control:
             return int(self._client.RegisterNode(request).node_id)
 
     def unregister(self, node_id: int) -> None:
-        """Let a node out; for ever. One that is out already stays out."""
+        """Unregister a node, permanently. No error if it is unregistered already."""
         try:
             with self._errors():
                 self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
@@ -117,7 +117,7 @@ class Control:
                 raise
 
     def nodes(self) -> dict[str, Node]:
-        """All nodes ever registered, by public key."""
+        """Return all nodes ever registered, by public key."""
         with self._errors():
             answer = self._client.ListNodes(ListNodesRequest())
         found = {}
@@ -128,7 +128,7 @@ class Control:
         return found
 
     def start_run(self, bundle: bytes, config: Mapping[str, Scalar]) -> int:
-        """Submit a run; its id."""
+        """Submit a run; return its id."""
         fab = Fab(bundle_hash(bundle), bundle, {})
         request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(config)))
         with self._errors():
@@ -140,7 +140,7 @@ class Control:
             self._client.StopRun(StopRunRequest(run_id=run_id))
 
     def runs(self) -> list[Run]:
-        """All runs, oldest first."""
+        """Return all runs, oldest first."""
         with self._errors():
             answer = self._client.ListRuns(ListRunsRequest())
         found = [_run(run) for run in answer.run_dict.values()]
@@ -151,20 +151,18 @@ class Control:
         with self._errors():
             answer = self._client.ListRuns(ListRunsRequest(run_id=run_id))
         if run_id not in answer.run_dict:
-            raise UserError(f"no run {run_id}; `remind consortium runs` shows those there are")
+            raise UserError(f"no run {run_id}; `remind consortium runs` lists all runs")
         return _run(answer.run_dict[run_id])
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Flower's errors as messages for people."""
+        """Convert Flower's errors into UserErrors."""
         try:
             yield
         except httpx.HTTPStatusError as error:
             told = FlowerError.from_json(error.response.text)
             if told is None:
-                raise UserError(
-                    f"the SuperLink answered {error.response.status_code}; its own output says why"
-                ) from None
+                raise UserError(f"the SuperLink answered {error.response.status_code}; see its own output") from None
             raise RefusalError(
                 int(told.code), f"the SuperLink refused: {told.message} (Flower's code {told.code})"
             ) from None
@@ -176,7 +174,7 @@ class Control:
 
 @contextmanager
 def control(folder: Folder) -> Iterator[Control]:
-    """The Control API of a consortium that is being served on this machine."""
+    """Return the Control API of a consortium served on this machine."""
     try:
         client = Control(folder.settings.superlink, read_file(folder.loopback_ca))
     except ssl.SSLError:
@@ -188,18 +186,18 @@ def control(folder: Folder) -> Iterator[Control]:
 
 
 def app_bundle() -> bytes:
-    """The bundle that travels to hospitals: configuration and nothing else, the same for all runs of this version."""
+    """Build the bundle that is sent to hospitals: only configuration, the same for all runs of this version."""
     content, _ = build_fab_from_files({"pyproject.toml": app_toml().encode()})
     return bytes(content)
 
 
 def bundle_hash(bundle: bytes) -> str:
-    """SHA-256 of a bundle, in hexadecimal, as Flower names it and hospitals allow it."""
+    """Return the SHA-256 of a bundle in hexadecimal, as in Flower's file name and in the hospitals' allow lists."""
     return hashlib.sha256(bundle).hexdigest()
 
 
 def superlink_command(folder: Folder) -> list[str]:
-    """A SuperLink on loopback: hospitals must sign, tasks need the secret, apps bring no packages."""
+    """Return the command line of a SuperLink on loopback: signed hospitals only, tasks need the secret, no packages."""
     pem = str(folder.loopback)
     return [
         "flower-superlink",
@@ -213,7 +211,10 @@ def superlink_command(folder: Folder) -> list[str]:
 
 
 def superexec_command(folder: Folder) -> list[str]:
-    """What starts a run's ServerApp; a process of its own, so that runs survive a restart of the SuperLink."""
+    """Return the command line of the SuperExec, which starts ServerApps in a process of its own.
+
+    So runs survive a restart of the SuperLink.
+    """
     return [
         "flower-superexec",
         *("--runtime-api-address", folder.settings.superlink),
@@ -224,7 +225,7 @@ def superexec_command(folder: Folder) -> list[str]:
 
 
 def environment(folder: Folder) -> dict[str, str]:
-    """Of Flower's programs: they find each other on PATH, keep their files in the consortium, and call nobody."""
+    """Return the environment of Flower's programs: PATH to each other, files in the consortium, no telemetry."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -236,7 +237,7 @@ def environment(folder: Folder) -> dict[str, str]:
 
 
 def write_connection(folder: Folder) -> None:
-    """Let ``FLWR_HOME=DIR/flwr flwr …`` speak with this SuperLink."""
+    """Configure ``FLWR_HOME=DIR/flwr flwr …`` for this SuperLink."""
     text = (
         f'[superlink]\ndefault = "consortium"\n\n[superlink.consortium]\naddress = "{folder.settings.superlink}"\n'
         f'root-certificates = "{folder.loopback_ca}"\n'

@@ -1,4 +1,4 @@
-"""The folder of a consortium: what lies where, who may read it, who is writing in it."""
+"""The folder of a consortium: paths, file permissions, locks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from remind_server.consortium.settings import Consortium, read_settings
 
 @dataclass(frozen=True)
 class Folder:
-    """Paths of a consortium's files; all secret but the certificates, all its owner's alone."""
+    """Paths of a consortium's files. All except certificates are secret; only the owner can read them."""
 
     root: Path
 
@@ -29,7 +29,7 @@ class Folder:
 
     @property
     def ca_key(self) -> Path:
-        """Key that signs certificates; needed for `renew` only, best kept elsewhere."""
+        """Return the path of the key that signs certificates; only `renew` needs it, so keep it elsewhere."""
         return self.root / "ca" / "ca.key"
 
     @property
@@ -38,73 +38,73 @@ class Folder:
 
     @property
     def trust(self) -> Path:
-        """What hospitals trust: the CA certificate, and in a rollover the other one, too."""
+        """Return the path of the certificates that hospitals trust: the CA's, and during a rollover the other CA's."""
         return self.root / "ca" / "trust.crt"
 
     @property
     def server(self) -> Path:
-        """Key and certificate that the proxy shows to hospitals; one file, so that they always belong together."""
+        """Return the path of the proxy's key and certificate for hospitals; one file, so that they always match."""
         return self.root / "tls" / "server.pem"
 
     @property
     def loopback_ca(self) -> Path:
-        """What our own processes trust; its key was thrown away when it had signed."""
+        """Return the path of the CA that our own processes trust; its key was deleted after it had signed."""
         return self.root / "loopback" / "ca.crt"
 
     @property
     def loopback(self) -> Path:
-        """Key and certificate that the SuperLink shows to the proxy, the SuperExec and these commands."""
+        """Return the path of the SuperLink's key and certificate for the proxy, the SuperExec and these commands."""
         return self.root / "loopback" / "superlink.pem"
 
     @property
     def superexec_secret(self) -> Path:
-        """Without it nobody is given a task by the SuperLink."""
+        """Return the path of the secret that the SuperLink requires before it hands out a task."""
         return self.root / "secrets" / "superexec"
 
     @property
     def ledger(self) -> Path:
-        """Who was let in and out."""
+        """Return the path of the ledger of enrolled and revoked sites."""
         return self.root / "ledger.json"
 
     @property
     def database(self) -> Path:
-        """State of the SuperLink."""
+        """Return the folder of the SuperLink's state."""
         return self.root / "state" / "superlink.db"
 
     @property
     def flower_home(self) -> Path:
-        """FLWR_HOME of our processes."""
+        """Return FLWR_HOME of our processes."""
         return self.root / "flwr"
 
     @property
     def operations(self) -> Path:
-        """Who did what: a record to which lines are only ever added."""
+        """Return the path of the append-only log of operations."""
         return self.root / "operations.jsonl"
 
     @property
     def runs(self) -> Path:
-        """A record of each run: who took part, how far it is, where its results lie."""
+        """Return the folder of run records: participants, progress, path of the results."""
         return self.root / "runs"
 
     @property
     def run(self) -> Path:
-        """Written anew at every start."""
+        """Return the path of the proxy's configuration, rewritten at every start."""
         return self.root / "run"
 
     @contextmanager
     def locked(self, name: str, busy: str = "") -> Iterator[None]:
-        """Hold the lock `name` of this consortium; if another process does, a UserError says `busy`, or it waits."""
+        """Hold the lock `name` of this consortium; if it is taken, raise a UserError with the text `busy`, or wait."""
         with locked(self.root / f".{name}.lock", f"{self.root}: {busy}" if busy else ""):
             yield
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Make or replace a private file of a consortium at once; its folder is made if it is not there."""
+    """Create or replace a private file of a consortium atomically; create its folder if missing."""
     write_private(private_folder(path.parent) / path.name, content)
 
 
 def read_file(path: Path) -> bytes:
-    """Content of a consortium's file, or a UserError."""
+    """Return the content of a consortium's file; raise a UserError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

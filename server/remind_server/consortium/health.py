@@ -1,4 +1,4 @@
-"""Is a served consortium well? Asked of the processes themselves; told on a page on loopback, for supervisors."""
+"""Health of a running consortium: asks the processes, and serves the result on loopback for supervisors."""
 
 import asyncio
 import http.client
@@ -15,13 +15,13 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def superlink_health(folder: Folder) -> str:
-    """`OK`, or what is wrong with the SuperLink."""
+    """Return `OK`, or the SuperLink's problem."""
     trust = ssl.create_default_context(cafile=str(folder.loopback_ca))
     return _expect(200, "127.0.0.1", folder.settings.local.superlink, "localhost", trust, "/health")
 
 
 def proxy_health(folder: Folder) -> str:
-    """`OK` if the proxy shows a certificate that hospitals accept, and lets nothing else through."""
+    """Return `OK` if hospitals accept the proxy's certificate and the proxy blocks every other path."""
     settings = folder.settings
     trust = ssl.create_default_context(cafile=str(folder.trust))
     address = _LOOPBACK.get(settings.proxy.address, settings.proxy.address)
@@ -31,16 +31,16 @@ def proxy_health(folder: Folder) -> str:
 async def health_page(port: int, report: Callable[[], dict[str, str]]) -> asyncio.Server:
     """Serve ``/health`` on loopback: 200 if all parts are `OK`, else 503; JSON of the parts.
 
-    ``/live`` is 200 as long as there is somebody to answer: what has died is started again, and needs no new container.
+    ``/live`` is 200 while this process answers: it restarts its children itself and needs no new container.
 
     Raises
     ------
     UserError
-        If the port is taken.
+        The port is taken.
     """
 
     async def health() -> tuple[bool, State]:
-        parts = await asyncio.to_thread(report)  # asks the processes, which takes seconds if they are not well
+        parts = await asyncio.to_thread(report)  # asks the processes; takes seconds if they do not answer
         return set(parts.values()) == {OK}, parts
 
     try:
@@ -50,7 +50,7 @@ async def health_page(port: int, report: Callable[[], dict[str, str]]) -> asynci
 
 
 class _Named(http.client.HTTPSConnection):
-    """Connects to an address, and wants the certificate of another name."""
+    """Connects to an address but verifies the certificate against another name."""
 
     def __init__(self, address: str, port: int, name: str, trust: ssl.SSLContext) -> None:
         super().__init__(address, port, timeout=_WAIT)

@@ -17,28 +17,28 @@ _PRIVATE = b"PRIVATE KEY"
 
 
 def write_kit(folder: Folder, site: str, out: Path) -> Path:
-    """Write the kit of `site` into a new folder of its name in `out`; that folder.
+    """Write the kit of `site` into a new folder of this name in `out`; return the folder.
 
     Raises
     ------
     UserError
-        If the name is none, the folder is there already, or cannot be written.
+        The name is not valid, or the folder exists already or cannot be written.
     """
     if not re.fullmatch(SLUG, site):
-        raise UserError(f"kit: {site!r} is no name of a site; use letters, digits, dots and dashes, 63 at most")
+        raise UserError(f"kit: {site!r} is not a valid site name; use at most 63 letters, digits, dots and dashes")
     settings = folder.settings
     trust = read_file(folder.trust)
     load_certificates(folder.trust)
     if _PRIVATE in trust:
-        raise UserError(f"{folder.trust} holds a private key, which must not travel; take it out of that file")
+        raise UserError(f"{folder.trust} contains a private key, which must not be sent; remove it from the file")
     kit = out / site
     try:
         out.mkdir(parents=True, exist_ok=True)
         kit.mkdir()
     except FileExistsError:
-        raise UserError(f"{kit} is there already; remove it, or choose another --out") from None
+        raise UserError(f"{kit} exists already; remove it, or choose another --out") from None
     except OSError as error:
-        raise UserError(f"{kit}: cannot make it: {error.strerror}") from None
+        raise UserError(f"{kit}: cannot create it: {error.strerror}") from None
     (kit / "ca.crt").write_bytes(trust)
     (kit / "site.toml").write_text(site_toml(settings, site), encoding="utf-8")
     (kit / "README.md").write_text(_readme(settings, site), encoding="utf-8")
@@ -46,10 +46,10 @@ def write_kit(folder: Folder, site: str, out: Path) -> Path:
 
 
 def site_toml(settings: Consortium, site: str) -> str:
-    """What `remind-site init` makes a hospital's ``site.toml`` of."""
+    """Return the template from which `remind-site init` makes a hospital's ``site.toml``."""
     return f"""\
-# A hospital of the consortium {settings.name}: who it is, and whom it connects to. `remind-site init` makes your own
-# site.toml of it, in which the rest is yours to say (docs/hospital-guide.md).
+# A hospital of the consortium {settings.name}: its name and the coordinator's address. `remind-site init` creates your
+# own site.toml from this file, where you decide everything else (docs/hospital-guide.md).
 site = {literal(site)}
 
 [coordinator]
@@ -63,14 +63,14 @@ def _readme(settings: Consortium, site: str) -> str:
     return f"""\
 # {site} joins {settings.name}
 
-In this folder is nothing secret: the certificate by which you recognise the coordinator (`ca.crt`), its address and
-your name (`site.toml`). Your key is made by you, on your machine, and never leaves it.
+This folder contains no secrets: the certificate that identifies the coordinator (`ca.crt`), its address and your
+name (`site.toml`). You create your key on your own machine, and it never leaves it.
 
 1. Install federated-remind, or use its container (docs/hospital-guide.md).
-2. `remind-site init THIS-FOLDER --folder site --cohort YOUR-COHORT` makes your settings, your key and a request.
-3. Send `site/enrolment-request.json` to the coordinator. It holds your public key; it is no secret either.
-4. The coordinator telephones. Compare the fingerprint that `remind-site init` has printed with theirs, all of it: this
-   call is what keeps a stranger from joining in your name.
-5. Say in `site/site.toml` what you allow. Then `remind-site check`, and `remind-site run`. Your firewall must let
-   connections *out* to {settings.address}; none comes in.
+2. `remind-site init THIS-FOLDER --folder site --cohort YOUR-COHORT` creates your settings, your key and a request.
+3. Send `site/enrolment-request.json` to the coordinator. It contains your public key; it is not secret either.
+4. The coordinator telephones. Compare the whole fingerprint that `remind-site init` printed with theirs: this call
+   prevents a stranger from joining in your name.
+5. Set in `site/site.toml` what you allow. Then run `remind-site check` and `remind-site run`. Your firewall must
+   allow *outgoing* connections to {settings.address}; there are no incoming ones.
 """

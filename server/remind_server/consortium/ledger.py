@@ -1,4 +1,4 @@
-"""The ledger: every site that was ever let in, with its key and the nonce of its request. Nothing is removed."""
+"""The ledger: every site ever enrolled, with its key and the nonce of its request. Entries are never removed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from remind_server.consortium.settings import problems
 
 
 class Site(BaseModel):
-    """One enrolment. A hospital that comes back with a new key has two.
+    """One enrolment. A hospital that returns with a new key has two.
 
     Attributes
     ----------
     node_id
-        Flower's; None while the SuperLink has not yet said it, after a crash say. The same request may then be enrolled
-        again, and will be finished.
+        Flower's id; None until the SuperLink has assigned it, e.g. after a crash. Enrolling the same request again then
+        completes the enrolment.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,20 +45,20 @@ class Ledger(BaseModel):
     sites: tuple[Site, ...] = ()
 
     def active(self) -> list[Site]:
-        """Sites that are in."""
+        """Return the enrolled sites."""
         return [site for site in self.sites if site.revoked is None]
 
     def named(self, name: str) -> Site:
-        """The site of this name that is in, or a UserError that names those there are."""
+        """Return the enrolled site of this name; if there is none, raise a UserError that lists the names."""
         for site in self.active():
             if site.name == name:
                 return site
         names = [site.name for site in self.active()]
         hint = did_you_mean(name, names)
-        raise UserError(f"no site {name!r} in this consortium{hint}; there are: {', '.join(names) or 'none'}")
+        raise UserError(f"no site {name!r} in this consortium{hint}; its sites are: {', '.join(names) or 'none'}")
 
     def with_site(self, changed: Site) -> "Ledger":
-        """With this site added, or in place of the one with its key."""
+        """Return the ledger with this site added, or replacing the site with the same key."""
         others: Sequence[Site] = self.sites
         if any(site.fingerprint == changed.fingerprint for site in others):
             sites = tuple(changed if site.fingerprint == changed.fingerprint else site for site in others)
@@ -68,7 +68,7 @@ class Ledger(BaseModel):
 
 
 def read_ledger(path: Path) -> Ledger:
-    """The ledger in a file; empty if there is none yet."""
+    """Read the ledger from a file; empty if the file does not exist."""
     if not path.exists():
         return Ledger()
     try:
@@ -78,5 +78,5 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def write_ledger(path: Path, ledger: Ledger) -> None:
-    """Replace the file at once, and see it on disk."""
+    """Replace the file atomically and flush it to disk."""
     write_file(path, (ledger.model_dump_json(indent=2) + "\n").encode())

@@ -26,7 +26,7 @@ def sites_text(folder: Folder) -> str:
 
 
 def sites_json(folder: Folder) -> str:
-    """The same for machines; node ids as text, for they are larger than JavaScript's numbers."""
+    """Return the same as JSON; node ids are text, because they exceed JavaScript's exact integers."""
     rows, remarks = _rows(folder)
     last = last_of_sites(folder)
     sites = [
@@ -47,7 +47,7 @@ def sites_json(folder: Folder) -> str:
 
 
 def served_health(folder: Folder) -> dict[str, str] | None:
-    """State of the parts of a consortium being served; None if it is not."""
+    """Return the state of the parts of a running consortium; None if it is not served."""
     url = f"http://127.0.0.1:{folder.settings.local.health}/health"
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
@@ -75,16 +75,18 @@ def _rows(folder: Folder) -> tuple[list[Row], list[str]]:
         if did.how != "answered" and any(row.site.name == name and not row.site.revoked for row in rows):
             remarks.append(f"{name} was {did.how} when run {run} last asked it: {did.why}")
     if any(row.status in ("missing", "unregistered") for row in rows):
-        remarks.append("the SuperLink does not let in a site of the ledger; for missing ones: remind consortium repair")
+        remarks.append(
+            "the SuperLink does not know a site of the ledger; to register missing sites: remind consortium repair"
+        )
     remarks += [
-        f"node {node.node_id} is let in but is in no ledger: someone registered it on this machine, past `enrol`"
+        f"node {node.node_id} is registered but not in the ledger: registered on this machine without `enrol`"
         for node in strangers(ledger, nodes or {})
     ]
     return rows, remarks
 
 
 def _last_json(last: tuple[str, SiteRecord] | None) -> dict[str, object] | None:
-    """What the site did when a run last asked it for something."""
+    """Return what the site did at the last request of a run."""
     if last is None:
         return None
     run, done = last

@@ -24,12 +24,12 @@ def make(
     ca_days: int,
     days: int,
 ) -> Folder:
-    """Make the folder `root`, which is not there or empty.
+    """Create the folder `root`, which must not exist or must be empty.
 
     Raises
     ------
     UserError
-        If anything is in it, or a setting is not valid; nothing is then left behind.
+        The folder is not empty, or a setting is not valid; nothing is left behind.
     """
     settings = _settings(name, hosts, port, listen)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -45,7 +45,7 @@ def make(
         write_file(folder.superexec_secret, secrets.token_hex(32).encode())
         os.replace(partial, root)
     except OSError as error:
-        raise UserError(f"{root}: cannot make it: {error.strerror}") from None
+        raise UserError(f"{root}: cannot create it: {error.strerror}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Folder(root)
@@ -56,7 +56,7 @@ def _settings(name: str, hosts: Sequence[str], port: int, listen: str) -> Consor
     if listen:
         address, colon, number = listen.rpartition(":")
         if not colon or not number.isdigit():
-            raise UserError(f"--listen {listen}: ADDRESS:PORT is expected, as 0.0.0.0:8443")
+            raise UserError(f"--listen {listen}: must be ADDRESS:PORT, such as 0.0.0.0:8443")
         proxy = {"address": address.strip("[]"), "port": int(number)}
     try:
         return Consortium.model_validate({"name": name, "public": {"hosts": list(hosts), "port": port}, "proxy": proxy})

@@ -16,23 +16,23 @@ from remind_server.consortium.folder import Folder
 from remind_server.consortium.ledger import read_ledger
 from remind_server.consortium.proxy import nginx_conf, nginx_program
 
-LEAST_DISK = 1 << 30  # messages of a round lie in the database until they are fetched
+LEAST_DISK = 1 << 30  # the database stores the messages of a round until they are fetched
 
 
 def require_servable(folder: Folder) -> None:
-    """Refuse to start, with every reason and remedy.
+    """Refuse to start if there are problems.
 
     Raises
     ------
     UserError
-        One line per problem.
+        One line per problem, with its remedy.
     """
     if found := problems(folder):
         raise several(f"{folder.root} cannot be served:", found)
 
 
 def problems(folder: Folder) -> list[str]:
-    """What is wrong; empty if nothing is. The ports must be free: for a consortium that is not being served."""
+    """Return the problems of a consortium that is not running: its ports must be free. Empty if there are none."""
     checks: list[Callable[[Folder], object]] = [
         _private,
         require_valid,
@@ -53,13 +53,13 @@ def problems(folder: Folder) -> list[str]:
 
 
 def write_pids(folder: Folder, pids: dict[str, int]) -> None:
-    """Leave word of what was started, for a start after a kill."""
-    with contextlib.suppress(OSError):  # a full disk is no reason to stop serving
+    """Record the started processes, for the next start after a kill."""
+    with contextlib.suppress(OSError):  # a full disk must not stop `serve`
         (folder.run / "pids.json").write_text(json.dumps(pids))
 
 
 def leftovers(folder: Folder) -> list[str]:
-    """``name (pid …)`` of processes of a `serve` that was killed before it could end them."""
+    """Return ``name (pid …)`` of processes that a killed `serve` could not end."""
     try:
         pids = json.loads((folder.run / "pids.json").read_text())
     except (OSError, ValueError):
@@ -74,7 +74,7 @@ def _private(folder: Folder) -> None:
                 continue
             raise UserError(f"{path} is missing; restore it from a backup")
         if path.stat().st_mode & 0o077:
-            raise UserError(f"others may read {path}; make it yours alone: chmod 600 {path}")
+            raise UserError(f"other users can read {path}; restrict it with: chmod 600 {path}")
 
 
 def _matching(folder: Folder) -> None:
@@ -90,7 +90,7 @@ def _programs(folder: Folder) -> None:
 
 
 def require_room(folder: Folder) -> None:
-    """Refuse a disk on which the SuperLink's database cannot grow: it then answers every site with an error.
+    """Refuse a nearly full disk: if its database cannot grow, the SuperLink answers every site with an error.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def require_room(folder: Folder) -> None:
     free = shutil.disk_usage(folder.root).free
     if free < LEAST_DISK:
         raise UserError(
-            f"disk: {free >> 20} MiB free in {folder.root}, where the database of messages grows; have "
-            f"{LEAST_DISK >> 30} GiB free"
+            f"disk: {free >> 20} MiB free in {folder.root}, where the database of messages grows; "
+            f"{LEAST_DISK >> 30} GiB are needed"
         )
 
 
@@ -135,8 +135,8 @@ def _free(folder: Folder, name: str, address: str, port: int) -> None:
 def _why(folder: Folder, name: str, address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         if left := leftovers(folder):
-            return f"port {port} is taken, by a `serve` that was killed: end {', '.join(left)}"
-        return f"port {port} is taken; see by whom with: ss -ltnp 'sport = :{port}', or set another in consortium.toml"
+            return f"port {port} is taken by processes of a killed `serve`: end {', '.join(left)}"
+        return f"port {port} is taken; find it with: ss -ltnp 'sport = :{port}', or set another in consortium.toml"
     if error.errno == errno.EACCES:
         return (
             f"only root may listen on port {port}; set proxy.port to 8443 in consortium.toml and forward {port} to it, "

@@ -10,12 +10,12 @@ from textwrap import indent
 from remind.errors import UserError
 from remind_server.consortium.folder import Folder, write_file
 
-_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian has nginx; not on everybody's PATH
-_UNFIT = set(" \t\n\"'{};$#\\")  # in a path, they would need quoting in nginx's language
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # Debian's nginx; not on every user's PATH
+_UNFIT = set(" \t\n\"'{};$#\\")  # these need quoting in nginx's configuration
 
 
 def nginx_conf(folder: Folder) -> str:
-    """Text of ``nginx.conf`` for this consortium."""
+    """Return the text of ``nginx.conf`` for this consortium."""
     settings = folder.settings
     paths = {
         "run": folder.run,
@@ -41,23 +41,23 @@ def _template(name: str) -> Template:
 
 
 def nginx_program(program: str) -> str:
-    """Path of nginx, or a UserError that says how to get it."""
+    """Return the path of nginx; if it is missing, raise a UserError with the install command."""
     found = shutil.which(program) or shutil.which(program, path=_SBIN)
     if found is None:
         raise UserError(
-            f"proxy.program: {program!r} is not there; install it (Debian, Ubuntu: apt-get install nginx-light), or "
+            f"proxy.program: {program!r} is missing; install it (Debian, Ubuntu: apt-get install nginx-light), or "
             'set proxy.kind = "none" and put another proxy in front (docs/coordinator-guide.md)'
         )
     return found
 
 
 def write_proxy(folder: Folder) -> list[str]:
-    """Write ``nginx.conf`` and have nginx check it; the command that runs it.
+    """Write ``nginx.conf`` and let nginx check it; return the command that runs nginx.
 
     Raises
     ------
     UserError
-        If nginx is missing, or refuses the configuration, with what it says.
+        Nginx is missing or refuses the configuration; the error quotes it.
     """
     program = nginx_program(folder.settings.proxy.program)
     path: Path = folder.run / "nginx.conf"

@@ -4,7 +4,7 @@
     switch   the second CA becomes the CA and signs the server certificate
     finish   the first CA is no longer trusted; hospitals get new kits
 
-Each step may be repeated after a crash: what it has done already, it leaves.
+Each step can be repeated after a crash: it skips what is already done.
 """
 
 import os
@@ -17,9 +17,9 @@ from remind_server.consortium.folder import Folder, read_file, write_file
 
 
 def start(folder: Folder, passphrase: bytes | None, days: int) -> None:
-    """Make the next CA and the file of both that hospitals are to trust."""
+    """Create the next CA, and the file of both certificates that hospitals must trust."""
     if _previous(folder).exists():
-        raise UserError(f"{folder.root}: the last rollover is not over; end it with: rollover finish")
+        raise UserError(f"{folder.root}: the last rollover is not finished; finish it with: rollover finish")
     if not _next(folder).exists():
         key = new_key()
         write_file(_next_key(folder), key_pem(key, passphrase))
@@ -29,23 +29,23 @@ def start(folder: Folder, passphrase: bytes | None, days: int) -> None:
 
 
 def switch(folder: Folder, passphrase: bytes | None, days: int) -> None:
-    """Let the next CA be the CA, and sign the server certificate with it."""
+    """Make the next CA the current one, and sign the server certificate with it."""
     if _next(folder).exists():
         if len(load_certificates(folder.trust)) < 2:
-            raise UserError(f"{folder.trust} does not hold both CAs; begin with: rollover start")
+            raise UserError(f"{folder.trust} does not contain both CAs; start with: rollover start")
         write_file(_previous(folder), read_file(folder.ca_certificate))
         os.replace(_next(folder), folder.ca_certificate)
     if _next_key(folder).exists():
         os.replace(_next_key(folder), folder.ca_key)
     if not _previous(folder).exists():
-        raise UserError(f"{folder.root}: there is no second CA; begin with: rollover start")
+        raise UserError(f"{folder.root}: there is no second CA; start with: rollover start")
     renew_server(folder, passphrase, days)
 
 
 def finish(folder: Folder) -> None:
-    """Trust the new CA alone."""
+    """Trust only the new CA."""
     if _next(folder).exists() or not _previous(folder).exists():
-        raise UserError(f"{folder.root}: nothing to end; the steps are rollover start, switch, finish")
+        raise UserError(f"{folder.root}: no rollover to finish; the steps are rollover start, switch, finish")
     write_file(folder.trust, read_file(folder.ca_certificate))
     _previous(folder).unlink()
 

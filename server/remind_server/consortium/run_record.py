@@ -1,7 +1,7 @@
-"""What a consortium keeps of each run: how far it is, who was expected and what each did, the score, where results lie.
+"""The record of a run: progress, expected hospitals and what each did, scores, path of the results.
 
-The SuperLink knows whether a run's program ended; this file knows whether hospitals took part. Written by the run's
-ServerApp (`RecordKeeper`), one file per run, read by ``run --wait``, ``runs`` and ``list``.
+The SuperLink knows only whether a run's program ended; this record knows whether hospitals took part. The run's
+ServerApp writes it (`RecordKeeper`), one file per run; ``run --wait``, ``runs`` and ``list`` read it.
 """
 
 import json
@@ -26,7 +26,7 @@ How = Literal["answered", "late", "absent", "refused"]
 
 
 class SiteRecord(BaseModel):
-    """What a hospital did last in a run: `round` 0 is enrolment."""
+    """A hospital's last action in a run; `round` 0 is enrolment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,12 +37,12 @@ class SiteRecord(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """A run as its ServerApp tells it.
+    """The state of a run, as its ServerApp records it.
 
     Attributes
     ----------
     status
-        ``incomplete``: it ended, but a hospital that was expected, or was asked, never took part.
+        ``incomplete``: it ended, but a hospital that was expected or had a task never took part.
     scores
         Mean AUROC and accuracy over sites on test patients; empty before the end.
     """
@@ -63,7 +63,7 @@ class RunRecord(BaseModel):
 
     @property
     def without(self) -> str:
-        """Who never took part and why, in words; empty: nobody."""
+        """Return which hospitals never took part and why, as text; empty if none."""
         return "; ".join(f"{n}: {s.why}" for n, s in sorted(self.sites.items()) if s.how != "answered")
 
 
@@ -80,22 +80,22 @@ class RecordKeeper(Observer):
         self._change(rounds=config.train.rounds)
 
     def started(self, start: RunStart) -> None:
-        """Keep who is expected, and who does not take part."""
+        """Record the expected hospitals, and those that do not take part."""
         self._attendance.started(start)
         self._change(status="running", expected=start.expected, sites=self._sites({}, start.refused, (), 0))
 
     def round_started(self, start: RoundStart) -> None:
-        """Keep who is refused now."""
+        """Record newly refused hospitals."""
         self._attendance.round_started(start)
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
-        """Keep what everybody did in the round."""
+        """Record what each hospital did in the round."""
         self._attendance.round_done(record, tensors)
         sites = self._sites(record.absent, record.refused, record.answered, record.round, record.late)
         self._change(round=record.round, expected=record.expected, sites=sites)
 
     def finished(self, result: RunResult) -> None:
-        """Keep the scores, and whether all that should have taken part did."""
+        """Record the scores, and whether all expected hospitals took part."""
         self._attendance.finished(result)
         means = summary(result)["mean_over_sites"]
         scores = {name: means[name] for name in ("auroc", "accuracy")}
@@ -104,7 +104,7 @@ class RecordKeeper(Observer):
         self._change(status=content["status"], reason=reason, scores=scores)
 
     def failed(self, reason: str) -> None:
-        """Keep why it failed."""
+        """Record why the run failed."""
         self._change(status="failed", reason=reason)
 
     def _sites(
@@ -132,7 +132,7 @@ class RecordKeeper(Observer):
 
 
 def of_this_run(run: int, results: Path) -> tuple[list[Observer], list[str]]:
-    """Record keeper and names of the enrolled, for a ServerApp that a consortium started; nothing for any other."""
+    """Return the record keeper and the enrolled names, for a ServerApp started by a consortium; else None."""
     if not (root := os.environ.get(CONSORTIUM)):
         return [], []
     folder = Folder(Path(root))
@@ -141,12 +141,12 @@ def of_this_run(run: int, results: Path) -> tuple[list[Observer], list[str]]:
 
 
 def record_path(folder: Folder, run: int | str) -> Path:
-    """Where a run's record lies."""
+    """Return the path of a run's record."""
     return folder.runs / f"{run}.json"
 
 
 def read_record(folder: Folder, run: int | str) -> RunRecord | None:
-    """The record of a run; None if it has none, as a run of another app."""
+    """Return the record of a run; None if it has none, such as a run of another app."""
     try:
         return RunRecord.model_validate(json.loads(record_path(folder, run).read_text("utf-8")))
     except (OSError, ValueError, ValidationError):
@@ -154,7 +154,7 @@ def read_record(folder: Folder, run: int | str) -> RunRecord | None:
 
 
 def last_of_sites(folder: Folder) -> dict[str, tuple[str, SiteRecord]]:
-    """Site → run in which it was last asked for something, and what it did."""
+    """Return site → the last run that sent it a task, and what the site did."""
     found: dict[str, tuple[str, SiteRecord]] = {}
     for path in folder.runs.glob("*.json"):
         record = read_record(folder, path.stem)

@@ -1,4 +1,4 @@
-"""Starting a run over the consortium, and waiting for its end."""
+"""Start a run over the consortium, and wait for its end."""
 
 import time
 from collections import Counter
@@ -10,21 +10,21 @@ from remind_server.consortium.flower import Control, Run, UnreachableError, app_
 from remind_server.consortium.run_record import RunRecord
 from remind_server.simulation.flwr_pairs import read_pairs
 
-LOOK = 2.0  # seconds between two looks at a run
-PATIENCE = 60.0  # seconds in which a SuperLink that died must be back: longer, and the run has failed
+LOOK = 2.0  # seconds between two queries of a run
+PATIENCE = 60.0  # seconds; after a longer absence of the SuperLink, Flower marks the run as failed
 
 
 class RunFailedError(UserError):
-    """A run that ended, but not well."""
+    """A run that failed or was stopped."""
 
 
 def run_settings(typed: Sequence[str] | None) -> dict[str, Scalar]:
-    """Settings of a run as typed, checked: a mistake is said here, not at the hospitals.
+    """Parse and validate the settings of a run here, so that mistakes are not found only at the hospitals.
 
     Raises
     ------
     UserError
-        For what is not ``key=value``, unknown keys and bad values.
+        A setting is not ``key=value``, or has an unknown key or a bad value.
     """
     values = read_pairs(typed, "--run-config")
     Config.from_flat(values, "--run-config")
@@ -32,12 +32,12 @@ def run_settings(typed: Sequence[str] | None) -> dict[str, Scalar]:
 
 
 def submit(control: Control, values: Mapping[str, Scalar]) -> int:
-    """Start a run; its id."""
+    """Start a run; return its id."""
     return control.start_run(app_bundle(), values)
 
 
 def told(run: Run, record: RunRecord | None) -> str:
-    """How a run stands, in words: Flower's status of its program, and who did not take part."""
+    """Return the status of a run as text: Flower's status, and the hospitals that did not take part."""
     if record is None or record.status != "incomplete":
         return run.status
     return f"{run.status}, incomplete: without {record.reason}"
@@ -46,7 +46,7 @@ def told(run: Run, record: RunRecord | None) -> str:
 def wait(
     control: Control, run_id: int, say: Callable[[str], None], read: Callable[[], RunRecord | None] = lambda: None
 ) -> Run:
-    """Follow a run to its end: a line per round, then the score and where the results lie.
+    """Follow a run until it ends: print a line per round, then the score and the path of the results.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def wait(
     Raises
     ------
     RunFailedError
-        If it failed, with what Flower says of it, or was stopped.
+        The run failed (the error quotes Flower) or was stopped.
     UnreachableError
-        If the SuperLink stays away.
+        The SuperLink does not answer any more.
     """
     before, answered, round_ = "", time.monotonic(), 0
     while True:

@@ -1,4 +1,4 @@
-"""``remind consortium serve``: SuperLink, SuperExec and proxy, kept running and ended together."""
+"""``remind consortium serve``: keeps SuperLink, SuperExec and proxy running, and ends them together."""
 
 import asyncio
 import hashlib
@@ -17,22 +17,24 @@ from remind_server.consortium.health import OK, health_page, proxy_health, super
 from remind_server.consortium.preflight import require_servable, write_pids
 from remind_server.consortium.proxy import write_proxy
 
-LOOK = 10.0  # seconds between two looks at the server certificate
+LOOK = 10.0  # seconds between two checks of the server certificate
 REMIND = 24 * 3600.0  # seconds between two warnings
-PATIENCE = Patience(longest=30.0, steady=60.0, grace=15.0)  # hospitals wait meanwhile; a ServerApp needs time to end
+PATIENCE = Patience(
+    longest=30.0, steady=60.0, grace=15.0
+)  # hospitals wait during this time; a ServerApp needs time to end
 say = partial(announce, "remind consortium")
 
 
 def serve(folder: Folder) -> None:
-    """Serve until SIGTERM or SIGINT, then end everything that was started.
+    """Serve until SIGTERM or SIGINT, then end all started processes.
 
     Raises
     ------
     UserError
-        If something is not right; nothing has then been started.
+        A check failed; nothing has been started.
     """
-    os.environ.pop(PASSPHRASE, None)  # for `init` and `renew`; no process that runs apps may see it
-    with folder.locked("serve", "it is being served already; end that one first"):
+    os.environ.pop(PASSPHRASE, None)  # only for `init` and `renew`; processes that run apps must not see it
+    with folder.locked("serve", "is being served already; end that process first"):
         require_servable(folder)
         for path in (folder.run, folder.flower_home, folder.database.parent):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -57,7 +59,7 @@ class _Served:
         }
 
     async def run(self) -> None:
-        """Everything, until asked to end."""
+        """Run all processes until a signal arrives."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,17 +74,17 @@ class _Served:
         say("ending")
         for task in (asked, *watching):
             task.cancel()
-        for name in reversed(keeping):  # the proxy first: no hospital's call is cut off by an end behind it
+        for name in reversed(keeping):  # the proxy first, so that no hospital's call fails half-way behind it
             await self.children[name].stop()
             await asyncio.wait([keeping[name]])
         page.close()
         await page.wait_closed()
         for task in keeping.values():
-            task.result()  # raises what no program's end explains
+            task.result()  # raises unexpected errors
         say("ended")
 
     def report(self) -> dict[str, str]:
-        """State of every part."""
+        """Return the state of every part."""
         parts = {name: OK if child.pid is not None else "not running" for name, child in self.children.items()}
         if parts["superlink"] == OK:
             parts["superlink"] = superlink_health(self.folder)
@@ -96,21 +98,21 @@ class _Served:
         say("all is up")
 
     async def _watch_certificate(self) -> None:
-        """Have nginx take up a renewed certificate; connections under way are not cut."""
+        """Let nginx reload a renewed certificate; open connections continue."""
         seen = _digest(self.folder)
         while self.has_proxy:
             await asyncio.sleep(LOOK)
             now = _digest(self.folder)
             if now and now != seen:
                 seen = now
-                say("the server certificate was renewed; the proxy takes it up")
+                say("the server certificate was renewed; the proxy reloads it")
                 self.children["proxy"].signal(signal.SIGHUP)
 
     async def _warn(self) -> None:
         while True:
             try:
                 texts = warnings(self.folder)
-            except UserError as error:  # a file was damaged meanwhile: no reason to stop serving
+            except UserError as error:  # a file is damaged now; continue to serve
                 texts = [str(error)]
             for text in texts:
                 say(f"warning: {text}")
@@ -121,7 +123,7 @@ class _Served:
 
 
 def _digest(folder: Folder) -> str:
-    """Of the server certificate's file; empty while it cannot be read."""
+    """Return the hash of the server certificate's file; empty while it cannot be read."""
     try:
         return hashlib.sha256(folder.server.read_bytes()).hexdigest()
     except OSError:

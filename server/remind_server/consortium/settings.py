@@ -37,7 +37,7 @@ def _some(hosts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Role = Literal["viewer", "runner", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "runner", "admin")  # each may do what those before it may
+ROLES: tuple[Role, ...] = ("viewer", "runner", "admin")  # each includes the permissions of those before it
 Host = Annotated[str, AfterValidator(_host)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -50,14 +50,14 @@ class Part(BaseModel):
 
 
 class Public(Part):
-    """How hospitals reach the coordinator; the first host is the one their kits name."""
+    """How hospitals reach the coordinator; kits contain the first host."""
 
     hosts: Annotated[tuple[Host, ...], AfterValidator(_some)]
     port: Port = 443
 
 
 class Proxy(Part):
-    """The TLS proxy in front; ``none``: another one stands there (docs/coordinator-guide.md says what it must do)."""
+    """The TLS proxy in front; ``none``: you run another one (its duties are in docs/coordinator-guide.md)."""
 
     kind: Literal["nginx", "none"] = "nginx"
     program: str = "nginx"
@@ -67,20 +67,20 @@ class Proxy(Part):
 
 
 class Local(Part):
-    """Ports on loopback, for this machine alone: Flower's SuperLink, and the health page."""
+    """Ports on loopback, reachable only from this machine: Flower's SuperLink, and the health page."""
 
     superlink: Port = 18000
     health: Port = 18080
 
 
 class Enrolment(Part):
-    """What is asked of an enrolment request."""
+    """Requirements for an enrolment request."""
 
     max_age_days: Annotated[int, Field(ge=1, le=365)] = 14
 
 
 class Operator(Part):
-    """A user of the coordinator's machine who may type commands: viewer (look), runner (runs, too), admin (all)."""
+    """A user of the coordinator's machine: viewer (read), runner (also start and stop runs), admin (everything)."""
 
     user: Annotated[str, Field(min_length=1)]
     name: str = ""
@@ -102,9 +102,9 @@ class Consortium(Part):
     def _somebody_may_do_all(self) -> Self:
         users = [operator.user for operator in self.operators]
         if len(set(users)) < len(users):
-            raise ValueError("operators: a user is named twice")
+            raise ValueError("operators: a user appears twice")
         if self.operators and all(operator.role != "admin" for operator in self.operators):
-            raise ValueError("operators: nobody has the role 'admin'")
+            raise ValueError("operators: no operator has the role 'admin'")
         return self
 
     @model_validator(mode="after")
@@ -116,43 +116,43 @@ class Consortium(Part):
 
     @property
     def address(self) -> str:
-        """``host:port`` as a hospital's configuration names it."""
+        """Return ``host:port`` for the hospitals' configuration."""
         host = self.public.hosts[0]
         return f"[{host}]:{self.public.port}" if ":" in host else f"{host}:{self.public.port}"
 
     @property
     def superlink(self) -> str:
-        """``host:port`` of the SuperLink, on loopback."""
+        """Return ``host:port`` of the SuperLink, on loopback."""
         return f"127.0.0.1:{self.local.superlink}"
 
 
 def read_settings(path: Path) -> Consortium:
-    """Settings in a file.
+    """Read the settings from a file.
 
     Raises
     ------
     UserError
-        Naming the file and every field that is wrong.
+        Names the file and every wrong field.
     """
     try:
         return Consortium.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(
-            f"{path}: cannot read it: {error.strerror}; make a consortium with: remind consortium init"
+            f"{path}: cannot read it: {error.strerror}; create a consortium with: remind consortium init"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from None
+        raise UserError(f"{path} is not valid TOML: {error}") from None
     except ValidationError as error:
         raise several(f"{path} is not valid:", problems(error)) from None
 
 
 def problems(error: ValidationError) -> list[str]:
-    """Field, what is wrong with it, and the value seen."""
+    """Return the field, its problem and its value."""
     return [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
 
 
 def settings_toml(settings: Consortium) -> str:
-    """Text of ``consortium.toml``, with what each setting means."""
+    """Return the text of ``consortium.toml``, with comments that explain each setting."""
     hosts = ", ".join(literal(host) for host in settings.public.hosts)
     return f"""\
 # A consortium of federated REMIND; see docs/coordinator-guide.md. After a change: remind consortium check, then restart
@@ -164,23 +164,23 @@ name = {literal(settings.name)}
 hosts = [{hosts}]  # names and addresses in the server certificate; kits name the first
 port = {settings.public.port}
 
-[proxy]  # what hospitals' connections end at; lets only /v1/fleet/ through
-kind = {literal(settings.proxy.kind)}  # nginx | none: another proxy stands in front
+[proxy]  # terminates the hospitals' TLS connections; passes only /v1/fleet/
+kind = {literal(settings.proxy.kind)}  # nginx | none: you run another proxy
 program = {literal(settings.proxy.program)}
 address = {literal(settings.proxy.address)}
 port = {settings.proxy.port}
 largest_mb = {settings.proxy.largest_mb}  # of one piece of a reply: 5 MB of its tensors, or all of its text
 
-[local]  # ports on loopback, for this machine alone
+[local]  # ports on loopback, reachable only from this machine
 superlink = {settings.local.superlink}
 health = {settings.local.health}
 
 [enrolment]
 max_age_days = {settings.enrolment.max_age_days}  # older requests are refused
 
-# Who may type commands here; without any, everybody who can write this folder may do everything.
+# Users who may run commands here; without any, everyone who can write this folder may do everything.
 # [[operators]]
-# user = "anna"          # a user of this machine; under sudo, who called it
+# user = "anna"          # a user of this machine; under sudo, the calling user
 # name = "Anna Meier"
-# role = "admin"         # viewer: look; runner: start and stop runs, too; admin: everything
+# role = "admin"         # viewer: read; runner: also start and stop runs; admin: everything
 """

@@ -1,1 +1,1 @@
-"""The page the coordinator watches: reads the run store, changes nothing in it (docs/dashboard.md)."""
+"""The dashboard: a read-only web page over the run store (docs/dashboard.md)."""

@@ -1,4 +1,4 @@
-"""``python -m remind_server.dashboard``: the same as ``remind dashboard``, and nothing else of the house is needed."""
+"""``python -m remind_server.dashboard``: the same as ``remind dashboard``, without the rest of the command line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the dashboard says, as values: the same ones make the page, the JSON API, the CSV files and the metrics."""
+"""Typed answers of the dashboard; the page, the JSON API, the CSV files and the metrics are made from them."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -32,10 +32,11 @@ class Estimate:
 class Measured:
     """Scores of some patients.
 
-    With `withheld`, everything but their number is null, and with `suppressed` that too: either would tell of few
-    patients. Otherwise null is 'undefined', and n = 0 is nobody. `sites_withholding` is how many sites train on the
-    group and do not tell of these patients, as there are fewer than their minimum, or none (of all groups together:
-    sites × groups); the numbers are then of the other sites, and without any of these the cell is `suppressed`.
+    If `withheld` is set, only the number of patients is shown. If `suppressed` is set, nothing is shown. Either
+    protects small groups. Otherwise, null means 'undefined', and n = 0 means no patients. `sites_withholding` counts
+    the sites that train on the group but report nothing about these patients, because they have fewer than their
+    minimum, or none (for all groups together: sites × groups). The numbers then cover the other sites; if there are
+    no other sites, the cell is `suppressed`.
     """
 
     n: int | None
@@ -70,14 +71,14 @@ if MORE:
 
 @dataclass(frozen=True)
 class SiteState:
-    """A site and how it fared in the last round that ended (`answered` is null before the first).
+    """A site and its result in the last finished round (`answered` is null before the first).
 
     Attributes
     ----------
     answer
-        In the round under way, of a site that is asked: `counts`, `does not count` (with `problem`), `awaited`, or
-        `in line`: answers are counted in the order of names, and one before its own is awaited; whether it has come is
-        not said. Null otherwise.
+        State in the current round of a site that has a task: `counts`, `does not count` (with `problem`), `awaited`,
+        or `in line`. Answers are counted in the order of names; `in line` means that an earlier answer is awaited, and
+        does not say whether this one has arrived. Null for other sites.
     """
 
     number: int
@@ -94,9 +95,9 @@ class SiteState:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run at a glance. Times are seconds since 1970, UTC; `heard` is the coordinator's last sign of life.
+    """Summary of a run. Times are seconds since 1970, UTC; `heard` is the coordinator's last heartbeat.
 
-    `change` grows with every event of the run but the `answers` taken in the round under way, which are counted apart.
+    `change` grows with every event of the run, except `answers`: the replies taken in the current round.
     """
 
     id: int
@@ -140,43 +141,43 @@ class RunReport:
 
     @property
     def answered(self) -> list[SiteState]:
-        """Sites that counted in the last round."""
+        """Return the sites that counted in the last round."""
         return [site for site in self.sites if site.answered]
 
     @property
     def missing(self) -> list[SiteState]:
-        """Sites that did not."""
+        """Return the sites that did not count in the last round."""
         return [site for site in self.sites if site.answered is False]
 
     @property
     def asked(self) -> list[SiteState]:
-        """Sites that are asked in the round under way."""
+        """Return the sites that have a task in the current round."""
         return [site for site in self.sites if site.answer]
 
     @property
     def awaited(self) -> list[SiteState]:
-        """Of these, whose answers are being waited for."""
+        """Return the sites of the current round whose answers the coordinator waits for."""
         return [site for site in self.sites if site.answer == "awaited"]
 
     @property
     def in_line(self) -> list[SiteState]:
-        """And whose answers are counted after theirs, come or not."""
+        """Return the sites whose answers, arrived or not, are counted after the awaited ones."""
         return [site for site in self.sites if site.answer == "in line"]
 
     @property
     def not_counting(self) -> list[SiteState]:
-        """And whose answers do not count."""
+        """Return the sites of the current round whose answers do not count."""
         return [site for site in self.sites if site.answer == "does not count"]
 
     @property
     def refused(self) -> list[SiteState]:
-        """Who does not take part at all."""
+        """Return the sites that do not take part in the run."""
         return [site for site in self.sites if site.refused]
 
 
 @dataclass(frozen=True)
 class GroupRow:
-    """A group: λ now, R_k of the last round, scores, and the change of the sorted score over the last rounds."""
+    """A group: current λ, R_k of the last round, scores, and the change of the sorted score over the last rounds."""
 
     number: int
     name: str
@@ -191,7 +192,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class GroupTable:
-    """All groups, worst first; `change_rounds` says over how many rounds `change` looks back."""
+    """All groups, worst first; `change_rounds` is the number of rounds that `change` spans."""
 
     run: int
     patients: Patients
@@ -205,8 +206,8 @@ class GroupTable:
 class Matrix:
     """One score of each group (rows, worst first) at each site (columns): n[g][s] and value[g][s].
 
-    Null where the site has no such patients (n is 0), the score is undefined, or the number or the score may not be
-    shown: those are listed as [g, s] in `suppressed` (neither is) and `withheld` (the score is not).
+    Null if the site has no such patients (n is 0), if the score is undefined, or if the number or the score is hidden:
+    such cells are listed as [g, s] in `suppressed` (number and score hidden) and `withheld` (score hidden).
     """
 
     run: int
@@ -252,7 +253,7 @@ if MORE:
 
 @dataclass(frozen=True)
 class Curves:
-    """Columns over the rounds that ended; a curve lists the positions whose number or scores are not shown."""
+    """Columns over the finished rounds; a curve lists the positions whose number or scores are hidden."""
 
     run: int
     round: list[int]
@@ -265,9 +266,9 @@ class Curves:
 
 @dataclass(frozen=True)
 class ExpertRow:
-    """How much each expert weighs in a group: mean over its patients, 0 … 1; null if withheld or not measured.
+    """Mean weight of each expert over a group's patients, 0 … 1; null if withheld or not measured.
 
-    `in_effect` is the number of equally used experts that would be as spread out, exp of the weights' entropy.
+    `in_effect` is the effective number of experts: exp of the entropy of the weights.
     """
 
     name: str
@@ -281,7 +282,7 @@ class ExpertRow:
 
 @dataclass(frozen=True)
 class ExpertMap:
-    """Groups × experts, the first row all groups together; no rows if the model has no experts, or none in use yet."""
+    """Groups × experts; the first row is all groups together. No rows if the model has no experts, or uses none yet."""
 
     run: int
     patients: Patients
@@ -366,7 +367,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Pair:
-    """A group in both runs; null where a run does not have it. `difference` is that of the second minus the first."""
+    """A group in both runs; null if a run does not have it. `difference` is second minus first."""
 
     name: str
     tail: bool
@@ -377,7 +378,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: what was set differently, overall scores, and every group."""
+    """Two runs: different settings, overall scores, and every group."""
 
     first: RunReport
     second: RunReport

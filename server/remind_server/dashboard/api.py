@@ -30,7 +30,7 @@ Groups = Annotated[
 
 
 def routes(reader: Reader) -> APIRouter:
-    """What the pages show, for programs."""
+    """Return the routes of the JSON API."""
     router = APIRouter(prefix="/api", tags=["runs"])
 
     @router.get("/runs")
@@ -70,7 +70,9 @@ def routes(reader: Reader) -> APIRouter:
         """λ, risk, gate and scores over the rounds: of all groups together, and of those asked for."""
         numbers = [int(part) for part in groups.split(",") if part]
         if len(numbers) > MOST_CURVES:
-            raise UserError(f"groups: {len(numbers)} asked for, {MOST_CURVES} at most; curves.csv has them all")
+            raise UserError(
+                f"groups: {len(numbers)} requested, at most {MOST_CURVES} allowed; curves.csv has all of them"
+            )
         return curves(reader, run_id, numbers)
 
     @router.get("/compare")

@@ -1,4 +1,4 @@
-"""The web application: routes put together, errors turned into answers."""
+"""The web application: combines the routes and converts errors into responses."""
 
 from importlib.resources import files
 
@@ -27,7 +27,7 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
     Parameters
     ----------
     min_count
-        Cells of fewer patients are suppressed wherever they would be shown.
+        Cells with fewer patients are suppressed in every output.
     """
     reader = Reader(engine, min_count)
     # No /docs: FastAPI's pages load scripts from elsewhere. The description they would show is at /api/openapi.json.
@@ -43,7 +43,7 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
 
     @app.get(HEALTH, include_in_schema=False)
     def health() -> Response:
-        """Whether the page can be served: 200, or 503 where the run store cannot be read. Needs no sign-in."""
+        """Health check without sign-in: 200, or 503 if the run store cannot be read."""
         with engine.connect() as connection:
             connection.execute(select(Run.id).limit(1))
         return Response("ok\n", media_type="text/plain")
@@ -58,7 +58,7 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
 
     @app.exception_handler(SQLAlchemyError)
     def unreadable(request: Request, error: SQLAlchemyError) -> Response:
-        return _problem(request, 503, "the run store cannot be read just now")
+        return _problem(request, 503, "the run store cannot be read at the moment")
 
     return app
 

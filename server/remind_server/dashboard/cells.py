@@ -1,4 +1,4 @@
-"""The cells of one run and kind of patients, as they may be shown: read as little as a view needs."""
+"""The publishable cells of one run and one kind of patients; reads only the rows that a view needs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +16,7 @@ _COLUMNS = [Cell.site, Cell.group, Cell.withheld, *(getattr(Cell, name) for name
 
 
 class Cells:
-    """Cells of a run: of test patients where there are any, unless told otherwise."""
+    """Cells of a run; by default those of test patients if there are any."""
 
     def __init__(
         self, session: Session, run_id: int, patients: Patients | None, shown_of: Callable[[str], Shown]
@@ -28,18 +28,18 @@ class Cells:
         self.shown = shown_of(self.patients)
 
     def merged(self) -> dict[int, Measured]:
-        """Scores of each group over all sites; `ALL` is everyone."""
+        """Return the scores of each group over all sites; `ALL` stands for all patients."""
         rows = self.session.execute(select(*_COLUMNS).where(*self._mine, Cell.site == ALL))
         found = {row.group: self._shown(row) for row in rows}
         return found if ALL in found else found | {ALL: Measured(n=0)}
 
     def every(self) -> Iterator[tuple[Key, Measured]]:
-        """All cells, margins included."""
+        """Return all cells, including the margins."""
         for row in self.session.execute(select(*_COLUMNS).where(*self._mine)):
             yield (row.site, row.group), self._shown(row)
 
     def values(self, score: ScoreName) -> dict[Key, tuple[int | None, float | None]]:
-        """Patients and one score of each cell, each None where it is not shown."""
+        """Return the number of patients and one score of each cell; hidden values are None."""
         columns = (Cell.site, Cell.group, Cell.n, Cell.withheld, getattr(Cell, score))
         shown = self.shown
         return {
@@ -51,7 +51,7 @@ class Cells:
         }
 
     def withheld(self, site: int, group: int) -> bool:
-        """Whether a cell that has patients has scores that are not shown."""
+        """Return whether a cell with patients has hidden scores."""
         return not self.shown.score(site, group)
 
     def _shown(self, row: Any) -> Measured:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 PORT = 8765
-DEFAULT_RESULTS = Path("results")  # may not be there yet: the first run makes it
+DEFAULT_RESULTS = Path("results")  # may not exist yet: the first run creates it
 
 
 def dashboard_command(
@@ -30,23 +30,24 @@ def dashboard_command(
         int | None, typer.Option(min=0, max=65535, help=f"Port to listen on; 0: a free one. Default: {PORT}.")
     ] = None,
     min_count: Annotated[
-        int, typer.Option(help="Suppress numbers of fewer patients, and what they follow from; 1: none.")
+        int, typer.Option(help="Suppress counts below this, and others from which they could be computed; 1: none.")
     ] = MIN_COUNT,
     token_file: Annotated[
-        Path | None, typer.Option(help="Sign-in token that outlives restarts; made if not there. Default: a new one.")
+        Path | None,
+        typer.Option(help="File of the sign-in token, created if missing. Default: a new token at each start."),
     ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; with --tls-key: serve https.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's private key.")] = None,
     trusted_header: Annotated[
-        str, typer.Option(help="Header in which a proxy names the person it signed in, e.g. X-Forwarded-User.")
+        str, typer.Option(help="Header in which a proxy names the signed-in person, e.g. X-Forwarded-User.")
     ] = "",
     trusted_proxy: Annotated[
-        str, typer.Option(help="Addresses or networks of that proxy, comma-separated; nobody else's header counts.")
+        str, typer.Option(help="Addresses or networks of that proxy, comma-separated; only they may send the header.")
     ] = "",
 ) -> None:
-    """Serve the page the coordinator watches: runs, live, with every modality combination (docs/dashboard.md).
+    """Serve the dashboard: live runs with scores of every modality combination (docs/dashboard.md).
 
-    A socket that systemd hands over is served on, in place of --host and --port.
+    If systemd passes a socket, the page uses it instead of --host and --port.
     """
     try:
         import uvicorn
@@ -58,11 +59,11 @@ def dashboard_command(
     from remind_server.store.open import open_store, shown, store_url
 
     if bool(trusted_header) != bool(trusted_proxy):
-        raise UserError("--trusted-header and --trusted-proxy belong together: give both or neither")
+        raise UserError("--trusted-header and --trusted-proxy must be given together")
     if bool(tls_certificate) != bool(tls_key):
-        raise UserError("--tls-certificate and --tls-key belong together: give both or neither")
+        raise UserError("--tls-certificate and --tls-key must be given together")
     if min_count < 1:
-        raise UserError(f"--min-count {min_count}: the least is 1, which shows everything")
+        raise UserError(f"--min-count {min_count}: must be at least 1, which shows everything")
     url = store_url(results.absolute(), store)
     if results != DEFAULT_RESULTS or store:
         _require_folder(url)
@@ -78,13 +79,13 @@ def dashboard_command(
     print(f"run store: {shown(url)}")
     print(f"open {scheme}://{in_url(host)}:{port}/sign-in#token={access.token}", flush=True)
     if not (tls_key or trusted_header or is_loopback(host)):
-        print("warning: without TLS the token and all results can be read on the network", flush=True)
+        print("warning: without TLS, others on the network can read the token and all results", flush=True)
     config = uvicorn.Config(
         dashboard_app(engine, access, min_count),
         log_level="warning",
         proxy_headers=False,  # the trusted proxy is recognised by its own address
         server_header=False,
-        timeout_graceful_shutdown=1,  # open event streams would hold it for ever
+        timeout_graceful_shutdown=1,  # open event streams would block the shutdown
         ssl_certfile=tls_certificate,
         ssl_keyfile=tls_key,
         ws="none",
@@ -93,7 +94,7 @@ def dashboard_command(
 
 
 def _require_folder(url: "URL") -> None:
-    """Refuse a store file in a folder that is not there: a slip in a path must not become an empty dashboard."""
+    """Refuse a store file in a missing folder: a typing mistake must not show an empty dashboard."""
     database = url.database if url.get_backend_name() == "sqlite" else None
     if database and database != ":memory:" and not Path(database).parent.is_dir():
-        raise UserError(f"{Path(database).parent}: no such folder; name one that holds runs")
+        raise UserError(f"{Path(database).parent}: no such folder; give a folder that contains runs")

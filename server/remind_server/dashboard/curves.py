@@ -28,7 +28,7 @@ _OF_TRAINING = ("weight", "risk")
 
 
 def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
-    """Curves of these groups (at most `MOST_CURVES`) and of all together, and what each round took."""
+    """Return curves of these groups (at most `MOST_CURVES`) and of all together, and the cost of each round."""
     wanted = [ALL, *sorted(set(numbers) - {ALL})[:MOST_CURVES]]
     with Session(reader.engine) as session:
         shown = reader.published(session, reader.run(session, run_id))
@@ -54,7 +54,7 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
 
 
 def matrix(reader: Reader, table: GroupTable, score: ScoreName, most: int | None = None) -> Matrix:
-    """One score of the table's `most` first groups (None: all) at each site that takes part."""
+    """Return one score of the table's first `most` groups (None: all) at each participating site."""
     rows, run_id = table.rows[:most], table.run
     with Session(reader.engine) as session:
         cells = reader.cells(session, run_id, table.patients)
@@ -81,9 +81,9 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName, most: int | None
 def comparison(
     reader: Reader, first: int, second: int, score: ScoreName, patients: Patients | None = None
 ) -> Comparison:
-    """Two runs side by side: groups by name, those with the largest loss of `score` first."""
+    """Compare two runs: groups matched by name, the largest loss of `score` first."""
     reports = [reader.report(run_id, patients) for run_id in (first, second)]
-    if reports[0].patients != reports[1].patients:  # one has test scores already: compare like with like
+    if reports[0].patients != reports[1].patients:  # only one has test scores: compare validation with validation
         reports = [reader.report(run_id, "validation") for run_id in (first, second)]
     tables = [reader.groups(report.run.id, "name", report.patients).rows for report in reports]
     by_name = [{row.name: row for row in rows} for rows in tables]
@@ -129,7 +129,7 @@ def _curve(
     for position, round_ in enumerate(order):
         row = dict(zip(_READ, values.get((number, round_), (None,) * len(_READ)), strict=True))
         shown = published.validation(round_)
-        silent = bool(row.pop("withheld")) and not row["n"]  # no site tells
+        silent = bool(row.pop("withheld")) and not row["n"]  # every site withholds
         few = silent or (bool(row["n"]) and not shown.number(ALL, number))
         told = not silent and shown.score(ALL, number)
         if few:
@@ -143,5 +143,5 @@ def _curve(
 
 
 def _short(value: float | None) -> float | None:
-    """Six significant digits, which is what a curve needs and keeps its JSON small; whole numbers stay whole."""
+    """Round to six significant digits, enough for a curve, so that its JSON is small; integers stay integers."""
     return value if value is None or isinstance(value, int) else float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""CSV files: the whole of what the pages show, for spreadsheets and scripts."""
+"""CSV files with all data of the pages, for spreadsheets and scripts."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ COLUMNS = ("n", "positives", *SCORE_COLUMNS, *BOUNDS, "gate_open", "sites_withho
 
 
 def routes(reader: Reader) -> APIRouter:
-    """One file per view. Undefined is empty; what is withheld says so in the count's column, else in the scores'."""
+    """Return the routes, one file per view. Undefined is empty; `withheld` stands for a hidden count or score."""
     router = APIRouter(tags=["csv"])
     _model_files(router, reader)
 
@@ -59,7 +59,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/matrix.csv")
     def groups_by_sites(run_id: int, on: Patients | None = None) -> StreamingResponse:
-        """All scores of every group at every site that has it, with `all` for the margins."""
+        """Return all scores of every group at every site that has it; `all` names the margins."""
         with Session(reader.engine) as session:
             reader.run(session, run_id)
             cells = reader.cells(session, run_id, on)
@@ -74,7 +74,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/experts.csv")
     def groups_by_experts(run_id: int, on: Patients | None = None) -> StreamingResponse:
-        """Mean weight of each expert in every group; empty but for its head if the model has no experts."""
+        """Return the mean weight of each expert in every group; only the header if the model has no experts."""
         found = expert_map(reader, reader.groups(run_id, "name", on))
         head = ("group", "tail", "n", "in_effect", *(f"expert_{e}" for e in range(1, found.experts + 1)))
 

@@ -1,4 +1,4 @@
-"""Server-sent events: a word whenever the store says something new."""
+"""Server-sent events: notify the page when the store changes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,17 +9,17 @@ from starlette.concurrency import run_in_threadpool
 
 from remind_server.dashboard.reader import Reader
 
-LOOK = 0.5  # seconds between two looks at the store
-LONGEST = 3600.0  # seconds; the browser then connects anew, and has to be signed in still
+LOOK = 0.5  # seconds between two queries of the store
+LONGEST = 3600.0  # seconds; then the browser reconnects, which checks its session again
 
 
 def routes(reader: Reader) -> APIRouter:
-    """Streams for the list of runs and for one run."""
+    """Return the streams for the list of runs and for one run."""
     router = APIRouter(prefix="/api", tags=["events"])
 
     @router.get("/events", response_class=EventSourceResponse)
     async def any_run() -> AsyncIterator[ServerSentEvent]:
-        """An event named `change` whenever a run begins, ends, stalls or ends a round."""
+        """Send an event named `change` when a run begins, ends, stalls or finishes a round."""
         async for event in _changes(lambda: _words(reader)):
             yield event
 
@@ -28,7 +28,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[Depends(known)])
     async def one_run(run_id: int) -> AsyncIterator[ServerSentEvent]:
-        """The same for one run, and whenever an answer is taken."""
+        """Send the same for one run, and also when an answer is taken."""
         async for event in _changes(lambda: _word(reader, run_id)):
             yield event
 
@@ -36,7 +36,7 @@ def routes(reader: Reader) -> APIRouter:
 
 
 async def _changes(look: Callable[[], str]) -> AsyncIterator[ServerSentEvent]:
-    """An event at once, and one for each change; its data is what was seen, which the page compares with its own."""
+    """Send one event immediately and one for each change; its data is the state, which the page compares."""
     seen, left = "", LONGEST
     while left > 0:
         now = await run_in_threadpool(look)

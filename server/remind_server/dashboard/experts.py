@@ -1,4 +1,4 @@
-"""The expert map: how much each expert weighs in each group."""
+"""The expert map: the weight of each expert in each group."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from remind_server.store.schema import ALL, ExpertUse
 
 
 def expert_map(reader: Reader, table: GroupTable, most: int | None = None) -> ExpertMap:
-    """The map of the table's `most` first groups (None: all); a row is withheld where the group's scores are."""
+    """Return the map of the table's first `most` groups (None: all); a row is withheld if the group's scores are."""
     with Session(reader.engine) as session:
         where = (ExpertUse.run_id == table.run, ExpertUse.patients == table.patients)
         use_of = {row.group: row.use for row in session.scalars(select(ExpertUse).where(*where))}

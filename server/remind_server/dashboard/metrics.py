@@ -1,4 +1,4 @@
-"""Prometheus metrics of the runs under way and of the one that ended last."""
+"""Prometheus metrics of the active runs and of the run that ended last."""
 
 from collections.abc import Iterable
 
@@ -13,21 +13,21 @@ from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 
 FAMILIES = {
-    "remind_run_status": ("1 for the status the run has, 0 for the others", ("run", "name", "cohort", "status")),
+    "remind_run_status": ("1 for the current status of the run, 0 for the others", ("run", "name", "cohort", "status")),
     "remind_run_round": ("Rounds that ended", ("run",)),
     "remind_run_rounds": ("Rounds of the run", ("run",)),
-    "remind_run_heard_timestamp_seconds": ("Last sign of life of the coordinator's process", ("run",)),
-    "remind_run_round_closes_timestamp_seconds": ("Deadline of the round under way", ("run",)),
+    "remind_run_heard_timestamp_seconds": ("Last heartbeat of the coordinator's process", ("run",)),
+    "remind_run_round_closes_timestamp_seconds": ("Deadline of the current round", ("run",)),
     "remind_round_seconds": ("Duration of the last round", ("run",)),
-    "remind_run_transferred_bytes": ("Bytes of tensors since the run's start", ("run", "direction")),
+    "remind_run_transferred_bytes": ("Bytes of tensors sent since the start of the run", ("run", "direction")),
     "remind_site_answered": ("1 if the site counted in the last round", ("run", "site")),
-    "remind_site_awaited": ("1 if the answer of the site is not counted yet in the round under way", ("run", "site")),
+    "remind_site_awaited": ("1 if the current round has not counted the answer of the site yet", ("run", "site")),
     "remind_site_refused": ("1 for a site that does not take part", ("run", "site")),
     "remind_group_weight": ("Lambda of the group", ("run", "group", "tail")),
     "remind_group_risk": ("Mean training loss R_k in the last round", ("run", "group", "tail")),
-    "remind_group_patients": ("Patients the scores are of", ("run", "group", "tail", "patients")),
+    "remind_group_patients": ("Patients whose scores these are", ("run", "group", "tail", "patients")),
     "remind_group_suppressed": ("1 for a group whose scores are withheld", ("run", "group", "tail")),
-    "remind_group_withholding_sites": ("Sites that do not tell of their patients", ("run", "group", "tail")),
+    "remind_group_withholding_sites": ("Sites that withhold their patients of the group", ("run", "group", "tail")),
     **{
         f"remind_group_{name}": (SCORES[name].meaning.capitalize(), ("run", "group", "tail", "patients"))
         for name in WITHOUT_INTERVAL
@@ -39,9 +39,12 @@ FAMILIES = {
         )
         for name in BOUNDED
     },
-    "remind_group_gate_open": ("Share of patients whose routing was the group's own", ("run", "group", "tail")),
-    "remind_group_experts_in_effect": ("Equally used experts that would be as spread out", ("run", "group", "tail")),
-    "remind_group_score": ("Score; group 'all' is everyone", ("run", "group", "tail", "patients", "score")),
+    "remind_group_gate_open": ("Share of patients routed by their group", ("run", "group", "tail")),
+    "remind_group_experts_in_effect": (
+        "Effective number of experts, exp of the entropy of their weights",
+        ("run", "group", "tail"),
+    ),
+    "remind_group_score": ("Score; group 'all' means all patients", ("run", "group", "tail", "patients", "score")),
     "remind_group_score_low": ("Lower end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
     "remind_group_score_high": ("Upper end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
 }
@@ -49,17 +52,17 @@ STATUSES = ("waiting", "running", "stalled", "finished", "incomplete", "failed")
 
 
 class RunMetrics(Collector):
-    """Collector that reads the store anew for each scrape."""
+    """Collector that reads the store for each scrape."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the store is not to be read when this is registered."""
+        """Return nothing, so that registration does not read the store."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """All families, with whatever samples there are."""
+        """Return all metric families with their samples."""
         families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in FAMILIES.items()}
         for run in _current(self.reader.runs()):
             table = self.reader.groups(run.id)
@@ -76,14 +79,14 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/metrics")
     def metrics() -> Response:
-        """Prometheus text format; send the token as bearer token."""
+        """Return metrics in the Prometheus text format; send the token as bearer token."""
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
 
 
 def _current(runs: list[RunState]) -> list[RunState]:
-    """Runs under way, and the one that ended last; a stalled one counts as under way for a day."""
+    """Return the active runs and the run that ended last; a stalled run stays active for a day."""
     ended = sorted((run for run in runs if run.ended is not None), key=lambda run: run.ended or 0.0)[-1:]
     newest = max((run.heard for run in runs), default=0.0)
     return [run for run in runs if run.ended is None and newest - run.heard < 86400] + ended
@@ -114,14 +117,14 @@ def _run(families: dict[str, GaugeMetricFamily], report: RunReport, rows: list[G
 
 
 def _experts(families: dict[str, GaugeMetricFamily], label: str, found: ExpertMap) -> None:
-    """One number per group; the map itself would be groups × experts series, and is in the API."""
+    """Add one number per group; the whole map (groups × experts series) is in the API only."""
     for place, row in enumerate(found.rows):
         labels = [label, row.name if place else "all", str(row.tail).lower()]
         _add(families, "remind_group_experts_in_effect", labels, row.in_effect)
 
 
 def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: str, scores: Measured) -> None:
-    """Samples of what is defined; of a suppressed group that says so, and its number where that may be shown."""
+    """Add samples of defined values; a suppressed group gets a marker, and its number if that may be shown."""
     _add(families, "remind_group_suppressed", labels, scores.withheld)
     _add(families, "remind_group_withholding_sites", labels, scores.sites_withholding)
     _add(families, "remind_group_patients", [*labels, patients], scores.n)

@@ -14,12 +14,12 @@ from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
 
-FEW = 50  # groups in tables unless all are asked for
+FEW = 50  # groups in tables unless all are requested
 CHARTED = 6  # worst groups charted unless others are chosen
 
 
 def routes(reader: Reader) -> APIRouter:
-    """Everything a person opens in a browser."""
+    """Return the routes that a person opens in a browser."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -41,7 +41,7 @@ def routes(reader: Reader) -> APIRouter:
         typed = {"by": by, "on": on, "score": score, "show": show}
 
         def link(**changes: str) -> str:
-            """The same page with something else chosen."""
+            """Return the address of the same page with another choice."""
             return "?" + urlencode({k: v for k, v in (typed | changes).items() if v})
 
         return page(
@@ -68,7 +68,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/health")
     def health(request: Request, run_id: int) -> Response:
-        """What changes with every answer, for the script of the page above."""
+        """Return the part of a run's page that changes with every answer, for the page's script."""
         return page(request, "run_health_only.html", report=reader.report(run_id))
 
     @router.get("/compare")

@@ -1,7 +1,7 @@
-"""Which numbers of a run may be shown, under a minimum count: of every part, round, site and group.
+"""Decide which numbers of a run are safe to publish under a minimum count: in every part, round, site and group.
 
-Suppressed means that a number of patients is not shown, and nothing else of them either. Where the number itself may be
-shown but not how many are of each class, all scores are withheld, for scores tell the classes.
+Suppressed: neither the number of patients nor anything else about them is shown. Withheld: the number is shown, but no
+score, because scores would reveal the counts of the classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,36 +17,36 @@ from remind_server.store.schema import ALL, TEST, VALIDATION, Group, Run, Site, 
 GROUP, SITE = "group", "site"
 Cell = tuple[int, int]  # site, group; ALL for the margins
 Counts = Mapping[int, Sequence[int]]  # group → patients of each class
-MOST_WHOLES = 12  # different sets of sites whose totals are looked at; the totals of further ones are suppressed
+MOST_WHOLES = 12  # different sets of sites whose totals are checked; totals of further sets are suppressed
 MOST_CELLS = 6_000  # group × site × class, beyond which the cells of single sites are suppressed: some ten seconds
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The patients that were measured together in some rounds: site → its counts."""
+    """The patients that were evaluated together in some rounds: site → its counts."""
 
     sites: Mapping[int, Counts]
 
     @property
     def key(self) -> tuple[int, ...]:
-        """Tells it from others of the same run; sites keep their patients."""
+        """Return what identifies it within the run; sites keep their patients."""
         return tuple(sorted(self.sites))
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What may be shown of one set of patients; cells that are not there have no patients."""
+    """Published cells of one set of patients; missing cells have no patients."""
 
     numbers: frozenset[Cell]
     scores: frozenset[Cell]
     everything: bool = False
 
     def number(self, site: int, group: int) -> bool:
-        """Whether the number of patients may be shown."""
+        """Return whether the number of patients may be shown."""
         return self.everything or (site, group) in self.numbers
 
     def score(self, site: int, group: int) -> bool:
-        """Whether scores may be shown."""
+        """Return whether scores may be shown."""
         return self.everything or (site, group) in self.scores
 
 
@@ -55,7 +55,7 @@ ALL_SHOWN, NONE_SHOWN = Shown(frozenset(), frozenset(), everything=True), Shown(
 
 @dataclass(frozen=True)
 class Published:
-    """What may be shown of a run; `rounds` holds validation patients, round → what is shown."""
+    """What may be shown of a run; `rounds` maps a round to the published cells of validation patients."""
 
     rounds: Mapping[int, Shown]
     test: Shown
@@ -64,26 +64,26 @@ class Published:
     everything: bool = False
 
     def validation(self, round_: int | None = None) -> Shown:
-        """Of a round, by default of the last one in which anything was measured."""
+        """Return the published cells of a round, by default of the last one with an evaluation."""
         if self.everything:
             return ALL_SHOWN
         return self.rounds.get(max(self.rounds, default=0) if round_ is None else round_, NONE_SHOWN)
 
     def of(self, patients: str) -> Shown:
-        """Of the patients that were measured last."""
+        """Return the published cells of the patients evaluated last."""
         return ALL_SHOWN if self.everything else self.test if patients == TEST else self.validation()
 
     def trained(self, group: int) -> bool:
-        """Whether the training patients of a group, and what its λ and R_k tell of them, may be shown."""
+        """Return whether a group's training patients may be shown, and λ and R_k, which reveal something about them."""
         return self.everything or group in self.train_groups
 
     def trained_at(self, site: int) -> bool:
-        """The same for a site."""
+        """Return whether a site's training patients may be shown."""
         return self.everything or site in self.train_sites
 
 
 def published(session: Session, run: Run, min_count: int) -> Published:
-    """Decide for a run. What was shown of earlier rounds stays shown, and later numbers give way to it."""
+    """Decide for a run. Numbers shown in earlier rounds stay shown; later numbers are suppressed where necessary."""
     if min_count <= 1:
         return Published({}, ALL_SHOWN, frozenset(), frozenset(), everything=True)
     validation, test = (_measured(session, run.id, patients) for patients in (VALIDATION, TEST))
@@ -106,7 +106,7 @@ def published(session: Session, run: Run, min_count: int) -> Published:
 
 
 def _measured(session: Session, run_id: int, patients: str) -> dict[int, Measured | None]:
-    """Who was measured, by round; None where a site's patients are not those of an earlier round."""
+    """Return the evaluated patients by round; None if a site's patients differ from those of an earlier round."""
     where = (SiteCounts.run_id == run_id, SiteCounts.patients == patients)
     found: dict[int, dict[int, Counts]] = {}
     now: dict[int, Counts] = {}
@@ -123,7 +123,7 @@ def _measured(session: Session, run_id: int, patients: str) -> dict[int, Measure
 
 
 def _ask(publication: Publication, patients: str, whole: Measured, closed: bool = False) -> Shown:
-    """Ask for the cells of sites and groups, and their margins."""
+    """Request the cells of sites and groups, and their margins."""
     counts = {
         (patients, site, group, c): n
         for site, of_group in whole.sites.items()
@@ -148,7 +148,7 @@ def _ask(publication: Publication, patients: str, whole: Measured, closed: bool 
 def _know_totals(
     publication: Publication, axis: str, train: Mapping[int, int], parts: Sequence[tuple[str, Measured | None]]
 ) -> None:
-    """A reader may know how many there are in training, validation and test together: `remind data describe` tells."""
+    """Account for known totals: `remind data describe` shows training, validation and test patients together."""
     counts: dict[Key, int] = {(axis, number): n for number, n in train.items()}
     totals: dict[Key, list[Key]] = {number: [(axis, number)] for number in train}
     for patients, whole in parts:
@@ -163,7 +163,7 @@ def _know_totals(
 
 
 def _ask_train(publication: Publication, axis: str, train: Mapping[int, int]) -> frozenset[int]:
-    """Ask for training patients of each group or site; their sum is taken to be known."""
+    """Request the training patients of each group or site; a reader is assumed to know their sum."""
     atoms = {(axis, number): n for number, n in train.items()}
     numbers: dict[Key, list[Key]] = {number: [(axis, number)] for number in train}
     everyone = {} if is_small(sum(train.values()), publication.minimum) else {None: list(atoms)}

@@ -1,4 +1,4 @@
-"""From the run store's rows to what is shown; suppression happens here, so nothing shown can forget it."""
+"""Convert the run store's rows into answers; suppression happens here, so that no output can omit it."""
 
 import threading
 import time
@@ -40,19 +40,19 @@ from remind_server.store.schema import (
 )
 
 NO_PATIENTS = Measured(n=0)
-SILENCE = 30.0  # seconds without a sign of life after which a run under way counts as stalled
-LOOK_BACK = 5  # rounds over which a change is shown
+SILENCE = 30.0  # seconds without a heartbeat after which an active run counts as stalled
+LOOK_BACK = 5  # rounds that a displayed change spans
 ShownRound = tuple[dict[int, RoundGroup], Shown]  # the groups of a round, and which of them are shown
-REMEMBERED = 64  # runs of which is remembered what may be shown
+REMEMBERED = 64  # runs whose decisions are cached
 _DESCENDING = (*(name for name, score in SCORES.items() if score.lower_is_better), "n", "weight", "train_n")
 
 
 class NoSuchRunError(UserError):
-    """The store has no run of this number."""
+    """The store has no run with this number."""
 
 
 class Reader:
-    """Reads the store. Cells of fewer than `min_count` patients come out as suppressed, whatever they are read for."""
+    """Reads the store. Cells of fewer than `min_count` patients are suppressed in every answer."""
 
     def __init__(self, engine: Engine, min_count: int = 0) -> None:
         self.engine, self.min_count = engine, min_count
@@ -67,7 +67,7 @@ class Reader:
             return [run_state(run, answers.get(run.id, 0)) for run in runs]
 
     def state(self, run_id: int) -> RunState:
-        """One run at a glance; `NoSuchRunError` if there is none."""
+        """Return the summary of one run; raises `NoSuchRunError` if it does not exist."""
         with Session(self.engine) as session:
             run = self.run(session, run_id)
             return run_state(run, _answers(session, run_id).get(run_id, 0))
@@ -134,12 +134,12 @@ class Reader:
         return run
 
     def cells(self, session: Session, run_id: int, patients: Patients | None = None) -> Cells:
-        """The run's cells: of test patients where there are any, unless told otherwise."""
+        """Return the run's cells; by default those of test patients if there are any."""
         return Cells(session, run_id, patients, self.published(session, self.run(session, run_id)).of)
 
     def published(self, session: Session, run: Run) -> Published:
-        """What may be shown of a run; decided anew when something has happened in it."""
-        with self._deciding:  # two pages at once need one decision
+        """Return what may be shown of a run; decided again after each change of the run."""
+        with self._deciding:  # two simultaneous requests need one decision
             seen, found = self._published.get(run.id, (None, None))
             if found is None or seen != run.change:
                 found = published(session, run, self.min_count)
@@ -170,12 +170,12 @@ class Reader:
         ]
 
     def _absent(self, session: Session, run: Run, round_: int) -> dict[int, str | None]:
-        """Sites whose answers in a round were taken, or not waited for any longer → why they do not count, if so."""
+        """Return site → why it does not count (None: it counts), for sites whose answers are no longer awaited."""
         where = (RoundSite.run_id == run.id, RoundSite.round == round_)
         return {row.site: row.absent for row in session.scalars(select(RoundSite).where(*where))}
 
     def _trained(self, group: Group, rows: Mapping[int, RoundGroup], shown: Published) -> RoundGroup | None:
-        """λ and R_k of a group, where they may be shown: λ may begin at its share, and moves with its R_k."""
+        """Return λ and R_k of a group if they may be shown: λ can start at the group's share and follows its R_k."""
         return rows.get(group.number) if shown.trained(group.number) else None
 
     def _round(self, session: Session, run: Run, round_: int) -> "ShownRound":
@@ -192,7 +192,7 @@ class Reader:
 
 
 def _answers(session: Session, run_id: int | None = None) -> dict[int, int]:
-    """Answers taken in the rounds under way, by run."""
+    """Return the number of answers taken in the current round of each run."""
     join = select(RoundSite.run_id, func.count()).join(Run, Run.id == RoundSite.run_id)
     which = (Run.status == RUNNING) if run_id is None else (RoundSite.run_id == run_id)
     rows = session.execute(join.where(which, RoundSite.round == Run.round + 1).group_by(RoundSite.run_id))
@@ -200,10 +200,10 @@ def _answers(session: Session, run_id: int | None = None) -> dict[int, int]:
 
 
 def _answer_of(run: Run, sites: Sequence[Site], taken: Mapping[int, str | None]) -> dict[int, Answer]:
-    """How each site that is asked fares in the round under way; `sites` by name."""
+    """Return the state of each site with a task in the current round; `sites` by name."""
     if run.status != RUNNING or run.round_began is None or _stalled(run):
         return {}
-    in_order = run.config.get("federation.quorum", 1.0) == 1.0  # see `exchange`: counted by name then
+    in_order = run.config.get("federation.quorum", 1.0) == 1.0  # counted in the order of names (`exchange`)
     found: dict[int, Answer] = {}
     for site in sites:
         if site.number in taken:
@@ -214,7 +214,7 @@ def _answer_of(run: Run, sites: Sequence[Site], taken: Mapping[int, str | None])
 
 
 def run_state(run: Run, answers: int) -> RunState:
-    """A run at a glance, as of now."""
+    """Return the current summary of a run."""
     values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name != "answers"}
     if _stalled(run):
         gone = time.time() - run.heard > LOST
@@ -230,7 +230,7 @@ def _worst_first(by: SortKey) -> Any:
     def key(row: GroupRow) -> tuple[bool, bool, float, str]:
         if by == "name":
             return False, False, 0.0, row.name
-        few = by in SCORES and (row.scores.n or 0) < LEAST  # not ranked: shown, but never as the worst
+        few = by in SCORES and (row.scores.n or 0) < LEAST  # too few to rank: shown, but never as the worst
         value = getattr(row, by) if by in ("weight", "train_n") else getattr(row.scores, by)
         number = value.value if isinstance(value, Estimate) else value
         if number is None:

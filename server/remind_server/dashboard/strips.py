@@ -1,4 +1,4 @@
-"""Rows of the expert map as pictures: a few paths each, so that hundreds of rows of hundreds of experts stay light."""
+"""Rows of the expert map as SVG: a few paths each, so that hundreds of rows of hundreds of experts stay small."""
 
 from collections.abc import Sequence
 from heapq import nlargest
@@ -10,16 +10,16 @@ from markupsafe import Markup, escape
 LEVELS = 10  # shades; the lightest is not drawn
 HEIGHT = 20
 NARROWEST, LEAST_WIDTH = 6, 240  # units of an expert, and of a whole strip
-NAMED = 3  # experts named in words
+NAMED = 3  # experts named in the label
 
 
 def strip_width(experts: int) -> int:
-    """Width of a strip; an expert's is a whole number, so that its edges are sharp."""
+    """Return the width of a strip; an expert's width is an integer, so that its edges are sharp."""
     return experts * max(NARROWEST, -(-LEAST_WIDTH // experts))
 
 
 def strip(use: Sequence[float], top: float, label: str = "") -> Markup:
-    """A row of cells, darker for more; `top` is the weight of the darkest. Without a `label` it is put into words."""
+    """Return a row of cells, darker for larger weights; `top` is the darkest one's weight. Default label: a summary."""
     wide = strip_width(len(use)) // len(use)
     paths: list[list[str]] = [[] for _ in range(LEVELS)]
     x = 0
@@ -34,7 +34,7 @@ def strip(use: Sequence[float], top: float, label: str = "") -> Markup:
 
 
 def scale(experts: int) -> Markup:
-    """The experts' numbers above the strips: the first, and every so many."""
+    """Return the experts' numbers above the strips: the first, and then at regular steps."""
     wide = strip_width(experts) // experts
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, experts) if step * wide >= 24)
     numbers = [1, *range(max(step, 2), experts + 1, step)]
@@ -48,7 +48,7 @@ def scale(experts: int) -> Markup:
 
 
 def most_used(use: Sequence[float]) -> str:
-    """The experts that weigh most, in words."""
+    """Return the experts with the largest weights, as text."""
     most = nlargest(NAMED, enumerate(use, start=1), key=itemgetter(1))
     return ", ".join(f"{e} ({100 * weight:.1f} %)" for e, weight in most if weight > 0) or "none in use"
 

@@ -1,4 +1,4 @@
-"""HTML from templates: everything is escaped, and numbers are written in one way."""
+"""HTML from templates: all text is escaped, and filters format numbers uniformly."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -26,17 +26,17 @@ HEAT_STEPS = 10
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number, or a dash where there is none."""
+    """Format a number; a dash if there is none."""
     return DASH if value is None else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A difference, with its sign; a true minus."""
+    """Format a difference with its sign; uses the minus sign U+2212."""
     return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def amount(number_of_bytes: float) -> str:
-    """Bytes as people say them."""
+    """Format a number of bytes with its unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if number_of_bytes < 1000:
             return f"{number_of_bytes:.0f} {unit}" if unit == "B" else f"{number_of_bytes:.1f} {unit}"
@@ -45,7 +45,7 @@ def amount(number_of_bytes: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A point in time, UTC; the page's script turns it into local time."""
+    """Format a point in time, UTC; the page's script converts it to local time."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -61,7 +61,10 @@ def heat(value: float | None, score: str) -> str:
 
 
 def matrix_cells(matrix: Matrix, row: int) -> Markup:
-    """The cells of a row of the matrix: score, and number of patients below it. One page may have tens of thousands."""
+    """Return the cells of a row of the matrix: the score, and the number of patients below it.
+
+    Written without a template, because one page may have tens of thousands of cells.
+    """
     withheld = {j for i, j in matrix.withheld if i == row}
     cells = zip(matrix.n[row], matrix.value[row], strict=True)
     return Markup("".join(_matrix_cell(n, value, j in withheld, matrix.score) for j, (n, value) in enumerate(cells)))
@@ -76,7 +79,7 @@ def _matrix_cell(n: int | None, value: float | None, withheld: bool, score: str)
 
 
 def breakable(text: str) -> Markup:
-    """A group's name, escaped, that may be broken after each modality."""
+    """Return a group's escaped name, with a possible line break after each modality."""
     return Markup("+<wbr>").join(text.split("+"))
 
 

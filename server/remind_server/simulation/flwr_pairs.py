@@ -66,7 +66,7 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{option}: cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{option}: {path} is not TOML: {error}") from None
+        raise UserError(f"{option}: {path} is not valid TOML: {error}") from None
 
 
 def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Scalar]:

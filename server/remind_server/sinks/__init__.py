@@ -1,1 +1,1 @@
-"""Optional sinks: a run's numbers for tools that people may have already."""
+"""Optional sinks: write a run's numbers to tools that people already use."""

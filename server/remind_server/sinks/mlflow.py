@@ -1,4 +1,4 @@
-"""MLflow: a run in the tracking server that ``MLFLOW_TRACKING_URI`` names, else in ``mlflow.db`` beside the results."""
+"""MLflow sink: logs to the server in ``MLFLOW_TRACKING_URI``, by default to ``mlflow.db`` beside the results."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from remind.data.cohort.schema import CohortSchema
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.sinks.scalars import final_scalars, round_scalars
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before it is imported: nothing of a run goes elsewhere
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # set before the import: no telemetry
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
@@ -24,7 +24,7 @@ _FORBIDDEN = re.compile(r"[^\w\-. :/]")
 
 
 class MlflowSink(Observer):
-    """Logs settings, every round's numbers and test scores. A tracking server out of reach never ends a run."""
+    """Logs settings, every round's numbers and test scores. An unreachable tracking server never ends a run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,13 +73,13 @@ class MlflowSink(Observer):
 
     def _try(self, call: Callable[[], object]) -> None:
         if not self._run_id and self._round:
-            return  # it could not be begun, and said so
+            return  # starting failed and was logged
         try:
             call()
-        except Exception as error:  # whatever the tracking server's client raises
+        except Exception as error:  # the tracking client may raise anything
             log.warning("mlflow: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
 
 
 def metric_name(name: str) -> str:
-    """A name MLflow takes: it has no plus sign, so a combination's parts are joined by a blank."""
+    """Return a name that MLflow accepts: plus signs of a combination become spaces."""
     return _FORBIDDEN.sub("_", name.replace("+", " "))

@@ -13,9 +13,9 @@ NUMBERS = ("n", *SCORES, *BOUNDS)
 
 
 def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]:
-    """Numbers of one round that are defined: of each group, of all together, and of the round itself.
+    """Return the defined numbers of one round: of each group, of all groups together, and of the round itself.
 
-    Where patients are withheld, ``withheld`` is the number of sites that do so, and with nobody else there is no ``n``.
+    If sites withhold patients, ``withheld`` is the number of these sites; without other sites there is no ``n``.
     """
     found: dict[str, Any] = {
         "round/seconds": record.seconds,
@@ -37,7 +37,7 @@ def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]
 
 
 def final_scalars(result: RunResult) -> dict[str, float]:
-    """Test scores of the final model: of each group over all sites, and of each site over all groups."""
+    """Return test scores of the final model: of each group over all sites, and of each site over all groups."""
     found: dict[str, Any] = {}
     for row in final_rows(result):
         if row["site"] == ALL:

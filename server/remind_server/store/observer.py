@@ -43,16 +43,16 @@ from remind_server.store.schema import (
 )
 
 log = logging.getLogger(__name__)
-BEAT = 5.0  # seconds between two signs of life
-HEARTBEAT = "run store heartbeat"  # the thread that gives them
+BEAT = 5.0  # seconds between two heartbeats
+HEARTBEAT = "run store heartbeat"  # the heartbeat thread
 
 Write = Callable[[Session], None]
 
 
 class StoreObserver(Observer):
-    """Writes what it is told, one transaction each; a database out of reach delays that, and never ends a run.
+    """Writes each event in one transaction; an unreachable database delays writing but never ends a run.
 
-    A thread gives a sign of life every few seconds, so that a coordinator that is gone is seen to be gone.
+    A thread writes a heartbeat every few seconds, so that the dashboard notices when the coordinator is gone.
     """
 
     def __init__(self, engine: Engine, folder: Path, beat: float = BEAT) -> None:
@@ -71,7 +71,7 @@ class StoreObserver(Observer):
         self._attendance = Attendance()
 
     def begun(self, config: Config) -> None:
-        """Enter the run, and begin to give signs of life."""
+        """Insert the run, and start the heartbeat."""
         run = Run(
             name=self.folder.name,
             folder=str(self.folder),
@@ -102,7 +102,7 @@ class StoreObserver(Observer):
         self._beating.start()
 
     def started(self, start: RunStart) -> None:
-        """Write who takes part with what, and who was refused."""
+        """Write the members with their patients, and the refused sites."""
         self._attendance.started(start)
         self._names = start.schema.names
 
@@ -120,7 +120,7 @@ class StoreObserver(Observer):
         self._write(write)
 
     def round_started(self, start: RoundStart) -> None:
-        """Write when the round closes and who is asked."""
+        """Write the deadline of the round and the sites with a task."""
         now = time.time()
         self._round = start.round
         self._attendance.round_started(start)
@@ -135,8 +135,8 @@ class StoreObserver(Observer):
         self._write(write)
 
     def answer_taken(self, site: str, problem: str | None) -> None:
-        """Write that a site has answered in the round under way; left out while earlier things wait to be written."""
-        if self._waiting:  # each try may take as long as the database is waited for, and the round waits with it
+        """Write that a site has answered in the current round; skipped while earlier events wait to be written."""
+        if self._waiting:  # each attempt may last until the database times out, and the round waits for it
             return
         round_ = self._round
 
@@ -166,7 +166,7 @@ class StoreObserver(Observer):
             session.execute(insert(RoundGroup), round_group_rows(self.run_id, record, self._group))
             self._replace_cells(session, VALIDATION, record.validation_by_site, record.withheld)
             self._enter_counts(session, VALIDATION, record.round, record.validation_by_site)
-            alive = {"status": RUNNING, "reason": "", "ended": None}  # whatever others thought meanwhile
+            alive = {"status": RUNNING, "reason": "", "ended": None}  # another process may have marked it as lost
             self._change(session, round=record.round, stage=record.stage, round_began=None, round_closes=None, **alive)
 
         self._write(write)
@@ -201,7 +201,7 @@ class StoreObserver(Observer):
         self._end()
 
     def stop_heartbeat(self) -> None:
-        """Give no more signs of life: none is written after this returns, unless the database hangs."""
+        """Stop the heartbeat: none is written after this returns, unless the database hangs."""
         self._over.set()
         if self._beating is not None:
             self._beating.join(BEAT)
@@ -213,7 +213,7 @@ class StoreObserver(Observer):
         self.engine.dispose()
 
     def _write(self, write: Write) -> None:
-        """Do all that is still to be written, in order, each in a transaction of its own."""
+        """Write all pending events in order, each in its own transaction."""
         with self._lock:
             self._waiting.append(write)
             try:
@@ -230,7 +230,7 @@ class StoreObserver(Observer):
                 with self.engine.begin() as connection:
                     connection.execute(update(Run).where(Run.id == self.run_id).values(heard=time.time()))
             except SQLAlchemyError as error:
-                log.debug("no sign of life could be written: %s", error)
+                log.debug("the heartbeat could not be written: %s", error)
 
     def _change(self, session: Session, **values: Any) -> None:
         session.execute(
@@ -257,7 +257,7 @@ class StoreObserver(Observer):
         """Add groups not seen before; bring counts and the tail up to date."""
         for mask in counts:
             self._group.setdefault(mask, len(self._group) + 1)
-        tail = groups.tail(counts)  # nobody was trained on a group that is first seen without a count: it is tail
+        tail = groups.tail(counts)  # a group first seen without a count has no training patients: it is tail
         known = {group.mask: group for group in session.scalars(select(Group).where(Group.run_id == self.run_id))}
         for mask, count in counts.items():
             if mask not in known:
@@ -270,7 +270,7 @@ class StoreObserver(Observer):
     def _enter_counts(
         self, session: Session, patients: str, round_: int, by_site: Mapping[str, Mapping[int, GroupStatistics]]
     ) -> None:
-        """Write whose patients were measured, and how many of each class they are where that is new."""
+        """Write which sites' patients were evaluated, and their counts by class if these are new."""
         for name, found in by_site.items():
             counts = {str(self._group[mask]): one.confusion_CC.sum(axis=1).tolist() for mask, one in found.items()}
             row = SiteCounts(run_id=self.run_id, patients=patients, round=round_, site=self._site[name])
@@ -297,7 +297,7 @@ class StoreObserver(Observer):
 
 
 def _end_lost_runs(session: Session) -> None:
-    """Write of runs whose process is gone that they have ended; nobody else can."""
+    """Mark runs whose process is gone as ended; they cannot do so themselves."""
     silent = (Run.status.in_((WAITING, RUNNING)), Run.heard < time.time() - LOST)
     for run in session.scalars(select(Run).where(*silent)):
         for name, value in lost(run.heard).items():

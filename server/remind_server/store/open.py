@@ -1,4 +1,4 @@
-"""Where a run store lies, and opening it: its tables are made or brought up to date by the migrations shipped here."""
+"""Locate and open a run store; the migrations in this package create or update its tables."""
 
 import os
 from pathlib import Path
@@ -13,19 +13,19 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from remind.errors import UserError
 from remind.files import make_private
 
-VARIABLE = "REMIND_STORE"  # database URL or file; of the environment, because run configs travel to hospitals
+VARIABLE = "REMIND_STORE"  # database URL or file; an environment variable, because run configs are sent to hospitals
 FILE_NAME = "runs.db"
 WAIT = 15.0  # seconds to wait for another writer
 _LOCK = 7302604  # of this project, for migrations on PostgreSQL
 
 
 def store_url(results: Path, given: str = "") -> URL:
-    """Where the store lies: as `given`, else as the environment says, else beside the run folders in `results`.
+    """Return the store's URL: `given`, else the environment variable, else a file beside the run folders in `results`.
 
     Raises
     ------
     UserError
-        If what was given is no database URL that can be used.
+        The value is not a supported database URL.
     """
     said = given or os.environ.get(VARIABLE, "")
     if not said:
@@ -44,12 +44,12 @@ def store_url(results: Path, given: str = "") -> URL:
 
 
 def open_store(url: URL) -> Engine:
-    """An engine on the store, its tables present and current.
+    """Return an engine on the store, with current tables.
 
     Raises
     ------
     UserError
-        If the database cannot be reached or written, or was made by a newer version.
+        The database cannot be reached or written, or a newer version created it.
     """
     try:
         engine = _engine(url)
@@ -72,12 +72,12 @@ def open_store(url: URL) -> Engine:
 
 
 def writing(engine: Engine) -> Engine:
-    """The engine for transactions that write: SQLite then takes its lock at once, and waits for it."""
+    """Return the engine for write transactions: SQLite then takes its lock at the start, and waits for it."""
     return engine.execution_options(immediate=True)
 
 
 def shown(url: URL) -> str:
-    """The URL as it may be printed: without its password."""
+    """Return the URL without its password, for display."""
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
@@ -91,7 +91,7 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _settings(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say, not where the driver thinks
+        connection.isolation_level = None  # we begin transactions explicitly, not the driver
         connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer, nor it for them
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")

@@ -1,4 +1,4 @@
-"""Values of the store's rows, from what observers are handed."""
+"""Convert the observers' records into rows of the store."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -15,7 +15,7 @@ _NOTHING: Row = dict.fromkeys(SCORED) | {"n": 0}
 
 
 def scored(statistics: GroupStatistics | None) -> Row:
-    """Scores, intervals and gate of some patients; n = 0 and nothing else without any."""
+    """Return scores, intervals and gate of some patients; only n = 0 if there are none."""
     if statistics is None:
         return dict(_NOTHING)
     row = asdict(scores(statistics)) | {"gate_open": statistics.open_sum / statistics.count}
@@ -32,7 +32,7 @@ def _stored(statistics: GroupStatistics | None) -> Row:
 
 
 def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, int]) -> list[Row]:
-    """One row per group in play, and one for all patients together, whose R is Σ λ·R."""
+    """Return one row per group of the run, and one for all patients together, whose R is Σ λ·R."""
     key: Row = {"run_id": run_id, "round": record.round}
     mean_risk = sum(record.weights_used[k] * risk for k, risk in record.risks.items()) if record.risks else None
     everywhere = sum(map(len, record.withheld.values()))
@@ -59,7 +59,7 @@ def cell_rows(
     group_number: Mapping[int, int],
     withheld: Mapping[str, Collection[int]],
 ) -> list[Row]:
-    """One row per site and group that has patients there or is withheld there, and the margins."""
+    """Return one row per site and group with patients or withheld patients there, and the margins."""
     rows = []
     everywhere = {ALL: (merge(by_site.values()), withheld)}
     at_sites = {site_number[name]: (found, {name: withheld.get(name, ())}) for name, found in by_site.items()}
@@ -77,7 +77,7 @@ def cell_rows(
 def expert_rows(
     run_id: int, patients: str, by_site: Mapping[str, Mapping[int, GroupStatistics]], group_number: Mapping[int, int]
 ) -> list[Row]:
-    """One row per group over all sites, and one for everybody; none where there are no experts."""
+    """Return one row per group over all sites, and one for all patients; none if there are no experts."""
     merged = merge(by_site.values())
     numbered = {ALL: total(merged)} | {group_number[mask]: found for mask, found in merged.items()}
     return [

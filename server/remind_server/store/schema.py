@@ -15,7 +15,7 @@ from remind.metrics.scores import MORE, OWN, SCORES
 
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
-LOST = 600.0  # seconds without a sign of life after which a run under way counts as ended: its process is gone
+LOST = 600.0  # seconds without a heartbeat after which an active run counts as failed: its process is gone
 INCOMPLETE = "incomplete"  # finished, but a hospital that was expected never took part
 VALIDATION, TEST = "validation", "test"
 
@@ -25,10 +25,10 @@ class Base(DeclarativeBase):
 
 
 class Run(Base):
-    """A run and how it stands.
+    """A run and its state.
 
-    ``change`` grows with everything that happens except the heartbeat, which moves ``heard`` alone: a run that is
-    under way and was not heard of for long has lost its coordinator.
+    ``change`` grows with every event except the heartbeat, which only updates ``heard``: an active run without a
+    heartbeat for long has lost its coordinator.
     """
 
     __tablename__ = "runs"
@@ -51,7 +51,7 @@ class Run(Base):
     rounds: Mapped[int]
     round: Mapped[int]  # rounds that ended
     stage: Mapped[int]
-    round_began: Mapped[float | None]  # of the round under way
+    round_began: Mapped[float | None]  # of the current round
     round_closes: Mapped[float | None]
     # Once it has ended: which round's model it is, and its calibration (`outputs.calibration_tables.model_content`).
     model: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
@@ -79,10 +79,10 @@ class _Scored:
 
 
 class _Withheld:
-    """Mix-in: sites (in a site's own margin: groups, in that of everyone: sites × groups) that withhold patients.
+    """Mix-in: number of sites that withhold patients (in a site's margin: groups; in the total: sites × groups).
 
-    They train on a group and report nothing of it here, as fewer than their minimum are there, or none: beside them,
-    n = 0 does not mean that nobody is there.
+    They train on a group but report nothing about it here, because they have fewer patients than their minimum, or
+    none. If any site withholds, n = 0 does not mean that there are no patients.
     """
 
     withheld: Mapped[int] = mapped_column(default=0, sort_order=1)
@@ -116,7 +116,7 @@ class Site(_OfRun, Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     train_n: Mapped[int]
-    asked: Mapped[bool]  # in the round under way, or the last one
+    asked: Mapped[bool]  # in the current round, or the last one
     refused: Mapped[str | None] = mapped_column(Text)
 
 
@@ -146,9 +146,9 @@ class Round(_OfRun, Base):
 
 
 class RoundSite(_OfRun, Base):
-    """How a site fared in a round: `absent` is why it did not count, NULL where it answered.
+    """The result of a site in a round: `absent` is why it did not count, NULL if it answered.
 
-    Of the round under way there are rows for the sites whose answers were taken so far.
+    The current round has rows for the sites whose answers were taken so far.
     """
 
     __tablename__ = "round_sites"
@@ -159,7 +159,7 @@ class RoundSite(_OfRun, Base):
 
 
 class RoundGroup(_OfRun, _Scored, _Withheld, Base):
-    """A group in a round: λ, R_k, and validation scores of the model as it was before the round."""
+    """A group in a round: λ, R_k, and validation scores of the model before the round."""
 
     __tablename__ = "round_groups"
 
@@ -191,9 +191,9 @@ class ExpertUse(_OfRun, Base):
 
 
 class SiteCounts(_OfRun, Base):
-    """Patients of each group by class at a site that counted in a round, validation or test.
+    """Validation or test patients of each group by class, at a site that counted in a round.
 
-    The examination at the end is the round after the last one. ``counts`` maps a group's number, as text, to its
+    The final evaluation has the number of the round after the last. ``counts`` maps a group's number, as text, to its
     patients of each class; NULL: as before.
     """
 
@@ -206,12 +206,9 @@ class SiteCounts(_OfRun, Base):
 
 
 def lost(heard: float) -> dict[str, object]:
-    """How a run under way ended of which nothing was heard for `LOST` seconds; `heard` is the last sign of life."""
+    """Return the end of an active run that sent no heartbeat for `LOST` seconds; `heard` is the last heartbeat."""
     minutes = round(LOST / 60)
-    reason = (
-        f"the run's process ended without a word: no sign of life for {minutes} minutes. It was killed, or the machine "
-        "stopped"
-    )
+    reason = f"no heartbeat for {minutes} minutes: the run's process was killed, or the machine stopped"
     return {"status": FAILED, "reason": reason, "ended": heard, "round_began": None, "round_closes": None}
 
 
