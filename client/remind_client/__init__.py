@@ -1,1 +1,1 @@
-"""The hospital: a Flower ClientApp that keeps its data, its encoders and the last word."""
+"""The hospital: a Flower ClientApp that keeps its data and encoders, and decides what is allowed."""

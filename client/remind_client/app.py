@@ -62,15 +62,15 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
 
 def _reply(message: Message, context: Context, answer: Callable[[], Answer]) -> Message:
-    """The answer, or a refusal whose words may leave the site.
+    """Return the answer, or a refusal whose text may leave the site.
 
-    Flower sends an exception's text to the coordinator verbatim, paths and values and all (flower §4); so none gets
-    out. The text of a user's mistake is passed on only where the user is the researcher who runs the simulation.
+    Flower sends an exception's text, with paths and values, to the coordinator (flower §4). Therefore no exception
+    may reach Flower. The text of a user's mistake is passed on only in simulations, where the user is the researcher.
     """
     identity = Identity.of(context.node_config)
     try:
         content, buffer = answer()
-    except Exception as error:  # the edge: whatever happened must not leave as it is
+    except Exception as error:  # at the edge: no exception's text may leave
         within, words = words_within(error), words_for(error)
         if not within:
             log.exception("refused")

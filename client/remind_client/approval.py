@@ -20,14 +20,14 @@ def set_approval(site: SiteConfig, configuration: str, approved: bool) -> None:
     """
     if not re.fullmatch(r"[0-9a-f]{64}", configuration):
         raise UserError(
-            f"approve: {configuration!r} is no fingerprint of a run config; `remind-site approve` shows them"
+            f"approve: {configuration!r} is not a fingerprint of a run config; `remind-site approve` lists them"
         )
     site.audit_log.append(Approved(event="approved" if approved else "withdrawn", configuration=configuration))
     site.ledger.approve(configuration, approved)
 
 
 def waiting(site: SiteConfig) -> dict[str, str]:
-    """Fingerprints that runs requested and nobody approved, newest last, each with the run that requested it last."""
+    """Return requested fingerprints without approval, newest last, each with the last run that requested it."""
     found: dict[str, str] = {}
     for entry in site.audit_log.entries():
         configuration = entry.get("configuration", "")

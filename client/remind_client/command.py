@@ -17,20 +17,20 @@ from remind_client.vault.errors import VaultError
 
 app = typer.Typer(
     name="remind-site",
-    help="A hospital's site in a consortium: it keeps its data, its encoders and the last word.",
+    help="Run a hospital's site in a consortium: it keeps its data and encoders, and decides what is allowed.",
     no_args_is_help=True,
     context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
-audit_app = typer.Typer(help="What was asked of this site, and what it answered.", no_args_is_help=True)
-vault_app = typer.Typer(help="Encryption of what this site keeps.", no_args_is_help=True)
+audit_app = typer.Typer(help="The log of requests to this site and of its answers.", no_args_is_help=True)
+vault_app = typer.Typer(help="Encryption of the site's stored files.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(vault_app, name="vault")
 
 
 @app.callback()
 def _root(version: Annotated[bool, version_option("remind-site")] = False) -> None:
-    """A hospital's site in a consortium: it keeps its data, its encoders and the last word."""
+    """Run a hospital's site in a consortium: it keeps its data and encoders, and decides what is allowed."""
 
 
 SiteFile = Annotated[Path, typer.Option("--config", "-c", envvar="REMIND_SITE", help="site.toml, or its folder.")]
@@ -39,12 +39,12 @@ HERE = Path("site.toml")
 
 @app.command("init")
 def init(
-    kit: Annotated[Path, typer.Argument(help="The folder the coordinator sent.")],
-    folder: Annotated[Path, typer.Option(help="Folder of the site; made if it is not there.")] = HERE.parent,
+    kit: Annotated[Path, typer.Argument(help="Kit: the folder that the coordinator sent.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the site; created if missing.")] = HERE.parent,
     cohort: Annotated[str, typer.Option(help="Folder of the site's cohort.")] = "",
-    location: Annotated[str, typer.Option(help="Latitude,longitude, or words; the consortium sees it.")] = "",
+    location: Annotated[str, typer.Option(help="LATITUDE,LONGITUDE or text; the consortium sees it.")] = "",
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Make a new key pair; the old one is kept under another name.")
+        bool, typer.Option("--new-key", help="Create a new key pair; the old one is renamed and kept.")
     ] = False,
 ) -> None:
     """Create site.toml, the key pair (the private key never leaves) and the enrolment request."""
@@ -53,7 +53,7 @@ def init(
     made = initialise(kit, folder, cohort, location, new_key)
     print(f"settings: {made.config}")
     if made.vault_key is not None:
-        print(f"the vault's key: {made.vault_key}; keep a copy: without it, what it encrypts is lost")
+        print(f"the vault's key: {made.vault_key}; keep a copy: without it, the encrypted data is lost")
     print(f"send to the coordinator: {made.request}")
     print(f"and read this out to them over the telephone: {made.fingerprint}")
 
@@ -61,7 +61,7 @@ def init(
 @app.command("check")
 def check(
     config: SiteFile = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Validate everything before the site connects. Exit code 10 if something is wrong."""
     from remind_client.checks.every import run_checks
@@ -173,10 +173,11 @@ def serve_command(
 @app.command("approve")
 def approve(
     configuration: Annotated[
-        str, typer.Argument(help="Fingerprint of a run config; without it, those that were asked and wait are shown.")
+        str,
+        typer.Argument(help="Fingerprint of a run config; without it, the command lists those that wait for approval."),
     ] = "",
     config: SiteFile = HERE,
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="No longer approve it.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Withdraw the approval.")] = False,
 ) -> None:
     """Approve runs of a configuration, where the policy has `approval = true`."""
     from remind_client.approval import set_approval, waiting
@@ -188,13 +189,13 @@ def approve(
         print(f"{'withdrawn' if withdraw else 'approved'}: {configuration}")
         return
     for fingerprint, run in waiting(site).items():
-        print(f"{fingerprint}  asked last by run {run}")
+        print(f"{fingerprint}  last requested by run {run}")
 
 
 @audit_app.command("verify")
 def audit_verify(
     config: SiteFile = HERE,
-    head: Annotated[str, typer.Option(help="A head noted elsewhere (SEQUENCE:HASH) that must be in the log.")] = "",
+    head: Annotated[str, typer.Option(help="A stored head (SEQUENCE:HASH) that must be in the log.")] = "",
 ) -> None:
     """Verify every link of the hash chain. Exit code 11 if one is broken."""
     from remind_client.audit.chain import Head
@@ -214,7 +215,7 @@ def audit_verify(
         print(f"note: {note}")
     if not verdict.ok:
         raise typer.Exit(Exit.AUDIT_BROKEN)
-    print(f"whole: {verdict.entries} entries, head {verdict.head}")
+    print(f"valid: {verdict.entries} entries, head {verdict.head}")
 
 
 @audit_app.command("head")
@@ -233,9 +234,9 @@ def audit_head(config: SiteFile = HERE) -> None:
 @audit_app.command("show")
 def audit_show(
     config: SiteFile = HERE,
-    last: Annotated[int, typer.Option(min=1, help="How many entries, the newest.")] = 50,
-    event: Annotated[str, typer.Option(help="Only these: asked, answered, refused, policy, started, …")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the entries as they are.")] = False,
+    last: Annotated[int, typer.Option(min=1, help="Number of entries to show, the newest ones.")] = 50,
+    event: Annotated[str, typer.Option(help="Show only this kind: asked, answered, refused, policy, started, …")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the entries as JSON lines.")] = False,
 ) -> None:
     """Print what was requested of this site and what left it."""
     from remind_client.audit.show import to_text
@@ -264,10 +265,10 @@ def vault_seal(config: SiteFile = HERE) -> None:
     site = load_site_config(config)
     key = site.vault_key()
     if key is None:
-        raise UserError("vault: switched off in site.toml; take enabled = false out first")
+        raise UserError("vault: switched off in site.toml; remove enabled = false first")
     with state_lock(site):
         moved = seal(site.runs_folder, key)
-    print(f"encrypted {moved.written} file(s) under key {key.id.hex()}; {moved.kept} were already")
+    print(f"encrypted {moved.written} file(s) under key {key.id.hex()}; {moved.kept} were encrypted already")
 
 
 @vault_app.command("rotate")
@@ -275,7 +276,7 @@ def vault_rotate(
     new_key: Annotated[Path, typer.Argument(help="File of the new key (remind-site vault key FILE).")],
     config: SiteFile = HERE,
 ) -> None:
-    """Encrypt everything again under a new key; then name the new key in site.toml. May be repeated after a crash."""
+    """Encrypt all files with a new key; then name the new key in site.toml. Can be repeated after a crash."""
     from remind_client.site_config import load_site_config
     from remind_client.supervisor.run import state_lock
     from remind_client.vault.key import key_from_file
@@ -287,7 +288,7 @@ def vault_rotate(
         raise UserError("vault: switched off in site.toml; there is nothing to rotate")
     with state_lock(site):
         moved = rotate(site.runs_folder, old, new)
-    print(f"moved {moved.written} file(s) to key {new.id.hex()}; {moved.kept} were left as they are")
+    print(f"moved {moved.written} file(s) to key {new.id.hex()}; {moved.kept} had it already")
     print(f"now name {new_key} in site.toml (vault.key_file), then destroy the old key")
 
 

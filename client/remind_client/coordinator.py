@@ -18,7 +18,7 @@ class CoordinatorSection(BaseModel):
     consortium: Slug = Field(description="name of the consortium")
     address: str = Field(description="HOST:PORT where the coordinator listens")
     ca_certificate: Annotated[str, StringConstraints(min_length=1)] = Field(
-        "ca.crt", description="certificates by which this site recognises the coordinator"
+        "ca.crt", description="certificates with which this site verifies the coordinator"
     )
 
     @field_validator("address")
@@ -52,7 +52,7 @@ class Kit:
 
 
 def kit_of(section: CoordinatorSection, certificates: Path) -> Kit:
-    """The kit of a section.
+    """Return the kit of a section.
 
     Raises
     ------
@@ -60,6 +60,6 @@ def kit_of(section: CoordinatorSection, certificates: Path) -> Kit:
         If the certificates are missing.
     """
     if not certificates.is_file():
-        raise UserError(f"{certificates}: is not there; take it from the kit, or ask the coordinator for the kit again")
+        raise UserError(f"{certificates}: is missing; copy it from the kit, or ask the coordinator for the kit again")
     host, _, port = section.address.rpartition(":")
     return Kit(section.consortium, host.strip("[]"), int(port), certificates)

@@ -27,7 +27,7 @@ def reason(error: OSError) -> str:
 def in_words(error: OSError) -> str:
     """Message for the site's operator: which file, why, and what to do."""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}cannot be written: {reason(error)}; make room there, or mount it so that this user can write"
+    return f"{where}cannot be written: {reason(error)}; free disk space there, or make it writable for this user"
 
 
 def named(error: OSError, path: Path) -> OSError:

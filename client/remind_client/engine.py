@@ -73,7 +73,7 @@ class SiteEngine:
         compile_backbones(self.model, config, device)
         self._initial = self._rest() if config.train.anchor else {}
         self.kept: dict[str, Tensor] = {}
-        self._digests: dict[str, str] = {}  # of the encoders as they are; a name that lacks is not known
+        self._digests: dict[str, str] = {}  # hashes of the current encoders; a missing name means unknown
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
         self._pool: TokenPool | None = None
 
@@ -114,7 +114,7 @@ class SiteEngine:
         """
         own = {group_block(k) for k in self.observed}
         if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
-            raise ValueError(f"the message holds blocks of groups that the site does not observe: {sorted(foreign)}")
+            raise ValueError(f"the message contains blocks of groups that the site does not observe: {sorted(foreign)}")
         for name, found in self.store.digests().items():
             if self._digests.get(name) != found:
                 self.model.encoders[name].load_state_dict(self.store.encoder(name, found))

@@ -28,48 +28,48 @@ class Meaning:
 MEANINGS: dict[Exit, Meaning] = {
     Exit.OK: Meaning(
         "All is well",
-        "The command did what it was asked. `run` or `serve` was stopped by SIGTERM or SIGINT; everything it had "
-        "started is gone, and requests under way were answered.",
-        "None. Whether the message at hand was finished is the last entry of the audit log.",
+        "The command succeeded. `run` or `serve` was stopped by SIGTERM or SIGINT; all its processes have ended, and "
+        "open requests were answered.",
+        "None. The last entry of the audit log says whether the current message was finished.",
     ),
     Exit.MISTAKE: Meaning(
         "A setting, a file or an argument is wrong",
         "site.toml, a certificate, the key or an argument is missing or not valid; the state folder is in use; a port "
-        "is taken. `serve`: the folder of --model holds no model, or one of another version; without any model in the "
-        "site's state it waits for one and does not end.",
-        "Standard error holds one message that names the file, the field, the value seen and what to do. Nothing was "
-        "changed.",
+        "is taken. `serve`: the folder of --model contains no model, or one of another version; without any model in "
+        "the site's state it waits for one and does not end.",
+        "Standard error has one message that names the file, the field, the value and the remedy. Nothing was changed.",
     ),
     Exit.USAGE: Meaning(
-        "The command line is not understood",
+        "The command line is not valid",
         "An unknown command or option, or an argument is missing.",
         "Add `--help` to the command.",
     ),
     Exit.CHECK_FAILED: Meaning(
-        "`check`: something is not in order",
-        "At least one check failed. Each failure is printed with its remedy; `--json` gives the same for machines.",
-        "Put right what is printed, run `remind-site check` again. Warnings alone do not lead here.",
+        "`check`: a check failed",
+        "At least one check failed. Each failure is printed with its remedy; `--json` prints the same as JSON.",
+        "Correct the printed failures and run `remind-site check` again. Warnings alone do not cause this code.",
     ),
     Exit.AUDIT_BROKEN: Meaning(
-        "`audit verify`: the chain is not whole",
-        "A line of the log was changed, put in, taken out or left unfinished, or a head noted elsewhere is not in it. "
-        "An unfinished last line alone is what a crash while writing leaves.",
-        "Find out who could write to the folder. Keep it as it is, elsewhere. An unfinished last line is set aside by "
-        "the site's next start, and logged.",
+        "`audit verify`: the chain is broken",
+        "A line of the log was changed, inserted, removed or left incomplete, or a stored head is not in the log. "
+        "If only the last line is incomplete, the cause was a crash while writing.",
+        "Find out who could write to the folder. Keep an unchanged copy elsewhere. An incomplete last line is moved by "
+        "the site's next start to a file beside the log, and logged.",
     ),
     Exit.VAULT: Meaning(
-        "The vault cannot open something",
+        "The vault cannot open a file",
         "The wrong key, or a file that was changed, cut, moved or never encrypted. Without a vault: a file of a run "
         "that was changed or cut.",
-        "Give the key whose id the message names, or restore the file. `remind-site vault seal` encrypts what was kept "
-        "before there was a vault. A run's folder may be removed: the site then starts that run anew.",
+        "Provide the key whose id the message names, or restore the file. `remind-site vault seal` encrypts files "
+        "stored before there was a vault. You may remove a run's folder: the site then restarts that run.",
     ),
     Exit.DISK: Meaning(
-        "The disk takes nothing more",
+        "The disk cannot be written",
         "The disk of the file that the message names is full, over this user's quota, or read-only. In a run, the "
-        "coordinator is told `the site cannot keep what it must: the disk is full` and goes on without this site.",
-        "Make room, or mount it so that this user can write. Nothing is half-written: the site takes part again in the "
-        "next round. `remind-site check` says how much is free, `[retention]` in site.toml what of old runs is kept.",
+        "coordinator is told `the site cannot store its state: the disk is full` and continues without this site.",
+        "Free disk space, or make the disk writable for this user. No file is half-written: the site takes part again "
+        "in the next round. `remind-site check` shows the free space; `[retention]` in site.toml says which old runs "
+        "to keep.",
     ),
 }
 
@@ -92,9 +92,9 @@ def to_markdown() -> str:
             "",
         ]
     parts += [
-        "The processes that `run` keeps up end with codes of their own. They are in the log (`supernode ended (exit "
-        "code 1)`) and on the health page; the site starts them again. Of Flower's, the one a hospital meets is 305: "
-        "the coordinator does not take this site, because its key is not enrolled, was revoked, or because the "
+        "The processes that `run` keeps running have their own exit codes. They are in the log (`supernode ended (exit "
+        "code 1)`) and on the health page; the site restarts the processes. The usual one of Flower is 305: "
+        "the coordinator refuses this site, because its key is not enrolled or was revoked, or because the "
         "coordinator still counts its last session, which passes within a minute.",
         "",
     ]

@@ -42,7 +42,7 @@ def moved_by_few(
 
 
 def _reaching(block: str, group_N: NDArray[np.int64], modalities: Sequence[str]) -> NDArray[np.bool_]:
-    """Patients who reach a block, (N,) bool."""
+    """Return which patients contribute to a block, (N,) bool."""
     kind, _, name = block.partition(":")
     if block == SHARED:
         return np.ones(len(group_N), dtype=bool)
@@ -55,5 +55,5 @@ def _reaching(block: str, group_N: NDArray[np.int64], modalities: Sequence[str])
 def _few(pull_P: NDArray[np.float64], minimum: int) -> bool:
     moving = pull_P[pull_P > 0]
     if not len(moving):
-        return False  # nobody: nothing of anybody is in it
+        return False  # no patient contributed: it reveals nothing
     return len(moving) < minimum or float(moving.max() / moving.sum()) > MOST / minimum

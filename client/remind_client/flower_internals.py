@@ -1,9 +1,9 @@
-"""All that the hospital uses of Flower's private modules: flwr 1.41 and 1.42.
+"""Everything that the hospital uses of Flower's private modules: flwr 1.41 and 1.42.
 
-Private is what is neither in `flwr.app`, `flwr.clientapp`, `flwr.serverapp` nor a documented command. It may change
-with every release, so no other file of this package imports it (a test sees to that), and a contract test holds each
-supported Flower to what is expected here. SuperNode, worker and supervisor are three processes: what one of them needs
-alone is imported in the functions that it calls.
+Private means: neither in `flwr.app`, `flwr.clientapp`, `flwr.serverapp` nor a documented command. Private modules may
+change with every release, so no other file of this package imports them (a test checks this), and a contract test
+checks every supported Flower against this file. SuperNode, worker and supervisor are three processes: functions import
+what only one of them needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 CLIENT_APP = TASK_TYPE_TO_COMMAND[TaskType.CLIENT_APP]
-TASK_PROGRAMS = frozenset(TASK_TYPE_TO_COMMAND.values())  # what a SuperNode may start, by name, for a message
+TASK_PROGRAMS = frozenset(TASK_TYPE_TO_COMMAND.values())  # programs that a SuperNode may start for a message
 CRASHED = ErrorCode.CLIENT_APP_CRASHED
 UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
@@ -46,12 +46,12 @@ UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
 
 def task_arguments(arguments: Sequence[str]) -> tuple[str, str, bytes | None, bool]:
-    """Address, token, root certificates and whether the line is plain, of a call of ``flwr-clientapp``.
+    """Parse a call of ``flwr-clientapp``: address, token, root certificates, and whether TLS is off.
 
     Raises
     ------
     SystemExit
-        If they are not Flower's.
+        The arguments are not those of Flower's call.
     """
     from flwr.common.args import try_obtain_flwr_app_token
     from flwr.supercore.tls import validate_and_resolve_root_certificates
@@ -63,12 +63,12 @@ def task_arguments(arguments: Sequence[str]) -> tuple[str, str, bytes | None, bo
 
 
 def import_task_modules() -> None:
-    """Import what a task needs, so that the first one does not wait for it."""
+    """Import the modules of a task, so that the first task does not wait for them."""
     import flwr.supernode.cli.flwr_clientapp  # noqa: F401 - and with it the rest
 
 
 class TaskLine:
-    """The line on which a task's process gets its message from the SuperNode and gives the answer back.
+    """The connection on which a task's process gets its message from the SuperNode and returns the answer.
 
     Parameters
     ----------
@@ -99,20 +99,20 @@ class TaskLine:
         self._heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(self._client))
 
     def open(self) -> None:
-        """Tell the SuperNode from now on that the task is alive."""
+        """Start sending the SuperNode heartbeats of the task."""
         self._heartbeat.start()
 
     def pull(self) -> tuple[Message, Context, int, bytes]:
-        """The message, its context, the run's id, the bundle's bytes."""
+        """Return the message, its context, the run's id and the bundle's bytes."""
         message, context, run, fab = self._steps.pull_task_input(self._client)
         return message, context, run.run_id, fab.content
 
     def push(self, reply: Message, context: Context) -> None:
-        """Give the answer back."""
+        """Return the answer to the SuperNode."""
         self._steps.push_message(self._client, reply, context)
 
     def end(self, context: Context | None, completed: bool, details: str) -> None:
-        """Tell how the task ended, in one try."""
+        """Report how the task ended, without a retry."""
         self._retry.max_tries = 1
         status = SubStatus.COMPLETED if completed else SubStatus.FAILED
         self._steps.push_task_output(self._client, context, status, details)
@@ -125,12 +125,12 @@ class TaskLine:
 
 
 def load_component(component: str, content: bytes, folder: Path) -> ClientApp:
-    """The ClientApp that a bundle brings, which is unpacked into `folder`.
+    """Unpack a bundle into `folder` and load its ClientApp.
 
     Raises
     ------
     Exception
-        Flower's own, where the bundle has no such app.
+        Flower's exception, if the bundle has no such app.
     """
     from flwr.cli.install import install_from_fab
     from flwr.clientapp.client_app import LoadClientAppError
@@ -157,7 +157,7 @@ def fetch_and_send() -> tuple[Callable[..., int | None], Callable[..., None]]:
 
 
 def replace_fetch_and_send(fetch: Callable[..., int | None], send: Callable[..., None]) -> None:
-    """Let Flower's loop take these two steps in place of its own."""
+    """Replace the two steps of Flower's loop by these."""
     from flwr.supernode import start_client_internal as flower
 
     module: Any = flower
@@ -165,7 +165,7 @@ def replace_fetch_and_send(fetch: Callable[..., int | None], send: Callable[...,
 
 
 def run_supernode(heartbeat: Callable[[Callable[[], bool]], HeartbeatSender]) -> None:
-    """Be ``flower-supernode``, with what `heartbeat` makes of a function that sends one."""
+    """Run ``flower-supernode``; `heartbeat` wraps the function that sends a heartbeat."""
     from flwr.supernode import fleet_http_connection
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
@@ -180,15 +180,15 @@ class NodeMemory:
         self._state = state
 
     def unfinished(self) -> list[Any]:
-        """Tasks that have not ended."""
+        """Return the tasks that have not ended."""
         return list(self._state.get_tasks(statuses=UNFINISHED))
 
     def begun(self) -> bool:
-        """Whether a process works on one of them."""
+        """Return whether a process works on a task."""
         return any(task.status.status == Status.RUNNING for task in self.unfinished())
 
     def replies(self) -> list[Message]:
-        """The answers in it."""
+        """Return the stored answers."""
         kept = [entry.message for entry in self._state.msg_store.values()]
         return [message for message in kept if message.metadata.reply_to_message_id]
 
@@ -199,13 +199,13 @@ class NodeMemory:
         self._state.delete_messages(message_ids=stale)
 
     def put(self, reply: Message, object_store: Any) -> None:
-        """Put an answer into it, as the task's own process does."""
+        """Store an answer, as the task's process does."""
         from flwr.supernode.start_client_internal import _insert_message
 
         _insert_message(reply, self._state, object_store)
 
     def clear(self) -> bool:
-        """Forget all messages, tasks and contents; the tasks' tokens no longer count. Whether that succeeded."""
+        """Delete all messages, tasks and contents and invalidate the tasks' tokens; return whether that succeeded."""
         for task in self.unfinished():
             self._state.finish_task(task.task_id, SubStatus.FAILED, "dropped")
         self._state.delete_messages()

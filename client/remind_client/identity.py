@@ -47,24 +47,24 @@ def put_aside(path: Path) -> Path:
         if (public := path.with_name(f"{path.name}.pub")).exists():
             os.replace(public, old.with_name(f"{old.name}.pub"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be put aside: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be renamed: {error.strerror}") from None
     return old
 
 
 def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The key in a file.
+    """Read the key from a file.
 
     Raises
     ------
     UserError
-        If Flower does not accept the key.
+        Flower does not accept the key.
     """
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), None)
     except OSError as error:
         raise UserError(f"{path}: cannot read this site's private key: {error.strerror}; {REMEDY}") from None
     except TypeError:
-        raise UserError(f"{path}: the key has a passphrase, which nobody could type at a restart; {REMEDY}") from None
+        raise UserError(f"{path}: the key has a passphrase, which cannot be entered at a restart; {REMEDY}") from None
     except (ValueError, UnsupportedAlgorithm):
         raise UserError(f"{path}: no private key in OpenSSH format; {REMEDY}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):

@@ -27,10 +27,10 @@ TEMPLATE = """\
 site = {site}
 key = {key}  # never leaves this machine
 cohort = {cohort}
-state = "state"  # what the site keeps: encoders, audit log
+state = "state"  # the site's stored data: encoders, audit log
 device = "auto"  # auto | cpu | cuda | cuda:N
 health_port = 8780  # http://127.0.0.1:8780/status ; 0: none
-drain_seconds = 120.0  # when stopped: most time for the message at hand
+drain_seconds = 120.0  # at a stop: longest time to finish the current message
 
 [coordinator]
 consortium = {consortium}
@@ -41,9 +41,9 @@ ca_certificate = "ca.crt"
 threads = 0  # CPU threads; 0: all cores
 workers = 0  # processes that read pictures ahead
 
-[policy]  # what this hospital allows; nothing else happens, whoever asks (docs/hospital-guide.md)
+[policy]  # what this hospital allows; everything else is refused (docs/hospital-guide.md)
 runs = ["federated-remind/*"]
-minimum_patients = 10  # groups with fewer are not reported, in no message
+minimum_patients = 10  # smaller groups are not reported in any message
 tensors = ["shared", "group:*"]  # an encoder never leaves unless "encoder:*" is added
 models = ["pretrained", "random", "words"]  # weights and text models that a run may name
 minimum_batch = 16  # least patients per step that a run may train with
@@ -60,10 +60,10 @@ examinations_per_run = 10
 # bundles = ["…"]  # only these bundles, by SHA-256
 # require = ["noise", "secure-aggregation"]
 
-[vault]  # what the site keeps for runs rests encrypted, under vault.key beside the private key unless one is named here
+[vault]  # encrypts the site's stored files, by default with vault.key beside the private key
 # key_file = "/run/secrets/vault.key"  # better: off the data's disk; remind-site vault key FILE makes one
 # key_env = "REMIND_VAULT_KEY"
-# enabled = false  # it lies in clear
+# enabled = false  # store everything unencrypted
 
 [retention]  # of runs that are over: the last used ones stay, and those used within so many days
 runs = 3
@@ -116,7 +116,7 @@ def initialise(kit: Path, folder: Path, cohort: str, location: str, new_key: boo
         put_aside(key_path)
     key = read_private_key(key_path) if key_path.exists() else new_private_key(key_path)
     text = make_request(key, consortium=section.consortium, site=site, location=location)
-    request = key_path.with_name(REQUEST)  # site.toml may lie in a folder that is read-only
+    request = key_path.with_name(REQUEST)  # site.toml may be in a read-only folder
     write_whole(request, lambda partial: partial.write_text(text, "utf-8"))
     vault_key = _vault_key(_read(config).get("vault", {}), key_path.with_name(VAULT_KEY))
     return Initialised(config, request, fingerprint(public_key_text(key.public_key())), vault_key)

@@ -74,7 +74,7 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
             raise UserError("node config: state-dir is missing; give the folder where this site keeps its encoders")
         ours = this_site()
         own = Hospital(identity.site or "site", cached_cohort(identity.cohort, ours.memory() if ours else None))
-        minimum = ours.policy.minimum_patients if ours else 1  # below it nothing of a group leaves
+        minimum = ours.policy.minimum_patients if ours else 1  # smaller groups are suppressed
         hospital = with_split(own, config.data, config.seed, minimum if minimum > 1 else 0)
         folder = Path(identity.state) / f"run-{run_id}"
         if ours is not None and not folder.exists():

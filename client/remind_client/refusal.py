@@ -10,7 +10,7 @@ ITS_LOG = "its own log says more"
 def words_for(error: BaseException) -> str:
     """The reason that may leave the site."""
     if (full := disk_error(error)) is not None:
-        return f"the site cannot keep what it must: {reason(full)}; {ITS_LOG}"
+        return f"the site cannot store its state: {reason(full)}; {ITS_LOG}"
     if isinstance(error, VaultError):
         return f"a file that the site keeps was changed, cut or moved, or is under another key; {ITS_LOG}"
     if isinstance(error, UserError):

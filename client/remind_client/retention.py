@@ -37,7 +37,7 @@ def prune(folder: Path, keep: RetentionSection, current: str = "", now: float | 
             shutil.rmtree(path, ignore_errors=True)  # what cannot be removed now is old at the next start, too
             gone.append(path.name)
     if gone:
-        log.info("removed what was kept of %s old run(s): %s", len(gone), ", ".join(gone))
+        log.info("removed stored data of %s old run(s): %s", len(gone), ", ".join(gone))
     return gone
 
 

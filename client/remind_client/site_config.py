@@ -44,7 +44,7 @@ class Resources(_Section):
 class VaultSection(_Section):
     """Whether the files that the site stores for runs are encrypted, and where the key is."""
 
-    enabled: bool = Field(True, description="false: what the site keeps lies in clear")
+    enabled: bool = Field(True, description="false: the site's files are stored unencrypted")
     key_file: str = Field(
         "",
         description="file with the key, e.g. a mounted secret; empty: vault.key beside the private key, made if needed",
@@ -70,7 +70,7 @@ class RetentionSection(_Section):
 class AuditSection(_Section):
     """The audit log."""
 
-    folder: str = Field("", description="where it lies; empty: audit/ in the state folder")
+    folder: str = Field("", description="folder of the audit log; empty: audit/ in the state folder")
     rotate_mb: Annotated[int, Field(ge=1, le=1024)] = Field(
         16, description="a file of this size is followed by a new one"
     )
@@ -85,14 +85,14 @@ class SiteConfig(_Section):
     site: Annotated[str, StringConstraints(pattern=SLUG)] = Field(description="this site's name in the consortium")
     key: NonEmpty = Field("site.key", description="this site's private key, made by remind-site init")
     cohort: NonEmpty = Field(description="folder of this site's cohort, or its cohort.toml")
-    state: NonEmpty = Field("state", description="folder of what the site keeps")
+    state: NonEmpty = Field("state", description="folder of the site's stored data")
     device: NonEmpty = Field("auto", description="auto | cpu | cuda | cuda:N")
     warm: bool = Field(True, description="keep a process with model code and cohort ready between messages")
     health_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8780, description="of the health page on loopback; 0: none"
     )
     drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
-        120.0, description="on SIGTERM: most time for the message at hand"
+        120.0, description="on SIGTERM: longest time to finish the current message"
     )
     coordinator: CoordinatorSection
     resources: Resources = Resources()
@@ -204,7 +204,7 @@ def load_site_config(path: Path) -> SiteConfig:
     except ValueError as error:
         raise UserError(f"{file}: no TOML: {error}") from None
     if "base" in values:
-        raise UserError(f"{file}: base: no such setting; take it out")
+        raise UserError(f"{file}: base: no such setting; remove it")
     try:  # as JSON: strict, yet lists become tuples; a date becomes text and is refused as such
         return SiteConfig.model_validate_json(json.dumps({**values, "base": str(file.absolute().parent)}, default=str))
     except ValidationError as error:
@@ -235,6 +235,6 @@ def this_site() -> SiteConfig | None:
 def _problem(error: object) -> str:
     assert isinstance(error, dict)
     where = ".".join(map(str, error["loc"])) or "the file as a whole"
-    what = "no such setting; take it out" if error["type"] == "extra_forbidden" else str(error["msg"])
+    what = "no such setting; remove it" if error["type"] == "extra_forbidden" else str(error["msg"])
     shown = "" if error["type"] in {"missing", "extra_forbidden"} else f" (is {error['input']!r})"
     return f"{where}: {what}" + (shown if len(shown) < 120 else "")

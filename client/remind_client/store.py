@@ -28,7 +28,7 @@ from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, Vault
 
 STATE = "state.pt"
-ANEW = "restore it, or remove the run's folder so that the site starts that run anew"
+ANEW = "restore it, or remove the run's folder so that the site restarts that run"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class SiteStore:
         return SitePart.of(self._read(path), str(path))
 
     def kept(self) -> dict[str, Tensor]:
-        """The site's own tensors: those that do not travel under the federated rule, and the state of a method."""
+        """Return the site's own tensors: those that the federated rule does not send, and the state of a method."""
         found: dict[str, Tensor] = self._state().get("kept", {})
         return dict(found)
 
@@ -188,7 +188,7 @@ class SiteStore:
         Raises
         ------
         VaultError
-            The file is not there, or not what was written.
+            The file is missing, or is not what was written.
         """
         try:
             with self.vault.open(path) as clear:
@@ -199,7 +199,7 @@ class SiteStore:
             raise VaultError(f"{path}: is missing; {ANEW}") from None
         except (OSError, MemoryError, VaultError):
             raise
-        except Exception:  # unpickling what was changed may raise anything
+        except Exception:  # unpickling a changed file may raise anything
             raise damaged(path) from None
         return content
 
@@ -230,7 +230,7 @@ def _for(parts: Sequence[Mapping[str, Any]], round_: int) -> Mapping[str, Any]:
 
 def damaged(path: Path) -> VaultError:
     """The error for a file in clear that was changed on disk."""
-    return VaultError(f"{path}: not what this site wrote: the file was changed or cut; {ANEW}")
+    return VaultError(f"{path}: not what this site wrote: the file was changed or truncated; {ANEW}")
 
 
 def _check_sums(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A vault for every site that does not switch it off: a key where none is named; what lies in clear is sealed."""
+"""Set up the vault unless it is switched off: create a key if none is named, and encrypt existing files."""
 
 from remind.errors import UserError
 from remind_client.site_config import SiteConfig
@@ -7,7 +7,7 @@ from remind_client.vault.rotate import Moved, is_sealed, seal
 
 
 def make_key(site: SiteConfig) -> VaultKey | None:
-    """Make the key of a site that names none; None where there is one, or the vault is off.
+    """Create the key of a site that names none; None if there is one, or if the vault is off.
 
     Raises
     ------
@@ -19,13 +19,13 @@ def make_key(site: SiteConfig) -> VaultKey | None:
         return None
     if site.runs_folder.is_dir() and is_sealed(site.runs_folder):
         raise UserError(
-            f"{path}: the vault's key is not there, and what lies in {site.runs_folder} is under it; put it back from "
-            "your copy, or remove that folder: runs are then started anew"
+            f"{path}: the vault's key is missing, and files in {site.runs_folder} are encrypted with it; restore it "
+            "from your copy, or remove that folder: runs then start again"
         )
     return new_key_file(path)
 
 
 def seal_what_is_clear(site: SiteConfig) -> Moved:
-    """Encrypt what was kept in clear before the vault was on. The state folder must be held (`state_lock`)."""
+    """Encrypt files stored before the vault was on. The caller must hold the state folder (`state_lock`)."""
     key = site.vault_key()
     return Moved(0, 0) if key is None or not site.runs_folder.is_dir() else seal(site.runs_folder, key)

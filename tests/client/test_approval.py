@@ -48,7 +48,7 @@ def test_the_command(tmp_path):
     site = write_site(tmp_path)
     asked(site, "7")
     config = ["-c", str(tmp_path)]
-    assert f"{PRINT}  asked last by run 7" in CliRunner().invoke(app, ["approve", *config]).output
+    assert f"{PRINT}  last requested by run 7" in CliRunner().invoke(app, ["approve", *config]).output
     assert CliRunner().invoke(app, ["approve", PRINT, *config]).exit_code == 0
     assert CliRunner().invoke(app, ["approve", *config]).output == ""
 

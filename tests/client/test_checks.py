@@ -107,7 +107,7 @@ def test_a_vault_that_does_not_fit(site, tmp_path):
     PlainVault().write(site.runs_folder / "state.pt", lambda out: out.write(b"x"))
     [finding] = local.check_vault(sealed)
     assert finding.level == "failed"
-    assert "lies in clear" in finding.seen
+    assert "unencrypted" in finding.seen
     os.remove(tmp_path / "key")
     assert levels(local.check_vault(sealed)) == {"vault": "failed"}
 

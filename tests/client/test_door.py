@@ -191,9 +191,9 @@ def test_what_the_policy_cannot_read_does_not_leave(site, answer, caplog):
     [
         (fab({"a.py": "x"}), ENROL, "query", {}, "only bundles of configuration"),
         (b"no zip", ENROL, "query", {}, "cannot be read"),
-        (fab(), ENROL, "train", {}, "none that this site knows"),
-        (fab(), RecordDict(), "query", {}, "none that this site knows"),
-        (fab(), to_record(Refusal(reason="x")), "query", {}, "none that this site knows"),
+        (fab(), ENROL, "train", {}, "unknown type"),
+        (fab(), RecordDict(), "query", {}, "unknown type"),
+        (fab(), to_record(Refusal(reason="x")), "query", {}, "unknown type"),
         (fab(), ENROL, "query", {"train.speed": 1}, "train.speed"),
         (fab(), to_record(task_and_report()[0], BUFFER), "train", {}, "has not enrolled"),
     ],

@@ -164,9 +164,9 @@ def test_rotation_moves_every_file_and_can_be_repeated(tmp_path):
     new.write(tmp_path / "b", lambda out: out.write(b"b"))  # as after a crash half-way
     (tmp_path / "clear").write_bytes(b"clear")
     assert list(unreadable(tmp_path, OTHER)) == [
-        f"{tmp_path / 'a'} is under key {KEY.id.hex()}",
-        f"{tmp_path / 'c'} is under key {KEY.id.hex()}",
-        f"{tmp_path / 'clear'} lies in clear",
+        f"{tmp_path / 'a'} is encrypted with key {KEY.id.hex()}",
+        f"{tmp_path / 'c'} is encrypted with key {KEY.id.hex()}",
+        f"{tmp_path / 'clear'} is not encrypted",
     ]
     moved = rotate(tmp_path, KEY, OTHER)
     assert (moved.written, moved.kept) == (2, 2)

@@ -46,7 +46,7 @@ def test_a_key_that_was_lost_is_not_replaced(site):
     seal_what_is_clear(site)
     site.vault_key_path.unlink()
     assert levels(site)["vault"][0] == "failed"
-    with pytest.raises(UserError, match=r"put it back from your copy, or remove that folder"):
+    with pytest.raises(UserError, match=r"restore it from your copy, or remove that folder"):
         make_key(site)
     assert not site.vault_key_path.exists()
 

@@ -199,7 +199,7 @@ def test_what_the_site_keeps_is_encrypted(hospital):
     kept = [p for p in (hospital.folder / "state" / "runs").rglob("*") if p.is_file()]
     assert kept
     for path in kept:
-        assert path.read_bytes()[: len(MAGIC)] == MAGIC, f"{path} lies in clear"
+        assert path.read_bytes()[: len(MAGIC)] == MAGIC, f"{path} is not encrypted"
 
 
 def test_the_examined_model_answers_what_predict_says(hospital, tmp_path):

@@ -107,7 +107,7 @@ def _recover(path: Path) -> Head:
     """
     with path.open("r+b") as file:
         line, rest = tail(file)
-        if rest and parse(rest) is not None:  # whole, but for its newline
+        if rest and parse(rest) is not None:  # complete except for its newline
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
             sync(file)

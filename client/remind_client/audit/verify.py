@@ -19,7 +19,7 @@ class Verdict:
     Attributes
     ----------
     problems
-        What is wrong; empty if the chain is valid.
+        The problem; empty if the chain is valid.
     notes
         Remarks that are not errors.
     head
@@ -45,7 +45,7 @@ def verify(folder: Path, noted: Head | None = None) -> Verdict:
     Parameters
     ----------
     noted
-        A head that somebody stored elsewhere: it must be in the chain.
+        A head stored elsewhere: it must be in the chain.
     """
     files = segments(folder)
     if not files:
@@ -67,9 +67,9 @@ def verify(folder: Path, noted: Head | None = None) -> Verdict:
         if rest:
             found.append(
                 f"{path.name}: the last line is unfinished ({len(rest)} bytes): a crash while writing leaves this, a "
-                "cut does too; the next entry will say so"
+                "truncation does too; the next entry will record this"
             )
         seen = seen or any((entry := parse(line)) is not None and head_of(entry) == noted for line in lines)
     if noted is not None and not seen:
-        found.append(f"the head noted elsewhere, {noted}, is not in the log: entries were cut off or written anew")
+        found.append(f"the stored head {noted} is not in the log: entries were removed or rewritten")
     return Verdict(tuple(found), tuple(notes), head, entries)

@@ -37,15 +37,15 @@ def check_key(site: SiteConfig) -> Iterator[Finding]:
     if mode & 0o077:
         yield failed(
             "key",
-            f"{path}: mode {mode:04o}, others can read it",
-            f"chmod 600 {path}; if others may have, make a new key",
+            f"{path}: mode {mode:04o}, other users can read it",
+            f"chmod 600 {path}; if someone may have read it, create a new key",
         )
         return
     yield ok("key", f"{path}: {fingerprint(public_key_text(key.public_key()))}")
 
 
 def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
-    """Check the cohort, and report what the policy would let out."""
+    """Check the cohort, and report the groups that the policy would suppress."""
     try:
         report = check_cohort(site.path(site.cohort), memory=site.memory(), alone=False)
     except UserError as error:
@@ -61,14 +61,14 @@ def check_cohort_of(site: SiteConfig) -> Iterator[Finding]:
     if len(small) == len(report.groups):
         yield failed(
             "suppression",
-            f"no group has {minimum} patients, so this site can tell nothing and takes no part",
+            f"no group has {minimum} patients, so this site can report nothing and cannot take part",
             "more patients, or a lower policy.minimum_patients",
         )
     elif small:
         yield warning(
             "suppression",
             f"never reported nor trained on, fewer than {minimum} patients: {', '.join(small)}",
-            "nothing, if this is what policy.minimum_patients is for",
+            "none, if policy.minimum_patients is set as intended",
         )
 
 
@@ -81,13 +81,13 @@ def check_device(site: SiteConfig) -> Iterator[Finding]:
     try:
         device = choose_device(site.device)
     except UserError as error:
-        yield failed("device", str(error), "look at nvidia-smi; in a container, give it the GPU")
+        yield failed("device", str(error), "run nvidia-smi; give the container access to the GPU")
         return
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         yield ok("device", f"{torch.cuda.get_device_name(device)}, {free >> 20} of {total >> 20} MiB free")
     elif site.device == "auto":
-        yield warning("device", "no GPU here; training runs on the CPU", 'device = "cpu" says that this is meant')
+        yield warning("device", "no GPU here; training runs on the CPU", 'set device = "cpu" if this is intended')
     else:
         yield ok("device", str(device))
 
@@ -102,28 +102,32 @@ def check_state(site: SiteConfig) -> Iterator[Finding]:
         probe.unlink()
     except OSError as error:
         yield failed(
-            "state", f"{folder}: cannot be written to: {error.strerror}", "give it to the user that runs the site"
+            "state",
+            f"{folder}: cannot be written to: {error.strerror}",
+            "make it writable for the user that runs the site",
         )
         return
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o007:
         yield warning(
-            "state", f"{folder}: mode {mode:04o}, everybody on this machine can look in", f"chmod 700 {folder}"
+            "state", f"{folder}: mode {mode:04o}, all users of this machine can read it", f"chmod 700 {folder}"
         )
     free = shutil.disk_usage(folder).free
     if free < LEAST_DISK:
-        yield failed("disk", f"{free >> 20} MiB free in {folder}", f"make room: have {ENOUGH_DISK >> 30} GiB free")
+        yield failed(
+            "disk", f"{free >> 20} MiB free in {folder}", f"free disk space: {ENOUGH_DISK >> 30} GiB are needed"
+        )
     elif free < ENOUGH_DISK:
-        yield warning("disk", f"{free >> 20} MiB free in {folder}", f"have {ENOUGH_DISK >> 30} GiB free")
+        yield warning("disk", f"{free >> 20} MiB free in {folder}", f"{ENOUGH_DISK >> 30} GiB are recommended")
     else:
         yield ok("disk", f"{free >> 30} GiB free in {folder}")
 
 
 def check_launcher(site: SiteConfig) -> Iterator[Finding]:
-    """Check that programs can be started from the state folder: a hardened mount (noexec) forbids it."""
+    """Check that programs can start from the state folder: a hardened mount (noexec) prevents it."""
     folder = site.state_folder / LAUNCHERS
     try:
-        if not folder.is_dir():  # else a running site's are there
+        if not folder.is_dir():  # otherwise a running site has installed them
             install_launchers(folder, None)
         done = subprocess.run([folder / OTHERS[0]], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -133,30 +137,32 @@ def check_launcher(site: SiteConfig) -> Iterator[Finding]:
         return
     if "refused" not in done.stderr:
         yield failed(
-            "launcher", f"{folder}: not the site's own programs", f"remove {folder}; remind-site run writes it anew"
+            "launcher",
+            f"{folder}: contains other programs than the site's own",
+            f"remove {folder}; remind-site run creates it again",
         )
         return
     yield ok("launcher", str(folder))
 
 
 def check_policy(site: SiteConfig) -> Iterator[Finding]:
-    """Check the policy: warn about settings that nobody is likely to want."""
+    """Check the policy: warn about settings that are probably mistakes."""
     policy, before = site.policy, True
     if not policy.runs:
-        yield failed("policy", "policy.runs is empty: nothing may run", 'runs = ["federated-remind/*"]')
+        yield failed("policy", "policy.runs is empty: no run is allowed", 'runs = ["federated-remind/*"]')
         before = False
     if not any(pattern in {"*", "shared"} for pattern in policy.tensors):
         yield failed(
             "policy",
-            "policy.tensors lets no shared tensors leave: every round is refused",
+            "policy.tensors forbids to send shared tensors: every round is refused",
             'tensors = ["shared", "group:*"]',
         )
         before = False
     if policy.require:
         yield failed(
             "policy",
-            f"policy.require asks for {' and '.join(policy.require)}, which no run provides yet: every run is refused",
-            "take it out, or wait for runs that provide it",
+            f"policy.require demands {' and '.join(policy.require)}, which no run provides yet: every run is refused",
+            "remove it, or wait for a version that provides it",
         )
         before = False
     if policy.minimum_patients < 5:
@@ -164,11 +170,13 @@ def check_policy(site: SiteConfig) -> Iterator[Finding]:
     if policy.code_bundles:
         yield warning(
             "policy",
-            f"{len(policy.code_bundles)} bundle(s) may bring code, which can read whatever this site can",
-            "only hashes of code that somebody at this hospital has read; the warm worker is off meanwhile",
+            f"{len(policy.code_bundles)} bundle(s) may contain code, which can read everything that this site can read",
+            "list only hashes of code that this hospital has reviewed; with them, the warm worker is off",
         )
     if any(pattern in {"*", "encoder:*"} or pattern.startswith("encoder:") for pattern in policy.tensors):
-        yield warning("policy", "policy.tensors lets encoders leave", "only if the consortium has agreed on it")
+        yield warning(
+            "policy", "policy.tensors allows to send encoders", "keep this only if the consortium has agreed on it"
+        )
     if before:
         yield ok("policy", f"digest {policy.digest[:16]}")
 
@@ -177,13 +185,15 @@ def check_vault(site: SiteConfig) -> Iterator[Finding]:
     """Check the vault's key, and that it encrypts all stored files."""
     path = site.vault_key_path
     if not site.vault.enabled:
-        yield warning("vault", "switched off: encoders and optimiser state lie in clear", "take vault.enabled out")
+        yield warning(
+            "vault", "switched off: encoders and optimiser state are stored unencrypted", "take vault.enabled out"
+        )
         return
     if not site.vault.key_file and path is not None and not path.exists():
         if site.runs_folder.is_dir() and is_sealed(site.runs_folder):
-            yield failed("vault", f"{path}: is not there, and files are under it", "put it back from your copy")
+            yield failed("vault", f"{path}: is missing, but files are encrypted with it", "restore it from your copy")
             return
-        yield warning("vault", f"{path}: no key yet", "remind-site run makes it; keep a copy, best on another disk")
+        yield warning("vault", f"{path}: no key yet", "remind-site run creates it; keep a copy on another disk")
         return
     try:
         key = site.vault_key()
@@ -192,7 +202,7 @@ def check_vault(site: SiteConfig) -> Iterator[Finding]:
         return
     assert key is not None
     if path is not None and _within(path, site.state_folder):
-        yield warning("vault", "the key lies in the state folder, beside what it encrypts", "keep it elsewhere")
+        yield warning("vault", "the key is in the state folder, beside the files that it encrypts", "keep it elsewhere")
     strange = list(unreadable(site.runs_folder, key)) if site.runs_folder.is_dir() else []
     if strange:
         yield failed(
@@ -219,7 +229,7 @@ def check_user(site: SiteConfig) -> Iterator[Finding]:
     """Check which user runs the site."""
     del site
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        yield warning("user", "running as root", "run the site as a user of its own")
+        yield warning("user", "running as root", "run the site as a dedicated user")
 
 
 def _within(path: Path, folder: Path) -> bool:

@@ -18,7 +18,7 @@ from remind_client.coordinator import Kit
 PATIENCE = 10.0
 SOON = timedelta(days=30)
 CLOCK_WARNING, CLOCK_LIMIT = timedelta(seconds=30), timedelta(seconds=240)  # Flower refuses from 305 s
-RENEW = "the coordinator renews it: remind consortium renew"
+RENEW = "ask the coordinator to renew it: remind consortium renew"
 
 
 def check_trust(kit: Kit, now: datetime) -> Iterator[Finding]:
@@ -26,7 +26,7 @@ def check_trust(kit: Kit, now: datetime) -> Iterator[Finding]:
     try:
         certificates = x509.load_pem_x509_certificates(kit.certificates.read_bytes())
     except (OSError, ValueError):
-        yield failed("trust", f"{kit.certificates}: no certificates in it", "ask the coordinator for the kit again")
+        yield failed("trust", f"{kit.certificates}: contains no certificates", "ask the coordinator for the kit again")
         return
     latest = max(certificate.not_valid_after_utc for certificate in certificates)
     begins = min(certificate.not_valid_before_utc for certificate in certificates)
@@ -69,7 +69,9 @@ def check_coordinator(kit: Kit, now: datetime) -> Iterator[Finding]:
     except OSError as error:
         words = "no answer" if isinstance(error, TimeoutError) else (error.strerror or str(error))
         yield failed(
-            "reachable", f"{kit.address}: {words}", "let this machine out to that address, or ask whether it is up"
+            "reachable",
+            f"{kit.address}: {words}",
+            "allow outgoing connections to that address, or ask the coordinator whether it is up",
         )
         return
     yield _clock(kit, context)
@@ -79,7 +81,7 @@ def _expiry(secured: ssl.SSLSocket, now: datetime) -> Finding:
     shown = secured.getpeercert() or {}
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), UTC)
     if ends - now < SOON:
-        return warning("certificate", f"the coordinator's expires on {ends:%Y-%m-%d}", RENEW)
+        return warning("certificate", f"the coordinator's certificate expires on {ends:%Y-%m-%d}", RENEW)
     return ok("certificate", f"{secured.version()}, trusted, until {ends:%Y-%m-%d}")
 
 
@@ -90,10 +92,8 @@ def _remedy(error: ssl.SSLCertVerificationError) -> str:
         case 9:
             return "set this machine's clock, or ask the coordinator to set theirs"
         case 62 | 64:
-            return "the certificate is for other names: is the address in the kit right? Else ask the coordinator"
-    return (
-        "this is not the coordinator the kit was made by, or someone stands between: ask the coordinator, do not go on"
-    )
+            return "the certificate is for other names: check the address in the kit, or ask the coordinator"
+    return "this is not the coordinator of the kit, or someone intercepts the connection: stop, and ask the coordinator"
 
 
 def _clock(kit: Kit, context: ssl.SSLContext) -> Finding:
@@ -110,10 +110,16 @@ def _clock(kit: Kit, context: ssl.SSLContext) -> Finding:
         connection.close()
     if theirs is None:
         return warning(
-            "clock", "the coordinator does not say what time it has", "see that this machine's clock is kept (NTP)"
+            "clock",
+            "the coordinator does not send its time",
+            "make sure that this machine's clock is synchronised (NTP)",
         )
     off = began - theirs.replace(tzinfo=theirs.tzinfo or UTC)
     seen = f"{abs(off).total_seconds():.0f} s {'ahead of' if off > timedelta(0) else 'behind'} the coordinator's"
     if abs(off) > CLOCK_LIMIT:
-        return failed("clock", seen, "set this machine's clock (NTP); Flower refuses what is 305 s off")
-    return warning("clock", seen, "keep this machine's clock (NTP)") if abs(off) > CLOCK_WARNING else ok("clock", seen)
+        return failed("clock", seen, "set this machine's clock (NTP); Flower refuses messages that are 305 s off")
+    return (
+        warning("clock", seen, "synchronise this machine's clock (NTP)")
+        if abs(off) > CLOCK_WARNING
+        else ok("clock", seen)
+    )

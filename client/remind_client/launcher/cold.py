@@ -12,7 +12,7 @@ from remind_client.site_config import VARIABLE, load_site_config
 
 def main() -> int:
     """Run the task of the command line for the site that the environment names."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a task under way takes its own stop; a late one is nobody's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a running task handles SIGINT itself; ignore a late one
     if not (path := os.environ.get(VARIABLE)):
         print(f"error: {VARIABLE} is not set; remind-site run starts this program", file=sys.stderr)
         return 1

@@ -80,7 +80,7 @@ class Door:
             self._log_answer(visit, reply)
         except RefusedError as refusal:
             reply, buffer = self._refuse(visit, str(refusal))
-        except Exception as error:  # the edge: whatever happened must not leave as it is
+        except Exception as error:  # at the edge: no exception's text may leave
             if within := words_within(error):
                 log.error("refused: %s", within)
             else:
@@ -118,7 +118,7 @@ class Door:
         if config is None:
             raise RefusedError(f"the run config is not valid: {problem}")
         if request is None:
-            raise RefusedError("the message is none that this site knows")
+            raise RefusedError("the message has an unknown type")
         require_allowed(policy, Asking(visit.run, bundle, config, request), self.now(), self.site.ledger)
         context.run_config = {**context.run_config, **self._own_settings()}
         reply = load(bundle)(message=message, context=context)
@@ -144,14 +144,14 @@ class Door:
                 released = released_groups(answer, minimum)
                 suppressed = suppress_enrolment(answer, minimum)
                 if not suppressed.counts:
-                    raise RefusedError(f"no group has the {minimum} training patients that the site's policy asks for")
+                    raise RefusedError(f"no group has the {minimum} training patients that the site's policy requires")
                 self.site.ledger.release(run, released)
                 return suppressed, None
             case messages.Task(), messages.Report():
                 require_blocks(self.site.policy, answer.index)
                 if answer.index != request.index or buffer.size != sum(entry.nbytes for entry in answer.index):
                     raise RefusedError(
-                        "internal error (the answer holds other tensors than the task); nothing was sent"
+                        "internal error (the answer contains other tensors than the task); nothing was sent"
                     )
                 return suppress_report(answer, self._released(run), minimum), buffer
             case messages.Examine(), messages.Examination():
@@ -181,7 +181,7 @@ class Door:
             self.site.audit_log.append(
                 RefusedEvent(run=str(visit.run), request=visit.request, round=visit.round, reason=reason)
             )
-        except (OSError, UserError):  # a refusal must get out even so: it tells nothing of the site's patients
+        except (OSError, UserError):  # the refusal must leave anyway: it reveals nothing about the site's patients
             log.exception("the refusal could not be written to the audit log")
         return messages.Refusal(reason=reason), None
 
@@ -214,4 +214,4 @@ def _read_request(message: Message) -> messages.Message | None:
 
 def _require_no_tensors(buffer: Buffer) -> None:
     if buffer.size:
-        raise RefusedError("internal error (the answer holds tensors that nobody asked for); nothing was sent")
+        raise RefusedError("internal error (the answer contains unrequested tensors); nothing was sent")

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-PATIENCE = 5.0  # seconds to connect and be taken in; the work itself may take as long as it takes
+PATIENCE = 5.0  # seconds to connect and be accepted; the task itself has no limit
 
 
 def main(arguments: list[str]) -> int:
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _ask(path: str, call: list[str]) -> "int | None":
-    """The worker's exit code; None if the worker did not start the task, so that another process may run it."""
+    """Return the worker's exit code; None if the worker did not start the task, so that another process may run it."""
     try:
         folder = os.open(
             os.path.dirname(path), os.O_PATH
@@ -41,7 +41,7 @@ def _ask(path: str, call: list[str]) -> "int | None":
         return None
     if done == b"again\n":
         return None
-    return int(done) if done.strip().isdigit() else 1  # an empty line: the worker died with the task in its hands
+    return int(done) if done.strip().isdigit() else 1  # an empty line: the worker died during the task
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from remind_client.launcher.door import Door
 from remind_client.policy.bundle import OURS, Bundle
 
 log = logging.getLogger(__name__)
-PATIENCE = 60.0  # seconds of trying to reach a SuperNode that is gone: else it would hold the worker for ever
+PATIENCE = 60.0  # seconds of trying to reach a SuperNode that is gone; without a limit it would block the worker
 
 
 class TaskStopped(BaseException):

@@ -65,9 +65,9 @@ class Worker:
             while (task := self._tasks.get()) is not None:
                 self._do(task)
             self.path.unlink(missing_ok=True)
-            listening.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who is accepting
+            listening.shutdown(socket.SHUT_RDWR)  # closing does not wake a blocked accept()
         while not self._tasks.empty():
-            if (left := self._tasks.get()) is not None:  # came while we were asked to stop
+            if (left := self._tasks.get()) is not None:  # arrived during the stop
                 _answer(left.connection, b"again\n")
 
     def stop(self) -> None:
@@ -76,7 +76,7 @@ class Worker:
         self._tasks.put(None)
 
     def status(self) -> dict[str, object]:
-        """What the health page shows."""
+        """Return the content of the health page."""
         since = self._since
         busy = time.monotonic() - since if since is not None else None if self._tasks.empty() else 0.0
         return {"busy_seconds": busy, "tasks_done": self._done, "stopping": self._stopping}
@@ -85,7 +85,7 @@ class Worker:
         self._since = time.monotonic()
         try:
             code = self.work(task.arguments)
-        except BaseException:  # whatever a task does, the worker stays
+        except BaseException:  # no exception of a task may end the worker
             log.exception("the task failed")
             code = 1
         finally:
@@ -111,23 +111,23 @@ class Worker:
                 self._tasks.put(_Task(arguments, connection))
                 return
             if request["do"] == "stop" and self._since is not None:
-                os.kill(os.getpid(), signal.SIGINT)  # Flower's way; ignored by what is not a task
+                os.kill(os.getpid(), signal.SIGINT)  # Flower's signal to stop a task; otherwise ignored
             if request["do"] in ("status", "stop"):
                 connection.sendall(json.dumps(self.status()).encode() + b"\n")
         except (OSError, ValueError, KeyError, TypeError):
-            log.warning("a request that makes no sense")
+            log.warning("invalid request")
         connection.close()
 
 
 def _answer(connection: socket.socket, line: bytes) -> None:
-    with connection, contextlib.suppress(OSError):  # a launcher that is gone misses nothing
+    with connection, contextlib.suppress(OSError):  # the launcher may be gone
         connection.sendall(line)
 
 
 def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)  # left by a kill; the site's lock sees to it that no other worker is there
+    path.unlink(missing_ok=True)  # left by a kill; the site's lock guarantees that there is no other worker
     listening = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)  # never, not for a moment, anybody else's
+    mask = os.umask(0o177)  # never accessible to other users, not even for a moment
     try:
         with address_of(path) as address:
             listening.bind(address)
@@ -171,7 +171,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C in a terminal is the supervisor's; a late stop of a task nobody's
+    )  # the supervisor handles Ctrl-C in a terminal; ignore a late stop of a task
     try:
         warm_up(site)
     except UserError as error:

@@ -1,1 +1,1 @@
-"""The site's SuperNode: Flower's, with what it lacks to survive an ordinary week. `loop.py` says what that is."""
+"""The site's SuperNode: Flower's SuperNode with fixes for errors of daily operation. `loop.py` lists them."""

@@ -1,4 +1,4 @@
-"""``python -m remind_client.supernode …``: Flower's SuperNode, called as ``flower-supernode``, with our steps in it."""
+"""``python -m remind_client.supernode …``: Flower's SuperNode, called as ``flower-supernode``, with our steps."""
 
 import logging
 import os
@@ -13,15 +13,15 @@ from remind_client.supernode.note import WORKER
 
 
 def main() -> None:
-    """Run until asked to end."""
-    ours = logging.StreamHandler(sys.stderr)  # of this package alone: Flower has a handler of its own, and says much
+    """Run until a signal stops it."""
+    ours = logging.StreamHandler(sys.stderr)  # only this package's log: Flower has its own handler, and is verbose
     ours.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.getLogger("remind_client").addHandler(ours)
     socket = os.environ.get(WORKER)
     steps = Steps(Path(socket) if socket else None)
     steps.install()
     run_supernode(partial(LastingHeartbeat, alive=steps.alive))
-    os._exit(1)  # its loop has ended, which Flower does not take for an end: its other thread would stay for ever
+    os._exit(1)  # Flower's loop has ended, but its other thread would keep the process alive
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A heartbeat that no error ends.
 
-Flower's ends for good at the first HTTP 500 (the coordinator's disk full, say): the exception leaves its thread. Here
-whatever goes wrong is a beat that failed, and is tried again.
+Flower's heartbeat stops at the first HTTP 500 (for example, if the coordinator's disk is full), because the exception
+ends its thread. Here every error is a failed heartbeat, and the next one follows.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from remind_client.supernode.note import tell
 
 
 class LastingHeartbeat(HeartbeatSender):
-    """Flower's `HeartbeatSender`, which tells the supervisor of every beat.
+    """Flower's `HeartbeatSender`, which also reports every heartbeat to the supervisor.
 
     Parameters
     ----------
     alive
-        Whether the loop that does the work goes on. If not, no sign of life is sent: the coordinator shall not take for
-        online what answers nothing.
+        Whether the main loop makes progress. If not, no heartbeat is sent, so that the coordinator does not regard a
+        stuck site as online.
     """
 
     def __init__(self, heartbeat_fn: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
@@ -27,7 +27,7 @@ class LastingHeartbeat(HeartbeatSender):
                 return False
             try:
                 well, why = heartbeat_fn(), "no connection"
-            except Exception as error:  # whatever the transport raises; the thread must go on
+            except Exception as error:  # the transport may raise anything; the thread must continue
                 well, why = False, f"{type(error).__name__}: {error}"
             tell("beat", ok=well, why="" if well else why)
             return well

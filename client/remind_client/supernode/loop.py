@@ -1,15 +1,15 @@
-"""The SuperNode's two steps, fetching a message and sending its answer, so that neither can hang or leave a rest.
+"""The SuperNode's two steps, fetching a message and sending its answer, made safe against hanging and stale state.
 
-Flower (`flwr/supernode/start_client_internal.py`) does them in a loop, one message at a time, and
+Flower (`flwr/supernode/start_client_internal.py`) executes them in a loop, one message at a time. Its version
 
-- leaves task and message behind when the run ends while the message is fetched: the worker then waits up to two hours
-  for content that never comes, and every answer after that is the one before;
-- waits for the rest of a message for two hours;
-- waits for ever for the answer of a task that ended without one;
-- ends the loop, not the process, when a call to the coordinator fails.
+- keeps task and message if the run ends while the message is fetched: the worker then waits up to two hours for content
+  that never comes, and every later answer is that of the message before;
+- waits up to two hours for the rest of a message;
+- waits forever for the answer of a task that ended without one;
+- ends the loop, but not the process, when a call to the coordinator fails.
 
-`Steps` wraps both. After each message the node's memory is empty again, whatever happened; if that cannot be had, the
-process ends and its supervisor starts a fresh one.
+`Steps` wraps both. After each message, in every case, the node's memory is empty; if it cannot be emptied, the process
+ends and its supervisor starts a new one.
 """
 
 import logging
@@ -36,22 +36,22 @@ from remind_client.launcher.address import ask_status, ask_to_stop
 from remind_client.supernode.note import tell
 
 log = logging.getLogger(__name__)
-STALL = 60.0  # seconds without a further piece of a message, after which it is given up
-LOOK = 0.5  # seconds between two looks whether the answer is there
-ASK = 5.0  # seconds between two questions whether the run still goes on
-CLAIM = 180.0  # seconds in which a task must have been begun: a cold start on a slow machine takes one of them
-STOP = 30.0  # seconds in which a worker that is asked to must have stopped its task
-STUCK = 300.0  # seconds in which the loop must have come round, or a piece have come or gone
-PATIENCE = 60.0  # seconds for which a call that the coordinator cannot serve just now is tried again
+STALL = 60.0  # seconds without a further piece of a message, after which it is abandoned
+LOOK = 0.5  # seconds between two checks whether the answer is there
+ASK = 5.0  # seconds between two checks whether the run is still active
+CLAIM = 180.0  # seconds within which a task must start; a cold start on a slow machine needs up to one minute
+STOP = 30.0  # seconds within which a worker must stop its task on request
+STUCK = 300.0  # seconds within which the loop must iterate or transfer a piece
+PATIENCE = 60.0  # seconds of retrying a call that the coordinator cannot serve at the moment
 
 
 class Steps:
-    """What stands in for Flower's two steps.
+    """The replacement of Flower's two steps.
 
     Parameters
     ----------
     worker
-        Socket of the warm worker; None: every task has a process of its own.
+        Socket of the warm worker; None: every task has its own process.
     """
 
     def __init__(self, worker: Path | None) -> None:
@@ -64,18 +64,18 @@ class Steps:
         self._ticked = time.monotonic()
 
     def alive(self) -> bool:
-        """Whether the loop goes on: it came round lately, or works its way through a message."""
+        """Return whether the loop makes progress: it iterated recently, or transfers a message."""
         return time.monotonic() - self._ticked < STUCK
 
     def _tick(self) -> None:
         self._ticked = time.monotonic()
 
     def install(self) -> None:
-        """Put the steps into Flower's loop."""
+        """Install the steps in Flower's loop."""
         replace_fetch_and_send(self.fetch, self.send)
 
     def fetch(self, *, state: Any, receive: Any, get_run: Any, pull_object: Any, **calls: Any) -> int | None:
-        """Fetch the next message; its run, or None. Raises nothing but what ends the process."""
+        """Fetch the next message; return its run, or None. Raises only SystemExit."""
         self._message, self._get_run = None, get_run
         self._tick()
 
@@ -91,15 +91,15 @@ class Steps:
             run_id: int | None = self.fetch_from_flower(
                 state=state, receive=noted, get_run=get_run, pull_object=_bounded(pull_object, self._tick), **calls
             )
-        except Exception as error:  # HTTP 500, an expired certificate, …: the loop must go on
+        except Exception as error:  # HTTP 500, an expired certificate, …: the loop must continue
             run_id, why = None, f"{type(error).__name__}: {error}"
         self._tell_poll(why)
         if run_id is None and self._message is not None:
-            self._give_up(state, why or "the run ended, or the message could not be fetched whole", running=False)
+            self._give_up(state, why or "the run ended, or the message could not be fetched completely", running=False)
         return run_id
 
     def send(self, state: Any, object_store: Any, send: Any, push_object: Any) -> None:
-        """Wait for the answer to the message at hand and send it, or learn that nobody waits for it any more."""
+        """Wait for the answer to the current message and send it, unless the coordinator no longer waits for it."""
         message = self._message
         if message is None:
             return
@@ -109,7 +109,7 @@ class Steps:
             return
         memory.drop_other_replies(message)
         if not memory.replies():
-            log.warning("the task ended without an answer; the coordinator is told so")
+            log.warning("the task ended without an answer; reporting this to the coordinator")
             reason = "the site's task ended without an answer; the site's own log says why"
             memory.put(Message(Error(CRASHED, reason), reply_to=message), object_store)
         sent = _Watched(send, self._tick), _Watched(push_object, self._tick)
@@ -123,15 +123,15 @@ class Steps:
         self._clear(state)
 
     def _wait(self, memory: NodeMemory, message: Message) -> str:
-        """Wait until the task at hand has ended; why it should not be waited for any longer, else empty."""
+        """Wait until the current task has ended; return the reason to stop waiting earlier, else an empty text."""
         began, asked = time.monotonic(), time.monotonic()
         while memory.unfinished():
             self._tick()
             now = time.monotonic()
             if now > self._expires:
-                return "its time is over: nobody waits for the answer any more"
+                return "its deadline has passed: the coordinator no longer waits for the answer"
             if now - began > CLAIM and not memory.begun():
-                _leave(f"the task was not begun within {CLAIM:g} s")
+                _leave(f"the task did not start within {CLAIM:g} s")
             if now - asked > ASK:
                 asked = now
                 if not self._goes_on(message.metadata.run_id):
@@ -144,18 +144,18 @@ class Steps:
             self._get_run(run_id)
         except RunNotRunningException:
             return False
-        except Exception as error:  # not reachable just now: not knowing is no reason to stop
-            log.debug("cannot ask whether run %s goes on: %s", run_id, error)
+        except Exception as error:  # not reachable at the moment: continue, because the run may be active
+            log.debug("cannot check whether run %s is still active: %s", run_id, error)
         return True
 
     def _give_up(self, state: Any, why: str, running: bool) -> None:
-        """Drop the message at hand: its task is stopped, nothing of it is left."""
-        log.warning("the message at hand is dropped: %s", why)
+        """Drop the current message: stop its task and delete all its data."""
+        log.warning("the current message is dropped: %s", why)
         cold = running and not _busy(self.worker)
         self._clear(state)
         tell("done", answered=False, why=why)
         if cold:
-            _leave("its task has a process of its own, which ends with the SuperExec")
+            _leave("its task has a separate process, which ends with the SuperExec")
         if self.worker is not None and not _stopped(self.worker):
             _leave("the worker does not stop its task")
 
@@ -172,7 +172,7 @@ class Steps:
 
 
 class _Watched:
-    """A call of the sending step: tried again while the coordinator cannot serve it; remembers how it failed."""
+    """Call a function of the sending step, retry while the coordinator cannot serve it, and store its last failure."""
 
     def __init__(self, call: Callable[..., Any], tick: Callable[[], None]) -> None:
         self.call, self.tick, self.failure = call, tick, ""
@@ -196,14 +196,14 @@ class _Watched:
 
 
 def _passing(error: Exception) -> bool:
-    """Whether a failure may be over soon: the coordinator's trouble, or the line's; not a refusal."""
+    """Return whether a failure may be temporary: of the coordinator or the connection, but not a refusal."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500
     return isinstance(error, httpx.TransportError)
 
 
 def _bounded(pull_object: Callable[[int, str], bytes], tick: Callable[[], None]) -> Callable[[int, str], bytes]:
-    """Fetch a piece; give up on the message when for `STALL` seconds no piece was there to be had."""
+    """Fetch a piece; abandon the message after `STALL` seconds without any available piece."""
     last = time.monotonic()
 
     def pull(run_id: int, object_id: str) -> bytes:
@@ -212,7 +212,7 @@ def _bounded(pull_object: Callable[[int, str], bytes], tick: Callable[[], None])
             content = pull_object(run_id, object_id)
         except ObjectUnavailableError:
             if time.monotonic() - last > STALL:
-                raise ObjectPullError(object_id, f"nothing more of the message came for {STALL:g} s") from None
+                raise ObjectPullError(object_id, f"no further piece of the message arrived for {STALL:g} s") from None
             raise
         last = time.monotonic()
         tick()
@@ -222,13 +222,13 @@ def _bounded(pull_object: Callable[[int, str], bytes], tick: Callable[[], None])
 
 
 def _busy(worker: Path | None) -> bool:
-    """Whether the worker is there and has something to do."""
+    """Return whether the worker exists and works on a task."""
     status = ask_status(worker) if worker is not None else None
     return status is not None and status.get("busy_seconds") is not None
 
 
 def _stopped(worker: Path) -> bool:
-    """Have the worker stop what it does; whether it did. A worker that is not there does nothing."""
+    """Let the worker stop its task; return whether it did, or True if there is no worker."""
     ends = time.monotonic() + STOP
     while _busy(worker):
         if time.monotonic() > ends:
@@ -239,7 +239,7 @@ def _stopped(worker: Path) -> bool:
 
 
 def _leave(why: str) -> None:
-    """End this process, in order; the supervisor starts a fresh one, and with it what runs the tasks."""
+    """End this process cleanly; the supervisor then restarts it, and the processes of its tasks."""
     tell("leaving", why=why)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(60)  # Flower's handler ends the process out of here
+    time.sleep(60)  # Flower's handler ends the process from here

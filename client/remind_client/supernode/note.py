@@ -1,19 +1,19 @@
-"""What SuperNode and supervisor tell each other: one line of JSON per event on standard output, and a variable."""
+"""Communication between SuperNode and supervisor: a JSON line per event on standard output, and a variable."""
 
 import json
 from typing import Any
 
 MARK = "remind-note "
-WORKER = "REMIND_WORKER_SOCKET"  # names the warm worker's socket to the SuperNode, where there is one
+WORKER = "REMIND_WORKER_SOCKET"  # passes the path of the warm worker's socket, if any, to the SuperNode
 
 
 def tell(what: str, **more: Any) -> None:
-    """Say that something happened."""
+    """Write an event."""
     print(MARK + json.dumps({"what": what, **more}), flush=True)
 
 
 def read_note(line: str) -> dict[str, Any] | None:
-    """The note in a line of output; None if it is none."""
+    """Parse an event from a line of output; None for other lines."""
     if not line.startswith(MARK):
         return None
     try:

@@ -1,1 +1,1 @@
-"""``remind-site run``: keeps a hospital's processes up, and takes them down in order."""
+"""``remind-site run``: keeps a hospital's processes running, and stops them in order."""

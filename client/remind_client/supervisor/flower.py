@@ -1,4 +1,4 @@
-"""How Flower's programs are called at a site, and what their lines say.
+"""Command lines of Flower's programs at a site, and the meaning of their output.
 
 Process isolation and a secret on the SuperNode's task interface: without them any user of the machine could take a
 task, and with it the run's messages. Only the SuperExec that is started here knows the secret.
@@ -22,7 +22,7 @@ from remind_client.site_config import VARIABLE, SiteConfig
 from remind_client.supernode.note import WORKER, read_note
 
 LAUNCHERS = "launchers"
-LATELY = 60.0  # seconds that a sign of life counts; Flower sends one every 17 to 23 s, and the SuperLink waits for 60
+LATELY = 60.0  # seconds that a heartbeat counts; Flower sends one every 17 to 23 s, and the SuperLink waits for 60
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ROUTINE = re.compile(
     r"^INFO\s*:\s*($|FastAPI lifespan|Started server|Waiting for app|Application startup|Uvicorn running)"
@@ -31,19 +31,19 @@ _ROUTINE = re.compile(
 
 @dataclass
 class Connection:
-    """What the SuperNode tells: whether it is registered and in touch, whether a message is at hand, what it did last.
+    """The SuperNode's state from its output: registered, in contact, working on a message, last result.
 
     Attributes
     ----------
     beat, poll, heard
-        `now` of the last heartbeat and the last question for messages, None if the coordinator did not take it, and of
-        the last note of any kind; None: none since the SuperNode started.
+        Times of the last heartbeat and of the last request for messages that the coordinator accepted, and of the last
+        note of any kind; None: none since the SuperNode started.
     last
         How the last message ended: ``answered``, ``why`` it was not, ``ago`` in the status; empty: there was none.
     trouble
-        Why the coordinator cannot be reached just now.
+        Why the coordinator cannot be reached at the moment.
     stuck
-        The SuperNode runs, but the loop that does its work does not go on.
+        The SuperNode runs, but its main loop is stuck.
     """
 
     registered: bool = False
@@ -59,7 +59,7 @@ class Connection:
     now: Callable[[], float] = time.monotonic
 
     def hear(self, line: str) -> bool:
-        """Take in a line of the SuperNode's output (flwr 1.41); whether it is not for the log: a note, or routine."""
+        """Parse a line of the SuperNode's output (flwr 1.41); return True for notes and routine lines, not to log."""
         if (note := read_note(line)) is not None:
             self._take(note)
             return True
@@ -71,9 +71,7 @@ class Connection:
         elif "SuperNode ID:" in text:
             self.registered, self.refused = True, ""
         elif "Failed to activate SuperNode" in text:
-            self.refused = (
-                "the coordinator does not take this site: not enrolled, revoked, or its last session still counts"
-            )
+            self.refused = "the coordinator refuses this site: not enrolled, revoked, or its last session is still open"
         elif "Receiving:" in text:
             self.at_hand = True
             self.messages += 1
@@ -82,15 +80,15 @@ class Connection:
         return bool(_ROUTINE.search(text))
 
     def in_touch(self) -> bool:
-        """Whether the coordinator took a sign of life and, unless a message is at hand, a question for one lately."""
+        """Return whether the coordinator recently accepted a heartbeat and, unless a message is in work, a request."""
         return self.registered and self._lately(self.beat) and (self.at_hand or self._lately(self.poll))
 
     def silent(self, seconds: float) -> bool:
-        """Whether the SuperNode, which notes every heartbeat that it tries, has noted nothing for so long."""
+        """Return whether the SuperNode, which notes every attempted heartbeat, wrote no note for so long."""
         return self.heard is not None and self.now() - self.heard > seconds
 
     def shown(self) -> dict[str, Any]:
-        """How the last message ended, for the health page."""
+        """Return how the last message ended, for the health page."""
         return {**self.last, "ago": round(self.now() - self.last["ago"], 1)} if self.last else {}
 
     def _lately(self, moment: float | None) -> bool:
@@ -100,7 +98,7 @@ class Connection:
         self.heard = now = self.now()
         match note["what"]:
             case "beat" | "poll" as what:
-                setattr(self, what, now if note.get("ok") else None)  # what fails now does not count as lately
+                setattr(self, what, now if note.get("ok") else None)  # a failure cancels the last success
                 self.trouble = "" if note.get("ok") else str(note.get("why", ""))
             case "done":
                 self.at_hand = False
@@ -112,12 +110,12 @@ class Connection:
 
 
 def environment(site: SiteConfig, file: Path, worker: Path | None = None) -> dict[str, str]:
-    """Environment of all programs of a site: our launchers first on PATH, no telemetry, no look for updates.
+    """Return the environment of all programs of a site: our launchers first on PATH, no telemetry, no update checks.
 
     Parameters
     ----------
     worker
-        Socket of the warm worker, where there is one.
+        Socket of the warm worker, if there is one.
     """
     ours = [str(site.state_folder / LAUNCHERS), str(Path(sys.executable).parent)]
     threads = str(site.resources.threads or os.cpu_count() or 1)
@@ -135,7 +133,7 @@ def environment(site: SiteConfig, file: Path, worker: Path | None = None) -> dic
 
 
 def commands(site: SiteConfig, kit: Kit) -> Mapping[str, list[str]]:
-    """Command lines of the SuperNode and its SuperExec; writes the files they name into the state folder."""
+    """Return the command lines of SuperNode and SuperExec; write the files that they need into the state folder."""
     secret, node_config = site.state_folder / "superexec.secret", site.state_folder / "node-config.toml"
     write_private(secret, secrets.token_hex(32).encode())
     values = {"site": site.site, "cohort": str(site.path(site.cohort)), "state-dir": str(site.runs_folder)}
@@ -156,7 +154,7 @@ def commands(site: SiteConfig, kit: Kit) -> Mapping[str, list[str]]:
 
 
 def _free_port() -> int:
-    """A port of loopback that is free now; the SuperNode and its SuperExec meet there."""
+    """Return a free port on loopback for the connection between SuperNode and SuperExec."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The site's health page: is it alive, is it ready, how does it stand? No patient's value, no count.
+"""The site's health page: liveness, readiness, status. It shows no patient data and no counts.
 
 ``/live`` 200 while the supervisor runs; ``/ready`` 200 when all processes run and the coordinator knows the site, else
 503; ``/status`` everything, as JSON.
@@ -10,7 +10,7 @@ from remind.processes.health_page import Pages, State, live
 
 
 def site_pages(status: Callable[[], Awaitable[State]]) -> Pages:
-    """The pages of a site whose state `status` tells; its ``ready`` says whether the site is."""
+    """Return the pages of a site; `status` returns its state, whose ``ready`` decides ``/ready``."""
 
     async def ready() -> tuple[bool, State]:
         well = bool((await status())["ready"])

@@ -1,7 +1,7 @@
-"""Up, stay up, down in order: SuperNode, SuperExec, warm worker.
+"""Start SuperNode, SuperExec and warm worker, keep them running, and stop them in order.
 
-Going down (SIGTERM, SIGINT) is first a matter of the message at hand: it is finished and its answer sent, for at most
-`drain_seconds`; a SuperNode with nothing at hand leaves at once. Then everything is ended, by process group.
+At a stop (SIGTERM, SIGINT) the current message is first finished and its answer sent, within at most `drain_seconds`;
+an idle SuperNode stops at once. Then all processes are ended, by process group.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from remind_client.supervisor.health import site_pages
 from remind_client.supervisor.watchdog import Watchdog
 from remind_client.vault_begin import make_key, seal_what_is_clear
 
-LOOK = 0.2  # seconds between two looks at whether the message at hand is done
+LOOK = 0.2  # seconds between two checks whether the current message is finished
 say = partial(announce, "remind-site")
 
 
@@ -47,11 +47,11 @@ def run_site(site: SiteConfig, file: Path) -> None:
     Raises
     ------
     UserError
-        If it cannot be started: no kit, no key, another one runs on the same state folder.
+        The site cannot start: no kit, no key, or another process runs on the same state folder.
     """
     kit = site.kit()
     if not site.key_path.is_file():
-        raise UserError(f"{site.key_path}: this site's private key is not there; make it with: remind-site init KIT")
+        raise UserError(f"{site.key_path}: this site's private key is missing; create it with: remind-site init KIT")
     private_folder(site.state_folder)
     with state_lock(site):
         private_folder(site.runs_folder)
@@ -78,12 +78,12 @@ def run_site(site: SiteConfig, file: Path) -> None:
 
 @contextmanager
 def state_lock(site: SiteConfig) -> Iterator[None]:
-    """Hold the site's state folder: one site runs on it, and its keys are not rotated under it.
+    """Lock the site's state folder: only one site runs on it, and no other process rotates its keys.
 
     Raises
     ------
     UserError
-        If somebody else holds it.
+        Another process holds the lock.
     """
     busy = f"{site.state_folder}: a remind-site is running on this state folder; stop it first"
     with locked(site.state_folder / "lock", busy):
@@ -91,11 +91,11 @@ def state_lock(site: SiteConfig) -> Iterator[None]:
 
 
 def _open_vault(site: SiteConfig) -> None:
-    """See that the vault can be used: a key that is not there is an error now, not in the first round."""
+    """Check that the vault can be used, so that a missing key is an error now and not in the first round."""
     if (made := make_key(site)) is not None:
-        say(f"made the vault's key {made.id.hex()} in {site.vault_key_path}; keep a copy, best on another disk")
+        say(f"created the vault's key {made.id.hex()} in {site.vault_key_path}; keep a copy on another disk")
     if moved := seal_what_is_clear(site).written:
-        say(f"encrypted {moved} file(s) that were kept in clear")
+        say(f"encrypted {moved} file(s) that were stored unencrypted")
 
 
 def _log_start(site: SiteConfig) -> None:
@@ -105,7 +105,7 @@ def _log_start(site: SiteConfig) -> None:
 
 @dataclass
 class Running:
-    """A site that is up."""
+    """A running site."""
 
     site: SiteConfig
     connection: Connection
@@ -121,7 +121,7 @@ class Running:
         return [child for child in (self.worker, self.superexec, self.supernode) if child is not None]
 
     async def until_asked(self) -> str:
-        """Keep everything up until a signal comes, then take it down; why, in a word."""
+        """Keep everything running until a signal arrives, then stop it; return the reason as a word."""
         asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._ask, asked, number)
@@ -132,7 +132,7 @@ class Running:
             name = await asked
             watching.cancel()
             finished = await self._drain()
-            return f"{name}, {'nothing left undone' if finished else 'the message at hand was given up'}"
+            return f"{name}, {'no work was lost' if finished else 'the current message was abandoned'}"
         finally:
             watching.cancel()
             await asyncio.gather(*(child.stop() for child in self.children))
@@ -142,7 +142,7 @@ class Running:
                 await health.wait_closed()
 
     async def status(self) -> State:
-        """What the health page shows."""
+        """Return the content of the health page."""
         worker = await asyncio.to_thread(ask_status, self.site.socket) if self.worker is not None else None
         up = all(child.pid is not None for child in self.children)
         warm = self.worker is None or worker is not None
@@ -174,16 +174,16 @@ class Running:
             server = await serve_pages(self.site.health_port, site_pages(self.status))
         except OSError as error:
             raise UserError(
-                f"health_port: cannot listen on {self.site.health_port}: {error.strerror}; name another in site.toml"
+                f"health_port: cannot listen on {self.site.health_port}: {error.strerror}; set another in site.toml"
             ) from None
         say(f"health page: http://127.0.0.1:{self.site.health_port}/status")
         return server
 
     async def _drain(self) -> bool:
-        """Wait for the message at hand, but not for ever; whether it was done."""
+        """Wait for the current message, with a limit; return whether it was finished."""
         self.draining = True
         if self.connection.at_hand:
-            say(f"finishing the message at hand, for at most {self.site.drain_seconds:g} s")
+            say(f"finishing the current message, for at most {self.site.drain_seconds:g} s")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.site.drain_seconds):
                 while self.connection.at_hand and self.supernode.pid is not None:

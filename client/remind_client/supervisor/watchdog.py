@@ -1,4 +1,4 @@
-"""Starts again what runs but does nothing: a SuperNode that says nothing, a worker that answers nothing."""
+"""Restarts processes that hang: a SuperNode without output, a worker that does not answer."""
 
 import asyncio
 from typing import Protocol
@@ -8,13 +8,13 @@ from remind_client.launcher.address import ask_status
 from remind_client.site_config import SiteConfig
 from remind_client.supervisor.flower import Connection
 
-LOOK = 1.0  # seconds between two looks
+LOOK = 1.0  # seconds between two checks
 SILENCE = 75.0  # seconds without a note of the SuperNode, which notes each heartbeat it tries, every 23 s at most
 MUTE = 60.0  # seconds in which a worker that has answered before does not
 
 
 class Watched(Protocol):
-    """What is watched of `run.Running`."""
+    """The part of `run.Running` that the watchdog uses."""
 
     site: SiteConfig
     connection: Connection
@@ -26,8 +26,8 @@ class Watched(Protocol):
 class Watchdog:
     """Watches the programs of a site.
 
-    With a SuperNode its tasks end: the SuperExec is started again, which takes along a task that has a process of its
-    own, and the worker, if it works on one.
+    When a SuperNode ends, its tasks must end too. So the SuperExec is restarted, which ends a task in a separate
+    process, and the worker is restarted if it works on a task.
     """
 
     def __init__(self, site: Watched) -> None:
@@ -47,7 +47,7 @@ class Watchdog:
         silent, stuck = site.connection.silent(SILENCE), site.connection.stuck
         if site.supernode.pid is not None and (silent or stuck):
             site.connection.heard, site.connection.stuck = None, False
-            await site.supernode.restart("its loop is stuck" if stuck else f"it has said nothing for {SILENCE:g} s")
+            await site.supernode.restart("its loop is stuck" if stuck else f"it wrote no output for {SILENCE:g} s")
         if site.supernode.ends == self._ends:
             return
         self._ends = site.supernode.ends
@@ -56,7 +56,7 @@ class Watchdog:
         if site.worker is not None:
             status = await asyncio.to_thread(ask_status, site.site.socket)
             if status is not None and status.get("busy_seconds") is not None:
-                await site.worker.restart("the SuperNode whose task it works on has ended")
+                await site.worker.restart("its task's SuperNode has ended")
 
     async def _look_at_worker(self) -> None:
         worker = self.site.worker
@@ -67,4 +67,4 @@ class Watchdog:
             self._answered = pid, now
         elif self._answered is not None and self._answered[0] == pid and now - self._answered[1] > MUTE:
             self._answered = None
-            await worker.restart(f"it has answered nothing for {MUTE:g} s")
+            await worker.restart(f"it has not answered for {MUTE:g} s")

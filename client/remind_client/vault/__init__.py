@@ -1,1 +1,1 @@
-"""The vault: what a site keeps on its disk rests encrypted."""
+"""The vault: encryption of the files that a site stores."""

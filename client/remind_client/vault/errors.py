@@ -4,4 +4,4 @@ from remind.errors import UserError
 
 
 class VaultError(UserError):
-    """A file that cannot be opened as what it claims to be: wrong key, changed, cut, moved, or not encrypted."""
+    """A file that cannot be decrypted: wrong key, changed, truncated, moved, or not encrypted."""

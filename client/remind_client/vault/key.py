@@ -12,12 +12,12 @@ from remind.errors import UserError
 from remind.processes.private_files import private_folder, write_private
 
 KEY_BYTES = 32
-REMEDY = "make one with: remind-site vault key FILE"
+REMEDY = "create one with: remind-site vault key FILE"
 
 
 @dataclass(frozen=True)
 class VaultKey:
-    """A key and its name. The name is a hash of the key, so it may stand in clear in every file."""
+    """A key and its id. The id is a hash of the key, so every file may contain it unencrypted."""
 
     secret: bytes = field(repr=False)
 
@@ -27,17 +27,17 @@ class VaultKey:
 
     @property
     def id(self) -> bytes:
-        """First eight bytes of a hash of the key: tells keys apart, tells nothing of the key."""
+        """Return the first eight bytes of a hash of the key: it identifies the key and reveals nothing about it."""
         return hashlib.sha256(b"remind vault key id\0" + self.secret).digest()[:8]
 
 
 def parse_key(text: str, source: str) -> VaultKey:
-    """The key that a text holds: 64 hexadecimal digits, or the base64 of 32 bytes.
+    """Parse a key: 64 hexadecimal digits, or the base64 of 32 bytes.
 
     Raises
     ------
     UserError
-        If it holds neither. The text is not repeated: it may be half a secret.
+        The text is neither. The error does not quote it, because it may be part of a secret.
     """
     stripped = text.strip()
     try:
@@ -52,12 +52,12 @@ def parse_key(text: str, source: str) -> VaultKey:
 
 
 def key_from_file(path: Path) -> VaultKey:
-    """The key in a file.
+    """Read the key from a file.
 
     Raises
     ------
     UserError
-        If it cannot be read, holds no key, or everybody on the machine can read it.
+        The file cannot be read, contains no key, or all users of the machine can read it.
     """
     try:
         text = path.read_text("ascii")
@@ -67,17 +67,17 @@ def key_from_file(path: Path) -> VaultKey:
     except UnicodeDecodeError:
         raise UserError(f"{path}: no vault key: not ASCII; {REMEDY}") from None
     if mode & 0o007:
-        raise UserError(f"{path}: everybody on this machine can read the vault key; chmod 600 {path}")
+        raise UserError(f"{path}: all users of this machine can read the vault key; chmod 600 {path}")
     return parse_key(text, str(path))
 
 
 def key_from_environment(variable: str) -> VaultKey:
-    """The key in an environment variable.
+    """Read the key from an environment variable.
 
     Raises
     ------
     UserError
-        If the variable is not set or holds no key.
+        The variable is not set or contains no key.
     """
     if (text := os.environ.get(variable)) is None:
         raise UserError(f"vault.key_env: the environment variable {variable} is not set; put the vault key into it")
@@ -85,15 +85,15 @@ def key_from_environment(variable: str) -> VaultKey:
 
 
 def new_key_file(path: Path) -> VaultKey:
-    """Make a key and write it to a new file that its owner alone can read.
+    """Create a key and write it to a new file that only its owner can read.
 
     Raises
     ------
     UserError
-        If the file is there already: a key that was written over is data that is lost.
+        The file exists: overwriting a key would make its data unreadable.
     """
     if path.exists():
-        raise UserError(f"{path}: exists; a vault key is never written over: name another file")
+        raise UserError(f"{path}: exists; a vault key is never overwritten: choose another file")
     key = VaultKey(secrets.token_bytes(KEY_BYTES))
     try:
         private_folder(path.parent)

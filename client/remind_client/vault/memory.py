@@ -1,4 +1,4 @@
-"""Verdicts on a cohort's files, where a hospital may keep them: in the vault of its state folder."""
+"""Stores the results of file examinations in the vault of the site's state folder, because they contain paths."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Moving everything a site keeps under a new key, or out of the clear. Killed half-way, it can be run again."""
+"""Encrypt all stored files of a site, for the first time or with a new key. Can be repeated after a crash."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from remind_client.vault.vault import SealedVault, sealed_with
 
 @dataclass(frozen=True)
 class Moved:
-    """What `rotate` or `seal` did: files written anew, and files that were as wanted already."""
+    """Result of `rotate` or `seal`: numbers of rewritten files, and of files that needed no change."""
 
     written: int
     kept: int
 
 
 def rotate(root: Path, old: VaultKey, new: VaultKey) -> Moved:
-    """Write every encrypted file under `root` anew under `new`; files in clear are left alone.
+    """Encrypt every encrypted file under `root` with the key `new`; unencrypted files do not change.
 
     Raises
     ------
     VaultError
-        If a file is under neither key or damaged. It and those not reached yet are as they were.
+        A file is damaged, or encrypted with another key. It and the remaining files are unchanged.
     """
     vault = SealedVault(root, [new, old])
     written = kept = 0
@@ -38,7 +38,7 @@ def rotate(root: Path, old: VaultKey, new: VaultKey) -> Moved:
 
 
 def seal(root: Path, key: VaultKey) -> Moved:
-    """Encrypt every file under `root` that lies in clear: what was kept before there was a vault."""
+    """Encrypt every unencrypted file under `root`: files stored before there was a vault."""
     vault = SealedVault(root, [key])
     written = kept = 0
     for path in _files(root):
@@ -51,17 +51,17 @@ def seal(root: Path, key: VaultKey) -> Moved:
 
 
 def unreadable(root: Path, key: VaultKey) -> Iterator[str]:
-    """Files under `root` that are in clear or under another key, by their headers alone."""
+    """Return files under `root` that are unencrypted or use another key, judged by their headers."""
     for path in _files(root):
         under = sealed_with(path)
         if under is None:
-            yield f"{path} lies in clear"
+            yield f"{path} is not encrypted"
         elif under != key.id:
-            yield f"{path} is under key {under.hex()}"
+            yield f"{path} is encrypted with key {under.hex()}"
 
 
 def is_sealed(root: Path) -> bool:
-    """Whether any file under `root` is encrypted."""
+    """Return whether any file under `root` is encrypted."""
     return any(sealed_with(path) is not None for path in _files(root))
 
 

@@ -34,10 +34,10 @@ _MOST_CHUNKS = 2**32
 
 
 class Sealer:
-    """A file to write into: what is written comes out encrypted in `target`. `finish` must be called at the end.
+    """A writable file object that encrypts into `target`. The caller must call `finish` at the end.
 
-    There is no ``close``, and nothing happens when the object is forgotten: a file that was given up half-way must not
-    be completed by the garbage collector.
+    There is no ``close``, and deleting the object has no effect: the garbage collector must not complete a file whose
+    writing failed.
     """
 
     def __init__(self, target: BinaryIO, key: VaultKey, name: str) -> None:
@@ -50,7 +50,7 @@ class Sealer:
         target.write(self._header)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Take in data; returns its length."""
+        """Encrypt data; return its length."""
         view = memoryview(data).cast("B")
         self._held += view
         while len(self._held) > CHUNK:  # a full chunk may still be the last one
@@ -59,7 +59,7 @@ class Sealer:
         return len(view)
 
     def flush(self) -> None:
-        """Nothing can be flushed before it is known whether it is the end; writers call it all the same."""
+        """Do nothing: a chunk can be written only when it is known whether it is the last. Writers call this anyway."""
 
     def finish(self) -> None:
         """Write the last chunk."""
@@ -75,23 +75,23 @@ class Sealer:
 
 
 def opened(source: BinaryIO, keys: Iterable[VaultKey], name: str, shown: str) -> Iterator[bytes]:
-    """Plain chunks of an encrypted file. Whoever uses them before the last has come uses what may have been cut.
+    """Yield the decrypted chunks of a file. Until the last one has arrived, the file may turn out to be truncated.
 
     Parameters
     ----------
     source
         The file, from its start.
     keys
-        Keys to choose from by the name in the header.
+        Keys to choose from, by the key id in the header.
     name
-        Logical name the file was written under.
+        Logical name under which the file was written.
     shown
-        What an error message calls the file.
+        Name of the file in error messages.
 
     Raises
     ------
     VaultError
-        If the file is not encrypted, is under a key that is not there, or is not what was written under this name.
+        The file is not encrypted, its key is missing, or it is not what was written under this name.
     """
     header = source.read(HEADER_BYTES)
     key = _key_of(header, keys, shown)
@@ -105,8 +105,8 @@ def opened(source: BinaryIO, keys: Iterable[VaultKey], name: str, shown: str) ->
             yield cipher.decrypt(prefix + place, current, header + place + name.encode())
         except InvalidTag:
             raise VaultError(
-                f"{shown}: not what this site wrote: the file was changed, cut, or moved here from another place; "
-                "restore it, or remove it so that the site starts that run anew"
+                f"{shown}: not what this site wrote: the file was changed, truncated, or moved here; "
+                "restore it, or remove it so that the site restarts that run"
             ) from None
         if not following:
             return
@@ -114,12 +114,12 @@ def opened(source: BinaryIO, keys: Iterable[VaultKey], name: str, shown: str) ->
 
 
 def sealed_size(plain: int) -> int:
-    """Bytes of an encrypted file that holds `plain` bytes."""
+    """Return the size of the encrypted file of `plain` bytes."""
     return HEADER_BYTES + plain + TAG * max(1, -(-plain // CHUNK))
 
 
 def key_id(header: bytes) -> bytes | None:
-    """Name of the key an encrypted file is under, from its first bytes; None if it is not encrypted."""
+    """Return the key id of an encrypted file, from its first bytes; None if it is not encrypted."""
     return _HEADER.unpack(header)[1] if len(header) == HEADER_BYTES and header.startswith(MAGIC) else None
 
 
@@ -127,13 +127,13 @@ def _key_of(header: bytes, keys: Iterable[VaultKey], shown: str) -> VaultKey:
     wanted = key_id(header)
     if wanted is None:
         raise VaultError(
-            f"{shown}: not an encrypted file, or cut; encrypt what was kept in clear: remind-site vault seal"
+            f"{shown}: not an encrypted file, or truncated; to encrypt files of earlier runs: remind-site vault seal"
         )
     for key in keys:
         if key.id == wanted:
             return key
     raise VaultError(
-        f"{shown}: encrypted under key {wanted.hex()}, which this site does not have; give vault.key_file that key"
+        f"{shown}: encrypted with key {wanted.hex()}, which this site does not have; set vault.key_file to that key"
     )
 
 

@@ -1,7 +1,7 @@
-"""Cached tokens under a vault: encrypted on the disk, in clear in memory alone.
+"""Cached tokens in a vault: encrypted on the disk, unencrypted only in memory.
 
-A sealed cache cannot be mapped from the disk: all of a site's tokens are in memory while they are used, P·l·D numbers
-per modality. A hospital that cannot spare it encrypts the disk instead and does without a vault.
+An encrypted cache cannot be memory-mapped: all of a site's tokens are in memory while they are used, P·l·D numbers per
+modality. A hospital without enough memory can encrypt the disk instead and switch off the vault.
 """
 
 from collections.abc import Iterator, Mapping

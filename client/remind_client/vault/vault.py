@@ -1,7 +1,7 @@
-"""Where a site's files are written and read: encrypted, or in clear where no vault is configured. One interface.
+"""One interface to write and read a site's files: encrypted, or unencrypted if no vault is configured.
 
-Files are whole or absent (`remind.processes.private_files.write_private`); an encrypted one is read only as a whole,
-after every byte of it has been authenticated.
+Files are complete or absent (`remind.processes.private_files.write_private`); an encrypted file is returned only after
+every byte of it has been authenticated.
 """
 
 import os
@@ -20,20 +20,20 @@ Writer = Callable[[Any], object]  # given something with `write(bytes)`
 
 
 class Vault(Protocol):
-    """What `SealedVault` and `PlainVault` do."""
+    """Interface of `SealedVault` and `PlainVault`."""
 
     def write(self, path: Path, writer: Writer) -> None:
-        """Make or replace a file at once with what `writer` writes into the file object it is given."""
+        """Create or replace a file atomically with what `writer` writes into the given file object."""
 
     def read(self, path: Path) -> bytes:
-        """Content of a file."""
+        """Return the content of a file."""
 
     def open(self, path: Path) -> AbstractContextManager[Path]:
-        """A path from which the content can be read, or mapped into memory; a mapping outlives the context."""
+        """Return a path from which the content can be read or memory-mapped; a mapping outlives the context."""
 
 
 class _Noting:
-    """Passes on what is written, and remembers what went wrong: torch tells of a full disk as a RuntimeError."""
+    """Forwards writes and stores an OSError, because torch reports a full disk as a RuntimeError."""
 
     def __init__(self, out: Any) -> None:
         self._out = out
@@ -47,12 +47,12 @@ class _Noting:
             raise
 
     def flush(self) -> None:
-        """Pass on."""
+        """Flush the file."""
         self._out.flush()
 
 
 def _written(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """`write_private`, with the file's name in whatever the disk says."""
+    """Call `write_private`, and add the file's name to an OSError."""
     try:
         write_private(path, write)
     except OSError as error:
@@ -149,6 +149,6 @@ class SealedVault:
 
 
 def sealed_with(path: Path) -> bytes | None:
-    """Name of the key a file is encrypted under; None for a file in clear."""
+    """Return the id of the key with which a file is encrypted; None for an unencrypted file."""
     with path.open("rb") as source:
         return key_id(source.read(HEADER_BYTES))

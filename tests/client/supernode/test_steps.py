@@ -226,7 +226,7 @@ def test_work_for_a_run_that_is_over_is_stopped(node, leaving):
     node.fetch()
     node.begin()
     node.line.goes_on = False
-    with pytest.raises(LeftError, match="process of its own"):
+    with pytest.raises(LeftError, match="separate process"):
         node.send()
     assert node.left() == NOTHING
     assert node.line.sent == []
