@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
@@ -45,8 +46,8 @@ class AttentionFusion(FusionModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, context.classes)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`; both stages are alike."""
         seen_BM = seen_tokens(presence_Bm, [z_BlD.shape[1] for z_BlD in tokens])
         z_BMD = torch.cat(list(tokens), dim=1)
         for layer in self.layers:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
@@ -41,6 +42,6 @@ class EarlyFusion(FusionModel):
         self.hidden = hidden_layer(inputs, hidden, context.dropout)
         self.head = nn.Linear(hidden, context.classes)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`; both stages are alike."""
         return FusionOutput(self.head(self.hidden(modality_means(tokens).flatten(1))))

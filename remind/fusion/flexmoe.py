@@ -20,6 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOutput, registry
@@ -84,8 +85,9 @@ class FlexMoE(FusionModel):
         number_N = presence_Nm.sum(dim=1)
         return number_N == number_N.max()
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`; the stages differ in the auxiliary loss."""
+        """Fuse; the stages differ only in the auxiliary loss."""
         z_BMD = torch.cat(self._fill(tokens, presence_Bm, group_B), dim=1) + self.position_MD
         z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD)))
         x_ND = self.moe_norm(z_BMD).flatten(0, 1)

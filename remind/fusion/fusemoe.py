@@ -18,6 +18,7 @@ from dataclasses import replace
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOutput, registry
@@ -56,8 +57,8 @@ class FuseMoE(FusionModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(modalities * width, context.classes)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`; both stages are alike."""
         filled = [
             torch.where(presence_Bm[:, i, None, None], z_BlD, self.indicator_mD[i]) for i, z_BlD in enumerate(tokens)
         ]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
@@ -43,8 +44,8 @@ class IntermediateFusion(FusionModel):
         self.hidden = hidden_layer(modalities * width, hidden, context.dropout)
         self.head = nn.Linear(hidden, context.classes)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`; both stages are alike."""
         means_BmD = modality_means(tokens)
         own = [feature(mean_BD) for feature, mean_BD in zip(self.features, means_BmD.unbind(1), strict=True)]
         own_BmD = torch.stack(own, dim=1)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
@@ -43,8 +44,8 @@ class LateFusion(FusionModel):
         )
         self.head = nn.ModuleList(nn.Linear(hidden, context.classes) for _ in context.modalities)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`; both stages are alike."""
         means_BmD = modality_means(tokens)
         networks = zip(self.hidden, self.head, means_BmD.unbind(1), strict=True)
         own_BmC = torch.stack([head(hidden(mean_BD)) for hidden, head, mean_BD in networks], dim=1)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
@@ -45,8 +46,8 @@ class SoftMoEFusion(FusionModel):
         """B_k ~ N(0, .02²)."""
         return None if group == self.context.full else MissingEmbedding(self.context.width)
 
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """See `FusionModel`; both stages are alike."""
         groups, row_B = self.groups_at_hand(group_B)
         zero_D = torch.zeros_like(self.norm.weight)
         missing_BD = self.of_groups(groups, lambda own: own.missing_D, zero_D)[row_B]

@@ -104,8 +104,9 @@ class LaplaceGate(Gate):
         super().__init__(width, experts, top_k)
         self.centre_ED = nn.Parameter(torch.randn(experts, width))  # where layer-normalised tokens lie
 
+    @override
     def scores(self, x_ND: Tensor) -> Tensor:
-        """See `Gate`. Differences, not the matrix product of cdist's fast path, which loses the digits that matter."""
+        """Return the scores from differences; the matrix product of cdist's fast path loses the digits that matter."""
         if traced():  # ONNX knows no cdist
             plain_NE: Tensor = (x_ND.unsqueeze(1) - self.centre_ED).norm(dim=-1)
             return -plain_NE

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from remind.data.batches.batch import Batch, SiteData
 from remind.data.batches.lazy import Request
@@ -36,22 +37,22 @@ class TokenSource(Protocol):
         """
 
 
-class FreshTokens:
+class FreshTokens(TokenSource):
     """Encodes tokens on request, with gradient: stage 1."""
 
     def __init__(self, model: SiteModel, data: SiteData) -> None:
         self.model, self.data = model, data
         self.chunk = LAZY_CHUNK if data.lazy else CHUNK
 
+    @override
     def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
-        """See `TokenSource`."""
         seeds = [None if augment is None else derive(augment, "batch", i) for i in range(len(indices))]
         requests = [Request(index_B, seed) for index_B, seed in zip(indices, seeds, strict=True)]
         for batch in self.data.batches(requests):
             yield batch, self.model.tokens(batch)
 
 
-class CachedTokens:
+class CachedTokens(TokenSource):
     """Tokens of all patients, encoded once in eval mode: stage 2, and every stage with frozen encoders.
 
     Parameters
@@ -114,8 +115,9 @@ class CachedTokens:
                     start[name] += len(encoded_PlD)
         self._tokens |= {name: cache.find(name, keys[name], shapes[name], dtype) for name in names}
 
+    @override
     def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
-        """See `TokenSource`. The batch has no modality values, and nothing is augmented."""
+        """Yield batches without modality values; nothing is augmented."""
         like = self.model.like
         for index_B in indices:
             batch = self.data.without_values(index_B)

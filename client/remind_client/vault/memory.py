@@ -3,28 +3,32 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
+from remind.data.cohort.verdicts import Memory
 from remind.errors import UserError
 from remind.processes.private_files import private_folder
 from remind_client.vault.vault import Vault
 
 
 @dataclass(frozen=True)
-class VaultMemory:
+class VaultMemory(Memory):
     """A `remind.data.cohort.verdicts.Memory` in a folder of a vault."""
 
     folder: Path
     vault: Vault
 
+    @override
     def read(self, name: str) -> bytes | None:
-        """See `Memory`; what cannot be opened is as good as nothing: the files are examined again."""
+        """Return stored results; None if they cannot be read, so that the files are examined again."""
         path = self.folder / name
         try:
             return self.vault.read(path) if path.is_file() else None
         except (OSError, UserError):
             return None
 
+    @override
     def write(self, name: str, content: bytes) -> None:
-        """See `Memory`."""
         try:
             private_folder(self.folder)
             self.vault.write(self.folder / name, lambda out: out.write(content))
@@ -32,11 +36,13 @@ class VaultMemory:
             return
 
 
-class NoMemory:
+class NoMemory(Memory):
     """Remembers nothing."""
 
+    @override
     def read(self, name: str) -> None:
-        """See `Memory`."""
+        return
 
+    @override
     def write(self, name: str, content: bytes) -> None:
-        """See `Memory`."""
+        return

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from remind.training.token_cache import SUFFIX, Shape, TokenCache
 from remind_client.vault.stream import sealed_size
@@ -24,8 +25,9 @@ class SealedTokenCache(TokenCache):
         super().__init__(folder)
         self.vault = vault
 
+    @override
     def find(self, name: str, key: str, shape: Shape, dtype: torch.dtype) -> Tensor | None:
-        """See `TokenCache`.
+        """Return cached tokens.
 
         Raises
         ------
@@ -41,9 +43,10 @@ class SealedTokenCache(TokenCache):
         with self.vault.open(path) as clear:
             return torch.from_file(str(clear), shared=False, size=size, dtype=dtype).view(shape)
 
+    @override
     @contextmanager
     def writing(self, wanted: Mapping[str, tuple[str, Shape]], dtype: torch.dtype) -> Iterator[dict[str, Tensor]]:
-        """See `TokenCache`; the tensors are in memory until the block ends."""
+        """Return tensors to fill; they are in memory until the block ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tokens = {name: torch.empty(shape, dtype=dtype) for name, (_, shape) in wanted.items()}
         yield tokens

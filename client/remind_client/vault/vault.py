@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from typing_extensions import override
+
 from remind.processes.private_files import write_private
 from remind_client.disk import named
 from remind_client.vault.key import VaultKey
@@ -70,25 +72,25 @@ def _let_write(writer: Writer, out: Any) -> None:
 
 
 @dataclass(frozen=True)
-class PlainVault:
+class PlainVault(Vault):
     """Files in clear."""
 
+    @override
     def write(self, path: Path, writer: Writer) -> None:
-        """See `Vault`."""
         _written(path, lambda out: _let_write(writer, out))
 
+    @override
     def read(self, path: Path) -> bytes:
-        """See `Vault`."""
         return path.read_bytes()
 
+    @override
     @contextmanager
     def open(self, path: Path) -> Iterator[Path]:
-        """See `Vault`."""
         yield path
 
 
 @dataclass(frozen=True)
-class SealedVault:
+class SealedVault(Vault):
     """Encrypted files under a folder; a file's logical name is its path from there.
 
     Attributes
@@ -102,8 +104,9 @@ class SealedVault:
     root: Path
     keys: Sequence[VaultKey]
 
+    @override
     def write(self, path: Path, writer: Writer) -> None:
-        """See `Vault`; the clear text is never on the disk."""
+        """Encrypt a file; the plain text is never on the disk."""
         name = self._name(path)
 
         def write(out: BinaryIO) -> None:
@@ -113,8 +116,9 @@ class SealedVault:
 
         _written(path, write)
 
+    @override
     def read(self, path: Path) -> bytes:
-        """See `Vault`.
+        """Return the content of a file, after authentication of every byte.
 
         Raises
         ------
@@ -123,9 +127,10 @@ class SealedVault:
         """
         return b"".join(self._chunks(path))
 
+    @override
     @contextmanager
     def open(self, path: Path) -> Iterator[Path]:
-        """See `Vault`: the content lies in memory alone, in a file that has no name and ends with its last user.
+        """Provide the content in an unnamed file in memory, which exists until its last user closes it.
 
         It counts as the process's memory, and can be swapped out: encrypt the swap, or have none.
 

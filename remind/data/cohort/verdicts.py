@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from typing_extensions import override
+
 from remind.data.files import Sight, decoders
 from remind.data.files.pixels import Remark
 from remind.processes.private_files import private_folder, write_private
@@ -42,7 +44,7 @@ class Memory(Protocol):
         """Write under a name, if possible; otherwise the files are examined again next time."""
 
 
-class UserMemory:
+class UserMemory(Memory):
     """The user's cache folder: ``$XDG_CACHE_HOME/federated-remind/examined``, readable only by that user."""
 
     @property
@@ -50,15 +52,15 @@ class UserMemory:
         """Return the folder of the cache."""
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "federated-remind" / "examined"
 
+    @override
     def read(self, name: str) -> bytes | None:
-        """See `Memory`."""
         try:
             return (self.folder / name).read_bytes()
         except OSError:
             return None
 
+    @override
     def write(self, name: str, content: bytes) -> None:
-        """See `Memory`."""
         try:
             write_private(private_folder(self.folder) / name, content)
             for old in self.folder.glob("*.json"):  # written by versions that stored paths in clear

@@ -82,8 +82,9 @@ class Adapt(Rule):
         place, *path = name.split(".")
         return place == "fusion" and any(PARTS[part].intersection(path) for part in _parts(self.options.parts))
 
+    @override
     def work(self, work: LocalWork) -> Mapping[int, GroupLoss] | None:
-        """See `Rule`.
+        """Do the round's work.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from remind.config import Positive
 from remind.federation.rules.base import EVERY, Rule, Tensors, registry
@@ -33,8 +34,9 @@ class FedAvgM(Rule):
     encoders = EVERY
     options: FedAvgMOptions
 
+    @override
     def server_step(self, model: Tensors, average: Tensors, memory: Tensors) -> tuple[Tensors, Tensors]:
-        """See `Rule`; the memory is v, by the names of the tensors."""
+        """Take the server's step; the memory is v, by the names of the tensors."""
         velocity = {}
         for name, tensor in average.items():
             delta = tensor.double() - model[name].double()
