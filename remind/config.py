@@ -32,17 +32,19 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which patients, and how they lie in hospitals."""
+    """The patients, and how they are divided into hospitals."""
 
     cohort: str = Field("synthetic", description="a cohort folder or its cohort.toml; or 'synthetic'")
-    root: str = Field("", description="folder of the cohort's files, where cohort.toml lies elsewhere")
+    root: str = Field("", description="folder of the cohort's files, if cohort.toml is in another folder")
     sites: Literal["auto", "column", "dirichlet"] = Field(
-        "auto", description="hospitals from the cohort's site column, or drawn; auto: the column where there is one"
+        "auto", description="hospitals from the cohort's site column, or drawn; auto: the column if there is one"
     )
-    alpha: Positive = Field(0.5, description="Dirichlet concentration over groups: small = skewed mixes")
+    alpha: Positive = Field(
+        0.5, description="Dirichlet concentration over groups: smaller values give more skewed mixes"
+    )
     rules: str = Field("", description="what hospitals lack, e.g. '3: no imaging; 2: only clinical, labs'")
     pooled: Annotated[int, Field(ge=0)] = Field(
-        0, description="for method.rule='pooled': hospitals whose patients lie in one place; set by --num-clients"
+        0, description="for method.rule='pooled': number of hospitals whose patients are pooled; set by --num-clients"
     )
     validation: Fraction = Field(0.1, description="share of each site's patients held out for validation")
     test: Fraction = Field(0.2, description="share of each site's patients held out for the final test")
@@ -63,13 +65,13 @@ class DataConfig(Section):
 class SyntheticConfig(Section):
     """The built-in cohort, used where data.cohort = 'synthetic'."""
 
-    patients: Count = Field(4000, description="patients in all")
+    patients: Count = Field(4000, description="number of patients")
     law: Literal["fprm", "embed", "mimic-iv", "independent"] = Field(
         "fprm", description="how combinations are distributed: one of the paper's cohorts, or Pr(g_k) of algorithm §1"
     )
     missing: str = Field("0.1, 0.4, 0.6, 0.2", description="law 'independent': Pr(modality i is missing), one each")
     interaction: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.7, description="share of the label's signal that lies in cross-modal products whose signs differ per group"
+        0.7, description="share of the label's signal in cross-modal products whose signs differ per group"
     )
     noise: NonNegative = Field(0.3, description="standard deviation of the label noise, in units of the signal's")
     kinds: str = Field(
@@ -89,9 +91,9 @@ class EncoderConfig(Section):
     image_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
     volume: str = Field("r3d_18", description="r3d_18 (torchvision), or resnet10 … resnet200 or vit (MONAI)")
     volume_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
-    text: str = Field("words", description="a transformers model by name or folder; words: a small one of our own")
+    text: str = Field("words", description="a transformers model by name or folder; words: a small built-in one")
     text_weights: str = Field("pretrained", description="pretrained | random; words always learns from scratch")
-    text_length: Count = Field(512, description="tokens of a note that are read; the rest is cut off")
+    text_length: Count = Field(512, description="longest note, in tokens; longer notes are truncated")
     table: Literal["patches", "features"] = Field(
         "patches", description="tokens of a table: linear in each run of columns; or attention over a token per column"
     )
@@ -110,14 +112,16 @@ class EncoderConfig(Section):
         "model begins with: boosted trees, logistic regression, or the mean of both",
     )
     buckets: Count = Field(8192, description="rows of the embedding of words and codes; more of them are hashed")
-    augment: Literal["none", "light"] = Field("light", description="of training pictures while encoders train")
+    augment: Literal["none", "light"] = Field(
+        "light", description="augmentation of training images while encoders train"
+    )
 
 
 class MethodConfig(Section):
-    """What is trained and how; `remind methods` lists the choices and their options."""
+    """Fusion model, objective and federated rule; `remind methods` lists the choices and their options."""
 
     fusion: str = Field("remind", description="fusion model, perhaps with options: 'flexmoe(experts = 8)'")
-    objective: str = Field("groupdro", description="what is minimised: 'groupdro', 'erm', 'cvar(alpha = 0.1)'")
+    objective: str = Field("groupdro", description="objective to minimise: 'groupdro', 'erm', 'cvar(alpha = 0.1)'")
     rule: str = Field("fedremind", description="federated rule: 'fedremind', 'lg', 'fedprox(mu = 0.1)', 'local'")
 
 
@@ -130,9 +134,9 @@ class ModelConfig(Section):
     heads: Count = Field(4, description="attention heads")
     expansion: Count = Field(4, description="hidden width of an expert, in units of D")
     blocks: Count = Field(1, description="pre-norm blocks")
-    tokens: Count = Field(16, description="most tokens of one modality")
-    dropout: Fraction = Field(0.2, description="of tokens, attention and expert outputs while training")
-    hide: Fraction = Field(0.2, description="share of table cells and of observations hidden while training")
+    tokens: Count = Field(16, description="largest number of tokens of one modality")
+    dropout: Fraction = Field(0.2, description="dropout of tokens, attention and expert outputs in training")
+    hide: Fraction = Field(0.2, description="share of table cells and of observations hidden in training")
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     router_scale: Positive = Field(1.0, description="initial s of cosine logits, in units of √D")
     projection: bool = Field(
@@ -155,15 +159,16 @@ class TrainConfig(Section):
     warmup_rounds: Annotated[int, Field(ge=0)] = Field(8, description="rounds of stage 1: encoders + shared fusion")
     routing_rounds: Annotated[int, Field(ge=0)] = Field(4, description="rounds of stage 2: frozen encoders, Φ_k")
     local_steps: Count = Field(20, description="optimiser steps per site and round")
-    batch: Annotated[int, Field(ge=0)] = Field(64, description="patients per step; 0 = all of the site's")
+    batch: Annotated[int, Field(ge=0)] = Field(64, description="patients per step; 0: all patients of the site")
     sampling: Literal["group", "weighted"] = Field(
-        "group", description="draw group by λ then patient, weight 1; or patients uniformly, weight n·λ_k/n_k"
+        "group",
+        description="group: draw a group by λ, then a patient; weighted: draw patients uniformly, weight n·λ_k/n_k",
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the local steps")
     lr: Positive = Field(5e-4, description="learning rate of stage 1")
     routing_lr: Positive = Field(1e-4, description="learning rate of stage 2")
     residual_rate: Positive = Field(
-        5.0, description="learning rate of Φ_k, in units of routing-lr; the paper has one rate: 1"
+        5.0, description="learning rate of Φ_k, in units of routing-lr; the paper uses one rate: 1"
     )
     shrink: NonNegative = Field(
         0.0, description="c of the decay c/n_k of a group's own part of the router: the fewer patients, the nearer to 0"
@@ -172,7 +177,9 @@ class TrainConfig(Section):
         0.0, description="decay of encoders towards their common initial values, so that those of hospitals stay alike"
     )
     weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
-    schedule: Literal["constant", "step", "cosine"] = Field("cosine", description="over the rounds of a stage")
+    schedule: Literal["constant", "step", "cosine"] = Field(
+        "cosine", description="learning rate over the rounds of a stage"
+    )
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
     step_factor: Positive = Field(0.1, description="schedule 'step': factor of a drop")
     focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
@@ -196,7 +203,8 @@ class TrainConfig(Section):
         0, description="rounds of the last stage without a better model after which a run ends; 0: none ends early"
     )
     ranking: NonNegative = Field(
-        0.0, description="More-vs-Fewer: each step also sees part of what patients have, which must not do better"
+        0.0,
+        description="factor of the More-vs-Fewer loss: fewer modalities must not do better than all of a patient",
     )
 
     @model_validator(mode="after")
@@ -223,22 +231,23 @@ class DroConfig(Section):
         "uniform for groups of many patients, by size for those of few",
     )
     prior: Positive = Field(50.0, description="initial 'shrunk': patients at which a group is half way between the two")
-    risk: Literal["train", "validation"] = Field("train", description="patients on whom R_k is measured")
-    adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: rare groups count as riskier than measured")
+    risk: Literal["train", "validation"] = Field("train", description="patients on which R_k is computed")
+    adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: increases the risk of rare groups")
     regret: bool = Field(
-        False, description="steer by R_k − R*_k instead of R_k; R*_k is the lowest that the run has seen of group k"
+        False, description="use R_k − R*_k instead of R_k; R*_k is the lowest risk of group k so far in the run"
     )
     floor: Fraction = Field(0.0, description="no λ_k falls below this share of its initial value")
     max_log_odds_step: Positive = Field(
-        5.0, description="no round changes ln(λ_j/λ_k) of two groups by more, whatever losses sites report"
+        5.0, description="largest change of ln(λ_j/λ_k) of two groups in one round, for any reported losses"
     )
 
 
 class FederationConfig(Section):
-    """What crosses the wire and how long a round waits."""
+    """What sites send, the limits of replies, and how long a round waits."""
 
     encoders: Literal["local", "frozen", "shared"] = Field(
-        "local", description="trained at the site and never sent; left as initialised; or federated per modality"
+        "local",
+        description="local: trained at the site, never sent; frozen: left as initialised; shared: averaged by modality",
     )
     averaging: Fraction = Field(
         0.0,
@@ -246,18 +255,18 @@ class FederationConfig(Section):
     )
     min_sites: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="fewer valid replies fail the run; 0: more than half of the enrolled (1 in a simulation)",
+        description="least number of valid replies of a run; 0: more than half of the enrolled (1 in a simulation)",
     )
     participation: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the connected sites that a round asks, drawn anew for each; never below min-sites"
+        1.0, description="share of the connected sites that get a task, drawn in each round; never below min-sites"
     )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
     deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
-    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="of tensors on the wire")
+    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the sent tensors")
     max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
     max_update_ratio: AtLeast1 = Field(
         5.0,
-        description="and one that moves a block by more than this times the median of three sites or more, "
+        description="leave out an update that moves a block by more than this times the median of three sites or more, "
         "if by more than a tenth of max-update",
     )
     max_loss: Positive = Field(
@@ -265,7 +274,8 @@ class FederationConfig(Section):
     )
     max_patients: Count = Field(1_000_000, description="leave out a site that claims more training patients than this")
     max_patients_ratio: AtLeast1 = Field(
-        100.0, description="and, of three sites or more, one that claims more than this times the median of the sites'"
+        100.0,
+        description="leave out a site that claims more than this times the median of three sites or more",
     )
 
 
@@ -295,22 +305,22 @@ class EvaluationConfig(Section):
 class Config(Section):
     """A whole run."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random in the run")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="seed of all random numbers")
     results: str = Field(
         "", description="folder of this run's results; empty: a new one in ./results or ~/federated-remind/results"
     )
     sinks: str = Field("", description="also write numbers to: tensorboard, mlflow; comma-separated")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
-    threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0 = torch's choice")
+    threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0: one per core")
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         "auto",
-        description="of the arithmetic; bfloat16: autocast over float32 weights; auto: that on a GPU, else float32",
+        description="type of computation; bfloat16: autocast, float32 weights; auto: bfloat16 on a GPU, else float32",
     )
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="torch.compile of the encoders' backbones; auto: on a GPU"
     )
     workers: Annotated[int, Field(ge=0)] = Field(
-        0, description="processes per site that read pictures ahead; 0: none, pictures are read when needed"
+        0, description="processes per site that read images in advance; 0: images are read when needed"
     )
     data: DataConfig = DataConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
@@ -343,16 +353,16 @@ class Config(Section):
 
     @property
     def sink_names(self) -> frozenset[str]:
-        """What `sinks` names."""
+        """Return the names in `sinks`."""
         return frozenset(name.strip() for name in self.sinks.split(",") if name.strip())
 
     def flat(self) -> dict[str, Scalar]:
-        """Every field by its run-config key (``train.local-steps``)."""
+        """Return every field by its run-config key (``train.local-steps``)."""
         return dict(_flatten(self.model_dump()))
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Scalar], source: str = "run config") -> "Config":
-        """Config from run-config keys; keys left out keep their defaults.
+        """Build the config from run-config keys; other fields keep their defaults.
 
         Raises
         ------
@@ -383,7 +393,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Scala
 
 
 def _problems(error: ValidationError, keys: Iterable[str]) -> list[str]:
-    """One line per problem: key, value seen, what is expected; `keys` are those that there are."""
+    """Return one line per problem: key, value, expectation; `keys` are all valid keys."""
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]).replace("_", "-") or "config"

@@ -29,7 +29,7 @@ class AttentionOptions(FusionOptions):
 
 @registry.register(
     "attention",
-    title="self-attention over the tokens present, absent ones left out",
+    title="self-attention over the tokens of present modalities",
     paper="textbook baseline; Vaswani et al., NeurIPS 2017, arXiv 1706.03762",
     year=2017,
     options=AttentionOptions,

@@ -74,7 +74,7 @@ class Context(Section):
 class FusionOptions(Options):
     """Base class of every fusion model's own options. Their defaults are the paper's."""
 
-    modality_dropout: Fraction = Field(0.0, description="chance of each present modality to be hidden while training")
+    modality_dropout: Fraction = Field(0.0, description="probability that a present modality is hidden in training")
 
 
 @dataclass(frozen=True)

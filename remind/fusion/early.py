@@ -28,7 +28,7 @@ class EarlyOptions(FusionOptions):
 
 @registry.register(
     "early",
-    title="inputs side by side, zeros for the missing, one network for all",
+    title="inputs concatenated, zeros for missing ones, one network for all",
     paper="textbook baseline; Baltrušaitis et al., TPAMI 2019, arXiv 1705.09406",
     year=2019,
     options=EarlyOptions,

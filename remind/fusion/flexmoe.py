@@ -35,7 +35,7 @@ FREE = 0  # expert that is no group's
 class FlexMoEOptions(SparseOptions):
     """The paper's settings; 4 heads there, here those of the run."""
 
-    experts: Annotated[int, Field(ge=2)] = Field(16, description="E; the first is no group's")
+    experts: Annotated[int, Field(ge=2)] = Field(16, description="E; the first belongs to no group")
     expansion: Count = Field(2, description="hidden width of an expert, in units of D")
 
 
@@ -52,7 +52,7 @@ class MissingBank(nn.Module):
 
 @registry.register(
     "flexmoe",
-    title="missing-modality bank per group, sparse experts, gate pulled to the expert of the group",
+    title="missing-modality bank per group, sparse experts, gate trained towards the group's expert",
     paper="Yun et al., NeurIPS 2024, arXiv 2410.08245",
     year=2024,
     options=FlexMoEOptions,

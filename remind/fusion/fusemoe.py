@@ -35,7 +35,7 @@ class FuseMoEOptions(SparseOptions):
 
 @registry.register(
     "fusemoe",
-    title="sparse experts behind one Laplace gate per modality; learned indicators for what is missing",
+    title="sparse experts with one Laplace gate per modality; learned indicators for missing modalities",
     paper="Han et al., NeurIPS 2024, arXiv 2402.03226",
     year=2024,
     options=FuseMoEOptions,

@@ -25,7 +25,7 @@ class IntermediateOptions(FusionOptions):
 
 @registry.register(
     "intermediate",
-    title="features of each modality side by side, a learned placeholder for the missing",
+    title="features of all modalities concatenated, a learned placeholder for missing ones",
     paper="textbook baseline; Baltrušaitis et al., TPAMI 2019, arXiv 1705.09406",
     year=2019,
     options=IntermediateOptions,

@@ -28,7 +28,7 @@ class LateOptions(FusionOptions):
 
 @registry.register(
     "late",
-    title="average of the predictions of the modalities present",
+    title="average of the predictions of the present modalities",
     paper="textbook baseline; Baltrušaitis et al., TPAMI 2019, arXiv 1705.09406",
     year=2019,
     options=LateOptions,

@@ -53,7 +53,7 @@ class MoERetrieverOptions(FusionOptions):
 
 @registry.register(
     "moe_retriever",
-    title="missing modalities retrieved by sparse experts from other patients of the site and from one's own tokens",
+    title="sparse experts retrieve missing modalities from the site's other patients and from the patient's own tokens",
     paper="Yun et al., Sparse MoE as a New Retriever, 2025, openreview j9DbobO0mY",
     year=2025,
     options=MoERetrieverOptions,

@@ -61,7 +61,7 @@ class MoreAndFewer(FusionOutput):
 
 @registry.register(
     "simmlm",
-    title="one expert per modality, weighed by a gate over those present; more modalities must not do worse than fewer",
+    title="one expert per modality, weighted by a gate; more modalities must not do worse than fewer",
     paper="Li et al., ICCV 2025, arXiv 2507.19264",
     year=2025,
     options=SimMLMOptions,

@@ -20,7 +20,7 @@ class BalancedOptions(Options):
 
 @registry.register(
     "balanced",
-    title="draw the group first, all alike (or by √n_k), then a patient within it",
+    title="draw a group first, uniformly (or by √n_k), then a patient of the group",
     paper="Kang et al., Decoupling representation and classifier for long-tailed recognition",
     year=2020,
     options=BalancedOptions,

@@ -12,12 +12,14 @@ from remind.registry import Options
 class DFROptions(Options):
     """How long the last layer is retrained."""
 
-    retrain: Annotated[float, Field(gt=0, lt=1)] = Field(0.25, description="share of the rounds, the last ones")
+    retrain: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.25, description="share of the rounds (the last ones) that retrain"
+    )
 
 
 @registry.register(
     "dfr",
-    title="ERM, then the last layer again on held-out patients, groups balanced",
+    title="ERM, then the last layer is retrained on held-out patients with balanced groups",
     paper="Kirichenko et al., Last layer re-training is sufficient for robustness to spurious correlations",
     year=2023,
     options=DFROptions,

@@ -20,7 +20,7 @@ class FairBatchOptions(Options):
 
 @registry.register(
     "fairbatch",
-    title="batch shares move by α from the group of least risk to that of most",
+    title="batch shares move by α from the group with the lowest risk to the one with the highest",
     paper="Roh et al., FairBatch: batch selection for model fairness",
     year=2021,
     options=FairBatchOptions,

@@ -19,12 +19,12 @@ class JTTOptions(Options):
     """The first training, and the weight of its mistakes in the second."""
 
     identify: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of the rounds that find the mistakes")
-    upweight: Count = Field(10, description="how often a mistake stands in the second training set")
+    upweight: Count = Field(10, description="how often a misclassified patient is in the second training set")
 
 
 @registry.register(
     "jtt",
-    title="train once, then again from the start with the mistakes ten times",
+    title="train once, then again from the start with each misclassified patient ten times",
     paper="Liu et al., Just train twice: improving group robustness without training group information",
     year=2021,
     options=JTTOptions,

@@ -9,7 +9,7 @@ from remind.objectives.weighting import Unit, WeightState
 
 @registry.register(
     "reweigh",
-    title="patients drawn as they come, each loss weighted by 1/n_k of its group",
+    title="patients drawn uniformly, each loss weighted by 1/n_k of its group",
     paper="Japkowicz and Stephen, The class imbalance problem",
     year=2002,
 )

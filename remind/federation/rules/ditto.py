@@ -27,7 +27,7 @@ class DittoOptions(Options):
 
 @registry.register(
     "ditto",
-    title="global model as in LG/FedAvg, and a personal one at each site held near it",
+    title="global model as in LG/FedAvg, and a personal model at each site near it",
     paper="Li et al., Ditto: fair and robust federated learning through personalization",
     year=2021,
     options=DittoOptions,

@@ -23,7 +23,7 @@ class FedAdamOptions(Options):
     lr: Positive = Field(0.01, description="learning rate η")
     beta1: Beta = Field(0.9, description="β₁ of m ← β₁·m + (1 − β₁)·Δ")
     beta2: Beta = Field(0.99, description="β₂ of v ← β₂·v + (1 − β₂)·Δ²")
-    tau: Positive = Field(0.001, description="τ of m/(√v + τ): how far steps adapt")
+    tau: Positive = Field(0.001, description="τ of m/(√v + τ): degree of adaptivity")
 
 
 @registry.register(

@@ -5,7 +5,7 @@ from remind.federation.rules.base import Rule, registry
 
 @registry.register(
     "fedavg",
-    title="everything is averaged by patients, encoders included",
+    title="all tensors are averaged, weighted by patients, including encoders",
     paper="McMahan et al., Communication-efficient learning of deep networks from decentralized data",
     year=2017,
 )

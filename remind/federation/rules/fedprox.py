@@ -18,7 +18,7 @@ class FedProxOptions(Options):
 
 @registry.register(
     "fedprox",
-    title="FedAvg, with local steps held near the received model",
+    title="FedAvg, with a penalty on the distance to the received model",
     paper="Li et al., Federated optimization in heterogeneous networks",
     year=2020,
     options=FedProxOptions,

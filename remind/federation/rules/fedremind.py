@@ -11,7 +11,7 @@ from remind.objectives.base import Objective
 
 @registry.register(
     "fedremind",
-    title="the objective's group weights are global: one λ_k for all patients of group k, wherever they are",
+    title="the objective's group weights are global: one λ_k for all patients of group k at all sites",
     paper="Wu et al., REMIND, arXiv 2603.00046, in the federated form of this project",
     year=2026,
 )

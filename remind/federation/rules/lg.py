@@ -5,7 +5,7 @@ from remind.federation.rules.base import Rule, registry
 
 @registry.register(
     "lg",
-    title="encoders stay at the site, the fusion is averaged by patients",
+    title="encoders stay at the site; the fusion is averaged, weighted by patients",
     paper="Liang et al., Think locally, act globally: federated learning with local and global representations",
     year=2020,
 )

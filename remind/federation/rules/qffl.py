@@ -23,7 +23,7 @@ class QFFLOptions(Options):
 
 @registry.register(
     "qffl",
-    title="sites with higher loss pull harder: q-FedAvg",
+    title="sites with higher loss get more weight: q-FedAvg",
     paper="Li et al., Fair resource allocation in federated learning",
     year=2020,
     options=QFFLOptions,

@@ -15,7 +15,7 @@ from remind.registry import Options
 class UnitOptions(Options):
     """The units: sites or groups."""
 
-    units: Literal["sites", "groups"] = Field("sites", description="what is weighed; groups span sites")
+    units: Literal["sites", "groups"] = Field("sites", description="units that get weights; groups span sites")
 
 
 class UnitRule(Rule, Weighting):
