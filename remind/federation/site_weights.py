@@ -26,8 +26,8 @@ S = TypeVar("S")  # the state of a weighing
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a site is told: weights w_k, and the counts c_k they are divided by, of its own groups."""
+class SiteWeights:
+    """The weights w_k of a site's own groups, and the counts c_k by which they are divided; sent to the site."""
 
     weights: Mapping[int, float]
     counts: Mapping[int, int]
@@ -53,7 +53,7 @@ class Weighing(ABC, Generic[S]):
         """State before the first round."""
 
     @abstractmethod
-    def told(self, state: S, sites: Sites, site: str) -> Told:
+    def for_site(self, state: S, sites: Sites, site: str) -> SiteWeights:
         """Return what one site receives."""
 
     @abstractmethod
@@ -65,8 +65,8 @@ class Weighing(ABC, Generic[S]):
         """Return the state with sites and groups that appeared after the start."""
 
     @abstractmethod
-    def alike(self, state: S, sites: Sites, held_out: Sites, site: str) -> Told:
-        """What one site is told in a phase that trains on held-out patients, whatever the groups' weights: all alike.
+    def alike(self, state: S, sites: Sites, held_out: Sites, site: str) -> SiteWeights:
+        """Return the weights for one site in a phase that trains on held-out patients: all patients alike.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class Weighing(ABC, Generic[S]):
         """Return the weight of each group in the objective, over all sites: tables and pages call it λ."""
         parts: dict[int, list[float]] = {}
         for site, own in sorted(sites.items()):
-            for k, mass in self.told(state, sites, site).masses(own).items():
+            for k, mass in self.for_site(state, sites, site).masses(own).items():
                 parts.setdefault(k, []).append(mass)
         return {k: fsum(masses) for k, masses in sorted(parts.items())}
 
@@ -96,9 +96,9 @@ class Spanning(Weighing[WeightState[int]]):
         return self.weighting.initial(total(sites))
 
     @override
-    def told(self, state: WeightState[int], sites: Sites, site: str) -> Told:
+    def for_site(self, state: WeightState[int], sites: Sites, site: str) -> SiteWeights:
         counts = total(sites)
-        return Told({k: state.weights[k] for k in sites[site]}, {k: counts[k] for k in sites[site]})
+        return SiteWeights({k: state.weights[k] for k in sites[site]}, {k: counts[k] for k in sites[site]})
 
     def update(
         self, state: WeightState[int], sites: Sites, losses: Losses, adjustment: float, steps: int
@@ -111,7 +111,7 @@ class Spanning(Weighing[WeightState[int]]):
     def admit(self, state: WeightState[int], sites: Sites) -> WeightState[int]:
         return self.weighting.admit(state, total(sites))
 
-    def alike(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> Told:
+    def alike(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> SiteWeights:
         """Return 1/G for the groups of which any site has held-out patients."""
         counts = total(held_out)
         return _alike(1 / max(len(counts), 1), counts, held_out[site], sites[site])
@@ -151,12 +151,12 @@ class Within(Weighing[Nested]):
         groups = {site: self.inside.initial(own) for site, own in sorted(sites.items())}
         return Nested(self.between.initial(_sizes(sites)), groups)
 
-    def told(self, state: Nested, sites: Sites, site: str) -> Told:
+    def for_site(self, state: Nested, sites: Sites, site: str) -> SiteWeights:
         """Return the weight of the site times that of the group within it, divided by the site's own patients."""
         share, inside = state.sites.weights[site], state.groups[site].weights
-        return Told({k: share * inside[k] for k in sites[site]}, dict(sites[site]))
+        return SiteWeights({k: share * inside[k] for k in sites[site]}, dict(sites[site]))
 
-    def alike(self, state: Nested, sites: Sites, held_out: Sites, site: str) -> Told:
+    def alike(self, state: Nested, sites: Sites, held_out: Sites, site: str) -> SiteWeights:
         """The weight of the site, shared by the groups that it holds patients out of."""
         own = held_out[site]
         return _alike(state.sites.weights[site] / max(len(own), 1), own, own, sites[site])
@@ -191,10 +191,10 @@ def total(sites: Sites) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
-def _alike(weight: float, counts: Counts, held_out: Counts, own: Counts) -> Told:
+def _alike(weight: float, counts: Counts, held_out: Counts, own: Counts) -> SiteWeights:
     """Return equal weights for the groups with held-out patients, and 0 for the site's other groups."""
     weights = {k: weight if k in held_out else 0.0 for k in own}
-    return Told(weights, {k: counts[k] if k in held_out else n for k, n in own.items()})
+    return SiteWeights(weights, {k: counts[k] if k in held_out else n for k, n in own.items()})
 
 
 def _sizes(sites: Sites) -> dict[str, int]:

@@ -106,7 +106,7 @@ def test_weighs_as_federated_remind():
     sites = {"a": {1: 30, 3: 10}, "b": {3: 40}}
     state = rule.weighing.initial(sites)
     assert state == fedremind.weighing.initial(sites)
-    assert rule.weighing.told(state, sites, "a") == fedremind.weighing.told(state, sites, "a")
+    assert rule.weighing.for_site(state, sites, "a") == fedremind.weighing.for_site(state, sites, "a")
 
 
 @pytest.mark.parametrize("fusion", ["flexmoe", "fusemoe", "moe_retriever", "simmlm", "softmoe"])

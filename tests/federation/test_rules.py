@@ -28,7 +28,7 @@ def rule(text, **changes):
 
 
 def masses(weighing, state):
-    return {s: weighing.told(state, SITES, s).masses(SITES[s]) for s in SITES}
+    return {s: weighing.for_site(state, SITES, s).masses(SITES[s]) for s in SITES}
 
 
 def losses(**of_site):

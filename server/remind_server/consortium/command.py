@@ -274,12 +274,12 @@ def runs(where: Where) -> None:
     """Show all runs."""
     from remind_server.consortium.flower import control
     from remind_server.consortium.run_record import read_record
-    from remind_server.consortium.runs import told
+    from remind_server.consortium.runs import status_text
 
     folder = _folder(where, "runs")
     with control(folder) as link:
         for one in link.runs():
-            status = told(one, read_record(folder, one.run_id))
+            status = status_text(one, read_record(folder, one.run_id))
             print(f"{one.run_id}  {one.started[:19]}  {status}  {one.details}".rstrip())
 
 
@@ -349,13 +349,13 @@ def _passphrase(file: Path | None, new: bool = False) -> bytes | None:
     return given or None
 
 
-def _confirm(told: str) -> "Callable[[Request], None]":
+def _confirm(expected: str) -> "Callable[[Request], None]":
     """Ask whether the fingerprint is the hospital's, or compare it with the given one."""
 
     def confirm(request: "Request") -> None:
         shown = f"{request.site} ({request.location or 'no location'})"
-        if told:
-            if not secrets.compare_digest(told.strip().encode(), request.fingerprint.encode()):
+        if expected:
+            if not secrets.compare_digest(expected.strip().encode(), request.fingerprint.encode()):
                 raise UserError(
                     f"--fingerprint: the key in the request of {shown} has another, {request.fingerprint}: the request "
                     "is not the hospital's; ask for a new one over another channel"

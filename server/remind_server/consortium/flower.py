@@ -160,11 +160,11 @@ class Control:
         try:
             yield
         except httpx.HTTPStatusError as error:
-            told = FlowerError.from_json(error.response.text)
-            if told is None:
+            answer = FlowerError.from_json(error.response.text)
+            if answer is None:
                 raise UserError(f"the SuperLink answered {error.response.status_code}; see its own output") from None
             raise RefusalError(
-                int(told.code), f"the SuperLink refused: {told.message} (Flower's code {told.code})"
+                int(answer.code), f"the SuperLink refused: {answer.message} (Flower's code {answer.code})"
             ) from None
         except httpx.RequestError as error:
             raise UnreachableError(

@@ -36,7 +36,7 @@ def submit(control: Control, values: Mapping[str, Scalar]) -> int:
     return control.start_run(app_bundle(), values)
 
 
-def told(run: Run, record: RunRecord | None) -> str:
+def status_text(run: Run, record: RunRecord | None) -> str:
     """Return the status of a run as text: Flower's status, and the hospitals that did not take part."""
     if record is None or record.status != "incomplete":
         return run.status
@@ -79,7 +79,7 @@ def wait(
             before = run.status
         time.sleep(LOOK)
     record = read()
-    say(f"run {run_id}: {told(run, record)}")
+    say(f"run {run_id}: {status_text(run, record)}")
     if record is not None:
         say(_end_lines(record))
     if run.status != "finished:completed":

@@ -131,13 +131,13 @@ def _curve(
         shown = published.validation(round_)
         silent = bool(row.pop("withheld")) and not row["n"]  # every site withholds
         few = silent or (bool(row["n"]) and not shown.number(ALL, number))
-        told = not silent and shown.score(ALL, number)
+        scored = not silent and shown.score(ALL, number)
         if few:
             suppressed.append(position)
-        if silent or (row["n"] and not told):
+        if silent or (row["n"] and not scored):
             withheld.append(position)
         for series, value in row.items():
-            may = trained if series in _OF_TRAINING else not few if series == "n" else told
+            may = trained if series in _OF_TRAINING else not few if series == "n" else scored
             found[series].append(_short(value) if may else None)
     return Curve(number, name, **found, suppressed=suppressed, withheld=withheld)  # type: ignore[arg-type]
 

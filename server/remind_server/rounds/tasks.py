@@ -14,7 +14,7 @@ from remind.federation.block_weights import block_weights
 from remind.federation.blocks import WireType, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine, Task
-from remind.federation.site_weights import Sites, Told, total
+from remind.federation.site_weights import Sites, SiteWeights, total
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Phase
 from remind_server.rounds.roster import Member
@@ -91,8 +91,8 @@ def train_tasks(
     methods = methods_of(config)
     sites = sites_of(everybody)
     counts = total(sites)
-    told, own_of = _told(methods, state, sites, everybody)
-    masses = {name: told[name].masses(own) for name, own in own_of.items()}
+    given, own_of = _weights_for(methods, state, sites, everybody)
+    masses = {name: given[name].masses(own) for name, own in own_of.items()}
     whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
     labels = _labels(everybody) if methods.objective.needs_labels else {}
     stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phases(config.train.rounds))
@@ -108,8 +108,8 @@ def train_tasks(
             stage_round=stage_round,
             stage_rounds=stage_rounds,
             seed=config.seed,
-            weights=told[member.name].weights,
-            counts=told[member.name].counts,
+            weights=given[member.name].weights,
+            counts=given[member.name].counts,
             block_weights=block_weights(share, whole, own, counts, bits),
             labels={k: labels[k] for k in own if k in labels},
             candidates=candidates(config, state),
@@ -121,16 +121,16 @@ def train_tasks(
     return tasks
 
 
-def _told(
+def _weights_for(
     methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
-) -> tuple[dict[str, Told], dict[str, Mapping[int, int]]]:
+) -> tuple[dict[str, SiteWeights], dict[str, Mapping[int, int]]]:
     """The weights for each site, and the patients of each of its groups that the round trains on."""
     if not methods.objective.phase(state.round).balanced:
-        return {m.name: methods.weighing.told(state.weights, sites, m.name) for m in members}, dict(sites)
+        return {m.name: methods.weighing.for_site(state.weights, sites, m.name) for m in members}, dict(sites)
     held_out: dict[str, Mapping[int, int]] = {m.name: m.held_out for m in members}
-    told = {m.name: methods.weighing.alike(state.weights, sites, held_out, m.name) for m in members}
+    given = {m.name: methods.weighing.alike(state.weights, sites, held_out, m.name) for m in members}
     own: dict[str, Mapping[int, int]] = {m.name: {k: m.held_out.get(k, 0) for k in m.counts} for m in members}
-    return told, own
+    return given, own
 
 
 def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:

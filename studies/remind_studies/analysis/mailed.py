@@ -9,19 +9,19 @@ from remind.privacy.publication import Publication
 from remind.privacy.threshold import is_small
 from remind_studies.analysis.document import Analysis, ExpertUse, Look, ModalityValue, ModelAnalysis
 from remind_studies.analysis.experts import apart
-from remind_studies.analysis.patients import Patients, Told
+from remind_studies.analysis.patients import Patients, Publishable
 
 Value = TypeVar("Value")
 
 
 def mailed(analysis: Analysis, patients: Patients, minimum: int) -> Analysis:
-    """What may be told under a minimum count of the patients that both models were trained on."""
+    """Return the publishable part of an analysis under a minimum count, for the patients of both models."""
     if minimum <= 1:
         return analysis
-    told, names = patients.told(minimum), analysis.cohort.modalities
-    kept = tuple(group for group in analysis.cohort.groups if group.mask in told.groups)
-    models = tuple(_model(model, told, names, analysis.settings.few, minimum) for model in analysis.models)
-    rows = [v for v in analysis.models[0].modality_value if v.mask is None or v.mask in told.groups]
+    public, names = patients.publishable(minimum), analysis.cohort.modalities
+    kept = tuple(group for group in analysis.cohort.groups if group.mask in public.groups)
+    models = tuple(_model(model, public, names, analysis.settings.few, minimum) for model in analysis.models)
+    rows = [v for v in analysis.models[0].modality_value if v.mask is None or v.mask in public.groups]
     return analysis.model_copy(
         update={
             "settings": analysis.settings.model_copy(update={"min_count": minimum}),
@@ -33,53 +33,53 @@ def mailed(analysis: Analysis, patients: Patients, minimum: int) -> Analysis:
     )
 
 
-def _model(model: ModelAnalysis, told: Told, names: tuple[str, ...], few: int, minimum: int) -> ModelAnalysis:
+def _model(model: ModelAnalysis, public: Publishable, names: tuple[str, ...], few: int, minimum: int) -> ModelAnalysis:
     drawn = {
-        k: own for k, own in model.drawn.items() if k in told.groups and not any(is_small(n, minimum) for n in own)
+        k: own for k, own in model.drawn.items() if k in public.groups and not any(is_small(n, minimum) for n in own)
     }
     return model.model_copy(
         update={
             "drawn": drawn,
-            "left_out": _of(model.left_out, told),
-            "whole": _whole(model.whole, told, minimum),
-            "weights": tuple(one.model_copy(update={"of": _of(one.of, told)}) for one in model.weights),
-            "looks": tuple(_look(look, told, drawn) for look in model.looks),
-            "experts": _experts(model.experts, told, few) if model.experts else None,
+            "left_out": _of(model.left_out, public),
+            "whole": _whole(model.whole, public, minimum),
+            "weights": tuple(one.model_copy(update={"of": _of(one.of, public)}) for one in model.weights),
+            "looks": tuple(_look(look, public, drawn) for look in model.looks),
+            "experts": _experts(model.experts, public, few) if model.experts else None,
             "modality_value": tuple(
-                _value(v, told) for v in model.modality_value if (v.mask, names.index(v.modality)) in told.rows
+                _value(v, public) for v in model.modality_value if (v.mask, names.index(v.modality)) in public.rows
             ),
         }
     )
 
 
-def _of(of_group: Mapping[int, Value], told: Told) -> dict[int, Value]:
-    return {k: value for k, value in of_group.items() if k in told.groups}
+def _of(of_group: Mapping[int, Value], public: Publishable) -> dict[int, Value]:
+    return {k: value for k, value in of_group.items() if k in public.groups}
 
 
-def _whole(count_of: Mapping[int, int], told: Told, minimum: int) -> dict[int, int]:
+def _whole(count_of: Mapping[int, int], public: Publishable, minimum: int) -> dict[int, int]:
     """Patients behind g_all; together they are as many as were asked for, so that one number gives another away."""
-    rest = [k for k in count_of if k not in told.groups]
-    numbers = {k: [k] for k in count_of if k in told.groups} | ({"rest": rest} if rest else {})
+    rest = [k for k in count_of if k not in public.groups]
+    numbers = {k: [k] for k in count_of if k in public.groups} | ({"rest": rest} if rest else {})
     if not count_of:
         return {}
     found = Publication(minimum).ask(numbers | {"all": list(count_of)}, count_of, known={"all"})
     return {k: n for k, n in count_of.items() if k in numbers and k in found}
 
 
-def _look(look: Look, told: Told, drawn: Mapping[int, object]) -> Look:
+def _look(look: Look, public: Publishable, drawn: Mapping[int, object]) -> Look:
     """Agreement tells how the drawn patients of a group fall into classes, so it goes with their numbers."""
-    found = _of(look.consistency, told)
+    found = _of(look.consistency, public)
     found = {k: c if k in drawn else c.model_copy(update={"agreement": None}) for k, c in found.items()}
-    return look.model_copy(update={"routing": _of(look.routing, told), "consistency": found})
+    return look.model_copy(update={"routing": _of(look.routing, public), "consistency": found})
 
 
-def _experts(use: ExpertUse, told: Told, few: int) -> ExpertUse:
-    """`ExpertUse.apart` is of the groups that are told alone: else it would tell of the others' experts."""
-    of = _of(use.of, told)
+def _experts(use: ExpertUse, public: Publishable, few: int) -> ExpertUse:
+    """Compute `ExpertUse.apart` from published groups only; otherwise it would reveal the others' experts."""
+    of = _of(use.of, public)
     among = {k: np.array(share_E) for k, share_E in of.items() if use.n[k] >= few}
-    return use.model_copy(update={"n": _of(use.n, told), "of": of, "apart": apart(among)})
+    return use.model_copy(update={"n": _of(use.n, public), "of": of, "apart": apart(among)})
 
 
-def _value(value: ModalityValue, told: Told) -> ModalityValue:
-    """Whether a group that is not told of was trained on would tell whether there is anybody."""
-    return value if value.smaller in told.groups else value.model_copy(update={"known": None})
+def _value(value: ModalityValue, public: Publishable) -> ModalityValue:
+    """Hide whether a suppressed group was trained on: this would reveal whether it has patients."""
+    return value if value.smaller in public.groups else value.model_copy(update={"known": None})

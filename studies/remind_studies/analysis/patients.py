@@ -22,8 +22,8 @@ PARTS = (TRAIN, VALIDATION, TEST)
 
 
 @dataclass(frozen=True)
-class Told:
-    """The groups that are told of, with all their numbers, and the rows of modality values."""
+class Publishable:
+    """The published groups, with all their numbers, and the published rows of modality values."""
 
     groups: frozenset[int]
     rows: frozenset[Row]
@@ -50,12 +50,12 @@ class Patients:
         group_N, part_N, label_N, person_N = (np.concatenate(column) for column in zip(*found, strict=True))
         return cls(group_N, part_N, label_N, person_N, len(hospitals.schema.classes))
 
-    def told(self, minimum: int) -> Told:
-        """What may be told: no small number of patients or persons follows from it and from the cohort's totals.
+    def publishable(self, minimum: int) -> Publishable:
+        """Return what may be published: it and the cohort's totals reveal no small number of patients or persons.
 
         The totals of parts are known; those of the classes in the test too, if none of them is small.
 
-        A group is told of if its training, validation and test patients may be; its modality values if besides those
+        A group is published if its training, validation and test patients may be; its modality values if besides those
         of each class in the test may be, since scores tell the classes.
         """
         atoms = self._atoms()
@@ -80,14 +80,14 @@ class Patients:
         groups = frozenset(k for k in {atom[0] for atom in atoms} if ("group", k) not in out)
         rows: set[Row] = {(k, m) for k in groups if ("value", k) not in out for m in members(k)}
         having = {m for k, _, _ in atoms if len(members(k)) > 1 for m in members(k)}
-        return Told(groups, frozenset(rows | {(None, m) for m in having if ("everyone", m) not in out}))
+        return Publishable(groups, frozenset(rows | {(None, m) for m in having if ("everyone", m) not in out}))
 
     def _atoms(self) -> list[Atom]:
         sets = [(part, c) for part in PARTS for c in range(self.classes if part == TEST else 1)]
         return [(k, part, c) for k in np.unique(self.group_N).tolist() for part, c in sets]
 
     def _numbers(self, atoms: list[Atom]) -> tuple[dict[tuple[Hashable, ...], list[Atom]], dict[Hashable, Hashable]]:
-        """All sums of atoms that are told or known, and which of them are told together or not at all."""
+        """Return all published or known sums of atoms, and which of them are published together or not at all."""
         numbers: dict[tuple[Hashable, ...], list[Atom]] = {}
         bundles: dict[Hashable, Hashable] = {}
         for atom in atoms:
