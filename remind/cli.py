@@ -29,14 +29,14 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at a cohort, or make a synthetic one.", no_args_is_help=True)
+data_app = typer.Typer(help="Check or describe a cohort, or create a synthetic one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command("export")(export_command)
 data_app.add_typer(import_app, name="import")
 app.command("predict")(predict_command)
 
-Root = Annotated[str, typer.Option(help="Folder of the files, where cohort.toml lies elsewhere.")]
-MinCount = Annotated[int, typer.Option(min=1, help="Patients of a group below which its number is suppressed.")]
+Root = Annotated[str, typer.Option(help="Folder of the files, if cohort.toml is in another folder.")]
+MinCount = Annotated[int, typer.Option(min=1, help="Suppress the numbers of groups with fewer patients.")]
 
 
 @app.callback()
@@ -46,7 +46,7 @@ def _root(version: Annotated[bool, version_option("remind")] = False) -> None:
 
 @app.command("config")
 def show_config() -> None:
-    """Print every setting with its default and what it means, as TOML."""
+    """Print every setting with its default and meaning, as TOML."""
     print(to_toml(Config()), end="")
 
 
@@ -67,11 +67,11 @@ def check(
     cohort_option: CohortOption = None,
     root: Root = "",
     min_count: MinCount = MIN_COUNT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Say everything that is wrong with a cohort at once, and print its group table. Exit code 1 if anything is.
+    """Report all problems of a cohort at once, and print its group table. Exit code 1 if there are problems.
 
-    The report counts single patients: treat it as you treat the data.
+    The report counts single patients: treat it like the data.
     """
     from remind.data.checks.check import check_cohort
 
@@ -89,9 +89,9 @@ def describe(
     root: Root = "",
     min_count: MinCount = MIN_COUNT,
 ) -> None:
-    """Draw how patients lie in groups and sites, as PNG and SVG, and print the tables.
+    """Draw the patients per group and site, as PNG and SVG, and print the tables.
 
-    No count below --min-count is shown, nor any from which one would follow.
+    Counts below --min-count are suppressed, and further counts from which they could be computed.
     """
     from remind.data.checks.describe import describe_cohort
     from remind.data.checks.describe_plots import draw
@@ -130,7 +130,7 @@ def synthesise(
 
 @cache
 def whole_app() -> typer.Typer:
-    """`app`, with the commands that the other installed packages add."""
+    """Return `app` with the commands of other installed packages."""
     for entry in entry_points(group="remind.commands"):
         command = entry.load()
         if isinstance(command, typer.Typer):

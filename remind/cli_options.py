@@ -34,7 +34,7 @@ CohortOption = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress: warnings, errors and results alone.")]
 Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Start although the estimate says that this machine is too small.")
+    bool, typer.Option("--yes", "-y", help="Start even if the estimate says that this machine is too small.")
 ]
 
 

@@ -1,7 +1,7 @@
 """Former names of modules: an import by the former name finds the module at its new place, and warns.
 
-They go with the next minor version. A name that is now a folder's (`remind.data.cohort`) says in that folder what it
-still holds.
+The next minor version removes them. If a former name is now a folder (`remind.data.cohort`), the folder's ``__init__``
+forwards its former content.
 """
 
 import warnings
@@ -50,16 +50,16 @@ FORMER = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _KEPT for name
 
 
 class FormerNames(MetaPathFinder, Loader):
-    """Finds a module under its former name; asked only after everybody else."""
+    """Finds a module under its former name; the last finder in the list."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A spec for former names, None for all others."""
+        """Return a spec for former names, None for all others."""
         return ModuleSpec(fullname, self) if fullname in FORMER else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module at its new place, the same object."""
+        """Return the module at its new place, the same object."""
         warnings.warn(f"{spec.name} is now {FORMER[spec.name]}", DeprecationWarning, stacklevel=2)
         module = import_module(FORMER[spec.name])
         spec.loader_state = module.__spec__

@@ -159,7 +159,7 @@ def _published(name: str) -> dict[str, Any]:
     alike = get_close_matches(name, timm.list_pretrained(), n=5)
     if alike:
         ways_out.append(f"choose a network like it: {', '.join(alike)}")
-    raise several(f"{about(name)}: nobody has published weights of it. Either", ways_out)
+    raise several(f"{about(name)}: there are no published weights. Either", ways_out)
 
 
 def _must_fit(file: Path, name: str, size: tuple[int, int], channels: int, idle: tuple[str, ...]) -> None:

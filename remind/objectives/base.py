@@ -97,7 +97,7 @@ class StepInput:
 
 
 class Objective(Weighting):
-    """Base of every objective: each patient alike, focal loss, one phase.
+    """Base of every objective: equal weights of patients, focal loss, one phase.
 
     Attributes
     ----------
@@ -156,30 +156,30 @@ class Objective(Weighting):
         return next(p for p in reversed(self.phases(rounds)) if p.start <= min(round_, rounds - 1))
 
     def criterion(self, logits_BC: Tensor, label_B: Tensor, group_B: Tensor, labels: Labels) -> Tensor:
-        """Loss of each patient's prediction, (B,), without weights: what trains, and what measures R_k."""
+        """Return the unweighted loss of each patient's prediction, (B,): it is minimised, and R_k is its mean."""
         return focal_loss(logits_BC, label_B, self.config.train.focal_gamma)
 
     def patient_losses(self, step: StepInput) -> Tensor:
-        """Loss of each patient of a step, (B,), before weights: what an objective is made of.
+        """Return the unweighted loss of each patient of a step, (B,): the core of an objective.
 
         Unless `couples_patients`, a patient's loss depends on no other patient of the step.
         """
         return self.losses_on(step, step.tokens_BMD)
 
     def coupled_loss(self, step: StepInput) -> Tensor | None:
-        """What the loss of a step has besides its patients' losses, a scalar; only where `couples_patients`."""
+        """Return the part of a step's loss that is no sum over patients, a scalar; only if `couples_patients`."""
         return None
 
     def step_loss(self, step: StepInput) -> Tensor:
-        """Loss of a step, a scalar: the weighted sum of its patients' losses, and what couples them."""
+        """Return the loss of a step, a scalar: the weighted sum of its patients' losses plus `coupled_loss`."""
         loss = (step.weight_B * self.patient_losses(step)).sum()
         coupled = self.coupled_loss(step)
         return loss if coupled is None else loss + coupled
 
     def losses_on(self, step: StepInput, tokens_BMD: Tensor) -> Tensor:
-        """Loss of each patient of the step, (B,), with these tokens in place of their own.
+        """Return the loss of each patient of the step, (B,), computed from these tokens instead of their own.
 
-        With ``train.ranking`` every patient is seen a second time with fewer modalities (More-vs-Fewer, SimMLM).
+        With ``train.ranking`` every patient also enters with fewer modalities (More-vs-Fewer, SimMLM).
         """
         batch = step.batch
         output = step.fuse(tokens_BMD, batch.presence_Bm, batch.group_B)
@@ -196,10 +196,10 @@ class Objective(Weighting):
         return loss_B
 
     def remember(self, wrong_N: Tensor, kept: dict[str, Tensor]) -> None:
-        """A round without steps: which training patients the model gets wrong, (N,) bool; keep what is needed."""
+        """Use the result of a round without steps: which training patients are misclassified, (N,) bool."""
 
     def copies(self, kept: Mapping[str, Tensor]) -> Tensor | None:
-        """How often each training patient stands in the deck that steps are drawn from, (N,); None: once."""
+        """Return the number of copies of each training patient when steps are drawn, (N,); None: one each."""
         return None
 
 

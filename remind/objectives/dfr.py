@@ -25,23 +25,23 @@ class DFROptions(Options):
     options=DFROptions,
 )
 class DFR(Objective):
-    """ERM; then only the head trains, on validation patients drawn group by group, each group alike.
+    """ERM; then only the head trains, on validation patients, with equal weights of the groups.
 
-    Where groups span sites, w_k = 1/G over the groups that somebody has validation patients of, and each patient weighs
-    w_k/v_k with the v_k of all sites, so that the head is that of the pooled patients. Sites say at enrolment how many
-    they have; of a group that a site does not train on, or that its policy withholds, they take no part. Other rules
-    balance within each site.
+    If groups span sites, w_k = 1/G over the groups with validation patients at any site, and each patient has the
+    weight w_k/v_k with the v_k of all sites, so that the head equals that of pooled patients. Sites report these at
+    enrolment; groups that a site does not train on, or that its policy withholds, are excluded there. Other rules
+    balance groups within each site.
 
-    The head goes on from where it is, with the run's optimiser, where the paper fits a new one by logistic regression:
-    sites share gradients here, not features. Validation patients then are training patients of the head: what the
-    validation columns show of these rounds is no held-out figure, and model selection must not use it.
+    The head continues from its current values with the run's optimiser, whereas the paper fits a new one by logistic
+    regression: here sites share gradients, not features. The validation patients are then training patients of the
+    head: the validation columns of these rounds are not held-out figures, and model selection must not use them.
     """
 
     needs_held_out = True
     options: DFROptions
 
     def phases(self, rounds: int) -> tuple[Phase, ...]:
-        """Training, then the head alone."""
+        """Return the phases: training, then only the head."""
         last = min(max(round(self.options.retrain * rounds), 1), rounds - 1)
         if last < 1:
             return super().phases(rounds)

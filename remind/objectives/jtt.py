@@ -32,14 +32,14 @@ class JTTOptions(Options):
 class JTT(Objective):
     """Error set E of an ERM model f_id; then ERM on the data with the patients of E `upweight` times.
 
-    One round between the two trainings takes no steps: each site looks at f_id's mistakes among its own training
-    patients and remembers them; they never leave it. The rounds of both trainings add up to those of the run, so that
-    JTT has no larger budget than the others.
+    One round between the two trainings takes no steps: each site finds f_id's mistakes among its own training patients
+    and stores them; they never leave the site. The rounds of both trainings add up to those of the run, so that JTT has
+    the same budget as other methods.
 
-    A mistake weighs `upweight`/n, everybody else 1/n, so that federated training is that of the pooled patients without
-    anybody telling how many mistakes a site has. The weights sum to more than 1: a step of plain SGD is longer by the
-    mean number of copies, as an epoch of the paper's larger training set has that many more steps. With AdamW, which
-    forgets the factor, the length of a step does not change.
+    A mistake has the weight `upweight`/n, every other patient 1/n. So federated training equals training on the pooled
+    patients, and no site reports its number of mistakes. The weights sum to more than 1: a step of plain SGD is longer
+    by the mean number of copies, just as an epoch of the paper's larger training set has more steps. AdamW is invariant
+    to this factor.
     """
 
     options: JTTOptions

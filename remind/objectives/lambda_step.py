@@ -41,8 +41,8 @@ def update_weights(
 ) -> dict[Unit, float]:
     """λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j), over the groups that reported a risk (Eq. 4).
 
-    A group without a report keeps its λ to the last bit: those that did report share among themselves exactly the mass
-    they had, so that an absent group neither gains nor loses odds (algorithm §3).
+    A group without a report keeps its λ to the last bit: the reporting groups redistribute exactly their own mass, so
+    an absent group neither gains nor loses odds (algorithm §3).
 
     Parameters
     ----------
@@ -98,10 +98,10 @@ def _log_sum(logs: Sequence[float]) -> float:
 
 
 def floored(weights: Mapping[Unit, float], least: Mapping[Unit, float]) -> dict[Unit, float]:
-    """Weights of which those in `least` are at least that much; the others of these give, in proportion, what it takes.
+    """Return weights with lower bounds `least`; the other units in `least` give the difference, in proportion.
 
-    Units without a least weight keep theirs to the last bit, and the sum stays. Where there is less to give than the
-    least weights need, each gets its share of what there is.
+    Units without a lower bound keep their weights to the last bit, and the sum is unchanged. If there is too little
+    mass for all bounds, each unit gets its share of it.
     """
     mass, needed = math.fsum(weights[k] for k in least), math.fsum(least.values())
     if needed >= mass:

@@ -22,7 +22,7 @@ Part = TypeVar("Part", bound=Counted)
 
 
 def usual_minimum(real: bool) -> int:
-    """Minimum of what is written for others where none is said: patients who are made up have no secrets."""
+    """Return the default minimum count: that of real cohorts, or 1 for synthetic patients."""
     return MIN_COUNT if real else 1
 
 

@@ -1,7 +1,7 @@
 """A program that is kept running, with everything it starts.
 
-It has a process group of its own, so that what it starts ends with it; it is tethered (`tether`), so that it ends even
-if its supervisor is killed; and its lines may be read on their way to the log.
+It has its own process group, so that its child processes end with it. It is tethered (`tether`), so that it ends even
+if its supervisor is killed. Its output can be parsed on the way to the log.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from dataclasses import dataclass, field
 from remind.processes import tether
 
 Hear = Callable[[str], bool | None]
-_KILLED = 2.0  # seconds to be gone after SIGKILL, and taken from the process table by init
+_KILLED = 2.0  # seconds to end after SIGKILL, until init has removed it from the process table
 _LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a program is waited for, in seconds.
+    """Waiting times, in seconds.
 
     Attributes
     ----------
     first, longest
-        Before a program that ended is started again; doubled each time.
+        First and longest pause before a restart; it doubles each time.
     steady
-        After so long a program counts as running well: the next pause is the first again.
+        A program that has run for this long counts as stable: the next pause is the first again.
     grace
-        To end in, before it is made to.
+        Time to end after SIGTERM, before SIGKILL.
     """
 
     first: float = 1.0
@@ -42,7 +42,7 @@ class Patience:
 
 
 def to_log(line: str) -> None:
-    """As `Child.hear`: every line is for the log, under the program's name."""
+    """Handle a line as in `Child.hear`: log every line with the program's name."""
 
 
 @dataclass
@@ -54,16 +54,16 @@ class Child:
     name, command, environment
         Of the program.
     say
-        Called with every line of our own about it.
+        Logs our own messages about the program.
     hear
-        Called with every line it writes; a line of which it says True is not for the log. None: it writes to our output
-        itself, and is not heard.
+        Called with every output line of the program; if it returns True, the line is not logged. None: the program
+        writes to our output directly.
     on_start
         Called after every start.
     ends
-        How often it ended unasked.
+        How often it ended unexpectedly.
     last_end
-        How it ended last, in words.
+        How it ended last, as text.
     """
 
     name: str
@@ -81,11 +81,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Return the process id while it runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def keep(self) -> None:
-        """Run it until `stop`; whenever it ends before, start it again, ever later."""
+        """Run it until `stop`; whenever it ends earlier, restart it after a growing pause."""
         pause = self.patience.first
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -103,19 +103,19 @@ class Child:
             pause = min(2 * pause, self.patience.longest)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs: to the program alone, not to what it has started."""
+        """Send a signal to the program, if it runs, but not to its child processes."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
     async def restart(self, why: str) -> None:
-        """End it and all it has started, as `stop` does; `keep` then starts it again."""
+        """End it and its child processes, as `stop` does; `keep` then restarts it."""
         if self.pid is not None and not self._stopping.is_set():
             self.say(f"{self.name} is started again: {why}")
             self._hurry = True
             await _end_group(self.pid, self.patience.grace)
 
     async def stop(self, grace: float | None = None) -> None:
-        """End it and all it has started: asked first, made to after `grace` seconds (None: as its patience says)."""
+        """End it and its child processes: SIGTERM, then SIGKILL after `grace` seconds (None: `Patience.grace`)."""
         self._stopping.set()
         if self._process is not None:
             await _end_group(self._process.pid, self.patience.grace if grace is None else grace)
@@ -136,14 +136,14 @@ class Child:
                 stdout=piped,
                 stderr=None if piped is None else asyncio.subprocess.STDOUT,
                 limit=_LONGEST_LINE,
-                start_new_session=True,  # a group of its own: what it starts ends with it
+                start_new_session=True,  # an own process group: child processes end with it
             )
         except OSError as error:
             self.say(f"{self.name} cannot be started: {error.strerror}")
             return None
         self.on_start()
         listening = asyncio.create_task(self._listen(process))
-        if self._stopping.is_set():  # asked to while it was being started
+        if self._stopping.is_set():  # stopped during the start
             await self.stop()
         code = await _exit(process)
         # `stop` has asked the whole group already; a second SIGTERM would make some programs hurry
@@ -166,36 +166,36 @@ class Child:
 
 
 def announce(program: str, text: str) -> None:
-    """One line of our own for the log, at once."""
+    """Write one line of our own to the log, unbuffered."""
     print(f"{program}: {text}", file=sys.stderr, flush=True)
 
 
 async def _exit(process: asyncio.subprocess.Process) -> int:
-    """Exit code; asyncio's `wait` also waits for whoever holds the program's output, as what it has started does."""
+    """Return the exit code; asyncio's `wait` would also wait for child processes that hold the program's output."""
     while process.returncode is None:
         await asyncio.sleep(0.05)
     return process.returncode
 
 
 async def _end_group(group: int, grace: float, asked: bool = False) -> None:
-    """End all processes of a group and wait until they are gone: asked to first, if they were not yet."""
+    """End all processes of a group and wait until they are gone; send SIGTERM first, if not done yet."""
     for number, patience in ((None if asked else signal.SIGTERM, grace), (signal.SIGKILL, _KILLED)):
         alive = _signal_group(group, number)
         deadline = time.monotonic() + patience
         while alive and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)  # nobody tells when someone else's child ends
+            await asyncio.sleep(0.05)  # there is no notification when another process's child ends
             alive = _signal_group(group, None)
         if not alive:
             return
 
 
 def _signal_group(group: int, number: signal.Signals | None) -> bool:
-    """Send a signal (None: nothing) to all processes of a group; whether there was one."""
+    """Send a signal (None: nothing) to all processes of a group; return whether there was a process."""
     try:
         os.killpg(group, number or 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # all that is left of it is not ours (macOS says this of a zombie)
+    except PermissionError:  # the remaining processes are not ours (macOS reports this for a zombie)
         return False
     return True
 

@@ -1,6 +1,6 @@
-"""A health page on loopback: what supervisors, containers and people ask whether a program is well. No patient's value.
+"""A health page on loopback for supervisors, containers and people. It shows no patient data.
 
-Each end says which pages there are; here is how they are asked for and answered: HTTP/1.1, GET and HEAD, JSON.
+Coordinator and site define their pages; this module serves them: HTTP/1.1, GET and HEAD, JSON.
 """
 
 import asyncio
@@ -9,19 +9,19 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 
 State = Mapping[str, object]
-Pages = Mapping[str, Callable[[], Awaitable[tuple[bool, State]]]]  # by path: whether all is well, and what is shown
+Pages = Mapping[str, Callable[[], Awaitable[tuple[bool, State]]]]  # path → whether all is well, and the content
 _LONGEST_REQUEST = 8192
-_PATIENCE = 5.0  # seconds for a request to come, and for an answer to be taken
+_PATIENCE = 5.0  # seconds for receiving a request, and for sending an answer
 _REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
 async def serve_pages(port: int, pages: Pages) -> asyncio.Server:
-    """Listen on 127.0.0.1: 200 where all is well, 503 where not; the caller closes the server.
+    """Listen on 127.0.0.1: 200 if all is well, 503 if not; the caller closes the server.
 
     Raises
     ------
     OSError
-        If the port is taken.
+        The port is taken.
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,7 +29,7 @@ async def serve_pages(port: int, pages: Pages) -> asyncio.Server:
             async with asyncio.timeout(_PATIENCE):
                 request = await reader.readuntil(b"\r\n\r\n")
             method, path, *_ = request.decode("latin-1").split(" ", 2)
-            code, state = await _page(method, path, pages)  # takes as long as what it asks
+            code, state = await _page(method, path, pages)  # takes as long as the checked processes
             async with asyncio.timeout(_PATIENCE):
                 writer.write(_response(code, state, with_body=method != "HEAD"))
                 await writer.drain()
@@ -45,7 +45,7 @@ async def serve_pages(port: int, pages: Pages) -> asyncio.Server:
 
 
 async def live() -> tuple[bool, State]:
-    """The page of whether there is somebody to answer, whatever the state of what is kept running."""
+    """Return the liveness page: this process answers, independent of the state of its children."""
     return True, {"live": True}
 
 

@@ -1,4 +1,4 @@
-"""Locks between processes; the system ends a lock with the process that holds it, however that ends."""
+"""Locks between processes; the system releases a lock when its process ends, in every case."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,23 +12,23 @@ from remind.files import OWNER_ONLY
 
 @contextmanager
 def locked(path: Path, busy: str = "") -> Iterator[None]:
-    """Within the block no other process, and no other thread, holds this lock.
+    """Hold this lock within the block, against other processes and other threads.
 
     Parameters
     ----------
     path
-        The lock's file, which is made if it is not there, its owner's alone, and stays; its folder exists.
+        The lock file, created if missing, private, and kept afterwards; its folder exists.
     busy
-        What to say if somebody else holds it; empty: wait until nobody does.
+        Error text if the lock is taken; empty: wait.
 
     Raises
     ------
     UserError
-        `busy`.
+        The lock is taken; the text is `busy`.
     OSError
-        The folder is not there, the file cannot be made, or the file system knows no locks.
+        The folder is missing, the file cannot be created, or the file system does not support locks.
     """
-    path.parent.stat()  # `FileLock` would make a mistyped folder
+    path.parent.stat()  # `FileLock` would create a mistyped folder
     lock = FileLock(path, timeout=0 if busy else -1, mode=OWNER_ONLY, fallback_to_soft=False)
     try:
         lock.acquire()

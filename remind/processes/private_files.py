@@ -1,7 +1,7 @@
-"""Files that only their owner can read, and that are on the disk when a call returns, even if the power fails then.
+"""Files that only their owner can read, and that are flushed to the disk when a call returns.
 
-`write_private` replaces a file at once, `create_private` makes one that must not be there,
-`append_private` adds to one. For files that are not private, or whose writer wants a path: `remind.files`.
+`write_private` replaces a file atomically, `create_private` creates a new file, `append_private` appends to one. For
+files that are not private, or whose writer needs a path: `remind.files`.
 """
 
 import os
@@ -15,31 +15,31 @@ OWNER_FOLDER = 0o700
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner can look into, and those above it; one that is there stays as it is.
+    """Create a folder that only its owner can access, and its parents; an existing folder is not changed.
 
     Raises
     ------
     OSError
-        It cannot be made.
+        The folder cannot be created.
     """
     path.mkdir(parents=True, exist_ok=True, mode=OWNER_FOLDER)
     return path
 
 
 def write_private(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Make or replace a private file at once: killed or failing at any point, it is as before or as it is to be.
+    """Create or replace a private file atomically: after a failure or a kill it has the old or the new content.
 
     Parameters
     ----------
     path
         The file; its folder exists.
     content
-        Its bytes, or a function that writes them into the binary file it is given.
+        The bytes, or a function that writes them into a given binary file.
 
     Raises
     ------
     OSError
-        It cannot be written; the file is as it was.
+        The file cannot be written; it keeps its old content.
     """
 
     def write(partial: Path) -> None:
@@ -55,14 +55,14 @@ def write_private(path: Path, content: bytes | Callable[[BinaryIO], object]) -> 
 
 
 def create_private(path: Path, content: bytes) -> None:
-    """Make a private file; of several processes that do so at once, one succeeds.
+    """Create a private file; if several processes do so at the same time, one succeeds.
 
     Raises
     ------
     FileExistsError
-        It is there already; it stays as it is.
+        The file exists already; it is not changed.
     OSError
-        It cannot be written; it is then not there.
+        The file cannot be written; it does not exist then.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     try:
@@ -76,12 +76,12 @@ def create_private(path: Path, content: bytes) -> None:
 
 
 def append_private(path: Path, content: bytes) -> None:
-    """Add to the end of a private file, which is made if it is not there; one write, so that no other comes between.
+    """Append to a private file, created if missing, with a single write, so that writes of others do not interleave.
 
     Raises
     ------
     OSError
-        It cannot be written, or not all of it; what the file then ends with must be looked at.
+        The content cannot be written, or only partly; the caller must then check the end of the file.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
     try:
@@ -95,13 +95,13 @@ def append_private(path: Path, content: bytes) -> None:
 
 
 def sync(file: BinaryIO) -> None:
-    """See what was written to an open file on the disk."""
+    """Flush an open file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """See on the disk which files a folder has."""
+    """Flush a folder's list of files to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -39,7 +39,7 @@ def test_what_was_asked_waits_until_it_is_approved(tmp_path):
 @pytest.mark.parametrize("wrong", ["", "5", "z" * 64, PRINT.upper(), PRINT + "0"])
 def test_what_is_no_fingerprint_is_not_approved(tmp_path, wrong):
     site = write_site(tmp_path)
-    with pytest.raises(UserError, match="no fingerprint"):
+    with pytest.raises(UserError, match="not a fingerprint"):
         set_approval(site, wrong, True)
     assert site.ledger.approved() == frozenset()
 

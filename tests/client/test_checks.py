@@ -107,7 +107,7 @@ def test_a_vault_that_does_not_fit(site, tmp_path):
     PlainVault().write(site.runs_folder / "state.pt", lambda out: out.write(b"x"))
     [finding] = local.check_vault(sealed)
     assert finding.level == "failed"
-    assert "unencrypted" in finding.seen
+    assert "not encrypted" in finding.seen
     os.remove(tmp_path / "key")
     assert levels(local.check_vault(sealed)) == {"vault": "failed"}
 
@@ -187,7 +187,7 @@ def test_a_coordinator_that_is_another(coordinator, tmp_path):
     stranger, _, _ = certificates(tmp_path / "stranger")
     found = at(coordinator(trust=stranger))
     assert found["certificate"].level == "failed"
-    assert "do not go on" in found["certificate"].remedy
+    assert "stop, and ask" in found["certificate"].remedy
 
 
 def test_a_certificate_for_another_name(coordinator):

@@ -102,7 +102,7 @@ def test_a_full_disk_behind_another_error_is_found():
     assert disk_error(caught.value) is FULL
     assert "the disk is full" in words_for(caught.value)
     assert disk_error(OSError(errno.ENOENT, "no such file")) is None
-    assert "make room" in in_words(FULL)
+    assert "free disk space" in in_words(FULL)
 
 
 def test_other_reasons_that_leave():

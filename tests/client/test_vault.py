@@ -192,7 +192,7 @@ def test_keys_from_files_and_environment(tmp_path, monkeypatch):
     made = new_key_file(tmp_path / "key")
     assert key_from_file(tmp_path / "key") == made
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(UserError, match="never written over"):
+    with pytest.raises(UserError, match="never overwritten"):
         new_key_file(tmp_path / "key")
     (tmp_path / "key").chmod(0o644)
     with pytest.raises(UserError, match="chmod 600"):

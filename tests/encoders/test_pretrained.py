@@ -203,7 +203,7 @@ class TestHub:
                 silent.accept()
 
     def test_a_model_of_which_nobody_has_published_weights(self, offline):
-        with pytest.raises(UserError, match=r"(?s)nobody has published weights of it\. Either.*weights to a file"):
+        with pytest.raises(UserError, match=r"(?s)there are no published weights\. Either.*weights to a file"):
             image_encoder("densenet264d", image_weights="pretrained")
 
 

@@ -1,1 +1,1 @@
-"""What a check of a cohort says, and pictures of it."""
+"""Checks of a cohort, their report, and pictures of the cohort."""

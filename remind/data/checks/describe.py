@@ -102,7 +102,7 @@ def describe(cohort: Cohort, min_count: int = MIN_COUNT) -> Description:
     if (n := len(np.unique(cohort.person_N))) < min_count:
         raise UserError(
             f"cohort {cohort.schema.name!r} has {counted(n, 'patient')}, fewer than --min-count {min_count}: "
-            "nothing could be told; give a smaller one if these counts stay here"
+            "every count would be suppressed; give a smaller one if these counts stay here"
         )
     groups_G, group_N = np.unique(cohort.groups_N, return_inverse=True)
     sites, site_N = sites_of(cohort), np.zeros(0, dtype=np.int64)

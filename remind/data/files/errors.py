@@ -46,7 +46,7 @@ def reading() -> Iterator[None]:
         if error.errno is None:  # raised by a library, such as Pillow for a truncated file
             raise Unreadable(f"is damaged ({type(error).__name__})", DAMAGED) from None
         reason = os.strerror(error.errno).lower()
-        raise Unreadable(f"cannot be opened: {reason}", "see to it that this user can read it") from None
+        raise Unreadable(f"cannot be opened: {reason}", "make it readable for this user") from None
     except Exception as error:
         raise Unreadable(f"is damaged ({type(error).__name__})", DAMAGED) from None
 

@@ -46,7 +46,8 @@ def embed(
     ] = "",
     screening: Annotated[bool, typer.Option("--screening", help="Leave diagnostic exams out.")] = False,
     absent_files: Annotated[
-        AbsentFiles, typer.Option(click_type=_one_of(AbsentFiles), help="What to do with breasts whose files are gone.")
+        AbsentFiles,
+        typer.Option(click_type=_one_of(AbsentFiles), help="Breasts with missing files: error, or drop them."),
     ] = "error",
 ) -> None:
     """Mammograms of Emory: four views of a breast, its density."""
@@ -69,7 +70,9 @@ def mimic_iv(
     ] = None,
     codes: Annotated[
         CodesRule | None,
-        typer.Option(click_type=_one_of(CodesRule), help="Of which admissions. Default: previous; one-year: all."),
+        typer.Option(
+            click_type=_one_of(CodesRule), help="Admissions whose codes to use. Default: previous; one-year: all."
+        ),
     ] = None,
     first: Annotated[bool, typer.Option("--first", help="Take each person's first stay only.")] = False,
     as_text: Annotated[bool, typer.Option("--as-text", help="Write labs, vitals and codes as text too.")] = False,

@@ -78,7 +78,7 @@ def cohort_folder(out: Path) -> Iterator[Path]:
     """
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: not a new or empty folder; name one, so that nothing of an older cohort stays")
+        raise UserError(f"--out {out}: not a new or empty folder; give one, so that no files of an older cohort remain")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)

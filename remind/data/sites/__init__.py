@@ -1,4 +1,4 @@
-"""How patients lie in hospitals and in parts of the split."""
+"""The division of patients into hospitals and into parts of the split."""
 
 from importlib import import_module
 from typing import Any

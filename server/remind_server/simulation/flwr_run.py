@@ -41,7 +41,7 @@ Yes = Annotated[
     typer.Option(
         "--yes",
         "-y",
-        help="Start although the estimate says that this machine is too small.",
+        help="Start even if the estimate says that this machine is too small.",
         rich_help_panel="Federated REMIND",
     ),
 ]

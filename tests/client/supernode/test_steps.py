@@ -245,7 +245,7 @@ def test_work_that_nobody_waits_for_any_more_is_stopped(node, leaving):
 def test_a_task_that_nobody_begins_ends_the_process(node, leaving, monkeypatch):
     monkeypatch.setattr(loop, "CLAIM", 0.01)
     node.fetch()
-    with pytest.raises(LeftError, match="not begun"):
+    with pytest.raises(LeftError, match="did not start"):
         node.send()
 
 
