@@ -352,7 +352,7 @@ def test_a_revoked_hospital_is_out_and_the_others_stay(coordinator, hospital):
     assert coordinator.sites()["gone"]["status"] == "revoked"
     assert "305" in gone.refused()
     gone.request.write_text(make_request(gone.private, consortium="heart", site="gone"))
-    assert "never comes back" in gone.enrol(code=1)
+    assert "cannot come back" in gone.enrol(code=1)
     assert stays.processes[0].poll() is None
     assert coordinator.online("stays")
     returns = hospital(coordinator, "returns")
@@ -383,7 +383,7 @@ def test_an_expired_certificate_is_refused_and_a_renewed_one_is_taken_up(tmp_pat
         write_file(folder.server, key_pem(key, None) + certificate_pem(expired))
         until(lambda: not coordinator.well(), "the proxy shows the expired certificate")
         assert "certificate has expired" in bern.refused()
-        assert "the server certificate ended" in coordinator("check", coordinator.where, code=10)
+        assert "the server certificate expired" in coordinator("check", coordinator.where, code=10)
         coordinator("renew", coordinator.where)
         until(coordinator.well, "the proxy shows the renewed certificate")
         bern.start()

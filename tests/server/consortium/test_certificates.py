@@ -89,7 +89,7 @@ def test_a_server_certificate_never_outlives_its_ca(folder):
 
 
 @pytest.mark.parametrize(
-    ("days_left", "said"), [(31, None), (30, "ends in 30 day"), (1, "ends in 1 day"), (-1, "ended")]
+    ("days_left", "said"), [(31, None), (30, "expires in 30 day"), (1, "expires in 1 day"), (-1, "expired")]
 )
 def test_warnings_begin_30_days_before_the_end(folder, days_left, said):
     end = load_certificates(folder.server)[0].not_valid_after_utc
@@ -104,7 +104,7 @@ def test_warnings_begin_30_days_before_the_end(folder, days_left, said):
 
 def test_an_ended_certificate_is_not_served_and_a_renewed_one_is(folder):
     later = datetime.now(UTC) + timedelta(days=366)
-    with pytest.raises(UserError, match="server certificate ended"):
+    with pytest.raises(UserError, match="server certificate expired"):
         require_valid(folder, later)
     renew_server(folder, None, days=700)
     require_valid(folder, later)
@@ -176,10 +176,10 @@ def test_a_new_ca_without_losing_a_hospital(folder):
 def test_steps_of_a_rollover_only_in_their_order(folder):
     with pytest.raises(UserError, match="rollover start"):
         rollover.switch(folder, None, 365)
-    with pytest.raises(UserError, match="nothing to end"):
+    with pytest.raises(UserError, match="no rollover to finish"):
         rollover.finish(folder)
     rollover.start(folder, None, 3650)
-    with pytest.raises(UserError, match="nothing to end"):
+    with pytest.raises(UserError, match="no rollover to finish"):
         rollover.finish(folder)
     rollover.switch(folder, None, 365)
     with pytest.raises(UserError, match="rollover finish"):

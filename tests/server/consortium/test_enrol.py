@@ -50,7 +50,7 @@ def test_a_new_request_with_a_key_that_is_in(folder, registry, hospital):
 @pytest.mark.parametrize("name", ["bern", "BERN"])
 def test_a_name_that_is_taken(folder, registry, hospital, name):
     let_in(folder, registry, hospital("bern"))
-    refused(folder, registry, hospital(name).request(), "there is a site 'bern' already")
+    refused(folder, registry, hospital(name).request(), "a site 'bern' with another key exists already")
 
 
 def test_a_request_to_another_consortium(folder, registry, hospital):
@@ -136,7 +136,7 @@ def test_a_revocation_killed_half_way_may_be_repeated(folder, registry, hospital
 
 def test_revoking_nobody(folder, registry, hospital):
     let_in(folder, registry, hospital("bern"))
-    with pytest.raises(UserError, match=r"no site 'basel' .* there are: bern"):
+    with pytest.raises(UserError, match=r"no site 'basel' .* its sites are: bern"):
         revoke(folder, registry, "basel")
 
 

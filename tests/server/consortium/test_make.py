@@ -85,7 +85,7 @@ def test_a_slip_in_the_file_is_named(folder):
     with pytest.raises(UserError, match=r"consortium\.toml is not valid[\s\S]*local\.superlnik"):
         _ = Folder(folder.root).settings
     write_file(folder.settings_file, b"name = [")
-    with pytest.raises(UserError, match="is not TOML"):
+    with pytest.raises(UserError, match="is not valid TOML"):
         _ = Folder(folder.root).settings
     with pytest.raises(UserError, match="remind consortium init"):
         _ = Folder(folder.root / "nowhere").settings
@@ -127,7 +127,7 @@ def test_a_kit_says_where_to_connect(folder, tmp_path):
 
 def test_a_kit_is_not_overwritten(folder, tmp_path):
     write_kit(folder, "bern", tmp_path)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         write_kit(folder, "bern", tmp_path)
 
 

@@ -75,9 +75,9 @@ def test_under_sudo_it_is_who_called_it(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('[[operators]]\nuser = "a"\nrole = "runner"\n', "nobody has the role 'admin'"),
+        ('[[operators]]\nuser = "a"\nrole = "runner"\n', "no operator has the role 'admin'"),
         ('[[operators]]\nuser = "a"\nrole = "king"\n', "operators.0.role"),
-        ('[[operators]]\nuser = "a"\nrole = "admin"\n' * 2, "named twice"),
+        ('[[operators]]\nuser = "a"\nrole = "admin"\n' * 2, "appears twice"),
         ('[[operators]]\nrole = "admin"\n', "operators.0.user"),
     ],
 )

@@ -112,7 +112,7 @@ def expire(folder):
 def test_an_ended_certificate(servable):
     expire(servable)
     (said,) = problems(servable)
-    assert "the server certificate ended" in said
+    assert "the server certificate expired" in said
     assert "remind consortium renew" in said
 
 

@@ -7,7 +7,7 @@ import pytest
 from remind_server.consortium.flower import CONSORTIUM, Control, Run
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.run_record import RecordKeeper, last_of_sites, of_this_run, read_record, record_path
-from remind_server.consortium.runs import told, wait
+from remind_server.consortium.runs import status_text, wait
 from tests.builders.reports import START, record, result
 
 
@@ -85,7 +85,7 @@ def test_waiting_shows_rounds_score_and_results(folder, monkeypatch):
 
 def test_a_run_without_a_record_is_told_as_flower_tells_it(folder):
     run = Run(1, "finished:completed", "", "2026-01-01")
-    assert told(run, read_record(folder, 1)) == "finished:completed"
+    assert status_text(run, read_record(folder, 1)) == "finished:completed"
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"run": 1}'])
