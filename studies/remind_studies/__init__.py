@@ -1,1 +1,1 @@
-"""Studies of federated REMIND: which method serves which modality combination, with what certainty (`remind bench`)."""
+"""Studies (`remind bench`): compare methods for each modality combination, with intervals and tests."""

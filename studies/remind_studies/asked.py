@@ -16,18 +16,18 @@ MOST = 1000  # folders of one study and cohort
 
 
 class Asked(Section):
-    """A study as it was asked for: two with the same answer are equal, wherever the cohort lies.
+    """The request of a study. Two requests with the same results are equal, independent of the cohort's path.
 
     Attributes
     ----------
     study, options
-        Its name, and its options.
+        Name and options of the study.
     cohort
         Name, fingerprint of the schema, and number of patients.
     common
         Settings of every run.
     arms
-        Of each method: settings and options of its own.
+        Own settings and options of each method.
     """
 
     study: str
@@ -43,7 +43,7 @@ class Asked(Section):
 
     @classmethod
     def of(cls, study: str, options: Mapping[str, Any], request: Request, tune: int) -> "Asked":
-        """What a request asks for."""
+        """Return the stored form of a request."""
         schema = request.cohort.schema
         return cls(
             study=study,
@@ -59,7 +59,7 @@ class Asked(Section):
         )
 
     def differences(self, before: "Asked") -> list[str]:
-        """Where this does not go on with what was asked before: it may add methods and seeds, and change nothing."""
+        """Return the differences that forbid to continue an earlier request: only methods and seeds may be added."""
         mine, theirs = self.model_dump(), before.model_dump()
         found = [key for key in mine if key not in {"seeds", "arms"} and mine[key] != theirs[key]]
         if not set(before.seeds) <= set(self.seeds):
@@ -70,35 +70,35 @@ class Asked(Section):
 
 
 def folder_for(asked: Asked, out: Path | None, default: Path, say: Callable[[str], None]) -> StudyFolder:
-    """The folder of a study: the one asked for, else the first of `default`, `default`-2 … that it may be written to.
+    """Return the folder of a study: the given one, else the first of `default`, `default`-2 … that it may use.
 
-    Runs that lie in one of the default folders are not done again for another.
+    Runs stored in one of the default folders are not repeated for another.
 
     Raises
     ------
     UserError
-        The folder that was asked for holds the report of another study.
+        The given folder contains the report of another study.
     """
     if out is not None:
         if reason := _taken(out, asked):
             raise UserError(
-                f"--out {out}: holds a report that this study does not continue (other {reason}); name another folder. "
-                "A study may be continued with the same settings, and with methods or seeds more"
+                f"--out {out}: contains the report of a study with other {reason}; give another folder. "
+                "To continue a study, keep its settings; you may add methods and seeds"
             )
         return StudyFolder(out)
     numbered = [default, *(default.with_name(f"{default.name}-{number}") for number in range(2, MOST))]
     path = next(path for path in numbered if not _taken(path, asked))
     if path != default:
-        say(f"{default} holds the report of a study with other {_taken(default, asked)}; this one goes to {path}")
+        say(f"{default} contains the report of a study with other {_taken(default, asked)}; writing this one to {path}")
     return StudyFolder(path, beside=[other for other in numbered if other != path and other.is_dir()])
 
 
 def _taken(path: Path, asked: Asked) -> str:
-    """Why a folder's report must not be written over; empty if there is none, or this study goes on with it."""
+    """Return why a folder's report must not be overwritten; empty if there is none, or if this study continues it."""
     if not any((path / name).exists() for name in (RESULTS, REPORT)):
         return ""
     try:
         before = Asked.model_validate_json((path / MARK).read_bytes())
     except (OSError, ValidationError):
-        return "settings, which it does not tell"
+        return "settings, which it does not state"
     return ", ".join(asked.differences(before))

@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 def listing() -> str:
-    """The studies, and how those with options are written."""
+    """List the studies, with the syntax of their options."""
     lines = []
     for method in registry.methods():
         lines.append(f"{method.name:<12} {method.title} ({method.paper})")
@@ -62,14 +62,14 @@ def bench(
     yes: bool = False,
     min_count: int | None = None,
 ) -> Path:
-    """Do a study and write its report; returns the report's path. `say` takes progress, `show` the headline tables.
+    """Run a study and write its report; return the report's path. `say` prints progress, `show` the headline tables.
 
-    Of groups and hospitals below `min_count` nothing is told; by default that is the usual minimum for a real cohort.
+    Groups and hospitals below `min_count` patients are suppressed; the default is the usual minimum for real cohorts.
 
     Raises
     ------
     UserError
-        A mistake in what was typed, or cells that could not be run.
+        An option is not valid, or cells could not be run.
     """
     began = time.monotonic()
     method, options = registry.choose(study)
@@ -119,7 +119,7 @@ def bench(
         first = next(one for one in planned if one.key in failed)
         raise UserError(
             f"{len(failed)} of {len(cells)} runs failed, the first: {first.name}: {failed[first.key]}; "
-            "the report says which. The same command tries them again"
+            "the report names them. The same command tries them again"
         )
     return path
 
@@ -134,13 +134,13 @@ def _request(
     metric: str,
     anchors: bool,
 ) -> Request:
-    """What was typed, validated as a whole before anything runs."""
+    """Validate all typed options before anything runs."""
     if metric not in SCORES:
         hint = did_you_mean(metric, COMPARABLE)
         raise UserError(f"--metric: there is no {metric!r}{hint}; there are {', '.join(sorted(COMPARABLE))}")
     if metric not in COMPARABLE:
         raise UserError(
-            f"--metric: {metric} is the {SCORES[metric].meaning}; compare by one of {', '.join(sorted(COMPARABLE))}"
+            f"--metric: {metric} is the {SCORES[metric].meaning}; use one of {', '.join(sorted(COMPARABLE))}"
         )
     common: dict[str, Scalar] = {**read_pairs(run_config, "--run-config")}
     if "data.cohort" in common and cohort != SYNTHETIC:
@@ -155,7 +155,7 @@ def _request(
     folds(config)
     arms = read_arms(methods or plan.methods, common)
     if all(arm.anchor for arm in arms):
-        raise UserError(f"--methods: {', '.join(YARDSTICKS)} are yardsticks; name a method to stand beside them")
+        raise UserError(f"--methods: {', '.join(YARDSTICKS)} are yardsticks; give also a method to compare with them")
     drawn = config.data.cohort == SYNTHETIC or config.data.sites == "dirichlet"
     drawn = drawn or number_of_sites(config.data.cohort, config.data.root) is None
     return Request(
@@ -170,12 +170,12 @@ def _request(
 
 
 def read_seeds(text: str, default: int) -> tuple[int, ...]:
-    """Seeds that ``"10"`` (how many), ``"0,3"`` or ``"5-9"`` stand for.
+    """Parse seeds: ``"10"`` (number of seeds), ``"0,3"`` or ``"5-9"``.
 
     Raises
     ------
     UserError
-        None of these.
+        The text has none of these forms.
     """
     text = text.strip()
     if not text:
@@ -189,13 +189,13 @@ def read_seeds(text: str, default: int) -> tuple[int, ...]:
     except ValueError:
         found = []
     if not found or len(set(found)) < len(found) or min(found) < 0:
-        raise UserError(f"--seeds: {text!r}; write how many, such as 10, or which, such as 0,1,5 or 0-4")
+        raise UserError(f"--seeds: {text!r}; give a number of seeds, such as 10, or a list, such as 0,1,5 or 0-4")
     return tuple(found)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that a table asks for; several may ask for one cell."""
+    """A run of a table; several runs may share one cell."""
 
     panel: str
     arm: str
@@ -210,7 +210,7 @@ class Planned:
 
 
 def _planned(panels: Sequence[Panel], request: Request, around: str) -> Iterator[Planned]:
-    """All runs, the seeds of all arms going along: a study that is stopped has whole seeds."""
+    """Return all runs, ordered by seed, so that a stopped study has complete seeds."""
     for seed in request.seeds:
         for panel in panels:
             for arm in panel.arms:
@@ -219,13 +219,13 @@ def _planned(panels: Sequence[Panel], request: Request, around: str) -> Iterator
 
 
 def _refuse_what_cannot_be_laid_out(panels: Sequence[Panel], request: Request) -> None:
-    """Lay the cohort into each panel's hospitals once: a mistake is said before hours of runs, not by each of them."""
+    """Divide the cohort into each panel's hospitals once, so that mistakes are found before hours of runs."""
     for panel in panels:
         hospitals(panel.cell(panel.arms[0], request.common, request.seeds[0]))
 
 
 def _estimate(panels: Sequence[Panel], request: Request, jobs: int, yes: bool, say: Say) -> None:
-    """Say what the largest run takes, `jobs` at a time; ask for --yes where the machine is too small."""
+    """Print the estimate of the largest run, `jobs` at a time; require --yes if the machine is too small."""
     arms = [(panel, arm) for panel in panels for arm in panel.arms if not arm.runner]  # yardsticks take little
     runs = [panel.cell(arm, request.common, request.seeds[0]) for panel, arm in arms]
     groups = sorted(set(request.cohort.groups_N.tolist()))
@@ -241,10 +241,10 @@ def _estimate(panels: Sequence[Panel], request: Request, jobs: int, yes: bool, s
     seconds = sum(one.seconds for one in found) * len(request.seeds) / jobs
     whole = replace(largest, memory=jobs * largest.memory, processes=jobs, seconds=seconds)
     say(f"{whole}, for all runs")
-    refuse_what_is_too_large(whole, yes, "Take fewer at a time with --jobs, or a smaller model")
+    refuse_what_is_too_large(whole, yes, "Run fewer at a time with --jobs, or use a smaller model")
 
 
 def _shown(request: Request) -> dict[str, Scalar]:
-    """Settings of every run for a report that is mailed: without paths of this machine."""
+    """Return the settings of every run for the report, without paths of this machine."""
     paths = {"data.root": "", "data.cohort": cohort_name(request.config)}
     return {key: paths.get(key, value) for key, value in request.common.items() if paths.get(key, value) != ""}

@@ -14,14 +14,15 @@ INTERRUPTED = 130  # exit code
 
 def bench_command(
     study: Annotated[
-        str, typer.Argument(help="compare, ablate, … perhaps with options: 'extreme(share = 0.5)'; list prints them.")
+        str,
+        typer.Argument(help="compare, ablate, …, optionally with options: 'extreme(share = 0.5)'; list prints all."),
     ],
     cohort: CohortArgument = None,
     cohort_option: CohortOption = None,
     methods: Annotated[str, typer.Option(help="Comma-separated, such as 'softmoe, remind+erm, fedavg, paper'.")] = "",
-    seeds: Annotated[str, typer.Option(help="How many, or which: '10', '0,1,5', '0-4'.")] = "",
+    seeds: Annotated[str, typer.Option(help="Number of seeds, or a list: '10', '0,1,5', '0-4'.")] = "",
     sites: Annotated[
-        int | None, typer.Option("--sites", "--num-clients", min=2, help="Hospitals, where they are drawn.")
+        int | None, typer.Option("--sites", "--num-clients", min=2, help="Number of hospitals, if they are drawn.")
     ] = None,
     run_config: Annotated[
         list[str] | None, typer.Option("--run-config", "-c", help="Settings of every run, as for flwr run.")
@@ -35,15 +36,15 @@ def bench_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the study; default: results/STUDY-COHORT.")] = None,
     min_count: Annotated[
         int | None,
-        typer.Option(min=1, help="Tell nothing of groups and hospitals of fewer patients; default: 10, synthetic 1."),
+        typer.Option(min=1, help="Suppress groups and hospitals of fewer patients; default: 10, synthetic 1."),
     ] = None,
     quiet: Quiet = False,
     yes: Yes = False,
 ) -> None:
-    """Compare methods with certainty: paired seeds, intervals, one report that can be mailed.
+    """Compare methods with paired seeds, intervals and tests; write one self-contained report.
 
-    `remind bench list` lists the studies. Without a cohort, patients are synthetic. A study that was stopped, as with
-    Ctrl-C, goes on where it was with the same command.
+    `remind bench list` lists the studies. Without a cohort, patients are synthetic. To continue a study that was
+    stopped, as with Ctrl-C, run the same command again.
     """
     from remind_studies.bench import bench, listing
 
@@ -73,5 +74,5 @@ def bench_command(
             yes=yes,
         )
     except KeyboardInterrupt:
-        say("stopped: what was done is kept; the same command goes on from there")
+        say("stopped: finished runs are kept; the same command continues")
         raise typer.Exit(INTERRUPTED) from None

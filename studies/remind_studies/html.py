@@ -10,7 +10,7 @@ from remind.files import write_whole
 
 
 def environment(package: str) -> Environment:
-    """Templates of a package: all that is put into them is escaped, and a name that is missing is a mistake."""
+    """Return the templates of a package; values are escaped, and a missing name is an error."""
     made = Environment(
         loader=PackageLoader(package),
         autoescape=True,
@@ -23,12 +23,12 @@ def environment(package: str) -> Environment:
 
 
 def breakable(name: str) -> Markup:
-    """A group's name, escaped, that may break after each modality."""
+    """Return a group's escaped name, with a possible line break after each modality."""
     return Markup("+<wbr>").join(escape(part) for part in name.split("+"))
 
 
 def write_html(page: str, path: Path) -> Path:
-    """Write a page; a file of that name is replaced, at once.
+    """Write a page; replace an existing file atomically.
 
     Raises
     ------
@@ -39,6 +39,6 @@ def write_html(page: str, path: Path) -> Path:
         write_whole(path, lambda file: file.write_text(page, encoding="utf-8"), private=True)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}; name another folder with --out"
+            f"{path}: cannot be written: {error.strerror or error}; give another folder with --out"
         ) from None
     return path

@@ -11,7 +11,7 @@ from remind.version import VERSION
 
 
 class Made(Section):
-    """By what command, when (local time), in how many seconds, where and with what versions."""
+    """Command, local time, duration in seconds, machine and versions."""
 
     command: str
     date: str
@@ -24,7 +24,7 @@ class Made(Section):
 
 
 def made(command: str, seconds: float) -> Made:
-    """What this process is."""
+    """Return the record of this process."""
     return Made(
         command=command,
         date=f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -47,7 +47,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit this package is at, with + where files differ from it; empty outside a repository."""
+    """Return the commit of this package, with + if files differ from it; empty outside a repository."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -30,16 +30,16 @@ Settings = Mapping[str, Scalar]
 
 
 class Arm(Section):
-    """A method as a table has it: one row of results, one training run per seed.
+    """A method in a table: one row of results, one training run per seed.
 
     Attributes
     ----------
     settings
-        Run-config keys that make it what it is.
+        Run-config keys that define it.
     options
-        What its runner needs besides.
+        Further arguments of its runner.
     anchor
-        Whether it is a yardstick (each hospital alone, all patients in one place) that is never ranked.
+        Whether it is an anchor (each hospital alone, all patients pooled), which is never ranked.
     runner
         What its cells are (`runners`), where it is another than the panel's.
     """
@@ -57,7 +57,7 @@ class Arm(Section):
         return place if place in (LOCAL, POOLED) else ""
 
     def but(self, name: str, changes: Settings) -> "Arm":
-        """The same method with settings changed; ranked, whatever it was."""
+        """Return the same method with changed settings, as a ranked arm."""
         return self.model_copy(update={"name": name, "settings": {**self.settings, **changes}, "anchor": False})
 
 
@@ -68,13 +68,13 @@ class Panel:
     Attributes
     ----------
     name, title
-        For files, and for people.
+        In file names, and in text.
     settings, options, clients
-        What holds for every arm, and wins over the arm's own.
+        Of every arm; they override the arm's own.
     runner
-        What its cells are (`runners`).
+        Kind of its cells (`runners`).
     reference
-        Name of the arm that the others are tested against; empty: the first that is no anchor.
+        Name of the arm against which the others are tested; empty: the first that is no anchor.
     measures
         Measures besides the usual ones, such as ``"available:2"``.
     """
@@ -90,7 +90,7 @@ class Panel:
     measures: tuple[str, ...] = ()
 
     def cell(self, arm: Arm, common: Settings, seed: int) -> Cell:
-        """The run of one arm and seed."""
+        """Return the run of one arm and seed."""
         settings = {**common, **arm.settings, **self.settings, "seed": seed}
         runner = arm.runner or self.runner
         if runner == YARDSTICK:
@@ -107,13 +107,13 @@ class Request:
     common
         Settings of every run, the cohort among them.
     cohort
-        As it was read; sites as its column says, or None.
+        As read from disk; sites from its column, or None.
     arms
-        Of ``--methods``; at least one is no anchor.
+        Methods of ``--methods``; at least one is no anchor.
     clients
-        Hospitals, where they are drawn.
+        Number of hospitals, if they are drawn.
     anchors
-        Whether each hospital alone and all patients in one place are to stand beside.
+        Whether to run also each hospital alone, and all patients pooled.
     """
 
     common: Settings
@@ -126,12 +126,12 @@ class Request:
 
     @property
     def config(self) -> Config:
-        """The config that all runs share."""
+        """Return the config that all runs share."""
         return Config.from_flat(dict(self.common))
 
     @property
     def main(self) -> Arm:
-        """The method that the study is about: the one named remind, else the first that is no yardstick."""
+        """Return the main method of the study: the one named remind, else the first that is no anchor."""
         ranked = sorted((arm for arm in self.arms if not arm.anchor), key=lambda arm: bool(arm.runner))
         return next((arm for arm in ranked if arm.name == "remind"), ranked[0])
 
@@ -142,9 +142,9 @@ class Study(ABC):
     Attributes
     ----------
     methods
-        What ``--methods`` is where it is not given.
+        Default of ``--methods``.
     seeds
-        How many seeds, where they are not given.
+        Default number of seeds.
     """
 
     methods = "softmoe, attention, groupdro, reweigh, fedavg, remind"
@@ -155,7 +155,7 @@ class Study(ABC):
 
     @abstractmethod
     def plan(self, request: Request) -> tuple[Panel, ...]:
-        """The panels.
+        """Return the panels.
 
         Raises
         ------

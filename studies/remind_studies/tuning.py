@@ -2,8 +2,8 @@
 
 Try a number of settings, and compare them on validation patients of other seeds.
 
-The first trial of a method is the method as it was given; the others draw from one space that all share and, where a
-method has knobs of its own, from these. The judge is the primary measure: the mean over tail groups.
+The first trial of a method uses its given settings. The others draw from a space that all methods share and, if a
+method has its own hyperparameters, from these. Trials are compared by the primary measure: the mean over tail groups.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ from remind_studies.study import Arm, Request
 
 DEFAULTS_FROM = ("uci_heart4", "nhanes_2017_2020")  # cohorts on whose validation patients the defaults were chosen
 SEEDS = 2  # trainings of each trial
-LEAST = 10  # validation patients, of these seeds together, below which a tail group has no say
+LEAST = 10  # least number of validation patients, over these seeds together, for a tail group to count
 FACTORS: dict[str, tuple[float, ...]] = {  # of what is configured
     "train.lr": (0.3, 1.0, 3.0),
     "train.weight-decay": (0.1, 1.0),
@@ -43,16 +43,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tuning chose.
+    """The result of tuning.
 
     Attributes
     ----------
     budget
         Trials of each method; 0: there was no tuning.
     seeds
-        Whose validation patients judged.
+        Seeds whose validation patients decided.
     chosen
-        What the best trial of each method changed.
+        Changed settings of the best trial of each method.
     """
 
     budget: int
@@ -61,11 +61,11 @@ class Tuning:
 
     @classmethod
     def none(cls, arms: tuple[Arm, ...]) -> "Tuning":
-        """Every method as it was given."""
+        """Return the result without tuning: every method with its given settings."""
         return cls(0, (), {arm.name: {} for arm in arms})
 
     def applied(self, request: Request) -> Request:
-        """The request with each method as tuned."""
+        """Return the request with the tuned methods."""
         arms = tuple(
             arm.model_copy(update={"settings": {**arm.settings, **self.chosen[arm.name]}}) for arm in request.arms
         )
@@ -121,7 +121,7 @@ def tune_arms(request: Request, budget: int, folder: StudyFolder, around: str, j
 
 
 def trials(arm: Arm, config: Config, budget: int) -> list[dict[str, Scalar]]:
-    """Settings to try for a method, no two alike; fewer than `budget` where its space holds fewer."""
+    """Return different settings to try for a method; fewer than `budget` if its space is smaller."""
     configured = config.flat() | arm.settings
     space: dict[str, tuple[Scalar, ...]] = {
         key: tuple(float(configured[key]) * factor for factor in factors) for key, factors in FACTORS.items()
@@ -141,9 +141,9 @@ def trials(arm: Arm, config: Config, budget: int) -> list[dict[str, Scalar]]:
 
 
 def judge(results: list[CellResult], metric: str) -> float:
-    """Mean over tail groups of the metric on validation patients of all results; higher is better.
+    """Return the mean over tail groups of the metric on validation patients of all results; higher is better.
 
-    Where it is undefined for every tail group of some size, that of all tail patients together, or of everybody.
+    If it is undefined for every large enough tail group, return that of all tail patients, or of all patients.
     """
     statistics = merge(
         {k: evaluation.value() for k, evaluation in own.items()}
@@ -160,7 +160,7 @@ def judge(results: list[CellResult], metric: str) -> float:
 
 
 def training_counts(results: list[CellResult]) -> Counter[int]:
-    """Training patients per group, of all results."""
+    """Return the training patients per group over all results."""
     return sum((Counter(result.counts) for result in results), Counter())
 
 
@@ -170,7 +170,7 @@ def _score(statistics: GroupStatistics, metric: str) -> float | None:
 
 
 def _seeds(request: Request) -> tuple[int, ...]:
-    """The first seeds of the partition after those of the study."""
+    """Return the first seeds of the partition after those of the study."""
     number = folds(request.config)
     first = (max(request.seeds) // number + 1) * number
     return tuple(range(first, first + SEEDS))

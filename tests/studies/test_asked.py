@@ -67,7 +67,7 @@ def test_the_same_question_and_more_of_it_go_on_in_the_folder(tmp_path, more):
 def test_a_report_of_unknown_making_is_kept(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / REPORT).write_text("old")
-    with pytest.raises(UserError, match="holds a report"):
+    with pytest.raises(UserError, match="contains the report"):
         folder_for(BEFORE, tmp_path / "old", tmp_path / "old", lambda _: None)
 
 

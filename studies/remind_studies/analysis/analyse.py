@@ -48,14 +48,14 @@ def analyse(
     made
         By what and when; asked at the end.
     say
-        What a person is told while it works.
+        Prints progress.
     min_count
-        Patients below which nothing is told of a group.
+        Groups with fewer patients are suppressed.
 
     Raises
     ------
     UserError
-        The patients are not what they were, or are not the same for both.
+        The patients have changed, or differ between the two runs.
     """
     if isinstance(against, StoredRun):
         _same_patients(run, against)

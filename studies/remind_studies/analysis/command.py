@@ -36,7 +36,7 @@ def analyze_command(
         list[str] | None, typer.Option("--run-config", "-c", help="With --cohort: settings, as for flwr run.")
     ] = None,
     min_count: Annotated[
-        int | None, typer.Option(min=1, help="Tell nothing of groups of fewer patients; default: 10, synthetic 1.")
+        int | None, typer.Option(min=1, help="Suppress groups of fewer patients; default: 10, synthetic 1.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:

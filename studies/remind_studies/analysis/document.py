@@ -62,7 +62,7 @@ class Settings(Part):
     resamples
         Of the bootstrap.
     min_count
-        Patients below which nothing is told of a group; 1: everything is.
+        Groups with fewer patients are suppressed; 1: none.
     """
 
     every: int | None

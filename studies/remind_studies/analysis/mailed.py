@@ -1,4 +1,4 @@
-"""An analysis as it may be mailed: without the groups of few patients, and without what would give them away."""
+"""Suppress small groups in an analysis, and numbers from which theirs would follow."""
 
 from collections.abc import Mapping
 from typing import TypeVar

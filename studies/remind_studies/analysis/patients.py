@@ -1,4 +1,4 @@
-"""Whose patients an analysis looks at, and of which sets of them its numbers may be told.
+"""The patients of an analysis, and the sets of patients whose numbers may be published.
 
 N patients of all hospitals. An atom is the patients of one group in one part of the split; in the test, of one class.
 """

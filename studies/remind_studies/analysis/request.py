@@ -43,7 +43,7 @@ def analyze(
 ) -> None:
     """See `command.analyze_command`; `every` is None where the final model alone is looked at.
 
-    Of groups below `min_count` nothing is told; by default that is the usual minimum for a real cohort.
+    Groups below `min_count` patients are suppressed; the default is the usual minimum for real cohorts.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def analyze(
         min_count = usual_minimum(real=run.config.data.cohort != SYNTHETIC)
     if patients < min_count:
         raise UserError(
-            f"--patients {patients}: gradients of fewer than {min_count} patients are not told of; draw at least "
+            f"--patients {patients}: gradients of fewer than {min_count} patients are suppressed; draw at least "
             f"{min_count} of each group, or give a smaller --min-count"
         )
     other = _against(run, against, final=every is None)

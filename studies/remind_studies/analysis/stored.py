@@ -82,8 +82,8 @@ class StoredRun:
             other = sorted(name for name in now.keys() | self.counts.keys() if now.get(name) != self.counts.get(name))
             raise UserError(
                 f"{self.folder / CONFIG}: the patients are no longer those of the run (training patients of "
-                f"{', '.join(other)} differ): bring the cohort {self.config.data.cohort} back to what it was, or "
-                "train anew with --cohort"
+                f"{', '.join(other)} differ): restore the cohort {self.config.data.cohort}, or "
+                "train again with --cohort"
             )
         return found
 
@@ -115,7 +115,7 @@ def read_run(folder: Path) -> StoredRun:
     if not (folder / SITES).is_dir():
         raise UserError(
             f"{folder}: has no {SITES}/: it is a run of real hospitals, whose encoders and patients never leave them; "
-            "what can be known of it, λ and the gate's rate, is on the dashboard. A simulation can be analyzed"
+            "the dashboard shows λ and the gate's rate. Only simulations can be analyzed"
         )
     if not (folder / SUMMARY).is_file():
         raise UserError(f"{folder}: has no {SUMMARY}: the run has not finished; wait for it, or run it again")

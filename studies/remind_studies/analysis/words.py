@@ -88,6 +88,6 @@ def _value(analysis: Analysis, model: ModelAnalysis) -> str:
     if not everyone:
         return "no test patient has two modalities: none can be hidden."
     if not told:
-        return "of no modality can it be told from these test patients whether hiding it matters."
+        return "these test patients do not show for any modality whether hiding it matters."
     listed = ", ".join(text for _, text in sorted(told, reverse=True))
     return f"over all test patients who have them and another, hiding these modalities matters: {listed}."

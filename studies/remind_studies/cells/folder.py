@@ -35,7 +35,7 @@ class StudyFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Within the block no other process works in this folder; a UserError if one does."""
-        busy = f"--out: another process works in {self.path}; wait for it, or give another"
+        busy = f"--out: another process uses {self.path}; wait for it, or give another folder"
         with locked(self.path / ".lock", busy):
             yield
 
@@ -48,7 +48,7 @@ class StudyFolder:
         except FileNotFoundError:
             return None
         except ValidationError:
-            raise UserError(f"{path} is not the result of a cell; remove it, and it is computed anew") from None
+            raise UserError(f"{path} is not the result of a cell; remove it, and the cell is computed again") from None
 
     def has(self, key: str) -> bool:
         """Whether the result of a cell is there."""

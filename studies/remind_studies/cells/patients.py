@@ -32,7 +32,7 @@ def folds(config: Config) -> int:
         No patients are to be tested.
     """
     if config.data.test <= 0:
-        raise UserError("data.test: 0 leaves nobody to compare methods on; a study needs a share, such as 0.2")
+        raise UserError("data.test: 0 leaves no patients to compare methods; a study needs a share, such as 0.2")
     return max(2, round(1 / config.data.test))
 
 

@@ -62,8 +62,8 @@ def run_cells(
             say(f"{done + number} of {len(cells)}: {names[key]}: {outcome}; {duration(left)} left")
     except BrokenProcessPool:
         raise UserError(
-            f"a process that ran a cell was killed, perhaps for want of memory; with --jobs {max(1, jobs - 1)} "
-            "fewer run at a time. What was done is kept: the same command goes on from there"
+            f"a process that ran a cell was killed, perhaps for lack of memory; with --jobs {max(1, jobs - 1)} "
+            "fewer run at a time. Finished runs are kept: the same command continues"
         ) from None
     finally:
         # Python 3.14 has terminate_workers(); before it, this attribute alone knows who is still at work, and

@@ -106,7 +106,7 @@ def refuse_what_does_not_travel(config: Config) -> None:
     rule = methods_of(config).rule
     personal = type(rule).measured is not Rule.measured
     if rule.pooled or personal or not rule.groups_travel or not rule.travels("fusion.head.weight"):
-        raise UserError(f"unseen: with method.rule={config.method.rule!r} there is no one whole model to be adapted")
+        raise UserError(f"unseen: with method.rule={config.method.rule!r} there is no single complete model to adapt")
 
 
 def training_patients(cohort: Cohort) -> int:

@@ -130,7 +130,7 @@ def _check_paired(panel: str, rows: Sequence[Contender]) -> dict[int, BySite]:
 
 
 def _of_first(by_row: Mapping[str, Mapping[int, Value]]) -> dict[int, Value]:
-    """Of each seed, what the first row has that has it."""
+    """Return the entry of each seed from the first row that has it."""
     found: dict[int, Value] = {}
     for own in by_row.values():
         for seed, value in own.items():

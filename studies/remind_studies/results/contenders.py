@@ -1,4 +1,4 @@
-"""List what a panel compares: its arms. If an arm's runs evaluated several models, each model is an arm of its own."""
+"""List the rows of a panel: its arms. If an arm's runs evaluated several models, each model is a separate row."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from remind_studies.study import Arm, Panel
 
 @dataclass(frozen=True)
 class Run:
-    """What came out of one cell, and where it belongs."""
+    """The result of one cell, with its panel, arm and seed."""
 
     panel: str
     arm: str

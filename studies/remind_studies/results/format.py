@@ -1,6 +1,6 @@
 """The format of results.json. It contains every number of a report, so that the report computes nothing.
 
-Panels are in `panel_format`. What the numbers mean, and how they are computed, is told in docs/statistics.md.
+Panels are in `panel_format`. docs/statistics.md defines the numbers and how they are computed.
 """
 
 import json
@@ -35,9 +35,9 @@ class Tuning(Section):
     budget
         Settings tried for each method, the same number for all; 0: none.
     text
-        How, in words.
+        Description for the report.
     chosen
-        By arm: what was found best on validation patients.
+        Best settings on validation patients, by arm.
     defaults_from_here
         Whether REMIND's defaults were chosen on validation patients of this cohort.
     """
@@ -104,13 +104,13 @@ class Results(Section):
         K of the repeated K-fold cross-validation: seed s holds out fold s mod K of partition s div K. 1: the cohort has
         a split of its own, and every seed tests the same patients.
     metric, measure
-        What the study is judged by.
+        Metric and measure that decide the study.
     least
         Tested patients below which a group or hospital is shown but never ranked.
     margin
         Difference below which methods count as equal, if a test shows that it is smaller.
     min_count
-        Patients below which nothing is told of a group or hospital; 1: everything is.
+        Groups and hospitals with fewer patients are suppressed; 1: none.
     missing
         Runs without a result: "panel / arm / seed 3: reason".
     """
@@ -154,7 +154,7 @@ class Results(Section):
         Raises
         ------
         UserError
-            It is no results.json of this version.
+            The text is not a results.json of this version.
         """
         try:
             return cls.model_validate_json(text)

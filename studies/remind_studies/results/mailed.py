@@ -1,9 +1,9 @@
-"""Suppress the groups and hospitals of the results from which a small number of patients would follow.
+"""Suppress groups and hospitals of the results that would reveal a small number of patients.
 
-A group or hospital is shown with its counts and all its scores, or not at all. What is left out together, which follows
-from the totals, amounts to the minimum too: there the mean over seeds counts, since totals are means. The report has a
-score of every seed, so every seed must test enough patients of every class that it tests. A mean over groups or
-hospitals of which one alone is left out would give its score away, so the smallest other one is left out with it.
+A group or hospital is shown with its counts and all its scores, or not at all. The total of all suppressed rows, which
+follows from the published totals, must reach the minimum too; it is a mean over seeds, because totals are means. The
+report has a score of every seed, so every seed must test enough patients of every class. If a mean over groups or
+hospitals included a single suppressed row, its score would follow, so the smallest other row is suppressed with it.
 """
 
 from collections.abc import Hashable, Mapping
@@ -19,7 +19,7 @@ Row = TypeVar("Row", bound=Hashable)
 
 
 def mailed(results: Results, minimum: int) -> Results:
-    """The results with what may be shown under a minimum count."""
+    """Return the publishable part of the results under a minimum count."""
     if minimum <= 1:
         return results
     panels = tuple(_panel(panel, minimum) for panel in results.panels)
@@ -27,7 +27,7 @@ def mailed(results: Results, minimum: int) -> Results:
 
 
 def shown(sizes: Mapping[Hashable, Sizes], minimum: int) -> set[Hashable]:
-    """Which rows may be shown: each with all its sizes or not at all, where the totals of every kind are known."""
+    """Return the rows that may be shown, each with all its sizes or not at all; totals of every kind are known."""
     counts = {(row, kind): n for row, own in sizes.items() for kind, n in own.items()}
     publication = Publication(minimum)
     for kind in {kind for _, kind in counts}:
@@ -90,7 +90,7 @@ def _panel(panel: Panel, minimum: int) -> Panel:
 
 
 def _beside(found: set[Hashable], counted: set[Row], size: Mapping[Row, float]) -> set[Hashable]:
-    """The smallest row shown of those that a mean counts, if one row alone of them is left out; else none."""
+    """Return the smallest shown row in a mean if exactly one row of the mean is suppressed; else none."""
     alone = len(counted - found) == 1 and bool(counted & found)
     return {min((row for row in counted if row in found), key=lambda row: size[row])} if alone else set()
 
@@ -104,5 +104,5 @@ def _tested(one: Group | Site) -> dict[str, int]:
 
 
 def _whole(mean: float) -> int:
-    """A mean over seeds as patients; a few are never nobody."""
+    """Round a mean over seeds to patients; a positive mean never becomes 0."""
     return int(mean) if mean >= 1 else int(mean > 0)

@@ -23,7 +23,7 @@ from remind_studies.study import Metric, Panel
 
 @dataclass(frozen=True)
 class Ground:
-    """What the panels of a study share.
+    """Settings that the panels of a study share.
 
     Attributes
     ----------

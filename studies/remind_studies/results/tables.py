@@ -35,7 +35,7 @@ def results(
     least: int = LEAST,
     margin: float = MARGIN,
 ) -> written.Results:
-    """Everything that a study found; the order of its runs and seeds does not matter.
+    """Build the results of a study; the order of its runs and seeds does not matter.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def results(
 
 
 def _settings(panels: Iterable[Panel]) -> dict[str, dict[str, Scalar]]:
-    """What makes each arm, options of its runner included, by its name; by panel and name where panels change it."""
+    """Return the settings and runner options of each arm by name; by panel and name if they differ between panels."""
     places: dict[str, list[tuple[str, dict[str, Scalar]]]] = {}
     for panel in panels:
         for arm in panel.arms:

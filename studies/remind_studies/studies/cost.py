@@ -23,7 +23,7 @@ class CostOptions(Options):
 
     turns: Annotated[int, Field(ge=5)] = Field(60, description="steps timed of each method and of Soft MoE")
     seconds: Positive = Field(120.0, description="after which no further turn begins")
-    sizes: str = Field("", description="TOML files, separated by commas, whose [model] and batch are measured too")
+    sizes: str = Field("", description="comma-separated TOML files whose [model] and batch are also measured")
 
 
 @registry.register(

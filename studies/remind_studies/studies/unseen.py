@@ -70,7 +70,7 @@ class Unseen(Study):
         if self.options.groups:
             found = set(listed(self.options.groups, lambda text: groups.parse(text, names), "groups"))
             if absent := sorted(mask for mask in found if mask not in counts):
-                raise UserError(f"groups: nobody has exactly {groups.name(absent[0], names)}")
+                raise UserError(f"groups: no patient has exactly {groups.name(absent[0], names)}")
             return found
         enough = sorted((mask for mask, n in counts.items() if n >= self.options.least), key=lambda k: (counts[k], k))
         if len(enough) < 2:

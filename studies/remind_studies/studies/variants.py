@@ -65,9 +65,7 @@ def listed(text: str, read: Callable[[str], Item], option: str) -> tuple[Item, .
         try:
             item = read(part)
         except ValueError:
-            raise UserError(
-                f"{option}: {part!r} in {text!r} is not what is listed there, separated by commas"
-            ) from None
+            raise UserError(f"{option}: {part!r} in {text!r} is not valid in this comma-separated list") from None
         if item not in found:
             found.append(item)
     return tuple(found)

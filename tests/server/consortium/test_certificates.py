@@ -116,7 +116,7 @@ def test_a_new_host_needs_a_new_certificate(folder):
     write_file(folder.settings_file, settings_toml(folder.settings.model_copy(update={"public": public})).encode())
     changed = Folder(folder.root)
     (said,) = warnings(changed)
-    assert "not for new.example.org" in said
+    assert "does not cover new.example.org" in said
     renew_server(changed, None, 365)
     assert warnings(changed) == []
     assert handshake(changed.server, changed.trust.read_bytes(), "new.example.org")

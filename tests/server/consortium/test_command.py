@@ -39,8 +39,8 @@ def heart(tmp_path_factory):
     [
         (["init", "{}/new", "--name", "n", "--host", "h"], "--unencrypted-ca-key"),
         (["init", "{}", "--name", "n", "--host", "h", "--unencrypted-ca-key"], "is not empty"),
-        (["kit", "{}"], "name one or more sites"),
-        (["kit", "{}", "bern", "--all"], "name one or more sites"),
+        (["kit", "{}"], "give one or more site names"),
+        (["kit", "{}", "bern", "--all"], "give one or more site names"),
         (["enrol", "{}", "/nowhere.json"], "/nowhere.json"),
         (["enrol", "{}", "{}/consortium.toml"], "not an enrolment request"),
         (["revoke", "{}", "bern"], "no site 'bern'"),

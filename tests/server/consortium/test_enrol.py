@@ -120,8 +120,8 @@ def test_a_revoked_key_never_comes_back_but_the_hospital_may(folder, registry, h
     bern, again = hospital("bern"), hospital("bern")
     let_in(folder, registry, bern)
     revoke(folder, registry, "bern")
-    refused(folder, registry, bern.request(), "never comes back")
-    refused(folder, registry, bern.request(site="basel"), "never comes back")
+    refused(folder, registry, bern.request(), "cannot come back")
+    refused(folder, registry, bern.request(site="basel"), "cannot come back")
     (site,) = let_in(folder, registry, again)
     assert [s.name for s in read_ledger(folder.ledger).sites] == ["bern", "bern"]
     assert read_ledger(folder.ledger).active() == [site]

@@ -110,7 +110,7 @@ def test_an_interrupted_study_says_how_to_go_on(monkeypatch):
     app.command()(bench_command)
     done = CliRunner().invoke(app, ["compare"])
     assert done.exit_code == 130
-    assert "the same command goes on from there" in done.stderr
+    assert "the same command continues" in done.stderr
 
 
 @pytest.mark.slow

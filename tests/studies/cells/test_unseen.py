@@ -101,7 +101,7 @@ def test_a_group_that_nobody_has():
     of = request()
     counts = groups.counts(of.cohort.groups_N)
     free = next(k for k in range(1, 16) if k not in counts)
-    with pytest.raises(UserError, match="nobody has exactly"):
+    with pytest.raises(UserError, match="no patient has exactly"):
         plan(f"unseen(groups = '{groups.name(free, of.cohort.schema.names)}')", of)
 
 
