@@ -15,10 +15,10 @@ from tests.dashboard.browser import serving
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"trusted_header": "X-User"}, "belong together"),
+        ({"trusted_header": "X-User"}, "must be given together"),
         ({"trusted_header": "X-User", "trusted_proxy": "hospital"}, "--trusted-proxy"),
-        ({"tls_key": "key.pem"}, "belong together"),
-        ({"min_count": 0}, "the least is 1, which shows everything"),
+        ({"tls_key": "key.pem"}, "must be given together"),
+        ({"min_count": 0}, "must be at least 1, which shows everything"),
         ({"store": "mysql://x/y"}, "not supported"),
         ({"host": "203.0.113.1"}, "cannot listen"),
     ],

@@ -1,13 +1,13 @@
 """A run's numbers as flat names: ``validation/auroc/fundus+oct``."""
 
+from dataclasses import asdict
 from typing import Any
 
 from remind.data.cohort.schema import CohortSchema
-from remind.metrics.scores import BOUNDS, SCORES
+from remind.metrics.scores import BOUNDS, SCORES, scores
 from remind.metrics.statistics import total
 from remind_server.outputs.records import RoundRecord, RunResult
 from remind_server.outputs.tables import ALL, WITHHELD, final_rows, round_rows
-from remind_server.store.rows import scored
 
 NUMBERS = ("n", *SCORES, *BOUNDS)
 
@@ -29,10 +29,9 @@ def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]
         found |= {f"{name}/{group}": row[name] for name in ("lambda", "risk", "gate_open")}
         found |= {f"validation/{name}/{group}": row["validation"][name] for name in NUMBERS}
         found[f"validation/{WITHHELD}/{group}"] = row["withheld"] or None
-    everyone = scored(total(record.validation))
-    found |= {f"validation/{name}/{ALL}": everyone[name] for name in NUMBERS}
-    if record.withheld and not everyone["n"]:
-        found[f"validation/n/{ALL}"] = None
+    everyone = total(record.validation)
+    numbers: dict[str, Any] = {"n": None if record.withheld else 0} if everyone is None else asdict(scores(everyone))
+    found |= {f"validation/{name}/{ALL}": numbers.get(name) for name in NUMBERS}
     return _defined(found)
 
 
