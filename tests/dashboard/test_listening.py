@@ -87,7 +87,7 @@ def hand_over(monkeypatch):
 def test_an_address_beside_the_socket_is_refused(hand_over, given):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         hand_over(listening)
-        with pytest.raises(UserError, match=rf"127\.0\.0\.1:{listening.getsockname()[1]}; leave them out"):
+        with pytest.raises(UserError, match=rf"127\.0\.0\.1:{listening.getsockname()[1]}; omit these options"):
             listen(given[0], given[1], 1)
 
 

@@ -1,6 +1,7 @@
 """Soft MoE against loops written from Eq. 5 and 6, in float64."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
