@@ -1,4 +1,5 @@
 import math
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -161,7 +162,9 @@ def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
                 for group, hit in zip(batch.group_B, output.logits_BC.argmax(dim=1) == batch.label_B, strict=True):
                     hits.setdefault(int(group), []).append(bool(hit))
     expected = merge(result.test.values())
-    assert {k: scores(s) for k, s in found.items()} == {k: scores(s) for k, s in expected.items()}
+    assert found.keys() == expected.keys()
+    for k in found:  # the analysis reads cached tokens, the examination encodes anew: last digits may differ
+        assert asdict(scores(found[k])) == pytest.approx(asdict(scores(expected[k])), abs=1e-6, nan_ok=True)
     assert {k: sum(h) for k, h in hits.items()} == {k: int(np.trace(s.confusion_CC)) for k, s in expected.items()}
 
 
