@@ -30,7 +30,7 @@ def loop_logits(fusion, batch, b):
     z_MD = torch.cat(loop_own(fusion, batch, b)) + fusion.position_MD
     for layer in fusion.layers:
         z_MD = loop_layer(layer, z_MD)
-    return loop_linear(fusion.head, sum(loop_norm(fusion.norm, z) for z in z_MD) / len(z_MD))
+    return loop_linear(fusion.head, torch.stack([loop_norm(fusion.norm, z) for z in z_MD]).mean(0))
 
 
 def test_equals_the_loop():

@@ -81,7 +81,10 @@ def test_what_it_does_on_other_patients_is_what_these_would_show():
 def test_the_operating_point_is_the_best_that_fulfils_the_condition(method, wanted):
     group_B, label_B, odds_B = patients(1, 400)
     found = fit(by_group(group_B, label_B, odds_B), CLASSES, method, wanted)
-    point, decided_B = found.point, found.decide(found.calibrated(log_p(odds_B), group_B), np.zeros(400))
+    point, decided_B = (
+        found.point,
+        found.decide(found.calibrated(log_p(odds_B), group_B), np.zeros(400, dtype=np.int64)),
+    )
     assert (point.positives, point.negatives) == (label_B.sum(), 400 - label_B.sum())
     sensitivity, specificity = decided_B[label_B == 1].mean(), 1 - decided_B[label_B == 0].mean()
     assert (point.sensitivity, point.specificity) == pytest.approx((sensitivity, specificity))
@@ -110,7 +113,8 @@ def test_a_condition_that_only_nobody_fulfils():
     odds_B = np.where(label_B == 1, -1.0, 1.0)
     found = fit(by_group(np.ones(40, dtype=np.int64), label_B, odds_B), CLASSES, "none", "specificity >= 0.9")
     assert (found.point.sensitivity, found.point.specificity) == (0, 1)
-    assert found.decide(found.calibrated(log_p(odds_B), np.ones(40)), np.ones(40)).sum() == 0
+    ones_B = np.ones(40, dtype=np.int64)
+    assert found.decide(found.calibrated(log_p(odds_B), ones_B), ones_B).sum() == 0
 
 
 def test_too_few_patients_or_other_classes_have_a_reason():

@@ -153,7 +153,8 @@ def test_what_is_best_survives_in_the_state_s_file(tmp_path):
     assert other.result.round == plain.result.round
     assert other.result.selected == plain.result.selected
     assert all(torch.equal(other.result.tensors[n], t) for n, t in plain.result.tensors.items())
-    assert np.isclose(*(total(merge(r.result.test.values())).log_loss_sum for r in (plain, other)))
+    one, again = (total(merge(r.result.test.values())).log_loss_sum for r in (plain, other))
+    assert np.isclose(one, again)
 
 
 def test_few_patients_judge_no_round():
