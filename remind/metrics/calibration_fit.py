@@ -14,7 +14,7 @@ from math import log
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize  # type: ignore[import-untyped]
+from scipy.optimize import minimize
 
 from remind.config import OPERATING_POINT
 from remind.metrics.calibration import Calibration, Method, OperatingPoint, Scaling

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.special import stdtrit
 
 from remind.metrics.formulas import auroc, balanced_accuracy, macro_f1
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma  # type: ignore[import-untyped]
+from scipy.special import digamma
 
 from remind.metrics.intervals import Interval, Z, wilson
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize  # type: ignore[import-untyped]
-from scipy.special import logsumexp  # type: ignore[import-untyped]
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from remind.encoders.alone.features import Rows
 from remind.encoders.alone.learners import LEARNERS
