@@ -79,10 +79,10 @@ def test_groups_by_name_and_a_panel_per_method():
     [
         ("unseen(groups = 'x')", "remind", "'x' is not a modality"),
         ("unseen(least = 100000)", "remind", "0 group.s. have 100000 patients or more"),
-        ("unseen", "remind+local", "'local' there is no one whole model"),
-        ("unseen", "remind+fedrep", "'fedrep' there is no one whole model"),
-        ("unseen", "remind+ditto", "'ditto' there is no one whole model"),
-        ("unseen", "remind+pooled", "'pooled' there is no one whole model"),
+        ("unseen", "remind+local", "'local' there is no single complete model"),
+        ("unseen", "remind+fedrep", "'fedrep' there is no single complete model"),
+        ("unseen", "remind+ditto", "'ditto' there is no single complete model"),
+        ("unseen", "remind+pooled", "'pooled' there is no single complete model"),
     ],
 )
 def test_mistakes(study, methods, words):
