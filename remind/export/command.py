@@ -50,7 +50,8 @@ def export_command(
     if done.not_exported:
         print(f"no program of the fusion model: {done.not_exported}")
     if done.lacking:
-        print(f"a hospital still has to add its encoders of: {', '.join(done.lacking)} (remind-site adapt)")
+        lacking = ", ".join(done.lacking)
+        print(f"a hospital still has to add its encoders of: {lacking} (it has them if it took part in the run)")
     print(f"wrote {done.folder}; read its README.md before you give it away")
 
 

@@ -57,9 +57,9 @@ def test_the_folder_has_what_its_card_says_and_no_encoder(plain):
     assert all(f"`{name}`" in card.text for name in files - {"README.md"})
     assert "**What a hospital still has to add.**" in card.text
     assert "for: a, b, c." in card.text
-    assert "remind-site adapt" in card.text
+    assert "took part in the training has them already" in card.text
     assert done.lacking == ("a", "b", "c")
-    with pytest.raises(UserError, match="Its encoders stay with each hospital"):
+    with pytest.raises(UserError, match="they stay at the hospitals"):
         load(out).outputs(cohort([1, 3]))
 
 

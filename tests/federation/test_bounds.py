@@ -35,7 +35,7 @@ SWOLLEN = {
     "groups": report(train={str(k): LOSS for k in range(1, 150_000)}),
     "unknown fields": report(**{f"f{k}": 1 for k in range(600_000)}),
     "bins": report(validation={"1": {"count": 1, "scores": [[0, 0, 0, 1]] * 150_000}}),
-    "experts": report(validation={"1": {"count": 1, "use_sum": [0.0] * 600_000}}),
+    "experts": report(validation={"1": {"count": 1, "use_sum": [0.0] * 1_200_000}}),
     "lists in lists": report(index=[[]] * 600_000),
     "one long text": report(index="x" * 10**7),
 }

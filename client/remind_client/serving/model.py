@@ -130,7 +130,7 @@ class ModelKeeper:
             )
         site = self.source.site or (bundle.sites[0] if len(bundle.sites) == 1 else "")
         if not site and not bundle.serves_everybody:
-            here = ", ".join(bundle.sites) or "none: encoders are trained at each hospital (remind-site adapt)"
+            here = ", ".join(bundle.sites) or "none: encoders stay at the hospitals that took part in the run"
             raise UserError(f"{bundle.where}: whose encoders? name the hospital with --site; here are: {here}")
         predictor = Predictor(bundle, site or None, least=self.least, device=self.device)
         return Served(predictor, site, _moments(predictor, site))
