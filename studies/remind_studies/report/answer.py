@@ -27,7 +27,7 @@ IN_A_SENTENCE: dict[Verdict, str] = {
     "best": "is better than every other",
     "among the best": "is better than some and equal to the others",
     "tie": "is equal to every other",
-    "open": "is neither told from all others nor shown to be equal to them",
+    "open": "is neither shown to differ from all others nor shown to be equal to them",
     "worse": "is behind another",
     "unknown": "cannot be judged",
 }
@@ -116,7 +116,8 @@ def _judged(view: PanelView, rivals: Sequence[Difference]) -> tuple[Verdict, str
         same = f"; it is equal, {within}, to {named(equal)}" if equal else ""
         return (
             "open",
-            f"Not decided: {where} {lead} is neither told from {named(undecided)} nor shown to be equal{same}.",
+            f"Not decided: {where} {lead} is neither shown to differ from {named(undecided)} nor shown to be equal"
+            f"{same}.",
         )
     if behind and equal:
         return "among the best", f"Partly: {where} {better}; it is equal, {within}, to {named(equal)}."

@@ -13,9 +13,9 @@ BEST, FIRST, EQUAL, OPEN = "★", "▲", "≈", "?"
 def marks(margin: float) -> str:
     """What the marks mean."""
     return (
-        f"{BEST}: the best of its column, and every other method is told to be behind it or shown to be equal. "
+        f"{BEST}: the best of its column, and every other method is shown to be behind it or to be equal. "
         f"{FIRST}: the best mean where that is not sure. {EQUAL}: shown to lie within ±{margin:g} of the best mean. "
-        f"{OPEN}: neither told from the best mean nor shown to be equal. No mark: behind."
+        f"{OPEN}: neither shown to differ from the best mean nor shown to be equal. No mark: behind."
     )
 
 

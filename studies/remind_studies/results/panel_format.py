@@ -176,7 +176,7 @@ class Best(Section):
     equal
         Methods that are shown to lie within `Results.margin` of it.
     open
-        Methods that are neither told from it nor shown to be equal. All others are behind.
+        Methods that are neither shown to differ from it nor shown to be equal. All others are behind.
     """
 
     measure: str

@@ -104,7 +104,7 @@ class Standing:
     equal
         Whom the equivalence test puts within the margin of it.
     open
-        Who is neither told from it nor shown to be equal. Everybody else is behind.
+        Who is neither shown to differ from it nor shown to be equal. Everybody else is behind.
     """
 
     first: str

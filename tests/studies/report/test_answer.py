@@ -32,7 +32,7 @@ def changed(results: Results, change) -> Results:
     [
         (0.08, 0.008, "best", "Yes: on the rare combinations remind is better than all 5 others, by 0.0"),
         (0.0, 0.0005, "tie", "A tie: on the rare combinations remind is equal to all 5 others, within ±0.005"),
-        (0.0, 0.02, "open", "Not decided: on the rare combinations remind is neither told from "),
+        (0.0, 0.02, "open", "Not decided: on the rare combinations remind is neither shown to differ from "),
         (
             {"softmoe": 0.08},
             0.0005,
@@ -43,7 +43,7 @@ def changed(results: Results, change) -> Results:
             {"softmoe": 0.08},
             0.008,
             "open",
-            "Not decided: on the rare combinations remind is better than softmoe; it is neither told from ",
+            "Not decided: on the rare combinations remind is better than softmoe; it is neither shown to differ from ",
         ),
         ({"groupdro": -0.08}, 0.008, "worse", "No: on the rare combinations groupdro does better than remind."),
         (
@@ -178,7 +178,7 @@ def test_many_tables_are_counted():
     found = overall([(view, answer(view)) for view in views(results)])
     assert found is not None
     assert found.verdict == "open"
-    same = "is neither told from all others nor shown to be equal to them"
+    same = "is neither shown to differ from all others nor shown to be equal to them"
     assert found.sentence == f"On the rare combinations remind {same} in all 3 tables."
     mixed = study(
         panels=panels[:2], arms_of={"sites = 5": ("remind", "groupdro")}, gain={"groupdro": -0.08}, spread=0.008
@@ -188,7 +188,7 @@ def test_many_tables_are_counted():
     found = overall([(v, answer(v)) for v in views(Results.from_json(json.dumps(content), "mixed"))])
     assert found is not None
     assert found.verdict == "mixed"
-    open_ = "is neither told from all others nor shown to be equal to them"
+    open_ = "is neither shown to differ from all others nor shown to be equal to them"
     assert f"{open_} in 1 of 2 tables and is behind another in 1 of 2 tables" in found.sentence
 
 
