@@ -36,6 +36,7 @@ from tests.docs.commands import CHECKED, NOT_CHECKED, ROOT, blocks, spans, words
 from tests.machine import free_ports, until
 
 Value = TypeVar("Value")
+SITES = ("cleveland", "hungarian", "switzerland", "va")
 TINY = (
     "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=1 train.batch=8 model.width=8 model.heads=2 "
     "model.experts=2 synthetic.patients=200"
@@ -93,8 +94,7 @@ def at_start(words: list[str], table: Mapping[tuple[str, ...], Value], otherwise
 def stand_in(folder: Path) -> None:
     """Put a small cohort of four hospitals in the place of each public cohort."""
     made = generate(SyntheticConfig(patients=240), 0)
-    sites = ["cleveland", "hungarian", "switzerland", "va"]
-    write_cohort(replace(made, site_N=np.resize(sites, len(made))), folder / "stand-in")
+    write_cohort(replace(made, site_N=np.resize(SITES, len(made))), folder / "stand-in")
     declaration = (folder / "stand-in" / "cohort.toml").read_text()
     for path in folder.glob("*.toml"):
         path.write_text(f'root = "stand-in"\n{declaration}')
@@ -115,8 +115,10 @@ class Reader:
         shutil.copytree(ROOT / "simulation", folder / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
         stand_in(folder / "simulation" / "cohorts")
         (folder / "results").mkdir()
-        for name in ("my-cohort", "my-embed", "mimic-iv", "new-patients", "path/to/cohort"):
-            write_cohort(generate(SyntheticConfig(patients=200), 0), folder / name)
+        made = generate(SyntheticConfig(patients=200), 0)
+        for name in ("my-cohort", "my-embed", "mimic-iv", "path/to/cohort"):
+            write_cohort(made, folder / name)
+        write_cohort(replace(made, site_N=np.resize(SITES, len(made))), folder / "new-patients")
         self.places = {
             "/var/lib/remind/": f"{folder}/coordinator/",
             "/var/lib/remind-site": f"{folder}/site",
