@@ -63,12 +63,10 @@ def test_guides(reader, monkeypatch):
     for words in (*at_coordinator[:enrol], *(words for words in at_hospital[:init] if words not in mentioned)):
         reader.type(words)
     request = reader.folder / "site" / "enrolment-request.json"
-    told = ["--fingerprint", verify_request(request.read_text()).fingerprint]  # what the hospital says on the telephone
+    by_telephone = ["--fingerprint", verify_request(request.read_text()).fingerprint]
     request.rename(reader.folder / "bern-request.json")
-    at_coordinator[enrol] += told
-    own = (
-        words for words in at_hospital[init:] if words[1] in ("vault", "audit")
-    )  # tests/e2e/test_hospital.py: the rest
+    at_coordinator[enrol] += by_telephone
+    own = (words for words in at_hospital[init:] if words[1] == "vault")  # tests/e2e/test_hospital.py: the rest
     for words in (*at_coordinator[enrol:], *mentioned, *own):
         reader.type(words)
     assert len(reader.typed) >= 15, reader.typed
