@@ -115,7 +115,8 @@ class ConfSMoE(FusionModel):
         score_BMM = self.query(o_BMD) @ self.key(o_BMD).transpose(1, 2) / math.sqrt(o_BMD.shape[2])
         score_BMM = score_BMM.masked_fill(~seen_BM.unsqueeze(1), -torch.inf)
         kept_B = (seen_BM.sum(dim=1) + KEPT - 1) // KEPT
-        order_BMM = score_BMM.detach().argsort(dim=2, descending=True, stable=True).argsort(dim=2)
-        score_BMM = score_BMM.masked_fill(order_BMM >= kept_B[:, None, None], -torch.inf)
+        sorted_BMM = score_BMM.detach().topk(score_BMM.shape[2], dim=2).values
+        last_BM1 = sorted_BMM.gather(2, (kept_B - 1)[:, None, None].expand(-1, score_BMM.shape[1], 1))
+        score_BMM = score_BMM.masked_fill(score_BMM < last_BM1, -torch.inf)
         borrowed_BMD: Tensor = score_BMM.softmax(dim=2) @ self.value(o_BMD)
         return borrowed_BMD

@@ -166,7 +166,8 @@ class Reader:
     def _run(self, words: list[str]) -> None:
         typed = [*words, *at_start(words, MORE, ())]
         if typed[0] == "python":
-            command = [sys.executable, str(ROOT / typed[1]), *typed[2:]]
+            program = ["-m", typed[2]] if typed[1] == "-m" else [str(ROOT / typed[1])]
+            command = [sys.executable, *program, *typed[1 + len(program) :]]
             done = subprocess.run(
                 command, cwd=self.folder, env=environment(), capture_output=True, text=True, check=False, timeout=300
             )

@@ -300,7 +300,7 @@ def test_sigterm_finishes_the_message_at_hand_and_leaves_nothing_behind(hospital
     *_, answered, stopped = hospital.audit()
     assert (answered["event"], answered["run"]) == ("answered", run), f"{answered}\n{hospital.log.read_text()[-3000:]}"
     assert answered["answer"] == "Report"
-    assert (stopped["event"], stopped["reason"]) == ("stopped", "SIGTERM, nothing left undone")
+    assert (stopped["event"], stopped["reason"]) == ("stopped", "SIGTERM, no work was lost")
     consortium.flwr("stop", run, "prod")
 
 
