@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+END = "\x1e"  # ends the words of a command; at a line's end bash would write what it has so far
 SHELL = ("sh", "bash", "shell", "console")
 
 # The first word of an indented block that is no command: a file's content, a drawing, a message, code.
@@ -116,7 +117,8 @@ def words_of(block: Block, folder: Path) -> tuple[list[list[str]], str]:
         return [], "writes outside the folder; leave that to the reader"
     log = folder / "words"
     log.unlink(missing_ok=True)
-    note = 'printf "%s\\0" "$@" >> "$REMIND_WORDS"; printf "\\n" >> "$REMIND_WORDS"'
+    # One write for each command: the commands of a pipe run at the same time.
+    note = f'printf "%s\\0" "$@" "{END}" >> "$REMIND_WORDS"'
     functions = "\n".join(f'function {name} {{ set -- {name} "$@"; {note}; }}' for name in (*CHECKED, *NOT_CHECKED))
     unknown = 'command_not_found_handle() { echo "unknown program: $1" >&2; return 127; }'
     script = f"{functions}\n{unknown}\n{text}\n"
@@ -129,7 +131,7 @@ def words_of(block: Block, folder: Path) -> tuple[list[list[str]], str]:
         check=False,
         timeout=30,
     )
-    found = log.read_text(encoding="utf-8").split("\0\n") if log.exists() else []
+    found = log.read_text(encoding="utf-8").split(f"\0{END}\0") if log.exists() else []
     return [line.split("\0") for line in found if line], re.sub(r"^bash: line \d+: ", "", done.stderr)
 
 
