@@ -41,6 +41,8 @@ def test_page_json_and_files_say_the_same(ended, client_of):
     assert "The model after round 1 of 2, the best by log_loss (overall)" in page
     assert "operating point sensitivity &gt;= 0.8" in page
     assert page.count("<polyline") == 6, "reliability and decisions: a yardstick, raw and calibrated each"
+    assert page.count('<polyline class="raw"') == page.count('<polyline class="calibrated"') == 2
+    assert ">0.5</text>" in page, "both pictures have numbers at their axes"
     for name, key in (("calibration", "scores"), ("reliability", "reliability"), ("decisions", "decisions")):
         assert len(rows_of(client, f"/runs/{ended}/{name}.csv")) == len(card[key])
 
@@ -56,6 +58,10 @@ def test_under_a_minimum_no_small_count_is_there_nor_follows(ended, client_of):
     assert len(n) == 2
     assert sum(b["n"] for b in card["reliability"]) == 800
     assert {d["threshold"] for d in card["decisions"]} == {b["low"] for b in card["reliability"]}
+    page = client.get(f"/runs/{ended}").text
+    assert 'class="calibrated"' in page
+    assert 'class="raw"' not in page, "the one line that is shown has the colour and the name of its model"
+    assert 'class="key raw"' not in page
     assert client_of(500).get(f"/api/runs/{ended}/model").json()["scores"] == []
 
 

@@ -17,7 +17,10 @@ from remind_server.store.schema import ALL, TEST
 
 EVERYONE = "all"
 SIZE = 220  # units of a picture's side
+LEFT = 48  # units for the numbers of the upright axis
 MOST_THRESHOLD = 0.8  # drawn
+MOST_MARKED = 12  # points of a line with a mark each
+YARDSTICK = "yardstick"
 _SCORES = tuple(ModelScores.__dataclass_fields__)
 
 
@@ -117,10 +120,11 @@ def reliability_picture(card: ModelCard) -> Markup:
     """Observed against predicted, of all test patients, raw and calibrated; the diagonal is perfect."""
     own = [one for one in card.reliability if one.group == EVERYONE]
     lines = [
-        [(one.predicted, one.observed) for one in own if (one.model, one.scored) == key]
+        (key[0], [(one.predicted, one.observed) for one in own if (one.model, one.scored) == key])
         for key in dict.fromkeys((one.model, one.scored) for one in own)
     ]
-    return _picture([[(0.0, 0.0), (1.0, 1.0)], *lines], "observed share of the class against predicted probability")
+    words = "observed share of the class against predicted probability"
+    return _picture([(YARDSTICK, [(0.0, 0.0), (1.0, 1.0)]), *lines], 1.0, words)
 
 
 def decision_picture(card: ModelCard) -> Markup:
@@ -130,16 +134,29 @@ def decision_picture(card: ModelCard) -> Markup:
     if not keys:
         return Markup("")
     top = max([row.net_benefit for row in own] + [0.01])
-    everybody = [(r.threshold, r.treat_all / top) for r in own if (r.model, r.scored) == keys[0]]
-    lines = [[(r.threshold, r.net_benefit / top) for r in own if (r.model, r.scored) == key] for key in keys]
-    return _picture([everybody, *lines], f"net benefit, up to {top:.3f}, against the threshold probability")
+    everybody = [(r.threshold, r.treat_all) for r in own if (r.model, r.scored) == keys[0]]
+    lines = [(key[0], [(r.threshold, r.net_benefit) for r in own if (r.model, r.scored) == key]) for key in keys]
+    return _picture([(YARDSTICK, everybody), *lines], top, "net benefit against the threshold probability")
 
 
-def _picture(lines: Sequence[Sequence[tuple[float, float]]], words: str) -> Markup:
-    """Lines in the unit square; the first is a yardstick. Below 0 and beyond 1 they are cut."""
-    paths = []
-    for i, line in enumerate(lines):
-        points = " ".join(f"{SIZE * x:.0f},{SIZE * (1 - min(max(y, 0.0), 1.0)):.0f}" for x, y in line)
-        paths.append(Markup('<polyline class="{}" points="{}"/>').format("yardstick" if i == 0 else f"line{i}", points))
-    head = '<svg class="unit" width="{0}" height="{0}" viewBox="-2 -2 {1} {1}" role="img" aria-label="{2}">{3}</svg>'
-    return Markup(head).format(SIZE, SIZE + 4, words, Markup("").join(paths))
+def _picture(lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], top: float, words: str) -> Markup:
+    """Lines by the name of their model over x from 0 to 1 and y from 0 to `top`; what lies outside is cut."""
+    drawn = []
+    for name, line in lines:
+        at = [(round(SIZE * x), round(SIZE * (1 - y / top))) for x, y in line]
+        points = " ".join(f"{x},{y}" for x, y in at)
+        drawn.append(Markup('<polyline class="{}" points="{}"/>').format(name, points))
+        if name != YARDSTICK and len(at) <= MOST_MARKED:
+            drawn += [Markup('<circle class="{}" cx="{}" cy="{}" r="3"/>').format(name, x, y) for x, y in at]
+    ticks = [
+        Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(x, y, anchor, f"{value:.3g}")
+        for share in (0.0, 0.5, 1.0)
+        for x, y, anchor, value in (
+            (LEFT + SIZE * share, SIZE + 22, "middle", share),
+            (LEFT - 6, 12 + SIZE * (1 - share), "end", top * share),
+        )
+    ]
+    plot = '<svg x="{0}" y="8" width="{1}" height="{1}" viewBox="0 0 {1} {1}"><rect width="{1}" height="{1}"/>{2}</svg>'
+    inner = Markup(plot).format(LEFT, SIZE, Markup("").join(drawn))
+    head = '<svg class="unit" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">{3}{4}</svg>'
+    return Markup(head).format(LEFT + SIZE + 16, SIZE + 30, words, inner, Markup("").join(ticks))
