@@ -82,7 +82,19 @@ def overall(answers: Sequence[tuple[PanelView, Answer]]) -> Answer | None:
         verdict=verdicts.pop() if len(verdicts) == 1 else "mixed",
         sentence=sentence[0].upper() + sentence[1:],
         numbers=(*gaps([view for view, _ in judged]), *telling[:TOLD]),
-        caveats=tuple(dict.fromkeys(text for _, one in judged for text in one.caveats)),
+        caveats=_with_tables(judged),
+    )
+
+
+def _with_tables(judged: Sequence[tuple[PanelView, Answer]]) -> tuple[str, ...]:
+    """Each caveat once; one that does not hold for every table names those it holds for."""
+    holds: dict[str, list[str]] = {}
+    for view, one in judged:
+        for text in one.caveats:
+            holds.setdefault(text, []).append(view.title)
+    return tuple(
+        text if len(titles) == len(judged) else f"{listed(titles)}: {text[0].lower()}{text[1:]}"
+        for text, titles in holds.items()
     )
 
 

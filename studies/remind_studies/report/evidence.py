@@ -63,7 +63,7 @@ def caveats(view: PanelView) -> tuple[str, ...]:
         found.append(f"{counted(seeds, 'seed')}: a headline claim needs {ENOUGH_SEEDS}.")
     bound = view.panel.auroc_bound
     if view.metric == "auroc" and bound is not None and bound > TIGHT:
-        found.append(f"The bins of the score histograms leave AUROC open by up to ±{number(bound)} here.")
+        found.append(f"The bins of the score histograms leave AUROC open by up to ±{number(bound)}.")
     if results.folds == 1:
         found.append("Every seed tested the same patients: intervals say nothing of how other patients would fare.")
     compared = {one.arm for one in view.differences(results.measure) if one.p is not None}

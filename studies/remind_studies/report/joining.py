@@ -7,7 +7,7 @@ from remind_studies.report.figures import Picture
 from remind_studies.report.forest import Difference, draw_forest
 from remind_studies.report.style import inline, looks
 from remind_studies.report.view import PanelView
-from remind_studies.report.words import METRICS, interval, number, said, signed
+from remind_studies.report.words import METRICS, counted, interval, number, said, signed
 from remind_studies.results import Joining
 from remind_studies.results.statistics import LEVEL
 
@@ -39,9 +39,9 @@ def sentence(found: Joining, margin: float) -> str:
     losing = sum(row.sure and (row.difference or 0) < 0 for row in rows)
     equal = sum(row.equal for row in rows)
     return (
-        f"With {said(found.arm)}, {gaining} of {len(rows)} hospitals have a better mean than with the best that they "
-        f"have alone: {sure} gain surely, {losing} lose surely, and for {equal} both are shown to be equal "
-        f"within ±{margin:g}. Mean over the hospitals: {signed(found.gain)} "
+        f"With {said(found.arm)} the mean is better than with the best that a hospital has alone at {gaining} of "
+        f"{counted(len(rows), 'hospital')}: {sure} gain surely, {losing} lose surely, and for {equal} both are shown "
+        f"to be equal within ±{margin:g}. Mean over the hospitals: {signed(found.gain)} "
         f"{interval(found.low, found.high, signed)}".rstrip()
         + "."
     )

@@ -192,6 +192,20 @@ def test_many_tables_are_counted():
     assert f"{open_} in 1 of 2 tables and is behind another in 1 of 2 tables" in found.sentence
 
 
+def test_a_caveat_of_some_tables_names_them_and_one_of_all_stands_once():
+    panels = tuple((f"sites = {n}", f"{n} sites") for n in (2, 5, 10))
+    content = json.loads(study(panels=panels).to_json())
+    for panel, bound in zip(content["panels"], (0.2, 0.2, 0.001), strict=True):
+        panel["auroc_bound"] = bound
+    judged = [(v, answer(v)) for v in views(Results.from_json(json.dumps(content), "bounds"))]
+    found = overall(judged)
+    assert found is not None
+    (bins,) = [text for text in found.caveats if "bins" in text]
+    assert bins == "2 sites and 5 sites: the bins of the score histograms leave AUROC open by up to ±0.200."
+    of_all = set.intersection(*(set(one.caveats) for _, one in judged))
+    assert of_all <= set(found.caveats)
+
+
 def test_a_study_of_costs_has_no_answer():
     results = study(scores=False, facts={"parameters": 5.0})
     assert overall([(view, answer(view)) for view in views(results)]) is None
