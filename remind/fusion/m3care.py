@@ -23,18 +23,17 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from remind.config import Count
-from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.base import Context, FusionOutput, registry
+from remind.fusion.comparing import ComparingModel, ComparingOptions
 from remind.fusion.layers import TransformerLayer, modality_means, perceptron
-from remind.fusion.support import Support
 
 BANDWIDTHS = (0.5, 1.0, 2.0)
 
 
-class M3CareOptions(FusionOptions):
+class M3CareOptions(ComparingOptions):
     """Sizes; the paper's structure."""
 
     expansion: Count = Field(4, description="hidden width of the transformer layer's perceptron, in units of D")
-    reference: Count = Field(256, description="training patients of the site to compare with outside training, at most")
 
 
 @registry.register(
@@ -44,16 +43,12 @@ class M3CareOptions(FusionOptions):
     year=2022,
     options=M3CareOptions,
 )
-class M3Care(FusionModel):
+class M3Care(ComparingModel):
     """Both stages are alike; nothing belongs to a group. Training couples the patients of a step."""
-
-    compares = 256  # by its options
-    not_exported = "it compares with a hospital's training patients, whose tokens do not leave the hospital"
 
     def __init__(self, context: Context, options: M3CareOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, range(len(context.modalities))
-        self.compares = options.reference
         self.project = nn.ModuleList(perceptron(width, width, width, context.dropout) for _ in modalities)
         self.mix_m = nn.Parameter(torch.zeros(len(modalities)))
         self.threshold = nn.Parameter(torch.zeros(()))
@@ -64,11 +59,6 @@ class M3Care(FusionModel):
         self.layer = TransformerLayer(width, context.heads, options.expansion * width, context.dropout)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, context.classes)
-        self._support: Support | None = None
-
-    @override
-    def set_support(self, support: Support | None) -> None:
-        self._support = support
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
@@ -76,7 +66,7 @@ class M3Care(FusionModel):
         if self.training:
             imputed_BmD = self._imputed(h_BmD, presence_Bm)
         else:
-            imputed_BmD = self._imputed_from(h_BmD, presence_Bm, *self._reference(h_BmD))
+            imputed_BmD = self._imputed_from(h_BmD, presence_Bm, *self.reference(h_BmD))
         parts = []
         for i, gate in enumerate(self.gates):
             share_BD = gate(torch.cat([h_BmD[:, i], imputed_BmD[:, i]], dim=1)).sigmoid()
@@ -84,14 +74,6 @@ class M3Care(FusionModel):
             parts.append(torch.where(presence_Bm[:, i, None], mixed_BD, imputed_BmD[:, i]))
         z_BmD = self.layer(torch.stack(parts, dim=1) + self.position_mD)
         return FusionOutput(self.head(self.norm(z_BmD).mean(dim=1)))
-
-    def _reference(self, like_BmD: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fixed training patients to compare with, (R, m, D) and (R, m); nobody without support."""
-        if self._support is None:
-            empty = torch.zeros(0, like_BmD.shape[1], dtype=torch.bool, device=like_BmD.device)
-            return like_BmD.new_zeros(0, *like_BmD.shape[1:]), empty
-        tokens, presence_Rm = self._support.patients(self.compares)
-        return modality_means([z_RlD.to(like_BmD) for z_RlD in tokens]), presence_Rm.to(like_BmD.device)
 
     def _imputed(self, h_BmD: Tensor, presence_Bm: Tensor) -> Tensor:
         """Return ĥ of patients who are compared with each other, (B, m, D)."""

@@ -28,15 +28,15 @@ from torch.nn import functional
 from typing_extensions import override
 
 from remind.config import Count, NonNegative, Positive
-from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.base import Context, Criterion, FusionOutput, registry
+from remind.fusion.comparing import ComparingModel, ComparingOptions
 from remind.fusion.layers import modality_means, perceptron
 from remind.fusion.modality_dropout import drop_modalities
-from remind.fusion.support import Support
 
 Edges = tuple[Tensor, Tensor]  # e (B, m, D), and which edges there are (B, m)
 
 
-class MuseOptions(FusionOptions):
+class MuseOptions(ComparingOptions):
     """The paper's settings."""
 
     layers: Count = Field(2, description="rounds of messages")
@@ -44,7 +44,6 @@ class MuseOptions(FusionOptions):
     contrast: NonNegative = Field(0.5, description="factor of the contrast between the two views of a patient")
     supervised: NonNegative = Field(0.5, description="factor of the contrast between patients of different labels")
     temperature: Positive = Field(0.07, description="of both contrasts")
-    reference: Count = Field(256, description="training patients of the site in the graph outside training, at most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +98,10 @@ class Messages(nn.Module):
     year=2024,
     options=MuseOptions,
 )
-class Muse(FusionModel):
+class Muse(ComparingModel):
     """Both stages are alike; nothing belongs to a group. The loss couples the patients of a step."""
 
     takes_alone = False  # its loss is not of the common prediction alone
-
-    compares = 256  # by its options
-    not_exported = "it compares with a hospital's training patients, whose tokens do not leave the hospital"
 
     def __init__(self, context: Context, options: MuseOptions) -> None:
         super().__init__(context, options)
@@ -115,37 +111,22 @@ class Muse(FusionModel):
         self.node_mD = nn.Parameter(torch.randn(modalities, width))
         last = options.layers - 1
         self.rounds = nn.ModuleList(Messages(width, context.dropout, n == last) for n in range(options.layers))
-        self.compares = options.reference
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, context.classes)
-        self._support: Support | None = None
-
-    @override
-    def set_support(self, support: Support | None) -> None:
-        self._support = support
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        edges = self._edges(tokens, presence_Bm)
+        edges = self._edges(modality_means(tokens), presence_Bm)
         if not self.training:
-            return FusionOutput(self.head(self._patients(edges, self._reference(tokens[0]))))
+            return FusionOutput(self.head(self._patients(edges, self._edges(*self.reference(tokens[0])))))
         logits_BC = self.head(self._patients(edges, edges))
         views = [(edges[0], drop_modalities(presence_Bm, self.options.drop)) for _ in range(2)]
         one_BD, other_BD = (functional.normalize(self._patients(view, view), dim=1) for view in views)
         return TwoViews(logits_BC, one_BD=one_BD, other_BD=other_BD, options=self.options)
 
-    def _edges(self, tokens: Sequence[Tensor], presence_Bm: Tensor) -> Edges:
-        means = modality_means(tokens).unbind(1)
-        e_BmD = torch.stack([a(mean_BD) for a, mean_BD in zip(self.adapters, means, strict=True)], dim=1)
-        return e_BmD, presence_Bm
-
-    def _reference(self, like: Tensor) -> Edges:
-        """Return edges of the fixed sample of training patients; of nobody where there is no support."""
-        if self._support is None:
-            m = len(self.context.modalities)
-            return like.new_zeros(0, m, self.context.width), torch.zeros(0, m, dtype=torch.bool, device=like.device)
-        tokens, presence_Rm = self._support.patients(self.options.reference)
-        return self._edges([z_RlD.to(like) for z_RlD in tokens], presence_Rm.to(like.device))
+    def _edges(self, means_BmD: Tensor, presence_Bm: Tensor) -> Edges:
+        parts = zip(self.adapters, means_BmD.unbind(1), strict=True)
+        return torch.stack([adapter(mean_BD) for adapter, mean_BD in parts], dim=1), presence_Bm
 
     def _patients(self, edges: Edges, reference: Edges) -> Tensor:
         """Return the nodes of the patients after all rounds, (B, D).

@@ -1,0 +1,50 @@
+"""Fusion models that compare patients: with those of the step in training, else with a fixed sample of the site's.
+
+So a prediction does not depend on who else is predicted, and can be repeated. The sample is of training patients, in
+stage 1 too; nobody is in it where there is no support.
+
+Shapes: B patients, R patients of the sample, m modalities, D width.
+"""
+
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import override
+
+from remind.config import Count
+from remind.fusion.base import Context, FusionModel, FusionOptions
+from remind.fusion.layers import modality_means
+from remind.fusion.support import Support
+
+
+class ComparingOptions(FusionOptions):
+    """The size of the sample."""
+
+    reference: Count = Field(256, description="training patients of the site to compare with outside training, at most")
+
+
+class ComparingModel(FusionModel):
+    """Base class of such models. Training couples the patients of a step; both stages are alike."""
+
+    compares = 256  # by its options
+    not_exported = "it compares with a hospital's training patients, whose tokens do not leave the hospital"
+
+    def __init__(self, context: Context, options: ComparingOptions) -> None:
+        super().__init__(context, options)
+        self.compares = options.reference
+        self._support: Support | None = None
+
+    @override
+    def set_support(self, support: Support | None) -> None:
+        self._support = support
+
+    def reference(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sample: means of each modality's tokens (R, m, D), 0 where absent, and presence (R, m).
+
+        Type and device are those of `like`.
+        """
+        if self._support is None:
+            modalities = len(self.context.modalities)
+            means_RmD = like.new_zeros(0, modalities, self.context.width)
+            return means_RmD, means_RmD.new_zeros(0, modalities).bool()
+        tokens, presence_Rm = self._support.patients(self.compares)
+        return modality_means([z_RlD.to(like) for z_RlD in tokens]), presence_Rm.to(like.device)
