@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
-from remind.fusion.layers import hidden_layer, modality_means
+from remind.fusion.layers import hidden_layer, modality_means, normed
 
 
 class IntermediateOptions(FusionOptions):
@@ -37,9 +37,7 @@ class IntermediateFusion(FusionModel):
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)
         hidden = options.expansion * width
-        self.features = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU()) for _ in range(modalities)
-        )
+        self.features = nn.ModuleList(normed(width, nn.Linear(width, width), nn.GELU()) for _ in range(modalities))
         self.placeholder_mD = nn.Parameter(torch.randn(modalities, width) * 0.02)
         self.hidden = hidden_layer(modalities * width, hidden, context.dropout)
         self.head = nn.Linear(hidden, context.classes)

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
-from remind.fusion.layers import hidden_layer, modality_means
+from remind.fusion.layers import hidden_layer, modality_means, normed
 
 
 class LateOptions(FusionOptions):
@@ -40,7 +40,7 @@ class LateFusion(FusionModel):
         super().__init__(context, options)
         width, hidden = context.width, options.expansion * context.width
         self.hidden = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), hidden_layer(width, hidden, context.dropout)) for _ in context.modalities
+            normed(width, hidden_layer(width, hidden, context.dropout)) for _ in context.modalities
         )
         self.head = nn.ModuleList(nn.Linear(hidden, context.classes) for _ in context.modalities)
 

@@ -3,6 +3,7 @@
 Shapes: B patients, M tokens in all, l_i tokens of modality i, m modalities, D width, H heads.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -49,6 +50,12 @@ class TransformerLayer(nn.Module):
         z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD), seen_BM))
         out: Tensor = z_BMD + self.dropout(self.mlp(self.mlp_norm(z_BMD)))
         return out
+
+
+def normed(width: int, *layers: nn.Module) -> nn.Sequential:
+    """Return LN before these layers, under the name by which rules know a normalisation layer."""
+    named = {str(number): layer for number, layer in enumerate(layers, start=1)}
+    return nn.Sequential(OrderedDict[str, nn.Module](norm=nn.LayerNorm(width), **named))
 
 
 def hidden_layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from remind.config import Count, NonNegative
 from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
-from remind.fusion.layers import hidden_layer, modality_means, perceptron
+from remind.fusion.layers import hidden_layer, modality_means, normed, perceptron
 from remind.fusion.more_vs_fewer import draw_fewer, more_vs_fewer
 
 
@@ -78,7 +78,7 @@ class SimMLM(FusionModel):
         hidden = options.expansion * width
         self.ranking = options.ranking
         self.hidden = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), hidden_layer(width, hidden, context.dropout)) for _ in range(modalities)
+            normed(width, hidden_layer(width, hidden, context.dropout)) for _ in range(modalities)
         )
         self.head = nn.ModuleList(nn.Linear(hidden, context.classes) for _ in range(modalities))
         self.gate = perceptron(modalities * width, hidden, modalities, context.dropout)

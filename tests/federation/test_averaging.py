@@ -40,7 +40,7 @@ def test_the_memory_before_is_not_changed():
     assert before["mean/a"] == 1
 
 
-@pytest.mark.parametrize("rule", ["fedremind", "fedadam", "fedavgm"])
+@pytest.mark.parametrize("rule", ["fedremind", "fedadam", "fedavgm", "fedyogi"])
 def test_a_runs_final_model_is_the_mean_over_its_last_stage(rule, tmp_path):
     changes = {"federation.averaging": 0.9, "method.rule": rule, "train.warmup-rounds": 2, "train.routing-rounds": 3}
     if rule != "fedremind":

@@ -11,6 +11,7 @@ import torch
 from remind.config import Config, Scalar
 from remind.federation.blocks import block_of
 from remind.federation.rules.base import registry as rules
+from remind.federation.rules.fedbn import is_norm
 from remind.training.site_model import fusion_of
 from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.strategy import FedRemind
@@ -173,6 +174,18 @@ def test_fedrep_of_one_step_is_fedavg_but_for_the_heads(known, tmp_path):
     assert not torch.equal(heads[0], heads[1])
 
 
+def test_fedbn_in_the_first_round_is_lg_but_for_the_norms(known, tmp_path):
+    local = {"federation__encoders": "local"}
+    lg = known(method__rule="lg", **local).recorder.models[0]
+    found = Run(tmp_path, method__rule="fedbn", **local)
+    body = found.recorder.models[0]
+    assert set(lg) - set(body) == {n for n in lg if is_norm(n)} != set()
+    assert_same(lg, body)
+    own = [{n: t for n, t in one.store.kept().items() if is_norm(n)} for one in found.sites]
+    assert all(kept.keys() == set(lg) - set(body) for kept in own)
+    assert not torch.equal(own[0]["fusion.norm.weight"], own[1]["fusion.norm.weight"])
+
+
 @pytest.mark.parametrize("steps", [2, 3])
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
 def test_fedrep_moves_both_parts_in_every_round(steps, share, tmp_path):
@@ -219,7 +232,7 @@ def test_dittos_own_model_without_a_band_is_each_site_alone(encoders, tmp_path):
                 assert mine.loss_sum == pytest.approx(statistics.loss_sum, abs=1e-6), "what the site uses is v"
 
 
-NEVER_LOCAL = ("local", "adapt", "fedavg", "fedadam")  # itself; parts alone; encoders travel; Adam at the coordinator
+NEVER_LOCAL = ("local", "adapt", "fedavg", "fedadam", "fedyogi")  # itself; parts alone; encoders travel; adaptive steps
 
 
 @pytest.mark.parametrize("rule", [m.name for m in rules.methods() if m.name not in NEVER_LOCAL])

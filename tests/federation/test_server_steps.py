@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedYogi
 
 from remind.config import Config
 from remind.methods import methods_of
@@ -32,7 +32,7 @@ def flowers(strategy, start, moves, monkeypatch):
     for number, move in enumerate(moves, start=1):
         arrays = [a.numpy() for a in current.values()]
         moved = ArrayRecord([a + m.numpy() for a, m in zip(arrays, move.values(), strict=True)])
-        if isinstance(strategy, FedAdam):
+        if isinstance(strategy, FedAdam | FedYogi):
             strategy.current_arrays = {k: a.numpy() for k, a in current.items()}
         elif strategy.current_arrays is None:
             strategy.current_arrays = current
@@ -53,6 +53,11 @@ def flowers(strategy, start, moves, monkeypatch):
             "fedadam(lr = 0.2, beta1 = 0.5, beta2 = 0.9, tau = 0.01)",
             lambda: FedAdam(eta=0.2, beta_1=0.5, beta_2=0.9, tau=0.01),
         ),
+        ("fedyogi", lambda: FedYogi(eta=0.01)),
+        (
+            "fedyogi(lr = 0.2, beta1 = 0.5, beta2 = 0.9, tau = 0.01)",
+            lambda: FedYogi(eta=0.2, beta_1=0.5, beta_2=0.9, tau=0.01),
+        ),
     ],
 )
 def test_the_step_is_flowers(text, strategy, monkeypatch):
@@ -66,7 +71,7 @@ def test_the_step_is_flowers(text, strategy, monkeypatch):
             np.testing.assert_allclose(tensor.numpy(), reference, rtol=1e-12)
 
 
-@pytest.mark.parametrize("text", ["fedavgm", "fedadam", "lg"])
+@pytest.mark.parametrize("text", ["fedavgm", "fedadam", "fedyogi", "lg"])
 def test_a_block_that_nobody_answered_for_keeps_its_value_and_its_memory(text):
     """A silent round leaves no trace: with it and without it a group's own tensors end up the same."""
     one, found = rule(text), []
@@ -87,7 +92,7 @@ def test_a_block_that_nobody_answered_for_keeps_its_value_and_its_memory(text):
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize("text", ["fedavgm", "fedadam"])
+@pytest.mark.parametrize("text", ["fedavgm", "fedadam", "fedyogi"])
 def test_a_step_changes_nothing_in_place_and_keeps_types(text):
     one = rule(text)
     model = {"fusion.x.weight": torch.ones(2)}
