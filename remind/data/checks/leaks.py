@@ -36,10 +36,9 @@ class Leak:
 def leaks(cohorts: Sequence[Cohort]) -> list[str]:
     """Return one warning for each modality with features that alone almost determine the label, over all sites.
 
-    A column, item or level counts by its value (an item of a series by its mean and its last value). A code, item,
-    column
-    or modality also counts by whether a patient has it. The measure is the AUROC of one class against the others, in a
-    sample.
+    A column, item or level counts by its value (an item of a series by its mean, its last value and how often it was
+    measured). A code, item, column, modality or word of a note also counts by whether a patient has it. The measure is
+    the AUROC of one class against the others, in a sample.
     """
     cohort = concatenate([cohort.take(_sample(cohort, len(cohorts))) for cohort in cohorts])
     classes = len(cohort.schema.classes)
@@ -95,7 +94,7 @@ def _of_members(data: Members, label_n: Labels, classes: int) -> list[Leak]:
         auroc_V = 0.5 * (1 + count_VC[:, c] / inside - (count_VC.sum(axis=1) - count_VC[:, c]) / outside)
         for v in np.flatnonzero((auroc_V >= DECIDES) | (auroc_V <= 1 - DECIDES)).tolist():
             found[v] = max(found.get(v, 0.0), float(auroc_V[v]), 1 - float(auroc_V[v]))
-    return [Leak(f"whether a patient has {data.names[v]!r}", auroc) for v, auroc in found.items()]
+    return [Leak(f"{data.words} {data.names[v]!r}", auroc) for v, auroc in found.items()]
 
 
 def _aurocs(values_n: Floats, label_n: Labels, classes: int, features: int) -> Iterator[float]:

@@ -31,6 +31,7 @@ _OTHER_FORMATS = {
     b"PAR1": "is a Parquet file; name it .parquet",
 }
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_OTHER_QUOTES = re.compile(r",[ \t]+[\"'`“„‘]|,['`“„‘«]")  # begin a cell, and are no quotation marks of a .csv
 _DECIMAL_COMMA = re.compile(r"\d,\d")
 UTF8 = 'save it as "CSV UTF-8 (comma delimited)"; Excel\'s plain "CSV" is not UTF-8'
 UTF16 = 'save it as "CSV UTF-8 (comma delimited)"; Excel\'s "Unicode text" is UTF-16, separated by tabs'
@@ -270,4 +271,7 @@ def _uneven(layout: Layout, width: int) -> _UnreadableError:
     cells = "1 cell" if widths[first] == 1 else f"{widths[first]} cells"
     what = f"cannot be read: {cells}, where the header has {width} columns{rows}"
     remedy = "put a text that holds a comma in quotation marks, and write numbers with a decimal point"
+    start, end = layout.rows[first + 1].tolist()
+    if _OTHER_QUOTES.search(layout.text[start:end].tobytes().decode("utf-8", "replace")):
+        remedy += '; only " is a quotation mark, and only directly after a comma, with no space before it'
     return _UnreadableError(what, remedy, layout.line_of(first))

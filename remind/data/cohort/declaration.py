@@ -16,6 +16,7 @@ from remind.data.cohort.sections import Declared, Name, Scalar, Section
 from remind.data.cohort.text import declared_text
 from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
+from remind.suggest import did_you_mean
 
 FILE_NAME = "cohort.toml"
 ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # + , ; : separate names in groups and rules
@@ -156,6 +157,7 @@ def _problem(item: dict[str, Any], content: dict[str, Any]) -> Problem:
         case "no_such_kind":
             field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
             what, remedy = "must say how the modality's file is read", f"use one of {listed(kinds())}"
+            remedy += did_you_mean(str(value), kinds())
         case "string_pattern_mismatch":
             what, remedy = "not a name for a modality", "use only letters, digits, - and _"
         case "too_short":

@@ -55,11 +55,14 @@ class Members(NamedTuple):
     ----------
     member_O
         int64, index into `names`.
+    words
+        What a message says before the name of a member.
     """
 
     offsets_N1: Integers
     member_O: Integers
     names: tuple[str, ...]
+    words: str = "whether a patient has"
 
 
 class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):

@@ -21,9 +21,18 @@ from remind.data.cohort import cells, moments
 from remind.data.cohort.csv_file import read_csv
 from remind.data.cohort.csv_layout import Layout
 from remind.data.cohort.problems import Problem, listed, suggest
-from remind.data.cohort.text import SPELLED_MISSING, Names, id_text, is_missing, number_of, plain_numbers
+from remind.data.cohort.text import (
+    SPELLED_MISSING,
+    Names,
+    id_text,
+    is_missing,
+    number_of,
+    plain_numbers,
+    quoted_otherwise,
+)
 
 SUFFIXES = (".parquet", ".csv")
+FEWEST_IN_ORDER = 10  # rows; fewer may count up by chance
 PANDAS_INDEX = "__index_level_"  # pandas writes this name into a .parquet together with its index
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?|\d{1,2}:\d{2}(:\d{2})?")
 _ANY = Names()
@@ -113,6 +122,11 @@ class Source:
         if not prose and any(lines := [text is not None and ("\n" in text or "\r" in text) for text in meant]):
             remedy = "is a quotation mark missing, or closed rows too late? put one line into each cell"
             self.report("holds a line break", remedy, column, np.array([*lines, False])[index_R])
+        if self.layout is not None and (marks := quoted_otherwise(distinct)):
+            remedy = 'a .csv has the mark " alone, directly after the comma, with no space before it; or write none'
+            bad = [text is not None and text[:1] == marks[0] and text[-1:] == marks[1] for text in meant]
+            what = f"quotation marks {marks} that are part of the cell"
+            self.report(what, remedy, column, np.array([*bad, False])[index_R])
         return recode[index_R], distinct
 
     def _count_words(
@@ -159,12 +173,36 @@ class Source:
             self.report("not a date and time", remedy, column, bad_R)
         return seconds_R
 
+    def empty(self, column: str) -> NDArray[np.bool_]:
+        """Return which cells of a column are empty or hold a word for a missing value, (R,)."""
+        array = self._plain(column)
+        if not cells.is_text(array):
+            return np.asarray(pc.is_null(array, nan_is_null=True).to_numpy(zero_copy_only=False))
+        encoded = array.dictionary_encode()
+        missing = np.array([*map(is_missing, encoded.dictionary.to_pylist()), True])
+        code_R = encoded.indices.cast(pa.int64()).fill_null(len(missing) - 1).to_numpy(zero_copy_only=False)
+        return np.asarray(missing[code_R])
+
+    def holds_durations(self, column: str) -> bool:
+        """Return whether a column of a .parquet holds lengths of time, with their unit."""
+        return bool(pa.types.is_duration(self.table[column].type))
+
+    def durations(self, column: str) -> NDArray[np.float64]:
+        """Return a column of lengths of time in seconds, (R,), NaN = empty."""
+        array = self._plain(column)
+        per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[array.type.unit]
+        return _to_numpy(array.cast(pa.int64())) / per_second
+
     def row_numbers(self) -> tuple[str, ...]:
         """Return the columns that hold only the row number, which pandas and R write beside the data."""
         return tuple(column for column in self.columns if self._is_row_number(column))
 
+    def in_order(self) -> tuple[str, ...]:
+        """Return the columns that count the rows one by one, in the order of the file, whatever they are named."""
+        return tuple(column for column in self.columns if _counts_rows(self.table[column]))
+
     def _is_row_number(self, column: str) -> bool:
-        if re.fullmatch(r"|Unnamed: \d+(_level_\d+)?|__index_level_\d+__", column.strip()):
+        if re.fullmatch(r"|Unnamed: \d+(\.\d+)?(_level_\d+)?|__index_level_\d+__", column.strip()):
             return True  # `csv_file` gives this name to a column without a name
         named = re.fullmatch(
             r"index|level_\d+|row_?(names?|id|num(ber)?)|\.\.\.1|X\.?1?", column.strip(), re.IGNORECASE
@@ -175,10 +213,8 @@ class Source:
         """Report rows that are inside a single cell because a quotation mark was closed too late.
 
         Such a cell is well-formed. Its further lines reveal it: each line has the width of a row and the id of a
-        `known`
-        patient (if `known` is not given: an id of the same form as the others). In a file of two columns, that patient
-        must
-        also have no other row.
+        `known` patient (if `known` is not given: an id of the same form as the others). In a file of two columns, that
+        patient must also have no other row.
 
         Parameters
         ----------
@@ -317,6 +353,15 @@ def _differ_and_are_whole(column: Any) -> bool:
         return False
     whole = not bad_R.any() and bool((values_R >= 0).all()) and bool((values_R == np.floor(values_R)).all())
     return whole and len(np.unique(values_R)) == len(values_R)
+
+
+def _counts_rows(column: Any) -> bool:
+    """Return whether each cell is the one before it plus 1; of few rows that may be chance."""
+    try:
+        values_R, bad_R = _numbers(cells.plain(column))
+    except cells.UnusableError:
+        return False
+    return len(values_R) >= FEWEST_IN_ORDER and not bad_R.any() and bool((np.diff(values_R) == 1).all())
 
 
 def _shape(text: str) -> str:

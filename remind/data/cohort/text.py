@@ -10,17 +10,41 @@ from decimal import Decimal
 from math import isnan
 from typing import Any
 
-# Words that pandas, R, SQL and Excel write for a missing value, in upper or lower case.
-MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "#n/a", "#na"})
+# Words that pandas, R, databases and Excel write for a missing value or a failed formula, in upper or lower case.
+MISSING_WORDS = frozenset(
+    {"", "na", "n/a", "n.a.", "n.a", "nan", "-nan", "null", "none", "nat", "<na>", "#n/a", "#na"}
+    | {"\\n", "(null)", "<null>", "[null]", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
+    | {"#null!", "#ref!", "#div/0!", "#value!", "#name?", "#num!"}
+)
 # The most frequent spellings of these words, for readers that compare whole columns.
 SPELLED_MISSING = sorted({*MISSING_WORDS, *(w.upper() for w in MISSING_WORDS), "None", "NaN", "NaT", "Null"})
+LONGEST_WORD = 20  # characters of a cell that may mean a missing value; a note is longer
+_MARKS = re.compile(r"[-.?_–—]+")  # a cell of marks alone: the point of SAS and Stata, a dash, a question mark
+# What people write where there is nothing. It may also be a finding, so that it is warned of and keeps its meaning.
+PLACEHOLDERS = frozenset(
+    {"unknown", "missing", "not available", "not known", "not done", "not recorded", "no data", "empty", "blank", "nil"}
+)
 _PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?|true|false", re.IGNORECASE)  # no leading zeros, no exponent
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d*))\.0")
 
 
 def is_missing(text: str) -> bool:
     """Return whether a cell with this text is empty, or holds a word for a missing value."""
-    return text.strip().casefold() in MISSING_WORDS
+    text = text.strip()
+    return len(text) <= LONGEST_WORD and (text.casefold() in MISSING_WORDS or bool(_MARKS.fullmatch(text)))
+
+
+def quoted_otherwise(texts: Iterable[str]) -> str:
+    """Return the quotation marks that stand around every text, or around a text that also occurs without; else "".
+
+    A .csv knows only the mark ", directly after the separator: others are part of the cell.
+    """
+    distinct = {text for text in texts if not is_missing(text)}
+    for first, last in ('""', "''", "``", "“”", "„“", "‚‘", "‘’", "«»"):
+        inside = {text[1:-1].strip() for text in distinct if len(text) > 2 and (text[0], text[-1]) == (first, last)}
+        if inside and (len(inside) == len(distinct) or distinct & inside):
+            return first + last
+    return ""
 
 
 def id_text(value: Any) -> str | None:
@@ -80,8 +104,8 @@ def plain_numbers(texts: Iterable[str]) -> bool:
 
 
 def spelled_alike(text: str) -> str:
-    """Normalise a text as Excel and pandas may change it: without leading zeros, without ``.0``, in one case."""
-    return _one_spelling(text.strip()).casefold().lstrip("0")
+    """Normalise a text as Excel and pandas may change it: in one case, without leading zeros, ``.0`` and separators."""
+    return re.sub(r"[\s_./-]+", "", _one_spelling(text.strip()).casefold()).lstrip("0")
 
 
 def number_of(text: str) -> float | None:

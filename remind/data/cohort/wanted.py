@@ -1,6 +1,6 @@
 """The input of every reader, and what the readers share. Letters: R rows of a file, N patients of the cohort."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from remind.data.cohort.problems import counted, listed
 from remind.data.cohort.sections import Section
 from remind.data.cohort.tabular import Source
-from remind.data.cohort.text import spelled_alike
+from remind.data.cohort.text import PLACEHOLDERS, spelled_alike
 
 Section_co = TypeVar("Section_co", bound=Section, covariant=True)
 
@@ -75,10 +75,11 @@ def _otherwise(strangers: Sequence[str], known: Iterable[str]) -> str:
     if not alike:
         return ""
     name, other = alike[0]
-    which = "leading zeros" if name.lstrip("0") == other.lstrip("0") else "the way they are written"
+    zeros = name.lstrip("0") == other.lstrip("0")
+    which = "leading zeros differ" if zeros else "the way they are written differs"
     more = f" ({len(alike)} such ids)" if len(alike) > 1 else ""
     return (
-        f"ids are texts: {name!r} is not {other!r} of the patients file, {which} differ{more}; "
+        f"ids are texts: {name!r} is not {other!r} of the patients file, {which}{more}; "
         "write them alike in all files, as text, for Excel and pandas take zeros away from numbers"
     )
 
@@ -112,6 +113,27 @@ def missing_words(source: Source, name: str, column: str, nothing: str, so: str,
         spelled = f" ({', '.join(repr(word) for word in sorted(words))})" if words else ""
         hold = "row holds" if rows == 1 else "rows hold"
         source.remarks.append(f"{name}: {rows} {hold} {nothing}{spelled}, {so}")
+
+
+def placeholders(
+    source: Source, name: str, texts: Sequence[str], code_R: NDArray[np.int64], what: str, known: Container[str] = ()
+) -> None:
+    """Warn about texts such as 'unknown' in a column of modality `name`: they count as data, though they may mean none.
+
+    Parameters
+    ----------
+    texts, code_R
+        The distinct texts, and which one each row holds.
+    what
+        What such a text counts as.
+    known
+        Declared names, which are meant.
+    """
+    found = [i for i, text in enumerate(texts) if text.casefold() in PLACEHOLDERS and text not in known]
+    if rows := int(np.isin(code_R, found).sum()):
+        words = ", ".join(repr(texts[i]) for i in found)
+        hold = "row holds" if rows == 1 else "rows hold"
+        source.remarks.append(f"{name}: {rows} {hold} {words}, which counts as {what}; leave it empty if it means none")
 
 
 def read_paths(source: Source, wanted: Wanted[Section], column: str) -> NDArray[np.object_] | None:

@@ -86,6 +86,24 @@ def test_items_and_codes(noise, tmp_path):
     assert "I3" not in second
 
 
+def test_how_often_something_was_measured(noise, tmp_path):
+    everyone = np.repeat(np.arange(N), np.where(DIED, 2, 9))
+    series = {"row": everyone, "time": 1.0, "item": "HR", "value": np.random.default_rng(1).normal(size=len(everyone))}
+    codes = {"row": everyone, "code": [f"I{i}" for i in np.random.default_rng(2).permutation(len(everyone))]}
+    toml = '[modalities.v]\nkind = "series"\nitems = ["HR"]\nhorizon = 9\n[modalities.dx]\nkind = "codes"\n'
+    first, second = warnings(cohort(tmp_path / "c", LABEL, '["alive", "died"]', toml, v=series, dx=codes))
+    assert first.startswith("v: how often 'HR' was measured (AUROC 1.000)")
+    assert second.startswith("dx: how many codes a patient has (AUROC 1.000)")
+
+
+def test_words_of_notes(tmp_path):
+    texts = [f"Admitted with pain {i}. {'EXPIRED' if died else 'Discharged home'}." for i, died in enumerate(DIED)]
+    toml = '[modalities.notes]\nkind = "text"\n'
+    (warning,) = warnings(cohort(tmp_path / "c", LABEL, '["alive", "died"]', toml, notes={"text": texts}))
+    assert "whether the note contains 'expired' (AUROC 1.000)" in warning
+    assert "pain" not in warning
+
+
 def test_a_modality_that_only_one_class_has(noise, tmp_path):
     rows = np.flatnonzero(DIED)
     toml = TABLE + 'columns = ["a"]\n[modalities.notes]\nkind = "text"\n'

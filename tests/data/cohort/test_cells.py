@@ -48,7 +48,7 @@ ODD = {
 def cohort(folder, ids, **columns):
     """Twenty patients with a table in .parquet: ids of any type, and columns."""
     folder.mkdir(exist_ok=True)
-    label = ["no", "yes"] * 10
+    label = ["no", "yes"] * (len(ids) // 2)
     pd.DataFrame({"patient_id": ids, "label": label}).to_csv(folder / "patients.csv", index=False)
     pq.write_table(pa.table(columns), folder / "labs.parquet")
     toml = 'name = "c"\n[label]\nclasses = ["no", "yes"]\n[modalities.labs]\nkind = "table"\n'
@@ -133,24 +133,41 @@ def test_a_column_that_is_not_used_may_hold_anything(tmp_path):
 
 
 MISSING = ["None", "<NA>", "n/a", "NaT", "nan", "NaN", "null", "NA", "#N/A", "none", "  "]
+MISSING += [r"\N", "(null)", "[NULL]", ".", "-", "???", "N.A.", "#DIV/0!"]  # databases, SAS, people, Excel
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 @pytest.mark.parametrize("kind", ["text", "codes", "image"])
 def test_a_word_for_missing_is_no_note_no_code_and_no_path(kind, suffix, tmp_path):
-    ids = [f"p{i:02d}" for i in range(20)]
-    folder = cohort(tmp_path / "c", ids, patient_id=ids, a=np.arange(20.0))
+    ids = [f"p{i:02d}" for i in range(40)]
+    folder = cohort(tmp_path / "c", ids, patient_id=ids, a=np.linspace(0, 1, 40))
     column = {"text": "text", "codes": "code", "image": "path"}[kind]
     real = {"text": "fever", "codes": "I21", "image": "x.npy"}[kind]
     np.save(folder / "x.npy", np.zeros((224, 224, 3), np.uint8))
-    table = pd.DataFrame({"patient_id": ids, column: [*MISSING, *[real] * (20 - len(MISSING))]})
+    table = pd.DataFrame({"patient_id": ids, column: [*MISSING, *[real] * (40 - len(MISSING))]})
     table.to_csv(folder / "m.csv", index=False) if suffix == "csv" else table.to_parquet(folder / "m.parquet")
     with (folder / "cohort.toml").open("a") as toml:
         toml.write(f'[modalities.m]\nkind = "{kind}"\n')
     report = check_cohort(folder)
-    assert {row.name: row.patients for row in report.groups} == {"labs": len(MISSING), "labs+m": 20 - len(MISSING)}
+    assert {row.name: row.patients for row in report.groups} == {"labs": len(MISSING), "labs+m": 40 - len(MISSING)}
     warning = next(w for w in report.warnings if w.startswith("m: ") and "counts as none" in w)
-    assert all(repr(word) in warning for word in ("None", "NaT", "<NA>"))
+    assert all(repr(word) in warning for word in ("None", "NaT", "<NA>", "(null)", "???"))
+
+
+@pytest.mark.parametrize("kind", ["text", "codes"])
+def test_what_people_write_for_nothing_is_kept_and_warned_of(kind, tmp_path):
+    ids = [f"p{i:02d}" for i in range(20)]
+    folder = cohort(tmp_path / "c", ids, patient_id=ids, a=np.linspace(0, 1, 20))
+    column = {"text": "text", "codes": "code"}[kind]
+    pd.DataFrame({"patient_id": ids, column: ["Unknown", "I21"] * 10}).to_csv(folder / "m.csv", index=False)
+    toml = folder / "cohort.toml"
+    toml.write_text(toml.read_text() + f'[modalities.m]\nkind = "{kind}"\n')
+    report = check_cohort(folder)
+    assert [row.name for row in report.groups] == ["labs+m"]
+    assert any(w.startswith("m: 10 rows hold 'Unknown', which counts as a ") for w in report.warnings)
+    if kind == "codes":
+        toml.write_text(toml.read_text() + 'vocabulary = ["Unknown", "I21"]\n')
+        assert not any("'Unknown', which" in w for w in check_cohort(folder).warnings)
 
 
 def test_a_declared_name_is_never_a_word_for_missing(tmp_path):
@@ -234,6 +251,7 @@ INDEX: dict[str, dict[str, Any]] = {
     "shuffled": {"index": [7 * i % 20 for i in range(20)]},
     "level": {"level_0": range(20)},
     "R": {"...1": range(1, 21)},
+    "written twice": {"Unnamed: 0": range(20), "Unnamed: 0.1": range(20)},
 }
 
 
@@ -250,6 +268,15 @@ def test_the_number_of_the_row_is_no_feature(case, suffix, tmp_path):
     assert any("numbers of the rows" in w for w in report.warnings)
 
 
+@pytest.mark.parametrize("start", [0, 1, 1000])
+def test_a_column_that_counts_the_rows_is_warned_of_whatever_its_name(start, tmp_path):
+    ids = [f"p{i:02d}" for i in range(20)]
+    folder = cohort(tmp_path / "c", ids, patient_id=ids, mrn=range(start, start + 20), a=np.linspace(0, 1, 20))
+    report = check_cohort(folder)
+    assert declared(report, 0).columns == ("mrn", "a")
+    assert any(w.startswith("labs: 'mrn' counts the rows of the file") for w in report.warnings)
+
+
 def test_a_feature_called_index_stays(tmp_path):
     ids = [f"p{i:02d}" for i in range(20)]
     folder = cohort(tmp_path / "c", ids, patient_id=ids, index=np.linspace(20, 30, 20), a=np.arange(20.0))
@@ -261,6 +288,14 @@ def test_ids_that_differ_by_leading_zeros_are_named(tmp_path):
     folder = cohort(tmp_path / "c", ids, patient_id=[str(i) for i in range(1, 21)], a=np.arange(20.0))
     (problem, *_) = check_cohort(folder).problems
     assert "'1' is not '0001' of the patients file, leading zeros differ (20 such ids)" in problem.remedy
+
+
+@pytest.mark.parametrize("spelled", ["P-{:03d}", "p {:03d}", "p_{:03d}"])
+def test_ids_that_differ_by_case_or_separators_are_named(spelled, tmp_path):
+    ids = [f"p{i:03d}" for i in range(20)]
+    folder = cohort(tmp_path / "c", ids, patient_id=[spelled.format(i) for i in range(20)], a=np.arange(20.0))
+    (problem, *_) = check_cohort(folder).problems
+    assert "is not 'p000' of the patients file, the way they are written differs (20 such ids)" in problem.remedy
 
 
 def test_a_measurement_is_no_label(tmp_path):

@@ -104,6 +104,42 @@ def test_an_unbalanced_quotation_mark_is_named_with_its_line(case, tmp_path):
     assert "note of" not in report.to_text()
 
 
+# Each: sections, file, its text. Marks around every cell that a .csv takes for a part of the cell.
+OTHER_MARKS = {
+    "single": (CODES, "dx", "patient_id,code\n" + "".join(f"p{i:03d},'I2{i % 7}'\n" for i in range(40))),
+    "after a space": (CODES, "dx", "patient_id,code\n" + "".join(f'p{i:03d}, "I2{i % 7}"\n' for i in range(40))),
+    "some after a space": (
+        CODES,
+        "dx",
+        "patient_id,code\n" + "".join(f'p{i:03d},{" " if i % 2 else ""}"I2{i // 2 % 5}"\n' for i in range(40)),
+    ),
+    "typographic": (NOTES, "notes", "patient_id,text\n" + "".join(f"p{i:03d},“note of {i}”\n" for i in range(40))),
+    "labels": ("", "patients", PATIENTS.replace(",no", ",'no'").replace(",yes", ",'yes'")),
+    "with a comma, after a space": (
+        NOTES,
+        "notes",
+        "patient_id,text\n" + "".join(f'p{i:03d}, "fell, note of {i}"\n' for i in range(40)),
+    ),
+    "with a comma, single": (NOTES, "notes", "patient_id,text\np000,'fell, note of 0'\n"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_MARKS)
+def test_other_quotation_marks_are_never_read_as_text(case, tmp_path):
+    toml, name, text = OTHER_MARKS[case]
+    problems = [
+        p for p in check_cohort(cohort(tmp_path / "c", toml, **{name: text})).problems if p.file == f"{name}.csv"
+    ]
+    assert any("directly after" in p.remedy for p in problems), problems
+    assert "note of" not in " ".join(p.what + p.remedy for p in problems)
+
+
+def test_marks_that_belong_to_some_texts_stay(tmp_path):
+    cells = {f"p{i:03d}": f'"""ow"" {i}"' if i % 2 else "'s avonds" for i in range(40)}
+    text = "patient_id,text\n" + "".join(f"{who},{cell}\n" for who, cell in cells.items())
+    assert check_cohort(cohort(tmp_path / "c", NOTES, notes=text)).ok
+
+
 LEGITIMATE = {
     "several lines": 'notes of\n\n"two" lines\n',
     "a list": "1, aspirin\n2, metoprolol",

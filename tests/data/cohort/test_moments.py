@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from remind.data.checks.check import check_cohort
@@ -58,6 +59,30 @@ def test_a_mistake_is_named(case, folder):
     file, old, new, expected = MISTAKES[case]
     edit(folder / file, old, new)
     assert expected in [(p.file, p.row, p.what) for p in check_cohort(folder).problems]
+
+
+@pytest.mark.parametrize("time", ["21500101", "21500101103000", "1420110000"])  # dates as numbers, seconds of a clock
+def test_no_patient_is_observed_for_centuries(time, folder):
+    edit(folder / "cohort.toml", 'start = "admitted"\n', "clip = true\n")
+    table = pd.read_csv(folder / "v.csv")
+    table.assign(time=time).to_csv(folder / "v.csv", index=False)
+    (problem,) = check_cohort(folder).problems
+    assert (problem.column, problem.what) == ("time", "more than 120 years after the start (3 rows in all)")
+
+
+def test_a_date_is_one_problem_and_not_also_a_missing_time(folder):
+    edit(folder / "cohort.toml", 'start = "admitted"\n', "")
+    assert [p.what for p in check_cohort(folder).problems] == ["a date or time, not a number (3 rows in all)"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_lengths_of_time_bring_their_unit(unit, folder):
+    edit(folder / "cohort.toml", 'start = "admitted"\n', "")
+    (folder / "v.csv").unlink()
+    times = pa.array([timedelta(hours=h) for h in (1.5, 24, 0.5)], pa.duration(unit))
+    series = {"patient_id": ["a", "b", "c"], "time": times, "item": ["HR"] * 3, "value": [80.0] * 3}
+    pq.write_table(pa.table(series), folder / "v.parquet")
+    assert contents(read_cohort(folder), "v").time_O.tolist() == [1.5, 24, 0.5]
 
 
 def test_a_start_and_a_unit_contradict_each_other(folder):

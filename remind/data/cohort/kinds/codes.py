@@ -1,6 +1,6 @@
 """Codes: one row per patient and code. Letters: R rows, N patients, O codes of all patients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -13,13 +13,13 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from remind.data.cohort.contents import Contents, Integers, Mask, ragged_hide, ragged_join, ragged_rows, ragged_take
-from remind.data.cohort.kind import Columns, Kind, Members, Text, ToTensor, register
+from remind.data.cohort.kind import Columns, Floats, Kind, Members, Text, ToTensor, register
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed
 from remind.data.cohort.sections import Name, Scalar, Section, no_file_where_absent, without_repeats
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
-from remind.data.cohort.wanted import Wanted, missing_words, patient_rows
+from remind.data.cohort.wanted import Wanted, missing_words, patient_rows, placeholders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,6 +145,10 @@ class CodesKind(Kind[CodesSection, CodesSchema, Codes]):
         return "codes, " + (f"a vocabulary of {len(schema.vocabulary)}" if schema.vocabulary else "any")
 
     @override
+    def features(self, schema: CodesSchema, contents: Codes) -> Iterator[tuple[str, Floats]]:
+        yield "how many codes a patient has", np.diff(contents.offsets_N1).astype(np.float64)
+
+    @override
     def members(self, schema: CodesSchema, contents: Codes) -> Members:
         return Members(contents.offsets_N1, contents.code_O, contents.names)
 
@@ -184,6 +188,7 @@ def read_codes(source: Source, wanted: Wanted[CodesSection]) -> tuple[CodesSchem
         return None
     code_R, names = source.texts(column, Names(schema.vocabulary, exact=True))
     missing_words(source, wanted.name, column, "no code", "which counts as none")
+    placeholders(source, wanted.name, names, code_R, "a code", schema.vocabulary)
     vocabulary = frozenset(schema.vocabulary)
     if vocabulary and (strangers := [name for name in names if name not in vocabulary]):
         bad_R = np.array([*(name not in vocabulary for name in names), False])[code_R]

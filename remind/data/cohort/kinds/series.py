@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
 CLOSE = 1 + 1e-6  # rounding to float32 may move a time this much beyond the horizon
+LIFETIME = 120 * 365.25 * 24  # hours; no patient is observed longer
 MOST_ITEMS = 2000  # whose leak is looked for: the most frequent ones
 
 
@@ -230,6 +231,8 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
 def _hours(source: Source, wanted: Wanted[SeriesSection], patient_R: NDArray[np.int64] | None) -> NDArray[np.float64]:
     """Return the hours since the patient's start, (R,), NaN = empty."""
     section = wanted.section
+    if source.holds_durations(section.time):
+        return source.durations(section.time) / 3600
     if section.start is None:
         remedy = (
             f'; or name with start = "…" in [{wanted.field}] the column of the patients file that holds '
@@ -278,13 +281,16 @@ def _check_times(
     source: Source, section: SeriesSection, time_R: NDArray[np.float64], given_R: NDArray[np.bool_]
 ) -> None:
     """Check the times in hours, (R,), of the rows that hold a value."""
-    if (bad_R := given_R & np.isnan(time_R)).any():
+    if (bad_R := given_R & np.isnan(time_R) & source.empty(section.time)).any():
         source.report("no time", "fill it in, or remove the row", section.time, bad_R)
     if (bad_R := given_R & (time_R < 0)).any():
         source.report(
             "negative time", "count time from the patient's start (admission), or remove the row", section.time, bad_R
         )
-    if (
+    if (bad_R := given_R & (time_R > LIFETIME)).any():
+        remedy = "is it a date written as a number, or another unit? count hours from the start, or set time_unit"
+        source.report("more than 120 years after the start", remedy, section.time, bad_R)
+    elif (
         section.horizon is not None
         and not section.clip
         and (bad_R := given_R & (time_R > section.horizon * CLOSE)).any()
@@ -312,3 +318,4 @@ def _of_items(schema: SeriesSchema, data: Series) -> Iterator[tuple[str, Floats]
         yield name, mean_n
         yield name, last_n
         yield f"whether {name} was measured", (count_n > 0).astype(np.float64)
+        yield f"how often {name} was measured", count_n.astype(np.float64)

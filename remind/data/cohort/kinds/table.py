@@ -222,6 +222,9 @@ def _columns(source: Source, field: str, section: TableSection, key: str) -> tup
         what = f"{listed(map(repr, numbers))} holds the numbers of the rows, which pandas' to_csv leaves: passed over"
         source.remarks.append(f"{field.removeprefix('modalities.')}: {what}; index=False leaves it out")
     found = tuple(c for c in source.columns if c != key and c not in (*section.exclude, *numbers))
+    if counting := [c for c in source.in_order() if c in found]:
+        what = f"{listed(map(repr, counting))} counts the rows of the file from one to the next; is it a feature?"
+        source.remarks.append(f"{field.removeprefix('modalities.')}: {what} if not: {field}.exclude")
     if not found:
         source.report("no column besides the patient's id", f"add columns, or take {field} out of cohort.toml")
     return found

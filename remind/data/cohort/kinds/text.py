@@ -1,5 +1,6 @@
 """Notes: in a column of a table, or one file each. Letters: R rows, N patients."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing_extensions import override
 from remind.config import EncoderConfig
 from remind.data.cohort.contents import OnePerPatient
 from remind.data.cohort.file_kind import NOTHING_SEEN, FileKind
-from remind.data.cohort.kind import Columns, Seen, Text, register
+from remind.data.cohort.kind import Columns, Members, Seen, Text, register
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, counted, listed
 from remind.data.cohort.sections import Broken, Name, Section, no_file_where_absent
 from remind.data.cohort.tabular import Source
-from remind.data.cohort.wanted import Wanted, missing_words, one_row_each, patient_rows, read_paths
+from remind.data.cohort.wanted import Wanted, missing_words, one_row_each, patient_rows, placeholders, read_paths
 from remind.data.files import Sight, Unreadable, read_note
 from remind.errors import UserError
 
 DEFAULT_TEXT = "text"
 BETWEEN = "\n\n"  # separates the notes of one patient when they are joined
 LARGE_NOTE = 100_000  # bytes
+SEARCHED = 20_000  # characters of a note whose words may leak the label
+_WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 class TextSection(Section):
@@ -92,6 +95,10 @@ class TextKind(FileKind[TextSection, TextSchema, Texts]):
         return _look(schema.name, contents, patient_id_N)
 
     @override
+    def members(self, schema: TextSchema, contents: Texts) -> Members:
+        return _words(contents)
+
+    @override
     def columns(self, folder: Path, patient_id_N: Text, schema: TextSchema, contents: Texts) -> Columns:
         has_N = contents.present()
         return {
@@ -125,6 +132,7 @@ def read_text(source: Source, wanted: Wanted[TextSection]) -> tuple[TextSchema, 
     elif source.has(section.text or DEFAULT_TEXT, f"{wanted.field}.text"):
         codes_R, texts = source.texts(section.text or DEFAULT_TEXT, prose=True)
         missing_words(source, wanted.name, section.text or DEFAULT_TEXT, "an empty note", "which counts as none", True)
+        placeholders(source, wanted.name, texts, codes_R, "a note")
         note_R = np.array([*texts, None], dtype=object)[codes_R]
     else:
         note_R = None
@@ -173,6 +181,19 @@ def _look(name: str, notes: Texts, patient_id_N: Text) -> Seen:
     lengths = sorted(words_of.values())
     words = f"; notes of {lengths[0]} to {lengths[-1]} words, half of them up to {lengths[len(lengths) // 2]}"
     return Seen(words, tuple(warnings))
+
+
+def _words(notes: Texts) -> Members:
+    """Return the words of each note, in lower case, each once."""
+    index: dict[str, int] = {}
+    of_N = []
+    for source in notes.source_N:
+        text = None if source is None else _text(source)
+        words = set(_WORD.findall((text or "")[:SEARCHED].lower()))
+        of_N.append([index.setdefault(word, len(index)) for word in sorted(words)])
+    offsets_N1 = np.cumsum([0, *map(len, of_N)], dtype=np.int64)
+    member_O = np.array([word for words in of_N for word in words], dtype=np.int64)
+    return Members(offsets_N1, member_O, tuple(index), "whether the note contains")
 
 
 def _text(source: Path | str) -> str | None:
