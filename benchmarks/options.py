@@ -1,84 +1,111 @@
-"""What options of the model are worth: each on validation patients, and the choice that they lead to on test patients.
+"""What settings are worth: tried on validation patients, one choice for all cohorts, what it gives on test patients.
 
-    python benchmarks/options.py simulation/cohorts/uci_heart4.toml --seeds 0-4 \
-        --try "defaults:" --try "dropped: method.fusion='remind(modality-dropout = 0.3)'"
-    python benchmarks/options.py simulation/cohorts/cinc2012_icu.toml --seeds 0 --patients 0.35 \
-        --try "defaults:" --try "alone: model.encoders.alone=trees"
+    python benchmarks/options.py simulation/cohorts/uci_heart4.toml simulation/cohorts/cinc2012_icu.toml --seeds 0-4 \
+        --try "defaults:" --try "alone: model.encoders.alone='both'" --try "recommended: recommended"
 
-Prints the mean over seeds of the AUROC of everybody, of all tail patients, and of tail groups (their mean), of
-validation and of test patients. The last row is nested: for each seed the option that is best on the validation
-patients of that seed (mean of the three columns), on its test patients, who had no part in the choice. `--patients`
-thins the training patients, so that large cohorts can be searched quickly.
+An option is a name and what `flwr run` takes as settings: pairs, a file, or a preset. For each cohort a table of the
+AUROC of everybody, of all tail patients, and of tail groups of at least ten of them (their mean), of validation and of
+test patients, mean over seeds. The row *chosen* is nested: the test patients of each seed are scored by the option that
+is best on the validation patients of that seed, of all cohorts together (mean over cohorts of the mean of the three
+columns, each less that of the first option), so that no test patient has a part in the choice. The last line names the
+option that is best on the validation patients of all seeds and cohorts: the preset. Runs that are there already are not
+made again.
 """
 
 import argparse
+import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
 from remind import groups
-from remind.data.cohort.cohort import TRAIN
-from remind.data.sites.sites import Site as Hospital
+from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.simulation.flwr_pairs import read_pairs
+from remind_server.simulation.flwr_plan import cohort_name
 from remind_studies.bench import read_seeds
-from remind_studies.cells.cell import Cell
-from remind_studies.cells.patients import hospitals
-from remind_studies.cells.train import federate
+from remind_studies.cells.cell import BySite, Cell
+from remind_studies.cells.folder import StudyFolder, surroundings
+from remind_studies.cells.pool import run_cells
+from remind_studies.tuning import LEAST
 
 Three = tuple[float, float, float]
+Pair = tuple[Three, Three]  # of validation, of test patients
 NAN = float("nan")
 
 
 def main() -> None:
-    """Train every option with every seed, and print the table."""
+    """Run what is lacking, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cohort", help="a cohort folder or its cohort.toml")
+    parser.add_argument("cohorts", nargs="+", help="cohort folders or their cohort.toml")
     parser.add_argument("--seeds", default="1")
-    parser.add_argument("--patients", type=float, default=1.0, help="share of the training patients that is used")
     parser.add_argument("--try", dest="options", action="append", required=True, help="name: settings, as for flwr run")
     parser.add_argument("-c", "--run-config", action="append", help="settings of every run, as for flwr run")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
-    common = {**read_pairs(given.run_config, "-c"), "data.cohort": str(Path(given.cohort).resolve())}
-    seeds = read_seeds(given.seeds, 1)
-    found: dict[str, list[tuple[Three, Three]]] = {}
-    print(f"| {len(seeds)} seeds: everybody / tail patients / mean of tail groups | validation | test |\n|---|---|---|")
+    common, seeds = read_pairs(given.run_config, "-c"), read_seeds(given.seeds, 1)
+    options: dict[str, dict[str, Scalar]] = {}
     for option in given.options:
         name, _, settings = option.partition(":")
-        own = read_pairs([settings] if settings.strip() else None, "--try")
-        found[name] = [outcome(Cell.of({**common, **own, "seed": seed}), given.patients) for seed in seeds]
-        print(f"| {name} | {shown([v for v, _ in found[name]])} | {shown([t for _, t in found[name]])} |", flush=True)
-    best = [max(found.values(), key=lambda by_seed, i=i: np.nanmean(by_seed[i][0]))[i] for i in range(len(seeds))]
-    print(f"| *best of each seed's validation* | {shown([v for v, _ in best])} | {shown([t for _, t in best])} |")
+        options[name.strip()] = read_pairs([settings.strip()] if settings.strip() else None, "--try")
+    found = {
+        place: outcomes({**common, "data.cohort": str(Path(place).resolve())}, options, seeds, given.jobs)
+        for place in given.cohorts
+    }
+    worth = {name: [gain(found, name, i, next(iter(options))) for i in range(len(seeds))] for name in options}
+    best = [max(options, key=lambda name, i=i: worth[name][i]) for i in range(len(seeds))]
+    for place, rows in found.items():
+        name = cohort_name(Config.from_flat({"data.cohort": place}))
+        print(f"| {name}, {len(seeds)} seeds: everybody / tail patients / mean of tail groups | validation | test |")
+        print("|---|---|---|")
+        for option, by_seed in rows.items():
+            print(f"| {option} | {shown([v for v, _ in by_seed])} | {shown([t for _, t in by_seed])} |")
+        nested = [rows[option][i] for i, option in enumerate(best)]
+        print(f"| *chosen* | {shown([v for v, _ in nested])} | {shown([t for _, t in nested])} |\n")
+    preset = max(options, key=lambda name: fmean(worth[name]))
+    print(f"Chosen by seed: {', '.join(best)}. On the validation patients of all seeds: {preset}.")
 
 
-def outcome(cell: Cell, share: float) -> tuple[Three, Three]:
-    """The scores of validation and of test patients."""
-    sites = [thinned(hospital, share) for hospital in hospitals(cell)]
-    with tempfile.TemporaryDirectory() as folder:
-        result = federate(cell.config, sites, Path(folder)).result
-    tail = groups.tail(result.counts)
-    return three(result.validation, tail), three(result.test, tail)
+def outcomes(
+    common: Mapping[str, Scalar], options: Mapping[str, Mapping[str, Scalar]], seeds: Sequence[int], jobs: int
+) -> dict[str, list[Pair]]:
+    """By option, the scores of each seed on one cohort."""
+    config = Config.from_flat(dict(common))
+    folder, around = StudyFolder(Path("results") / f"options-{cohort_name(config)}"), surroundings(config.data)
+    cells = {(name, s): Cell.of({**common, **own, "seed": s}) for s in seeds for name, own in options.items()}
+    keys = {which: cell.key(around) for which, cell in cells.items()}
+    with folder.held():
+        failed = run_cells(
+            {keys[which]: cell for which, cell in cells.items()},
+            {keys[which]: f"{which[0]}, seed {which[1]}" for which in cells},
+            folder,
+            jobs,
+            lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    if failed:
+        raise UserError(next(iter(failed.values())))
+    found: dict[str, list[Pair]] = {name: [] for name in options}
+    for (name, _), key in keys.items():
+        result = folder.find(key)
+        assert result is not None
+        tail, outcome = groups.tail(result.counts), result.outcomes[0]
+        found[name].append((three(outcome.validation, tail), three(outcome.test, tail)))
+    return found
 
 
-def thinned(hospital: Hospital, share: float) -> Hospital:
-    """The hospital with this share of its training patients, drawn alike for every option."""
-    cohort = hospital.cohort
-    assert cohort.split_N is not None
-    kept_N = (cohort.split_N != TRAIN) | (np.random.default_rng(7).random(len(cohort)) < share)
-    return replace(hospital, cohort=cohort.take(np.flatnonzero(kept_N)))
+def gain(found: Mapping[str, Mapping[str, Sequence[Pair]]], name: str, i: int, first: str) -> float:
+    """What an option gains over the first on the validation patients of the i-th seed, mean over cohorts."""
+    return fmean(float(np.nanmean(rows[name][i][0]) - np.nanmean(rows[first][i][0])) for rows in found.values())
 
 
-def three(by_site: Mapping[str, Mapping[int, GroupStatistics]], tail: frozenset[int] | set[int]) -> Three:
-    """AUROC of everybody, of all tail patients, and its mean over tail groups."""
-    statistics = merge(by_site.values())
+def three(by_site: BySite, tail: frozenset[int] | set[int]) -> Three:
+    """AUROC of everybody, of all tail patients, and its mean over tail groups that are large enough."""
+    statistics = merge({k: e.value() for k, e in own.items()} for own in by_site.values())
 
     def area(chosen: Mapping[int, GroupStatistics]) -> float:
         whole = total(chosen)
@@ -86,7 +113,7 @@ def three(by_site: Mapping[str, Mapping[int, GroupStatistics]], tail: frozenset[
         return NAN if value is None else value
 
     rare = {k: s for k, s in statistics.items() if k in tail}
-    each = [value for k, s in rare.items() if not np.isnan(value := area({k: s}))]
+    each = [value for k, s in rare.items() if s.count >= LEAST and not np.isnan(value := area({k: s}))]
     return area(statistics), area(rare), fmean(each) if each else NAN
 
 

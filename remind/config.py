@@ -106,10 +106,11 @@ class EncoderConfig(Section):
     series: Literal["items", "set"] = Field(
         "items", description="attention within each item; set: also over all observations, and each item's statistics"
     )
-    alone: Literal["none", "trees", "linear", "both"] = Field(
+    alone: Literal["none", "shares", "trees", "linear", "both"] = Field(
         "none",
-        description="a hospital's own models of all tables, series and codes, whose cross-fitted scores the common "
-        "model begins with: boosted trees, logistic regression, or the mean of both",
+        description="what a hospital knows alone, with which the common model begins: how common each class is there "
+        "(shares); besides, cross-fitted scores of its own models of all tables, series and codes: boosted trees, "
+        "logistic regression, or both",
     )
     buckets: Count = Field(8192, description="rows of the embedding of words and codes; more of them are hashed")
     augment: Literal["none", "light"] = Field(

@@ -24,15 +24,17 @@ class Projection(nn.Module):
 
 
 class AloneScale(nn.Module):
-    """How far the common model trusts what each site knows alone: a factor, 1 at first."""
+    """How far the common model trusts what each site knows alone: a factor of scores and one of shares, 1 at first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
+        self.shares = nn.Parameter(torch.ones(()))
 
     def forward(self, token_BD: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
         """Return what is added to the logits, (B, C)."""
-        return self.scale * known_alone(token_BD, presence_Bm, classes)
+        shares_BC = token_BD[:, classes : 2 * classes]
+        return self.scale * known_alone(token_BD, presence_Bm, classes) + self.shares * shares_BC
 
 
 def known_alone(token_BD: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
@@ -41,5 +43,5 @@ def known_alone(token_BD: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
     So a modality that is hidden from the model, in training or to measure its value, is hidden from the scores too.
     """
     modalities = presence_Bm.shape[1]
-    same_B = (token_BD[:, classes : classes + modalities] == presence_Bm.to(token_BD.dtype)).all(dim=1)
+    same_B = (token_BD[:, 2 * classes : 2 * classes + modalities] == presence_Bm.to(token_BD.dtype)).all(dim=1)
     return token_BD[:, :classes] * same_B.unsqueeze(1)

@@ -1,5 +1,6 @@
 """What a hospital knows alone, in a run: it stays at the site, survives a restart, and leaks no label."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,14 @@ def run(given):
 
 
 @pytest.mark.parametrize("encoders", ["local", "frozen", "shared"])
-def test_only_a_factor_travels(encoders, tmp_path):
+def test_only_two_factors_travel(encoders, tmp_path):
     recorder = run(sites(tmp_path, **{"federation.encoders": encoders}))
     names = set(recorder.models[-1])
     assert not any(ALONE in name or "content" in name for name in names)
     assert recorder.models[-1]["fusion.alone.scale"].numel() == 1
     assert recorder.models[-1]["fusion.alone.scale"] != 1, "it trains"
+    assert recorder.models[-1]["fusion.alone.shares"].numel() == 1
+    assert recorder.models[-1]["fusion.alone.shares"] != 1, "it trains"
 
 
 def test_a_restart_goes_on_with_the_same_models(tmp_path, monkeypatch):
@@ -93,12 +96,34 @@ def test_hidden_modalities_are_hidden_from_the_scores_too(tmp_path):
     assert knows_BC.abs().sum() > 0
     fewer_Bm = batch.presence_Bm & torch.tensor([True, True, False])
     blind_BMD = tokens_BMD.clone()
-    blind_BMD[:, -1] = 0
+    blind_BMD[:, -1, :2] = 0
     seen, blind = (engine.model.fuse(z, fewer_Bm, group_of(fewer_Bm), True).logits_BC for z in (tokens_BMD, blind_BMD))
     assert torch.equal(seen, blind)
     whole = engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
     without = engine.model.fuse(blind_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
     torch.testing.assert_close(whole, without + knows_BC)
+
+
+@pytest.mark.parametrize("alone", ["shares", "both"])
+def test_how_common_a_class_is_at_the_hospital_counts_whatever_is_hidden(alone, tmp_path):
+    """The log-odds of 9 of 10 patients, of training patients only, and no other number where nothing is fitted."""
+    patients = cohort([7] * 200, 0)
+    label_N = np.arange(200) % 10 > 0
+    one = site(
+        "s", replace(patients, label_N=label_N.astype(np.int64)), config(**{"model.encoders.alone": alone}), tmp_path
+    )
+    engine, training = one.engine, label_N[patients.split_N == TRAIN]
+    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([np.arange(6)]))
+    odds = np.log((training.sum() + 1) / ((~training).sum() + 1))
+    shares_BC = tokens_BMD[:, -1, 2:4]
+    np.testing.assert_allclose(shares_BC, [[-odds / 2, odds / 2]] * 6, rtol=1e-6)
+    assert (alone == "shares") == (not tokens_BMD[:, -1, :2].any())
+    engine.model.eval()
+    fewer_Bm = batch.presence_Bm & torch.tensor([True, False, False])
+    blind_BMD = tokens_BMD.clone()
+    blind_BMD[:, -1] = 0
+    seen, blind = (engine.model.fuse(z, fewer_Bm, group_of(fewer_Bm), True).logits_BC for z in (tokens_BMD, blind_BMD))
+    torch.testing.assert_close(seen, blind + shares_BC.to(seen.dtype))
 
 
 def test_labels_without_signal_show_none_in_training_and_none_in_test(tmp_path):

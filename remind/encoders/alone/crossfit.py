@@ -32,6 +32,7 @@ FOLDS = 5
 LEAST = 10  # training patients of a class below which only noise is learned of it
 STEADY = 5.0  # how strongly the weights of learners are held at their mean, in patients
 CLIP = 6.0  # log-odds beyond are the certainty of few patients
+UNSEEN = 1.0  # patients added to each class, so that a class that a hospital has not seen stays possible there
 
 
 def row_digests(rows_PX: Rows) -> list[int]:
@@ -92,6 +93,9 @@ class CrossFitted:
         Centred log-shares of the known classes among the patients whom model f saw: subtracted from its scores.
     fold_of
         Fold of each training row, by digest.
+    base_C
+        Centred log-shares of all classes among the training patients, `UNSEEN` added to each: what is known of a
+        patient of whom nothing else is. The same numbers for every patient, so that they tell nothing of one.
     """
 
     classes: int = 0
@@ -101,6 +105,7 @@ class CrossFitted:
     models: dict[str, list[str]] = field(default_factory=dict)
     prior_KC: list[list[float]] = field(default_factory=list)
     fold_of: dict[int, int] = field(default_factory=dict)
+    base_C: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loaded: dict[str, list[Any]] = {}
@@ -126,6 +131,10 @@ class CrossFitted:
         fold_of
             Fold of each row's digest; None: `dealt`.
         """
+        share_C = np.bincount(label_R, minlength=classes) + UNSEEN
+        base_C = _centred(np.log(share_C)).clip(-CLIP, CLIP).tolist()
+        if not learners:
+            return cls(classes, base_C=base_C)
         digests = row_digests(rows_RX)
         fold_of = dealt(digests, label_R, seed) if fold_of is None else dict(fold_of)
         known = np.flatnonzero(np.bincount(label_R, minlength=classes) >= LEAST)
@@ -133,7 +142,7 @@ class CrossFitted:
         place_R = np.searchsorted(known, label_R)
         seen = [len(np.unique(place_R[(fold_R != f) & used_R])) for f in range(FOLDS)]
         if len(known) < 2 or min(seen) < len(known):  # the latter: few different rows, and so few folds
-            return cls(classes, tuple(learners), fold_of=dict(fold_of))
+            return cls(classes, tuple(learners), fold_of=dict(fold_of), base_C=base_C)
         models: dict[str, list[str]] = {name: [] for name in learners}
         prior_KC = []
         for f in range(FOLDS):
@@ -141,7 +150,7 @@ class CrossFitted:
             for name in learners:
                 models[name].append(LEARNERS[name].fit(rows, place, len(known), levels_X, seed + f))
             prior_KC.append(_centred(np.log(np.bincount(place, minlength=len(known)))).tolist())
-        fitted = cls(classes, tuple(learners), [], known.tolist(), models, prior_KC, dict(fold_of))
+        fitted = cls(classes, tuple(learners), [], known.tolist(), models, prior_KC, dict(fold_of), base_C)
         held_out_JRC = np.zeros((len(learners), len(label_R), len(known)))
         for f in range(FOLDS):
             held_out_JRC[:, fold_R == f] = fitted._by_learner(f, rows_RX[fold_R == f])
@@ -184,6 +193,7 @@ class CrossFitted:
             self.models,
             self.prior_KC,
             [*self.fold_of.items()],
+            self.base_C,
         ]
         return json.dumps(whole).encode()
 
@@ -192,8 +202,8 @@ class CrossFitted:
         """Return what `to_bytes` wrote; no bytes: nothing was learned."""
         if not content:
             return cls()
-        classes, learners, trust, known, models, prior_KC, folds = json.loads(content)
-        return cls(classes, tuple(learners), trust, known, models, prior_KC, dict(folds))
+        classes, learners, trust, known, models, prior_KC, folds, base_C = json.loads(content)
+        return cls(classes, tuple(learners), trust, known, models, prior_KC, dict(folds), base_C)
 
 
 def _centred(logits_PC: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from remind.encoders.base import Encoder
 from remind.errors import UserError
 
 ALONE = "@alone"  # its name among a site's encoders; no modality can have it
-LEARNERS = {"none": (), "trees": ("trees",), "linear": ("linear",), "both": ("trees", "linear")}
+LEARNERS = {"none": (), "shares": (), "trees": ("trees",), "linear": ("linear",), "both": ("trees", "linear")}
 STATE = "content_T"
 
 
@@ -31,18 +31,19 @@ def check_alone(schema: CohortSchema, config: ModelConfig) -> None:
     Raises
     ------
     UserError
-        It has nothing to fit on, or model.width is too small for scores and presence in one token.
+        It has nothing to fit on, or model.width is too small for scores, shares and presence in one token.
     """
     if config.encoders.alone == "none":
         return
-    if not any(has_rows(modality) for modality in schema.modalities):
+    if LEARNERS[config.encoders.alone] and not any(has_rows(modality) for modality in schema.modalities):
         raise UserError(
-            f"model.encoders.alone: cohort {schema.name} has no table, series or codes to fit on; set it to none"
+            f"model.encoders.alone: cohort {schema.name} has no table, series or codes to fit on; set it to shares, "
+            "or to none"
         )
     classes, modalities = len(schema.classes), len(schema.modalities)
-    if config.width < classes + modalities:
+    if config.width < 2 * classes + modalities:
         raise UserError(
-            f"model.width: {config.width} is less than {classes} classes + {modalities} modalities, which "
+            f"model.width: {config.width} is less than 2 · {classes} classes + {modalities} modalities, which "
             "model.encoders.alone needs; raise it, or set model.encoders.alone to none"
         )
 
@@ -50,8 +51,9 @@ def check_alone(schema: CohortSchema, config: ModelConfig) -> None:
 class AloneEncoder(Encoder):
     """Cross-fitted scores of all tables, series and codes of a patient together, as one token (B, 1, D).
 
-    The token holds the scores of the classes, then which modalities they were computed from, then zeros: nothing of it
-    trains. The models lie in the encoder's file as bytes, at the site and in its vault, and never travel.
+    The token holds the scores of the classes, then how common each is at the site (log-shares), then which modalities
+    the scores were computed from, then zeros: nothing of it trains. The models lie in the encoder's file as bytes, at
+    the site and in its vault, and never travel.
     """
 
     content_T: Tensor
@@ -60,7 +62,7 @@ class AloneEncoder(Encoder):
         super().__init__(schema, config)
         self.schema, self.width = schema, config.width
         self.learners = LEARNERS[config.encoders.alone]
-        self.modalities = [(i, m) for i, m in enumerate(schema.modalities) if has_rows(m)]
+        self.modalities = [(i, m) for i, m in enumerate(schema.modalities) if self.learners and has_rows(m)]
         self.levels_X = [levels for _, m in self.modalities for levels in levels_of(m)]
         self.register_buffer(STATE, torch.empty(0, dtype=torch.uint8))
         self._fitted = CrossFitted()
@@ -82,10 +84,12 @@ class AloneEncoder(Encoder):
 
     @override
     def forward(self, inputs: Batch) -> Tensor:
-        score_BC = torch.from_numpy(self._fitted.scores(self._rows(inputs))).to(inputs.presence_Bm.device)
-        known_BX = torch.cat([score_BC, inputs.presence_Bm.to(score_BC.dtype)], dim=1)
-        if not score_BC.shape[1]:  # nothing was ever fitted
-            known_BX = functional.pad(inputs.presence_Bm.float(), (len(self.schema.classes), 0))
+        presence_Bm, classes = inputs.presence_Bm, len(self.schema.classes)
+        known_BX = presence_Bm.new_zeros((len(presence_Bm), 2 * classes), dtype=torch.float32)
+        if self._fitted.classes:  # else nothing was ever fitted
+            known_BX[:, :classes] = torch.from_numpy(self._fitted.scores(self._rows(inputs)))
+            known_BX[:, classes:] = torch.tensor(self._fitted.base_C)
+        known_BX = torch.cat([known_BX, presence_Bm.to(known_BX.dtype)], dim=1)
         return functional.pad(known_BX, (0, self.width - known_BX.shape[1])).unsqueeze(1)
 
     def _rows(self, batch: Batch) -> Rows:

@@ -1,6 +1,7 @@
 """A batch of one modality → one row of plain numbers per patient, for models of tables.
 
-Shapes: P patients, F columns of a table, I items of a series, O observations (or codes), X numbers per patient.
+Shapes: P patients (N where a cohort's own shapes are meant), F columns of a table, I items of a series, O observations
+(or codes), X numbers per patient.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
-from remind.data.cohort.kinds.series import SeriesBatch, SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.schema import ModalitySchema
+from remind.data.features.series import STATISTICS, summary
 
 Rows = NDArray[np.float32]
 BUCKETS = 256  # columns of a set of codes without a vocabulary, or with a larger one
@@ -26,24 +28,12 @@ def table_rows(schema: TableSchema, inputs: Tensor) -> Rows:
 
 
 def series_rows(schema: SeriesSchema, inputs: SeriesBatch) -> Rows:
-    """Mean, first, last, lowest, highest value and number of each item's observations, (P, 6·I); NaN where none."""
-    items = len(schema.items)
-    segments = inputs.patients * items
-    segment_O = inputs.patient_O * items + inputs.item_O
-    value_O = inputs.value_O.detach().double()
-    count_S = value_O.new_zeros(segments).index_add(0, segment_O, torch.ones_like(value_O))
-    mean_S = value_O.new_zeros(segments).index_add(0, segment_O, value_O) / count_S
-    order_O = torch.argsort(segment_O, stable=True)  # a patient's observations are in order of time
-    start_S = count_S.long().cumsum(0) - count_S.long()
-    by_item_O = torch.cat([value_O[order_O], value_O.new_zeros(1)])
-    first_S, last_S = by_item_O[start_S], by_item_O[(start_S + count_S.long() - 1).clamp(min=0)]
-    empty_S = value_O.new_zeros(segments)
-    low_S = empty_S.scatter_reduce(0, segment_O, value_O, "amin", include_self=False)
-    high_S = empty_S.scatter_reduce(0, segment_O, value_O, "amax", include_self=False)
-    measured_XS = torch.stack([mean_S, first_S, last_S, low_S, high_S])
-    measured_XS = measured_XS.masked_fill(count_S == 0, torch.nan)
-    rows_XPI = torch.cat([measured_XS, count_S[None]]).view(6, inputs.patients, items)
-    return rows_XPI.permute(1, 0, 2).flatten(1).cpu().numpy().astype(np.float32)
+    """Nine statistics of each item's observations, item by item, (P, 9·I): `remind.data.features.series`."""
+    patient_O, item_O, time_O, value_O = (
+        tensor_O.detach().cpu().numpy() for tensor_O in (inputs.patient_O, inputs.item_O, inputs.time_O, inputs.value_O)
+    )
+    offsets_N1 = np.concatenate([[0], np.cumsum(np.bincount(patient_O, minlength=inputs.patients))])
+    return summary(Series(offsets_N1, time_O, item_O, value_O), schema).astype(np.float32)
 
 
 def code_columns(schema: CodesSchema) -> int:
@@ -72,7 +62,7 @@ def levels_of(schema: Any) -> tuple[int, ...]:
     if isinstance(schema, TableSchema):
         return tuple(len(schema.categories.get(column, ())) for column in schema.columns)
     if isinstance(schema, SeriesSchema):
-        return (0,) * (6 * len(schema.items))
+        return (0,) * (len(STATISTICS) * len(schema.items))
     return (0,) * (code_columns(schema) + 1)
 
 

@@ -36,13 +36,13 @@ def test_a_series_by_hand():
         patient_O=torch.tensor([0, 0, 0, 1]),
         patients=2,
     )
-    # mean, first, last, lowest, highest, number; of p and q each
+    # count, first, last, lowest, highest value, mean, deviation, slope per hour, hours to the horizon; of p, then of q
     expected = [
-        [2, 10, 3, 10, 1, 10, 1, 10, 3, 10, 2, 1],
-        [NAN, 7, NAN, 7, NAN, 7, NAN, 7, NAN, 7, 0, 1],
+        [2, 3, 1, 1, 3, 2, 1, -1, 46, 1, 10, 10, 10, 10, 10, 0, NAN, 47],
+        [0, *[NAN] * 8, 1, 7, 7, 7, 7, 7, 0, NAN, 47.5],
     ]
     np.testing.assert_array_equal(rows_of(schema, inputs), np.array(expected, np.float32))
-    assert len(levels_of(schema)) == 12
+    assert len(levels_of(schema)) == 18
 
 
 def test_codes_by_hand():
