@@ -280,6 +280,26 @@ class FederationConfig(Section):
     )
 
 
+class StartConfig(Section):
+    """A trained model that the run begins with, instead of a new one; hospitals train their encoders anew."""
+
+    model: str = Field("", description="the folder of `remind export`, or of a run; empty: begin with a new model")
+    shared: Literal["frozen", "head", "tuned"] = Field(
+        "frozen",
+        description="what of that model trains: nothing (its head and routers stay too), its last layer, or all of it",
+    )
+    rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="learning rate of what trains of it, in units of the run's"
+    )
+    anchor: NonNegative = Field(1.0, description="decay of what trains of it towards its values at the beginning")
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Self:
+        if not self.model and self != StartConfig.model_construct():
+            raise ValueError("shared, rate and anchor are of the model to begin with: name it with start.model")
+        return self
+
+
 class EvaluationConfig(Section):
     """What is made of the trained model on validation patients, before test patients are looked at."""
 
@@ -328,6 +348,7 @@ class Config(Section):
     method: MethodConfig = MethodConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    start: StartConfig = StartConfig()
     dro: DroConfig = DroConfig()
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -67,6 +67,8 @@ FLOORS = (
         "methods",
         "methods_list",
     ),
+    ("global_model",),
+    ("adaptation",),
     (
         "api",
         "cli",

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from remind import groups
+from remind.adaptation.moving import moving, rates
 from remind.config import Config
 from remind.data.batches.batch import SiteData
 from remind.data.batches.lazy import Request
@@ -34,7 +35,7 @@ from remind.training.sampling import Step, steps
 from remind.training.schedule import learning_rate
 from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
 from remind.training.site_model import SiteModel
-from remind.training.work import LocalWork, RoundSettings
+from remind.training.work import LocalWork, RoundSettings, both
 from remind_client.store import SiteStore, digest
 
 Buffer = NDArray[np.uint8]
@@ -151,7 +152,7 @@ class SiteEngine:
 
     def work(self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool) -> LocalWork:
         """Return the round's plan of steps with everything that the steps need."""
-        source, routing = self.tokens(fresh=train_encoders), task.stage == 2
+        source, routing = self.tokens(fresh=train_encoders), task.routing
         self._support(routing)
         optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
         augmented = train_encoders and self.config.model.encoders.augment != "none"
@@ -169,7 +170,7 @@ class SiteEngine:
                 rest=self._initial,
                 labels=task.labels,
                 augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
-                only=phase.only,
+                only=both(phase.only, moving(self.config, task.given)),
             ),
             plan=self._plan(task, phase),
             optimizer=optimizer,
@@ -201,7 +202,7 @@ class SiteEngine:
 
     def _optimizer(self, task: Task, phase: Phase, train_encoders: bool) -> Optimizer:
         """Restore the optimiser from the last round of the same stage of the same training, or create a new one."""
-        optimizer = build_optimizer(self.config.train, self.model, train_encoders)
+        optimizer = build_optimizer(self.config.train, self.model, train_encoders, rates(self.config, task.given))
         if (state := self.store.optimizer(self.stretch(task, phase))) is not None:
             optimizer.load_state_dict(state)
         return optimizer
@@ -228,7 +229,7 @@ class SiteEngine:
         times_N = np.ones(len(rows), dtype=np.int64) if copies_N is None else copies_N.numpy()
         in_play_N = np.isin(self.cohort.groups_N[rows], [k for k, w in task.weights.items() if w > 0])
         rows, times_N = rows[in_play_N], times_N[in_play_N]
-        trains_N = self.model.fusion.trains_on(torch.from_numpy(self.cohort.presence_Nm[rows]), task.stage == 2).numpy()
+        trains_N = self.model.fusion.trains_on(torch.from_numpy(self.cohort.presence_Nm[rows]), task.routing).numpy()
         rows, times_N = rows[trains_N], times_N[trains_N]
         if not len(rows) or not phase.train:
             return []

@@ -144,6 +144,7 @@ class _Writer:
         large = large_groups(bundle, minimum)
         metadata = {
             "round": str(bundle.round),
+            "routing": json.dumps(bundle.routing),
             "seed": str(bundle.config.seed),
             "weights": json.dumps({str(k): w for k, w in bundle.weights.items() if k in large}),
             "counts": json.dumps({str(k): n for k, n in publishable_counts(bundle, minimum).items()}),

@@ -233,6 +233,10 @@ class Task(Message):
         Patients behind `counts` by class; only where the objective needs them.
     candidates
         Rounds whose models may still become the run's: the site keeps its own tensors of these.
+    given
+        Those of the site's groups that the model to begin with (``start.model``) knows; none where it is a new one.
+    routed
+        Whether Φ_k is in use in stage 1 too, as in the model to begin with.
     """
 
     kind: Literal["task"] = "task"
@@ -246,7 +250,14 @@ class Task(Message):
     block_weights: dict[str, Share]
     labels: dict[Group, tuple[Natural, ...]] = {}
     candidates: Annotated[tuple[Natural, ...], Field(max_length=2)] = ()
+    given: tuple[Group, ...] = ()
+    routed: bool = False
     index: tuple[Entry, ...]
+
+    @property
+    def routing(self) -> bool:
+        """Whether Φ_k is in use."""
+        return self.stage == 2 or self.routed
 
 
 class Report(Message):

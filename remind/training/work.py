@@ -165,7 +165,7 @@ class LocalWork:
         for group in optimizer.param_groups:
             group["lr"] = self.settings.lr * group.get("factor", 1.0)
         named, plan, seed = self.named(), self.plan[first:last], self.settings.seed + first
-        moves = _both(self.settings.only, only)
+        moves = both(self.settings.only, only)
         rate = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
         scale = {} if alone else self.settings.gradient_scale
         batches = self.source.batches([step.index_B for step in plan], self.settings.augment)
@@ -201,7 +201,8 @@ class LocalWork:
         )
 
 
-def _both(one: Names | None, other: Names | None) -> Names | None:
+def both(one: Names | None, other: Names | None) -> Names | None:
+    """Return the names that are in both; None: all."""
     if one is None or other is None:
         return one or other
     return lambda name: one(name) and other(name)

@@ -7,12 +7,12 @@ import torch
 from remind.federation.blocks import unpack
 from remind.federation.flower import read_as
 from remind.federation.messages import Task
+from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind.training.sampling import Step
 from remind_client.few import moved_by_few
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from remind.federation.install import install
+from remind.global_model import GlobalModel
 from remind.training.site_model import SiteModel
-from remind_server.rounds.model import GlobalModel
 from tests.builders.cohorts import NAMES, schema
 from tests.builders.configs import settings
 

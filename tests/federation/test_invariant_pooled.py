@@ -21,11 +21,11 @@ from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.sites import Site as Hospital
 from remind.encoders.alone import crossfit
 from remind.encoders.alone.encoder import ALONE
+from remind.global_model import GlobalModel
 from remind.objectives.focal import focal_loss
 from remind.training.site_model import SiteModel
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.grids import SiteGrid
 

@@ -12,8 +12,8 @@ from remind.config import Config, Scalar
 from remind.federation.blocks import block_of
 from remind.federation.rules.base import registry as rules
 from remind.federation.rules.fedbn import is_norm
+from remind.global_model import GlobalModel
 from remind.training.site_model import fusion_of
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import NAMES, cohort
 from tests.builders.configs import BASE

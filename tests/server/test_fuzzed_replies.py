@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from remind.federation.aggregation import BlockAverage
 from remind.federation.flower import read_as, to_record
 from remind.federation.messages import Task
+from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind_server.rounds.checks import Limits
 from remind_server.rounds.collect import RoundReplies
 from remind_server.rounds.exchange import Answer
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks

@@ -8,13 +8,13 @@ from remind.config import Config
 from remind.errors import UserError
 from remind.federation.blocks import index_of, pack
 from remind.federation.messages import Examine
+from remind.global_model import GlobalModel
 from remind.metrics.scores import SCORES
 from remind.metrics.selection import Verdict, is_better
 from remind.metrics.statistics import merge, total
 from remind.model_file import load_model
 from remind_client.store import STATE
 from remind_server.outputs.run_folder import LAST, MODEL, RunFolder
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort

@@ -5,7 +5,7 @@ import torch
 
 from remind.config import Config
 from remind.errors import UserError
-from remind_server.rounds.model import GlobalModel
+from remind.global_model import GlobalModel
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort, schema
 from tests.builders.configs import BASE

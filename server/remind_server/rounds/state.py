@@ -12,9 +12,9 @@ from torch import Tensor
 from remind.errors import UserError
 from remind.federation.site_weights import S, Weighing
 from remind.files import write_whole
+from remind.global_model import GlobalModel
 from remind.metrics.selection import Verdict
 from remind.model_file import load_model, save_model
-from remind_server.rounds.model import GlobalModel
 
 MODEL, MEMORY, BEST, STATE = (
     "model/",

@@ -15,6 +15,8 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from remind.adaptation.moving import anchored
+from remind.adaptation.start import Start, start_of
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError
@@ -22,6 +24,7 @@ from remind.federation.aggregation import BlockAverage
 from remind.federation.averaging import mean_of, with_mean
 from remind.federation.bounds import Bounds, largest
 from remind.federation.site_weights import Losses, Sites
+from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind.metrics.calibration import Calibration
 from remind.metrics.calibration_fit import fit, fit_several
@@ -30,12 +33,12 @@ from remind.metrics.statistics import GroupStatistics, merge
 from remind.metrics.tempering import pooled
 from remind.objectives.lambda_step import risks
 from remind.quoting import reason
+from remind.training.schedule import learning_rate
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.rounds.checks import Limits, experts_of
 from remind_server.rounds.collect import Measurement, RoundReplies, examination_bounds, read_examination, report_bounds
 from remind_server.rounds.exchange import Answer, exchange
 from remind_server.rounds.flwr_pull import replies_within
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.roster import Member, Roster
 from remind_server.rounds.state import Best, State
 from remind_server.rounds.tasks import examine_task, sites_of, stage_of, train_tasks
@@ -48,7 +51,7 @@ class FedRemind:
     ----------
     start
         Tensors of an initial global model, such as the last model of another run; groups that are not in it start
-        with new blocks. None: start with a new model.
+        with new blocks. None: start with the model that ``start.model`` names, or with a new one.
     enrolled
         Names of the hospitals that should take part.
     """
@@ -61,6 +64,7 @@ class FedRemind:
         enrolled: Iterable[str] = (),
     ) -> None:
         self.config, self.observers, self.start = config, observers, start
+        self.given: Start | None = None  # the model that `start.model` names
         self.methods = methods_of(config)
         self.roster = Roster(config, enrolled)
         self._left_out: Counter[str] = Counter()  # answers that came and did not count, by site
@@ -91,6 +95,7 @@ class FedRemind:
         return result
 
     def _start(self, grid: Grid) -> State[Any]:
+        self.given = start_of(self.config)
         self.roster.wait(grid)
         self.roster.enrol_newcomers(grid)
         self.roster.require_members()
@@ -124,7 +129,9 @@ class FedRemind:
         return State(round_, model, self.methods.weighing.initial(self._sites), memory)
 
     def _first_model(self, groups: Iterable[int]) -> GlobalModel:
-        """The initial model, with blocks for these groups and for those in `start`."""
+        """The initial model, with blocks for these groups and for those of the model to begin with."""
+        if self.given is not None and self.start is None:
+            return self.given.model(self.config, self._schema, groups)
         if self.start is None:
             return GlobalModel.build(self.config, self._schema, groups)
         return GlobalModel.begun_with(self.start, self.config, self._schema, groups)
@@ -141,8 +148,10 @@ class FedRemind:
         members = online if everyone else self.roster.drawn(online, state.round)
         stage = stage_of(config, state.round, self.methods.objective.phases(config.train.rounds))[0]
         self._announce(state.round + 1, stage, members)
-        tasks = train_tasks(config, self._schema, state, self.roster.members.values(), members)
-        limits = self._limits(stage == 2)
+        tasks = train_tasks(
+            config, self._schema, state, self.roster.members.values(), members, self._known, self._routed
+        )
+        limits = self._limits(stage == 2 or self._routed)
         replies = RoundReplies(limits, self._offline(online), self.methods.rule.combiner())
         records = ((m, tasks[m.node_id].record()) for m in members)
         bounds = largest(report_bounds(task, limits) for task in tasks.values())
@@ -190,6 +199,10 @@ class FedRemind:
         training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
         moved, memory = self.methods.rule.server_step(model, training, state.memory)
         after = {**model, **average, **moved}
+        if self.given is not None:
+            stage = stage_of(self.config, state.round, self.methods.objective.phases(self.config.train.rounds))
+            lr = learning_rate(self.config.train, *stage)
+            after = anchored(self.config, self.given.tensors, after, training, lr)
         if decay := self.config.federation.averaging:
             memory = with_mean(memory, after, training, decay)
         return State(state.round + 1, GlobalModel(after), weights, memory)
@@ -274,6 +287,8 @@ class FedRemind:
 
     def _routing(self, round_: int) -> bool:
         """Whether the model after so many rounds is used with Φ_k: as the round that follows would measure it."""
+        if self._routed:
+            return True
         if round_ >= self.config.train.rounds:
             return self.config.train.routing_rounds > 0
         return stage_of(self.config, round_, self.methods.objective.phases(self.config.train.rounds))[0] == 2
@@ -360,6 +375,16 @@ class FedRemind:
         names = {member.name for member in online}
         gone = {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
         return gone | self.roster.missing()
+
+    @property
+    def _known(self) -> frozenset[int]:
+        """Groups that the model to begin with knows."""
+        return frozenset() if self.given is None else self.given.groups
+
+    @property
+    def _routed(self) -> bool:
+        """Whether Φ_k is in use in stage 1 too."""
+        return self.given is not None and self.given.routed(self.config)
 
     @property
     def _sites(self) -> Sites:

@@ -79,7 +79,13 @@ def sites_of(members: Iterable[Member]) -> Sites:
 
 
 def train_tasks(
-    config: Config, schema: CohortSchema, state: State[Any], everybody: Collection[Member], members: Iterable[Member]
+    config: Config,
+    schema: CohortSchema,
+    state: State[Any],
+    everybody: Collection[Member],
+    members: Iterable[Member],
+    given: Collection[int] = (),
+    routed: bool = False,
 ) -> dict[int, Assignment]:
     """The tasks, by node, of those `members` who are there, for the round that follows `state`.
 
@@ -87,12 +93,14 @@ def train_tasks(
     ----------
     everybody
         All members of the run; the shares of the objective refer to these.
+    given, routed
+        Of the model that the run began with, see `Task`; a site is told of its own groups.
     """
     methods = methods_of(config)
     sites = sites_of(everybody)
     counts = total(sites)
-    given, own_of = _weights_for(methods, state, sites, everybody)
-    masses = {name: given[name].masses(own) for name, own in own_of.items()}
+    weighed, own_of = _weights_for(methods, state, sites, everybody)
+    masses = {name: weighed[name].masses(own) for name, own in own_of.items()}
     whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
     labels = _labels(everybody) if methods.objective.needs_labels else {}
     stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phases(config.train.rounds))
@@ -108,11 +116,13 @@ def train_tasks(
             stage_round=stage_round,
             stage_rounds=stage_rounds,
             seed=config.seed,
-            weights=given[member.name].weights,
-            counts=given[member.name].counts,
+            weights=weighed[member.name].weights,
+            counts=weighed[member.name].counts,
             block_weights=block_weights(share, whole, own, counts, bits),
             labels={k: labels[k] for k in own if k in labels},
             candidates=candidates(config, state),
+            given=tuple(k for k in sorted(own) if k in given),
+            routed=routed,
             index=index_of(sent, config.federation.dtype),
         )
         tasks[member.node_id] = Assignment(

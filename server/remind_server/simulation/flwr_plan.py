@@ -80,7 +80,7 @@ def plan_remind(
     if cohort is not None:
         run["data.cohort"] = _no_contradiction(run, cohort)
     Config.from_flat({**defaults, **run})  # says all that is wrong, before paths are touched
-    for key in ("data.cohort", "data.root", "results"):
+    for key in ("data.cohort", "data.root", "results", "start.model"):
         base, value = (cwd, run[key]) if key in run else (app_dir, defaults.get(key, ""))
         if value and not (key == "data.cohort" and value == BUILT_IN_COHORT):
             run[key] = os.path.abspath(base / Path(str(value)).expanduser())

@@ -25,6 +25,7 @@ from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.federation.blocks import DTYPES, block_of, group_block, index_of, pack
 from remind.fusion.base import FusionOutput, group_of
+from remind.global_model import GlobalModel
 from remind.training.device import choose_device
 from remind.training.site_data import TokenSource
 from remind.training.token_cache import TokenCache
@@ -33,7 +34,6 @@ from remind_client.load import prepare_process
 from remind_client.site import Site
 from remind_client.store import SiteStore
 from remind_server.outputs.records import Observer, RunResult
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.tasks import shared_modalities
 from remind_studies.cells.together import train_together
 

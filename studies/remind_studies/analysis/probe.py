@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from remind.config import Config
+from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind_server.outputs.records import Observer, RoundRecord, RunStart
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.tasks import stage_of
 from remind_studies.analysis.document import Look
 from remind_studies.analysis.looks import Looking

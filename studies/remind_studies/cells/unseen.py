@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from remind.adaptation.start import extended
 from remind.config import Config, Scalar
 from remind.data.cohort.cohort import TEST, TRAIN, Cohort
-from remind.data.cohort.schema import CohortSchema
 from remind.data.sites.sites import Site as Hospital
 from remind.encoders.alone.encoder import ALONE
 from remind.errors import UserError
@@ -25,18 +24,16 @@ from remind.federation.blocks import ENCODERS, index_of, pack
 from remind.federation.messages import Examine
 from remind.federation.rules.adapt import Adapt, has_experts
 from remind.federation.rules.base import Rule
+from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.rounds.model import GlobalModel
 from remind_server.rounds.tasks import shared_modalities
 from remind_studies.cells.cell import Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.train import Federation, Traces, federate, result_of
 
 UNTOUCHED = "not adapted"
-OWN_ZERO = (".residual_LDES", ".residual_right_LrX")  # a group's own, that a model which lacks the group takes for 0
-COMPOSED = "fusion.parts.missing_mD"  # with it, the group's own part of B too
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
         raise UserError("unseen: no training patient of the held-out groups is there to adapt to")
     traces = Traces()
     base = federate(config, before, folder / "base", [traces])
-    start = extended(base.result.tensors, config, base.result.schema, held)
+    start = extended(base.result.tensors, GlobalModel.build(config, base.result.schema, held).tensors)
     outcomes = [examined(UNTOUCHED, base, start, base.result.routing)]
     facts = {
         "hospitals without other patients, left out": float(len(whole) - len(before)),
@@ -123,21 +120,6 @@ def without_training(cohort: Cohort, held: Collection[int]) -> Cohort:
 def only(cohort: Cohort, held: Collection[int]) -> Cohort:
     """The patients of the held-out groups, except for their test patients."""
     return cohort.take(np.isin(cohort.groups_N, list(held)) & (cohort.split_N != TEST))
-
-
-def extended(
-    tensors: Mapping[str, Tensor], config: Config, schema: CohortSchema, held: Collection[int]
-) -> dict[str, Tensor]:
-    """The model with blocks for the held-out groups, as it treats groups that it does not know: Φ_k = 0, mean B."""
-    found = dict(tensors)
-    for name, fresh in GlobalModel.build(config, schema, held).tensors.items():
-        if name in found:
-            continue
-        suffix = name.split(".", 3)[3]  # fusion.groups.<bitmask>.<what>
-        others = [t for n, t in tensors.items() if n.startswith("fusion.groups.") and n.split(".", 3)[3] == suffix]
-        zero = name.endswith(OWN_ZERO) or COMPOSED in tensors or not others
-        found[name] = torch.zeros_like(fresh) if zero else torch.stack(others).mean(dim=0)
-    return found
 
 
 def possible(site: Site, config: Config) -> list[Step]:

@@ -10,6 +10,7 @@ import torch
 from remind import groups
 from remind.data.cohort.cohort import TEST, TRAIN
 from remind.errors import UserError
+from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind.training.site_model import fusion_of
 from remind_studies.cells import unseen
@@ -188,7 +189,7 @@ def test_the_model_that_meets_a_group_is_the_one_that_does_not_know_it():
         for _, parameter in sorted(fusion.groups.named_parameters()):
             parameter.normal_()
     tensors = {f"fusion.{n}": p.detach().clone() for n, p in fusion.named_parameters()}
-    extended = unseen.extended(tensors, settings, schema, [new])
+    extended = unseen.extended(tensors, GlobalModel.build(settings, schema, [new]).tensors)
     assert {n for n in extended if n not in tensors} == {
         f"fusion.groups.{new}.residual_LDES",
         f"fusion.groups.{new}.missing_D",

@@ -1,0 +1,1 @@
+"""A trained model at a hospital that was not there when it was trained."""
