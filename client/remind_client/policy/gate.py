@@ -117,7 +117,7 @@ def require_blocks(policy: Policy, index: Iterable[Entry]) -> None:
 def _require_groups(message: Task | Examine, released: frozenset[int]) -> None:
     named = {entry.block.removeprefix("group:") for entry in message.index if entry.block.startswith("group:")}
     if isinstance(message, Task):
-        named |= {str(k) for k in (*message.weights, *message.counts, *message.labels)}
+        named |= {str(k) for k in (*message.weights, *message.counts, *message.labels, *message.given)}
         named |= {b.removeprefix("group:") for b in message.block_weights if b.startswith("group:")}
     if strangers := sorted(named - {str(k) for k in released}):
         raise RefusedError(f"the request names groups that this site did not enrol: {', '.join(strangers[:5])}")
