@@ -35,6 +35,22 @@ def name(group: int, modalities: Sequence[str]) -> str:
     return "+".join(modalities[i] for i in members(group))
 
 
+def label(group: int, modalities: Sequence[str]) -> str:
+    """Return the shorter of a group's name and of what it lacks (``"all but oct"``), for places with little room.
+
+    Labels of different groups differ, because both forms say every modality.
+    """
+    lacking = [name for i, name in enumerate(modalities) if not group >> i & 1]
+    short = f"all but {'+'.join(lacking)}" if lacking else f"all {len(modalities)} modalities"
+    whole = name(group, modalities)
+    return whole if len(whole) <= len(short) else short
+
+
+def dots(group: int, n_modalities: int) -> str:
+    """Return a group as a row of dots, one per modality in schema order, dark where it is present: ``"●○●"``."""
+    return "".join("●" if group >> i & 1 else "○" for i in range(n_modalities))
+
+
 def parse(text: str, modalities: Sequence[str]) -> int:
     """Return the group that `text` (``"fundus+table"``) names, for any order of its parts."""
     group = 0

@@ -1,10 +1,12 @@
 """Progress output for people.
 
-Round k of n, a table per group from time to time, the time left, and the final scores.
+Round k of n, a table per group from time to time, the time left, and the final scores. A table holds the groups
+with the most training patients, as many as a screen has room for, and the others pooled in one row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -12,12 +14,17 @@ from remind import groups
 from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT
+from remind.metrics.statistics import merge
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
-from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary
+from remind_server.outputs.screen import Screen, Table
+from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary, together
 
 TABLES = 10  # about so many per-group tables in a run
+MOST_LETTERS = 32  # of a group's name; if one is longer, all groups are written as dots
 _COLUMNS = tuple(score.column for score in SCORES.values())
 _GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", *_COLUMNS)
+_FIRST = [name for name in ("auroc", "log_loss", "accuracy", "balanced_accuracy", "auprc") if name in SCORES]
+_BY_USE = [list(SCORES).index(name) for name in dict.fromkeys([*_FIRST, *SCORES])]  # scores, the most wanted first
 LEGEND = (
     "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
     "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
@@ -31,13 +38,12 @@ _FINAL_COLUMNS = ("", "n", *_COLUMNS)
 
 
 class Progress(Observer):
-    """Observer that prints lines by `say`."""
+    """Observer that prints lines by `say`, no more of them in a round than `screen` has room for."""
 
-    def __init__(self, say: Callable[[str], None], results: Path | None = None) -> None:
-        self.say, self.results = say, results
+    def __init__(self, say: Callable[[str], None], results: Path | None = None, screen: Screen | None = None) -> None:
+        self.say, self.results, self.screen = say, results, screen or Screen()
         self._start: RunStart | None = None
         self._spent: list[float] = []
-        self._explained = False
 
     def started(self, start: RunStart) -> None:
         """Print which sites take part and what is trained."""
@@ -53,6 +59,9 @@ class Progress(Observer):
             self.say(f"  {site}: {sum(counts.values())} training patients in {len(counts)} groups")
         for site, reason in start.refused.items():
             self.say(f"  {site}: not taking part: {_indented(reason)}")
+        self.say(LEGEND)
+        if _dotted(start.counts, start.schema.names):
+            self.say(f"  ●○: groups by their modalities, in this order: {', '.join(start.schema.names)}")
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Print the result of the round and the time left."""
@@ -65,14 +74,18 @@ class Progress(Observer):
             f"round {record.round} of {record.rounds} ({stage}): {len(record.answered)} sites, Σλ·R {mean_risk:.4f}, "
             f"{duration(record.seconds)}, {duration(left)} left"
         )
-        for site, reason in record.absent.items():
-            self.say(f"  {site}: not counted: {_indented(reason)}")
+        self._missing(record.absent, "not counted")
         if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
-            rows = round_rows(record, self._start.schema)
-            if not self._explained:
-                self.say(LEGEND)
-                self._explained = True
-            self.say(_table(_GROUP_COLUMNS, [_group_cells(row) for row in rows]))
+            rows = sorted(round_rows(record, self._start.schema), key=lambda row: -row["train_n"])
+            shown = rows[: self.screen.most_rows]
+            everybody = together(record.validation)
+            cells = [_whole_cells(ALL, sum(record.counts.values()), everybody)]
+            cells += [_group_cells(row, _named(row["mask"], record.counts, self._start.schema.names)) for row in shown]
+            if rest := {row["mask"]: row["train_n"] for row in rows[len(shown) :]}:
+                measured = together({k: s for k, s in record.validation.items() if k in rest})
+                cells.append(_whole_cells(_others(len(rest)), sum(rest.values()), measured))
+            order = [5, 2, *(6 + i for i in _BY_USE[:1]), 3, *(6 + i for i in _BY_USE[1:2]), 4]
+            self._show(Table(_GROUP_COLUMNS, cells, 2, [*order, *(6 + i for i in _BY_USE[2:])], frozenset({0})), rest)
 
     def finished(self, result: RunResult) -> None:
         """Print the final model's scores, per group and per site."""
@@ -83,9 +96,21 @@ class Progress(Observer):
             self.say(f"the model is that after round {result.round} of {result.last} ({how} on validation patients)")
         few = f"fewer than {LEAST} patients, or than {LEAST_OF_A_CLASS} of a second class"
         self.say(f"test patients, per group (* tail; ° not ranked: {few}):")
-        self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "group") for r in rows if r["site"] == ALL]))
+        margin, *of_groups = [row for row in rows if row["site"] == ALL]
+        of_groups.sort(key=lambda row: -result.counts.get(row["mask"], 0))
+        shown = of_groups[: self.screen.most_rows]
+        every = [row["mask"] for row in of_groups]
+        names = [_named(row["mask"], every, result.schema.names) for row in shown]
+        cells = [_final_cells(margin, ALL), *map(_final_cells, shown, names)]
+        if rest := {row["mask"] for row in of_groups[len(shown) :]}:
+            measured = together({k: s for k, s in merge(result.test.values()).items() if k in rest})
+            cells.append([_others(len(rest)), str(measured["n"]), *_scores(measured)])
+        self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), rest)
         self.say("test patients, per site:")
-        self.say(_table(_FINAL_COLUMNS, [_final_cells(r, "site") for r in rows if r["group"] == ALL]))
+        of_sites = [row for row in rows if row["group"] == ALL]
+        cells = [_final_cells(row, row["site"]) for row in of_sites[: self.screen.most_rows]]
+        gone = of_sites[len(cells) :]
+        self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), gone)
         means = summary(result)
         named = (
             (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]),
@@ -97,10 +122,41 @@ class Progress(Observer):
             self.say(line)
         for site, rounds in sorted(result.left_out.items()):
             self.say(f"{site}: its answers of {rounds} round(s) were left out; the rounds above say why")
-        for site, reason in result.absent.items():
-            self.say(f"{site}: not examined: {_indented(reason)}")
+        self._missing(result.absent, "not examined")
         where = f"; results: {self.results}" if self.results else ""
         self.say(f"done in {duration(result.seconds)}{where}")
+
+    def _missing(self, absent: Mapping[str, str], what: str) -> None:
+        """Name the sites that do not count and why; of many the first, and how many more there are."""
+        for site, reason in list(absent.items())[: self.screen.most_missing]:
+            first, *more = _indented(reason).split("\n")
+            self.say(f"  {site}: {what}: " + (first if more and self.screen.most_missing else _indented(reason)))
+        if self.screen.most_missing and len(absent) > self.screen.most_missing:
+            self.say(f"  and {len(absent) - self.screen.most_missing} more sites: {what}")
+
+    def _show(self, table: Table, hidden: Collection[Any]) -> None:
+        """Print a table, and what of it is not there."""
+        fitting, gone = self.screen.fitted(table)
+        if self.screen.console is not None and not self.screen.verbose:
+            self.screen.draw(fitting)
+        else:
+            self.say(fitting.plain())
+        left = ([f"{len(hidden)} rows"] if hidden else []) + ([f"columns {', '.join(gone)}"] if gone else [])
+        if left:
+            self.say(f"  (not shown: {' and '.join(left)}; the results folder has all, remind simulate --verbose too)")
+
+
+def _named(mask: int, among: Iterable[int], names: Sequence[str]) -> str:
+    """Return a group's name, or its dots where a name among those of the table is too long for a line."""
+    return groups.dots(mask, len(names)) if _dotted(among, names) else groups.label(mask, names)
+
+
+def _dotted(among: Iterable[int], names: Sequence[str]) -> bool:
+    return any(len(groups.label(mask, names)) > MOST_LETTERS for mask in among)
+
+
+def _others(number: int) -> str:
+    return f"{number} other groups" if number > 1 else "1 other group"
 
 
 def _calibration_lines(found: Row | None) -> list[str]:
@@ -134,10 +190,10 @@ def _indented(reason: str) -> str:
     return reason.replace("\n", "\n      ")
 
 
-def _group_cells(row: Row) -> list[str]:
+def _group_cells(row: Row, name: str) -> list[str]:
     v = row["validation"]
     return [
-        row["group"] + "*" * row["tail"],
+        name + "*" * row["tail"],
         str(row["train_n"]),
         _number(row["lambda"]),
         _number(row["risk"]),
@@ -147,9 +203,14 @@ def _group_cells(row: Row) -> list[str]:
     ]
 
 
-def _final_cells(row: Row, key: str) -> list[str]:
-    marks = ("*" * bool(row["tail"]) + "°" * (row["ranked"] is False)) if key == "group" else ""
-    return [row[key] + marks, WITHHELD if row["n"] is None else str(row["n"]), *_scores(row)]
+def _whole_cells(name: str, train_n: int, measured: Row) -> list[str]:
+    """Cells of several groups together, which have neither λ nor risk nor gate of their own."""
+    return [name, str(train_n), "", "", "", str(measured["n"]), *_scores(measured)]
+
+
+def _final_cells(row: Row, name: str) -> list[str]:
+    marks = "*" * bool(row["tail"]) + "°" * (row["ranked"] is False) if row["site"] == ALL else ""
+    return [name + marks, WITHHELD if row["n"] is None else str(row["n"]), *_scores(row)]
 
 
 def _scores(row: Row) -> list[str]:
@@ -164,17 +225,6 @@ def _scores(row: Row) -> list[str]:
 def _counted(mean: Row, what: str) -> str:
     """The number of groups in a mean of AUROCs, out of all groups."""
     return f"mean over {mean['averaged']['auroc']} of {mean['of']} {what}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
-    lines = []
-    for row in [columns, *rows]:
-        first, *rest = (
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  " + "  ".join([first, *rest]))
-    return "\n".join(lines)
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -183,6 +183,11 @@ def withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
     return sum(group in groups_ for groups_ in withheld.values())
 
 
+def together(statistics: Mapping[int, GroupStatistics]) -> Row:
+    """Scores of the patients of several groups as one set."""
+    return _scores(total(statistics))
+
+
 def _known(statistics: GroupStatistics | None, withheld: int) -> Row:
     """Scores, and how many sites withheld theirs; of nobody but such sites the number of patients is not known."""
     row = _scores(statistics) | {"withheld": withheld}

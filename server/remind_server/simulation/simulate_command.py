@@ -41,6 +41,9 @@ def simulate_command(
         typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01', a file, a preset."),
     ] = None,
     quiet: Quiet = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print every group, site and score, whatever the screen's size.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
     """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`.
@@ -54,6 +57,7 @@ def simulate_command(
     from remind_server.outputs.attendance import INCOMPLETE, Attendance
     from remind_server.outputs.progress import Progress
     from remind_server.outputs.run_folder import RunFolder
+    from remind_server.outputs.screen import Screen
     from remind_server.simulation.estimate import refuse_what_is_too_large
     from remind_server.simulation.simulate import simulate
 
@@ -67,7 +71,8 @@ def simulate_command(
     plan = claimed(plan)
     config = Config.from_flat(plan.run or {})
     folder, attendance = RunFolder(Path(plan.results)), Attendance()
-    progress = Progress(printer(quiet, lambda text: print(text, flush=True)), folder.folder)
+    screen = Screen() if quiet else Screen.of_output(verbose)
+    progress = Progress(printer(quiet, lambda text: print(text, flush=True)), folder.folder, screen)
     try:
         with termination_is_interruption():
             simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, print)])
