@@ -13,8 +13,8 @@ LABEL = torch.tensor([0, 1, 2, 0, 1, 2])
 
 def translated(fusion, i, j, h):
     own, p = fusion.translators, fusion.translators.pairs.index((i, j))
-    hidden = [sum(h[d] * own.first_pDF[p, d, f] for d in range(len(h))) for f in range(own.first_pDF.shape[2])]
-    hidden = functional.gelu(torch.stack(hidden) + own.first_pF[p])
+    parts = [sum(h[d] * own.first_pDF[p, d, f] for d in range(len(h))) for f in range(own.first_pDF.shape[2])]
+    hidden = functional.gelu(torch.stack(parts) + own.first_pF[p])
     out = [sum(hidden[f] * own.second_pFD[p, f, d] for f in range(len(hidden))) for d in range(len(h))]
     return torch.stack(out) + own.second_pD[p]
 
