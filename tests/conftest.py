@@ -20,6 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST = ("test_week.py", "test_upgrade.py", "test_afternoon.py")  # one test of minutes each
+# Many slow tests that share nothing: several workers may take them. Tests of any other file stay together, in order.
+APART = ("test_methods_learn.py", "test_programs.py", "test_split_of_rounds.py", "test_typed.py")
 
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
 
@@ -34,8 +36,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests of real processes first, the longest before all: none shall begin when the other workers are done."""
+    """Put tests of real processes first, the longest before all: none shall begin when the other workers are done.
+
+    With ``--dist loadgroup`` the tests of a file are one group, for one worker, unless they share nothing.
+    """
     items.sort(key=lambda item: (item.path.name not in LONGEST, "e2e" not in item.path.parts))
+    for item in items:
+        if item.path.name not in APART and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True, scope="session")
