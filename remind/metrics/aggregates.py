@@ -7,6 +7,8 @@ The terminal, summary.json, the page and the studies all use these definitions (
 - *ranked*: a group or site of at least `LEAST` tested patients, and by a score that needs two classes, such as AUROC,
   only if two classes have at least `LEAST_OF_A_CLASS` of them each. Groups and sites that are not ranked are
   shown, but excluded from every mean over groups and every worst.
+- *small*: a group that is not ranked by a score that needs two classes. Where groups are listed, the small ones
+  are folded into one row with the score of all their patients together (`small_groups`).
 
 Several groups or sites become one number in two ways. *Together*: their patients are scored as one set
 (overall, tail_patients, head_patients, available, absent). *Apart*: each has its score, and these are averaged or the
@@ -54,6 +56,19 @@ def lopsided(by_class: Collection[int], least: int = LEAST) -> bool:
     with one patient of a class it is that patient's rank.
     """
     return sum(n >= max(1, least // OF_A_CLASS) for n in by_class) < 2
+
+
+def is_supported(by_class: Collection[int], least: int = LEAST) -> bool:
+    """Return whether so many tested patients of each class are enough to be ranked by every score.
+
+    A group without this support is *small*: lists fold it.
+    """
+    return sum(by_class) >= least and not lopsided(by_class, least)
+
+
+def small_groups(by_group: Mapping[int, GroupStatistics], least: int = LEAST) -> frozenset[int]:
+    """Return the groups with tested patients that lists fold into one row."""
+    return frozenset(k for k, found in by_group.items() if not is_supported(by_class(found), least))
 
 
 @dataclass(frozen=True)

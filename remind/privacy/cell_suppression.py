@@ -27,7 +27,7 @@ from scipy.sparse.linalg import lsmr
 TRIES, EXACT, UNMOVED = 3, 1e-13, 1e-6
 SLACK = 1e-4  # patients: tolerance for the solver's error
 PRICED = 1e-9  # a price above this is not zero
-MANY = 60  # targets
+MANY, FEW = 60, 4  # targets
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -42,6 +42,7 @@ def withhold(
     in_any_case_V: Mask | None = None,
     published_V: Mask | None = None,
     bundle_V: NDArray[np.int64] | None = None,
+    careful: bool = False,
 ) -> Mask:
     """Return which counts to suppress, (V,).
 
@@ -62,6 +63,9 @@ def withhold(
         follows from them together with the result.
     bundle_V
         Counts with the same number are published together or not at all; by default each count is independent.
+    careful
+        Suppress nothing for a small count that would be protected without it. For the most important counts, as long
+        as they are few: it takes up to one linear programme for each small count.
     """
     parts_VA = csr_matrix(parts_VA, dtype=np.float64)
     parts_VA.eliminate_zeros()
@@ -81,9 +85,10 @@ def withhold(
         # at once that most are protected. A target that gets too little in it because of counts beside it is given
         # cover immediately, although it might not need one.
         chosen_V, asked = np.zeros_like(hidden_V), pending
-        if len(pending) > MANY:
+        if len(pending) > (FEW if careful else MANY):
             highest_V, price_V = _best_table(parts_VA, count_V, hidden_V, pending, need_V)
             pending = pending[highest_V[pending] < need_V[pending] - SLACK]
+        if len(asked) > MANY and not careful:
             chosen_V = _covers_beside(parts_VA, count_V, hidden_V | out_V, pending, price_V)
         if len(pending) == len(asked) and not chosen_V.any():
             highest_V, price_V = _best_table(parts_VA, count_V, hidden_V, pending[:1], need_V)

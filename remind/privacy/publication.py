@@ -41,6 +41,7 @@ class Publication:
         known: Collection[Key] = (),
         few: Collection[Key] = (),
         closed: bool = False,
+        careful: bool = False,
     ) -> set[Key]:
         """Decide which of these numbers may be shown. They count as shown from now on.
 
@@ -58,6 +59,8 @@ class Publication:
             Numbers that are small whatever their counts: of few persons with many visits.
         closed
             Show nothing that was not shown before, even if it is safe.
+        careful
+            Suppress no more of these than necessary; for few numbers (`cell_suppression.withhold`).
         """
         for atom, count in counts.items():
             if atom not in self._place:
@@ -71,7 +74,7 @@ class Publication:
         elif closed:
             return {key for key, own in set_of.items() if self._shown.get(own)}
         elif new:
-            self._decide(new, set_of, bundles or {}, {set_of[key] for key in known})
+            self._decide(new, set_of, bundles or {}, {set_of[key] for key in known}, careful)
         return {key for key, own in set_of.items() if self._shown[own]}
 
     def _decide(
@@ -80,6 +83,7 @@ class Publication:
         set_of: Mapping[Key, frozenset[int]],
         bundles: Mapping[Key, Hashable],
         known: Collection[frozenset[int]],
+        careful: bool,
     ) -> None:
         atom_A = np.array(self._counts, dtype=np.int64)
         before = list(self._shown)
@@ -99,6 +103,7 @@ class Publication:
             in_any_case_V=np.array([not self._shown.get(own, True) for own in every]),
             published_V=out_V,
             bundle_V=bundle_V,
+            careful=careful,
         )
         self._shown |= {own: not hidden for own, hidden in zip(new, hidden_V[len(before) :].tolist(), strict=True)}
 

@@ -20,7 +20,7 @@ PATHS = [
     *("/api/runs", "/api/runs/1", "/api/runs/1/groups", "/api/runs/1/events", "/api/runs/1/matrix"),
     *("/api/runs/1/curves", "/api/compare?first=1&second=1", "/compare.csv?first=1&second=1"),
     *("/runs/1/groups.csv", "/runs/1/matrix.csv", "/runs/1/curves.csv", "/runs/1/rounds.csv"),
-    *("/api/runs/1/experts", "/runs/1/experts.csv", "/runs/1/health"),
+    *("/api/runs/1/experts", "/api/runs/1/verdict", "/runs/1/experts.csv", "/runs/1/health"),
     *("/api/runs/1/model", "/runs/1/calibration.csv", "/runs/1/reliability.csv", "/runs/1/decisions.csv"),
 ]
 

@@ -61,7 +61,7 @@ class Reader:
                     truth |= {(part, site, self.name_of[k], c): int(x) for c, x in enumerate(one.confusion_CC.sum(1))}
         truth |= {("train", site, self.name_of[k], 0): n for site, f in drill.sites.items() for k, n in f.items()}
         self.attacker = Attacker(truth)
-        self.present = {}
+        self.present, self.heard_sums = {}, 0
 
     def atoms(self, part, site=ALL, group=ALL, c=None, sites=None):
         return [
@@ -93,6 +93,7 @@ class Reader:
                 scores = row["scores"]
                 scored = any(scores[name] is not None for name in (*SCORES, "positives"))
                 self.hears(on, ALL, row["name"], scores["n"], scored, sites)
+            self.sums(get("/api/runs/1/groups", params={"on": on}).json(), on, sites)
             for row in csv.DictReader(io.StringIO(get("/runs/1/matrix.csv", params={"on": on}).text)):
                 scored = any(row[name] not in ("", "withheld") for name in (*SCORES, "positives"))
                 self.hears(on, row["site"], row["group"], row["n"], scored, sites if row["site"] == ALL else None)
@@ -109,9 +110,24 @@ class Reader:
                 sites = last if on == "validation" else None
                 self.hears(on, ALL, group, float(value) if kind == "patients" else None, kind == "score", sites)
 
+    def sums(self, table, on, sites):
+        """The small groups together, and the tail: which groups are in them is shown too."""
+        members = {
+            "small": {row["name"] for row in table["rows"] if not row["ranked"]},
+            "tail": {row["name"] for row in table["rows"] if row["tail"]},
+        }
+        for name, groups in members.items():
+            scores = table[name]["scores"]
+            if scores and scores["n"] is not None:
+                own = {c: [a for k in groups for a in self.atoms(on, ALL, k, c, sites)] for c in (0, 1)}
+                self.attacker.hears(own[0] + own[1], scores["n"])
+                for atoms in own.values() if scores["accuracy"] is not None else ():
+                    self.attacker.hears(atoms, self.attacker.row(atoms) @ self.attacker.count_A)
+                    self.heard_sums += 1
+
     def page(self, text, on, sites):
         tables = Cells(text).tables
-        for row in tables["groups"][1:]:
+        for row in (row for row in tables["groups"][1:] if len(row) > 4):
             name = row[1].removesuffix(" tail").strip()
             self.hears("train", ALL, name, row[2], False)
             self.hears(on, ALL, name, row[3], any(re.match(r"\d", cell) for cell in row[4:9]), sites)

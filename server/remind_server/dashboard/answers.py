@@ -177,7 +177,11 @@ class RunReport:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """A group: current λ, R_k of the last round, scores, and the change of the sorted score over the last rounds."""
+    """A group: current λ, R_k of the last round, scores, and the change of the sorted score over the last rounds.
+
+    `ranked`: enough patients are shown, and enough of two classes among them, to call it the worst or the best
+    (`metrics.aggregates`). The others are small: the page folds them into one row.
+    """
 
     number: int
     name: str
@@ -188,11 +192,29 @@ class GroupRow:
     risk: float | None
     scores: Measured
     change: float | None
+    ranked: bool
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several groups whose patients are scored as one set.
+
+    `scores` are null where they are not known: no such patients, or a run of an earlier version. `one_class` is the
+    class that nearly everyone is called (`metrics.remarks`), null if there is none.
+    """
+
+    groups: int
+    scores: Measured | None
+    one_class: str | None = None
 
 
 @dataclass(frozen=True)
 class GroupTable:
-    """All groups, worst first; `change_rounds` is the number of rounds that `change` spans."""
+    """All groups, worst first; those that are not ranked follow after the others.
+
+    `small` are the groups that are not ranked, together, and `tail` all tail groups; `change_rounds` is the number of
+    rounds that `change` spans.
+    """
 
     run: int
     patients: Patients
@@ -200,6 +222,52 @@ class GroupTable:
     change_of: str
     change_rounds: int
     rows: list[GroupRow]
+    small: Together
+    tail: Together
+
+    @property
+    def ranked(self) -> list[GroupRow]:
+        """Return the rows of the ranked groups."""
+        return [row for row in self.rows if row.ranked]
+
+    @property
+    def largest(self) -> list[GroupRow]:
+        """Return all rows, those with the most patients first."""
+        return sorted(self.rows, key=lambda row: (-(row.scores.n or 0), row.name))
+
+
+@dataclass(frozen=True)
+class SiteScores:
+    """A hospital: the scores of its own patients of all groups together."""
+
+    number: int
+    name: str
+    scores: Measured
+    ranked: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first things to know of a run, by one score: overall, on the tail, the worst group and hospital.
+
+    The worst are among the ranked ones alone, null if none is. `one_class` is the class that nearly everyone is called,
+    and `recalls` the share of each class that is called so rightly.
+    """
+
+    run: int
+    patients: Patients
+    score: str
+    overall: Measured
+    tail: Together
+    small: Together
+    groups: int
+    ranked_groups: int
+    worst_group: GroupRow | None
+    sites: int
+    ranked_sites: int
+    worst_site: SiteScores | None
+    one_class: str | None
+    recalls: dict[str, float]
 
 
 @dataclass(frozen=True)

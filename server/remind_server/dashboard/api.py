@@ -17,11 +17,13 @@ from remind_server.dashboard.answers import (
     RunState,
     ScoreName,
     SortKey,
+    Verdict,
 )
 from remind_server.dashboard.calibration import model_card
 from remind_server.dashboard.curves import MOST_CURVES, comparison, curves, matrix
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.verdict import verdict
 
 Groups = Annotated[
     str,
@@ -42,6 +44,11 @@ def routes(reader: Reader) -> APIRouter:
     def report(run_id: int, on: Patients | None = None) -> RunReport:
         """Health, sites, settings and overall scores of a run; `on` chooses validation or test patients."""
         return reader.report(run_id, on)
+
+    @router.get("/runs/{run_id}/verdict")
+    def first(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Verdict:
+        """By one score: overall, on the tail, in the worst ranked group and hospital."""
+        return verdict(reader, run_id, score, on)
 
     @router.get("/runs/{run_id}/model")
     def model(run_id: int) -> ModelCard | None:

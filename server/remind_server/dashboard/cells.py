@@ -33,6 +33,11 @@ class Cells:
         found = {row.group: self._shown(row) for row in rows}
         return found if ALL in found else found | {ALL: Measured(n=0)}
 
+    def of_sites(self) -> dict[int, Measured]:
+        """Return the scores of each site over all groups."""
+        rows = self.session.execute(select(*_COLUMNS).where(*self._mine, Cell.group == ALL, Cell.site != ALL))
+        return {row.site: self._shown(row) for row in rows}
+
     def every(self) -> Iterator[tuple[Key, Measured]]:
         """Return all cells, including the margins."""
         for row in self.session.execute(select(*_COLUMNS).where(*self._mine)):

@@ -53,9 +53,9 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
     )
 
 
-def matrix(reader: Reader, table: GroupTable, score: ScoreName, most: int | None = None) -> Matrix:
-    """Return one score of the table's first `most` groups (None: all) at each participating site."""
-    rows, run_id = table.rows[:most], table.run
+def matrix(reader: Reader, table: GroupTable, score: ScoreName) -> Matrix:
+    """Return one score of the table's groups at each participating site."""
+    rows, run_id = table.rows, table.run
     with Session(reader.engine) as session:
         cells = reader.cells(session, run_id, table.patients)
         values = cells.values(score)

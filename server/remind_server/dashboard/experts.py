@@ -12,8 +12,8 @@ from remind_server.dashboard.reader import NO_PATIENTS, Reader
 from remind_server.store.schema import ALL, ExpertUse
 
 
-def expert_map(reader: Reader, table: GroupTable, most: int | None = None) -> ExpertMap:
-    """Return the map of the table's first `most` groups (None: all); a row is withheld if the group's scores are."""
+def expert_map(reader: Reader, table: GroupTable) -> ExpertMap:
+    """Return the map of the table's groups; a row is withheld if the group's scores are."""
     with Session(reader.engine) as session:
         where = (ExpertUse.run_id == table.run, ExpertUse.patients == table.patients)
         use_of = {row.group: row.use for row in session.scalars(select(ExpertUse).where(*where))}
@@ -21,7 +21,7 @@ def expert_map(reader: Reader, table: GroupTable, most: int | None = None) -> Ex
     if not use_of:
         return ExpertMap(table.run, table.patients, 0, [])
     rows = [_row("all groups", False, overall, use_of.get(ALL))]
-    rows += [_row(row.name, row.tail, row.scores, use_of.get(row.number)) for row in table.rows[:most]]
+    rows += [_row(row.name, row.tail, row.scores, use_of.get(row.number)) for row in table.rows]
     return ExpertMap(table.run, table.patients, max(map(len, use_of.values())), rows)
 
 

@@ -1,5 +1,6 @@
 """The HTML pages: runs, one run, two runs side by side."""
 
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -13,9 +14,10 @@ from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
+from remind_server.dashboard.verdict import verdict
 
-FEW = 50  # groups in tables unless all are requested
-CHARTED = 6  # worst groups charted unless others are chosen
+FEW = 50  # ranked groups in tables unless all are requested
+CHARTED = 6  # largest groups charted unless others are chosen
 
 
 def routes(reader: Reader) -> APIRouter:
@@ -35,9 +37,10 @@ def routes(reader: Reader) -> APIRouter:
         score: ScoreName = "auroc",
         show: Annotated[str, Query(pattern="^(few|all)$")] = "few",
     ) -> Response:
-        most = None if show == "all" else FEW
         table = reader.groups(run_id, by, on)
-        experts = expert_map(reader, table, most)
+        rows = table.rows if show == "all" else table.ranked[:FEW]  # small groups are folded into one row
+        listed = replace(table, rows=rows)
+        experts = expert_map(reader, listed)
         typed = {"by": by, "on": on, "score": score, "show": show}
 
         def link(**changes: str) -> str:
@@ -49,8 +52,9 @@ def routes(reader: Reader) -> APIRouter:
             "run.html",
             report=reader.report(run_id, table.patients),
             table=table,
-            rows=table.rows[:most],
-            matrix=matrix(reader, table, score, most),
+            rows=rows,
+            verdict=verdict(reader, run_id, score, table.patients),
+            matrix=matrix(reader, listed, score),
             experts=experts,
             experts_top=max((weight for row in experts.rows for weight in row.use or ()), default=0.0),
             legend=range(LEVELS),
@@ -62,7 +66,7 @@ def routes(reader: Reader) -> APIRouter:
             by=by,
             show=show,
             score=score,
-            charted=[row.number for row in table.rows[:CHARTED]],
+            charted=[row.number for row in table.largest[:CHARTED]],
             min_count=reader.min_count,
         )
 

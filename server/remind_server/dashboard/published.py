@@ -4,12 +4,14 @@ Suppressed: neither the number of patients nor anything else about them is shown
 score, because scores would reveal the counts of the classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from remind.metrics.aggregates import is_supported
 from remind.privacy.publication import Key, Publication
 from remind.privacy.threshold import is_small
 from remind_server.store.schema import ALL, TEST, VALIDATION, Group, Run, Site, SiteCounts
@@ -17,6 +19,8 @@ from remind_server.store.schema import ALL, TEST, VALIDATION, Group, Run, Site, 
 GROUP, SITE = "group", "site"
 Cell = tuple[int, int]  # site, group; ALL for the margins
 Counts = Mapping[int, Sequence[int]]  # group → patients of each class
+SMALL, TAIL = -1, -2  # in place of a group's number: all small groups together, and the patients of all tail groups
+ONE_BY_ONE = 8  # largest groups that are requested one after another, so that the smaller ones are suppressed
 MOST_WHOLES = 12  # different sets of sites whose totals are checked; totals of further sets are suppressed
 MOST_CELLS = 6_000  # group × site × class, beyond which the cells of single sites are suppressed: some ten seconds
 
@@ -88,19 +92,25 @@ def published(session: Session, run: Run, min_count: int) -> Published:
         return Published({}, ALL_SHOWN, frozenset(), frozenset(), everything=True)
     validation, test = (_measured(session, run.id, patients) for patients in (VALIDATION, TEST))
     publication = Publication(min_count)
+    in_play = session.scalars(select(Group).where(Group.run_id == run.id)).all()
+    tail = frozenset(group.number for group in in_play if group.tail)
     shown_of: dict[tuple[int, ...], Shown] = {}
+    # Sites that joined later may have moved groups into the tail or out of it: an earlier sum was of other groups.
+    sites_of = [whole.sites.keys() for whole in validation.values() if whole is not None]
+    same_tail = tail if all(sites <= sites_of[0] for sites in sites_of) else frozenset()
     for whole in validation.values():
         if whole is not None and whole.key not in shown_of:
-            shown_of[whole.key] = _ask(publication, VALIDATION, whole, closed=len(shown_of) >= MOST_WHOLES)
+            closed = len(shown_of) >= MOST_WHOLES
+            shown_of[whole.key] = _ask(publication, VALIDATION, whole, same_tail, closed)
     rounds = {round_: NONE_SHOWN if whole is None else shown_of[whole.key] for round_, whole in validation.items()}
     last, tested = (next((one for one in reversed(found.values()) if one), None) for found in (validation, test))
-    groups = {g.number: g.train_n for g in session.scalars(select(Group).where(Group.run_id == run.id))}
+    groups = {group.number: group.train_n for group in in_play}
     sites = {s.number: s.train_n for s in session.scalars(select(Site).where(Site.run_id == run.id))}
     of_test = NONE_SHOWN
     if tested is not None:
         for axis, train in ((GROUP, groups), (SITE, sites)):
             _know_totals(publication, axis, train, [(VALIDATION, last), (TEST, tested)])
-        of_test = _ask(publication, TEST, tested)
+        of_test = _ask(publication, TEST, tested, tail)
     trained, trained_at = (_ask_train(publication, axis, train) for axis, train in ((GROUP, groups), (SITE, sites)))
     return Published(rounds, of_test, trained, trained_at)
 
@@ -122,27 +132,64 @@ def _measured(session: Session, run_id: int, patients: str) -> dict[int, Measure
     }
 
 
-def _ask(publication: Publication, patients: str, whole: Measured, closed: bool = False) -> Shown:
-    """Request the cells of sites and groups, and their margins."""
+def _ask(publication: Publication, patients: str, whole: Measured, tail: frozenset[int], closed: bool = False) -> Shown:
+    """Request the numbers in the order in which a reader needs them: what is shown first is suppressed last.
+
+    All patients and the groups with the support to be ranked; the small groups together, and the tail; the sites; the
+    other groups; at last the cells of single sites. Which groups are small follows from what is shown: a group whose
+    scores are withheld counts as small. All small numbers are requested first, in vain: so whatever is shown after
+    that protects them.
+    """
     counts = {
         (patients, site, group, c): n
         for site, of_group in whole.sites.items()
         for group, classes in of_group.items()
         for c, n in enumerate(classes)
     }
-    numbers: dict[Key, list[Key]] = {}
-    for atom in counts:
+    of_cell: dict[Cell, list[Key]] = {}
+    by_class: dict[int, Counter[int]] = {}
+    for atom, n in counts.items():
         _, site, group, c = atom
-        cells = [(ALL, ALL), (ALL, group), (site, ALL)]
-        cells += [(site, group)] if len(counts) <= MOST_CELLS else []
-        for cell in cells:
-            numbers.setdefault((cell, None), []).append(atom)
-            numbers.setdefault((cell, c), []).append(atom)
-    shown = publication.ask(numbers, counts, {key: key[0] for key in numbers if key[1] is not None}, closed=closed)
-    return Shown(
-        numbers=frozenset(cell for cell, c in shown if c is None),
-        scores=frozenset({cell for cell, _ in numbers} - {cell for cell, _ in numbers.keys() - shown}),
+        by_class.setdefault(group, Counter())[c] += n
+        for cell in {(ALL, ALL), (ALL, group), (site, ALL), (site, group)}:
+            of_cell.setdefault(cell, []).append(atom)
+    large = sorted(
+        (k for k, found in by_class.items() if is_supported(found.values())), key=lambda k: -by_class[k].total()
     )
+    asked, shown, hidden = set[Cell](), set[Cell](), set[Cell]()
+
+    def numbers_of(cells: Iterable[Cell]) -> dict[Key, list[Key]]:
+        """A cell is its number of patients and those of each class, which its scores tell."""
+        numbers: dict[Key, list[Key]] = {}
+        for cell in cells:
+            for atom in of_cell.get(cell, ()):
+                numbers.setdefault((cell, None), []).append(atom)
+                numbers.setdefault((cell, atom[3]), []).append(atom)
+        return numbers
+
+    def ask(cells: Iterable[Cell], careful: bool = True) -> None:
+        numbers = numbers_of(cells)
+        bundles = {key: key[0] for key in numbers if key[1] is not None}
+        found = publication.ask(numbers, counts, bundles, closed=closed, careful=careful)
+        asked.update(cell for cell, _ in numbers)
+        shown.update(cell for cell, c in found if c is None)
+        hidden.update(cell for cell, _ in numbers.keys() - found)
+
+    every = numbers_of(of_cell if len(counts) <= MOST_CELLS else (cell for cell in of_cell if ALL in cell))
+    few = {key: atoms for key, atoms in every.items() if is_small(sum(counts[a] for a in atoms), publication.minimum)}
+    publication.ask(few, counts, closed=closed)
+    for cell in ((ALL, ALL), *((ALL, group) for group in large[:ONE_BY_ONE])):
+        ask([cell])
+    ask((ALL, group) for group in large[ONE_BY_ONE:])
+    small = {group for group in by_class if group not in large or (ALL, group) in hidden}
+    for place, members in ((SMALL, small), (TAIL, tail)):
+        of_cell[ALL, place] = [atom for atom in counts if atom[2] in members]
+        ask([(ALL, place)])
+    ask((site, ALL) for site in whole.sites)
+    ask((ALL, group) for group in by_class)
+    if len(counts) <= MOST_CELLS:
+        ask(((site, group) for site, of_group in whole.sites.items() for group in of_group), careful=False)
+    return Shown(numbers=frozenset(shown), scores=frozenset(asked - hidden))
 
 
 def _know_totals(

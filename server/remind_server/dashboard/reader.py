@@ -9,7 +9,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
-from remind.metrics.aggregates import LEAST
+from remind.metrics.aggregates import by_class
 from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import (
     Answer,
@@ -24,7 +24,8 @@ from remind_server.dashboard.answers import (
     SortKey,
 )
 from remind_server.dashboard.cells import Cells
-from remind_server.dashboard.published import Published, Shown, published
+from remind_server.dashboard.published import SMALL, TAIL, Published, Shown, published
+from remind_server.dashboard.together import is_ranked, merged_statistics, together
 from remind_server.store.schema import (
     ALL,
     LOST,
@@ -110,6 +111,8 @@ class Reader:
             now, before = (self._round(session, run, r) for r in (run.round, run.round - back))
             found = session.scalars(select(Group).where(Group.run_id == run_id)).all()
             shown, merged = self.published(session, run), cells.merged()
+            statistics = merged_statistics(session, run_id, cells.patients)
+            classes_of = {number: by_class(one) for number, one in statistics.items()}
             rows = [
                 GroupRow(
                     number=group.number,
@@ -121,10 +124,23 @@ class Reader:
                     risk=row.risk if row else None,
                     scores=merged.get(group.number, NO_PATIENTS),
                     change=self._change(group.number, now, before, change_of) if back > 0 else None,
+                    ranked=is_ranked(merged.get(group.number, NO_PATIENTS), classes_of.get(group.number, ())),
                 )
                 for group in found
             ]
-        return GroupTable(run_id, cells.patients, by, change_of, max(back, 0), sorted(rows, key=_worst_first(by)))
+            small = {row.number for row in rows if not row.ranked}
+            tail = {row.number for row in rows if row.tail}
+            classes = run.classes
+        return GroupTable(
+            run=run_id,
+            patients=cells.patients,
+            by=by,
+            change_of=change_of,
+            change_rounds=max(back, 0),
+            rows=sorted(rows, key=_worst_first(by)),
+            small=together(statistics, small, SMALL, cells.shown, classes, len(small)),
+            tail=together(statistics, tail, TAIL, cells.shown, classes, len(tail)),
+        )
 
     def run(self, session: Session, run_id: int) -> Run:
         """The run of this number."""
@@ -230,7 +246,7 @@ def _worst_first(by: SortKey) -> Any:
     def key(row: GroupRow) -> tuple[bool, bool, float, str]:
         if by == "name":
             return False, False, 0.0, row.name
-        few = by in SCORES and (row.scores.n or 0) < LEAST  # too few to rank: shown, but never as the worst
+        few = by in SCORES and not row.ranked  # too few to rank: shown, but never as the worst
         value = getattr(row, by) if by in ("weight", "train_n") else getattr(row.scores, by)
         number = value.value if isinstance(value, Estimate) else value
         if number is None:

@@ -9,7 +9,8 @@ from markupsafe import Markup
 from starlette.templating import Jinja2Templates
 
 from remind.durations import duration
-from remind.metrics.aggregates import LEAST
+from remind.groups import TAIL_SHARE
+from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
 from remind_server.dashboard.answers import Matrix
@@ -116,6 +117,8 @@ _environment.globals.update(
     COLUMNS={name: score.column for name, score in SCORES.items()},
     BOUNDED=BOUNDED,
     LEAST=LEAST,
+    LEAST_OF_A_CLASS=LEAST_OF_A_CLASS,
+    TAIL_SHARE=TAIL_SHARE,
     TIGHT=TIGHT,
     STAGES=STAGES,
     VERSION=VERSION,

@@ -20,7 +20,7 @@ from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.calibration_tables import model_content
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
-from remind_server.store.rows import cell_rows, expert_rows, round_group_rows
+from remind_server.store.rows import cell_rows, expert_rows, merged_rows, round_group_rows
 from remind_server.store.schema import (
     FAILED,
     FINISHED,
@@ -33,6 +33,7 @@ from remind_server.store.schema import (
     Cell,
     ExpertUse,
     Group,
+    MergedStatistics,
     Round,
     RoundGroup,
     RoundSite,
@@ -291,6 +292,13 @@ class StoreObserver(Observer):
         session.execute(delete(Cell).where(Cell.run_id == self.run_id, Cell.patients == patients))
         rows: Iterable[dict[str, Any]] = cell_rows(self.run_id, patients, by_site, self._site, self._group, withheld)
         session.execute(insert(Cell), list(rows))
+        session.execute(
+            delete(MergedStatistics).where(
+                MergedStatistics.run_id == self.run_id, MergedStatistics.patients == patients
+            )
+        )
+        if merged := merged_rows(self.run_id, patients, by_site, self._group):
+            session.execute(insert(MergedStatistics), merged)
         session.execute(delete(ExpertUse).where(ExpertUse.run_id == self.run_id, ExpertUse.patients == patients))
         if experts := expert_rows(self.run_id, patients, by_site, self._group):
             session.execute(insert(ExpertUse), experts)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from remind.metrics.packed import pack
 from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.records import RoundRecord
@@ -72,6 +73,16 @@ def cell_rows(
             for mask in {*statistics, *(mask for groups in silent.values() for mask in groups)}
         ]
     return rows
+
+
+def merged_rows(
+    run_id: int, patients: str, by_site: Mapping[str, Mapping[int, GroupStatistics]], group_number: Mapping[int, int]
+) -> list[Row]:
+    """Return one row per group with patients: its statistics over all sites."""
+    key: Row = {"run_id": run_id, "patients": patients}
+    return [
+        key | {"group": group_number[mask], "packed": pack(found)} for mask, found in merge(by_site.values()).items()
+    ]
 
 
 def expert_rows(

@@ -6,7 +6,7 @@ Times are seconds since 1970, UTC.
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Text, false
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
@@ -55,6 +55,10 @@ class Run(Base):
     round_closes: Mapped[float | None]
     # Once it has ended: which round's model it is, and its calibration (`outputs.calibration_tables.model_content`).
     model: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
+    # What people on the page say of it; tags are words with single blanks between them.
+    tags: Mapped[str] = mapped_column(Text, default="", server_default="")
+    notes: Mapped[str] = mapped_column(Text, default="", server_default="")
+    archived: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class _OfRun:
@@ -188,6 +192,16 @@ class ExpertUse(_OfRun, Base):
     patients: Mapped[str] = mapped_column(primary_key=True)
     group: Mapped[int] = mapped_column(primary_key=True)
     use: Mapped[list[float]] = mapped_column(JSON)
+
+
+class MergedStatistics(_OfRun, Base):
+    """The statistics of a group's patients at all sites (`metrics.packed`); the rows go with the cells."""
+
+    __tablename__ = "group_statistics"
+
+    patients: Mapped[str] = mapped_column(primary_key=True)
+    group: Mapped[int] = mapped_column(primary_key=True)
+    packed: Mapped[dict[str, object]] = mapped_column(JSON)
 
 
 class SiteCounts(_OfRun, Base):

@@ -123,7 +123,7 @@ document.addEventListener("refreshed", () => {
 });
 
 function firstGroups() {
-  return [...document.querySelectorAll("#groups [data-chart-group]")].slice(0, 6).map((b) => Number(b.dataset.chartGroup));
+  return document.querySelector("#groups [data-largest]").dataset.largest.split(",").filter(Boolean).map(Number);
 }
 
 function redraw() {

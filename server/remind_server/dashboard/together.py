@@ -1,0 +1,60 @@
+"""Several groups scored as one set of patients, and which groups have the support to be ranked."""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from remind.metrics.aggregates import is_supported
+from remind.metrics.packed import unpack
+from remind.metrics.remarks import one_class
+from remind.metrics.scores import intervals, scores
+from remind.metrics.statistics import GroupStatistics, total
+from remind_server.dashboard.answers import Estimate, Measured, Patients, Together
+from remind_server.dashboard.published import Shown
+from remind_server.store.schema import ALL, MergedStatistics
+
+Merged = Mapping[int, GroupStatistics]
+
+
+def merged_statistics(session: Session, run_id: int, patients: Patients) -> Merged:
+    """Return the statistics of each group over all sites: all of them, so nothing of this may be shown unasked."""
+    where = (MergedStatistics.run_id == run_id, MergedStatistics.patients == patients)
+    rows = session.scalars(select(MergedStatistics).where(*where))
+    return {row.group: found for row in rows if (found := unpack(row.packed)) is not None}
+
+
+def is_ranked(measured: Measured, by_class: Collection[int]) -> bool:
+    """Return whether what is shown of some patients supports a rank.
+
+    `by_class` is how many they are of each class; empty if the run's version did not store it.
+    """
+    if measured.withheld or not measured.n:
+        return False
+    if by_class or measured.positives is None:
+        return is_supported(by_class)
+    return is_supported([measured.n - measured.positives, measured.positives])
+
+
+def together(
+    merged: Merged, members: Collection[int], place: int, shown: Shown, classes: Collection[str], groups: int
+) -> Together:
+    """Return the scores of the members' patients as one set, as far as `shown` allows."""
+    found = total({k: merged[k] for k in sorted(members) if k in merged})
+    if found is None:
+        return Together(groups, None)
+    if not shown.score(ALL, place):
+        number = found.count if shown.number(ALL, place) else None
+        return Together(groups, Measured(n=number, suppressed=number is None, withheld=True))
+    called = one_class(found.confusion_CC)
+    return Together(groups, measured(found), None if called is None else list(classes)[called])
+
+
+def measured(statistics: GroupStatistics) -> Measured:
+    """Return scores and intervals of some patients."""
+    values = scores(statistics)
+    found = {name: getattr(values, name) for name in Measured.__dataclass_fields__ if hasattr(values, name)}
+    for name, interval in intervals(statistics).items():
+        low_high, value = interval, getattr(values, name)
+        found[name] = Estimate(value, *low_high) if value is not None and low_high is not None else None
+    return Measured(**found, gate_open=statistics.open_sum / statistics.count)

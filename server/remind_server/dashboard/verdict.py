@@ -1,0 +1,63 @@
+"""The first things to know of a run: how good overall, on the tail, and in the worst group and hospital."""
+
+from collections import Counter
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from remind.metrics.remarks import one_class, recalls
+from remind.metrics.scores import SCORES
+from remind.metrics.statistics import total
+from remind_server.dashboard.answers import GroupTable, Patients, ScoreName, SiteScores, Verdict
+from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.together import is_ranked, merged_statistics
+from remind_server.store.schema import ALL, Site, SiteCounts
+
+
+def verdict(reader: Reader, run_id: int, score: ScoreName = "auroc", patients: Patients | None = None) -> Verdict:
+    """Return overall score, that of the tail, and the worst ranked group and hospital."""
+    table = reader.groups(run_id, score, patients)
+    sites = site_scores(reader, table)
+    with Session(reader.engine) as session:
+        classes = reader.run(session, run_id).classes
+        overall = reader.cells(session, run_id, table.patients).merged()[ALL]
+        everyone = total(dict(merged_statistics(session, run_id, table.patients)))
+    shares, called = [], None
+    if everyone is not None and not overall.withheld:
+        shares, called = recalls(everyone.confusion_CC), one_class(everyone.confusion_CC)
+    sign = -1 if SCORES[score].lower_is_better else 1
+    ranked = [site for site in sites if site.ranked and getattr(site.scores, score) is not None]
+    return Verdict(
+        run=run_id,
+        patients=table.patients,
+        score=score,
+        overall=overall,
+        tail=table.tail,
+        small=table.small,
+        groups=len(table.rows),
+        ranked_groups=len(table.ranked),
+        worst_group=next((row for row in table.ranked if getattr(row.scores, score) is not None), None),
+        sites=len(sites),
+        ranked_sites=len(ranked),
+        worst_site=min(ranked, key=lambda site: (sign * getattr(site.scores, score).value, site.name), default=None),
+        one_class=None if called is None else classes[called],
+        recalls={name: share for name, share in zip(classes, shares, strict=False) if share is not None},
+    )
+
+
+def site_scores(reader: Reader, table: GroupTable) -> list[SiteScores]:
+    """Return the scores of each hospital's own patients, by name."""
+    with Session(reader.engine) as session:
+        names = {site.number: site.name for site in session.scalars(select(Site).where(Site.run_id == table.run))}
+        of_sites = reader.cells(session, table.run, table.patients).of_sites()
+        where = (SiteCounts.run_id == table.run, SiteCounts.patients == table.patients, SiteCounts.counts.is_not(None))
+        by_class: dict[int, Counter[int]] = {}
+        for row in session.scalars(select(SiteCounts).where(*where).order_by(SiteCounts.round)):
+            by_class[row.site] = Counter()
+            for counts in (row.counts or {}).values():
+                by_class[row.site].update(dict(enumerate(counts)))
+    found = [
+        SiteScores(number, names[number], scores, is_ranked(scores, by_class.get(number, Counter()).values()))
+        for number, scores in of_sites.items()
+    ]
+    return sorted(found, key=lambda site: site.name)
