@@ -121,3 +121,11 @@ def test_a_hundred_groups():
     hidden_V = withhold(table.ravel(), parts_VA, 10)
     assert hidden_V[(count_V > 0) & (count_V < 10)].all()
     assert hidden_V.mean() < 0.5
+
+
+def test_careful_suppresses_nothing_that_needs_no_cover():
+    """A hundred small counts below one sum: each could have the minimum, if not all of them at once."""
+    atom_A = np.array([500, 400, *[1] * 100])
+    parts_VA = np.vstack([np.eye(102), np.ones(102)])
+    hidden_V = withhold(atom_A, parts_VA, 10, careful=True)
+    assert hidden_V.tolist() == [False, False, *[True] * 100, False]

@@ -42,11 +42,12 @@ def routes(reader: Reader) -> APIRouter:
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> StreamingResponse:
         """The table of groups."""
         table = reader.groups(run_id, by, on)
-        head = ("group", "tail", "train_n", "lambda", "risk", f"change_{table.change_of}", *COLUMNS)
+        head = ("group", "tail", "ranked", "train_n", "lambda", "risk", f"change_{table.change_of}", *COLUMNS)
         rows = (
             [
                 r.name,
                 r.tail,
+                r.ranked,
                 WITHHELD if r.train_suppressed else r.train_n,
                 r.weight,
                 r.risk,

@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from remind.metrics.scores import BOUNDED, BOUNDS, SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
-from remind_server.dashboard.answers import Estimate, ExpertMap, GroupRow, Measured, RunReport, RunState
+from remind_server.dashboard.answers import Estimate, ExpertMap, GroupTable, Measured, RunReport, RunState
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 
@@ -26,6 +26,7 @@ FAMILIES = {
     "remind_group_weight": ("Lambda of the group", ("run", "group", "tail")),
     "remind_group_risk": ("Mean training loss R_k in the last round", ("run", "group", "tail")),
     "remind_group_patients": ("Patients whose scores these are", ("run", "group", "tail", "patients")),
+    "remind_group_ranked": ("1 for a group with the support to be ranked", ("run", "group", "tail")),
     "remind_group_suppressed": ("1 for a group whose scores are withheld", ("run", "group", "tail")),
     "remind_group_withholding_sites": ("Sites that withhold their patients of the group", ("run", "group", "tail")),
     **{
@@ -44,7 +45,10 @@ FAMILIES = {
         "Effective number of experts, exp of the entropy of their weights",
         ("run", "group", "tail"),
     ),
-    "remind_group_score": ("Score; group 'all' means all patients", ("run", "group", "tail", "patients", "score")),
+    "remind_group_score": (
+        "Score; group 'all' means all patients, 'small' those of all groups that are not ranked",
+        ("run", "group", "tail", "patients", "score"),
+    ),
     "remind_group_score_low": ("Lower end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
     "remind_group_score_high": ("Upper end of the 95 % interval", ("run", "group", "tail", "patients", "score")),
 }
@@ -66,7 +70,7 @@ class RunMetrics(Collector):
         families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in FAMILIES.items()}
         for run in _current(self.reader.runs()):
             table = self.reader.groups(run.id)
-            _run(families, self.reader.report(run.id), table.rows)
+            _run(families, self.reader.report(run.id), table)
             _experts(families, str(run.id), expert_map(self.reader, table))
         return families.values()
 
@@ -92,7 +96,7 @@ def _current(runs: list[RunState]) -> list[RunState]:
     return [run for run in runs if run.ended is None and newest - run.heard < 86400] + ended
 
 
-def _run(families: dict[str, GaugeMetricFamily], report: RunReport, rows: list[GroupRow]) -> None:
+def _run(families: dict[str, GaugeMetricFamily], report: RunReport, table: GroupTable) -> None:
     run, label = report.run, str(report.run.id)
     for status in STATUSES:
         families["remind_run_status"].add_metric([label, run.name, run.cohort, status], float(run.status == status))
@@ -109,8 +113,11 @@ def _run(families: dict[str, GaugeMetricFamily], report: RunReport, rows: list[G
         if site.answer:
             _add(families, "remind_site_awaited", [label, site.name], site.answer in ("awaited", "in line"))
     _group(families, [label, "all", "false"], report.patients, report.overall)
-    for row in rows:
+    if table.small.scores is not None:
+        _group(families, [label, "small", "false"], report.patients, table.small.scores)
+    for row in table.rows:
         labels = [label, row.name, str(row.tail).lower()]
+        _add(families, "remind_group_ranked", labels, row.ranked)
         _add(families, "remind_group_weight", labels, row.weight)
         _add(families, "remind_group_risk", labels, row.risk)
         _group(families, labels, report.patients, row.scores)

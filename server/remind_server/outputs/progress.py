@@ -118,6 +118,9 @@ class Progress(Observer):
             ("all tail patients together", means["tail_patients"]),
         )
         self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
+        if (one := means["one_class"]) is not None:
+            found = ", ".join(f"{100 * (share or 0):.0f} % of {name}" for name, share in one["recognised"].items())
+            self.say(f"the model calls nearly everyone {one['class']}: it recognises {found}; accuracy says little")
         for line in _calibration_lines(means["calibration"]):
             self.say(line)
         for site, rounds in sorted(result.left_out.items()):

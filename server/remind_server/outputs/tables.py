@@ -18,9 +18,11 @@ from remind.metrics.aggregates import (
     is_ranked,
     measure,
     scope_of,
+    small_groups,
     tail_groups,
     worst,
 )
+from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import SCORES, Scores, intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.calibration_tables import everyone_rows
@@ -137,6 +139,8 @@ def summary(result: RunResult) -> Row:
         "mean_over_groups": _mean("mean_groups", model, scope, len(model.groups)),
         "mean_over_tail_groups": _mean("mean_tail", model, scope, len(scope.tail)),
         "worst_group": _worst(model, scope, result.schema),
+        "small_groups": _small(model),
+        "one_class": _one_class(model, result.schema),
         "model": {
             "round": result.round,
             "last_round": result.last,
@@ -152,6 +156,24 @@ def summary(result: RunResult) -> Row:
         "absent": dict(result.absent),
         "rounds_left_out": dict(result.left_out),
         "seconds": round(result.seconds, 2),
+    }
+
+
+def _small(model: Examined) -> Row:
+    """The groups that lists fold into one row: how many they are, and the scores of all their patients together."""
+    small = small_groups(model.by_group)
+    return {"groups": len(small)} | together({k: s for k, s in model.by_group.items() if k in small})
+
+
+def _one_class(model: Examined, schema: CohortSchema) -> Row | None:
+    """The class that the model calls nearly everyone, and the share that it recognises of each; None: there is none."""
+    everyone = total(model.by_group)
+    called = None if everyone is None else one_class(everyone.confusion_CC)
+    if everyone is None or called is None:
+        return None
+    return {
+        "class": schema.classes[called],
+        "recognised": dict(zip(schema.classes, recalls(everyone.confusion_CC), strict=True)),
     }
 
 
