@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.metrics.histograms import bins, centres
+from remind.metrics.histograms import ScoreHistograms, bins, centres
 from remind.metrics.intervals import Interval, Z
 
 Floats = NDArray[np.float64]
@@ -70,6 +70,11 @@ def curve(placed: Placed, calibrated: Odds = unchanged) -> Curve:
     positives_R = np.bincount(place_K, class_K, BINS)
     predicted_R = np.divide(sum_R, n_R, out=np.zeros(BINS), where=n_R > 0)
     return Curve(edge_R, n_R.astype(np.int64), positives_R.astype(np.int64), predicted_R)
+
+
+def curves(histograms: ScoreHistograms) -> list[Curve]:
+    """Return the reliability curve of each class scored: of class 1, or beyond two classes of all."""
+    return [curve(placed) for placed in histograms.placed()]
 
 
 def ece(found: Curve) -> float:

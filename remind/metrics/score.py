@@ -1,7 +1,7 @@
-"""What a score is, and the registry of scores besides our own; what it needs of them may be imported by any of them."""
+"""What a score is, and where scores register; a module of `remind.metrics.scores` imports this and not the registry."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ from remind.extensions import load_extensions, load_folder
 from remind.metrics.intervals import Interval
 from remind.metrics.statistics import GroupStatistics
 
-PACKAGE, GROUP = "remind.metrics.more_scores", "remind.scores"
+PACKAGE, GROUP = "remind.metrics.scores", "remind.scores"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _TAKEN = frozenset(
     {"n", "positives", "group", "site", "tail", "weight", "risk", "gate_open", "train_n", "name", "round"}
@@ -77,19 +77,12 @@ def register(score: Score) -> Score:
     return score
 
 
-def more_scores(own: Mapping[str, Score]) -> dict[str, Score]:
-    """Import the modules that register scores, and return these by name.
-
-    Raises
-    ------
-    ValueError
-        One has the name of one of our `own`.
-    """
+def registered(listed: Sequence[str]) -> dict[str, Score]:
+    """Import the modules that register scores, and return these: those `listed` in this order, then others by name."""
     load_folder(PACKAGE)
     load_extensions(GROUP)
-    if twice := own.keys() & _REGISTERED.keys():
-        raise ValueError(f"two scores are named {min(twice)!r}")
-    return dict(sorted(_REGISTERED.items()))
+    names = [name for name in listed if name in _REGISTERED]
+    return {name: _REGISTERED[name] for name in [*names, *sorted(_REGISTERED.keys() - set(listed))]}
 
 
 def names_of(scores: Mapping[str, Score], ends: tuple[str, ...] = ("", "_low", "_high", "_bound")) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """Every score of the registry reaches everything that shows scores."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 from sqlalchemy import inspect
 
+from remind.metrics import scores as registry
 from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect
 from remind_server.dashboard.answers import Curve, Measured, ScoreName, SortKey
@@ -71,3 +73,9 @@ def test_log_loss_is_one_number_whatever_the_objective():
     found = [scores(of_two(odds_B, label_B, loss_B)) for loss_B in (rng.random(50), 3 * rng.random(50))]
     assert found[0].loss != found[1].loss
     assert found[0].log_loss == found[1].log_loss == pytest.approx(expected)
+
+
+def test_each_is_one_file_named_like_it():
+    ours = {path.stem for path in Path(registry.__file__).parent.glob("*.py")} - {"__init__"}
+    assert ours == set(registry.LISTED) <= set(SCORES)
+    assert list(SCORES)[: len(ours)] == list(registry.LISTED)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_curve
 
 from remind.metrics.histograms import BINS, bins, centres, edges
-from remind.metrics.reliability import ECE_BOUND
-from remind.metrics.scores import SCORES, intervals, reliability_curves, scores
+from remind.metrics.reliability import ECE_BOUND, curves
+from remind.metrics.scores import SCORES, intervals, scores
 from remind.metrics.statistics import collect, merge
 from remind.metrics.thresholds import NET_BENEFIT_AT
 
@@ -115,10 +115,10 @@ def test_edges_meet():
 
 def test_reliability_counts_everybody():
     label_B, log_p_BC = draw(3, 500, 3, 1.0)
-    curves = reliability_curves(merged(label_B, log_p_BC))
-    assert len(curves) == 3
-    assert [int(one.n_R.sum()) for one in curves] == [500] * 3
-    assert [int(one.positives_R.sum()) for one in curves] == np.bincount(label_B).tolist()
+    found = curves(merged(label_B, log_p_BC).scores)
+    assert len(found) == 3
+    assert [int(one.n_R.sum()) for one in found] == [500] * 3
+    assert [int(one.positives_R.sum()) for one in found] == np.bincount(label_B).tolist()
 
 
 @pytest.mark.parametrize(("slope", "true"), [(1.0, 0.0), (3.0, 0.161)])

@@ -21,7 +21,7 @@ def described(name):
 
 
 def test_it_is_one_file():
-    assert list(FILES) == ["remind/metrics/more_scores/kappa.py"]
+    assert list(FILES) == ["remind/metrics/scores/kappa.py"]
 
 
 @pytest.mark.parametrize("name", ["n", "Kappa", "kappa_low", "a__b", "group", ""])
@@ -35,8 +35,6 @@ def test_two_scores_of_one_name_are_refused(monkeypatch):
     register(described("kappa"))
     with pytest.raises(ValueError, match="two scores are named 'kappa'"):
         register(described("kappa"))
-    with pytest.raises(ValueError, match="two scores are named 'kappa'"):
-        module.more_scores({"kappa": described("kappa")})
 
 
 @pytest.fixture(scope="module")

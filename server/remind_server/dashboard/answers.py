@@ -1,10 +1,10 @@
 """Typed answers of the dashboard; the page, the JSON API, the CSV files and the metrics are made from them."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from remind.metrics.score import extended, names_of
-from remind.metrics.scores import MORE, SCORES, WITH_INTERVAL
+from remind.metrics.score import extended
+from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL
 
 Status = Literal["waiting", "running", "stalled", "finished", "incomplete", "failed"]
 Patients = Literal["validation", "test"]
@@ -43,30 +43,19 @@ class Measured:
     positives: int | None = None
     suppressed: bool = False
     withheld: bool = False
-    accuracy: Estimate | None = None
-    balanced_accuracy: Estimate | None = None
-    macro_f1: Estimate | None = None
-    auroc: Estimate | None = None
-    auprc: Estimate | None = None
-    sensitivity: Estimate | None = None
-    net_benefit: Estimate | None = None
-    brier: Estimate | None = None
-    ece: Estimate | None = None
-    auroc_bound: float | None = None
-    auprc_bound: float | None = None
-    sensitivity_bound: float | None = None
-    log_loss: float | None = None
-    loss: float | None = None
     gate_open: float | None = None
     sites_withholding: int = 0
 
+    if TYPE_CHECKING:
 
-if MORE:
-    Measured = extended(  # type: ignore[misc]
-        Measured,
-        {name: (Estimate | None if score.interval else float | None, None) for name, score in MORE.items()}
-        | dict.fromkeys(names_of(MORE, ("_bound",)), (float | None, None)),
-    )
+        def __getattr__(self, name: str) -> Any: ...  # a field for each score, and for its bound
+
+
+Measured = extended(  # type: ignore[misc]
+    Measured,
+    {name: (Estimate | None if score.interval else float | None, None) for name, score in SCORES.items()}
+    | dict.fromkeys(BOUNDS, (float | None, None)),
+)
 
 
 @dataclass(frozen=True)
@@ -300,23 +289,11 @@ class Curve:
     risk: Numbers
     gate_open: Numbers
     n: Counts
-    log_loss: Numbers
-    loss: Numbers
-    accuracy: Numbers
-    balanced_accuracy: Numbers
-    macro_f1: Numbers
-    auroc: Numbers
-    auprc: Numbers
-    sensitivity: Numbers
-    net_benefit: Numbers
-    brier: Numbers
-    ece: Numbers
     suppressed: list[int] = field(default_factory=list)
     withheld: list[int] = field(default_factory=list)
 
 
-if MORE:
-    Curve = extended(Curve, dict.fromkeys(MORE, (Numbers, list)))  # type: ignore[misc]
+Curve = extended(Curve, dict.fromkeys(SCORES, (Numbers, list)))  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def scored(statistics: GroupStatistics | None) -> Row:
 
 
 def _stored(statistics: GroupStatistics | None) -> Row:
-    """What `scored` gives, as columns: scores that are not our own go into one of JSON."""
+    """What `scored` gives, as columns: scores without a column go into one of JSON."""
     row = scored(statistics)
     more = {name: row.pop(name) for name in MORE_COLUMNS}
     return row | {"more_scores": more if more and statistics is not None else None}

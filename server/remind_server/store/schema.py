@@ -11,7 +11,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from remind.metrics.score import names_of
-from remind.metrics.scores import MORE, OWN, SCORES
+from remind.metrics.scores import SCORES
 
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
@@ -69,10 +69,17 @@ class _OfRun:
         return mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, sort_order=-1)
 
 
+# Scores that the migrations 0001 to 0006 gave columns; all others lie in one column of JSON.
+WITH_COLUMNS = frozenset(
+    {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "net_benefit", "brier", "ece"}
+    | {"log_loss", "loss"}
+)
+
+
 class _Scored:
     """Mix-in: the scores of the registry, of some patients, with 95 % intervals; NULL where undefined.
 
-    `more_scores` holds those that are not our own, by name, and each is an attribute as well: a new score needs no
+    `more_scores` holds those without a column, by name, and each is an attribute as well: a new score needs no
     migration.
     """
 
@@ -106,8 +113,9 @@ def _of_more(name: str) -> "hybrid_property[Any]":
 
 
 SCORE_COLUMNS = tuple(names_of(SCORES, ("", "_low", "_high")))
-MORE_COLUMNS = tuple(names_of(MORE))
-_Scored.__annotations__ |= dict.fromkeys(names_of(OWN), Mapped[float | None])
+_IN_COLUMNS = {name: score for name, score in SCORES.items() if name in WITH_COLUMNS}
+MORE_COLUMNS = tuple(names_of({name: score for name, score in SCORES.items() if name not in WITH_COLUMNS}))
+_Scored.__annotations__ |= dict.fromkeys(names_of(_IN_COLUMNS), Mapped[float | None])
 for _name in MORE_COLUMNS:
     setattr(_Scored, _name, _of_more(_name))
 

@@ -1,0 +1,18 @@
+"""AUPRC, as average precision."""
+
+from remind.metrics import one_versus_rest
+from remind.metrics.score import Score, register
+from remind.metrics.thresholds import average_precision, precision_interval
+
+register(
+    Score(
+        "auprc",
+        "AUPRC",
+        "AUPRC",
+        "average precision: the mean, over the class, of the share that is of the class among all scored as high",
+        one_versus_rest.value(average_precision),
+        lambda s: precision_interval(s.scores.each()),
+        one_versus_rest.bound(average_precision),
+        two_classes=True,
+    )
+)
