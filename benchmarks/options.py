@@ -1,15 +1,17 @@
 """What settings are worth: tried on validation patients, one choice for all cohorts, what it gives on test patients.
 
     python benchmarks/options.py simulation/cohorts/uci_heart4.toml simulation/cohorts/cinc2012_icu.toml --seeds 0-4 \
-        --try "defaults:" --try "alone: model.encoders.alone='both'" --try "recommended: recommended"
+        --methods "remind, softmoe" --try "defaults:" --try "alone: model.encoders.alone='both'" \
+        --try "dropout: method.fusion='{fusion}(modality-dropout = 0.3)'"
 
-An option is a name and what `flwr run` takes as settings: pairs, a file, or a preset. For each cohort a table of the
-AUROC of everybody, of all tail patients, and of tail groups of at least ten of them (their mean), of validation and of
-test patients, mean over seeds. The row *chosen* is nested: the test patients of each seed are scored by the option that
-is best on the validation patients of that seed, of all cohorts together (mean over cohorts of the mean of the three
-columns, each less that of the first option), so that no test patient has a part in the choice. The last line names the
-option that is best on the validation patients of all seeds and cohorts: the preset. Runs that are there already are not
-made again.
+An option is a name and what `flwr run` takes as settings: pairs, a file, or a preset; `{fusion}` is the fusion model of
+the method. Every method of `--methods` (as `remind bench` takes them) tries the same options: an equal budget. For each
+cohort and method a table of the AUROC of everybody, of all tail patients, and of tail groups of at least ten of them
+(their mean), of validation and of test patients, mean over seeds. The row *chosen* is nested: the test patients of each
+seed are scored by the option that is best on the validation patients of that seed, of all cohorts together (mean over
+cohorts of the mean of the three columns, each less that of the first option), so that no test patient has a part in the
+choice. The last lines name the option that is best on the validation patients of all seeds and cohorts: the preset.
+Runs that are there already are not made again.
 """
 
 import argparse
@@ -28,10 +30,12 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.simulation.flwr_pairs import read_pairs
 from remind_server.simulation.flwr_plan import cohort_name
+from remind_studies.arms import read_arms
 from remind_studies.bench import read_seeds
 from remind_studies.cells.cell import BySite, Cell
 from remind_studies.cells.folder import StudyFolder, surroundings
 from remind_studies.cells.pool import run_cells
+from remind_studies.study import Arm
 from remind_studies.tuning import LEAST
 
 Three = tuple[float, float, float]
@@ -45,6 +49,7 @@ def main() -> None:
     parser.add_argument("cohorts", nargs="+", help="cohort folders or their cohort.toml")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--try", dest="options", action="append", required=True, help="name: settings, as for flwr run")
+    parser.add_argument("--methods", default="remind", help="methods that try them, as for remind bench")
     parser.add_argument("-c", "--run-config", action="append", help="settings of every run, as for flwr run")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
@@ -53,22 +58,33 @@ def main() -> None:
     for option in given.options:
         name, _, settings = option.partition(":")
         options[name.strip()] = read_pairs([settings.strip()] if settings.strip() else None, "--try")
-    found = {
-        place: outcomes({**common, "data.cohort": str(Path(place).resolve())}, options, seeds, given.jobs)
-        for place in given.cohorts
-    }
-    worth = {name: [gain(found, name, i, next(iter(options))) for i in range(len(seeds))] for name in options}
-    best = [max(options, key=lambda name, i=i: worth[name][i]) for i in range(len(seeds))]
-    for place, rows in found.items():
-        name = cohort_name(Config.from_flat({"data.cohort": place}))
-        print(f"| {name}, {len(seeds)} seeds: everybody / tail patients / mean of tail groups | validation | test |")
-        print("|---|---|---|")
-        for option, by_seed in rows.items():
-            print(f"| {option} | {shown([v for v, _ in by_seed])} | {shown([t for _, t in by_seed])} |")
-        nested = [rows[option][i] for i, option in enumerate(best)]
-        print(f"| *chosen* | {shown([v for v, _ in nested])} | {shown([t for _, t in nested])} |\n")
-    preset = max(options, key=lambda name: fmean(worth[name]))
-    print(f"Chosen by seed: {', '.join(best)}. On the validation patients of all seeds: {preset}.")
+    places = {place: {**common, "data.cohort": str(Path(place).resolve())} for place in given.cohorts}
+    chosen = []
+    for method in read_arms(given.methods, common):
+        own = {name: filled(method, settings) for name, settings in options.items()}
+        found = {place: outcomes(settings, own, seeds, given.jobs) for place, settings in places.items()}
+        worth = {name: [gain(found, name, i, next(iter(own))) for i in range(len(seeds))] for name in own}
+        best = [max(own, key=lambda name, i=i: worth[name][i]) for i in range(len(seeds))]
+        for place, rows in found.items():
+            name = f"{method.name} on {cohort_name(Config.from_flat(places[place]))}"
+            print(
+                f"| {name}, {len(seeds)} seeds: everybody / tail patients / mean of tail groups | validation | test |"
+            )
+            print("|---|---|---|")
+            for option, by_seed in rows.items():
+                print(f"| {option} | {shown([v for v, _ in by_seed])} | {shown([t for _, t in by_seed])} |")
+            nested = [rows[option][i] for i, option in enumerate(best)]
+            print(f"| *chosen* | {shown([v for v, _ in nested])} | {shown([t for _, t in nested])} |\n", flush=True)
+        preset = max(own, key=lambda name: fmean(worth[name]))
+        chosen.append(f"{method.name}: chosen by seed: {', '.join(best)}; on the validation patients of all: {preset}.")
+    print("\n".join(chosen))
+
+
+def filled(method: Arm, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The settings of a method with an option; the option's count more."""
+    fusion = str(method.settings["method.fusion"]).partition("(")[0].strip()
+    own = {key: v.replace("{fusion}", fusion) if isinstance(v, str) else v for key, v in settings.items()}
+    return {**method.settings, **own}
 
 
 def outcomes(
@@ -100,7 +116,7 @@ def outcomes(
 
 def gain(found: Mapping[str, Mapping[str, Sequence[Pair]]], name: str, i: int, first: str) -> float:
     """What an option gains over the first on the validation patients of the i-th seed, mean over cohorts."""
-    return fmean(float(np.nanmean(rows[name][i][0]) - np.nanmean(rows[first][i][0])) for rows in found.values())
+    return fmean(float(np.nanmean(np.subtract(rows[name][i][0], rows[first][i][0]))) for rows in found.values())
 
 
 def three(by_site: BySite, tail: frozenset[int] | set[int]) -> Three:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from remind.config import Config
+from remind_studies.arms import read_arms
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -42,3 +43,26 @@ def test_group_routing_prints_a_ratio_for_each_gate(monkeypatch, capsys):
 def test_the_recommended_settings_are_the_defaults():
     candidates = runpy.run_path(str(FOLDER / "preset.py"))
     assert Config.from_flat(candidates["CANDIDATES"][candidates["DEFAULTS"]]) == Config()
+
+
+def test_every_method_tries_the_same_options_with_its_own_fusion_model():
+    options = runpy.run_path(str(FOLDER / "options.py"))
+    tried = {"model.encoders.alone": "both", "method.fusion": "{fusion}(modality-dropout = 0.3)"}
+    for arm in read_arms("softmoe, groupdro, remind(compose = true)", {}):
+        settings = options["filled"](arm, tried)
+        fusion = str(arm.settings["method.fusion"]).partition("(")[0]
+        assert settings["method.fusion"] == f"{fusion}(modality-dropout = 0.3)"
+        assert settings["method.objective"] == arm.settings["method.objective"]
+        assert settings["model.encoders.alone"] == "both"
+        Config.from_flat(settings)
+
+
+def test_an_option_is_worth_what_it_gains_over_the_first_on_validation_patients_of_all_cohorts():
+    gain = runpy.run_path(str(FOLDER / "options.py"))["gain"]
+    nothing = (0.0, 0.0, 0.0)
+    found = {
+        "small": {"first": [((0.8, 0.7, 0.6), nothing)], "other": [((0.9, 0.8, float("nan")), nothing)]},
+        "large": {"first": [((0.5, 0.5, 0.5), nothing)], "other": [((0.6, 0.5, 0.4), nothing)]},
+    }
+    assert gain(found, "first", 0, "first") == 0
+    assert gain(found, "other", 0, "first") == pytest.approx((0.1 + 0.0) / 2)

@@ -35,7 +35,7 @@ class Joining(Study):
     hospital alone, from few large sites to many small ones, while what all have together stays the same.
     """
 
-    methods, seeds = "xgb_bagging, xgb_cyclic", 5
+    methods, seeds = "exchanged_trees, xgb_bagging, xgb_cyclic", 5
     options: JoiningOptions
 
     @override

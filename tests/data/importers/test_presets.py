@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from remind.config import Config
+from remind.methods import methods_of
 from remind_server.simulation.flwr_pairs import read_pairs
 
 PRESETS = Path(__file__).parents[3] / "simulation" / "presets"
@@ -22,7 +23,7 @@ def read(name):
 
 
 def test_there_is_no_preset_that_is_not_tested():
-    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper"}
+    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "recommended"}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -68,3 +69,15 @@ def test_encoders_of_the_paper():
     assert read("fprm")[0].model.encoders.volume == "r3d_18"
     assert read("embed")[0].model.encoders.image == "vit_base_patch16_224"
     assert read("mimic-iv")[0].model.encoders.text.endswith("t5-base")
+
+
+def test_what_is_recommended_differs_from_the_defaults_in_four_settings():
+    recommended, _ = read("recommended")
+    differs = {key: value for key, value in recommended.flat().items() if Config().flat()[key] != value}
+    assert differs == {
+        "method.fusion": "remind(modality-dropout = 0.3)",
+        "model.encoders.alone": "both",
+        "train.focal-gamma": 0.0,
+        "train.select": "overall",
+    }
+    methods_of(recommended)  # they go together

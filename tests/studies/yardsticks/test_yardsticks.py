@@ -15,6 +15,7 @@ NAMES = [method.name for method in registry.methods()]
 LOCAL = [method.name for method in registry.methods() if not method.build.federated]
 QUICK = {
     "boosting": "boosting(rounds = 20)",
+    "exchanged_trees": "exchanged_trees(rounds = 20)",
     "xgb_bagging": "xgb_bagging(rounds = 5)",
     "xgb_cyclic": "xgb_cyclic(rounds = 5)",
 }
@@ -43,8 +44,8 @@ def predicted(name: str, hospitals, features, classes: int = 2):
     return [model.p_NC(features) for model in built(name).models(hospitals, classes)]
 
 
-def test_there_are_trees_a_linear_model_and_both_federations_of_trees():
-    assert NAMES == ["boosting", "logistic", "xgb_bagging", "xgb_cyclic"]
+def test_there_are_trees_a_linear_model_and_federations_of_trees():
+    assert NAMES == ["boosting", "exchanged_trees", "logistic", "xgb_bagging", "xgb_cyclic"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,6 +74,34 @@ def test_a_hospital_of_one_class_knows_its_shares_and_the_others_do_not_feel_it(
     p, q = predicted(name, [lone, other], test)
     np.testing.assert_allclose(p, np.tile([0.5 / 10, 9.5 / 10], (5, 1)))
     np.testing.assert_array_equal(q, predicted(name, [other], test)[0])
+
+
+def test_exchanged_trees_by_hand():
+    """Two hospitals that differ in size and shares: what each model says beyond its own shares, on the shares here."""
+    small, large = hospital(0, patients=60), hospital(1, patients=180, labels=np.arange(180) % 4 // 3)
+    test = sample(50, patients=7).features
+    odds = [np.log(p[:, 1] / p[:, 0]) for p in predicted("boosting", [small, large], test)]
+    shares = [np.log((own.train.label_N.sum() + 0.5) / ((1 - own.train.label_N).sum() + 0.5)) for own in (small, large)]
+    says = 0.25 * (odds[0] - shares[0]) + 0.75 * (odds[1] - shares[1])
+    for p, share in zip(predicted("exchanged_trees", [small, large], test), shares, strict=True):
+        np.testing.assert_allclose(np.log(p[:, 1] / p[:, 0]), says + share, rtol=1e-5)
+
+
+def test_exchanged_trees_serve_a_hospital_of_one_class_and_help_small_ones():
+    lone = hospital(0, patients=9, labels=np.ones(9, dtype=np.int64))
+    others, test = [hospital(s, patients=40) for s in range(1, 5)], sample(50, patients=400)
+
+    def right(p_NC):
+        order = p_NC[:, 1].argsort().argsort()
+        return order[test.label_N == 1].mean() - order[test.label_N == 0].mean()
+
+    together = predicted("exchanged_trees", [lone, *others], test.features)
+    alone = predicted("boosting", others, test.features)
+    assert all(right(p) > right(q) for p, q in zip(together[1:], alone, strict=True))
+    assert right(together[0]) == right(together[1]), "the same model"
+    assert together[0][:, 1].mean() > together[1][:, 1].mean(), "on shares of its own"
+    (nobody,) = predicted("exchanged_trees", [lone], test.features)
+    np.testing.assert_allclose(nobody[:, 1], 9.5 / 10)
 
 
 @pytest.mark.parametrize("name", ["xgb_bagging", "xgb_cyclic"])
