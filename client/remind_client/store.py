@@ -37,6 +37,7 @@ class SiteStore:
 
     folder: Path
     vault: Vault = field(default_factory=PlainVault)
+    _last: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see `_state`
 
     def save(
         self,
@@ -67,8 +68,7 @@ class SiteStore:
             path = self._encoder(name, digests[name])
             if not path.is_file():
                 self._write(path, dict(encoder.state_dict()))
-        self.save_optimizer(digests, optimizer, stage, kept, since, wanted)
-        state = self._state()
+        state = self.save_optimizer(digests, optimizer, stage, kept, since, wanted)
         current = {self._encoder(*one) for part in (state, *state["earlier"]) for one in part["encoders"].items()}
         for old in set(self.folder.glob("encoder-*.pt")) - current:
             old.unlink()
@@ -82,15 +82,20 @@ class SiteStore:
         kept: Mapping[str, Tensor] | None = None,
         since: int = 0,
         wanted: Iterable[int] = (),
-    ) -> None:
-        """Store the optimiser's state and the site's own tensors; the encoders with these hashes are unchanged."""
+    ) -> dict[str, Any]:
+        """Store the optimiser's state and the site's own tensors; the encoders with these hashes are unchanged.
+
+        Return what is stored now.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        before = _parts(self._state())
+        wanted = tuple(wanted)
+        before = _parts(self._state()) if wanted else []
         found = [_for(before, round_) for round_ in wanted] if before else []
         earlier = {part["since"]: part for part in found if part["since"] != since}
         own = {"encoders": dict(digests), "kept": dict(kept or {}), "since": since}
         state = {**own, "stage": stage, "optimizer": optimizer, "earlier": list(earlier.values())}
         self._write(self.folder / STATE, state)
+        return state
 
     def activate(self, round_: int | None = None) -> None:
         """Make the encoders and tensors that belong to the global model of this round those of this site.
@@ -136,12 +141,11 @@ class SiteStore:
     def kept(self) -> dict[str, Tensor]:
         """Return the site's own tensors: those that the federated rule does not send, and the state of a method."""
         found: dict[str, Tensor] = self._state().get("kept", {})
-        return dict(found)
+        return {name: tensor.clone() for name, tensor in found.items()}  # whoever asks may change them in place
 
     def digests(self) -> dict[str, str]:
         """Hash of each stored encoder; empty before the first round that trains them."""
-        found: dict[str, str] = self._state().get("encoders", {})
-        return found
+        return dict(self._state().get("encoders", {}))
 
     def encoder(self, name: str, found: str) -> dict[str, Tensor]:
         """Weights of the encoder with this hash.
@@ -160,7 +164,11 @@ class SiteStore:
     def optimizer(self, stage: int) -> dict[str, Any] | None:
         """State of the optimiser of this stage; None if there is none: stage 2 starts with a new one."""
         state = self._state()
-        return state["optimizer"] if state.get("stage") == stage else None
+        if state.get("stage") != stage:
+            return None
+        self._last.clear()  # the steps of whoever asks change these tensors in place
+        found: dict[str, Any] = state["optimizer"]
+        return found
 
     def stage(self) -> int:
         """Number of the stage of the last steps; 0 before the first."""
@@ -176,10 +184,21 @@ class SiteStore:
         return self.folder / f"encoder-{name}-{found[:40]}.pt"
 
     def _state(self) -> dict[str, Any]:
+        """Return what the state's file holds. A message asks several times: only another file is read again."""
         path = self.folder / STATE
-        return self._read(path) if path.is_file() else {}
+        try:
+            seen = path.stat()
+        except FileNotFoundError:
+            return {}
+        file = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+        if self._last.get("file") != file:
+            self._last.update(state=self._read(path), file=file)
+        state: dict[str, Any] = self._last["state"]
+        return state
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
+        if path.name == STATE:
+            self._last.clear()
         self.vault.write(path, lambda out: torch.save(content, out))
 
     def _read(self, path: Path) -> dict[str, Any]:

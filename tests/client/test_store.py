@@ -195,3 +195,56 @@ def test_encoders_that_rest_are_stored_once_whatever_is_chosen(tmp_path):
     assert len(list(tmp_path.glob("encoder-*"))) == 1
     store.activate(2)
     assert weights(store)["w"][0].item() == value_of(1)
+
+
+# The state's file is read once, and never taken for another
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """How often each file was read, and nothing else of it."""
+    found, read = [], SiteStore._read
+
+    def counting(store, path):
+        found.append(path.name)
+        return read(store, path)
+
+    monkeypatch.setattr(SiteStore, "_read", counting)
+    return found
+
+
+@pytest.mark.parametrize("wanted", [0, 2])
+def test_a_round_reads_the_state_once_however_much_it_asks(tmp_path, reads, wanted):
+    store = SiteStore(tmp_path)
+    saved(store, 0.5, 1)
+    store.activate()
+    assert store.stage() == 1
+    assert store.digests()
+    assert store.kept() == {}
+    assert store.optimizer(1) is not None
+    encoders, optimizer = state(0.25)
+    store.save(encoders, optimizer, 1, {}, 3, range(wanted))
+    assert reads == [STATE] * (1 + bool(wanted)), "once more where it keeps what earlier rounds had"
+
+
+def test_what_another_process_wrote_is_seen(tmp_path):
+    ours, theirs = SiteStore(tmp_path), SiteStore(tmp_path)
+    saved(ours, 0.5, 1)
+    assert held(ours) == (0.5, 0.5)
+    assert ours.digests()
+    saved(theirs, 0.25, 1)
+    assert held(ours) == (0.25, 0.25)
+    (tmp_path / STATE).unlink()
+    assert ours.digests() == {}
+
+
+def test_steps_on_what_was_handed_out_change_nothing_that_is_stored(tmp_path):
+    store, (encoders, optimizer) = SiteStore(tmp_path), state(0.5)
+    store.save(encoders, optimizer, 1, {"own": torch.ones(2)})
+    moments, before = store.optimizer(1)["state"][0]["exp_avg"], optimizer["state"][0]["exp_avg"].clone()
+    moments.add_(1)
+    store.kept()["own"].add_(1)
+    assert torch.equal(store.optimizer(1)["state"][0]["exp_avg"], before)
+    assert torch.equal(store.kept()["own"], torch.ones(2))
+    store.digests().clear()
+    assert store.digests()
