@@ -86,7 +86,7 @@ def test_stage_two_begins_with_a_fresh_optimiser_and_keeps_the_encoders(tmp_path
         if store is one.store:
             taken.append((rest[0], max(int(s["step"]) for s in optimizer["state"].values())))
             kept.append({n: t.clone() for n, t in one.engine.model.encoders.state_dict().items()})
-        write(store, digests, optimizer, *rest)
+        return write(store, digests, optimizer, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(one.store), "save_optimizer", watch)
