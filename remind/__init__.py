@@ -8,6 +8,8 @@ load, Predictor, Predictions
     The model of a run, at work.
 Cohort
     Patients in memory.
+adapt
+    A trained model at a hospital that was not there.
 simulate, read_run, Run
     A federation on this machine, and what a run left behind as tables.
 Config
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from remind.former_names import FormerNames
 
 if TYPE_CHECKING:
+    from remind.api.adapt import adapt
     from remind.api.cohort import Cohort
     from remind.api.register import register
     from remind.api.runs import Run, read_run, simulate
@@ -42,6 +45,7 @@ _HOME = {
     "Predictor": "remind.prediction.predictor",
     "Run": "remind.api.runs",
     "UserError": "remind.errors",
+    "adapt": "remind.api.adapt",
     "load": "remind.prediction.predictor",
     "read_run": "remind.api.runs",
     "register": "remind.api.register",
@@ -54,6 +58,7 @@ __all__ = [  # a list that type checkers read
     "Predictor",
     "Run",
     "UserError",
+    "adapt",
     "load",
     "read_run",
     "register",

@@ -108,6 +108,61 @@ def predict(
     run_prediction(site_predictor(site, run, calibration, least), cohort, out, root, quiet, site.memory())
 
 
+@app.command("adapt")
+def adapt(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of remind export, or of a run.")],
+    shared: Annotated[
+        str, typer.Option(help="What of the model trains: frozen (nothing), head (its last layer), tuned (all of it).")
+    ] = "frozen",
+    rate: Annotated[
+        float | None, typer.Option(help="Learning rate of what trains of it, in units of the run's; default: 0.1.")
+    ] = None,
+    anchor: Annotated[
+        float | None, typer.Option(help="Decay of what trains of it towards its given values; default: 1.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="Rounds in which encoders train.")] = 12,
+    routing_rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds after them, with encoders frozen, for combinations of your own.")
+    ] = 0,
+    patience: Annotated[
+        int, typer.Option(min=0, help="Rounds without a better model after which it ends; 0: none ends early.")
+    ] = 4,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; default: the run's.")] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of the patients that choose the round; default: the run's.")
+    ] = None,
+    test: Annotated[float | None, typer.Option(help="Share of the patients for the test; default: the run's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; default: the run's.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the adapted model; default: that of MODEL.")] = "",
+    cohort: Annotated[str, typer.Option(help="Other patients than those of site.toml.")] = "",
+    encoders_from: Annotated[
+        Path | None, typer.Option(help="A folder with the encoders that another hospital gave away, to begin with.")
+    ] = None,
+    config: SiteFile = HERE,
+    quiet: Quiet = False,
+) -> None:
+    """Adapt a trained model to this hospital's patients: its own encoders, and what else may train. Nothing is sent."""
+    from remind.adaptation.settings import choose
+    from remind_client.adapt import adapt_here, lines
+    from remind_client.site_config import load_site_config
+
+    choices = choose(
+        shared=shared,
+        rate=rate,
+        anchor=anchor,
+        rounds=rounds,
+        routing_rounds=routing_rounds,
+        patience=patience,
+        lr=lr,
+        validation=validation,
+        test=test,
+        seed=seed,
+    )
+    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    kept = adapt_here(load_site_config(config), model, choices, name, cohort, encoders_from, say)
+    print("\n".join(lines(kept)))
+
+
 @app.command("serve")
 def serve_command(
     config: SiteFile = HERE,

@@ -23,7 +23,7 @@ from remind.fusion.base import FusionModel
 from remind.fusion.support import TokenPool
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics
-from remind.objectives.base import OWN, Labels, Phase
+from remind.objectives.base import OWN, Labels, Names, Phase
 from remind.objectives.lambda_step import site_share
 from remind.prediction.ranges import Ranges
 from remind.prediction.site_part import SitePart
@@ -152,6 +152,8 @@ class SiteEngine:
 
     def work(self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool) -> LocalWork:
         """Return the round's plan of steps with everything that the steps need."""
+        moves = moving(self.config, task.given)
+        self._hold(moves)
         source, routing = self.tokens(fresh=train_encoders), task.routing
         self._support(routing)
         optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
@@ -170,7 +172,7 @@ class SiteEngine:
                 rest=self._initial,
                 labels=task.labels,
                 augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
-                only=both(phase.only, moving(self.config, task.given)),
+                only=both(phase.only, moves),
             ),
             plan=self._plan(task, phase),
             optimizer=optimizer,
@@ -179,6 +181,12 @@ class SiteEngine:
             travelling=tuple(received),
             retokenise=None if train_encoders else self.tokens_of_the_moment,
         )
+
+    def _hold(self, moves: Names | None) -> None:
+        """Compute no gradient of what a run that begins with a model does not train of it."""
+        if self.config.start.model:
+            for name, parameter in self.model.fusion.named_parameters(prefix="fusion"):
+                parameter.requires_grad_(moves is None or moves(name))
 
     def _gradient_scale(self, task: Task) -> dict[str, float]:
         """Gradient factors by parameter.

@@ -147,6 +147,11 @@ def start_of(config: Config) -> Start | None:
         raise UserError(f"start.model: {error}") from None
 
 
+def added(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+    """Return the patients per group of both."""
+    return {k: n for k in sorted({*one, *other}) if (n := one.get(k, 0) + other.get(k, 0))}
+
+
 def _group(name: str) -> int | None:
     kind, _, group = block_of(name).partition(":")
     return int(group) if kind == "group" else None

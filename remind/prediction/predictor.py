@@ -251,6 +251,9 @@ class Predictor:
                 found[i].append(f"unseen combination: {who} had {name}")
             elif n < self.least:
                 found[i].append(f"few training patients: {n} had {name}, fewer than {self.least}")
+            here = 0 if part is None else part.own.get(group, 0)
+            if part is not None and part.adapted and n and here < self.least:
+                found[i].append(f"adapted to few patients: {here} of this hospital had {name}, fewer than {self.least}")
         ranges = Ranges() if part is None else part.ranges
         for i, texts in remarks(cohort, ranges).items():
             found[i] += texts

@@ -76,6 +76,11 @@ class SitePart:
         has = {name.split(".")[1] for name in self.tensors if name.startswith("encoders.")}
         return tuple(name for name in self.schema.names if name in has)
 
+    @property
+    def adapted(self) -> bool:
+        """Whether the fusion model was there before this hospital's encoders were trained (``start.model``)."""
+        return bool(self.config.start.model)
+
     def content(self) -> dict[str, Any]:
         """Return what is stored: a text that describes the part, and its tensors."""
         about = {

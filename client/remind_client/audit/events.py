@@ -111,6 +111,16 @@ class Serving(Event):
     fingerprint: Digest
 
 
+class AdaptedModel(Event):
+    """A model was adapted to this hospital's patients (`remind-site adapt`); nothing left the site."""
+
+    event: Literal["adapted"] = "adapted"
+    name: Words
+    model: Words
+    fingerprint: Digest
+    patients: int
+
+
 class Predicted(Event):
     """A request for predictions was answered: how many patients it had, and how many of them got none."""
 

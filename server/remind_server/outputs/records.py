@@ -82,6 +82,8 @@ class RoundRecord:
         Rounds after which the best model so far was the global one, if the run chooses; None: not, or not yet.
     update_ratios
         Site → the largest of its blocks' updates, each in medians of the same block's; only sites with judged blocks.
+    given
+        Patients per group that the model to begin with was trained on (``start.model``); `counts` are this run's.
     """
 
     round: int
@@ -105,6 +107,7 @@ class RoundRecord:
     late: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from remind import groups
+from remind.adaptation.start import added
 from remind.errors import UserError
 from remind.files import OWNER_ONLY, harmless, make_private, write_whole
 from remind.metrics.calibration import CALIBRATION, write_calibration
@@ -97,7 +98,7 @@ class RunFolder(Observer):
             "round": str(record.round),
             "seed": str(self._start.config.seed),
             "weights": json.dumps({str(k): w for k, w in record.weights_after.items()}),
-            "counts": json.dumps({str(k): n for k, n in record.counts.items()}),
+            "counts": json.dumps({str(k): n for k, n in added(record.counts, record.given).items()}),
             "config": self._start.config.model_dump_json(),
             "schema": json.dumps(self._start.schema.describe()),
         }

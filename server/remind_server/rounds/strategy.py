@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from remind.adaptation.moving import anchored
-from remind.adaptation.start import Start, start_of
+from remind.adaptation.start import Start, added, start_of
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError
@@ -187,6 +187,7 @@ class FedRemind:
             late=replies.late,
             expected=self.roster.expected,
             refused=dict(self.roster.refused),
+            given=self._given_counts,
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
@@ -340,7 +341,7 @@ class FedRemind:
         members, routing = self.roster.online(grid), self._routing(state.round)
         limits, found = self._limits(routing), Measurement(self._offline(members))
         ask = partial(examine_task, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
-        counts = self.roster.counts()
+        counts = added(self.roster.counts(), self._given_counts)
         records = ((m, ask(self.config, self._schema, state, m, counts)) for m in members)
         bounds = largest(examination_bounds(m, limits) for m in members)
         for member, answer in self._exchange(grid, records, "evaluate", state.round, bounds):
@@ -380,6 +381,11 @@ class FedRemind:
     def _known(self) -> frozenset[int]:
         """Groups that the model to begin with knows."""
         return frozenset() if self.given is None else self.given.groups
+
+    @property
+    def _given_counts(self) -> Mapping[int, int]:
+        """Patients per group that the model to begin with was trained on."""
+        return {} if self.given is None else self.given.counts
 
     @property
     def _routed(self) -> bool:

@@ -9,6 +9,7 @@ from remind_studies.cells.cell import Cell, CellResult
 Runner = Callable[[Cell, Path], CellResult]
 RUNNERS = {
     "train": "remind_studies.cells.train:run",
+    "adapt": "remind_studies.cells.adapt:run",
     "unseen": "remind_studies.cells.unseen:run",
     "calibration": "remind_studies.cells.calibration:run",
     "cost": "remind_studies.cells.cost:run",

@@ -44,11 +44,11 @@ def run(cell: Cell, folder: Path) -> CellResult:
     places = [pool(patients)] if pooled else list(patients)
     classes = len(patients[0].cohort.schema.classes)
     maps = _maps(yardstick, places)
-    learning = [_learning(own.cohort, to_features) for own, to_features in zip(places, maps, strict=True)]
-    models = yardstick.models(learning, classes)
+    learners = [learning(own.cohort, to_features) for own, to_features in zip(places, maps, strict=True)]
+    models = yardstick.models(learners, classes)
     if pooled:
         maps, models = maps * len(patients), [models[0]] * len(patients)
-    found = [_examined(own, *pair) for own, pair in zip(patients, zip(maps, models, strict=True), strict=True)]
+    found = [examined(own, *pair) for own, pair in zip(patients, zip(maps, models, strict=True), strict=True)]
     names = [own.name for own in patients]
     outcome = Outcome(
         test=dict(zip(names, (test for test, _ in found), strict=True)),
@@ -64,7 +64,8 @@ def _maps(yardstick: Yardstick, places: Sequence[Hospital]) -> list[FeatureMap]:
     return [FeatureMap.fitted(_part(own.cohort, TRAIN)) for own in places]
 
 
-def _learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
+def learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
+    """Return what a hospital learns from: its training patients, and those that choose between settings."""
     return Learning(train=_sample(cohort, to_features, TRAIN), validation=_sample(cohort, to_features, VALIDATION))
 
 
@@ -79,7 +80,7 @@ def _part(cohort: Cohort, part: int) -> Cohort:
     return cohort.take(cohort.split_N == part)
 
 
-def _examined(hospital: Hospital, to_features: FeatureMap, model: Model) -> tuple[Groups, Groups]:
+def examined(hospital: Hospital, to_features: FeatureMap, model: Model) -> tuple[Groups, Groups]:
     """Statistics of a hospital's test and of its validation patients, by group."""
     found: list[BySite] = []
     for part in (TEST, VALIDATION):

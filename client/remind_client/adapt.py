@@ -1,0 +1,161 @@
+"""`remind-site adapt`: a trained model becomes this hospital's own, in its vault, as if it had taken part in a run."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from remind import groups
+from remind.adaptation.alone import Adapted
+from remind.adaptation.settings import Choices
+from remind.adaptation.start import Start, read_start
+from remind.data.cohort.read import read_cohort
+from remind.errors import UserError
+from remind.metrics.scores import SCORES
+from remind.metrics.statistics import total
+from remind.prediction.bundle import SITES
+from remind.prediction.site_part import FILE, SitePart, open_part
+from remind.processes.locks import locked
+from remind.processes.private_files import private_folder
+from remind_client.adaptation import Adaptation, Say
+from remind_client.audit.events import AdaptedModel
+from remind_client.policy.rules import named_models
+from remind_client.site_config import SiteConfig
+from remind_client.store import SiteStore
+from remind_client.vault_begin import make_key
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+SHOWN = ("auroc", "balanced_accuracy", "log_loss")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was kept, and where: the id is what ``--run`` of `predict` and `serve` takes."""
+
+    id: str
+    folder: Path
+    plan: Adaptation
+    adapted: Adapted
+
+
+def adapt_here(
+    site: SiteConfig,
+    model: Path,
+    choices: Choices,
+    name: str = "",
+    cohort: str = "",
+    encoders_from: Path | None = None,
+    say: Say = lambda text: None,
+) -> Kept:
+    """Adapt a model to this hospital's patients, and keep it in the vault.
+
+    Parameters
+    ----------
+    model
+        The folder of `remind export`, or of a run.
+    name
+        Of the adaptation; empty: the folder's.
+    cohort
+        Other patients than those of site.toml.
+    encoders_from
+        A folder with the encoders that another hospital gave away.
+
+    Raises
+    ------
+    UserError
+        There is no such model, or it does not fit the patients or the policy, or there is an adaptation of this name.
+        Nothing is kept then.
+    """
+    id_ = _id(name, model)
+    folder = site.runs_folder / f"run-{id_}"
+    if (folder / FILE).exists():
+        raise UserError(f"{folder}: there is an adapted model of this name already; give another name with --name")
+    start = read_start(model)
+    _refuse_by_policy(site, start)
+    given = None if encoders_from is None else encoders_of(encoders_from)
+    patients = read_cohort(site.path(cohort or site.cohort), memory=site.memory())
+    plan = Adaptation.plan(site.site, start, patients, choices, site.device, given)
+    private_folder(site.state_folder)
+    make_key(site)
+    private_folder(site.runs_folder)
+    with _alone_in(folder):
+        adapted = plan.run(SiteStore(folder, site.open_vault()), say)
+    site.audit_log.append(
+        AdaptedModel(
+            name=id_, model=model.name, fingerprint=start.schema.fingerprint, patients=sum(adapted.own.values())
+        )
+    )
+    return Kept(id_, folder, plan, adapted)
+
+
+def encoders_of(folder: Path) -> SitePart:
+    """Return the encoders that a hospital gave away: a ``model.pt`` in this folder, or in one of its ``sites/``.
+
+    Raises
+    ------
+    UserError
+        There are none, or those of several hospitals.
+    """
+    found = [folder] if folder.is_file() else sorted([*folder.glob(FILE), *folder.glob(f"{SITES}/*/{FILE}")])
+    if len(found) != 1:
+        what = f"encoders of {len(found)} hospitals" if found else "no encoders"
+        raise UserError(
+            f"--encoders-from {folder}: {what}; give the folder, or the {FILE}, of one hospital that gives its own away"
+        )
+    return SitePart.of(open_part(found[0]), str(found[0]))
+
+
+def lines(kept: Kept) -> list[str]:
+    """Return what there is to say of an adaptation."""
+    adapted, plan = kept.adapted, kept.plan
+    names, trained = plan.cohort.schema.names, adapted.trained
+    before, rounds = plan.start.counts, f"{trained.rounds} rounds"
+    chosen = rounds if trained.round == trained.rounds else f"the best of {rounds}, round {trained.round}"
+    held = sum(one.count for one in adapted.validation.values())
+    early = plan.config.train.select != "last"
+    said = [
+        f"adapted to {sum(adapted.own.values())} training patients: {chosen}; shared part: {plan.config.start.shared}",
+        f"chosen on {held} validation patients" if early else "too few validation patients to choose a round: the last",
+        "combination: trained on here, before",
+    ]
+    for k in sorted(adapted.counts, key=lambda k: (-adapted.own.get(k, 0), k)):
+        new = ", new: its own routing was trained" if k in adapted.new else ""
+        said.append(f"  {groups.name(k, names)}: {adapted.own.get(k, 0)}, {before.get(k, 0)}{new}")
+    if (everyone := total(adapted.test)) is not None:
+        scores = {name: SCORES[name].value(everyone) for name in SHOWN}
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
+        said.append(f"{everyone.count} test patients: {shown}")
+    said += [f"kept: {kept.folder / FILE}", f"use it: remind-site predict --run {kept.id} --cohort NEW"]
+    return said
+
+
+def _id(name: str, model: Path) -> str:
+    given = name or model.resolve().name.lower()
+    if not NAME.fullmatch(given):
+        raise UserError(f"--name {given!r}: write small letters, digits, '.', '_' and '-', at most 64 of them")
+    return f"adapted-{given}"
+
+
+def _refuse_by_policy(site: SiteConfig, start: Start) -> None:
+    """What a run may not name, a model from elsewhere may not either: it can be a download, or a file here."""
+    for key, value in named_models(start.config).items():
+        if not site.policy.model_allowed(value):
+            raise UserError(
+                f"{start.where}: {key} = {value!r} is not allowed by this site's policy (policy.models in site.toml)"
+            )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Work in this folder alone; whatever ends the work early, nothing of it stays."""
+    busy = f"{folder.name}: another remind-site adapt is working on it; wait for it, or give another --name"
+    with locked(folder.with_name(f".{folder.name}.lock"), busy):
+        if folder.exists():  # of a process that was killed
+            shutil.rmtree(folder)
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise

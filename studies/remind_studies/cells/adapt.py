@@ -1,0 +1,151 @@
+"""The runner of study `adapt`: every hospital in turn is not there when the model is trained, and adapts it afterwards.
+
+Per hospital: a federation of the others, and then, with more and more of its own patients, the adapted model, and what
+it would have alone: the same method, and the yardsticks. All are measured on the hospital's test patients, whom nothing
+has seen. Patients are drawn in one order, so that fewer are among more.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from remind.adaptation.settings import FEWEST, OF_A_CLASS, Choices, divide, refuse_what_teaches_nothing
+from remind.adaptation.start import Start
+from remind.config import Config
+from remind.data.cohort.cohort import TEST, TRAIN, Cohort
+from remind.data.features import FeatureMap
+from remind.data.sites.sites import Site as Hospital
+from remind.data.sites.split import shuffled
+from remind.errors import UserError
+from remind.federation.messages import Evaluation
+from remind.metrics.statistics import GroupStatistics
+from remind_client.adaptation import Adaptation
+from remind_client.store import SiteStore
+from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.train import Traces, federate, result_of
+from remind_studies.cells.unseen import refuse_what_does_not_travel
+from remind_studies.cells.yardstick import examined, learning
+from remind_studies.yardsticks.base import Yardstick, registry
+
+ALONE, ADAPTED, SEPARATOR = "alone", "adapted", ": "
+ALL = 0  # as a number of patients
+Statistics = Mapping[int, GroupStatistics]
+Rows = dict[str, dict[int, Evaluation]]  # name of a row → the test patients of one hospital
+
+
+def run(cell: Cell, folder: Path) -> CellResult:
+    """Leave each hospital out, adapt at it, and train alone at it, with each number of patients.
+
+    Raises
+    ------
+    UserError
+        There is one hospital, or the method's model does not travel.
+    """
+    began = time.monotonic()
+    config, options = cell.config, cell.options
+    refuse_what_does_not_travel(config)
+    patients = hospitals(cell)
+    if len(patients) < 2:
+        raise UserError("adapt: one hospital is left out, and nobody would train; give a cohort of two or more")
+    asked = Asked.of(options)
+    rows: dict[str, BySite] = {}
+    for i, out in enumerate(patients):
+        others = [p for p in patients if p.name != out.name]
+        for name, found in left_out(out, others, config, asked, folder / str(i)).items():
+            rows.setdefault(name, {})[out.name] = found
+    outcomes = [Outcome(name=name, test=test, validation={}) for name, test in rows.items()]
+    return result_of(cell, patients, outcomes, Traces(), began)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the study asks of a cell: numbers of patients (0: all), what of the model trains, and the yardsticks."""
+
+    numbers: tuple[int, ...]
+    shared: tuple[str, ...]
+    yardsticks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> "Asked":
+        """Read a cell's options."""
+        numbers, shared, yardsticks = (str(options[key]).split(",") for key in ("numbers", "shared", "yardsticks"))
+        return cls(tuple(map(int, numbers)), tuple(shared), tuple(filter(None, yardsticks)))
+
+
+def row(number: int, name: str) -> str:
+    """Return the name of a row: all rows with so many patients begin alike."""
+    return f"{number or 'all'}{SEPARATOR}{name}"
+
+
+def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: Asked, folder: Path) -> Rows:
+    """Return the rows of one hospital, which is not among the `others`."""
+    result = federate(config, others, folder / "others").result
+    start = Start("others", config, result.schema, result.tensors, result.routing, result.counts)
+    rows: Rows = {}
+    for number in asked.numbers:
+        cohort = with_patients(out.cohort, number, config.seed)
+        try:
+            refuse_what_teaches_nothing(cohort)
+        except UserError:  # a hospital of one class, or of a few patients: nobody is compared there
+            continue
+        place = folder / str(number)
+        for shared in asked.shared:
+            choices = Choices.model_validate({"shared": shared})
+            plan = Adaptation.plan(out.name, start, divided(cohort, config, config.seed), choices, config.device)
+            rows[row(number, f"{ADAPTED}, {shared}")] = _evaluations(plan.run(SiteStore(place / shared)).test)
+        alone = Config.from_flat(config.flat() | {"method.rule": "local", "federation.encoders": "local"})
+        own = replace(out, cohort=divided(cohort, config, config.seed))
+        tested = federate(alone, [own], place / ALONE).result.test[out.name]
+        rows[row(number, f"{ALONE}, remind")] = _evaluations(tested)
+        for name in asked.yardsticks:
+            rows[row(number, f"{ALONE}, {name}")] = of_yardstick(name, replace(out, cohort=cohort))
+    return rows
+
+
+def of_yardstick(name: str, hospital: Hospital) -> dict[int, Evaluation]:
+    """Return the statistics of a yardstick of this hospital alone, which holds no validation patients back."""
+    method, options = registry.choose(name)
+    yardstick: Yardstick = method.build(options)
+    assert hospital.cohort.split_N is not None
+    to_features = FeatureMap.fitted(hospital.cohort.take(hospital.cohort.split_N == TRAIN))
+    classes = len(hospital.cohort.schema.classes)
+    (model,) = yardstick.models([learning(hospital.cohort, to_features)], classes)
+    return examined(hospital, to_features, model)[0]
+
+
+def with_patients(cohort: Cohort, number: int, seed: int) -> Cohort:
+    """Return the test patients, and so many others, all of whom train; 0: all others.
+
+    The order is drawn by seed and stratified by class; the first patients are such that something can be learnt.
+    """
+    assert cohort.split_N is not None
+    rest = np.flatnonzero(cohort.split_N != TEST)
+    order = rest[shuffled(cohort.patient_id_N[rest], seed)]
+    # A patient's place in the whole is that in the own class, as a share of the class; the first ones come first.
+    place_R = np.empty(len(order))
+    for label in np.unique(cohort.label_N[order]):
+        mine = np.flatnonzero(cohort.label_N[order] == label)
+        place_R[mine] = (np.arange(len(mine)) + 0.5) / len(mine) - (np.arange(len(mine)) < OF_A_CLASS)
+    order = order[np.argsort(place_R, kind="stable")]
+    chosen = order if number == ALL else order[: max(number, FEWEST)]
+    rows = np.sort(np.concatenate([chosen, np.flatnonzero(cohort.split_N == TEST)]))
+    found = cohort.take(rows)
+    return replace(found, split_N=np.where(found.split_N == TEST, TEST, TRAIN).astype(np.int8))
+
+
+def divided(cohort: Cohort, config: Config, seed: int) -> Cohort:
+    """Return the cohort with validation patients where they are enough to choose a round by; else all train."""
+    assert cohort.split_N is not None
+    own = np.flatnonzero(cohort.split_N == TRAIN)
+    split_N = cohort.split_N.copy()
+    share = config.data.validation / (1 - config.data.test)
+    split_N[own] = divide(replace(cohort.take(own), split_N=None), seed, share, 0.0)
+    return replace(cohort, split_N=split_N)
+
+
+def _evaluations(statistics: Statistics) -> dict[int, Evaluation]:
+    return {k: Evaluation.of(s) for k, s in statistics.items()}
