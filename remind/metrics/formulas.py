@@ -21,8 +21,13 @@ def balanced_accuracy(confusion_CC: Integers) -> float | None:
     return float(np.mean(np.diag(confusion_CC)[occurs] / n_C[occurs])) if occurs.sum() > 1 else None
 
 
-def macro_f1(confusion_CC: Integers) -> float:
-    """Return the mean F1 = 2·TP / (true + predicted) over classes that occur or were predicted (as scikit-learn)."""
+def macro_f1(confusion_CC: Integers) -> float | None:
+    """Return the mean F1 = 2·TP / (true + predicted) over classes that occur or were predicted (as scikit-learn).
+
+    None if only one class occurs: right answers alone would then be a perfect score.
+    """
+    if (confusion_CC.sum(axis=1) > 0).sum() < 2:
+        return None
     either_C = confusion_CC.sum(axis=1) + confusion_CC.sum(axis=0)
     used = either_C > 0
     return float(np.mean(2 * np.diag(confusion_CC)[used] / either_C[used]))

@@ -29,12 +29,15 @@ def wilson(share: float, n: float, z: float = Z) -> Interval:
 def mean_interval(total: float, squares: float, n: int, most: float) -> Interval:
     """Return Student's interval of a mean over n patients, from the sums of their values 0 … `most` and of the squares.
 
-    One patient tells nothing of how others differ: the interval is then 0 … `most`.
+    The variance has half a patient more on each side, 1 away or at the end, so that it does not vanish where a few
+    patients have nearly the same value. One patient tells nothing of how others differ: the interval is 0 … `most`.
     """
     if n < 2:
         return 0.0, most
     mean = total / n
-    half = float(stdtrit(n - 1, 0.975)) * math.sqrt(max(squares - n * mean**2, 0.0) / (n - 1) / n)
+    more = (min(mean, 1.0) ** 2 + min(most - mean, 1.0) ** 2) / 2
+    spread = max(squares - n * mean**2, 0.0) + more
+    half = float(stdtrit(n - 1, 0.975)) * math.sqrt(spread / (n - 1) / n)
     return max(0.0, mean - half), max(min(most, mean + half), mean)
 
 
@@ -57,13 +60,15 @@ def balanced_accuracy_interval(confusion_CC: Integers) -> Interval | None:
     return max(0.0, estimate - math.sqrt(below)), min(1.0, estimate + math.sqrt(above))
 
 
-def macro_f1_interval(confusion_CC: Integers) -> Interval:
+def macro_f1_interval(confusion_CC: Integers) -> Interval | None:
     """Return the interval of macro-F1 by the delta method on the multinomial confusion table.
 
     F1_c = 2·p_cc / S_c with S_c = Σ_j p_cj + Σ_j p_jc. The variance is computed at a table with half a patient more in
     each cell, so that it does not vanish for a perfect table of few patients.
     """
     estimate = macro_f1(confusion_CC)
+    if estimate is None:
+        return None
     used_C = confusion_CC.sum(axis=1) + confusion_CC.sum(axis=0) > 0
     smooth_CC = confusion_CC[np.ix_(used_C, used_C)] + 0.5
     n, classes = float(smooth_CC.sum()), len(smooth_CC)

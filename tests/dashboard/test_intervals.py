@@ -16,6 +16,7 @@ from remind.metrics.intervals import (
     wilson,
 )
 from remind.metrics.scores import intervals, scores
+from remind.metrics.statistics import collect
 from tests.builders.stored_runs import statistics
 
 TABLES = hnp.arrays(np.int64, (3, 3), elements=st.integers(0, 40)).filter(lambda table: table.sum() > 0)
@@ -40,11 +41,12 @@ def test_delong_is_its_definition():
 
 @given(TABLES)
 def test_intervals_hold_their_estimates(table):
-    low, high = macro_f1_interval(table)
-    assert 0 <= low <= macro_f1(table) <= high <= 1
-    estimate, found = balanced_accuracy(table), balanced_accuracy_interval(table)
-    assert (found is None) == (estimate is None)
-    assert found is None or 0 <= found[0] <= estimate <= found[1] <= 1
+    for estimate, found in (
+        (macro_f1(table), macro_f1_interval(table)),
+        (balanced_accuracy(table), balanced_accuracy_interval(table)),
+    ):
+        assert (found is None) == (estimate is None)
+        assert found is None or 0 <= found[0] <= estimate <= found[1] <= 1
 
 
 @given(hnp.arrays(np.int64, (2, 8), elements=st.integers(0, 5)))
@@ -59,6 +61,22 @@ def test_a_perfect_score_of_few_patients_is_not_certain():
     assert balanced_accuracy_interval(table)[0] < 0.85
     assert macro_f1_interval(table)[0] < 0.9
     assert auroc_interval(histogram_2K[None])[0] < 0.7
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+@pytest.mark.parametrize("label", [0, 1, None])
+def test_no_interval_of_the_registry_has_no_width(n, label):
+    """Patients of one class, or of two, who are all sure and right: nothing is certain of so few."""
+    label_B = np.arange(n) % 2 if label is None else np.full(n, label)
+    log_p_BC = np.log(np.where(np.arange(2) == label_B[:, None], 1 - 1e-9, 1e-9))
+    found = collect(np.ones(n, dtype=np.int64), label_B, np.zeros(n), log_p_BC, np.zeros(n))[1]
+    values, widths = scores(found), intervals(found)
+    for name, interval in widths.items():
+        assert (interval is None) == (getattr(values, name) is None), name
+        assert interval is None or interval[1] - interval[0] > 0.01, name
+    one_class = len(set(label_B.tolist())) == 1
+    for name in ("macro_f1", "balanced_accuracy", "auroc", "auprc", "sensitivity"):
+        assert (getattr(values, name) is None) == one_class, name
 
 
 def test_more_patients_narrow_every_interval():

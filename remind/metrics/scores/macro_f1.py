@@ -12,5 +12,6 @@ register(
         "mean over classes of F1",
         lambda s: macro_f1(s.confusion_CC),
         lambda s: macro_f1_interval(s.confusion_CC),
+        two_classes=True,
     )
 )
