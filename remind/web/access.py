@@ -12,6 +12,8 @@ from starlette.requests import HTTPConnection
 
 from remind.errors import UserError
 from remind.processes.private_files import create_private, private_folder
+from remind.web.ended import EndedSessions
+from remind.web.guesses import Guesses
 
 SESSION_SECONDS = 12 * 3600
 SHORTEST_TOKEN = 20
@@ -31,6 +33,8 @@ class Access:
         Name of the session cookie; holds the port, since browsers share cookies between ports of one host.
     header, proxies
         A request from one of these addresses with this header counts as signed in by the proxy.
+    ended, guesses
+        Sessions that were signed out, and wrong tokens by address.
     """
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -38,27 +42,49 @@ class Access:
     secure: bool = False
     header: str = ""
     proxies: tuple[Network, ...] = ()
+    ended: EndedSessions = field(default_factory=EndedSessions, repr=False)
+    guesses: Guesses = field(default_factory=Guesses, repr=False)
 
     def allows(self, request: HTTPConnection) -> bool:
         """Return whether the request has a valid token or session, or comes through the trusted proxy."""
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self.is_token(given.strip()):
+        if (given := bearer(request)) is not None and self.accepts(given, address_of(request)):
             return True
         return self._is_session(request.cookies.get(self.cookie, "")) or self._through_proxy(request)
+
+    def accepts(self, given: str, address: str) -> bool:
+        """Return whether an address has sent the right token; it is not looked at while the address has to wait."""
+        if self.guesses.wait(address) > 0:
+            return False
+        if self.is_token(given):
+            self.guesses.right(address)
+            return True
+        self.guesses.wrong(address)
+        return False
 
     def is_token(self, given: str) -> bool:
         """Compare in constant time."""
         return hmac.compare_digest(given.encode(), self.token.encode())
 
     def new_session(self) -> str:
-        """Return the cookie value: its expiry time, and a signature made with the token."""
-        ends = str(int(time.time()) + SESSION_SECONDS)
-        return f"{ends}.{self._signature(ends)}"
+        """Return the cookie value: its expiry time, a name, and a signature made with the token."""
+        session = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_hex(8)}"
+        return f"{session}.{self._signature(session)}"
+
+    def end_session(self, request: HTTPConnection) -> None:
+        """End the session of a request, so that its cookie counts no more."""
+        if found := self._session(request.cookies.get(self.cookie, "")):
+            self.ended.add(found[1], found[0])
 
     def _is_session(self, value: str) -> bool:
-        ends, _, signature = value.partition(".")
-        signed = hmac.compare_digest(signature.encode(), self._signature(ends).encode())
-        return signed and int(ends) > time.time()
+        return self._session(value) is not None
+
+    def _session(self, value: str) -> tuple[int, str] | None:
+        """Return when a session ends, and its name; None if it is none, or has ended."""
+        session, _, signature = value.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(session).encode()):
+            return None
+        ends, _, name = session.partition(".")
+        return (int(ends), name) if int(ends) > time.time() and name not in self.ended else None
 
     def _signature(self, ends: str) -> str:
         return hmac.new(self.token.encode(), f"session {ends}".encode(), hashlib.sha256).hexdigest()
@@ -71,6 +97,17 @@ class Access:
         except ValueError:
             return False
         return any(address in network for network in self.proxies)
+
+
+def bearer(request: HTTPConnection) -> str | None:
+    """Return the token that a program sends; None if it sends none."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else None
+
+
+def address_of(request: HTTPConnection) -> str:
+    """Return the address that a request comes from: that of the proxy, if there is one."""
+    return request.client.host if request.client else ""
 
 
 def networks(text: str) -> tuple[Network, ...]:

@@ -1,15 +1,18 @@
 """Middleware for every request: sign-in, allowed methods, and security headers on every response."""
 
+import math
 from collections.abc import Collection
+from urllib.parse import urlencode
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from remind.web.access import Access
+from remind.web.access import Access, address_of, bearer
 
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
+NEXT = "next"  # parameter of the sign-in page: where a person wanted to go
 HEALTH = "/health"
 PUBLIC = (SIGN_IN, HEALTH, "/static/")  # these paths reveal nothing about runs
 HEADERS = {
@@ -73,8 +76,17 @@ class Guard:
         elif path.startswith(self.public) or self.access.allows(request):
             return None
         if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(SIGN_IN, 303)
+            return RedirectResponse(_sign_in_for(request), 303)
+        if bearer(request) is not None and (seconds := self.access.guesses.wait(address_of(request))) > 0:
+            wait = str(math.ceil(seconds))
+            return _said(429, f"too many wrong tokens: try again in {wait} s", {"Retry-After": wait})
         return _said(401, "sign in, or send the token as Authorization: Bearer", {"WWW-Authenticate": "Bearer"})
+
+
+def _sign_in_for(request: Request) -> str:
+    """Return the address of the sign-in page that leads on to the page asked for."""
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return SIGN_IN if path == "/" or request.method != "GET" else f"{SIGN_IN}?{urlencode({NEXT: path})}"
 
 
 def _same_origin(request: Request) -> bool:

@@ -1,20 +1,28 @@
 """Signing in and out. The printed address carries the token behind ``#``, which browsers never send to a server."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 
-from remind.web.access import SESSION_SECONDS, Access
-from remind.web.guard import SIGN_IN, SIGN_OUT
+from remind.web.access import SESSION_SECONDS, Access, address_of
+from remind.web.guard import NEXT, SIGN_IN, SIGN_OUT
 
 LONGEST_FORM = 4096  # bytes
 WRONG_TOKEN_PAUSE = 0.5  # seconds
 
 
 Page = Callable[[Request, int, bool], Response]  # of a status; whether a wrong token was given
+
+
+def wanted(request: Request, home: str = "/") -> str:
+    """Return the page that a person wanted to see before signing in: a path of this server, with its query."""
+    path = request.query_params.get(NEXT, "")
+    local = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if local and not path.startswith((SIGN_IN, SIGN_OUT)) else home
 
 
 def routes(access: Access, page: Page, home: str = "/") -> APIRouter:
@@ -43,10 +51,13 @@ def routes(access: Access, page: Page, home: str = "/") -> APIRouter:
             if len(body) > LONGEST_FORM:
                 return Response(status_code=413)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
-        if not access.is_token(given.strip()):
+        address = address_of(request)
+        if (seconds := access.guesses.wait(address)) > 0:
+            return _wait(seconds)
+        if not access.accepts(given.strip(), address):
             await asyncio.sleep(WRONG_TOKEN_PAUSE)
             return page(request, 401, True)
-        response = RedirectResponse(home, 303)
+        response = RedirectResponse(wanted(request, home), 303)
         response.set_cookie(
             access.cookie,
             access.new_session(),
@@ -58,9 +69,15 @@ def routes(access: Access, page: Page, home: str = "/") -> APIRouter:
         return response
 
     @router.post(SIGN_OUT)
-    def sign_out() -> Response:
+    def sign_out(request: Request) -> Response:
+        access.end_session(request)
         response = RedirectResponse(SIGN_IN, 303)
         response.delete_cookie(access.cookie, httponly=True, samesite="strict", secure=access.secure)
         return response
 
     return router
+
+
+def _wait(seconds: float) -> Response:
+    text = f"too many wrong tokens from this address: try again in {math.ceil(seconds)} s\n"
+    return PlainTextResponse(text, 429, {"Retry-After": str(math.ceil(seconds))})

@@ -1,15 +1,20 @@
 """Who may look: nobody without the token; and what every answer carries."""
 
+import html
 import re
 import stat
+from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
+from starlette.requests import HTTPConnection
 
 from remind.errors import UserError
 from remind.web import sign_in
 from remind.web.access import Access, networks, token_from
+from remind.web.ended import EndedSessions
+from remind.web.guesses import FREE
 from remind_server.dashboard.app import dashboard_app
 from tests.builders.stored_runs import EVIL, Drill
 from tests.dashboard.conftest import TOKEN
@@ -18,7 +23,12 @@ SITES = {EVIL: {1: 30}, "=HYPERLINK(1)": {1: 20, 3: 9}}
 PATHS = [
     *("/", "/runs/1", "/compare?run=1&run=1", "/docs", "/nowhere", "/metrics", "/api/openapi.json", "/api/events"),
     *("/api/runs", "/api/runs/1", "/api/runs/1/groups", "/api/runs/1/events", "/api/runs/1/matrix"),
-    *("/api/runs/1/curves", "/api/compare?first=1&second=1", "/compare.csv?first=1&second=1"),
+    *(
+        "/api/runs/1/curves",
+        "/api/compare?first=1&second=1",
+        "/api/compare/several?run=1&run=2",
+        "/compare.csv?first=1&second=1",
+    ),
     *("/runs/1/groups.csv", "/runs/1/matrix.csv", "/runs/1/curves.csv", "/runs/1/rounds.csv"),
     *("/api/runs/1/experts", "/api/runs/1/verdict", "/runs/1/experts.csv", "/runs/1/health"),
     *("/api/runs/1/model", "/runs/1/calibration.csv", "/runs/1/reliability.csv", "/runs/1/decisions.csv"),
@@ -46,7 +56,8 @@ def test_nothing_without_the_token(stranger, path):
     assert stranger.get(path, headers={"authorization": "Bearer wrong"}).status_code == 401
     assert stranger.get(path, cookies={"remind_session_1": "9999999999.forged"}).status_code == 401
     person = stranger.get(path, headers={"accept": "text/html"})
-    assert (person.status_code, person.headers["location"]) == (303, "/sign-in")
+    target = "/sign-in" if path == "/" else f"/sign-in?{urlencode({'next': path})}"
+    assert (person.status_code, person.headers["location"]) == (303, target)
 
 
 def test_health_needs_no_sign_in_and_tells_nothing(stranger, engine):
@@ -69,8 +80,68 @@ def test_a_person_signs_in_and_out(stranger):
         assert part in cookie
     assert TOKEN not in cookie
     assert stranger.get("/api/runs").status_code == 200
+    kept = stranger.cookies["remind_session_1"]
     stranger.post("/sign-out")
     assert stranger.get("/api/runs").status_code == 401
+    stranger.cookies.set("remind_session_1", kept)
+    assert stranger.get("/api/runs").status_code == 401, "the session has ended at the server, whoever kept its cookie"
+
+
+def test_a_session_stays_ended_over_a_restart(tmp_path):
+    request = HTTPConnection({"type": "http", "headers": []})
+    first = Access(token=TOKEN, ended=EndedSessions(tmp_path / "token.ended"))
+    ended, other = first.new_session(), first.new_session()
+    for value in (ended, other):
+        request = HTTPConnection({"type": "http", "headers": [(b"cookie", f"{first.cookie}={value}".encode())]})
+        assert first.allows(request)
+        if value == ended:
+            first.end_session(request)
+            assert not first.allows(request)
+    again = Access(token=TOKEN, ended=EndedSessions(tmp_path / "token.ended"))
+    assert [again._is_session(value) for value in (ended, other)] == [False, True]
+    assert stat.S_IMODE((tmp_path / "token.ended").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reached"),
+    [
+        ("/runs/3?by=auroc&show=all", "/runs/3?by=auroc&show=all"),
+        ("/compare?run=1&run=2", "/compare?run=1&run=2"),
+        ("//elsewhere.example/", "/"),
+        ("/\\elsewhere.example", "/"),
+        ("https://elsewhere.example/", "/"),
+        ("/sign-out", "/"),
+        ("", "/"),
+    ],
+)
+def test_a_deep_link_survives_sign_in(stranger, wanted, reached):
+    query = urlencode({"next": wanted})
+    form = stranger.get(f"/sign-in?{query}").text
+    assert html.escape(f"/sign-in?{query}") in form
+    wrong = stranger.post(f"/sign-in?{query}", data={"token": "guess"}).text
+    assert html.escape(f"/sign-in?{query}") in wrong, "after a wrong token too"
+    right = stranger.post(f"/sign-in?{query}", data={"token": TOKEN})
+    assert (right.status_code, right.headers["location"]) == (303, reached)
+
+
+def test_wrong_tokens_are_slowed_and_logged(stranger, monkeypatch, caplog):
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with caplog.at_level("WARNING"):
+        for _ in range(FREE + 1):
+            assert stranger.post("/sign-in", data={"token": "guess"}).status_code == 401
+    logged = [record.getMessage() for record in caplog.records if "wrong token" in record.getMessage()]
+    assert len(logged) == 3, "the first, the second, the fourth"
+    assert all("testclient" in text and "guess" not in text for text in logged)
+    refused = stranger.post("/sign-in", data={"token": TOKEN})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2"), "not even the right one is looked at"
+    assert stranger.get("/api/runs", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 429
+    now[0] += 2.1
+    assert stranger.get("/api/runs", headers={"authorization": "Bearer guess"}).status_code == 429
+    assert stranger.post("/sign-in", data={"token": TOKEN}).headers["retry-after"] == "4"
+    now[0] += 4.1
+    assert stranger.post("/sign-in", data={"token": TOKEN}).status_code == 303
+    assert stranger.get("/api/runs").status_code == 200
 
 
 def test_a_session_ends_and_does_not_outlive_its_token(engine, monkeypatch):

@@ -51,8 +51,10 @@ REQUEST = _request()
 def sign_in_page(request: Request, status: int, wrong: bool) -> Response:
     """Return the form that takes the token."""
     alarm = '<p role="alert">That is not the token of this service.</p>' if wrong else ""
+    query = f"?{escape(request.url.query)}" if request.url.query else ""
     form = (
-        '<form method="post" action="/sign-in"><label>Token <input name="token" type="password" required></label> '
+        f'<form method="post" action="/sign-in{query}"><label>Token '
+        '<input name="token" type="password" required></label> '
         "<button>Sign in</button></form>"
     )
     hint = "<p>It is in the file of <code>--token-file</code>, and remind-site serve prints it where there is none.</p>"

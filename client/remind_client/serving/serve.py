@@ -4,11 +4,13 @@ import contextlib
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from remind.data.cohort.declaration import read_declaration
 from remind.data.cohort.kinds.pictures import ImageSection, Reading, VolumeSection
 from remind.errors import UserError
 from remind.web.access import Access, networks, token_from
+from remind.web.ended import EndedSessions
 from remind.web.listening import in_url, is_loopback, listen
 from remind_client.audit.events import Predicted, Serving
 from remind_client.serving.app import Files, Limits, serving_app
@@ -94,10 +96,11 @@ def serve(config: SiteConfig, choice: Choice, door: Door, limits: Limits, files:
     listening = listen(door.host, door.port, PORT)
     at, port = listening.getsockname()[:2]
     host = door.host or at
-    rule = {"cookie": f"remind_session_{port}", "secure": door.tls_key is not None}
+    rule: dict[str, Any] = {"cookie": f"remind_session_{port}", "secure": door.tls_key is not None}
     if door.token_file:
         rule["token"] = token_from(door.token_file)
-    access = Access(**rule, header=door.trusted_header, proxies=networks(door.trusted_proxy))  # type: ignore[arg-type]
+        rule["ended"] = EndedSessions(door.token_file.with_name(f"{door.token_file.name}.ended"))
+    access = Access(**rule, header=door.trusted_header, proxies=networks(door.trusted_proxy))
     scheme = "https" if door.tls_key else "http"
     print(f"open {scheme}://{in_url(host)}:{port}/", flush=True)
     if not door.token_file:

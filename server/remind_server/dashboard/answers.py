@@ -412,22 +412,51 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Pair:
-    """A group in both runs; null if a run does not have it. `difference` is second minus first."""
+    """A group in both runs; null if a run does not have it.
+
+    `difference` is second minus first, `low` and `high` its 95 % interval (`metrics.differences`); `sure` if that does
+    not hold 0.
+    """
 
     name: str
     tail: bool
+    ranked: bool
     first: Measured | None
     second: Measured | None
     difference: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Return whether the interval of the difference excludes 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: different settings, overall scores, and every group."""
+    """Two runs: different settings, overall scores, every group, and the small groups and the tail together.
+
+    `paired`: nothing says that the patients differ; else `warnings` say what does.
+    """
 
     first: RunReport
     second: RunReport
     score: str
+    paired: bool
+    warnings: list[str]
     settings: dict[str, tuple[str | int | float | bool | None, str | int | float | bool | None]]
     overall: Pair
+    tail: Pair
     groups: list[Pair]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Several runs: scores overall and on the tail, and the settings that are not the same in all of them."""
+
+    runs: list[RunReport]
+    tails: list[Together]
+    score: str
+    warnings: list[str]
+    settings: dict[str, list[str | int | float | bool | None]]

@@ -16,11 +16,13 @@ from remind_server.dashboard.answers import (
     RunReport,
     RunState,
     ScoreName,
+    SideBySide,
     SortKey,
     Verdict,
 )
 from remind_server.dashboard.calibration import model_card
-from remind_server.dashboard.curves import MOST_CURVES, comparison, curves, matrix
+from remind_server.dashboard.compare import comparison, side_by_side
+from remind_server.dashboard.curves import MOST_CURVES, curves, matrix
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.verdict import verdict
@@ -86,5 +88,12 @@ def routes(reader: Reader) -> APIRouter:
     def compare(first: int, second: int, score: ScoreName = "auroc", on: Patients | None = None) -> Comparison:
         """Two runs side by side."""
         return comparison(reader, first, second, score, on)
+
+    @router.get("/compare/several")
+    def several(
+        run: Annotated[list[int], Query()], score: ScoreName = "auroc", on: Patients | None = None
+    ) -> SideBySide:
+        """Several runs side by side: the settings that differ, and scores overall and on the tail."""
+        return side_by_side(reader, run, score, on)
 
     return router

@@ -1,7 +1,7 @@
 """The command ``remind dashboard``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,6 +56,7 @@ def dashboard_command(
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'federated-remind[dashboard]'") from None
     from remind.web.access import Access, networks, token_from
+    from remind.web.ended import EndedSessions
     from remind_server.store.open import open_store, shown, store_url
 
     if bool(trusted_header) != bool(trusted_proxy):
@@ -71,10 +72,11 @@ def dashboard_command(
     listening = listen(host, port, PORT)
     at, port = listening.getsockname()[:2]
     host = host or at
-    rule = {"cookie": f"remind_session_{port}", "secure": tls_key is not None}
+    rule: dict[str, Any] = {"cookie": f"remind_session_{port}", "secure": tls_key is not None}
     if token_file:
         rule["token"] = token_from(token_file)
-    access = Access(**rule, header=trusted_header, proxies=networks(trusted_proxy))  # type: ignore[arg-type]
+        rule["ended"] = EndedSessions(token_file.with_name(f"{token_file.name}.ended"))
+    access = Access(**rule, header=trusted_header, proxies=networks(trusted_proxy))
     scheme = "https" if tls_key else "http"
     print(f"run store: {shown(url)}")
     print(f"open {scheme}://{in_url(host)}:{port}/sign-in#token={access.token}", flush=True)

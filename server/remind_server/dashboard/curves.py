@@ -1,4 +1,4 @@
-"""Series over the rounds, the groups × sites matrix, and two runs side by side."""
+"""Series over the rounds, and the groups × sites matrix."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -7,14 +7,10 @@ from sqlalchemy.orm import Session
 
 from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import (
-    Comparison,
     Curve,
     Curves,
     GroupTable,
     Matrix,
-    Measured,
-    Pair,
-    Patients,
     ScoreName,
 )
 from remind_server.dashboard.published import Published
@@ -76,44 +72,6 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName) -> Matrix:
         suppressed=[(i, j) for i, j in places if grid[i][j][0] is None],
         withheld=[(i, j) for i, j in places if grid[i][j][0] is None or cells.withheld(*keys[i][j])],
     )
-
-
-def comparison(
-    reader: Reader, first: int, second: int, score: ScoreName, patients: Patients | None = None
-) -> Comparison:
-    """Compare two runs: groups matched by name, the largest loss of `score` first."""
-    reports = [reader.report(run_id, patients) for run_id in (first, second)]
-    if reports[0].patients != reports[1].patients:  # only one has test scores: compare validation with validation
-        reports = [reader.report(run_id, "validation") for run_id in (first, second)]
-    tables = [reader.groups(report.run.id, "name", report.patients).rows for report in reports]
-    by_name = [{row.name: row for row in rows} for rows in tables]
-    pairs = []
-    for name in sorted(by_name[0] | by_name[1]):
-        rows = [found.get(name) for found in by_name]
-        tail = any(row.tail for row in rows if row)
-        pairs.append(_pair(name, tail, [row.scores if row else None for row in rows], score))
-    sign = -1 if SCORES[score].lower_is_better else 1
-    pairs.sort(key=lambda pair: (pair.difference is None, sign * (pair.difference or 0.0), pair.name))
-    a, b = (report.settings for report in reports)
-    return Comparison(
-        first=reports[0],
-        second=reports[1],
-        score=score,
-        settings={k: (a.get(k), b.get(k)) for k in sorted(a | b) if a.get(k) != b.get(k) and k != "results"},
-        overall=_pair("all groups", False, [report.overall for report in reports], score),
-        groups=pairs,
-    )
-
-
-def _pair(name: str, tail: bool, both: Sequence[Measured | None], score: str) -> Pair:
-    values = [_value(scores, score) if scores else None for scores in both]
-    difference = values[1] - values[0] if values[0] is not None and values[1] is not None else None
-    return Pair(name, tail, both[0], both[1], difference)
-
-
-def _value(scores: Measured, score: str) -> float | None:
-    estimate = getattr(scores, score)
-    return None if estimate is None else float(estimate.value)
 
 
 def _curve(

@@ -24,7 +24,8 @@ from remind_server.dashboard.answers import (
     SortKey,
 )
 from remind_server.dashboard.calibration import model_card
-from remind_server.dashboard.curves import MOST_CURVES, comparison, curves
+from remind_server.dashboard.compare import comparison
+from remind_server.dashboard.curves import MOST_CURVES, curves
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
@@ -119,11 +120,28 @@ def routes(reader: Reader) -> APIRouter:
     def compare(first: int, second: int, score: ScoreName = "auroc", on: Patients | None = None) -> StreamingResponse:
         """Two runs side by side, group by group."""
         found = comparison(reader, first, second, score, on)
-        head = ("group", "tail", f"difference_{score}", *(f"{c}_{i}" for i in (first, second) for c in COLUMNS))
+        ends = (f"difference_{score}_low", f"difference_{score}_high")
+        head = (
+            "group",
+            "tail",
+            "ranked",
+            f"difference_{score}",
+            *ends,
+            *(f"{c}_{i}" for i in (first, second) for c in COLUMNS),
+        )
         nothing = Measured(n=None)
         rows = (
-            [p.name, p.tail, p.difference, *_cells(p.first or nothing), *_cells(p.second or nothing)]
-            for p in (found.overall, *found.groups)
+            [
+                p.name,
+                p.tail,
+                p.ranked,
+                p.difference,
+                p.low,
+                p.high,
+                *_cells(p.first or nothing),
+                *_cells(p.second or nothing),
+            ]
+            for p in (found.overall, found.tail, *found.groups)
         )
         return _file(f"runs-{first}-{second}", head, rows)
 

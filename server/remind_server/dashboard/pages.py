@@ -9,7 +9,8 @@ from starlette.responses import RedirectResponse
 
 from remind_server.dashboard.answers import Patients, ScoreName, SortKey
 from remind_server.dashboard.calibration import decision_picture, model_card, reliability_picture
-from remind_server.dashboard.curves import comparison, curves, matrix
+from remind_server.dashboard.compare import comparison, side_by_side
+from remind_server.dashboard.curves import curves, matrix
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.strips import LEVELS
@@ -81,9 +82,12 @@ def routes(reader: Reader) -> APIRouter:
         run: Annotated[list[int] | None, Query()] = None,
         score: ScoreName = "auroc",
     ) -> Response:
-        if run is None or len(run) != 2:
+        if run is None or len(run) < 2:
             return RedirectResponse("/", 303)
-        found = comparison(reader, min(run), max(run), score)  # the older one first
-        return page(request, "compare.html", comparison=found, score=score)
+        if len(run) > 2:
+            found = side_by_side(reader, sorted(set(run)), score)
+            return page(request, "side_by_side.html", several=found, score=score)
+        pair = comparison(reader, min(run), max(run), score)  # the older one first
+        return page(request, "compare.html", comparison=pair, score=score)
 
     return router

@@ -113,7 +113,7 @@ function limitTicks() {
   const button = document.getElementById("compare");
   if (!button) return;
   const ticked = document.querySelectorAll("input[name=run]:checked").length;
-  button.disabled = ticked !== 2;
+  button.disabled = ticked < 2 || ticked > Number(button.dataset.most);
 }
 
 tellTimes();

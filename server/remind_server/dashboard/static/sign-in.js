@@ -2,7 +2,7 @@
 "use strict";
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 if (token) {
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", location.pathname + location.search);
   document.getElementById("token").value = token;
   document.getElementById("sign-in").submit();
 }
