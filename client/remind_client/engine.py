@@ -268,7 +268,8 @@ class SiteEngine:
             _, tokens_NMD = next(self.tokens(fresh=not routing).batches([rows]))
         parts = self.model.by_modality(tokens_NMD)
         presence_Nm = torch.from_numpy(self.cohort.presence_Nm[rows]).to(tokens_NMD.device)
-        self._pool = TokenPool(parts, presence_Nm, derive(self.config.seed, "support", self.name))
+        seed, index_N = derive(self.config.seed, "support", self.name), torch.from_numpy(rows).to(tokens_NMD.device)
+        self._pool = TokenPool(parts, presence_Nm, seed, index_N=index_N)
         fusion.set_support(self._pool)
 
     def looking(self, source: TokenSource, received: Mapping[str, Tensor], routing: bool) -> LocalWork:

@@ -197,6 +197,18 @@ class FusionModel(nn.Module, ABC):
     def set_support(self, support: Support | None) -> None:
         """Receive the source of tokens of other training patients of the same site; methods that retrieve store it."""
 
+    def asks(self, index_B: Tensor | None) -> None:
+        """Receive who is in the next step, by position in the site's cohort; None: nobody of the training patients.
+
+        Methods that retrieve give no patient of a step what the step hides from it.
+        """
+
+    def of_others(self, modality: int, tokens: Tensor) -> Tensor:
+        """Return tokens (…, l, D) of patients of a support as this model sees tokens of that modality."""
+        if self.projection is None:
+            return tokens
+        return tokens + tokens @ self.projection.weight_mDD[modality] + self.projection.bias_mD[modality]
+
     # Groups
 
     def add_groups(self, groups: Iterable[int], seed: int) -> None:

@@ -6,6 +6,7 @@ stage 1 too; nobody is in it where there is no support.
 Shapes: B patients, R patients of the sample, m modalities, D width.
 """
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
@@ -47,4 +48,6 @@ class ComparingModel(FusionModel):
             means_RmD = like.new_zeros(0, modalities, self.context.width)
             return means_RmD, means_RmD.new_zeros(0, modalities).bool()
         tokens, presence_Rm = self._support.patients(self.compares)
-        return modality_means([z_RlD.to(like) for z_RlD in tokens]), presence_Rm.to(like.device)
+        presence_Rm = presence_Rm.to(like.device)
+        means_RmD = modality_means([self.of_others(i, z_RlD.to(like)) for i, z_RlD in enumerate(tokens)])
+        return torch.where(presence_Rm.unsqueeze(2), means_RmD, 0.0), presence_Rm

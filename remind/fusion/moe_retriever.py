@@ -3,20 +3,26 @@
 For a patient with modalities mc, and each missing T:
 
     intra = T tokens of |mc| other patients drawn from {S ⊇ mc, T ∈ S};  inter = the patient's own tokens
-    C = [intra; inter];  C ← C + MHA(LN C);  R = Σ_{e ∈ top 4} softmax(g)_e · expert_e(LN C),  e ∈ 8 of T and 4 shared
+    C = [intra; inter];  C ← C + MHA(LN C);  w = softmax over the 8 experts of T and 4 shared ones of the gate's scores
+    R = Σ_{e ∈ top 4} w_e·expert_e(LN C)    (Eq. 1: the largest of the softmax, not a softmax of the largest)
     Z_T = ½·mean over the supporting patients of R_intra + ½·mean over the modalities of the means of R_inter
 
-then one transformer layer over all of Z and a head on the concatenated means of the modalities' blocks. Stage 1 is the
-paper's warm-up, without retrieval: Z_T = 0.
+then one transformer layer over all of Z and a head on the concatenated means of the modalities' blocks.
 
-What we do differently: the support pool is training patients of the same site only (`support`); where nobody supports
-T, the shared experts work on the patient's own tokens alone, so that Z_T is one vector repeated. The routed output is
-what is retrieved; the released forward throws it away and returns the ½ : ½ mean of its inputs, and its attention does
-not cross from one patient or modality to another. The router's balance loss counts, with the released factor. Outside
-training the supporting patients of a group are the same for everyone who asks, so that predictions can be repeated.
+Encoders train with the retrieval, as in the paper: in stage 1 the patients of a step support each other, with gradient
+to their encoders too. Stage 2, whose encoders rest, draws from all training patients of the site. With
+``end-to-end = false`` stage 1 is the paper's warm-up throughout, without retrieval: Z_T = 0.
 
-Shapes: B patients in the batch, P of them in one group, n supporting patients each, m modalities, L tokens of a
-context, l tokens of T, M tokens in all, N tokens at a gate, D width, E experts.
+What we do differently: the supporting patients are training patients of the same site only (`support`); where nobody
+supports T, the shared experts work on the patient's own tokens alone, so that Z_T is one vector repeated. The routed
+output is what is retrieved; the released forward throws it away and returns the ½ : ½ mean of its inputs, and its
+attention does not cross from one patient or modality to another. The paper has no noise at the gate and no loss of
+balance; the release has the latter (`auxiliary = 0.01`). A patient whose modality is hidden in training never gets its
+own tokens of it back. Outside training the supporting patients of a group are the same for everyone who asks, so that
+predictions can be repeated.
+
+Shapes: B patients in the batch, P of them in one group, n supporting patients each, k patients whom one may not get,
+m modalities, L tokens of a context, l tokens of T, M tokens in all, N tokens at a gate, D width, E experts.
 """
 
 from collections.abc import Sequence
@@ -30,19 +36,21 @@ from typing_extensions import override
 from remind.config import Count, NonNegative
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, group_of, registry
 from remind.fusion.layers import Attention, TransformerLayer, modality_means
-from remind.fusion.sparse import LinearGate, Routing, SparseMoE, balance_loss
-from remind.fusion.support import Support
+from remind.fusion.sparse import SparseMoE, cv_squared
+from remind.fusion.support import StepSupport, Support, TokenPool
 from remind.groups import members
 
 
 class MoERetrieverOptions(FusionOptions):
-    """The paper's settings."""
+    """Numbers of experts are the paper's; the widths, the sample and the factor are not in it."""
 
     own_experts: Count = Field(8, description="|E_T|, experts of each modality")
     shared_experts: Count = Field(4, description="experts of all modalities")
     top_k: Count = Field(4, description="experts kept per token")
-    auxiliary: NonNegative = Field(0.01, description="factor of the balance loss")
+    end_to_end: bool = Field(True, description="retrieve in stage 1 too, among the patients of a step, with gradient")
+    auxiliary: NonNegative = Field(0.0, description="factor of a balance loss, CV² of the experts' weights")
     expansion: Count = Field(2, description="hidden width of experts and of the fusion layer, in units of D")
+    reference: Count = Field(256, description="training patients who support outside training in stage 1, at most")
 
     @model_validator(mode="after")
     def _keeps_at_most_the_shared(self) -> Self:
@@ -61,18 +69,20 @@ class MoERetrieverOptions(FusionOptions):
 class MoERetriever(FusionModel):
     """Retrieval in stage 2, then one transformer layer. Nothing belongs to a group."""
 
+    compares = 256  # by its options
     not_exported = "it retrieves the tokens of a hospital's training patients, which do not leave the hospital"
 
     def __init__(self, context: Context, options: MoERetrieverOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)
         hidden = options.expansion * width
-        self.own_experts, self.auxiliary = options.own_experts, options.auxiliary
+        self.own_experts, self.auxiliary, self.top_k = options.own_experts, options.auxiliary, options.top_k
+        self.end_to_end, self.compares = options.end_to_end, options.reference if options.end_to_end else 0
         self.experts = modalities * options.own_experts + options.shared_experts
         self.context_norm = nn.LayerNorm(width)
         self.context_attention = Attention(width, context.heads)
         self.moe_norm = nn.LayerNorm(width)
-        self.gate = LinearGate(width, self.experts, options.top_k)
+        self.gate = nn.Linear(width, self.experts, bias=False)
         self.moe = SparseMoE(self.experts, width, hidden)
         self.dropout = nn.Dropout(context.dropout)
         self.position_MD = nn.Parameter(torch.zeros(sum(context.tokens), width))
@@ -80,61 +90,90 @@ class MoERetriever(FusionModel):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(modalities * width, context.classes)
         self._support: Support | None = None
+        self._asking_B: Tensor | None = None
 
+    @override
     def set_support(self, support: Support | None) -> None:
         """Training patients of this site; None: nobody supports anybody."""
         self._support = support
 
     @override
+    def asks(self, index_B: Tensor | None) -> None:
+        self._asking_B = index_B
+
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         filled, use_BE, balance = list(tokens), None, None
-        if routing:
-            filled, use_BE, balance = self._retrieve(tokens, presence_Bm)
+        if routing or self.end_to_end:
+            filled, use_BE, balance = self._retrieve(tokens, presence_Bm, routing)
         z_BMD = self.layer(torch.cat(filled, dim=1) + self.position_MD)
         means_BmD = modality_means(torch.split(self.norm(z_BMD), list(self.context.tokens), dim=1))
         logits_BC = self.head(means_BmD.flatten(1))
         return FusionOutput(logits_BC, None, balance if self.training else None, use_BE)
 
-    def _retrieve(self, tokens: Sequence[Tensor], presence_Bm: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    def _retrieve(
+        self, tokens: Sequence[Tensor], presence_Bm: Tensor, routing: bool
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Tokens with the retrieved ones in place, use of experts (B, E), and the balance loss (B,)."""
         group_B = group_of(presence_Bm)
+        among_step = self.training and not routing
+        support = StepSupport(tokens, presence_Bm) if among_step else self._support
+        barred_Bk = self._barred(len(group_B), among_step, group_B.device)
         filled = list(tokens)
         use_BE = tokens[0].new_zeros(len(group_B), self.experts)
         losses = []
         for group in torch.unique(group_B).tolist():
             row_P = (group_B == group).nonzero().squeeze(1)
+            own = [tokens[i][row_P] for i in members(group)]
             lacks = members(self.context.full & ~group)
             for missing in lacks:
-                retrieved_PlD, routed, allowed_E = self._retrieve_one(tokens, row_P, group, missing)
+                intra_PnlD = own[0].new_empty(len(row_P), 0, self.context.tokens[missing], self.context.width)
+                if support is not None:
+                    barred_Pk = None if barred_Bk is None else barred_Bk[row_P]
+                    drawn = support.draw(group, missing, len(row_P), not self.training, barred_Pk)
+                    intra_PnlD = drawn if among_step else self.of_others(missing, drawn.to(own[0]))
+                retrieved_PlD, weight_PLE, allowed_E = self._retrieve_one(own, intra_PnlD, missing)
                 filled[missing] = filled[missing].index_copy(0, row_P, retrieved_PlD.to(filled[missing].dtype))
-                use_PE = routed.weight_NE.detach().view(len(row_P), -1, self.experts).mean(dim=1)
+                use_PE = weight_PLE.detach().mean(dim=1)
+                use_PE = use_PE / use_PE.sum(dim=1, keepdim=True)
                 use_BE = use_BE.index_add(0, row_P, use_PE.to(use_BE.dtype) / len(lacks))
-                losses.append(balance_loss(routed.weight_NE[:, allowed_E], routed.load_NE[:, allowed_E]))
+                losses.append(cv_squared(weight_PLE.sum(dim=(0, 1))[allowed_E]))
         loss = torch.stack(losses).mean() if losses else tokens[0].new_zeros(())
         return filled, use_BE, (self.auxiliary * loss).expand(len(group_B))
 
-    def _retrieve_one(
-        self, tokens: Sequence[Tensor], row_P: Tensor, group: int, missing: int
-    ) -> tuple[Tensor, Routing, Tensor]:
-        """Tokens of `missing` for the patients `row_P`, who all have `group`, (P, l, D), and how they were routed."""
-        own = [tokens[i][row_P] for i in members(group)]
-        length = self.context.tokens[missing]
-        intra_PnlD = own[0].new_empty(len(row_P), 0, length, self.context.width)
-        if self._support is not None:
-            intra_PnlD = self._support.draw(group, missing, len(row_P), fixed=not self.training).to(own[0])
-        supporters = intra_PnlD.shape[1]
+    def _barred(self, patients: int, among_step: bool, device: torch.device) -> Tensor | None:
+        """Rows of the support that each patient may not get in training, (B, k): its own.
+
+        Where an objective has mixed the patients of the step, nobody gets any of them.
+        """
+        if among_step:
+            return torch.arange(patients, device=device).unsqueeze(1)
+        if not self.training or self._asking_B is None or not isinstance(self._support, TokenPool):
+            return None
+        row_B = self._support.rows(self._asking_B)
+        return row_B.unsqueeze(1) if len(row_B) == patients else row_B.expand(patients, -1)
+
+    def _retrieve_one(self, own: Sequence[Tensor], intra_PnlD: Tensor, missing: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of `missing` for P patients of one group with tokens `own`, (P, l, D).
+
+        Also the weights of the experts (P, L, E), and which may have one (E,).
+        """
+        supporters, length = intra_PnlD.shape[1:3]
         c_PLD = torch.cat([intra_PnlD.flatten(1, 2), *own], dim=1)
         c_PLD = c_PLD + self.dropout(self.context_attention(self.context_norm(c_PLD)))
         x_ND = self.moe_norm(c_PLD).flatten(0, 1)
-        allowed_E = self._allowed(missing, supporters > 0, row_P.device)
-        routed: Routing = self.gate(x_ND, allowed_E)
-        r_PLD = self.moe(x_ND, routed.weight_NE).view(len(row_P), c_PLD.shape[1], -1)
+        allowed_E = self._allowed(missing, supporters > 0, c_PLD.device)
+        share_NE = self.gate(x_ND).masked_fill(~allowed_E, -torch.inf).softmax(dim=1)
+        kept_NE = torch.zeros_like(share_NE).scatter(1, share_NE.topk(self.top_k, dim=1).indices, 1.0)
+        weight_NE = share_NE * kept_NE
+        r_PLD = self.moe(x_ND, weight_NE).view_as(c_PLD)
         inter = r_PLD[:, supporters * length :].split([z_PlD.shape[1] for z_PlD in own], dim=1)
         inter_P1D = modality_means(inter).mean(dim=1, keepdim=True)
+        weight_PLE = weight_NE.view(*c_PLD.shape[:2], self.experts)
         if not supporters:
-            return inter_P1D.expand(-1, length, -1), routed, allowed_E
+            return inter_P1D.expand(-1, length, -1), weight_PLE, allowed_E
         intra_PlD = r_PLD[:, : supporters * length].unflatten(1, (supporters, length)).mean(dim=1)
-        return (intra_PlD + inter_P1D) / 2, routed, allowed_E
+        return (intra_PlD + inter_P1D) / 2, weight_PLE, allowed_E
 
     def _allowed(self, missing: int, supported: bool, device: torch.device) -> Tensor:
         """Experts that may make up modality T, (E,) bool: its own, if anybody supports it, and the shared ones."""

@@ -172,6 +172,7 @@ class LocalWork:
         for number, (step, (batch, tokens_BMD)) in enumerate(zip(plan, batches, strict=True)):
             optimizer.zero_grad(set_to_none=True)
             given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
+            self.model.fusion.asks(batch.index_B)
             self.gradients.of(self.objective, given)
             for name, parameter in named.items():
                 if parameter.grad is None:
@@ -187,6 +188,7 @@ class LocalWork:
                     pull = min(rate[parameter] * self.settings.decay[name], 1.0)
                     parameter.data.lerp_(self.settings.rest.get(name, torch.zeros_like(parameter)), pull)
             optimizer.step()
+        self.model.fusion.asks(None)
 
     def step_input(self, step: Step, batch: Batch, tokens_BMD: Tensor, seed: int) -> StepInput:
         """Return the objective's input for a step of the plan; `seed` seeds the objective's random numbers."""

@@ -6,10 +6,11 @@ from pydantic import ValidationError
 
 from remind.fusion.base import registry
 from remind.fusion.moe_retriever import MoERetrieverOptions
-from remind.fusion.sparse import balance_loss
+from remind.fusion.sparse import cv_squared
+from remind.fusion.support import TokenPool
 from remind.groups import members
 from tests.builders.fusions import context, cross_entropy, model, noisy, patients
-from tests.fusion.loops import loop_attention, loop_expert, loop_linear, loop_norm, loop_perceptron, loop_top_k
+from tests.fusion.loops import loop_attention, loop_expert, loop_linear, loop_norm, loop_perceptron, loop_softmax
 
 GROUPS = (5, 2, 7, 5, 1, 6)
 OPTIONS = "own-experts = 3, shared-experts = 2, top-k = 2"
@@ -27,8 +28,8 @@ def slow_retrieval(fusion, of, batch, b, missing, support):
     routed = []
     for t in tokens:
         x = loop_norm(fusion.moe_norm, t)
-        score = loop_linear(fusion.gate.linear, x)
-        kept = loop_top_k(torch.stack([score[e] for e in allowed]), 2)
+        share = loop_softmax(torch.stack([loop_linear(fusion.gate, x)[e] for e in allowed]))
+        kept = {e: share[e] for e in sorted(range(len(allowed)), key=lambda e: -share[e])[:2]}
         routed.append(torch.stack([w * loop_expert(fusion.moe.experts, allowed[e], x) for e, w in kept.items()]).sum(0))
     length, start = of.tokens[missing], len(support) * of.tokens[missing]
     means = []
@@ -89,7 +90,8 @@ def test_equals_the_loop_without_support():
 
 def test_warm_up_does_not_retrieve():
     of = context()
-    fusion = noisy(model("moe_retriever", of, options=OPTIONS).double())
+    fusion = noisy(model("moe_retriever", of, options=OPTIONS + ", end-to-end = false").double())
+    assert not fusion.compares
     fusion.set_support(patients(of, [7, 7], dtype=torch.float64).pool())
     check(fusion, of, False, None)
     output = patients(of, GROUPS, dtype=torch.float64).given_to(fusion.train(), routing=False)
@@ -107,9 +109,9 @@ class Asked:
     def __init__(self, pool):
         self.pool, self.calls = pool, []
 
-    def draw(self, group, modality, patients, fixed):
+    def draw(self, group, modality, patients, fixed, barred=None):
         self.calls.append((group, modality, patients, fixed))
-        return self.pool.draw(group, modality, patients, fixed)
+        return self.pool.draw(group, modality, patients, fixed, barred)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -151,9 +153,13 @@ def test_use_and_balance():
     fusion = noisy(model("moe_retriever", of, options=OPTIONS + ", auxiliary = 0.5").double()).train()
     fusion.set_support(patients(of, [3, 7], seed=9, dtype=torch.float64).pool())
     seen = []
-    fusion.gate.register_forward_hook(lambda _, inputs, routed: seen.append((inputs[1], routed)))
+    fusion.moe.register_forward_hook(lambda _, inputs, out: seen.append(inputs[1]))
     output = patients(of, GROUPS, dtype=torch.float64).given_to(fusion)
-    losses = [balance_loss(r.weight_NE[:, allowed], r.load_NE[:, allowed]).item() for allowed, r in seen]
+    losses = []
+    for weight in seen:  # all have support: experts of one modality and the shared ones may have a weight
+        own = next(t for t in range(3) if weight[:, t * OWN : (t + 1) * OWN].any())
+        allowed = [*range(own * OWN, (own + 1) * OWN), *range(3 * OWN, 3 * OWN + SHARED)]
+        losses.append(cv_squared(weight.sum(dim=0)[allowed]).item())
     assert len(losses) == 6
     assert output.auxiliary_B.tolist() == pytest.approx([0.5 * sum(losses) / 6] * len(GROUPS))
     assert output.use_BE.sum(dim=1).tolist() == pytest.approx([1, 1, 0, 1, 1, 1]), "patient 2 lacks nothing"
@@ -180,9 +186,93 @@ def test_encoders_of_supporting_patients_get_no_gradient():
     assert all(z.grad is None for z in supporting.tokens)
 
 
+def test_weights_are_the_largest_of_the_softmax_and_have_no_noise():
+    """Eq. 1: they sum to less than 1 where more experts may be used than are kept; training changes nothing."""
+    of = context()
+    fusion = noisy(model("moe_retriever", of, options=OPTIONS).double())
+    fusion.set_support(patients(of, [7], seed=9, dtype=torch.float64).pool())
+    batch, seen = patients(of, (5, 6), dtype=torch.float64), []
+    fusion.moe.register_forward_hook(lambda _, inputs, out: seen.append(inputs[1]))
+    for training in (False, True, True):
+        batch.given_to(fusion.train(training))
+    for weights in zip(*(seen[i : i + 2] for i in (0, 2, 4)), strict=True):
+        assert ((weights[0] > 0).sum(dim=1) == 2).all()
+        assert (weights[0].sum(dim=1) < 0.999).any()
+        assert torch.equal(weights[1], weights[2])
+
+
+def test_in_stage_one_the_patients_of_a_step_support_each_other_with_gradient():
+    of = context()
+    fusion = noisy(model("moe_retriever", of)).train()
+    fusion.set_support(patients(of, [7, 7], seed=9).pool())  # of measurements; training does not look at it
+    batch = patients(of, (5, 7, 7))
+    for z in batch.tokens:
+        z.requires_grad_()
+    batch.given_to(fusion, routing=False).logits_BC[0].square().sum().backward()
+    of_others = [z.grad[1:].abs().sum().item() for z in batch.tokens]
+    assert of_others[1] > 0, "the first patient lacks modality 1"
+    assert of_others[0] == of_others[2] == 0
+
+
+def test_outside_training_stage_one_asks_the_sample():
+    of = context()
+    fusion = noisy(model("moe_retriever", of, options=OPTIONS).double())
+    assert fusion.compares == 256
+    pool = patients(of, [7, 7, 5, 3, 6, 7], seed=9, dtype=torch.float64).pool()
+    fusion.set_support(pool)
+    check(fusion, of, False, lambda group, missing: pool.draw(group, missing, 1, fixed=True)[0])
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_nobody_gets_its_own_hidden_tokens_back(routing):
+    """Everyone has all modalities, half of which are hidden: in no draw is a patient among its own supporters."""
+    of = context()
+    batch = patients(of, (7,) * 12)
+    for i, z in enumerate(batch.tokens):
+        z[:] = torch.arange(12.0)[:, None, None] + 100.0 * i
+    fusion = model("moe_retriever", of, options="modality-dropout = 0.5").train()
+    index = torch.arange(12) * 3 + 1
+    fusion.set_support(TokenPool(batch.tokens, batch.presence, 0, index_N=index))
+    drawn = []
+    retrieve = fusion._retrieve_one
+    fusion._retrieve_one = lambda own, intra, missing: (
+        drawn.append((own, intra, missing)) or retrieve(own, intra, missing)
+    )
+    torch.manual_seed(0)
+    for _ in range(20):
+        fusion.asks(index)
+        batch.given_to(fusion, routing)
+    asked = 0
+    for own, intra, _ in drawn:
+        mine, theirs = own[0][:, 0, 0] % 100, intra[:, :, 0, 0] % 100
+        assert not (theirs == mine.unsqueeze(1)).any()
+        asked += theirs.numel()
+    assert asked > 100
+
+
+def test_patients_that_an_objective_has_mixed_get_nobody_of_the_step():
+    of = context()
+    batch = patients(of, (3,) * 2)
+    pooled = patients(of, (7,) * 6)
+    for i, z in enumerate(pooled.tokens):
+        z[:] = torch.arange(6.0)[:, None, None] + 100.0 * i
+    fusion = model("moe_retriever", of).train()
+    fusion.set_support(TokenPool(pooled.tokens, pooled.presence, 0, index_N=torch.arange(6)))
+    fusion.asks(torch.tensor([0, 1, 2]))  # three patients, two mixtures of them
+    drawn = []
+    retrieve = fusion._retrieve_one
+    fusion._retrieve_one = lambda own, intra, missing: drawn.append(intra) or retrieve(own, intra, missing)
+    for _ in range(20):
+        batch.given_to(fusion)
+    found = set((torch.cat(drawn)[:, :, 0, 0] % 100).flatten().tolist())
+    assert found == {3.0, 4.0, 5.0}
+
+
 def test_settings_of_the_paper():
     options = MoERetrieverOptions()
     assert (options.own_experts, options.shared_experts, options.top_k) == (8, 4, 4)
+    assert options.end_to_end
+    assert options.auxiliary == 0, "the paper has none"
     chosen = registry.choose(f"moe_retriever({OPTIONS})")[1]
     assert chosen == MoERetrieverOptions(own_experts=3, shared_experts=2, top_k=2)
     with pytest.raises(ValidationError, match="more than the 4 shared experts"):

@@ -5,7 +5,7 @@ import torch
 
 from remind.fusion.support import TokenPool
 from remind.groups import members
-from tests.builders.fusions import context, patients
+from tests.builders.fusions import context, model, noisy, patients
 
 GROUPS = [7, 7, 5, 3, 1, 6, 2, 7, 4, 5]
 
@@ -93,3 +93,22 @@ def test_patients_to_compare_with_are_always_the_same_and_absent_tokens_are_0():
         chosen |= {int(v // 10) for v in z[presence[:, i], 0, 0].tolist()}
     assert len(chosen) == 4
     assert len(support.patients(100)[1]) == len(GROUPS)
+
+
+@pytest.mark.parametrize("name", ["moe_retriever", "muse", "m3care"])
+def test_tokens_of_others_pass_the_projection_too(name):
+    """Others whose tokens are x, seen through a projection z ↦ 3z, are others whose tokens are 3x, seen as they are."""
+    of = context(projection=True)
+    batch, others = patients(of, (5, 6, 1), dtype=torch.float64), patients(of, [7, 7, 3], seed=9, dtype=torch.float64)
+    logits = []
+    for factor in (3.0, 1.0):
+        fusion = noisy(model(name, of).double())
+        with torch.no_grad():
+            fusion.projection.bias_mD.zero_()
+            fusion.projection.weight_mDD.copy_((factor - 1) * torch.eye(of.width).expand(3, -1, -1))
+        scale = 3.0 / factor
+        pool = TokenPool([z * scale for z in others.tokens], others.presence, 0)
+        fusion.set_support(pool)
+        logits.append(fusion([z * scale for z in batch.tokens], batch.presence, batch.group).logits_BC)
+    torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=1e-9)
+    assert logits[0].isfinite().all()

@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_a_terminal_gets_colours_and_the_same_numbers(monkeypatch):
     console = Console(file=drawn, force_terminal=True, width=100, color_system="standard")
     start, round_, _, _ = many(93)
     for screen, say in (
-        (Screen(100, 24, console), lambda text: drawn.write(text + "\n")),
+        (Screen(100, 24, console), partial(print, file=drawn)),
         (Screen(100, 24), lines.append),
     ):
         progress = Progress(say, screen=screen)

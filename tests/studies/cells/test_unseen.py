@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from remind import groups
+from remind.adaptation.start import extended
 from remind.data.cohort.cohort import TEST, TRAIN
 from remind.errors import UserError
 from remind.global_model import GlobalModel
@@ -189,8 +190,8 @@ def test_the_model_that_meets_a_group_is_the_one_that_does_not_know_it():
         for _, parameter in sorted(fusion.groups.named_parameters()):
             parameter.normal_()
     tensors = {f"fusion.{n}": p.detach().clone() for n, p in fusion.named_parameters()}
-    extended = unseen.extended(tensors, GlobalModel.build(settings, schema, [new]).tensors)
-    assert {n for n in extended if n not in tensors} == {
+    extension = extended(tensors, GlobalModel.build(settings, schema, [new]).tensors)
+    assert {n for n in extension if n not in tensors} == {
         f"fusion.groups.{new}.residual_LDES",
         f"fusion.groups.{new}.missing_D",
     }
@@ -200,7 +201,7 @@ def test_the_model_that_meets_a_group_is_the_one_that_does_not_know_it():
     fusion.add_groups([new], 0)
     named = dict(fusion.named_parameters())
     with torch.no_grad():
-        for name, tensor in extended.items():
+        for name, tensor in extension.items():
             named[name.removeprefix("fusion.")].copy_(tensor)
     torch.testing.assert_close(fusion(tokens, presence, torch.full((4,), new)).logits_BC, before)
 
