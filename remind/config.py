@@ -21,6 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 Unit01 = Annotated[float, Field(ge=0, le=1)]
 AtLeast1 = Annotated[float, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+RUN_ID = r"|[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # it names files and folders
 OPERATING_POINT = re.compile(r"youden|(?P<what>sensitivity|specificity) >= (?P<share>0?\.\d*[1-9]\d*)")
 SINKS = frozenset({"mlflow", "tensorboard"})
 
@@ -29,6 +30,19 @@ class Section(BaseModel):
     """Base of every section: frozen, extra="forbid", no silent conversion from text to numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class RunSection(Section):
+    """Which run this is."""
+
+    id: Annotated[str, Field(pattern=f"^({RUN_ID})$")] = Field(
+        "",
+        description="identity of the run, which a resume keeps: it names folders here and at the sites; "
+        "empty: Flower's run number",
+    )
+    resume: bool = Field(
+        False, description="go on from the last checkpoint in the results folder; set by the commands that resume"
+    )
 
 
 class DataConfig(Section):
@@ -263,6 +277,9 @@ class FederationConfig(Section):
     )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
     deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
+    checkpoints: Count = Field(
+        2, description="rounds whose state coordinator and sites keep, so that a run that was killed goes on from there"
+    )
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the sent tensors")
     max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
     max_update_ratio: AtLeast1 = Field(
@@ -343,6 +360,7 @@ class Config(Section):
     workers: Annotated[int, Field(ge=0)] = Field(
         0, description="processes per site that read images in advance; 0: images are read when needed"
     )
+    run: RunSection = RunSection()
     data: DataConfig = DataConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
     method: MethodConfig = MethodConfig()
@@ -377,6 +395,11 @@ class Config(Section):
     def sink_names(self) -> frozenset[str]:
         """Return the names in `sinks`."""
         return frozenset(name.strip() for name in self.sinks.split(",") if name.strip())
+
+    @property
+    def begun(self) -> "Config":
+        """Return the config with which the run began: a resumed run is the same run."""
+        return self.model_copy(update={"run": self.run.model_copy(update={"resume": False})})
 
     def flat(self) -> dict[str, Scalar]:
         """Return every field by its run-config key (``train.local-steps``)."""

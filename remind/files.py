@@ -26,7 +26,7 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
 
 
-def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = False) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = False, durable: bool = False) -> None:
     """Create or replace a file atomically: after a crash it is either the old file or the complete result of `write`.
 
     Parameters
@@ -37,6 +37,8 @@ def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = 
         Function that writes the content to the path it receives, which is in the folder of `path`.
     private
         If True, only the owner can ever read the file.
+    durable
+        If True, it is on the disk when this returns, so that it outlives a power cut.
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -46,6 +48,19 @@ def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = 
         write(partial)
         if private:
             partial.chmod(OWNER_ONLY)  # `write` may have created a new file
+        if durable:
+            flush(partial)
         os.replace(partial, path)
+        if durable:
+            flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Flush a file, or a folder's list of files, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

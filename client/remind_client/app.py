@@ -89,7 +89,7 @@ def _site(context: Context) -> Site:
     It is cached for the next message, because one process of a simulation serves several sites.
     """
     identity = Identity.of(context.node_config)
-    config = Config.from_flat(context.run_config)
+    config = Config.from_flat(context.run_config).begun
     prepare_process(config.threads)
     key = (context.run_id, identity, config)
     if key not in _sites:

@@ -73,6 +73,7 @@ class SiteEngine:
         prepare(self.model, precision, device)
         compile_backbones(self.model, config, device)
         self._initial = self._rest() if config.train.anchor else {}
+        self._trainable = {n: p.requires_grad for n, p in self.model.encoders.named_parameters()}
         self.kept: dict[str, Tensor] = {}
         self._digests: dict[str, str] = {}  # hashes of the current encoders; a missing name means unknown
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
@@ -116,6 +117,10 @@ class SiteEngine:
         own = {group_block(k) for k in self.observed}
         if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
             raise ValueError(f"the message contains blocks of groups that the site does not observe: {sorted(foreign)}")
+        for name, parameter in self.model.encoders.named_parameters():
+            parameter.requires_grad_(
+                self._trainable[name]
+            )  # as in a new process: kernels, hence roundings, depend on it
         for name, found in self.store.digests().items():
             if self._digests.get(name) != found:
                 self.model.encoders[name].load_state_dict(self.store.encoder(name, found))

@@ -11,7 +11,7 @@ from remind.config import Config, Scalar
 from remind.data.sites.hospitals import virtual_hospitals, with_split
 from remind.data.sites.sites import Site as Hospital
 from remind.errors import UserError
-from remind.paths import results_folder
+from remind.paths import results_folder, run_name
 from remind.processes.memory import keep_freed_memory
 from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort
@@ -76,11 +76,12 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         own = Hospital(identity.site or "site", cached_cohort(identity.cohort, ours.memory() if ours else None))
         minimum = ours.policy.minimum_patients if ours else 1  # smaller groups are suppressed
         hospital = with_split(own, config.data, config.seed, minimum if minimum > 1 else 0)
-        folder = Path(identity.state) / f"run-{run_id}"
+        folder = Path(identity.state) / f"run-{run_name(config, run_id)}"
         if ours is not None and not folder.exists():
             prune(folder.parent, ours.retention, folder.name)
         store = SiteStore(folder, ours.open_vault() if ours else PlainVault())
-    return Site(hospital.name, hospital.cohort, config, store, choose_device(config.device), minimum)
+    device = choose_device(config.device)
+    return Site(hospital.name, hospital.cohort, config, store, device, minimum, keeps_answers=not identity.virtual)
 
 
 def prepare_process(threads: int) -> None:

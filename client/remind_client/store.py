@@ -23,11 +23,11 @@ from remind.model_file import digest_of
 from remind.prediction.site_part import FILE as MODEL
 from remind.prediction.site_part import SitePart
 from remind.training.token_cache import TokenCache
+from remind_client.history import STATE, History
 from remind_client.vault.errors import VaultError
 from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, Vault
 
-STATE = "state.pt"
 ANEW = "restore it, or remove the run's folder so that the site restarts that run"
 
 
@@ -69,10 +69,23 @@ class SiteStore:
             if not path.is_file():
                 self._write(path, dict(encoder.state_dict()))
         state = self.save_optimizer(digests, optimizer, stage, kept, since, wanted)
-        current = {self._encoder(*one) for part in (state, *state["earlier"]) for one in part["encoders"].items()}
-        for old in set(self.folder.glob("encoder-*.pt")) - current:
-            old.unlink()
+        needed = self._needed(_parts(state)) | self.history.encoders()
+        for old in self.folder.glob("encoder-*.pt"):
+            if old.name not in needed:
+                old.unlink()
         return digests
+
+    @property
+    def history(self) -> History:
+        """The states before the last rounds, and the answers."""
+        return History(self.folder, self.vault)
+
+    def needed(self) -> set[str]:
+        """Encoder files of the present state."""
+        return self._needed(_parts(self._state()))
+
+    def _needed(self, parts: Iterable[Mapping[str, Any]]) -> set[str]:
+        return {self._encoder(*one).name for part in parts for one in part["encoders"].items()}
 
     def save_optimizer(
         self,

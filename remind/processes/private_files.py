@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from remind.files import OWNER_ONLY, write_whole
+from remind.files import OWNER_ONLY, flush, write_whole
 
 OWNER_FOLDER = 0o700
 
@@ -102,8 +102,4 @@ def sync(file: BinaryIO) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's list of files to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(folder)

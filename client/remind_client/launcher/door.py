@@ -20,6 +20,7 @@ from remind.errors import UserError
 from remind.federation import messages
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import from_record, to_record
+from remind.paths import run_name
 from remind.quoting import LONGEST, quoted
 from remind_client.audit.events import Answered, Asked, SentTensor
 from remind_client.audit.events import Refused as RefusedEvent
@@ -33,6 +34,7 @@ from remind_client.policy.suppress import (
     suppress_examination,
     suppress_report,
 )
+from remind_client.question import question_of
 from remind_client.refusal import words_for, words_within
 from remind_client.site_config import SiteConfig
 
@@ -102,7 +104,7 @@ class Door:
         except BundleError as error:
             raise RefusedError(str(error)) from None
         config, problem = _config(context)
-        request = _read_request(message)
+        request, buffer = _read_request(message)
         visit.round = getattr(request, "round", None)
         self.site.audit_log.append(
             Asked(
@@ -119,17 +121,19 @@ class Door:
             raise RefusedError(f"the run config is not valid: {problem}")
         if request is None:
             raise RefusedError("the message has an unknown type")
-        require_allowed(policy, Asking(visit.run, bundle, config, request), self.now(), self.site.ledger)
+        run = run_name(config, context.run_id)
+        question = question_of(request, buffer) if isinstance(request, messages.Task) else ""
+        require_allowed(policy, Asking(run, bundle, config, request, question), self.now(), self.site.ledger)
         context.run_config = {**context.run_config, **self._own_settings()}
         reply = load(bundle)(message=message, context=context)
-        return self._release(visit.run, request, reply)
+        return self._release(run, request, reply)
 
     def _own_settings(self) -> dict[str, str | int]:
         """Run-config settings that the site decides, whatever the run asks for."""
         resources = self.site.resources
         return {"device": self.site.device, "threads": resources.threads, "workers": resources.workers}
 
-    def _release(self, run: int, request: messages.Message, reply: Message) -> tuple[messages.Message, Buffer | None]:
+    def _release(self, run: str, request: messages.Message, reply: Message) -> tuple[messages.Message, Buffer | None]:
         """Return the part of the answer that may leave."""
         if reply.has_error():
             log.error("the app answered with an error: %s", quoted(reply.error.reason, LONGEST))
@@ -159,7 +163,7 @@ class Door:
                 return suppress_examination(answer, self._released(run), minimum), None
         raise RefusedError(f"internal error (the app answered with a {type(answer).__name__}); nothing was sent")
 
-    def _released(self, run: int) -> frozenset[int]:
+    def _released(self, run: str) -> frozenset[int]:
         return self.site.ledger.released(run) or frozenset()
 
     def _log_answer(self, visit: "_Visit", reply: messages.Message) -> None:
@@ -202,14 +206,14 @@ def _config(context: Context) -> tuple[Config | None, str]:
         return None, " ".join(str(error).split())
 
 
-def _read_request(message: Message) -> messages.Message | None:
+def _read_request(message: Message) -> tuple[messages.Message | None, Buffer]:
     """Parse the request in a message; None if it is not one, or if it arrived under another message type."""
     try:
-        request, _ = from_record(message.content, ORDINARY)
+        request, buffer = from_record(message.content, ORDINARY)
     except ValueError:
-        return None
+        return None, np.empty(0, dtype=np.uint8)
     expected = _REQUESTS.get(message.metadata.message_type)
-    return request if expected is not None and isinstance(request, expected) else None
+    return (request if expected is not None and isinstance(request, expected) else None), buffer
 
 
 def _require_no_tensors(buffer: Buffer) -> None:

@@ -24,12 +24,21 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Asking:
-    """The properties of a request that the policy examines."""
+    """The properties of a request that the policy examines.
 
-    run: int
+    Attributes
+    ----------
+    run
+        The run's identity (`remind.paths.run_name`).
+    question
+        Digest of a task with its tensors; empty: not known, so that the request counts as a new one.
+    """
+
+    run: int | str
     bundle: Bundle
     config: Config
     message: Message
+    question: str = ""
 
 
 def require_bundle(policy: Policy, bundle: Bundle) -> None:
@@ -80,6 +89,8 @@ def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledge
             raise RefusedError(f"the site's policy allows {most} examinations a run; they are used up")
     if isinstance(asking.message, Task):
         require_blocks(policy, asking.message.index)
+        if asking.question and ledger.is_repeated(asking.run, asking.message.round, asking.question):
+            return
         day, per_day, per_run = now.astimezone(policy.zone).date(), policy.rounds_per_day, policy.rounds_per_run
         if not ledger.begin_round(day, per_day):
             raise RefusedError(f"the site's policy allows {per_day} training rounds a day; today's are used up")

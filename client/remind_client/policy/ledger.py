@@ -39,7 +39,7 @@ class Ledger:
             _write(self.folder / "rounds.json", {"day": day.isoformat(), "rounds": number + 1})
             return True
 
-    def begin(self, run: int, what: str, limit: int) -> bool:
+    def begin(self, run: int | str, what: str, limit: int) -> bool:
         """Count a request of a run before it is answered.
 
         False if the run already made `limit` requests of that kind.
@@ -62,17 +62,30 @@ class Ledger:
         """Fingerprints of the approved run configs."""
         return frozenset(_read(self.folder / "approved.json").get("configurations", ()))
 
-    def release(self, run: int, groups: frozenset[int]) -> None:
+    def is_repeated(self, run: int | str, round_: int, question: str) -> bool:
+        """Whether a run has asked this very question for a round before; note it, unless it has.
+
+        The answer is the same as then, so it reveals nothing new and is not counted.
+        """
+        with self._locked():
+            kept = _read(self._of(run))
+            asked: dict[str, str] = kept.get("asked", {})
+            if asked.get(str(round_)) == question:
+                return True
+            _write(self._of(run), kept | {"asked": asked | {str(round_): question}})
+            return False
+
+    def release(self, run: int | str, groups: frozenset[int]) -> None:
         """Store the groups that were released to this run."""
         with self._locked():
             _write(self._of(run), _read(self._of(run)) | {"groups": sorted(groups)})
 
-    def released(self, run: int) -> frozenset[int] | None:
+    def released(self, run: int | str) -> frozenset[int] | None:
         """Groups that were released to the run; None if the run has not enrolled this site."""
         path = self._of(run)
         return frozenset(_read(path)["groups"]) if path.is_file() else None
 
-    def _of(self, run: int) -> Path:
+    def _of(self, run: int | str) -> Path:
         return self.folder / f"run-{run}.json"
 
     @contextmanager

@@ -18,6 +18,7 @@ from remind_client.disk import named
 from remind_client.vault.key import VaultKey
 from remind_client.vault.stream import HEADER_BYTES, Sealer, key_id, opened
 
+VERSION = "~"  # begins the part of a file's name that tells its versions apart
 Writer = Callable[[Any], object]  # given something with `write(bytes)`
 
 
@@ -93,6 +94,8 @@ class PlainVault(Vault):
 class SealedVault(Vault):
     """Encrypted files under a folder; a file's logical name is its path from there.
 
+    ``state.pt~7`` is a version of ``state.pt`` and has its logical name, so that one can become the other by a link.
+
     Attributes
     ----------
     root
@@ -150,7 +153,8 @@ class SealedVault(Vault):
             yield from opened(source, self.keys, self._name(path), str(path))
 
     def _name(self, path: Path) -> str:
-        return path.resolve().relative_to(self.root.resolve()).as_posix()
+        place = path.resolve().relative_to(self.root.resolve())
+        return place.with_name(place.name.partition(VERSION)[0]).as_posix()
 
 
 def sealed_with(path: Path) -> bytes | None:

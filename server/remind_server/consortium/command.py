@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,9 @@ from remind.errors import UserError
 from remind_server.consortium import PASSPHRASE
 
 if TYPE_CHECKING:
+    from remind.config import Scalar
     from remind.consortium.enrolment import Request
+    from remind_server.consortium.flower import Control
     from remind_server.consortium.folder import Folder
 
 CHECK_FAILED, RUN_FAILED = 10, 20  # exit codes beside 1, a mistake: docs/exit-codes-coordinator.md
@@ -247,16 +249,36 @@ def run(
     wait: Annotated[bool, typer.Option(help="Wait until the run ends; exit code 20 if it fails.")] = False,
 ) -> None:
     """Start a run over all hospitals that are online."""
-    from remind_server.consortium.flower import app_bundle, bundle_hash, control
-    from remind_server.consortium.run_record import read_record
-    from remind_server.consortium.runs import RunFailedError, run_settings, submit
-    from remind_server.consortium.runs import wait as wait_for
+    from remind_server.consortium.runs import run_settings
 
     folder = _folder(where, "run")
     values = run_settings(run_config)
     _note(folder, "run", settings=" ".join(f"{name}={value!r}" for name, value in values.items()))
+    _start(folder, lambda link: values, wait)
+
+
+@consortium_command.command()
+def resume(
+    where: Where,
+    run_id: Annotated[int, typer.Argument(help="Id of a run that ended too early, as `runs` prints it.")],
+    wait: Annotated[bool, typer.Option(help="Wait until the run ends; exit code 20 if it fails.")] = False,
+) -> None:
+    """Go on with a run that failed or was stopped, from its last checkpoint, as a new run of Flower."""
+    from remind_server.consortium.runs import resumed_settings
+
+    folder = _folder(where, "resume")
+    _note(folder, "resume", run=str(run_id))
+    _start(folder, lambda link: resumed_settings(link, folder, run_id), wait)
+
+
+def _start(folder: "Folder", settings: Callable[["Control"], "Mapping[str, Scalar]"], wait: bool) -> None:
+    from remind_server.consortium.flower import app_bundle, bundle_hash, control
+    from remind_server.consortium.run_record import read_record
+    from remind_server.consortium.runs import RunFailedError, submit
+    from remind_server.consortium.runs import wait as wait_for
+
     with control(folder) as link:
-        run_id = submit(link, values)
+        run_id = submit(link, settings(link))
         _note(folder, "started", run=str(run_id))
         print(f"run {run_id}")
         print(f"bundle {bundle_hash(app_bundle())}", flush=True)

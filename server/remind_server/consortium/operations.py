@@ -23,6 +23,7 @@ NEEDED: dict[str, Role] = {  # least role that a command requires
     "bundle": "viewer",
     "log": "viewer",
     "run": "runner",
+    "resume": "runner",
     "stop": "runner",
 }  # every other command: admin
 

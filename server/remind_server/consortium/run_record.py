@@ -41,6 +41,8 @@ class RunRecord(BaseModel):
 
     Attributes
     ----------
+    run, id
+        Flower's number, and the identity that a resumed run shares with the one before it; empty: the same.
     status
         ``incomplete``: it ended, but a hospital that was expected or had a task never took part.
     scores
@@ -50,6 +52,7 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: str
+    id: str = ""
     results: str
     status: Literal["waiting", "running", "completed", "incomplete", "failed"] = "waiting"
     reason: str = ""
@@ -70,10 +73,10 @@ class RunRecord(BaseModel):
 class RecordKeeper(Observer):
     """Observer that keeps the record of a run."""
 
-    def __init__(self, path: Path, run: int, results: Path) -> None:
+    def __init__(self, path: Path, run: int, results: Path, name: str = "") -> None:
         now = time.time()
         self.path, self._attendance = path, Attendance()
-        self.record = RunRecord(run=str(run), results=str(results), began=now, heard=now)
+        self.record = RunRecord(run=str(run), id=name, results=str(results), began=now, heard=now)
 
     def begun(self, config: Config) -> None:
         """Enter the run."""
@@ -83,6 +86,20 @@ class RecordKeeper(Observer):
         """Record the expected hospitals, and those that do not take part."""
         self._attendance.started(start)
         self._change(status="running", expected=start.expected, sites=self._sites({}, start.refused, (), 0))
+
+    def remember(self) -> dict[str, Any]:
+        """Return the record, and who took part."""
+        return {"record": self.record.model_dump(mode="json"), "attendance": self._attendance.remember()}
+
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Go on with the record of the Flower run before; it is the same run."""
+        if not memory:
+            super().resumed(start, round_, memory)
+            return
+        self._attendance.resumed(start, round_, memory["attendance"])
+        before = RunRecord.model_validate_json(json.dumps(memory["record"]))
+        found = {"began": before.began, "rounds": before.rounds, "round": round_, "expected": before.expected}
+        self._change(**found, sites=before.sites, status="running")
 
     def round_started(self, start: RoundStart) -> None:
         """Record newly refused hospitals."""
@@ -131,13 +148,13 @@ class RecordKeeper(Observer):
         write_file(self.path, (self.record.model_dump_json(indent=1) + "\n").encode())
 
 
-def of_this_run(run: int, results: Path) -> tuple[list[Observer], list[str]]:
+def of_this_run(run: int, results: Path, name: str = "") -> tuple[list[Observer], list[str]]:
     """Return the record keeper and the enrolled names, for a ServerApp started by a consortium; else None."""
     if not (root := os.environ.get(CONSORTIUM)):
         return [], []
     folder = Folder(Path(root))
     enrolled = [site.name for site in read_ledger(folder.ledger).active()]
-    return [RecordKeeper(record_path(folder, run), run, results)], enrolled
+    return [RecordKeeper(record_path(folder, run), run, results, name)], enrolled
 
 
 def record_path(folder: Folder, run: int | str) -> Path:
@@ -151,6 +168,12 @@ def read_record(folder: Folder, run: int | str) -> RunRecord | None:
         return RunRecord.model_validate(json.loads(record_path(folder, run).read_text("utf-8")))
     except (OSError, ValueError, ValidationError):
         return None
+
+
+def records_of(folder: Folder, name: str) -> list[RunRecord]:
+    """Return the records of all Flower runs with this identity."""
+    found = (read_record(folder, path.stem) for path in folder.runs.glob("*.json"))
+    return [record for record in found if record is not None and (record.id or record.run) == name]
 
 
 def last_of_sites(folder: Folder) -> dict[str, tuple[str, SiteRecord]]:

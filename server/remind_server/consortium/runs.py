@@ -3,11 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind_server.consortium.flower import Control, Run, UnreachableError, app_bundle
-from remind_server.consortium.run_record import RunRecord
+from remind_server.consortium.folder import Folder
+from remind_server.consortium.run_record import RunRecord, read_record, records_of
+from remind_server.rounds.checkpoints import resumable
 from remind_server.simulation.flwr_pairs import read_pairs
 
 LOOK = 2.0  # seconds between two queries of a run
@@ -34,6 +37,31 @@ def run_settings(typed: Sequence[str] | None) -> dict[str, Scalar]:
 def submit(control: Control, values: Mapping[str, Scalar]) -> int:
     """Start a run; return its id."""
     return control.start_run(app_bundle(), values)
+
+
+def resumed_settings(control: Control, folder: Folder, run_id: int) -> dict[str, Scalar]:
+    """The settings with which a run that ended too early goes on: its own, its identity, and ``run.resume``.
+
+    Raises
+    ------
+    UserError
+        The run is not known or still going on, has ended well, or left no checkpoint.
+    """
+    record = read_record(folder, run_id)
+    if record is None:
+        raise UserError(f"run {run_id} has no record; `remind consortium runs` lists all runs")
+    name = record.id or record.run
+    for other in records_of(folder, name):
+        found = control.run(int(other.run))
+        if not found.finished:
+            raise UserError(
+                f"run {run_id} is still {found.status} as run {other.run}; `remind consortium stop {other.run}` ends it"
+            )
+    config, _ = resumable(Path(record.results))
+    flat, usual = config.begun.flat(), Config().flat()
+    own = {key: value for key, value in flat.items() if value != usual[key] and key != "results"}
+    results = {} if record.results.endswith(f"/run-{name}") else {"results": record.results}
+    return own | results | {"run.id": name, "run.resume": True}
 
 
 def status_text(run: Run, record: RunRecord | None) -> str:

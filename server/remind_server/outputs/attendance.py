@@ -23,6 +23,24 @@ class Attendance(Observer):
         self._why: dict[str, str] = {}
         self._counted: set[str] = set()
 
+    def remember(self) -> dict[str, Any]:
+        """Return who counted and who missed what so far."""
+        return {
+            "refused": self.refused,
+            "expected": list(self.expected),
+            "missed": dict(self.missed),
+            "why": self._why,
+            "counted": sorted(self._counted),
+        }
+
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Take up what `remember` returned."""
+        self.started(start)
+        if memory:
+            self.refused, self.expected = dict(memory["refused"]), tuple(memory["expected"])
+            self.missed, self._why = Counter(memory["missed"]), dict(memory["why"])
+            self._counted = set(memory["counted"])
+
     def started(self, start: RunStart) -> None:
         """Store the refused and the expected sites."""
         self.refused, self.expected = dict(start.refused), start.expected

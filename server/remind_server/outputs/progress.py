@@ -63,6 +63,13 @@ class Progress(Observer):
         if _dotted(start.counts, start.schema.names):
             self.say(f"  ●○: groups by their modalities, in this order: {', '.join(start.schema.names)}")
 
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Print after which round the run goes on."""
+        self._start = start
+        self.say(f"{start.schema.name}: resumed after round {round_} of {start.config.train.rounds}")
+        if self.results:
+            self.say(f"results: {self.results}")
+
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Print the result of the round and the time left."""
         self._spent.append(record.seconds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -159,6 +160,20 @@ class Observer:
 
     def started(self, start: RunStart) -> None:
         """Handle the first round's being about to begin."""
+
+    def remember(self) -> dict[str, Any]:
+        """Return what this observer needs to go on in another process, as JSON; it is part of every checkpoint."""
+        return {}
+
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Handle that a run goes on after so many rounds, in place of `begun` and `started`.
+
+        `start` is the run as it began, `memory` what `remember` returned at the checkpoint. What was written of later
+        rounds is written again.
+        """
+        del round_, memory
+        self.begun(start.config)
+        self.started(start)
 
     def round_started(self, start: RoundStart) -> None:
         """Handle a round's being about to begin."""

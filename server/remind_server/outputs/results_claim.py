@@ -41,3 +41,17 @@ def refuse_what_holds_something(folder: Path) -> None:
     if first is not None:
         what = "already holds a run" if (folder / "config.json").exists() else f"is not empty ({first.name})"
         raise UserError(f"results: {folder} {what}; give another folder or remove it")
+
+
+def require_unfinished(folder: Path) -> None:
+    """Refuse to resume what is no run, or has ended.
+
+    Raises
+    ------
+    UserError
+        With what the folder is instead.
+    """
+    if (folder / "summary.json").exists():
+        raise UserError(f"results: the run in {folder} has ended; there is nothing to resume")
+    if not (folder / "rounds.jsonl").exists():
+        raise UserError(f"results: {folder} is no run's folder; there is nothing to resume")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from remind.version import VERSION
 from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.calibration_tables import calibration_rows, decision_rows, reliability_rows
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
-from remind_server.outputs.results_claim import refuse_what_holds_something
+from remind_server.outputs.results_claim import refuse_what_holds_something, require_unfinished
 from remind_server.outputs.tables import expert_rows, final_rows, interval_rows, round_rows, summary
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
@@ -33,13 +34,22 @@ CALIBRATION_CSV, RELIABILITY, DECISIONS = "calibration.csv", "reliability.csv", 
 
 
 class RunFolder(Observer):
-    """Observer that writes a run's results (docs/results.md says what is in which file)."""
+    """Observer that writes a run's results (docs/results.md says what is in which file).
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder
+        New or empty; of a run that is resumed, its folder.
+    """
+
+    def __init__(self, folder: Path, resumes: bool = False) -> None:
         self.folder = folder
         self._start: RunStart | None = None
         self._attendance = Attendance()
         self._metadata: dict[int, dict[str, str]] = {}  # of the models that may become the run's
+        if resumes:
+            require_unfinished(folder)
+            return
         refuse_what_holds_something(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +80,23 @@ class RunFolder(Observer):
             "expected": list(start.expected),
         }
         self._write(CONFIG, lambda path: _dump(content, path))
+
+    def remember(self) -> dict[str, Any]:
+        """Return the attendance, and what describes the models that may become the run's."""
+        return {
+            "attendance": self._attendance.remember(),
+            "metadata": {str(round_): found for round_, found in self._metadata.items()},
+        }
+
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Remove the lines of later rounds; a line that a kill cut short goes with them."""
+        self._start = start
+        self._attendance.resumed(start, round_, memory["attendance"])
+        self._metadata = {int(number): dict(found) for number, found in memory["metadata"].items()}
+        for name in (ROUNDS, GROUPS):
+            self._write(name, partial(_first_rounds, self.folder / name, round_))
+        if (self.folder / LAST).exists():  # the end was being written
+            os.replace(self.folder / LAST, self.folder / MODEL)
 
     def round_started(self, start: RoundStart) -> None:
         """Store which sites take part."""
@@ -144,6 +171,19 @@ class RunFolder(Observer):
 
 def _dump(content: Any, path: Path) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _first_rounds(path: Path, rounds: int, target: Path) -> None:
+    """Copy the lines of so many rounds."""
+    with target.open("w", encoding="utf-8") as out:
+        if not path.exists():
+            return
+        for line in path.read_text("utf-8").splitlines(keepends=True):
+            try:
+                if line.endswith("\n") and json.loads(line)["round"] <= rounds:
+                    out.write(line)
+            except ValueError:
+                continue
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -3,8 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from flwr.serverapp import Grid
 from pydantic import ValidationError
@@ -22,37 +22,11 @@ from remind_server.outputs.tables import ALL
 from remind_server.rounds.clock import clock_of
 from remind_server.rounds.exchange import Answer, exchange, patiently
 from remind_server.rounds.flwr_pull import replies_within
+from remind_server.rounds.member import Member
 
 FEWEST_COMPARED = 3  # sites, before one of them is called too large
 NEVER_CONNECTED = "never connected"
 SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
-
-
-@dataclass(frozen=True, eq=False)
-class Member:
-    """A site that takes part.
-
-    Attributes
-    ----------
-    node_id, name
-        Its node, and its registered name.
-    counts, labels
-        n_{s,k}, and the same by class.
-    held_out
-        Validation patients of each group, where the objective trains on them.
-    observed
-        Groups whose blocks the site can receive.
-    minimum
-        The site's minimum count: it reports nothing about smaller groups.
-    """
-
-    node_id: int
-    name: str
-    counts: Mapping[int, int]
-    observed: frozenset[int]
-    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    held_out: Mapping[int, int] = field(default_factory=dict)
-    minimum: int = 1
 
 
 class Roster:
@@ -70,6 +44,7 @@ class Roster:
         self.schema: CohortSchema | None = None
         self.members: dict[int, Member] = {}
         self.refused: dict[str, str] = {}
+        self.connected = 0  # nodes, at the last look
         self._asked: set[int] = set()
         self._looks = 0
         self._silences: Counter[int] = Counter()
@@ -98,6 +73,20 @@ class Roster:
         """Expected hospitals that are neither members nor refused: they never connected."""
         known = {member.name for member in self.members.values()} | set(self.refused)
         return {name: NEVER_CONNECTED for name in self.expected if name not in known}
+
+    def remembered(self) -> dict[str, Any]:
+        """Return who takes part, as JSON for a checkpoint. Nodes are not in it: a resumed run has others."""
+        schema = None if self.schema is None else self.schema.describe()
+        members = [member.described() for member in sorted(self.members.values(), key=lambda m: m.name)]
+        return {"schema": schema, "members": members, "named": sorted(self._named), "refused": dict(self.refused)}
+
+    def restore(self, remembered: Mapping[str, Any]) -> None:
+        """Take up who took part, as members that are not connected yet: they enrol anew and take their places."""
+        self.schema = CohortSchema.model_validate(remembered["schema"])
+        self._named |= set(remembered["named"])
+        self.refused = dict(remembered["refused"])
+        gone = (Member.of(found, -number) for number, found in enumerate(remembered["members"], 1))
+        self.members = {member.node_id: member for member in gone}
 
     def counts(self) -> dict[int, int]:
         """Global n_k over all members, groups ascending."""
@@ -142,6 +131,7 @@ class Roster:
         """Ask new nodes to enrol; return the members that joined."""
         nodes = patiently("listing nodes", lambda: list(grid.get_nodes()))
         names = {int(node.node_id): quoted(getattr(node, "name", "")) for node in nodes}
+        self.connected = len(names)
         self._named |= {name for name in names.values() if name}
         self._looks += 1
         fresh = [n for n in names if n not in self._asked and self._looks >= self._patience.get(n, 0)]
@@ -156,7 +146,7 @@ class Roster:
     def _replace_returned(self, names: Mapping[int, str]) -> None:
         """Forget a member that is gone whose registered name has come back as another node: it would count twice."""
         here = {name for name in names.values() if name}
-        for member in [m for m in self.members.values() if m.node_id not in names and m.name in here]:
+        for member in [m for m in self.members.values() if m.node_id not in names and m.name in here and m.connected]:
             del self.members[member.node_id]
 
     def _admit(self, answers: Iterable[Answer], names: Mapping[int, str]) -> list[Member]:
@@ -229,6 +219,8 @@ class Roster:
         if schema.fingerprint != self.schema.fingerprint:
             self.refused[name] = reason("another schema: " + "; ".join(difference(self.schema, schema)))
             return None
+        for waiting in [m for m in self.members.values() if not m.connected and m.name == name]:
+            del self.members[waiting.node_id]  # of a resumed run: here it is again
         taken = {m.name for m in self.members.values()} | {ALL}  # the tables' word for all sites is no site's name
         unique = f"{name} ({node_id})" if name in taken else name
         observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)

@@ -47,15 +47,19 @@ class State(Generic[S]):
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     best: "Best | None" = None
 
-    def save(self, path: Path, weighing: Weighing[S]) -> None:
-        """Write all of it into one file, which is whole or absent: tensors as safetensors, the rest as its JSON."""
+    def save(self, path: Path, weighing: Weighing[S], more: Mapping[str, str] | None = None) -> None:
+        """Write all of it into one file, which is whole or absent: tensors as safetensors, the rest as its JSON.
+
+        `more` is metadata beside the state.
+        """
         tensors = {MODEL + n: t for n, t in self.model.tensors.items()}
         tensors |= {MEMORY + n: t for n, t in self.memory.items()}
         rest: dict[str, Any] = {"round": self.round, "weights": weighing.states.dump_python(self.weights, mode="json")}
         if self.best is not None:
             tensors |= {BEST + n: t for n, t in self.best.model.tensors.items()}
             rest["best"] = asdict(self.best.verdict) | {"weights": {str(k): w for k, w in self.best.weights.items()}}
-        write_whole(path, lambda partial: save_model(partial, tensors, {STATE: json.dumps(rest)}))
+        metadata = {**(more or {}), STATE: json.dumps(rest)}
+        write_whole(path, lambda partial: save_model(partial, tensors, metadata), private=True, durable=True)
 
     @classmethod
     def load(cls, path: Path, weighing: Weighing[S]) -> "State[S]":
@@ -67,6 +71,19 @@ class State(Generic[S]):
             The file cannot be read, was changed, is no state, or is that of another method.
         """
         tensors, metadata = load_model(path, REMEDY)
+        return cls.of(tensors, metadata, weighing, path)
+
+    @classmethod
+    def of(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], weighing: Weighing[S], path: Path
+    ) -> "State[S]":
+        """The state in the content of a file.
+
+        Raises
+        ------
+        UserError
+            It is no state, or that of another method.
+        """
         try:
             rest = json.loads(metadata[STATE])
             weights = weighing.states.validate_json(json.dumps(rest["weights"]))

@@ -4,9 +4,11 @@ It drives a Flower `Grid` itself rather than through `flwr.serverapp.strategy.St
 all nodes and two exchanges a round; here every site gets its own blocks, and a round is one exchange.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -35,6 +37,7 @@ from remind.objectives.lambda_step import risks
 from remind.quoting import reason
 from remind.training.schedule import learning_rate
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
 from remind_server.rounds.checks import Limits, experts_of
 from remind_server.rounds.collect import Measurement, RoundReplies, examination_bounds, read_examination, report_bounds
 from remind_server.rounds.exchange import Answer, exchange
@@ -42,6 +45,8 @@ from remind_server.rounds.flwr_pull import replies_within
 from remind_server.rounds.roster import Member, Roster
 from remind_server.rounds.state import Best, State
 from remind_server.rounds.tasks import examine_task, sites_of, stage_of, train_tasks
+
+log = logging.getLogger("flwr")
 
 
 class FedRemind:
@@ -54,6 +59,8 @@ class FedRemind:
         with new blocks. None: start with the model that ``start.model`` names, or with a new one.
     enrolled
         Names of the hospitals that should take part.
+    checkpoints
+        Where the state after every round is kept; None: nowhere.
     """
 
     def __init__(
@@ -62,30 +69,39 @@ class FedRemind:
         observers: Sequence[Observer] = (),
         start: Mapping[str, Tensor] | None = None,
         enrolled: Iterable[str] = (),
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        self.config, self.observers, self.start = config, observers, start
+        self.config, self.observers, self.start = config.begun, observers, start
+        self.checkpoints, self._resumes = checkpoints, config.run.resume
         self.given: Start | None = None  # the model that `start.model` names
         self.methods = methods_of(config)
         self.roster = Roster(config, enrolled)
         self._left_out: Counter[str] = Counter()  # answers that came and did not count, by site
+        self._begun: RunStart | None = None
+        self._nodes = 0
+        self._began = time.monotonic()
 
     def run(self, grid: Grid) -> RunResult:
-        """Enrol, train all rounds, examine the final model.
+        """Enrol, or go on from the last checkpoint if the config says so; train all rounds, examine the final model.
 
         Raises
         ------
         UserError
             If too few sites take part or answer, or `start` is of another model.
         """
-        began = time.monotonic()
-        for observer in self.observers:
-            observer.begun(self.config)
+        with self.checkpoints.held() if self.checkpoints else nullcontext():
+            return self._run(grid)
+
+    def _run(self, grid: Grid) -> RunResult:
+        self._began = time.monotonic()
+        checkpoint = self._last_checkpoint() if self._resumes else None
         try:
-            state = self._start(grid)
+            state = self._start(grid) if checkpoint is None else self._go_on(grid, checkpoint)
             while state.round < self.config.train.rounds and not self._is_patience_over(state):
                 state = self._round(grid, state)
+                self._keep(state)
             state = replace(state, model=GlobalModel(mean_of(state.memory, state.model.tensors)))
-            result = self._examine(grid, state, began)
+            result = self._examine(grid, state)
         except BaseException as error:  # an interruption too is an end that people watch for
             for observer in self.observers:
                 observer.failed(_reason(error))
@@ -95,6 +111,8 @@ class FedRemind:
         return result
 
     def _start(self, grid: Grid) -> State[Any]:
+        for observer in self.observers:
+            observer.begun(self.config)
         self.given = start_of(self.config)
         self.roster.wait(grid)
         self.roster.enrol_newcomers(grid)
@@ -107,11 +125,51 @@ class FedRemind:
         self._refuse_what_needs_two_classes()
         counts = self.roster.counts()
         sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
+        start = RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused), self.roster.expected)
+        self._begun, self._nodes = start, self.roster.connected
         for observer in self.observers:
-            observer.started(
-                RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused), self.roster.expected)
-            )
-        return self._fresh_state(0)
+            observer.started(start)
+        state = self._fresh_state(0)
+        self._keep(state)
+        return state
+
+    def _last_checkpoint(self) -> Checkpoint:
+        """The checkpoint to go on from.
+
+        Raises
+        ------
+        UserError
+            There is none, or it is one of another run.
+        """
+        if self.checkpoints is None:
+            raise UserError("run.resume: this run keeps no checkpoints")
+        found = self.checkpoints.newest(lambda config: methods_of(config).weighing, log.warning)
+        found.require_same(self.config)
+        return found
+
+    def _go_on(self, grid: Grid, found: Checkpoint) -> State[Any]:
+        """Take up a run where its last checkpoint left it: the sites enrol anew, since their nodes may be others."""
+        self._begun, self._nodes, self._left_out = found.start, found.nodes, Counter(found.left_out)
+        self._began -= found.seconds
+        self.given = start_of(self.config)
+        self.roster.restore(found.roster)
+        for observer in self.observers:
+            observer.resumed(found.start, found.state.round, found.memory.get(type(observer).__name__, {}))
+        known = {member.name for member in self.roster.members.values()}
+        self.roster.wait(grid)
+        joined = {member.name for member in self.roster.enrol_newcomers(grid)}
+        return self._with_newcomers(found.state) if joined - known else found.state
+
+    def _keep(self, state: State[Any]) -> None:
+        """Write a checkpoint. What the observers wrote of later rounds does not count once a run goes on from it."""
+        if self.checkpoints is None:
+            return
+        assert self._begun is not None
+        memory = {type(observer).__name__: observer.remember() for observer in self.observers}
+        seconds, left_out = time.monotonic() - self._began, dict(self._left_out)
+        roster = self.roster.remembered()
+        checkpoint = Checkpoint(state, self._begun, roster, self._nodes, left_out, memory, seconds)
+        self.checkpoints.write(checkpoint, self.methods.weighing)
 
     def _refuse_what_needs_two_classes(self) -> None:
         asked, classes = self.config.evaluation, len(self._schema.classes)
@@ -234,8 +292,9 @@ class FedRemind:
 
     def _admit_newcomers(self, grid: Grid, state: State[Any]) -> State[Any]:
         """Add sites that connected after the start; their new groups get blocks and a λ."""
-        if not self.roster.enrol_newcomers(grid):
-            return state
+        return self._with_newcomers(state) if self.roster.enrol_newcomers(grid) else state
+
+    def _with_newcomers(self, state: State[Any]) -> State[Any]:
         model = state.model.with_groups(self.config, self._schema, self.roster.counts())
         return replace(state, model=model, weights=self.methods.weighing.admit(state.weights, self._sites))
 
@@ -294,7 +353,7 @@ class FedRemind:
             return self.config.train.routing_rounds > 0
         return stage_of(self.config, round_, self.methods.objective.phases(self.config.train.rounds))[0] == 2
 
-    def _examine(self, grid: Grid, last: State[Any], began: float) -> RunResult:
+    def _examine(self, grid: Grid, last: State[Any]) -> RunResult:
         """Evaluate the run's model on test patients and on validation patients."""
         state = self._chosen(grid, last)
         calibration = self._tempered(grid, state)
@@ -312,7 +371,7 @@ class FedRemind:
             absent=found.absent,
             left_out=dict(self._left_out),
             withheld=self.roster.withheld(found.test),
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - self._began,
             round=state.round,
             last=last.round,
             routing=self._routing(state.round),

@@ -45,7 +45,21 @@ Yes = Annotated[
         rich_help_panel="Federated REMIND",
     ),
 ]
-NEW: dict[str, tuple[Any, Any]] = {"num_clients": (NumClients, None), "cohort": (Cohort, None), "yes": (Yes, False)}
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on with the unfinished simulation in this results folder, from its last checkpoint.",
+        rich_help_panel="Federated REMIND",
+    ),
+]
+NEW: dict[str, tuple[Any, Any]] = {
+    "resume": (Resume, None),
+    "num_clients": (NumClients, None),
+    "cohort": (Cohort, None),
+    "yes": (Yes, False),
+}
 
 
 def install(cli: ModuleType) -> None:
@@ -70,10 +84,20 @@ def extended(run: Callable[..., None]) -> Callable[..., None]:
     read_connection, output_handler = connection_reader_and_handler()
 
     @functools.wraps(run)
-    def command(*, num_clients: int | None = None, cohort: str | None = None, yes: bool = False, **given: Any) -> None:
+    def command(
+        *,
+        num_clients: int | None = None,
+        cohort: str | None = None,
+        resume: Path | None = None,
+        yes: bool = False,
+        **given: Any,
+    ) -> None:
         ready = False  # with --format json the handler prints the error and goes on
         with output_handler(output_format=given["output_format"]):
-            plan = prepare(given, num_clients, cohort, read_connection, yes)
+            if resume is None:
+                plan = prepare(given, num_clients, cohort, read_connection, yes)
+            else:
+                plan = prepare_resume(given, resume, num_clients, cohort, read_connection)
             ready = True
         if ready and (code := submit(run, given, plan)):
             raise typer.Exit(code)
@@ -152,6 +176,39 @@ def prepare(
     # The connection's own (deprecated) options give way to any federation config: only what the user wants may do that.
     if plan.federation and (federation or SUPERNODES in plan.federation or not connection.options):
         given["federation_config_overrides"] = write_pairs(plan.federation)
+    return plan
+
+
+def prepare_resume(
+    given: dict[str, Any],
+    folder: Path,
+    clients: int | None,
+    cohort: str | None,
+    connection_named: Callable[[str | None], Any],
+) -> "Plan":
+    """What to submit so that a simulation goes on; writes it into `given`.
+
+    Raises
+    ------
+    UserError
+        Something else is given too, the run is no simulation on this machine, or there is nothing to go on from.
+    """
+    from remind.errors import UserError
+    from remind_server.rounds.checkpoints import resumable
+    from remind_server.simulation import flwr_app
+    from remind_server.simulation.flwr_pairs import write_pairs
+    from remind_server.simulation.flwr_plan import SUPERNODES, Plan, with_clients
+
+    if clients is not None or cohort is not None or given["run_config_overrides"]:
+        raise UserError("--resume: a run goes on with its own cohort, settings and hospitals; name its folder alone")
+    if flwr_app.defaults(Path(given["app"]).expanduser()) is None:
+        raise UserError(f"--resume is for the federated-remind app, which {given['app']} is not")
+    if connection_named(given["superlink"]).address not in MANAGED:
+        raise UserError("--resume is for simulations on this machine; a consortium's: remind consortium resume")
+    config, nodes = resumable(folder)
+    plan = Plan(with_clients({SUPERNODES: nodes}, None), config.flat(), config.results)
+    given["run_config_overrides"] = write_pairs(plan.run or {})
+    given["federation_config_overrides"] = write_pairs(plan.federation)
     return plan
 
 

@@ -12,6 +12,7 @@ import typer
 
 from remind.cli_options import CohortArgument, CohortOption, Quiet, Yes, one_cohort, printer
 from remind.config import Config
+from remind.errors import UserError
 from remind_server.simulation.flwr_plan import REMEDY, check_hospitals, claimed, estimated, plan_here
 
 INTERRUPTED = 130  # exit code
@@ -40,6 +41,12 @@ def simulate_command(
         list[str] | None,
         typer.Option("--run-config", "-c", help="Settings, as for flwr run: 'train.lr=0.01', a file, a preset."),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with the unfinished run in this results folder, from its last checkpoint."
+        ),
+    ] = None,
     quiet: Quiet = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print every group, site and score, whatever the screen's size.")
@@ -48,7 +55,8 @@ def simulate_command(
 ) -> None:
     """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`.
 
-    Without a cohort, patients are synthetic.
+    Without a cohort, patients are synthetic. A run that was killed goes on with --resume and ends as if it had not been
+    (docs/resume.md).
 
     Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined.
     130: it was stopped, by Ctrl-C or SIGTERM.
@@ -58,26 +66,28 @@ def simulate_command(
     from remind_server.outputs.progress import Progress
     from remind_server.outputs.run_folder import RunFolder
     from remind_server.outputs.screen import Screen
-    from remind_server.simulation.estimate import refuse_what_is_too_large
+    from remind_server.rounds.checkpoints import Checkpoints, resumable
     from remind_server.simulation.simulate import simulate
 
-    plan, config, clients = plan_here(run_config, one_cohort(cohort, cohort_option), num_clients)
-    for warning in check_hospitals(plan, {}):
-        print(f"warning: {warning}", file=sys.stderr)
-    found = estimated(plan, {}, in_process=True)
-    refuse_what_is_too_large(found, yes, REMEDY)
-    if not quiet:
-        print(found, file=sys.stderr)
-    plan = claimed(plan)
-    config = Config.from_flat(plan.run or {})
-    folder, attendance = RunFolder(Path(plan.results)), Attendance()
+    chosen = one_cohort(cohort, cohort_option)
+    if resume is None:
+        config, clients = _planned(run_config, chosen, num_clients, quiet, yes)
+    else:
+        if chosen is not None or run_config or num_clients is not None:
+            raise UserError(
+                "--resume: a run goes on with its own cohort, settings and hospitals; give the folder alone"
+            )
+        config, clients = resumable(resume)
+    folder, attendance = RunFolder(Path(config.results), resumes=resume is not None), Attendance()
+    checkpoints = Checkpoints(folder.folder, config.federation.checkpoints)
     screen = Screen() if quiet else Screen.of_output(verbose)
     progress = Progress(printer(quiet, lambda text: print(text, flush=True)), folder.folder, screen)
+    observers = [folder, attendance, progress, *followers(config, folder.folder, print)]
     try:
         with termination_is_interruption():
-            simulate(config, clients, [folder, attendance, progress, *followers(config, folder.folder, print)])
+            simulate(config, clients, observers, checkpoints=checkpoints)
     except KeyboardInterrupt:
-        print(f"stopped before the end; what there is lies in {folder.folder}", file=sys.stderr)
+        print(f"stopped before the end; go on with: remind simulate --resume {folder.folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     for warning in attendance.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -85,3 +95,21 @@ def simulate_command(
         print(f"results: {folder.folder}")
     if attendance.warnings:
         raise typer.Exit(INCOMPLETE)
+
+
+def _planned(
+    run_config: list[str] | None, cohort: str | None, num_clients: int | None, quiet: bool, yes: bool
+) -> tuple[Config, int]:
+    """Config and number of hospitals of a new run, checked, with a results folder of its own."""
+    from remind_server.simulation.estimate import refuse_what_is_too_large
+
+    plan, config, clients = plan_here(run_config, cohort, num_clients)
+    if config.run.resume:
+        raise UserError("run.resume: resume with: remind simulate --resume FOLDER")
+    for warning in check_hospitals(plan, {}):
+        print(f"warning: {warning}", file=sys.stderr)
+    found = estimated(plan, {}, in_process=True)
+    refuse_what_is_too_large(found, yes, REMEDY)
+    if not quiet:
+        print(found, file=sys.stderr)
+    return Config.from_flat(claimed(plan).run or {}), clients

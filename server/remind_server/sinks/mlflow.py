@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -38,6 +39,18 @@ class MlflowSink(Observer):
         """Begin a run in the experiment of the cohort's name."""
         self._schema = start.schema
         self._try(lambda: self._begin(start))
+
+    def remember(self) -> dict[str, Any]:
+        """Return the run's id at the tracking server."""
+        return {"run": self._run_id}
+
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Go on with the run at the tracking server."""
+        self._schema, self._run_id, self._round = start.schema, memory.get("run", ""), round_
+        if not self._run_id:
+            self.started(start)
+            return
+        self._try(lambda: self._client.update_run(self._run_id, status="RUNNING"))
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Log the round's numbers."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -28,6 +29,11 @@ class TensorBoardSink(Observer):
         self._writer = SummaryWriter(str(self.folder))
         table = "\n".join(f"    {key} = {value!r}" for key, value in start.config.flat().items())
         self._writer.add_text("config", table)
+
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Open another event file, which replaces what the first says of later rounds."""
+        self._schema, self._round = start.schema, round_
+        self._writer = SummaryWriter(str(self.folder), purge_step=round_ + 1)
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Write the round's numbers."""

@@ -73,7 +73,59 @@ class StoreObserver(Observer):
 
     def begun(self, config: Config) -> None:
         """Insert the run, and start the heartbeat."""
-        run = Run(
+        run = self._row(config)
+
+        def enter(session: Session) -> None:
+            _end_lost_runs(session)
+            session.add(run)
+            session.flush()
+            self.run_id = run.id
+
+        self._write(enter)
+        self._start_heartbeat()
+
+    def remember(self) -> dict[str, Any]:
+        """Return the numbers of this run, its sites and its groups."""
+        return {
+            "run": self.run_id,
+            "sites": self._site,
+            "groups": {str(mask): number for mask, number in self._group.items()},
+            "attendance": self._attendance.remember(),
+        }
+
+    def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
+        """Go on with the run's row, without what is there of later rounds; a store that lacks it gets it anew."""
+
+        def known(session: Session) -> bool:
+            run = session.get(Run, memory.get("run", 0))
+            return run is not None and run.folder == str(self.folder)
+
+        try:
+            with Session(self.engine) as session:
+                found = bool(memory) and known(session)
+        except SQLAlchemyError:
+            found = False
+        if not found:
+            super().resumed(start, round_, memory)
+            self._attendance.resumed(start, round_, memory.get("attendance", {}))
+            return
+        self._attendance.resumed(start, round_, memory["attendance"])
+        self._names, self.run_id, self._round = start.schema.names, memory["run"], round_
+        self._site = dict(memory["sites"])
+        self._group = {int(mask): number for mask, number in memory["groups"].items()}
+
+        def write(session: Session) -> None:
+            _end_lost_runs(session)
+            for table in (Round, RoundSite, RoundGroup, SiteCounts):
+                session.execute(delete(table).where(table.run_id == self.run_id, table.round > round_))
+            alive = {"status": RUNNING, "reason": "", "ended": None, "round_began": None, "round_closes": None}
+            self._change(session, round=round_, **alive)
+
+        self._write(write)
+        self._start_heartbeat()
+
+    def _row(self, config: Config) -> Run:
+        return Run(
             name=self.folder.name,
             folder=str(self.folder),
             cohort=Path(config.data.cohort).name,
@@ -92,13 +144,7 @@ class StoreObserver(Observer):
             stage=1 if config.train.warmup_rounds else 2,
         )
 
-        def enter(session: Session) -> None:
-            _end_lost_runs(session)
-            session.add(run)
-            session.flush()
-            self.run_id = run.id
-
-        self._write(enter)
+    def _start_heartbeat(self) -> None:
         self._beating = threading.Thread(target=self._keep_beating, name=HEARTBEAT, daemon=True)
         self._beating.start()
 

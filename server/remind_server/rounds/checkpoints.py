@@ -1,0 +1,204 @@
+"""Checkpoints of a run: all that its next round depends on, in one file per round, and which of them is gone on from.
+
+A file is there whole or not at all (written beside, flushed, renamed), and carries a digest of everything in it. The
+last few are kept, so that a damaged one costs a round and not the run. The best model, where a run chooses one, is in
+every state (`State.best`), so the rule for keeping needs no exception for it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from remind.config import Config, Scalar
+from remind.data.cohort.schema import CohortSchema
+from remind.errors import UserError, several
+from remind.federation.site_weights import Weighing
+from remind.methods import methods_of
+from remind.model_file import load_model
+from remind.processes.locks import locked
+from remind_server.outputs.records import RunStart
+from remind_server.outputs.results_claim import require_unfinished
+from remind_server.rounds.state import REMEDY, State
+
+FOLDER, RUN = "checkpoints", "run"
+_NAME = re.compile(r"round-(\d{5,})\.safetensors")
+MAY_DIFFER = frozenset(  # between the two parts of a run: where it runs, and how long it waits
+    {"results", "sinks", "device", "workers", "run.id", "run.resume", "federation.checkpoints", "federation.deadline"}
+    | {"federation.min-sites", "federation.quorum"}
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run between two rounds.
+
+    Attributes
+    ----------
+    start
+        The run as it began.
+    roster
+        `Roster.remembered`: who takes part.
+    nodes
+        Connected nodes when the run began; a simulation has as many again.
+    left_out
+        Site → rounds in which its answer did not count.
+    memory
+        What each observer needs to go on, by its name.
+    seconds
+        Time the run has taken so far.
+    """
+
+    state: State[Any]
+    start: RunStart
+    roster: Mapping[str, Any]
+    nodes: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def require_same(self, config: Config) -> None:
+        """Refuse to go on with other settings: it would be another run.
+
+        Raises
+        ------
+        UserError
+            With each setting that differs.
+        """
+        before, now = self.start.config.flat(), config.flat()
+        found = [
+            f"{key}: {now.get(key)!r}; the run began with {before.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if key not in MAY_DIFFER and before.get(key) != now.get(key)
+        ]
+        if found:
+            raise several("a run is resumed with the settings that it began with", found)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints in a run's results folder.
+
+    Attributes
+    ----------
+    keep
+        How many of the newest stay.
+    """
+
+    results: Path
+    keep: int = 2
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.results / FOLDER
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep everybody else from going on with this run within the block.
+
+        Raises
+        ------
+        UserError
+            A process is at it.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(
+            self.folder / "lock", f"{self.results}: the run is still going on in another process; stop it first"
+        ):
+            yield
+
+    def write(self, checkpoint: Checkpoint, weighing: Weighing[Any]) -> None:
+        """Write one; it is on the disk when this returns. Then remove those that are too old."""
+        start = checkpoint.start
+        run = {
+            "config": start.config.flat(),
+            "schema": start.schema.describe(),
+            "sites": {name: {str(k): n for k, n in counts.items()} for name, counts in start.sites.items()},
+            "counts": {str(k): n for k, n in start.counts.items()},
+            "refused": dict(start.refused),
+            "expected": list(start.expected),
+            "roster": checkpoint.roster,
+            "nodes": checkpoint.nodes,
+            "left_out": dict(checkpoint.left_out),
+            "memory": checkpoint.memory,
+            "seconds": checkpoint.seconds,
+        }
+        round_ = checkpoint.state.round
+        path = self.folder / f"round-{round_:05d}.safetensors"
+        more = {RUN: json.dumps(run, ensure_ascii=False)}
+        checkpoint.state.save(path, weighing, more)
+        there = self._there()
+        for other in there:  # one of a later round is of a part of the run that was lost
+            if other > round_ or other in sorted(r for r in there if r <= round_)[: -self.keep]:
+                there[other].unlink(missing_ok=True)
+
+    def newest(self, weighing: Callable[[Config], Weighing[Any]], say: Callable[[str], None]) -> Checkpoint:
+        """The newest one that can be read; each damaged one is told to `say`, and the one before it is taken.
+
+        Raises
+        ------
+        UserError
+            There is none, or none that can be read.
+        """
+        there, problems = self._there(), []
+        for round_ in sorted(there, reverse=True):
+            try:
+                found = _read(there[round_], weighing)
+            except UserError as error:
+                problems.append(str(error))
+                say(f"warning: {error}")
+                continue
+            if problems:
+                say(f"warning: going on from the checkpoint before it, after round {round_}")
+            return found
+        if problems:
+            raise several(f"{self.folder}: no checkpoint can be read", problems)
+        raise UserError(f"{self.results}: there is no checkpoint to go on from; start the run anew in another folder")
+
+    def _there(self) -> dict[int, Path]:
+        found = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("round-*.safetensors"))
+        return {int(match[1]): path for match, path in found if match}
+
+
+def resumable(folder: Path) -> tuple[Config, int]:
+    """The config of a run that was left unfinished in this folder, to go on with there, and its number of nodes.
+
+    Raises
+    ------
+    UserError
+        It has ended, or there is nothing to go on from.
+    """
+    require_unfinished(folder)
+    found = Checkpoints(folder).newest(lambda config: methods_of(config).weighing, lambda text: None)
+    config = found.start.config
+    run = config.run.model_copy(update={"resume": True})
+    return config.model_copy(update={"run": run, "results": str(folder.absolute())}), found.nodes
+
+
+def _read(path: Path, weighing: Callable[[Config], Weighing[Any]]) -> Checkpoint:
+    tensors, metadata = load_model(path, REMEDY)
+    try:
+        run = json.loads(metadata[RUN])
+        flat: dict[str, Scalar] = run["config"]
+        config = Config.from_flat(flat, str(path))
+        start = RunStart(
+            config=config,
+            schema=CohortSchema.model_validate(run["schema"]),
+            sites={name: _by_group(counts) for name, counts in run["sites"].items()},
+            counts=_by_group(run["counts"]),
+            refused=run["refused"],
+            expected=tuple(run["expected"]),
+        )
+        state = State.of(tensors, metadata, weighing(config), path)
+        rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds")}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{path}: cannot be continued from: it is no checkpoint of this version; {REMEDY}") from None
+    return Checkpoint(state, start, **rest)
+
+
+def _by_group(counts: Mapping[str, int]) -> dict[int, int]:
+    return {int(k): n for k, n in counts.items()}

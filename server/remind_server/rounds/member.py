@@ -1,0 +1,61 @@
+"""A site that takes part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A site that takes part.
+
+    Attributes
+    ----------
+    node_id, name
+        Its node, and its registered name.
+    counts, labels
+        n_{s,k}, and the same by class.
+    held_out
+        Validation patients of each group, where the objective trains on them.
+    observed
+        Groups whose blocks the site can receive.
+    minimum
+        The site's minimum count: it reports nothing about smaller groups.
+    """
+
+    node_id: int
+    name: str
+    counts: Mapping[int, int]
+    observed: frozenset[int]
+    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    held_out: Mapping[int, int] = field(default_factory=dict)
+    minimum: int = 1
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a node; not so a member that a resumed run remembers and that has not enrolled anew yet."""
+        return self.node_id >= 0
+
+    def described(self) -> dict[str, Any]:
+        """Return all but the node, as JSON."""
+        return {
+            "name": self.name,
+            "counts": {str(k): n for k, n in self.counts.items()},
+            "observed": sorted(self.observed),
+            "labels": {str(k): list(n) for k, n in self.labels.items()},
+            "held_out": {str(k): n for k, n in self.held_out.items()},
+            "minimum": self.minimum,
+        }
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], node_id: int) -> "Member":
+        """Return the member that was described, at this node."""
+        return cls(
+            node_id,
+            found["name"],
+            {int(k): n for k, n in found["counts"].items()},
+            frozenset(found["observed"]),
+            {int(k): tuple(n) for k, n in found["labels"].items()},
+            {int(k): n for k, n in found["held_out"].items()},
+            found["minimum"],
+        )

@@ -1,0 +1,146 @@
+"""A round that is asked for again: the same question gets the same bytes, another one begins where the first began."""
+
+import numpy as np
+import pytest
+import torch
+from remind_server.rounds.model import GlobalModel
+
+from remind.federation.flower import read_as
+from remind.federation.messages import Task
+from remind.methods import methods_of
+from remind_client.history import ANSWER, STATE
+from remind_client.question import TooOldError
+from remind_client.refusal import words_for
+from remind_client.site import Site
+from remind_client.store import SiteStore
+from remind_client.vault.key import VaultKey
+from remind_client.vault.rotate import rotate
+from remind_client.vault.vault import PlainVault, SealedVault
+from remind_server.rounds.member import Member
+from remind_server.rounds.state import State
+from remind_server.rounds.tasks import sites_of, train_tasks
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.sites import CPU
+
+NOISY = {"model.dropout": 0.2, "model.hide": 0.2, "train.warmup-rounds": 4}
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def vault(request, tmp_path):
+    return PlainVault() if request.param == "plain" else SealedVault(tmp_path, [VaultKey(bytes(32))])
+
+
+@pytest.fixture
+def make(tmp_path, vault):
+    """A site in a new process."""
+    config = settings(NOISY)
+
+    def make(folder="run-1"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        store = SiteStore(tmp_path / folder, vault)
+        return Site("s", cohort([1, 3, 7] * 5), config, store, CPU, keeps_answers=True)
+
+    return make
+
+
+def ask(one, round_, seed=0):
+    """The question of a round; `seed` tells one global model from another."""
+    config, counts = one.config, one.engine.counts
+    member = Member(2, "s", counts, frozenset(counts))
+    weights = methods_of(config).weighing.initial(sites_of([member]))
+    model = GlobalModel.build(config.model_copy(update={"seed": seed}), one.cohort.schema, counts)
+    tasks = train_tasks(config, one.cohort.schema, State(round_, model, weights), [member], [member])
+    return read_as(tasks[2].record(), Task)
+
+
+def test_the_same_question_gets_the_same_bytes_without_work_even_from_another_process(make):
+    one = make()
+    for round_ in (0, 1):
+        report, buffer = one.train(*ask(one, round_))
+    again = make()
+    again.engine.receive = None  # whoever works fails
+    same, bytes_ = again.train(*ask(again, 1))
+    assert same == report, "the seconds it took included"
+    assert np.array_equal(bytes_, buffer)
+
+
+def test_another_question_begins_where_the_first_began(make):
+    one, straight = make(), make("run-2")
+    one.train(*ask(one, 0))
+    one.train(*ask(one, 1))
+    _, other = one.train(*ask(one, 1, seed=5))
+    straight.train(*ask(straight, 0))
+    _, expected = straight.train(*ask(straight, 1, seed=5))
+    assert np.array_equal(other, expected)
+    _, first = make().train(*ask(one, 1, seed=5))
+    assert np.array_equal(first, expected), "and its answer took the place of the first"
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("round_", [0, 1])
+@pytest.mark.parametrize("point", ["begun", "work", "state", "answer"])
+def test_a_site_that_dies_in_a_round_does_it_again_from_its_beginning(make, round_, point, monkeypatch):
+    one, straight = make(), make("run-2")
+    for done in range(round_):
+        one.train(*ask(one, done))
+        straight.train(*ask(straight, done))
+
+    def die(*given, **named):
+        raise Died
+
+    def half_trained(work):
+        with torch.no_grad():
+            for parameter in one.engine.model.parameters():
+                parameter.add_(1.0)
+        raise Died
+
+    engine, history = type(one.engine), type(one.store.history)
+    place, name, how = {
+        "begun": (engine, "receive", die),
+        "work": (type(one.engine.methods.rule), "work", lambda rule, work: half_trained(work)),
+        "state": (SiteStore, "save", die),
+        "answer": (history, "keep_answer", die),
+    }[point]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, how)
+        with pytest.raises(Died):
+            one.train(*ask(one, round_))
+    _, expected = straight.train(*ask(straight, round_))
+    for found in (make(), one):  # a new process, and the same one after an error
+        (found.store.folder / f"{ANSWER}~{round_}").unlink(missing_ok=True)
+        _, answer = found.train(*ask(found, round_))
+        assert np.array_equal(answer, expected)
+
+
+def test_the_last_two_rounds_are_kept_and_an_older_one_is_refused_in_words(make):
+    one = make()
+    for round_ in range(4):
+        one.train(*ask(one, round_))
+    names = {path.name for path in one.store.folder.iterdir()}
+    assert {n for n in names if "~" in n} == {f"{n}~{r}" for n in (STATE, ANSWER) for r in (2, 3)}
+    with pytest.raises(TooOldError) as caught:
+        one.train(*ask(one, 1))
+    assert words_for(caught.value) == (
+        "round 2 was asked for again, but this site has gone on to round 4 and keeps only its states before rounds 3, 4"
+    )
+    one.train(*ask(one, 2, seed=5))
+    names = {path.name for path in one.store.folder.iterdir()}
+    assert {n for n in names if "~" in n} == {f"{STATE}~1"[:-1] + "2", f"{ANSWER}~2"}, (
+        "what came later is another history"
+    )
+
+
+def test_versions_open_after_the_key_was_changed(make, tmp_path, vault):
+    if isinstance(vault, PlainVault):
+        pytest.skip("has no key")
+    one = make()
+    _, answer = one.train(*ask(one, 0))
+    new = VaultKey(b"1" * 32)
+    rotate(tmp_path, vault.keys[0], new)
+    store = SiteStore(one.store.folder, SealedVault(tmp_path, [new]))
+    other = Site("s", one.cohort, one.config, store, CPU, keeps_answers=True)
+    assert np.array_equal(other.train(*ask(one, 0))[1], answer)
