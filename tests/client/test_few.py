@@ -13,7 +13,7 @@ from remind.training.sampling import Step
 from remind_client.few import moved_by_few
 from remind_client.site import Site
 from remind_client.store import SiteStore
-from remind_server.rounds.roster import Member
+from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks
 from tests.builders.cohorts import cohort

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from remind_server.rounds.model import GlobalModel
 
 from remind.federation.flower import read_as
 from remind.federation.messages import Task
+from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind_client.history import ANSWER, STATE
 from remind_client.question import TooOldError

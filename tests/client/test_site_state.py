@@ -9,7 +9,7 @@ from remind.federation.flower import read_as
 from remind.federation.messages import Examine, Task
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
-from remind_server.rounds.roster import Member
+from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from remind_server.rounds.tasks import examine_task, sites_of, train_tasks

@@ -17,7 +17,7 @@ from remind.methods import methods_of
 from remind_server.rounds.checks import Limits
 from remind_server.rounds.collect import RoundReplies
 from remind_server.rounds.exchange import Answer
-from remind_server.rounds.roster import Member
+from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks
 from tests.builders.cohorts import cohort

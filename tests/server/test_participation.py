@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from remind.config import Config, Scalar
-from remind_server.rounds.roster import Member, Roster
+from remind_server.rounds.member import Member
+from remind_server.rounds.roster import Roster
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE, settings

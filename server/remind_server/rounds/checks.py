@@ -12,7 +12,7 @@ from remind.federation.messages import Evaluation, Examination, LossSum, Report
 from remind.fusion.base import Context, build_fusion
 from remind.metrics.statistics import MOST_LOG_LOSS
 from remind.training.evaluate import most_loss
-from remind_server.rounds.roster import Member
+from remind_server.rounds.member import Member
 from remind_server.rounds.tasks import Assignment
 
 SHARE_TOLERANCE = 1e-6

@@ -18,8 +18,8 @@ from remind.metrics.tempering import TemperedSums
 from remind.quoting import reason
 from remind_server.rounds.checks import Limits, examination_problems, report_problems, size_problem
 from remind_server.rounds.exchange import Answer
+from remind_server.rounds.member import Member
 from remind_server.rounds.outliers import Outliers, update_size
-from remind_server.rounds.roster import Member
 from remind_server.rounds.tasks import Assignment
 
 

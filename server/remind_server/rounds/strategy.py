@@ -42,7 +42,8 @@ from remind_server.rounds.checks import Limits, experts_of
 from remind_server.rounds.collect import Measurement, RoundReplies, examination_bounds, read_examination, report_bounds
 from remind_server.rounds.exchange import Answer, exchange
 from remind_server.rounds.flwr_pull import replies_within
-from remind_server.rounds.roster import Member, Roster
+from remind_server.rounds.member import Member
+from remind_server.rounds.roster import Roster
 from remind_server.rounds.state import Best, State
 from remind_server.rounds.tasks import examine_task, sites_of, stage_of, train_tasks
 

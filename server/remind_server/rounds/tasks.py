@@ -17,7 +17,7 @@ from remind.federation.messages import Examine, Task
 from remind.federation.site_weights import Sites, SiteWeights, total
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Phase
-from remind_server.rounds.roster import Member
+from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
 
 
