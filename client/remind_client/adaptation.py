@@ -62,7 +62,7 @@ class Adaptation:
         """
         config = adapted_config(start, choices, device)
         start.check(config, cohort.schema)
-        cohort, config = ready(cohort, config)
+        cohort, config = ready(cohort, config, choices)
         found = cls(name, start, choices, config, cohort, given)
         found._refuse_what_trains_nothing()
         found._refuse_other_encoders()
@@ -78,7 +78,7 @@ class Adaptation:
         if self.given is not None:
             begin_with(site, self.given)
         alone = Alone(site, self.start, say)
-        trained = alone.train(self.choices.all_rounds)
+        trained = alone.train(0 if self.choices.rounds == self.choices.routing_rounds == 0 else None)
         store.folder.mkdir(parents=True, exist_ok=True)
         if trained.calibration is not None:
             write_calibration(store.folder / CALIBRATION, trained.calibration)

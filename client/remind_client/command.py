@@ -120,7 +120,12 @@ def adapt(
     anchor: Annotated[
         float | None, typer.Option(help="Decay of what trains of it towards its given values; default: 1.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=0, help="Rounds in which encoders train.")] = 12,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Rounds in which encoders train; default: 12, or 4 where no validation patients choose."
+        ),
+    ] = None,
     routing_rounds: Annotated[
         int, typer.Option(min=0, help="Rounds after them, with encoders frozen, for combinations of your own.")
     ] = 0,

@@ -16,6 +16,7 @@ from remind.methods import methods_of
 
 FEWEST = 8  # training patients
 OF_A_CLASS = 2  # training patients of at least two classes
+CHOSEN_OF, UNSEEN = 12, 4  # rounds where validation patients choose among them, and where nobody can
 LAST: dict[str, Scalar] = {"train.select": "last", "train.patience": 0}
 ENOUGH = 20  # validation patients that can tell when to stop; fewer are trained on, where the split is ours to draw
 
@@ -26,7 +27,10 @@ class Choices(Section):
     shared: Literal["frozen", "head", "tuned"] = StartConfig.model_fields["shared"].default
     rate: Annotated[float, Field(gt=0, le=1)] = StartConfig.model_fields["rate"].default
     anchor: NonNegative = StartConfig.model_fields["anchor"].default
-    rounds: Annotated[int, Field(ge=0)] = Field(12, description="of encoders, with what else trains")
+    rounds: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="of encoders, with what else trains; None: 12 where validation patients choose among them, else 4",
+    )
     routing_rounds: Annotated[int, Field(ge=0)] = Field(0, description="after them, with encoders frozen")
     patience: Annotated[int, Field(ge=0)] = Field(4, description="rounds without a better model; 0: none ends early")
     lr: Annotated[float, Field(gt=0)] | None = Field(None, description="learning rate; None: the run's")
@@ -35,11 +39,6 @@ class Choices(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
         None, description="None: the run's, from which every hospital's encoders start alike"
     )
-
-    @property
-    def all_rounds(self) -> int:
-        """Rounds of both stages."""
-        return self.rounds + self.routing_rounds
 
 
 def choose(**given: Scalar | None) -> Choices:
@@ -66,12 +65,14 @@ def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Conf
     config = start.config
     one_phase = len(methods_of(config).objective.phases(config.train.rounds)) == 1
     train: dict[str, Scalar] = {
-        "train.warmup-rounds": choices.rounds if choices.all_rounds else 1,  # a run has one; `Alone.adapt` takes none
+        "train.warmup-rounds": CHOSEN_OF if choices.rounds is None else choices.rounds,
         "train.routing-rounds": choices.routing_rounds,
         "train.select": "overall",
         "train.select-score": "log_loss",
         "train.patience": choices.patience,
     }
+    if choices.rounds == choices.routing_rounds == 0:
+        train["train.warmup-rounds"] = 1  # a run has one; `Adaptation.run` takes none
     if (config.data.validation if choices.validation is None else choices.validation) == 0:
         train |= LAST
     if choices.lr is not None:
@@ -99,10 +100,11 @@ def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Conf
     return Config.from_flat(values, "adaptation")
 
 
-def ready(cohort: Cohort, config: Config) -> tuple[Cohort, Config]:
+def ready(cohort: Cohort, config: Config, choices: Choices) -> tuple[Cohort, Config]:
     """Return the patients with their split, and the config without early stopping where nothing can tell when.
 
-    Validation patients that are too few to tell are trained on, unless the cohort's own split names them.
+    Validation patients that are too few to tell are trained on, unless the cohort's own split names them; encoders then
+    train for fewer rounds: on few patients they soon learn by heart (docs/adapt.md).
 
     Raises
     ------
@@ -115,7 +117,8 @@ def ready(cohort: Cohort, config: Config) -> tuple[Cohort, Config]:
     refuse_what_teaches_nothing(cohort)
     if _tells(cohort, cohort.split_N):
         return cohort, config
-    return cohort, Config.from_flat(config.flat() | LAST)
+    fewer: dict[str, Scalar] = {"train.warmup-rounds": UNSEEN} if choices.rounds is None else {}
+    return cohort, Config.from_flat(config.flat() | LAST | fewer)
 
 
 def divide(cohort: Cohort, seed: int, validation: float, test: float) -> NDArray[np.int8]:

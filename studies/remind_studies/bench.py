@@ -214,8 +214,8 @@ def _planned(panels: Sequence[Panel], request: Request, around: str) -> Iterator
     for seed in request.seeds:
         for panel in panels:
             for arm in panel.arms:
-                cell = panel.cell(arm, request.common, seed)
-                yield Planned(panel.name, arm.name, seed, cell.key(around), cell)
+                for cell in panel.cells(arm, request.common, seed):
+                    yield Planned(panel.name, arm.name, seed, cell.key(around), cell)
 
 
 def _refuse_what_cannot_be_laid_out(panels: Sequence[Panel], request: Request) -> None:

@@ -77,6 +77,12 @@ class Panel:
         Name of the arm against which the others are tested; empty: the first that is no anchor.
     measures
         Measures besides the usual ones, such as ``"available:2"``.
+    models
+        Where runs measure several models: how the names of those begin that this panel shows, and what its rows leave
+        out of them. So panels can be views of the same cells. Empty: all models.
+    parts
+        Options of the cells that a run is made of, where it is made of several that test different hospitals; each is
+        a training of its own, so that a stopped study loses little.
     """
 
     name: str
@@ -88,14 +94,22 @@ class Panel:
     runner: str = "train"
     reference: str = ""
     measures: tuple[str, ...] = ()
+    models: str = ""
+    parts: tuple[Settings, ...] = ({},)
 
-    def cell(self, arm: Arm, common: Settings, seed: int) -> Cell:
-        """Return the run of one arm and seed."""
+    def cells(self, arm: Arm, common: Settings, seed: int) -> tuple[Cell, ...]:
+        """Return the run of one arm and seed: one cell, or its parts."""
+        return tuple(self.cell(arm, common, seed, part) for part in self.parts)
+
+    def cell(self, arm: Arm, common: Settings, seed: int, part: Settings | None = None) -> Cell:
+        """Return the run of one arm and seed, or this part of it; None: the first."""
         settings = {**common, **arm.settings, **self.settings, "seed": seed}
         runner = arm.runner or self.runner
         if runner == YARDSTICK:
             settings = needed(settings)
-        return Cell.of(settings, self.clients, {**arm.options, **self.options}, runner)
+        return Cell.of(
+            settings, self.clients, {**arm.options, **self.options, **(self.parts[0] if part is None else part)}, runner
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The runner of study `adapt`: every hospital in turn is not there when the model is trained, and adapts it afterwards.
+"""The runner of study `adapt`: a hospital is not there when the model is trained, and adapts it afterwards.
 
-Per hospital: a federation of the others, and then, with more and more of its own patients, the adapted model, and what
-it would have alone: the same method, and the yardsticks. All are measured on the hospital's test patients, whom nothing
+First a federation of the others, and then, with more and more of its own patients, the adapted model, and what it
+would have alone: the same method, and the yardsticks. All are measured on the hospital's test patients, whom nothing
 has seen. Patients are drawn in one order, so that fewer are among more.
 """
 
@@ -24,7 +24,7 @@ from remind.federation.messages import Evaluation
 from remind.metrics.statistics import GroupStatistics
 from remind_client.adaptation import Adaptation
 from remind_client.store import SiteStore
-from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome
+from remind_studies.cells.cell import Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.train import Traces, federate, result_of
 from remind_studies.cells.unseen import refuse_what_does_not_travel
@@ -38,7 +38,7 @@ Rows = dict[str, dict[int, Evaluation]]  # name of a row → the test patients o
 
 
 def run(cell: Cell, folder: Path) -> CellResult:
-    """Leave each hospital out, adapt at it, and train alone at it, with each number of patients.
+    """Leave a hospital out, adapt at it, and train alone at it, with each number of patients.
 
     Raises
     ------
@@ -51,34 +51,38 @@ def run(cell: Cell, folder: Path) -> CellResult:
     patients = hospitals(cell)
     if len(patients) < 2:
         raise UserError("adapt: one hospital is left out, and nobody would train; give a cohort of two or more")
-    asked = Asked.of(options)
-    rows: dict[str, BySite] = {}
-    for i, out in enumerate(patients):
-        others = [p for p in patients if p.name != out.name]
-        for name, found in left_out(out, others, config, asked, folder / str(i)).items():
-            rows.setdefault(name, {})[out.name] = found
-    outcomes = [Outcome(name=name, test=test, validation={}) for name, test in rows.items()]
+    out = patients[int(str(options["out"])) % len(patients)]
+    others = [p for p in patients if p.name != out.name]
+    rows = left_out(out, others, config, Asked.of(options), folder)
+    outcomes = [Outcome(name=name, test={out.name: test}, validation={}) for name, test in rows.items()]
     return result_of(cell, patients, outcomes, Traces(), began)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the study asks of a cell: numbers of patients (0: all), what of the model trains, and the yardsticks."""
+    """What the study asks of a cell: numbers of patients (0: all), what of the model trains, yardsticks, rounds."""
 
     numbers: tuple[int, ...]
     shared: tuple[str, ...]
     yardsticks: tuple[str, ...]
+    rounds: int = 0
 
     @classmethod
     def of(cls, options: Mapping[str, object]) -> "Asked":
         """Read a cell's options."""
         numbers, shared, yardsticks = (str(options[key]).split(",") for key in ("numbers", "shared", "yardsticks"))
-        return cls(tuple(map(int, numbers)), tuple(shared), tuple(filter(None, yardsticks)))
+        rounds = int(str(options.get("rounds", 0)))
+        return cls(tuple(map(int, numbers)), tuple(shared), tuple(filter(None, yardsticks)), rounds)
 
 
 def row(number: int, name: str) -> str:
     """Return the name of a row: all rows with so many patients begin alike."""
-    return f"{number or 'all'}{SEPARATOR}{name}"
+    return f"{label(number)}{SEPARATOR}{name}"
+
+
+def label(number: int) -> str:
+    """Return a number of patients in words."""
+    return "all" if number == ALL else str(number)
 
 
 def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: Asked, folder: Path) -> Rows:
@@ -94,7 +98,7 @@ def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: A
             continue
         place = folder / str(number)
         for shared in asked.shared:
-            choices = Choices.model_validate({"shared": shared})
+            choices = Choices.model_validate({"shared": shared} | ({"rounds": asked.rounds} if asked.rounds else {}))
             plan = Adaptation.plan(out.name, start, divided(cohort, config, config.seed), choices, config.device)
             rows[row(number, f"{ADAPTED}, {shared}")] = _evaluations(plan.run(SiteStore(place / shared)).test)
         alone = Config.from_flat(config.flat() | {"method.rule": "local", "federation.encoders": "local"})

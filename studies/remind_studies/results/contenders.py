@@ -51,14 +51,35 @@ def contenders(panel: Panel, runs: Iterable[Run]) -> tuple[Contender, ...]:
     """
     results: dict[str, dict[int, CellResult]] = {arm.name: {} for arm in panel.arms}
     for run in sorted((run for run in runs if run.panel == panel.name), key=lambda run: run.seed):
-        if run.arm not in results or run.seed in results[run.arm]:
+        before = results[run.arm].get(run.seed) if run.arm in results else None
+        if run.arm not in results or (before is not None and len(panel.parts) == 1):
             raise ValueError(f"panel {panel.name!r}: no arm {run.arm!r}, or two runs of it with seed {run.seed}")
-        results[run.arm][run.seed] = run.result
-    found = tuple(row for arm in panel.arms for row in _rows(arm, results[arm.name], alone=len(panel.arms) == 1))
+        results[run.arm][run.seed] = run.result if before is None else joined(before, run.result)
+    found = tuple(row for arm in panel.arms for row in _rows(panel, arm, results[arm.name]))
     names = [row.name for row in found]
     if len(set(names)) < len(names):
         raise ValueError(f"panel {panel.name!r}: two rows of one name among {', '.join(names)}")
     return found
+
+
+def joined(one: CellResult, other: CellResult) -> CellResult:
+    """Return the result of two parts of a run, which tested different hospitals on models of the same names.
+
+    Raises
+    ------
+    ValueError
+        Both tested a hospital.
+    """
+    found = {outcome.name: outcome for outcome in one.outcomes}
+    for more in other.outcomes:
+        known = found.get(more.name, Outcome(name=more.name, test={}, validation={}))
+        if twice := known.test.keys() & more.test.keys():
+            raise ValueError(f"{more.name}: two parts of a run tested {sorted(twice)[0]!r}")
+        test, validation = {**known.test, **more.test}, {**known.validation, **more.validation}
+        found[more.name] = known.model_copy(update={"test": test, "validation": validation})
+    return one.model_copy(
+        update={"outcomes": tuple(found.values()), "seconds": one.seconds + other.seconds, "cell": one.cell}
+    )
 
 
 def reference(panel: Panel, rows: Iterable[Contender]) -> str:
@@ -72,16 +93,18 @@ def reference(panel: Panel, rows: Iterable[Contender]) -> str:
     return next((row.name for row in (named if panel.reference else candidates)), "")
 
 
-def _rows(arm: Arm, results: Mapping[int, CellResult], *, alone: bool) -> list[Contender]:
+def _rows(panel: Panel, arm: Arm, results: Mapping[int, CellResult]) -> list[Contender]:
+    alone, shown = len(panel.arms) == 1, panel.models
     models = list(dict.fromkeys(outcome.name for result in results.values() for outcome in result.outcomes))
+    names = {model: model.removeprefix(shown) for model in models if model.startswith(shown)}
     return [
         Contender(
-            name=(model if alone else f"{arm.name}, {model}") if model else arm.name,
+            name=(name if alone else f"{arm.name}, {name}") if name else arm.name,
             arm=arm.name,
             anchor=arm.anchor,
             place=arm.place,
             results=results,
             outcomes={seed: o for seed, result in results.items() for o in result.outcomes if o.name == model},
         )
-        for model in models or [""]
+        for model, name in (names or {"": ""}).items()
     ]
