@@ -136,11 +136,13 @@ def test_too_few_validation_patients_choose_nothing_and_are_trained_on(trained):
     drawn = cohort([3, 7] * 20, 11)
     found = Adaptation.plan("west", read_start(trained), replace(drawn, split_N=None), Choices(), "cpu")
     assert found.config.train.select == "last"
+    assert found.config.train.rounds == 4, "nobody can tell when to stop"
     assert not (found.cohort.split_N == VALIDATION).any()
     many = Adaptation.plan(
         "west", read_start(trained), replace(cohort([3, 7] * 150, 11), split_N=None), Choices(), "cpu"
     )
     assert many.config.train.select == "overall"
+    assert many.config.train.rounds == 12
     assert (many.cohort.split_N == VALIDATION).sum() >= ENOUGH
 
 
