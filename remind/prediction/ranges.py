@@ -1,7 +1,7 @@
 """What a site's training patients showed, column by column, and which values of new patients lie far outside of it.
 
 It stays at the site: a range is made of patients' values.
-Letters: N patients, F columns, O observations.
+Letters: O values of one column or item, over all patients.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.kinds.series import Series, SeriesSchema
-from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.kind import Measured, kind_of
 from remind.encoders.standardise import TRIM, moments
 
 FAR = 3.0  # standard deviations from the mean; a value must also lie outside of what the training patients showed
@@ -79,22 +78,12 @@ class Ranges(_Kept):
         """Measure the training patients of one site."""
         numbers: dict[str, dict[str, Range]] = {}
         levels: dict[str, dict[str, tuple[str, ...]]] = {}
-        for schema in training.schema.modalities:
-            contents = training.modalities[schema.name]
-            if isinstance(schema, TableSchema) and isinstance(contents, Table):
-                for f, column in enumerate(schema.columns):
-                    value_N = contents.values_NF[:, f].astype(np.float64)
-                    value_N = value_N[~np.isnan(value_N)]
-                    if names := schema.categories.get(column):
-                        seen = tuple(names[int(i)] for i in np.unique(value_N))
-                        levels.setdefault(schema.name, {})[column] = seen
-                    elif (found := Range.of(value_N)) is not None:
-                        numbers.setdefault(schema.name, {})[column] = found
-            elif isinstance(schema, SeriesSchema) and isinstance(contents, Series):
-                for i, item in enumerate(schema.items):
-                    value_O = contents.value_O[contents.item_O == i].astype(np.float64)
-                    if (found := Range.of(value_O)) is not None:
-                        numbers.setdefault(schema.name, {})[item] = found
+        for modality, measured in _measured(training):
+            if measured.levels:
+                seen = tuple(measured.levels[int(i)] for i in np.unique(measured.value_O))
+                levels.setdefault(modality, {})[measured.name] = seen
+            elif (found := Range.of(measured.value_O)) is not None:
+                numbers.setdefault(modality, {})[measured.name] = found
         return cls(numbers=numbers, levels=levels)
 
 
@@ -106,7 +95,11 @@ class Units:
 
     def add(self, cohort: Cohort, ranges: Ranges) -> None:
         """Count the values of more patients."""
-        for where, known, values in _numeric(cohort, ranges):
+        for modality, measured in _measured(cohort):
+            known, values = ranges.numbers.get(modality, {}).get(measured.name), measured.value_O
+            if known is None or measured.levels:
+                continue
+            where = f"{modality}.{measured.name}"
             _, n, far, total = self._found.get(where, (known, 0, 0, 0.0))
             far_X = known.far(values)
             self._found[where] = known, n + len(values), far + int(far_X.sum()), total + float(values[far_X].sum())
@@ -121,20 +114,11 @@ class Units:
         ]
 
 
-def _numeric(cohort: Cohort, ranges: Ranges) -> Iterator[tuple[str, Range, Floats]]:
-    """Yield the given values of each column and item that has a range."""
+def _measured(cohort: Cohort) -> Iterator[tuple[str, Measured]]:
+    """Yield the modality and the values of each column and item."""
     for schema in cohort.schema.modalities:
-        contents, known = cohort.modalities[schema.name], ranges.numbers.get(schema.name, {})
-        if isinstance(schema, TableSchema) and isinstance(contents, Table):
-            for f, column in enumerate(schema.columns):
-                value_N = contents.values_NF[:, f].astype(np.float64)
-                if column in known:
-                    yield f"{schema.name}.{column}", known[column], value_N[~np.isnan(value_N)]
-        elif isinstance(schema, SeriesSchema) and isinstance(contents, Series):
-            for i, item in enumerate(schema.items):
-                if item in known:
-                    value_O = contents.value_O[contents.item_O == i].astype(np.float64)
-                    yield f"{schema.name}.{item}", known[item], value_O
+        for measured in kind_of(schema).measured(schema, cohort.modalities[schema.name]):
+            yield schema.name, measured
 
 
 def remarks(cohort: Cohort, ranges: Ranges) -> dict[int, list[str]]:
@@ -143,47 +127,26 @@ def remarks(cohort: Cohort, ranges: Ranges) -> dict[int, list[str]]:
     Patients without such a value are absent.
     """
     found: dict[int, list[str]] = {}
-    for position, text in [*_of_tables(cohort, ranges), *_of_series(cohort, ranges)]:
-        found.setdefault(position, []).append(text)
+    for modality, measured in _measured(cohort):
+        for position, text in _of_one(modality, measured, ranges):
+            found.setdefault(position, []).append(text)
     return found
 
 
-def _of_tables(cohort: Cohort, ranges: Ranges) -> Iterator[tuple[int, str]]:
-    for schema in cohort.schema.modalities:
-        contents = cohort.modalities[schema.name]
-        if not isinstance(schema, TableSchema) or not isinstance(contents, Table):
-            continue
-        for f, column in enumerate(schema.columns):
-            value_N = contents.values_NF[:, f].astype(np.float64)
-            where = f"{schema.name}.{column}"
-            if levels := schema.categories.get(column):
-                seen = ranges.levels.get(schema.name, {}).get(column)
-                if seen is None:
-                    continue
-                unseen = [i for i, level in enumerate(levels) if level not in seen]
-                for i in np.flatnonzero(np.isin(value_N, unseen)).tolist():
-                    yield i, f"{where} = {levels[int(value_N[i])]}: no training patient of this hospital had this level"
-            elif (known := ranges.numbers.get(schema.name, {}).get(column)) is not None:
-                for i in np.flatnonzero(known.far(value_N)).tolist():
-                    yield i, _outside(where, value_N[i], known)
-
-
-def _of_series(cohort: Cohort, ranges: Ranges) -> Iterator[tuple[int, str]]:
-    for schema in cohort.schema.modalities:
-        contents = cohort.modalities[schema.name]
-        if not isinstance(schema, SeriesSchema) or not isinstance(contents, Series):
-            continue
-        patient_O = np.repeat(np.arange(len(cohort)), np.diff(contents.offsets_N1))
-        for number, item in enumerate(schema.items):
-            known = ranges.numbers.get(schema.name, {}).get(item)
-            if known is None:
-                continue
-            value_O = np.where(contents.item_O == number, contents.value_O.astype(np.float64), np.nan)
-            far_O = np.flatnonzero(known.far(value_O))
-            patient_X, first_X, count_X = np.unique(patient_O[far_O], return_index=True, return_counts=True)
-            for i, first, count in zip(patient_X.tolist(), first_X.tolist(), count_X.tolist(), strict=True):
-                more = f" ({count} such values)" if count > 1 else ""
-                yield i, _outside(f"{schema.name}.{item}", value_O[far_O[first]], known) + more
+def _of_one(modality: str, measured: Measured, ranges: Ranges) -> Iterator[tuple[int, str]]:
+    where, patient_O, value_O = f"{modality}.{measured.name}", measured.patient_O, measured.value_O
+    if levels := measured.levels:
+        seen = ranges.levels.get(modality, {}).get(measured.name)
+        unseen = [] if seen is None else [i for i, level in enumerate(levels) if level not in seen]
+        for o in np.flatnonzero(np.isin(value_O, unseen)).tolist():
+            level = levels[int(value_O[o])]
+            yield int(patient_O[o]), f"{where} = {level}: no training patient of this hospital had this level"
+    elif (known := ranges.numbers.get(modality, {}).get(measured.name)) is not None:
+        far_O = np.flatnonzero(known.far(value_O))
+        patient_X, first_X, count_X = np.unique(patient_O[far_O], return_index=True, return_counts=True)
+        for patient, first, count in zip(patient_X.tolist(), first_X.tolist(), count_X.tolist(), strict=True):
+            more = f" ({count} such values)" if count > 1 else ""
+            yield patient, _outside(where, value_O[far_O[first]], known) + more
 
 
 def _outside(where: str, value: float, known: Range) -> str:

@@ -65,6 +65,25 @@ class Members(NamedTuple):
     words: str = "whether a patient has"
 
 
+class Measured(NamedTuple):
+    """The O values of one column, or of one item, of all patients; who has none is absent.
+
+    Attributes
+    ----------
+    name
+        Of the column or item.
+    patient_O, value_O
+        Position of the patient, ascending, and the value, float64.
+    levels
+        Where values are positions of levels: the levels.
+    """
+
+    name: str
+    patient_O: Integers
+    value_O: Floats
+    levels: tuple[str, ...] = ()
+
+
 class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
     """One kind of modality: from the rows of a file to the arrays that an encoder receives.
 
@@ -126,6 +145,16 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
     def summary(self, schema: SchemaT, contents: ContentsT) -> Floats:
         """Return a few numbers that sum each patient up, (N, F), NaN = none: for yardsticks such as boosted trees."""
         return np.empty((len(contents.present()), 0))
+
+    def measured(self, schema: SchemaT, contents: ContentsT) -> Iterator[Measured]:
+        """Yield the values whose ranges among training patients tell a new patient's odd ones; else of `summary`."""
+        for name, value_N in zip(self.summary_names(schema), self.summary(schema, contents).T, strict=True):
+            patient_O = np.flatnonzero(~np.isnan(value_N))
+            yield Measured(name, patient_O, np.asarray(value_N[patient_O], dtype=np.float64))
+
+    def batch_rows(self, schema: SchemaT, inputs: Any) -> NDArray[np.float32] | None:
+        """Return `summary` of a batch that `inputs` made, (P, F), for models of tables; None if it cannot be had."""
+        return None
 
     # Writing
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from remind.encoders.alone.features import Rows
+from remind.data.features.batches import Rows
 from remind.encoders.alone.learners import LEARNERS
 
 Floats = NDArray[np.float32]

@@ -15,8 +15,8 @@ from typing_extensions import override
 from remind.config import ModelConfig
 from remind.data.batches.batch import Batch
 from remind.data.cohort.schema import CohortSchema
+from remind.data.features.batches import Rows, has_rows, levels_of, rows_of
 from remind.encoders.alone.crossfit import CrossFitted
-from remind.encoders.alone.features import Rows, has_rows, levels_of, rows_of
 from remind.encoders.base import Encoder
 from remind.errors import UserError
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from remind.encoders.alone.features import Rows
+from remind.data.features.batches import Rows
 from remind.errors import UserError
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from remind.data.cohort.contents import Contents, Integers, Mask, ragged_hide, ragged_join, ragged_rows, ragged_take
-from remind.data.cohort.kind import Columns, Floats, Kind, Text, ToTensor, register
+from remind.data.cohort.kind import Columns, Floats, Kind, Measured, Text, ToTensor, register
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed
 from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
@@ -171,6 +171,13 @@ class SeriesKind(Kind[SeriesSection, SeriesSchema, Series]):
     @override
     def features(self, schema: SeriesSchema, contents: Series) -> Iterator[tuple[str, Floats]]:
         yield from _of_items(schema, contents)
+
+    @override
+    def measured(self, schema: SeriesSchema, contents: Series) -> Iterator[Measured]:
+        patient_O = np.repeat(np.arange(len(contents.offsets_N1) - 1), np.diff(contents.offsets_N1))
+        for number, name in enumerate(schema.items):
+            own_O = contents.item_O == number
+            yield Measured(name, patient_O[own_O], contents.value_O[own_O].astype(np.float64))
 
     @override
     def columns(self, folder: Path, patient_id_N: Text, schema: SeriesSchema, contents: Series) -> Columns:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from remind.data.cohort.contents import Contents, Integers, Mask
-from remind.data.cohort.kind import Columns, Floats, Kind, Text, ToTensor, register
+from remind.data.cohort.kind import Columns, Floats, Kind, Measured, Text, ToTensor, register
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed, suggest
 from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
@@ -147,6 +147,12 @@ class TableKind(Kind[TableSection, TableSchema, Table]):
         present_n = contents.present()
         for name, values_n in zip(schema.columns, contents.values_NF.T.astype(np.float64), strict=True):
             yield from _of_column(name, values_n, schema.categories.get(name), present_n)
+
+    @override
+    def measured(self, schema: TableSchema, contents: Table) -> Iterator[Measured]:
+        for name, value_N in zip(schema.columns, contents.values_NF.T, strict=True):
+            patient_O = np.flatnonzero(~np.isnan(value_N))
+            yield Measured(name, patient_O, value_N[patient_O].astype(np.float64), schema.categories.get(name, ()))
 
     @override
     def columns(self, folder: Path, patient_id_N: Text, schema: TableSchema, contents: Table) -> Columns:

@@ -1,4 +1,7 @@
-"""A batch of one modality → one row of plain numbers per patient, for models of tables.
+"""The same features of a batch of one modality as encoders get it: one row of plain numbers per patient.
+
+`kinds` makes them of a whole cohort. Tables and series have the same columns in both; codes have other columns here: no
+prefixes, and whether the patient has a code instead of how often. A kind of another package brings its own.
 
 Shapes: P patients (N where a cohort's own shapes are meant), F columns of a table, I items of a series, O observations
 (or codes), X numbers per patient.
@@ -12,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from remind.data.cohort.kind import Kind, kind_of
 from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
@@ -63,15 +67,18 @@ def levels_of(schema: Any) -> tuple[int, ...]:
         return tuple(len(schema.categories.get(column, ())) for column in schema.columns)
     if isinstance(schema, SeriesSchema):
         return (0,) * (len(STATISTICS) * len(schema.items))
-    return (0,) * (code_columns(schema) + 1)
+    if isinstance(schema, CodesSchema):
+        return (0,) * (code_columns(schema) + 1)
+    return (0,) * len(kind_of(schema).summary_names(schema))
 
 
 def has_rows(schema: ModalitySchema) -> bool:
     """Return whether a kind of modality can be given to a model of tables."""
-    return type(schema) in _ROWS
+    return type(schema) in _ROWS or type(kind_of(schema)).batch_rows is not Kind.batch_rows
 
 
 def rows_of(schema: ModalitySchema, inputs: Any) -> Rows:
     """Return a row per patient of the batch, float32 (P, X), with NaN where nothing is known."""
-    rows_PX = _ROWS[type(schema)](schema, inputs)
+    own = _ROWS.get(type(schema), kind_of(schema).batch_rows)
+    rows_PX = np.asarray(own(schema, inputs), dtype=np.float32)
     return np.where(np.isnan(rows_PX), np.float32(np.nan), rows_PX)  # one NaN, so that equal rows are equal bytes

@@ -7,7 +7,7 @@ from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.data.cohort.kinds.pictures import ImageSchema
 from remind.data.cohort.kinds.series import SeriesBatch, SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
-from remind.encoders.alone.features import BUCKETS, has_rows, levels_of, rows_of
+from remind.data.features.batches import BUCKETS, has_rows, levels_of, rows_of
 
 NAN = float("nan")
 
