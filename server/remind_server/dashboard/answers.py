@@ -110,6 +110,60 @@ class RunState:
 
 
 @dataclass(frozen=True)
+class RunLine:
+    """A run in the list.
+
+    Attributes
+    ----------
+    method
+        Fusion, objective and rule.
+    seconds
+        From its beginning to its end, or until now.
+    missing
+        Sites that did not count in the last round.
+    overall
+        Scores of all its patients: test patients, or validation patients where it has none yet. Null while it is being
+        decided what may be shown.
+    """
+
+    run: RunState
+    method: str
+    seconds: float
+    sites: int
+    missing: list[str]
+    patients: Patients
+    overall: Measured | None
+    tags: list[str]
+    notes: str
+    archived: bool
+
+
+@dataclass(frozen=True)
+class RunList:
+    """A page of the list of runs.
+
+    Attributes
+    ----------
+    found, total
+        Runs that the search found, and all.
+    unreadable
+        Numbers of runs whose rows in the store are damaged.
+    cohorts, tags
+        Of all runs, for choices.
+    """
+
+    lines: list[RunLine]
+    page: int
+    pages: int
+    found: int
+    total: int
+    archived: int
+    unreadable: list[int]
+    cohorts: list[str]
+    tags: list[str]
+
+
+@dataclass(frozen=True)
 class RunReport:
     """A run's health and overall scores; `left_seconds` extrapolates the last three rounds."""
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from remind.errors import UserError
 from remind_server.dashboard.answers import (
@@ -38,9 +38,14 @@ def routes(reader: Reader) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["runs"])
 
     @router.get("/runs")
-    def runs() -> list[RunState]:
-        """Runs, newest first."""
-        return reader.runs()
+    def runs(
+        response: Response,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+        offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    ) -> list[RunState]:
+        """Runs, newest first; the header ``X-Total-Count`` says how many there are."""
+        response.headers["X-Total-Count"] = str(reader.total())
+        return reader.runs(limit, offset)
 
     @router.get("/runs/{run_id}")
     def report(run_id: int, on: Patients | None = None) -> RunReport:

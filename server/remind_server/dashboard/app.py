@@ -15,7 +15,7 @@ from remind.version import VERSION
 from remind.web import sign_in
 from remind.web.access import Access
 from remind.web.guard import HEALTH, Guard
-from remind_server.dashboard import api, downloads, events, metrics, pages
+from remind_server.dashboard import annotations, api, downloads, events, metrics, pages
 from remind_server.dashboard.reader import NoSuchRunError, Reader
 from remind_server.dashboard.templating import page
 from remind_server.store.schema import Run
@@ -34,12 +34,12 @@ def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI
     app = FastAPI(
         title="federated REMIND", version=VERSION, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
     )
-    for part in (api, events, downloads, metrics, pages):
+    for part in (api, events, downloads, metrics, pages, annotations):
         app.include_router(part.routes(reader))
     app.include_router(sign_in.routes(access, _sign_in_page))
     app.mount("/static", StaticFiles(directory=str(files("remind_server.dashboard") / "static")))
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)
-    app.add_middleware(Guard, access=access)
+    app.add_middleware(Guard, access=access, posts=(annotations.ANNOTATE,))
 
     @app.get(HEALTH, include_in_schema=False)
     def health() -> Response:

@@ -20,7 +20,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/events", response_class=EventSourceResponse)
     async def any_run() -> AsyncIterator[ServerSentEvent]:
         """Send an event named `change` when a run begins, ends, stalls or finishes a round."""
-        async for event in _changes(lambda: _words(reader)):
+        async for event in _changes(reader.news):
             yield event
 
     def known(run_id: int) -> None:
@@ -45,10 +45,6 @@ async def _changes(look: Callable[[], str]) -> AsyncIterator[ServerSentEvent]:
             yield ServerSentEvent(event="change", raw_data=now, retry=1000)
         await asyncio.sleep(LOOK)
         left -= LOOK
-
-
-def _words(reader: Reader) -> str:
-    return " ".join(f"{run.id}:{run.change}:{run.status}" for run in reader.runs())
 
 
 def _word(reader: Reader, run_id: int) -> str:

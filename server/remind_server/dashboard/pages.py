@@ -1,18 +1,19 @@
 """The HTML pages: runs, one run, two runs side by side."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from remind_server.dashboard.answers import Patients, ScoreName, SortKey
+from remind_server.dashboard.answers import Patients, ScoreName, SortKey, Status
 from remind_server.dashboard.calibration import decision_picture, model_card, reliability_picture
 from remind_server.dashboard.compare import comparison, side_by_side
 from remind_server.dashboard.curves import curves, matrix
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.run_list import SortRuns, Wanted, run_list
 from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
 from remind_server.dashboard.verdict import verdict
@@ -26,8 +27,29 @@ def routes(reader: Reader) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
-    def runs(request: Request) -> Response:
-        return page(request, "runs.html", runs=reader.runs())
+    def runs(
+        request: Request,
+        q: Annotated[str, Query(max_length=200)] = "",
+        status: Status | Literal[""] = "",
+        cohort: str = "",
+        tag: str = "",
+        archived: bool = False,
+        sort: SortRuns = "began",
+        down: bool = True,
+        page_number: Annotated[int, Query(alias="page", ge=1, lt=2**31)] = 1,
+        score: ScoreName = "auroc",
+    ) -> Response:
+        wanted = Wanted(q, status, cohort, tag, archived, sort, down, page_number)
+        typed = {"q": q, "status": status, "cohort": cohort, "tag": tag, "archived": "1" if archived else ""}
+        typed |= {"sort": sort, "down": str(int(down)), "score": score}
+
+        def link(**changes: str | int) -> str:
+            """Return the address of the list with another choice."""
+            return "/?" + urlencode({k: v for k, v in (typed | changes).items() if v != ""})
+
+        news = reader.news()  # before the list: what comes between them is news again
+        found = run_list(reader, wanted, score)
+        return page(request, "runs.html", list=found, wanted=wanted, link=link, score=score, news=news)
 
     @router.get("/runs/{run_id}")
     def run(
@@ -69,6 +91,7 @@ def routes(reader: Reader) -> APIRouter:
             score=score,
             charted=[row.number for row in table.largest[:CHARTED]],
             min_count=reader.min_count,
+            said=reader.said(run_id),
         )
 
     @router.get("/runs/{run_id}/health")

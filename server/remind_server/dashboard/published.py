@@ -86,10 +86,13 @@ class Published:
         return self.everything or site in self.train_sites
 
 
+EVERYTHING = Published({}, ALL_SHOWN, frozenset(), frozenset(), everything=True)
+
+
 def published(session: Session, run: Run, min_count: int) -> Published:
     """Decide for a run. Numbers shown in earlier rounds stay shown; later numbers are suppressed where necessary."""
     if min_count <= 1:
-        return Published({}, ALL_SHOWN, frozenset(), frozenset(), everything=True)
+        return EVERYTHING
     validation, test = (_measured(session, run.id, patients) for patients in (VALIDATION, TEST))
     publication = Publication(min_count)
     in_play = session.scalars(select(Group).where(Group.run_id == run.id)).all()

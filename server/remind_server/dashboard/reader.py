@@ -1,11 +1,15 @@
 """Convert the run store's rows into answers; suppression happens here, so that no output can omit it."""
 
+import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
@@ -24,7 +28,7 @@ from remind_server.dashboard.answers import (
     SortKey,
 )
 from remind_server.dashboard.cells import Cells
-from remind_server.dashboard.published import SMALL, TAIL, Published, Shown, published
+from remind_server.dashboard.published import EVERYTHING, SMALL, TAIL, Published, Shown, published
 from remind_server.dashboard.together import is_ranked, merged_statistics, together
 from remind_server.store.schema import (
     ALL,
@@ -40,11 +44,14 @@ from remind_server.store.schema import (
     lost,
 )
 
+log = logging.getLogger(__name__)
 NO_PATIENTS = Measured(n=0)
+_STATE = tuple(name for name in RunState.__dataclass_fields__ if name != "answers")
+_VALID = TypeAdapter(RunState)
 SILENCE = 30.0  # seconds without a heartbeat after which an active run counts as stalled
 LOOK_BACK = 5  # rounds that a displayed change spans
 ShownRound = tuple[dict[int, RoundGroup], Shown]  # the groups of a round, and which of them are shown
-REMEMBERED = 64  # runs whose decisions are cached
+REMEMBERED = 512  # runs whose decisions are cached
 _DESCENDING = (*(name for name, score in SCORES.items() if score.lower_is_better), "n", "weight", "train_n")
 
 
@@ -58,14 +65,34 @@ class Reader:
     def __init__(self, engine: Engine, min_count: int = 0) -> None:
         self.engine, self.min_count = engine, min_count
         self._published: dict[int, tuple[int, Published]] = {}
-        self._deciding = threading.Lock()
+        self._deciding: dict[int, threading.Lock] = defaultdict(threading.Lock)
+        self._soon: dict[int, int] = {}  # runs that are to be decided on in the background, and their `change`
+        self._worker: threading.Thread | None = None
+        self.decided = 0  # how many were, in the background
 
-    def runs(self, limit: int = 200) -> list[RunState]:
-        """Runs, newest first."""
+    def runs(self, limit: int = 200, offset: int = 0) -> list[RunState]:
+        """Runs that can be read, newest first."""
+        columns = [getattr(Run, name) for name in _STATE]
         with Session(self.engine) as session:
-            runs = session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)).all()
+            rows = session.execute(select(*columns).order_by(Run.id.desc()).limit(limit).offset(offset)).all()
             answers = _answers(session)
-            return [run_state(run, answers.get(run.id, 0)) for run in runs]
+        found = []
+        for row in rows:
+            try:
+                valid = _VALID.validate_python(row._asdict() | {"answers": answers.get(row.id, 0)})
+            except ValidationError:
+                continue  # a damaged row costs one row; the list of runs names it
+            found.append(run_state(valid, valid.answers))
+        return found
+
+    def total(self) -> int:
+        """Return how many runs there are."""
+        with Session(self.engine) as session:
+            return session.scalar(select(func.count()).select_from(Run)) or 0
+
+    def news(self) -> str:
+        """Return a text that changes whenever the list of runs does."""
+        return " ".join([*(f"{run.id}:{run.change}:{run.status}" for run in self.runs()), str(self.decided)])
 
     def state(self, run_id: int) -> RunState:
         """Return the summary of one run; raises `NoSuchRunError` if it does not exist."""
@@ -142,9 +169,18 @@ class Reader:
             tail=together(statistics, tail, TAIL, cells.shown, classes, len(tail)),
         )
 
+    def said(self, run_id: int) -> dict[str, Any]:
+        """Return what people say of a run: tags, notes, whether it is archived."""
+        with Session(self.engine) as session:
+            run = self.run(session, run_id)
+            return {"tags": run.tags, "notes": run.notes, "archived": run.archived}
+
     def run(self, session: Session, run_id: int) -> Run:
         """The run of this number."""
-        run = session.get(Run, run_id) if 0 < run_id < 2**31 else None
+        try:
+            run = session.get(Run, run_id) if 0 < run_id < 2**31 else None
+        except ValueError as error:
+            raise UserError(f"run {run_id}: its row in the run store is damaged ({error})") from None
         if run is None:
             raise NoSuchRunError(f"there is no run {run_id}")
         return run
@@ -155,7 +191,7 @@ class Reader:
 
     def published(self, session: Session, run: Run) -> Published:
         """Return what may be shown of a run; decided again after each change of the run."""
-        with self._deciding:  # two simultaneous requests need one decision
+        with self._deciding[run.id]:  # two simultaneous requests need one decision
             seen, found = self._published.get(run.id, (None, None))
             if found is None or seen != run.change:
                 found = published(session, run, self.min_count)
@@ -163,6 +199,29 @@ class Reader:
                 while len(self._published) > REMEMBERED:
                     self._published.pop(next(iter(self._published)))
             return found
+
+    def published_soon(self, run_id: int, change: int) -> Published | None:
+        """Return what may be shown of a run if that is known already; else find out in the background."""
+        if self.min_count <= 1:
+            return EVERYTHING
+        seen, found = self._published.get(run_id, (None, None))
+        if seen == change:
+            return found
+        self._soon[run_id] = change
+        if self._worker is None or not self._worker.is_alive():
+            self._worker = threading.Thread(target=self._decide, name="decisions", daemon=True)
+            self._worker.start()
+        return None
+
+    def _decide(self) -> None:
+        while self._soon:
+            run_id, _ = self._soon.popitem()
+            try:
+                with Session(self.engine) as session:
+                    self.published(session, self.run(session, run_id))
+            except (UserError, SQLAlchemyError, RuntimeError) as error:
+                log.warning("run %d: cannot decide what may be shown: %s", run_id, error)
+            self.decided += 1
 
     def _sites(self, session: Session, run: Run) -> list[SiteState]:
         absent, taken = self._absent(session, run, run.round), self._absent(session, run, run.round + 1)
@@ -229,7 +288,7 @@ def _answer_of(run: Run, sites: Sequence[Site], taken: Mapping[int, str | None])
     return found
 
 
-def run_state(run: Run, answers: int) -> RunState:
+def run_state(run: Run | RunState, answers: int) -> RunState:
     """Return the current summary of a run."""
     values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name != "answers"}
     if _stalled(run):
@@ -238,7 +297,7 @@ def run_state(run: Run, answers: int) -> RunState:
     return RunState(**values | {"answers": answers})
 
 
-def _stalled(run: Run) -> bool:
+def _stalled(run: Run | RunState) -> bool:
     return run.status in (WAITING, RUNNING) and time.time() - run.heard > SILENCE
 
 
