@@ -21,11 +21,11 @@ Counts = list[int | None]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its 95 % interval."""
+    """A score with its 95 % interval; null ends: not known, of a run that was imported from its folder."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ def dashboard_command(
     min_count: Annotated[
         int, typer.Option(help="Suppress counts below this, and others from which they could be computed; 1: none.")
     ] = MIN_COUNT,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="Enter the run folders here that the run store lacks; may be repeated."),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(help="File of the sign-in token, created if missing. Default: a new token at each start."),
@@ -57,6 +61,7 @@ def dashboard_command(
         raise UserError(f"{error.name} is not installed: pip install 'federated-remind[dashboard]'") from None
     from remind.web.access import Access, networks, token_from
     from remind.web.ended import EndedSessions
+    from remind_server.store.imported import import_runs
     from remind_server.store.open import open_store, shown, store_url
 
     if bool(trusted_header) != bool(trusted_proxy):
@@ -79,6 +84,8 @@ def dashboard_command(
     access = Access(**rule, header=trusted_header, proxies=networks(trusted_proxy))
     scheme = "https" if tls_key else "http"
     print(f"run store: {shown(url)}")
+    for folder in imports or ():
+        print("\n".join(import_runs(engine, folder)))
     print(f"open {scheme}://{in_url(host)}:{port}/sign-in#token={access.token}", flush=True)
     if not (tls_key or trusted_header or is_loopback(host)):
         print("warning: without TLS, others on the network can read the token and all results", flush=True)

@@ -133,4 +133,6 @@ def _pair(name: str, tail: bool, ranked: bool, both: Sequence[Measured | None], 
 
 def _scored(scores: Measured, score: str) -> tuple[float, float, float] | None:
     found: Estimate | None = getattr(scores, score)
-    return None if found is None else (found.value, found.low, found.high)
+    if found is None or found.low is None or found.high is None:
+        return None
+    return found.value, found.low, found.high

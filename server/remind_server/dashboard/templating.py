@@ -13,7 +13,7 @@ from remind.groups import TAIL_SHARE
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
-from remind_server.dashboard.answers import Matrix
+from remind_server.dashboard.answers import Estimate, Matrix
 from remind_server.dashboard.strips import most_used, scale, strip
 
 DASH = "–"  # for what is undefined
@@ -29,6 +29,11 @@ HEAT_STEPS = 10
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number; a dash if there is none."""
     return DASH if value is None else f"{value:.{digits}f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """Format the 95 % interval of a score; empty if it is not known."""
+    return "" if estimate.low is None else f"{number(estimate.low, 2)}–{number(estimate.high, 2)}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -99,6 +104,7 @@ _environment = Environment(
 _environment.filters.update(
     number=number,
     signed=signed,
+    interval=interval,
     duration=lambda seconds: DASH if seconds is None else duration(seconds),
     amount=amount,
     moment=moment,
