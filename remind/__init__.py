@@ -6,6 +6,8 @@ Attributes
 ----------
 load, Predictor, Predictions
     The model of a run, at work.
+NextTest
+    What would the next test tell?
 Cohort
     Patients in memory.
 adapt
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from remind.api.runs import Run, read_run, simulate
     from remind.config import Config
     from remind.errors import UserError
+    from remind.prediction.next_test import NextTest
     from remind.prediction.predictions import Predictions
     from remind.prediction.predictor import Predictor, load
 
@@ -41,6 +44,7 @@ sys.meta_path.append(FormerNames())
 _HOME = {
     "Cohort": "remind.api.cohort",
     "Config": "remind.config",
+    "NextTest": "remind.prediction.next_test",
     "Predictions": "remind.prediction.predictions",
     "Predictor": "remind.prediction.predictor",
     "Run": "remind.api.runs",
@@ -54,6 +58,7 @@ _HOME = {
 __all__ = [  # a list that type checkers read
     "Cohort",
     "Config",
+    "NextTest",
     "Predictions",
     "Predictor",
     "Run",

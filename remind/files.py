@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 OWNER_ONLY = 0o600  # for files about single patients
@@ -40,14 +40,21 @@ def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = 
     durable
         If True, it is on the disk when this returns, so that it outlives a power cut.
     """
+    with whole(path, private=private, durable=durable) as partial:
+        write(partial)
+
+
+@contextlib.contextmanager
+def whole(path: Path, *, private: bool = False, durable: bool = False) -> Iterator[Path]:
+    """Like `write_whole`: the block writes to the path it receives, which replaces `path` unless the block raises."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         if private:
             partial.unlink(missing_ok=True)
             make_private(partial)
-        write(partial)
+        yield partial
         if private:
-            partial.chmod(OWNER_ONLY)  # `write` may have created a new file
+            partial.chmod(OWNER_ONLY)  # the block may have created a new file
         if durable:
             flush(partial)
         os.replace(partial, path)

@@ -9,7 +9,7 @@ import typer
 
 from remind.cli_options import HELP_NAMES, Quiet, version_option
 from remind.errors import UserError
-from remind.prediction.command import LEAST, Least, Out, Root
+from remind.prediction.command import LEAST, Least, NextOut, Out, Root
 from remind_client.disk import disk_error
 from remind_client.exit_codes import Exit
 from remind_client.refusal import words_within
@@ -93,19 +93,23 @@ def predict(
     ] = None,
     least: Least = LEAST,
     root: Root = "",
+    next_test: NextOut = None,
     config: SiteFile = HERE,
     quiet: Quiet = False,
 ) -> None:
     """Predict for new patients with this hospital's own model, from its vault: one row each.
 
     Labels are not needed; any modality may be missing. Nothing is sent anywhere. The table is about single patients.
+    What the next test would tell is learnt from this hospital's own patients that the model was not trained on.
     """
     from remind.prediction.command import run_prediction
-    from remind_client.predict import site_predictor
+    from remind_client.predict import site_next_test, site_predictor
     from remind_client.site_config import load_site_config
 
     site = load_site_config(config)
-    run_prediction(site_predictor(site, run, calibration, least), cohort, out, root, quiet, site.memory())
+    predictor = site_predictor(site, run, calibration, least)
+    tests = None if next_test is None else (site_next_test(site, predictor), next_test)
+    run_prediction(predictor, cohort, out, root, quiet, site.memory(), tests)
 
 
 @app.command("adapt")

@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+from remind.data.cohort.cohort import Cohort
+from remind.data.sites.hospitals import with_split
+from remind.data.sites.sites import Site as Hospital
 from remind.errors import UserError
 from remind.metrics.calibration import CALIBRATION, read_calibration
 from remind.prediction.bundle import Bundle, of_part
+from remind.prediction.next_test import NextTest, held_out
 from remind.prediction.predictor import Predictor
 from remind.prediction.site_part import FILE
 from remind.suggest import did_you_mean
+from remind_client.cohort_cache import cached_cohort
 from remind_client.site_config import SiteConfig
 from remind_client.store import SiteStore
 
@@ -54,3 +59,18 @@ def site_predictor(
     """Return the predictor of this hospital; `site_bundle` says which model it uses."""
     bundle = site_bundle(site, run, calibration)
     return Predictor(bundle, bundle.sites[0], least=least, device=device or site.device)
+
+
+def site_next_test(site: SiteConfig, predictor: Predictor) -> NextTest:
+    """Return what says what the next test would tell, from this hospital's patients that were held out in training.
+
+    They are read when the first patient is asked for, from the cohort that site.toml names, and split as in the run.
+    A cohort that has changed since is split anew, and some of its held-out patients may then have been trained on.
+    """
+
+    def reference(name: str) -> Cohort:
+        config, minimum = predictor.bundle.config, site.policy.minimum_patients
+        own = Hospital(site.site, cached_cohort(site.path(site.cohort), site.memory()))
+        return held_out(with_split(own, config.data, config.seed, minimum if minimum > 1 else 0).cohort)
+
+    return NextTest(predictor, reference)

@@ -63,19 +63,14 @@ def _hospitals(run: Path) -> tuple[str, ...]:
 
 def _patients(run: Path, hospitals: tuple[str, ...]) -> Mapping[str, Cohort]:
     """Return the patients of a simulation, by hospital; none where they are elsewhere, as in a consortium."""
-    from remind.data.sites.hospitals import virtual_hospitals
     from remind.prediction.bundle import read_bundle
+    from remind.prediction.reference import patients_of_run
 
     bundle = read_bundle(run)
     if not bundle.parts:
         return {}
-    config = bundle.config
     try:
-        found = virtual_hospitals(config.data, config.synthetic, config.seed, len(hospitals))
+        return patients_of_run(bundle, len(hospitals))
     except UserError as error:
         print(f"note: the programs are checked on made-up patients: {error}")
         return {}
-    if any(site.cohort.schema.fingerprint != bundle.schema.fingerprint for site in found):
-        print("note: the programs are checked on made-up patients: the cohort has changed since the run")
-        return {}
-    return {site.name: site.cohort for site in found}

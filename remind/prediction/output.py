@@ -3,19 +3,29 @@
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from remind.errors import UserError
-from remind.files import harmless, write_whole
+from remind.files import harmless, whole
 from remind.prediction.predictions import Predictions
 
 SUFFIXES = (".csv", ".parquet")
-_TEXTS, _FLAGS = ("patient_id", "site", "status", "group", "decision", "reasons"), ("gate_open", "trusted")
+_TEXTS = ("patient_id", "site", "status", "group", "decision", "reasons", "test")
+_FLAGS, _WHOLE = ("gate_open", "trusted"), ("train_n", "n")
+Part = TypeVar("Part", bound="Table")
+
+
+class Table(Protocol):
+    """Some rows of a table."""
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return column → values."""
 
 
 class Count:
@@ -47,7 +57,7 @@ class Count:
         return text + ("" if self.served == self.patients else "; column status says why the others were not")
 
 
-def check_name(path: Path) -> None:
+def check_name(path: Path, option: str = "--out") -> None:
     """Refuse a file that cannot be written as a table.
 
     Raises
@@ -56,12 +66,12 @@ def check_name(path: Path) -> None:
         Its name ends otherwise, or its folder is not there.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out {path}: name a .csv or a .parquet file")
+        raise UserError(f"{option} {path}: name a .csv or a .parquet file")
     if not path.absolute().parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
+        raise UserError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")
 
 
-def write(path: Path, parts: Iterable[Predictions]) -> None:
+def write(path: Path, parts: Iterable[Table], option: str = "--out") -> None:
     """Write a table, whole or not at all, that only its owner can read: it is about single patients.
 
     Raises
@@ -69,45 +79,65 @@ def write(path: Path, parts: Iterable[Predictions]) -> None:
     UserError
         The file cannot be written, or the patients cannot be read.
     """
-    check_name(path)
-    to = _to_csv if path.suffix.lower() == ".csv" else _to_parquet
+    for _ in writing(path, parts, lambda part: part, option):
+        pass
+
+
+def writing(path: Path, parts: Iterable[Part], of: Callable[[Part], Table], option: str = "--out") -> Iterator[Part]:
+    """Yield the parts, and write a table of each; the file is there once all have passed, as for `write`."""
+    check_name(path, option)
+    to = _ToCsv if path.suffix.lower() == ".csv" else _ToParquet
     try:
-        write_whole(path, lambda partial: to(partial, parts), private=True)
+        with whole(path, private=True) as partial, closing(to(partial)) as file:
+            for part in parts:
+                file.add(of(part).columns())
+                yield part
     except OSError as error:
-        raise UserError(f"--out {path}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{option} {path}: cannot be written: {error.strerror or error}") from None
 
 
-def print_csv(parts: Iterable[Predictions]) -> None:
+def print_csv(parts: Iterable[Table]) -> None:
     """Print a table as .csv."""
-    _rows(sys.stdout, parts)
+    rows = _Rows(sys.stdout)
+    for part in parts:
+        rows.add(part.columns())
 
 
-def _to_csv(path: Path, parts: Iterable[Predictions]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        _rows(file, parts)
+class _Rows:
+    """Rows of .csv into an open file."""
+
+    def __init__(self, file: Any) -> None:
+        self._writer, self._begun = csv.writer(file, lineterminator="\n"), False
+
+    def add(self, columns: dict[str, list[Any]]) -> None:
+        if not self._begun:
+            self._writer.writerow(columns)
+            self._begun = True
+        self._writer.writerows([harmless(value) for value in row] for row in zip(*columns.values(), strict=True))
 
 
-def _rows(file: Any, parts: Iterable[Predictions]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    for number, part in enumerate(parts):
-        columns = part.columns()
-        if number == 0:
-            writer.writerow(columns)
-        writer.writerows([harmless(value) for value in row] for row in zip(*columns.values(), strict=True))
+class _ToCsv:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self.add = _Rows(self._file).add
+
+    def close(self) -> None:
+        self._file.close()
 
 
-def _to_parquet(path: Path, parts: Iterable[Predictions]) -> None:
-    writer = None
-    try:
-        for part in parts:
-            columns = part.columns()
-            arrays = {name: pa.array(values, _type(name)) for name, values in columns.items()}
-            table = pa.table(arrays)
-            writer = writer or pa.parquet.ParquetWriter(path, table.schema)
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
+class _ToParquet:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def add(self, columns: dict[str, list[Any]]) -> None:
+        table = pa.table({name: pa.array(values, _type(name)) for name, values in columns.items()})
+        self._writer = self._writer or pa.parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _type(column: str) -> Any:
@@ -115,4 +145,4 @@ def _type(column: str) -> Any:
         return pa.string()
     if column in _FLAGS:
         return pa.bool_()
-    return pa.int64() if column == "train_n" else pa.float64()
+    return pa.int64() if column in _WHOLE else pa.float64()

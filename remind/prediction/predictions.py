@@ -92,10 +92,10 @@ class Predictions:
             "status": self.status_N.tolist(),
             "group": [groups.name(k, self.schema.names) for k in self.group_N.tolist()],
         }
-        table |= {f"p_{name}": _numbers(self.p_NC[:, c]) for c, name in enumerate(classes)}
-        table |= {f"calibrated_{name}": _numbers(self.calibrated_NC[:, c]) for c, name in enumerate(classes)}
+        table |= {f"p_{name}": numbers(self.p_NC[:, c]) for c, name in enumerate(classes)}
+        table |= {f"calibrated_{name}": numbers(self.calibrated_NC[:, c]) for c, name in enumerate(classes)}
         decided = [classes[c] if c >= 0 else None for c in self.decision_N.tolist()]
-        opened = [None if value is None else value > 0 for value in _numbers(self.open_N)]
+        opened = [None if value is None else value > 0 for value in numbers(self.open_N)]
         trusted = [ok and not reasons for ok, reasons in zip(served, self.reasons_N, strict=True)]
         return table | {
             "decision": decided,
@@ -145,5 +145,6 @@ def objects(values: Sequence[Any]) -> NDArray[np.object_]:
     return found
 
 
-def _numbers(values: Floats) -> list[float | None]:
+def numbers(values: Floats) -> list[float | None]:
+    """Return the values, None in place of NaN."""
     return [None if math.isnan(value) else value for value in values.tolist()]

@@ -112,7 +112,7 @@ class Predictor:
         UserError
             The cohort is of another schema, or it is not known which hospital's encoders to use.
         """
-        self._check(cohort)
+        self.check(cohort)
         given = dict(problems or {})
         for i in np.flatnonzero(cohort.groups_N == 0).tolist():
             given.setdefault(i, NO_MODALITY)
@@ -191,20 +191,38 @@ class Predictor:
             return self.outputs(patients).frame()
         return join(list(self.stream(self.open(patients)))).frame()
 
+    # What the model believes
+
+    def belief(self, cohort: Cohort, site: str) -> NDArray[np.float64]:
+        """Return the class probabilities to believe, (N, C): calibrated ones where the model has a calibration.
+
+        Every patient has a modality and gets the encoders of this hospital; empty: of none.
+        """
+        log_p_NC, _ = self._logits(self._at(site)[0], cohort)
+        return self._calibrated(log_p_NC, cohort.groups_N)
+
+    def believed(self, found: Predictions) -> NDArray[np.float64]:
+        """Return the same of patients who have been predicted for, (N, C)."""
+        return found.p_NC if self._uncalibrated else found.calibrated_NC
+
+    def decided(self, p_NC: NDArray[np.float64], group_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the class decided for each patient, (N,), from the probabilities to believe."""
+        found_N = p_NC.argmax(axis=1) if self.calibration is None else self.calibration.decide(p_NC, group_N)
+        return found_N.astype(np.int64)
+
+    def _calibrated(self, log_p_NC: NDArray[np.float64], group_N: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.exp(log_p_NC) if self.calibration is None else self.calibration.calibrated(log_p_NC, group_N)
+
     # One hospital
 
     def _predict(self, site: str, cohort: Cohort) -> Predictions:
         """Return the predictions for patients who all have a modality, with one hospital's encoders."""
         loaded, part = self._at(site)
         log_p_NC, open_N = self._logits(loaded, cohort)
-        calibration = self.calibration
-        group_N, n, classes = cohort.groups_N, len(cohort), len(self.schema.classes)
-        calibrated_NC = np.full((n, classes), np.nan)
-        decision_N = log_p_NC.argmax(axis=1)
-        if calibration is not None:
-            p_NC = calibration.calibrated(log_p_NC, group_N)
-            decision_N = calibration.decide(p_NC, group_N)
-            calibrated_NC = calibrated_NC if self._uncalibrated else p_NC
+        group_N, n = cohort.groups_N, len(cohort)
+        p_NC = self._calibrated(log_p_NC, group_N)
+        decision_N = self.decided(p_NC, group_N)
+        calibrated_NC = np.full(p_NC.shape, np.nan) if self._uncalibrated else p_NC
         train_N = np.array([self.bundle.counts.get(k, 0) for k in group_N.tolist()], dtype=np.int64)
         return Predictions(
             self.schema,
@@ -214,7 +232,7 @@ class Predictor:
             group_N,
             log_p_NC,
             calibrated_NC,
-            decision_N.astype(np.int64),
+            decision_N,
             train_N,
             open_N,
             self._reasons(cohort, train_N, part),
@@ -307,7 +325,14 @@ class Predictor:
             return str(error)
         raise AssertionError(site)
 
-    def _check(self, cohort: Cohort) -> None:
+    def check(self, cohort: Cohort) -> None:
+        """Refuse a cohort of another schema than the model's.
+
+        Raises
+        ------
+        UserError
+            It says where they differ.
+        """
         if cohort.schema.fingerprint != self.schema.fingerprint:
             lines = difference(self.schema, cohort.schema)
             raise UserError(

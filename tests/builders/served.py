@@ -58,6 +58,8 @@ def service(folder: Path, site: str = "north", minimum: int = 1, **given: Any) -
     """The service over the encoders of one hospital."""
     monitor, audited = Monitor(minimum), []
     keeper = ModelKeeper(of_folder(folder, site), lambda served: monitor.model_loaded(), least=5, device="cpu")
+    if "learns" in given:
+        keeper.learns = given["learns"]
 
     def audit(served: Served, patients: int, refused: int) -> None:
         audited.append((patients, refused))

@@ -89,3 +89,16 @@ def test_a_calibration_of_another_model_is_refused(hospital, tmp_path):
     write_calibration(path, Calibration.none(("no", "yes")))
     with pytest.raises(UserError, match="classes no, yes, and the model's are c0, c1"):
         predict(hospital, "--cohort", tmp_path / "new", "--calibration", path)
+
+
+def test_what_the_next_test_would_tell_is_learnt_from_the_hospitals_held_out_patients(run, hospital, tmp_path):
+    """North's patients are too few for a number: it says how many have the test, those it trained on left out."""
+    _, _, patients = run
+    write_cohort(patients["north"], tmp_path / "site" / "cohort")
+    predict(hospital, "--cohort", tmp_path / "new", "--next-test", tmp_path / "tests.csv")
+    table = pd.read_csv(tmp_path / "tests.csv")
+    held = patients["north"].take(patients["north"].split_N != 0)
+    assert set(table["group"]) == {"a", "a+b"}
+    of_a = table[(table["group"] == "a") & (table["test"] == "b")]["status"].iloc[0]
+    number = int((held.groups_N & 3 == 3).sum())
+    assert of_a == f"not known: {number} reference patients have a+b, and fewer than 30 are too few"

@@ -111,6 +111,7 @@ class Desk:
             intake = Intake(served.schema, Path(folder), self.files.folder, self.files.readings or {})
             cohort, problems = intake.cohort(form.patients)
             found = served.predictor.outputs(cohort, problems)
+        tests = served.next_test.of(found) if form.next_test else None
         try:
             self.audit(served, len(found), int((~found.served_N).sum()))
         except OSError as error:
@@ -118,7 +119,7 @@ class Desk:
                 503, f"the audit log cannot be written: {error.strerror}; nothing is answered"
             ) from None
         self.monitor.answered(cohort, found, served.moments)
-        return served, answers(found)
+        return served, answers(found, tests)
 
 
 def serving_app(

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.schema import CohortSchema, difference
 from remind.errors import UserError
+from remind.prediction.next_test import ESTIMATES, NextTest, NextTests
 from remind.prediction.predictions import Predictions
 from remind.prediction.predictor import LEAST, Predictor
 from remind_client.serving.request import without_form
@@ -30,11 +34,14 @@ class Served:
         The hospital whose encoders it uses; empty: it needs none.
     moments
         Modality → column or item → mean and standard deviation among the training patients of this hospital.
+    next_test
+        Says what the next test would tell, from patients of this hospital.
     """
 
     predictor: Predictor
     site: str
     moments: Mapping[str, Mapping[str, tuple[float, float]]]
+    next_test: NextTest
 
     @property
     def schema(self) -> CohortSchema:
@@ -56,6 +63,15 @@ class Served:
         }
 
 
+def without_patients(predictor: Predictor) -> NextTest:
+    """Return what refuses to say what the next test would tell: there are no patients to learn it from."""
+
+    def none(site: str) -> Cohort:
+        raise UserError("next_test: this service has no patients to learn from")
+
+    return NextTest(predictor, none)
+
+
 @dataclass
 class ModelKeeper:
     """Keeps the model of a source in service.
@@ -66,6 +82,8 @@ class ModelKeeper:
         Where it comes from.
     loaded
         Called with each model that comes into service.
+    learns
+        Returns what says what the next test would tell.
     least, device
         As for `Predictor`.
     problem
@@ -74,6 +92,7 @@ class ModelKeeper:
 
     source: Source
     loaded: Callable[[Served], None] = lambda served: None
+    learns: Callable[[Predictor], NextTest] = without_patients
     least: int = LEAST
     device: str = "auto"
     problem: str = ""
@@ -133,7 +152,7 @@ class ModelKeeper:
             here = ", ".join(bundle.sites) or "none: encoders stay at the hospitals that took part in the run"
             raise UserError(f"{bundle.where}: whose encoders? name the hospital with --site; here are: {here}")
         predictor = Predictor(bundle, site or None, least=self.least, device=self.device)
-        return Served(predictor, site, _moments(predictor, site))
+        return Served(predictor, site, _moments(predictor, site), self.learns(predictor))
 
 
 def _moments(predictor: Predictor, site: str) -> dict[str, dict[str, tuple[float, float]]]:
@@ -146,10 +165,11 @@ def _moments(predictor: Predictor, site: str) -> dict[str, dict[str, tuple[float
     }
 
 
-def answers(found: Predictions) -> list[dict[str, Any]]:
-    """Return what is answered for each patient, from the same table that `remind predict` writes."""
+def answers(found: Predictions, tests: NextTests | None = None) -> list[dict[str, Any]]:
+    """Return what is answered for each patient, from the same tables that `remind predict` writes."""
     classes = found.schema.classes
     table = found.columns()
+    after = None if tests is None else _by_patient(found, tests)
     rows = []
     for i in range(len(found)):
         row = {name: values[i] for name, values in table.items()}
@@ -167,6 +187,24 @@ def answers(found: Predictions) -> list[dict[str, Any]]:
                 "gate_open": row["gate_open"],
                 "trusted": row["trusted"],
                 "reasons": list(found.reasons_N[i]),
+                "next_tests": None if after is None else after[i],
             }
         )
     return rows
+
+
+def _by_patient(found: Predictions, tests: NextTests) -> list[list[dict[str, Any]]]:
+    """Return the entries of each patient; `tests` has them in the patients' order, one per missing modality."""
+    table = tests.columns()
+    entries = [
+        {name: table[name][t] for name in ("test", "status", "n")}
+        | {name: _estimate([table[name + end][t] for end in ("", "_low", "_high")]) for name in ESTIMATES}
+        for t in range(len(tests))
+    ]
+    lacking = len(found.schema.names) - np.array([group.bit_count() for group in found.group_N.tolist()], dtype=int)
+    ends = np.cumsum(np.where(found.served_N, lacking, 0)).tolist()
+    return [entries[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _estimate(values: list[float | None]) -> dict[str, float | None] | None:
+    return None if None in values else dict(zip(("mean", "low", "high"), values, strict=True))

@@ -17,6 +17,26 @@ from remind_client.serving.request import Request as Form
 Json = dict[str, Any]
 
 
+class Estimate(BaseModel):
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class NextTestAnswer(BaseModel):
+    """What one modality that the patient lacks is expected to change (docs/next-test.md)."""
+
+    test: str  # the modality
+    status: str  # "ok", or why nothing is known
+    n: int  # patients of this hospital that the estimates stand on
+    change: Estimate | None  # of the probabilities
+    flips: Estimate | None  # probability of another decision
+    gain: Estimate | None  # nats of log-loss, by the model's own belief
+    measured: Estimate | None  # nats of log-loss, by the labels of these patients
+
+
 class Prediction(BaseModel):
     """What is said of one patient; null where nothing is known."""
 
@@ -30,6 +50,7 @@ class Prediction(BaseModel):
     gate_open: bool | None  # whether the combination's own routing was used; null: the method has no gate
     trusted: bool
     reasons: list[str]  # why the prediction should not be trusted
+    next_tests: list[NextTestAnswer] | None  # by missing modality; null: the request did not ask
 
 
 class Answer(BaseModel):

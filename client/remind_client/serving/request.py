@@ -39,6 +39,9 @@ class Request(_Form):
     fingerprint: str = Field(
         "", description="schema the caller was written for; a model of another one then answers 409; empty: any"
     )
+    next_test: bool = Field(
+        False, description="true: say too what each modality that a patient lacks is expected to change"
+    )
 
 
 def without_form(schema: CohortSchema) -> list[str]:
@@ -73,6 +76,7 @@ def form_of(schema: CohortSchema, most_patients: int) -> Json:
         "properties": {
             "patients": {"type": "array", "minItems": 1, "maxItems": most_patients, "items": patient},
             "fingerprint": {"const": schema.fingerprint},
+            "next_test": {"type": "boolean"},
         },
     }
 

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from remind.web.access import Access, networks, token_from
 from remind.web.ended import EndedSessions
 from remind.web.listening import in_url, is_loopback, listen
 from remind_client.audit.events import Predicted, Serving
+from remind_client.predict import site_next_test
 from remind_client.serving.app import Files, Limits, serving_app
 from remind_client.serving.model import ModelKeeper, Served
 from remind_client.serving.monitor import Monitor
@@ -88,7 +90,7 @@ def serve(config: SiteConfig, choice: Choice, door: Door, limits: Limits, files:
         if choice.model
         else of_state(config, choice.run, choice.calibration)
     )
-    keeper = ModelKeeper(source, loaded, choice.least, config.device)
+    keeper = ModelKeeper(source, loaded, partial(site_next_test, config), choice.least, config.device)
     try:
         keeper.current()
     except NoModelError as error:

@@ -13,6 +13,7 @@ from remind.data.cohort.kinds.codes import Codes, CodesSchema
 from remind.data.cohort.kinds.pictures import Files, ImageSchema, Reading
 from remind.data.cohort.kinds.text import TextSchema
 from remind.data.cohort.schema import CohortSchema
+from remind.prediction.next_test import NextTest, held_out
 from remind.prediction.predictor import load
 from remind_client.serving.app import Limits
 from remind_client.serving.patients import Intake
@@ -221,3 +222,33 @@ def test_numbers_are_those_of_a_file(run, asked):
     flag = {"id": "b", "modalities": {"a": {"p": True}}}
     one = {"id": "b", "modalities": {"a": {"p": 1}}}
     assert asked.ask(flag).json() == asked.ask(one).json()
+
+
+def test_the_next_test_is_answered_where_it_is_asked_for(run):
+    folder, patients = run
+    of = patients["north"]
+    reference = held_out(of)
+    asked = service(folder, learns=lambda predictor: NextTest(predictor, reference, least=8))
+    rows = [as_json(of, i) for i in range(9)]
+    assert all(one["next_tests"] is None for one in asked.ask(*rows).json()["predictions"])
+    answer = asked.ask(*rows[:4], {"id": "w", "modalities": {"mri": {}}}, *rows[4:], next_test=True)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["predictions"]
+    predictor = load(folder, "north", least=5)
+    expected = NextTest(predictor, reference, least=8).table(of.take(range(9)))
+    assert found[4]["next_tests"] == []
+    said = [(one["id"], test) for one in found for test in one["next_tests"]]
+    assert [(i, test["test"], test["status"]) for i, test in said] == list(
+        zip(expected["patient_id"], expected["test"], expected["status"], strict=True)
+    )
+    known = [test for _, test in said if test["status"] == "ok"]
+    assert known
+    mean = expected[expected["status"] == "ok"]["change"].tolist()
+    assert [test["change"]["mean"] for test in known] == pytest.approx(mean, rel=1e-5)
+    assert all(test["gain"] is None for _, test in said if test["status"] != "ok")
+
+
+def test_a_service_without_patients_says_so(asked, run):
+    answer = asked.ask(as_json(run[1]["north"], 0), next_test=True)
+    assert answer.status_code == 503
+    assert "no patients to learn from" in answer.json()["detail"]
