@@ -116,7 +116,7 @@ def expect(
 
 def neighbours(reference: int, least: int) -> int:
     """Return K: R^(4/5), the rate at which bias and variance of a mean of neighbours shrink alike, at least `least`."""
-    return min(reference, max(least, round(reference**0.8)))
+    return min(reference, max(least, round(float(reference) ** 0.8)))
 
 
 def _nearest(pairs: Pairs, p_NC: Floats, number: int) -> tuple[NDArray[np.bool_], Integers]:
