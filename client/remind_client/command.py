@@ -172,6 +172,32 @@ def adapt(
     print("\n".join(lines(kept)))
 
 
+@app.command("export")
+def export(
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    run: Annotated[str, typer.Option(help="Id of the run whose model to export; default: the newest.")] = "",
+    calibration: Annotated[
+        Path | None, typer.Option(help="The run's calibration.json, from the coordinator's results.")
+    ] = None,
+    encoders: Annotated[
+        bool | None,
+        typer.Option("--encoders/--no-encoders", help="Include the encoders; default: policy.share_encoders."),
+    ] = None,
+    ranges: Annotated[bool, typer.Option("--ranges", help="Include the ranges of this hospital's values.")] = False,
+    licence: Annotated[str, typer.Option("--license", "--licence", help="Licence of the weights.")] = "unknown",
+    intended_use: Annotated[str, typer.Option(help="What the model is meant for, in the card.")] = "",
+    config: SiteFile = HERE,
+) -> None:
+    """Write this hospital's own model as a folder in clear, in the form of remind export. Nothing is sent anywhere."""
+    from remind.export.command import say
+    from remind_client.export import export_here
+    from remind_client.site_config import load_site_config
+
+    site = load_site_config(config)
+    options = {"encoders": encoders, "ranges": ranges, "licence": licence, "intended_use": intended_use}
+    say(export_here(site, out, run, calibration, **options))  # type: ignore[arg-type]
+
+
 @app.command("serve")
 def serve_command(
     config: SiteFile = HERE,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from remind.config import Config
 from remind.data.cohort.cohort import Cohort
 from remind.data.sites.hospitals import with_split
 from remind.data.sites.sites import Site as Hospital
@@ -67,10 +68,17 @@ def site_next_test(site: SiteConfig, predictor: Predictor) -> NextTest:
     They are read when the first patient is asked for, from the cohort that site.toml names, and split as in the run.
     A cohort that has changed since is split anew, and some of its held-out patients may then have been trained on.
     """
+    return NextTest(predictor, lambda name: held_out(own_patients(site, predictor.bundle.config)))
 
-    def reference(name: str) -> Cohort:
-        config, minimum = predictor.bundle.config, site.policy.minimum_patients
-        own = Hospital(site.site, cached_cohort(site.path(site.cohort), site.memory()))
-        return held_out(with_split(own, config.data, config.seed, minimum if minimum > 1 else 0).cohort)
 
-    return NextTest(predictor, reference)
+def own_patients(site: SiteConfig, config: Config) -> Cohort:
+    """Return this hospital's patients, split as in a run of this config.
+
+    Raises
+    ------
+    UserError
+        The cohort that site.toml names cannot be read.
+    """
+    minimum = site.policy.minimum_patients
+    own = Hospital(site.site, cached_cohort(site.path(site.cohort), site.memory()))
+    return with_split(own, config.data, config.seed, minimum if minimum > 1 else 0).cohort

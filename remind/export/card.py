@@ -32,7 +32,7 @@ class Wishes:
     ranges
         Whether the ranges of that hospital's training values are included.
     hospitals
-        Hospitals that agreed to be named.
+        Hospitals that agreed to be named; `remind.export.facts.agreed_names` adds those that said so by their policy.
     licence
         SPDX identifier in lower case, as the hub has it.
     intended_use

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from remind.data.cohort.cohort import Cohort
 from remind.errors import UserError
+
+if TYPE_CHECKING:
+    from remind.export.folder import Exported
 
 
 def export_command(
@@ -18,7 +21,10 @@ def export_command(
         bool, typer.Option("--ranges", help="With --site: include the ranges of its training values.")
     ] = False,
     hospital: Annotated[
-        list[str] | None, typer.Option(help="A hospital that agreed to be named in the card; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="A virtual hospital that may be named in the card; may be repeated. Real ones say it by their policy."
+        ),
     ] = None,
     licence: Annotated[
         str, typer.Option("--license", "--licence", help="Licence of the weights, e.g. apache-2.0.")
@@ -44,7 +50,11 @@ def export_command(
     if strangers := [name for name in named if name not in known]:
         raise UserError(f"--hospital {strangers[0]}: took no part in this run; there were {len(known)} hospitals")
     wishes = Wishes(min_count or usual_minimum(real), site, ranges, named, licence, intended_use)
-    done = export_run(run, out, wishes, _patients(run, known))
+    say(export_run(run, out, wishes, _patients(run, known)))
+
+
+def say(done: "Exported") -> None:
+    """Print what was written and checked."""
     for line in done.checked:
         print(f"checked: {line}")
     if done.not_exported:

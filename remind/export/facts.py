@@ -5,16 +5,19 @@ A number of patients below the minimum is suppressed, and so is every number fro
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from remind import groups
 from remind.errors import UserError
 from remind.prediction.bundle import Bundle
 from remind.privacy.publication import Publication
 from remind.privacy.threshold import is_small
+from remind.version import VERSION
 
 ALL = "all"
 CONFIG, FINAL, INTERVALS = "config.json", "final.json", "intervals.json"
@@ -52,7 +55,7 @@ class RunFacts:
     all, groups
         Test of the final model: on all patients, and by group.
     hospitals
-        How many took part.
+        How many took part; None: not known, as at one hospital that exports its own model.
     versions
         Of the programs that trained it.
     minimum
@@ -61,7 +64,7 @@ class RunFacts:
 
     all: GroupFacts
     groups: tuple[GroupFacts, ...]
-    hospitals: int
+    hospitals: int | None
     versions: Mapping[str, str]
     minimum: int
 
@@ -99,9 +102,39 @@ def facts_of(folder: Path, bundle: Bundle, minimum: int) -> RunFacts:
     return RunFacts(facts(ALL), tuple(map(facts, names)), len(config["sites"]), config.get("versions", {}), minimum)
 
 
+def facts_of_hospital(bundle: Bundle, minimum: int) -> RunFacts:
+    """Return what one hospital knows of a run: n_k of its own combinations, and no table of the test."""
+    shown = _publishable({k: [n] for k, n in bundle.counts.items()}, minimum)
+    groups_ = tuple(
+        GroupFacts(groups.name(k, bundle.schema.names), n if k in shown else None, None)
+        for k, n in sorted(bundle.counts.items())
+    )
+    total = sum(bundle.counts.values()) if ALL in shown else None
+    versions = {"federated-remind": VERSION, "torch": torch.__version__}
+    return RunFacts(GroupFacts(ALL, total, None), groups_, None, versions, minimum)
+
+
 def hospitals_of(folder: Path) -> tuple[str, ...]:
     """Return the names of the hospitals that took part in a run."""
     return tuple(_json(folder / CONFIG)["sites"])
+
+
+def agreed_names(folder: Path, wanted: Collection[str]) -> tuple[str, ...]:
+    """Return the hospitals that may be named: those whose policy says so, and the `wanted` ones that have no policy.
+
+    Raises
+    ------
+    UserError
+        The policy of a wanted hospital does not agree.
+    """
+    policies: Mapping[str, bool] = _json(folder / CONFIG).get("named", {})
+    for name in wanted:
+        if policies.get(name) is False:
+            raise UserError(
+                f"hospital {name}: its policy did not agree to be named when it enrolled in this run; it would set "
+                "policy.share_name = true before the next one"
+            )
+    return tuple(sorted({*wanted, *(name for name, agreed in policies.items() if agreed)}))
 
 
 def publishable_counts(bundle: Bundle, minimum: int) -> dict[int, int]:

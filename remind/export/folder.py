@@ -18,7 +18,7 @@ from remind.encoders import needs_fit
 from remind.errors import UserError
 from remind.export.card import Wishes, card
 from remind.export.check import check_fusion, check_table, inputs_of
-from remind.export.facts import RunFacts, facts_of, large_groups, publishable_counts
+from remind.export.facts import RunFacts, agreed_names, facts_of, facts_of_hospital, large_groups, publishable_counts
 from remind.export.modules import FusionProgram, TableProgram
 from remind.export.programs import FUSION, TABLE, require_onnx, write_programs
 from remind.fusion.base import FusionModel
@@ -86,15 +86,52 @@ def export_run(run: Path, out: Path, wishes: Wishes, patients: Mapping[str, Coho
     Raises
     ------
     UserError
-        The run has not finished, `out` is there already, or a program differs from the model. Nothing is written then.
+        The run has not finished, `out` is there already, a hospital that is to be named did not agree, or a program
+        differs from the model. Nothing is written then.
+    """
+    check_new(out)
+    bundle = read_bundle(run)
+    wishes = replace(wishes, hospitals=agreed_names(run, wishes.hospitals))
+    return export_model(bundle, facts_of(run, bundle, wishes.minimum), out, wishes, patients)
+
+
+def check_new(out: Path) -> None:
+    """Refuse a folder that is there already, before anything is read.
+
+    Raises
+    ------
+    UserError
+        It is there, or nothing can be made there, or ONNX is not installed.
     """
     require_onnx()
     if out.exists():
         raise UserError(f"{out}: is there already; give a new folder")
     if not out.parent.is_dir():
         raise UserError(f"{out.parent}: no such folder")
-    bundle = read_bundle(run)
-    facts = facts_of(run, bundle, wishes.minimum)
+
+
+def export_hospital(bundle: Bundle, out: Path, wishes: Wishes, patients: Mapping[str, Cohort]) -> Exported:
+    """Write the model of one hospital, from its own part: the fusion model as it uses it, and its encoders if wished.
+
+    Parameters
+    ----------
+    bundle
+        Of one part (`remind.prediction.bundle.of_part`).
+    out, wishes, patients
+        As for `export_run`.
+    """
+    check_new(out)
+    [name] = bundle.sites
+    part = bundle.part(name)
+    fusion = {n: t.detach().cpu() for n, t in part.tensors.items() if n.startswith("fusion.")}
+    own = replace(bundle, tensors=fusion, routed=part.routing)
+    return export_model(own, facts_of_hospital(own, wishes.minimum), out, wishes, patients)
+
+
+def export_model(
+    bundle: Bundle, facts: RunFacts, out: Path, wishes: Wishes, patients: Mapping[str, Cohort]
+) -> Exported:
+    """Write a model and what is known of it; the folder appears whole or not at all."""
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
@@ -149,6 +186,7 @@ class _Writer:
             "weights": json.dumps({str(k): w for k, w in bundle.weights.items() if k in large}),
             "counts": json.dumps({str(k): n for k, n in publishable_counts(bundle, minimum).items()}),
             "config": json.dumps(_public_config(bundle)["config"]),
+            **({} if bundle.routed is None else {"routing": json.dumps(bundle.routed)}),
             "schema": json.dumps(bundle.schema.describe()),
         }
         save_model(self.folder / MODEL, bundle.tensors, metadata)

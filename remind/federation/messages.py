@@ -204,6 +204,9 @@ class Enrolment(Message):
         Validation patients of each group that has training patients; only where the run's objective trains on them.
     minimum
         The site's policy suppresses measurements of groups with fewer patients; 1: nothing is suppressed.
+    named
+        Whether what the coordinator gives away, such as a model card, may name the site; None: it has no policy, as a
+        virtual hospital.
     """
 
     kind: Literal["enrolment"] = "enrolment"
@@ -216,6 +219,7 @@ class Enrolment(Message):
     labels: dict[Group, tuple[Natural, ...]] = {}
     held_out: dict[Group, Count] = {}
     minimum: Count = 1
+    named: bool | None = None
 
 
 class Task(Message):

@@ -118,6 +118,13 @@ def test_an_enrolment_leaves_without_small_groups(site):
     assert second["groups"] == {"enrolled": {"3": 20}}
 
 
+@pytest.mark.parametrize(("line", "named"), [("", False), ("share_name = true\n", True)])
+def test_an_enrolment_says_whether_the_hospital_may_be_named(tmp_path, line, named):
+    strange = Recorder(enrolment(named=not named))
+    answer, _ = ask(write_site(tmp_path / "site", POLICY + line), strange)
+    assert answer.named is named, "by the policy, whatever the app says"
+
+
 def test_a_site_with_only_small_groups_takes_no_part_and_says_no_number(site):
     answer, _ = ask(site, Recorder(enrolment(counts={5: 4}, observed=(5,))))
     assert isinstance(answer, Refusal)

@@ -61,6 +61,14 @@ def test_an_enrolment_names_no_small_group(counts, only_observed, minimum):
         assert suppressed == given_, "nothing is withheld where nothing is asked for"
 
 
+@pytest.mark.parametrize("claimed", [None, True, False])
+@pytest.mark.parametrize("named", [True, False])
+def test_whether_the_site_may_be_named_is_the_policys_word(claimed, named):
+    """Whatever the app put into its answer."""
+    claim = enrolment({1: 40}, []).model_copy(update={"named": claimed})
+    assert suppress_enrolment(claim, 10, named).named is named
+
+
 @given(COUNTS, COUNTS, COUNTS, MINIMUM)
 def test_reports_and_examinations_name_no_small_group(enrolled, first, second, minimum):
     released = released_groups(enrolment(enrolled, []), minimum)

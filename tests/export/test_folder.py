@@ -111,6 +111,28 @@ def test_no_small_count_and_no_name_leaves(run, with_site, plain):
     assert "south" not in (plain[0] / "README.md").read_text()
 
 
+def naming(run, folder, **named):
+    """The run's tables, with what the hospitals' policies say of their names."""
+    folder.mkdir()
+    for path in run[0].glob("*.*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"named": named}))
+    return folder
+
+
+def test_a_hospital_is_named_where_its_policy_agreed_and_nowhere_else(run, tmp_path):
+    assert json.loads((run[0] / "config.json").read_text())["named"] == {}, "virtual hospitals have no policy"
+    results = naming(run, tmp_path / "run", north=False, south=True)
+    with pytest.raises(UserError, match=r"hospital north: its policy did not agree[\s\S]*share_name = true"):
+        export_run(results, tmp_path / "out", Wishes(10, hospitals=("north",)), {})
+    assert not (tmp_path / "out").exists()
+    export_run(results, tmp_path / "out", Wishes(10), {})
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "hospitals, among them south" in card
+    assert "north" not in card
+
+
 @pytest.mark.slow
 def test_ranges_of_training_values_leave_only_where_they_are_wanted(run, with_site, tmp_path):
     assert not load(with_site[0]).bundle.part("hospital").ranges.numbers

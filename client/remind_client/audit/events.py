@@ -130,6 +130,16 @@ class Predicted(Event):
     refused: int
 
 
+class ExportedModel(Event):
+    """The hospital wrote its own model as a folder in clear: of which run, and whether with encoders and its name."""
+
+    event: Literal["exported"] = "exported"
+    source: Words
+    encoders: bool
+    ranges: bool
+    named: bool
+
+
 class Recovered(Event):
     """The last line was incomplete, after a crash or a truncation. Records the size and hash of the incomplete line."""
 

@@ -146,7 +146,7 @@ class Door:
             case messages.Enrol(), messages.Enrolment():
                 _require_no_tensors(buffer)
                 released = released_groups(answer, minimum)
-                suppressed = suppress_enrolment(answer, minimum)
+                suppressed = suppress_enrolment(answer, minimum, self.site.policy.share_name)
                 if not suppressed.counts:
                     raise RefusedError(f"no group has the {minimum} training patients that the site's policy requires")
                 self.site.ledger.release(run, released)

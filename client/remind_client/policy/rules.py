@@ -64,6 +64,12 @@ class Policy(BaseModel):
     models: tuple[str, ...] = Field(
         ("pretrained", "random", "words"), description="weights and text models a run may name; * matches"
     )
+    share_name: bool = Field(
+        False, description="a model card and other things that the coordinator gives away may name this hospital"
+    )
+    share_encoders: bool = Field(
+        False, description="remind-site export may include this hospital's encoders, for others to begin with"
+    )
     require: tuple[Protection, ...] = Field((), description="protections without which nothing runs")
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ KNOWN: dict[type[Message], frozenset[str]] = {
             "labels",
             "held_out",
             "minimum",
+            "named",
         },
     ),
     Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
@@ -75,8 +76,8 @@ def released_groups(enrolment: Enrolment, minimum: int) -> frozenset[int]:
     return large_groups(enrolment.counts, minimum)
 
 
-def suppress_enrolment(enrolment: Enrolment, minimum: int) -> Enrolment:
-    """Enrolment without the groups that are not released."""
+def suppress_enrolment(enrolment: Enrolment, minimum: int, named: bool | None = None) -> Enrolment:
+    """Enrolment without the groups that are not released, and with what the policy says of the site's name."""
     require_known(enrolment)
     released = released_groups(enrolment, minimum)
     return enrolment.model_copy(
@@ -86,6 +87,7 @@ def suppress_enrolment(enrolment: Enrolment, minimum: int) -> Enrolment:
             "labels": {k: classes for k, classes in enrolment.labels.items() if k in released},
             "held_out": {k: n for k, n in enrolment.held_out.items() if k in released and n >= minimum},
             "minimum": minimum,
+            "named": named,
         }
     )
 

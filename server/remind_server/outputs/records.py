@@ -20,6 +20,8 @@ class RunStart:
     ----------
     expected
         Registered names of the hospitals that are enrolled, whether they take part or not; empty in a simulation.
+    named
+        Site → whether its policy lets what is given away name it; sites without a policy are absent.
     """
 
     config: Config
@@ -28,6 +30,7 @@ class RunStart:
     counts: Mapping[int, int]
     refused: Mapping[str, str]
     expected: tuple[str, ...] = ()
+    named: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

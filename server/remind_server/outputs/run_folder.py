@@ -76,6 +76,7 @@ class RunFolder(Observer):
                 site: {groups.name(k, names): n for k, n in sorted(counts.items())}
                 for site, counts in start.sites.items()
             },
+            "named": dict(sorted(start.named.items())),
             "refused": dict(start.refused),
             "expected": list(start.expected),
         }

@@ -121,6 +121,7 @@ class Checkpoints:
             "counts": {str(k): n for k, n in start.counts.items()},
             "refused": dict(start.refused),
             "expected": list(start.expected),
+            "named": dict(start.named),
             "roster": checkpoint.roster,
             "nodes": checkpoint.nodes,
             "left_out": dict(checkpoint.left_out),
@@ -192,6 +193,7 @@ def _read(path: Path, weighing: Callable[[Config], Weighing[Any]]) -> Checkpoint
             counts=_by_group(run["counts"]),
             refused=run["refused"],
             expected=tuple(run["expected"]),
+            named=run["named"],
         )
         state = State.of(tensors, metadata, weighing(config), path)
         rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds")}

@@ -21,6 +21,8 @@ class Member:
         Groups whose blocks the site can receive.
     minimum
         The site's minimum count: it reports nothing about smaller groups.
+    named
+        Whether what is given away may name it; None: it has no policy.
     """
 
     node_id: int
@@ -30,6 +32,7 @@ class Member:
     labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     held_out: Mapping[int, int] = field(default_factory=dict)
     minimum: int = 1
+    named: bool | None = None
 
     @property
     def connected(self) -> bool:
@@ -45,6 +48,7 @@ class Member:
             "labels": {str(k): list(n) for k, n in self.labels.items()},
             "held_out": {str(k): n for k, n in self.held_out.items()},
             "minimum": self.minimum,
+            "named": self.named,
         }
 
     @classmethod
@@ -58,4 +62,5 @@ class Member:
             {int(k): tuple(n) for k, n in found["labels"].items()},
             {int(k): n for k, n in found["held_out"].items()},
             found["minimum"],
+            found["named"],
         )

@@ -226,8 +226,9 @@ class Roster:
         observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
         labels, held_out = dict(enrolment.labels), dict(enrolment.held_out)
         counts, minimum = dict(enrolment.counts), enrolment.minimum
-        self.members[node_id] = Member(node_id, unique, counts, observed, labels, held_out, minimum)
-        return self.members[node_id]
+        member = Member(node_id, unique, counts, observed, labels, held_out, minimum, enrolment.named)
+        self.members[node_id] = member
+        return member
 
     def withheld(self, reported: Mapping[str, Mapping[int, object]]) -> dict[str, frozenset[int]]:
         """Reporting site → groups that it trains on and withheld, because fewer patients than its minimum are there."""

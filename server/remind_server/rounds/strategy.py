@@ -126,7 +126,9 @@ class FedRemind:
         self._refuse_what_needs_two_classes()
         counts = self.roster.counts()
         sites = {m.name: m.counts for m in sorted(self.roster.members.values(), key=lambda m: m.name)}
-        start = RunStart(self.config, self._schema, sites, counts, dict(self.roster.refused), self.roster.expected)
+        named = {m.name: m.named for m in self.roster.members.values() if m.named is not None}
+        refused, expected = dict(self.roster.refused), self.roster.expected
+        start = RunStart(self.config, self._schema, sites, counts, refused, expected, named)
         self._begun, self._nodes = start, self.roster.connected
         for observer in self.observers:
             observer.started(start)
