@@ -1,5 +1,6 @@
 """A consortium in an afternoon, both halves together: kits, keys, enrolment, proxy, sites, one of them late."""
 
+import csv
 import json
 import os
 import re
@@ -13,7 +14,11 @@ import pytest
 
 from remind.data.cohort.read import read_cohort
 from remind.data.synthetic.write import write_cohort
+from remind.prediction.bundle import read_bundle
+from remind_client.site_config import load_site_config
+from remind_client.store import SiteStore
 from remind_server.consortium.proxy import nginx_program
+from tests.builders.served import as_json
 from tests.e2e.loopback import set_value, site_command
 from tests.e2e.test_consortium_coordinator import COHORT, DATA, Coordinator
 from tests.machine import free_ports, until
@@ -21,7 +26,9 @@ from tests.machine import free_ports, until
 pytestmark = pytest.mark.slow
 
 NAMES = ("cleveland", "hungarian", "switzerland")
-SETTINGS = "train.warmup-rounds=3 train.routing-rounds=3 train.local-steps=2 federation.min-sites=2 "
+SETTINGS = (
+    "train.warmup-rounds=3 train.routing-rounds=3 train.local-steps=2 federation.min-sites=2 train.select='overall' "
+)
 
 
 class Hospital:
@@ -83,9 +90,76 @@ def afternoon(tmp_path):
         coordinator.end()
 
 
+def the_chosen_round_is_at_each_hospital(out, hospitals):
+    """train.select over a real network: the coordinator's model and what each hospital keeps are of one round."""
+    bundle = read_bundle(out)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["model"]["round"] == bundle.round
+    assert 1 <= bundle.round <= 6
+    for hospital in hospitals:
+        config = load_site_config(hospital.home)
+        [kept] = config.runs_folder.glob("run-*/model.pt")
+        part = SiteStore(kept.parent, config.open_vault()).model()
+        assert (part.round, part.routing) == (bundle.round, bundle.routing)
+
+
+def a_hospital_asks_its_model(hospital, tmp_path):
+    """What the hospital types after the run: `predict`, and a curl to `serve` that gets the same."""
+    table, tests = tmp_path / "predictions.csv", tmp_path / "tests.csv"
+    words = ["--cohort", tmp_path / f"cohort-{hospital.name}", "--out", table, "--next-test", tests]
+    done = site_command("predict", "-c", hospital.home, *words)
+    assert done.returncode == 0, done.stderr
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    of = read_cohort(tmp_path / f"cohort-{hospital.name}")
+    assert len(rows) == len(of)
+    assert {row["status"] for row in rows} == {"ok"}
+    with tests.open() as file:
+        assert any(row["status"] == "ok" and float(row["n"]) >= 30 for row in csv.DictReader(file))
+
+    (port,), token = free_ports(1), tmp_path / "serve.token"
+    command = [sys.executable, "-m", "remind_client", "serve", "-c", hospital.home, "--port", port]
+    with (tmp_path / "serve.log").open("w") as log:
+        service = subprocess.Popen([*map(str, command), "--token-file", str(token)], stdout=log, stderr=log)
+    ready = ["curl", "-sf", f"http://127.0.0.1:{port}/ready"]
+    body = json.dumps({"patients": [as_json(of, i) for i in range(len(of))]})
+    try:
+        until(lambda: subprocess.run(ready, check=False, capture_output=True).returncode == 0, "the service", 120)
+        ask = ["curl", "-s", "-H", f"Authorization: Bearer {token.read_text().strip()}", "--json", "@-"]
+        asked = subprocess.run(
+            [*ask, f"http://127.0.0.1:{port}/predict"], input=body, capture_output=True, text=True, check=True
+        )
+    finally:
+        service.terminate()
+        assert service.wait(60) == 0, (tmp_path / "serve.log").read_text()
+    answer = json.loads(asked.stdout)
+    assert answer["model"]["site"] == hospital.name
+    for row, own in zip(rows, answer["predictions"], strict=True):
+        assert own["id"] == row["patient_id"]
+        assert own["decision"] == row["decision"]
+        for name, p in own["probabilities"].items():
+            assert p == float(row[f"p_{name}"]), "to the last digit"
+
+
+def the_card_names_who_agreed(out, tmp_path, env):
+    """The coordinator's export: the one hospital whose policy agreed is named, and asking for another is refused."""
+    command = [sys.executable, "-m", "remind.cli", "export", str(out), "--out", str(tmp_path / "exported")]
+    done = subprocess.run(
+        [*command, "--hospital", NAMES[0]], env=env, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 1
+    assert f"hospital {NAMES[0]}: its policy did not agree" in done.stderr
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert f"among them {NAMES[1]}" in card
+    assert not any(name in card for name in (NAMES[0], NAMES[2]))
+
+
 def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_path):
     coordinator, hospitals = afternoon
     *early, late = hospitals
+    set_value(early[1].home / "site.toml", "# share_name = true", "share_name = true")
     checked = site_command("check", "-c", early[0].home, "--json")
     assert checked.returncode == 0, checked.stdout
     for hospital in early:
@@ -111,6 +185,10 @@ def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_
         assert sent, "tensors did cross the wire"
         assert not any(name.startswith("encoders.") for name in sent), "and no encoder's among them"
         assert site_command("audit", "verify", "-c", hospital.home).returncode == 0
+
+    the_chosen_round_is_at_each_hospital(out, hospitals)
+    a_hospital_asks_its_model(early[1], tmp_path)
+    the_card_names_who_agreed(out, tmp_path, coordinator.env)
 
     # One hospital's policy says no: the others go on, and the coordinator is told why.
     early[0].end()
