@@ -63,7 +63,7 @@ def test_without_the_policys_word_no_encoder_and_no_name_leaves(run, hospital, t
     card = ModelCard.load(out / "README.md")
     assert card.data.license == "apache-2.0"
     assert "**This is the model of one hospital**, exported by the hospital itself" in card.text
-    assert "its own encoders" not in card.text
+    assert "and its own encoders" not in card.text
     assert "A hospital has no table of the run's test" in card.text
     with pytest.raises(UserError, match="holds no hospital's encoders"):
         remind.load(out).outputs(run[2]["north"])
