@@ -4,6 +4,7 @@ Letters: N patients, B of a batch, C classes.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -186,10 +187,19 @@ class Predictor:
         ------
         UserError
             The patients do not fit the model as a whole, or it is not known of which hospital they are.
+
+        Warns
+        -----
+        UserWarning
+            Of what is odd but no error, such as rows without a patient's id, which are passed over.
         """
         if isinstance(patients, Cohort):
             return self.outputs(patients).frame()
-        return join(list(self.stream(self.open(patients)))).frame()
+        opened = self.open(patients)
+        found = join(list(self.stream(opened))).frame()
+        for text in opened.remarks:  # rows without a patient's id, for instance, of whom no row of the table can tell
+            warnings.warn(text, stacklevel=2)
+        return found
 
     # What the model believes
 

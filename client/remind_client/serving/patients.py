@@ -5,6 +5,7 @@ Letters: N patients of the request, F columns, O observations or codes.
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ from remind_client.vault.memory import NoMemory
 
 CLOSE = 1 + 1e-6  # as in the reader of series: rounding to float32 may move a time this far beyond the horizon
 Observation = tuple[float, int, float]  # hours, position of the item, value
+
+
+AN_ID = "give a text or a whole number"
 
 
 class MistakeError(ValueError):
@@ -82,12 +86,19 @@ class Intake:
 
     def _one(self, given: Any, place: int) -> tuple[str, dict[str, Any], str]:
         """Return a patient's id, checked values by modality, and the first mistake; empty: none."""
-        shown = id_text(given.get("id")) if isinstance(given, dict) and isinstance(given.get("id"), str | int) else None
+        shown = _id(given)
         name = shown or f"#{place + 1}"
         try:
+            if not isinstance(given, dict):
+                raise MistakeError(f"patient: {_kind(given)}; a patient is {{id, modalities}}")
+            if shown is None and "id" in given:
+                empty = given["id"] is None or given["id"] == ""
+                raise MistakeError(f"id: {'is empty' if empty else _kind(given['id'])}; {AN_ID}")
+            if not _is_text(given):
+                raise MistakeError(
+                    "holds half of a surrogate pair (such as \\ud800), which is no character; send UTF-8"
+                )
             patient = Patient.model_validate(given)
-            if shown is None:
-                raise MistakeError("id: is empty; give a text or a whole number")
             return name, self._values(patient.modalities, place), ""
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -245,6 +256,24 @@ def _number(where: str, value: Any) -> float:
 def _kind(value: Any) -> str:
     kinds: tuple[tuple[type, str], ...] = ((dict, "is an object"), (list, "is a list"), (str, "is a text"))
     return next((words for kind, words in kinds if isinstance(value, kind)), f"is {value!r}")
+
+
+def _id(given: Any) -> str | None:
+    """Return the text of a patient's id, as it can be sent back; None if there is none that is one."""
+    own = given.get("id") if isinstance(given, dict) else None
+    if isinstance(own, bool) or not isinstance(own, str | int):
+        return None
+    text = id_text(own)
+    return None if text is None else text.encode(errors="backslashreplace").decode()
+
+
+def _is_text(given: Any) -> bool:
+    """Whether every text in it can be written; JSON can say what UTF-8 cannot."""
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _contents(modality: ModalitySchema, values: Sequence[Mapping[str, Any]], reading: Reading) -> Contents:

@@ -35,7 +35,8 @@ def from_frames(
     frames
         Modality → its rows, with the columns that the modality's file has in a cohort folder: of a table, the model's
         columns; of a series ``time`` (hours), ``item``, ``value``; of codes ``code``; of notes ``text``; of images,
-        volumes and videos ``path``. The patient's id is a column, or the index of the frame.
+        volumes and videos ``path``. The patient's id is a column, or the index of the frame. Rows are a DataFrame, a
+        list of ``{column: value}``, or ``{column: values}``; None: nobody has the modality.
     schema
         The model's.
     patients
@@ -51,12 +52,18 @@ def from_frames(
     """
     problems: list[Problem] = []
     where = "tables in memory"
+    if not isinstance(frames, Mapping):
+        raise UserError(
+            f"patients: a {type(frames).__name__}; give a cohort folder, or the tables by modality, such as "
+            f"{{{schema.names[0]!r}: DataFrame}}; the model has {', '.join(schema.names)}"
+        )
+    frames = {str(name): rows for name, rows in frames.items() if rows is not None}
     for name in frames:
         if name not in schema.names:
             what, remedy = "the model knows no such modality", f"{suggest(name, schema.names)}; or leave it out"
             problems.append(Problem(where, what, remedy, column=name))
-    files = {name: _file(name, rows, key) for name, rows in frames.items() if name in schema.names}
-    everybody = _file(PATIENTS, patients, key) if patients is not None else _in_order(files.values(), key)
+    files = {name: _file(name, rows, key, problems) for name, rows in frames.items() if name in schema.names}
+    everybody = _file(PATIENTS, patients, key, problems) if patients is not None else _in_order(files.values(), key)
     sections = {modality.name: section_of(modality) for modality in schema.modalities}
     declared = CohortFile.model_construct(
         name=where,
@@ -74,13 +81,41 @@ def from_frames(
     return NewPatients(where, schema, declared, Path(), everybody, fitting)
 
 
-def _file(name: str, rows: Any, key: str) -> DataFile:
-    import pandas as pd
-
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+def _file(name: str, rows: Any, key: str, problems: list[Problem]) -> DataFile:
+    frame = _frame(name, rows)
     if key not in frame.columns and frame.index.name == key:
         frame = frame.reset_index()
-    return of_table(name, pa.table({str(column): _array(frame[column]) for column in frame.columns}))
+    frame.columns = [str(column) for column in frame.columns]
+    repeated = frame.columns[frame.columns.duplicated()]
+    for column in dict.fromkeys(repeated):
+        problems.append(Problem(name, "two columns have this name", "keep one of them", column=column))
+    frame = frame.loc[:, ~frame.columns.duplicated()]
+    return of_table(name, pa.table({column: _array(frame[column]) for column in frame.columns}))
+
+
+def _frame(name: str, rows: Any) -> "pd.DataFrame":
+    """Return rows as a DataFrame of their own.
+
+    Raises
+    ------
+    UserError
+        They are no table.
+    """
+    import pandas as pd
+
+    if isinstance(rows, pd.DataFrame):
+        return rows.copy(deep=False)
+    if callable(getattr(rows, "to_pandas", None)):  # polars, Arrow
+        return pd.DataFrame(rows.to_pandas())
+    remedy = "give a DataFrame, a list of {column: value}, or {column: values}"
+    try:
+        if isinstance(rows, Mapping):
+            return pd.DataFrame(dict(rows))
+        if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+            return pd.DataFrame(list(rows))
+    except (ValueError, TypeError) as error:  # columns of different lengths
+        raise UserError(f"{name}: is no table: {error}; {remedy}") from None
+    raise UserError(f"{name}: a {type(rows).__name__} is no table of patients; {remedy}")
 
 
 def _array(values: Any) -> Any:
@@ -88,8 +123,13 @@ def _array(values: Any) -> Any:
     try:
         return pa.chunked_array([pa.Array.from_pandas(values)])
     except (pa.ArrowException, TypeError, ValueError):
-        texts = [None if one is None or one != one else str(one) for one in values]  # noqa: PLR0124  (NaN)
+        texts = [None if one is None or one != one else _text(one) for one in values]  # noqa: PLR0124  (NaN)
         return pa.chunked_array([pa.array(texts, pa.large_string())])
+
+
+def _text(value: Any) -> str:
+    """Return the text of a value; half of a surrogate pair, which no file can hold, as its escape."""
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _in_order(files: Iterable[DataFile], key: str) -> DataFile:
