@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import remind
@@ -137,3 +139,61 @@ def test_few_and_unseen_combinations_are_not_trusted(predictor):
     assert found["reasons"][0].startswith("few training patients")
     assert found["reasons"][3].startswith("unseen combination: no training patient had b")
     assert found["train_n"][3] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "patients: a NoneType; give a cohort folder, or the tables by modality"),
+        (5, "patients: a int; give a cohort folder"),
+        ([1, 2], "patients: a list; give a cohort folder"),
+        (frame(), "patients: a DataFrame; give a cohort folder, or the tables by modality, such as {'a': DataFrame}"),
+        ({"a": 3}, "a: a int is no table of patients; give a DataFrame"),
+        ({"a": "patients.csv"}, "a: a str is no table of patients"),
+        ({"a": np.zeros((2, 3))}, "a: a ndarray is no table of patients"),
+        ({"a": [1, 2]}, "a: a list is no table of patients"),
+        ({"a": {"patient_id": ["1", "2"], "p": [0.1]}}, "a: is no table: All arrays must be of the same length"),
+        ({3: frame()}, "column '3': the model knows no such modality"),
+        ({"a": pd.concat([frame(), frame()[["p"]]], axis=1)}, "a, column 'p': two columns have this name"),
+        ({"a": frame().rename(columns={"p": "P"})}, "column 'p': no such column; did you mean 'P'?"),
+        ({"b": frame()}, "b, column 'time': no such column"),
+        ({}, "has no patients; add rows"),
+        ({"a": None}, "has no patients; add rows"),
+        ("", "no such file; a cohort is a folder"),
+    ],
+)
+def test_what_are_no_tables_of_patients(predictor, given, words):
+    assert words in said(predictor, given)
+
+
+def test_other_forms_of_the_same_table(predictor):
+    """Columns by name, the id as index, Arrow, and a modality that is None, which nobody has."""
+    expected = predictor.predict({"a": frame()})
+    arrow = pa.table({name: pa.array(values) for name, values in TABLE.items()})
+    for form in (TABLE, frame().set_index("patient_id"), arrow, frame().convert_dtypes()):
+        found = predictor.predict({"a": form, "b": None})
+        pd.testing.assert_frame_equal(found, expected)
+    given = frame().set_axis(["patient_id", "p", "q", "r"], axis=1)
+    predictor.predict({"a": given})
+    assert list(given.columns) == list(TABLE), "the caller's own table stays as it is"
+
+
+@pytest.mark.parametrize("value", ["5 mmol/L", "<0.1", "1,234.5", "0x10", "1_000", "-", "?", [1], {"x": 1}, b"1", 1j])
+def test_what_is_no_number_is_said_of_its_patient(predictor, value):
+    found = predictor.predict({"a": frame(p=pd.Series([0.1, value, 0.3], dtype=object))})
+    assert found["status"].tolist()[::2] == ["ok", "ok"]
+    assert "a, row 2, column 'p'" in found["status"][1]
+    assert "not a number" in found["status"][1]
+
+
+def test_half_of_a_surrogate_pair_is_no_crash(predictor):
+    found = predictor.predict({"a": frame(patient_id=["1", "\ud800", "3"], q=["lo", "lo", "\ud800"])})
+    assert found["status"].tolist()[:2] == ["ok", "ok"]
+    assert found["patient_id"][1] == "\\ud800"
+    assert "not a declared level" in found["status"][2]
+
+
+def test_rows_without_an_id_are_told(predictor):
+    with pytest.warns(UserWarning, match="a: 1 row without a patient's id passed over"):
+        found = predictor.predict({"a": frame(patient_id=["1", None, "3"])})
+    assert found["patient_id"].tolist() == ["1", "3"]

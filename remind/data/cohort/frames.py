@@ -87,8 +87,10 @@ def _file(name: str, rows: Any, key: str, problems: list[Problem]) -> DataFile:
         frame = frame.reset_index()
     frame.columns = [str(column) for column in frame.columns]
     repeated = frame.columns[frame.columns.duplicated()]
-    for column in dict.fromkeys(repeated):
-        problems.append(Problem(name, "two columns have this name", "keep one of them", column=column))
+    problems += [
+        Problem(name, "two columns have this name", "keep one of them", column=column)
+        for column in dict.fromkeys(repeated)
+    ]
     frame = frame.loc[:, ~frame.columns.duplicated()]
     return of_table(name, pa.table({column: _array(frame[column]) for column in frame.columns}))
 

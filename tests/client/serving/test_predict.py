@@ -252,3 +252,28 @@ def test_a_service_without_patients_says_so(asked, run):
     answer = asked.ask(as_json(run[1]["north"], 0), next_test=True)
     assert answer.status_code == 503
     assert "no patients to learn from" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("patient", "words"),
+    [
+        ({"id": True, "modalities": {"a": {"p": 1.0}}}, "id: is True; give a text or a whole number"),
+        ({"id": 1.5, "modalities": {"a": {"p": 1.0}}}, "id: is 1.5; give a text or a whole number"),
+        ({"id": None, "modalities": {"a": {"p": 1.0}}}, "id: is empty"),
+        ({"id": "", "modalities": {"a": {"p": 1.0}}}, "id: is empty"),
+        ({"id": [1], "modalities": {}}, "id: is a list"),
+        ("x", "patient: is a text; a patient is {id, modalities}"),
+        (None, "patient: is None; a patient is"),
+        ({"id": "\ud800", "modalities": {"a": {"p": 1.0}}}, "half of a surrogate pair"),
+        ({"id": "1", "modalities": {"a": {"\ud800": 1.0}}}, "half of a surrogate pair"),
+        ({"id": "1", "modalities": {"\udfff": {}}}, "half of a surrogate pair"),
+    ],
+)
+def test_who_is_no_patient_is_told_so_alone(asked, patient, words):
+    good = {"id": "good", "modalities": {"a": {"p": 1.0}}}
+    body = json.dumps({"patients": [patient, good]})
+    answer = asked.client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    wrong, right = answer.json()["predictions"]
+    assert words in wrong["status"]
+    assert right["status"] == "ok"
