@@ -135,6 +135,29 @@ def test_the_folder_has_both_models_and_says_which_is_which(tmp_path):
     assert all(torch.equal(last[n], t) for n, t in found.models[-1].items())
 
 
+@pytest.mark.parametrize(("rate", "early"), [(0.02, True), (0.0005, False)])
+def test_the_mean_over_rounds_stands_for_the_last_and_each_other_round_for_itself(rate, early, tmp_path):
+    """`federation.averaging` beside `train.select`: what is chosen among, and what lies in the folder."""
+    rounds = {"train.warmup-rounds": 1, "train.routing-rounds": 5, "train.lr": rate, "train.routing-lr": rate}
+    settings = config(**(STEEP | rounds), **{"train.select": "overall", "federation.averaging": 0.9})
+    found, _ = run(tmp_path / "sites", settings, [RunFolder(tmp_path / "run")])
+    result, own = found.result, values(found)
+    mean = {
+        name: torch.stack([model[name].double() for model in found.models[1:]]).mean(dim=0) for name in result.tensors
+    }
+    best = min(own, key=own.get)
+    assert (result.round < 6) is early, "else this shows nothing"
+    expected = found.models[best - 1] if early else mean
+    assert result.round == (best if early else 6)
+    assert result.selected["value"] == pytest.approx(own[best]) if early else result.selected["value"] < own[best]
+    for name, tensor in result.tensors.items():
+        torch.testing.assert_close(tensor.double(), expected[name].double(), rtol=1e-5, atol=1e-6)
+    assert (tmp_path / "run" / LAST).exists() is early
+    tensors, _ = load_model(tmp_path / "run" / (LAST if early else MODEL))
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(tensor.double(), mean[name], rtol=1e-5, atol=1e-6)
+
+
 class FromFile(FedRemind):
     """A coordinator that between two rounds is nothing but a file."""
 

@@ -227,7 +227,8 @@ def serving_app(
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
+        words = str(error.detail).encode(errors="backslashreplace").decode()  # it may quote what is no character
+        return JSONResponse({"detail": words}, error.status_code, error.headers)
 
     return app
 

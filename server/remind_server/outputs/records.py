@@ -134,6 +134,8 @@ class RunResult:
         Site → groups it trains on and withheld from its test statistics, as fewer than its minimum are there.
     left_out
         Site → rounds in which its answer came and did not count; the rounds' records say why.
+    last_tensors
+        The model that would be the run's without a choice: the last, or the mean over the last stage.
     """
 
     config: Config
@@ -153,6 +155,7 @@ class RunResult:
     calibrated: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
+    last_tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Observer:

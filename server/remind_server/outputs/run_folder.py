@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -159,8 +158,8 @@ class RunFolder(Observer):
         """The run's model under its name, and the last one beside it where that is another."""
         if result.round not in self._metadata:
             return
-        if result.round != result.last:
-            self._write(LAST, lambda path: shutil.copyfile(self.folder / MODEL, path))
+        if result.round != result.last and result.last in self._metadata:
+            self._write(LAST, lambda path: save_model(path, result.last_tensors, self._metadata[result.last]))
         more = {"last": str(result.last), "routing": json.dumps(result.routing)}
         if result.selected is not None:
             more["selected"] = json.dumps(dict(result.selected))

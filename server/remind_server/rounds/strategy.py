@@ -316,7 +316,8 @@ class FedRemind:
     def _best(self, state: State[Any], validation: Mapping[int, GroupStatistics]) -> Best | None:
         """The best model so far, where the run chooses one: that of `state`, which these statistics are of, or before.
 
-        A model from before a restart of the objective is never chosen, nor one that has not trained.
+        A model from before a restart of the objective is never chosen, nor one that has not trained. With
+        ``federation.averaging`` the rounds' own models are judged, and in the end the mean in place of the last one.
         """
         train = self.config.train
         if train.select == "last" or state.round < self.methods.objective.first_judged:
@@ -377,6 +378,7 @@ class FedRemind:
             seconds=time.monotonic() - self._began,
             round=state.round,
             last=last.round,
+            last_tensors=last.model.tensors,
             routing=self._routing(state.round),
             selected=self._selected(best) if best and chosen else None,
             calibration=calibration or self._calibration(state.round, found.validation),

@@ -277,3 +277,11 @@ def test_who_is_no_patient_is_told_so_alone(asked, patient, words):
     wrong, right = answer.json()["predictions"]
     assert words in wrong["status"]
     assert right["status"] == "ok"
+
+
+def test_what_is_no_character_in_the_request_itself_is_no_crash(asked):
+    good = {"id": "good", "modalities": {"a": {"p": 1.0}}}
+    for fields, status in (({"fingerprint": "\ud800"}, 409), ({"\ud800": 1}, 400)):
+        body = json.dumps({"patients": [good], **fields})
+        answer = asked.client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, "\\ud800" in answer.json()["detail"]) == (status, True)
