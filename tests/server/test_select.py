@@ -135,10 +135,10 @@ def test_the_folder_has_both_models_and_says_which_is_which(tmp_path):
     assert all(torch.equal(last[n], t) for n, t in found.models[-1].items())
 
 
-@pytest.mark.parametrize(("rate", "early"), [(0.02, True), (0.0005, False)])
-def test_the_mean_over_rounds_stands_for_the_last_and_each_other_round_for_itself(rate, early, tmp_path):
+@pytest.mark.parametrize(("rate", "routing", "early"), [(0.02, 5, True), (0.0005, 2, False)])
+def test_the_mean_over_rounds_stands_for_the_last_and_each_other_round_for_itself(rate, routing, early, tmp_path):
     """`federation.averaging` beside `train.select`: what is chosen among, and what lies in the folder."""
-    rounds = {"train.warmup-rounds": 1, "train.routing-rounds": 5, "train.lr": rate, "train.routing-lr": rate}
+    rounds = {"train.warmup-rounds": 1, "train.routing-rounds": routing, "train.lr": rate, "train.routing-lr": rate}
     settings = config(**(STEEP | rounds), **{"train.select": "overall", "federation.averaging": 0.9})
     found, _ = run(tmp_path / "sites", settings, [RunFolder(tmp_path / "run")])
     result, own = found.result, values(found)
@@ -146,9 +146,9 @@ def test_the_mean_over_rounds_stands_for_the_last_and_each_other_round_for_itsel
         name: torch.stack([model[name].double() for model in found.models[1:]]).mean(dim=0) for name in result.tensors
     }
     best = min(own, key=own.get)
-    assert (result.round < 6) is early, "else this shows nothing"
+    assert (result.round < 1 + routing) is early, "else this shows nothing"
     expected = found.models[best - 1] if early else mean
-    assert result.round == (best if early else 6)
+    assert result.round == (best if early else 1 + routing)
     assert result.selected["value"] == pytest.approx(own[best]) if early else result.selected["value"] < own[best]
     for name, tensor in result.tensors.items():
         torch.testing.assert_close(tensor.double(), expected[name].double(), rtol=1e-5, atol=1e-6)
