@@ -64,7 +64,7 @@ def main() -> None:
         own = {name: filled(method, settings) for name, settings in options.items()}
         found = {place: outcomes(settings, own, seeds, given.jobs) for place, settings in places.items()}
         worth = {name: [gain(found, name, i, next(iter(own))) for i in range(len(seeds))] for name in own}
-        best = [max(own, key=lambda name, i=i: worth[name][i]) for i in range(len(seeds))]
+        best = [max((worth[name][i], -place, name) for place, name in enumerate(own))[2] for i in range(len(seeds))]
         for place, rows in found.items():
             name = f"{method.name} on {cohort_name(Config.from_flat(places[place]))}"
             print(

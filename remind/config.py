@@ -157,6 +157,11 @@ class ModelConfig(Section):
     projection: bool = Field(
         False, description="a linear map per modality on top of its encoder, which all hospitals share"
     )
+    linear: bool = Field(
+        False,
+        description="beside the fusion model a linear one of the numbers of all tables, series and codes, standardised "
+        "at each hospital, which all hospitals share",
+    )
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
     encoders: EncoderConfig = EncoderConfig()
@@ -166,6 +171,11 @@ class ModelConfig(Section):
         if self.width % self.heads:
             raise ValueError(f"heads {self.heads} must divide width {self.width}")
         return self
+
+    @property
+    def stays(self) -> bool:
+        """Whether a hospital keeps what the model cannot do without: models of its own, or the scale of its numbers."""
+        return self.encoders.alone != "none" or self.linear
 
 
 class TrainConfig(Section):

@@ -54,12 +54,12 @@ def methods_of(config: Config) -> Methods:
         raise UserError(
             f"train.shrink: groups have no routers of their own in {fusion_method.name}; set it to 0, or choose remind"
         )
-    if config.model.encoders.alone != "none" and not getattr(fusion_method.build, "takes_alone", True):
-        raise UserError(f"model.encoders.alone: {fusion_method.name} has losses of its own; set it to none")
-    if config.model.encoders.alone != "none" and objective.mixes_tokens:
+    if config.model.stays and not getattr(fusion_method.build, "takes_alone", True):
+        raise UserError(f"{_besides(config)}: {fusion_method.name} has losses of its own; leave it out")
+    if config.model.stays and objective.mixes_tokens:
         raise UserError(
-            f"model.encoders.alone: {objective_method.name} makes up patients, of whom no hospital knows anything; "
-            "set it to none"
+            f"{_besides(config)}: {objective_method.name} makes up patients, of whom no hospital knows anything; "
+            "leave it out"
         )
     if rule.weighs and objective.weighs:
         raise UserError(
@@ -73,3 +73,8 @@ def methods_of(config: Config) -> Methods:
             "model; set train.select = 'last'"
         )
     return Methods(objective, rule, rule.weighing(objective))
+
+
+def _besides(config: Config) -> str:
+    """The setting that adds to a fusion model's logits."""
+    return "model.linear" if config.model.encoders.alone == "none" else "model.encoders.alone"

@@ -194,10 +194,11 @@ class _Writer:
     def _part(self) -> SitePart:
         """Write a hospital's encoders; its ranges only if wanted, its name only if it agreed."""
         part = self.bundle.part(self.wishes.site)
-        if self.bundle.config.model.encoders.alone != "none":
+        if self.bundle.config.model.stays:
             raise UserError(
-                f"--site {self.wishes.site}: what it knows alone (model.encoders.alone) holds a digest of each "
-                "training patient, and models fitted on them; they do not leave it: export without --site"
+                f"--site {self.wishes.site}: what it knows alone (model.encoders.alone, model.linear) holds moments of "
+                "its numbers, or a digest of each training patient and models fitted on them; they do not leave it: "
+                "export without --site"
             )
         if part.support:
             raise UserError(
@@ -220,7 +221,7 @@ class _Writer:
     def _programs(self, part: SitePart | None) -> tuple[list[str], str]:
         (self.folder / PROGRAMS).mkdir()
         fusion, routing, loaded = self._fusion(part)
-        not_exported = fusion.not_exported if routing or fusion.compares or fusion.alone is not None else ""
+        not_exported = fusion.not_exported if routing or fusion.compares or fusion.context.model.stays else ""
         checked: list[str] = []
         if not_exported:
             not_exported = f"{self.bundle.config.method.fusion}: {not_exported}"

@@ -35,10 +35,10 @@ class FusionProgram(nn.Module):
 
     def __init__(self, fusion: FusionModel, routing: bool) -> None:
         super().__init__()
-        if fusion.alone is not None:
+        if fusion.context.model.stays:
             raise UserError(
-                "model.encoders.alone: what a hospital knows alone stays with the hospital, and so does a model that "
-                "begins with it; a program can be made of a run without it"
+                "model.encoders.alone, model.linear: what a hospital knows alone stays with the hospital, and so does "
+                "a model that adds to it; a program can be made of a run without it"
             )
         self.fusion, self.routing = fusion, routing
         self.counts = list(fusion.context.tokens)

@@ -1,12 +1,15 @@
-"""What stands around every fusion model: a shared map on top of encoders, and what a site knows alone.
+"""What stands around every fusion model: a shared map on top of encoders, what a site knows alone, a linear model.
 
-Shapes: B patients, m modalities, l_i tokens of modality i, D width, C classes.
+Shapes: B patients, m modalities, l_i tokens of modality i, R rows of numbers, D width, X = R·D, C classes.
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 from torch import Tensor, nn
+
+GAIN = 3.0  # numbers of a linear model count as much: at a transformer's learning rates it learns within a run's rounds
 
 
 class Projection(nn.Module):
@@ -31,17 +34,37 @@ class AloneScale(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
         self.shares = nn.Parameter(torch.ones(()))
 
-    def forward(self, token_BD: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
+    def forward(self, known_BX: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
         """Return what is added to the logits, (B, C)."""
-        shares_BC = token_BD[:, classes : 2 * classes]
-        return self.scale * known_alone(token_BD, presence_Bm, classes) + self.shares * shares_BC
+        shares_BC = known_BX[:, classes : 2 * classes]
+        return self.scale * known_alone(known_BX, presence_Bm, classes) + self.shares * shares_BC
 
 
-def known_alone(token_BD: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
+class SharedLinear(nn.Module):
+    """A linear model of every modality's numbers beside the fusion model, which all hospitals share; 0 at first."""
+
+    def __init__(self, rows_m: Sequence[int], width: int, classes: int) -> None:
+        super().__init__()
+        self.rows_m = tuple(rows_m)
+        self.weight_XC = nn.Parameter(torch.zeros(sum(rows_m) * width, classes))
+
+    def forward(self, numbers_BRD: Tensor, presence_Bm: Tensor) -> Tensor:
+        """Return what is added to the logits, (B, C); nothing of a modality that the model does not see."""
+        rows_m = torch.tensor(self.rows_m, device=presence_Bm.device)
+        seen_BR = presence_Bm.repeat_interleave(rows_m, dim=1).to(numbers_BRD.dtype)
+        return GAIN * (numbers_BRD * seen_BR.unsqueeze(2)).flatten(1) @ self.weight_XC
+
+
+def known_rows(classes: int, modalities: int, width: int) -> int:
+    """Return the number of tokens that hold what a site knows alone: scores, shares, and the modalities behind them."""
+    return ceil((2 * classes + modalities) / width)
+
+
+def known_alone(known_BX: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
     """Read the token: the scores (B, C), or 0 where they were computed from other modalities than the model sees.
 
     So a modality that is hidden from the model, in training or to measure its value, is hidden from the scores too.
     """
     modalities = presence_Bm.shape[1]
-    same_B = (token_BD[:, 2 * classes : 2 * classes + modalities] == presence_Bm.to(token_BD.dtype)).all(dim=1)
-    return token_BD[:, :classes] * same_B.unsqueeze(1)
+    same_B = (known_BX[:, 2 * classes : 2 * classes + modalities] == presence_Bm.to(known_BX.dtype)).all(dim=1)
+    return known_BX[:, :classes] * same_B.unsqueeze(1)

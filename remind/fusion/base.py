@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from remind.config import Count, Fraction, ModelConfig, Section
-from remind.fusion.around import AloneScale, Projection
+from remind.fusion.around import AloneScale, Projection, SharedLinear, known_rows
 from remind.fusion.modality_dropout import drop_modalities
 from remind.fusion.support import Support
 from remind.fusion.tracing import traced
@@ -43,6 +43,7 @@ class Context(Section):
         description="names, in schema order"
     )
     tokens: tuple[Count, ...] = Field(description="l_1 … l_m")
+    numbers: tuple[int, ...] = Field((), description="rows of each modality's numbers, with ``model.linear``")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -135,8 +136,11 @@ class FusionModel(nn.Module, ABC):
         self.groups = nn.ModuleDict()
         self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
         self.alone = AloneScale() if context.model.encoders.alone != "none" else None
-        if self.alone is not None:
-            self.not_exported = "it adds to what each hospital knows alone (model.encoders.alone), which does not leave"
+        self.linear = SharedLinear(context.numbers, context.width, context.classes) if context.numbers else None
+        if context.model.stays:
+            self.not_exported = (
+                "it adds to what each hospital knows alone (model.encoders.alone, model.linear), which does not leave"
+            )
 
     @abstractmethod
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
@@ -148,7 +152,7 @@ class FusionModel(nn.Module, ABC):
         presence_Bm: Tensor,
         group_B: Tensor,
         routing: bool = True,
-        alone_BD: Tensor | None = None,
+        alone_BRD: Tensor | None = None,
     ) -> FusionOutput:
         """Return the output for B patients.
 
@@ -162,8 +166,9 @@ class FusionModel(nn.Module, ABC):
             Group of each patient, known to the model or not: the bitmask of `presence_Bm`.
         routing
             False in stage 1, True in stage 2; each method defines the difference.
-        alone_BD
-            What the site knows alone (`remind.encoders.alone`): logits that this model's are added to.
+        alone_BRD
+            What the site knows alone (`remind.encoders.alone`): logits that this model's are added to, and
+            with ``model.linear`` the numbers of all modalities.
         """
         if self.training and self.modality_dropout > 0:
             presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
@@ -173,9 +178,15 @@ class FusionModel(nn.Module, ABC):
             seen = self.projection(seen)
             seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(seen)]
         output = self.fuse(seen, presence_Bm, group_B, routing)
-        if alone_BD is None or self.alone is None:
+        if alone_BRD is None:
             return output
-        return replace(output, logits_BC=output.logits_BC + self.alone(alone_BD, presence_Bm, self.context.classes))
+        logits_BC = output.logits_BC
+        rows = known_rows(self.context.classes, len(self.context.modalities), self.context.width)
+        if self.alone is not None:
+            logits_BC = logits_BC + self.alone(alone_BRD[:, :rows].flatten(1), presence_Bm, self.context.classes)
+        if self.linear is not None:
+            logits_BC = logits_BC + self.linear(alone_BRD[:, rows:], presence_Bm)
+        return replace(output, logits_BC=logits_BC)
 
     # Hooks
 

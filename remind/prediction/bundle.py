@@ -74,7 +74,7 @@ class Bundle:
     @property
     def serves_everybody(self) -> bool:
         """Whether no hospital's part is needed: all encoders are shared or frozen, and know nothing of a hospital."""
-        if not self.tensors or self.config.federation.encoders == "local" or self.config.model.encoders.alone != "none":
+        if not self.tensors or self.config.federation.encoders == "local" or self.config.model.stays:
             return False
         return not any(needs_fit(modality, self.config.model) for modality in self.schema.modalities)
 

@@ -81,17 +81,17 @@ class CachedTokens(TokenSource):
             self._encode(lacking, cache, keys, shapes, dtype)
         for name in shapes.keys() - keys.keys():  # modalities for which the site has no encoder and no patient
             self._tokens[name] = torch.empty(shapes[name], dtype=dtype)
-        self._alone_N1D = self._known_alone()
+        self._alone_NRD = self._known_alone()
 
     @torch.no_grad()
     def _known_alone(self) -> Tensor | None:
-        """What the site knows alone of every patient, (N, 1, D): few numbers, computed anew in every process."""
+        """What the site knows alone of every patient, (N, R, D): few numbers, computed anew in every process."""
         if ALONE not in self.model.encoders:
             return None
         reads = self.model.encoders[ALONE].reads
         chunks = np.split(np.arange(len(self.data)), range(CHUNK, len(self.data), CHUNK))
         batches = self.data.batches([Request(chunk, only=reads) for chunk in chunks])  # type: ignore[arg-type]
-        return torch.cat([alone_B1D for b in batches if (alone_B1D := self.model.alone(b)) is not None])
+        return torch.cat([alone_BRD for b in batches if (alone_BRD := self.model.alone(b)) is not None])
 
     @torch.no_grad()
     def _encode(
@@ -128,7 +128,7 @@ class CachedTokens(TokenSource):
                 assert tokens_PlD is not None
                 row_P = torch.from_numpy(self._row_Nm[index_B[presence_Bm[:, i]], i])
                 parts.append(tokens_PlD[row_P].to(like.device, like.dtype, non_blocking=True))
-            alone_N1D = self._alone_N1D
+            alone_NRD = self._alone_NRD
             rows_B = torch.from_numpy(index_B).to(like.device)
-            alone_B1D = None if alone_N1D is None else alone_N1D[rows_B].to(like.dtype)
-            yield batch, self.model.with_alone(side_by_side(parts, batch.presence_Bm), alone_B1D)
+            alone_BRD = None if alone_NRD is None else alone_NRD[rows_B].to(like.dtype)
+            yield batch, self.model.with_alone(side_by_side(parts, batch.presence_Bm), alone_BRD)

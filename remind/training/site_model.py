@@ -1,7 +1,7 @@
 """Encoders and fusion as one model, and the tokens between them.
 
 Shapes: B patients, P of them with a modality, m modalities, l_i tokens of modality i, M tokens in all, D width,
-C classes.
+R tokens of what the site knows alone, C classes.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from remind.config import Config
 from remind.data.batches.batch import Batch
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder, token_count
-from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone
+from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone, linear_rows
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
 
 
@@ -35,7 +35,7 @@ class SiteModel(nn.Module):
         self.encoders = nn.ModuleDict(
             {m.name: build_encoder(m, config.model, config.seed) for m in schema.modalities if m.name in has}
         )
-        if config.model.encoders.alone != "none":
+        if config.model.stays:
             self.encoders[ALONE] = AloneEncoder(schema, config.model)
         self.fixed = frozenset(n for n, p in self.encoders.named_parameters() if not p.requires_grad)
         self.fusion = fusion_of(schema, config)
@@ -59,7 +59,8 @@ class SiteModel(nn.Module):
     def tokens(self, batch: Batch) -> Tensor:
         """Return the tokens of all modalities, (B, M, D); zeros if a patient, or the site, lacks the modality.
 
-        With ``model.encoders.alone`` one more token stands behind them, see `remind.encoders.alone`.
+        With ``model.encoders.alone`` one more token stands behind them, with ``model.linear`` more, see
+        `remind.encoders.alone`.
 
         An encoder receives only the patients who have its modality.
         """
@@ -67,13 +68,13 @@ class SiteModel(nn.Module):
         return self.with_alone(tokens_BMD, self.alone(batch))
 
     def alone(self, batch: Batch) -> Tensor | None:
-        """Return the token of what the site knows alone, (B, 1, D); None where it knows nothing."""
+        """Return the tokens of what the site knows alone, (B, R, D); None where it knows nothing."""
         return self.encoders[ALONE](batch).to(self.like) if ALONE in self.encoders else None
 
     @staticmethod
-    def with_alone(tokens_BMD: Tensor, alone_B1D: Tensor | None) -> Tensor:
-        """Put that token behind the others."""
-        return tokens_BMD if alone_B1D is None else torch.cat([tokens_BMD, alone_B1D], dim=1)
+    def with_alone(tokens_BMD: Tensor, alone_BRD: Tensor | None) -> Tensor:
+        """Put those tokens behind the others."""
+        return tokens_BMD if alone_BRD is None else torch.cat([tokens_BMD, alone_BRD], dim=1)
 
     def by_modality(self, tokens_BMD: Tensor) -> tuple[Tensor, ...]:
         """Return the tokens (B, l_i, D) of each modality."""
@@ -82,9 +83,9 @@ class SiteModel(nn.Module):
     def fuse(self, tokens_BMD: Tensor, presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         """Return the fusion model's output for tokens of `tokens`."""
         parts = self.by_modality(tokens_BMD)
-        alone_BD = tokens_BMD[:, -1] if ALONE in self.encoders else None
+        alone_BRD = tokens_BMD[:, sum(self.counts.values()) :] if ALONE in self.encoders else None
         with torch.autocast(tokens_BMD.device.type, torch.bfloat16, enabled=self.autocast):
-            output: FusionOutput = self.fusion(parts, presence_Bm, group_B, routing, alone_BD)
+            output: FusionOutput = self.fusion(parts, presence_Bm, group_B, routing, alone_BRD)
         return output.cast(tokens_BMD.dtype)
 
 
@@ -103,7 +104,13 @@ def fusion_of(schema: CohortSchema, config: Config) -> FusionModel:
     """
     check_alone(schema, config.model)
     counts = tuple(token_counts(schema, config).values())
-    context = Context(model=config.model, classes=len(schema.classes), modalities=schema.names, tokens=counts)
+    context = Context(
+        model=config.model,
+        classes=len(schema.classes),
+        modalities=schema.names,
+        tokens=counts,
+        numbers=linear_rows(schema, config.model),
+    )
     return build_fusion(config.method.fusion, context, config.seed)
 
 

@@ -1,6 +1,7 @@
 """What a hospital knows alone, in a run: it stays at the site, survives a restart, and leaks no label."""
 
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from remind.fusion.base import group_of
 from remind.methods import methods_of
 from remind.training.site_model import fusion_of
 from remind_server.rounds.strategy import FedRemind
-from tests.builders.cohorts import cohort, schema
+from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
+WIDTH = settings({}).model.width
 MIXES = {"s1": [1, 3, 7] * 40, "s2": [3, 5, 7] * 40}
 
 
@@ -141,12 +143,107 @@ def test_labels_without_signal_show_none_in_training_and_none_in_test(tmp_path):
     assert all(abs(np.mean(found) - 0.5) < 0.09 for found in areas.values()), areas
 
 
+def test_a_narrow_model_takes_more_tokens_for_it(tmp_path):
+    narrow = config(**{"model.encoders.alone": "both", "model.width": 4, "model.heads": 2})
+    engine = site("s1", cohort(MIXES["s1"], 0), narrow, tmp_path).engine
+    wide = site("s1", cohort(MIXES["s1"], 0), config(), tmp_path / "wide").engine
+    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([np.arange(5)]))
+    _, expected_BMD = next(wide.tokens(fresh=False).batches([np.arange(5)]))
+    assert torch.equal(tokens_BMD[:, -2:].flatten(1)[:, :7], expected_BMD[:, -1, :7])
+    engine.model.fusion.add_groups((1, 3, 7), 0)
+    assert engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC.shape == (5, 2)
+
+
 def test_what_does_not_go_with_it_is_refused():
-    with pytest.raises(UserError, match=r"model\.width"):
-        fusion_of(schema(), settings({"model.encoders.alone": "trees", "model.width": 4}))
     pictures = CohortSchema(name="p", classes=("x", "y"), modalities=(ImageSchema(name="i", size=(8, 8), channels=1),))
     with pytest.raises(UserError, match="no table, series or codes"):
         fusion_of(pictures, settings({"model.encoders.alone": "trees", "model.encoders.image-weights": "random"}))
     for method in ({"method.fusion": "simmlm"}, {"method.objective": "lisa"}, {"method.objective": "fairmixup"}):
         with pytest.raises(UserError, match=r"model\.encoders\.alone"):
             methods_of(config(**method))
+
+
+LINEAR: dict[str, Scalar] = {"model.encoders.alone": "none", "model.linear": True}
+
+
+def test_the_linear_model_is_shared_and_its_numbers_stay(tmp_path):
+    recorder = run(sites(tmp_path, **LINEAR))
+    weight_XC = recorder.models[-1]["fusion.linear.weight_XC"]
+    # a number, two levels and a number, and whether each is missing; nine statistics of two items, likewise
+    assert weight_XC.shape == ((1 + ceil(36 / WIDTH) + 1) * WIDTH, 2)
+    assert weight_XC.abs().sum() > 0, "it trains"
+    assert not any(ALONE in name for name in recorder.models[-1])
+
+
+def test_numbers_are_standardised_by_the_hospitals_training_patients_and_hidden_with_their_modality(tmp_path):
+    (one, _) = sites(tmp_path, **LINEAR, **{"model.hide": 0.0})
+    engine = one.engine
+    training = engine.index[TRAIN]
+    source, whole = engine.tokens(fresh=False), np.arange(len(one.cohort))
+    batch, tokens_BMD = next(source.batches([whole]))
+    numbers_BRD = tokens_BMD[:, sum(engine.model.counts.values()) + 1 :]
+    assert numbers_BRD.shape == (len(whole), 1 + ceil(36 / WIDTH) + 1, WIDTH)
+    for i, row in ((0, 0), (2, -1)):  # the two tables
+        having = batch.presence_Bm[training, i]
+        own_PD = numbers_BRD[training][having, row]
+        values_PF = torch.from_numpy(
+            one.cohort.modalities[one.cohort.schema.names[i]].values_NF[training][having.numpy()]
+        )
+        first_P = values_PF[:, 0].nan_to_num(float(np.nanmedian(values_PF[:, 0]))).double()
+        cut_P = first_P.clip(*np.nanpercentile(values_PF[:, 0], [1, 99]))
+        expected_P = ((cut_P - cut_P.mean()) / cut_P.std(correction=0)).clip(-3, 3)
+        np.testing.assert_allclose(own_PD[:, 0].double(), expected_P, atol=1e-4)
+        assert not numbers_BRD[~batch.presence_Bm[:, i], row].any()
+    with torch.no_grad():
+        engine.model.fusion.linear.weight_XC.normal_()
+    fewer_Bm = batch.presence_Bm & torch.tensor([True, False, False])
+    blind_BRD = numbers_BRD.clone()
+    blind_BRD[:, 1:] = 0
+    linear = engine.model.fusion.linear
+    assert torch.equal(linear(numbers_BRD, fewer_Bm), linear(blind_BRD, fewer_Bm))
+    engine.model.fusion.add_groups((1, 3, 7), 0)
+    engine.model.eval()
+    logits_BC = engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+    without_BMD = tokens_BMD.clone()
+    without_BMD[:, -numbers_BRD.shape[1] :] = 0
+    without_BC = engine.model.fuse(without_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+    torch.testing.assert_close(logits_BC, without_BC + linear(numbers_BRD, batch.presence_Bm))
+
+
+def test_a_restart_finds_the_numbers_again(tmp_path):
+    first = sites(tmp_path, **LINEAR)
+    run(first)
+    after = site(first[0].name, first[0].cohort, first[0].config, tmp_path)
+    after.engine.model.encoders[ALONE].load_state_dict(after.store.encoder(ALONE, after.store.digests()[ALONE]))
+    batch = first[0].engine.data.batch(np.arange(9))
+    one: Any = first[0].engine.model.encoders[ALONE]
+    other: Any = after.engine.model.encoders[ALONE]
+    assert one(batch)[:, 1:].any()
+    assert torch.equal(one(batch), other(batch))
+
+
+def test_the_linear_model_and_what_hospitals_know_alone_add_up(tmp_path):
+    (one, _) = sites(tmp_path, **{"model.encoders.alone": "both", "model.linear": True, "model.hide": 0.0})
+    engine = one.engine
+    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([np.arange(9)]))
+    engine.model.fusion.add_groups((1, 3, 7), 0)
+    engine.model.eval()
+    with torch.no_grad():
+        engine.model.fusion.linear.weight_XC.normal_()
+    only, counts = tokens_BMD.clone(), sum(engine.model.counts.values())
+    only[:, counts:] = 0
+    own_BC = engine.model.fusion.alone(tokens_BMD[:, counts], batch.presence_Bm, 2)
+    linear_BC = engine.model.fusion.linear(tokens_BMD[:, counts + 1 :], batch.presence_Bm)
+    whole, rest = (engine.model.fuse(z, batch.presence_Bm, batch.group_B, True).logits_BC for z in (tokens_BMD, only))
+    assert own_BC.abs().sum() > 0
+    torch.testing.assert_close(whole, rest + own_BC + linear_BC)
+
+
+def test_the_linear_model_is_refused_where_it_does_not_go():
+    linear: dict[str, Scalar] = {"model.linear": True}
+    pictures = CohortSchema(name="p", classes=("x", "y"), modalities=(ImageSchema(name="i", size=(8, 8), channels=1),))
+    with pytest.raises(UserError, match=r"model\.linear: cohort p has no table"):
+        fusion_of(pictures, settings(linear | {"model.encoders.image-weights": "random"}))
+    for method in ({"method.fusion": "simmlm"}, {"method.objective": "lisa"}):
+        with pytest.raises(UserError, match=r"model\.linear"):
+            methods_of(settings(linear | method))

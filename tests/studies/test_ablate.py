@@ -28,6 +28,7 @@ def test_each_arm_lacks_its_part_and_nothing_else():
 def test_every_option_that_is_on_is_left_out_once():
     on = {
         "model.encoders.alone": "linear",
+        "model.linear": True,
         "model.projection": True,
         "train.anchor": 1.0,
         "federation.averaging": 0.5,

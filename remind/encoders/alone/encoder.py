@@ -1,8 +1,11 @@
-"""The token of what a hospital knows alone, and how the fusion model reads it.
+"""The token of what a hospital knows alone, and its patients' numbers in tokens for a linear model that all share.
 
-Shapes: B patients, m modalities, D width, C classes, X numbers per patient.
+Shapes: B patients, R tokens of numbers, m modalities, D width, C classes, X numbers per patient, Z columns of a linear
+model.
 """
 
+import json
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -17,12 +20,25 @@ from remind.data.batches.batch import Batch
 from remind.data.cohort.schema import CohortSchema
 from remind.data.features.batches import Rows, has_rows, levels_of, rows_of
 from remind.encoders.alone.crossfit import CrossFitted
+from remind.encoders.alone.learners import columns_of, moments, standardised
 from remind.encoders.base import Encoder
 from remind.errors import UserError
+from remind.fusion.around import known_rows
 
 ALONE = "@alone"  # its name among a site's encoders; no modality can have it
 LEARNERS = {"none": (), "shares": (), "trees": ("trees",), "linear": ("linear",), "both": ("trees", "linear")}
 STATE = "content_T"
+FAR = 3.0  # deviations at which standardised columns are cut: those of rare levels are far out
+
+
+def linear_rows(schema: CohortSchema, config: ModelConfig) -> tuple[int, ...]:
+    """Return the number of tokens that hold each modality's numbers for ``model.linear``; none without it."""
+    if not config.linear:
+        return ()
+    return tuple(
+        ceil(columns_of(levels_of(modality)) / config.width) if has_rows(modality) else 0
+        for modality in schema.modalities
+    )
 
 
 def check_alone(schema: CohortSchema, config: ModelConfig) -> None:
@@ -31,28 +47,25 @@ def check_alone(schema: CohortSchema, config: ModelConfig) -> None:
     Raises
     ------
     UserError
-        It has nothing to fit on, or model.width is too small for scores, shares and presence in one token.
+        It has nothing to fit on.
     """
-    if config.encoders.alone == "none":
+    if not config.stays:
         return
-    if LEARNERS[config.encoders.alone] and not any(has_rows(modality) for modality in schema.modalities):
-        raise UserError(
-            f"model.encoders.alone: cohort {schema.name} has no table, series or codes to fit on; set it to shares, "
-            "or to none"
-        )
-    classes, modalities = len(schema.classes), len(schema.modalities)
-    if config.width < 2 * classes + modalities:
-        raise UserError(
-            f"model.width: {config.width} is less than 2 · {classes} classes + {modalities} modalities, which "
-            "model.encoders.alone needs; raise it, or set model.encoders.alone to none"
-        )
+    if not any(has_rows(modality) for modality in schema.modalities):
+        lacks = f"cohort {schema.name} has no table, series or codes to fit on"
+        if LEARNERS[config.encoders.alone]:
+            raise UserError(f"model.encoders.alone: {lacks}; set it to shares, or to none")
+        if config.linear:
+            raise UserError(f"model.linear: {lacks}; set it to false")
 
 
 class AloneEncoder(Encoder):
-    """Cross-fitted scores of all tables, series and codes of a patient together, as one token (B, 1, D).
+    """Cross-fitted scores of all tables, series and codes of a patient together, as tokens (B, R, D).
 
-    The token holds the scores of the classes, then how common each is at the site (log-shares), then which modalities
-    the scores were computed from, then zeros: nothing of it trains. The models lie in the encoder's file as bytes, at
+    The first token (or as many as it takes) holds the scores of the classes, then how common each is at the site
+    (log-shares), then which modalities the scores were computed from, then zeros: nothing of it trains. With
+    ``model.linear`` more tokens follow, (B, R, D): each modality's numbers, standardised by the site's training
+    patients, zeros behind them and for patients without the modality. The models lie in the encoder's file as bytes, at
     the site and in its vault, and never travel.
     """
 
@@ -62,15 +75,19 @@ class AloneEncoder(Encoder):
         super().__init__(schema, config)
         self.schema, self.width = schema, config.width
         self.learners = LEARNERS[config.encoders.alone]
-        self.modalities = [(i, m) for i, m in enumerate(schema.modalities) if self.learners and has_rows(m)]
+        self.rows_m = linear_rows(schema, config)
+        wanted = self.learners or self.rows_m
+        self.modalities = [(i, m) for i, m in enumerate(schema.modalities) if wanted and has_rows(m)]
         self.levels_X = [levels for _, m in self.modalities for levels in levels_of(m)]
         self.register_buffer(STATE, torch.empty(0, dtype=torch.uint8))
         self._fitted = CrossFitted()
+        self._moments: list[dict[str, list[float]]] = []
 
     @staticmethod
     def token_count(schema: Any, config: ModelConfig) -> int:
-        """One."""
-        return 1
+        """Those of what is known, and those of numbers."""
+        known = known_rows(len(schema.classes), len(schema.modalities), config.width)
+        return known + sum(linear_rows(schema, config))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -80,17 +97,42 @@ class AloneEncoder(Encoder):
     def learn(self, batch: Batch, label_B: NDArray[np.int64], seed: int) -> None:
         """Fit on the site's training patients."""
         rows_BX, classes = self._rows(batch), len(self.schema.classes)
-        self._keep(CrossFitted.fit(self.learners, rows_BX, label_B, classes, self.levels_X, seed).to_bytes())
+        fitted = CrossFitted.fit(self.learners, rows_BX, label_B, classes, self.levels_X, seed)
+        having = batch.presence_Bm.cpu().numpy()
+        found = [
+            moments(own_BX[having[:, i]] if having[:, i].any() else own_BX, levels_of(modality))
+            for (i, modality), own_BX in zip(self.modalities, self._by_modality(rows_BX), strict=True)
+        ]
+        self._keep(fitted.to_bytes() + b"\n" + json.dumps(found if self.rows_m else []).encode())
 
     @override
     def forward(self, inputs: Batch) -> Tensor:
         presence_Bm, classes = inputs.presence_Bm, len(self.schema.classes)
         known_BX = presence_Bm.new_zeros((len(presence_Bm), 2 * classes), dtype=torch.float32)
+        rows_BX = self._rows(inputs)
         if self._fitted.classes:  # else nothing was ever fitted
-            known_BX[:, :classes] = torch.from_numpy(self._fitted.scores(self._rows(inputs)))
+            known_BX[:, :classes] = torch.from_numpy(self._fitted.scores(rows_BX))
             known_BX[:, classes:] = torch.tensor(self._fitted.base_C)
         known_BX = torch.cat([known_BX, presence_Bm.to(known_BX.dtype)], dim=1)
-        return functional.pad(known_BX, (0, self.width - known_BX.shape[1])).unsqueeze(1)
+        rows = known_rows(classes, presence_Bm.shape[1], self.width)
+        padded_BX = functional.pad(known_BX, (0, rows * self.width - known_BX.shape[1]))
+        return torch.cat([padded_BX.view(-1, rows, self.width), self._numbers(rows_BX, presence_Bm)], dim=1)
+
+    def _numbers(self, rows_BX: Rows, presence_Bm: Tensor) -> Tensor:
+        """Standardised numbers of every modality, (B, R, D)."""
+        numbers_BRD = torch.zeros(len(rows_BX), sum(self.rows_m), self.width, device=presence_Bm.device)
+        for (i, _), own_BX, model in zip(self.modalities, self._by_modality(rows_BX), self._moments, strict=False):
+            columns_BZ = torch.from_numpy(standardised(model, own_BX).clip(-FAR, FAR)).to(numbers_BRD)
+            columns_BZ = columns_BZ * presence_Bm[:, i : i + 1]
+            start, rows = sum(self.rows_m[:i]), self.rows_m[i]
+            padded_BX = functional.pad(columns_BZ, (0, rows * self.width - columns_BZ.shape[1]))
+            numbers_BRD[:, start : start + rows] = padded_BX.view(-1, rows, self.width)
+        return numbers_BRD
+
+    def _by_modality(self, rows_BX: Rows) -> list[Rows]:
+        """The numbers of each modality."""
+        stops = np.cumsum([len(levels_of(modality)) for _, modality in self.modalities])
+        return np.split(rows_BX, stops[:-1], axis=1) if self.modalities else []
 
     def _rows(self, batch: Batch) -> Rows:
         """All numbers of each patient, (B, X); NaN for a modality that the patient lacks."""
@@ -103,7 +145,8 @@ class AloneEncoder(Encoder):
         return np.concatenate(parts, axis=1)
 
     def _keep(self, content: bytes) -> None:
-        self._fitted = CrossFitted.from_bytes(content)
+        models, _, numbers = content.partition(b"\n")
+        self._fitted, self._moments = CrossFitted.from_bytes(models), json.loads(numbers or b"[]")
         self.content_T = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else self.content_T[:0]
 
     @override

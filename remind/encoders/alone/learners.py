@@ -90,24 +90,16 @@ class Linear(Learner):
 
     @override
     def fit(self, rows_RX: Rows, label_R: Integers, classes: int, levels_X: Sequence[int], seed: int) -> str:
-        with np.errstate(all="ignore"):
-            known_X = (~np.isnan(rows_RX)).any(axis=0)
-            filled_RX = np.where(known_X, rows_RX.astype(np.float64), 0.0)
-            low_X, middle_X, high_X = np.nanpercentile(filled_RX, [TAILS[0], 50.0, TAILS[1]], axis=0)
-        model = {"levels": list(levels_X), "low": low_X, "middle": middle_X, "high": high_X}
-        columns_RZ = _columns(model, rows_RX)
-        mean_Z, std_Z = columns_RZ.mean(axis=0), columns_RZ.std(axis=0)
-        std_Z = np.where(std_Z > 1e-9, std_Z, 1.0)
+        model = moments(rows_RX, levels_X)
         fitted = (
             _library("sklearn.linear_model")
             .LogisticRegression(C=STRENGTH, max_iter=200)
-            .fit((columns_RZ - mean_Z) / std_Z, label_R)
+            .fit(standardised(model, rows_RX), label_R)
         )
         both = classes == 2  # scikit-learn has one row then
         coef_CZ = np.concatenate([-fitted.coef_, fitted.coef_]) / 2 if both else fitted.coef_
         intercept_C = np.concatenate([-fitted.intercept_, fitted.intercept_]) / 2 if both else fitted.intercept_
-        model |= {"mean": mean_Z, "std": std_Z, "coef": coef_CZ, "intercept": intercept_C}
-        return json.dumps({name: np.asarray(value).tolist() for name, value in model.items()})
+        return json.dumps({**model, "coef": coef_CZ.tolist(), "intercept": intercept_C.tolist()})
 
     @override
     def load(self, text: str) -> Any:
@@ -115,9 +107,32 @@ class Linear(Learner):
 
     @override
     def logits(self, model: Any, rows_PX: Rows) -> Floats:
-        z_PZ = (_columns(model, rows_PX) - model["mean"]) / model["std"]
-        out: Floats = z_PZ @ model["coef"].T + model["intercept"]
+        out: Floats = standardised(model, rows_PX) @ model["coef"].T + model["intercept"]
         return out
+
+
+def moments(rows_RX: Rows, levels_X: Sequence[int]) -> dict[str, list[float]]:
+    """Return what `standardised` needs to know of a hospital's training patients, as numbers for a file."""
+    with np.errstate(all="ignore"):
+        known_X = (~np.isnan(rows_RX)).any(axis=0)
+        filled_RX = np.where(known_X, rows_RX.astype(np.float64), 0.0)
+        low_X, middle_X, high_X = np.nanpercentile(filled_RX, [TAILS[0], 50.0, TAILS[1]], axis=0)
+    model: dict[str, Any] = {"levels": list(levels_X), "low": low_X, "middle": middle_X, "high": high_X}
+    columns_RZ = _columns(model, rows_RX)
+    mean_Z, std_Z = columns_RZ.mean(axis=0), columns_RZ.std(axis=0)
+    model |= {"mean": mean_Z, "std": np.where(std_Z > 1e-9, std_Z, 1.0)}
+    return {name: np.asarray(value).tolist() for name, value in model.items()}
+
+
+def standardised(model: Mapping[str, Any], rows_PX: Rows) -> Floats:
+    """Return the columns of a linear model with mean 0 and deviation 1 among the patients of `moments`, (P, Z)."""
+    out: Floats = (_columns(model, rows_PX) - np.asarray(model["mean"])) / np.asarray(model["std"])
+    return out
+
+
+def columns_of(levels_X: Sequence[int]) -> int:
+    """Return the number Z of these columns: each number or level, and whether each is missing."""
+    return sum(levels or 1 for levels in levels_X) + len(levels_X)
 
 
 def _library(name: str) -> Any:

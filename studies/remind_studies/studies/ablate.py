@@ -10,6 +10,7 @@ from remind_studies.study import Arm, Panel, Request, Study, registry
 
 OFF: dict[str, tuple[str, Scalar]] = {  # what is not the paper's, by name: its key, and the value that leaves it out
     "what hospitals know alone": ("model.encoders.alone", "none"),
+    "the shared linear model": ("model.linear", False),
     "the shared projection": ("model.projection", False),
     "the anchor of encoders": ("train.anchor", 0.0),
     "the mean over rounds": ("federation.averaging", 0.0),
