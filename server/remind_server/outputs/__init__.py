@@ -1,1 +1,1 @@
-"""What a run tells the people who follow it: records, folder, tables, progress."""
+"""What a run reports: records, the results folder, tables, progress."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 
-INCOMPLETE = 3  # exit code of a run that ended, but some site never took part or was not examined
+INCOMPLETE = 3  # exit code of a run that ended although some site never took part or was not examined
 
 
 class Attendance(Observer):
@@ -24,7 +24,7 @@ class Attendance(Observer):
         self._counted: set[str] = set()
 
     def remember(self) -> dict[str, Any]:
-        """Return who counted and who missed what so far."""
+        """Return which sites counted and which missed rounds so far."""
         return {
             "refused": self.refused,
             "expected": list(self.expected),
@@ -34,7 +34,7 @@ class Attendance(Observer):
         }
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Take up what `remember` returned."""
+        """Restore what `remember` returned."""
         self.started(start)
         if memory:
             self.refused, self.expected = dict(memory["refused"]), tuple(memory["expected"])
@@ -62,7 +62,7 @@ class Attendance(Observer):
         self.never = {site: why for site, why in self._why.items() if site not in self._counted} | self.refused
 
     def content(self) -> dict[str, Any]:
-        """For ``summary.json``. `status`: ``incomplete`` where somebody who should have taken part never did."""
+        """Return the entries of ``summary.json``. `status` is ``incomplete`` if an expected site never took part."""
         missed = {site: n for site, n in sorted(self.missed.items()) if site not in self.never}
         status = "incomplete" if self.never else "completed"
         return {
@@ -75,12 +75,12 @@ class Attendance(Observer):
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings for the end of the run; empty if every site took part until the end."""
+        """Return the warnings for the end of the run; none if every site took part until the end."""
         return summary_warnings({"absent": self.unexamined, **self.content()})
 
 
 def summary_warnings(summary: Mapping[str, Any]) -> list[str]:
-    """The same warnings, computed from a ``summary.json``."""
+    """Return the same warnings, from a ``summary.json``."""
     never, absent = summary.get("never_took_part", {}), summary.get("absent", {})
     found = [f"site {site} never took part: {why}" for site, why in sorted(never.items())]
     found += [f"site {site} was not examined: {why}" for site, why in sorted(absent.items()) if site not in never]

@@ -1,4 +1,4 @@
-"""Rows that say how good probabilities and decisions are on test patients, before and after calibration.
+"""Makes tables of the quality of probabilities and decisions on test patients, before and after calibration.
 
 Everything is computed from the merged statistics (`remind.metrics.calibration_fit`, `remind.metrics.reliability`).
 """
@@ -24,10 +24,10 @@ CURVE = np.arange(1, 100) / 100  # threshold probabilities of a decision curve
 
 
 def calibration_rows(result: RunResult) -> list[Row]:
-    """Log-loss, Brier score and calibration error per group, and what the decisions achieve; `all` first.
+    """Return log-loss, Brier score, calibration error and the scores of decisions per group; `all` first.
 
-    A row per group and version (raw, calibrated). Sensitivity and specificity are those of the version's decisions: at
-    the operating point where there is one, else of the likeliest class; empty unless there are two classes.
+    There is one row per group and version (raw, calibrated). Sensitivity and specificity are those of the version's
+    decisions: at the operating point if there is one, else of the likeliest class; empty unless there are two classes.
     """
     return [
         {"group": group, "model": version, "n": found.count} | _scores(found) | _decisions(found)
@@ -36,12 +36,12 @@ def calibration_rows(result: RunResult) -> list[Row]:
 
 
 def everyone_rows(result: RunResult) -> list[Row]:
-    """The rows of `calibration_rows` of all groups together."""
+    """Return the rows of `calibration_rows` for all groups together."""
     return [row for row in calibration_rows(result) if row["group"] == ALL]
 
 
 def reliability_rows(result: RunResult) -> list[Row]:
-    """Reliability curves: patients, those of the class, and the mean predicted probability, per range of probability.
+    """Return reliability curves: per range of probability the patients, those of the class, and the mean prediction.
 
     Ranges without patients are left out. With two classes the scored class is the second; else every class is scored
     against the rest.
@@ -69,7 +69,7 @@ def reliability_rows(result: RunResult) -> list[Row]:
 
 
 def decision_rows(result: RunResult) -> list[Row]:
-    """Decision curves (Vickers and Elkin 2006): per threshold the net benefit of treating by the model, and of all.
+    """Return decision curves (Vickers and Elkin 2006): per threshold the net benefit of treating by the model, or all.
 
     Treating nobody has net benefit 0. Thresholds are moved to the nearest edge of the histogram's bins.
     """
@@ -93,7 +93,7 @@ def decision_rows(result: RunResult) -> list[Row]:
 
 
 def model_content(result: RunResult) -> dict[str, Any]:
-    """What the run store keeps of the model: its round, its calibration, and the rows of the three tables."""
+    """Return what the run store keeps of the model: its round, its calibration, and the rows of the three tables."""
     return {
         "round": result.round,
         "last_round": result.last,
@@ -106,13 +106,13 @@ def model_content(result: RunResult) -> dict[str, Any]:
 
 
 def scored_names(result: RunResult) -> tuple[str, ...]:
-    """Names of the classes that are scored against the rest."""
+    """Return the names of the classes that are scored against the rest."""
     classes = result.schema.classes
     return classes[1:] if len(classes) == 2 else classes
 
 
 def _every(result: RunResult) -> Iterator[tuple[str, str, GroupStatistics]]:
-    """Each group and `all`, raw and calibrated."""
+    """Yield each group and `all`, raw and calibrated."""
     raw = merge(result.test.values())
     versions: dict[str, Mapping[int, GroupStatistics]] = {RAW: raw}
     if result.calibration is not None and len(result.schema.classes) == 2:
@@ -140,7 +140,7 @@ def _scores(found: GroupStatistics) -> Row:
 
 
 def _decisions(found: GroupStatistics) -> Row:
-    """Sensitivity and specificity of the decisions, with Wilson's intervals; None where they are undefined."""
+    """Return sensitivity and specificity of the decisions with Wilson's intervals; None if undefined."""
     row: Row = {}
     two = len(found.confusion_CC) == 2
     for name, c in (("sensitivity", 1), ("specificity", 0)):

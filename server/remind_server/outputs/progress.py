@@ -1,4 +1,4 @@
-"""Progress output for people.
+"""Prints a run's progress for people.
 
 Round k of n, a table per group from time to time, the time left, and the final scores. A table holds the groups
 with the most training patients, as many as a screen has room for, and the others pooled in one row.
@@ -19,8 +19,8 @@ from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunS
 from remind_server.outputs.screen import Screen, Table
 from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary, together
 
-TABLES = 10  # about so many per-group tables in a run
-MOST_LETTERS = 32  # of a group's name; if one is longer, all groups are written as dots
+TABLES = 10  # per-group tables in a run, about
+MOST_LETTERS = 32  # letters of a group's name; if one is longer, all groups are written as dots
 _COLUMNS = tuple(score.column for score in SCORES.values())
 _GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", *_COLUMNS)
 _FIRST = [name for name in ("auroc", "log_loss", "accuracy", "balanced_accuracy", "auprc") if name in SCORES]
@@ -38,7 +38,7 @@ _FINAL_COLUMNS = ("", "n", *_COLUMNS)
 
 
 class Progress(Observer):
-    """Observer that prints lines by `say`, no more of them in a round than `screen` has room for."""
+    """An observer that prints lines with `say`, per round no more than fit on `screen`."""
 
     def __init__(self, say: Callable[[str], None], results: Path | None = None, screen: Screen | None = None) -> None:
         self.say, self.results, self.screen = say, results, screen or Screen()
@@ -64,7 +64,7 @@ class Progress(Observer):
             self.say(f"  ●○: groups by their modalities, in this order: {', '.join(start.schema.names)}")
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Print after which round the run goes on."""
+        """Print the round after which the run resumes."""
         self._start = start
         self.say(f"{start.schema.name}: resumed after round {round_} of {start.config.train.rounds}")
         if self.results:
@@ -137,7 +137,7 @@ class Progress(Observer):
         self.say(f"done in {duration(result.seconds)}{where}")
 
     def _missing(self, absent: Mapping[str, str], what: str) -> None:
-        """Name the sites that do not count and why; of many the first, and how many more there are."""
+        """Print the sites that do not count, with reasons; of many the first ones, and the number of others."""
         for site, reason in list(absent.items())[: self.screen.most_missing]:
             first, *more = _indented(reason).split("\n")
             self.say(f"  {site}: {what}: " + (first if more and self.screen.most_missing else _indented(reason)))
@@ -145,7 +145,7 @@ class Progress(Observer):
             self.say(f"  and {len(absent) - self.screen.most_missing} more sites: {what}")
 
     def _show(self, table: Table, hidden: Collection[Any]) -> None:
-        """Print a table, and what of it is not there."""
+        """Print a table, and what it leaves out."""
         fitting, gone = self.screen.fitted(table)
         if self.screen.console is not None and not self.screen.verbose:
             self.screen.draw(fitting)
@@ -157,7 +157,7 @@ class Progress(Observer):
 
 
 def _named(mask: int, among: Iterable[int], names: Sequence[str]) -> str:
-    """Return a group's name, or its dots where a name among those of the table is too long for a line."""
+    """Return a group's name, or its dots if a name in the table is too long for a line."""
     return groups.dots(mask, len(names)) if _dotted(among, names) else groups.label(mask, names)
 
 
@@ -170,7 +170,7 @@ def _others(number: int) -> str:
 
 
 def _calibration_lines(found: Row | None) -> list[str]:
-    """What calibration changes on test patients, and what the operating point achieves there; or why there is none."""
+    """Describe how calibration and the operating point work on test patients, or why there is none."""
     if found is None:
         return []
     if found["reason"]:
@@ -214,7 +214,7 @@ def _group_cells(row: Row, name: str) -> list[str]:
 
 
 def _whole_cells(name: str, train_n: int, measured: Row) -> list[str]:
-    """Cells of several groups together, which have neither λ nor risk nor gate of their own."""
+    """Return the cells of several groups together, which have no λ, no risk and no gate."""
     return [name, str(train_n), "", "", "", str(measured["n"]), *_scores(measured)]
 
 
@@ -224,7 +224,7 @@ def _final_cells(row: Row, name: str) -> list[str]:
 
 
 def _scores(row: Row) -> list[str]:
-    """A cell per score; one that its bins leave open by more than `TIGHT` with its bound."""
+    """Return a cell per score, with its bound if that exceeds `TIGHT`."""
     cells = {name: _number(row[name]) for name in SCORES}
     for name in BOUNDED:
         if (bound := row[f"{name}_bound"]) is not None and bound > TIGHT:
@@ -233,7 +233,7 @@ def _scores(row: Row) -> list[str]:
 
 
 def _counted(mean: Row, what: str) -> str:
-    """The number of groups in a mean of AUROCs, out of all groups."""
+    """Return how many of all groups a mean of AUROCs covers."""
     return f"mean over {mean['averaged']['auroc']} of {mean['of']} {what}"
 
 

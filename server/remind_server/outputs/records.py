@@ -19,7 +19,7 @@ class RunStart:
     Attributes
     ----------
     expected
-        Registered names of the hospitals that are enrolled, whether they take part or not; empty in a simulation.
+        Registered names of all enrolled hospitals; empty in a simulation.
     named
         Site → whether its policy lets what is given away name it; sites without a policy are absent.
     """
@@ -40,13 +40,13 @@ class RoundStart:
     Attributes
     ----------
     deadline
-        Seconds after which the round closes, whoever is missing then.
+        Seconds after which the round closes, even if sites are missing.
     sites
         Every member → training patients per group, newcomers included.
     asked
         Members that are connected and get a task.
     refused
-        Who does not take part → why, as of now.
+        Site that does not take part → reason, at this moment.
     """
 
     round: int
@@ -71,21 +71,21 @@ class RoundRecord:
     validation
         Statistics of validation patients over all sites, on the same model: the one after `round` − 1.
     absent
-        Site → why it does not count in this round; expected hospitals that never connected are in it, refused ones not.
+        Site → why it does not count in this round, expected hospitals that never connected included, refused ones not.
     late
         Those of them that were asked and had not answered at the deadline.
     expected, refused
-        Who should take part, and who does not → why, as of this round.
+        Sites that should take part, and refused site → reason, in this round.
     validation_by_site
         The parts that `validation` merges.
     withheld
-        Site → groups it trains on and withheld from its validation statistics, as fewer than its minimum are there.
+        Site → groups that it trains on but withholds from its validation statistics: they are below its minimum.
     update_sizes
         Site → ‖update‖ / max(1, ‖sent‖) of what it answered, left out or not.
     best_round
-        Rounds after which the best model so far was the global one, if the run chooses; None: not, or not yet.
+        Rounds after which the best model so far was the global one; None: the run does not choose, or not yet.
     update_ratios
-        Site → the largest of its blocks' updates, each in medians of the same block's; only sites with judged blocks.
+        Site → its largest block update, divided by the round's median of that block; only sites with compared blocks.
     given
         Patients per group that the model to begin with was trained on (``start.model``); `counts` are this run's.
     """
@@ -127,13 +127,13 @@ class RunResult:
     selected
         Measure, score and value by which the round was chosen; None: it is the last.
     calibration
-        What turns its logits into probabilities and decisions; None: nothing was asked for.
+        What turns its logits into probabilities and decisions; None: the run does not calibrate.
     calibrated
         Test statistics with the temperature, of three classes or more; with two they follow from `test`.
     withheld
-        Site → groups it trains on and withheld from its test statistics, as fewer than its minimum are there.
+        Site → groups that it trains on but withholds from its test statistics, because they are below its minimum.
     left_out
-        Site → rounds in which its answer came and did not count; the rounds' records say why.
+        Site → rounds in which its answer arrived but did not count; the rounds' records give the reason.
     last_tensors
         The model that would be the run's without a choice: the last, or the mean over the last stage.
     """
@@ -162,27 +162,27 @@ class Observer:
     """Base class of everything that follows a run. A subclass overrides the events that it needs."""
 
     def begun(self, config: Config) -> None:
-        """Handle the run's beginning: sites are about to be waited for and enrolled."""
+        """Handle the beginning of the run, before sites are enrolled."""
 
     def started(self, start: RunStart) -> None:
-        """Handle the first round's being about to begin."""
+        """Handle the moment before the first round."""
 
     def remember(self) -> dict[str, Any]:
         """Return what this observer needs to go on in another process, as JSON; it is part of every checkpoint."""
         return {}
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Handle that a run goes on after so many rounds, in place of `begun` and `started`.
+        """Handle that a run resumes after so many rounds; replaces `begun` and `started`.
 
-        `start` is the run as it began, `memory` what `remember` returned at the checkpoint. What was written of later
-        rounds is written again.
+        `start` is the original beginning, `memory` what `remember` returned at the checkpoint. Records of later rounds
+        are written again.
         """
         del round_, memory
         self.begun(start.config)
         self.started(start)
 
     def round_started(self, start: RoundStart) -> None:
-        """Handle a round's being about to begin."""
+        """Handle the moment before a round."""
 
     def answer_taken(self, site: str, problem: str | None) -> None:
         """Handle a site's answer in the round under way; `problem` is why it does not count, None if it does."""

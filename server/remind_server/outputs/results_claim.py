@@ -27,12 +27,12 @@ def make_own(wanted: Path) -> Path:
 
 
 def refuse_what_holds_something(folder: Path) -> None:
-    """Refuse a folder that another run, or anything else, has written into: encoders of two runs must not mix.
+    """Refuse a folder that is not empty, because encoders of two runs must not mix.
 
     Raises
     ------
     UserError
-        If the folder is not empty, or is a file.
+        The folder is not empty, or is a file.
     """
     try:
         first = next(iter(sorted(folder.iterdir())), None) if folder.exists() else None
@@ -44,12 +44,12 @@ def refuse_what_holds_something(folder: Path) -> None:
 
 
 def require_unfinished(folder: Path) -> None:
-    """Refuse to resume what is no run, or has ended.
+    """Refuse to resume a folder that is no run's, or whose run has ended.
 
     Raises
     ------
     UserError
-        With what the folder is instead.
+        The folder is no run's, or the run has ended.
     """
     if (folder / "summary.json").exists():
         raise UserError(f"results: the run in {folder} has ended; there is nothing to resume")

@@ -27,32 +27,34 @@ from remind_server.outputs.tables import expert_rows, final_rows, interval_rows,
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
 FINAL_CSV, FINAL_JSON, SUMMARY, MODEL = "final.csv", "final.json", "summary.json", "model.safetensors"
-LAST = "last.safetensors"  # the last round's model, where the run's is that of another round
+LAST = "last.safetensors"  # the last round's model, if the run's model is that of another round
 EXPERTS, INTERVALS = "experts.csv", "intervals.json"
 CALIBRATION_CSV, RELIABILITY, DECISIONS = "calibration.csv", "reliability.csv", "decision-curve.csv"
 
 
 class RunFolder(Observer):
-    """Observer that writes a run's results (docs/results.md says what is in which file).
+    """An observer that writes a run's results (docs/results.md describes the files).
 
     Parameters
     ----------
     folder
-        New or empty; of a run that is resumed, its folder.
+        A new or empty folder, or the folder of the run that is resumed.
     """
 
     def __init__(self, folder: Path, resumes: bool = False) -> None:
         self.folder = folder
         self._start: RunStart | None = None
         self._attendance = Attendance()
-        self._metadata: dict[int, dict[str, str]] = {}  # of the models that may become the run's
+        self._metadata: dict[int, dict[str, str]] = {}  # descriptions of models that may become the run's
         if resumes:
             require_unfinished(folder)
             return
         refuse_what_holds_something(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / ROUNDS).touch(OWNER_ONLY, exist_ok=False)  # which succeeds once: the folder is this run's
+            (folder / ROUNDS).touch(
+                OWNER_ONLY, exist_ok=False
+            )  # succeeds only once, so that the folder belongs to this run
         except FileExistsError:
             raise UserError(f"results: {folder} already holds a run; give another folder or remove it") from None
         except OSError as error:
@@ -82,20 +84,20 @@ class RunFolder(Observer):
         self._write(CONFIG, lambda path: _dump(content, path))
 
     def remember(self) -> dict[str, Any]:
-        """Return the attendance, and what describes the models that may become the run's."""
+        """Return the attendance, and the descriptions of models that may become the run's model."""
         return {
             "attendance": self._attendance.remember(),
             "metadata": {str(round_): found for round_, found in self._metadata.items()},
         }
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Remove the lines of later rounds; a line that a kill cut short goes with them."""
+        """Remove the lines of later rounds, and a line that was cut short when the process was killed."""
         self._start = start
         self._attendance.resumed(start, round_, memory["attendance"])
         self._metadata = {int(number): dict(found) for number, found in memory["metadata"].items()}
         for name in (ROUNDS, GROUPS):
             self._write(name, partial(_first_rounds, self.folder / name, round_))
-        if (self.folder / LAST).exists():  # the end was being written
+        if (self.folder / LAST).exists():  # the process was killed while it wrote the end
             os.replace(self.folder / LAST, self.folder / MODEL)
 
     def round_started(self, start: RoundStart) -> None:
@@ -155,7 +157,7 @@ class RunFolder(Observer):
         self._write(SUMMARY, lambda path: _dump(summary(result) | self._attendance.content(), path))
 
     def _write_model(self, result: RunResult) -> None:
-        """The run's model under its name, and the last one beside it where that is another."""
+        """Write the run's model, and the last one beside it if that is another."""
         if result.round not in self._metadata:
             return
         if result.round != result.last and result.last in self._metadata:
@@ -174,7 +176,7 @@ def _dump(content: Any, path: Path) -> None:
 
 
 def _first_rounds(path: Path, rounds: int, target: Path) -> None:
-    """Copy the lines of so many rounds."""
+    """Copy the lines of this many rounds."""
     with target.open("w", encoding="utf-8") as out:
         if not path.exists():
             return

@@ -1,7 +1,7 @@
-"""What a reader of progress has before them: a terminal of some size, or a log.
+"""Fits tables to what shows them: a terminal of some size, or a log.
 
-On a terminal tables fit its width and height, and `rich` draws them. Through a pipe or a log they are plain text, whose
-rows are limited alike: a round never says more than a screen, however many groups there are.
+On a terminal tables fit its width and height, and `rich` draws them. In a pipe or a log they are plain text, with the
+same limit on rows: a round never prints more than one screen, however many groups there are.
 """
 
 import shutil
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-LINES = 24  # of a log's screen, and of a terminal that does not say
+LINES = 24  # rows of a log's screen, and of a terminal of unknown size
 BESIDE = 12  # lines of a round beside its groups: what it is, who is missing, a table's head and foot
-FEWEST = 4  # rows, on the lowest terminal
+FEWEST = 4  # rows on the smallest terminal
 MOST_MISSING = 4  # sites named one by one
 GAP, INDENT = 2, 2  # spaces between columns, and before the first
 
@@ -28,9 +28,9 @@ class Table:
     fixed
         Columns from the left that are always shown.
     order
-        Positions of the other columns, the most important first: the last ones go where there is no room.
+        Positions of the other columns, the most important first; the last ones are left out if there is no room.
     strong
-        Rows to be emphasised.
+        Rows to emphasise.
     """
 
     columns: Sequence[str]
@@ -60,7 +60,7 @@ class Table:
         return [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
 
     def plain(self) -> str:
-        """Return the table as text: the first column begins, and the others end, below each other."""
+        """Return the table as text; the first column is aligned left, the others right."""
         lines, widths = [], self.widths()
         for row in [self.columns, *self.rows]:
             first, *rest = (
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Screen:
-    """Room for text.
+    """The room for text.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Screen:
 
     @classmethod
     def of_output(cls, verbose: bool = False) -> "Screen":
-        """Return the screen of this process's output; ``COLUMNS`` and ``LINES`` overrule what a terminal says."""
+        """Return the screen of this process's output; ``COLUMNS`` and ``LINES`` overrule the terminal's size."""
         found = shutil.get_terminal_size((0, 0))
         console = None
         if sys.stdout.isatty():
@@ -104,16 +104,16 @@ class Screen:
 
     @property
     def most_rows(self) -> int | None:
-        """Rows of a table that a screen has room for; None: any number."""
+        """Return how many rows of a table fit on the screen; None: any number."""
         return None if self.verbose else max(FEWEST, self.lines - BESIDE)
 
     @property
     def most_missing(self) -> int | None:
-        """Sites that are named one by one; None: any number."""
+        """Return how many sites are named one by one; None: any number."""
         return None if self.verbose else MOST_MISSING
 
     def fitted(self, table: Table) -> tuple[Table, list[str]]:
-        """Return the table as wide as there is room, and the heads of the columns left out."""
+        """Return the table with the columns that fit, and the heads of those left out."""
         return table.fitting(None if self.verbose else self.width)
 
     def draw(self, table: Table) -> None:
@@ -129,7 +129,7 @@ class Screen:
 
 
 def _text(cell: str) -> Any:
-    """Return a cell as text without markup: names are data."""
+    """Return a cell as text without markup, because names are data."""
     from rich.text import Text
 
     return Text(cell, style="dim" if cell in ("–", "withheld") else "")

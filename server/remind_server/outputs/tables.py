@@ -1,4 +1,4 @@
-"""Rows of the tables a run reports: per round and group, and the final one per group and site."""
+"""Makes the rows of a run's tables: per round and group, and at the end per group and site."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -30,15 +30,15 @@ from remind_server.outputs.records import RoundRecord, RunResult
 
 Row = dict[str, Any]
 ALL = "all"
-WITHHELD = "withheld"  # in place of a number of patients that no site may tell
+WITHHELD = "withheld"  # instead of a number of patients that every site withholds
 _NOTHING: Row = dict.fromkeys(Scores.__dataclass_fields__) | {"n": 0}
 
 
 def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
-    """One row per group in play: λ, R_k, and validation scores of the model before the round's training.
+    """Return one row per group: λ, R_k, and validation scores of the model before the round's training.
 
-    ``withheld`` counts the sites that have validation patients of the group perhaps, but fewer than they may tell of.
-    With nothing else to show their number ``n`` is unknown, not 0.
+    ``withheld`` counts the sites that may have validation patients of the group, but fewer than their minimum. If no
+    other site reports, the number ``n`` is unknown, not 0.
     """
     tail = groups.tail(record.counts)
     rows = []
@@ -65,11 +65,11 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
 
 
 def final_rows(result: RunResult) -> list[Row]:
-    """Test scores per site × group, with ``all`` for the merged margins; λ in every row of a group.
+    """Return test scores per site × group, with ``all`` for the merged margins, and λ in every row of a group.
 
-    `ranked` tells groups that AUROC can rank (`metrics.aggregates`) from those of too few patients or of one class.
-    ``withheld`` counts the sites (in a margin: sites × groups) that train on the group and may not tell of its test
-    patients, as there are fewer than their minimum, or none. With nothing else to show ``n`` is then unknown, not 0.
+    `ranked` says whether AUROC can rank the group (`metrics.aggregates`): enough patients, of two classes.
+    ``withheld`` counts the sites (in a margin: sites × groups) that train on the group but withhold its test patients,
+    because there are fewer than their minimum, or none. If no other site reports, ``n`` is unknown, not 0.
     """
     by_site = {ALL: merge(result.test.values()), **result.test}
     every = sorted({group for statistics in by_site.values() for group in statistics} | set(result.counts))
@@ -96,7 +96,7 @@ def final_rows(result: RunResult) -> list[Row]:
 
 
 def interval_rows(result: RunResult) -> list[Row]:
-    """Of the groups in the margin of `final_rows`, and of ``all``: patients of each class, and 95 % intervals."""
+    """Return patients of each class and 95 % intervals, for the groups in the margin of `final_rows` and ``all``."""
     merged = merge(result.test.values())
     named = {ALL: total(merged)} | {groups.name(group, result.schema.names): found for group, found in merged.items()}
     return [
@@ -107,7 +107,7 @@ def interval_rows(result: RunResult) -> list[Row]:
 
 
 def expert_rows(result: RunResult) -> list[Row]:
-    """The final model's expert map, of test patients: a row per group, and ``all``; none where there are no experts."""
+    """Return the final model's expert map on test patients: a row per group, and ``all``; none without experts."""
     merged = merge(result.test.values())
     named = {ALL: total(merged)} | {groups.name(group, result.schema.names): found for group, found in merged.items()}
     return [
@@ -118,16 +118,16 @@ def expert_rows(result: RunResult) -> list[Row]:
 
 
 def expert_use(statistics: GroupStatistics | None) -> list[float] | None:
-    """Mean weight of each expert, as precisely as it was reported; None if nothing is known of it."""
+    """Return the mean weight of each expert, as precisely as it was reported; None if unknown."""
     if statistics is None or not len(statistics.use_sum_E):
         return None
     return [round(weight, USE_DIGITS + 1) for weight in statistics.use_E.tolist()]
 
 
 def summary(result: RunResult) -> Row:
-    """The run in a few numbers, on test patients; which groups count in what is told by `metrics.aggregates`.
+    """Summarise the run on test patients; `metrics.aggregates` defines which groups count.
 
-    `averaged` of a mean says of how many groups it is one, score by score, and `of` how many there are.
+    `averaged` says, score by score, how many groups a mean covers, and `of` how many there are.
     """
     model = examine(result.test)
     scope = scope_of(model, result.counts)
@@ -160,13 +160,13 @@ def summary(result: RunResult) -> Row:
 
 
 def _small(model: Examined) -> Row:
-    """The groups that lists fold into one row: how many they are, and the scores of all their patients together."""
+    """Return the number of groups that tables pool in one row, and the scores of all their patients together."""
     small = small_groups(model.by_group)
     return {"groups": len(small)} | together({k: s for k, s in model.by_group.items() if k in small})
 
 
 def _one_class(model: Examined, schema: CohortSchema) -> Row | None:
-    """The class that the model calls nearly everyone, and the share that it recognises of each; None: there is none."""
+    """Return the class that the model predicts for nearly everyone, and each class's recall; None: there is none."""
     everyone = total(model.by_group)
     called = None if everyone is None else one_class(everyone.confusion_CC)
     if everyone is None or called is None:
@@ -178,7 +178,7 @@ def _one_class(model: Examined, schema: CohortSchema) -> Row | None:
 
 
 def _calibration(result: RunResult) -> Row | None:
-    """What was fitted, and raw and calibrated scores and decisions on all test patients; None: not asked for."""
+    """Return the calibration, and raw and calibrated scores and decisions on test patients; None: no calibration."""
     found = result.calibration
     if found is None:
         return None
@@ -196,22 +196,22 @@ def _calibration(result: RunResult) -> Row | None:
 
 
 def tail_of(result: RunResult) -> frozenset[int]:
-    """Tail groups of a run, those included that were tested and that nobody was trained on."""
+    """Return the tail groups of a run, tested groups without training patients included."""
     return tail_groups(result.counts, merge(result.test.values()))
 
 
 def withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
-    """Sites that withhold a group."""
+    """Count the sites that withhold a group."""
     return sum(group in groups_ for groups_ in withheld.values())
 
 
 def together(statistics: Mapping[int, GroupStatistics]) -> Row:
-    """Scores of the patients of several groups as one set."""
+    """Return the scores of the patients of several groups as one set."""
     return _scores(total(statistics))
 
 
 def _known(statistics: GroupStatistics | None, withheld: int) -> Row:
-    """Scores, and how many sites withheld theirs; of nobody but such sites the number of patients is not known."""
+    """Return scores and how many sites withheld theirs; if all did, the number of patients is unknown."""
     row = _scores(statistics) | {"withheld": withheld}
     return row | {"n": None} if withheld and not statistics else row
 
@@ -221,7 +221,7 @@ def _scores(statistics: GroupStatistics | None) -> Row:
 
 
 def _ranked(statistics: GroupStatistics | None) -> bool:
-    """By AUROC: enough patients, and enough of two classes among them."""
+    """Return whether AUROC can rank a group: enough patients, and enough of two classes."""
     return statistics is not None and is_ranked(by_class(statistics), SCORES["auroc"])
 
 
@@ -230,7 +230,7 @@ def _mean(name: str, model: Examined, scope: Scope, of: int) -> Row:
 
 
 def _worst(model: Examined, scope: Scope, schema: CohortSchema) -> Row:
-    """For each score the worst ranked group and its value; None if no group is ranked."""
+    """Return for each score the worst ranked group and its value; None if no group is ranked."""
     found: Row = {}
     for metric in SCORES:
         values = apart("worst_group", model, scope, metric)

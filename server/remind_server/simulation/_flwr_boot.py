@@ -1,8 +1,8 @@
 """Add our options to Flower's CLI. Python imports this module at every start, through ``federated_remind.pth``.
 
 Flower's command line has no plug-in interface, and of two console scripts named ``flwr`` the last one installed wins.
-So a finder waits for ``flwr.cli.app`` and lets ``remind_server.simulation.flwr_run`` extend its ``run`` command. Any
-other program pays for one small module; a Flower that has changed keeps its own command line, untouched.
+So a finder waits for ``flwr.cli.app`` and lets ``remind_server.simulation.flwr_run`` extend its ``run`` command. In any
+other program this costs the import of one small module. If Flower has changed, its command line stays as it is.
 """
 
 import sys
@@ -14,13 +14,15 @@ OPTIONS = ("--num-clients", "--cohort", "--yes")
 
 
 class FlowerCliFinder:
-    """Meta-path finder that finds nothing itself: it only adds a step to the loading of ``flwr.cli.app``."""
+    """A meta-path finder that only adds a step to the loading of ``flwr.cli.app``."""
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Spec of ``flwr.cli.app`` with our step after its own; None for every other module."""
+        """Return the spec of ``flwr.cli.app`` with our step after its own; None for every other module."""
         if name != TARGET:
             return None
-        sys.meta_path.remove(self)  # one CLI per process, and the look-up below must not come back here
+        sys.meta_path.remove(
+            self
+        )  # there is one CLI per process, and the look-up below must not call this finder again
         from importlib.util import find_spec
 
         spec = find_spec(name)
@@ -37,12 +39,12 @@ class FlowerCliFinder:
 
 
 def extend(cli: ModuleType) -> None:
-    """Add our options to ``flwr run``; a Flower that cannot take them stays as it is, and whoever uses one is told."""
+    """Add our options to ``flwr run``. If this Flower cannot take them, leave it as it is and tell who uses one."""
     try:
         from remind_server.simulation.flwr_run import install
 
         install(cli)
-    except Exception as error:  # whatever has changed in Flower, its command line must go on working
+    except Exception as error:  # whatever has changed in Flower, its command line must keep working
         if any(argument.split("=", 1)[0] in OPTIONS for argument in sys.argv):
             print(
                 f"federated-remind cannot add {' and '.join(OPTIONS)} to this version of Flower ({error}). "

@@ -1,7 +1,6 @@
-"""The Flower app in ``simulation/``: nothing but configuration, generated from `remind.config.Config`.
+"""Generates the Flower app in ``simulation/``, which is configuration alone, from `remind.config.Config`.
 
-``python -m remind_server.simulation.app_config > simulation/pyproject.toml`` writes it anew after a change of the
-config tree.
+After a change of the config tree: ``python -m remind_server.simulation.app_config > simulation/pyproject.toml``.
 """
 
 from remind.config import Config
@@ -35,7 +34,7 @@ clientapp = "{CLIENT_APP}"
 
 
 def app_toml() -> str:
-    """Text of ``simulation/pyproject.toml``."""
+    """Return the text of ``simulation/pyproject.toml``."""
     return HEAD + to_toml(Config(), "tool.flwr.app.config")
 
 

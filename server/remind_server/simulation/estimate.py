@@ -21,15 +21,15 @@ from remind.encoders import build_encoder, positions
 from remind.errors import UserError
 from remind.training.site_model import fusion_of
 
-PROCESS = 0.7e9  # bytes of a Python process with torch and Flower, before any model
-STEP = 0.01  # seconds of a step that hardly computes anything
-EFFICIENCY = 0.7  # of a matrix product's rate that training reaches
+PROCESS = 0.7e9  # bytes of a Python process that has imported torch and Flower and has no model
+STEP = 0.01  # seconds of a step with hardly any computation
+EFFICIENCY = 0.7  # the share of a matrix product's rate that training reaches
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters of one hospital's model; `work`: multiply-adds of a patient's forward pass; `unknown`: not counted."""
+    """The size of one hospital's model: `work` is the multiply-adds of a patient's forward pass, `unknown` is not counted."""
 
     encoders: int
     fusion: int
@@ -67,15 +67,15 @@ class Estimate:
 
 
 def size_of(config: Config, schema: CohortSchema, groups: Iterable[int]) -> Size:
-    """Size of the model of a hospital that has every modality; weights are neither made nor fetched where possible."""
+    """Return the size of the model of a hospital that has every modality, if possible without making or fetching weights."""
     with torch.device("meta"):
         fusion = fusion_of(schema, config)
         fusion.add_groups(sorted(groups), config.seed)
     inner = _parameters(fusion)
     width, tokens = config.model.width, config.model.tokens * len(schema.modalities)
     slots = config.model.experts * config.model.slots
-    expert = 2 * config.model.expansion * width**2  # weights that a slot meets
-    attention = 4 * width**2  # weights that a token meets
+    expert = 2 * config.model.expansion * width**2  # weights that a slot is multiplied with
+    attention = 4 * width**2  # weights that a token is multiplied with
     work = config.model.blocks * (slots * expert + tokens * attention + 2 * tokens * slots * width)
     encoders, unknown = 0, []
     for modality in schema.modalities:
@@ -94,17 +94,17 @@ def estimate(config: Config, size: Size, sites: int, processes: int, coordinator
     Parameters
     ----------
     processes
-        That serve hospitals at the same time.
+        Number of processes that serve hospitals at the same time.
     coordinator
-        Whether the coordinator is a process besides them.
+        Whether the coordinator is one process more.
     """
     item = 8 if config.precision == "float64" else 4
     whole = size.encoders + size.fusion
     training = whole if config.federation.encoders != "frozen" else size.fusion
-    moments = 3 if config.train.optimizer == "adamw" else 1  # gradient; AdamW's two moments besides
+    moments = 3 if config.train.optimizer == "adamw" else 1  # the gradient, and AdamW's two moments
     served = sites * whole * item + moments * training * item
     travelling = size.fusion + (size.encoders if config.federation.encoders == "shared" else 0)
-    own = 4 * travelling * item  # the model, the sum of replies, a message as it is packed and as it is read
+    own = 4 * travelling * item  # the model, the sum of replies, and a message packed and unpacked
     rounds, train = config.train.rounds, config.train
     batch = train.batch or 256
     share = train.warmup_rounds / rounds  # stage 2 computes tokens once
@@ -123,14 +123,14 @@ def refuse_what_is_too_large(found: Estimate, yes: bool, remedy: str) -> None:
     Raises
     ------
     UserError
-        If it is, and `yes` was not said.
+        The machine is too small and `yes` is False.
     """
     if found.too_much and not yes:
         raise UserError(f"{found}\nThis is more than there is. {remedy}; or say --yes to start all the same")
 
 
 def available_memory() -> float | None:
-    """Bytes that new processes can have: of the machine, or of its container; None where that cannot be known."""
+    """Return the bytes that new processes can have in the machine or its container; None if that cannot be known."""
     found = []
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -145,7 +145,7 @@ def available_memory() -> float | None:
     ):
         try:
             found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no such limit
+        except (OSError, ValueError):  # there is no limit
             continue
     return float(min(found)) if found else None
 
@@ -156,11 +156,11 @@ def _encoder_parameters(modality: ModalitySchema, config: Config) -> int | None:
     if encoders.text != "words":
         plain["text_weights"] = "random"
     model = config.model.model_copy(update={"encoders": encoders.model_copy(update=plain)})
-    for device in ("meta", "cpu"):  # some backbones compute while they are made, which needs numbers
+    for device in ("meta", "cpu"):  # some backbones compute during construction, which needs real weights
         try:
             with torch.device(device):
                 return _parameters(build_encoder(modality, model, config.seed))
-        except Exception:  # such as a model whose description must be fetched, without a network
+        except Exception:  # for example, a model's description must be fetched, and there is no network
             continue
     return None
 
@@ -176,7 +176,7 @@ def _gpu(config: Config) -> float | None:
 
 
 def _rate(config: Config) -> float:
-    """Floating-point operations per second of a matrix product, measured for some milliseconds."""
+    """Measure the floating-point operations per second of a matrix product, for some milliseconds."""
     device = "cpu" if _gpu(config) is None else "cuda"
     a = torch.ones(512, 512, device=device)
     a @ a

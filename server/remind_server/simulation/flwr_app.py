@@ -1,4 +1,4 @@
-"""Whether a folder is our Flower app, and its defaults."""
+"""Recognises our Flower app in a folder and reads its defaults."""
 
 import tomllib
 from pathlib import Path
@@ -9,7 +9,7 @@ from remind_server.simulation.flwr_pairs import flatten
 
 
 def defaults(app_dir: Path) -> dict[str, Scalar] | None:
-    """Run config of our app by dotted key; None for any other app, and for what Flower itself will complain about."""
+    """Return the run config of our app by dotted key; None for another app, and for a folder that Flower will refuse."""
     path = app_dir / "pyproject.toml"
     try:
         app = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]

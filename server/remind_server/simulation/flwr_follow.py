@@ -1,6 +1,6 @@
-"""Follow a run that Flower's `run` command submitted: its id, the end of its log, its final status.
+"""Follows a run that Flower's `run` command submitted: its id, the end of its log, its final status.
 
-Flower's command exits with 0 whatever the streamed run comes to, and leaves a run going without a word at Ctrl-C.
+Flower's command exits with 0 even if the streamed run fails, and at Ctrl-C the run continues without a message.
 """
 
 import json
@@ -14,19 +14,19 @@ from typing import Any
 from remind_server.flower_internals import replaced_in_run, run_status
 from remind_server.outputs.attendance import INCOMPLETE, summary_warnings
 
-PATIENCE = 15.0  # seconds between the end of a run's log and its end
+PATIENCE = 15.0  # seconds to wait between the end of a run's log and the end of the run
 LOOK = 0.2
 FAILED, INTERRUPTED = 1, 130  # exit codes
 
 
 @dataclass
 class Followed:
-    """Runs that were submitted, oldest first, and how the streamed one stood when its log ended.
+    """The submitted runs, oldest first, and the status of the streamed one when its log ended.
 
     Attributes
     ----------
     status
-        ``finished:completed``, ``finished:failed``, ``running`` …; empty where nothing was streamed.
+        ``finished:completed``, ``finished:failed``, ``running`` …; empty if nothing was streamed.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -35,27 +35,27 @@ class Followed:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the log was left before the run ended."""
+        """Return whether the user stopped watching before the run ended."""
         return bool(self.status) and not self.status.startswith("finished")
 
 
 @contextmanager
 def followed(run: Callable[..., None]) -> Iterator[Followed]:
-    """Follow the runs that Flower's `run` submits meanwhile; nothing is known if this Flower submits in another way."""
+    """Record the runs that Flower's `run` submits in this context; none if this Flower submits in another way."""
     seen = Followed()
     with replaced_in_run(run, lambda connect: _noting(connect, seen), lambda stream: _watching(stream, seen)):
         yield seen
 
 
 def exit_code(seen: Followed, commands: Callable[[str], str], results: str, say: Callable[[str], None]) -> int:
-    """What the command ends with, after saying why where that is not 0.
+    """Return the command's exit code; if it is not 0, print the reason first.
 
     Parameters
     ----------
     commands
-        Completes ``"log 42 --stream"`` to what must be typed.
+        Function that completes ``"log 42 --stream"`` to the whole command.
     results
-        The run's folder, if it is on this machine.
+        Folder of the run, if it is on this machine.
     """
     run_id = seen.ids[-1] if seen.ids else 0
     if seen.goes_on:
@@ -111,7 +111,7 @@ def _watching(stream: Callable[[int, Any], None], seen: Followed) -> Callable[[i
             whole = True
 
         client.StreamLogs = to_the_end
-        stream(run_id, client)  # returns at Ctrl-C as at the end of the log
+        stream(run_id, client)  # it also returns at Ctrl-C
         closes = time.monotonic() + PATIENCE
         while True:
             seen.status, seen.details = run_status(run_id, client)

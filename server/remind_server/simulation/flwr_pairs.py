@@ -1,4 +1,4 @@
-"""Parse the ``key=value`` pairs of ``--run-config`` and ``--federation-config``, and write them as one line.
+"""Parses the ``key=value`` pairs of ``--run-config`` and ``--federation-config``, and writes them as one line.
 
 Flower's own parser loses settings silently: of ``-c 'train.lr=1' -c 'train.batch=2'`` the first (the second table
 ``train`` replaces it), of ``-c 'seed'`` everything, and a text may not contain a quotation mark. We pass on one line
@@ -22,14 +22,14 @@ _PAIR = re.compile(r"""\s*([\w.-]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']+)(?
 
 
 def read_pairs(given: Sequence[str] | None, option: str, presets: bool = True) -> dict[str, Scalar]:
-    """Values by key (``train.local-steps``), from the values of `option` as typed.
+    """Return values by key (``train.local-steps``) from the values of `option` as the user typed them.
 
-    Each is pairs, the name of one TOML file, or (`presets`) the name of a preset. A later value wins.
+    Each is a line of pairs, the name of a TOML file, or (with `presets`) the name of a preset. A later value wins.
 
     Raises
     ------
     UserError
-        For a file that is missing or not TOML, and for text that is not ``key=value``.
+        A file is missing or not TOML, or a text is not ``key=value``.
     """
     values: dict[str, Scalar] = {}
     for text in given or ():
@@ -44,7 +44,7 @@ def read_pairs(given: Sequence[str] | None, option: str, presets: bool = True) -
 
 
 def _preset(name: str, option: str) -> Path:
-    """File of a preset; a UserError if there is none of the name."""
+    """Return the file of a preset; raise a UserError if there is no preset of this name."""
     files = preset_files()
     if name not in files:
         raise UserError(
@@ -55,12 +55,12 @@ def _preset(name: str, option: str) -> Path:
 
 
 def write_pairs(values: Mapping[str, Scalar]) -> list[str]:
-    """The value to give to one ``--run-config`` or ``--federation-config``."""
+    """Return the value for one ``--run-config`` or ``--federation-config``."""
     return [" ".join(f"{key}={literal(value)}" for key, value in values.items())]
 
 
 def read_toml(path: Path, option: str) -> dict[str, Any]:
-    """Content of a TOML file; a UserError names it if it cannot be read."""
+    """Return the content of a TOML file; raise a UserError with its name if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -70,7 +70,7 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Scalar]:
-    """Values of nested tables by dotted key (``train.lr``)."""
+    """Return the values of nested tables by dotted key (``train.lr``)."""
     values: dict[str, Scalar] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"

@@ -1,6 +1,6 @@
-"""Compute what ``flwr run`` submits when our options or our app are used, from the typed options.
+"""Computes what ``flwr run`` submits if our options or our app are used, from the options as typed.
 
-Pure, but for `plan_here`, which knows the folder and the time.
+All functions are pure except `plan_here`, which reads the current folder and the time.
 """
 
 import os
@@ -22,26 +22,26 @@ REMEDY = "Take fewer hospitals or a smaller model"
 SUPERNODES, CLIENT_CPUS = "num-supernodes", "client-resources-num-cpus"
 ALL_CPUS = "init-args-num-cpus"
 BUILT_IN_COHORT = "synthetic"
-FLOWERS_DEFAULT = 2  # supernodes of a simulation that says nothing
-OUR_DEFAULT = 5  # of one that our own commands run
+FLOWERS_DEFAULT = 2  # supernodes of a simulation that sets no number
+OUR_DEFAULT = 5  # the same, in our own commands
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to submit; `run` is None for an app that is not ours, whose run config stays as typed."""
+    """What to submit. `run` is None for an app that is not ours; its run config stays as typed."""
 
     federation: dict[str, Scalar]
     run: dict[str, Scalar] | None = None
-    results: str = ""  # where they will lie; empty: not known here
-    named: bool = True  # whether the user chose that folder; else its name is ours to change, see `claimed`
-    elsewhere: bool = False  # whether somebody else runs the SuperLink
+    results: str = ""  # the results folder; empty: unknown here
+    named: bool = True  # whether the user chose that folder; if not, `claimed` may change its name
+    elsewhere: bool = False  # whether someone else runs the SuperLink
 
 
 def with_clients(federation: Mapping[str, Scalar], clients: int | None) -> dict[str, Scalar]:
-    """Federation config for `clients` simulated hospitals (None: as many as it says itself, or Flower's default).
+    """Return the federation config for `clients` simulated hospitals (None: its own number, or Flower's default).
 
-    A hospital takes one CPU unless the user says otherwise: with Flower's default of two, a machine with one CPU
-    could not run any.
+    A hospital takes one CPU unless the user sets another number: with Flower's default of two, a machine with one
+    CPU could not run any.
     """
     keys = dict(federation)
     if clients is not None:
@@ -65,21 +65,21 @@ def plan_remind(
     cohort: str | None = None,
     default_clients: int = FLOWERS_DEFAULT,
 ) -> Plan:
-    """Plan of a simulation of our app on this machine, where the SuperLink works in a folder of its own.
+    """Plan a simulation of our app on this machine, whose SuperLink works in another folder.
 
     Paths are made absolute: those typed against `cwd`, those in the app's own pyproject.toml (`defaults`) against
-    `app_dir`. A cohort with a site column sets the number of clients. What can be known to be wrong is said now: once
-    submitted, a run fails where nobody looks.
+    `app_dir`. A cohort with a site column sets the number of clients. All mistakes that can be found are reported now,
+    because a submitted run fails in a log that nobody reads.
 
     Raises
     ------
     UserError
-        For an unknown key or bad value, a contradiction, and a cohort whose sites cannot be read.
+        There is an unknown key, a bad value or a contradiction, or the cohort's sites cannot be read.
     """
     run = dict(typed)
     if cohort is not None:
         run["data.cohort"] = _no_contradiction(run, cohort)
-    Config.from_flat({**defaults, **run})  # says all that is wrong, before paths are touched
+    Config.from_flat({**defaults, **run})  # reports every mistake before paths are changed
     for key in ("data.cohort", "data.root", "results", "start.model"):
         base, value = (cwd, run[key]) if key in run else (app_dir, defaults.get(key, ""))
         if value and not (key == "data.cohort" and value == BUILT_IN_COHORT):
@@ -101,12 +101,12 @@ def plan_remind(
 
 
 def claimed(plan: Plan) -> Plan:
-    """The plan with a results folder of its own, which is made now unless the user chose one.
+    """Return the plan with its own results folder, which is made now unless the user chose one.
 
     Raises
     ------
     UserError
-        If the chosen folder holds something, or a folder cannot be made.
+        The chosen folder is not empty, or the folder cannot be made.
     """
     if plan.named:
         if plan.results:
@@ -117,7 +117,7 @@ def claimed(plan: Plan) -> Plan:
 
 
 def plan_here(run_config: Sequence[str] | None, cohort: str | None, clients: int | None) -> tuple[Plan, Config, int]:
-    """Plan of a simulation in this process, from options as they were typed in this folder; its config and hospitals.
+    """Plan a simulation in this process from options typed in this folder; return its config and hospitals.
 
     Raises
     ------
@@ -141,24 +141,24 @@ def plan_here(run_config: Sequence[str] | None, cohort: str | None, clients: int
 
 
 def _pools(config: Config) -> bool:
-    """Whether the chosen rule brings all patients to one place; a UserError if the methods do not go together."""
+    """Return whether the chosen rule pools all patients; raise a UserError if the methods cannot be combined."""
     from remind.methods import methods_of
 
     return methods_of(config).rule.pooled
 
 
 def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
-    """Read the cohort and lay it into the hospitals of `plan`, so that a mistake in it is said before anything starts.
+    """Read the cohort and divide it into the hospitals of `plan`, so that mistakes are reported before the run starts.
 
     Returns
     -------
     list of str
-        What is odd but no mistake: hospitals of one class alone, features that nearly decide the label.
+        Warnings: hospitals with one class alone, features that nearly decide the label.
 
     Raises
     ------
     UserError
-        Everything that is wrong with the cohort; more hospitals than patients; what cannot be trained on.
+        The cohort has problems, there are more hospitals than patients, or a hospital cannot train.
     """
     from remind.data.checks.leaks import leaks
     from remind.data.sites.hospitals import SYNTHETIC, virtual_hospitals
@@ -176,12 +176,12 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
 
 
 def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool) -> "Estimate":
-    """What the simulation of `plan` takes: in this process, or in as many as Ray runs side by side.
+    """Estimate what the simulation of `plan` needs, in this process or in the processes that Ray runs in parallel.
 
     Raises
     ------
     UserError
-        As `check_hospitals`, whose reading of the cohort this shares.
+        As `check_hospitals`, with which this shares the reading of the cohort.
     """
     from remind.data.sites.hospitals import virtual_hospitals
     from remind_server.simulation.estimate import estimate, size_of
@@ -205,7 +205,7 @@ def plan_elsewhere(
     clients: int | None = None,
     cohort: str | None = None,
 ) -> Plan:
-    """Plan of our app for a SuperLink that someone else runs: its paths and its number of hospitals are its own."""
+    """Plan a run of our app at a SuperLink that someone else runs, with its own paths and its own hospitals."""
     run = dict(typed)
     if cohort is not None:
         run["data.cohort"] = _no_contradiction(run, cohort)
@@ -215,7 +215,7 @@ def plan_elsewhere(
 
 
 def cohort_name(config: Config) -> str:
-    """Name of the cohort's folder, or of its file where that is not called cohort.toml."""
+    """Return the name of the cohort's folder, or of its file if that is not called cohort.toml."""
     path = Path(config.data.cohort)
     if path.suffix == ".toml":
         return path.parent.name if path.stem == "cohort" else path.stem
@@ -229,7 +229,7 @@ def _no_contradiction(run: Mapping[str, Scalar], cohort: str) -> str:
 
 
 def _sites(config: Config) -> int | None:
-    """Number of hospitals in the cohort's site column; None where they are drawn. A UserError if it can't be read."""
+    """Return the number of hospitals in the cohort's site column; None if they are drawn. Raise a UserError if it is unreadable."""
     if config.data.cohort == BUILT_IN_COHORT:
         return None
     from remind.data.sites.sites import number_of_sites

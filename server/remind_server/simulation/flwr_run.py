@@ -1,4 +1,4 @@
-"""``flwr run`` with ``--num-clients`` and ``--cohort``: extends Flower's own command, called by `_flwr_boot`."""
+"""Extends Flower's ``flwr run`` by ``--num-clients``, ``--cohort`` and other options; `_flwr_boot` calls it."""
 
 import functools
 import inspect
@@ -63,12 +63,12 @@ NEW: dict[str, tuple[Any, Any]] = {
 
 
 def install(cli: ModuleType) -> None:
-    """Put the extended command in the place of ``run`` in the Typer app of ``flwr.cli.app``.
+    """Replace ``run`` in the Typer app of ``flwr.cli.app`` by the extended command.
 
     Raises
     ------
     RuntimeError, ImportError, AttributeError
-        If this Flower is not built as expected; its command line is then untouched.
+        This Flower is not built as expected; its command line is unchanged.
     """
     found = [info for info in cli.app.registered_commands if getattr(info.callback, "__name__", "") == "run"]
     if len(found) != 1:
@@ -77,7 +77,7 @@ def install(cli: ModuleType) -> None:
 
 
 def extended(run: Callable[..., None]) -> Callable[..., None]:
-    """Flower's `run` with our options."""
+    """Return Flower's `run` with our options."""
     signature = inspect.signature(run)
     if missing := USED - signature.parameters.keys():
         raise RuntimeError(f"`flwr run` no longer takes {', '.join(sorted(missing))}")
@@ -120,7 +120,7 @@ def prepare(
     connection_named: Callable[[str | None], Any],
     yes: bool = False,
 ) -> "Plan | None":
-    """What to submit; None where nothing that was typed changes. Writes what does change into `given`."""
+    """Return what to submit, and write changed values into `given`; None if nothing changes."""
     from remind.errors import UserError
     from remind_server.simulation import flwr_app
     from remind_server.simulation.estimate import refuse_what_is_too_large
@@ -186,12 +186,12 @@ def prepare_resume(
     cohort: str | None,
     connection_named: Callable[[str | None], Any],
 ) -> "Plan":
-    """What to submit so that a simulation goes on; writes it into `given`.
+    """Return what to submit to resume a simulation, and write it into `given`.
 
     Raises
     ------
     UserError
-        Something else is given too, the run is no simulation on this machine, or there is nothing to go on from.
+        Other options are given too, the run is not a simulation on this machine, or there is nothing to resume.
     """
     from remind.errors import UserError
     from remind_server.rounds.checkpoints import resumable
@@ -213,9 +213,9 @@ def prepare_resume(
 
 
 def submit(run: Callable[..., None], given: dict[str, Any], plan: "Plan | None") -> int:
-    """Hand over to Flower; the exit code of the command.
+    """Call Flower's command and return the exit code.
 
-    For our app, stderr says how to watch the run and where its results will be, and of a streamed run how it ended.
+    For our app, stderr shows how to watch the run, where its results will be, and how a streamed run ended.
     """
     if plan is None or plan.run is None:
         run(**given)
@@ -228,7 +228,7 @@ def submit(run: Callable[..., None], given: dict[str, Any], plan: "Plan | None")
     with right_superlink(_say) if managed else nullcontext("") as port:
 
         def typed(command: str) -> str:
-            """What must be typed for a command about the run, such as ``log 42``."""
+            """Return the command line for a command about the run, such as ``log 42``."""
             where = f" {given['superlink']}" if given["superlink"] else ""
             return f"{PORT_VARIABLE}={port} flwr {command}{where}" if port else f"flwr {command}{where}"
 
@@ -240,7 +240,7 @@ def submit(run: Callable[..., None], given: dict[str, Any], plan: "Plan | None")
             finally:
                 if managed and not seen.ids and not plan.named:
                     with suppress(OSError):
-                        Path(plan.results).rmdir()  # nothing was submitted: the folder stays empty
+                        Path(plan.results).rmdir()  # nothing was submitted, so that the folder is empty
         if seen.ids and not given["stream"]:
             _say("   ".join(filter(None, [f"watch: {typed(f'log {seen.ids[-1]}')} --stream", results])))
         return exit_code(seen, typed, plan.results if managed else "", _say)

@@ -1,8 +1,8 @@
-"""Choose the local SuperLink for a run: never silently one that was started in another environment.
+"""Chooses the local SuperLink for a run, and never silently one that was started in another environment.
 
 `flwr run` hands a run to whatever answers on its port, and what runs there sees the environment in which that SuperLink
 was started, not the command's. So the environments are compared, and a run whose environment differs gets a SuperLink
-of its own. Where processes cannot be looked at (no ``/proc``), the command says that it does not know.
+of its own. If processes cannot be inspected (no ``/proc``), the command says that it does not know.
 """
 
 import os
@@ -18,7 +18,7 @@ from remind_server.flower_internals import local_superlink, replace_local_superl
 
 PROC = Path("/proc")
 PORT_VARIABLE = "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"
-DECIDING = re.compile(  # variables that decide what a run does; a shell's others differ from window to window
+DECIDING = re.compile(  # variables that change what a run does; other variables of a shell differ from window to window
     r"(FLWR|MLFLOW|HF|HUGGINGFACE|TRANSFORMERS|TOKENIZERS|TIMM|CUDA|NVIDIA|ROCR|HIP|TORCH|TORCHINDUCTOR|PYTORCH|OMP|MKL"
     r"|OPENBLAS|KMP|NCCL|RAY|REMIND|AWS|GOOGLE|AZURE|TENSORBOARD|PYTHON|PG|MALLOC)_?\w*"
     r"|HOME|TMPDIR|XDG_CACHE_HOME|XDG_DATA_HOME|LD_LIBRARY_PATH|LD_PRELOAD|SSL_CERT_FILE|REQUESTS_CA_BUNDLE"
@@ -35,7 +35,7 @@ HOME = "FLWR_HOME"
 
 @dataclass(frozen=True)
 class Superlink:
-    """A SuperLink for simulations on this machine; `environment` is None where it cannot be read: another user's."""
+    """A SuperLink for simulations on this machine; `environment` is None if another user runs it."""
 
     pid: int
     port: str
@@ -45,7 +45,7 @@ class Superlink:
 
 @dataclass(frozen=True)
 class Choice:
-    """Where to submit, and what to say of it; `in_memory`: another one uses the database of this FLWR_HOME."""
+    """Where to submit, and a message about it; `in_memory`: another SuperLink uses the database of this FLWR_HOME."""
 
     port: str
     note: str = ""
@@ -53,7 +53,7 @@ class Choice:
 
 
 def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """Names of the deciding variables that the two environments do not share."""
+    """Return the names of relevant variables that differ between the two environments."""
     one, other = (_deciding(environment) for environment in (ours, theirs))
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
@@ -66,16 +66,16 @@ def choose(
     program: str,
     free_port: Callable[[], str],
 ) -> Choice:
-    """The SuperLink for a run of a command with this environment.
+    """Return the SuperLink for a run that a command with this environment submits.
 
     Parameters
     ----------
     port
-        Where Flower would submit.
+        Port to which Flower would submit.
     running
-        SuperLinks of this machine; None where that cannot be known.
+        SuperLinks of this machine; None if that cannot be known.
     answers
-        Whether a SuperLink answers on a port.
+        Function that returns whether a SuperLink answers on a port.
     program
         ``flower-superlink`` as this command would start it.
     """
@@ -125,14 +125,14 @@ def _deciding(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def running_superlinks(proc: Path = PROC) -> list[Superlink] | None:
-    """SuperLinks for simulations on this machine; None where processes cannot be looked at."""
+    """Return the SuperLinks for simulations on this machine; None if processes cannot be inspected."""
     if not (proc / "self" / "environ").exists():
         return None
     found = []
     for folder in proc.glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # gone meanwhile
+        except OSError:  # the process has ended
             continue
         program = next((word for word in words[:3] if Path(word).name == "flower-superlink"), None)
         if program is None or "--simulation" not in words or "--port" not in words:
@@ -147,7 +147,7 @@ def running_superlinks(proc: Path = PROC) -> list[Superlink] | None:
 
 
 def free_port() -> str:
-    """A port that nobody listens on."""
+    """Return a port on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
@@ -155,9 +155,9 @@ def free_port() -> str:
 
 @contextmanager
 def right_superlink(say: Callable[[str], None]) -> Iterator[str]:
-    """Let Flower submit to the right SuperLink meanwhile; its port where that is not the one of every command, else "".
+    """Make Flower submit to the right SuperLink in this context; yield its port if it is not the default one, else "".
 
-    A Flower that is built otherwise is left to itself.
+    If Flower is built otherwise, it stays as it is.
     """
     found = local_superlink()
     if found is None:
@@ -182,7 +182,7 @@ def right_superlink(say: Callable[[str], None]) -> Iterator[str]:
 
 
 def answers(port: str) -> bool:
-    """Whether a SuperLink is healthy on a port."""
+    """Return whether a healthy SuperLink answers on a port."""
     import httpx
 
     try:

@@ -17,23 +17,23 @@ EXPIRED = Error(3, "Error: Message Unavailable - the message's ttl is over, and 
 
 
 def at_once(message: Message) -> float:
-    """Answer every message at once: hospitals that are simulated one after the other are not late."""
+    """Return 0 for every message: hospitals that are simulated one after the other are never late."""
     del message
     return 0.0
 
 
 class LocalGrid(Grid):
-    """`nodes` virtual nodes that run `client` when their reply is looked for, one after the other.
+    """A grid of `nodes` virtual nodes, which run `client` one after the other when their replies are fetched.
 
     Tensors are bytes in a Flower record, so nothing is shared by reference between coordinator and sites. Messages age
-    by the grid's own clock, and like a SuperLink's are gone with their answers when their ttl is over.
+    by the grid's own clock. As at a SuperLink, a message and its answer are removed when its ttl has passed.
 
     Parameters
     ----------
     seconds_to_answer
-        Of a message: seconds by `clock` until its answer is there; infinity: never.
+        Function of a message: seconds by `clock` until it is answered; infinity: never.
     clock
-        What deadlines are measured by.
+        Clock that measures deadlines.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class LocalGrid(Grid):
         self._ids = count(1)
 
     def set_run(self, run: Run) -> None:
-        """Not needed: the run is given at construction."""
+        """Do nothing: the run is given at construction."""
 
     @property
     def run(self) -> Run:
-        """Not available without a SuperLink."""
+        """Raise an error: without a SuperLink there is no Run."""
         raise NotImplementedError("an in-process grid has no SuperLink, hence no Run")
 
     @override
@@ -78,15 +78,15 @@ class LocalGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Ids of the virtual nodes."""
+        """Return the ids of the virtual nodes."""
         return list(self._contexts)
 
     def get_nodes(self) -> Iterable[NodeInfo]:
-        """The virtual nodes, without names."""
+        """Return the virtual nodes, without names."""
         return [NodeInfo(node_id=node_id) for node_id in self._contexts]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue messages; their ids."""
+        """Queue messages and return their ids."""
         ids = []
         for message in messages:
             message_id = str(next(self._ids))
@@ -97,11 +97,11 @@ class LocalGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Run the client on the queued messages of these ids; replies as far as they are there by now."""
+        """Run the client on the queued messages of these ids and return the replies that have arrived by now."""
         return [reply for i in message_ids if i in self._outbox and (reply := self._look(i)) is not None]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push, wait for `timeout` seconds of the grid's clock, then pull."""
+        """Push messages, wait for `timeout` seconds of the grid's clock, then pull replies."""
         ids = list(self.push_messages(messages))
         self.clock.sleep(timeout or 0.0)
         return self.pull_messages(ids)

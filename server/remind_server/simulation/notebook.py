@@ -1,4 +1,4 @@
-"""A simulation for `remind.simulate`: from settings in Python to a folder of results."""
+"""Runs a simulation for `remind.simulate`, from settings in Python to a results folder."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from remind_server.simulation.simulate import simulate
 
 
 class Following(Observer):
-    """Passes events on to an object that has methods for some of them."""
+    """An observer that passes events to an object with methods for some of them."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
@@ -28,7 +28,7 @@ class Following(Observer):
 def simulate_into(
     settings: Mapping[str, Scalar], cohort: str | None, clients: int | None, observers: Sequence[Any]
 ) -> Path:
-    """Run it; return the folder of the results. See `remind.api.runs.simulate`."""
+    """Run the simulation and return its results folder; see `remind.api.runs.simulate`."""
     cwd = Path.cwd()
     plan = plan_remind(
         settings,
