@@ -15,7 +15,7 @@ CONTRAST = 0.15
 
 
 def augment(picture: Tensor, seed: int) -> Tensor:
-    """Rotate, shift, rescale and relight a picture (channels, H, W) or volume (channels, D, H, W) in [0, 1] slightly.
+    """Rotate, shift, scale and brighten a picture (channels, H, W) or volume (channels, D, H, W) in [0, 1] slightly.
 
     All slices or frames of a volume are transformed alike. The same seed gives the same result in any process.
     """

@@ -27,12 +27,12 @@ BUCKETS = 256  # columns of a set of codes without a vocabulary, or with a large
 
 
 def table_rows(schema: TableSchema, inputs: Tensor) -> Rows:
-    """Values as they are, (P, F): NaN where missing, the index of the level in categorical columns."""
+    """Return the values as they are, (P, F): NaN where missing, the index of the level in categorical columns."""
     return inputs.detach().cpu().numpy().astype(np.float32)
 
 
 def series_rows(schema: SeriesSchema, inputs: SeriesBatch) -> Rows:
-    """Nine statistics of each item's observations, item by item, (P, 9·I): `remind.data.features.series`."""
+    """Return nine statistics of each item's observations, (P, 9·I): `remind.data.features.series`."""
     patient_O, item_O, time_O, value_O = (
         tensor_O.detach().cpu().numpy() for tensor_O in (inputs.patient_O, inputs.item_O, inputs.time_O, inputs.value_O)
     )
@@ -46,7 +46,7 @@ def code_columns(schema: CodesSchema) -> int:
 
 
 def codes_rows(schema: CodesSchema, inputs: CodesBatch) -> Rows:
-    """Whether the patient has each code, and how many, (P, X); of more than BUCKETS codes some share a column."""
+    """Return whether the patient has each code, and how many, (P, X); more than BUCKETS codes share columns."""
     columns = code_columns(schema)
     rows_PX = torch.zeros(inputs.patients, columns + 1, dtype=torch.float32, device=inputs.code_O.device)
     rows_PX[inputs.patient_O, inputs.code_O % columns] = 1.0

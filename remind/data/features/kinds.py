@@ -74,7 +74,7 @@ def _codes(schema: CodesSchema) -> tuple[str, ...]:
 
 
 def _code_counts(codes: Codes, schema: CodesSchema) -> Floats:
-    """Number of codes, then how many of each, or of each bucket that codes and their prefixes are hashed into."""
+    """Return the number of codes, then the count of each, or of each bucket of hashed codes and prefixes."""
     names, patients = _codes(schema), len(codes.offsets_N1) - 1
     place = {name: i for i, name in enumerate(names)} if names == schema.vocabulary else None
     targets = [_places(name, schema, place) for name in codes.names]

@@ -65,7 +65,7 @@ class FprmSettings:
 
     @property
     def pictures(self) -> dict[str, str]:
-        """Column of each picture, by modality."""
+        """Return the column of each picture, by modality."""
         return {"fundus": self.fundus, "flow": self.flow, "oxygen": self.oxygen}
 
 
@@ -98,7 +98,7 @@ class Index:
     files: dict[str, list[str | None]]
 
     def presence(self) -> NDArray[np.bool_]:
-        """Which row has which modality of `ORDER`, (R, 4)."""
+        """Return which row has which modality of `ORDER`, (R, 4)."""
         columns = [[path is not None for path in self.files[name]] for name in ORDER if name in self.files]
         table = np.zeros(len(self.id_R), dtype=bool)
         for cells in self.cells.values():
@@ -241,7 +241,7 @@ def _rank(name: str) -> tuple[bool, float, str]:
 def _features(
     source: Source, settings: FprmSettings, features: tuple[str, ...]
 ) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]]]:
-    """Cells of each feature column, None = empty, and the levels of the categorical ones."""
+    """Return the cells of each feature column, None = empty, and the levels of the categorical ones."""
     values: dict[str, list[Any]] = {}
     levels: dict[str, tuple[str, ...]] = {}
     for name in features:

@@ -84,7 +84,7 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_codes(folder: Path, name: str, found: Diagnoses, stays: Stays) -> None:
-    """A codes modality."""
+    """Return a modality of codes."""
     rows, names = found.rows, pa.array(found.names, pa.string())
     code = pa.DictionaryArray.from_arrays(rows["code"].to_numpy(dtype=np.int32), names)
     write_table(folder, name, {"patient_id": stays.id_N[rows["stay"].to_numpy(dtype=np.int64)], "code": code})

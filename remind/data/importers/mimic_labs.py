@@ -55,7 +55,7 @@ class Tally:
     remarks: list[str] = field(default_factory=list)
 
     def left_out(self) -> list[tuple[str, int]]:
-        """The counts in words."""
+        """Describe the counts in words."""
         return [
             ("labs and vitals without a number", self.empty),
             ("labs and vitals outside the bounds of their item", self.outside),
@@ -229,7 +229,7 @@ class Latest:
 def write_sentences(
     path: Path, parts: Iterator[Observations], items: Sequence[Item], stays: Stays, hours: float, every: float
 ) -> NDArray[np.bool_]:
-    """Labs and vitals as a text modality, one row per stay: "Heart rate: 88 bpm at 3 h."; who has it, (N,)."""
+    """Write labs and vitals as notes, one per stay ("Heart rate: 88 bpm at 3 h."), and return who has one, (N,)."""
     latest = Latest(hours, every, len(stays), len(items))
     for part in parts:
         latest.add(part)

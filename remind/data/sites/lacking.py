@@ -13,7 +13,7 @@ HOW = "write them like '3: no imaging; 2: only clinical, labs', a site by its nu
 
 
 def apply_rules(cohorts: Mapping[str, Cohort], rules: str) -> dict[str, Cohort]:
-    """The sites' cohorts without the modalities that the rules take away, and without patients left with nothing.
+    """Return the sites' cohorts without the modalities that the rules hide, and without patients who then have none.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def apply_rules(cohorts: Mapping[str, Cohort], rules: str) -> dict[str, Cohort]:
 
 
 def _parse(rule: str, sites: Sequence[str], problems: list[str]) -> tuple[str | None, list[str], str]:
-    """Site, modalities and verb of one rule; None, with a problem, where it cannot be read."""
+    """Return site, modalities and verb of one rule; None, and a problem, if it cannot be read."""
     who, colon, rest = (part.strip() for part in rule.partition(":"))
     verb, _, names = rest.partition(" ")
     modalities = [name.strip() for name in names.split(",") if name.strip()]

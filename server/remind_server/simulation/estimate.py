@@ -29,7 +29,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Size:
-    """The size of one hospital's model: `work` is the multiply-adds of a patient's forward pass, `unknown` is not counted."""
+    """The size of one hospital's model: `work` is the multiply-adds of one forward pass, `unknown` is not counted."""
 
     encoders: int
     fusion: int
@@ -67,7 +67,7 @@ class Estimate:
 
 
 def size_of(config: Config, schema: CohortSchema, groups: Iterable[int]) -> Size:
-    """Return the size of the model of a hospital that has every modality, if possible without making or fetching weights."""
+    """Return the size of the model of a hospital with every modality, if possible without weights."""
     with torch.device("meta"):
         fusion = fusion_of(schema, config)
         fusion.add_groups(sorted(groups), config.seed)

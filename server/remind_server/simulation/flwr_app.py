@@ -9,7 +9,7 @@ from remind_server.simulation.flwr_pairs import flatten
 
 
 def defaults(app_dir: Path) -> dict[str, Scalar] | None:
-    """Return the run config of our app by dotted key; None for another app, and for a folder that Flower will refuse."""
+    """Return the run config of our app by dotted key; None for another app or a folder that Flower will refuse."""
     path = app_dir / "pyproject.toml"
     try:
         app = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]

@@ -229,7 +229,7 @@ def _no_contradiction(run: Mapping[str, Scalar], cohort: str) -> str:
 
 
 def _sites(config: Config) -> int | None:
-    """Return the number of hospitals in the cohort's site column; None if they are drawn. Raise a UserError if it is unreadable."""
+    """Return the number of hospitals in the cohort's site column; None if they are drawn."""
     if config.data.cohort == BUILT_IN_COHORT:
         return None
     from remind.data.sites.sites import number_of_sites

@@ -57,14 +57,14 @@ class Answer:
 
 
 def answer(view: PanelView) -> Answer:
-    """The answer of one panel, on the study's measure and metric."""
+    """Return the answer of one panel, on the study's measure and metric."""
     rivals = [one for one in view.differences(view.results.measure) if not one.anchor and one.difference is not None]
     verdict, sentence = _judged(view, rivals)
     return Answer(verdict, sentence, numbers(view), caveats(view))
 
 
 def overall(answers: Sequence[tuple[PanelView, Answer]]) -> Answer | None:
-    """The answer of a whole study; None where it compares nothing, such as a study of costs."""
+    """Return the answer of a whole study; None if it compares nothing, such as a study of costs."""
     judged = [(view, one) for view, one in answers if view.panel.summaries]
     if not judged:
         return None
@@ -87,7 +87,7 @@ def overall(answers: Sequence[tuple[PanelView, Answer]]) -> Answer | None:
 
 
 def _with_tables(judged: Sequence[tuple[PanelView, Answer]]) -> tuple[str, ...]:
-    """Each caveat once; one that does not hold for every table names those it holds for."""
+    """Return each caveat once; a caveat of some tables names them."""
     holds: dict[str, list[str]] = {}
     for view, one in judged:
         for text in one.caveats:
@@ -99,7 +99,7 @@ def _with_tables(judged: Sequence[tuple[PanelView, Answer]]) -> tuple[str, ...]:
 
 
 def _judged(view: PanelView, rivals: Sequence[Difference]) -> tuple[Verdict, str]:
-    """Verdict and sentence, from the tests against the reference."""
+    """Return the verdict and a sentence, from the tests against the reference."""
     mine, where = said(view.reference), _place(view)
     score = view.summary(view.reference, view.results.measure)
     if not view.reference or not view.rivals:
@@ -143,6 +143,6 @@ def _judged(view: PanelView, rivals: Sequence[Difference]) -> tuple[Verdict, str
 
 
 def _place(view: PanelView) -> str:
-    """Where the study's measure looks, as part of a sentence."""
+    """Describe the patients of the study's measure, as part of a sentence."""
     measure = view.results.measure
     return "on the rare combinations" if measure in RARE else f"on {view.measure_name(measure)}"

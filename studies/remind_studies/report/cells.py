@@ -11,7 +11,7 @@ BEST, FIRST, EQUAL, OPEN = "★", "▲", "≈", "?"
 
 
 def marks(margin: float) -> str:
-    """What the marks mean."""
+    """Explain the marks."""
     return (
         f"{BEST}: the best of its column, and every other method is shown to be behind it or to be equal. "
         f"{FIRST}: the best mean where that is not sure. {EQUAL}: shown to lie within ±{margin:g} of the best mean. "
@@ -95,14 +95,14 @@ class Table:
 
 
 def score(one: Summary | GroupScore | SiteScore | None, seeds: int, mark: str = "") -> Cell:
-    """A mean with its interval; where no seed has one, the score of all seeds' patients together.
+    """Format a mean with its interval; if no seed has a score, that of all seeds' patients together.
 
     Parameters
     ----------
     seeds
-        Of the study; fewer values are said.
+        Number of seeds of the study; if there are fewer values, the cell says so.
     mark
-        Where the method stands in its column.
+        The method's mark in its column.
     """
     if one is None:
         return Cell(DASH)
@@ -119,7 +119,7 @@ def score(one: Summary | GroupScore | SiteScore | None, seeds: int, mark: str = 
 
 
 def difference(one: Difference | None, seeds: int) -> Cell:
-    """An arm minus the reference, with interval and adjusted p; bold where it counts as a difference."""
+    """Format an arm minus the reference, with interval and adjusted p; bold if it counts as a difference."""
     if one is None or one.difference is None:
         return Cell(DASH)
     p = "" if one.p is None else f"p\u00a0{p_value(one.p)}"
@@ -129,7 +129,7 @@ def difference(one: Difference | None, seeds: int) -> Cell:
 
 
 def fact(value: float | None) -> Cell:
-    """A number of any size."""
+    """Format a number of any size."""
     return Cell(quantity(value), value)
 
 

@@ -15,9 +15,9 @@ NAMED = 4  # methods that a sentence names; more are counted
 
 
 def numbers(view: PanelView) -> tuple[str, ...]:
-    """The reference's value and that of the strongest other, who is surely better or worse, and the yardsticks.
+    """Report the reference, the strongest other, which methods are surely better or worse, and the yardsticks.
 
-    In the study's measure, or where it is undefined in the next best: all tail patients together, or everybody.
+    The measure is the study's, or if that is undefined the next best: all tail patients together, or all patients.
     """
     found_in = ((name, view.summary(view.reference, name)) for name in (view.results.measure, *INSTEAD))
     measure, mine = next(
@@ -55,7 +55,7 @@ def numbers(view: PanelView) -> tuple[str, ...]:
 
 
 def caveats(view: PanelView) -> tuple[str, ...]:
-    """Few seeds, one split, groups of few patients, runs that are missing."""
+    """Report caveats: few seeds, one split, groups of few patients, missing runs."""
     results, found = view.results, []
     mine = view.summary(view.reference, results.measure)
     seeds = len(results.seeds) if mine is None else mine.n
@@ -89,7 +89,7 @@ def caveats(view: PanelView) -> tuple[str, ...]:
 
 
 def gaps(views: Sequence[PanelView]) -> tuple[str, ...]:
-    """Over all tables, how far the strongest other is from the reference."""
+    """Report over all tables how far the strongest other is from the reference."""
     found = []
     for view in views:
         strongest = view.first(view.rivals, view.results.measure)
@@ -102,7 +102,7 @@ def gaps(views: Sequence[PanelView]) -> tuple[str, ...]:
 
 
 def why_undefined(view: PanelView) -> str:
-    """Why the reference has no score in the study's measure."""
+    """Explain why the reference has no score in the study's measure."""
     measure = view.results.measure
     if not any(one.mean is not None for one in view.panel.summaries):
         return "no run of this table has ended"
@@ -124,7 +124,7 @@ def _largest_first(ones: Sequence[Difference]) -> list[Difference]:
 
 
 def _basis(view: PanelView, measure: str, n: int) -> str:
-    """Seeds and test patients."""
+    """Report seeds and test patients."""
     if measure not in RARE:
         return counted(n, "seed")
     tail = [group for group in view.panel.groups if group.tail and (group.ranked or measure == "tail_patients")]
@@ -133,7 +133,7 @@ def _basis(view: PanelView, measure: str, n: int) -> str:
 
 
 def _size(one: Difference) -> str:
-    """How large a difference is, whatever its sign: ``0.031 [0.010, 0.052]``."""
+    """Format the size of a difference without its sign: ``0.031 [0.010, 0.052]``."""
     if one.difference is None or one.low is None or one.high is None:
         return number(one.difference)
     low, high = sorted((one.low, one.high)) if one.difference >= 0 else sorted((-one.low, -one.high))

@@ -28,7 +28,7 @@ class Picture:
 
 
 def forest(view: PanelView) -> Picture | None:
-    """Differences to the reference: in the study's measure, and in all patients."""
+    """Plot differences to the reference, in the study's measure and in all patients."""
     named = dict.fromkeys((view.results.measure, "overall", *view.measures))
     tested = [name for name in named if (name, view.metric) in view.tested][:FORESTS]
     columns = [(view.measure_name(name), view.differences(name)) for name in tested]
@@ -51,7 +51,7 @@ def forest(view: PanelView) -> Picture | None:
 
 
 def group_plot(view: PanelView) -> Picture | None:
-    """Scores of the groups by the arms that matter most."""
+    """Plot scores of the groups, by the most important arms."""
     arms = _drawn(view)
     rows = []
     for position, group in enumerate(view.panel.groups, start=1):
@@ -83,7 +83,7 @@ def group_plot(view: PanelView) -> Picture | None:
 
 
 def trace_plot(view: PanelView) -> Picture | None:
-    """λ and gate open rates of the reference over the rounds."""
+    """Plot λ and gate open rates of the reference over the rounds."""
     trace = next((one for one in view.panel.traces if one.arm == view.reference), None)
     if trace is None:
         return None
@@ -107,7 +107,7 @@ def trace_plot(view: PanelView) -> Picture | None:
 
 
 def sweep_plot(views: Sequence[PanelView]) -> Picture | None:
-    """The study's measure over its tables."""
+    """Plot the study's measure over its tables."""
     found, looks = sweeps(views)
     if not found:
         return None
@@ -123,7 +123,7 @@ def sweep_plot(views: Sequence[PanelView]) -> Picture | None:
 
 
 def _drawn(view: PanelView) -> list[str]:
-    """The reference, the anchors and as many of the strongest others as a plot can hold, in the order of the tables."""
+    """Return the reference, the anchors and the strongest others that fit in a plot, in the order of the tables."""
     measure = view.results.measure
     chosen = {view.reference, *view.anchors} & set(view.arms)
     others = list(view.rivals)
@@ -135,7 +135,7 @@ def _drawn(view: PanelView) -> list[str]:
 
 
 def _traces(names: Mapping[int, str], rounds: Iterable[tuple[int, Mapping[int, float | None]]]) -> list[Trace]:
-    """One line per group that has a value in any round, in the order of the tables."""
+    """Return one line per group that has a value in any round, in the order of the tables."""
     known: dict[int, list[tuple[int, float]]] = {}
     for number_of_round, values in rounds:
         for mask, value in values.items():
@@ -154,5 +154,5 @@ def _mean(one: Dot | None) -> str:
 
 
 def _sentences(parts: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> str:
-    """What a picture shows, for those who hear it."""
+    """Describe what a picture shows, for screen readers."""
     return "; ".join(f"{name}: {', '.join(f'{what} {value}' for what, value in found)}" for name, found in parts) + "."

@@ -49,16 +49,16 @@ class Difference:
 def draw_forest(
     measures: Sequence[tuple[str, Sequence[Difference]]], looks: Mapping[str, Look], reference: str, lower_better: bool
 ) -> "Figure":
-    """Differences to the reference, a column per measure.
+    """Plot differences to the reference, a column per measure.
 
     Parameters
     ----------
     measures
         Name and differences of each; every one holds the same arms in the same order.
     looks
-        Of the arms.
+        How to draw each arm.
     lower_better
-        Whether left is better for the arm (losses).
+        Whether lower values are better (losses).
     """
     from matplotlib.figure import Figure
 

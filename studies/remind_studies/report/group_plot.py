@@ -42,12 +42,12 @@ class GroupRow:
 
 
 def draw_groups(rows: Sequence[GroupRow], looks: Mapping[str, Look], title: str, score: bool) -> "Figure":
-    """Scores of every group by every arm of `looks`.
+    """Plot the scores of every group, by every arm of `looks`.
 
     Parameters
     ----------
     title
-        Of the axis: the score, and whether higher is better.
+        Title of the axis: the score, and whether higher is better.
     score
         Whether values lie in 0 … 1, so that intervals beyond are cut.
     """
@@ -90,7 +90,7 @@ def _draw(axes: "Axes", found: Sequence[tuple[float, Dot]], look: Look, alpha: f
 
 
 def _range(rows: Sequence[GroupRow], score: bool) -> tuple[float, float]:
-    """Limits that hold all means, and all intervals of ranked groups: those of groups of few would hide the rest."""
+    """Return limits that hold all means and the intervals of ranked groups; those of small groups are too wide."""
     ends = [end for row in rows for one in row.dots.values() for end in _ends(one, row.ranked)]
     low, high = min(ends), max(ends)
     if score:

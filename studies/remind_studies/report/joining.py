@@ -24,7 +24,7 @@ class Chapter:
 
 
 def chapter(view: PanelView) -> Chapter | None:
-    """Of the reference; None where no hospital was trained alone."""
+    """Return the chapter about the reference; None if no hospital was trained alone."""
     found = next((one for one in view.panel.joining if one.arm == view.reference), None)
     if found is None or not found.hospitals:
         return None
@@ -32,7 +32,7 @@ def chapter(view: PanelView) -> Chapter | None:
 
 
 def sentence(found: Joining, margin: float) -> str:
-    """How many hospitals gain, and how much."""
+    """Report how many hospitals gain, and how much."""
     rows = [row for row in _rows(found) if row.difference is not None]
     gaining = sum((row.difference or 0) > 0 for row in rows)
     sure = sum(row.sure and (row.difference or 0) > 0 for row in rows)

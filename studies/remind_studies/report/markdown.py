@@ -12,7 +12,7 @@ from remind_studies.results import Results
 
 
 def markdown(results: Results) -> str:
-    """For each panel its answer, its arms by the headline measures, and the tests of the study's own measure.
+    """Write for each panel its answer, its arms by the headline measures, and the tests of the study's own measure.
 
     Means with 95 % intervals over seeds, and signs (`cells.marks`). A study that measured no models has its facts
     instead.
@@ -37,7 +37,7 @@ def _panel(view: PanelView) -> str:
 
 
 def _facts(panel: str, results: Results) -> str:
-    """Facts of a panel, a row each, by arm."""
+    """Return the facts of a panel, a row each, by arm."""
     mine = [fact for fact in results.facts if fact.panel == panel]
     means = {(fact.name, fact.arm): quantity(fact.mean) for fact in mine}
     arms, names = (list(dict.fromkeys(getattr(fact, key) for fact in mine)) for key in ("arm", "name"))

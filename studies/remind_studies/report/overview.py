@@ -9,7 +9,7 @@ from remind_studies.report.words import DASH, METRICS
 
 
 def overview(answers: Sequence[tuple[PanelView, Answer]]) -> Table | None:
-    """A row per panel: the reference's value, the strongest other method and the difference, the verdict."""
+    """Return a row per panel: the reference's value, the strongest other method, the difference, the verdict."""
     if not answers:
         return None
     first = answers[0][0]

@@ -71,7 +71,7 @@ class Look:
     own: bool = False
 
     def dot(self, size: float = 5.0) -> dict[str, Any]:
-        """Keywords of a marker for `Axes.plot` and `Axes.errorbar`."""
+        """Return the keywords of a marker for `Axes.plot` and `Axes.errorbar`."""
         drawn = size * (1.35 if self.own else 1.0)
         thin = self.marker in ANCHOR_MARKERS
         edge = {"markeredgewidth": 1.6} if thin else {"markeredgewidth": 0.5, "markeredgecolor": "white"}
@@ -79,14 +79,14 @@ class Look:
 
 
 def looks(arms: Sequence[str], anchors: Iterable[str], reference: str) -> dict[str, Look]:
-    """A look for each arm, which depends on its place among the arms alone.
+    """Return a look for each arm, which depends on its position among the arms alone.
 
     Parameters
     ----------
     arms
         Names, in the order of the tables.
     anchors
-        Those of them that are no methods but yardsticks: drawn in grey.
+        Arms that are no methods but yardsticks; they are drawn in grey.
     reference
         The arm that the others are compared with: blue, and larger.
     """
@@ -132,7 +132,7 @@ def inline(name: str, title: str, words: str, draw: "Callable[P, Figure]", *args
 
 
 def legend(figure: "Figure", axes: "Axes") -> None:
-    """One legend above everything, as many entries side by side as there is room for, rows of equal length."""
+    """Draw one legend above the figure, with as many entries per row as fit and rows of equal length."""
     handles, labels = axes.get_legend_handles_labels()
     labels = [cut(label, LEGEND_LETTERS) for label in labels]
     fitting = figure.get_figwidth() // (0.62 + LETTER * max(map(len, labels)))
@@ -142,18 +142,18 @@ def legend(figure: "Figure", axes: "Axes") -> None:
 
 
 def label(name: str) -> str:
-    """A name as a label: Matplotlib leaves out those that begin with an underscore."""
+    """Return a name as a label, because Matplotlib leaves out labels that begin with an underscore."""
     return f"\u200b{name}" if name.startswith("_") else name
 
 
 def cut(text: str, most: int) -> str:
-    """No more than `most` characters of a name; the tables hold all of it."""
+    """Shorten a name to `most` characters; the tables show it whole."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 @contextmanager
 def _style() -> "Iterator[None]":
-    """Our settings, without warnings of letters that the measuring font lacks: the reader's browser draws them."""
+    """Apply our settings, without warnings about letters that the font lacks: the reader's browser draws them."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE), warnings.catch_warnings():
@@ -183,5 +183,5 @@ def _links(element: ElementTree.Element) -> list[str]:
 
 
 def _local(name: str) -> str:
-    """A name without its name space."""
+    """Return a name without its name space."""
     return name.rpartition("}")[2]

@@ -40,7 +40,7 @@ class Sweep:
 
 
 def draw_sweeps(sweeps: Sequence[Sweep], looks: Mapping[str, Look], ylabel: str) -> "Figure":
-    """A chart per sweep, all with the same vertical axis."""
+    """Plot a chart per sweep, all with the same vertical axis."""
     from matplotlib.figure import Figure
 
     widths = [_column(sweep) * max(len(sweep.values), 3) + 0.5 for sweep in sweeps]
@@ -63,7 +63,7 @@ def draw_sweeps(sweeps: Sequence[Sweep], looks: Mapping[str, Look], ylabel: str)
 
 
 def _column(sweep: Sweep) -> float:
-    """Width of a value: its name's, if all can stand side by side."""
+    """Return the width of a value: that of its name, if all names fit side by side."""
     wanted = max(COLUMN, _longest(sweep) * LETTER + 0.15)
     return wanted if wanted <= WIDEST and wanted * len(sweep.values) < PAGE - 1 else COLUMN
 

@@ -15,14 +15,14 @@ FEWEST_SHARED = 2  # arms that tables have in common, for them to be points of o
 
 
 def sweeps(views: Sequence[PanelView]) -> tuple[list[Sweep], Mapping[str, Look]]:
-    """Sweeps over the panels if these have the same arms, else one per panel over its arms.
+    """Return sweeps over the panels if these have the same arms, else one per panel over its arms.
 
     Returns
     -------
     sweeps
-        None where there are fewer than two panels with scores.
+        None if there are fewer than two panels with scores.
     looks
-        Of the arms in them; of the one nameless line where arms are what varies.
+        How to draw their arms, or the one nameless line if the arms vary.
     """
     scored = [view for view in views if view.first(view.arms, view.results.measure)]
     if len(scored) < 2:
@@ -35,7 +35,7 @@ def sweeps(views: Sequence[PanelView]) -> tuple[list[Sweep], Mapping[str, Look]]
 
 
 def _over_panels(views: Sequence[PanelView], arms: Sequence[str]) -> list[Sweep]:
-    """Panels named ``setting = number`` are points of that setting's line; all others stand side by side."""
+    """Return the sweeps. Panels named ``setting = number`` are points of that setting's line; others stand side by side."""
     of_setting: dict[str, list[tuple[str, PanelView]]] = {}
     for view in views:
         match = NUMBERED.fullmatch(view.panel.name)
@@ -53,7 +53,7 @@ def _sweep(title: str, points: Sequence[tuple[str, PanelView]], arms: Sequence[s
 
 
 def _over_arms(view: PanelView) -> Sweep:
-    """The rows of one panel; rows named ``setting = number`` are points of a line."""
+    """Return the sweeps of one panel's rows; rows named ``setting = number`` are points of a line."""
     measure = view.results.measure
     matches = {arm: NUMBERED.fullmatch(arm) for arm in view.arms}
     numbers = {arm: float(match["value"]) for arm, match in matches.items() if match}

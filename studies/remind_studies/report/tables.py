@@ -13,7 +13,7 @@ MEAN = "mean over the seeds and its 95 % interval"
 
 
 def headline(view: PanelView) -> Table | None:
-    """Arms by measures, in the study's metric."""
+    """Return the table of arms by measures, in the study's metric."""
     pairs = [(measure, view.metric) for measure in view.measures]
     caption = f"{METRICS[view.metric]} of test patients: {MEAN}. {marks(view.results.margin)}"
     caption += f" {view.ranked_tail}"
@@ -23,14 +23,14 @@ def headline(view: PanelView) -> Table | None:
 
 
 def further(view: PanelView) -> Table | None:
-    """Arms by the measures and metrics that the headline leaves out."""
+    """Return the table of arms by the measures and metrics that the headline leaves out."""
     pairs = view.further
     caption = f"Test patients: {MEAN}."
     return Table(f"{view.key}-further", caption, "method", _head(view, pairs), _rows(view, pairs)) if pairs else None
 
 
 def tests(view: PanelView) -> Table | None:
-    """Every other arm minus the reference, in all measures that were tested."""
+    """Return the table of every other arm minus the reference, in all tested measures."""
     columns = {pair: {one.arm: one for one in view.differences(*pair)} for pair in view.tested}
     arms = [arm for arm in view.arms if any(arm in column for column in columns.values())]
     rows = [
@@ -50,7 +50,7 @@ def tests(view: PanelView) -> Table | None:
 
 
 def groups(view: PanelView) -> Table | None:
-    """Modality combinations by arms."""
+    """Return the table of modality combinations by arms."""
     rows = []
     for position, group in enumerate(view.panel.groups, start=1):
         facts = [
@@ -74,7 +74,7 @@ def groups(view: PanelView) -> Table | None:
 
 
 def sites(view: PanelView) -> Table | None:
-    """Sites by arms."""
+    """Return the table of sites by arms."""
     rows = []
     for site in view.panel.sites:
         scores = [score(view.site_score(arm, site.name), view.seeds) for arm in view.arms]
@@ -89,7 +89,7 @@ def sites(view: PanelView) -> Table | None:
 
 
 def costs(results: Results) -> list[Table]:
-    """Facts that runs measured besides: a table per panel, arms by facts."""
+    """Return further facts that runs measured: a table per panel, arms by facts."""
     tables = []
     titles = {panel.name: panel.title or panel.name for panel in results.panels}
     for i, name in enumerate(dict.fromkeys(one.panel for one in results.facts), start=1):
@@ -135,7 +135,7 @@ def _rows(view: PanelView, pairs: Iterable[tuple[str, str]]) -> list[Row]:
 
 
 def _unranked(view: PanelView, ranked: bool, tested: int) -> tuple[str, str]:
-    """Look and note of a row."""
+    """Return the look and the note of a row."""
     if ranked:
         return "", ""
     return "pale", "not ranked: too few tested" if tested else "never tested"

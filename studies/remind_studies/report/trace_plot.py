@@ -30,19 +30,19 @@ class Trace:
 
     @property
     def moved(self) -> float:
-        """Its largest change, by which groups are chosen to be told apart."""
+        """Return the largest change; groups with the largest are drawn in colours."""
         return max(self.values_R) - min(self.values_R)
 
 
 def draw_traces(charts: Mapping[str, Sequence[Trace]], routing_from: int | None) -> "Figure":
-    """A chart for each of `charts`, side by side; a legend names the groups that moved most.
+    """Plot a chart for each of `charts`, side by side; a legend names the groups that moved most.
 
     Parameters
     ----------
     charts
         Title → traces, none of them empty.
     routing_from
-        The first round of stage 2, marked; None where there is none.
+        The first round of stage 2, which is marked; None: there is none.
     """
     from matplotlib.figure import Figure
 
@@ -57,7 +57,7 @@ def draw_traces(charts: Mapping[str, Sequence[Trace]], routing_from: int | None)
 
 
 def _told(charts: Mapping[str, Sequence[Trace]]) -> list[str]:
-    """Labels of the groups that moved most in the first chart that has them, in the order of the tables."""
+    """Return the labels of the groups that moved most in the first chart that has them, in the order of the tables."""
     moved: dict[str, float] = {}
     for chart in charts.values():
         for trace in chart:

@@ -36,52 +36,52 @@ class PanelView:
 
     @property
     def metric(self) -> Metric:
-        """Of the headline."""
+        """Return the metric of the headline."""
         return self.results.metric
 
     @property
     def lower_better(self) -> bool:
-        """Whether the metric is better when lower."""
+        """Return whether lower values of the metric are better."""
         return self.metric in LOWER_IS_BETTER
 
     @property
     def seeds(self) -> int:
-        """How many the study has."""
+        """Return the number of seeds."""
         return len(self.results.seeds)
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Return the name for people."""
         return self.panel.title or self.panel.name
 
     @property
     def reference(self) -> str:
-        """The arm that others are compared with; empty if there is none."""
+        """Return the arm that others are compared with; empty if there is none."""
         return self.panel.reference
 
     @cached_property
     def arms(self) -> tuple[str, ...]:
-        """Methods as they stand in the results, then anchors."""
+        """Return the methods in the order of the results, then anchors."""
         return (*self.methods, *self.anchors)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """Arms that are ranked."""
+        """Return the arms that are ranked."""
         return tuple(arm.name for arm in self.panel.arms if not arm.anchor)
 
     @cached_property
     def anchors(self) -> tuple[str, ...]:
-        """Arms that are yardsticks."""
+        """Return the arms that are yardsticks."""
         return tuple(arm.name for arm in self.panel.arms if arm.anchor)
 
     @cached_property
     def rivals(self) -> tuple[str, ...]:
-        """Methods besides the reference."""
+        """Return the methods except the reference."""
         return tuple(arm for arm in self.methods if arm != self.reference)
 
     @cached_property
     def looks(self) -> dict[str, Look]:
-        """How its arms are drawn."""
+        """Return how its arms are drawn."""
         return looks(self.arms, self.anchors, self.reference)
 
     @cached_property
@@ -93,7 +93,7 @@ class PanelView:
 
     @cached_property
     def further(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of measure and metric that the headline table leaves out."""
+        """Return the pairs of measure and metric that the headline table leaves out."""
         there = list(dict.fromkeys((one.measure, one.metric) for one in self.panel.summaries))
         headline = {(name, self.metric) for name in self.measures}
         names = dict.fromkeys((self.results.measure, "overall"))
@@ -102,7 +102,7 @@ class PanelView:
         return tuple(sorted(rest, key=lambda pair: (pair[1] != self.metric, order.index(pair[1]))))
 
     def measure_name(self, measure: str) -> str:
-        """A measure for people; ``available:2`` is said with the name of the modality at that position."""
+        """Return the title of a measure; in ``available:2`` the position becomes the modality's name."""
         kind, _, position = measure.partition(":")
         modalities = self.results.cohort.modalities
         if kind in WITHIN and position.isdecimal() and int(position) < len(modalities):
@@ -115,45 +115,45 @@ class PanelView:
 
     @property
     def ranked_tail(self) -> str:
-        """Of how many groups the means over tail groups are, in a sentence."""
+        """Return a sentence that says how many groups the means over tail groups cover."""
         tail = [group for group in self.panel.groups if group.tail]
         ranked = sum(group.ranked for group in tail)
         return f"Mean of tail groups: {ranked} of {len(tail)} tail groups, those of {self.enough}."
 
     @property
     def enough(self) -> str:
-        """What a group or site needs to be ranked."""
+        """Return a sentence about what a group or site needs to be ranked."""
         least = self.results.least
         classes = f", {max(1, least // OF_A_CLASS)} of each of two classes" * SCORES[self.metric].two_classes
         return f"{least} tested patients or more{classes}"
 
     def summary(self, arm: str, measure: str, metric: str = "") -> Summary | None:
-        """A measure of an arm; None where no run has it."""
+        """Return a measure of an arm; None if no run has it."""
         return self._summaries.get((arm, measure, metric or self.metric))
 
     def group_score(self, arm: str, mask: int) -> GroupScore | None:
-        """An arm's score of a group."""
+        """Return an arm's score of a group."""
         return self._groups.get((arm, mask))
 
     def site_score(self, arm: str, site: str) -> SiteScore | None:
-        """An arm's score of a site."""
+        """Return an arm's score of a site."""
         return self._sites.get((arm, site))
 
     def best(self, measure: str, metric: str = "") -> Best:
-        """Where the methods stand in a measure."""
+        """Return the standing of the methods in a measure."""
         metric = metric or self.metric
         found = (one for one in self.panel.best if (one.measure, one.metric) == (measure, metric))
         return next(found, Best(measure=measure, metric=metric, first="", equal=(), open=()))
 
     def mark(self, arm: str, measure: str, metric: str = "") -> str:
-        """The sign of a method in a column; none for who is behind."""
+        """Return the sign of a method in a column; none if it is behind."""
         standing = self.best(measure, metric)
         if arm == standing.first:
             return FIRST if standing.open else BEST
         return EQUAL if arm in standing.equal else OPEN if arm in standing.open else ""
 
     def differences(self, measure: str, metric: str = "") -> list[Difference]:
-        """Every other arm minus the reference, anchors last; arms that were not tested are left out."""
+        """Return every other arm minus the reference, anchors last, without arms that were not tested."""
         metric = metric or self.metric
         found: dict[str, Difference] = {}
         for test in self.panel.tests:
@@ -185,7 +185,7 @@ class PanelView:
         return (difference.difference < 0) if self.lower_better else (difference.difference > 0)
 
     def first(self, arms: Iterable[str], measure: str) -> str:
-        """The arm of the best mean; empty if none has one."""
+        """Return the arm with the best mean; empty if none has a mean."""
         means = {arm: one.mean for arm in arms if (one := self.summary(arm, measure)) is not None}
         known = {arm: mean if self.lower_better else -mean for arm, mean in means.items() if mean is not None}
         return min(known, key=lambda arm: known[arm], default="")
@@ -204,7 +204,7 @@ class PanelView:
 
 
 def views(results: Results) -> Sequence[PanelView]:
-    """All panels."""
+    """Return all panels."""
     return [PanelView(results, panel, f"p{i}") for i, panel in enumerate(results.panels, start=1)]
 
 

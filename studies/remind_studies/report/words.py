@@ -33,29 +33,29 @@ FEWEST_P = 0.001  # below, a p-value is only said to be so
 
 
 def number(value: float | None) -> str:
-    """A score with three digits, or a dash where there is none; a true minus."""
+    """Format a score with three digits and a true minus, or a dash if there is none."""
     return DASH if value is None else f"{value:z.{DIGITS}f}".replace("-", MINUS)
 
 
 def signed(value: float | None) -> str:
-    """A difference, with its sign."""
+    """Format a difference, with its sign."""
     return DASH if value is None else f"{value:+z.{DIGITS}f}".replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = number) -> str:
-    """Both ends in brackets; nothing where they are unknown."""
+    """Format both ends in brackets; empty if they are unknown."""
     return "" if low is None or high is None else f"[{write(low)},{TIGHT}{write(high)}]"
 
 
 def p_value(value: float | None) -> str:
-    """A p-value: ``= 0.042`` or ``< 0.001``."""
+    """Format a p-value: ``= 0.042`` or ``< 0.001``."""
     if value is None:
         return DASH
     return f"<{TIGHT}{FEWEST_P}" if value < FEWEST_P else f"={TIGHT}{value:.{DIGITS}f}"
 
 
 def count(value: float | None) -> str:
-    """A number of patients; a mean over seeds with one digit where it is not whole."""
+    """Format a number of patients; a mean over seeds with one digit if it is not whole."""
     if value is None:
         return DASH
     text = f"{value:,.0f}" if abs(value - round(value)) < 1e-9 else f"{value:,.1f}"
@@ -63,7 +63,7 @@ def count(value: float | None) -> str:
 
 
 def quantity(value: float | None) -> str:
-    """A number of any size: whole where it is large, three decimals, or where it is small three significant digits."""
+    """Format a number of any size: whole if large, else three decimals, or three significant digits if small."""
     if value is None:
         return DASH
     if value == 0 or abs(value) >= 1000 or value == round(value):
@@ -72,15 +72,15 @@ def quantity(value: float | None) -> str:
 
 
 def counted(n: float, noun: str, plural: str = "") -> str:
-    """``1 seed``, ``10 seeds``."""
+    """Format a count: ``1 seed``, ``10 seeds``."""
     return f"{count(n)} {noun if n == 1 else plural or noun + 's'}"
 
 
 def said(name: str) -> str:
-    """A name in a sentence: in quotes where it is of several words."""
+    """Format a name in a sentence: in quotes if it has several words."""
     return f"“{name}”" if " " in name else name
 
 
 def listed(names: list[str], joint: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Join words: ``a``, ``a and b``, ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {joint} {names[-1]}"

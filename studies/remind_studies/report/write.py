@@ -48,7 +48,7 @@ def write_report(results: Results, path: Path) -> None:
 
 
 def render(results: Results) -> str:
-    """The report as HTML; the same for the same results."""
+    """Return the report as HTML; equal results give equal pages."""
     costs = {fact.panel for fact in results.facts}
     chapters = [_chapter(view) for view in views(results) if view.panel.summaries or view.panel.name not in costs]
     answers = [(one.view, one.answer) for one in chapters]
@@ -84,14 +84,14 @@ def _chapter(view: PanelView) -> Chapter:
 
 
 def _setting_arms(results: Results) -> list[str]:
-    """Whose settings are told, in the order of the tables: JSON does not keep that of its objects."""
+    """Return the arms whose settings are shown, in the order of the tables; JSON objects have no order."""
     order = list(dict.fromkeys(arm.name for panel in results.panels for arm in panel.arms))
     names = {*results.settings.arms, *results.tuning.chosen}
     return [name for name in order if name in names] + sorted(names.difference(order))
 
 
 def _setting(value: Any) -> str:
-    """A setting's value as it is typed."""
+    """Format a setting's value as a user types it."""
     return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
