@@ -35,7 +35,7 @@ def sweeps(views: Sequence[PanelView]) -> tuple[list[Sweep], Mapping[str, Look]]
 
 
 def _over_panels(views: Sequence[PanelView], arms: Sequence[str]) -> list[Sweep]:
-    """Return the sweeps. Panels named ``setting = number`` are points of that setting's line; others stand side by side."""
+    """Return sweeps: panels named ``setting = number`` are points of that setting's line, others stand side by side."""
     of_setting: dict[str, list[tuple[str, PanelView]]] = {}
     for view in views:
         match = NUMBERED.fullmatch(view.panel.name)
