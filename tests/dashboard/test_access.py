@@ -26,7 +26,7 @@ PATHS = [
     *(
         "/api/runs/1/curves",
         "/api/compare?first=1&second=1",
-        "/api/compare/several?run=1&run=2",
+        *("/api/compare/several?run=1&run=2", "/api/runs/1/timeline", "/runs/1/everything.zip"),
         "/compare.csv?first=1&second=1",
     ),
     *("/runs/1/groups.csv", "/runs/1/matrix.csv", "/runs/1/curves.csv", "/runs/1/rounds.csv"),

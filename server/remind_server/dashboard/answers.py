@@ -465,6 +465,31 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that happened in a round; 0: before the rounds."""
+
+    round: int
+    kind: Literal["joined", "missing", "back", "refused", "stage", "best", "ended"]
+    site: str | None
+    text: str
+    alert: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The events of a run, by round."""
+
+    run: int
+    rounds: int
+    events: list[Event]
+
+    @property
+    def alerts(self) -> list[Event]:
+        """Return what somebody should look into."""
+        return [event for event in self.events if event.alert]
+
+
+@dataclass(frozen=True)
 class Pair:
     """A group in both runs; null if a run does not have it.
 

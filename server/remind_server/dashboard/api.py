@@ -18,6 +18,7 @@ from remind_server.dashboard.answers import (
     ScoreName,
     SideBySide,
     SortKey,
+    Timeline,
     Verdict,
 )
 from remind_server.dashboard.calibration import model_card
@@ -25,6 +26,7 @@ from remind_server.dashboard.compare import comparison, side_by_side
 from remind_server.dashboard.curves import MOST_CURVES, curves, matrix
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import verdict
 
 Groups = Annotated[
@@ -56,6 +58,11 @@ def routes(reader: Reader) -> APIRouter:
     def first(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Verdict:
         """By one score: overall, on the tail, in the worst ranked group and hospital."""
         return verdict(reader, run_id, score, on)
+
+    @router.get("/runs/{run_id}/timeline")
+    def events_by_round(run_id: int) -> Timeline:
+        """Sites that joined, left, came back or were refused, stages, the best round, the end."""
+        return timeline(reader, run_id)
 
     @router.get("/runs/{run_id}/model")
     def model(run_id: int) -> ModelCard | None:

@@ -26,6 +26,7 @@ from remind_server.dashboard.answers import (
 from remind_server.dashboard.calibration import model_card
 from remind_server.dashboard.compare import comparison
 from remind_server.dashboard.curves import MOST_CURVES, curves
+from remind_server.dashboard.everything import add_everything
 from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
@@ -37,7 +38,7 @@ COLUMNS = ("n", "positives", *SCORE_COLUMNS, *BOUNDS, "gate_open", "sites_withho
 def routes(reader: Reader) -> APIRouter:
     """Return the routes, one file per view. Undefined is empty; `withheld` stands for a hidden count or score."""
     router = APIRouter(tags=["csv"])
-    _model_files(router, reader)
+    _more_files(router, reader)
 
     @router.get("/runs/{run_id}/groups.csv")
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> StreamingResponse:
@@ -148,8 +149,9 @@ def routes(reader: Reader) -> APIRouter:
     return router
 
 
-def _model_files(router: APIRouter, reader: Reader) -> None:
-    """Add the files about the model of a run that has ended; before that they hold nothing but their heads."""
+def _more_files(router: APIRouter, reader: Reader) -> None:
+    """Add the files about the model of a run that has ended, before that nothing but heads; and all files as one."""
+    add_everything(router, reader)
 
     @router.get("/runs/{run_id}/calibration.csv")
     def calibration(run_id: int) -> StreamingResponse:

@@ -16,6 +16,7 @@ from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.run_list import SortRuns, Wanted, run_list
 from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
+from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import verdict
 
 FEW = 50  # ranked groups in tables unless all are requested
@@ -92,6 +93,7 @@ def routes(reader: Reader) -> APIRouter:
             charted=[row.number for row in table.largest[:CHARTED]],
             min_count=reader.min_count,
             said=reader.said(run_id),
+            timeline=timeline(reader, run_id),
         )
 
     @router.get("/runs/{run_id}/health")

@@ -15,6 +15,7 @@ from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT
 from remind.version import VERSION
 from remind_server.dashboard.answers import Estimate, Matrix
 from remind_server.dashboard.strips import most_used, scale, strip
+from remind_server.dashboard.timeline import picture
 
 DASH = "–"  # for what is undefined
 SCORE_NAMES = {name: SCORES[name].title[0].upper() + SCORES[name].title[1:] for name in WITH_INTERVAL}
@@ -113,6 +114,7 @@ _environment.filters.update(
     most_used=most_used,
     scale=scale,
     strip=strip,
+    timeline_picture=picture,
 )
 _environment.globals.update(
     SCORE_NAMES=SCORE_NAMES,

@@ -116,6 +116,13 @@ function limitTicks() {
   button.disabled = ticked < 2 || ticked > Number(button.dataset.most);
 }
 
+// A link to a word opens the list that explains it.
+function openWords() {
+  if (location.hash.startsWith("#word")) document.getElementById("words")?.setAttribute("open", "");
+}
+
+addEventListener("hashchange", openWords);
+openWords();
 tellTimes();
 limitTicks();
 setInterval(tellTimes, 1000);
