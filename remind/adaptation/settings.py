@@ -148,11 +148,11 @@ def refuse_what_teaches_nothing(cohort: Cohort) -> None:
     UserError
         Names how many there are, and how many are needed.
     """
-    training_N = cohort.split_N == TRAIN
+    training_N = np.asarray(cohort.split_N) == TRAIN
     number, classes = int(training_N.sum()), cohort.schema.classes
     of_C = np.bincount(cohort.label_N[training_N], minlength=len(classes))
     where = f"cohort {cohort.schema.name!r}"
-    if number and (of_C > 0).sum() == 1:
+    if number and np.count_nonzero(of_C) == 1:
         only = classes[int(of_C.argmax())]
         raise UserError(
             f"{where}: all {number} training patients are of class {only!r}: nothing can be learnt from them alone; "

@@ -7,6 +7,7 @@ applied to the patient's own belief.
 Letters: N patients, R reference patients, K neighbours, C classes.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -116,7 +117,7 @@ def expect(
 
 def neighbours(reference: int, least: int) -> int:
     """Return K: R^(4/5), the rate at which bias and variance of a mean of neighbours shrink alike, at least `least`."""
-    return min(reference, max(least, round(float(reference) ** 0.8)))
+    return min(reference, max(least, round(math.pow(reference, 0.8))))
 
 
 def _nearest(pairs: Pairs, p_NC: Floats, number: int) -> tuple[NDArray[np.bool_], Integers]:

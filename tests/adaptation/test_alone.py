@@ -151,7 +151,7 @@ def test_given_encoders_are_where_its_own_begin_with_its_own_statistics(tmp_path
     given = read_bundle(trained).part("north")
     patients = cohort(MIX, 11)
     store, plain = SiteStore(tmp_path / "given"), SiteStore(tmp_path / "plain")
-    choices = Choices(**{**QUICK, "rounds": 0})
+    choices = Choices.model_validate({**QUICK, "rounds": 0})
     Adaptation.plan("west", read_start(trained), patients, choices, "cpu", given).run(store)
     plan(trained, rounds=0).run(plain)
     ours, fresh = store.model().tensors, plain.model().tensors

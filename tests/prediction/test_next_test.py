@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 import remind
 from remind.cli import app
-from remind.config import Config
+from remind.config import Config, Scalar
 from remind.data.cohort.cohort import Cohort, presence
+from remind.data.cohort.contents import Contents
 from remind.data.cohort.kinds.table import Table
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
@@ -36,7 +37,7 @@ def patients(group_N, seed: int) -> Cohort:
     hidden_b = rng.standard_normal(n)
     label_N = (hidden_b + 0.3 * rng.standard_normal(n) > 0).astype(np.int64)
     first = {"a": 0.7 * (2 * label_N - 1) + rng.standard_normal(n), "b": hidden_b, "c": rng.standard_normal(n)}
-    modalities = {}
+    modalities: dict[str, Contents] = {}
     for bit, name in enumerate(TABLES.names):
         values_NF = np.stack([first[name], rng.integers(2, size=n), rng.standard_normal(n)], axis=1)
         modalities[name] = Table(values_NF.astype(np.float32)).hide(np.asarray(group_N) >> bit & 1 == 0)
@@ -162,7 +163,11 @@ def test_mistakes_of_the_command(trained, tmp_path, monkeypatch, words, text):
 
 def test_a_simulation_learns_from_its_own_held_out_patients(tmp_path):
     """Without --reference: the virtual hospitals of the run, without those that they trained on."""
-    flat = {"synthetic.patients": 400, "synthetic.law": "independent", "synthetic.missing": "0.2, 0.3"}
+    flat: dict[str, Scalar] = {
+        "synthetic.patients": 400,
+        "synthetic.law": "independent",
+        "synthetic.missing": "0.2, 0.3",
+    }
     run = remind.simulate(BASE | flat | {"results": str(tmp_path / "run"), "model.width": 8}, clients=2)
     new = remind.prediction.reference.of_run(run.folder, remind.load(run.folder).bundle)("site-1")
     assert set(new.split_N.tolist()) == {1, 2}

@@ -1,5 +1,7 @@
 """Ranges ask the registry of kinds what was measured, so that a kind of another package has them too."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,8 @@ def test_a_kind_of_another_package_is_measured_by_its_summary(monkeypatch):
     assert list(known.numbers["a"]) == ["mean"]
     assert known.levels == {}
     far = cohort([1] * 40, seed=1, of=schema(("a",), ()))
-    far.modalities["a"].values_NF[:30, 0] = 1e6
+    table: Any = far.modalities["a"]
+    table.values_NF[:30, 0] = 1e6
     assert set(remarks(far, known)) == set(range(30))
     assert all(line.startswith("a.mean = ") for lines in remarks(far, known).values() for line in lines)
     units = Units()
@@ -57,6 +60,6 @@ def test_models_of_tables_take_it_if_it_brings_rows(monkeypatch, brings):
     of = Of(name="x")
     assert batches.has_rows(of) == brings
     if brings:
-        table = cohort([1] * 4).modalities["a"]
+        table: Any = cohort([1] * 4).modalities["a"]
         np.testing.assert_allclose(batches.rows_of(of, table)[:, 0], np.nanmean(table.values_NF, axis=1), rtol=1e-6)
         assert batches.levels_of(of) == (0, 0)

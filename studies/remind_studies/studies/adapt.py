@@ -59,7 +59,7 @@ class AdaptStudy(Study):
                 raise UserError(f"yardsticks: {name} is a federation's; name those of a hospital alone")
         for arm in request.arms:
             refuse_what_does_not_travel(config_of(request, arm))
-        options = {
+        options: dict[str, str | int | float | bool] = {
             "numbers": ",".join(map(str, numbers)),
             "shared": ",".join(shared),
             "yardsticks": ",".join(beside),

@@ -1,6 +1,7 @@
 """A run that was killed and goes on from its last checkpoint ends with the bits of a run that was not (invariant 7)."""
 
 import json
+from typing import Any, cast
 
 import pytest
 import torch
@@ -81,14 +82,15 @@ def killed(folder, settings, at, point, keeps_answers=False, between=lambda fold
     observers = [RunFolder(folder / "run")]
     run = Dying(settings, observers, checkpoints=kept, at=at, point=point)
     for observer in observers:
-        observer.failed = lambda reason: None
+        monkey = cast(Any, observer)
+        monkey.failed = lambda reason: None
     with pytest.raises(Killed):
         run.run(grid)
     between(folder)
     again = resumed(settings)
-    observers = [RunFolder(folder / "run", resumes=True), recorder]
+    both = [RunFolder(folder / "run", resumes=True), recorder]
     other_process = sites(folder / "sites", settings, keeps_answers)
-    FedRemind(again, observers, checkpoints=kept).run(SiteGrid(other_process))
+    FedRemind(again, both, checkpoints=kept).run(SiteGrid(other_process))
     return recorder
 
 
