@@ -134,8 +134,9 @@ def three(by_site: BySite, tail: frozenset[int] | set[int]) -> Three:
 
 
 def shown(values: Sequence[Three]) -> str:
-    """Means over seeds, as a cell of the table."""
-    return " / ".join(f"{value:.3f}" for value in np.nanmean(values, axis=0))
+    """Means over seeds, as a cell of the table; a dash where a score is undefined for every seed."""
+    columns = [[value for value in column if not np.isnan(value)] for column in zip(*values, strict=True)]
+    return " / ".join(f"{fmean(column):.3f}" if column else "–" for column in columns)
 
 
 if __name__ == "__main__":

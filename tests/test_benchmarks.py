@@ -64,5 +64,7 @@ def test_an_option_is_worth_what_it_gains_over_the_first_on_validation_patients_
         "small": {"first": [((0.8, 0.7, 0.6), nothing)], "other": [((0.9, 0.8, float("nan")), nothing)]},
         "large": {"first": [((0.5, 0.5, 0.5), nothing)], "other": [((0.6, 0.5, 0.4), nothing)]},
     }
+    shown = runpy.run_path(str(FOLDER / "options.py"))["shown"]
+    assert shown([(0.8, 0.7, float("nan")), (0.9, float("nan"), float("nan"))]) == "0.850 / 0.700 / –"
     assert gain(found, "first", 0, "first") == 0
     assert gain(found, "other", 0, "first") == pytest.approx((0.1 + 0.0) / 2)

@@ -11,6 +11,7 @@ import torch
 from remind.config import Scalar
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION
 from remind.data.cohort.kinds.pictures import ImageSchema
+from remind.data.cohort.kinds.table import Table
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders.alone import learners
 from remind.encoders.alone.encoder import ALONE
@@ -247,3 +248,18 @@ def test_the_linear_model_is_refused_where_it_does_not_go():
     for method in ({"method.fusion": "simmlm"}, {"method.objective": "lisa"}):
         with pytest.raises(UserError, match=r"model\.linear"):
             methods_of(settings(linear | method))
+
+
+def test_a_level_of_few_patients_moves_no_shared_weight(tmp_path):
+    """Nine training patients with a level of their own: their column is 0, with ten it is not."""
+    for few, told in ((9, False), (10, True)):
+        patients = cohort([5] * 200, 0)
+        values_NF = patients.modalities["a"].values_NF.copy()
+        values_NF[:, 1] = 0
+        values_NF[np.flatnonzero(patients.split_N == TRAIN)[:few], 1] = 1
+        changed = replace(patients, modalities={**patients.modalities, "a": Table(values_NF)})
+        one = site(f"s{few}", changed, config(**LINEAR), tmp_path)
+        batch = one.engine.data.batch(np.arange(200))
+        numbers_NRD = one.engine.model.encoders[ALONE](batch)[:, 1:]
+        assert bool(numbers_NRD[:, 0, 1].any()) is bool(numbers_NRD[:, 0, 2].any()) is told
+        assert numbers_NRD[:, 0, 0].any(), "numbers that differ stay"

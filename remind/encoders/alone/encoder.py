@@ -19,8 +19,8 @@ from remind.config import ModelConfig
 from remind.data.batches.batch import Batch
 from remind.data.cohort.schema import CohortSchema
 from remind.data.features.batches import Rows, has_rows, levels_of, rows_of
-from remind.encoders.alone.crossfit import CrossFitted
-from remind.encoders.alone.learners import columns_of, moments, standardised
+from remind.encoders.alone.crossfit import LEAST, CrossFitted
+from remind.encoders.alone.learners import columns_of, moments, standardised, told_by_many
 from remind.encoders.base import Encoder
 from remind.errors import UserError
 from remind.fusion.around import known_rows
@@ -65,8 +65,8 @@ class AloneEncoder(Encoder):
     The first token (or as many as it takes) holds the scores of the classes, then how common each is at the site
     (log-shares), then which modalities the scores were computed from, then zeros: nothing of it trains. With
     ``model.linear`` more tokens follow, (B, R, D): each modality's numbers, standardised by the site's training
-    patients, zeros behind them and for patients without the modality. The models lie in the encoder's file as bytes, at
-    the site and in its vault, and never travel.
+    patients, zeros behind them, in columns that tell few of them apart, and for patients without the modality. The
+    models lie in the encoder's file as bytes, at the site and in its vault, and never travel.
     """
 
     content_T: Tensor
@@ -81,7 +81,7 @@ class AloneEncoder(Encoder):
         self.levels_X = [levels for _, m in self.modalities for levels in levels_of(m)]
         self.register_buffer(STATE, torch.empty(0, dtype=torch.uint8))
         self._fitted = CrossFitted()
-        self._moments: list[dict[str, list[float]]] = []
+        self._moments: list[dict[str, Any]] = []
 
     @staticmethod
     def token_count(schema: Any, config: ModelConfig) -> int:
@@ -98,11 +98,11 @@ class AloneEncoder(Encoder):
         """Fit on the site's training patients."""
         rows_BX, classes = self._rows(batch), len(self.schema.classes)
         fitted = CrossFitted.fit(self.learners, rows_BX, label_B, classes, self.levels_X, seed)
-        having = batch.presence_Bm.cpu().numpy()
-        found = [
-            moments(own_BX[having[:, i]] if having[:, i].any() else own_BX, levels_of(modality))
-            for (i, modality), own_BX in zip(self.modalities, self._by_modality(rows_BX), strict=True)
-        ]
+        having, found = batch.presence_Bm.cpu().numpy(), []
+        for (i, modality), own_BX in zip(self.modalities, self._by_modality(rows_BX), strict=True):
+            own_PX = own_BX[having[:, i]] if having[:, i].any() else own_BX
+            model = moments(own_PX, levels_of(modality))
+            found.append({**model, "told": told_by_many(model, own_PX, LEAST)})
         self._keep(fitted.to_bytes() + b"\n" + json.dumps(found if self.rows_m else []).encode())
 
     @override
@@ -122,7 +122,8 @@ class AloneEncoder(Encoder):
         """Standardised numbers of every modality, (B, R, D)."""
         numbers_BRD = torch.zeros(len(rows_BX), sum(self.rows_m), self.width, device=presence_Bm.device)
         for (i, _), own_BX, model in zip(self.modalities, self._by_modality(rows_BX), self._moments, strict=False):
-            columns_BZ = torch.from_numpy(standardised(model, own_BX).clip(-FAR, FAR)).to(numbers_BRD)
+            told_Z = np.asarray(model["told"])
+            columns_BZ = torch.from_numpy(standardised(model, own_BX).clip(-FAR, FAR) * told_Z).to(numbers_BRD)
             columns_BZ = columns_BZ * presence_Bm[:, i : i + 1]
             start, rows = sum(self.rows_m[:i]), self.rows_m[i]
             padded_BX = functional.pad(columns_BZ, (0, rows * self.width - columns_BZ.shape[1]))

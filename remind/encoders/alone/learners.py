@@ -130,6 +130,16 @@ def standardised(model: Mapping[str, Any], rows_PX: Rows) -> Floats:
     return out
 
 
+def told_by_many(model: Mapping[str, Any], rows_RX: Rows, least: int) -> list[bool]:
+    """Return of each column whether `least` patients or more differ from its most common value, (Z,).
+
+    What a shared weight learns of any other column, it learns of few patients.
+    """
+    columns_RZ = _columns(model, rows_RX)
+    common_Z = [np.unique(column_R, return_counts=True)[1].max(initial=0) for column_R in columns_RZ.T]
+    return [bool(len(columns_RZ) - common >= least) for common in common_Z]
+
+
 def columns_of(levels_X: Sequence[int]) -> int:
     """Return the number Z of these columns: each number or level, and whether each is missing."""
     return sum(levels or 1 for levels in levels_X) + len(levels_X)
