@@ -1,8 +1,10 @@
 """Conventions that all commands keep."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from remind.cli import whole_app
 from remind.cli_options import one_cohort
 from remind.errors import UserError
+from remind.privacy.threshold import MIN_COUNT
 from remind.version import VERSION
 from remind_client.command import app as site_app
 
@@ -40,6 +43,23 @@ def test_every_command_has_help_by_a_letter_and_describes_its_arguments(path):
     assert "Usage:" in done.output
     for parameter in COMMANDS[path].params:
         assert getattr(parameter, "help", None), f"{path}: {parameter.name} is not described"
+
+
+def test_the_minimum_count_is_one_default_everywhere():
+    """10 for real patients: as the default itself, or, where synthetic patients have none, in the help text."""
+    found = {path: p for path, c in COMMANDS.items() for p in c.params if "--min-count" in p.opts}
+    assert {"remind analyze", "remind dashboard", "remind data check", "remind data describe", "remind export"} <= set(
+        found
+    )
+    for path, parameter in found.items():
+        said = str(getattr(parameter, "help", ""))
+        assert parameter.default == MIN_COUNT or f"efault: {MIN_COUNT}" in said, path
+
+
+def test_the_readme_says_how_large_the_installation_is_and_how_to_get_a_small_one():
+    text = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert re.search(r"takes \d+ GB", text)
+    assert "PyTorch's CPU build" in text
 
 
 @pytest.mark.parametrize(("app", "name"), [(APP, "remind"), (site_app, "remind-site")])

@@ -1,6 +1,6 @@
 """Reads the patients file: the patients, their labels, hospitals and splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from remind.data.cohort.kind import kind_of
 from remind.data.cohort.problems import counted, listed
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text, number_of
+from remind.suggest import did_you_mean
 
 DEFAULT_SITE, DEFAULT_SPLIT = "site", "split"
 MANY_VALUES = 4  # more different numbers than this that are not classes are a measurement
@@ -119,7 +120,8 @@ def _labels(source: Source, declared: CohortFile) -> NDArray[np.int64]:
     elif any(unknown):
         accepted = f"{listed(section.classes)}, or 0 to {len(section.classes) - 1}"
         bad_R = np.array([*unknown, False])[codes_R]
-        source.report("not a class", f"use {accepted}, or change label.classes", section.column, bad_R)
+        remedy = f"use {accepted}, or change label.classes{_meant(names, unknown, section.classes)}"
+        source.report("not a class", remedy, section.column, bad_R)
     label_R = np.array([*(classes.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R]
     if section.missing == "error" and (codes_R < 0).any():
         remedy = 'fill it in, or set label.missing = "drop" to leave these patients out'
@@ -153,11 +155,17 @@ def _splits(source: Source, section: SplitSection | None) -> NDArray[np.int8] | 
     unknown = [name not in split_of for name in names]
     if any(unknown):
         remedy = f"use {listed(str(name) for name in split_of)}, or list it under train, validation or test in [split]"
+        remedy += _meant(names, unknown, split_of)
         source.report("not a split", remedy, section.column, np.array([*unknown, False])[codes_R])
     split_R = np.array([*(split_of.get(name, 0) for name in names), 0], dtype=np.int8)[codes_R]
     if not (split_R == 0).any():
         source.report("no training patients", "list their value under train in [split]", section.column)
     return split_R
+
+
+def _meant(names: Sequence[str], unknown: Sequence[bool], known: Iterable[str]) -> str:
+    """Return a suggestion for the first unknown name; empty if no known one is similar."""
+    return did_you_mean(next(name for name, is_new in zip(names, unknown, strict=True) if is_new), known)
 
 
 def _check_persons(source: Source, person_R: Text, split_R: NDArray[np.int8]) -> None:

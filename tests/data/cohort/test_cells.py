@@ -290,6 +290,25 @@ def test_ids_that_differ_by_leading_zeros_are_named(tmp_path):
     assert "'1' is not '0001' of the patients file, leading zeros differ (20 such ids)" in problem.remedy
 
 
+NEAR: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "class": ({"label": ["No", "Yes"] * 10}, {}, "did you mean 'no'?"),
+    "split": ({"label": ["no", "yes"] * 10, "split": ["Train", "test"] * 10}, {}, "did you mean 'train'?"),
+    "level": ({"label": ["no", "yes"] * 10}, {"x": ["high", "Low"] * 10}, "did you mean 'low'?"),
+}
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_a_name_that_is_nearly_declared_is_suggested(case, tmp_path):
+    ids = [f"p{i:02d}" for i in range(20)]
+    patients, more, words = NEAR[case]
+    folder = cohort(tmp_path / "c", ids, patient_id=ids, a=np.arange(20.0), **more)
+    pd.DataFrame({"patient_id": ids, **patients}).to_csv(folder / "patients.csv", index=False)
+    if more:
+        toml = folder / "cohort.toml"
+        toml.write_text(toml.read_text() + 'categories = { x = ["high", "low"] }\n')
+    assert any(problem.remedy.endswith(words) for problem in check_cohort(folder).problems)
+
+
 @pytest.mark.parametrize("spelled", ["P-{:03d}", "p {:03d}", "p_{:03d}"])
 def test_ids_that_differ_by_case_or_separators_are_named(spelled, tmp_path):
     ids = [f"p{i:03d}" for i in range(20)]

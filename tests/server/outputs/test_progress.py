@@ -29,6 +29,8 @@ def test_progress_is_readable_whatever_there_is_to_show(test, validation):
     assert "z: not counted: no answer within 600 s" in text
     assert "nan" not in text.lower()
     assert text.count("weight of the group in the objective") == (1 if "  group" in text else 0), "explained once"
+    for term in ("Σλ·R: ", "gate: ", "risk: ", "*: tail"):
+        assert text.count(term) == (1 if "  group" in text else 0), "so are the others"
     tables = [line.splitlines() for line in lines if line.startswith("  group")]
     assert len(tables) == 2
     for table in tables:

@@ -19,6 +19,7 @@ from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
 from remind.data.cohort.wanted import Wanted, missing_words, one_row_each, patient_rows
+from remind.suggest import did_you_mean
 
 FEW_VALUES = 10  # up to this many different numbers, a column's leak is also looked for value by value
 
@@ -264,7 +265,8 @@ def _levels(source: Source, field: str, column: str, levels: tuple[str, ...]) ->
     index = {level: i for i, level in enumerate(levels)}
     undeclared = [name not in index for name in names]
     if any(undeclared):
-        remedy = f"use {listed(levels)}, or declare it in {field}.categories"
+        first = next(name for name, is_new in zip(names, undeclared, strict=True) if is_new)
+        remedy = f"use {listed(levels)}, or declare it in {field}.categories{did_you_mean(first, levels)}"
         source.report("not a declared level", remedy, column, np.array([*undeclared, False])[codes_R])
     return np.array([*(index.get(name, np.nan) for name in names), np.nan], dtype=np.float32)[codes_R]
 
