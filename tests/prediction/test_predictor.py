@@ -205,13 +205,18 @@ import sys
 before = set(sys.modules)
 import remind
 assert not {'torch', 'numpy', 'pandas', 'flwr'} & set(sys.modules), 'import remind costs nothing'
+import torch
+of_torch = set(sys.modules)
 table = remind.load(sys.argv[1], 'north').predict({'a': [{'patient_id': '1', 'p': 1, 'q': 'lo', 'r': 0}]})
 assert table['status'].tolist() == ['ok']
 training = ('local', 'work', 'sampling', 'schedule', 'gradients')
 heavy = ('flwr', 'remind_', 'remind.federation.rules', 'remind.objectives', 'timm', 'transformers', 'torchvision')
+heavy += ('scipy', 'sklearn', 'lightgbm', 'remind.metrics.calibration_fit')
 names = (*heavy, *(f'remind.training.{name}' for name in training))
 found = [m for m in set(sys.modules) - before if m.startswith(names)]
 assert not found, found
+workers = [m for m in set(sys.modules) - of_torch if m.startswith(('torch.optim', 'torch.utils.data'))]
+assert not workers, workers
 """
 
 

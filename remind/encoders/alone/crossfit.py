@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from remind.data.features.batches import Rows
 from remind.encoders.alone.learners import LEARNERS
@@ -59,6 +57,9 @@ def trusted(held_out_JRC: NDArray[np.float64], label_R: Integers) -> list[float]
     Minimises the log-loss of softmax(Σ_j a_j s_j + ln shares) + STEADY/2·Σ_j (a_j − 1/J)². A hospital too small for
     trees trusts them less. A handful of weights for all patients cannot tell one patient's label.
     """
+    from scipy.optimize import minimize  # half a second, and a prediction fits nothing
+    from scipy.special import logsumexp
+
     learners, classes = len(held_out_JRC), held_out_JRC.shape[2]
     shares_C = np.log(np.bincount(label_R, minlength=classes) / len(label_R))
     onehot_RC = np.eye(classes)[label_R]
