@@ -134,3 +134,26 @@ def test_a_coordinators_results_hold_no_encoders(trained, new, tmp_path):
     (new / "cohort.toml").write_text((new / "cohort.toml").read_text().replace('site = "site"\n', ""))
     with pytest.raises(UserError, match="remind-site predict"):
         predict(folder, "--cohort", new)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: data.replace(b"p0", b"p\xe9", 1), "not UTF-8 text"),
+        (lambda data: data.decode().encode("utf-16"), "UTF-16 text"),
+        (lambda data: data.replace(b",", b";"), "separated by semicolons"),
+        (lambda data: b"", "the file is empty"),
+        (lambda data: bytes(range(256)) * 20, "no text at all"),
+        (lambda data: data + b"x,1,2,3,4,5,6,7,8,9,10,11,12\n", "cells, where the header has"),
+    ],
+)
+@pytest.mark.parametrize("file", ["patients.csv", "M1.csv"])
+def test_a_file_that_is_no_table_ends_the_command_with_one_message(trained, new, tmp_path, file, spoil, words):
+    path = new / file
+    data = path.read_bytes()
+    path.write_bytes(spoil(data))
+    with pytest.raises(UserError) as caught:
+        predict(trained.run.folder, "--cohort", new, "--out", tmp_path / "out.csv")
+    assert file in str(caught.value)
+    assert words in str(caught.value)
+    assert not (tmp_path / "out.csv").exists()

@@ -116,7 +116,7 @@ def open_csv(path: Path, problems: list[Problem], even: bool = False) -> CsvFile
     Parameters
     ----------
     even
-        Whether to count the cells of every row now. Reading it whole does so anyway.
+        Whether to count the cells of every row, and to decode every byte, now. Reading it whole does so anyway.
 
     Raises
     ------
@@ -127,6 +127,8 @@ def open_csv(path: Path, problems: list[Problem], even: bool = False) -> CsvFile
         file = _open(path)
         if even and (file.layout.widths()[1:] != len(file.names)).any():
             raise _uneven(file.layout, len(file.names))
+        if even and (mistake := _first_not_utf8(file.layout)) is not None:
+            raise mistake
         return file
     except _UnreadableError as error:
         problems.append(Problem(path.name, error.what, error.remedy, error.line))
@@ -172,6 +174,11 @@ def _decoded(text: Bytes, layout: Layout) -> str:
 
 def _not_utf8(layout: Layout) -> _UnreadableError:
     """Describe where the text is not UTF-8."""
+    return _first_not_utf8(layout) or _UnreadableError("cannot be read: not UTF-8 text", UTF8)
+
+
+def _first_not_utf8(layout: Layout) -> _UnreadableError | None:
+    """Describe the first place where the text is not UTF-8; None if it all is."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(layout.text), BLOCK):
         pending = len(decoder.getstate()[0])
@@ -181,7 +188,7 @@ def _not_utf8(layout: Layout) -> _UnreadableError:
         except UnicodeDecodeError as error:
             line = layout.line_at(max(start - pending + error.start, 0))
             return _UnreadableError("cannot be read: not UTF-8 text", UTF8, line)
-    return _UnreadableError("cannot be read: not UTF-8 text", UTF8)
+    return None
 
 
 def _check_separators(header: str, body: str, line: int) -> None:
