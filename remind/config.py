@@ -287,6 +287,9 @@ class FederationConfig(Section):
     )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
     deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="times that a round is done again if too few sites answered and others may come back"
+    )
     checkpoints: Count = Field(
         2, description="rounds whose state coordinator and sites keep, so that a run that was killed goes on from there"
     )

@@ -79,13 +79,17 @@ def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
     return buffer
 
 
+class PeerRefusedError(ValueError):
+    """The other end answered that it cannot, with its reason."""
+
+
 def read_as(
     record: RecordDict, kind: type[Expected], bounds: Bounds | None = None
 ) -> tuple[Expected, NDArray[np.uint8]]:
     """Read as `from_record` does, and require a message of one kind."""
     message, buffer = from_record(record, bounds)
     if isinstance(message, Refusal) and kind is not Refusal:
-        raise ValueError(f"refused: {message.reason}")
+        raise PeerRefusedError(f"refused: {message.reason}")
     if not isinstance(message, kind):
         raise ValueError(f"expected {kind.__name__}, got {type(message).__name__}")
     return message, buffer

@@ -18,7 +18,17 @@ BACKBONES = ("model.encoders.image", "model.encoders.volume")
 MODEL_SETTINGS = tuple(f"model.encoders.{name}" for name in ("image-weights", "volume-weights", "text", "text-weights"))
 # Settings of the coordinator's folders, or the site's own to make.
 NO_MATTER = frozenset(
-    {"results", "sinks", "device", "threads", "workers", "run.id", "run.resume", "federation.checkpoints"}
+    {
+        "results",
+        "sinks",
+        "device",
+        "threads",
+        "workers",
+        "run.id",
+        "run.resume",
+        "federation.checkpoints",
+        "federation.retries",
+    }
 )
 
 

@@ -18,7 +18,7 @@ from remind.config import Config
 from remind_server.consortium.flower import CONSORTIUM
 from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.ledger import read_ledger
-from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.attendance import Attendance, untrained
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.outputs.tables import summary
 
@@ -117,7 +117,9 @@ class RecordKeeper(Observer):
         means = summary(result)["mean_over_sites"]
         scores = {name: means[name] for name in ("auroc", "accuracy")}
         content = self._attendance.content()
-        reason = "; ".join(f"{site}: {why}" for site, why in sorted(content["never_took_part"].items()))
+        gaps = [f"{site}: {why}" for site, why in sorted(content["never_took_part"].items())]
+        gaps += [untrained(content["never_trained"])] if content["never_trained"] else []
+        reason = "; ".join(gaps)
         self._change(status=content["status"], reason=reason, scores=scores)
 
     def failed(self, reason: str) -> None:

@@ -1,14 +1,16 @@
 """Record which sites took part in a run. A run that misses expected sites is reported as incomplete."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from remind import groups
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 
-INCOMPLETE = 3  # exit code of a run that ended although some site never took part or was not examined
+# Exit code of a run that ended although some site never took part or was not examined, or a group was never trained.
+INCOMPLETE = 3
 
 
 class Attendance(Observer):
@@ -19,6 +21,9 @@ class Attendance(Observer):
         self.expected: tuple[str, ...] = ()
         self.never: dict[str, str] = {}
         self.missed: Counter[str] = Counter()
+        self.how: dict[str, Counter[str]] = {}  # site → kind of absence → rounds
+        self._groups: dict[int, str] = {}
+        self._trained: set[int] = set()
         self.unexamined: dict[str, str] = {}
         self._why: dict[str, str] = {}
         self._counted: set[str] = set()
@@ -29,6 +34,9 @@ class Attendance(Observer):
             "refused": self.refused,
             "expected": list(self.expected),
             "missed": dict(self.missed),
+            "how": {site: dict(kinds) for site, kinds in self.how.items()},
+            "groups": {str(k): name for k, name in self._groups.items()},
+            "trained": sorted(self._trained),
             "why": self._why,
             "counted": sorted(self._counted),
         }
@@ -40,10 +48,14 @@ class Attendance(Observer):
             self.refused, self.expected = dict(memory["refused"]), tuple(memory["expected"])
             self.missed, self._why = Counter(memory["missed"]), dict(memory["why"])
             self._counted = set(memory["counted"])
+            self.how = {site: Counter(kinds) for site, kinds in memory["how"].items()}
+            self._groups |= {int(k): name for k, name in memory["groups"].items()}
+            self._trained = set(memory["trained"])
 
     def started(self, start: RunStart) -> None:
         """Store the refused and the expected sites."""
         self.refused, self.expected = dict(start.refused), start.expected
+        self._names = start.schema.names
 
     def round_started(self, start: RoundStart) -> None:
         """Update the refused sites: a newcomer may have joined since."""
@@ -55,6 +67,10 @@ class Attendance(Observer):
         self._why |= record.absent
         self.expected = record.expected or self.expected
         self.missed.update(record.absent.keys())
+        for site, kind in record.how.items():
+            self.how.setdefault(site, Counter())[kind] += 1
+        self._groups |= {k: groups.name(k, self._names) for k in record.counts if k not in self._groups}
+        self._trained |= record.counts.keys() - set(record.frozen)
 
     def finished(self, result: RunResult) -> None:
         """Summarise the run."""
@@ -64,14 +80,22 @@ class Attendance(Observer):
     def content(self) -> dict[str, Any]:
         """Return the entries of ``summary.json``. `status` is ``incomplete`` if an expected site never took part."""
         missed = {site: n for site, n in sorted(self.missed.items()) if site not in self.never}
-        status = "incomplete" if self.never else "completed"
+        status = "incomplete" if self.never or self.untrained else "completed"
+        how = {site: dict(sorted(kinds.items())) for site, kinds in sorted(self.how.items()) if site in missed}
         return {
             "status": status,
             "expected": list(self.expected),
             "took_part": sorted(self._counted),
             "never_took_part": self.never,
             "rounds_missed": missed,
+            "missed_how": how,
+            "never_trained": self.untrained,
         }
+
+    @property
+    def untrained(self) -> list[str]:
+        """Groups of the run that no site ever trained on, because those that have them never counted."""
+        return [name for k, name in sorted(self._groups.items()) if k not in self._trained]
 
     @property
     def warnings(self) -> list[str]:
@@ -79,9 +103,15 @@ class Attendance(Observer):
         return summary_warnings({"absent": self.unexamined, **self.content()})
 
 
+def untrained(names: Iterable[str]) -> str:
+    """Return which groups were never trained, as text."""
+    return f"never trained, as no hospital that has them took part: {', '.join(names)}"
+
+
 def summary_warnings(summary: Mapping[str, Any]) -> list[str]:
     """Return the same warnings, from a ``summary.json``."""
     never, absent = summary.get("never_took_part", {}), summary.get("absent", {})
     found = [f"site {site} never took part: {why}" for site, why in sorted(never.items())]
+    found += [untrained(summary["never_trained"])] if summary.get("never_trained") else []
     found += [f"site {site} was not examined: {why}" for site, why in sorted(absent.items()) if site not in never]
     return found

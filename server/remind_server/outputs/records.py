@@ -74,6 +74,10 @@ class RoundRecord:
         Site → why it does not count in this round, expected hospitals that never connected included, refused ones not.
     late
         Those of them that were asked and had not answered at the deadline.
+    how
+        Site of `absent` → one word of `remind_server.rounds.collect.HOW` that says what kind of absence it was.
+    frozen
+        Groups of which no site counted: their part of the model, and their λ, stay as they were.
     expected, refused
         Sites that should take part, and refused site → reason, in this round.
     validation_by_site
@@ -111,6 +115,8 @@ class RoundRecord:
     late: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    how: Mapping[str, str] = field(default_factory=dict)
+    frozen: tuple[int, ...] = ()
     given: Mapping[int, int] = field(default_factory=dict)
 
 

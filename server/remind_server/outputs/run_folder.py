@@ -117,6 +117,8 @@ class RunFolder(Observer):
             "answered": list(record.answered),
             "absent": dict(record.absent),
             "late": list(record.late),
+            "how": dict(record.how),
+            "frozen": [groups.name(k, self._start.schema.names) for k in record.frozen],
             "refused": dict(record.refused),
             "expected": list(record.expected),
             "bytes_down": record.bytes_down,
@@ -154,7 +156,9 @@ class RunFolder(Observer):
         ):
             if found := rows_of(result):
                 self._write(name, partial(_csv, found))
-        self._write(SUMMARY, lambda path: _dump(summary(result) | self._attendance.content(), path))
+        found = summary(result) | self._attendance.content()
+        found["absent"] = self._attendance.never | found["absent"]  # who never took part was not examined either
+        self._write(SUMMARY, lambda path: _dump(found, path))
 
     def _write_model(self, result: RunResult) -> None:
         """Write the run's model, and the last one beside it if that is another."""

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from remind.errors import several
+from remind.errors import UserError, several
 from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import unpack
 from remind.federation.bounds import Bounds, reply_bounds
-from remind.federation.flower import Expected, read_as
+from remind.federation.flower import Expected, PeerRefusedError, read_as
 from remind.federation.messages import MOST_EXPERTS, Examination, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
@@ -21,6 +21,9 @@ from remind_server.rounds.exchange import Answer
 from remind_server.rounds.member import Member
 from remind_server.rounds.outliers import Outliers, update_size
 from remind_server.rounds.tasks import Assignment
+
+LATE, GONE, FAILED, LEFT_OUT = "late", "gone", "failed", "left out"
+HOW = (LATE, GONE, FAILED, LEFT_OUT)  # kinds of absence from a round; FAILED: the site answered that it cannot
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,18 @@ class _Waiting:
     report: Report
     tensors: Mapping[str, Tensor]
     nbytes: int
+
+
+class TooFewError(UserError):
+    """Too few sites answered in a round, but others may come back."""
+
+
+def _kind(answer: Answer, error: ValueError) -> str:
+    if answer.late:
+        return LATE
+    if answer.gone:
+        return GONE
+    return FAILED if answer.record is None or isinstance(error, PeerRefusedError) else LEFT_OUT
 
 
 @dataclass
@@ -46,8 +61,8 @@ class RoundReplies:
         Site → why it does not count; initially the sites that are not connected.
     left_out
         Sites whose answer arrived and was left out: a subset of `absent`.
-    late
-        Those of them that were asked and had not answered at the deadline.
+    how
+        Site of `absent` → its kind, one of `HOW`.
     """
 
     limits: Limits
@@ -58,9 +73,10 @@ class RoundReplies:
     answered: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     bytes_up: int = 0
-    late: tuple[str, ...] = ()
+    how: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.how |= dict.fromkeys(self.absent, GONE)
         federation = self.limits.config.federation
         self.outliers = Outliers(federation.max_update_ratio, federation.max_update)
         self._waiting: list[_Waiting] = []
@@ -76,8 +92,7 @@ class RoundReplies:
             if problem := size_problem(size.relative, self.limits.config.federation.max_update):
                 raise ValueError(problem)
         except ValueError as error:
-            self._leave_out(name, error, came=answer.record is not None)
-            self.late += (name,) * answer.late
+            self._leave_out(name, error, _kind(answer, error), came=answer.record is not None)
             return [name]
         self.outliers.add(name, size)
         self._waiting.append(_Waiting(name, assignment, report, tensors, buffer.nbytes))
@@ -88,7 +103,7 @@ class RoundReplies:
         settled, self._waiting = self._waiting, []
         for one in settled:
             if problem := self.outliers.problem(one.name):
-                self._leave_out(one.name, problem, came=True)
+                self._leave_out(one.name, problem, LEFT_OUT)
                 continue
             self.train[one.name] = {k: loss.value() for k, loss in one.report.train.items()}
             self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
@@ -98,16 +113,33 @@ class RoundReplies:
             self.bytes_up += one.nbytes
         return [one.name for one in settled]
 
-    def _leave_out(self, name: str, why: object, came: bool) -> None:
-        self.absent[name] = reason(why)
+    @property
+    def late(self) -> tuple[str, ...]:
+        """Sites that were asked and had not answered when the round closed."""
+        return tuple(name for name, kind in self.how.items() if kind == LATE)
+
+    def _leave_out(self, name: str, why: object, kind: str, came: bool = True) -> None:
+        self.absent[name], self.how[name] = reason(why), kind
         if came:
             self.left_out.append(name)
 
     def require(self, number: int, asks: str) -> None:
-        """Fail if fewer than `number` replies count; `asks` names the setting that requires this number."""
-        if len(self.answered) < number:
-            said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
-            raise several(f"{len(self.answered)} valid replies, {asks}", said)
+        """Fail if fewer than `number` replies count; `asks` names the setting that requires this number.
+
+        Raises
+        ------
+        TooFewError
+            They would suffice if those who are late or gone come back.
+        UserError
+            They would not.
+        """
+        if len(self.answered) >= number:
+            return
+        said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
+        error = several(f"{len(self.answered)} valid replies, {asks}", said)
+        if len(self.answered) + sum(kind in (LATE, GONE) for kind in self.how.values()) >= number:
+            raise TooFewError(str(error))
+        raise error
 
 
 @dataclass

@@ -6,7 +6,7 @@ Send, collect until the deadline, report the sites without an answer.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -23,18 +23,30 @@ PAUSE = 1.0  # seconds before the second attempt; one more before each further o
 MOST_ERROR = 1000  # characters of what Flower says of a reply
 LONGEST_PAUSE = 0.5  # seconds between two looks for replies
 _EXPIRED = (3, 4)  # Flower's ErrorCode: the message, or its reply, is no longer in its database
+_OFFLINE = 5  # the node is no longer connected
+WENT_OFFLINE = "went offline before it answered"
+GRACE = 10.0  # seconds that a silent node is waited for at least, once the others have answered
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result for one node: its record, or why there is none; `late`: it had not answered at the deadline."""
+    """The result for one node: its record, or why there is none.
+
+    Attributes
+    ----------
+    late
+        It had not answered when the exchange closed.
+    gone
+        It could not be reached, or went offline before it answered.
+    """
 
     node_id: int
     record: RecordDict | None
     error: str = ""
     late: bool = False
+    gone: bool = False
 
 
 def lifetime(deadline: float) -> float:
@@ -54,6 +66,7 @@ def exchange(
     group_id: str,
     deadline: float,
     quorum: float = 1.0,
+    silent: Collection[int] = (),
 ) -> Iterator[Answer]:
     """Send each node its own record and yield the answers one at a time, so that only one is held in memory.
 
@@ -68,8 +81,12 @@ def exchange(
         Seconds until the exchange closes, by the grid's clock (`clock_of`). Answers until then count.
     quorum
         Share of the nodes whose answers close the exchange early.
+    silent
+        Nodes that did not answer the last time. Once all others have answered, they get half as long again, and `GRACE`
+        at least: a dead one costs one deadline and not one per round.
     """
     clock = clock_of(grid)
+    began = clock.now()
     node_of: dict[str, int] = {}
     unsent = []
     for node_id, record in contents:
@@ -79,10 +96,12 @@ def exchange(
         else:
             unsent.append(node_id)
     closes = clock.now() + deadline
-    yield from (Answer(node_id, None, "could not be sent to") for node_id in unsent)
+    yield from (Answer(node_id, None, "could not be sent to", gone=True) for node_id in unsent)
     needed, answered, pause = quorum * (len(node_of) + len(unsent)) - 1e-9, 0, 0.01
     waiting, in_time = list(node_of), True
     late = f"no answer within {deadline:g} s"
+    others = {message_id for message_id, node_id in node_of.items() if node_id not in silent}
+    awaited = bool(others)  # whether somebody is waited for who answered the last time
     with _InTurn(list(node_of) if quorum == 1 else []) as turn:
         while waiting and in_time:
             in_time = clock.now() < closes and answered < needed  # else: take what lies there, a last time
@@ -95,6 +114,11 @@ def exchange(
                 waiting.remove(message_id)
                 answered += not reply.has_error()
                 yield from turn.take(message_id, _answer(node_of[message_id], reply, late))
+            if awaited and waiting and others.isdisjoint(waiting):
+                awaited, now = False, clock.now()
+                soon = now + max((now - began) / 2, GRACE)
+                if soon < closes:
+                    closes, late = soon, f"no answer within {soon - began:.0f} s, nor the time before"
             pause = 0.01 if came else min(2 * pause, LONGEST_PAUSE)
             if waiting and in_time and not came:
                 clock.sleep(min(pause, max(closes - clock.now(), 0.0)))
@@ -178,5 +202,7 @@ def _answer(node_id: int, reply: Message, late: str) -> Answer:
         return Answer(node_id, reply.content)
     if reply.error.code in _EXPIRED:
         return Answer(node_id, None, late, late=True)
+    if reply.error.code == _OFFLINE:
+        return Answer(node_id, None, WENT_OFFLINE, gone=True)
     said = quoted(reply.error.reason, MOST_ERROR, keep="\n")
     return Answer(node_id, None, f"error {reply.error.code}: {said}")

@@ -44,6 +44,7 @@ class Roster:
         self.schema: CohortSchema | None = None
         self.members: dict[int, Member] = {}
         self.refused: dict[str, str] = {}
+        self.silent: set[int] = set()  # nodes that had not answered when their last round closed
         self.connected = 0  # nodes, at the last look
         self._asked: set[int] = set()
         self._looks = 0
@@ -99,6 +100,13 @@ class Roster:
         """Members whose node is online now, by name: the order of all sums."""
         here = set(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
+
+    def note(self, member: Member, answer: Answer) -> None:
+        """Note whether a member answered in a round: who did not is not waited for the next time until the deadline."""
+        if answer.late:
+            self.silent.add(member.node_id)
+        else:
+            self.silent.discard(member.node_id)
 
     def drawn(self, online: Sequence[Member], round_: int) -> list[Member]:
         """Those of the connected members whom a round asks, by name: `federation.participation` of them, at least.

@@ -39,7 +39,14 @@ from remind.training.schedule import learning_rate
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
 from remind_server.rounds.checks import Limits, experts_of
-from remind_server.rounds.collect import Measurement, RoundReplies, examination_bounds, read_examination, report_bounds
+from remind_server.rounds.collect import (
+    Measurement,
+    RoundReplies,
+    TooFewError,
+    examination_bounds,
+    read_examination,
+    report_bounds,
+)
 from remind_server.rounds.exchange import Answer, exchange
 from remind_server.rounds.flwr_pull import replies_within
 from remind_server.rounds.member import Member
@@ -99,7 +106,7 @@ class FedRemind:
         try:
             state = self._start(grid) if checkpoint is None else self._go_on(grid, checkpoint)
             while state.round < self.config.train.rounds and not self._is_patience_over(state):
-                state = self._round(grid, state)
+                state = self._patient_round(grid, state)
                 self._keep(state)
             state = replace(state, model=GlobalModel(mean_of(state.memory, state.model.tensors)))
             result = self._examine(grid, state)
@@ -197,6 +204,19 @@ class FedRemind:
             return GlobalModel.build(self.config, self._schema, groups)
         return GlobalModel.begun_with(self.start, self.config, self._schema, groups)
 
+    def _patient_round(self, grid: Grid, state: State[Any]) -> State[Any]:
+        """One round; where too few answered and others may come back, wait for them and do it again.
+
+        That costs those who did answer nothing: a hospital gives the same answer to the same question.
+        """
+        for attempt in range(1, self.config.federation.retries + 1):
+            try:
+                return self._round(grid, state)
+            except TooFewError as error:
+                log.warning("round %d is done again (%d): %s", state.round + 1, attempt, error)
+                self.roster.wait(grid)
+        return self._round(grid, state)
+
     def _round(self, grid: Grid, state: State[Any]) -> State[Any]:
         """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
         began = time.monotonic()
@@ -217,6 +237,7 @@ class FedRemind:
         records = ((m, tasks[m.node_id].record()) for m in members)
         bounds = largest(report_bounds(task, limits) for task in tasks.values())
         for member, answer in self._exchange(grid, records, "train", state.round, bounds):
+            self.roster.note(member, answer)
             self._tell_of(replies.take(member.name, tasks[member.node_id], answer), replies)
         self._tell_of(replies.settle(), replies)
         self._left_out.update(replies.left_out)
@@ -246,6 +267,8 @@ class FedRemind:
             update_ratios=replies.outliers.largest_ratios,
             best_round=after.best.verdict.round if after.best else None,
             late=replies.late,
+            how=dict(replies.how),
+            frozen=tuple(sorted(counts.keys() - self._trained_by(replies.answered))),
             expected=self.roster.expected,
             refused=dict(self.roster.refused),
             given=self._given_counts,
@@ -433,8 +456,15 @@ class FedRemind:
         contents = ((member.node_id, record) for member, record in records)
         federation = self.config.federation
         with replies_within(bounds):
-            for answer in exchange(grid, contents, kind, str(round_), federation.deadline, federation.quorum):
+            for answer in exchange(
+                grid, contents, kind, str(round_), federation.deadline, federation.quorum, self.roster.silent
+            ):
                 yield self.roster.members[answer.node_id], answer
+
+    def _trained_by(self, answered: Iterable[str]) -> set[int]:
+        """Groups that these members train on."""
+        names = set(answered)
+        return {k for member in self.roster.members.values() if member.name in names for k in member.counts}
 
     def _offline(self, online: Sequence[Member]) -> dict[str, str]:
         names = {member.name for member in online}

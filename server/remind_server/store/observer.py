@@ -16,7 +16,7 @@ from remind import groups
 from remind.config import Config
 from remind.metrics.statistics import GroupStatistics
 from remind.version import VERSION
-from remind_server.outputs.attendance import Attendance
+from remind_server.outputs.attendance import Attendance, untrained
 from remind_server.outputs.calibration_tables import model_content
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
@@ -223,8 +223,9 @@ class StoreObserver(Observer):
         now = time.time()
         self._attendance.finished(result)
         never = self._attendance.never if self._attendance.expected else {}
-        reason = "; ".join(f"{site}: {why}" for site, why in sorted(never.items()))
-        status = INCOMPLETE if never else FINISHED
+        gaps = [f"{site}: {why}" for site, why in sorted(never.items())]
+        gaps += [untrained(self._attendance.untrained)] if self._attendance.untrained else []
+        reason, status = "; ".join(gaps), INCOMPLETE if gaps else FINISHED
 
         def write(session: Session) -> None:
             validation = (VALIDATION, result.validation, self._withheld)

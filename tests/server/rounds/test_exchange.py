@@ -152,7 +152,7 @@ def test_an_answer_that_lies_there_when_the_quorum_is_reached_counts():
 
 def test_errors_come_with_their_words():
     answers, _ = run({1: Node(Error(5, "Node Unavailable")), 2: Node(echo)})
-    assert told(answers) == {1: "error 5: Node Unavailable", 2: "to 2"}
+    assert told(answers) == {1: "went offline before it answered", 2: "to 2"}
 
 
 @pytest.mark.parametrize("broken", [1, 2])
