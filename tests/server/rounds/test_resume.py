@@ -1,6 +1,7 @@
 """A run that was killed and goes on from its last checkpoint ends with the bits of a run that was not (invariant 7)."""
 
 import json
+from dataclasses import fields
 from typing import Any, cast
 
 import pytest
@@ -8,10 +9,15 @@ import torch
 
 from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
+from remind.global_model import GlobalModel
+from remind.methods import methods_of
 from remind.model_file import load_model
 from remind.objectives.base import registry as objectives
+from remind_server.outputs.records import RunStart
 from remind_server.outputs.run_folder import FINAL_JSON, GROUPS, MODEL, ROUNDS, SUMMARY, RunFolder
-from remind_server.rounds.checkpoints import Checkpoints
+from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
+from remind_server.rounds.member import Member
+from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid
@@ -217,3 +223,24 @@ def test_a_site_that_came_while_the_run_was_down_is_a_newcomer_and_one_that_is_g
     assert first.absent == {"s1": "not connected"}
     assert first.counts[1] == one.engine.counts[1], "the patients of who is gone count on"
     assert first.weights_used[2] == pytest.approx(1 / 6)
+
+
+def test_nothing_of_a_member_or_of_the_start_is_lost_on_the_way_through_a_checkpoint(tmp_path):
+    settings = config(**NOISY)
+    given = {"labels": {3: (2, 1)}, "held_out": {3: 1}, "minimum": 5, "named": True}
+    member = Member(7, "s1", {3: 3}, frozenset({1, 3}), **given)
+    assert not [
+        f.name for f in fields(Member) if f.name not in ("node_id", "name") and getattr(member, f.name) == f.default
+    ]
+    assert json.loads(json.dumps(member.described())).keys() == {f.name for f in fields(Member)} - {"node_id"}
+    again = Member.of(json.loads(json.dumps(member.described())), 7)
+    assert all(getattr(again, f.name) == getattr(member, f.name) for f in fields(Member))
+    start = RunStart(settings, cohort([1, 3]).schema, {"s1": {3: 3}}, {3: 3}, {"s2": "why"}, ("s1", "s2"), {"s1": True})
+    weighing = methods_of(settings).weighing
+    state = State(0, GlobalModel({"x": torch.ones(1)}), weighing.initial({"s1": {3: 3}}))
+    kept = Checkpoints(tmp_path)
+    kept.folder.mkdir()
+    kept.write(Checkpoint(state, start, {}, 1), weighing)
+    found = kept.newest(lambda config: weighing, print).start
+    assert all(getattr(found, f.name) == getattr(start, f.name) for f in fields(RunStart) if f.name != "schema")
+    assert found.schema.fingerprint == start.schema.fingerprint
