@@ -1,7 +1,7 @@
 """Runs made up for the dashboard: through the store's own observer, or straight into its tables where that is long."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -86,10 +86,11 @@ class Drill:
         experts: int = 16,
         changes: Mapping[str, Scalar] | None = None,
         share: float = 0.5,
+        names: Sequence[str] = NAMES[:3],
     ) -> None:
         self.seed, self.experts, self.share = seed, experts, share
         self.observer = StoreObserver(engine, folder, beat=0.2)
-        self.schema = schema(NAMES[:3], series=())
+        self.schema = schema(tuple(names), series=())
         own: dict[str, Scalar] = {"train.warmup-rounds": rounds // 2, "train.routing-rounds": rounds - rounds // 2}
         self.config: Config = settings(own | {"results": str(folder), "seed": seed} | dict(changes or {}))
         self.sites, self.rounds, self.refused, self.done = sites, rounds, refused or {}, 0

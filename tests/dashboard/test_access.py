@@ -31,6 +31,7 @@ PATHS = [
     ),
     *("/runs/1/groups.csv", "/runs/1/matrix.csv", "/runs/1/curves.csv", "/runs/1/rounds.csv"),
     *("/api/runs/1/experts", "/api/runs/1/verdict", "/runs/1/experts.csv", "/runs/1/health"),
+    *("/api/runs/1/hospitals", "/api/runs/1/thresholds", "/runs/1/hospitals.csv", "/runs/1/thresholds.csv"),
     *("/api/runs/1/model", "/runs/1/calibration.csv", "/runs/1/reliability.csv", "/runs/1/decisions.csv"),
 ]
 

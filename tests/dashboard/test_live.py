@@ -98,7 +98,7 @@ def read_like_a_person(page, folder):
         group = name_of(line)
         for site, cell in zip(sites, line.locator("td").all_inner_texts(), strict=True):
             row = final.get((site, group), {"n": 0})
-            expected = ["–" if row["auroc"] is None else f"{row['auroc']:.2f}", str(row["n"])] if row["n"] else [""]
+            expected = ["–" if row["auroc"] is None else f"{row['auroc']:.2f}", str(row["n"])] if row["n"] else ["0"]
             assert cell.split() == [part for part in expected if part]
 
 

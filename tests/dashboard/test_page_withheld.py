@@ -26,6 +26,7 @@ from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 from tests.dashboard.browser import serving
+from tests.dashboard.html import group_name
 from tests.server.test_withheld import Suppressed
 
 A, AB, AC, BC = "a", "a+b", "a+c", "b+c"
@@ -150,7 +151,7 @@ def test_the_page_of_the_run(client_of, min_count):
     for words in ("<b>withheld</b>:", "<b>0</b>:", "<b>–</b>:"):
         assert words in html, "each word is explained"
     row = {
-        re.sub(r"<wbr>|\s|<span.*?</span>", "", name): re.findall(r'<td class="num[^>]*>(.*?)</td>', cells, re.DOTALL)
+        group_name(name): re.findall(r'<td class="num[^>]*>(.*?)</td>', cells, re.DOTALL)
         for name, cells in re.findall(r'data-group="\d+">.*?<th[^>]*>(.*?)</th>(.*?)</tr>', html, re.DOTALL)
     }
     assert row[UNKNOWN][1] == "withheld"

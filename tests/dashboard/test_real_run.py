@@ -17,6 +17,7 @@ from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
 from tests.builders.configs import BASE
 from tests.dashboard.conftest import TOKEN
+from tests.dashboard.html import group_name
 
 SETTINGS = BASE | {
     "synthetic.patients": 240,
@@ -144,7 +145,7 @@ def test_the_expert_map(client, folder):
     page = client.get("/runs/1", params={"show": "all"}).text
     html = re.search(r'<table class="experts">(.*?)</table>', page, re.DOTALL)[1]
     words = {
-        re.sub(r"<wbr>|\s|<span.*?</span>|groups", "", name): most
+        group_name(name).replace("groups", ""): most
         for name, most in re.findall(r'<th scope="row"[^>]*>(.*?)</th>.*?<td class="most">(.*?)</td>', html, re.DOTALL)
     }
     assert set(final) == {name for name, row in named.items() if row["use"]}
@@ -179,7 +180,7 @@ def test_the_page(client, final):
     rows = re.findall(r'<tr [^>]*data-group="\d+">(.*?)</tr>', page, re.DOTALL)
     assert len(rows) == sum(site == "all" for site, _ in final) - 1
     for html in rows:
-        name = re.sub(r"<wbr>|\s|<span.*?</span>", "", re.search(r"<th[^>]*>(.*?)</th>", html, re.DOTALL)[1])
+        name = group_name(re.search(r"<th[^>]*>(.*?)</th>", html, re.DOTALL)[1])
         cells = [
             re.sub(r"<small.*?</small>", "", c).strip() for c in re.findall(r"<td class=\"num[^>]*>(.*?)</td>", html)
         ]

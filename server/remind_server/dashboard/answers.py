@@ -290,6 +290,45 @@ class SiteScores:
 
 
 @dataclass(frozen=True)
+class Hospital:
+    """A hospital's own patients of all groups together, by one score.
+
+    Attributes
+    ----------
+    trend
+        The score on validation patients in each round; null where it is undefined, withheld or was not measured.
+    alone
+        The score where each hospital trained on its own patients alone (rule `local`), on the same patients; null if
+        no such run of the same cohort, seed and division is in the store.
+    gain
+        This score less that of training alone, so that better is positive, with its 95 % interval. The interval
+        takes the two for independent, which for the same patients is wider than need be.
+    """
+
+    number: int
+    name: str
+    train_n: int | None
+    train_suppressed: bool
+    scores: Measured
+    ranked: bool
+    trend: list[float | None]
+    alone: Estimate | None
+    gain: Estimate | None
+
+
+@dataclass(frozen=True)
+class Hospitals:
+    """Hospitals, worst first by a score, too small ones last; `alone_run` is the run in which each trained alone."""
+
+    run: int
+    patients: Patients
+    score: str
+    rounds: list[int]
+    alone_run: int | None
+    rows: list[Hospital]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The first things to know of a run, by one score: overall, on the tail, the worst group and hospital.
 
@@ -315,7 +354,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One score of each group (rows, worst first) at each site (columns): n[g][s] and value[g][s].
+    """One score of each group (rows, worst first) at each site (columns): n[g][s], value[g][s] and its 95 % interval.
 
     Null if the site has no such patients (n is 0), if the score is undefined, or if the number or the score is hidden:
     such cells are listed as [g, s] in `suppressed` (number and score hidden) and `withheld` (score hidden).
@@ -329,6 +368,8 @@ class Matrix:
     tail: list[bool]
     n: list[Counts]
     value: list[Numbers]
+    low: list[Numbers]
+    high: list[Numbers]
     suppressed: list[tuple[int, int]]
     withheld: list[tuple[int, int]]
 
@@ -446,6 +487,61 @@ class DecisionPoint:
     threshold: float
     net_benefit: float
     treat_all: float
+
+
+@dataclass(frozen=True)
+class Range:
+    """Patients of a range of predicted probability, those of the class among them, and the mean prediction."""
+
+    low: float
+    high: float
+    n: int
+    of_class: int
+    predicted: float
+
+
+@dataclass(frozen=True)
+class ThresholdPoint:
+    """What a threshold probability achieves; precision is null where nobody is called, `called` a share of all."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+    precision: float | None
+    called: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the decision in use achieves, with 95 % intervals; `wanted` is the operating point's condition, or empty."""
+
+    wanted: str
+    threshold: float
+    sensitivity: float
+    sensitivity_low: float
+    sensitivity_high: float
+    specificity: float
+    specificity_low: float
+    specificity_high: float
+
+
+@dataclass(frozen=True)
+class GroupCurves:
+    """ROC, precision–recall, calibration and threshold curves of a group's patients, or of all.
+
+    `points` go from a threshold that calls nobody to one that calls everybody; `ranges` are what they are made of, from
+    the lowest probability up. Probabilities are calibrated where `calibrated` says so.
+    """
+
+    number: int
+    group: str
+    scored: str
+    n: int
+    of_class: int
+    calibrated: bool
+    ranges: list[Range]
+    points: list[ThresholdPoint]
+    chosen: Chosen | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from remind_server.dashboard.answers import (
     Comparison,
     Curves,
     ExpertMap,
+    GroupCurves,
     GroupTable,
+    Hospitals,
     Matrix,
     ModelCard,
     Patients,
@@ -25,7 +27,9 @@ from remind_server.dashboard.calibration import model_card
 from remind_server.dashboard.compare import comparison, side_by_side
 from remind_server.dashboard.curves import MOST_CURVES, curves, matrix
 from remind_server.dashboard.experts import expert_map
+from remind_server.dashboard.hospitals import hospitals
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.thresholds import group_curves
 from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import verdict
 
@@ -73,6 +77,16 @@ def routes(reader: Reader) -> APIRouter:
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> GroupTable:
         """Every group, worst first by `by`."""
         return reader.groups(run_id, by, on)
+
+    @router.get("/runs/{run_id}/hospitals")
+    def at_each_hospital(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Hospitals:
+        """One score of every hospital's own patients, its trend, and the gain over training alone where known."""
+        return hospitals(reader, reader.groups(run_id, "name", on), score)
+
+    @router.get("/runs/{run_id}/thresholds")
+    def by_threshold(run_id: int, group: int = 0, on: Patients | None = None, of: int = 0) -> GroupCurves | None:
+        """ROC, precision–recall, calibration and threshold curves of a group (0: all); null if withheld."""
+        return group_curves(reader, run_id, group, on, of)
 
     @router.get("/runs/{run_id}/matrix")
     def groups_by_sites(

@@ -1,18 +1,22 @@
 """The model of a run: which round's it is, how far its probabilities can be believed, and its decisions.
 
-Under a minimum count nothing of single groups is shown, and reliability of one model only, the calibrated one if there
-is one, over ranges of probability that are joined until each has that many patients of the class and of the rest. The
-decision curve is then that of these ranges. So no small count is there, and none follows from others.
+Under a minimum count no scores of single groups are shown here, and reliability of one model only, the calibrated one
+if there is one, over the ranges of probability of the curves by threshold (`thresholds`), which have that many patients
+of the class and of the rest. The decision curve is then that of these ranges, and sensitivity and specificity are shown
+where the threshold in use lies between two of them. So no small count is there, and none follows from others.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
-from remind_server.dashboard.answers import DecisionPoint, ModelCard, ModelScores, ReliabilityBin
+from remind_server.dashboard.answers import DecisionPoint, GroupCurves, ModelCard, ModelScores, ReliabilityBin
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.thresholds import group_curves
+from remind_server.dashboard.together import merged_statistics
 from remind_server.store.schema import ALL, TEST
 
 EVERYONE = "all"
@@ -22,6 +26,7 @@ MOST_THRESHOLD = 0.8  # drawn
 MOST_MARKED = 12  # points of a line with a mark each
 YARDSTICK = "yardstick"
 _SCORES = tuple(ModelScores.__dataclass_fields__)
+_DECIDED = tuple(name for name in _SCORES if name.startswith(("sensitivity", "specificity")))
 
 
 def model_card(reader: Reader, run_id: int) -> ModelCard | None:
@@ -33,13 +38,23 @@ def model_card(reader: Reader, run_id: int) -> ModelCard | None:
             return None
         shown = reader.published(session, run).of(TEST)
         everyone = shown.score(ALL, ALL)
-        low = reader.min_count
+        low, scored = reader.min_count, run.classes[1:] if len(run.classes) == 2 else run.classes
+        known = bool(merged_statistics(session, run_id, "test"))
 
     def visible(row: dict[str, Any]) -> bool:
         return everyone if row["group"] == EVERYONE else low <= 1
 
     rows = [row for row in content["reliability"] if visible(row)]
-    bins = joined(rows if low <= 1 else _one_model(rows), low)
+    scores = [ModelScores(**{name: row[name] for name in _SCORES}) for row in content["scores"] if visible(row)]
+    if low > 1 and known:
+        of_all = [group_curves(reader, run_id, ALL, "test", c) for c in range(len(scored))] if everyone else []
+        bins = [one for curves in of_all if curves for one in _bins(curves)]
+        chosen = bool(of_all and of_all[0] and of_all[0].chosen)
+        last = scores[-1].model if scores else ""
+        hidden: dict[str, Any] = dict.fromkeys(_DECIDED)
+        scores = [one if chosen and one.model == last else replace(one, **hidden) for one in scores]
+    else:
+        bins = joined(rows if low <= 1 else _one_model(rows), low)
     fitted: Any = content["calibration"] or {}
     return ModelCard(
         run=run_id,
@@ -49,10 +64,19 @@ def model_card(reader: Reader, run_id: int) -> ModelCard | None:
         method=fitted.get("method", "none"),
         reason=fitted.get("reason", ""),
         operating_point=fitted.get("wanted", ""),
-        scores=[ModelScores(**{name: row[name] for name in _SCORES}) for row in content["scores"] if visible(row)],
+        scores=scores,
         reliability=bins,
         decisions=[_point(row) for row in content["decisions"] if visible(row)] if low <= 1 else decisions_of(bins),
     )
+
+
+def _bins(curves: GroupCurves) -> list[ReliabilityBin]:
+    """The ranges of a curve over the threshold."""
+    model = "calibrated" if curves.calibrated else "raw"
+    return [
+        ReliabilityBin(EVERYONE, model, curves.scored, one.low, one.high, one.n, one.of_class, one.predicted)
+        for one in curves.ranges
+    ]
 
 
 def _one_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

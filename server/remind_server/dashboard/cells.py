@@ -43,16 +43,17 @@ class Cells:
         for row in self.session.execute(select(*_COLUMNS).where(*self._mine)):
             yield (row.site, row.group), self._shown(row)
 
-    def values(self, score: ScoreName) -> dict[Key, tuple[int | None, float | None]]:
-        """Return the number of patients and one score of each cell; hidden values are None."""
-        columns = (Cell.site, Cell.group, Cell.n, Cell.withheld, getattr(Cell, score))
+    def values(self, score: ScoreName) -> dict[Key, tuple[int | None, float | None, float | None, float | None]]:
+        """Return the number of patients of each cell, one score and its interval; hidden values are None."""
+        names = (score, f"{score}_low", f"{score}_high")
+        columns = (Cell.site, Cell.group, Cell.n, Cell.withheld, *(getattr(Cell, name) for name in names))
         shown = self.shown
         return {
             (s, g): (
                 n if (n and shown.number(s, g)) or not (n or withheld) else None,
-                value if shown.score(s, g) else None,
+                *(found if shown.score(s, g) else (None, None, None)),
             )
-            for s, g, n, withheld, value in self.session.execute(select(*columns).where(*self._mine))
+            for s, g, n, withheld, *found in self.session.execute(select(*columns).where(*self._mine))
         }
 
     def withheld(self, site: int, group: int) -> bool:

@@ -58,7 +58,7 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName) -> Matrix:
         sites = session.scalars(select(Site).where(Site.run_id == run_id, Site.refused.is_(None))).all()
     sites = sorted(sites, key=lambda site: site.name)
     keys = [[(site.number, row.number) for site in sites] for row in rows]
-    grid = [[values.get(key, (0, None)) for key in line] for line in keys]
+    grid = [[values.get(key, (0, None, None, None)) for key in line] for line in keys]
     places = [(i, j) for i, line in enumerate(keys) for j, key in enumerate(line) if grid[i][j][0] != 0]
     return Matrix(
         run=run_id,
@@ -67,8 +67,10 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName) -> Matrix:
         sites=[site.name for site in sites],
         groups=[row.name for row in rows],
         tail=[row.tail for row in rows],
-        n=[[n for n, _ in line] for line in grid],
-        value=[[_short(value) for _, value in line] for line in grid],
+        n=[[cell[0] for cell in line] for line in grid],
+        value=[[_short(cell[1]) for cell in line] for line in grid],
+        low=[[_short(cell[2]) for cell in line] for line in grid],
+        high=[[_short(cell[3]) for cell in line] for line in grid],
         suppressed=[(i, j) for i, j in places if grid[i][j][0] is None],
         withheld=[(i, j) for i, j in places if grid[i][j][0] is None or cells.withheld(*keys[i][j])],
     )

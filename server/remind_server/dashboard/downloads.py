@@ -15,6 +15,7 @@ from remind.files import harmless
 from remind.metrics.scores import BOUNDS, SCORES
 from remind_server.dashboard.answers import (
     DecisionPoint,
+    Estimate,
     ExpertRow,
     Measured,
     ModelScores,
@@ -22,13 +23,16 @@ from remind_server.dashboard.answers import (
     ReliabilityBin,
     ScoreName,
     SortKey,
+    ThresholdPoint,
 )
 from remind_server.dashboard.calibration import model_card
 from remind_server.dashboard.compare import comparison
 from remind_server.dashboard.curves import MOST_CURVES, curves
 from remind_server.dashboard.everything import add_everything
 from remind_server.dashboard.experts import expert_map
+from remind_server.dashboard.hospitals import hospitals
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.thresholds import group_curves
 from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
 
 WITHHELD = "withheld"
@@ -149,9 +153,58 @@ def routes(reader: Reader) -> APIRouter:
     return router
 
 
+def _site_files(router: APIRouter, reader: Reader) -> None:
+    """Add the files of the hospitals and of the curves over the threshold."""
+
+    @router.get("/runs/{run_id}/hospitals.csv")
+    def of_hospitals(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> StreamingResponse:
+        """One score of each hospital, that of training alone, and the gain."""
+        found = hospitals(reader, reader.groups(run_id, "name", on), score)
+        ends = ("", "_low", "_high")
+        head = [
+            "site",
+            "train_n",
+            "n",
+            *(f"{name}{end}" for name in (score, "alone", "gain") for end in ends),
+            "ranked",
+        ]
+
+        def three(one: Estimate | None) -> list[Any]:
+            return [None] * 3 if one is None else [one.value, one.low, one.high]
+
+        rows = (
+            [
+                row.name,
+                WITHHELD if row.train_suppressed else row.train_n,
+                WITHHELD if row.scores.suppressed else row.scores.n,
+                *([WITHHELD] * 3 if row.scores.withheld else three(getattr(row.scores, score))),
+                *three(row.alone),
+                *three(row.gain),
+                row.ranked,
+            ]
+            for row in found.rows
+        )
+        return _file(f"run{run_id}-hospitals-{found.patients}", head, rows)
+
+    @router.get("/runs/{run_id}/thresholds.csv")
+    def by_threshold(run_id: int, on: Patients | None = None, of: int = 0) -> StreamingResponse:
+        """Curves over the threshold of all patients and of each group; withheld ones are not there."""
+        numbers = [0, *(row.number for row in reader.groups(run_id, "name", on).rows)]
+        head = ["group", "class", *ThresholdPoint.__dataclass_fields__]
+
+        def rows() -> Iterator[Sequence[Any]]:
+            for number in numbers:
+                found = group_curves(reader, run_id, number, on, of)
+                for point in found.points if found else ():
+                    yield [found.group, found.scored, *vars(point).values()]  # type: ignore[union-attr]
+
+        return _file(f"run{run_id}-thresholds", head, rows())
+
+
 def _more_files(router: APIRouter, reader: Reader) -> None:
     """Add the files about the model of a run that has ended, before that nothing but heads; and all files as one."""
     add_everything(router, reader)
+    _site_files(router, reader)
 
     @router.get("/runs/{run_id}/calibration.csv")
     def calibration(run_id: int) -> StreamingResponse:

@@ -7,19 +7,23 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from remind_server.dashboard.answers import Patients, ScoreName, SortKey, Status
+from remind_server.dashboard.answers import GroupTable, Patients, ScoreName, SortKey, Status
 from remind_server.dashboard.calibration import decision_picture, model_card, reliability_picture
 from remind_server.dashboard.compare import comparison, side_by_side
 from remind_server.dashboard.curves import curves, matrix
 from remind_server.dashboard.experts import expert_map
+from remind_server.dashboard.hospitals import hospitals
+from remind_server.dashboard.pictures import threshold_pictures
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.run_list import SortRuns, Wanted, run_list
 from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
+from remind_server.dashboard.thresholds import group_curves
 from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import verdict
 
 FEW = 50  # ranked groups in tables unless all are requested
+CURVED = 12  # largest ranked groups whose curves over the threshold can be chosen on the page; the API has all
 CHARTED = 6  # largest groups charted unless others are chosen
 
 
@@ -60,21 +64,33 @@ def routes(reader: Reader) -> APIRouter:
         on: Patients | None = None,
         score: ScoreName = "auroc",
         show: Annotated[str, Query(pattern="^(few|all)$")] = "few",
+        order: Annotated[str, Query(pattern="^(worst|best)$")] = "worst",
+        group: Annotated[int, Query(ge=0)] = 0,
+        of: Annotated[int, Query(ge=0, le=1000)] = 0,
     ) -> Response:
-        table = reader.groups(run_id, by, on)
+        table = reader.groups(run_id, by, on, reverse=order == "best")
         rows = table.rows if show == "all" else table.ranked[:FEW]  # small groups are folded into one row
         listed = replace(table, rows=rows)
         experts = expert_map(reader, listed)
-        typed = {"by": by, "on": on, "score": score, "show": show}
+        typed = {"by": by, "on": on, "score": score, "show": show, "order": order, "group": group, "of": of}
 
-        def link(**changes: str) -> str:
+        def link(**changes: str | int) -> str:
             """Return the address of the same page with another choice."""
             return "?" + urlencode({k: v for k, v in (typed | changes).items() if v})
 
+        report = reader.report(run_id, table.patients)
+        own, everyone = (group_curves(reader, run_id, number, table.patients, of) for number in (group, 0))
         return page(
             request,
             "run.html",
-            report=reader.report(run_id, table.patients),
+            report=report,
+            hospitals=hospitals(reader, table, score),
+            group=group,
+            of=of,
+            scored=report.classes[1:] if len(report.classes) == 2 else report.classes,
+            curves_of_groups=_choosable(table, group) if everyone or own else [],
+            threshold_curves=own,
+            threshold_pictures=threshold_pictures(own, everyone) if own else [],
             table=table,
             rows=rows,
             verdict=verdict(reader, run_id, score, table.patients),
@@ -89,6 +105,7 @@ def routes(reader: Reader) -> APIRouter:
             link=link,
             by=by,
             show=show,
+            order=order,
             score=score,
             charted=[row.number for row in table.largest[:CHARTED]],
             min_count=reader.min_count,
@@ -116,3 +133,10 @@ def routes(reader: Reader) -> APIRouter:
         return page(request, "compare.html", comparison=pair, score=score)
 
     return router
+
+
+def _choosable(table: GroupTable, group: int) -> list[tuple[int, str]]:
+    """Return numbers and names of all groups together, the largest ranked groups, and the chosen one."""
+    rows = [row for row in table.largest if row.ranked][:CURVED]
+    rows += [row for row in table.rows if row.number == group and row not in rows]
+    return [(0, "all groups"), *((row.number, row.name) for row in rows)]

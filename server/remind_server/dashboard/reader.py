@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Engine, func, select
@@ -45,6 +45,7 @@ from remind_server.store.schema import (
 )
 
 log = logging.getLogger(__name__)
+Decision = TypeVar("Decision")
 NO_PATIENTS = Measured(n=0)
 _STATE = tuple(name for name in RunState.__dataclass_fields__ if name != "answers")
 _VALID = TypeAdapter(RunState)
@@ -69,6 +70,8 @@ class Reader:
         self._soon: dict[int, int] = {}  # runs that are to be decided on in the background, and their `change`
         self._worker: threading.Thread | None = None
         self.decided = 0  # how many were, in the background
+        self._decided: dict[Hashable, Any] = {}
+        self._deciding_more = threading.Lock()
 
     def runs(self, limit: int = 200, offset: int = 0) -> list[RunState]:
         """Runs that can be read, newest first."""
@@ -128,8 +131,10 @@ class Reader:
                 settings=run.config,  # type: ignore[arg-type]
             )
 
-    def groups(self, run_id: int, by: SortKey = "log_loss", patients: Patients | None = None) -> GroupTable:
-        """Every group, worst first by `by`; groups without that number last."""
+    def groups(
+        self, run_id: int, by: SortKey = "log_loss", patients: Patients | None = None, reverse: bool = False
+    ) -> GroupTable:
+        """Every group, worst first by `by`, or best first if `reverse`; groups without that number last."""
         with Session(self.engine) as session:
             run = self.run(session, run_id)
             cells = self.cells(session, run_id, patients)
@@ -164,7 +169,7 @@ class Reader:
             by=by,
             change_of=change_of,
             change_rounds=max(back, 0),
-            rows=sorted(rows, key=_worst_first(by)),
+            rows=sorted(rows, key=_worst_first(by, reverse)),
             small=together(statistics, small, SMALL, cells.shown, classes, len(small)),
             tail=together(statistics, tail, TAIL, cells.shown, classes, len(tail)),
         )
@@ -222,6 +227,16 @@ class Reader:
             except (UserError, SQLAlchemyError, RuntimeError) as error:
                 log.warning("run %d: cannot decide what may be shown: %s", run_id, error)
             self.decided += 1
+
+    def decide(self, key: Hashable, decide: Callable[[], Decision]) -> Decision:
+        """Return what was decided under this key, which names the run and its state; decide it if that is new."""
+        with self._deciding_more:
+            if key not in self._decided:
+                while len(self._decided) >= REMEMBERED:
+                    self._decided.pop(next(iter(self._decided)))
+                self._decided[key] = decide()
+            found: Decision = self._decided[key]
+            return found
 
     def _sites(self, session: Session, run: Run) -> list[SiteState]:
         absent, taken = self._absent(session, run, run.round), self._absent(session, run, run.round + 1)
@@ -301,15 +316,16 @@ def _stalled(run: Run | RunState) -> bool:
     return run.status in (WAITING, RUNNING) and time.time() - run.heard > SILENCE
 
 
-def _worst_first(by: SortKey) -> Any:
-    def key(row: GroupRow) -> tuple[bool, bool, float, str]:
+def _worst_first(by: SortKey, reverse: bool = False) -> Any:
+    def key(row: GroupRow) -> tuple[bool, bool, float, Sequence[int]]:
+        letters = [-ord(letter) for letter in row.name] + [1] if reverse else [ord(letter) for letter in row.name]
         if by == "name":
-            return False, False, 0.0, row.name
+            return False, False, 0.0, letters
         few = by in SCORES and not row.ranked  # too few to rank: shown, but never as the worst
         value = getattr(row, by) if by in ("weight", "train_n") else getattr(row.scores, by)
         number = value.value if isinstance(value, Estimate) else value
         if number is None:
-            return few, True, 0.0, row.name
-        return few, False, -number if by in _DESCENDING else number, row.name
+            return few, True, 0.0, letters
+        return few, False, -number if (by in _DESCENDING) != reverse else number, letters
 
     return key

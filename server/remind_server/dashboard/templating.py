@@ -14,6 +14,8 @@ from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
 from remind_server.dashboard.answers import Estimate, Matrix
+from remind_server.dashboard.bars import bar_scale, interval_bar, sparkline
+from remind_server.dashboard.combos import combo, heads
 from remind_server.dashboard.strips import most_used, scale, strip
 from remind_server.dashboard.timeline import picture
 
@@ -24,7 +26,7 @@ MEANINGS = {name: score.meaning for name, score in SCORES.items()}
 LOWER = tuple(name for name, score in SCORES.items() if score.lower_is_better)
 SHARES = (*(name for name, score in SCORES.items() if score.within_one), "weight", "gate_open")  # in 0 … 1
 STAGES = {1: "warm-up", 2: "routing"}
-HEAT_STEPS = 10
+HEAT_STEPS, LOW_STEPS = 10, 5
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -57,32 +59,60 @@ def moment(seconds: float) -> str:
 
 
 def heat(value: float | None, score: str) -> str:
-    """CSS class of a score's cell: h0 (0.5 or worse) … h9 (1); of a score whose best is 0, h0 (0.5 or more) … h9 (0).
+    """CSS class of a score's cell: h0 (0.5) … h9 (1), and below 0.5 l1 … l5 (0); turned round if 0 is best.
 
-    Without colour if the score is no share.
+    Without colour if the score is no share. No score is white: a white cell has none.
     """
     if value is None or not SCORES[score].within_one:
         return ""
     value = 1 - value if SCORES[score].lower_is_better else value
-    return f"h{min(max(int((value - 0.5) * 2 * HEAT_STEPS), 0), HEAT_STEPS - 1)}"
+    if value < 0.5:
+        return f"l{min(int((0.5 - value) * 2 * LOW_STEPS) + 1, LOW_STEPS)}"
+    return f"h{min(int((value - 0.5) * 2 * HEAT_STEPS), HEAT_STEPS - 1)}"
+
+
+def heat_scale(score: str) -> Markup:
+    """The shades of the matrix from worst to best, with numbers at the ends and in the middle."""
+    if not SCORES[score].within_one:
+        return Markup("")
+    shades = [f"l{step}" for step in range(LOW_STEPS, 0, -1)] + [f"h{step}" for step in range(HEAT_STEPS)]
+    cells = "".join(f'<i class="{shade}"></i>' for shade in shades)
+    worst, best = ("1", "0") if SCORES[score].lower_is_better else ("0", "1")
+    text = '<span class="scale-row" role="img" aria-label="{0}">{1} {2} .5 {3} {4}</span>'
+    middle = cells.index('<i class="h0"')
+    return Markup(text).format(
+        f"shades from {worst} by .5 to {best}", worst, Markup(cells[:middle]), Markup(cells[middle:]), best
+    )
 
 
 def matrix_cells(matrix: Matrix, row: int) -> Markup:
-    """Return the cells of a row of the matrix: the score, and the number of patients below it.
+    """Return the cells of a row of the matrix: the score, the number of patients below it, and the interval on demand.
 
     Written without a template, because one page may have tens of thousands of cells.
     """
     withheld = {j for i, j in matrix.withheld if i == row}
-    cells = zip(matrix.n[row], matrix.value[row], strict=True)
-    return Markup("".join(_matrix_cell(n, value, j in withheld, matrix.score) for j, (n, value) in enumerate(cells)))
+    cells = zip(matrix.n[row], matrix.value[row], matrix.low[row], matrix.high[row], strict=True)
+    return Markup(
+        "".join(
+            _matrix_cell(n, value, low, high, j in withheld, matrix.score)
+            for j, (n, value, low, high) in enumerate(cells)
+        )
+    )
 
 
-def _matrix_cell(n: int | None, value: float | None, withheld: bool, score: str) -> str:
+def _matrix_cell(
+    n: int | None, value: float | None, low: float | None, high: float | None, withheld: bool, score: str
+) -> str:
     if n is None:
-        return '<td class="gone" title="too few patients to tell">withheld</td>'
+        return '<td class="gone" title="withheld: too few patients to tell, or none">withheld</td>'
     if withheld:
-        return f'<td class="gone" title="score withheld">·\n{n}</td>'
-    return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}</td>' if n else "<td></td>"
+        return f'<td class="gone" title="score withheld; {n} patients">·\n{n}</td>'
+    if not n:
+        return '<td class="nobody" title="no patients of this combination">0</td>'
+    if value is None:
+        return f'<td title="not defined for these {n} patients">{DASH}\n{n}</td>'
+    between = "" if low is None else f"<small>\n{number(low, 2)}–{number(high, 2)}</small>"
+    return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}{between}</td>'
 
 
 def breakable(text: str) -> Markup:
@@ -110,7 +140,10 @@ _environment.filters.update(
     amount=amount,
     moment=moment,
     matrix_cells=matrix_cells,
+    heat_scale=heat_scale,
     breakable=breakable,
+    combo=combo,
+    modality_heads=heads,
     most_used=most_used,
     scale=scale,
     strip=strip,
@@ -131,5 +164,8 @@ _environment.globals.update(
     STAGES=STAGES,
     VERSION=VERSION,
     DASH=DASH,
+    bar_scale=bar_scale,
+    interval_bar=interval_bar,
+    sparkline=sparkline,
 )
 _TEMPLATES = Jinja2Templates(env=_environment)

@@ -20,7 +20,7 @@ from remind_server.outputs.attendance import Attendance, untrained
 from remind_server.outputs.calibration_tables import model_content
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
-from remind_server.store.rows import cell_rows, expert_rows, merged_rows, round_group_rows
+from remind_server.store.rows import cell_rows, expert_rows, merged_rows, round_group_rows, site_round_rows
 from remind_server.store.schema import (
     FAILED,
     FINISHED,
@@ -40,6 +40,7 @@ from remind_server.store.schema import (
     Run,
     Site,
     SiteCounts,
+    SiteRound,
     lost,
 )
 
@@ -211,6 +212,8 @@ class StoreObserver(Observer):
                 absent = record.absent.get(name)
                 session.merge(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))
             session.execute(insert(RoundGroup), round_group_rows(self.run_id, record, self._group))
+            if of_sites := site_round_rows(self.run_id, record.round, record.validation_by_site, self._site):
+                session.execute(insert(SiteRound), of_sites)
             self._replace_cells(session, VALIDATION, record.validation_by_site, record.withheld)
             self._enter_counts(session, VALIDATION, record.round, record.validation_by_site)
             alive = {"status": RUNNING, "reason": "", "ended": None}  # another process may have marked it as lost

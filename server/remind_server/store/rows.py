@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from remind.metrics.packed import pack
-from remind.metrics.scores import intervals, scores
+from remind.metrics.scores import SCORES, intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.records import RoundRecord
 from remind_server.outputs.tables import expert_use, withholding
@@ -82,6 +82,24 @@ def merged_rows(
     key: Row = {"run_id": run_id, "patients": patients}
     return [
         key | {"group": group_number[mask], "packed": pack(found)} for mask, found in merge(by_site.values()).items()
+    ]
+
+
+def site_round_rows(
+    run_id: int, round_: int, by_site: Mapping[str, Mapping[int, GroupStatistics]], site_number: Mapping[str, int]
+) -> list[Row]:
+    """Return one row per site with patients: the scores of all of them in a round."""
+    found = {name: total(own) for name, own in by_site.items()}
+    return [
+        {
+            "run_id": run_id,
+            "round": round_,
+            "site": site_number[name],
+            "n": one.count,
+            "scores": {key: value for key in SCORES if (value := getattr(scores(one), key)) is not None},
+        }
+        for name, one in found.items()
+        if one is not None
     ]
 
 

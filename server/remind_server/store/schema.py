@@ -192,6 +192,17 @@ class Cell(_OfRun, _Scored, _Withheld, Base):
     group: Mapped[int] = mapped_column(primary_key=True)
 
 
+class SiteRound(_OfRun, Base):
+    """Validation scores of a site's patients of all groups in a round, of the model before it; none where undefined."""
+
+    __tablename__ = "site_rounds"
+
+    round: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[int] = mapped_column(primary_key=True)
+    n: Mapped[int]
+    scores: Mapped[dict[str, float]] = mapped_column(JSON)
+
+
 class ExpertUse(_OfRun, Base):
     """Mean weight of each expert over a group's patients at all sites; the rows go with the cells of those patients."""
 

@@ -5,7 +5,10 @@ const drawn = new Map();
 const COLOURS = 8;
 const SHARES = section.dataset.shares.split(","); // series in 0 … 1
 const MOST = 12;
-const DASHES = [[], [6, 4]]; // from the ninth series on, colours come again with dashes
+const DASHES = [[], [6, 4]]; // from the ninth series on, colours and marks come again with dashes
+const MARKS = "●■▲◆▼✚✖★"; // so that no series is told by its colour alone
+const MARK = 7; // pixels of one
+const STEPS = 6; // about so many marks on a line
 const remembered = `charted-${section.dataset.run}`;
 let charted = (sessionStorage.getItem(remembered) ?? section.dataset.charted).split(",").filter(Boolean).map(Number);
 let wanted = 0;
@@ -16,13 +19,66 @@ function colour(name) {
 
 function line(label, i, bold) {
   return {
-    label,
+    label: bold ? "all" : MARKS[i % MARKS.length] + (i >= MARKS.length ? "╌" : ""),
+    name: label,
+    place: i,
+    mark: bold ? "" : MARKS[i % MARKS.length],
     stroke: bold ? colour("--ink") : colour(`--s${(i % COLOURS) + 1}`),
-    width: bold ? 2.5 : 1.6,
+    width: bold ? 3 : 1.6,
     dash: DASHES[Math.floor(i / COLOURS) % DASHES.length],
     points: { show: false },
     value: (_, v) => (v == null ? "–" : v >= 1000 ? v.toLocaleString() : String(+v.toPrecision(3))),
   };
+}
+
+function drawMark(context, mark, x, y, fill, size) {
+  context.save();
+  context.fillStyle = fill;
+  context.font = `${2.2 * size}px "DejaVu Sans", system-ui, sans-serif`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.fillText(mark, x, y);
+  context.restore();
+}
+
+// Marks on every few points of a line, each line's beside the others'.
+function drawMarks(plot) {
+  plot.series.forEach((series, s) => {
+    if (!series.mark || !series.show) return;
+    const values = plot.data[s];
+    const every = Math.max(1, Math.floor(values.length / STEPS));
+    values.forEach((value, i) => {
+      if (value == null || (i % every !== series.place % every && i !== values.length - 1)) return;
+      const [x, y] = [plot.valToPos(plot.data[0][i], "x", true), plot.valToPos(value, "y", true)];
+      drawMark(plot.ctx, series.mark, x, y, series.stroke(plot, s), MARK * devicePixelRatio);
+    });
+  });
+}
+
+// What each series is: its line with its mark, and its whole name, once for all charts.
+function drawLegend(series) {
+  const list = document.getElementById("curve-legend");
+  if (!list) return;
+  list.replaceChildren(...series.map((one) => {
+    const item = document.createElement("li");
+    const canvas = document.createElement("canvas");
+    const text = document.createElement("span");
+    [canvas.width, canvas.height] = [44 * devicePixelRatio, 16 * devicePixelRatio];
+    canvas.setAttribute("aria-hidden", "true");
+    text.textContent = one.name;
+    item.append(canvas, text);
+    const context = canvas.getContext("2d");
+    context.scale(devicePixelRatio, devicePixelRatio);
+    context.strokeStyle = one.stroke;
+    context.lineWidth = one.width;
+    context.setLineDash(one.dash);
+    context.beginPath();
+    context.moveTo(0, 8);
+    context.lineTo(44, 8);
+    context.stroke();
+    if (one.mark) drawMark(context, one.mark, 22, 8, one.stroke, MARK);
+    return item;
+  }));
 }
 
 function short(value) {
@@ -32,14 +88,13 @@ function short(value) {
 }
 
 function draw(place, series, data) {
-  const key = JSON.stringify(series.map((s) => [s.label, s.stroke]));
+  const key = JSON.stringify([place.dataset.chart, ...series.map((s) => [s.name, s.place, s.stroke])]);
   const known = drawn.get(place);
   if (known && known.key === key) {
     known.plot.setData(data);
     return;
   }
   known?.plot.destroy();
-  for (const s of series) s.points.show = data[0].length < 30;
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   const options = {
     width: place.clientWidth,
@@ -50,9 +105,11 @@ function draw(place, series, data) {
       { ...axis, size: 58, values: (_, ticks) => ticks.map(short) },
     ],
     series: [{ label: "round" }, ...series],
+    hooks: { draw: [drawMarks] },
     cursor: { sync: { key: "rounds" }, drag: { x: false, y: false } },
   };
   drawn.set(place, { key, plot: new uPlot(options, data, place) });
+  place.querySelectorAll(".u-legend .u-series").forEach((row, i) => { row.title = i ? series[i - 1].name : ""; });
 }
 
 function within(_, low, high) {
@@ -66,6 +123,7 @@ function drawAll(found, other) {
   document.getElementById("no-curves").hidden = !nothing;
   section.querySelector(".charts").hidden = nothing;
   if (nothing) return;
+  if (!other) drawLegend(found.curves.map((c) => line(c.name, Math.max(charted.indexOf(c.number), 0), c.number === 0)));
   for (const place of section.querySelectorAll("[data-chart]")) {
     const what = place.dataset.chart;
     if (what === "bytes") draw(place, [line("down", 0), line("up", 1)], [found.round, found.bytes_down, found.bytes_up]);

@@ -1,0 +1,108 @@
+"""How good the model is at each hospital: its score, its trend, and what joining gained it over training alone."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from remind.metrics.differences import difference
+from remind.metrics.scores import SCORES
+from remind_server.dashboard.answers import Estimate, GroupTable, Hospital, Hospitals, Measured, SiteScores
+from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.verdict import site_scores
+from remind_server.store.schema import ALL, FINISHED, INCOMPLETE, Round, Run, Site, SiteRound
+
+ALONE = "local"  # the rule under which each hospital trains on its own patients
+_SAME = ("data.", "synthetic.", "seed")  # settings that decide who is tested where
+
+
+def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
+    """Return every hospital that takes part, those with patients worst first."""
+    rows = {row.number: row for row in site_scores(reader, table)}
+    with Session(reader.engine) as session:
+        run = reader.run(session, table.run)
+        published = reader.published(session, run)
+        sites = session.scalars(select(Site).where(Site.run_id == run.id, Site.refused.is_(None))).all()
+        rounds = session.scalars(select(Round.round).where(Round.run_id == run.id).order_by(Round.round)).all()
+        measured = {
+            (row.site, row.round): row.scores.get(score)
+            for row in session.scalars(select(SiteRound).where(SiteRound.run_id == run.id))
+            if published.validation(row.round).score(row.site, ALL)
+        }
+        train_n = {site.number: site.train_n if published.trained_at(site.number) else None for site in sites}
+        names = {site.number: site.name for site in sites}
+        other = _alone(session, run)
+        other_id = None if other is None else other.id
+    alone = _scores_of(reader, other_id, table.patients)
+    found = [
+        _hospital(
+            rows.get(number, SiteScores(number, name, Measured(n=0), False)),
+            train_n[number],
+            [measured.get((number, round_)) for round_ in rounds],
+            alone.get(name),
+            score,
+        )
+        for number, name in names.items()
+    ]
+    found.sort(key=lambda row: _worst_first(row, score))
+    return Hospitals(table.run, table.patients, score, list(rounds), other_id, found)
+
+
+def _hospital(
+    own: SiteScores, train_n: int | None, trend: list[float | None], alone: Measured | None, score: str
+) -> Hospital:
+    now = getattr(own.scores, score)
+    before = getattr(alone, score) if alone is not None and alone.n == own.scores.n else None
+    return Hospital(
+        number=own.number,
+        name=own.name,
+        train_n=train_n,
+        train_suppressed=train_n is None,
+        scores=own.scores,
+        ranked=own.ranked,
+        trend=trend,
+        alone=before,
+        gain=None if now is None or before is None else _gain(now, before, SCORES[score].lower_is_better),
+    )
+
+
+def _gain(now: Estimate, before: Estimate, lower_is_better: bool) -> Estimate | None:
+    """Return the difference with its interval, better as positive; None where an interval is not known."""
+    first, second = (now, before) if lower_is_better else (before, now)
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return None
+    return Estimate(*difference((first.value, first.low, first.high), (second.value, second.low, second.high)))
+
+
+def _alone(session: Session, run: Run) -> Run | None:
+    """Return the newest finished run in which each hospital trained alone, on the same patients, divided alike."""
+    if run.config.get("method.rule") == ALONE:
+        return None
+    ended = (Run.cohort == run.cohort, Run.seed == run.seed, Run.status.in_((FINISHED, INCOMPLETE)), Run.id != run.id)
+    for other in session.scalars(select(Run).where(*ended).order_by(Run.id.desc())):
+        alike = other.config.get("method.rule") == ALONE and _division(other) == _division(run)
+        if alike and _names(session, other) == _names(session, run):
+            return other
+    return None
+
+
+def _names(session: Session, run: Run) -> frozenset[str]:
+    return frozenset(session.scalars(select(Site.name).where(Site.run_id == run.id, Site.refused.is_(None))))
+
+
+def _division(run: Run) -> Mapping[str, object]:
+    return {key: value for key, value in run.config.items() if key.startswith(_SAME)}
+
+
+def _scores_of(reader: Reader, run_id: int | None, patients: str) -> dict[str, Measured]:
+    """Return a run's scores by the name of the hospital; none where it has no such patients."""
+    if run_id is None:
+        return {}
+    table = reader.groups(run_id, "name", "test" if patients == "test" else "validation")
+    return {row.name: row.scores for row in site_scores(reader, table)}
+
+
+def _worst_first(row: Hospital, score: str) -> tuple[bool, bool, float, str]:
+    found = getattr(row.scores, score)
+    sign = -1 if SCORES[score].lower_is_better else 1
+    return not row.ranked, found is None, sign * found.value if found is not None else 0.0, row.name
