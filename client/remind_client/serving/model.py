@@ -139,7 +139,7 @@ class ModelKeeper:
         bundle = self.source.read()
         if strange := without_form(bundle.schema):
             raise UserError(
-                f"{bundle.where}: modality {strange[0]} is of a kind that another package brings, which has no form in "
+                f"{bundle.where}: modality {strange[0]} is of a kind that another package brings, without a form in "
                 "JSON; use remind predict"
             )
         if self.served is not None and (lines := difference(self.served.schema, bundle.schema)):

@@ -23,8 +23,7 @@ from prometheus_client.registry import Collector
 
 from remind import groups
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.kinds.series import Series, SeriesSchema
-from remind.data.cohort.kinds.table import Table, TableSchema
+from remind.data.cohort.kind import Measured, kind_of
 from remind.prediction.predictions import Predictions
 
 BLOCK = 50  # values of one column that one report of its drift is made of; the minimum count where that is more
@@ -161,28 +160,22 @@ def _drift(reports: Mapping[Place, tuple[float, float]]) -> Iterator[Metric]:
 def _standardised(cohort: Cohort, moments: Moments) -> Iterator[tuple[Place, Floats]]:
     """Yield the values of every numeric column and item whose training moments are known, one per patient."""
     for schema in cohort.schema.modalities:
-        known, contents = moments.get(schema.name, {}), cohort.modalities[schema.name]
-        if isinstance(schema, TableSchema) and isinstance(contents, Table):
-            values = {c: contents.values_NF[:, f] for f, c in enumerate(schema.columns) if c in known}
-        elif isinstance(schema, SeriesSchema) and isinstance(contents, Series):
-            values = {item: _means(contents, i) for i, item in enumerate(schema.items) if item in known}
-        else:
-            continue
-        for column, value_N in values.items():
+        known = moments.get(schema.name, {})
+        for measured in kind_of(schema).measured(schema, cohort.modalities[schema.name]):
+            if measured.levels or measured.name not in known:
+                continue
+            column, value_N = measured.name, _means(measured, len(cohort))
             mean, std = known[column]
-            z = (value_N.astype(np.float64) - mean) / std
+            z = (value_N - mean) / std
             z = z[~np.isnan(z)].clip(-CLIP, CLIP)
             if len(z):
                 yield (schema.name, column), z
 
 
-def _means(series: Series, item: int) -> Floats:
-    """Return each patient's mean of an item, (N,), NaN = none: a patient with many observations counts once."""
-    n = len(series.offsets_N1) - 1
-    patient_O = np.repeat(np.arange(n), np.diff(series.offsets_N1))
-    own_O = series.item_O == item
-    number_N = np.bincount(patient_O[own_O], minlength=n)
-    total_N = np.bincount(patient_O[own_O], weights=series.value_O[own_O].astype(np.float64), minlength=n)
+def _means(measured: Measured, n: int) -> Floats:
+    """Return each patient's mean, (N,), NaN = none: a patient with many observations counts once."""
+    number_N = np.bincount(measured.patient_O, minlength=n)
+    total_N = np.bincount(measured.patient_O, weights=measured.value_O, minlength=n)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_N: Floats = np.where(number_N > 0, total_N / number_N, np.nan)
     return mean_N

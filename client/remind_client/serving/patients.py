@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from remind.data.cohort.cohort import Cohort, presence
 from remind.data.cohort.contents import Contents
 from remind.data.cohort.examine import examine
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import Codes, CodesSchema
 from remind.data.cohort.kinds.pictures import Files, Reading
 from remind.data.cohort.kinds.series import Series, SeriesSchema
@@ -25,7 +26,7 @@ from remind.data.cohort.kinds.text import Texts, TextSchema
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
 from remind.data.cohort.text import Names, declared_text, id_text, is_missing
 from remind.suggest import did_you_mean
-from remind_client.serving.request import Patient
+from remind_client.serving.request import OWN, Patient
 from remind_client.vault.memory import NoMemory
 
 CLOSE = 1 + 1e-6  # as in the reader of series: rounding to float32 may move a time this far beyond the horizon
@@ -134,7 +135,12 @@ class Intake:
             if not isinstance(given, str):
                 raise MistakeError(f"{modality.name}: {_kind(given)}; a note is a text")
             return None if is_missing(given) else given
-        return self._file(modality.name, given, place)
+        if isinstance(modality, OWN):
+            return self._file(modality.name, given, place)
+        try:
+            return kind_of(modality).of_request(modality, given)
+        except ValueError as error:
+            raise MistakeError(f"{modality.name}: {error}") from None
 
     def _file(self, name: str, given: Any, place: int) -> Path:
         if not isinstance(given, dict) or not (
@@ -291,6 +297,8 @@ def _contents(modality: ModalitySchema, values: Sequence[Mapping[str, Any]], rea
         names = sorted(set(codes))
         rank = {name: k for k, name in enumerate(names)}
         return Codes(offsets_N1, np.array([rank[c] for c in codes], dtype=np.int64), tuple(names))
+    if not isinstance(modality, OWN):
+        return kind_of(modality).of_requests(modality, own)
     source_N = np.full(len(own), None, dtype=object)
     source_N[:] = own
     return Texts(source_N) if isinstance(modality, TextSchema) else Files(source_N, reading)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import CodesSchema
 from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
 from remind.data.cohort.kinds.series import SeriesSchema
@@ -44,10 +45,12 @@ class Request(_Form):
     )
 
 
+OWN = (TableSchema, SeriesSchema, CodesSchema, TextSchema, ImageSchema, VolumeSchema)  # described here
+
+
 def without_form(schema: CohortSchema) -> list[str]:
-    """Return the modalities that a request cannot hold: those of a kind that another package brings."""
-    known = (TableSchema, SeriesSchema, CodesSchema, TextSchema, ImageSchema, VolumeSchema)
-    return [modality.name for modality in schema.modalities if not isinstance(modality, known)]
+    """Return the modalities that a request cannot hold: those of another package's kind that defines no form."""
+    return [m.name for m in schema.modalities if not isinstance(m, OWN) and kind_of(m).form(m) is None]
 
 
 def form_of(schema: CohortSchema, most_patients: int) -> Json:
@@ -98,7 +101,9 @@ def _form(modality: ModalitySchema) -> Json:
         return {"type": "array", "items": code}
     if isinstance(modality, TextSchema):
         return {"type": "string"}
-    return _picture(modality)
+    if isinstance(modality, ImageSchema | VolumeSchema):
+        return _picture(modality)
+    return kind_of(modality).form(modality) or {}
 
 
 def _column(levels: tuple[str, ...] | None) -> Json:

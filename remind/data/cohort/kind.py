@@ -9,7 +9,7 @@ patients in a sample.
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -155,6 +155,26 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
     def batch_rows(self, schema: SchemaT, inputs: Any) -> NDArray[np.float32] | None:
         """Return `summary` of a batch that `inputs` made, (P, F), for models of tables; None if it cannot be had."""
         return None
+
+    # Requests of `remind-site serve`
+
+    def form(self, schema: SchemaT) -> dict[str, Any] | None:
+        """Return the JSON schema of one patient's values in a request; None: the kind has no form in JSON."""
+        return None
+
+    def of_request(self, schema: SchemaT, given: Any) -> Any:
+        """Check what a request gives for one patient, and return it as `of_requests` takes it.
+
+        Raises
+        ------
+        ValueError
+            It is not as `form` says; one message with the place and what to give.
+        """
+        raise NotImplementedError
+
+    def of_requests(self, schema: SchemaT, value_N: Sequence[Any]) -> ContentsT:
+        """Return the contents of N patients from what `of_request` returned; None: the patient lacks the modality."""
+        raise NotImplementedError
 
     # Writing
 

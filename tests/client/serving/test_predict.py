@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from PIL import Image
 
 from remind.data.cohort.kinds.codes import Codes, CodesSchema
 from remind.data.cohort.kinds.pictures import Files, ImageSchema, Reading
+from remind.data.cohort.kinds.table import Table, TableKind
 from remind.data.cohort.kinds.text import TextSchema
+from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.schema import CohortSchema
 from remind.prediction.next_test import NextTest, held_out
 from remind.prediction.predictor import load
+from remind_client.serving import patients as intake
+from remind_client.serving import request as requests
 from remind_client.serving.app import Limits
 from remind_client.serving.patients import Intake
 from tests.builders.served import as_json, service, shuffled
@@ -286,3 +291,35 @@ def test_what_is_no_character_in_the_request_itself_is_no_crash(asked):
         answer = asked.client.post("/predict", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == status
         assert answer.json()["detail"]
+
+
+def test_a_kind_of_another_package_brings_its_form(tmp_path, monkeypatch):
+    class Elsewhere(ModalitySchema):
+        kind: str = "elsewhere"
+
+    class Pair(TableKind):
+        """Two numbers, as a list."""
+
+        def form(self, schema):
+            return {"type": "array", "items": {"type": "number"}}
+
+        def of_request(self, schema, given):
+            if not isinstance(given, list) or len(given) != 2:
+                raise ValueError("give two numbers")
+            return given
+
+        def of_requests(self, schema, value_N):
+            return Table(np.array([[np.nan, np.nan] if v is None else v for v in value_N], dtype=np.float32))
+
+    for module in (requests, intake):
+        monkeypatch.setattr(module, "kind_of", lambda of: Pair())
+    monkeypatch.setattr(intake, "examine", lambda *_: SimpleNamespace(findings={}))
+    schema = CohortSchema(name="x", classes=("a", "b"), modalities=(Elsewhere(name="dna"),))
+    assert requests.without_form(schema) == []
+    form = requests.form_of(schema, 5)["properties"]["patients"]["items"]["properties"]["modalities"]["properties"]
+    assert form == {"dna": {"type": "array", "items": {"type": "number"}}}
+    given = [{"id": 1, "modalities": {"dna": [1.0, 2.0]}}, {"id": 2, "modalities": {"dna": 3}}]
+    cohort, problems = Intake(schema, tmp_path).cohort(given)
+    assert problems == {1: "dna: give two numbers"}
+    assert cohort.modalities["dna"].values_NF[0].tolist() == [1.0, 2.0]
+    assert np.isnan(cohort.modalities["dna"].values_NF[1]).all()

@@ -11,12 +11,14 @@ import httpx
 import numpy as np
 import pytest
 
+from remind.data.cohort.kinds.table import TableKind
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError
 from remind.prediction.predictor import load
 from remind_client.serving import app as application
 from remind_client.serving import model as models
+from remind_client.serving import request as requests
 from remind_client.serving.app import Limits
 from remind_client.serving.monitor import BLOCK
 from remind_client.serving.source import Source
@@ -166,10 +168,11 @@ def test_without_a_model_it_is_not_ready_and_says_why(run, tmp_path):
     assert str(tmp_path) in answer.json()["detail"]
 
 
-def test_a_kind_of_another_package_has_no_form_in_json(run):
+def test_a_kind_of_another_package_without_a_form_is_not_served(run, monkeypatch):
     class Elsewhere(ModalitySchema):
         kind: str = "genome"
 
+    monkeypatch.setattr(requests, "kind_of", lambda of: TableKind())  # a kind that defines no form
     schema = CohortSchema(name="x", classes=("c0", "c1"), modalities=(Elsewhere(name="dna"),))
     bundle = replace(load(run[0]).bundle, schema=schema)
     keeper = models.ModelKeeper(Source(lambda: None, lambda: bundle))
