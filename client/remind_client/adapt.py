@@ -75,7 +75,7 @@ def adapt_here(
     start = read_start(model)
     _refuse_by_policy(site, start)
     given = None if encoders_from is None else encoders_of(encoders_from)
-    patients = read_cohort(site.path(cohort or site.cohort), memory=site.memory())
+    patients = read_cohort(Path(cohort).absolute() if cohort else site.path(site.cohort), memory=site.memory())
     plan = Adaptation.plan(site.site, start, patients, choices, site.device, given)
     private_folder(site.state_folder)
     make_key(site)

@@ -78,7 +78,7 @@ class Adaptation:
         if self.given is not None:
             begin_with(site, self.given)
         alone = Alone(site, self.start, say)
-        trained = alone.train(0 if self.choices.rounds == self.choices.routing_rounds == 0 else None)
+        trained = alone.train(0 if self.choices.none else None)
         store.folder.mkdir(parents=True, exist_ok=True)
         if trained.calibration is not None:
             write_calibration(store.folder / CALIBRATION, trained.calibration)
@@ -87,7 +87,8 @@ class Adaptation:
         return adapted
 
     def _refuse_what_trains_nothing(self) -> None:
-        new = set(self.cohort.groups_N.tolist()) - self.start.groups
+        training = self.cohort.groups_N[self.cohort.split_N == TRAIN].tolist()
+        new = set(training) - self.start.groups if self.start.groups else set()  # else groups have nothing of their own
         if self.config.federation.encoders == "frozen" and self.config.start.shared == "frozen" and not new:
             raise UserError(
                 f"{self.start.where}: its encoders are frozen, and its shared part would be: nothing would train; "

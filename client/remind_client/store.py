@@ -242,9 +242,12 @@ class SiteStore:
 
 
 def _parts(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What belongs to single rounds in a state, the active part first; empty before the site has trained."""
+    """What belongs to single rounds in a state, the active part first; empty before the site has trained.
+
+    Encoders that it was given before its first round are those of round 0.
+    """
     own = {name: state.get(name, nothing) for name, nothing in (("encoders", {}), ("kept", {}), ("since", 0))}
-    return [own, *state.get("earlier", [])] if state.get("stage") else []
+    return [own, *state.get("earlier", [])] if state.get("stage") or own["encoders"] else []
 
 
 def _since(part: Mapping[str, Any]) -> int:

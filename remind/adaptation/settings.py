@@ -40,6 +40,11 @@ class Choices(Section):
         None, description="None: the run's, from which every hospital's encoders start alike"
     )
 
+    @property
+    def none(self) -> bool:
+        """Whether no round is wanted: the given model with fresh encoders."""
+        return self.rounds == self.routing_rounds == 0
+
 
 def choose(**given: Scalar | None) -> Choices:
     """Return the choices; None: the default.
@@ -63,15 +68,16 @@ def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Conf
     no rule. The best round counts, on validation patients; `ready` takes that back where these are too few.
     """
     config = start.config
+    apart = int(start.routing and not start.routed(config))  # such methods use Φ_k with frozen encoders alone
     one_phase = len(methods_of(config).objective.phases(config.train.rounds)) == 1
     train: dict[str, Scalar] = {
         "train.warmup-rounds": CHOSEN_OF if choices.rounds is None else choices.rounds,
-        "train.routing-rounds": choices.routing_rounds,
+        "train.routing-rounds": max(choices.routing_rounds, apart),
         "train.select": "overall",
         "train.select-score": "log_loss",
         "train.patience": choices.patience,
     }
-    if choices.rounds == choices.routing_rounds == 0:
+    if choices.none:
         train["train.warmup-rounds"] = 1  # a run has one; `Adaptation.run` takes none
     if (config.data.validation if choices.validation is None else choices.validation) == 0:
         train |= LAST

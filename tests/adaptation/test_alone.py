@@ -185,6 +185,21 @@ def test_frozen_encoders_under_a_frozen_model_would_train_nothing(tmp_path):
     with pytest.raises(UserError, match="nothing would train; choose --shared head or tuned"):
         plan(trained, mix=[3, 7] * 40)
     plan(trained, mix=[3, 6] * 40)
+    late = predicting.train(tmp_path / "late", **{"federation.encoders": "frozen", "method.fusion": "late"})[0]
+    with pytest.raises(UserError, match="nothing would train"):
+        plan(late, mix=[3, 6] * 40)  # its groups have nothing of their own
+
+
+@pytest.mark.parametrize("fusion", ["softmoe", "flexmoe", "moe_retriever", "muse", "simmlm"])
+def test_other_fusion_models_are_adapted_and_predict_as_they_were_examined(tmp_path, fusion):
+    trained = predicting.train(tmp_path, **{"method.fusion": fusion})[0]
+    store, found = SiteStore(tmp_path / "west"), plan(trained, rounds=1)
+    adapted = found.run(store)
+    assert adapted.routing == read_start(trained).routing
+    patients = found.cohort.take(found.cohort.split_N == TEST)
+    rows = Predictor(of_part(store.model(), "here"), "west").outputs(patients)
+    losses = -rows.log_p_NC[np.arange(len(patients)), patients.label_N]
+    assert losses.sum() == pytest.approx(sum(s.log_loss_sum for s in adapted.test.values()), abs=1e-9)
 
 
 def test_choices_are_refused_by_the_option_that_is_wrong():

@@ -132,6 +132,14 @@ def test_a_site_without_encoders(tmp_path):
     assert store.optimizer(2) is not None
 
 
+def test_encoders_that_were_given_before_the_first_round_stay(tmp_path):
+    store = SiteStore(tmp_path)
+    saved(store, 3.0, stage=0)
+    assert weights(store)["w"][0] == 3.0
+    saved(store, 4.0, stage=1)
+    assert weights(store)["w"][0] == 4.0
+
+
 def test_the_digest_is_that_of_weights_and_buffers():
     one, other = Encoder(0.5), Encoder(0.5)
     assert digest(one) == digest(other)

@@ -6,6 +6,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from remind.adaptation.settings import FEWEST
+from remind.config import Scalar
 from remind.errors import UserError
 from remind.registry import Options
 from remind_studies.cells.adapt import ADAPTED, ALL, SEPARATOR, label
@@ -59,7 +60,7 @@ class AdaptStudy(Study):
                 raise UserError(f"yardsticks: {name} is a federation's; name those of a hospital alone")
         for arm in request.arms:
             refuse_what_does_not_travel(config_of(request, arm))
-        options: dict[str, str | int | float | bool] = {
+        options: dict[str, Scalar] = {
             "numbers": ",".join(map(str, numbers)),
             "shared": ",".join(shared),
             "yardsticks": ",".join(beside),
