@@ -179,7 +179,7 @@ class SiteEngine:
                 augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
                 only=both(phase.only, moves),
             ),
-            plan=self._plan(task, phase),
+            plan=self._plan(task, phase) if optimizer is not None and _trains(optimizer) else [],
             optimizer=optimizer,
             measure=partial(self.statistics, source, TRAIN, routing, task.labels),
             kept=self.kept,
@@ -388,3 +388,8 @@ class SiteEngine:
         self.model.load_state_dict(self._fresh_model().state_dict(), strict=False)
         self._digests = {}
         self.store.forget({name: kept for name, kept in self.store.kept().items() if name.startswith(OWN)})
+
+
+def _trains(optimizer: Optimizer) -> bool:
+    """Whether there is anything to train: not with frozen encoders under a frozen model that knows all groups."""
+    return any(group["params"] for group in optimizer.param_groups)

@@ -190,6 +190,14 @@ def test_frozen_encoders_under_a_frozen_model_would_train_nothing(tmp_path):
         plan(late, mix=[3, 6] * 40)  # its groups have nothing of their own
 
 
+def test_a_round_in_which_nothing_trains_changes_nothing(tmp_path, trained):
+    """Encoders frozen in stage 2, under a frozen model that knows all groups of the hospital."""
+    one, two = SiteStore(tmp_path / "one"), SiteStore(tmp_path / "two")
+    plan(trained, mix=[3, 7] * 40).run(one)
+    plan(trained, mix=[3, 7] * 40, routing_rounds=1).run(two)
+    assert same(fusion(one.model()), fusion(two.model()))
+
+
 @pytest.mark.parametrize("fusion", ["softmoe", "flexmoe", "moe_retriever", "muse", "simmlm"])
 def test_other_fusion_models_are_adapted_and_predict_as_they_were_examined(tmp_path, fusion):
     trained = predicting.train(tmp_path, **{"method.fusion": fusion})[0]
