@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.maxfail
     return min(os.cpu_count() or 1, 4) if everything else 0
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m slow`` leave out files that have no such test: each worker would import them all."""
+    if config.option.markexpr != "slow" or not collection_path.match("test_*.py"):
+        return None
+    return "mark.slow" not in collection_path.read_text("utf-8") or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

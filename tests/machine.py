@@ -22,10 +22,14 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-def until(condition: Callable[[], Found], what: str = "condition", limit: float = 60.0, every: float = 0.05) -> Found:
-    """Look at a condition every few moments until it holds; what it returned. Fail after `limit` seconds."""
-    deadline = time.monotonic() + limit
+def until(condition: Callable[[], Found], what: str = "condition", limit: float = 60.0) -> Found:
+    """Look at a condition until it holds; what it returned. Fail after `limit` seconds.
+
+    At first every few moments, then ever less often, at last twice a second: looking takes time from what is awaited.
+    """
+    deadline, pause = time.monotonic() + limit, 0.05
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {limit} s"
-        time.sleep(every)
+        time.sleep(pause)
+        pause = min(1.1 * pause, 0.5)
     return found

@@ -1,5 +1,6 @@
 """Real Flower processes with a home, a port and an end of their own."""
 
+import io
 import json
 import os
 import signal
@@ -8,8 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+from flwr.cli.app import app
+from typer.testing import CliRunner
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -37,6 +42,15 @@ class Flower:
         return subprocess.run(
             [BIN / "flwr", *arguments], env=self.env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
         )
+
+    def ask(self, *arguments: str) -> Any:
+        """The same in this process; its answer. What is asked again and again shall not start a program each time.
+
+        Only of a SuperLink with a name: the port of the local one Flower reads when it is imported.
+        """
+        with patch.object(sys, "__stdout__", io.StringIO()) as said:  # where Flower prints JSON
+            CliRunner().invoke(app, [*arguments, "--format", "json"], env=self.env)
+        return json.loads(said.getvalue())
 
     def finished(self, *arguments: str, cwd: Path, limit: float = 240) -> str:
         """Submit ``flwr run`` with `arguments`, wait until the run is completed, return its log."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -81,6 +82,7 @@ class Consortium:
 
     folder: Path
     flwr: Callable[..., subprocess.CompletedProcess]
+    ask: Callable[..., Any]  # the same in this process
     port: int
     ca: Path
 
@@ -112,8 +114,7 @@ class Consortium:
         return str(answer["run-id"])
 
     def status(self, run_id: str) -> str:
-        listed = json.loads(self.flwr("list", "prod", "--run-id", run_id, "--format", "json").stdout)
-        return str(listed["runs"][0]["status"])
+        return str(self.ask("list", "prod", "--run-id", run_id)["runs"][0]["status"])
 
     def finish(self, run_id: str, limit: float = 240) -> str:
         """Wait for a run's end; how it ended."""

@@ -62,7 +62,7 @@ def test_two_hospitals_over_a_real_superlink(flower, start, tmp_path):
     run_id = json.loads(submitted.stdout)["run-id"]
 
     def status() -> str:
-        return json.loads(flower("list", "prod", "--run-id", run_id, "--format", "json").stdout)["runs"][0]["status"]
+        return flower.ask("list", "prod", "--run-id", run_id)["runs"][0]["status"]
 
     until(lambda: status().startswith("finished"), "run", LIMIT)
     assert status() == "finished:completed", "\n".join(log.read_text()[-2000:] for log in logs)

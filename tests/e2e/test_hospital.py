@@ -101,8 +101,8 @@ def consortium(flower, tmp_path_factory):
     )
     with (folder / "superlink.log").open("w") as out:
         superlink = subprocess.Popen(command, env=flower.env, cwd=folder, stdout=out, stderr=out)
-    answered = Consortium(folder, flower, port, ca)
-    until(lambda: json.loads(flower("list", "prod", "--format", "json").stdout)["success"], "SuperLink")
+    answered = Consortium(folder, flower, flower.ask, port, ca)
+    until(lambda: flower.ask("list", "prod")["success"], "SuperLink")
     yield answered
     superlink.terminate()
     superlink.wait(20)

@@ -168,7 +168,7 @@ def test_a_week(week):
 
     # A site that one of these had poisoned would not get to the moment of the next, or would be missing afterwards.
     abort(week, north, f"{ORDINARY} model.width=256", fetching)
-    abort(week, north, "train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=1000", training)
+    abort(week, north, "train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=250", training)
     killed_server_app(week, north)
     assert answered(week.run()) == both, "after runs that were stopped while fetched and while trained, and one killed"
 
@@ -204,7 +204,7 @@ def training(site: Hospital, run_id: str, before: int) -> bool:
 def killed_server_app(week: Week, site: Hospital) -> None:
     """Kill the ServerApp of a run under way; Flower notices, within a minute."""
     before = site.log.read_text().count("Receiving: train")
-    run_id, _ = week.begin("train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=1000")
+    run_id, _ = week.begin("train.warmup-rounds=2 train.routing-rounds=1 train.local-steps=250")
     until(lambda: fetching(site, run_id, before), "a round under way", 120)
     mark = f"FLWR_HOME={week.coordinator.folder.flower_home}".encode()
     for process in Path("/proc").glob("[0-9]*"):
