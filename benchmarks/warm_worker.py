@@ -19,6 +19,7 @@ import time
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from remind.config import SyntheticConfig
 from remind.data.synthetic.generate import generate
@@ -52,6 +53,9 @@ def superlink(folder: Path) -> tuple[Consortium, subprocess.Popen]:
     def flwr(*arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run([BIN / "flwr", *arguments], env=env, capture_output=True, text=True, check=False)
 
+    def ask(*arguments: str) -> dict[str, Any]:
+        return json.loads(flwr(*arguments, "--format", "json").stdout)
+
     command = [
         *(BIN / "flower-superlink", "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth"),
         *("--ssl-ca-certfile", ca, "--ssl-certfile", certificate, "--ssl-keyfile", key),
@@ -59,8 +63,8 @@ def superlink(folder: Path) -> tuple[Consortium, subprocess.Popen]:
     ]
     with (folder / "superlink.log").open("w") as out:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
-    until(lambda: json.loads(flwr("list", "prod", "--format", "json").stdout)["success"], "SuperLink")
-    return Consortium(folder, flwr, port, ca), process
+    until(lambda: ask("list", "prod")["success"], "SuperLink")
+    return Consortium(folder, flwr, ask, port, ca), process
 
 
 def measure(consortium: Consortium, folder: Path, warm: bool, rounds: int) -> tuple[list[float], list[float]]:
