@@ -298,7 +298,8 @@ def _contents(modality: ModalitySchema, values: Sequence[Mapping[str, Any]], rea
         rank = {name: k for k, name in enumerate(names)}
         return Codes(offsets_N1, np.array([rank[c] for c in codes], dtype=np.int64), tuple(names))
     if not isinstance(modality, OWN):
-        return kind_of(modality).of_requests(modality, own)
+        made: Contents = kind_of(modality).of_requests(modality, own)
+        return made
     source_N = np.full(len(own), None, dtype=object)
     source_N[:] = own
     return Texts(source_N) if isinstance(modality, TextSchema) else Files(source_N, reading)
