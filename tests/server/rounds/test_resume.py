@@ -227,8 +227,7 @@ def test_a_site_that_came_while_the_run_was_down_is_a_newcomer_and_one_that_is_g
 
 def test_nothing_of_a_member_or_of_the_start_is_lost_on_the_way_through_a_checkpoint(tmp_path):
     settings = config(**NOISY)
-    given = {"labels": {3: (2, 1)}, "held_out": {3: 1}, "minimum": 5, "named": True}
-    member = Member(7, "s1", {3: 3}, frozenset({1, 3}), **given)
+    member = Member(7, "s1", {3: 3}, frozenset({1, 3}), {3: (2, 1)}, {3: 1}, minimum=5, named=True)
     assert not [
         f.name for f in fields(Member) if f.name not in ("node_id", "name") and getattr(member, f.name) == f.default
     ]
