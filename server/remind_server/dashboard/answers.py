@@ -275,8 +275,8 @@ class GroupTable:
 
     @property
     def largest(self) -> list[GroupRow]:
-        """Return all rows, those with the most patients first."""
-        return sorted(self.rows, key=lambda row: (-(row.scores.n or 0), row.name))
+        """Return the ranked rows, or all if none is ranked, those with the most patients first."""
+        return sorted(self.ranked or self.rows, key=lambda row: (-(row.scores.n or 0), row.name))
 
 
 @dataclass(frozen=True)
