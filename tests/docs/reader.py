@@ -31,7 +31,12 @@ from remind.cli import whole_app
 from remind.config import SyntheticConfig
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
+from remind.prediction.bundle import read_bundle
 from remind_client.command import app as site_app
+from remind_client.site_config import load_site_config
+from remind_client.store import SiteStore
+from remind_client.vault.key import new_key_file
+from tests.builders.site_files import write_site
 from tests.docs.commands import CHECKED, NOT_CHECKED, ROOT, blocks, spans, words_of
 from tests.machine import free_ports, until
 
@@ -42,14 +47,26 @@ TINY = (
     "model.experts=2 synthetic.patients=200"
 )
 SMALL = ("-c", TINY)
+TINY_FILE = "tiny.toml"  # the same for a method that brings settings of its own
 MORE = {
     ("remind", "simulate"): SMALL,
     ("remind", "bench", "list"): (),
+    # Twenty hospitals' trees: each of a thousand messages has the whole model.
+    ("remind", "bench", "joining"): ("--methods", "xgb_bagging(rounds = 2), xgb_cyclic(rounds = 2)", "--seeds", "1"),
+    ("remind", "bench", "compare", "--methods", "paper"): (
+        "--methods",
+        f"paper+{TINY_FILE}",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+    ),
     ("remind", "bench"): ("--seeds", "1", "--jobs", "1", "--no-anchors", *SMALL),
     ("remind", "analyze", "--cohort"): (*SMALL, "--patients", "10"),
     ("remind", "analyze"): ("--patients", "10"),
     ("remind", "data", "synth"): ("--patients", "120"),
     ("remind", "dashboard"): ("--port", "0"),
+    ("remind-site", "serve"): ("--port", "0"),
     ("python", "benchmarks/cached_tokens.py"): ("--small", "--patients", "2", "--batch", "2", "--steps", "1"),
     ("python", "benchmarks/first_prediction.py"): ("--repeats", "1"),
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
@@ -62,20 +79,31 @@ MORE = {
 }
 # Commands of ours that cannot be typed here, and why.
 NOT_HERE = {
+    ("remind", "simulate", "--resume"): "needs a run that was stopped; tests/e2e/test_resume.py has one",
+    ("flwr", "run", "simulation/", "--resume"): "needs a run that was stopped; tests/e2e/test_resume.py has one",
+    ("remind-site", "adapt"): "needs a finished model; tests/client/test_adapt.py has one",
+    ("remind-site", "export"): "needs a hospital that has trained; tests/client/test_site_export.py has one",
     ("remind", "data", "import"): "needs files that are not public; tests/data/importers makes files like them",
     ("remind", "consortium", "run"): "needs three hospitals that are online; tests/e2e/test_afternoon.py has them",
-    ("remind-site", "predict"): "needs a hospital that has trained; tests/client/test_site_predict.py makes one",
-    ("remind-site", "serve"): "needs a hospital that has trained; tests/client/serving makes one",
+    ("remind-site", "approve"): "needs a run that waits for it; tests/client/test_approval.py has one",
+    ("remind-site", "vault", "rotate"): "its words change site.toml, too; tests/client/test_vault.py rotates",
     ("remind", "export", "--site"): "names an option; docs/export.md has the command",
+    ("remind", "predict", "heart-model"): "needs an export with --site; tests/e2e/test_serve.py predicts with one",
     ("remind", "bench", "widths(small = 4)"): "a study that the reader writes; the tests of docs/extend.md write it",
     ("remind", "--install-completion"): "changes the settings of the reader's shell",
+    (
+        "python",
+        "benchmarks/golden_runs.py",
+    ): "trains by each method of two commits; tests/test_benchmarks.py starts it",
     ("python", "benchmarks/soft_moe.py"): "needs the packages of the extra 'benchmarks'",
 }
 SERVERS = {
     ("remind", "dashboard"): "remind.cli",
     ("remind", "consortium", "serve"): "remind.cli",
     ("remind-site", "run"): "remind_client",
+    ("remind-site", "serve"): "remind_client",
 }
+HOSPITAL = (("remind-site", "predict"), ("remind-site", "serve"))  # of a hospital that has a trained model
 # Exit codes beside 0 that are right here: nobody serves the consortium, and the name of the coordinator leads nowhere.
 CODES = {("remind", "consortium", "check"): (0, 10), ("remind-site", "check"): (0, 10, 11)}
 # Ports of health pages and of Flower may be taken on this machine: where the numbers stand after these commands.
@@ -84,11 +112,38 @@ PORTS = {
     ("remind-site", "init"): ("site/site.toml", ("8780",)),
 }
 UNKNOWN = re.compile(r"…|^[A-Z]{3,}(?:-[A-Z]+)*$")  # what only the reader knows
+RUN = re.compile(r"RUN|results/(?:RUN|heart|my-run|\d{8}-\d{6}-\S+)")  # a run that the text takes as given
+NAMED = {
+    "DIR": "coordinator/consortium",
+    "KIT": "coordinator/kits/bern",
+    "NEW": "new-patients",
+    "COHORT": "new-patients",
+}
+# The guides of a consortium are typed together, by turns; each of the other documents, of those with commands, alone.
+GUIDES = ("coordinator-guide.md", "hospital-guide.md")
+# Documents whose commands are parsed (test_commands.py) and not typed yet, most of them for the time that they take.
+LATER = (
+    *("adapt.md", "benchmarks.md", "evidence.md", "exit-codes-coordinator.md", "methods.md", "next-test.md"),
+    *("resume.md", "serve.md"),
+)
+ALONE = (
+    *("CONTRIBUTING.md", "README.md", "analysis.md", "cohorts.md", "dashboard.md", "design.md"),
+    *("encoders.md", "export.md", "extend.md", "importing.md", "predict.md", "running.md"),
+    *("studies.md", "tutorial.md"),
+)
 
 
 def at_start(words: list[str], table: Mapping[tuple[str, ...], Value], otherwise: Value) -> Value:
     """The value of the first key with which these words begin."""
     return next((value for key, value in table.items() if tuple(words[: len(key)]) == key), otherwise)
+
+
+def excuse(words: list[str]) -> str:
+    """Why a command is not typed; empty if it is."""
+    if why := NOT_CHECKED.get(words[0]) or at_start(words, NOT_HERE, ""):
+        return why
+    unknown = [word for word in words if UNKNOWN.search(word) and word not in NAMED and not RUN.fullmatch(word)]
+    return f"says {unknown[0]} for what only the reader knows" if unknown else ""
 
 
 def stand_in(folder: Path) -> None:
@@ -115,6 +170,7 @@ class Reader:
         shutil.copytree(ROOT / "simulation", folder / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
         stand_in(folder / "simulation" / "cohorts")
         (folder / "results").mkdir()
+        (folder / TINY_FILE).write_text(TINY.replace(" ", "\n"))
         made = generate(SyntheticConfig(patients=200), 0)
         for name in ("my-cohort", "my-embed", "mimic-iv", "path/to/cohort"):
             write_cohort(made, folder / name)
@@ -128,7 +184,6 @@ class Reader:
             "/abs/cohort.toml": f"{folder}/my-cohort/cohort.toml",
             "/abs/out": f"{folder}/out",
         }
-        self.named = {"DIR": f"{folder}/coordinator/consortium", "KIT": f"{folder}/coordinator/kits/bern"}
 
     def read(self, document: Path) -> "Reader":
         """Type every command of a document."""
@@ -138,27 +193,41 @@ class Reader:
 
     def type(self, words: list[str]) -> None:
         """Type a command, unless it is one that cannot be typed here."""
-        if words[0] in NOT_CHECKED or at_start(words, NOT_HERE, "") or {"--help", "-h"} & set(words):
+        if excuse(words):
             return
         assert words[0] in CHECKED
         words = [self._here(word) for word in words]
-        if any(UNKNOWN.search(word) for word in words):
-            return
         if words[:3] == ["flwr", "run", "simulation/"]:
             words = ["remind", "simulate", *as_simulate(words[3:])]
         if words[:3] == ["remind", "data", "synth"]:  # the text makes what was put here in its place
             shutil.rmtree(self.folder / words[3], ignore_errors=True)
+        if at_start(words, dict.fromkeys(HOSPITAL, True), False):
+            self._trained()
         (self._serve if at_start(words, SERVERS, "") else self._run)(words)
         self.typed.append(shlex.join(words))
 
     def _here(self, word: str) -> str:
         for place, here in self.places.items():
             word = word.replace(place, here)
-        if re.fullmatch(r"results/(?:RUN|heart|my-run|\d{8}-\d{6}-\S+)", word):  # a run that the text takes as given
-            if not self._runs():
-                self._run(["remind", "simulate", "--cohort", "simulation/cohorts/uci_heart4.toml"])
-            return str(self._runs()[-1])
-        return self.named.get(word, word)
+        if RUN.fullmatch(word):
+            return str(self._run_at_hand())
+        return str(self.folder / NAMED[word]) if word in NAMED else word
+
+    def _run_at_hand(self) -> Path:
+        """The newest run; where there is none, one of the heart hospitals."""
+        if not self._runs():
+            self._run(["remind", "simulate", "--cohort", "simulation/cohorts/uci_heart4.toml"])
+        return self._runs()[-1]
+
+    def _trained(self) -> None:
+        """Put a hospital's part of a run into the vault of the site whose commands are typed, as its run would have."""
+        place = Path(os.environ.get("REMIND_SITE") or self.folder)
+        if not (place / "site.toml").is_file():
+            new_key_file(write_site(place).vault_key_path)
+        site = load_site_config(place)
+        if not site.runs_folder.is_dir():
+            part = read_bundle(self._run_at_hand()).part(SITES[0])
+            SiteStore(site.runs_folder / "run-1", site.open_vault()).save_model(part)
 
     def _runs(self) -> list[Path]:
         return sorted(path.parent for path in (self.folder / "results").glob("*/config.json"))
@@ -200,9 +269,9 @@ class Reader:
 
     def _health(self, words: list[str], said: str) -> str:
         """Address of the page that says whether a server is well; empty while it is not known yet."""
-        if words[1] == "dashboard":
+        if words[1] == "dashboard" or words[:2] == ["remind-site", "serve"]:
             found = re.search(r"^open (https?://[^/\s]+)", said, re.MULTILINE)
-            return f"{found[1]}/health" if found else ""
+            return f"{found[1]}/{'health' if words[1] == 'dashboard' else 'ready'}" if found else ""
         return (
             f"http://127.0.0.1:{self.ports['8780']}/live"
             if words[1] == "run"
