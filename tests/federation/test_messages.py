@@ -58,6 +58,8 @@ TASK = {
     "block_weights": {"shared": 1.0, "group:3": 1.0},
     "labels": {"3": [1, 3]},
     "candidates": [1, 4],
+    "given": [3],
+    "routed": True,
     "index": [ENTRY.model_dump(mode="json")],
 }
 
