@@ -254,7 +254,8 @@ def test_a_level_of_few_patients_moves_no_shared_weight(tmp_path):
     """Nine training patients with a level of their own: their column is 0, with ten it is not."""
     for few, told in ((9, False), (10, True)):
         patients = cohort([5] * 200, 0)
-        values_NF = patients.modalities["a"].values_NF.copy()
+        table: Any = patients.modalities["a"]
+        values_NF = table.values_NF.copy()
         values_NF[:, 1] = 0
         values_NF[np.flatnonzero(patients.split_N == TRAIN)[:few], 1] = 1
         changed = replace(patients, modalities={**patients.modalities, "a": Table(values_NF)})

@@ -156,9 +156,9 @@ class RunFolder(Observer):
         ):
             if found := rows_of(result):
                 self._write(name, partial(_csv, found))
-        found = summary(result) | self._attendance.content()
-        found["absent"] = self._attendance.never | found["absent"]  # who never took part was not examined either
-        self._write(SUMMARY, lambda path: _dump(found, path))
+        content = summary(result) | self._attendance.content()
+        content["absent"] = self._attendance.never | content["absent"]  # who never took part was not examined either
+        self._write(SUMMARY, lambda path: _dump(content, path))
 
     def _write_model(self, result: RunResult) -> None:
         """Write the run's model, and the last one beside it if that is another."""

@@ -321,5 +321,6 @@ def test_a_kind_of_another_package_brings_its_form(tmp_path, monkeypatch):
     given = [{"id": 1, "modalities": {"dna": [1.0, 2.0]}}, {"id": 2, "modalities": {"dna": 3}}]
     cohort, problems = Intake(schema, tmp_path).cohort(given)
     assert problems == {1: "dna: give two numbers"}
-    assert cohort.modalities["dna"].values_NF[0].tolist() == [1.0, 2.0]
-    assert np.isnan(cohort.modalities["dna"].values_NF[1]).all()
+    dna: Any = cohort.modalities["dna"]
+    assert dna.values_NF[0].tolist() == [1.0, 2.0]
+    assert np.isnan(dna.values_NF[1]).all()
