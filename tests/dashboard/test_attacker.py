@@ -61,7 +61,7 @@ class Reader:
                     truth |= {(part, site, self.name_of[k], c): int(x) for c, x in enumerate(one.confusion_CC.sum(1))}
         truth |= {("train", site, self.name_of[k], 0): n for site, f in drill.sites.items() for k, n in f.items()}
         self.attacker = Attacker(truth)
-        self.present, self.heard_sums = {}, 0
+        self.present, self.heard_sums, self.small = {}, 0, {}
 
     def atoms(self, part, site=ALL, group=ALL, c=None, sites=None):
         return [
@@ -108,7 +108,10 @@ class Reader:
             if found := re.match(r'remind_group_(patients|score)\{group="([^"]*)",patients="(\w+)".*\} (\S+)$', line):
                 kind, group, on, value = found.groups()
                 sites = last if on == "validation" else None
-                self.hears(on, ALL, group, float(value) if kind == "patients" else None, kind == "score", sites)
+                if group == "small":  # the groups that are not ranked, together
+                    self.together(self.small[on], on, float(value) if kind == "patients" else None, sites)
+                else:
+                    self.hears(on, ALL, group, float(value) if kind == "patients" else None, kind == "score", sites)
 
     def sums(self, table, on, sites):
         """The small groups together, and the tail: which groups are in them is shown too."""
@@ -116,14 +119,23 @@ class Reader:
             "small": {row["name"] for row in table["rows"] if not row["ranked"]},
             "tail": {row["name"] for row in table["rows"] if row["tail"]},
         }
+        self.small[on] = members["small"]
         for name, groups in members.items():
             scores = table[name]["scores"]
             if scores and scores["n"] is not None:
-                own = {c: [a for k in groups for a in self.atoms(on, ALL, k, c, sites)] for c in (0, 1)}
-                self.attacker.hears(own[0] + own[1], scores["n"])
-                for atoms in own.values() if scores["accuracy"] is not None else ():
-                    self.attacker.hears(atoms, self.attacker.row(atoms) @ self.attacker.count_A)
-                    self.heard_sums += 1
+                self.together(groups, on, scores["n"], sites)
+                if scores["accuracy"] is not None:
+                    self.together(groups, on, None, sites)
+
+    def together(self, groups, on, n, sites):
+        """Patients of these groups, or a score of theirs, which tells the classes: `n` is None."""
+        own = {c: [a for k in groups for a in self.atoms(on, ALL, k, c, sites)] for c in (0, 1)}
+        if n is not None:
+            self.attacker.hears(own[0] + own[1], n)
+            return
+        for atoms in own.values():
+            self.attacker.hears(atoms, self.attacker.row(atoms) @ self.attacker.count_A)
+            self.heard_sums += 1
 
     def page(self, text, on, sites):
         tables = Cells(text).tables
@@ -131,12 +143,16 @@ class Reader:
             name = row[1].removesuffix(" tail").strip()
             self.hears("train", ALL, name, row[2], False)
             self.hears(on, ALL, name, row[3], any(re.match(r"\d", cell) for cell in row[4:9]), sites)
+        for shown, n, score, *rest in tables["hospitals"][1:]:
+            site = shown.removesuffix(" small").strip()
+            self.hears(on, site, ALL, n, bool(re.match(r"\d", score)), sites)
+            self.hears("train", site, ALL, rest[-1], False)
         names = [cell.strip() for cell in tables["matrix"][0][1:]]
         for row in tables["matrix"][1:]:
             for site, cell in zip(names, row[1:], strict=True):
                 if cell and not cell.startswith("withheld"):
-                    score, n = cell.split("\n")
-                    self.hears(on, site, row[0].removesuffix(" tail").strip(), n, score not in ("·", "–"))
+                    score, n, *_ = ["·", *cell.split("\n")] if cell.isdecimal() else cell.split("\n")
+                    self.hears(on, site, row[0].removesuffix(" tail").strip(), n, score not in ("·", "–"), sites)
 
     def knows_totals(self):
         """What `remind data describe` tells of the same hospitals: training, validation and test together."""

@@ -108,7 +108,7 @@ def _matrix_cell(
     if withheld:
         return f'<td class="gone" title="score withheld; {n} patients">·\n{n}</td>'
     if not n:
-        return '<td class="nobody" title="no patients of this combination">0</td>'
+        return '<td class="nobody" title="no patients of this combination were measured">0</td>'
     if value is None:
         return f'<td title="not defined for these {n} patients">{DASH}\n{n}</td>'
     between = "" if low is None else f"<small>\n{number(low, 2)}–{number(high, 2)}</small>"
