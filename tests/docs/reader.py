@@ -52,7 +52,12 @@ MORE = {
     ("remind", "simulate"): SMALL,
     ("remind", "bench", "list"): (),
     # Twenty hospitals' trees: each of a thousand messages has the whole model.
-    ("remind", "bench", "joining"): ("--methods", "xgb_bagging(rounds = 2), xgb_cyclic(rounds = 2)", "--seeds", "1"),
+    ("remind", "bench", "joining"): (
+        "--methods",
+        "xgb_bagging: xgb_bagging(rounds = 2), xgb_cyclic: xgb_cyclic(rounds = 2)",
+        "--seeds",
+        "1",
+    ),
     ("remind", "bench", "compare", "--methods", "paper"): (
         "--methods",
         f"paper+{TINY_FILE}",
