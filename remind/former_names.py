@@ -26,7 +26,7 @@ _KEPT = (
     ("remind.federation", "remind.consortium", "enrolment"),
     ("remind_server.dashboard", "remind.web", "access guard listening sign_in"),
     ("remind_server", "remind_server.outputs", "progress records run_folder tables"),
-    ("remind_server", "remind_server.rounds", "checks collect exchange model roster strategy tasks"),
+    ("remind_server", "remind_server.rounds", "checks collect exchange roster strategy tasks"),
     (
         "remind_server",
         "remind_server.simulation",
@@ -34,6 +34,8 @@ _KEPT = (
     ),
 )
 _RENAMED = {
+    "remind_server.model": "remind.global_model",
+    "remind_server.rounds.model": "remind.global_model",
     "remind.data.odd": "remind.data.checks.warnings",
     "remind.data.odd_files": "remind.data.cohort.kinds.picture_warnings",
     "remind.data.rules": "remind.data.sites.lacking",

@@ -108,12 +108,17 @@ def test_a_hospital_that_forgot_a_setting_takes_no_part(hospital, missing, caplo
 
 
 @pytest.mark.parametrize(
-    ("kind", "content"),
-    [("query", RecordDict()), ("train", ENROL), ("evaluate", ENROL), ("train", to_record(Refusal(reason=SECRET)))],
+    ("kind", "content", "error"),
+    [
+        ("query", RecordDict(), "ValueError"),
+        ("train", ENROL, "ValueError"),
+        ("evaluate", ENROL, "ValueError"),
+        ("train", to_record(Refusal(reason=SECRET)), "PeerRefusedError"),
+    ],
 )
-def test_messages_that_make_no_sense_are_refused(kind, content, hospital, virtual):
-    assert refusal(hospital, content, kind) == "internal error (ValueError); the site's own log says more"
-    assert "ValueError" in refusal(virtual, content, kind)
+def test_messages_that_make_no_sense_are_refused(kind, content, error, hospital, virtual):
+    assert refusal(hospital, content, kind) == f"internal error ({error}); the site's own log says more"
+    assert error in refusal(virtual, content, kind)
 
 
 def test_a_task_for_groups_the_site_does_not_observe_is_refused(hospital):

@@ -147,9 +147,9 @@ def test_a_site_takes_no_blocks_of_groups_it_does_not_observe(tmp_path):
     first, second, _ = federation(tmp_path)
     tap = Tap([first, second])
     FedRemind(first.config).run(tap)
-    task = next(c for name, kind, way, c, _ in tap.seen if (name, kind, way) == ("s2", "train", "to"))
+    *_, task = (c for name, kind, way, c, _ in tap.seen if (name, kind, way) == ("s2", "train", "to"))
     asked = Task.model_validate_json(json.dumps(task | {"weights": {"3": 0.5}, "counts": {"3": 20}}))
-    buffer = next(b for name, kind, way, _, b in tap.seen if (name, kind, way) == ("s2", "train", "to"))
+    *_, buffer = (b for name, kind, way, _, b in tap.seen if (name, kind, way) == ("s2", "train", "to"))
     with pytest.raises(ValueError, match="blocks of groups that the site does not observe"):
         first.train(asked, np.frombuffer(buffer, np.uint8))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from remind.cli import app
@@ -110,13 +111,19 @@ def test_no_such_run_hospital_or_kind_of_file(trained, tmp_path):
         predict(trained.run.folder, "--cohort", cohort, "--out", tmp_path / "no" / "out.csv")
 
 
-def test_a_site_part_that_was_changed_is_not_used(trained, tmp_path):
+@pytest.mark.parametrize("changed", ["weight", "text", "end"])
+def test_a_site_part_that_was_changed_is_not_used(changed, trained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained.run.folder, folder)
     path = folder / "sites" / "0" / "model.pt"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    content = torch.load(path, weights_only=True)
+    if changed == "weight":
+        next(iter(content["tensors"].values())).view(-1)[0] += 1
+    elif changed == "text":
+        content["about"] = content["about"].replace('"routing": ', '"routing":  ')
+    torch.save(content, path)
+    if changed == "end":
+        path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"model\.pt: (was changed|cannot be read)"):
         predict(folder, "--cohort", trained.test_folder, "--site", "north")
 
