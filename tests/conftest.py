@@ -43,16 +43,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return "mark.slow" not in collection_path.read_text("utf-8") or None
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests of real processes first, the longest before all: none shall begin when the other workers are done.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With ``--dist loadgroup`` the tests of a file are one group, for one worker, unless they share nothing.
 
-    With ``--dist loadgroup`` the tests of a file are one group, for one worker, unless they share nothing.
+    xdist reads the groups before `pytest_collection_modifyitems` comes here.
     """
+    if item.path.name not in APART and not item.get_closest_marker("xdist_group"):
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests of real processes first, the longest before all: none shall begin when the other workers are done."""
     items.sort(key=lambda item: (item.path.name not in LONGEST, "e2e" not in item.path.parts))
-    for item in items:
-        if item.path.name not in APART and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True, scope="session")

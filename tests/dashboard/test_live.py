@@ -132,7 +132,7 @@ def test_answers_of_a_round_come_in_and_only_they_are_fetched(visit, tmp_path, s
         page.screenshot(path=screenshots / "live-answers.png")
         assert set(asked) == {"/runs/1/health"}
         drill.round({"Chur": "refused: busy"})
-        page.get_by_text("Missing in round 2").wait_for(timeout=5000)
+        page.get_by_role("heading", name="Missing in round 2").wait_for(timeout=5000)
         page.wait_for_selector("html[data-ready='2']", state="attached", timeout=5000)
         assert "/runs/1" in asked
         assert not page.locator("#under-way").count()
