@@ -202,7 +202,7 @@ def test_a_store_of_before_is_brought_up_to_date(told):
 @pytest.mark.slow
 def test_in_the_browser(visit, told, screenshots):
     with serving(told[0]) as server:
-        page = visit(server, "/runs/1")
+        page = visit(server, "/runs/1?show=all")
         page.wait_for_selector("html[data-ready]", state="attached")
         row = page.locator("#groups tbody tr").filter(has=page.locator("th", has_text=re.compile(r"^\s*a\+c\b")))
         assert "withheld" in row.inner_text()

@@ -123,13 +123,13 @@ def test_without_experts_there_is_no_map(visit, server, runs):
     page.wait_for_selector("html[data-ready]", state="attached")
     assert not page.locator("#experts *").count()
     assert page.locator("#experts").bounding_box()["height"] == 0
-    page.goto(f"{server.root}/runs/{runs[1]['first']}")
+    page.goto(f"{server.root}/runs/{runs[1]['first']}?show=all")
     assert page.locator("#experts .strip[role=img]").count() == 1 + 1 + 4  # legend, everybody, groups
 
 
 def test_suppressed_cells_look_suppressed(visit, runs, screenshots):
     with serving(runs[0], "--min-count", "25") as server:
-        page = visit(server, f"/runs/{runs[1]['running']}")
+        page = visit(server, f"/runs/{runs[1]['running']}?show=all")
         page.wait_for_selector("html[data-ready]", state="attached")
         assert page.locator("#groups td.gone", has_text="withheld").count() >= 2
         assert page.locator("#matrix td.gone").count() >= 2
