@@ -21,9 +21,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST = ("test_week.py", "test_upgrade.py", "test_afternoon.py")  # one test of minutes each
-# Many slow tests that share nothing: several workers may take them. Tests of any other file stay together, in order.
-APART = ("test_methods_learn.py", "test_programs.py", "test_split_of_rounds.py", "test_typed.py")
-
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
 
 
@@ -41,15 +38,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "slow" or not collection_path.match("test_*.py"):
         return None
     return "mark.slow" not in collection_path.read_text("utf-8") or None
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """With ``--dist loadgroup`` the tests of a file are one group, for one worker, unless they share nothing.
-
-    xdist reads the groups before `pytest_collection_modifyitems` comes here.
-    """
-    if item.path.name not in APART and not item.get_closest_marker("xdist_group"):
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
