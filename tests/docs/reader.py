@@ -86,6 +86,7 @@ MORE = {
 NOT_HERE = {
     ("remind", "simulate", "--resume"): "needs a run that was stopped; tests/e2e/test_resume.py has one",
     ("flwr", "run", "simulation/", "--resume"): "needs a run that was stopped; tests/e2e/test_resume.py has one",
+    ("remind", "dashboard", "--import"): "needs a folder of finished runs; tests/dashboard/test_import.py has one",
     ("remind-site", "adapt"): "needs a finished model; tests/client/test_adapt.py has one",
     ("remind-site", "export"): "needs a hospital that has trained; tests/client/test_site_export.py has one",
     ("remind", "data", "import"): "needs files that are not public; tests/data/importers makes files like them",
