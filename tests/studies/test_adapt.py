@@ -79,7 +79,8 @@ def test_validation_patients_are_held_back_only_where_they_can_tell_something():
 
 @pytest.mark.slow
 def test_a_cell_adapts_and_trains_alone_on_the_same_patients(tmp_path):
-    of, panels = study("patients = '20, all', shared = 'frozen', rounds = 1")
+    of = request("remind", clients=2)
+    panels = plan("adapt(patients = '20, all', shared = 'frozen', rounds = 1)", of)
     results = [run(cell, tmp_path / str(i)) for i, cell in enumerate(panels[0].cells(panels[0].arms[0], of.common, 0))]
     for panel in panels:
         rows = contenders(panel, [Run(panel.name, "remind", 0, result) for result in results])
@@ -93,7 +94,7 @@ def test_a_cell_adapts_and_trains_alone_on_the_same_patients(tmp_path):
         tested = [
             {site: {k: e.count for k, e in own.items()} for site, own in row.outcomes[0].test.items()} for row in rows
         ]
-        assert set(tested[0]) == set(SITES)
+        assert len(tested[0]) == 2
         assert all(one == tested[0] for one in tested)
-    with pytest.raises(ValueError, match="two parts of a run tested 'north'"):
+    with pytest.raises(ValueError, match="two parts of a run tested"):
         joined(results[0], results[0])

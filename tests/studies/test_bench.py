@@ -42,7 +42,7 @@ def study(folder, name="compare", settings: dict[str, Scalar] = SMALL, **changes
 @pytest.mark.slow
 def test_again_gives_the_same_numbers_and_runs_nothing(tmp_path):
     first, page, said = study(tmp_path / "s")
-    assert sum("done" in line for line in said) == 20, "two methods, two anchors and six yardsticks, two seeds"
+    assert sum("done" in line for line in said) == 22, "two methods, two anchors and seven yardsticks, two seeds"
     again, page_again, said = study(tmp_path / "s")
     assert not any("done" in line for line in said)
     afresh, _, _ = study(tmp_path / "t", jobs=1)
