@@ -1,0 +1,91 @@
+"""`method` and `model`: what is trained."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from remind.config.section import Count, Fraction, NonNegative, Positive, Section
+
+
+class EncoderConfig(Section):
+    """The encoder of each kind of modality, and the settings of the usual encoders of pictures, notes and codes."""
+
+    choice: str = Field(
+        "",
+        description="encoders that are not the usual ones, by kind: 'table: mine(depth = 2); series: other'",
+    )
+    image: str = Field("resnet10t", description="a timm backbone, such as vit_base_patch16_224 or resnet50")
+    image_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
+    volume: str = Field("r3d_18", description="r3d_18 (torchvision), or resnet10 … resnet200 or vit (MONAI)")
+    volume_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
+    text: str = Field("words", description="a transformers model by name or folder; words: a small built-in one")
+    text_weights: str = Field("pretrained", description="pretrained | random; words always learns from scratch")
+    text_length: Count = Field(512, description="longest note, in tokens; longer notes are truncated")
+    table: Literal["patches", "features"] = Field(
+        "patches", description="tokens of a table: linear in each run of columns; or attention over a token per column"
+    )
+    numbers: Literal["standard", "quantile"] = Field(
+        "standard", description="numbers of tables: standardised, or by their quantiles among the training patients"
+    )
+    periodic: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="learned sines and cosines of each number of a table, besides the number itself; 0: none"
+    )
+    series: Literal["items", "set"] = Field(
+        "items", description="attention within each item; set: also over all observations, and each item's statistics"
+    )
+    alone: Literal["none", "shares", "trees", "linear", "both"] = Field(
+        "none",
+        description="what a hospital knows alone, with which the common model begins: how common each class is there "
+        "(shares); besides, cross-fitted scores of its own models of all tables, series and codes: boosted trees, "
+        "logistic regression, or both",
+    )
+    buckets: Count = Field(8192, description="rows of the embedding of words and codes; more of them are hashed")
+    augment: Literal["none", "light"] = Field(
+        "light", description="augmentation of training images while encoders train"
+    )
+
+
+class MethodConfig(Section):
+    """Fusion model, objective and federated rule; `remind methods` lists the choices and their options."""
+
+    fusion: str = Field("remind", description="fusion model, perhaps with options: 'flexmoe(experts = 8)'")
+    objective: str = Field("groupdro", description="objective to minimise: 'groupdro', 'erm', 'cvar(alpha = 0.1)'")
+    rule: str = Field("fedremind", description="federated rule: 'fedremind', 'lg', 'fedprox(mu = 0.1)', 'local'")
+
+
+class ModelConfig(Section):
+    """The REMIND model (algorithm §2). Letters: D width, E experts, S slots per expert."""
+
+    width: Count = Field(64, description="D")
+    experts: Count = Field(16, description="E")
+    slots: Count = Field(1, description="S")
+    heads: Count = Field(4, description="attention heads")
+    expansion: Count = Field(4, description="hidden width of an expert, in units of D")
+    blocks: Count = Field(1, description="pre-norm blocks")
+    tokens: Count = Field(16, description="largest number of tokens of one modality")
+    dropout: Fraction = Field(0.2, description="dropout of tokens, attention and expert outputs in training")
+    hide: Fraction = Field(0.2, description="share of table cells and of observations hidden in training")
+    router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
+    router_scale: Positive = Field(1.0, description="initial s of cosine logits, in units of √D")
+    projection: bool = Field(
+        False, description="a linear map per modality on top of its encoder, which all hospitals share"
+    )
+    linear: bool = Field(
+        False,
+        description="beside the fusion model a linear one of the numbers of all tables, series and codes, standardised "
+        "at each hospital, which all hospitals share",
+    )
+    gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
+    threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
+    encoders: EncoderConfig = EncoderConfig()
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} must divide width {self.width}")
+        return self
+
+    @property
+    def stays(self) -> bool:
+        """Whether a hospital keeps what the model cannot do without: models of its own, or the scale of its numbers."""
+        return self.encoders.alone != "none" or self.linear

@@ -1,0 +1,96 @@
+"""`train` and `dro`: how it is trained at a site, and the weights of groups."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from remind.config.section import Count, Fraction, NonNegative, Positive, Section
+
+
+class TrainConfig(Section):
+    """Local training at a site."""
+
+    warmup_rounds: Annotated[int, Field(ge=0)] = Field(8, description="rounds of stage 1: encoders + shared fusion")
+    routing_rounds: Annotated[int, Field(ge=0)] = Field(4, description="rounds of stage 2: frozen encoders, Φ_k")
+    local_steps: Count = Field(20, description="optimiser steps per site and round")
+    batch: Annotated[int, Field(ge=0)] = Field(64, description="patients per step; 0: all patients of the site")
+    sampling: Literal["group", "weighted"] = Field(
+        "group",
+        description="group: draw a group by λ, then a patient; weighted: draw patients uniformly, weight n·λ_k/n_k",
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the local steps")
+    lr: Positive = Field(5e-4, description="learning rate of stage 1")
+    routing_lr: Positive = Field(1e-4, description="learning rate of stage 2")
+    residual_rate: Positive = Field(
+        5.0, description="learning rate of Φ_k, in units of routing-lr; the paper uses one rate: 1"
+    )
+    shrink: NonNegative = Field(
+        0.0, description="c of the decay c/n_k of a group's own part of the router: the fewer patients, the nearer to 0"
+    )
+    anchor: NonNegative = Field(
+        0.0, description="decay of encoders towards their common initial values, so that those of hospitals stay alike"
+    )
+    weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
+    schedule: Literal["constant", "step", "cosine"] = Field(
+        "cosine", description="learning rate over the rounds of a stage"
+    )
+    step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
+    step_factor: Positive = Field(0.1, description="schedule 'step': factor of a drop")
+    focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
+    select: Literal["last", "overall", "tail-patients", "mean-tail", "worst-group"] = Field(
+        "last",
+        description="the run's model: that of the last round, or of the best by this measure on validation patients",
+    )
+    select_score: Literal[
+        "log_loss",
+        "brier",
+        "ece",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "auroc",
+        "auprc",
+        "sensitivity",
+        "net_benefit",
+    ] = Field("log_loss", description="score of that measure")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="rounds of the last stage without a better model after which a run ends; 0: none ends early"
+    )
+    ranking: NonNegative = Field(
+        0.0,
+        description="factor of the More-vs-Fewer loss: fewer modalities must not do better than all of a patient",
+    )
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if self.warmup_rounds + self.routing_rounds == 0:
+            raise ValueError("warmup-rounds and routing-rounds are both 0: nothing would be trained")
+        if self.patience and self.select == "last":
+            raise ValueError(f"patience {self.patience} needs a measure of what is better: set train.select")
+        return self
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of both stages."""
+        return self.warmup_rounds + self.routing_rounds
+
+
+class DroConfig(Section):
+    """GroupDRO over modality combinations (algorithm §2, §4.6–4.8)."""
+
+    gamma: NonNegative = Field(0.02, description="step of the exponentiated gradient, per local step")
+    initial: Literal["uniform", "sqrt", "proportional", "shrunk"] = Field(
+        "proportional",
+        description="λ₀ over the groups seen in training: 1/G (the paper), or in proportion to √n_k or to n_k; shrunk: "
+        "uniform for groups of many patients, by size for those of few",
+    )
+    prior: Positive = Field(50.0, description="initial 'shrunk': patients at which a group is half way between the two")
+    risk: Literal["train", "validation"] = Field("train", description="patients on which R_k is computed")
+    adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: increases the risk of rare groups")
+    regret: bool = Field(
+        False, description="use R_k − R*_k instead of R_k; R*_k is the lowest risk of group k so far in the run"
+    )
+    floor: Fraction = Field(0.0, description="no λ_k falls below this share of its initial value")
+    max_log_odds_step: Positive = Field(
+        5.0, description="largest change of ln(λ_j/λ_k) of two groups in one round, for any reported losses"
+    )

@@ -1,0 +1,108 @@
+"""`Config`: the whole tree, and what several sections must agree on."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from remind.config.data import DataConfig, SyntheticConfig
+from remind.config.evaluation import EvaluationConfig
+from remind.config.federation import FederationConfig
+from remind.config.flat import flatten, problems
+from remind.config.model import MethodConfig, ModelConfig
+from remind.config.run import RunSection, StartConfig
+from remind.config.section import Scalar, Section
+from remind.config.train import DroConfig, TrainConfig
+from remind.errors import UserError, several
+from remind.suggest import did_you_mean
+
+SINKS = frozenset({"mlflow", "tensorboard"})
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="seed of all random numbers")
+    results: str = Field(
+        "", description="folder of this run's results; empty: a new one in ./results or ~/federated-remind/results"
+    )
+    sinks: str = Field("", description="also write numbers to: tensorboard, mlflow; comma-separated")
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
+    threads: Annotated[int, Field(ge=0)] = Field(1, description="CPU threads of torch at a site; 0: one per core")
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
+        "auto",
+        description="type of computation; bfloat16: autocast, float32 weights; auto: bfloat16 on a GPU, else float32",
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="torch.compile of the encoders' backbones; auto: on a GPU"
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(
+        0, description="processes per site that read images in advance; 0: images are read when needed"
+    )
+    run: RunSection = RunSection()
+    data: DataConfig = DataConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+    method: MethodConfig = MethodConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    start: StartConfig = StartConfig()
+    dro: DroConfig = DroConfig()
+    federation: FederationConfig = FederationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _knows_its_sinks(self) -> Self:
+        if unknown := self.sink_names - SINKS:
+            hint = did_you_mean(min(unknown), SINKS)
+            raise ValueError(
+                f"sinks: there is no {', '.join(sorted(unknown))}{hint}; there are {', '.join(sorted(SINKS))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_select(self) -> Self:
+        if self.train.select != "last" and self.federation.participation < 1:
+            raise ValueError(
+                f"train.select = {self.train.select!r} needs federation.participation = 1: else each round is judged "
+                "on other patients"
+            )
+        if self.train.select != "last" and not self.data.validation:
+            raise ValueError(f"train.select = {self.train.select!r} needs validation patients: data.validation is 0")
+        return self
+
+    @property
+    def sink_names(self) -> frozenset[str]:
+        """Return the names in `sinks`."""
+        return frozenset(name.strip() for name in self.sinks.split(",") if name.strip())
+
+    @property
+    def begun(self) -> "Config":
+        """Return the config with which the run began: a resumed run is the same run."""
+        return self.model_copy(update={"run": self.run.model_copy(update={"resume": False})})
+
+    def flat(self) -> dict[str, Scalar]:
+        """Return every field by its run-config key (``train.local-steps``)."""
+        return dict(flatten(self.model_dump()))
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Scalar], source: str = "run config") -> "Config":
+        """Build the config from run-config keys; other fields keep their defaults.
+
+        Raises
+        ------
+        UserError
+            Naming every unknown key and every bad value, with what would be accepted.
+        """
+        nested: dict[str, Any] = {}
+        for key, value in values.items():
+            *path, last = key.replace("-", "_").split(".")
+            node = nested
+            for part in path:
+                node = node.setdefault(part, {})
+                if not isinstance(node, dict):
+                    raise UserError(f"{source}: {key} and {part} are both given; {part} is a table")
+            node[last] = value
+        try:
+            return cls.model_validate(nested)
+        except ValidationError as error:
+            raise several(f"{source} is not valid", problems(error, cls().flat())) from None
