@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from remind.errors import UserError
 from remind.federation.site_weights import Spanning, Within
 from remind.objectives.weighting import Proportional
+from remind_server.rounds.course import Course
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
@@ -65,15 +66,15 @@ def test_a_look_moves_nothing_and_a_last_layer_alone_moves_alone_whatever_is_rem
     }
 
 
-def test_the_memory_begins_anew_in_stage_two(tmp_path):
-    memories = []
+def test_the_memory_begins_anew_in_stage_two(tmp_path, monkeypatch):
+    memories, stepped = [], Course.stepped
 
-    class Watching(FedRemind):
-        def _stepped(self, state, replies, weights):
-            memories.append(dict(state.memory))
-            return super()._stepped(state, replies, weights)
+    def watched(course, state, replies, weights):
+        memories.append(dict(state.memory))
+        return stepped(course, state, replies, weights)
 
-    finished(tmp_path, config(rule="fedadam"), Watching)
+    monkeypatch.setattr(Course, "stepped", watched)
+    finished(tmp_path, config(rule="fedadam"), FedRemind)
     assert [bool(memory) for memory in memories] == [False, True, False, True]
 
 

@@ -1,0 +1,125 @@
+"""How the state goes from round to round: its beginning, new groups, phases, the rule's step, the best model, the end.
+
+Sends nothing: what is here depends on the config, the parties and the replies alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from remind.adaptation.moving import anchored
+from remind.federation.aggregation import BlockAverage
+from remind.federation.averaging import mean_of, with_mean
+from remind.global_model import GlobalModel
+from remind.metrics.selection import is_better, judge
+from remind.metrics.statistics import GroupStatistics
+from remind.training.schedule import learning_rate
+from remind_server.rounds.parties import Parties
+from remind_server.rounds.state import Best, State
+from remind_server.rounds.tasks import stage_of
+
+
+class Course:
+    """The course of a run's state.
+
+    Parameters
+    ----------
+    tensors
+        Of an initial model, which goes before the one that ``start.model`` names; None: that one, or a new one.
+    """
+
+    def __init__(self, parties: Parties, tensors: Mapping[str, Tensor] | None = None) -> None:
+        self.parties, self.tensors = parties, tensors
+        self.config, self.methods = parties.config, parties.methods
+        self.phases = self.methods.objective.phases(self.config.train.rounds)
+
+    def stage(self, round_: int) -> tuple[Literal[1, 2], int, int]:
+        """Return the stage of a round, the round within it, and its rounds: see `stage_of`."""
+        return stage_of(self.config, round_, self.phases)
+
+    def routing(self, round_: int) -> bool:
+        """Whether the model after so many rounds is used with Φ_k: as the round that follows would measure it."""
+        if self.parties.routed:
+            return True
+        if round_ >= self.config.train.rounds:
+            return self.config.train.routing_rounds > 0
+        return self.stage(round_)[0] == 2
+
+    def fresh(self, round_: int) -> State[Any]:
+        """Return the state before a training begins, in whatever round."""
+        model = self._first_model()
+        memory = self.methods.rule.server_init(model.tensors)
+        return State(round_, model, self.methods.weighing.initial(self.parties.sites), memory)
+
+    def _first_model(self) -> GlobalModel:
+        """The initial model, with blocks for the groups of all sites and for those of the model to begin with."""
+        groups, schema = self.parties.roster.counts(), self.parties.schema
+        if self.tensors is not None:
+            return GlobalModel.begun_with(self.tensors, self.config, schema, groups)
+        if self.parties.given is not None:
+            return self.parties.given.model(self.config, schema, groups)
+        return GlobalModel.build(self.config, schema, groups)
+
+    def with_newcomers(self, state: State[Any]) -> State[Any]:
+        """Give groups and sites that are new since this state their blocks and their λ."""
+        model = state.model.with_groups(self.config, self.parties.schema, self.parties.roster.counts())
+        return replace(state, model=model, weights=self.methods.weighing.admit(state.weights, self.parties.sites))
+
+    def begin_phase(self, state: State[Any]) -> State[Any]:
+        """All as at the start, where the objective starts over with this round; the rule's memory with each stage."""
+        phase = self.methods.objective.phase(state.round)
+        begins = state.round == phase.start
+        if begins and phase.restart:
+            return self.fresh(state.round)
+        if begins or self.stage(max(state.round - 1, 0))[0] != self.stage(state.round)[0]:
+            return replace(state, memory=self.methods.rule.server_init(state.model.tensors))
+        return state
+
+    def stepped(self, state: State[Any], replies: BlockAverage, weights: Any) -> State[Any]:
+        """Return the state after the rule's step on what the phase trains; where sites took no steps, there is none."""
+        phase, model = self.methods.objective.phase(state.round), state.model.tensors
+        average = replies.average(model)
+        training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
+        moved, memory = self.methods.rule.server_step(model, training, state.memory)
+        after = {**model, **average, **moved}
+        if self.parties.given is not None:
+            lr = learning_rate(self.config.train, *self.stage(state.round))
+            after = anchored(self.config, self.parties.given.tensors, after, training, lr)
+        if decay := self.config.federation.averaging:
+            memory = with_mean(memory, after, training, decay)
+        return State(state.round + 1, GlobalModel(after), weights, memory)
+
+    def ended(self, state: State[Any]) -> State[Any]:
+        """Return the state after the last round: with ``federation.averaging``, its model is the mean."""
+        return replace(state, model=GlobalModel(mean_of(state.memory, state.model.tensors)))
+
+    def best(self, state: State[Any], validation: Mapping[int, GroupStatistics]) -> Best | None:
+        """Return the best model so far, where the run chooses one: of `state`, measured so, or before.
+
+        A model from before a restart of the objective is never chosen, nor one that has not trained. With
+        ``federation.averaging`` the rounds' own models are judged, and in the end the mean in place of the last one.
+        """
+        train = self.config.train
+        if train.select == "last" or state.round < self.methods.objective.first_judged:
+            return state.best
+        verdict = judge(train.select, train.select_score, state.round, validation, self.parties.roster.counts())
+        known = state.best.verdict if state.best else None
+        if verdict is None or not is_better(verdict, known, train.select_score):
+            return state.best
+        return Best(verdict, state.model, self.methods.weighing.shown(state.weights, self.parties.sites))
+
+    def is_over(self, state: State[Any]) -> bool:
+        """Whether all rounds are done, or as many of the last stage as `train.patience` brought no better model.
+
+        Stage 1 is never cut short: stage 2 goes on from it with a new optimiser.
+        """
+        rounds, patience = self.config.train.rounds, self.config.train.patience
+        if state.round >= rounds:
+            return True
+        if not patience or state.best is None:
+            return False
+        stage = [self.stage(round_)[0] for round_ in range(rounds)]
+        begins = next((r for r in reversed(range(1, len(stage))) if stage[r - 1] != stage[r]), 0)
+        return state.round - 1 - max(state.best.verdict.round, begins, self.phases[-1].start) >= patience

@@ -1,0 +1,117 @@
+"""The end of a run: its model is chosen, calibrated on validation patients and examined on test patients."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from remind.adaptation.start import added
+from remind.federation.bounds import largest
+from remind.metrics.calibration import Calibration
+from remind.metrics.calibration_fit import fit, fit_several
+from remind.metrics.statistics import GroupStatistics, merge
+from remind.metrics.tempering import pooled
+from remind.quoting import reason
+from remind_server.outputs.records import RunResult
+from remind_server.rounds.collect import Measurement, examination_bounds, read_examination
+from remind_server.rounds.course import Course
+from remind_server.rounds.state import Best, State
+from remind_server.rounds.tasks import examine_task
+
+
+class Examiner:
+    """Makes the result of a run out of its last state, by one to three exchanges."""
+
+    def __init__(self, course: Course) -> None:
+        self.course, self.parties = course, course.parties
+        self.config, self.methods, self.roster = course.config, course.methods, course.parties.roster
+
+    def result(self, grid: Grid, last: State[Any], began: float, left_out: Mapping[str, int]) -> RunResult:
+        """Evaluate the run's model on test patients and on validation patients.
+
+        Parameters
+        ----------
+        began
+            When the run began, by the monotonic clock.
+        left_out
+            Site → rounds in which its answer did not count.
+        """
+        state = self._chosen(grid, last)
+        calibration = self._tempered(grid, state)
+        found = self._measured(grid, state, temperature=calibration.scaling.temperature if calibration else 1.0)
+        best = state.best
+        chosen = best is not None and best.verdict.round == state.round
+        return RunResult(
+            config=self.config,
+            schema=self.parties.schema,
+            counts=self.roster.counts(),
+            weights=best.weights if best and chosen else self.methods.weighing.shown(state.weights, self.parties.sites),
+            tensors=state.model.tensors,
+            test=found.test,
+            validation=found.validation,
+            absent=found.absent,
+            left_out=dict(left_out),
+            seconds=time.monotonic() - began,
+            withheld=self.roster.withheld(found.test),
+            round=state.round,
+            last=last.round,
+            last_tensors=last.model.tensors,
+            routing=self.course.routing(state.round),
+            selected=self._selected(best) if best and chosen else None,
+            calibration=calibration or self._calibration(state.round, found.validation),
+            calibrated=found.calibrated,
+        )
+
+    def _chosen(self, grid: Grid, last: State[Any]) -> State[Any]:
+        """The state whose model is the run's: the last, or the best round's once the last is judged too."""
+        if self.config.train.select == "last":
+            return last
+        best = self.course.best(last, merge(self._measured(grid, last, on_test=False).validation.values()))
+        if best is None or best.verdict.round == last.round:
+            return replace(last, best=best)
+        return replace(last, round=best.verdict.round, model=best.model, best=best)
+
+    def _tempered(self, grid: Grid, state: State[Any]) -> Calibration | None:
+        """The temperature of a model of three classes or more, by an exchange on validation patients; else None."""
+        several = len(self.parties.schema.classes) > 2 and self.config.evaluation.calibration != "none"
+        if not several or not self.methods.objective.holds_out:
+            return None
+        found = self._measured(grid, state, on_test=False, temper=True)
+        sums = pooled(found.tempered.values())
+        return fit_several(merge(found.validation.values()), sums, self.parties.schema.classes, state.round)
+
+    def _selected(self, best: Best) -> dict[str, str | float]:
+        train = self.config.train
+        return {"by": train.select, "score": train.select_score, "value": best.verdict.value}
+
+    def _measured(
+        self, grid: Grid, state: State[Any], on_test: bool = True, temper: bool = False, temperature: float = 1.0
+    ) -> Measurement:
+        """One exchange on a model: see `examine_task` for what is asked for."""
+        members, routing = self.roster.online(grid), self.course.routing(state.round)
+        limits, found = self.parties.limits(routing), Measurement(self.parties.offline(members))
+        ask = partial(examine_task, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
+        counts = added(self.roster.counts(), self.parties.given_counts)
+        records = ((m, ask(self.config, self.parties.schema, state, m, counts)) for m in members)
+        bounds = largest(examination_bounds(m, limits) for m in members)
+        for member, answer in self.parties.ask(grid, records, "evaluate", state.round, bounds):
+            try:
+                found.add(member.name, read_examination(answer, state.round, member, limits))
+            except ValueError as error:
+                found.absent[member.name] = reason(error)
+        return found
+
+    def _calibration(self, round_: int, validation: Mapping[str, Mapping[int, GroupStatistics]]) -> Calibration | None:
+        """Calibration and operating points, from the validation patients' statistics alone; None: not asked for."""
+        asked, classes = self.config.evaluation, self.parties.schema.classes
+        if asked.calibration == "none" and not asked.operating_point:
+            return None
+        if not self.methods.objective.holds_out:
+            why = "the objective trains on validation patients, so that nothing can be fitted on them"
+            none = Calibration.none(classes, round_)
+            return none.model_copy(update={"wanted": asked.operating_point, "reason": why})
+        merged = merge(validation.values())
+        return fit(merged, classes, asked.calibration, asked.operating_point, round_, asked.group_calibration)

@@ -1,0 +1,100 @@
+"""The parties of a run: the sites on its roster and the model it begins with; and how these sites are asked."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+
+from remind.adaptation.start import Start, start_of
+from remind.config import Config
+from remind.data.cohort.schema import CohortSchema
+from remind.federation.bounds import Bounds
+from remind.federation.site_weights import Sites
+from remind.methods import methods_of
+from remind_server.rounds.checks import Limits, experts_of
+from remind_server.rounds.exchange import Answer, exchange
+from remind_server.rounds.flwr_pull import replies_within
+from remind_server.rounds.member import Member
+from remind_server.rounds.roster import Roster
+from remind_server.rounds.tasks import sites_of
+
+
+class Parties:
+    """Who takes part in a run, and with what.
+
+    Attributes
+    ----------
+    roster
+        The sites.
+    given
+        The model that ``start.model`` names, once it is read; None: the run begins with a new one.
+    """
+
+    def __init__(self, config: Config, enrolled: Iterable[str] = ()) -> None:
+        self.config, self.methods = config, methods_of(config)
+        self.roster = Roster(config, enrolled)
+        self.given: Start | None = None
+
+    def read_given(self) -> None:
+        """Read the model that the run begins with.
+
+        Raises
+        ------
+        UserError
+            There is no such model.
+        """
+        self.given = start_of(self.config)
+
+    @property
+    def schema(self) -> CohortSchema:
+        """What all sites agree on, once one has enrolled."""
+        if self.roster.schema is None:
+            raise RuntimeError("no site has enrolled yet")
+        return self.roster.schema
+
+    @property
+    def sites(self) -> Sites:
+        """Training patients per group of every member."""
+        return sites_of(self.roster.members.values())
+
+    @property
+    def known(self) -> frozenset[int]:
+        """Groups that the model to begin with knows."""
+        return frozenset() if self.given is None else self.given.groups
+
+    @property
+    def given_counts(self) -> Mapping[int, int]:
+        """Patients per group that the model to begin with was trained on."""
+        return {} if self.given is None else self.given.counts
+
+    @property
+    def routed(self) -> bool:
+        """Whether Φ_k is in use in stage 1 too."""
+        return self.given is not None and self.given.routed(self.config)
+
+    def trained_by(self, answered: Iterable[str]) -> set[int]:
+        """Groups that these members train on."""
+        names = set(answered)
+        return {k for member in self.roster.members.values() if member.name in names for k in member.counts}
+
+    def offline(self, online: Sequence[Member]) -> dict[str, str]:
+        """Return who cannot be asked, and why."""
+        names = {member.name for member in online}
+        gone = {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
+        return gone | self.roster.missing()
+
+    def limits(self, routing: bool) -> Limits:
+        """Return the limits for replies, in a round with or without routing."""
+        return Limits(self.config, len(self.schema.classes), experts_of(self.config, self.schema.names, routing))
+
+    def ask(
+        self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int, bounds: Bounds
+    ) -> Iterator[tuple[Member, Answer]]:
+        """Send each member its message; yield the answers as they come, none of which is larger than the bounds."""
+        contents = ((member.node_id, record) for member, record in records)
+        federation = self.config.federation
+        with replies_within(bounds):
+            for answer in exchange(
+                grid, contents, kind, str(round_), federation.deadline, federation.quorum, self.roster.silent
+            ):
+                yield self.roster.members[answer.node_id], answer
