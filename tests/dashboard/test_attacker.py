@@ -145,6 +145,7 @@ class Reader:
             self.hears(on, ALL, name, row[3], any(re.match(r"\d", cell) for cell in row[4:9]), sites)
         for shown, n, score, *rest in tables["hospitals"][1:]:
             site = shown.removesuffix(" small").strip()
+            assert site == shown.strip() or score != "·", "withheld is not small"
             self.hears(on, site, ALL, n, bool(re.match(r"\d", score)), sites)
             self.hears("train", site, ALL, rest[-1], False)
         names = [cell.strip() for cell in tables["matrix"][0][1:]]

@@ -68,7 +68,7 @@ def test_the_page_folds_and_unfolds(client, result):
     large = [row for row in found["rows"] if row["ranked"]]
     assert folded.count("data-group=") == len(large)
     assert 'id="small-groups"' in folded
-    assert f"{found['small']['groups']} small groups together" in folded
+    assert f"{found['small']['groups']} other groups together" in folded
     whole = client.get("/runs/1?show=all").text
     assert whole.count("data-group=") == len(found["rows"])
     assert "Too small to be ranked" in whole
@@ -148,5 +148,5 @@ def test_without_enough_of_anything_nothing_is_ranked(engine, tmp_path, client):
     assert (found["worst_group"], found["worst_site"]) == (None, None)
     page = client.get("/runs/1").text
     assert "no group can be ranked" in page
-    assert "2 small groups together" in page
+    assert "2 other groups together" in page
     assert "data-group=" not in page
