@@ -14,6 +14,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 
 from remind.data.cohort.cohort import TRAIN
+from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
 from remind_server.rounds.strategy import FedRemind
 from remind_server.sinks.scalars import final_scalars, round_scalars
@@ -193,7 +194,7 @@ def test_a_store_of_before_is_brought_up_to_date(told):
         command.downgrade(config, "0004")
     old.dispose()
     again = open_store(saved)
-    found = {row.name: row.scores for row in Reader(again).groups(1, "name", "test").rows}
+    found = {row.name: row.scores for row in group_table(Reader(again), 1, "name", "test").rows}
     assert (found[AB].n, found[AB].sites_withholding) == (20, 0)
     assert found[UNKNOWN].n == 0, "as that version showed it"
     again.dispose()

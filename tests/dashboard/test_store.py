@@ -18,7 +18,9 @@ from sqlalchemy.orm import Session
 
 from remind.errors import UserError
 from remind_server.dashboard.experts import expert_map
+from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import run_report
 from remind_server.followers import followers
 from remind_server.outputs.records import RunStart
 from remind_server.store import observer as observing
@@ -81,18 +83,18 @@ def test_what_a_run_says_can_be_read(engine, tmp_path):
     assert opened.status == "running"
     assert opened.round_closes - opened.round_began == pytest.approx(100)
     record = drill.round({"Chur": "no answer within 600 s"})
-    report = reader.report(1)
+    report = run_report(reader, 1)
     assert report.run.round == 1
     assert [site.name for site in report.answered] == ["Basel"]
     assert [(site.name, site.absent) for site in report.missing] == [("Chur", "no answer within 600 s")]
     assert [(site.name, site.refused) for site in report.refused] == [("Davos", "no training patients")]
     assert report.overall.n == sum(s.count for s in record.validation.values())
     drill.round()
-    assert not Reader(engine).report(1).missing
+    assert not run_report(Reader(engine), 1).missing
     drill.finish()
-    assert reader.report(1).run.status == "finished"
-    assert reader.report(1).patients == "test"
-    assert {row.weight for row in reader.groups(1).rows} == {0.5}
+    assert run_report(reader, 1).run.status == "finished"
+    assert run_report(reader, 1).patients == "test"
+    assert {row.weight for row in group_table(reader, 1).rows} == {0.5}
 
 
 def test_a_store_of_the_first_version_is_brought_up_to_date(engine, tmp_path):
@@ -109,7 +111,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(engine, tmp_path):
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     reader = Reader(again)
     assert reader.state(1).round == 1
-    assert expert_map(reader, reader.groups(1)).rows == [], "runs of before have no map, and no empty one"
+    assert expert_map(reader, group_table(reader, 1)).rows == [], "runs of before have no map, and no empty one"
 
 
 def test_who_has_answered_in_the_round_under_way(engine, tmp_path, client, monkeypatch):
@@ -118,7 +120,7 @@ def test_who_has_answered_in_the_round_under_way(engine, tmp_path, client, monke
     reader = Reader(engine)
 
     def now():
-        report = reader.report(1)
+        report = run_report(reader, 1)
         return {site.name: site.answer for site in report.sites}, report.run.answers
 
     assert now() == (dict.fromkeys(sites), 0)
@@ -128,7 +130,7 @@ def test_who_has_answered_in_the_round_under_way(engine, tmp_path, client, monke
     drill.observer.answer_taken("Basel", None)
     drill.observer.answer_taken("Chur", "refused: busy")
     assert now() == ({"Basel": "counts", "Chur": "does not count", "Davos": "awaited", "Genf": "in line"}, 2)
-    assert [(site.name, site.problem) for site in reader.report(1).not_counting] == [("Chur", "refused: busy")]
+    assert [(site.name, site.problem) for site in run_report(reader, 1).not_counting] == [("Chur", "refused: busy")]
     assert reader.state(1).change == before, "the page need not be made anew for this"
     health = " ".join(client.get("/runs/1/health").text.split())
     assert "fetched as they come and counted in the order of names: that of 1 after it may be here" in health
@@ -136,11 +138,11 @@ def test_who_has_answered_in_the_round_under_way(engine, tmp_path, client, monke
     awaited = dict(re.findall(r'^remind_site_awaited{run="1",site="(\w+)"} (.*)$', client.get("/metrics").text, re.M))
     assert awaited == {"Basel": "0.0", "Chur": "0.0", "Davos": "1.0", "Genf": "1.0"}
     with monkeypatch.context() as patch:
-        patch.setattr("remind_server.dashboard.reader.SILENCE", -1.0)
+        patch.setattr("remind_server.dashboard.run_state.SILENCE", -1.0)
         assert now()[0] == dict.fromkeys(sites), "a run that is gone waits for nobody"
     drill.round({"Chur": "refused: busy"})
     assert now() == (dict.fromkeys(sites), 0)
-    assert [site.name for site in reader.report(1).missing] == ["Chur"]
+    assert [site.name for site in run_report(reader, 1).missing] == ["Chur"]
     drill.open_round()
     drill.observer.answer_taken("Basel", None)
     drill.observer.failed("interrupted")
@@ -153,7 +155,7 @@ def test_with_a_quorum_everybody_is_awaited_at_once(engine, tmp_path):
     drill = Drill(engine, tmp_path / "results" / "run", sites, changes=changes).start()
     drill.open_round()
     drill.observer.answer_taken("Chur", None)
-    found = {site.name: site.answer for site in Reader(engine).report(1).sites}
+    found = {site.name: site.answer for site in run_report(Reader(engine), 1).sites}
     assert found == {"Basel": "awaited", "Chur": "counts", "Davos": "awaited"}
 
 
@@ -203,7 +205,7 @@ def test_a_run_gives_signs_of_life_and_is_stalled_without(engine, tmp_path, monk
     first = reader.state(1).heard
     until(lambda: reader.state(1).heard != first, "a sign of life", 10)
     drill.observer.stop_heartbeat()
-    monkeypatch.setattr("remind_server.dashboard.reader.SILENCE", -1.0)
+    monkeypatch.setattr("remind_server.dashboard.run_state.SILENCE", -1.0)
     assert reader.state(1).status == "stalled"
 
 
@@ -216,7 +218,7 @@ def test_a_run_that_was_killed_counts_as_ended_and_the_next_run_writes_that_down
     state = Reader(engine).state(1)
     assert (state.status, state.ended) == ("failed", silent)
     assert "no heartbeat for 10 minutes" in state.reason
-    assert Reader(engine).report(1).left_seconds is None
+    assert run_report(Reader(engine), 1).left_seconds is None
     Drill(engine, tmp_path / "results" / "other", SITES).start()
     with Session(engine) as session:
         assert session.get(Run, 1).status == "failed"

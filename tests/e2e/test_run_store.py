@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import run_report
 from remind_server.store.open import FILE_NAME, open_store, store_url
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,7 @@ def test_a_flwr_run_is_in_the_store_beside_its_results(flower, tmp_path, monkeyp
     [run] = reader.runs()
     assert (run.status, run.round, run.rounds) == ("finished", 2, 2)
     assert Path(run.folder, "summary.json").exists()
-    assert reader.report(run.id).patients == "test"
+    assert run_report(reader, run.id).patients == "test"
     reader.engine.dispose()
 
 

@@ -11,8 +11,10 @@ from sqlalchemy import inspect
 from remind.metrics import scores as registry
 from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect
-from remind_server.dashboard.answers import Curve, Measured, ScoreName, SortKey
+from remind_server.dashboard.answers import Measured, ScoreName
+from remind_server.dashboard.curves import Curve
 from remind_server.dashboard.downloads import COLUMNS
+from remind_server.dashboard.groups import SortKey
 from remind_server.dashboard.metrics import FAMILIES
 from remind_server.sinks.scalars import NUMBERS
 from remind_server.store.schema import Cell, RoundGroup

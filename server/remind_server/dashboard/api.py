@@ -5,33 +5,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from remind.errors import UserError
-from remind_server.dashboard.answers import (
-    Comparison,
-    Curves,
-    ExpertMap,
-    GroupCurves,
-    GroupTable,
-    Hospitals,
-    Matrix,
-    ModelCard,
-    Patients,
-    RunReport,
-    RunState,
-    ScoreName,
-    SideBySide,
-    SortKey,
-    Timeline,
-    Verdict,
-)
-from remind_server.dashboard.calibration import model_card
-from remind_server.dashboard.compare import comparison, side_by_side
-from remind_server.dashboard.curves import MOST_CURVES, curves, matrix
-from remind_server.dashboard.experts import expert_map
-from remind_server.dashboard.hospitals import hospitals
+from remind_server.dashboard.answers import Patients, ScoreName
+from remind_server.dashboard.calibration import ModelCard, model_card
+from remind_server.dashboard.compare import Comparison, SideBySide, comparison, side_by_side
+from remind_server.dashboard.curves import MOST_CURVES, Curves, curves
+from remind_server.dashboard.experts import ExpertMap, expert_map
+from remind_server.dashboard.groups import GroupTable, SortKey, group_table
+from remind_server.dashboard.hospitals import Hospitals, hospitals
+from remind_server.dashboard.matrix import Matrix, matrix
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.thresholds import group_curves
-from remind_server.dashboard.timeline import timeline
-from remind_server.dashboard.verdict import verdict
+from remind_server.dashboard.report import RunReport, run_report
+from remind_server.dashboard.run_state import RunState
+from remind_server.dashboard.thresholds import GroupCurves, group_curves
+from remind_server.dashboard.timeline import Timeline, timeline
+from remind_server.dashboard.verdict import Verdict, verdict
 
 Groups = Annotated[
     str,
@@ -56,7 +43,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}")
     def report(run_id: int, on: Patients | None = None) -> RunReport:
         """Health, sites, settings and overall scores of a run; `on` chooses validation or test patients."""
-        return reader.report(run_id, on)
+        return run_report(reader, run_id, on)
 
     @router.get("/runs/{run_id}/verdict")
     def first(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Verdict:
@@ -76,12 +63,12 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/groups")
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> GroupTable:
         """Every group, worst first by `by`."""
-        return reader.groups(run_id, by, on)
+        return group_table(reader, run_id, by, on)
 
     @router.get("/runs/{run_id}/hospitals")
     def at_each_hospital(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Hospitals:
         """One score of every hospital's own patients, its trend, and the gain over training alone where known."""
-        return hospitals(reader, reader.groups(run_id, "name", on), score)
+        return hospitals(reader, group_table(reader, run_id, "name", on), score)
 
     @router.get("/runs/{run_id}/thresholds")
     def by_threshold(run_id: int, group: int = 0, on: Patients | None = None, of: int = 0) -> GroupCurves | None:
@@ -93,12 +80,12 @@ def routes(reader: Reader) -> APIRouter:
         run_id: int, score: ScoreName = "auroc", by: SortKey = "log_loss", on: Patients | None = None
     ) -> Matrix:
         """One score of every group at every site."""
-        return matrix(reader, reader.groups(run_id, by, on), score)
+        return matrix(reader, group_table(reader, run_id, by, on), score)
 
     @router.get("/runs/{run_id}/experts")
     def groups_by_experts(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> ExpertMap:
         """Mean weight of each expert in every group, and in all of them together."""
-        return expert_map(reader, reader.groups(run_id, by, on))
+        return expert_map(reader, group_table(reader, run_id, by, on))
 
     @router.get("/runs/{run_id}/curves")
     def over_rounds(run_id: int, groups: Groups = "") -> Curves:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from remind_server.dashboard.answers import Estimate, Hospital, Hospitals, Measured
+from remind_server.dashboard.answers import Estimate, Measured
+from remind_server.dashboard.hospitals import Hospital, Hospitals
 
 WIDTH, HEIGHT = 180, 18  # units of a bar
 LINE, TALL = 110, 26  # units of a trend

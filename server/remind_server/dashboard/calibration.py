@@ -7,15 +7,14 @@ where the threshold in use lies between two of them. So no small count is there,
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
-from remind_server.dashboard.answers import DecisionPoint, GroupCurves, ModelCard, ModelScores, ReliabilityBin
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.thresholds import group_curves
+from remind_server.dashboard.thresholds import GroupCurves, group_curves
 from remind_server.dashboard.together import merged_statistics
 from remind_server.store.schema import ALL, TEST
 
@@ -25,6 +24,83 @@ LEFT = 48  # units for the numbers of the upright axis
 MOST_THRESHOLD = 0.8  # drawn
 MOST_MARKED = 12  # points of a line with a mark each
 YARDSTICK = "yardstick"
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """Probabilities and decisions of a group's test patients, or of all, raw or calibrated; intervals are of 95 %.
+
+    Sensitivity and specificity are of the decisions: at the operating point where there is one, else of the likeliest
+    class; null unless there are two classes.
+    """
+
+    group: str
+    model: str
+    n: int
+    log_loss: float
+    log_loss_low: float
+    log_loss_high: float
+    brier: float
+    brier_low: float
+    brier_high: float
+    ece: float
+    ece_low: float
+    ece_high: float
+    sensitivity: float | None
+    sensitivity_low: float | None
+    sensitivity_high: float | None
+    specificity: float | None
+    specificity_low: float | None
+    specificity_high: float | None
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Patients of a range of predicted probability of the scored class, of whom so many are of it."""
+
+    group: str
+    model: str
+    scored: str
+    low: float
+    high: float
+    n: int
+    of_class: int
+    predicted: float
+
+    @property
+    def observed(self) -> float:
+        """The share that is of the class."""
+        return self.of_class / self.n
+
+
+@dataclass(frozen=True)
+class DecisionPoint:
+    """Net benefit at a threshold probability, by the model and of treating everybody; of treating nobody it is 0."""
+
+    group: str
+    model: str
+    scored: str
+    threshold: float
+    net_benefit: float
+    treat_all: float
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The model of a run that has ended: which round's and why (null: the last), its calibration and decisions."""
+
+    run: int
+    round: int
+    last_round: int
+    selected: dict[str, str | float] | None
+    method: str
+    reason: str
+    operating_point: str
+    scores: list[ModelScores]
+    reliability: list[ReliabilityBin]
+    decisions: list[DecisionPoint]
+
+
 _SCORES = tuple(ModelScores.__dataclass_fields__)
 _DECIDED = tuple(name for name in _SCORES if name.startswith(("sensitivity", "specificity")))
 

@@ -1,27 +1,73 @@
 """Runs side by side: what differs in their settings, and in every group; and whether they can be compared."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from remind.errors import UserError
 from remind.metrics.differences import difference
 from remind.metrics.scores import SCORES
-from remind_server.dashboard.answers import (
-    Comparison,
-    Estimate,
-    GroupTable,
-    Measured,
-    Pair,
-    Patients,
-    RunReport,
-    ScoreName,
-    SideBySide,
-)
+from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
+from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import RunReport, run_report
+from remind_server.dashboard.together import Together
 
 MOST_RUNS = 12  # side by side
 _SPLIT = tuple(f"data.{name}" for name in ("sites", "alpha", "rules", "validation", "test", "min-evaluated"))
 _OF_PATIENTS = (*_SPLIT, "synthetic.")  # settings that decide who is tested
 _NOT_COMPARED = ("results",)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A group in both runs; null if a run does not have it.
+
+    `difference` is second minus first, `low` and `high` its 95 % interval (`metrics.differences`); `sure` if that does
+    not hold 0.
+    """
+
+    name: str
+    tail: bool
+    ranked: bool
+    first: Measured | None
+    second: Measured | None
+    difference: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Return whether the interval of the difference excludes 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs: different settings, overall scores, every group, and the small groups and the tail together.
+
+    `paired`: nothing says that the patients differ; else `warnings` say what does.
+    """
+
+    first: RunReport
+    second: RunReport
+    score: str
+    paired: bool
+    warnings: list[str]
+    settings: dict[str, tuple[str | int | float | bool | None, str | int | float | bool | None]]
+    overall: Pair
+    tail: Pair
+    groups: list[Pair]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Several runs: scores overall and on the tail, and the settings that are not the same in all of them."""
+
+    runs: list[RunReport]
+    tails: list[Together]
+    score: str
+    warnings: list[str]
+    settings: dict[str, list[str | int | float | bool | None]]
 
 
 def comparison(
@@ -35,7 +81,7 @@ def comparison(
         They predict different classes.
     """
     reports = _reports(reader, (first, second), patients)
-    tables = [reader.groups(report.run.id, "name", report.patients) for report in reports]
+    tables = [group_table(reader, report.run.id, "name", report.patients) for report in reports]
     by_name = [{row.name: row for row in table.rows} for table in tables]
     pairs = []
     for name in sorted(by_name[0] | by_name[1]):
@@ -103,9 +149,9 @@ def _sites(report: RunReport) -> str:
 
 
 def _reports(reader: Reader, runs: Sequence[int], patients: Patients | None) -> list[RunReport]:
-    reports = [reader.report(run_id, patients) for run_id in runs]
+    reports = [run_report(reader, run_id, patients) for run_id in runs]
     if len({report.patients for report in reports}) > 1:  # some have no test scores: compare validation with validation
-        reports = [reader.report(run_id, "validation") for run_id in runs]
+        reports = [run_report(reader, run_id, "validation") for run_id in runs]
     classes = {tuple(report.classes): report.run.name for report in reports if report.classes}
     if len(classes) > 1:
         said = "; ".join(f"{name}: {', '.join(of)}" for of, name in classes.items())
@@ -121,7 +167,7 @@ def _settings(reports: Sequence[RunReport]) -> dict[str, list[str | int | float 
 
 
 def _table(reader: Reader, report: RunReport) -> GroupTable:
-    return reader.groups(report.run.id, "name", report.patients)
+    return group_table(reader, report.run.id, "name", report.patients)
 
 
 def _pair(name: str, tail: bool, ranked: bool, both: Sequence[Measured | None], score: str) -> Pair:

@@ -1,26 +1,52 @@
-"""Series over the rounds, and the groups × sites matrix."""
+"""Series over the rounds."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from remind.metrics.score import extended
 from remind.metrics.scores import SCORES
-from remind_server.dashboard.answers import (
-    Curve,
-    Curves,
-    GroupTable,
-    Matrix,
-    ScoreName,
-)
+from remind_server.dashboard.answers import Counts, Numbers
 from remind_server.dashboard.published import Published
 from remind_server.dashboard.reader import Reader
-from remind_server.store.schema import ALL, Group, Round, RoundGroup, Site
+from remind_server.store.schema import ALL, Group, Round, RoundGroup
 
 MOST_CURVES = 36  # groups in one answer, which keeps it well below a megabyte for hundreds of rounds
 _SERIES = ("weight", "risk", "gate_open", "n", *SCORES)
 _READ = (*_SERIES, "withheld")
 _OF_TRAINING = ("weight", "risk")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One group over the rounds; number 0 is all groups together. Scores are of validation patients."""
+
+    number: int
+    name: str
+    weight: Numbers
+    risk: Numbers
+    gate_open: Numbers
+    n: Counts
+    suppressed: list[int] = field(default_factory=list)
+    withheld: list[int] = field(default_factory=list)
+
+
+Curve = extended(Curve, dict.fromkeys(SCORES, (Numbers, list)))  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Columns over the finished rounds; a curve lists the positions whose number or scores are hidden."""
+
+    run: int
+    round: list[int]
+    stage: list[int]
+    seconds: list[float]
+    bytes_down: list[int]
+    bytes_up: list[int]
+    curves: list[Curve]
 
 
 def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
@@ -49,33 +75,6 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
     )
 
 
-def matrix(reader: Reader, table: GroupTable, score: ScoreName) -> Matrix:
-    """Return one score of the table's groups at each participating site."""
-    rows, run_id = table.rows, table.run
-    with Session(reader.engine) as session:
-        cells = reader.cells(session, run_id, table.patients)
-        values = cells.values(score)
-        sites = session.scalars(select(Site).where(Site.run_id == run_id, Site.refused.is_(None))).all()
-    sites = sorted(sites, key=lambda site: site.name)
-    keys = [[(site.number, row.number) for site in sites] for row in rows]
-    grid = [[values.get(key, (0, None, None, None)) for key in line] for line in keys]
-    places = [(i, j) for i, line in enumerate(keys) for j, key in enumerate(line) if grid[i][j][0] != 0]
-    return Matrix(
-        run=run_id,
-        patients=table.patients,
-        score=score,
-        sites=[site.name for site in sites],
-        groups=[row.name for row in rows],
-        tail=[row.tail for row in rows],
-        n=[[cell[0] for cell in line] for line in grid],
-        value=[[_short(cell[1]) for cell in line] for line in grid],
-        low=[[_short(cell[2]) for cell in line] for line in grid],
-        high=[[_short(cell[3]) for cell in line] for line in grid],
-        suppressed=[(i, j) for i, j in places if grid[i][j][0] is None],
-        withheld=[(i, j) for i, j in places if grid[i][j][0] is None or cells.withheld(*keys[i][j])],
-    )
-
-
 def _curve(
     number: int,
     name: str,
@@ -98,10 +97,10 @@ def _curve(
             withheld.append(position)
         for series, value in row.items():
             may = trained if series in _OF_TRAINING else not few if series == "n" else scored
-            found[series].append(_short(value) if may else None)
+            found[series].append(rounded(value) if may else None)
     return Curve(number, name, **found, suppressed=suppressed, withheld=withheld)  # type: ignore[arg-type]
 
 
-def _short(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     """Round to six significant digits, enough for a curve, so that its JSON is small; integers stay integers."""
     return value if value is None or isinstance(value, int) else float(f"{value:.6g}")

@@ -13,26 +13,16 @@ from starlette.responses import StreamingResponse
 
 from remind.files import harmless
 from remind.metrics.scores import BOUNDS, SCORES
-from remind_server.dashboard.answers import (
-    DecisionPoint,
-    Estimate,
-    ExpertRow,
-    Measured,
-    ModelScores,
-    Patients,
-    ReliabilityBin,
-    ScoreName,
-    SortKey,
-    ThresholdPoint,
-)
-from remind_server.dashboard.calibration import model_card
+from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
+from remind_server.dashboard.calibration import DecisionPoint, ModelScores, ReliabilityBin, model_card
 from remind_server.dashboard.compare import comparison
 from remind_server.dashboard.curves import MOST_CURVES, curves
 from remind_server.dashboard.everything import add_everything
-from remind_server.dashboard.experts import expert_map
+from remind_server.dashboard.experts import ExpertRow, expert_map
+from remind_server.dashboard.groups import SortKey, group_table
 from remind_server.dashboard.hospitals import hospitals
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.thresholds import group_curves
+from remind_server.dashboard.thresholds import ThresholdPoint, group_curves
 from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
 
 WITHHELD = "withheld"
@@ -47,7 +37,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/groups.csv")
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> StreamingResponse:
         """The table of groups."""
-        table = reader.groups(run_id, by, on)
+        table = group_table(reader, run_id, by, on)
         head = ("group", "tail", "ranked", "train_n", "lambda", "risk", f"change_{table.change_of}", *COLUMNS)
         rows = (
             [
@@ -82,7 +72,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/experts.csv")
     def groups_by_experts(run_id: int, on: Patients | None = None) -> StreamingResponse:
         """Return the mean weight of each expert in every group; only the header if the model has no experts."""
-        found = expert_map(reader, reader.groups(run_id, "name", on))
+        found = expert_map(reader, group_table(reader, run_id, "name", on))
         head = ("group", "tail", "n", "in_effect", *(f"expert_{e}" for e in range(1, found.experts + 1)))
 
         def weights(r: ExpertRow) -> list[Any]:
@@ -95,7 +85,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/curves.csv")
     def over_rounds(run_id: int) -> StreamingResponse:
         """λ, risk, gate and validation scores of every group in every round; `all groups` first."""
-        numbers = sorted(row.number for row in reader.groups(run_id).rows)
+        numbers = sorted(row.number for row in group_table(reader, run_id).rows)
         series = ("weight", "risk", "n", *SCORES, "gate_open")
 
         def rows() -> Iterator[Sequence[Any]]:
@@ -159,7 +149,7 @@ def _site_files(router: APIRouter, reader: Reader) -> None:
     @router.get("/runs/{run_id}/hospitals.csv")
     def of_hospitals(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> StreamingResponse:
         """One score of each hospital, that of training alone, and the gain."""
-        found = hospitals(reader, reader.groups(run_id, "name", on), score)
+        found = hospitals(reader, group_table(reader, run_id, "name", on), score)
         ends = ("", "_low", "_high")
         head = [
             "site",
@@ -189,7 +179,7 @@ def _site_files(router: APIRouter, reader: Reader) -> None:
     @router.get("/runs/{run_id}/thresholds.csv")
     def by_threshold(run_id: int, on: Patients | None = None, of: int = 0) -> StreamingResponse:
         """Curves over the threshold of all patients and of each group; withheld ones are not there."""
-        numbers = [0, *(row.number for row in reader.groups(run_id, "name", on).rows)]
+        numbers = [0, *(row.number for row in group_table(reader, run_id, "name", on).rows)]
         head = ["group", "class", *ThresholdPoint.__dataclass_fields__]
 
         def rows() -> Iterator[Sequence[Any]]:

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import run_report
 from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import verdict
 
@@ -26,7 +27,7 @@ def add_everything(router: APIRouter, reader: Reader) -> None:
     @router.get(f"{PREFIX}everything.zip")
     async def everything(run_id: int) -> Response:
         """Every table of the run, of validation and test patients, in one file."""
-        report = await run_in_threadpool(reader.report, run_id)
+        report = await run_in_threadpool(run_report, reader, run_id)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, call in _tables(router, sorted({"validation", report.patients})):

@@ -1,15 +1,43 @@
 """The expert map: the weight of each expert in each group."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.metrics.scores import experts_in_effect
-from remind_server.dashboard.answers import ExpertMap, ExpertRow, GroupTable, Measured
-from remind_server.dashboard.reader import NO_PATIENTS, Reader
+from remind_server.dashboard.answers import NO_PATIENTS, Measured, Patients
+from remind_server.dashboard.groups import GroupTable
+from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, ExpertUse
+
+
+@dataclass(frozen=True)
+class ExpertRow:
+    """Mean weight of each expert over a group's patients, 0 … 1; null if withheld or not measured.
+
+    `in_effect` is the effective number of experts: exp of the entropy of the weights.
+    """
+
+    name: str
+    tail: bool
+    n: int | None
+    suppressed: bool
+    withheld: bool
+    in_effect: float | None
+    use: list[float] | None
+
+
+@dataclass(frozen=True)
+class ExpertMap:
+    """Groups × experts; the first row is all groups together. No rows if the model has no experts, or uses none yet."""
+
+    run: int
+    patients: Patients
+    experts: int
+    rows: list[ExpertRow]
 
 
 def expert_map(reader: Reader, table: GroupTable) -> ExpertMap:

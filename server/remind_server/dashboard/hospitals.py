@@ -1,19 +1,60 @@
 """How good the model is at each hospital: its score, its trend, and what joining gained it over training alone."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.metrics.differences import difference
 from remind.metrics.scores import SCORES
-from remind_server.dashboard.answers import Estimate, GroupTable, Hospital, Hospitals, Measured, SiteScores
+from remind_server.dashboard.answers import Estimate, Measured, Patients
+from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.verdict import site_scores
+from remind_server.dashboard.verdict import SiteScores, site_scores
 from remind_server.store.schema import ALL, FINISHED, INCOMPLETE, Round, Run, Site, SiteRound
 
 ALONE = "local"  # the rule under which each hospital trains on its own patients
 _SAME = ("data.", "synthetic.", "seed")  # settings that decide who is tested where
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A hospital's own patients of all groups together, by one score.
+
+    Attributes
+    ----------
+    trend
+        The score on validation patients in each round; null where it is undefined, withheld or was not measured.
+    alone
+        The score where each hospital trained on its own patients alone (rule `local`), on the same patients; null if
+        no such run of the same cohort, seed and division is in the store.
+    gain
+        This score less that of training alone, so that better is positive, with its 95 % interval. The interval
+        takes the two for independent, which for the same patients is wider than need be.
+    """
+
+    number: int
+    name: str
+    train_n: int | None
+    train_suppressed: bool
+    scores: Measured
+    ranked: bool
+    trend: list[float | None]
+    alone: Estimate | None
+    gain: Estimate | None
+
+
+@dataclass(frozen=True)
+class Hospitals:
+    """Hospitals, worst first by a score, too small ones last; `alone_run` is the run in which each trained alone."""
+
+    run: int
+    patients: Patients
+    score: str
+    rounds: list[int]
+    alone_run: int | None
+    rows: list[Hospital]
 
 
 def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
@@ -98,7 +139,7 @@ def _scores_of(reader: Reader, run_id: int | None, patients: str) -> dict[str, M
     """Return a run's scores by the name of the hospital; none where it has no such patients."""
     if run_id is None:
         return {}
-    table = reader.groups(run_id, "name", "test" if patients == "test" else "validation")
+    table = group_table(reader, run_id, "name", "test" if patients == "test" else "validation")
     return {row.name: row.scores for row in site_scores(reader, table)}
 
 

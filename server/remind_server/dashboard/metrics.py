@@ -8,9 +8,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from remind.metrics.scores import BOUNDED, BOUNDS, SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
-from remind_server.dashboard.answers import Estimate, ExpertMap, GroupTable, Measured, RunReport, RunState
-from remind_server.dashboard.experts import expert_map
+from remind_server.dashboard.answers import Estimate, Measured
+from remind_server.dashboard.experts import ExpertMap, expert_map
+from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import RunReport, run_report
+from remind_server.dashboard.run_state import RunState
 
 FAMILIES = {
     "remind_run_status": ("1 for the current status of the run, 0 for the others", ("run", "name", "cohort", "status")),
@@ -69,8 +72,8 @@ class RunMetrics(Collector):
         """Return all metric families with their samples."""
         families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in FAMILIES.items()}
         for run in _current(self.reader.runs()):
-            table = self.reader.groups(run.id)
-            _run(families, self.reader.report(run.id), table)
+            table = group_table(self.reader, run.id)
+            _run(families, run_report(self.reader, run.id), table)
             _experts(families, str(run.id), expert_map(self.reader, table))
         return families.values()
 

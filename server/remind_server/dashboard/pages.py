@@ -7,15 +7,19 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from remind_server.dashboard.answers import GroupTable, Patients, ScoreName, SortKey, Status
+from remind_server.dashboard.answers import Patients, ScoreName
 from remind_server.dashboard.calibration import decision_picture, model_card, reliability_picture
 from remind_server.dashboard.compare import comparison, side_by_side
-from remind_server.dashboard.curves import curves, matrix
+from remind_server.dashboard.curves import curves
 from remind_server.dashboard.experts import expert_map
+from remind_server.dashboard.groups import GroupTable, SortKey, group_table
 from remind_server.dashboard.hospitals import hospitals
+from remind_server.dashboard.matrix import matrix
 from remind_server.dashboard.pictures import threshold_pictures
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import run_report
 from remind_server.dashboard.run_list import SortRuns, Wanted, run_list
+from remind_server.dashboard.run_state import Status
 from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
 from remind_server.dashboard.thresholds import group_curves
@@ -68,7 +72,7 @@ def routes(reader: Reader) -> APIRouter:
         group: Annotated[int, Query(ge=0)] = 0,
         of: Annotated[int, Query(ge=0, le=1000)] = 0,
     ) -> Response:
-        table = reader.groups(run_id, by, on, reverse=order == "best")
+        table = group_table(reader, run_id, by, on, reverse=order == "best")
         rows = table.rows if show == "all" else table.ranked[:FEW]  # small groups are folded into one row
         listed = replace(table, rows=rows)
         experts = expert_map(reader, listed)
@@ -78,7 +82,7 @@ def routes(reader: Reader) -> APIRouter:
             """Return the address of the same page with another choice."""
             return "?" + urlencode({k: v for k, v in (typed | changes).items() if v})
 
-        report = reader.report(run_id, table.patients)
+        report = run_report(reader, run_id, table.patients)
         own, everyone = (group_curves(reader, run_id, number, table.patients, of) for number in (group, 0))
         return page(
             request,
@@ -116,7 +120,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/health")
     def health(request: Request, run_id: int) -> Response:
         """Return the part of a run's page that changes with every answer, for the page's script."""
-        return page(request, "run_health_only.html", report=reader.report(run_id))
+        return page(request, "run_health_only.html", report=run_report(reader, run_id))
 
     @router.get("/compare")
     def compare(

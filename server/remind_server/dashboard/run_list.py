@@ -7,21 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
-from remind_server.dashboard.answers import Measured, Patients, RunLine, RunList, RunState
+from remind_server.dashboard.answers import Measured, Patients
 from remind_server.dashboard.cells import Cells
-from remind_server.dashboard.reader import Reader, run_state
+from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.run_state import STORED, RunState, read_state
 from remind_server.store.schema import ALL, RoundSite, Run, Site
 
 PER_PAGE = 50
 METHOD = ("method.fusion", "method.objective", "method.rule")
 SortRuns = Literal["began", "name", "status", "cohort", "method", "seed", "seconds", "score", "missing"]
-_STATE = tuple(name for name in RunState.__dataclass_fields__ if name != "answers")
-_COLUMNS = (*(getattr(Run, name) for name in _STATE), Run.tags, Run.notes, Run.archived)
-_VALID = TypeAdapter(RunState)
+_COLUMNS = (*STORED, Run.tags, Run.notes, Run.archived)
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,60 @@ class _Found:
     method: str
     missing: list[str] = field(default_factory=list)
     sites: int = 0
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in the list.
+
+    Attributes
+    ----------
+    method
+        Fusion, objective and rule.
+    seconds
+        From its beginning to its end, or until now.
+    missing
+        Sites that did not count in the last round.
+    overall
+        Scores of all its patients: test patients, or validation patients where it has none yet. Null while it is being
+        decided what may be shown.
+    """
+
+    run: RunState
+    method: str
+    seconds: float
+    sites: int
+    missing: list[str]
+    patients: Patients
+    overall: Measured | None
+    tags: list[str]
+    notes: str
+    archived: bool
+
+
+@dataclass(frozen=True)
+class RunList:
+    """A page of the list of runs.
+
+    Attributes
+    ----------
+    found, total
+        Runs that the search found, and all.
+    unreadable
+        Numbers of runs whose rows in the store are damaged.
+    cohorts, tags
+        Of all runs, for choices.
+    """
+
+    lines: list[RunLine]
+    page: int
+    pages: int
+    found: int
+    total: int
+    archived: int
+    unreadable: list[int]
+    cohorts: list[str]
+    tags: list[str]
 
 
 def run_list(reader: Reader, wanted: Wanted, score: str = "auroc") -> RunList:
@@ -101,9 +154,8 @@ def _read(session: Session) -> tuple[list[_Found], list[int]]:
     for row in session.execute(select(*_COLUMNS, cast(Run.config, Text).label("config_text"))):
         try:
             config = json.loads(row.config_text)
-            valid = _VALID.validate_python({name: getattr(row, name) for name in _STATE} | {"answers": 0})
+            state = read_state(row, 0)
             method = ", ".join(str(config[name]) for name in METHOD if name in config)
-            state = run_state(valid, 0)
             found.append(_Found(state, row, method, missing.get(row.id, []), sites.get(row.id, 0)))
         except (ValidationError, ValueError, TypeError, LookupError):
             unreadable.append(row.id)

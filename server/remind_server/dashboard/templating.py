@@ -13,9 +13,10 @@ from remind.groups import TAIL_SHARE
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind.version import VERSION
-from remind_server.dashboard.answers import Estimate, Matrix
+from remind_server.dashboard.answers import Estimate
 from remind_server.dashboard.bars import bar_scale, interval_bar, sparkline
 from remind_server.dashboard.combos import combo, heads
+from remind_server.dashboard.matrix import Matrix
 from remind_server.dashboard.strips import most_used, scale, strip
 from remind_server.dashboard.timeline import picture
 

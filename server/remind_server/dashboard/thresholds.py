@@ -1,13 +1,6 @@
-"""Curves of each group over the threshold of a decision, from merged histograms.
+"""Curves of each group over the threshold of a decision, from merged histograms."""
 
-Under a minimum count a curve is a function of counts that may be shown. All curves then have the same ranges of the
-model's log-odds, each with the minimum of patients of the class and of the rest among all patients; ranges of a group
-are unions of these. Which groups' curves are shown is decided as for every table (`remind.privacy.publication`): no
-small count of a group in a range follows from all curves together. What groups and sites count in all is protected
-where these numbers are shown (`published`); here a reader is assumed to know it.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +12,72 @@ from sqlalchemy.orm import Session
 from remind.metrics.calibration import Calibration, Scaling
 from remind.metrics.histograms import centres
 from remind.metrics.intervals import wilson
-from remind.metrics.ranges import Placed, begins, bin_from, counted, lower_ends, points
+from remind.metrics.ranges import Placed, bin_from, counted, lower_ends, points
 from remind.metrics.reliability import probability
-from remind.metrics.statistics import GroupStatistics, total
-from remind.privacy.publication import Key, Publication
-from remind_server.dashboard.answers import Chosen, GroupCurves, Patients, Range, ThresholdPoint
-from remind_server.dashboard.published import Shown
+from remind.metrics.statistics import total
+from remind_server.dashboard.answers import Patients
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.together import Merged, merged_statistics
+from remind_server.dashboard.shown_ranges import placed, range_starts
+from remind_server.dashboard.together import merged_statistics
 from remind_server.store.schema import ALL, Group
 
-FINE, COARSE = 100, 12  # ranges of a curve at most: of everything, and under a minimum count
-MOST_GROUPS = 24  # whose curves are checked together under a minimum count, the largest; the others are withheld
-OTHERS = -1
-_FEWER = (COARSE, COARSE // 2, COARSE // 3, 2)  # ranges of a curve at most, as they are tried
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_Starts = Mapping[int, Sequence[int]]  # group → first bins of its ranges; a group without is withheld
+
+
+@dataclass(frozen=True)
+class Range:
+    """Patients of a range of predicted probability, those of the class among them, and the mean prediction."""
+
+    low: float
+    high: float
+    n: int
+    of_class: int
+    predicted: float
+
+
+@dataclass(frozen=True)
+class ThresholdPoint:
+    """What a threshold probability achieves; precision is null where nobody is called, `called` a share of all."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+    precision: float | None
+    called: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the decision in use achieves, with 95 % intervals; `wanted` is the operating point's condition, or empty."""
+
+    wanted: str
+    threshold: float
+    sensitivity: float
+    sensitivity_low: float
+    sensitivity_high: float
+    specificity: float
+    specificity_low: float
+    specificity_high: float
+
+
+@dataclass(frozen=True)
+class GroupCurves:
+    """ROC, precision–recall, calibration and threshold curves of a group's patients, or of all.
+
+    `points` go from a threshold that calls nobody to one that calls everybody; `ranges` are what they are made of, from
+    the lowest probability up. Probabilities are calibrated where `calibrated` says so.
+    """
+
+    number: int
+    group: str
+    scored: str
+    n: int
+    of_class: int
+    calibrated: bool
+    ranges: list[Range]
+    points: list[ThresholdPoint]
+    chosen: Chosen | None
 
 
 def group_curves(
@@ -62,12 +104,12 @@ def group_curves(
         key = (run_id, run.change, cells.patients, scored)
         shown = cells.shown
     cuts = {k: decision.cut(mask) for k, mask in mask_of.items()} | {ALL: decision.cut(None)}
-    starts_of = reader.decide(key, lambda: _starts(merged, scored, shown, reader.min_count, cuts))
+    starts_of = reader.decide(key, lambda: range_starts(merged, scored, shown, reader.min_count, cuts))
     if number not in starts_of:
         return None
-    placed = _placed(found, scored)
+    of_group = placed(found, scored)
     mask, name = mask_of.get(number), name_of.get(number, "all groups")
-    return _curves(number, name, names[scored], placed, starts_of[number], decision, mask)
+    return _curves(number, name, names[scored], of_group, starts_of[number], decision, mask)
 
 
 @dataclass(frozen=True)
@@ -101,82 +143,6 @@ class _Decision:
     def _scaling(self, mask: int | None) -> Scaling:
         assert self.calibration is not None
         return self.calibration.scaling if mask is None else self.calibration.scaling_of(mask)
-
-
-def _placed(statistics: GroupStatistics, scored: int) -> Placed:
-    return list(statistics.scores.placed())[scored]
-
-
-def _starts(merged: Merged, scored: int, shown: Shown, minimum: int, cuts: Mapping[int, float | None]) -> _Starts:
-    """Return the ranges of each group whose curve may be shown."""
-    everyone = total(dict(merged))
-    assert everyone is not None
-    if minimum <= 1:
-        of = {ALL: everyone, **merged}
-        return {k: begins(_placed(one, scored), FINE, cut=cuts[k]) for k, one in of.items()}
-    whole = _placed(everyone, scored)
-    if not shown.score(ALL, ALL) or (whole[1].sum(axis=1) < minimum).any():
-        return {}
-    common = begins(whole, COARSE, minimum, cuts[ALL])
-    candidates = [k for k in merged if shown.score(ALL, k)]
-    candidates = sorted(candidates, key=lambda k: -merged[k].count)[:MOST_GROUPS]
-    table = {k: counted(_placed(merged[k], scored), common) for k in candidates}
-    rest_2R = counted(whole, common) - sum(table.values(), np.zeros((2, len(common)), dtype=np.int64))
-    counts = _atoms({**table, OTHERS: rest_2R})
-    publication = Publication(minimum)
-    totals = {("total", k, c): [a for a in counts if a[0] == k and a[1] == c] for k in (*table, OTHERS) for c in (0, 1)}
-    publication.ask(totals, counts, known=totals.keys())
-    publication.ask({("atom", atom): [atom] for atom, n in counts.items() if 0 < n < minimum}, counts)
-    found: dict[int, Sequence[int]] = {}
-    all_2R: Integers = sum(table.values(), rest_2R)
-    for k, counts_2R in {ALL: all_2R, **table}.items():
-        members = [*table, OTHERS] if k == ALL else [k]
-        tried: set[tuple[int, ...]] = set()
-        for most in _FEWER:  # coarser curves where finer ones would give something small away
-            places = _unions(counts_2R, all_2R - counts_2R if k != ALL else None, minimum, most)
-            if len(places) < 2 or tuple(places) in tried:
-                continue
-            tried.add(tuple(places))
-            ends = [*places[1:], len(common)]
-            numbers: dict[Key, list[Key]] = {
-                (k, most, r, c): [(g, c, i) for g in members for i in range(places[r], ends[r])]
-                for r in range(len(places))
-                for c in (0, 1)
-            }
-            if publication.ask(numbers, counts, dict.fromkeys(numbers, k), careful=True) == set(numbers):
-                found[k] = [common[i] for i in places]
-                break
-    return found
-
-
-def _atoms(table: Mapping[int, Integers]) -> dict[Key, int]:
-    """Return the patients of each group, class or rest, and range."""
-    return {
-        (k, c, r): int(counts_2R[c, r])
-        for k, counts_2R in table.items()
-        for c in (0, 1)
-        for r in range(counts_2R.shape[1])
-    }
-
-
-def _unions(counts_2R: Integers, rest_2R: Integers | None, minimum: int, most: int) -> list[int]:
-    """Return the ranges at which at most `most` unions begin; what is left at the end joins the last.
-
-    Each has the minimum of patients of either class, and so have the other groups in it, or none (`rest_2R`).
-    """
-    wanted = counts_2R.sum() / most
-
-    def enough(first: int, end: int) -> bool:
-        own_2 = counts_2R[:, first:end].sum(axis=1)
-        others_2 = np.zeros(2) if rest_2R is None else rest_2R[:, first:end].sum(axis=1)
-        return bool((own_2 >= minimum).all() and ((others_2 >= minimum) | (others_2 == 0)).all())
-
-    found = [0]
-    for r in range(1, counts_2R.shape[1]):
-        large = counts_2R[:, found[-1] : r].sum() >= wanted
-        if large and enough(found[-1], r) and enough(r, counts_2R.shape[1]):
-            found.append(r)
-    return found
 
 
 def _curves(

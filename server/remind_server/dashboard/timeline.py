@@ -1,17 +1,43 @@
 """What happened in a run: who joined, was missing, came back or was refused; stages, the best round, the end."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from remind_server.dashboard.answers import Event, Timeline
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import Round, RoundSite, Run, Site
 
 SIGNS = {"joined": "▲", "missing": "▼", "back": "△", "refused": "✖", "stage": "│", "best": "★", "ended": "■"}
 WIDTH, LEFT, LINE = 900, 70, 18  # units of the picture
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a round; 0: before the rounds."""
+
+    round: int
+    kind: Literal["joined", "missing", "back", "refused", "stage", "best", "ended"]
+    site: str | None
+    text: str
+    alert: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The events of a run, by round."""
+
+    run: int
+    rounds: int
+    events: list[Event]
+
+    @property
+    def alerts(self) -> list[Event]:
+        """Return what somebody should look into."""
+        return [event for event in self.events if event.alert]
 
 
 def timeline(reader: Reader, run_id: int) -> Timeline:

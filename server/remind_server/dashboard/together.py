@@ -1,6 +1,7 @@
 """Several groups scored as one set of patients, and which groups have the support to be ranked."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,11 +11,24 @@ from remind.metrics.packed import unpack
 from remind.metrics.remarks import one_class
 from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import GroupStatistics, total
-from remind_server.dashboard.answers import Estimate, Measured, Patients, Together
+from remind_server.dashboard.answers import Estimate, Measured, Patients
 from remind_server.dashboard.published import Shown
 from remind_server.store.schema import ALL, MergedStatistics
 
 Merged = Mapping[int, GroupStatistics]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several groups whose patients are scored as one set.
+
+    `scores` are null where they are not known: no such patients, or a run of an earlier version. `one_class` is the
+    class that nearly everyone is called (`metrics.remarks`), null if there is none.
+    """
+
+    groups: int
+    scores: Measured | None
+    one_class: str | None = None
 
 
 def merged_statistics(session: Session, run_id: int, patients: Patients) -> Merged:

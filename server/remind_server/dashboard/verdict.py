@@ -1,6 +1,7 @@
 """The first things to know of a run: how good overall, on the tail, and in the worst group and hospital."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -8,15 +9,50 @@ from sqlalchemy.orm import Session
 from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
-from remind_server.dashboard.answers import GroupTable, Patients, ScoreName, SiteScores, Verdict
+from remind_server.dashboard.answers import Measured, Patients, ScoreName
+from remind_server.dashboard.groups import GroupRow, GroupTable, group_table
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.together import is_ranked, merged_statistics
+from remind_server.dashboard.together import Together, is_ranked, merged_statistics
 from remind_server.store.schema import ALL, Site, SiteCounts
+
+
+@dataclass(frozen=True)
+class SiteScores:
+    """A hospital: the scores of its own patients of all groups together."""
+
+    number: int
+    name: str
+    scores: Measured
+    ranked: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first things to know of a run, by one score: overall, on the tail, the worst group and hospital.
+
+    The worst are among the ranked ones alone, null if none is. `one_class` is the class that nearly everyone is called,
+    and `recalls` the share of each class that is called so rightly.
+    """
+
+    run: int
+    patients: Patients
+    score: str
+    overall: Measured
+    tail: Together
+    small: Together
+    groups: int
+    ranked_groups: int
+    worst_group: GroupRow | None
+    sites: int
+    ranked_sites: int
+    worst_site: SiteScores | None
+    one_class: str | None
+    recalls: dict[str, float]
 
 
 def verdict(reader: Reader, run_id: int, score: ScoreName = "auroc", patients: Patients | None = None) -> Verdict:
     """Return overall score, that of the tail, and the worst ranked group and hospital."""
-    table = reader.groups(run_id, score, patients)
+    table = group_table(reader, run_id, score, patients)
     sites = site_scores(reader, table)
     with Session(reader.engine) as session:
         classes = reader.run(session, run_id).classes
