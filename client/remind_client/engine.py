@@ -117,10 +117,8 @@ class SiteEngine:
         own = {group_block(k) for k in self.observed}
         if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
             raise ValueError(f"the message contains blocks of groups that the site does not observe: {sorted(foreign)}")
-        for name, parameter in self.model.encoders.named_parameters():
-            parameter.requires_grad_(
-                self._trainable[name]
-            )  # as in a new process: kernels, hence roundings, depend on it
+        for name, parameter in self.model.encoders.named_parameters():  # as in a new process: roundings depend on it
+            parameter.requires_grad_(self._trainable[name])
         for name, found in self.store.digests().items():
             if self._digests.get(name) != found:
                 self.model.encoders[name].load_state_dict(self.store.encoder(name, found))

@@ -5,13 +5,15 @@ That is a link, not a copy. A real hospital also keeps its answer, written befor
 question: task and tensors. The same question gets the same bytes, without work. Another question for a round that was
 begun goes back to the state before it: a coordinator that lost a round and does it again, a site that was killed in
 the middle of one, and a round that failed leave no trace.
+
+Once the run has ended nothing is done again, and all of this is removed.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 from remind.federation.messages import Report
-from remind.processes.private_files import sync_folder
+from remind.files import flush
+from remind.model_file import digest_of
 from remind_client.question import TooOldError
 from remind_client.vault.errors import VaultError
 from remind_client.vault.vault import VERSION, Vault
 
 STATE, ANSWER, INDEX = "state.pt", "answer.pt", "history.json"
+ENDED = "ended"  # content of the index of a run that has ended
 Buffer = NDArray[np.uint8]
 
 
@@ -50,12 +54,14 @@ class History:
         Raises
         ------
         TooOldError
-            The site has done later rounds and no longer keeps the state before this one.
+            The site has done later rounds, or the whole run, and no longer keeps the state before this one.
         """
+        if self._index() == ENDED:
+            raise TooOldError(f"round {round_ + 1} was asked for, but this run has ended here: start a new one")
         kept = self._kept()
         if round_ in kept:
             self._link(self._version(STATE, round_), self.folder / STATE)
-            self._keep({r: names for r, names in kept.items() if r <= round_}, answers=round_ - 1)
+            self._keep([r for r in kept if r <= round_], answers=round_ - 1)
             return True
         if any(later > round_ for later in kept):
             raise TooOldError(
@@ -73,6 +79,11 @@ class History:
         self._keep(wanted, answers=round_)
         return False
 
+    def end(self) -> None:
+        """Remove the kept states and answers, as the run has ended; rounds that are asked for now are refused."""
+        self._write_index(ENDED)
+        self._keep({}, answers=-1)
+
     def encoders(self) -> set[str]:
         """Encoder files that the kept states need."""
         return {name for names in self._kept().values() for name in names}
@@ -88,7 +99,7 @@ class History:
             if found["question"] != question:
                 return None
             buffer = found["buffer"].numpy()
-            if hashlib.sha256(found["report"].encode() + buffer.tobytes()).hexdigest() != found["digest"]:
+            if _digest(found["report"], found["buffer"]) != found["digest"]:
                 raise ValueError
             return Report.model_validate_json(found["report"]), buffer
         except (OSError, MemoryError, VaultError):
@@ -98,36 +109,41 @@ class History:
 
     def keep_answer(self, round_: int, question: str, report: Report, buffer: Buffer) -> None:
         """Store an answer; it is on the disk when this returns."""
-        text = report.model_dump_json()
-        content = {
-            "question": question,
-            "report": text,
-            "buffer": torch.from_numpy(np.array(buffer)),
-            "digest": hashlib.sha256(text.encode() + buffer.tobytes()).hexdigest(),
-        }
+        text, tensor = report.model_dump_json(), torch.from_numpy(np.array(buffer))
+        content = {"question": question, "report": text, "buffer": tensor, "digest": _digest(text, tensor)}
         self.vault.write(self._version(ANSWER, round_), lambda out: torch.save(content, out))
 
     def _kept(self) -> dict[int, list[str]]:
         """Round → encoder files of the state before it, for the states that are there."""
-        path = self.folder / INDEX
-        if not path.is_file():
-            return {}
+        index = self._index()
         try:
-            found = {int(r): [str(name) for name in names] for r, names in json.loads(self.vault.read(path)).items()}
+            found = {} if index == ENDED else {int(r): [str(name) for name in names] for r, names in index.items()}
         except (ValueError, AttributeError, TypeError):
-            raise VaultError(f"{path}: not what this site wrote; remove the run's folder") from None
+            raise self._damaged() from None
         return {r: names for r, names in found.items() if self._version(STATE, r).is_file()}
 
-    def _keep(self, wanted: dict[int, list[str]], answers: int) -> None:
-        """Remove the other states, and answers to rounds after `answers` or before the first wanted."""
+    def _index(self) -> Any:
+        path = self.folder / INDEX
+        try:
+            return json.loads(self.vault.read(path)) if path.is_file() else {}
+        except ValueError:
+            raise self._damaged() from None
+
+    def _damaged(self) -> VaultError:
+        return VaultError(f"{self.folder / INDEX}: not what this site wrote; remove the run's folder")
+
+    def _keep(self, wanted: Collection[int], answers: int) -> None:
+        """Remove the other states, and answers to rounds after `answers` or before the first wanted.
+
+        The index may go on naming them: a state that is not there does not count.
+        """
         for name, rounds in ((STATE, set(wanted)), (ANSWER, {r for r in wanted if r <= answers})):
             for path in self.folder.glob(f"{name}{VERSION}*"):
                 if path.name not in {self._version(name, r).name for r in rounds}:
                     path.unlink()
-        self._write_index(wanted)
 
-    def _write_index(self, wanted: dict[int, list[str]]) -> None:
-        text = json.dumps({str(r): names for r, names in sorted(wanted.items())}).encode()
+    def _write_index(self, content: dict[int, list[str]] | str) -> None:
+        text = json.dumps(content, sort_keys=True).encode()
         self.vault.write(self.folder / INDEX, lambda out: out.write(text))
 
     def _version(self, name: str, round_: int) -> Path:
@@ -144,4 +160,8 @@ class History:
         os.replace(partial, target)
         with contextlib.suppress(FileNotFoundError):  # there, if both were the same file already
             partial.unlink()
-        sync_folder(target.parent)
+        flush(target.parent)
+
+
+def _digest(report: str, buffer: torch.Tensor) -> str:
+    return digest_of({"buffer": buffer}, {"report": report})

@@ -151,7 +151,8 @@ class Site:
     def examine(self, task: Examine, buffer: Buffer) -> Examination:
         """Evaluate a model on the validation patients, and on the test patients if these are asked for.
 
-        A model that is examined on test patients is the finished one and is kept for predictions. Patients are encoded
+        A model that is examined on test patients is the finished one and is kept for predictions; what only further
+        rounds would need is removed. Patients are encoded
         as a prediction encodes them and not read from the cache, whose batches are of all patients: sums over batches
         of other sizes differ in the last digits, and a prediction for the test patients must give these very numbers.
         """
@@ -173,6 +174,7 @@ class Site:
             tempered = temper(engine.model, work.source, engine.index[VALIDATION], task.routing) if task.temper else {}
             if task.on_test:
                 engine.store.save_model(engine.part(task))
+                engine.store.end()
         return Examination(
             round=task.round,
             test=_evaluations(test),

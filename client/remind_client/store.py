@@ -68,12 +68,25 @@ class SiteStore:
             path = self._encoder(name, digests[name])
             if not path.is_file():
                 self._write(path, dict(encoder.state_dict()))
-        state = self.save_optimizer(digests, optimizer, stage, kept, since, wanted)
+        self._sweep(self.save_optimizer(digests, optimizer, stage, kept, since, wanted))
+        return digests
+
+    def end(self) -> None:
+        """Remove what only further rounds would need: states of earlier ones, their encoders, and the optimiser.
+
+        What belongs to rounds whose models may be the run's stays: an interrupted examination is done again.
+        """
+        self.history.end()
+        if state := self._state():
+            self._sweep(state)
+            self._write(self.folder / STATE, {**state, "optimizer": {}})
+
+    def _sweep(self, state: Mapping[str, Any]) -> None:
+        """Remove the encoders that neither this state nor an earlier one needs."""
         needed = self._needed(_parts(state)) | self.history.encoders()
         for old in self.folder.glob("encoder-*.pt"):
             if old.name not in needed:
                 old.unlink()
-        return digests
 
     @property
     def history(self) -> History:

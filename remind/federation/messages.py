@@ -279,7 +279,7 @@ class Report(Message):
 class Examine(Message):
     """Coordinator → site: measure the model in the buffer on test patients and on validation patients.
 
-    A model that is measured on test patients is the finished one, which the site keeps.
+    A model that is measured on test patients is the finished one, which the site keeps: the run has ended for it.
 
     Attributes
     ----------

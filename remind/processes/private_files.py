@@ -51,7 +51,7 @@ def write_private(path: Path, content: bytes | Callable[[BinaryIO], object]) -> 
             sync(out)
 
     write_whole(path, write, private=True)
-    sync_folder(path.parent)
+    flush(path.parent)
 
 
 def create_private(path: Path, content: bytes) -> None:
@@ -72,7 +72,7 @@ def create_private(path: Path, content: bytes) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    flush(path.parent)
 
 
 def append_private(path: Path, content: bytes) -> None:
@@ -91,15 +91,10 @@ def append_private(path: Path, content: bytes) -> None:
                 raise OSError(f"{path}: only {written} of {len(content)} bytes were written")
             os.fsync(out.fileno())
     finally:
-        sync_folder(path.parent)
+        flush(path.parent)
 
 
 def sync(file: BinaryIO) -> None:
     """Flush an open file to the disk."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of files to the disk."""
-    flush(folder)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from remind.federation.flower import read_as
-from remind.federation.messages import Task
+from remind.federation.messages import Examine, Task
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind_client.history import ANSWER, STATE
@@ -18,7 +18,7 @@ from remind_client.vault.rotate import rotate
 from remind_client.vault.vault import PlainVault, SealedVault
 from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
-from remind_server.rounds.tasks import sites_of, train_tasks
+from remind_server.rounds.tasks import examine_task, sites_of, train_tasks
 from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
 from tests.builders.sites import CPU
@@ -46,12 +46,22 @@ def make(tmp_path, vault):
 
 def ask(one, round_, seed=0):
     """The question of a round; `seed` tells one global model from another."""
+    member, state = before(one, round_, seed)
+    tasks = train_tasks(one.config, one.cohort.schema, state, [member], [member])
+    return read_as(tasks[2].record(), Task)
+
+
+def examination(one, round_, on_test=True):
+    member, state = before(one, round_)
+    return read_as(examine_task(one.config, one.cohort.schema, state, member, routing=False, on_test=on_test), Examine)
+
+
+def before(one, round_, seed=0):
     config, counts = one.config, one.engine.counts
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     model = GlobalModel.build(config.model_copy(update={"seed": seed}), one.cohort.schema, counts)
-    tasks = train_tasks(config, one.cohort.schema, State(round_, model, weights), [member], [member])
-    return read_as(tasks[2].record(), Task)
+    return member, State(round_, model, weights)
 
 
 def test_the_same_question_gets_the_same_bytes_without_work_even_from_another_process(make):
@@ -132,6 +142,33 @@ def test_the_last_two_rounds_are_kept_and_an_older_one_is_refused_in_words(make)
     assert {n for n in names if "~" in n} == {f"{STATE}~1"[:-1] + "2", f"{ANSWER}~2"}, (
         "what came later is another history"
     )
+
+
+def numbers(examined):
+    return examined.model_dump(exclude={"seconds"})
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_run_that_has_ended_keeps_its_model_and_nothing_for_further_rounds(make, seed):
+    one = make()
+    for round_ in range(3):
+        one.train(*ask(one, round_))
+    one.examine(*examination(one, 3, on_test=False))
+    assert list(one.store.folder.glob("*~*")), "the run goes on"
+    first = one.examine(*examination(one, 3))
+    names = sorted(path.name for path in one.store.folder.iterdir() if path.is_file())
+    assert not [n for n in names if "~" in n]
+    assert {n for n in names if n.startswith("encoder-")} == one.store.needed()
+    assert one.store.optimizer(one.store.stage()) == {}
+    for again in (one, make()):  # a coordinator that was killed meanwhile examines once more
+        again.examine(*examination(again, 3, on_test=False))
+        assert numbers(again.examine(*examination(again, 3))) == numbers(first)
+        for round_ in (0, 2, 3):
+            with pytest.raises(TooOldError) as caught:
+                again.train(*ask(again, round_, seed=seed))
+            assert words_for(caught.value) == (
+                f"round {round_ + 1} was asked for, but this run has ended here: start a new one"
+            )
 
 
 def test_versions_open_after_the_key_was_changed(make, tmp_path, vault):

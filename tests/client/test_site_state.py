@@ -131,12 +131,12 @@ def test_tokens_are_not_remembered_beyond_the_encoders_that_made_them(tmp_path):
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     state = State(0, GlobalModel.build(config, patients.schema, counts), weights)
-    examine = read_as(examine_task(config, patients.schema, state, member, routing=True), Examine)
+    examine = read_as(examine_task(config, patients.schema, state, member, routing=True, on_test=False), Examine)
     before = kept.examine(*examine)
     kept.train(*read_as(train_tasks(config, patients.schema, state, [member], [member])[2].record(), Task))
     after, elsewhere = kept.examine(*examine), site("s", patients, config, tmp_path).examine(*examine)
-    assert after.test == elsewhere.test
-    assert after.test != before.test, "the encoders did train"
+    assert after.validation == elsewhere.validation
+    assert after.validation != before.validation, "the encoders did train"
 
 
 def test_a_site_without_a_split_is_a_mistake_of_ours(tmp_path):

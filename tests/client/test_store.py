@@ -179,6 +179,23 @@ def test_what_belongs_to_the_best_round_stays_and_nothing_older(sealed, tmp_path
     assert weights(opened())["w"][0].item() == value_of(5)
 
 
+def test_the_end_of_a_run_leaves_what_belongs_to_each_round_that_may_be_chosen_and_no_optimiser(tmp_path):
+    store = SiteStore(tmp_path)
+    for round_ in range(6):
+        store.history.begin(round_, store.needed(), keep=2)
+        train(store, [round_], lambda r: 2 if r > 2 else None)
+    before = {path.name for path in tmp_path.iterdir()}
+    store.activate(2)
+    store.end()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {name for name in before - left if name.endswith(("~4", "~5"))}, "the states from which a round begins"
+    assert {name for name in left if name.startswith("encoder-")} == store.needed()
+    for round_ in (2, 5, 6):
+        store.activate(round_)
+        assert weights(store)["w"][0].item() == value_of(round_)
+    assert store.optimizer(1) == {}
+
+
 def test_a_site_that_missed_rounds_has_for_them_what_it_had_before(tmp_path):
     store = SiteStore(tmp_path)
     train(store, [0, 1], lambda _: None)

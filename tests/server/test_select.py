@@ -56,8 +56,8 @@ def test_the_best_round_is_examined_with_what_its_sites_had_then(rule, objective
     assert {k: s.log_loss_sum for k, s in now.items()} == pytest.approx({k: s.log_loss_sum for k, s in then.items()})
     for one in sites:
         kept = {path.name for path in (tmp_path / "sites" / one.name).glob("encoder-*.pt")}
-        # of the best round, the last, the one before, and of two states from which a round could be done again
-        assert len(kept) <= 5 * len(one.engine.model.encoders)
+        # of the best round, the last, and the one before; none of states from which a round could be done again
+        assert len(kept) <= 3 * len(one.engine.model.encoders)
         assert set(one.store.digests()) == set(one.engine.model.encoders)
 
 
@@ -73,13 +73,14 @@ def test_a_site_that_restarts_finds_the_encoders_of_the_best_round(tmp_path):
             assert answer.test[k].log_loss_sum == pytest.approx(statistics.log_loss_sum)
 
 
-def test_last_is_last_and_keeps_the_encoders_of_the_rounds_that_can_be_asked_for_again(tmp_path):
+def test_last_is_last_and_once_the_run_has_ended_its_encoders_alone_are_kept(tmp_path):
     found, sites = run(tmp_path, config(**STEEP))
     assert (found.result.round, found.result.last, found.result.selected) == (6, 6, None)
     for one in sites:
-        kept = 1 + config().federation.checkpoints  # now, and before each round that can be asked for again
-        assert len(list((tmp_path / one.name).glob("encoder-*.pt"))) == kept * len(one.engine.model.encoders)
-        assert torch.load(tmp_path / one.name / STATE, weights_only=True)["earlier"] == []
+        assert len(list((tmp_path / one.name).glob("encoder-*.pt"))) == len(one.engine.model.encoders)
+        state = torch.load(tmp_path / one.name / STATE, weights_only=True)
+        assert (state["earlier"], state["optimizer"]) == ([], {})
+        assert not list((tmp_path / one.name).glob("*~*")), "no round of it can be asked for again"
 
 
 @pytest.mark.parametrize("measured", ["overall", "tail-patients", "mean-tail", "worst-group"])

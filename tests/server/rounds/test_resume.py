@@ -48,6 +48,8 @@ class Dying(FedRemind):
         after = super()._round(grid, state)
         if after.round == self.at and self.point == "unsaved":
             raise Killed
+        if after.round == self.at and self.point == "examined":  # one site on test patients, the other not yet
+            grid.answers_left = 1 if self.config.train.select == "last" else 1 + len(MIXES)
         return after
 
 
@@ -127,6 +129,7 @@ FEW = [
     {"federation.encoders": "shared", "federation.averaging": 0.9},
     {"train.select": "overall", "data.validation": 0.2},
 ]
+STEEP = {"train.lr": 0.02, "train.warmup-rounds": 5, "train.routing-rounds": 1, "federation.max-update": 100.0}
 EVERY = [
     *({"rule": m.name} for m in rules.methods() if not m.build.pooled),
     *({"objective": m.name} for m in objectives.methods()),
@@ -150,6 +153,16 @@ def equals_uninterrupted(folder, number, choice):
 @pytest.mark.parametrize(("number", "choice"), [(2, FEW[0]), (5, FEW[1]), (6, FEW[2]), (11, FEW[3])])
 def test_killed_and_resumed_equals_uninterrupted(number, choice, tmp_path):
     equals_uninterrupted(tmp_path, number, choice)
+
+
+@pytest.mark.parametrize("choice", [FEW[1], FEW[3] | STEEP])
+def test_killed_in_the_final_examination_and_resumed_equals_uninterrupted(choice, tmp_path):
+    settings = config(**NOISY | choice)
+    one = whole(tmp_path / "whole", settings)
+    two = killed(tmp_path / "killed", settings, settings.train.rounds, "examined")
+    assert_same(tmp_path / "whole", tmp_path / "killed", one, two)
+    assert not two.rounds
+    assert one.result.selected is None or one.result.round < one.result.last, "or the test shows nothing of a choice"
 
 
 @pytest.mark.slow
