@@ -1,7 +1,9 @@
 """The model that a run begins with (``start.model``): read, checked against the run, and completed with new groups."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from remind.federation.blocks import ENCODERS, block_of
 from remind.fusion.base import FusionModel
 from remind.fusion.base import registry as fusions
 from remind.global_model import GlobalModel
+from remind.model_file import digest_of
 from remind.prediction.bundle import Bundle, read_bundle
 
 OWN_ZERO = (".residual_LDES", ".residual_right_LrX")  # a group's own, that a model which lacks the group takes for 0
@@ -54,6 +57,17 @@ class Start:
         """Groups that have parameters of their own in it."""
         blocks = (block_of(name).partition(":") for name in self.tensors)
         return frozenset(int(name) for kind, _, name in blocks if kind == "group")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that a run takes from it."""
+        about = {
+            "config": self.config.model_dump_json(),
+            "schema": self.schema.fingerprint,
+            "routing": json.dumps(self.routing),
+            "counts": json.dumps(sorted(self.counts.items())),
+        }
+        return digest_of(self.tensors, about)
 
     def routed(self, config: Config) -> bool:
         """Whether Φ_k is in use while encoders train, as it will be in the end.

@@ -50,6 +50,8 @@ class Checkpoint:
         What each observer needs to go on, by its name.
     seconds
         Time the run has taken so far.
+    given
+        `Start.digest` of the model that the run began with; empty: it began with a new one.
     """
 
     state: State[Any]
@@ -59,9 +61,10 @@ class Checkpoint:
     left_out: Mapping[str, int] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    given: str = ""
 
-    def require_same(self, config: Config) -> None:
-        """Refuse to go on with other settings: it would be another run.
+    def require_same(self, config: Config, given: str = "") -> None:
+        """Refuse to go on with other settings, or from another model: it would be another run.
 
         Raises
         ------
@@ -76,6 +79,10 @@ class Checkpoint:
         ]
         if found:
             raise several("a run is resumed with the settings that it began with", found)
+        if given != self.given:
+            raise UserError(
+                f"start.model: {config.start.model} was changed since the run began with it; put back what it was"
+            )
 
 
 @dataclass(frozen=True)
@@ -127,15 +134,16 @@ class Checkpoints:
             "left_out": dict(checkpoint.left_out),
             "memory": checkpoint.memory,
             "seconds": checkpoint.seconds,
+            "given": checkpoint.given,
         }
         round_ = checkpoint.state.round
         path = self.folder / f"round-{round_:05d}.safetensors"
         more = {RUN: json.dumps(run, ensure_ascii=False)}
         checkpoint.state.save(path, weighing, more)
         there = self._there()
-        for other in there:  # one of a later round is of a part of the run that was lost
-            if other > round_ or other in sorted(r for r in there if r <= round_)[: -self.keep]:
-                there[other].unlink(missing_ok=True)
+        kept = sorted(r for r in there if r <= round_)[-self.keep :]
+        for other in there.keys() - kept:  # older, or of a later round: of a part of the run that was lost
+            there[other].unlink(missing_ok=True)
 
     def newest(self, weighing: Callable[[Config], Weighing[Any]], say: Callable[[str], None]) -> Checkpoint:
         """The newest one that can be read; each damaged one is told to `say`, and the one before it is taken.
@@ -196,7 +204,7 @@ def _read(path: Path, weighing: Callable[[Config], Weighing[Any]]) -> Checkpoint
             named=run["named"],
         )
         state = State.of(tensors, metadata, weighing(config), path)
-        rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds")}
+        rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds", "given")}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: cannot be continued from: it is no checkpoint of this version; {REMEDY}") from None
     return Checkpoint(state, start, **rest)

@@ -46,6 +46,11 @@ class Parties:
         self.given = start_of(self.config)
 
     @property
+    def given_digest(self) -> str:
+        """What tells the model to begin with from any other; empty: there is none."""
+        return "" if self.given is None else self.given.digest
+
+    @property
     def schema(self) -> CohortSchema:
         """What all sites agree on, once one has enrolled."""
         if self.roster.schema is None:

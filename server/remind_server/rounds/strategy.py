@@ -135,14 +135,14 @@ class FedRemind:
         if self.checkpoints is None:
             raise UserError("run.resume: this run keeps no checkpoints")
         found = self.checkpoints.newest(lambda config: methods_of(config).weighing, log.warning)
-        found.require_same(self.config)
+        self.parties.read_given()
+        found.require_same(self.config, self.parties.given_digest)
         return found
 
     def _go_on(self, grid: Grid, found: Checkpoint) -> State[Any]:
         """Take up a run where its last checkpoint left it: the sites enrol anew, since their nodes may be others."""
         self._begun, self._nodes, self._left_out = found.start, found.nodes, Counter(found.left_out)
         self._began -= found.seconds
-        self.parties.read_given()
         self.roster.restore(found.roster)
         for observer in self.observers:
             observer.resumed(found.start, found.state.round, found.memory.get(type(observer).__name__, {}))
@@ -159,7 +159,8 @@ class FedRemind:
         memory = {type(observer).__name__: observer.remember() for observer in self.observers}
         seconds, left_out = time.monotonic() - self._began, dict(self._left_out)
         roster = self.roster.remembered()
-        checkpoint = Checkpoint(state, self._begun, roster, self._nodes, left_out, memory, seconds)
+        given = self.parties.given_digest
+        checkpoint = Checkpoint(state, self._begun, roster, self._nodes, left_out, memory, seconds, given)
         self.checkpoints.write(checkpoint, self.methods.weighing)
 
     def _refuse_what_needs_two_classes(self) -> None:

@@ -220,6 +220,24 @@ def test_what_cannot_be_resumed_is_refused(tmp_path):
         FedRemind(other, checkpoints=Checkpoints(tmp_path / "whole" / "run")).run(SiteGrid([]))
 
 
+def test_a_run_goes_on_only_with_the_very_model_that_it_began_with(tmp_path):
+    for seed in (0, 1):
+        whole(tmp_path / f"given-{seed}", config(seed=seed))
+    model = tmp_path / "given-0" / "run" / MODEL
+    settings = config(**NOISY | {"start.model": str(model.parent), "start.shared": "tuned"})
+    one, first = whole(tmp_path / "whole", settings), model.read_bytes()
+
+    def replaced(folder):
+        model.write_bytes((tmp_path / "given-1" / "run" / MODEL).read_bytes())
+        kept = Checkpoints(folder / "run")
+        with pytest.raises(UserError, match="given-0/run was changed since the run began with it; put back"):
+            FedRemind(resumed(settings), checkpoints=kept).run(SiteGrid([]))
+        model.write_bytes(first)
+
+    two = killed(tmp_path / "killed", settings, 3, "before", between=replaced)
+    assert_same(tmp_path / "whole", tmp_path / "killed", one, two)
+
+
 def test_a_site_that_came_while_the_run_was_down_is_a_newcomer_and_one_that_is_gone_keeps_its_share(tmp_path):
     settings = config(**{"federation.min-sites": 1})
     folder, kept = tmp_path / "sites", Checkpoints(tmp_path / "run")
