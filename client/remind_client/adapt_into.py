@@ -12,11 +12,10 @@ from remind.adaptation.start import read_start
 from remind.config import Scalar
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.read import read_cohort
-from remind.errors import UserError
 from remind.files import write_whole
 from remind.metrics.calibration import CALIBRATION
 from remind.model_file import save_model
-from remind.prediction.bundle import MODEL, SITES
+from remind.prediction.bundle import MODEL, SITES, require_new_folder
 from remind_client.adapt import encoders_of
 from remind_client.adaptation import Adaptation
 from remind_client.store import SiteStore
@@ -38,10 +37,7 @@ def adapt_into(
     UserError
         Something does not fit, or `out` is there already. Nothing is written then.
     """
-    if out.exists():
-        raise UserError(f"{out}: is there already; give a new folder")
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder")
+    require_new_folder(out)
     start, given = read_start(model), None if encoders_from is None else encoders_of(encoders_from)
     patients = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
     plan = Adaptation.plan(site, start, patients, choose(**choices), device, given)

@@ -9,8 +9,19 @@ from torch import Tensor
 
 from remind.config import Config
 from remind.data.cohort.cohort import TEST, VALIDATION, Cohort
+from remind.errors import UserError
 from remind.federation.blocks import block_of, index_of, pack, unpack
-from remind.federation.messages import Enrolment, Evaluation, Examination, Examine, LossSum, Report, Task, Tempered
+from remind.federation.messages import (
+    MOST,
+    Enrolment,
+    Evaluation,
+    Examination,
+    Examine,
+    LossSum,
+    Report,
+    Task,
+    Tempered,
+)
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.seeds import derive, seeded
 from remind.training.evaluate import evaluate, temper
@@ -111,6 +122,8 @@ class Site:
         with engine.methods.rule.measured(work):
             validation = engine.statistics(work.source, VALIDATION, work.settings.routing, task.labels)
         losses = self._work(task, work, train_encoders) or losses
+        for one in losses.values():
+            _refuse_what_diverged(one.loss_sum)
         engine.keep(work.optimizer, engine.stretch(task, phase), train_encoders, task.round + 1, task.candidates)
         report = Report(
             round=task.round,
@@ -193,4 +206,11 @@ class Site:
 
 
 def _evaluations(statistics: dict[int, GroupStatistics]) -> dict[int, Evaluation]:
+    for one in statistics.values():
+        _refuse_what_diverged(one.loss_sum)
     return {k: Evaluation.of(s) for k, s in statistics.items()}
+
+
+def _refuse_what_diverged(loss: float) -> None:
+    if not 0 <= loss <= MOST:
+        raise UserError(f"training has diverged: a sum of losses is {loss:g}; lower the learning rate (train.lr, --lr)")

@@ -1,7 +1,7 @@
 """How a hospital adapts a trained model: its choices, the run's config that follows, and its patients' parts."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from remind.data.cohort.cohort import TRAIN, VALIDATION, Cohort
 from remind.data.sites.split import draw_split, persons
 from remind.errors import UserError, several
 from remind.methods import methods_of
+from remind.suggest import did_you_mean
 
 FEWEST = 8  # training patients
 OF_A_CLASS = 2  # training patients of at least two classes
@@ -57,8 +58,15 @@ def choose(**given: Scalar | None) -> Choices:
     try:
         return Choices.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        lines = [f"--{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
-        raise several("these choices are not valid", [f"{line}" for line in lines]) from None
+        raise several("these choices are not valid", [_problem(dict(item)) for item in error.errors()]) from None
+
+
+def _problem(item: dict[str, Any]) -> str:
+    option = "--" + str(item["loc"][0]).replace("_", "-")
+    if item["type"] == "extra_forbidden":
+        known = [name.replace("_", "-") for name in Choices.model_fields]
+        return f"{option}: there is no such choice{did_you_mean(option[2:], known)}; there are: {', '.join(known)}"
+    return f"{option}: {item['msg']}, not {item['input']!r}"
 
 
 def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Config:

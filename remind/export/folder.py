@@ -24,7 +24,7 @@ from remind.export.programs import FUSION, TABLE, require_onnx, write_programs
 from remind.fusion.base import FusionModel
 from remind.metrics.calibration import CALIBRATION, write_calibration
 from remind.model_file import save_model
-from remind.prediction.bundle import MODEL, SITES, Bundle, read_bundle
+from remind.prediction.bundle import MODEL, SITES, Bundle, read_bundle, require_new_folder
 from remind.prediction.model import LoadedModel
 from remind.prediction.ranges import Ranges
 from remind.prediction.site_part import FILE, SitePart
@@ -104,10 +104,7 @@ def check_new(out: Path) -> None:
         It is there, or nothing can be made there, or ONNX is not installed.
     """
     require_onnx()
-    if out.exists():
-        raise UserError(f"{out}: is there already; give a new folder")
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder")
+    require_new_folder(out)
 
 
 def export_hospital(bundle: Bundle, out: Path, wishes: Wishes, patients: Mapping[str, Cohort]) -> Exported:
@@ -186,7 +183,6 @@ class _Writer:
             "weights": json.dumps({str(k): w for k, w in bundle.weights.items() if k in large}),
             "counts": json.dumps({str(k): n for k, n in publishable_counts(bundle, minimum).items()}),
             "config": json.dumps(_public_config(bundle)["config"]),
-            **({} if bundle.routed is None else {"routing": json.dumps(bundle.routed)}),
             "schema": json.dumps(bundle.schema.describe()),
         }
         save_model(self.folder / MODEL, bundle.tensors, metadata)

@@ -127,7 +127,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     path = Path(folder).expanduser()
     path = path.parent if path.name == MODEL else path
     if not (path / MODEL).is_file():
-        what = "has no model" if path.is_dir() else "no such folder"
+        what = "has no model" if path.is_dir() else "is a file" if path.exists() else "no such folder"
         raise UserError(
             f"{path}: {what}; give the results folder of a run, in which {MODEL} lies (remind simulate prints its name)"
         )
@@ -147,6 +147,20 @@ def read_bundle(folder: str | Path) -> Bundle:
     return Bundle(
         str(path), config, schema, trained, counts, weights, tensors, _parts(path / SITES), calibration, routed
     )
+
+
+def require_new_folder(out: Path) -> None:
+    """Refuse a folder for a model that is there already, or cannot be made.
+
+    Raises
+    ------
+    UserError
+        It is there, or what it would lie in is not.
+    """
+    if out.exists():
+        raise UserError(f"{out}: is there already; give a new folder")
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {out.parent}; make it first")
 
 
 def of_part(part: SitePart, where: str, calibration: Calibration | None = None) -> Bundle:

@@ -118,13 +118,21 @@ def check_names(out: Path | None, next_test: Path | None) -> None:
     Raises
     ------
     UserError
-        Their names end otherwise, their folder is not there, or both are one file.
+        Their names end otherwise, their folder is not there, one is there already, or both are one file.
     """
     from remind.prediction.output import check_name
 
     if out is not None:
         check_name(out)
+        _require_new(out, "--out")
     if next_test is not None:
         check_name(next_test, NEXT)
+        _require_new(next_test, NEXT)
         if out is not None and out.absolute() == next_test.absolute():
             raise UserError(f"{NEXT} {out}: is the file of --out too; they are two tables")
+
+
+def _require_new(path: Path, option: str) -> None:
+    """Refuse a file that is there: it may be somebody's data, and a table is never written over another one."""
+    if path.exists():
+        raise UserError(f"{option} {path}: is there already; name a new file, or remove that one")

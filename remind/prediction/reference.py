@@ -59,14 +59,15 @@ def of_cohort(predictor: Predictor, path: str, root: str = "") -> Reference:
     Raises
     ------
     UserError
-        The cohort does not fit the model.
+        The cohort does not fit the model, or none of its patients can be read.
     """
+    chunks = list(predictor.open(path, root).chunks())
     whole = concatenate(
-        [
-            chunk.cohort.take(np.setdiff1d(np.arange(len(chunk.cohort)), list(chunk.problems)))
-            for chunk in predictor.open(path, root).chunks()
-        ]
+        [chunk.cohort.take(np.setdiff1d(np.arange(len(chunk.cohort)), list(chunk.problems))) for chunk in chunks]
     )
+    if not len(whole):
+        first = next((text for chunk in chunks for text in chunk.problems.values()), "there are none")
+        raise UserError(f"--reference {path}: no patient can be read; the first: {first}")
     if whole.site_N is None or not set(whole.site_N.tolist()) & set(predictor.bundle.sites):
         return lambda site: whole
     return of_hospitals({name: whole.take(whole.site_N == name) for name in np.unique(whole.site_N).tolist()})

@@ -7,6 +7,7 @@ run's folder.
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -163,6 +164,8 @@ def open_part(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; {AGAIN}") from None
     except Exception as error:  # unpickling what was changed may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if not isinstance(error, OSError) and not zipfile.is_zipfile(path):
+            reason = "it is not what a site writes, or a part of it"  # torch speaks of ways to write it
         raise UserError(f"{path}: cannot be read: {reason[:200]}; {AGAIN}") from None
     if not isinstance(content, dict):
         raise _other_version(str(path))

@@ -33,9 +33,11 @@ def test_a_folder_that_predicts_and_can_be_adapted_again(trained, tmp_path):
 def test_nothing_is_written_where_something_is_wrong(trained, tmp_path):
     with pytest.raises(remind.UserError, match="--shared"):
         remind.adapt(trained, cohort(MIX, 11), out=tmp_path / "out", shared="no")
+    with pytest.raises(remind.UserError, match="--round: there is no such choice; did you mean 'rounds'"):
+        remind.adapt(trained, cohort(MIX, 11), out=tmp_path / "out", round=2)
     (tmp_path / "there").mkdir()
     with pytest.raises(remind.UserError, match="is there already"):
         remind.adapt(trained, cohort(MIX, 11), out=tmp_path / "there")
-    with pytest.raises(remind.UserError, match="no such folder"):
+    with pytest.raises(remind.UserError, match="there is no folder"):
         remind.adapt(trained, cohort(MIX, 11), out=tmp_path / "no" / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]

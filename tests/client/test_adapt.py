@@ -85,8 +85,9 @@ def test_an_adapted_model_of_this_name_stays(site, trained):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--shared", "melted"], "--shared: "),
-        (["--rate", "2"], "--rate: "),
+        (["--shared", "melted"], "--shared: .*, not 'melted'"),
+        (["--rate", "2"], r"--rate: .*, not 2\.0"),
+        (["--rounds", "1", "--lr", "1e30"], r"training has diverged.*lower the learning rate \(train.lr, --lr\)"),
         (["--validation", "0.6", "--test", "0.6"], "leave no training patients"),
         (["--name", "../x"], "--name '../x'"),
         (["--cohort", "nowhere"], "nowhere"),
@@ -105,6 +106,11 @@ def test_a_missing_model_is_one_message(site, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no model"):
         adapt(site, tmp_path / "empty")
+    (tmp_path / "file").write_text("no model")
+    with pytest.raises(UserError, match="file: is a file; give the results folder"):
+        adapt(site, tmp_path / "file")
+    with pytest.raises(UserError, match="file: cannot be read: it is not what a site writes"):
+        encoders_of(tmp_path / "file")
     assert kept(site) == []
 
 

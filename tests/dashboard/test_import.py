@@ -48,7 +48,7 @@ def client(engine, min_count=1):
 
 def test_each_folder_is_named_with_what_became_of_it(imported):
     _, said, again = imported
-    assert said[0].startswith("odd: not imported: KeyError")
+    assert said[0].startswith("odd: not imported: its config.json names no hospitals; give the results folder of a run")
     assert said[1:] == ["stopped: imported as run 1", "whole: imported as run 2"]
     assert again[1:] == [f"{name}: is in the run store already" for name in ("stopped", "whole")]
 

@@ -111,6 +111,14 @@ def test_no_such_run_hospital_or_kind_of_file(trained, tmp_path):
         predict(trained.run.folder, "--cohort", cohort, "--out", tmp_path / "no" / "out.csv")
 
 
+@pytest.mark.parametrize("option", ["--out", "--next-test"])
+def test_a_file_that_is_there_is_not_written_over(trained, tmp_path, option):
+    (tmp_path / "patients.csv").write_text("somebody's data")
+    with pytest.raises(UserError, match=f"{option} .*patients.csv: is there already; name a new file"):
+        predict(trained.run.folder, "--cohort", trained.test_folder, option, tmp_path / "patients.csv")
+    assert (tmp_path / "patients.csv").read_text() == "somebody's data"
+
+
 @pytest.mark.parametrize("changed", ["weight", "text", "end"])
 def test_a_site_part_that_was_changed_is_not_used(changed, trained, tmp_path):
     folder = tmp_path / "run"

@@ -161,6 +161,15 @@ def test_mistakes_of_the_command(trained, tmp_path, monkeypatch, words, text):
     assert not list(tmp_path.glob("t.*"))
 
 
+def test_a_cohort_to_learn_from_of_which_nobody_can_be_read_is_a_mistake(trained, tmp_path):
+    write_cohort(replace(patients([1], 8), split_N=None), tmp_path / "known")
+    table = pd.read_parquet(tmp_path / "known" / "a.parquet")
+    table[table.columns[1]] = "much"
+    table.to_parquet(tmp_path / "known" / "a.parquet")
+    with pytest.raises(UserError, match=r"--reference .*known: no patient can be read; the first: .*'much'"):
+        remind.prediction.reference.of_cohort(remind.load(trained[0], "north"), str(tmp_path / "known"))
+
+
 def test_a_simulation_learns_from_its_own_held_out_patients(tmp_path):
     """Without --reference: the virtual hospitals of the run, without those that they trained on."""
     flat: dict[str, Scalar] = {

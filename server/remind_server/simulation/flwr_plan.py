@@ -148,7 +148,9 @@ def _pools(config: Config) -> bool:
 
 
 def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
-    """Read the cohort and divide it into the hospitals of `plan`, so that mistakes are reported before the run starts.
+    """Read the cohort, divide it into the hospitals of `plan`, and read the model that the run begins with.
+
+    So mistakes are reported before the run starts, and its results folder stays free for the next attempt.
 
     Returns
     -------
@@ -158,14 +160,18 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     Raises
     ------
     UserError
-        The cohort has problems, there are more hospitals than patients, or a hospital cannot train.
+        The cohort has problems, there are more hospitals than patients, a hospital cannot train, or ``start.model``
+        is no model or does not fit.
     """
+    from remind.adaptation.start import start_of
     from remind.data.checks.leaks import leaks
     from remind.data.sites.hospitals import SYNTHETIC, virtual_hospitals
 
     config = Config.from_flat({**defaults, **(plan.run or {})})
     number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))
     hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
+    if (start := start_of(config)) is not None:
+        start.check(config, hospitals[0].cohort.schema)
     leaking = [] if config.data.cohort == SYNTHETIC else leaks([site.cohort for site in hospitals])
     return leaking + [
         f"site {site.name}: all {len(site.cohort)} patients are of class "

@@ -62,12 +62,16 @@ def _import(engine: Engine, folder: Path) -> str:
             if session.scalar(known) is not None:
                 return "is in the run store already"
             return f"imported as run {_enter(session, path)}"
+    except UserError as error:
+        return f"not imported: {error}"
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"not imported: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def _enter(session: Session, folder: Path) -> int:
     config = json.loads((folder / CONFIG).read_text("utf-8"))
+    if "sites" not in config:
+        raise UserError(f"its {CONFIG} names no hospitals; give the results folder of a run, not one of remind export")
     rounds, groups = _lines(folder / ROUNDS), _lines(folder / GROUPS)
     final = json.loads((folder / FINAL).read_text("utf-8")) if (folder / FINAL).is_file() else []
     summary = json.loads((folder / SUMMARY).read_text("utf-8")) if (folder / SUMMARY).is_file() else None

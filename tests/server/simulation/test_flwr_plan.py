@@ -112,3 +112,13 @@ def test_a_hospital_of_one_class_is_worth_a_warning(tmp_path):
     (warning,) = check_hospitals(made, {})
     assert warning.startswith("site calm: all ")
     assert "'no'" in warning
+
+
+def test_a_model_to_begin_with_that_is_none_is_named_before_the_run_makes_its_folder(tmp_path):
+    """Else the next attempt, with the right model, would find a results folder that is not empty."""
+    made = Plan({"num-supernodes": 2}, {"synthetic.patients": 100, "start.model": str(tmp_path / "nowhere")})
+    with pytest.raises(UserError, match=r"start\.model: .*nowhere: no such folder"):
+        check_hospitals(made, {})
+    (tmp_path / "afile").write_text("no model")
+    with pytest.raises(UserError, match=r"start\.model: .*afile: is a file"):
+        check_hospitals(replace(made, run={**made.run, "start.model": str(tmp_path / "afile")}), {})
