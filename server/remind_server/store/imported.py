@@ -16,12 +16,12 @@ from sqlalchemy.orm import Session
 
 from remind.errors import UserError
 from remind_server.store.open import writing
+from remind_server.store.rows import in_columns
 from remind_server.store.schema import (
     ALL,
     FAILED,
     FINISHED,
     INCOMPLETE,
-    MORE_COLUMNS,
     SCORED,
     TEST,
     Cell,
@@ -228,9 +228,7 @@ def _model(folder: Path, summary: Line | None) -> Line | None:
 
 
 def _scored(values: Line) -> Line:
-    row = {name: values.get(name) for name in SCORED} | {"n": values["n"] or 0}
-    more = {name: row.pop(name) for name in MORE_COLUMNS}
-    return row | {"more_scores": more or None}
+    return in_columns({name: values.get(name) for name in SCORED} | {"n": values["n"] or 0})
 
 
 def _flat(values: Line, before: str = "") -> Iterable[tuple[str, Any]]:

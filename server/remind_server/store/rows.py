@@ -26,10 +26,15 @@ def scored(statistics: GroupStatistics | None) -> Row:
 
 
 def _stored(statistics: GroupStatistics | None) -> Row:
-    """What `scored` gives, as columns: scores without a column go into one of JSON."""
-    row = scored(statistics)
-    more = {name: row.pop(name) for name in MORE_COLUMNS}
-    return row | {"more_scores": more if more and statistics is not None else None}
+    """What `scored` gives, as columns."""
+    return in_columns(scored(statistics))
+
+
+def in_columns(row: Row) -> Row:
+    """Return a row of `SCORED` as columns: scores without a column go into one of JSON, NULL if none is defined."""
+    more = {name: row[name] for name in MORE_COLUMNS}
+    known = any(value is not None for value in more.values())
+    return {name: value for name, value in row.items() if name not in more} | {"more_scores": more if known else None}
 
 
 def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, int]) -> list[Row]:
@@ -89,17 +94,16 @@ def site_round_rows(
     run_id: int, round_: int, by_site: Mapping[str, Mapping[int, GroupStatistics]], site_number: Mapping[str, int]
 ) -> list[Row]:
     """Return one row per site with patients: the scores of all of them in a round."""
-    found = {name: total(own) for name, own in by_site.items()}
+    found = {name: (one.count, scores(one)) for name, own in by_site.items() if (one := total(own)) is not None}
     return [
         {
             "run_id": run_id,
             "round": round_,
             "site": site_number[name],
-            "n": one.count,
-            "scores": {key: value for key in SCORES if (value := getattr(scores(one), key)) is not None},
+            "n": n,
+            "scores": {key: value for key in SCORES if (value := getattr(measured, key)) is not None},
         }
-        for name, one in found.items()
-        if one is not None
+        for name, (n, measured) in found.items()
     ]
 
 

@@ -54,7 +54,8 @@ class Run(Base):
     round_began: Mapped[float | None]  # of the current round
     round_closes: Mapped[float | None]
     # Once it has ended: which round's model it is, and its calibration (`outputs.calibration_tables.model_content`).
-    model: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
+    # Read where it is used only: it is long, and every view reads the rest of the row.
+    model: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     # What people on the page say of it; tags are words with single blanks between them.
     tags: Mapped[str] = mapped_column(Text, default="", server_default="")
     notes: Mapped[str] = mapped_column(Text, default="", server_default="")
