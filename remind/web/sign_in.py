@@ -3,12 +3,12 @@
 import asyncio
 import math
 from collections.abc import Callable
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 from remind.web.access import SESSION_SECONDS, Access, address_of
+from remind.web.forms import fields
 from remind.web.guard import NEXT, SIGN_IN, SIGN_OUT
 
 LONGEST_FORM = 4096  # bytes
@@ -45,12 +45,7 @@ def routes(access: Access, page: Page, home: str = "/") -> APIRouter:
 
     @router.post(SIGN_IN)
     async def sign_in(request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LONGEST_FORM:
-                return Response(status_code=413)
-        given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+        given = (await fields(request, LONGEST_FORM)).get("token", "")
         address = address_of(request)
         if (seconds := access.guesses.wait(address)) > 0:
             return _wait(seconds)

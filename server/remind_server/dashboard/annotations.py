@@ -1,12 +1,11 @@
 """What people say of a run: tags, notes, and whether it is archived. The only thing that a page changes."""
 
-from urllib.parse import parse_qs
-
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse
 
 from remind.errors import UserError
+from remind.web.forms import fields
 from remind_server.dashboard.reader import Reader
 from remind_server.store.open import writing
 
@@ -21,12 +20,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.post(ANNOTATE)
     async def annotate(request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LONGEST_FORM:
-                return Response(status_code=413)
-        form = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        form = await fields(request, LONGEST_FORM)
         run_id = int(form["run"]) if form.get("run", "").isdecimal() else 0
         write(reader, run_id, form.get("tags", ""), form.get("notes", ""), "archived" in form)
         return RedirectResponse(f"/runs/{run_id}#annotations", 303)
