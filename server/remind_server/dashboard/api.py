@@ -48,7 +48,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/verdict")
     def first(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Verdict:
         """By one score: overall, on the tail, in the worst ranked group and hospital."""
-        return verdict(reader, run_id, score, on)
+        return verdict(reader, group_table(reader, run_id, score, on), score)
 
     @router.get("/runs/{run_id}/timeline")
     def events_by_round(run_id: int) -> Timeline:
@@ -73,7 +73,7 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/thresholds")
     def by_threshold(run_id: int, group: int = 0, on: Patients | None = None, of: int = 0) -> GroupCurves | None:
         """ROC, precision–recall, calibration and threshold curves of a group (0: all); null if withheld."""
-        return group_curves(reader, run_id, group, on, of)
+        return group_curves(reader, run_id, (group,), on, of).get(group)
 
     @router.get("/runs/{run_id}/matrix")
     def groups_by_sites(

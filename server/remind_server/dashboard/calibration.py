@@ -115,15 +115,16 @@ def model_card(reader: Reader, run_id: int) -> ModelCard | None:
         shown = reader.published(session, run).of(TEST)
         everyone = shown.score(ALL, ALL)
         low, scored = reader.min_count, run.classes[1:] if len(run.classes) == 2 else run.classes
-        known = bool(merged_statistics(session, run_id, "test"))
+        known = low > 1 and bool(merged_statistics(session, run_id, "test"))
 
     def visible(row: dict[str, Any]) -> bool:
         return everyone if row["group"] == EVERYONE else low <= 1
 
     rows = [row for row in content["reliability"] if visible(row)]
     scores = [ModelScores(**{name: row[name] for name in _SCORES}) for row in content["scores"] if visible(row)]
-    if low > 1 and known:
-        of_all = [group_curves(reader, run_id, ALL, "test", c) for c in range(len(scored))] if everyone else []
+    if known:
+        places = range(len(scored)) if everyone else ()
+        of_all = [group_curves(reader, run_id, (ALL,), "test", c).get(ALL) for c in places]
         bins = [one for curves in of_all if curves for one in _bins(curves)]
         chosen = bool(of_all and of_all[0] and of_all[0].chosen)
         last = scores[-1].model if scores else ""

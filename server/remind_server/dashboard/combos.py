@@ -17,7 +17,7 @@ def combo(name: str, modalities: Sequence[str]) -> Markup:
     """Return a group's dots and its name; a row of something else, such as all groups, is its name alone."""
     own = [i for i, modality in enumerate(modalities) if modality in name.split("+")]
     if not own or name != "+".join(modalities[i] for i in own):
-        return Markup('<span class="whole">{}</span>').format(_breakable(name))
+        return Markup('<span class="whole">{}</span>').format(breakable(name))
     circles = "".join(
         f'<circle{"" if i in own else " class=off"} cx="{PITCH * i + PITCH // 2}" cy="7" r="{RADIUS}"/>'
         for i in range(len(modalities))
@@ -28,10 +28,10 @@ def combo(name: str, modalities: Sequence[str]) -> Markup:
     drawing = Markup(f'<svg class="dots" {size} aria-hidden="true">{line}{circles}</svg>')
     if len(name) <= MOST_LETTERS:
         return Markup('<span class="combo" data-tip="{}">{}<span class="whole">{}</span></span>').format(
-            name, drawing, _breakable(name)
+            name, drawing, breakable(name)
         )
     text = '<span class="combo" data-tip="{}" data-short="{}">{}<span class="whole off-screen">{}</span></span>'
-    return Markup(text).format(name, short(name, modalities), drawing, _breakable(name))
+    return Markup(text).format(name, short(name, modalities), drawing, breakable(name))
 
 
 def heads(modalities: Sequence[str]) -> Markup:
@@ -50,6 +50,6 @@ def short(name: str, modalities: Sequence[str]) -> str:
     return text if len(text) <= MOST_LETTERS else f"{len(own)} of {len(modalities)}"
 
 
-def _breakable(name: str) -> Markup:
+def breakable(name: str) -> Markup:
     """Return an escaped name, with a possible line break after each modality."""
     return Markup("+<wbr>").join(map(escape, name.split("+")))

@@ -179,14 +179,14 @@ def _site_files(router: APIRouter, reader: Reader) -> None:
     @router.get("/runs/{run_id}/thresholds.csv")
     def by_threshold(run_id: int, on: Patients | None = None, of: int = 0) -> StreamingResponse:
         """Curves over the threshold of all patients and of each group; withheld ones are not there."""
-        numbers = [0, *(row.number for row in group_table(reader, run_id, "name", on).rows)]
+        numbers = [ALL, *(row.number for row in group_table(reader, run_id, "name", on).rows)]
+        found = group_curves(reader, run_id, numbers, on, of)
         head = ["group", "class", *ThresholdPoint.__dataclass_fields__]
 
         def rows() -> Iterator[Sequence[Any]]:
-            for number in numbers:
-                found = group_curves(reader, run_id, number, on, of)
-                for point in found.points if found else ():
-                    yield [found.group, found.scored, *vars(point).values()]  # type: ignore[union-attr]
+            for one in (found[number] for number in numbers if number in found):
+                for point in one.points:
+                    yield [one.group, one.scored, *vars(point).values()]
 
         return _file(f"run{run_id}-thresholds", head, rows())
 

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.report import run_report
 from remind_server.dashboard.timeline import timeline
@@ -34,7 +35,8 @@ def add_everything(router: APIRouter, reader: Reader) -> None:
                 response: StreamingResponse = await run_in_threadpool(call, run_id)
                 parts = [str(part) async for part in response.body_iterator]
                 archive.writestr(f"run{run_id}/{name}", "".join(parts))
-            whole = {"run": report, "verdict": verdict(reader, run_id), "timeline": timeline(reader, run_id)}
+            in_short = verdict(reader, group_table(reader, run_id, "auroc"), "auroc")
+            whole = {"run": report, "verdict": in_short, "timeline": timeline(reader, run_id)}
             for name, content in whole.items():
                 text = json.dumps(jsonable_encoder(content), indent=1, ensure_ascii=False)
                 archive.writestr(f"run{run_id}/{name}.json", text)

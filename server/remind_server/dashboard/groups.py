@@ -1,6 +1,6 @@
 """The table of groups, worst first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,7 +110,7 @@ def group_table(
         by=by,
         change_of=change_of,
         change_rounds=max(back, 0),
-        rows=sorted(rows, key=_worst_first(by, reverse)),
+        rows=sorted(rows, key=worst_first(by, reverse)),
         small=together(statistics, small, SMALL, cells.shown, classes, len(small)),
         tail=together(statistics, tail, TAIL, cells.shown, classes, len(tail)),
     )
@@ -135,7 +135,9 @@ def _change(group: int, now: _ShownRound, before: _ShownRound, score: str) -> fl
     return None if new is None or old is None else float(new - old)
 
 
-def _worst_first(by: SortKey, reverse: bool = False) -> Any:
+def worst_first(by: SortKey, reverse: bool = False) -> Callable[[GroupRow], Any]:
+    """Return a key for sorting: the worst first by `by`, or the best if `reverse`; what has no such number last."""
+
     def key(row: GroupRow) -> tuple[bool, bool, float, Sequence[int]]:
         letters = [-ord(letter) for letter in row.name] + [1] if reverse else [ord(letter) for letter in row.name]
         if by == "name":

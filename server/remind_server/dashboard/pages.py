@@ -25,6 +25,7 @@ from remind_server.dashboard.templating import page
 from remind_server.dashboard.thresholds import group_curves
 from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import verdict
+from remind_server.store.schema import ALL
 
 FEW = 50  # ranked groups in tables unless all are requested
 CURVED = 12  # largest ranked groups whose curves over the threshold can be chosen on the page; the API has all
@@ -83,7 +84,8 @@ def routes(reader: Reader) -> APIRouter:
             return "?" + urlencode({k: v for k, v in (typed | changes).items() if v})
 
         report = run_report(reader, run_id, table.patients)
-        own, everyone = (group_curves(reader, run_id, number, table.patients, of) for number in (group, 0))
+        drawn = group_curves(reader, run_id, (group, ALL), table.patients, of)
+        own, everyone = drawn.get(group), drawn.get(ALL)
         return page(
             request,
             "run.html",
@@ -97,7 +99,7 @@ def routes(reader: Reader) -> APIRouter:
             threshold_pictures=threshold_pictures(own, everyone) if own else [],
             table=table,
             rows=rows,
-            verdict=verdict(reader, run_id, score, table.patients),
+            verdict=verdict(reader, table, score),
             matrix=matrix(reader, listed, score),
             experts=experts,
             experts_top=max((weight for row in experts.rows for weight in row.use or ()), default=0.0),

@@ -15,7 +15,7 @@ from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT
 from remind.version import VERSION
 from remind_server.dashboard.answers import Estimate
 from remind_server.dashboard.bars import bar_scale, interval_bar, sparkline
-from remind_server.dashboard.combos import combo, heads
+from remind_server.dashboard.combos import breakable, combo, heads
 from remind_server.dashboard.matrix import Matrix
 from remind_server.dashboard.strips import most_used, scale, strip
 from remind_server.dashboard.timeline import picture
@@ -114,11 +114,6 @@ def _matrix_cell(
         return f'<td title="not defined for these {n} patients">{DASH}\n{n}</td>'
     between = "" if low is None else f"<small>\n{number(low, 2)}–{number(high, 2)}</small>"
     return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}{between}</td>'
-
-
-def breakable(text: str) -> Markup:
-    """Return a group's escaped name, with a possible line break after each modality."""
-    return Markup("+<wbr>").join(text.split("+"))
 
 
 def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:

@@ -1,6 +1,6 @@
 """Curves of each group over the threshold of a decision, from merged histograms."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,9 +81,9 @@ class GroupCurves:
 
 
 def group_curves(
-    reader: Reader, run_id: int, number: int = ALL, patients: Patients | None = None, scored: int = 0
-) -> GroupCurves | None:
-    """Return the curves of a group, or of all patients; null where they are withheld, undefined or not known.
+    reader: Reader, run_id: int, numbers: Collection[int], patients: Patients | None = None, scored: int = 0
+) -> dict[int, GroupCurves]:
+    """Return the curves of these groups (`ALL`: of all patients), without those withheld, undefined or not known.
 
     `scored` is the place of the class scored against the rest, of two classes always the second. They are not known of
     runs that an earlier version wrote, and before a first evaluation.
@@ -92,24 +92,26 @@ def group_curves(
         run = reader.run(session, run_id)
         cells = reader.cells(session, run_id, patients)
         merged = merged_statistics(session, run_id, cells.patients)
-        found = total(dict(merged)) if number == ALL else merged.get(number)
+        everyone = total(dict(merged))
         names = run.classes[1:] if len(run.classes) == 2 else run.classes
-        if found is None or not 0 <= scored < len(names):
-            return None
-        mask_of = {g.number: g.mask for g in session.scalars(select(Group).where(Group.run_id == run_id))}
-        name_of = {g.number: g.name for g in session.scalars(select(Group).where(Group.run_id == run_id))}
+        if everyone is None or not 0 <= scored < len(names):
+            return {}
+        groups = {g.number: g for g in session.scalars(select(Group).where(Group.run_id == run_id))}
         model: Any = run.model or {}
         fitted = model.get("calibration") if cells.patients == "test" else None
         decision = _Decision(Calibration.model_validate(fitted) if fitted else None, len(run.classes) == 2)
         key = (run_id, run.change, cells.patients, scored)
         shown = cells.shown
-    cuts = {k: decision.cut(mask) for k, mask in mask_of.items()} | {ALL: decision.cut(None)}
+    cuts = {k: decision.cut(group.mask) for k, group in groups.items()} | {ALL: decision.cut(None)}
     starts_of = reader.decide(key, lambda: range_starts(merged, scored, shown, reader.min_count, cuts))
-    if number not in starts_of:
-        return None
-    of_group = placed(found, scored)
-    mask, name = mask_of.get(number), name_of.get(number, "all groups")
-    return _curves(number, name, names[scored], of_group, starts_of[number], decision, mask)
+    found = {}
+    for number in starts_of.keys() & set(numbers):
+        bins = placed(everyone if number == ALL else merged[number], scored)
+        mask, name = (None, "all groups") if number == ALL else (groups[number].mask, groups[number].name)
+        curves = _curves(number, name, names[scored], bins, starts_of[number], decision, mask)
+        if curves is not None:
+            found[number] = curves
+    return found
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,12 @@ def _curves(
     number: int,
     name: str,
     of: str,
-    placed: Placed,
+    bins: Placed,
     starts: Sequence[int],
     decision: _Decision,
     mask: int | None,
 ) -> GroupCurves | None:
-    counts_2R, low_R = counted(placed, starts), lower_ends(starts)
+    counts_2R, low_R = counted(bins, starts), lower_ends(starts)
     found = points(counts_2R, low_R)
     if not found:
         return None
@@ -162,9 +164,9 @@ def _curves(
     def p(odds_K: Floats) -> Floats:
         return probability(decision.odds(odds_K, mask))
 
-    place_K = np.searchsorted(np.asarray(starts), placed[0], side="right") - 1
+    place_K = np.searchsorted(np.asarray(starts), bins[0], side="right") - 1
     n_R = counts_2R.sum(axis=0)
-    sum_R = np.bincount(place_K, placed[1].sum(axis=0) * p(centres(placed[0])), len(starts))
+    sum_R = np.bincount(place_K, bins[1].sum(axis=0) * p(centres(bins[0])), len(starts))
     low_p_R = p(low_R)
     high_p_R = np.append(low_p_R[1:], 1.0)
     shares = [

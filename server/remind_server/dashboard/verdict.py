@@ -10,7 +10,7 @@ from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
 from remind_server.dashboard.answers import Measured, Patients, ScoreName
-from remind_server.dashboard.groups import GroupRow, GroupTable, group_table
+from remind_server.dashboard.groups import GroupRow, GroupTable, worst_first
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.together import Together, is_ranked, merged_statistics
 from remind_server.store.schema import ALL, Site, SiteCounts
@@ -50,21 +50,21 @@ class Verdict:
     recalls: dict[str, float]
 
 
-def verdict(reader: Reader, run_id: int, score: ScoreName = "auroc", patients: Patients | None = None) -> Verdict:
+def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
     """Return overall score, that of the tail, and the worst ranked group and hospital."""
-    table = group_table(reader, run_id, score, patients)
     sites = site_scores(reader, table)
     with Session(reader.engine) as session:
-        classes = reader.run(session, run_id).classes
-        overall = reader.cells(session, run_id, table.patients).merged()[ALL]
-        everyone = total(dict(merged_statistics(session, run_id, table.patients)))
+        classes = reader.run(session, table.run).classes
+        overall = reader.cells(session, table.run, table.patients).merged()[ALL]
+        everyone = total(dict(merged_statistics(session, table.run, table.patients)))
     shares, called = [], None
     if everyone is not None and not overall.withheld:
         shares, called = recalls(everyone.confusion_CC), one_class(everyone.confusion_CC)
     sign = -1 if SCORES[score].lower_is_better else 1
+    groups = [row for row in table.ranked if getattr(row.scores, score) is not None]
     ranked = [site for site in sites if site.ranked and getattr(site.scores, score) is not None]
     return Verdict(
-        run=run_id,
+        run=table.run,
         patients=table.patients,
         score=score,
         overall=overall,
@@ -72,7 +72,7 @@ def verdict(reader: Reader, run_id: int, score: ScoreName = "auroc", patients: P
         small=table.small,
         groups=len(table.rows),
         ranked_groups=len(table.ranked),
-        worst_group=next((row for row in table.ranked if getattr(row.scores, score) is not None), None),
+        worst_group=min(groups, key=worst_first(score), default=None),
         sites=len(sites),
         ranked_sites=len(ranked),
         worst_site=min(ranked, key=lambda site: (sign * getattr(site.scores, score).value, site.name), default=None),
