@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from remind.config import Scalar
 from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.global_model import GlobalModel
@@ -123,13 +124,18 @@ def assert_same(folder, other, one, two):
 
 
 ALL_POINTS = ("before", "between answers", "unsaved")
-FEW = [
+FEW: list[dict[str, Scalar]] = [
     {"rule": "fedadam", "dro.regret": True},
     {"rule": "ditto", "objective": "jtt"},
     {"federation.encoders": "shared", "federation.averaging": 0.9},
     {"train.select": "overall", "data.validation": 0.2},
 ]
-STEEP = {"train.lr": 0.02, "train.warmup-rounds": 5, "train.routing-rounds": 1, "federation.max-update": 100.0}
+STEEP: dict[str, Scalar] = {
+    "train.lr": 0.02,
+    "train.warmup-rounds": 5,
+    "train.routing-rounds": 1,
+    "federation.max-update": 100.0,
+}
 EVERY = [
     *({"rule": m.name} for m in rules.methods() if not m.build.pooled),
     *({"objective": m.name} for m in objectives.methods()),
