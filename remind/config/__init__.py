@@ -9,6 +9,7 @@ from remind.config.data import DataConfig, SyntheticConfig
 from remind.config.evaluation import OPERATING_POINT, EvaluationConfig
 from remind.config.federation import FederationConfig
 from remind.config.model import EncoderConfig, MethodConfig, ModelConfig
+from remind.config.privacy import PrivacyConfig
 from remind.config.run import RUN_ID, RunSection, StartConfig
 from remind.config.section import AtLeast1, Count, Fraction, NonNegative, Positive, Scalar, Section, Unit01
 from remind.config.train import DroConfig, TrainConfig
@@ -31,6 +32,7 @@ __all__ = [
     "ModelConfig",
     "NonNegative",
     "Positive",
+    "PrivacyConfig",
     "RunSection",
     "Scalar",
     "Section",

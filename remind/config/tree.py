@@ -10,6 +10,7 @@ from remind.config.evaluation import EvaluationConfig
 from remind.config.federation import FederationConfig
 from remind.config.flat import flatten, problems
 from remind.config.model import MethodConfig, ModelConfig
+from remind.config.privacy import PrivacyConfig
 from remind.config.run import RunSection, StartConfig
 from remind.config.section import Scalar, Section
 from remind.config.train import DroConfig, TrainConfig
@@ -49,6 +50,7 @@ class Config(Section):
     dro: DroConfig = DroConfig()
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
     def _knows_its_sinks(self) -> Self:

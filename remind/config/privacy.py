@@ -1,0 +1,43 @@
+"""`privacy`: the guarantee that a run gives every patient, and what it releases under it.
+
+C is the clipping norm, σ the noise multiplier, q the chance of a patient to be in a step (docs/privacy.md).
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from remind.config.section import AtLeast1, NonNegative, Positive, Section, Unit01
+
+
+class PrivacyConfig(Section):
+    """Differential privacy of patients: add or remove one, and what leaves a hospital hardly changes."""
+
+    mode: Literal["none"] = Field(
+        "none", description="none: no guarantee; what leaves is protected by minimum counts alone"
+    )
+    epsilon: Positive = Field(8.0, description="ε that the run may spend on a patient, all releases together")
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-5, description="δ: at most a tenth of 1/n of the smallest hospital's n patients"
+    )
+    noise: NonNegative = Field(
+        0.0, description="σ of a step, in units of privacy.clip; 0: each hospital finds that of privacy.epsilon"
+    )
+    clip: Positive = Field(1.0, description="C: a patient's gradient of all parameters together is no longer than this")
+    rate: Unit01 = Field(
+        0.0, description="q: chance of each patient to be in a step; 0: train.batch over the published count"
+    )
+    r_max: AtLeast1 = Field(
+        1.0,
+        description="largest weight of a patient, in units of plain averaging: a rare group pulls so much harder, "
+        "and the noise counts so much more",
+    )
+    loss_every: Annotated[int, Field(ge=0)] = Field(
+        0, description="rounds between releases of the loss sums that move λ; 0: never, λ stays as it begins"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_mode(self) -> Self:
+        if self.mode == "none" and self != PrivacyConfig.model_construct():
+            raise ValueError("these are settings of a guarantee, and mode = 'none' gives none: set privacy.mode")
+        return self
