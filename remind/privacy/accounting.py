@@ -1,0 +1,170 @@
+"""What releases cost together: one accountant for all of them, in Rényi differential privacy (RDP).
+
+Two data sets are adjacent if one has one patient more. A release is a Gaussian mechanism, possibly on a Poisson sample
+of the patients. Its curve is its RDP at fixed orders. Curves of releases about the same patients add, also if a later
+release is chosen after seeing an earlier one: so a ledger keeps the sum, and a budget that stops the next release is
+valid (Feldman and Zrnic, "Individual privacy accounting via a Rényi filter", 2021). Curves of releases about disjoint
+patients do not add: the larger one counts.
+
+Opacus computes the curves of sampled mechanisms (Mironov et al., "Rényi differential privacy of the sampled Gaussian
+mechanism", 2019) and the tighter figure for a schedule that was fixed in advance (`tight_epsilon`). It is imported
+only where a curve is computed, as it brings torch.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.errors import UserError
+
+Curve = NDArray[np.float64]
+# Those of Opacus, and higher ones: the best order of few releases with much noise is above 100. Ledgers hold curves at
+# these orders: with others, they could not be added (`ORDERS_VERSION`).
+ORDERS: tuple[float, ...] = (
+    *(1 + x / 10 for x in range(1, 100)),
+    *(float(x) for x in (11, *range(12, 64), 64, 80, 96, 128, 192, 256, 512, 1024)),
+)
+ORDERS_VERSION = 1
+MOST_NOISE = 1e6
+PRECISION = 1.001  # the noise found is at most this factor above the least that is enough
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """A release, or several alike.
+
+    Attributes
+    ----------
+    what
+        What is released, in words: ``gradient``, ``losses``.
+    noise
+        Noise multiplier σ: standard deviation of the noise divided by how far one patient can move the release (L2).
+    rate
+        Probability q with which each patient takes part, drawn anew and secretly for each step; 1: all take part.
+    steps
+        How many such releases.
+    """
+
+    what: str
+    noise: float
+    rate: float = 1.0
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no mechanism can be.
+
+        Raises
+        ------
+        ValueError
+            With the name of what is wrong.
+        """
+        if not (self.noise >= 0 and math.isfinite(self.noise)):
+            raise ValueError(f"{self.what}: a noise multiplier of {self.noise} is not possible; 0 or more")
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"{self.what}: a sampling rate of {self.rate} is not possible; 0 to 1")
+        if self.steps < 0:
+            raise ValueError(f"{self.what}: {self.steps} steps are not possible")
+
+    def curve(self) -> Curve:
+        """RDP at `ORDERS`; infinite without noise."""
+        if not self.steps or not self.rate:
+            return nothing()
+        return self.steps * np.array(_one_step(self.noise, self.rate))
+
+
+def nothing() -> Curve:
+    """Return the curve of no release at all."""
+    return np.zeros(len(ORDERS))
+
+
+def compose(mechanisms: Iterable[Mechanism]) -> Curve:
+    """Return the curve of all these releases together, about the same patients."""
+    return sum((mechanism.curve() for mechanism in mechanisms), nothing())
+
+
+def epsilon(curve: Curve, delta: float) -> float:
+    """Smallest ε with which the curve gives (ε, δ)-differential privacy (Balle et al. 2020, theorem 21); may be inf."""
+    if not 0 < delta < 1:
+        raise ValueError(f"delta = {delta} is not possible; above 0, below 1")
+    if not curve.any():
+        return 0.0
+    orders = np.array(ORDERS)
+    bound = curve - (math.log(delta) + np.log(orders)) / (orders - 1) + np.log1p(-1 / orders)
+    return max(0.0, float(bound.min()))
+
+
+def noise_multiplier(
+    wanted: float, delta: float, rate: float = 1.0, steps: int = 1, others: Curve | None = None
+) -> float:
+    """Return the least noise multiplier with which all releases together cost at most the wanted ε.
+
+    Parameters
+    ----------
+    wanted
+        ε of these steps and `others` together.
+    others
+        Curve of what else is released about the same patients.
+
+    Raises
+    ------
+    UserError
+        If no noise is enough, as the other releases alone cost too much.
+    """
+    beside = nothing() if others is None else others
+
+    def too_little(noise: float) -> bool:
+        return epsilon(beside + Mechanism("steps", noise, rate, steps).curve(), delta) > wanted
+
+    low, high = 0.0, 1.0
+    while too_little(high):
+        low, high = high, 2 * high
+        if high > MOST_NOISE:
+            other = epsilon(beside, delta)
+            raise UserError(
+                f"no noise is enough for an epsilon of {wanted:g} at delta {delta:g}"
+                + (f": other releases alone cost {other:.3g}; release less, or allow more" if other else "; allow more")
+            )
+    while high > PRECISION * low and high > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_little(middle) else (low, middle)
+    return high
+
+
+def tight_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
+    """ε by numerical composition of the privacy losses (PRV, Gopi et al. 2021); an upper bound, 5 to 8 % below RDP.
+
+    Valid only for a schedule that was fixed before the first release, so it decides nothing; seconds per kind.
+    """
+    from opacus.accountants import PRVAccountant
+
+    released = [m for m in mechanisms if m.steps and m.rate]
+    if not released:
+        return 0.0
+    if any(m.noise == 0 for m in released):
+        return math.inf
+    accountant = PRVAccountant()
+    accountant.history = [(m.noise, m.rate, m.steps) for m in released]
+    return min(float(accountant.get_epsilon(delta=delta)), epsilon(compose(released), delta))
+
+
+@lru_cache(maxsize=256)
+def _one_step(noise: float, rate: float) -> tuple[float, ...]:
+    if noise == 0:
+        return (math.inf,) * len(ORDERS)
+    if rate == 1:
+        return tuple(order / (2 * noise * noise) for order in ORDERS)
+    from opacus.accountants.analysis import rdp
+
+    def at(order: float) -> float:
+        try:
+            found = float(rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=order))
+        except (ValueError, OverflowError):  # the series does not converge at this order; infinite is a valid bound
+            return math.inf
+        # Without sampling a release costs more, never less: a rounding error of the series must not say otherwise.
+        return found if math.isfinite(found) and found >= 0 else math.inf
+
+    return tuple(min(at(order), order / (2 * noise * noise)) for order in ORDERS)
