@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 
 from remind.errors import UserError
 from remind_server.store.open import writing
-from remind_server.store.rows import in_columns
 from remind_server.store.schema import (
     ALL,
     FAILED,
@@ -33,6 +32,7 @@ from remind_server.store.schema import (
     Run,
     Site,
     SiteCounts,
+    in_columns,
 )
 
 CONFIG, ROUNDS, GROUPS, FINAL, SUMMARY = "config.json", "rounds.jsonl", "groups.jsonl", "final.json", "summary.json"

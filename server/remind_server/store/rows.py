@@ -9,7 +9,7 @@ from remind.metrics.scores import SCORES, intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.records import RoundRecord
 from remind_server.outputs.tables import expert_use, withholding
-from remind_server.store.schema import ALL, MORE_COLUMNS, SCORED
+from remind_server.store.schema import ALL, SCORED, in_columns
 
 Row = dict[str, Any]
 _NOTHING: Row = dict.fromkeys(SCORED) | {"n": 0}
@@ -28,13 +28,6 @@ def scored(statistics: GroupStatistics | None) -> Row:
 def _stored(statistics: GroupStatistics | None) -> Row:
     """What `scored` gives, as columns."""
     return in_columns(scored(statistics))
-
-
-def in_columns(row: Row) -> Row:
-    """Return a row of `SCORED` as columns: scores without a column go into one of JSON, NULL if none is defined."""
-    more = {name: row[name] for name in MORE_COLUMNS}
-    known = any(value is not None for value in more.values())
-    return {name: value for name, value in row.items() if name not in more} | {"more_scores": more if known else None}
 
 
 def round_group_rows(run_id: int, record: RoundRecord, number_of: Mapping[int, int]) -> list[Row]:

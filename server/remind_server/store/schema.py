@@ -247,3 +247,10 @@ def lost(heard: float) -> dict[str, object]:
 
 
 SCORED = (*(name for name in _Scored.__annotations__ if name != "more_scores"), *MORE_COLUMNS)
+
+
+def in_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `SCORED` as columns: scores without a column go into one of JSON, NULL if none is defined."""
+    more = {name: row[name] for name in MORE_COLUMNS}
+    known = any(value is not None for value in more.values())
+    return {name: value for name, value in row.items() if name not in more} | {"more_scores": more if known else None}
