@@ -49,6 +49,7 @@ FLOORS = (
         "metrics",
         "paths",
         "registry",
+        "secagg",
         "web",
     ),
     (
