@@ -282,6 +282,29 @@ def approve(
         print(f"{fingerprint}  last requested by run {run}")
 
 
+@app.command("ledger")
+def ledger(
+    run: Annotated[str, typer.Argument(help="Only this run.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a row per spend as CSV.")] = False,
+    config: SiteFile = HERE,
+) -> None:
+    """Show what runs have spent of the patients' privacy, on what, and what is left (docs/privacy.md)."""
+    from remind_client.ledger.account import account_of
+    from remind_client.ledger.show import to_csv, to_json, to_text
+    from remind_client.site_config import load_site_config
+
+    if as_json and as_csv:
+        raise UserError("--json and --csv: give one of the two")
+    site = load_site_config(config)
+    spends, limits = site.privacy_ledger.spends(run), site.policy.privacy
+    if run and not spends:
+        known = ", ".join(site.privacy_ledger.totals()) or "none"
+        raise UserError(f"ledger: run {run!r} has spent nothing here; runs that have: {known}")
+    account = account_of(site.privacy_ledger, limits.delta, limits.epsilon_per_run, limits.epsilon_for_life, run)
+    print(to_csv(spends) if as_csv else to_json(account) if as_json else to_text(account), end="" if as_csv else "\n")
+
+
 @audit_app.command("verify")
 def audit_verify(
     config: SiteFile = HERE,

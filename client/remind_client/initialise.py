@@ -60,7 +60,12 @@ examinations_per_run = 10
 # approval = true  # every run config must be approved here first: remind-site approve
 # configurations = ["…"]  # only these run configs, by fingerprint (remind-site audit show --json tells it)
 # bundles = ["…"]  # only these bundles, by SHA-256
-# require = ["noise", "secure-aggregation"]
+
+[policy.privacy]  # the guarantee for each patient that a run must give (docs/privacy.md)
+# require = ["site"]  # runs without noise of this site's own are refused
+# epsilon_per_run = 8.0
+# epsilon_for_life = 20.0
+# delta = 1e-5  # at most a tenth of 1/n of this site's n patients
 
 [vault]  # encrypts the site's stored files, by default with vault.key beside the private key
 # key_file = "/run/secrets/vault.key"  # better: off the data's disk; remind-site vault key FILE makes one

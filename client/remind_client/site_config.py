@@ -14,6 +14,7 @@ from remind.data.cohort.verdicts import Memory
 from remind.errors import UserError, several
 from remind_client.audit.log import AuditLog
 from remind_client.coordinator import CoordinatorSection, Kit, kit_of
+from remind_client.ledger.spends import PrivacyLedger
 from remind_client.policy.ledger import Ledger
 from remind_client.policy.rules import Policy
 from remind_client.vault.key import VaultKey, key_from_environment, key_from_file
@@ -24,6 +25,7 @@ VARIABLE = "REMIND_SITE"  # names site.toml to the processes of a site
 FILE_NAME = "site.toml"
 VAULT_KEY = "vault.key"  # beside the private key, where site.toml names no other
 EXAMINED = "examined"  # folder of the verdicts on the cohort's files
+MOVED = {"policy.require": "what a run must provide is now said by: [policy.privacy] require = ['site']"}
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -146,6 +148,11 @@ class SiteConfig(_Section):
         """The policy's ledger."""
         return Ledger(self.state_folder / "policy")
 
+    @cached_property
+    def privacy_ledger(self) -> PrivacyLedger:
+        """What runs have spent of the patients' privacy."""
+        return PrivacyLedger(self.state_folder / "privacy")
+
     def kit(self) -> Kit:
         """Address of the coordinator and the certificates that identify it.
 
@@ -235,6 +242,7 @@ def this_site() -> SiteConfig | None:
 def _problem(error: object) -> str:
     assert isinstance(error, dict)
     where = ".".join(map(str, error["loc"])) or "the file as a whole"
-    what = "no such setting; remove it" if error["type"] == "extra_forbidden" else str(error["msg"])
+    gone = MOVED.get(where, "no such setting; remove it")
+    what = gone if error["type"] == "extra_forbidden" else str(error["msg"])
     shown = "" if error["type"] in {"missing", "extra_forbidden"} else f" (is {error['input']!r})"
     return f"{where}: {what}" + (shown if len(shown) < 120 else "")

@@ -86,7 +86,6 @@ def test_a_cohort_whose_groups_are_all_small(site, tmp_path):
     [
         ({"runs": ()}, "failed"),
         ({"tensors": ("group:*",)}, "failed"),
-        ({"require": ("noise",)}, "failed"),
         ({"minimum_patients": 1}, "warning"),
         ({"code_bundles": ("a" * 64,)}, "warning"),
         ({"tensors": ("*",)}, "warning"),

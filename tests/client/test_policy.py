@@ -16,6 +16,7 @@ from remind_client.policy.bundle import OURS, Bundle
 from remind_client.policy.gate import Asking, RefusedError, require_allowed, require_bundle
 from remind_client.policy.hours import DAYS, Window
 from remind_client.policy.ledger import Ledger
+from remind_client.policy.privacy import PrivacyPolicy
 from remind_client.policy.rules import Policy, fingerprint, named_models
 
 HASH = "a" * 64
@@ -173,12 +174,6 @@ def test_a_run_that_did_not_enrol_the_site_gets_nothing(tmp_path):
     assert "enrol" in decide(Policy(), task("shared"), Ledger(tmp_path / "empty"))
 
 
-@pytest.mark.parametrize("protection", ["noise", "secure-aggregation"])
-def test_protections_that_no_run_provides_refuse_every_run(protection, ledger):
-    reason = decide(Policy(require=(protection,)), Enrol(version="1"), ledger)
-    assert protection in reason
-
-
 def test_a_run_waits_for_the_approval_of_its_configuration(ledger):
     config, other = Config(), Config.from_flat({"seed": 5})
     policy = Policy(approval=True)
@@ -317,3 +312,33 @@ def test_a_damaged_ledger_stops_training(tmp_path):
     (tmp_path / "rounds.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         Ledger(tmp_path).begin_round(date(2026, 3, 4), 3)
+
+
+# privacy
+
+
+def wants(**changes: float | str) -> Config:
+    """A run's config with a guarantee; what else such a run must not use is of no matter here."""
+    config = Config()
+    values = {"mode": "site", "epsilon": 4.0, "delta": 1e-5, **changes}
+    return config.model_copy(update={"privacy": config.privacy.model_copy(update=values)})
+
+
+@pytest.mark.parametrize(
+    ("privacy", "config", "words"),
+    [
+        ({}, Config(), ""),
+        ({"require": ("site",)}, wants(), ""),
+        ({"require": ("site",)}, Config(), "this run has privacy.mode = none"),
+        ({"require": ("site",), "epsilon_per_run": 4.0}, wants(), ""),
+        ({"require": ("site",), "epsilon_per_run": 3.9}, wants(), "an epsilon of 3.9 a run; this run has"),
+        ({"require": ("site",), "epsilon_for_life": 3.0}, wants(), "an epsilon of 3 a run; this run has"),
+        ({"delta": 1e-6}, wants(), "privacy.delta = 1e-05"),
+        ({"delta": 1e-6}, Config(), ""),
+    ],
+)
+@pytest.mark.parametrize("message", [Enrol(version="1"), task("shared")])
+def test_a_run_that_does_not_give_what_is_required_is_refused(privacy, config, words, message, ledger):
+    reason = decide(Policy(privacy=PrivacyPolicy(**privacy)), message, ledger, config=config)
+    assert words in reason
+    assert bool(words) == bool(reason)

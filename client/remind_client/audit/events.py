@@ -101,6 +101,26 @@ class Refused(_OfRun):
     reason: Words
 
 
+class SpentOn(Event):
+    """A release for which privacy was spent; `part` of the split whose patients it is about."""
+
+    part: Words
+    what: Words
+    noise: float
+    rate: float
+    steps: int
+
+
+class Spent(Event):
+    """Privacy was spent for a question, before it was answered: `numbers` are rows of the privacy ledger."""
+
+    event: Literal["spent"] = "spent"
+    run: Words
+    round: int | None = None
+    numbers: tuple[int, ...]
+    releases: tuple[SpentOn, ...]
+
+
 class Serving(Event):
     """A model came into service: `remind-site serve` answers with it from now on."""
 

@@ -19,6 +19,7 @@ def run_checks(site: SiteConfig) -> list[Finding]:
         local.check_policy,
         local.check_vault,
         local.check_audit,
+        local.check_ledger,
         local.check_device,
         local.check_cohort_of,
     ):

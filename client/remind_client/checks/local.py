@@ -158,13 +158,6 @@ def check_policy(site: SiteConfig) -> Iterator[Finding]:
             'tensors = ["shared", "group:*"]',
         )
         before = False
-    if policy.require:
-        yield failed(
-            "policy",
-            f"policy.require demands {' and '.join(policy.require)}, which no run provides yet: every run is refused",
-            "remove it, or wait for a version that provides it",
-        )
-        before = False
     if policy.minimum_patients < 5:
         yield warning("policy", f"policy.minimum_patients is {policy.minimum_patients}", "5 or 10 are usual")
     if policy.code_bundles:
@@ -210,6 +203,31 @@ def check_vault(site: SiteConfig) -> Iterator[Finding]:
         )
         return
     yield ok("vault", f"key {key.id.hex()}")
+
+
+def check_ledger(site: SiteConfig) -> Iterator[Finding]:
+    """Check that the privacy ledger is whole and knows every spend that the audit log does, and what is left."""
+    ledger, limits = site.privacy_ledger, site.policy.privacy
+    try:
+        problems, known = ledger.problems(), {spend.number for spend in ledger.spends()}
+    except UserError as error:
+        yield failed("ledger", str(error), "")
+        return
+    logged = {int(n) for entry in site.audit_log.entries() if entry.get("event") == "spent" for n in entry["numbers"]}
+    if lost := logged - known:
+        problems.append(f"{ledger.path}: {len(lost)} spend(s) of the audit log are not in it: it counts too little")
+    if problems:
+        yield failed("ledger", "\n".join(problems), "restore the newest copy; remind-site audit show --event spent")
+        return
+    spent = ledger.for_life().epsilon(limits.delta)
+    limit = limits.epsilon_for_life
+    if limit is not None and spent >= limit:
+        remedy = "raise policy.privacy.epsilon_for_life, or take no part in runs that need it"
+        yield warning(
+            "ledger", f"epsilon {spent:.3g} of {limit:g} for life is spent: runs with noise are refused", remedy
+        )
+        return
+    yield ok("ledger", f"epsilon {spent:.3g} spent{'' if limit is None else f' of {limit:g} for life'}")
 
 
 def check_audit(site: SiteConfig) -> Iterator[Finding]:

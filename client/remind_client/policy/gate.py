@@ -13,7 +13,7 @@ from remind.federation.blocks import Entry
 from remind.federation.messages import Enrol, Examine, Message, Task
 from remind_client.policy.bundle import Bundle
 from remind_client.policy.ledger import Ledger
-from remind_client.policy.rules import Policy, fingerprint, named_models, provided
+from remind_client.policy.rules import Policy, fingerprint, named_models
 
 APPROVE = "remind-site approve"
 
@@ -109,8 +109,8 @@ def _require_configuration(policy: Policy, config: Config) -> None:
             raise RefusedError(f"the site's policy does not allow {name} = {model!r}")
     if problems := policy.training_problems(config.train):
         raise RefusedError(f"the site's policy does not allow {'; nor '.join(problems)}")
-    if missing := sorted(set(policy.require) - provided(config)):
-        raise RefusedError(f"the site's policy requires {' and '.join(missing)}, which this run does not provide")
+    if problem := policy.privacy.problem(config):
+        raise RefusedError(problem)
 
 
 def require_blocks(policy: Policy, index: Iterable[Entry]) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from datetime import datetime, tzinfo
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -11,9 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from remind.config import Config, TrainConfig
 from remind.privacy.threshold import MIN_COUNT
 from remind_client.policy.hours import Window
+from remind_client.policy.privacy import PrivacyPolicy
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Protection = Literal["noise", "secure-aggregation"]
 BACKBONES = ("model.encoders.image", "model.encoders.volume")
 MODEL_SETTINGS = tuple(f"model.encoders.{name}" for name in ("image-weights", "volume-weights", "text", "text-weights"))
 # Settings of the coordinator's folders, or the site's own to make.
@@ -80,7 +80,7 @@ class Policy(BaseModel):
     share_encoders: bool = Field(
         False, description="remind-site export may include this hospital's encoders, for others to begin with"
     )
-    require: tuple[Protection, ...] = Field((), description="protections without which nothing runs")
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
     @model_validator(mode="after")
     def _code_is_listed(self) -> Self:
@@ -152,12 +152,3 @@ def named_models(config: Config) -> dict[str, str]:
     flat = config.flat()
     elsewhere = {name: str(flat[name]) for name in BACKBONES if any(c in str(flat[name]) for c in ":/\\")}
     return {name: str(flat[name]) for name in MODEL_SETTINGS} | elsewhere
-
-
-def provided(config: Config) -> frozenset[Protection]:
-    """Protections that a run provides. A run config has no such settings yet, so no run provides any.
-
-    Extend only this function when the config gains them.
-    """
-    del config
-    return frozenset()

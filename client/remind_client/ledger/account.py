@@ -1,0 +1,134 @@
+"""What the ledger says, run by run: what was spent on what, and what is left."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from remind.privacy.accounting import Mechanism, compose, epsilon
+from remind_client.ledger.budget import PARTS
+from remind_client.ledger.spends import PrivacyLedger, Spend, Total, for_life, most
+
+
+@dataclass(frozen=True)
+class Line:
+    """Releases of one kind in one run.
+
+    Attributes
+    ----------
+    noise, rate
+        The least noise and the largest rate among them.
+    rounds
+        In how many rounds, or at how many questions.
+    steps
+        How many releases, all together.
+    epsilon
+        Of these alone; those of other lines do not add to it.
+    """
+
+    part: str
+    what: str
+    noise: float
+    rate: float
+    rounds: int
+    steps: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class RunAccount:
+    """What one run spent: `epsilon` of everything together; `left` is None without a limit."""
+
+    run: str
+    first: str
+    last: str
+    epsilon: float
+    left: float | None
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Account:
+    """The whole ledger at one δ. A patient who was there in all runs has spent `epsilon`; others less."""
+
+    delta: float
+    per_run: float | None
+    for_life: float | None
+    epsilon: float
+    left: float | None
+    runs: tuple[RunAccount, ...]
+
+    def described(self) -> dict[str, Any]:
+        """As JSON; what is infinite, for want of noise, is null."""
+        found = _finite(asdict(self))
+        assert isinstance(found, dict)
+        return found
+
+
+def account_of(
+    ledger: PrivacyLedger, delta: float, per_run: float | None = None, life: float | None = None, run: str = ""
+) -> Account:
+    """Return what the ledger says at this δ, with what is left of these limits; of one run, if it is named."""
+    totals, rows = ledger.totals(), ledger.spends(run)
+    by_run: dict[str, list[Spend]] = {}
+    for row in rows:
+        by_run.setdefault(row.run, []).append(row)
+    whole = for_life(totals).epsilon(delta)
+    return Account(
+        delta=delta,
+        per_run=per_run,
+        for_life=life,
+        epsilon=whole,
+        left=_left(life, whole),
+        runs=tuple(_run(name, found, totals[name], delta, per_run) for name, found in by_run.items()),
+    )
+
+
+def _run(
+    run: str, rows: Sequence[Spend], parts: Mapping[str, Total], delta: float, per_run: float | None
+) -> RunAccount:
+    kinds: dict[tuple[str, str], list[Spend]] = {}
+    for row in rows:
+        kinds.setdefault((row.release.part, row.release.mechanism.what), []).append(row)
+    order = sorted(kinds, key=lambda kind: (PARTS.index(kind[0]), kinds[kind][0].number))
+    spent = most(parts.values()).epsilon(delta)
+    lines = tuple(_line(*kind, kinds[kind], delta) for kind in order)
+    return RunAccount(run, rows[0].at, rows[-1].at, spent, _left(per_run, spent), lines)
+
+
+def _line(part: str, what: str, rows: Sequence[Spend], delta: float) -> Line:
+    releases = [row.release for row in rows]
+    mechanisms: list[Mechanism] = [release.mechanism for release in releases]
+    alone = Total(compose(mechanisms), sum(release.delta for release in releases))
+    return Line(
+        part=part,
+        what=what,
+        noise=min(m.noise for m in mechanisms),
+        rate=max(m.rate for m in mechanisms),
+        rounds=len({(row.round, row.question) for row in rows}),
+        steps=sum(m.steps for m in mechanisms),
+        epsilon=alone.epsilon(delta),
+    )
+
+
+def by_kind(rows: Sequence[Spend], delta: float) -> dict[str, float]:
+    """ε of each kind of release alone, as ``training gradient``."""
+    kinds: dict[str, list[Spend]] = {}
+    for row in rows:
+        kinds.setdefault(f"{row.release.part} {row.release.mechanism.what}", []).append(row)
+    return {
+        name: epsilon(compose(row.release.mechanism for row in found), delta - sum(row.release.delta for row in found))
+        for name, found in kinds.items()
+    }
+
+
+def _left(limit: float | None, spent: float) -> float | None:
+    return None if limit is None else max(0.0, limit - spent)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

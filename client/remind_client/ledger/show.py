@@ -1,0 +1,66 @@
+"""The ledger as text: a table for people, JSON, and CSV with a row per spend."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from remind_client.ledger.account import Account, RunAccount
+from remind_client.ledger.spends import Spend
+
+HEAD = ("patients", "release", "asked", "releases", "noise", "rate", "alone")
+NOTE = "asked: rounds or questions; noise: multiplier; rate: chance of a patient to take part; alone: epsilon by itself"
+COLUMNS = ("number", "at", "run", "round", "patients", "release", "noise", "rate", "releases", "delta", "question")
+
+
+def to_text(account: Account) -> str:
+    """Return a block of lines per run, and a line for life."""
+    if not account.runs:
+        return "nothing has been spent"
+    blocks = [_block(run, account) for run in account.runs]
+    limit = "no limit" if account.for_life is None else f"{account.for_life:g}"
+    left = "" if account.left is None else f", {_number(account.left)} left"
+    life = f"for life, delta {account.delta:g}: epsilon {_number(account.epsilon)} of {limit}{left}"
+    return "\n\n".join([*blocks, life, NOTE])
+
+
+def _block(run: RunAccount, account: Account) -> str:
+    rows = [HEAD] + [
+        (
+            line.part,
+            line.what,
+            str(line.rounds),
+            str(line.steps),
+            _number(line.noise),
+            _number(line.rate),
+            _number(line.epsilon),
+        )
+        for line in run.lines
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    table = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    limit = "no limit" if account.per_run is None else f"{account.per_run:g}"
+    left = "" if run.left is None else f", {_number(run.left)} left"
+    head = f"run {run.run}, {run.first} to {run.last}: epsilon {_number(run.epsilon)} of {limit}{left}"
+    return "\n".join([head, *table])
+
+
+def to_json(account: Account) -> str:
+    """Return the account as JSON."""
+    return json.dumps(account.described(), indent=2)
+
+
+def to_csv(spends: Sequence[Spend]) -> str:
+    """Return a row per spend; rounds count from 1."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for s in spends:
+        m, round_ = s.release.mechanism, "" if s.round is None else s.round + 1
+        row = (s.number, s.at, s.run, round_, s.release.part, m.what, m.noise, m.rate, m.steps, s.release.delta)
+        writer.writerow((*row, s.question))
+    return out.getvalue()
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"

@@ -1,0 +1,67 @@
+"""Pays for what a site releases in one run: ledger, limits and audit log together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from remind.config import Config
+from remind_client.audit.events import Spent, SpentOn
+from remind_client.audit.log import AuditLog
+from remind_client.ledger.budget import Limit, Release
+from remind_client.ledger.spends import PrivacyLedger
+from remind_client.policy.privacy import PrivacyPolicy
+
+
+@dataclass(frozen=True)
+class Spender:
+    """Pays for the releases of one run.
+
+    Attributes
+    ----------
+    run
+        The run's identity (`remind.paths.run_name`).
+    log
+        The audit log; None: a virtual hospital, which has none.
+    """
+
+    ledger: PrivacyLedger
+    run: str
+    limits: tuple[Limit, ...]
+    log: AuditLog | None = None
+
+    def pay(self, round_: int | None, question: str, releases: Sequence[Release]) -> None:
+        """Enter what is about to be computed; the same question costs nothing.
+
+        Raises
+        ------
+        BudgetError
+            A limit would be exceeded; nothing was entered, and nothing may be computed.
+        UserError, OSError
+            Ledger or audit log cannot be written; nothing may be computed.
+        """
+        self.ledger.spend(self.run, round_, question, releases, self.limits)
+        if self.log is None:
+            return
+        rows = self.ledger.unlogged()  # those of a killed process too
+        for run, at, asked in dict.fromkeys((row.run, row.round, row.question) for row in rows):
+            of_it = [row for row in rows if (row.run, row.round, row.question) == (run, at, asked)]
+            spent = tuple(
+                SpentOn(part=row.release.part, what=m.what, noise=m.noise, rate=m.rate, steps=m.steps)
+                for row in of_it
+                for m in [row.release.mechanism]
+            )
+            self.log.append(Spent(run=run, round=at, numbers=tuple(row.number for row in of_it), releases=spent))
+        self.ledger.logged(row.number for row in rows)
+
+
+def limits_of(config: Config, policy: PrivacyPolicy | None = None) -> tuple[Limit, ...]:
+    """Return the run's own limit, and the hospital's; None: a virtual hospital, which has no policy."""
+    found = [Limit("privacy.epsilon", config.privacy.epsilon, config.privacy.delta)]
+    if policy is None:
+        return tuple(found)
+    for name, epsilon, for_life in (
+        ("epsilon_per_run", policy.epsilon_per_run, False),
+        ("epsilon_for_life", policy.epsilon_for_life, True),
+    ):
+        if epsilon is not None:
+            found.append(Limit(f"policy.privacy.{name}", epsilon, policy.delta, for_life))
+    return tuple(found)

@@ -1,0 +1,65 @@
+"""``[policy.privacy]``: which guarantee a run must give this hospital's patients, and how much it may spend of it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from remind.config import Config
+
+Protection = Literal["site"]
+Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class PrivacyPolicy(BaseModel):
+    """What a run must provide, and the budget of this hospital's patients."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    require: tuple[Protection, ...] = Field(
+        (), description="protections without which nothing runs; 'site': noise of this site's own, privacy.mode = site"
+    )
+    epsilon_per_run: Epsilon | None = Field(None, description="most ε a run may spend on a patient; absent: any")
+    epsilon_for_life: Epsilon | None = Field(None, description="most ε that all runs together may spend; absent: any")
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-5, description="δ of both, and the largest of a run; at most a tenth of 1/n of this site's n patients"
+    )
+
+    @model_validator(mode="after")
+    def _limits_mean_something(self) -> Self:
+        limits = {"epsilon_per_run": self.epsilon_per_run, "epsilon_for_life": self.epsilon_for_life}
+        named = [name for name, value in limits.items() if value is not None]
+        if named and not self.require:
+            raise ValueError(
+                f"{named[0]} limits nothing as long as runs without a guarantee may run; add require = ['site']"
+            )
+        per_run, for_life = self.epsilon_per_run, self.epsilon_for_life
+        if per_run is not None and for_life is not None and per_run > for_life:
+            raise ValueError(
+                f"epsilon_per_run ({per_run:g}) is more than epsilon_for_life ({for_life:g}) can ever give"
+            )
+        return self
+
+    def problem(self, config: Config) -> str:
+        """Why a run may not run here, in words that may leave; empty if it may."""
+        if missing := [protection for protection in self.require if protection not in provided(config)]:
+            return (
+                f"the site's policy requires a guarantee for each patient (policy.privacy.require = {missing[0]!r}); "
+                f"this run has privacy.mode = {config.privacy.mode}"
+            )
+        if not provided(config):
+            return ""
+        wanted = config.privacy
+        if wanted.delta > self.delta:
+            return f"the site's policy allows a delta of {self.delta:g}; this run has privacy.delta = {wanted.delta:g}"
+        most = min((one for one in (self.epsilon_per_run, self.epsilon_for_life) if one is not None), default=None)
+        if most is not None and wanted.epsilon > most:
+            return (
+                f"the site's policy allows an epsilon of {most:g} a run; this run has "
+                f"privacy.epsilon = {wanted.epsilon:g}"
+            )
+        return ""
+
+
+def provided(config: Config) -> frozenset[str]:
+    """Protections that a run provides."""
+    return frozenset({"site"}) if str(config.privacy.mode) == "site" else frozenset()
