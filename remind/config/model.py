@@ -75,6 +75,11 @@ class ModelConfig(Section):
         description="beside the fusion model a linear one of the numbers of all tables, series and codes, standardised "
         "at each hospital, which all hospitals share",
     )
+    blend: Fraction = Field(
+        0.0,
+        description="share of a hospital's own scores (encoders.alone) in the log-odds of a prediction; the common "
+        "model then learns without them. 0: they are added from the start, and the common model learns what they lack",
+    )
     gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
     encoders: EncoderConfig = EncoderConfig()
@@ -83,6 +88,14 @@ class ModelConfig(Section):
     def _heads_divide_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"heads {self.heads} must divide width {self.width}")
+        return self
+
+    @model_validator(mode="after")
+    def _blends_scores(self) -> Self:
+        if self.blend and self.encoders.alone in ("none", "shares"):
+            raise ValueError(
+                f"blend {self.blend} needs a hospital's own scores: set model.encoders.alone to trees, linear or both"
+            )
         return self
 
     @property

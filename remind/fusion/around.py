@@ -27,17 +27,37 @@ class Projection(nn.Module):
 
 
 class AloneScale(nn.Module):
-    """How far the common model trusts what each site knows alone: a factor of scores and one of shares, 1 at first."""
+    """How far the common model trusts what each site knows alone: a factor of scores and one of shares, 1 at first.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    blend
+        b = 0: the site's scores s are added to the common model's logits c, and the model learns what they lack. b > 0:
+        the common model learns without them, and predicts (1 − b)·c + b·s. Two models that were learned from partly
+        the same patients repeat each other's evidence: their sum is too sure of itself, their mean is not.
+    """
+
+    def __init__(self, blend: float = 0.0) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
+        self.blend = blend
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=not blend)
         self.shares = nn.Parameter(torch.ones(()))
 
-    def forward(self, known_BX: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
-        """Return what is added to the logits, (B, C)."""
-        shares_BC = known_BX[:, classes : 2 * classes]
-        return self.scale * known_alone(known_BX, presence_Bm, classes) + self.shares * shares_BC
+    def forward(self, logits_BC: Tensor, known_BX: Tensor, presence_Bm: Tensor) -> Tensor:
+        """Return the logits with what the site knows, (B, C).
+
+        A patient without a score, since the site has too few patients to learn from or because a modality is hidden,
+        keeps the common model's logits whole.
+        """
+        classes = logits_BC.shape[1]
+        shares_BC = self.shares * known_BX[:, classes : 2 * classes]
+        score_BC = known_alone(known_BX, presence_Bm, classes)
+        if not self.blend:
+            return logits_BC + self.scale * score_BC + shares_BC
+        if self.training:
+            return logits_BC + shares_BC
+        blend_B1 = self.blend * (score_BC != 0).any(dim=1, keepdim=True)
+        return (1 - blend_B1) * logits_BC + blend_B1 * score_BC + shares_BC
 
 
 class SharedLinear(nn.Module):

@@ -135,7 +135,7 @@ class FusionModel(nn.Module, ABC):
         self.modality_dropout = options.modality_dropout
         self.groups = nn.ModuleDict()
         self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
-        self.alone = AloneScale() if context.model.encoders.alone != "none" else None
+        self.alone = AloneScale(context.model.blend) if context.model.encoders.alone != "none" else None
         self.linear = SharedLinear(context.numbers, context.width, context.classes) if context.numbers else None
         if context.model.stays:
             self.not_exported = (
@@ -182,10 +182,10 @@ class FusionModel(nn.Module, ABC):
             return output
         logits_BC = output.logits_BC
         rows = known_rows(self.context.classes, len(self.context.modalities), self.context.width)
-        if self.alone is not None:
-            logits_BC = logits_BC + self.alone(alone_BRD[:, :rows].flatten(1), presence_Bm, self.context.classes)
         if self.linear is not None:
             logits_BC = logits_BC + self.linear(alone_BRD[:, rows:], presence_Bm)
+        if self.alone is not None:
+            logits_BC = self.alone(logits_BC, alone_BRD[:, :rows].flatten(1), presence_Bm)
         return replace(output, logits_BC=logits_BC)
 
     # Hooks

@@ -233,11 +233,40 @@ def test_the_linear_model_and_what_hospitals_know_alone_add_up(tmp_path):
         engine.model.fusion.linear.weight_XC.normal_()
     only, counts = tokens_BMD.clone(), sum(engine.model.counts.values())
     only[:, counts:] = 0
-    own_BC = engine.model.fusion.alone(tokens_BMD[:, counts], batch.presence_Bm, 2)
+    own_BC = engine.model.fusion.alone(torch.zeros(9, 2), tokens_BMD[:, counts], batch.presence_Bm)
     linear_BC = engine.model.fusion.linear(tokens_BMD[:, counts + 1 :], batch.presence_Bm)
     whole, rest = (engine.model.fuse(z, batch.presence_Bm, batch.group_B, True).logits_BC for z in (tokens_BMD, only))
     assert own_BC.abs().sum() > 0
     torch.testing.assert_close(whole, rest + own_BC + linear_BC)
+
+
+def test_a_blend_learns_without_the_scores_and_predicts_with_a_share_of_them(tmp_path):
+    (one, _) = sites(tmp_path, **{"model.hide": 0.0, "model.dropout": 0.0, "model.blend": 0.25})
+    engine = one.engine
+    rows = np.flatnonzero(one.cohort.groups_N == 7)[:6]
+    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([rows]))
+    engine.model.fusion.add_groups((1, 3, 7), 0)
+    score_BC = known_alone(tokens_BMD[:, -1], batch.presence_Bm, 2)
+    assert score_BC.abs().sum() > 0
+    bare_BMD = tokens_BMD.clone()
+    bare_BMD[:, -1] = 0
+    common_BC = engine.model.fuse(bare_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+    shares_BC = tokens_BMD[:, -1, 2:4]
+    engine.model.train()
+    learns = engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+    torch.testing.assert_close(learns, common_BC + shares_BC)
+    engine.model.eval()
+    predicts = engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC
+    torch.testing.assert_close(predicts, 0.75 * common_BC + 0.25 * score_BC + shares_BC)
+    fewer_Bm = batch.presence_Bm & torch.tensor([True, True, False])  # of a hidden modality there is no score
+    seen, blind = (engine.model.fuse(z, fewer_Bm, group_of(fewer_Bm), True).logits_BC for z in (tokens_BMD, bare_BMD))
+    torch.testing.assert_close(seen, blind + shares_BC)
+
+
+def test_a_blend_needs_scores():
+    for alone in ("none", "shares"):
+        with pytest.raises(UserError, match=r"blend 0.5 needs a hospital's own scores"):
+            settings({"model.blend": 0.5, "model.encoders.alone": alone})
 
 
 def test_the_linear_model_is_refused_where_it_does_not_go():
