@@ -23,6 +23,11 @@ class EvaluationConfig(Section):
         "", description="'youden', 'sensitivity >= 0.9' or 'specificity >= 0.9'; empty: the likeliest class is decided"
     )
 
+    choose_blend: bool = Field(
+        False,
+        description="choose model.blend at the end: the share with the least log-loss of validation patients",
+    )
+
     @model_validator(mode="after")
     def _knows_its_operating_point(self) -> Self:
         if self.operating_point and not OPERATING_POINT.fullmatch(self.operating_point):

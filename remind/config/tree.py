@@ -72,6 +72,14 @@ class Config(Section):
             raise ValueError(f"train.select = {self.train.select!r} needs validation patients: data.validation is 0")
         return self
 
+    @model_validator(mode="after")
+    def _can_choose_a_blend(self) -> Self:
+        if self.evaluation.choose_blend and not self.model.blend:
+            raise ValueError("evaluation.choose-blend needs a share to train with: model.blend is 0")
+        if self.evaluation.choose_blend and not self.data.validation:
+            raise ValueError("evaluation.choose-blend needs validation patients: data.validation is 0")
+        return self
+
     @property
     def sink_names(self) -> frozenset[str]:
         """Return the names in `sinks`."""

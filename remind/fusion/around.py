@@ -9,6 +9,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
+BLEND = "fusion.alone.blend"  # its name in `SiteModel`
 GAIN = 3.0  # numbers of a linear model count as much: at a transformer's learning rates it learns within a run's rounds
 
 
@@ -34,14 +35,16 @@ class AloneScale(nn.Module):
     blend
         b = 0: the site's scores s are added to the common model's logits c, and the model learns what they lack. b > 0:
         the common model learns without them, and predicts (1 − b)·c + b·s. Two models that were learned from partly
-        the same patients repeat each other's evidence: their sum is too sure of itself, their mean is not.
+        the same patients repeat each other's evidence: their sum is too sure of itself, their mean is not. No step
+        trains b, since training patients know nothing of how the model does on others; the coordinator may choose it
+        at the end (``evaluation.choose-blend``).
     """
 
     def __init__(self, blend: float = 0.0) -> None:
         super().__init__()
-        self.blend = blend
-        self.scale = nn.Parameter(torch.ones(()), requires_grad=not blend)
+        self.scale = None if blend else nn.Parameter(torch.ones(()))
         self.shares = nn.Parameter(torch.ones(()))
+        self.blend = nn.Parameter(torch.tensor(blend), requires_grad=False) if blend else None
 
     def forward(self, logits_BC: Tensor, known_BX: Tensor, presence_Bm: Tensor) -> Tensor:
         """Return the logits with what the site knows, (B, C).
@@ -52,9 +55,9 @@ class AloneScale(nn.Module):
         classes = logits_BC.shape[1]
         shares_BC = self.shares * known_BX[:, classes : 2 * classes]
         score_BC = known_alone(known_BX, presence_Bm, classes)
-        if not self.blend:
+        if self.scale is not None:
             return logits_BC + self.scale * score_BC + shares_BC
-        if self.training:
+        if self.training or self.blend is None:
             return logits_BC + shares_BC
         blend_B1 = self.blend * (score_BC != 0).any(dim=1, keepdim=True)
         return (1 - blend_B1) * logits_BC + blend_B1 * score_BC + shares_BC

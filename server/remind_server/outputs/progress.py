@@ -101,6 +101,11 @@ class Progress(Observer):
             score = SCORES[str(result.selected["score"])].title
             how = f"best by {score}, {result.selected['by']}: {_number(float(result.selected['value']))}"
             self.say(f"the model is that after round {result.round} of {result.last} ({how} on validation patients)")
+        if result.blend is not None:
+            self.say(
+                f"a hospital's own scores have a share of {result.blend:g} in predictions "
+                "(least log-loss of validation patients)"
+            )
         few = f"fewer than {LEAST} patients, or than {LEAST_OF_A_CLASS} of a second class"
         self.say(f"test patients, per group (* tail; ° not ranked: {few}):")
         margin, *of_groups = [row for row in rows if row["site"] == ALL]

@@ -132,6 +132,8 @@ class RunResult:
         Whether the model is one of stage 2, used with Φ_k.
     selected
         Measure, score and value by which the round was chosen; None: it is the last.
+    blend
+        Share of hospitals' own scores that was chosen (``evaluation.choose-blend``); None: none was.
     calibration
         What turns its logits into probabilities and decisions; None: the run does not calibrate.
     calibrated
@@ -157,6 +159,7 @@ class RunResult:
     last: int = 0
     routing: bool = True
     selected: Mapping[str, str | float] | None = None
+    blend: float | None = None
     calibration: Calibration | None = None
     calibrated: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)

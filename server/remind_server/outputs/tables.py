@@ -146,6 +146,7 @@ def summary(result: RunResult) -> Row:
             "last_round": result.last,
             "rounds": result.config.train.rounds,
             "selected": None if result.selected is None else dict(result.selected),
+            "blend": result.blend,
         },
         "calibration": _calibration(result),
         "least": LEAST,

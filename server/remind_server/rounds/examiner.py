@@ -6,13 +6,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from flwr.serverapp import Grid
 
 from remind.adaptation.start import added
 from remind.federation.bounds import largest
+from remind.fusion.around import BLEND
 from remind.metrics.calibration import Calibration
 from remind.metrics.calibration_fit import fit, fit_several
-from remind.metrics.statistics import GroupStatistics, merge
+from remind.metrics.scores import scores
+from remind.metrics.statistics import GroupStatistics, merge, total
 from remind.metrics.tempering import pooled
 from remind.quoting import reason
 from remind_server.outputs.records import RunResult
@@ -21,9 +24,11 @@ from remind_server.rounds.course import Course
 from remind_server.rounds.state import Best, State
 from remind_server.rounds.tasks import examine_task
 
+BLENDS = (0.25, 0.5, 0.75, 1.0)  # shares of hospitals' own scores that are tried
+
 
 class Examiner:
-    """Makes the result of a run out of its last state, by one to three exchanges."""
+    """Makes the result of a run out of its last state, by one to seven exchanges."""
 
     def __init__(self, course: Course) -> None:
         self.course, self.parties = course, course.parties
@@ -39,7 +44,7 @@ class Examiner:
         left_out
             Site → rounds in which its answer did not count.
         """
-        state = self._chosen(grid, last)
+        state, blend = self._blended(grid, self._chosen(grid, last))
         calibration = self._tempered(grid, state)
         found = self._measured(grid, state, temperature=calibration.scaling.temperature if calibration else 1.0)
         best = state.best
@@ -61,6 +66,7 @@ class Examiner:
             last_tensors=last.model.tensors,
             routing=self.course.routing(state.round),
             selected=self._selected(best) if best and chosen else None,
+            blend=blend,
             calibration=calibration or self._calibration(state.round, found.validation),
             calibrated=found.calibrated,
         )
@@ -73,6 +79,27 @@ class Examiner:
         if best is None or best.verdict.round == last.round:
             return replace(last, best=best)
         return replace(last, round=best.verdict.round, model=best.model, best=best)
+
+    def _blended(self, grid: Grid, state: State[Any]) -> tuple[State[Any], float | None]:
+        """The state with the share of hospitals' own scores that serves validation patients best, and that share.
+
+        The shares of `BLENDS` are tried, one exchange each; the least log-loss of all validation patients decides. None
+        is chosen where the run does not ask for it, or the rule sends no share.
+        """
+        if not self.config.evaluation.choose_blend or BLEND not in state.model.tensors:
+            return state, None
+        tried: list[tuple[float, float, State[Any]]] = []
+        for share in BLENDS:
+            tensors = {**state.model.tensors, BLEND: torch.full_like(state.model.tensors[BLEND], share)}
+            trial = replace(state, model=replace(state.model, tensors=tensors))
+            found = total(merge(self._measured(grid, trial, on_test=False).validation.values()))
+            loss = None if found is None else scores(found).log_loss
+            if loss is not None:
+                tried.append((loss, share, trial))
+        if not tried:
+            return state, None
+        _, share, best = min(tried, key=lambda one: one[:2])
+        return best, share
 
     def _tempered(self, grid: Grid, state: State[Any]) -> Calibration | None:
         """The temperature of a model of three classes or more, by an exchange on validation patients; else None."""
