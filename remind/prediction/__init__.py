@@ -1,1 +1,1 @@
-"""The model at work: probabilities for a patient, from what a run left behind. Trains nothing and sends nothing."""
+"""Predict with the model of a finished run: class probabilities per patient. Nothing is trained and nothing is sent."""

@@ -1,4 +1,4 @@
-"""Everything that a prediction needs, from the folder of a run or from a hospital's own part of the model."""
+"""A trained model with its configuration, read from the folder of a run or from a hospital's own part of the model."""
 
 import json
 from collections.abc import Mapping
@@ -27,23 +27,23 @@ class Bundle:
     Attributes
     ----------
     where
-        The folder it came from, for messages.
+        The folder that it was read from, for error messages.
     config, schema
-        Those of the run.
+        Configuration and schema of the run.
     round
-        Rounds of training behind the model.
+        Number of rounds that trained the model.
     counts
         n_k: training patients per group, over all hospitals.
     weights
-        λ_k after the last of these rounds.
+        λ_k of each group after the last of these rounds.
     tensors
-        The coordinator's tensors by name; empty at a hospital, whose part holds all that it was sent.
+        The coordinator's tensors by name. Empty at a hospital: its part contains every tensor that it received.
     parts
-        The hospitals' parts that are at hand: a loaded part, or its file.
+        The parts of hospitals that are available on this machine: a loaded part, or the path of its file.
     calibration
-        None: the run has none.
+        None if the run has no calibration.
     routed
-        Whether the model is one of stage 2; None: not said, the last round's.
+        Whether the model is of stage 2. None if the file does not say so; the model is then that of the last round.
     """
 
     where: str
@@ -58,34 +58,34 @@ class Bundle:
     routed: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a calibration of another model.
+        """Check that the calibration belongs to this model.
 
         Raises
         ------
         UserError
-            It is of other classes.
+            The calibration has other classes than the model.
         """
         if self.calibration is not None and self.calibration.classes != self.schema.classes:
             raise UserError(
-                f"{self.where}: the calibration is of the classes {', '.join(self.calibration.classes)}, and the "
-                f"model's are {', '.join(self.schema.classes)}; give the calibration.json of the model's own run"
+                f"{self.where}: the calibration has the classes {', '.join(self.calibration.classes)}, and the model "
+                f"has {', '.join(self.schema.classes)}; use the calibration.json of the model's own run"
             )
 
     @property
     def serves_everybody(self) -> bool:
-        """Whether no hospital's part is needed: all encoders are shared or frozen, and know nothing of a hospital."""
+        """Whether the model needs no hospital's part: all encoders are shared or frozen, and none is fitted locally."""
         if not self.tensors or self.config.federation.encoders == "local" or self.config.model.stays:
             return False
         return not any(needs_fit(modality, self.config.model) for modality in self.schema.modalities)
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Hospitals whose parts are at hand, by name."""
+        """Names of the hospitals whose parts are available, sorted."""
         return tuple(sorted(self.parts))
 
     @property
     def routing(self) -> bool:
-        """Whether Φ_k is in use: not by a model that was chosen from a round of stage 1."""
+        """Whether the model uses Φ_k. A model that was chosen from a round of stage 1 does not."""
         return self.config.train.routing_rounds > 0 if self.routed is None else self.routed
 
     def part(self, site: str) -> SitePart:
@@ -94,25 +94,25 @@ class Bundle:
         Raises
         ------
         UserError
-            There is none of this hospital, or it cannot be read.
+            The part of this hospital is not available, or it cannot be read.
         """
         if not self.parts:
             raise UserError(
-                f"{self.where}: holds no hospital's encoders; they stay at the hospitals, and each predicts with its "
-                "own: remind-site predict (a simulation has them here once it has ended)"
+                f"{self.where}: contains no hospital's encoders. They stay at the hospitals; each hospital predicts "
+                "with its own: remind-site predict. (A simulation writes them to this folder when it ends.)"
             )
         if site not in self.parts:
             here = ", ".join(self.sites)
             raise UserError(
-                f"{self.where}: holds no encoders of hospital {site!r}{did_you_mean(site, self.sites)}; encoders are "
-                f"trained at each hospital, and here are those of: {here}"
+                f"{self.where}: contains no encoders of hospital {site!r}{did_you_mean(site, self.sites)}; each "
+                f"hospital trains its own encoders, and this folder contains those of: {here}"
             )
         found = self.parts[site]
         return found if isinstance(found, SitePart) else SitePart.of(open_part(found), str(found))
 
 
 def read_bundle(folder: str | Path) -> Bundle:
-    """Read what a run left in its results folder.
+    """Read the model from the results folder of a run.
 
     Parameters
     ----------
@@ -122,14 +122,14 @@ def read_bundle(folder: str | Path) -> Bundle:
     Raises
     ------
     UserError
-        It is not the folder of a run that has a model, or the model cannot be read.
+        The folder contains no model of a run, or the model cannot be read.
     """
     path = Path(folder).expanduser()
     path = path.parent if path.name == MODEL else path
     if not (path / MODEL).is_file():
-        what = "has no model" if path.is_dir() else "is a file" if path.exists() else "no such folder"
+        what = "contains no model" if path.is_dir() else "is a file" if path.exists() else "no such folder"
         raise UserError(
-            f"{path}: {what}; give the results folder of a run, in which {MODEL} lies (remind simulate prints its name)"
+            f"{path}: {what}; name the results folder of a run; it contains {MODEL} (remind simulate prints its name)"
         )
     tensors, about = load_model(path / MODEL)
     try:
@@ -141,7 +141,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         routed = None if "routing" not in about else bool(json.loads(about["routing"]))
     except (KeyError, ValueError, ValidationError):
         raise UserError(
-            f"{path / MODEL}: does not say which run it is of: another version of federated-remind wrote it"
+            f"{path / MODEL}: does not say which run wrote it; another version of federated-remind wrote the file"
         ) from None
     calibration = read_calibration(path / CALIBRATION)
     return Bundle(
@@ -150,12 +150,12 @@ def read_bundle(folder: str | Path) -> Bundle:
 
 
 def require_new_folder(out: Path) -> None:
-    """Refuse a folder for a model that is there already, or cannot be made.
+    """Check that the folder for a new model does not exist yet and can be created.
 
     Raises
     ------
     UserError
-        It is there, or what it would lie in is not.
+        The folder exists, or its parent folder does not.
     """
     if out.exists():
         raise UserError(f"{out}: is there already; give a new folder")
@@ -164,7 +164,7 @@ def require_new_folder(out: Path) -> None:
 
 
 def of_part(part: SitePart, where: str, calibration: Calibration | None = None) -> Bundle:
-    """Return the bundle of a hospital that has its own part alone; `where` names it in messages."""
+    """Return the bundle of a hospital that has only its own part; `where` names it in error messages."""
     return Bundle(
         where=where,
         config=part.config,

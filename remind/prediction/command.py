@@ -1,4 +1,4 @@
-"""The command ``remind predict``, and what ``remind-site predict`` shares with it."""
+"""The command ``remind predict``, and the functions that ``remind-site predict`` shares with it."""
 
 import sys
 from pathlib import Path
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from remind.prediction.next_test import NextTest
     from remind.prediction.predictor import Predictor
 
-Out = Annotated[Path | None, typer.Option(help="A new .csv or .parquet file; without it the table is printed as .csv.")]
+Out = Annotated[Path | None, typer.Option(help="A new .csv or .parquet file. Default: print the table as .csv.")]
 Least = Annotated[
-    int, typer.Option(min=0, help="Training patients of a combination below which its predictions are not trusted.")
+    int, typer.Option(min=0, help="Flag predictions for a combination with fewer training patients than this.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Root = Annotated[str, typer.Option(help="Folder of the files, where cohort.toml lies elsewhere.")]
+Root = Annotated[str, typer.Option(help="Folder of the cohort's files, if cohort.toml is in another folder.")]
 NewCohort = Annotated[str, typer.Option("--cohort", help="A cohort folder of new patients, or its cohort.toml.")]
 LEAST, NEXT = 30, "--next-test"
 NextOut = Annotated[
     Path | None,
     typer.Option(
         NEXT,
-        help="A further new .csv or .parquet file: what each modality that a patient lacks is expected to change.",
+        help="A second new .csv or .parquet file: the change expected from each modality that a patient lacks.",
     ),
 ]
 
@@ -36,7 +36,7 @@ def predict_command(
     cohort: NewCohort,
     site: Annotated[
         str | None,
-        typer.Option(help="Hospital whose encoders to use; default: the cohort's site column, or the only one."),
+        typer.Option(help="Hospital whose encoders to use. Default: the cohort's site column, or the only hospital."),
     ] = None,
     out: Out = None,
     least: Least = LEAST,
@@ -45,19 +45,19 @@ def predict_command(
     next_test: NextOut = None,
     reference: Annotated[
         str,
-        typer.Option(help="With --next-test: a cohort to learn it from. Default: the run's own held-out patients."),
+        typer.Option(help="With --next-test: a cohort of reference patients. Default: the run's held-out patients."),
     ] = "",
     quiet: Quiet = False,
 ) -> None:
     """Predict for the patients of a cohort: one row each. Labels are not needed; any modality may be missing.
 
-    A patient with a mistake in the data gets a row that says so, and the others are served. The table is about single
-    patients: treat it as you treat the data.
+    A patient with a mistake in the data gets a row with the reason, and the others get predictions. The table
+    describes single patients: protect it as you protect the data.
     """
     from remind.prediction.predictor import load
 
     if reference and next_test is None:
-        raise UserError("--reference goes with --next-test: it names the patients to learn from")
+        raise UserError("--reference needs --next-test: it names the reference patients of that table")
     check_names(out, next_test)
     predictor = load(run, site, least=least, device=device)
     tests = None
@@ -79,12 +79,12 @@ def run_prediction(
     memory: "Memory | None" = None,
     tests: "tuple[NextTest, Path] | None" = None,
 ) -> None:
-    """Predict for a cohort folder, write the table, and say on stderr what there is to say.
+    """Predict for a cohort folder, write the table, and print warnings and counts on stderr.
 
     Parameters
     ----------
     tests
-        What says what the next test would tell, and the file for it.
+        The estimator of what each missing modality would change, and the file for its table.
 
     Raises
     ------
@@ -109,16 +109,16 @@ def run_prediction(
         files = " and ".join(str(path) for path in (out, tests[1] if tests else None) if path is not None)
         print(f"{count}{f'; wrote {files}' if files else ''}", file=sys.stderr)
     if count.patients and not count.served:
-        raise UserError("no patient could be served; column status says why")
+        raise UserError("no patient got a prediction; column status says why")
 
 
 def check_names(out: Path | None, next_test: Path | None) -> None:
-    """Refuse files that cannot be written, before anything is computed.
+    """Check that the output files can be written, before anything is computed.
 
     Raises
     ------
     UserError
-        Their names end otherwise, their folder is not there, one is there already, or both are one file.
+        A name has another ending, a folder does not exist, a file exists already, or both options name one file.
     """
     from remind.prediction.output import check_name
 
@@ -129,10 +129,10 @@ def check_names(out: Path | None, next_test: Path | None) -> None:
         check_name(next_test, NEXT)
         _require_new(next_test, NEXT)
         if out is not None and out.absolute() == next_test.absolute():
-            raise UserError(f"{NEXT} {out}: is the file of --out too; they are two tables")
+            raise UserError(f"{NEXT} {out}: --out names the same file; the two tables need two files")
 
 
 def _require_new(path: Path, option: str) -> None:
-    """Refuse a file that is there: it may be somebody's data, and a table is never written over another one."""
+    """Refuse to overwrite a file, since it may contain somebody's data."""
     if path.exists():
-        raise UserError(f"{option} {path}: is there already; name a new file, or remove that one")
+        raise UserError(f"{option} {path}: the file exists already; name a new file, or remove this one")

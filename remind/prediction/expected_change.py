@@ -1,8 +1,9 @@
-"""What a test is expected to change, from patients who had it: mathematics alone (docs/next-test.md).
+"""Estimate what a test would change, from patients who had it: the mathematics of docs/next-test.md.
 
-A reference patient has had the test. The model's belief without it and with it makes a pair. For a patient without
-the test, the nearest pairs in present belief are taken, and the step of each, from without to with in log-odds, is
-applied to the patient's own belief.
+A reference patient has had the test. The model's class probabilities without the test and with it form a pair. For a
+patient without the test, the estimate takes the pairs whose probabilities without the test are nearest to the
+patient's. Each pair gives a step in log-odds, from without to with, and each step is applied to the patient's own
+probabilities.
 
 Letters: N patients, R reference patients, K neighbours, C classes.
 """
@@ -19,10 +20,10 @@ from remind.metrics.intervals import wilson
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-LOWEST = 1e-15  # probabilities below count as this
-SAME = 0.05  # beliefs closer than this are always near enough; of two classes, 0.07 in log-odds
-STRANGER = 0.99  # quantile of the reference patients' distances to their nearest, beyond which a patient is a stranger
-CHUNK = 1 << 21  # numbers in memory at a time
+LOWEST = 1e-15  # lower probabilities are raised to this value
+SAME = 0.05  # probabilities closer than this are always near enough; with two classes, 0.07 in log-odds
+STRANGER = 0.99  # quantile of the reference patients' distances to their nearest; a patient beyond it is unlike them
+CHUNK = 1 << 21  # numbers in memory at the same time
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,9 @@ class Pairs:
     Attributes
     ----------
     without_RC, with_RC
-        Class probabilities that the model believes.
+        Class probabilities of the model.
     label_R
-        The class of each; −1: not known.
+        The class of each patient; −1 if unknown.
     """
 
     without_RC: Floats
@@ -47,22 +48,22 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """One entry per patient; means as (N, 3): the mean and its 95 % interval; NaN where `near_N` is false.
+    """Estimates, one entry per patient. (N, 3) holds a mean and its 95 % interval, NaN where `near_N` is false.
 
     Attributes
     ----------
     near_N
-        Whether the patient is like reference patients. False: nothing is known.
+        Whether enough reference patients are like this patient. If false, there is no estimate.
     n
-        Reference patients that each estimate stands on, K.
+        K, the number of reference patients behind each estimate.
     change_N3
-        Change of the probabilities: half of the sum of |p′_c − p_c| over classes; of two classes |p′ − p|.
+        Change of the probabilities: half of the sum of |p′_c − p_c| over classes; with two classes |p′ − p|.
     flips_N3
-        Probability that the decision is another one.
+        Probability that the decision changes.
     gain_N3
-        Expected gain in log-loss by the model's own belief with the test, in nats: Σ p′_c ln(p′_c/p_c). Never negative.
+        Expected gain in log-loss under the model's probabilities with the test, in nats: Σ p′_c ln(p′_c/p_c) ≥ 0.
     measured_N3
-        Gain in log-loss of the neighbours by their labels: ln p′_y − ln p_y. Negative: the test misled the model.
+        Gain in log-loss of the neighbours under their labels: ln p′_y − ln p_y. Negative if the test misled the model.
     """
 
     near_N: NDArray[np.bool_]
@@ -76,20 +77,20 @@ class Expected:
 def expect(
     pairs: Pairs, p_NC: Floats, decided_N: Integers, decide: Callable[[Floats], Integers], least: int
 ) -> Expected:
-    """Return what the test is expected to change for each patient.
+    """Estimate what the test would change for each patient.
 
     Parameters
     ----------
     pairs
         R ≥ max(least, 2) reference patients.
     p_NC
-        The patients' present probabilities.
+        The patients' probabilities without the test.
     decided_N
-        Their present decisions.
+        Their decisions without the test.
     decide
         Probabilities with the test (B, C) → decisions (B,).
     least
-        Fewest neighbours.
+        Minimum number of neighbours.
     """
     number = neighbours(len(pairs), least)
     near_N, nearest_NK = _nearest(pairs, p_NC, number)
@@ -116,12 +117,12 @@ def expect(
 
 
 def neighbours(reference: int, least: int) -> int:
-    """Return K: R^(4/5), the rate at which bias and variance of a mean of neighbours shrink alike, at least `least`."""
+    """Return K = R^(4/5), at least `least`. At this rate bias and variance of a mean of neighbours shrink equally."""
     return min(reference, max(least, round(math.pow(reference, 0.8))))
 
 
 def _nearest(pairs: Pairs, p_NC: Floats, number: int) -> tuple[NDArray[np.bool_], Integers]:
-    """Return who is no stranger, (N,), and the positions of each patient's neighbours, (N, K)."""
+    """Return which patients are like the reference patients, (N,), and the positions of their neighbours, (N, K)."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(_odds(pairs.without_RC))
@@ -132,7 +133,7 @@ def _nearest(pairs: Pairs, p_NC: Floats, number: int) -> tuple[NDArray[np.bool_]
 
 
 def _odds(p_XC: Floats) -> Floats:
-    """Return ln p less its mean over classes: of two classes, their distances are those of log-odds, over √2."""
+    """Return ln p minus its mean over classes. With two classes, a distance is that of log-odds divided by √2."""
     log_p_XC = _log(p_XC)
     return np.asarray(log_p_XC - log_p_XC.mean(axis=-1, keepdims=True))
 
@@ -142,7 +143,7 @@ def _log(p: Floats) -> Floats:
 
 
 def _mean(value_BK: Floats, most: float, least: float = 0.0) -> Floats:
-    """Return mean and Student's 95 % interval, (B, 3); values that are not known do not count, fewer than 2: NaN."""
+    """Return the mean and Student's 95 % interval, (B, 3). NaN is ignored; fewer than 2 values give NaN."""
     known_BK = np.isfinite(value_BK)
     n_B = known_BK.sum(axis=1)
     value_BK = np.where(known_BK, value_BK, 0.0)

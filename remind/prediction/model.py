@@ -1,4 +1,4 @@
-"""The model of one hospital in memory: its encoders, its fusion model, and the routing of combinations it lacks itself.
+"""The model of one hospital in memory: its encoders, its fusion model, and the routers of other hospitals' groups.
 
 Shapes: B patients in a batch, m modalities.
 """
@@ -30,12 +30,12 @@ class LoadedModel:
     Attributes
     ----------
     model
-        Encoders and fusion. Its groups are those of the hospital, as in the examination of its test patients: what an
-        unknown combination gets is a mean over them.
+        Encoders and fusion. It has the hospital's own groups, as when the hospital's test patients were evaluated. An
+        unknown combination gets a mean over these groups.
     routing
         Whether Φ_k is in use.
     elsewhere
-        Groups that other hospitals trained and this one does not observe; `reaching` adds them.
+        Groups that only other hospitals observe. They are in use inside `reaching`.
     """
 
     def __init__(self, bundle: Bundle, part: SitePart | None, device: torch.device) -> None:
@@ -57,12 +57,12 @@ class LoadedModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of values and tokens."""
+        """Data type of values and tokens."""
         return self.model.like.dtype
 
     @contextmanager
     def reaching(self) -> "Iterator[None]":
-        """Inside the block the model also knows the groups that only other hospitals observe."""
+        """Context: the model also uses the routers of the groups that only other hospitals observe."""
         fusion = self.model.fusion
         own = fusion.groups
         fusion.groups = nn.ModuleDict({**dict(own.items()), **self.elsewhere})
@@ -87,22 +87,22 @@ class LoadedModel:
 
 
 def _load(model: SiteModel, tensors: Mapping[str, Tensor], bundle: Bundle) -> None:
-    """Fill a fresh model; every parameter of the fusion and of the encoders must be among the tensors."""
+    """Load the tensors into a new model. They must contain every parameter of the fusion model and of the encoders."""
     model.fusion.keep_groups(_groups_of(tensors), bundle.config.seed)
     lacking, unknown = model.load_state_dict(dict(tensors), strict=False)
     if bundle.config.federation.encoders == "frozen":  # as initialised
         lacking = [name for name in lacking if not name.startswith(ENCODERS)]
     if norms := [name for name in lacking if name.endswith(".running_mean")]:
         raise UserError(
-            f"{bundle.where}: the encoder of {norms[0].split('.')[1]} holds batch statistics of each hospital, which "
-            "the shared model lacks; name the hospital with --site, or in the cohort's site column"
+            f"{bundle.where}: the encoder of {norms[0].split('.')[1]} needs batch statistics, which each hospital has "
+            "and the shared model lacks; name the hospital with --site, or in the cohort's site column"
         )
     parameters = dict(model.named_parameters())
     lacking = [name for name in lacking if name in parameters]  # other buffers follow from the schema
     if lacking or unknown:
         raise UserError(
-            f"{bundle.where}: is of another model than its config describes: {(*lacking, *unknown)[0]}; "
-            "use the version of federated-remind that wrote it"
+            f"{bundle.where}: the tensors do not fit the model that the config describes: {(*lacking, *unknown)[0]}; "
+            "use the version of federated-remind that wrote the file"
         )
 
 
@@ -117,7 +117,7 @@ def _groups_of(tensors: Mapping[str, Tensor]) -> set[int]:
 
 
 def _encoded(tensors: Mapping[str, Tensor], bundle: Bundle) -> Sequence[str]:
-    """Modalities whose encoder needs no hospital: it is in the model, or as initialised."""
+    """Return the modalities whose encoder is in the shared model, or stays as it was initialised."""
     if bundle.config.federation.encoders == "frozen":
         return bundle.schema.names
     shared = {name.split(".")[1] for name in tensors if name.startswith(ENCODERS)}
@@ -125,7 +125,7 @@ def _encoded(tensors: Mapping[str, Tensor], bundle: Bundle) -> Sequence[str]:
 
 
 def _without_download(config: Config) -> Config:
-    """Return the config with encoders that start at random: their weights come from the run."""
+    """Return the config without pretrained encoders: their weights come from the run, so no download is needed."""
     if config.federation.encoders == "frozen":
         return config
     random = {"image_weights": "random", "volume_weights": "random", "text_weights": "random"}
@@ -134,5 +134,5 @@ def _without_download(config: Config) -> Config:
 
 
 def known(fusion: FusionModel) -> frozenset[int]:
-    """Return the groups with parameters of their own."""
+    """Return the groups that have their own parameters."""
     return frozenset(fusion.known_groups())

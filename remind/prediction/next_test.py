@@ -1,4 +1,4 @@
-"""What would the next test tell? For each patient and each modality that the patient lacks (docs/next-test.md).
+"""Estimate what each missing modality of each patient would change (docs/next-test.md).
 
 Letters: N patients, T pairs of patient and missing modality, R reference patients, C classes.
 """
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
-Reference = Callable[[str], Cohort]  # hospital → patients to learn from; raises UserError if there are none
-LEAST = 30  # reference patients under which nothing is said
-MOST = 1000  # reference patients that are looked at, of those who had the test and all that the patient has
+Reference = Callable[[str], Cohort]  # hospital → reference patients; raises UserError if there are none
+LEAST = 30  # with fewer reference patients there is no estimate
+MOST = 1000  # reference patients per estimate at most; all of them have the test and the patient's modalities
 ESTIMATES = ("change", "flips", "gain", "measured")
 
 
 @dataclass(frozen=True, eq=False)
 class NextTests:
-    """One entry per patient and missing modality: patients in their order, modalities in the schema's.
+    """One entry per patient and missing modality, in the order of the patients and of the schema's modalities.
 
     Attributes
     ----------
     schema
-        Of the model.
+        The model's schema.
     patient_id_T, site_T, group_T
-        The patient, the hospital whose encoders and reference patients were used, and the present combination.
+        The patient, the hospital whose encoders and reference patients were used, and the patient's combination.
     test_T
-        The missing modality, as its place in the schema.
+        The missing modality, as its position in the schema.
     status_T
-        Objects: ``ok``, or why nothing is known.
+        Objects: ``ok``, or why there is no estimate.
     n_T
-        Reference patients that the estimate stands on; 0: none.
+        Number of reference patients behind the estimate; 0 if there is none.
     change_T3, flips_T3, gain_T3, measured_T3
-        As in `remind.prediction.expected_change.Expected`; NaN where nothing is known.
+        As in `remind.prediction.expected_change.Expected`; NaN where there is no estimate.
     """
 
     schema: CohortSchema
@@ -65,7 +65,7 @@ class NextTests:
         return len(self.test_T)
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return the table: column → values; None where nothing is known."""
+        """Return the table: column → values; None where there is no estimate."""
         names = self.schema.names
         table: dict[str, list[Any]] = {
             "patient_id": self.patient_id_T.tolist(),
@@ -89,17 +89,17 @@ class NextTests:
 
 
 class NextTest:
-    """Says what each missing modality is expected to change, from patients of the hospital that have it.
+    """Estimates what each missing modality would change, from patients of the hospital who have it.
 
     Parameters
     ----------
     predictor
         The model.
     reference
-        Patients to learn from, mostly the hospital's own that the model was not trained on; their labels may be −1,
+        Reference patients, usually the hospital's own patients that the model was not trained on. A label may be −1,
         unknown. Or a function that returns them for a hospital's name.
     least
-        Reference patients under which nothing is said.
+        Minimum number of reference patients for an estimate.
     """
 
     def __init__(self, predictor: Predictor, reference: Cohort | Reference, *, least: int = LEAST) -> None:
@@ -111,14 +111,14 @@ class NextTest:
         self._pairs: dict[tuple[str, int, int], Pairs | str] = {}
 
     def of(self, found: Predictions) -> NextTests:
-        """Return what the next test would tell the patients of a prediction.
+        """Return what each missing modality would change for the patients of a prediction.
 
-        Patients who got no prediction, or who have every modality, have no entry.
+        A patient without a prediction or without a missing modality has no entry.
 
         Raises
         ------
         UserError
-            There are no reference patients of a hospital, or they do not fit the model.
+            A hospital has no reference patients, or they do not fit the model.
         """
         parts = [self._nothing(found)]
         lacking = [1 << j for j in range(len(found.schema.names))]
@@ -135,13 +135,13 @@ class NextTest:
         return _take(tests, np.lexsort((tests.test_T, order)))
 
     def table(self, patients: Any) -> "pd.DataFrame":
-        """Return a row per patient and missing modality; `patients` as for `Predictor.predict`.
+        """Return one row per patient and missing modality; `patients` as for `Predictor.predict`.
 
         Returns
         -------
         DataFrame
-            patient_id; site; group; test, the missing modality; status (``ok``, or why nothing is known); n; and with
-            their 95 % intervals (…_low, …_high) change, flips, gain and measured (docs/next-test.md).
+            patient_id; site; group; test, the missing modality; status (``ok``, or why there is no estimate); n; and
+            change, flips, gain and measured with their 95 % intervals (…_low, …_high) (docs/next-test.md).
         """
         predictor = self.predictor
         if isinstance(patients, Cohort):
@@ -177,8 +177,8 @@ class NextTest:
             self.least,
         )
         tests.status_T[~expected.near_N] = (
-            f"not known: none of the {len(pairs)} reference patients with {self._name(after)} was as sure or as unsure "
-            "of the same as this patient"
+            f"not known: for none of the {len(pairs)} reference patients with {self._name(after)} were the model's "
+            "probabilities close to this patient's"
         )
         tests.n_T[expected.near_N] = expected.n
         for name in ESTIMATES:
@@ -186,7 +186,7 @@ class NextTest:
         return tests
 
     def _made(self, site: str, group: int, after: int) -> Pairs | str:
-        """Return the reference patients' pairs; a text says why there are none."""
+        """Return the pairs of the reference patients, or a text that says why there are none."""
         counts = self.predictor.bundle.counts
         for k in (group, after):
             if not counts.get(k, 0):
@@ -206,7 +206,7 @@ class NextTest:
         return Pairs(self._seen(of, site, group), self._seen(of, site, after), of.label_N)
 
     def _seen(self, of: Cohort, site: str, group: int) -> Floats:
-        """Return what the model believes of these patients if it sees these modalities alone, (R, C)."""
+        """Return the class probabilities of these patients when the model sees only these modalities, (R, C)."""
         hidden = [name for j, name in enumerate(of.schema.names) if not group >> j & 1]
         return self.predictor.belief(of.without(*hidden), site)
 
@@ -222,7 +222,7 @@ class NextTest:
 
 
 def held_out(cohort: Cohort) -> Cohort:
-    """Return the patients that the model was not trained on; everybody where there is no split."""
+    """Return the patients that the model was not trained on; all patients if the cohort has no split."""
     return cohort if cohort.split_N is None else cohort.take(cohort.split_N != TRAIN)
 
 

@@ -1,4 +1,4 @@
-"""Writes predictions, as they come, as .csv or .parquet; memory does not grow with the number of patients."""
+"""Write predictions to .csv or .parquet as they are computed; memory does not grow with the number of patients."""
 
 import csv
 import sys
@@ -29,14 +29,14 @@ class Table(Protocol):
 
 
 class Count:
-    """What was predicted so far.
+    """Counts the predictions so far.
 
     Attributes
     ----------
     patients, served, trusted
-        How many.
+        Number of patients, of those with a prediction, and of those whose prediction has no reason for doubt.
     problems
-        Statuses of patients who got no prediction, and how often each occurred, the first few kinds.
+        Status → number of patients without a prediction, for the first few statuses.
     """
 
     def __init__(self) -> None:
@@ -53,17 +53,17 @@ class Count:
             yield part
 
     def __str__(self) -> str:
-        text = f"{self.patients} patients, {self.served} of them served, {self.trusted} without a reason for doubt"
+        text = f"{self.patients} patients, {self.served} with a prediction, {self.trusted} of these without a reason for doubt"
         return text + ("" if self.served == self.patients else "; column status says why the others were not")
 
 
 def check_name(path: Path, option: str = "--out") -> None:
-    """Refuse a file that cannot be written as a table.
+    """Check that a table can be written to this file.
 
     Raises
     ------
     UserError
-        Its name ends otherwise, or its folder is not there.
+        The name has another ending, or the folder does not exist.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{option} {path}: name a .csv or a .parquet file")
@@ -72,7 +72,7 @@ def check_name(path: Path, option: str = "--out") -> None:
 
 
 def write(path: Path, parts: Iterable[Table], option: str = "--out") -> None:
-    """Write a table, whole or not at all, that only its owner can read: it is about single patients.
+    """Write a table, complete or not at all. Only its owner can read the file, since it describes single patients.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def write(path: Path, parts: Iterable[Table], option: str = "--out") -> None:
 
 
 def writing(path: Path, parts: Iterable[Part], of: Callable[[Part], Table], option: str = "--out") -> Iterator[Part]:
-    """Yield the parts, and write a table of each; the file is there once all have passed, as for `write`."""
+    """Yield the parts, and write a table of each. The file appears after the last part, as for `write`."""
     check_name(path, option)
     to = _ToCsv if path.suffix.lower() == ".csv" else _ToParquet
     try:
@@ -104,7 +104,7 @@ def print_csv(parts: Iterable[Table]) -> None:
 
 
 class _Rows:
-    """Rows of .csv into an open file."""
+    """Writes rows of .csv into an open file."""
 
     def __init__(self, file: Any) -> None:
         self._writer, self._begun = csv.writer(file, lineterminator="\n"), False

@@ -1,4 +1,4 @@
-"""What is said of each patient: the rows of a prediction, as arrays and as a table.
+"""The rows of a prediction, one per patient, as arrays and as a table.
 
 Letters: N patients, C classes.
 """
@@ -25,32 +25,32 @@ SERVED = "ok"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One entry per patient, in the order in which they were given.
+    """Predictions, one entry per patient, in the order of the input.
 
     Attributes
     ----------
     schema
-        Of the model: its classes and modalities.
+        The model's schema: its classes and modalities.
     patient_id_N
-        As in the cohort.
+        Ids as in the cohort.
     site_N
-        The hospital whose encoders were used; empty where no hospital's were.
+        The hospital whose encoders were used; empty if the model needs no hospital's encoders.
     status_N
         Objects: ``ok``, or why this patient got no prediction.
     group_N
         The patient's modality combination, a bitmask; 0: no modality.
     log_p_NC
-        ln of the raw class probabilities; NaN for a patient who got none.
+        ln of the raw class probabilities; NaN for a patient without a prediction.
     calibrated_NC
-        Calibrated class probabilities, 0 … 1; NaN as above, and of everybody where the model has no calibration.
+        Calibrated class probabilities, 0 … 1; NaN as above, and for all patients if the model has no calibration.
     decision_N
-        Index of the decided class: by the operating point, or the likeliest class; −1: no prediction.
+        Index of the decided class, by the operating point or else the most probable class; −1: no prediction.
     train_N
-        Training patients of the combination over all hospitals, as far as is known here.
+        Training patients of the combination over all hospitals, as far as this machine knows.
     open_N
-        Share of blocks in which the combination's own routing was used, 0 … 1; NaN for a model without such a gate.
+        Share of blocks in which the combination's own router was used, 0 … 1; NaN for a model without such a gate.
     reasons_N
-        Objects: tuples of texts, why the model should not be trusted for this patient; empty: no reason is known.
+        Objects: tuples of texts, the reasons not to trust the model for this patient; empty if there is none.
     """
 
     schema: CohortSchema
@@ -75,7 +75,7 @@ class Predictions:
 
     @property
     def served_N(self) -> NDArray[np.bool_]:
-        """Return who got a prediction."""
+        """Return which patients got a prediction."""
         return np.array([status == SERVED for status in self.status_N], dtype=bool)
 
     def take(self, index: NDArray[Any]) -> "Predictions":
@@ -84,7 +84,7 @@ class Predictions:
         return Predictions(self.schema, **arrays)
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return the table: column → one value per patient; None where nothing is known."""
+        """Return the table: column → one value per patient; None where a value is unknown."""
         classes, served = self.schema.classes, self.served_N.tolist()
         table: dict[str, list[Any]] = {
             "patient_id": self.patient_id_N.tolist(),
@@ -120,7 +120,7 @@ def join(parts: Sequence[Predictions]) -> Predictions:
 
 
 def refused(schema: CohortSchema, patient_id_N: Text, reasons: Sequence[str], group_N: Integers) -> Predictions:
-    """Return rows of patients who get no prediction, with why."""
+    """Return rows of patients who get no prediction, with the reasons."""
     n, classes = len(patient_id_N), len(schema.classes)
     return Predictions(
         schema,
@@ -146,5 +146,5 @@ def objects(values: Sequence[Any]) -> NDArray[np.object_]:
 
 
 def numbers(values: Floats) -> list[float | None]:
-    """Return the values, None in place of NaN."""
+    """Return the values with None in place of NaN."""
     return [None if math.isnan(value) else value for value in values.tolist()]

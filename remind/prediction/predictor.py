@@ -1,4 +1,4 @@
-"""Predicts with the model of a run: cohorts in, one row per patient out.
+"""Predict with the model of a run: cohorts in, one row per patient out.
 
 Letters: N patients, B of a batch, C classes.
 """
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from remind import groups
 from remind.data.batches.batch import SiteData
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.frames import from_frames
@@ -24,9 +23,11 @@ from remind.data.cohort.verdicts import Memory
 from remind.errors import UserError
 from remind.metrics.calibration import Calibration
 from remind.prediction.bundle import Bundle, read_bundle
+from remind.prediction.hospitals import Hospitals
 from remind.prediction.model import LoadedModel
 from remind.prediction.predictions import SERVED, Predictions, join, objects, refused
-from remind.prediction.ranges import Ranges, Units, remarks
+from remind.prediction.ranges import Ranges, Units
+from remind.prediction.reasons import reasons
 from remind.prediction.site_part import SitePart
 from remind.training.device import choose_device
 from remind.training.outputs import outputs
@@ -36,44 +37,42 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Patients = str | Path | Mapping[str, Any]
-LEAST = 30  # training patients of a combination below which its predictions are not trusted, unless told otherwise
-NO_MODALITY = "has no modality: nothing is known of this patient that the model could use"
-UNCALIBRATED = "uncalibrated: this run has no calibration, and its probabilities are the model's own"
+LEAST = 30  # default: predictions for a combination with fewer training patients are flagged
+NO_MODALITY = "has no modality: the model has no data of this patient"
+UNCALIBRATED = "uncalibrated: this run has no calibration, so the probabilities are the model's raw ones"
 
 
 class Predictor:
-    """A trained model at work.
+    """Predicts with a trained model.
 
     Parameters
     ----------
     bundle
         The model.
     site
-        The hospital whose encoders are used; None: the one that the cohort's site column names for each patient, or
-        the only one that there is.
+        The hospital whose encoders are used. None: the hospital that the cohort's site column names for each patient,
+        or the only hospital.
     least
-        Training patients of a combination below which its predictions are flagged.
+        Predictions for a combination with fewer training patients than this are flagged.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Attributes
     ----------
     units
-        Columns that may be in another unit than the training patients', after what was predicted so far.
+        Columns that may be in another unit than in the training data, judged by the predictions so far.
 
     Raises
     ------
     UserError
-        There is no part of this hospital, or no such device.
+        The part of this hospital is not available, or the device does not exist.
     """
 
     def __init__(self, bundle: Bundle, site: str | None = None, *, least: int = LEAST, device: str = "auto") -> None:
         self.bundle, self.site, self.least = bundle, site, least
         self.device = choose_device(device)
         self.units = Units()
-        self._loaded: dict[str, tuple[LoadedModel, SitePart | None]] = {}
-        if site is not None:
-            self._at(site)
+        self._hospitals = Hospitals(bundle, site, self.device)
 
     @property
     def schema(self) -> CohortSchema:
@@ -82,17 +81,17 @@ class Predictor:
 
     @property
     def calibration(self) -> Calibration | None:
-        """How logits become probabilities and decisions; None: this run has none."""
+        """Converts logits into probabilities and decisions; None if this run has no calibration."""
         return self.bundle.calibration
 
     @property
     def warnings(self) -> list[str]:
-        """What holds for every prediction of this model."""
+        """Warnings that apply to every prediction of this model."""
         return [f"{self.bundle.where}: {self._uncalibrated}"] if self._uncalibrated else []
 
     @property
     def _uncalibrated(self) -> str:
-        """Why probabilities are the model's own; empty if they are calibrated."""
+        """Why probabilities are not calibrated; empty if they are."""
         if self.calibration is None:
             return UNCALIBRATED
         lacking = self.calibration.reason if self.calibration.method == "none" else ""
@@ -104,25 +103,25 @@ class Predictor:
         Parameters
         ----------
         cohort
-            N patients; labels and splits are not looked at.
+            N patients; labels and splits are ignored.
         problems
-            Position → why this patient cannot be served.
+            Position → why this patient can get no prediction.
 
         Raises
         ------
         UserError
-            The cohort is of another schema, or it is not known which hospital's encoders to use.
+            The cohort has another schema, or it is unclear which hospital's encoders to use.
         """
         self.check(cohort)
         given = dict(problems or {})
         for i in np.flatnonzero(cohort.groups_N == 0).tolist():
             given.setdefault(i, NO_MODALITY)
-        site_N = self._sites(cohort)
-        if len(cohort) and not any(site in self._servable for site in site_N):
-            raise UserError(self._unknown(site_N[0]))
+        site_N, available = self._hospitals.of(cohort), self._hospitals.available
+        if len(cohort) and not any(site in available for site in site_N):
+            raise UserError(self._hospitals.why_not(site_N[0]))
         for i in range(len(cohort)):
-            if i not in given and site_N[i] not in self._servable:
-                given[i] = self._unknown(site_N[i])
+            if i not in given and site_N[i] not in available:
+                given[i] = self._hospitals.why_not(site_N[i])
         out_N = np.array(sorted(given), dtype=np.int64)
         parts = [
             (
@@ -140,12 +139,12 @@ class Predictor:
         return join([found for _, found in parts]).take(order)
 
     def stream(self, patients: NewPatients, size: int = CHUNK) -> Iterator[Predictions]:
-        """Yield the predictions for patients of any number, some thousands at a time, in their order."""
+        """Yield the predictions for any number of patients, some thousands at a time, in order."""
         for chunk in patients.chunks(size):
             yield self.outputs(chunk.cohort, chunk.problems)
 
     def open(self, patients: Patients, root: str = "", memory: Memory | None = None) -> NewPatients:
-        """Return patients that are not in memory yet, ready to be streamed.
+        """Open patients that are not in memory yet, for `stream`.
 
         Parameters
         ----------
@@ -155,12 +154,12 @@ class Predictor:
         root
             Folder of the cohort's files, if it is not the one that cohort.toml names.
         memory
-            Cache for verdicts on the cohort's files.
+            Cache for the results of checking the cohort's files.
 
         Raises
         ------
         UserError
-            They do not fit the model; the error names everything that does not.
+            The patients do not fit the model; the error lists every difference.
         """
         if isinstance(patients, str | Path):
             return open_cohort(patients, self.schema, root, memory)
@@ -180,43 +179,43 @@ class Predictor:
         -------
         DataFrame
             patient_id; site; status (``ok``, or why there is no prediction); group; p_<class>, the model's
-            probabilities; calibrated_<class>, those to believe, empty without a calibration; decision, a class;
+            raw probabilities; calibrated_<class>, empty without a calibration; decision, a class;
             train_n, training patients of the group; gate_open; trusted; reasons, why not. Probabilities lie in 0 … 1.
 
         Raises
         ------
         UserError
-            The patients do not fit the model as a whole, or it is not known of which hospital they are.
+            The table does not fit the model, or it is unclear from which hospital the patients are.
 
         Warns
         -----
         UserWarning
-            Of what is odd but no error, such as rows without a patient's id, which are passed over.
+            The input is valid but suspicious: for example rows without a patient's id, which are skipped.
         """
         if isinstance(patients, Cohort):
             return self.outputs(patients).frame()
         opened = self.open(patients)
         found = join(list(self.stream(opened))).frame()
-        for text in opened.remarks:  # rows without a patient's id, for instance, of whom no row of the table can tell
+        for text in opened.remarks:  # for example rows without a patient's id, which get no row in the table
             warnings.warn(text, stacklevel=2)
         return found
 
-    # What the model believes
+    # Probabilities and decisions
 
     def belief(self, cohort: Cohort, site: str) -> NDArray[np.float64]:
-        """Return the class probabilities to believe, (N, C): calibrated ones where the model has a calibration.
+        """Return class probabilities, (N, C), calibrated if the model has a calibration.
 
-        Every patient has a modality and gets the encoders of this hospital; empty: of none.
+        Every patient must have a modality. The encoders are this hospital's; an empty name means the shared model.
         """
-        log_p_NC, _ = self._logits(self._at(site)[0], cohort)
+        log_p_NC, _ = self._logits(self._hospitals.load(site)[0], cohort)
         return self._calibrated(log_p_NC, cohort.groups_N)
 
     def believed(self, found: Predictions) -> NDArray[np.float64]:
-        """Return the same of patients who have been predicted for, (N, C)."""
+        """Return these probabilities for patients who already have a prediction, (N, C)."""
         return found.p_NC if self._uncalibrated else found.calibrated_NC
 
     def decided(self, p_NC: NDArray[np.float64], group_N: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the class decided for each patient, (N,), from the probabilities to believe."""
+        """Return the decided class of each patient, (N,), from the probabilities that `believed` returns."""
         found_N = p_NC.argmax(axis=1) if self.calibration is None else self.calibration.decide(p_NC, group_N)
         return found_N.astype(np.int64)
 
@@ -226,8 +225,8 @@ class Predictor:
     # One hospital
 
     def _predict(self, site: str, cohort: Cohort) -> Predictions:
-        """Return the predictions for patients who all have a modality, with one hospital's encoders."""
-        loaded, part = self._at(site)
+        """Return the predictions with one hospital's encoders; every patient must have a modality."""
+        loaded, part = self._hospitals.load(site)
         log_p_NC, open_N = self._logits(loaded, cohort)
         group_N, n = cohort.groups_N, len(cohort)
         p_NC = self._calibrated(log_p_NC, group_N)
@@ -251,8 +250,8 @@ class Predictor:
     def _logits(self, loaded: LoadedModel, cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return ln p, (N, C), and the share of open gates, (N,); NaN for a model without gates.
 
-        Patients of combinations that only other hospitals trained come after the others, whose batches are then those
-        of the examination.
+        Patients of combinations that only other hospitals trained are computed last. The batches of the others are
+        then the same as in the final examination.
         """
         config = self.bundle.config
         source = FreshTokens(loaded.model, SiteData(cohort, loaded.dtype, self.device))
@@ -271,84 +270,25 @@ class Predictor:
         return log_p_NC, open_N
 
     def _reasons(self, cohort: Cohort, train_N: NDArray[np.int64], part: SitePart | None) -> NDArray[np.object_]:
-        found: list[list[str]] = [[] for _ in range(len(cohort))]
-        for i, (group, n) in enumerate(zip(cohort.groups_N.tolist(), train_N.tolist(), strict=True)):
-            name = groups.name(group, self.schema.names)
-            if n == 0:
-                who = "no training patient" if self.bundle.tensors else "no training patient of this hospital"
-                found[i].append(f"unseen combination: {who} had {name}")
-            elif n < self.least:
-                found[i].append(f"few training patients: {n} had {name}, fewer than {self.least}")
-            here = 0 if part is None else part.own.get(group, 0)
-            if part is not None and part.adapted and n and here < self.least:
-                found[i].append(f"adapted to few patients: {here} of this hospital had {name}, fewer than {self.least}")
-        ranges = Ranges() if part is None else part.ranges
-        for i, texts in remarks(cohort, ranges).items():
-            found[i] += texts
-        self.units.add(cohort, ranges)
-        if self._uncalibrated:
-            for texts in found:
-                texts.append(self._uncalibrated)
-        return objects([tuple(texts) for texts in found])
-
-    # Which hospital
-
-    @property
-    def _servable(self) -> tuple[str, ...]:
-        """Hospitals that patients can be served with; an empty name: none is needed."""
-        return ("", *self.bundle.sites) if self._needs_no_site else self.bundle.sites
-
-    @property
-    def _needs_no_site(self) -> bool:
-        return self.bundle.serves_everybody
-
-    def _at(self, site: str) -> tuple[LoadedModel, SitePart | None]:
-        if site not in self._loaded:
-            part = self.bundle.part(site) if site else None
-            self._loaded[site] = LoadedModel(self.bundle, part, self.device), part
-        return self._loaded[site]
-
-    def _sites(self, cohort: Cohort) -> NDArray[np.object_]:
-        """Return the hospital of each patient, whether it can be served or not."""
-        n = len(cohort)
-        if self.site is not None:
-            return objects([self.site] * n)
-        if len(self.bundle.sites) == 1:
-            return objects([self.bundle.sites[0]] * n)
-        if cohort.site_N is not None and (not self._needs_no_site or self.bundle.sites):
-            return objects(
-                ["" if self._needs_no_site and s not in self.bundle.sites else s for s in cohort.site_N.tolist()]
-            )
-        if self._needs_no_site:
-            return objects([""] * n)
-        if not self.bundle.sites:
-            self.bundle.part("")
-        raise UserError(
-            f"{self.bundle.where}: which hospital are these patients of? Its encoders stay with each hospital, and the "
-            f"cohort has no site column; name it with --site: {', '.join(self.bundle.sites)}"
-        )
-
-    def _unknown(self, site: str) -> str:
-        try:
-            self.bundle.part(site)
-        except UserError as error:
-            return str(error)
-        raise AssertionError(site)
+        self.units.add(cohort, Ranges() if part is None else part.ranges)
+        texts_N = reasons(cohort, train_N, self.bundle, part, self.least)
+        always = (self._uncalibrated,) if self._uncalibrated else ()
+        return objects([(*texts, *always) for texts in texts_N])
 
     def check(self, cohort: Cohort) -> None:
-        """Refuse a cohort of another schema than the model's.
+        """Check that the cohort has the model's schema.
 
         Raises
         ------
         UserError
-            It says where they differ.
+            The schemas differ; the error lists the differences.
         """
         if cohort.schema.fingerprint != self.schema.fingerprint:
             lines = difference(self.schema, cohort.schema)
             raise UserError(
                 "\n".join(
                     [
-                        f"{self.bundle.where}: the cohort is of another schema (the model's against the cohort's):",
+                        f"{self.bundle.where}: the cohort has another schema (the model's against the cohort's):",
                         *(f"  - {line}" for line in lines),
                     ]
                 )
@@ -357,7 +297,7 @@ class Predictor:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Inside the block torch uses as many CPU threads as the run did: sums in another order round otherwise."""
+    """Context: torch uses as many CPU threads as the run did. Another number changes the order, and so the rounding."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or os.cpu_count() or 1)
     try:
@@ -379,6 +319,6 @@ def load(run: str | Path, site: str | None = None, *, least: int = LEAST, device
     Raises
     ------
     UserError
-        There is no model there, or no part of this hospital.
+        The folder contains no model, or no part of this hospital.
     """
     return Predictor(read_bundle(run), site, least=least, device=device)

@@ -1,6 +1,6 @@
-"""What a site's training patients showed, column by column, and which values of new patients lie far outside of it.
+"""The ranges of a site's training values, by column, and the values of new patients that lie far outside of them.
 
-It stays at the site: a range is made of patients' values.
+Ranges stay at the site, since they are computed from patients' values.
 Letters: O values of one column or item, over all patients.
 """
 
@@ -14,8 +14,8 @@ from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.kind import Measured, kind_of
 from remind.encoders.standardise import TRIM, moments
 
-FAR = 3.0  # standard deviations from the mean; a value must also lie outside of what the training patients showed
-ENOUGH = 5  # values of a column before a unit is suspected
+FAR = 3.0  # standard deviations from the mean; a far value must also lie outside the range of the training values
+ENOUGH = 5  # minimum number of values of a column before a wrong unit is suspected
 Floats = NDArray[np.float64]
 
 
@@ -24,16 +24,16 @@ class _Kept(BaseModel):
 
 
 class Range(_Kept):
-    """The values of one numeric column, or of one item of a series, among a site's training patients.
+    """Range of one numeric column, or of one item of a series, among a site's training patients.
 
     Attributes
     ----------
     n
-        Values.
+        Number of values.
     mean, std
-        As the encoder standardises with (`remind.encoders.standardise.moments`), in the unit of the column.
+        As the encoder uses them (`remind.encoders.standardise.moments`), in the unit of the column.
     low, high
-        Lowest and highest value without the outermost hundredth on either side, which may hold typing errors.
+        Lowest and highest value without the outermost 1 % on either side, which may contain typing errors.
     """
 
     n: int
@@ -65,9 +65,9 @@ class Ranges(_Kept):
     Attributes
     ----------
     numbers
-        Modality → column or item → its range; a column that no training patient has is absent.
+        Modality → column or item → its range. A column without a training value is absent.
     levels
-        Modality → categorical column → levels that some training patient has.
+        Modality → categorical column → the levels that occur among the training patients.
     """
 
     numbers: dict[str, dict[str, Range]] = {}
@@ -75,7 +75,7 @@ class Ranges(_Kept):
 
     @classmethod
     def of(cls, training: Cohort) -> "Ranges":
-        """Measure the training patients of one site."""
+        """Return the ranges of one site's training patients."""
         numbers: dict[str, dict[str, Range]] = {}
         levels: dict[str, dict[str, tuple[str, ...]]] = {}
         for modality, measured in _measured(training):
@@ -88,7 +88,7 @@ class Ranges(_Kept):
 
 
 class Units:
-    """Counts values far outside of the training patients' by column: of most patients alike, it is the unit."""
+    """Counts values far outside the training range, by column. If most are, the unit of the column is probably wrong."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[Range, int, int, float]] = {}
@@ -105,10 +105,10 @@ class Units:
             self._found[where] = known, n + len(values), far + int(far_X.sum()), total + float(values[far_X].sum())
 
     def suspected(self) -> list[str]:
-        """Return a warning for each column of which most values lie far outside."""
+        """Return a warning for each column with most values far outside the training range."""
         return [
-            f"{where}: {far} of {n} values lie far outside {known.low:g} to {known.high:g}, where the training "
-            f"patients lie (mean {known.mean:.3g}, here {total / far:.3g}): it seems to be in another unit; convert it"
+            f"{where}: {far} of {n} values lie far outside {known.low:g} to {known.high:g}, the range of the training "
+            f"patients (mean {known.mean:.3g}, here {total / far:.3g}): the unit seems to be another one; convert it"
             for where, (known, n, far, total) in sorted(self._found.items())
             if n >= ENOUGH and far > n / 2
         ]
@@ -122,9 +122,9 @@ def _measured(cohort: Cohort) -> Iterator[tuple[str, Measured]]:
 
 
 def remarks(cohort: Cohort, ranges: Ranges) -> dict[int, list[str]]:
-    """Return, by position of the patient, what of the patient's values the training patients of the site never showed.
+    """Return position of the patient → texts about values that the site's training patients do not have.
 
-    Patients without such a value are absent.
+    A patient without such a value is absent.
     """
     found: dict[int, list[str]] = {}
     for modality, measured in _measured(cohort):
@@ -151,6 +151,6 @@ def _of_one(modality: str, measured: Measured, ranges: Ranges) -> Iterator[tuple
 
 def _outside(where: str, value: float, known: Range) -> str:
     return (
-        f"{where} = {value:g} lies far outside {known.low:g} to {known.high:g}, where the training patients of this "
-        "hospital lie; is it in another unit?"
+        f"{where} = {value:g} lies far outside {known.low:g} to {known.high:g}, the range of this hospital's training "
+        "patients; is it in another unit?"
     )

@@ -1,4 +1,4 @@
-"""Patients from whom is learnt what a test would tell: those of the run's own cohort, or of another one."""
+"""Reference patients for `next_test`: from the run's own cohort, or from another one."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from remind.prediction.next_test import Reference, held_out
 from remind.prediction.predictor import Predictor
 
 CONFIG = "config.json"  # of a run's results
-OTHERWISE = "name a cohort of patients to learn from with --reference"
+OTHERWISE = "name a cohort of reference patients with --reference"
 
 
 def patients_of_run(bundle: Bundle, hospitals: int) -> Mapping[str, Cohort]:
@@ -23,7 +23,7 @@ def patients_of_run(bundle: Bundle, hospitals: int) -> Mapping[str, Cohort]:
     Raises
     ------
     UserError
-        They are not on this machine, or have changed since.
+        The patients are not on this machine, or have changed since the run.
     """
     config = bundle.config
     found = virtual_hospitals(config.data, config.synthetic, config.seed, hospitals)
@@ -38,7 +38,7 @@ def of_run(folder: Path, bundle: Bundle) -> Reference:
     Raises
     ------
     UserError
-        They are not here, as of an exported folder or of a consortium.
+        The patients are not on this machine: an exported folder and a consortium have none.
     """
     try:
         sites = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["sites"]
@@ -52,14 +52,14 @@ def of_run(folder: Path, bundle: Bundle) -> Reference:
 
 
 def of_cohort(predictor: Predictor, path: str, root: str = "") -> Reference:
-    """Return the patients of a cohort folder, each for the hospital of the cohort's site column, or all for everyone.
+    """Return the patients of a cohort folder, by the hospital of the site column. Without one, each hospital gets all.
 
-    Labels are not needed. Who cannot be read is left out.
+    Labels are not needed. Patients that cannot be read are left out.
 
     Raises
     ------
     UserError
-        The cohort does not fit the model, or none of its patients can be read.
+        The cohort does not fit the model, or no patient can be read.
     """
     chunks = list(predictor.open(path, root).chunks())
     whole = concatenate(
@@ -74,13 +74,13 @@ def of_cohort(predictor: Predictor, path: str, root: str = "") -> Reference:
 
 
 def of_hospitals(patients: Mapping[str, Cohort]) -> Reference:
-    """Return the patients of each hospital; those of all for a model that needs no hospital's encoders."""
+    """Return the patients of each hospital; of all hospitals for a model that needs no hospital's encoders."""
 
     def found(site: str) -> Cohort:
         if not site:
             return concatenate(list(patients.values()))
         if site not in patients:
-            raise UserError(f"hospital {site!r}: there are no patients of it to learn from; {OTHERWISE}")
+            raise UserError(f"hospital {site!r}: has no reference patients; {OTHERWISE}")
         return patients[site]
 
     return found

@@ -1,9 +1,9 @@
-"""A site's part of a finished model: everything that the site needs to predict, as it was when it was examined.
+"""A site's part of a finished model: everything that the site needs to predict.
 
-A site writes it with its answer to the final examination. What is stored is the model that the examination measured:
-the encoders of that moment, and where a rule keeps parameters at the site (`local`, `fedrep`, `ditto`), these. So a
-prediction needs no rule, no optimiser and no message. The part never leaves the site; in a simulation it lies in the
-run's folder.
+A site writes its part when it answers the final examination. The part contains the model that the examination
+measured: the encoders at that time and, if a rule keeps parameters at the site (`local`, `fedrep`, `ditto`), these
+parameters. A prediction therefore needs no rule, no optimiser and no message. The part never leaves the site; in a
+simulation it is in the run's folder.
 """
 
 import json
@@ -27,7 +27,7 @@ from remind.prediction.ranges import Ranges
 FILE = "model.pt"  # in the folder of the site's state for the run
 FORMAT = 1
 SUPPORT = "support."
-AGAIN = "restore it from a copy, or run the examination again"
+AGAIN = "restore the file from a copy, or run the examination again"
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class SitePart:
     site
         The hospital's name.
     round
-        Rounds of training behind the model.
+        Number of rounds that trained the model.
     routing
         Whether Φ_k is in use.
     config, schema
-        Those of the run.
+        Configuration and schema of the run.
     counts
-        n_k over all hospitals, of the groups that this hospital observes, as far as it was told.
+        n_k over all hospitals, for the groups that this hospital observes, as far as the coordinator sent them.
     own
         n_{s,k}: this hospital's training patients per group.
     tensors
         Parameters and buffers of `SiteModel` by name: ``fusion.…``, ``encoders.<modality>.…``.
     ranges
-        What its training patients showed.
+        Ranges of its training values.
     support
-        For methods that retrieve from other patients: their tokens, ``tokens.<i>`` (N, l_i, D) per modality, and
-        ``presence`` (N, m).
+        For methods that retrieve other patients: tokens of training patients, ``tokens.<i>`` (N, l_i, D) per
+        modality, and ``presence`` (N, m).
     support_seed
         Seed of the draws from the support.
     """
@@ -79,11 +79,11 @@ class SitePart:
 
     @property
     def adapted(self) -> bool:
-        """Whether the fusion model was there before this hospital's encoders were trained (``start.model``)."""
+        """Whether the run began with a trained fusion model (``start.model``)."""
         return bool(self.config.start.model)
 
     def content(self) -> dict[str, Any]:
-        """Return what is stored: a text that describes the part, and its tensors."""
+        """Return the content of the file: a text that describes the part, its tensors, and a digest of both."""
         about = {
             "format": FORMAT,
             "site": self.site,
@@ -108,7 +108,7 @@ class SitePart:
         Raises
         ------
         UserError
-            It was changed, or another version wrote it; `where` names it.
+            The file was changed, or another version wrote it; `where` names it.
         """
         about = about_of(content, where)
         tensors: dict[str, Tensor] = content["tensors"]
@@ -151,21 +151,21 @@ def about_of(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def open_part(path: Path) -> dict[str, Any]:
-    """Map a stored part in clear into memory; only what is used is read.
+    """Map an unencrypted part into memory; only the tensors that are used are read from disk.
 
     Raises
     ------
     UserError
-        It cannot be read.
+        The file cannot be read.
     """
     try:
         content: Any = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {AGAIN}") from None
-    except Exception as error:  # unpickling what was changed may raise anything
+    except Exception as error:  # unpickling a changed file may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if not isinstance(error, OSError) and not zipfile.is_zipfile(path):
-            reason = "it is not what a site writes, or a part of it"  # torch speaks of ways to write it
+            reason = "it is not the file of a site, or only a part of it"  # torch's own text explains how to save files
         raise UserError(f"{path}: cannot be read: {reason[:200]}; {AGAIN}") from None
     if not isinstance(content, dict):
         raise _other_version(str(path))

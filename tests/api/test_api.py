@@ -73,7 +73,7 @@ def test_a_simulation_is_followed_and_its_results_are_tables(tmp_path, monkeypat
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(remind.UserError, match="no results of a run"):
         remind.read_run(tmp_path)
-    with pytest.raises(remind.UserError, match="has no model"):
+    with pytest.raises(remind.UserError, match="contains no model"):
         remind.load(tmp_path)
 
 

@@ -104,12 +104,12 @@ def test_a_missing_model_is_one_message(site, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         adapt(site, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has no model"):
+    with pytest.raises(UserError, match="contains no model"):
         adapt(site, tmp_path / "empty")
     (tmp_path / "file").write_text("no model")
     with pytest.raises(UserError, match="file: is a file; give the results folder"):
         adapt(site, tmp_path / "file")
-    with pytest.raises(UserError, match="file: cannot be read: it is not what a site writes"):
+    with pytest.raises(UserError, match="file: cannot be read: it is not the file of a site"):
         encoders_of(tmp_path / "file")
     assert kept(site) == []
 

@@ -59,7 +59,7 @@ def test_the_folder_has_what_its_card_says_and_no_encoder(plain):
     assert "for: a, b, c." in card.text
     assert "took part in the training has them already" in card.text
     assert done.lacking == ("a", "b", "c")
-    with pytest.raises(UserError, match="they stay at the hospitals"):
+    with pytest.raises(UserError, match="They stay at the hospitals"):
         load(out).outputs(cohort([1, 3]))
 
 
@@ -159,7 +159,7 @@ def test_a_patients_words_in_names_stay_words(run, tmp_path):
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        (Wishes(10, site="west"), "holds no encoders of hospital 'west'"),
+        (Wishes(10, site="west"), "contains no encoders of hospital 'west'"),
         (None, "is there already; give a new folder"),
     ],
 )

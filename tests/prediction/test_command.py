@@ -82,7 +82,7 @@ def test_without_a_site_column_the_hospital_must_be_named(trained, new, tmp_path
     patients = pd.read_csv(new / "patients.csv", dtype=str).drop(columns="site")
     patients.to_csv(new / "patients.csv", index=False)
     (new / "cohort.toml").write_text((new / "cohort.toml").read_text().replace('site = "site"\n', ""))
-    with pytest.raises(UserError, match="name it with --site: north, south"):
+    with pytest.raises(UserError, match="name the hospital with --site: north, south"):
         predict(trained.run.folder, "--cohort", new, "--out", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
     predict(trained.run.folder, "--cohort", new, "--site", "north", "--out", tmp_path / "out.csv")
@@ -95,7 +95,7 @@ def test_an_unknown_hospital_is_said_of_its_patients_and_the_others_are_served(t
     patients.to_csv(new / "patients.csv", index=False)
     predict(trained.run.folder, "--cohort", new, "--out", tmp_path / "out.csv")
     status = table(tmp_path / "out.csv")["status"]
-    assert "holds no encoders of hospital 'noth'; did you mean 'north'?" in status[0]
+    assert "contains no encoders of hospital 'noth'; did you mean 'north'?" in status[0]
     assert (status[1:] == "ok").all()
 
 
@@ -114,7 +114,7 @@ def test_no_such_run_hospital_or_kind_of_file(trained, tmp_path):
 @pytest.mark.parametrize("option", ["--out", "--next-test"])
 def test_a_file_that_is_there_is_not_written_over(trained, tmp_path, option):
     (tmp_path / "patients.csv").write_text("somebody's data")
-    with pytest.raises(UserError, match=f"{option} .*patients.csv: is there already; name a new file"):
+    with pytest.raises(UserError, match=f"{option} .*patients.csv: the file exists already; name a new file"):
         predict(trained.run.folder, "--cohort", trained.test_folder, option, tmp_path / "patients.csv")
     assert (tmp_path / "patients.csv").read_text() == "somebody's data"
 
@@ -142,7 +142,7 @@ def test_a_coordinators_results_hold_no_encoders(trained, new, tmp_path):
     shutil.copytree(trained.run.folder, folder)
     shutil.rmtree(folder / "sites")
     for words in ((), ("--site", "north")):
-        with pytest.raises(UserError, match="holds no hospital's encoders; they stay at the hospitals"):
+        with pytest.raises(UserError, match="They stay at the hospitals; each hospital predicts"):
             predict(folder, "--cohort", new, *words)
     patients = pd.read_csv(new / "patients.csv", dtype=str).drop(columns="site")
     patients.to_csv(new / "patients.csv", index=False)

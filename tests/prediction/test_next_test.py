@@ -146,7 +146,7 @@ def test_the_command_writes_a_second_table(trained, tmp_path):
     ("words", "text"),
     [
         (["--reference", "known"], "--reference goes with --next-test"),
-        (["--out", "t.csv", "--next-test", "t.csv"], "they are two tables"),
+        (["--out", "t.csv", "--next-test", "t.csv"], "the two tables need two files"),
         (["--next-test", "t.xlsx"], r"--next-test t.xlsx: name a .csv or a .parquet file"),
         (["--next-test", "t.csv"], "cannot be used.*--reference"),
     ],
