@@ -1,1 +1,1 @@
-"""A trained model at a hospital that was not there when it was trained."""
+"""Adapt a trained model at a hospital that did not take part in its training."""

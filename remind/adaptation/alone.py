@@ -1,8 +1,8 @@
-"""One hospital adapts a trained model to its patients, and nothing leaves it.
+"""One hospital adapts a trained model to its patients, and no data leaves the hospital.
 
-It is an ordinary run of one hospital that begins with that model, without a coordinator: the same messages reach the
-same code of the hospital, so that it ends with what any run leaves there. `tests/adaptation/` holds it to a federation
-of one.
+This is a run with one hospital and without a coordinator that begins with the trained model. The same messages reach
+the same code of the hospital, which therefore stores the same files as after any run. Tests in `tests/adaptation/`
+compare the result with a federation of one hospital.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,33 +30,33 @@ Tensors = Mapping[str, Tensor]
 
 
 class Hospital(Protocol):
-    """The side of a hospital that answers messages, as `remind_client.site.Site` does."""
+    """The hospital's side, which answers messages; `remind_client.site.Site` implements it."""
 
     config: Config
     cohort: Cohort
 
     def enrol(self) -> Enrolment:
-        """Say which groups it has."""
+        """Report the hospital's groups."""
 
     def train(self, task: Task, buffer: Any) -> tuple[Report, Any]:
-        """Train for a round."""
+        """Train for one round."""
 
     def examine(self, task: Examine, buffer: Any) -> Examination:
-        """Measure a model; one that is measured on test patients is kept for predictions."""
+        """Evaluate a model; the hospital stores a model that is evaluated on test patients, for predictions."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model that has been adapted.
+    """The result of training.
 
     Attributes
     ----------
     model
-        Without the encoders, which the hospital has.
+        The adapted model without the encoders, which the hospital has.
     round, rounds
-        The round whose model it is, and how many were trained.
+        The round of this model, and the number of rounds that were trained.
     calibration
-        Fitted on the validation patients; None: not asked for.
+        Fitted on the validation patients; None if the config asks for none.
     """
 
     model: GlobalModel
@@ -67,20 +67,20 @@ class Trained:
 
 @dataclass(frozen=True)
 class Adapted:
-    """An adapted model, and what the hospital's patients say of it.
+    """An adapted model and its evaluation on the hospital's patients.
 
     Attributes
     ----------
     own
         The hospital's training patients per group.
     counts
-        n_k: these, and those that the given model was trained on.
+        n_k: the hospital's training patients plus those of the initial model.
     new
-        Groups of the hospital that the given model did not know.
+        Groups of the hospital that the initial model did not have.
     test, validation
-        Statistics of the hospital's patients, per group.
+        Statistics of the hospital's test and validation patients, per group.
     routing
-        Whether Φ_k is in use.
+        Whether the model uses Φ_k.
     """
 
     trained: Trained
@@ -99,16 +99,16 @@ class _Best:
 
 
 class Alone:
-    """The rounds of one hospital.
+    """Runs the rounds of one hospital.
 
     Parameters
     ----------
     hospital
-        With a config that `settings.adapted_config` made.
+        The hospital, with a config from `settings.adapted_config`.
     start
-        The model that it begins with.
+        The initial model.
     say
-        Is told of each round.
+        Called with a line of text after each round.
     """
 
     def __init__(self, hospital: Hospital, start: Start, say: Callable[[str], None] = lambda text: None) -> None:
@@ -121,12 +121,12 @@ class Alone:
         self.best: _Best | None = None
 
     def train(self, rounds: int | None = None) -> "Trained":
-        """Train, choose the round, and calibrate.
+        """Train, choose the best round, and calibrate.
 
         Parameters
         ----------
         rounds
-            Fewer than the config's, 0 included: the given model with fresh encoders; None: those.
+            Number of rounds, at most the config's. None: the config's. 0: the initial model with untrained encoders.
         """
         model = self.start.model(self.config, self.schema, self.who.counts)
         weights = self.methods.weighing.initial(self.sites)
@@ -138,7 +138,7 @@ class Alone:
         return Trained(chosen, round_, done, self._calibration(chosen, round_))
 
     def keep(self, trained: "Trained") -> Adapted:
-        """Measure the model on test patients: the hospital then keeps it."""
+        """Evaluate the model on test patients; the hospital then stores it for predictions."""
         found = self._examined(trained.model, trained.round, on_test=True)
         known = self.start.groups or set(self.start.counts)
         return Adapted(
@@ -246,7 +246,7 @@ class Alone:
         return self.hospital.examine(task, pack(sent, dtype))
 
     def _routing(self, round_: int) -> bool:
-        """Whether the model after so many rounds is used with Φ_k."""
+        """Whether the model after this many rounds uses Φ_k."""
         train = self.config.train
         return self.routed or (train.routing_rounds > 0 and round_ >= train.warmup_rounds)
 

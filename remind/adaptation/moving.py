@@ -1,7 +1,7 @@
-"""What of the model to begin with trains, how fast, and how strongly it is held (``[start]``).
+"""Which parameters of an initial model train, at which rate, and how strongly they are pulled back (``[start]``).
 
-Encoders train in full, and so do blocks of groups that the model did not know. The rest was given: it stays, or trains
-lightly.
+Encoders train at the full rate, and so do blocks of groups that the initial model does not have. All other parameters
+came with the initial model: they are frozen, or train at a lower rate.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,18 +14,18 @@ from remind.objectives.base import Names, is_head
 
 
 def is_given(name: str, groups: Collection[int]) -> bool:
-    """Return whether a parameter of `SiteModel` came with the model to begin with, which knows these groups."""
+    """Return whether a parameter of `SiteModel` came with the initial model, which has these groups."""
     block = block_of(name)
     return block == SHARED or block in {group_block(k) for k in groups}
 
 
 def moving(config: Config, groups: Collection[int]) -> Names | None:
-    """Return which parameters train; None: all, as in a run with a new model.
+    """Return which parameters train; None: all, as in a run without an initial model.
 
     Parameters
     ----------
     groups
-        Those that the model to begin with knows.
+        The groups of the initial model.
     """
     shared = config.start.shared
     if not config.start.model or shared == "tuned":
@@ -34,7 +34,7 @@ def moving(config: Config, groups: Collection[int]) -> Names | None:
 
 
 def rates(config: Config, groups: Collection[int]) -> Callable[[str], float]:
-    """Return the learning rate of a parameter, in units of the stage's: ``start.rate`` of what was given, else 1."""
+    """Return the factor of a parameter's learning rate: ``start.rate`` if it came with the initial model, else 1."""
     if not config.start.model:
         return lambda name: 1.0
     return lambda name: config.start.rate if is_given(name, groups) else 1.0
@@ -43,17 +43,17 @@ def rates(config: Config, groups: Collection[int]) -> Callable[[str], float]:
 def anchored(
     config: Config, given: Mapping[str, Tensor], after: Mapping[str, Tensor], moved: Iterable[str], lr: float
 ) -> dict[str, Tensor]:
-    """Return the model after a round, with what was given pulled back towards its values at the beginning.
+    """Return the model after a round, with the initial model's parameters pulled back towards their initial values.
 
-    θ ← θ₀ + (1 − lr·rate·anchor)^K·(θ − θ₀), for K local steps: decoupled decay, once per round and at the coordinator,
-    which alone knows θ₀ for hospitals that join late.
+    θ ← θ₀ + (1 − lr·rate·anchor)^K·(θ − θ₀) for K local steps. This is decoupled decay, applied once per round by the
+    coordinator, because a hospital that joins late does not have θ₀.
 
     Parameters
     ----------
     given
         θ₀ by name.
     moved
-        Names of what the round changed.
+        Names of the parameters that the round changed.
     lr
         Learning rate of the round.
     """

@@ -1,4 +1,4 @@
-"""How a hospital adapts a trained model: its choices, the run's config that follows, and its patients' parts."""
+"""Settings of an adaptation: the hospital's choices, the config of the run, and the split of the patients."""
 
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -15,45 +15,47 @@ from remind.errors import UserError, several
 from remind.methods import methods_of
 from remind.suggest import did_you_mean
 
-FEWEST = 8  # training patients
-OF_A_CLASS = 2  # training patients of at least two classes
-CHOSEN_OF, UNSEEN = 12, 4  # rounds where validation patients choose among them, and where nobody can
+FEWEST = 8  # minimum number of training patients
+OF_A_CLASS = 2  # minimum number of training patients in each of two classes
+CHOSEN_OF, UNSEEN = 12, 4  # rounds if validation patients choose the best one, and if there are too few of them
 LAST: dict[str, Scalar] = {"train.select": "last", "train.patience": 0}
-ENOUGH = 20  # validation patients that can tell when to stop; fewer are trained on, where the split is ours to draw
+ENOUGH = 20  # validation patients needed to choose a round; fewer are trained on, if we draw the split
 
 
 class Choices(Section):
-    """What a hospital decides about an adaptation."""
+    """The hospital's choices for an adaptation."""
 
     shared: Literal["frozen", "head", "tuned"] = StartConfig.model_fields["shared"].default
     rate: Annotated[float, Field(gt=0, le=1)] = StartConfig.model_fields["rate"].default
     anchor: NonNegative = StartConfig.model_fields["anchor"].default
     rounds: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="of encoders, with what else trains; None: 12 where validation patients choose among them, else 4",
+        description="rounds that train encoders; None: 12 if validation patients choose the best one, else 4",
     )
-    routing_rounds: Annotated[int, Field(ge=0)] = Field(0, description="after them, with encoders frozen")
-    patience: Annotated[int, Field(ge=0)] = Field(4, description="rounds without a better model; 0: none ends early")
+    routing_rounds: Annotated[int, Field(ge=0)] = Field(0, description="rounds after these, with frozen encoders")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        4, description="stop after this many rounds without a better model; 0: never"
+    )
     lr: Annotated[float, Field(gt=0)] | None = Field(None, description="learning rate; None: the run's")
     validation: Fraction | None = Field(None, description="share of the patients; None: the run's")
     test: Fraction | None = Field(None, description="share of the patients; None: the run's")
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
-        None, description="None: the run's, from which every hospital's encoders start alike"
+        None, description="None: the run's, so that all hospitals' encoders start equal"
     )
 
     @property
     def none(self) -> bool:
-        """Whether no round is wanted: the given model with fresh encoders."""
+        """Whether no round is wanted: the initial model with untrained encoders."""
         return self.rounds == self.routing_rounds == 0
 
 
 def choose(**given: Scalar | None) -> Choices:
-    """Return the choices; None: the default.
+    """Return the choices; None selects the default.
 
     Raises
     ------
     UserError
-        Names what is not valid, by its option.
+        A choice is not valid; the error names its option.
     """
     try:
         return Choices.model_validate({name: value for name, value in given.items() if value is not None})
@@ -70,13 +72,13 @@ def _problem(item: dict[str, Any]) -> str:
 
 
 def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Config:
-    """Return the config of a run of one hospital that begins with this model.
+    """Return the config of a run with one hospital that begins with this model.
 
-    Its objective stays, where it has one phase: there is no second start, and no look at mistakes. One hospital needs
-    no rule. The best round counts, on validation patients; `ready` takes that back where these are too few.
+    The objective stays the same if it has one phase; others become one without a second start. One hospital needs no
+    federated rule. Validation patients choose the round; `ready` changes that if there are too few of them.
     """
     config = start.config
-    apart = int(start.routing and not start.routed(config))  # such methods use Φ_k with frozen encoders alone
+    apart = int(start.routing and not start.routed(config))  # such methods use Φ_k only with frozen encoders
     one_phase = len(methods_of(config).objective.phases(config.train.rounds)) == 1
     train: dict[str, Scalar] = {
         "train.warmup-rounds": CHOSEN_OF if choices.rounds is None else choices.rounds,
@@ -86,7 +88,7 @@ def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Conf
         "train.patience": choices.patience,
     }
     if choices.none:
-        train["train.warmup-rounds"] = 1  # a run has one; `Adaptation.run` takes none
+        train["train.warmup-rounds"] = 1  # a config needs at least one; `Adaptation.run` trains none
     if (config.data.validation if choices.validation is None else choices.validation) == 0:
         train |= LAST
     if choices.lr is not None:
@@ -115,28 +117,29 @@ def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Conf
 
 
 def ready(cohort: Cohort, config: Config, choices: Choices) -> tuple[Cohort, Config]:
-    """Return the patients with their split, and the config without early stopping where nothing can tell when.
+    """Return the patients with their split, and the config.
 
-    Validation patients that are too few to tell are trained on, unless the cohort's own split names them; encoders then
-    train for fewer rounds: on few patients they soon learn by heart (docs/adapt.md).
+    Validation patients that are too few to choose a round become training patients, unless the cohort's own split
+    names them. The config then has no early stopping and fewer rounds, because encoders soon overfit to few patients
+    (docs/adapt.md).
 
     Raises
     ------
     UserError
-        Too few patients are left to train on, or they are all of one class.
+        There are too few training patients, or all have the same class.
     """
     if cohort.split_N is None:
         cohort = replace(cohort, split_N=divide(cohort, config.seed, config.data.validation, config.data.test))
     assert cohort.split_N is not None
-    refuse_what_teaches_nothing(cohort)
-    if _tells(cohort, cohort.split_N):
+    require_training_patients(cohort)
+    if _has_enough_validation(cohort, cohort.split_N):
         return cohort, config
     fewer: dict[str, Scalar] = {"train.warmup-rounds": UNSEEN} if choices.rounds is None else {}
     return cohort, Config.from_flat(config.flat() | LAST | fewer)
 
 
 def divide(cohort: Cohort, seed: int, validation: float, test: float) -> NDArray[np.int8]:
-    """Draw the split of each patient, (N,): validation patients are there where they are enough, or train.
+    """Draw the split of each patient, (N,). Validation patients that are too few become training patients.
 
     Parameters
     ----------
@@ -144,23 +147,23 @@ def divide(cohort: Cohort, seed: int, validation: float, test: float) -> NDArray
         Shares of the patients.
     """
     split_N = draw_split(persons(cohort), seed, validation, test)
-    if _tells(cohort, split_N):
+    if _has_enough_validation(cohort, split_N):
         return split_N
     return np.where(split_N == VALIDATION, TRAIN, split_N).astype(np.int8)
 
 
-def _tells(cohort: Cohort, split_N: NDArray[np.int8]) -> bool:
+def _has_enough_validation(cohort: Cohort, split_N: NDArray[np.int8]) -> bool:
     held_N = split_N == VALIDATION
     return int(held_N.sum()) >= ENOUGH and len(np.unique(cohort.label_N[held_N])) > 1
 
 
-def refuse_what_teaches_nothing(cohort: Cohort) -> None:
-    """Refuse a hospital with too few training patients.
+def require_training_patients(cohort: Cohort) -> None:
+    """Check that there are enough training patients.
 
     Raises
     ------
     UserError
-        Names how many there are, and how many are needed.
+        There are too few; the error has their number and the minimum.
     """
     training_N = np.asarray(cohort.split_N) == TRAIN
     number, classes = int(training_N.sum()), cohort.schema.classes
@@ -169,7 +172,7 @@ def refuse_what_teaches_nothing(cohort: Cohort) -> None:
     if number and np.count_nonzero(of_C) == 1:
         only = classes[int(of_C.argmax())]
         raise UserError(
-            f"{where}: all {number} training patients are of class {only!r}: nothing can be learnt from them alone; "
+            f"{where}: all {number} training patients are of class {only!r}, and training needs two classes; "
             "check the label, or adapt together with other hospitals (start.model of a run)"
         )
     if number < FEWEST or (of_C >= OF_A_CLASS).sum() < 2:

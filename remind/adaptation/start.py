@@ -1,4 +1,4 @@
-"""The model that a run begins with (``start.model``): read, checked against the run, and completed with new groups."""
+"""The initial model of a run (``start.model``): reading, comparison with the run's settings, blocks for new groups."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -19,25 +19,25 @@ from remind.global_model import GlobalModel
 from remind.model_file import digest_of
 from remind.prediction.bundle import Bundle, read_bundle
 
-OWN_ZERO = (".residual_LDES", ".residual_right_LrX")  # a group's own, that a model which lacks the group takes for 0
-COMPOSED = "fusion.parts.missing_mD"  # with it, the group's own part of B too
-FREE = ("model.dropout", "model.hide", "model.encoders.")  # settings that do not belong to the trained fusion model
+OWN_ZERO = (".residual_LDES", ".residual_right_LrX")  # a group's parameters that begin at 0
+COMPOSED = "fusion.parts.missing_mD"  # a model with this tensor also begins with 0 for the group's own part of B
+FREE = ("model.dropout", "model.hide", "model.encoders.")  # settings that may differ from the initial model's
 
 
 @dataclass(frozen=True)
 class Start:
-    """A trained model to begin with.
+    """A trained model with which a run begins.
 
     Attributes
     ----------
     where
-        Its folder, for messages.
+        The folder of the model, for error messages.
     tensors
-        By name, as `GlobalModel` has them.
+        Tensors by name, as in `GlobalModel`.
     routing
-        Whether Φ_k is in use in it.
+        Whether the model uses Φ_k.
     counts
-        n_k: patients that it was trained on, per group.
+        n_k: patients that the model was trained on, per group.
     """
 
     where: str
@@ -49,18 +49,18 @@ class Start:
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Start":
-        """Return the model of a run's folder, or of an exported one."""
+        """Return the model from the folder of a run, or from an exported folder."""
         return cls(bundle.where, bundle.config, bundle.schema, bundle.tensors, bundle.routing, bundle.counts)
 
     @property
     def groups(self) -> frozenset[int]:
-        """Groups that have parameters of their own in it."""
+        """Groups that have their own parameters in the model."""
         blocks = (block_of(name).partition(":") for name in self.tensors)
         return frozenset(int(name) for kind, _, name in blocks if kind == "group")
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of all that a run takes from it."""
+        """SHA-256 (hex) of the tensors and numbers that a run reads from the model."""
         about = {
             "config": self.config.model_dump_json(),
             "schema": self.schema.fingerprint,
@@ -70,20 +70,20 @@ class Start:
         return digest_of(self.tensors, about)
 
     def routed(self, config: Config) -> bool:
-        """Whether Φ_k is in use while encoders train, as it will be in the end.
+        """Whether encoders train with Φ_k in use, as in the final model.
 
-        Not where a method looks at tokens of other patients: these must not change meanwhile.
+        False for methods that retrieve tokens of other patients, since these tokens must not change meanwhile.
         """
         method, _ = fusions.choose(config.method.fusion)
         return self.routing and method.build.set_support is FusionModel.set_support
 
     def model(self, config: Config, schema: CohortSchema, groups: Iterable[int]) -> GlobalModel:
-        """Return this model with blocks for groups that it lacks, as it treats groups that it does not know.
+        """Return this model with blocks for the groups that it lacks; see `extended`.
 
         Raises
         ------
         UserError
-            It is of another schema, or of other settings, or lacks tensors; the error names everything.
+            The schema or the settings differ, or tensors are missing; the error lists every difference.
         """
         self.check(config, schema)
         known = self.groups
@@ -96,38 +96,39 @@ class Start:
         return GlobalModel.begun_with(tensors, config, schema, groups)
 
     def check(self, config: Config, schema: CohortSchema) -> None:
-        """Refuse a cohort of another schema, and settings under which these weights would be another model.
+        """Check that the cohort has the model's schema, and that the settings describe the same architecture.
 
         Raises
         ------
         UserError
-            Names every difference.
+            They differ; the error lists every difference.
         """
         if self.schema.fingerprint != schema.fingerprint:
             lines = difference(self.schema, schema)
-            raise several(f"{self.where}: the cohort is of another schema (the model's against the cohort's)", lines)
+            raise several(f"{self.where}: the cohort has another schema (the model's against the cohort's)", lines)
         ours, theirs = self.config.flat(), config.flat()
         keys = [k for k in ours if k == "method.fusion" or (k.startswith("model.") and not k.startswith(FREE))]
         lines = [f"{k}: {ours[k]!r} in the model, {theirs[k]!r} in this run" for k in keys if ours[k] != theirs[k]]
         if lines:
-            raise several(f"{self.where}: the model was trained with other settings; give these to the run", lines)
+            raise several(f"{self.where}: the model was trained with other settings; use them in this run", lines)
 
 
 def read_start(folder: str | Path) -> Start:
-    """Read the folder of `remind export`, or of a run.
+    """Read the model from the folder of `remind export`, or of a run.
 
     Raises
     ------
     UserError
-        There is no model, or it cannot be read.
+        The folder contains no model, or the model cannot be read.
     """
     return Start.of(read_bundle(folder))
 
 
 def extended(tensors: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model with blocks for new groups, as it treats groups that it does not know: Φ_k = 0, mean B.
+    """Return a model with blocks for new groups: Φ_k = 0, and B_k the mean of the known groups.
 
-    So a model that is adapted by no step predicts for these groups what it predicted before (algorithm §4.10).
+    The model uses the same values for a group that it does not know. Before the first training step, its predictions
+    for the new groups are therefore the same as before (algorithm §4.10).
 
     Parameters
     ----------
@@ -146,12 +147,12 @@ def extended(tensors: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict
 
 
 def start_of(config: Config) -> Start | None:
-    """Return the model that a run's config names; None: it begins with a new one.
+    """Return the initial model that the config names; None if it names none.
 
     Raises
     ------
     UserError
-        There is no such model.
+        The model does not exist, or cannot be read.
     """
     if not config.start.model:
         return None
@@ -162,7 +163,7 @@ def start_of(config: Config) -> Start | None:
 
 
 def added(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
-    """Return the patients per group of both."""
+    """Return the sum of two numbers of patients, per group."""
     return {k: n for k in sorted({*one, *other}) if (n := one.get(k, 0) + other.get(k, 0))}
 
 

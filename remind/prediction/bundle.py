@@ -129,7 +129,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     if not (path / MODEL).is_file():
         what = "contains no model" if path.is_dir() else "is a file" if path.exists() else "no such folder"
         raise UserError(
-            f"{path}: {what}; name the results folder of a run; it contains {MODEL} (remind simulate prints its name)"
+            f"{path}: {what}; give the results folder of a run; it contains {MODEL} (remind simulate prints its name)"
         )
     tensors, about = load_model(path / MODEL)
     try:

@@ -53,7 +53,7 @@ class Count:
             yield part
 
     def __str__(self) -> str:
-        text = f"{self.patients} patients, {self.served} with a prediction, {self.trusted} of these without a reason for doubt"
+        text = f"{self.patients} patients, {self.served} with a prediction, {self.trusted} of them trusted"
         return text + ("" if self.served == self.patients else "; column status says why the others were not")
 
 

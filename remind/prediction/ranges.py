@@ -88,7 +88,7 @@ class Ranges(_Kept):
 
 
 class Units:
-    """Counts values far outside the training range, by column. If most are, the unit of the column is probably wrong."""
+    """Counts values far outside the training range, by column. If most are, the column's unit is probably wrong."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[Range, int, int, float]] = {}

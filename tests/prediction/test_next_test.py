@@ -145,7 +145,7 @@ def test_the_command_writes_a_second_table(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--reference", "known"], "--reference goes with --next-test"),
+        (["--reference", "known"], "--reference needs --next-test"),
         (["--out", "t.csv", "--next-test", "t.csv"], "the two tables need two files"),
         (["--next-test", "t.xlsx"], r"--next-test t.xlsx: name a .csv or a .parquet file"),
         (["--next-test", "t.csv"], "cannot be used.*--reference"),

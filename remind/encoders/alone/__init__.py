@@ -1,4 +1,4 @@
-"""What a hospital knows alone: trees and linear models of its own, whose scores the common model begins with.
+"""A hospital's own trees and linear models. The shared model adds its output to their scores.
 
-docs/encoders.md, "What a hospital knows alone".
+See docs/encoders.md, "What a hospital knows alone".
 """

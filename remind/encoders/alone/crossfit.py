@@ -1,13 +1,15 @@
-"""Models that never score a patient they were fitted on (cross-fitting).
+"""Cross-fitting: no model scores a patient that it was fitted on.
 
-Training patients are dealt into K folds; model f is fitted on all folds but f. A row of a training patient is scored by
-the model of its fold. Any other row was seen by no model and is scored by the mean of all K: as good as one model of
-all training patients, with less variance, and on the scale of the training patients' scores. Which rows are training
-patients' is known by their digest, so that nobody has to say so: the same patient evaluated again, or a new one with
-exactly the values of a training patient, is scored by a model that has not seen that row.
+Training patients are divided into K folds, and model f is fitted on all folds except f. Model f scores the training
+patients of fold f. All other patients are scored by the mean of all K models. This mean is as good as one model of all
+training patients, has less variance, and is on the scale of the training patients' scores.
 
-There are no embeddings of leaves: the leaves of two folds have no common meaning, and the leaves of one model of all
-training patients would be learned from patients whom that model has seen.
+A training patient is recognised by the digest of its row, so no caller has to mark it. A patient who is evaluated
+again, or a new patient with exactly the values of a training patient, is also scored by a model that was not fitted on
+that row.
+
+Embeddings of leaves are not used. Leaves of different folds have no common meaning, and leaves of one model of all
+training patients would be computed for patients that the model was fitted on.
 
 Shapes: P patients to score, R training patients, X numbers per patient, C classes, K folds.
 """
@@ -27,10 +29,10 @@ from remind.encoders.alone.learners import LEARNERS
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 FOLDS = 5
-LEAST = 10  # training patients of a class below which only noise is learned of it
-STEADY = 5.0  # how strongly the weights of learners are held at their mean, in patients
-CLIP = 6.0  # log-odds beyond are the certainty of few patients
-UNSEEN = 1.0  # patients added to each class, so that a class that a hospital has not seen stays possible there
+LEAST = 10  # minimum number of training patients of a class; with fewer, a model would fit noise
+STEADY = 5.0  # strength of the penalty that holds the learners' weights at their mean, in patients
+CLIP = 6.0  # limit of the log-odds; values beyond it would rest on few patients
+UNSEEN = 1.0  # patients added to each class, so that a class without training patients keeps a probability
 
 
 def row_digests(rows_PX: Rows) -> list[int]:
@@ -40,7 +42,7 @@ def row_digests(rows_PX: Rows) -> list[int]:
 
 
 def dealt(digests: Sequence[int], label_R: Integers, seed: int) -> dict[int, int]:
-    """Deal rows into folds, class by class, with a share of a rare class in every fold; equal rows stay together."""
+    """Divide rows into folds, stratified by class; equal rows are in the same fold."""
     fold_of: dict[int, int] = {}
     number: dict[int, int] = {}
     for r in np.random.default_rng(seed).permutation(len(digests)).tolist():
@@ -52,12 +54,12 @@ def dealt(digests: Sequence[int], label_R: Integers, seed: int) -> dict[int, int
 
 
 def trusted(held_out_JRC: NDArray[np.float64], label_R: Integers) -> list[float]:
-    """Return the weight a_j ≥ 0 of each of J learners that serves patients best whom its models had not seen.
+    """Return the weights a_j ≥ 0 of J learners that minimise the loss on held-out patients.
 
-    Minimises the log-loss of softmax(Σ_j a_j s_j + ln shares) + STEADY/2·Σ_j (a_j − 1/J)². A hospital too small for
-    trees trusts them less. A handful of weights for all patients cannot tell one patient's label.
+    The loss is the log-loss of softmax(Σ_j a_j s_j + ln shares) + STEADY/2·Σ_j (a_j − 1/J)². Trees get a low weight at
+    a hospital with too few patients for them. These few weights for all patients do not disclose one patient's label.
     """
-    from scipy.optimize import minimize  # half a second, and a prediction fits nothing
+    from scipy.optimize import minimize  # the import takes half a second, and a prediction does not need it
     from scipy.special import logsumexp
 
     learners, classes = len(held_out_JRC), held_out_JRC.shape[2]
@@ -78,7 +80,7 @@ def trusted(held_out_JRC: NDArray[np.float64], label_R: Integers) -> list[float]
 
 @dataclass
 class CrossFitted:
-    """K models of one hospital, by each of the learners.
+    """The models of one hospital: K models per learner.
 
     Attributes
     ----------
@@ -87,16 +89,16 @@ class CrossFitted:
     trust
         Weight of each learner in a score (`trusted`).
     known
-        Classes that the hospital has enough patients of; the score of any other is 0.
+        Classes with enough patients at the hospital; the score of any other class is 0.
     models
-        Text of each fold's model, by learner; empty where there was too little to learn.
+        The model of each fold as text, by learner; empty if there were too few patients to fit one.
     prior_KC
-        Centred log-shares of the known classes among the patients whom model f saw: subtracted from its scores.
+        Centred log-shares of the known classes among the patients of model f. They are subtracted from its scores.
     fold_of
         Fold of each training row, by digest.
     base_C
-        Centred log-shares of all classes among the training patients, `UNSEEN` added to each: what is known of a
-        patient of whom nothing else is. The same numbers for every patient, so that they tell nothing of one.
+        Centred log-shares of all classes among the training patients, with `UNSEEN` added to each class: the prior
+        for a patient without any other information. They are equal for all patients, so they disclose none.
     """
 
     classes: int = 0
@@ -110,7 +112,7 @@ class CrossFitted:
 
     def __post_init__(self) -> None:
         self._loaded: dict[str, list[Any]] = {}
-        self._known: dict[int, Floats] = {}  # scores by digest: a patient is asked for in every step
+        self._known: dict[int, Floats] = {}  # cached scores by digest: every step needs them
 
     @classmethod
     def fit(
@@ -123,14 +125,14 @@ class CrossFitted:
         seed: int,
         fold_of: Mapping[int, int] | None = None,
     ) -> "CrossFitted":
-        """Fit on training patients. Deterministic for a seed.
+        """Fit the models on training patients. The result is deterministic for a seed.
 
         Parameters
         ----------
         levels_X
             See `Learner.fit`.
         fold_of
-            Fold of each row's digest; None: `dealt`.
+            Fold of each row's digest; None: divided by `dealt`.
         """
         share_C = np.bincount(label_R, minlength=classes) + UNSEEN
         base_C = _centred(np.log(share_C)).clip(-CLIP, CLIP).tolist()
@@ -142,7 +144,7 @@ class CrossFitted:
         fold_R, used_R = np.array([fold_of[d] for d in digests]), np.isin(label_R, known)
         place_R = np.searchsorted(known, label_R)
         seen = [len(np.unique(place_R[(fold_R != f) & used_R])) for f in range(FOLDS)]
-        if len(known) < 2 or min(seen) < len(known):  # the latter: few different rows, and so few folds
+        if len(known) < 2 or min(seen) < len(known):  # few different rows give folds without some class
             return cls(classes, tuple(learners), fold_of=dict(fold_of), base_C=base_C)
         models: dict[str, list[str]] = {name: [] for name in learners}
         prior_KC = []
@@ -158,7 +160,7 @@ class CrossFitted:
         return replace(fitted, trust=trusted(held_out_JRC[:, used_R], place_R[used_R]))
 
     def scores(self, rows_PX: Rows) -> Floats:
-        """Return centred log-probabilities minus those of a patient of whom nothing is known, float32 (P, C)."""
+        """Return centred log-probabilities minus the prior's, float32 (P, C)."""
         if not self.models or not len(rows_PX):
             return np.zeros((len(rows_PX), self.classes), dtype=np.float32)
         digests = row_digests(rows_PX)
@@ -172,12 +174,12 @@ class CrossFitted:
         return np.stack([self._known[d] for d in digests])
 
     def _of_fold(self, fold: int, rows_PX: Rows) -> NDArray[np.float64]:
-        """Scores of the known classes by the models of one fold, (P, C)."""
+        """Return scores of the known classes by the models of one fold, (P, C)."""
         scores_PC: NDArray[np.float64] = np.tensordot(self.trust, self._by_learner(fold, rows_PX), axes=1)
         return scores_PC
 
     def _by_learner(self, fold: int, rows_PX: Rows) -> NDArray[np.float64]:
-        """Scores of the known classes by each learner's model of one fold, (J, P, C)."""
+        """Return scores of the known classes by each learner's model of one fold, (J, P, C)."""
         if not self._loaded:
             self._loaded = {name: [LEARNERS[name].load(t) for t in self.models[name]] for name in self.learners}
         parts = [_centred(LEARNERS[name].logits(self._loaded[name][fold], rows_PX)) for name in self.learners]
@@ -185,7 +187,7 @@ class CrossFitted:
         return scores_JPC
 
     def to_bytes(self) -> bytes:
-        """Return all of it as text (JSON)."""
+        """Return the whole object as text (JSON)."""
         whole = [
             self.classes,
             self.learners,
@@ -200,7 +202,7 @@ class CrossFitted:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "CrossFitted":
-        """Return what `to_bytes` wrote; no bytes: nothing was learned."""
+        """Return the object that `to_bytes` wrote; empty bytes mean that nothing was fitted."""
         if not content:
             return cls()
         classes, learners, trust, known, models, prior_KC, folds, base_C = json.loads(content)

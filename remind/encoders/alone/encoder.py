@@ -1,4 +1,4 @@
-"""The token of what a hospital knows alone, and its patients' numbers in tokens for a linear model that all share.
+"""Tokens with the scores of a hospital's own models, and tokens with its numbers for a shared linear model.
 
 Shapes: B patients, R tokens of numbers, m modalities, D width, C classes, X numbers per patient, Z columns of a linear
 model.
@@ -25,14 +25,14 @@ from remind.encoders.base import Encoder
 from remind.errors import UserError
 from remind.fusion.around import known_rows
 
-ALONE = "@alone"  # its name among a site's encoders; no modality can have it
+ALONE = "@alone"  # name of this encoder at a site; no modality can have this name
 LEARNERS = {"none": (), "shares": (), "trees": ("trees",), "linear": ("linear",), "both": ("trees", "linear")}
 STATE = "content_T"
-FAR = 3.0  # deviations at which standardised columns are cut: those of rare levels are far out
+FAR = 3.0  # standardised columns are clipped at this many deviations; rare levels would exceed it
 
 
 def linear_rows(schema: CohortSchema, config: ModelConfig) -> tuple[int, ...]:
-    """Return the number of tokens that hold each modality's numbers for ``model.linear``; none without it."""
+    """Return the number of tokens with each modality's numbers for ``model.linear``; empty without it."""
     if not config.linear:
         return ()
     return tuple(
@@ -42,12 +42,12 @@ def linear_rows(schema: CohortSchema, config: ModelConfig) -> tuple[int, ...]:
 
 
 def check_alone(schema: CohortSchema, config: ModelConfig) -> None:
-    """Raise an error where a cohort cannot be used with ``model.encoders.alone``.
+    """Check that a cohort can be used with ``model.encoders.alone`` and ``model.linear``.
 
     Raises
     ------
     UserError
-        It has nothing to fit on.
+        The cohort has no data for these models.
     """
     if not config.stays:
         return
@@ -60,13 +60,13 @@ def check_alone(schema: CohortSchema, config: ModelConfig) -> None:
 
 
 class AloneEncoder(Encoder):
-    """Cross-fitted scores of all tables, series and codes of a patient together, as tokens (B, R, D).
+    """Cross-fitted scores from all tables, series and codes of a patient, as tokens (B, R, D).
 
-    The first token (or as many as it takes) holds the scores of the classes, then how common each is at the site
-    (log-shares), then which modalities the scores were computed from, then zeros: nothing of it trains. With
-    ``model.linear`` more tokens follow, (B, R, D): each modality's numbers, standardised by the site's training
-    patients, zeros behind them, in columns that tell few of them apart, and for patients without the modality. The
-    models lie in the encoder's file as bytes, at the site and in its vault, and never travel.
+    The first tokens contain the class scores, then the class log-shares at the site, then which modalities the scores
+    were computed from, then zeros. Nothing in them is trained. With ``model.linear`` more tokens follow, (B, R, D),
+    with each modality's numbers, standardised by the site's training patients. They are zero in unused positions, in
+    columns with too few different patients (`told_by_many`), and for patients without the modality. The fitted models
+    are bytes in the encoder's file, in the site's vault, and are never sent.
     """
 
     content_T: Tensor
@@ -85,13 +85,13 @@ class AloneEncoder(Encoder):
 
     @staticmethod
     def token_count(schema: Any, config: ModelConfig) -> int:
-        """Those of what is known, and those of numbers."""
+        """Return the number of tokens with scores plus that of tokens with numbers."""
         known = known_rows(len(schema.classes), len(schema.modalities), config.width)
         return known + sum(linear_rows(schema, config))
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the modalities that it needs the values of."""
+        """Names of the modalities whose values this encoder needs."""
         return tuple(modality.name for _, modality in self.modalities)
 
     def learn(self, batch: Batch, label_B: NDArray[np.int64], seed: int) -> None:
@@ -110,7 +110,7 @@ class AloneEncoder(Encoder):
         presence_Bm, classes = inputs.presence_Bm, len(self.schema.classes)
         known_BX = presence_Bm.new_zeros((len(presence_Bm), 2 * classes), dtype=torch.float32)
         rows_BX = self._rows(inputs)
-        if self._fitted.classes:  # else nothing was ever fitted
+        if self._fitted.classes:  # no classes: nothing was fitted
             known_BX[:, :classes] = torch.from_numpy(self._fitted.scores(rows_BX))
             known_BX[:, classes:] = torch.tensor(self._fitted.base_C)
         known_BX = torch.cat([known_BX, presence_Bm.to(known_BX.dtype)], dim=1)
@@ -119,7 +119,7 @@ class AloneEncoder(Encoder):
         return torch.cat([padded_BX.view(-1, rows, self.width), self._numbers(rows_BX, presence_Bm)], dim=1)
 
     def _numbers(self, rows_BX: Rows, presence_Bm: Tensor) -> Tensor:
-        """Standardised numbers of every modality, (B, R, D)."""
+        """Return the standardised numbers of every modality, (B, R, D)."""
         numbers_BRD = torch.zeros(len(rows_BX), sum(self.rows_m), self.width, device=presence_Bm.device)
         for (i, _), own_BX, model in zip(self.modalities, self._by_modality(rows_BX), self._moments, strict=False):
             told_Z = np.asarray(model["told"])
@@ -131,12 +131,12 @@ class AloneEncoder(Encoder):
         return numbers_BRD
 
     def _by_modality(self, rows_BX: Rows) -> list[Rows]:
-        """The numbers of each modality."""
+        """Return the numbers of each modality."""
         stops = np.cumsum([len(levels_of(modality)) for _, modality in self.modalities])
         return np.split(rows_BX, stops[:-1], axis=1) if self.modalities else []
 
     def _rows(self, batch: Batch) -> Rows:
-        """All numbers of each patient, (B, X); NaN for a modality that the patient lacks."""
+        """Return all numbers of each patient, (B, X); NaN for a modality that the patient lacks."""
         parts = [np.zeros((len(batch.index_B), 0), dtype=np.float32)]
         for i, modality in self.modalities:
             having_B = batch.presence_Bm[:, i].cpu().numpy()
@@ -152,7 +152,7 @@ class AloneEncoder(Encoder):
 
     @override
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Take models of any size from a file."""
+        """Accept stored models of any size."""
         if (found := state_dict.get(prefix + STATE)) is not None and not torch.equal(found.cpu(), self.content_T.cpu()):
             self._keep(found.cpu().numpy().tobytes())
         super()._load_from_state_dict(state_dict, prefix, *rest)

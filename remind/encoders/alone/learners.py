@@ -1,7 +1,7 @@
-"""Models of tables that a hospital fits alone: boosted trees (LightGBM), and logistic regression (scikit-learn).
+"""Models of tables that each hospital fits by itself: boosted trees (LightGBM) and logistic regression (scikit-learn).
 
-A fitted model is text, so that it lies in a file that runs no code when it is read. The libraries are imported when one
-is fitted or used.
+A fitted model is stored as text, so that reading the file runs no code. The libraries are imported when a model is
+fitted or used.
 
 Shapes: R training patients, P patients to score, X numbers per patient, Z columns of a linear model, C classes.
 """
@@ -21,8 +21,8 @@ from remind.errors import UserError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-TREES = 150  # per class
-TREE_SETTINGS: Mapping[str, Any] = {  # small and slow: 200 to 5 000 patients a hospital
+TREES = 150  # number of trees per class
+TREE_SETTINGS: Mapping[str, Any] = {  # small trees and a low learning rate, for 200 to 5 000 patients at a hospital
     "learning_rate": 0.05,
     "num_leaves": 8,
     "min_child_samples": 20,
@@ -36,27 +36,27 @@ TREE_SETTINGS: Mapping[str, Any] = {  # small and slow: 200 to 5 000 patients a 
     "verbosity": -1,
 }
 STRENGTH = 0.01  # scikit-learn's C: the inverse of the ridge penalty on standardised columns
-TAILS = (1.0, 99.0)  # percentiles that numbers are cut at: real charts hold a pH of 735
+TAILS = (1.0, 99.0)  # numbers are clipped at these percentiles, since real records contain a pH of 735
 
 
 class Learner(ABC):
-    """One way to learn classes from rows of numbers, NaN where nothing is known."""
+    """A classifier of rows of numbers, with NaN for missing values."""
 
     @abstractmethod
     def fit(self, rows_RX: Rows, label_R: Integers, classes: int, levels_X: Sequence[int], seed: int) -> str:
-        """Return a fitted model as text. Deterministic for a seed.
+        """Return a fitted model as text. The result is deterministic for a seed.
 
         Parameters
         ----------
         label_R
-            Of all C classes, at least two.
+            Class of each patient; at least two of the C classes occur.
         levels_X
-            Number of levels of a categorical column, which holds their index; 0: a number.
+            Number of levels of a categorical column, whose values are level indices; 0 for a numeric column.
         """
 
     @abstractmethod
     def load(self, text: str) -> Any:
-        """Return the model that `fit` wrote, ready for `logits`."""
+        """Return the model from the text of `fit`, for `logits`."""
 
     @abstractmethod
     def logits(self, model: Any, rows_PX: Rows) -> Floats:
@@ -64,7 +64,7 @@ class Learner(ABC):
 
 
 class Trees(Learner):
-    """Gradient-boosted trees; missing values go their own way in every split."""
+    """Gradient-boosted trees; each split learns a direction for missing values."""
 
     @override
     def fit(self, rows_RX: Rows, label_R: Integers, classes: int, levels_X: Sequence[int], seed: int) -> str:
@@ -86,7 +86,7 @@ class Trees(Learner):
 
 
 class Linear(Learner):
-    """Logistic regression with a ridge penalty, on standardised numbers, levels, and what is missing."""
+    """Logistic regression with a ridge penalty, on standardised numbers, levels and indicators of missing values."""
 
     @override
     def fit(self, rows_RX: Rows, label_R: Integers, classes: int, levels_X: Sequence[int], seed: int) -> str:
@@ -96,7 +96,7 @@ class Linear(Learner):
             .LogisticRegression(C=STRENGTH, max_iter=200)
             .fit(standardised(model, rows_RX), label_R)
         )
-        both = classes == 2  # scikit-learn has one row then
+        both = classes == 2  # scikit-learn then stores one row of weights
         coef_CZ = np.concatenate([-fitted.coef_, fitted.coef_]) / 2 if both else fitted.coef_
         intercept_C = np.concatenate([-fitted.intercept_, fitted.intercept_]) / 2 if both else fitted.intercept_
         return json.dumps({**model, "coef": coef_CZ.tolist(), "intercept": intercept_C.tolist()})
@@ -112,7 +112,7 @@ class Linear(Learner):
 
 
 def moments(rows_RX: Rows, levels_X: Sequence[int]) -> dict[str, list[float]]:
-    """Return what `standardised` needs to know of a hospital's training patients, as numbers for a file."""
+    """Return the statistics of a hospital's training patients that `standardised` needs."""
     with np.errstate(all="ignore"):
         known_X = (~np.isnan(rows_RX)).any(axis=0)
         filled_RX = np.where(known_X, rows_RX.astype(np.float64), 0.0)
@@ -131,9 +131,9 @@ def standardised(model: Mapping[str, Any], rows_PX: Rows) -> Floats:
 
 
 def told_by_many(model: Mapping[str, Any], rows_RX: Rows, least: int) -> list[bool]:
-    """Return of each column whether `least` patients or more differ from its most common value, (Z,).
+    """Return for each column whether at least `least` patients differ from its most common value, (Z,).
 
-    What a shared weight learns of any other column, it learns of few patients.
+    In any other column, a shared weight would learn from too few patients.
     """
     columns_RZ = _columns(model, rows_RX)
     common_Z = [np.unique(column_R, return_counts=True)[1].max(initial=0) for column_R in columns_RZ.T]
@@ -141,7 +141,7 @@ def told_by_many(model: Mapping[str, Any], rows_RX: Rows, least: int) -> list[bo
 
 
 def columns_of(levels_X: Sequence[int]) -> int:
-    """Return the number Z of these columns: each number or level, and whether each is missing."""
+    """Return the number Z of columns: one per number or level, and one per indicator of a missing value."""
     return sum(levels or 1 for levels in levels_X) + len(levels_X)
 
 
@@ -151,7 +151,7 @@ def _library(name: str) -> Any:
     Raises
     ------
     UserError
-        It is not installed.
+        The library is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -163,7 +163,7 @@ def _library(name: str) -> Any:
 
 
 def _columns(model: Mapping[str, Any], rows_PX: Rows) -> Floats:
-    """Numbers cut and filled, levels one by one, and whether each is missing, (P, Z)."""
+    """Return clipped and imputed numbers, one column per level, and indicators of missing values, (P, Z)."""
     missing_PX = np.isnan(rows_PX)
     parts: list[Floats] = []
     for x, levels in enumerate(model["levels"]):
