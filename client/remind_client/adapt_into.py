@@ -35,7 +35,7 @@ def adapt_into(
     Raises
     ------
     UserError
-        Something does not fit, or `out` is there already. Nothing is written then.
+        Something does not fit, or `out` exists already. Nothing is written then.
     """
     require_new_folder(out)
     start, given = read_start(model), None if encoders_from is None else encoders_of(encoders_from)

@@ -34,7 +34,7 @@ def export_here(
     Raises
     ------
     UserError
-        The policy does not let encoders leave the vault, there is no model, the folder is there already, or a program
+        The policy does not let encoders leave the vault, there is no model, the folder exists already, or a program
         differs from the model. Nothing is written then.
     """
     policy = site.policy

@@ -46,7 +46,7 @@ def adapt(
     Raises
     ------
     UserError
-        The model does not fit the patients, they are too few, a choice is not valid, or `out` is there already.
+        The model does not fit the patients, they are too few, a choice is not valid, or `out` exists already.
     """
     from remind.prediction.predictor import load
 

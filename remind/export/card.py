@@ -16,27 +16,27 @@ from remind.quoting import quoted
 
 NONE = "–"
 LIBRARY = "federated-remind"
-HUB_NAMES = {"auroc": "roc_auc", "macro_f1": "f1"}  # where the hub's name of a metric differs from ours
+HUB_NAMES = {"auroc": "roc_auc", "macro_f1": "f1"}  # metrics that have another name on the hub
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller of an export decides.
+    """The caller's choices for an export.
 
     Attributes
     ----------
     minimum
-        Patients below which numbers are suppressed.
+        Numbers about fewer patients than this are suppressed.
     site
         The hospital whose encoders are included; empty: none.
     ranges
         Whether the ranges of that hospital's training values are included.
     hospitals
-        Hospitals that agreed to be named; `remind.export.facts.agreed_names` adds those that said so by their policy.
+        Hospitals that agreed to be named; `remind.export.facts.agreed_names` adds those whose policy agrees.
     licence
-        SPDX identifier in lower case, as the hub has it.
+        SPDX identifier in lower case, as on the hub.
     intended_use
-        Empty: a careful default.
+        Text for the card; empty: a cautious default.
     """
 
     minimum: int
@@ -61,15 +61,15 @@ def card(
     Parameters
     ----------
     bundle, facts, wishes
-        The model, what may be said of its run, and what the caller decides.
+        The model, the publishable facts of its run, and the caller's choices.
     contents
-        File → what it is.
+        File → description.
     lacking
         Modalities whose encoders are not included.
     not_exported
-        Why there is no program of the fusion model.
+        Why there is no program of the fusion model; empty if there is one.
     checked
-        What was measured of the programs.
+        Results of comparing the programs with the model.
     """
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)
     template = environment.from_string((files("remind.export") / "card.jinja").read_text(encoding="utf-8"))
@@ -144,8 +144,8 @@ def _cell(row: GroupFacts, name: str) -> str:
 
 def _calibration(calibration: Calibration | None) -> str:
     if calibration is None:
-        return "None: the run has no `calibration.json`. Probabilities are the model's own and may be over-confident."
-    own = f", {len(calibration.group_scaling)} groups with one of their own" if calibration.group_scaling else ""
+        return "None: the run has no `calibration.json`. Probabilities are raw and may be over-confident."
+    own = f", {len(calibration.group_scaling)} groups have their own" if calibration.group_scaling else ""
     point = f" The decision is that of the operating point `{calibration.wanted}`." if calibration.wanted else ""
     return (
         f"Method: {calibration.method}{own}, fitted on validation patients of the hospitals, for the model after round "
@@ -154,7 +154,7 @@ def _calibration(calibration: Calibration | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a name that cannot change the page: no line break, no cell border, no HTML."""
+    """Return the name without characters that would change the page: line breaks, cell borders, HTML."""
     return quoted(text).translate(str.maketrans("|<>`", "/()'"))
 
 

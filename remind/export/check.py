@@ -1,7 +1,7 @@
-"""Are the programs equal to the model? Measured on patients, at export time.
+"""Compare the exported programs with the model, on patients, when the model is exported.
 
-The gate opens where an entropy exceeds a threshold. Rounding may move a patient across it, whose logits then differ by
-more than rounding; such patients are counted apart, and more than one in a hundred is an error.
+The gate opens if an entropy exceeds a threshold. Rounding may move a patient across the threshold, and the logits then
+differ by more than rounding. Such patients are counted separately; more than one in a hundred is an error.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,14 +20,14 @@ from remind.export.programs import run_onnx, run_pt2
 from remind.prediction.bundle import Bundle
 from remind.prediction.model import LoadedModel
 
-CLOSE = 1e-5  # largest difference of a logit or a token, relative where it exceeds 1
+CLOSE = 1e-5  # largest difference allowed for a logit or a token; relative for values above 1
 CHUNK = 256
 MADE_UP = 64
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tokens (B, M, D) and presence (B, m) of patients, and where they come from, in words."""
+    """Tokens (B, M, D) and presence (B, m) of patients, and a text that says where they come from."""
 
     tokens: Tensor
     presence: Tensor
@@ -35,7 +35,7 @@ class Inputs:
 
 
 def inputs_of(bundle: Bundle, patients: Mapping[str, Cohort], program: FusionProgram) -> Inputs:
-    """Return the run's own patients as the fusion model sees them; made-up ones where no hospital's part is at hand."""
+    """Return the run's own patients as inputs of the fusion model; made-up ones if no hospital's part is available."""
     at_hand = [name for name in bundle.sites if name in patients]
     parts = [_tokens(bundle, name, patients[name]) for name in at_hand]
     if not parts:
@@ -51,7 +51,7 @@ def inputs_of(bundle: Bundle, patients: Mapping[str, Cohort], program: FusionPro
 
 
 def check_fusion(program: FusionProgram, inputs: Inputs, written: list[Path]) -> list[str]:
-    """Compare the programs with the model; return what was measured, in words.
+    """Compare the programs of the fusion model with the model; return the results as text.
 
     Raises
     ------
@@ -70,14 +70,16 @@ def check_fusion(program: FusionProgram, inputs: Inputs, written: list[Path]) ->
             worst = max(worst, _apart(logits[same], found[same]))
         many = moved > max(1, len(inputs.tokens) // 100)
         if worst > CLOSE or many:
-            raise UserError(f"{path.name}: differs from the model by {worst:.2g}, at {moved} patients in the gate")
-        gate = f"; the gate of {moved} differs by rounding" if moved else ""
+            raise UserError(
+                f"{path.name}: differs from the model by {worst:.2g}; the gate differs for {moved} patients"
+            )
+        gate = f"; the gate differs by rounding for {moved}" if moved else ""
         lines.append(f"`{path.name}`: logits of {inputs.of} equal the model's to {worst:.1g}{gate}")
     return lines
 
 
 def check_table(program: TableProgram, values: Tensor, of: str, written: list[Path]) -> list[str]:
-    """Compare the programs of a table's encoder with the encoder, on the values (P, F) of these patients."""
+    """Compare the programs of a table's encoder with the encoder, on the values (P, F) of patients."""
     lines = []
     for path in written:
         with torch.no_grad():

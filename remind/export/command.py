@@ -23,16 +23,16 @@ def export_command(
     hospital: Annotated[
         list[str] | None,
         typer.Option(
-            help="A virtual hospital that may be named in the card; may be repeated. Real ones say it by their policy."
+            help="A virtual hospital that the card may name; may be repeated. A real hospital agrees in its policy."
         ),
     ] = None,
     licence: Annotated[
         str, typer.Option("--license", "--licence", help="Licence of the weights, e.g. apache-2.0.")
     ] = "unknown",
-    intended_use: Annotated[str, typer.Option(help="What the model is meant for, in the card.")] = "",
+    intended_use: Annotated[str, typer.Option(help="Text of the card: the intended use of the model.")] = "",
     min_count: Annotated[
         int | None,
-        typer.Option(min=1, help="Suppress numbers of fewer patients. Default: 10; 1 where all patients are made up."),
+        typer.Option(min=1, help="Suppress numbers about fewer patients. Default: 10; 1 if all patients are made up."),
     ] = None,
 ) -> None:
     """Write a model as a folder for others: weights, config, model card, torch.export and ONNX programs."""
@@ -42,27 +42,27 @@ def export_command(
     from remind.privacy.threshold import usual_minimum
 
     if ranges and not site:
-        raise UserError("--ranges goes with --site: they are one hospital's")
+        raise UserError("--ranges needs --site: ranges belong to one hospital")
     bundle = read_bundle(run)
     real = bundle.config.data.cohort != "synthetic"
     named = tuple(hospital or ())
     known = _hospitals(run)
     if strangers := [name for name in named if name not in known]:
-        raise UserError(f"--hospital {strangers[0]}: took no part in this run; there were {len(known)} hospitals")
+        raise UserError(f"--hospital {strangers[0]}: this hospital took no part in the run; {len(known)} others did")
     wishes = Wishes(min_count or usual_minimum(real), site, ranges, named, licence, intended_use)
     say(export_run(run, out, wishes, _patients(run, known)))
 
 
 def say(done: "Exported") -> None:
-    """Print what was written and checked."""
+    """Print the written folder and the results of the checks."""
     for line in done.checked:
         print(f"checked: {line}")
     if done.not_exported:
         print(f"no program of the fusion model: {done.not_exported}")
     if done.lacking:
         lacking = ", ".join(done.lacking)
-        print(f"a hospital still has to add its encoders of: {lacking} (it has them if it took part in the run)")
-    print(f"wrote {done.folder}; read its README.md before you give it away")
+        print(f"each hospital has to add its own encoders of: {lacking} (it has them if it took part in the run)")
+    print(f"wrote {done.folder}; read its README.md before you publish it")
 
 
 def _hospitals(run: Path) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def _hospitals(run: Path) -> tuple[str, ...]:
 
 
 def _patients(run: Path, hospitals: tuple[str, ...]) -> Mapping[str, Cohort]:
-    """Return the patients of a simulation, by hospital; none where they are elsewhere, as in a consortium."""
+    """Return the patients of a simulation, by hospital; empty if they are not on this machine, as in a consortium."""
     from remind.prediction.bundle import read_bundle
     from remind.prediction.reference import patients_of_run
 

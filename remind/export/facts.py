@@ -1,7 +1,8 @@
-"""What a run's folder says of the run, as far as it may be published.
+"""Facts about a run that may be published, read from its folder.
 
-A number of patients below the minimum is suppressed, and so is every number from which one would follow
-(`remind.privacy`). Scores of a group are shown only if its patients of every class may be counted: scores tell them.
+A count below the minimum is suppressed, and so is every number from which such a count would follow
+(`remind.privacy`). Scores of a group are published only if the counts of all its classes may be published, because
+these counts follow from the scores.
 """
 
 import json
@@ -32,9 +33,9 @@ class GroupFacts:
     Attributes
     ----------
     train_n, test_n
-        Patients; None: suppressed, or nobody was tested.
+        Numbers of patients; None: suppressed, or no test patients.
     scores
-        By name; empty: suppressed, or nobody was tested.
+        Scores by name; empty: suppressed, or no test patients.
     intervals
         95 % intervals of the scores that have one.
     """
@@ -48,18 +49,18 @@ class GroupFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the model card says of a run.
+    """The facts of a run in its model card.
 
     Attributes
     ----------
     all, groups
-        Test of the final model: on all patients, and by group.
+        Test results of the final model: for all patients, and by group.
     hospitals
-        How many took part; None: not known, as at one hospital that exports its own model.
+        Number of hospitals that took part; None if unknown, as at one hospital that exports its own model.
     versions
-        Of the programs that trained it.
+        Versions of the programs that trained the model.
     minimum
-        Patients below which numbers are suppressed.
+        Numbers about fewer patients than this are suppressed.
     """
 
     all: GroupFacts
@@ -103,7 +104,7 @@ def facts_of(folder: Path, bundle: Bundle, minimum: int) -> RunFacts:
 
 
 def facts_of_hospital(bundle: Bundle, minimum: int) -> RunFacts:
-    """Return what one hospital knows of a run: n_k of its own combinations, and no table of the test."""
+    """Return the facts that one hospital has: n_k of its own combinations, and no test results."""
     shown = _publishable({k: [n] for k, n in bundle.counts.items()}, minimum)
     groups_ = tuple(
         GroupFacts(groups.name(k, bundle.schema.names), n if k in shown else None, None)
@@ -120,7 +121,7 @@ def hospitals_of(folder: Path) -> tuple[str, ...]:
 
 
 def agreed_names(folder: Path, wanted: Collection[str]) -> tuple[str, ...]:
-    """Return the hospitals that may be named: those whose policy says so, and the `wanted` ones that have no policy.
+    """Return the hospitals that may be named: those whose policy agrees, and the `wanted` ones without a policy.
 
     Raises
     ------
@@ -131,36 +132,36 @@ def agreed_names(folder: Path, wanted: Collection[str]) -> tuple[str, ...]:
     for name in wanted:
         if policies.get(name) is False:
             raise UserError(
-                f"hospital {name}: its policy did not agree to be named when it enrolled in this run; it would set "
-                "policy.share_name = true before the next one"
+                f"hospital {name}: its policy did not allow its name to be published when it enrolled in this run; to "
+                "allow it, the hospital sets policy.share_name = true before the next run"
             )
     return tuple(sorted({*wanted, *(name for name, agreed in policies.items() if agreed)}))
 
 
 def publishable_counts(bundle: Bundle, minimum: int) -> dict[int, int]:
-    """Return n_k for the exported model: each number that must be suppressed becomes `minimum` − 1, whatever it is.
+    """Return n_k for the exported model; every suppressed number becomes `minimum` − 1.
 
-    A predictor then still knows that the group was trained on, and flags its predictions.
+    A predictor then still knows that the group has training patients, and flags its predictions.
     """
     shown = _publishable({k: [n] for k, n in bundle.counts.items()}, minimum)
     return {k: n if k in shown or not n else max(1, minimum - 1) for k, n in bundle.counts.items()}
 
 
 def large_groups(bundle: Bundle, minimum: int) -> frozenset[int]:
-    """Return the groups whose λ may be published: λ follows n_k."""
+    """Return the groups whose λ may be published, because their n_k may be: n_k could follow from λ."""
     shown = _publishable({k: [n] for k, n in bundle.counts.items()}, minimum)
     return frozenset(k for k in bundle.counts if k in shown)
 
 
 def _publishable(counts: Mapping[Any, list[int]], minimum: int, each: bool = False) -> set[Any]:
-    """Return the groups, and perhaps ``all``, whose number of patients may be shown.
+    """Return the groups, and ``all`` where possible, whose number of patients may be published.
 
     Parameters
     ----------
     counts
         Patients of each group, class by class.
     each
-        True: only if the number of every class may be shown, too.
+        True: only if the number of every class may be published, too.
     """
     atoms = {(k, c): n for k, of in counts.items() for c, n in enumerate(of)}
     wholes = {ALL: list(atoms)} | {k: [a for a in atoms if a[0] == k] for k in counts}

@@ -1,4 +1,4 @@
-"""Writes the folder of `remind export`: everything or nothing, in a place where nothing was."""
+"""Write the folder of `remind export`: a new folder, complete or not at all."""
 
 import json
 import os
@@ -40,27 +40,27 @@ README, CONFIG, SCHEMA, PREPROCESSING, PROGRAMS = (
 UNNAMED = "hospital"  # a hospital that did not agree to be named
 WHAT = {
     MODEL: "weights of the fusion model (safetensors); metadata: config, schema, round, training patients per group",
-    CONFIG: "every setting of the run that matters for the model",
+    CONFIG: "every setting of the run that affects the model",
     SCHEMA: "classes, modalities, columns, levels, items, and the fingerprint that hospitals compare",
-    PREPROCESSING: "statistics that inputs are standardised with, as far as they may leave",
-    CALIBRATION: "what turns logits into calibrated probabilities and decisions",
+    PREPROCESSING: "statistics that standardise the inputs, as far as they may be published",
+    CALIBRATION: "parameters that convert logits into calibrated probabilities and decisions",
 }
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Attributes
     ----------
     folder
-        Where.
+        The written folder.
     checked
-        What was measured of the programs, in words.
+        Results of comparing the programs with the model, as text.
     lacking
-        Modalities whose encoders a hospital still has to add.
+        Modalities whose encoders each hospital has to add.
     not_exported
-        Why there is no program of the fusion model; empty: there is.
+        Why there is no program of the fusion model; empty if there is one.
     """
 
     folder: Path
@@ -79,15 +79,15 @@ def export_run(run: Path, out: Path, wishes: Wishes, patients: Mapping[str, Coho
     out
         A new folder.
     wishes
-        What else the caller decides.
+        The caller's other choices.
     patients
-        Hospital → patients to check the programs on; empty: made-up ones.
+        Hospital → patients for comparing the programs with the model; empty: made-up patients.
 
     Raises
     ------
     UserError
-        The run has not finished, `out` is there already, a hospital that is to be named did not agree, or a program
-        differs from the model. Nothing is written then.
+        The run has not finished, `out` exists already, a hospital to be named did not agree, or a program differs
+        from the model. Nothing is written then.
     """
     check_new(out)
     bundle = read_bundle(run)
@@ -96,24 +96,24 @@ def export_run(run: Path, out: Path, wishes: Wishes, patients: Mapping[str, Coho
 
 
 def check_new(out: Path) -> None:
-    """Refuse a folder that is there already, before anything is read.
+    """Check that the folder can be written, before anything is read.
 
     Raises
     ------
     UserError
-        It is there, or nothing can be made there, or ONNX is not installed.
+        The folder exists or cannot be created, or ONNX is not installed.
     """
     require_onnx()
     require_new_folder(out)
 
 
 def export_hospital(bundle: Bundle, out: Path, wishes: Wishes, patients: Mapping[str, Cohort]) -> Exported:
-    """Write the model of one hospital, from its own part: the fusion model as it uses it, and its encoders if wished.
+    """Write the model of one hospital from its part: its form of the fusion model, and its encoders if requested.
 
     Parameters
     ----------
     bundle
-        Of one part (`remind.prediction.bundle.of_part`).
+        The bundle of one part (`remind.prediction.bundle.of_part`).
     out, wishes, patients
         As for `export_run`.
     """
@@ -128,7 +128,7 @@ def export_hospital(bundle: Bundle, out: Path, wishes: Wishes, patients: Mapping
 def export_model(
     bundle: Bundle, facts: RunFacts, out: Path, wishes: Wishes, patients: Mapping[str, Cohort]
 ) -> Exported:
-    """Write a model and what is known of it; the folder appears whole or not at all."""
+    """Write a model and the facts about it; the folder appears complete or not at all."""
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
@@ -188,18 +188,18 @@ class _Writer:
         save_model(self.folder / MODEL, bundle.tensors, metadata)
 
     def _part(self) -> SitePart:
-        """Write a hospital's encoders; its ranges only if wanted, its name only if it agreed."""
+        """Write a hospital's encoders; its ranges only if requested, its name only if it agreed."""
         part = self.bundle.part(self.wishes.site)
         if self.bundle.config.model.stays:
             raise UserError(
-                f"--site {self.wishes.site}: what it knows alone (model.encoders.alone, model.linear) holds moments of "
-                "its numbers, or a digest of each training patient and models fitted on them; they do not leave it: "
-                "export without --site"
+                f"--site {self.wishes.site}: this run has model.encoders.alone or model.linear, whose files contain "
+                "statistics of the hospital's numbers, or models fitted on its patients with a digest of each; they do "
+                "not leave the hospital: export without --site"
             )
         if part.support:
             raise UserError(
-                f"--site {self.wishes.site}: {self.bundle.config.method.fusion} needs tokens of this hospital's "
-                "training patients to predict, and they do not leave it; export without --site"
+                f"--site {self.wishes.site}: {self.bundle.config.method.fusion} predicts with tokens of this "
+                "hospital's training patients, and they do not leave the hospital; export without --site"
             )
         given = replace(
             part,
@@ -230,7 +230,7 @@ class _Writer:
         return checked, not_exported
 
     def _fusion(self, part: SitePart | None) -> tuple[FusionModel, bool, LoadedModel | None]:
-        """Return the fusion model with every group that was trained, in the form of a hospital if one is given."""
+        """Return the fusion model with every trained group, in the form of a hospital if one is given."""
         bundle = self.bundle
         if part is None:
             fusion = fusion_of(bundle.schema, bundle.config)
@@ -266,14 +266,14 @@ class _Writer:
 
 
 def preprocessing(bundle: Bundle) -> dict[str, Any]:
-    """Return how inputs are standardised, by modality; statistics only where the cohort's declaration gives them."""
+    """Return how inputs are standardised, by modality; statistics only if the cohort's declaration contains them."""
     found: dict[str, Any] = {}
     for schema in bundle.schema.modalities:
         about: dict[str, Any] = {"kind": schema.kind, "statistics": "none"}
         if isinstance(schema, TableSchema) and schema.standardise == "given":
             about |= {"statistics": "declared", "mean": schema.mean, "std": schema.std}
         elif needs_fit(schema, bundle.config.model):
-            about["statistics"] = "each hospital's own, from its training patients; they are part of its encoder"
+            about["statistics"] = "each hospital's own, from its training patients; its encoder contains them"
         if isinstance(schema, SeriesSchema):
             about["horizon_hours"] = schema.horizon_hours
         found[schema.name] = about
@@ -284,8 +284,8 @@ def _completed(fusion: FusionModel, own: Mapping[str, Tensor]) -> dict[str, Tens
     lacking = sorted(set(fusion.state_dict()) - set(own))
     if lacking:
         raise UserError(
-            f"fusion.{lacking[0]}: is not in the run's model: the rule of this run keeps it at each hospital; export "
-            "the model of one hospital with --site"
+            f"fusion.{lacking[0]}: the run's model lacks this tensor, because the rule of this run keeps it at each "
+            "hospital; export the model of one hospital with --site"
         )
     return dict(own)
 

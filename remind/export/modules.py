@@ -1,4 +1,4 @@
-"""Fusion models and encoders in the form in which they are recorded: tensors in, tensors out, nothing else.
+"""Fusion models and encoders as modules for export: tensors in, tensors out, nothing else.
 
 Shapes: B patients, P of them with a modality, m modalities, M tokens in all, D width, C classes, F columns.
 """
@@ -15,20 +15,20 @@ from remind.fusion.base import FusionModel
 class FusionProgram(nn.Module):
     """tokens (B, M, D), presence (B, m) bool → logits (B, C), gate_open (B,).
 
-    Tokens lie in schema order; those of absent modalities may hold anything. ``gate_open`` is the share of blocks in
-    which the group's own routing was used, 0 where the method has no gate.
+    Tokens are in schema order; those of absent modalities may have any value. ``gate_open`` is the share of blocks in
+    which the group's own router was used; 0 if the method has no gate.
 
     Parameters
     ----------
     fusion
         The model with its trained parameters.
     routing
-        Whether Φ_k is in use: the stage of the model's round.
+        Whether the model uses Φ_k.
 
     Raises
     ------
     UserError
-        The model adds to what each hospital knows alone.
+        The model adds its output to scores of each hospital's own models.
     """
 
     bit_m: Tensor
@@ -37,8 +37,8 @@ class FusionProgram(nn.Module):
         super().__init__()
         if fusion.context.model.stays:
             raise UserError(
-                "model.encoders.alone, model.linear: what a hospital knows alone stays with the hospital, and so does "
-                "a model that adds to it; a program can be made of a run without it"
+                "model.encoders.alone, model.linear: each hospital's own models stay at the hospital, and this model "
+                "needs their scores; only a run without these settings can be exported as a program"
             )
         self.fusion, self.routing = fusion, routing
         self.counts = list(fusion.context.tokens)
@@ -60,7 +60,7 @@ class FusionProgram(nn.Module):
 
 
 class TableProgram(nn.Module):
-    """values (P, F), NaN for missing and the level's index in categorical columns → tokens (P, l, D)."""
+    """values (P, F), with NaN for missing values and the level's index in categorical columns → tokens (P, l, D)."""
 
     def __init__(self, encoder: nn.Module, columns: Sequence[str]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A module as programs that run without this library: `torch.export` (.pt2) and ONNX, for any number of patients."""
+"""Export a module as programs that run without this library: `torch.export` (.pt2) and ONNX."""
 
 import contextlib
 import logging
@@ -16,11 +16,11 @@ from remind.errors import UserError
 PT2, ONNX = ".pt2", ".onnx"
 BATCH = "patients"
 OPSET = 18
-TRACED = 3  # patients of the example: 0 and 1 would be taken for constants
+TRACED = 3  # patients of the example; the exporter would treat 0 and 1 as constants
 
 
 class Program(Protocol):
-    """A module that is recorded, and inputs of made-up patients to record it with."""
+    """A module to export, with example inputs of made-up patients."""
 
     def example(self, patients: int) -> tuple[Tensor, ...]:
         """Return its inputs."""
@@ -39,7 +39,7 @@ TABLE = Signature(("values",), ("tokens",))
 
 
 def require_onnx() -> None:
-    """Refuse where the packages of the extra are missing.
+    """Check that the packages of the extra `export` are installed.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def write_programs(module: nn.Module, signature: Signature, stem: Path) -> list[
     signature
         Names of its inputs and outputs.
     stem
-        Path without ending.
+        Path without suffix.
     """
     program = record(module, signature)
     pt2, onnx = stem.with_suffix(PT2), stem.with_suffix(ONNX)
@@ -83,7 +83,7 @@ def write_programs(module: nn.Module, signature: Signature, stem: Path) -> list[
 
 
 def record(module: nn.Module, signature: Signature) -> torch.export.ExportedProgram:
-    """Return the module's operations, for any number of patients from 0 … on."""
+    """Return the module's operations as a program for any number of patients."""
     example: tuple[Tensor, ...] = module.example(TRACED)  # type: ignore[operator]
     patients = torch.export.Dim(BATCH, min=1)
     shapes = {name: {0: patients} for name in signature.inputs}
@@ -110,7 +110,7 @@ def run_onnx(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters' notes are about their own code; what counts is checked on patients."""
+    """Context: hide the exporters' messages, which concern their own code; `check` compares the results on patients."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -158,7 +158,7 @@ def require_new_folder(out: Path) -> None:
         The folder exists, or its parent folder does not.
     """
     if out.exists():
-        raise UserError(f"{out}: is there already; give a new folder")
+        raise UserError(f"{out}: exists already; give a new folder")
     if not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}; make it first")
 

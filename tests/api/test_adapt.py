@@ -36,7 +36,7 @@ def test_nothing_is_written_where_something_is_wrong(trained, tmp_path):
     with pytest.raises(remind.UserError, match="--round: there is no such choice; did you mean 'rounds'"):
         remind.adapt(trained, cohort(MIX, 11), out=tmp_path / "out", round=2)
     (tmp_path / "there").mkdir()
-    with pytest.raises(remind.UserError, match="is there already"):
+    with pytest.raises(remind.UserError, match="exists already"):
         remind.adapt(trained, cohort(MIX, 11), out=tmp_path / "there")
     with pytest.raises(remind.UserError, match="there is no folder"):
         remind.adapt(trained, cohort(MIX, 11), out=tmp_path / "no" / "out")

@@ -56,7 +56,7 @@ def test_without_the_policys_word_no_encoder_and_no_name_leaves(run, hospital, t
     site, out = hospital(), tmp_path / "out"
     said = export(site, out, "--license", "apache-2.0")
     assert said.count("logits of the run's own patients equal the model's") == 2
-    assert "still has to add its encoders of: a, b, c" in said
+    assert "has to add its own encoders of: a, b, c" in said
     assert not (out / "sites").exists()
     assert {path.name for path in (out / "programs").iterdir()} == {"fusion.onnx", "fusion.pt2"}
     assert b"north" not in everything(out)
@@ -65,7 +65,7 @@ def test_without_the_policys_word_no_encoder_and_no_name_leaves(run, hospital, t
     assert "**This is the model of one hospital**, exported by the hospital itself" in card.text
     assert "and its own encoders" not in card.text
     assert "A hospital has no table of the run's test" in card.text
-    with pytest.raises(UserError, match="holds no hospital's encoders"):
+    with pytest.raises(UserError, match="contains no hospital's encoders"):
         remind.load(out).outputs(run[2]["north"])
     [entry] = [e for e in site.audit_log.entries() if e["event"] == "exported"]
     assert (entry["encoders"], entry["named"], entry["source"]) == (False, False, "run-7")

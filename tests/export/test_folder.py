@@ -160,7 +160,7 @@ def test_a_patients_words_in_names_stay_words(run, tmp_path):
     ("wishes", "message"),
     [
         (Wishes(10, site="west"), "contains no encoders of hospital 'west'"),
-        (None, "is there already; give a new folder"),
+        (None, "exists already; give a new folder"),
     ],
 )
 def test_mistakes_leave_nothing(run, tmp_path, wishes, message):
@@ -207,7 +207,7 @@ def test_what_a_hospital_knows_alone_has_no_program_and_no_site(tmp_path):
     assert "model.encoders.alone" in done.not_exported
     assert not list((tmp_path / "out" / "programs").iterdir())
     assert b"content_T" not in (tmp_path / "out" / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match="digest of each training patient"):
+    with pytest.raises(UserError, match="with a digest of each"):
         export_run(results, tmp_path / "second", Wishes(10, site="north"), patients)
 
 

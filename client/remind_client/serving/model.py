@@ -67,7 +67,7 @@ def without_patients(predictor: Predictor) -> NextTest:
     """Return what refuses to say what the next test would tell: there are no patients to learn it from."""
 
     def none(site: str) -> Cohort:
-        raise UserError("next_test: this service has no patients to learn from")
+        raise UserError("next_test: this service has no reference patients")
 
     return NextTest(predictor, none)
 

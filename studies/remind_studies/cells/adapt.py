@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from remind.adaptation.settings import FEWEST, OF_A_CLASS, Choices, divide, refuse_what_teaches_nothing
+from remind.adaptation.settings import FEWEST, OF_A_CLASS, Choices, divide, require_training_patients
 from remind.adaptation.start import Start
 from remind.config import Config
 from remind.data.cohort.cohort import TEST, TRAIN, Cohort
@@ -93,7 +93,7 @@ def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: A
     for number in asked.numbers:
         cohort = with_patients(out.cohort, number, config.seed)
         try:
-            refuse_what_teaches_nothing(cohort)
+            require_training_patients(cohort)
         except UserError:  # a hospital of one class, or of a few patients: nobody is compared there
             continue
         place = folder / str(number)

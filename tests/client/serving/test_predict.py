@@ -257,7 +257,7 @@ def test_the_next_test_is_answered_where_it_is_asked_for(run):
 def test_a_service_without_patients_says_so(asked, run):
     answer = asked.ask(as_json(run[1]["north"], 0), next_test=True)
     assert answer.status_code == 503
-    assert "has no reference patients" in answer.json()["detail"]
+    assert "this service has no reference patients" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
