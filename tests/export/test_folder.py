@@ -124,7 +124,7 @@ def naming(run, folder, **named):
 def test_a_hospital_is_named_where_its_policy_agreed_and_nowhere_else(run, tmp_path):
     assert json.loads((run[0] / "config.json").read_text())["named"] == {}, "virtual hospitals have no policy"
     results = naming(run, tmp_path / "run", north=False, south=True)
-    with pytest.raises(UserError, match=r"hospital north: its policy did not agree[\s\S]*share_name = true"):
+    with pytest.raises(UserError, match=r"hospital north: its policy did not allow[\s\S]*share_name = true"):
         export_run(results, tmp_path / "out", Wishes(10, hospitals=("north",)), {})
     assert not (tmp_path / "out").exists()
     export_run(results, tmp_path / "out", Wishes(10), {})
