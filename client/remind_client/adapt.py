@@ -1,4 +1,4 @@
-"""`remind-site adapt`: a trained model becomes this hospital's own, in its vault, as if it had taken part in a run."""
+"""`remind-site adapt`: adapt a trained model to this hospital and store it in the vault, as after a run."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ SHOWN = ("auroc", "balanced_accuracy", "log_loss")
 
 @dataclass(frozen=True)
 class Kept:
-    """What was kept, and where: the id is what ``--run`` of `predict` and `serve` takes."""
+    """A stored adaptation and its folder; `predict` and `serve` select it by its id (``--run``)."""
 
     id: str
     folder: Path
@@ -49,29 +49,29 @@ def adapt_here(
     encoders_from: Path | None = None,
     say: Say = lambda text: None,
 ) -> Kept:
-    """Adapt a model to this hospital's patients, and keep it in the vault.
+    """Adapt a model to this hospital's patients, and store it in the vault.
 
     Parameters
     ----------
     model
         The folder of `remind export`, or of a run.
     name
-        Of the adaptation; empty: the folder's.
+        Name of the adaptation; empty: the name of the model's folder.
     cohort
-        Other patients than those of site.toml.
+        Another cohort than that of site.toml.
     encoders_from
-        A folder with the encoders that another hospital gave away.
+        A folder with encoders that another hospital published.
 
     Raises
     ------
     UserError
-        There is no such model, or it does not fit the patients or the policy, or there is an adaptation of this name.
-        Nothing is kept then.
+        The model does not exist, it does not fit the patients or the policy, or an adaptation has this name. Nothing
+        is stored then.
     """
     id_ = _id(name, model)
     folder = site.runs_folder / f"run-{id_}"
     if (folder / FILE).exists():
-        raise UserError(f"{folder}: there is an adapted model of this name already; give another name with --name")
+        raise UserError(f"{folder}: an adapted model with this name exists already; give another name with --name")
     start = read_start(model)
     _refuse_by_policy(site, start)
     given = None if encoders_from is None else encoders_of(encoders_from)
@@ -91,24 +91,24 @@ def adapt_here(
 
 
 def encoders_of(folder: Path) -> SitePart:
-    """Return the encoders that a hospital gave away: a ``model.pt`` in this folder, or in one of its ``sites/``.
+    """Return the encoders that a hospital published: a ``model.pt`` in this folder, or in one of its ``sites/``.
 
     Raises
     ------
     UserError
-        There are none, or those of several hospitals.
+        There are no encoders, or encoders of several hospitals.
     """
     found = [folder] if folder.is_file() else sorted([*folder.glob(FILE), *folder.glob(f"{SITES}/*/{FILE}")])
     if len(found) != 1:
         what = f"encoders of {len(found)} hospitals" if found else "no encoders"
         raise UserError(
-            f"--encoders-from {folder}: {what}; give the folder, or the {FILE}, of one hospital that gives its own away"
+            f"--encoders-from {folder}: {what}; give the folder, or the {FILE}, with the encoders of one hospital"
         )
     return SitePart.of(open_part(found[0]), str(found[0]))
 
 
 def lines(kept: Kept) -> list[str]:
-    """Return what there is to say of an adaptation."""
+    """Return the report of an adaptation, line by line."""
     adapted, plan = kept.adapted, kept.plan
     names, trained = plan.cohort.schema.names, adapted.trained
     before, rounds = plan.start.counts, f"{trained.rounds} rounds"
@@ -117,29 +117,29 @@ def lines(kept: Kept) -> list[str]:
     early = plan.config.train.select != "last"
     said = [
         f"adapted to {sum(adapted.own.values())} training patients: {chosen}; shared part: {plan.config.start.shared}",
-        f"chosen on {held} validation patients" if early else "too few validation patients to choose a round: the last",
-        "combination: trained on here, before",
+        f"chosen on {held} validation patients" if early else "too few validation patients to choose; the last round",
+        "combination: training patients here, training patients of the initial model",
     ]
     for k in sorted(adapted.counts, key=lambda k: (-adapted.own.get(k, 0), k)):
-        new = ", new: its own routing was trained" if k in adapted.new else ""
+        new = ", new: its own router was trained" if k in adapted.new else ""
         said.append(f"  {groups.name(k, names)}: {adapted.own.get(k, 0)}, {before.get(k, 0)}{new}")
     if (everyone := total(adapted.test)) is not None:
         scores = {name: SCORES[name].value(everyone) for name in SHOWN}
         shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
         said.append(f"{everyone.count} test patients: {shown}")
-    said += [f"kept: {kept.folder / FILE}", f"use it: remind-site predict --run {kept.id} --cohort NEW"]
+    said += [f"stored: {kept.folder / FILE}", f"use it: remind-site predict --run {kept.id} --cohort NEW"]
     return said
 
 
 def _id(name: str, model: Path) -> str:
     given = name or model.resolve().name.lower()
     if not NAME.fullmatch(given):
-        raise UserError(f"--name {given!r}: write small letters, digits, '.', '_' and '-', at most 64 of them")
+        raise UserError(f"--name {given!r}: use at most 64 lower-case letters, digits, '.', '_' and '-'")
     return f"adapted-{given}"
 
 
 def _refuse_by_policy(site: SiteConfig, start: Start) -> None:
-    """What a run may not name, a model from elsewhere may not either: it can be a download, or a file here."""
+    """Apply the policy for settings of a run to a model from elsewhere: it can also name a download or a local file."""
     for key, value in named_models(start.config).items():
         if not site.policy.model_allowed(value):
             raise UserError(
@@ -149,10 +149,10 @@ def _refuse_by_policy(site: SiteConfig, start: Start) -> None:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Work in this folder alone; whatever ends the work early, nothing of it stays."""
+    """Context: lock this folder, and remove it if the work does not finish."""
     busy = f"{folder.name}: another remind-site adapt is working on it; wait for it, or give another --name"
     with locked(folder.with_name(f".{folder.name}.lock"), busy):
-        if folder.exists():  # of a process that was killed
+        if folder.exists():  # left by a process that was killed
             shutil.rmtree(folder)
         try:
             yield

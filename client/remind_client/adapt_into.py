@@ -1,4 +1,4 @@
-"""`remind.adapt`: an adapted model as a folder like that of a run, for notebooks and simulations."""
+"""`remind.adapt`: adapt a model and write a folder like that of a run, for notebooks and simulations."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def adapt_into(
     Raises
     ------
     UserError
-        Something does not fit, or `out` exists already. Nothing is written then.
+        The model, the patients or the choices do not fit, or `out` exists already. Nothing is written then.
     """
     require_new_folder(out)
     start, given = read_start(model), None if encoders_from is None else encoders_of(encoders_from)

@@ -1,4 +1,4 @@
-"""A hospital adapts a trained model: its own encoders, and what else its choice lets train. Nothing leaves the site."""
+"""A hospital adapts a trained model: it trains its encoders and, if it chooses so, more. No data leaves the site."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,14 +25,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Adaptation:
-    """An adaptation that can begin: everything that could be wrong has been looked at.
+    """An adaptation whose inputs have been checked.
 
     Attributes
     ----------
     cohort
         The hospital's patients with their split.
     given
-        A hospital's encoders to begin with; None: they begin as every hospital's do.
+        Another hospital's encoders, as initial values; None: encoders are initialised as in any run.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Adaptation:
         Raises
         ------
         UserError
-            The cohort is of another schema, too few patients are left to train on, they are of one class, or nothing
-            would train.
+            The cohort has another schema, there are too few training patients, all have one class, or no parameter
+            would be trained.
         """
         config = adapted_config(start, choices, device)
         start.check(config, cohort.schema)
@@ -69,9 +69,9 @@ class Adaptation:
         return found
 
     def run(self, store: SiteStore, say: Say = lambda text: None) -> Adapted:
-        """Train, and keep the model in the store, as a hospital keeps the model of a run that it took part in.
+        """Train, and store the model like the model of a run in which the hospital took part.
 
-        The calibration lies beside it; the model comes last, so that a store with a model is complete.
+        The calibration is stored beside it. The model is written last, so a store with a model is complete.
         """
         prepare_process(self.config.threads)
         site = Site(self.name, self.cohort, self.config, store, choose_device(self.config.device))
@@ -88,26 +88,28 @@ class Adaptation:
 
     def _refuse_what_trains_nothing(self) -> None:
         training = self.cohort.groups_N[self.cohort.split_N == TRAIN].tolist()
-        new = set(training) - self.start.groups if self.start.groups else set()  # else groups have nothing of their own
+        new = set(training) - self.start.groups if self.start.groups else set()  # otherwise groups have no parameters
         if self.config.federation.encoders == "frozen" and self.config.start.shared == "frozen" and not new:
             raise UserError(
-                f"{self.start.where}: its encoders are frozen, and its shared part would be: nothing would train; "
-                "choose --shared head or tuned"
+                f"{self.start.where}: the model's encoders and its shared part would be frozen, so nothing would be "
+                "trained; choose --shared head or --shared tuned"
             )
 
     def _refuse_other_encoders(self) -> None:
         if self.given is None:
             return
         if self.given.schema.fingerprint != self.start.schema.fingerprint:
-            raise UserError("--encoders-from: these encoders are of another schema than the model; give the model's")
+            raise UserError(
+                "--encoders-from: these encoders have another schema than the model; give encoders of this model"
+            )
         if self.config.model.encoders != self.given.config.model.encoders:
-            raise UserError("--encoders-from: these are encoders of other settings (model.encoders) than the model's")
+            raise UserError("--encoders-from: these encoders have other settings (model.encoders) than the model")
         if not set(self.given.modalities) & set(self.cohort.schema.names):
-            raise UserError("--encoders-from: there are no encoders")
+            raise UserError("--encoders-from: the file contains no encoders")
 
 
 def begin_with(site: Site, given: SitePart) -> None:
-    """Begin with another hospital's encoders: their weights, and this hospital's own statistics of its inputs.
+    """Initialise the encoders with another hospital's weights; the input statistics stay this hospital's own.
 
     Raises
     ------
@@ -136,9 +138,10 @@ def weights_of(part: SitePart, modality: str) -> dict[str, Tensor]:
 
 
 def with_other_groups(part: SitePart, start: Start) -> SitePart:
-    """Return the part with the blocks of the groups that this hospital has no patient of.
+    """Return the part with the blocks of groups without a patient at this hospital.
 
-    A hospital in a run is never sent these; one that adapts a model has it whole, and can serve such patients.
+    In a run the coordinator never sends these blocks. A hospital that adapts a model has the whole model, and can
+    predict for such patients.
     """
     others: Mapping[str, Tensor] = {
         n: t for n, t in start.tensors.items() if n.startswith("fusion.groups.") and n not in part.tensors

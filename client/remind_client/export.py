@@ -1,4 +1,4 @@
-"""`remind-site export`: this hospital's own model as a folder in clear, in the form of `remind export`."""
+"""`remind-site export`: write this hospital's own model as an unencrypted folder, in the form of `remind export`."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def export_here(
     licence: str = "unknown",
     intended_use: str = "",
 ) -> Exported:
-    """Write the model of a run, the newest one by default, as this hospital uses it.
+    """Write this hospital's form of the model of a run, by default the newest.
 
     Parameters
     ----------
     encoders
-        Whether to include the hospital's encoders; None: as the policy says.
+        Whether to include the hospital's encoders; None: if the policy allows it.
     ranges
         Whether to include the ranges of its training values, with the encoders.
 
@@ -42,7 +42,7 @@ def export_here(
         raise UserError("--encoders: the policy keeps them in the vault; set policy.share_encoders = true in site.toml")
     included = policy.share_encoders if encoders is None else encoders
     if ranges and not included:
-        raise UserError("--ranges goes with the encoders, which are not included: they lie with them")
+        raise UserError("--ranges needs the encoders, which are not included: ranges are stored with them")
     check_new(out)
     bundle = site_bundle(site, run, calibration)
     [name] = bundle.sites

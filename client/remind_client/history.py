@@ -1,12 +1,13 @@
-"""A site's state by round: a round that is asked for again is done again from where it began, or answered again.
+"""A site's state by round, so that the coordinator can ask for a round again.
 
-Before a round the site keeps the state as it is, as a version of the state file (``state.pt~7``: after seven rounds).
-That is a link, not a copy. A real hospital also keeps its answer, written before it is sent, under the digest of the
-question: task and tensors. The same question gets the same bytes, without work. Another question for a round that was
-begun goes back to the state before it: a coordinator that lost a round and does it again, a site that was killed in
-the middle of one, and a round that failed leave no trace.
+Before each round the site keeps the current state as a version of the state file (``state.pt~7``: the state after seven
+rounds). The version is a hard link, not a copy. A real hospital also keeps its answer. It stores the answer before
+sending it, under the digest of the question, which consists of the task and the tensors. If the same question comes
+again, the site sends the same bytes without computing. If another question comes for a round that the site has begun,
+the site first restores the state before that round. Therefore a round that the coordinator repeats, a round that
+failed, and a round in which the site was killed do not change the result.
 
-Once the run has ended nothing is done again, and all of this is removed.
+When the run has ended, no round is repeated, and the site removes the versions and answers.
 """
 
 import contextlib
@@ -36,28 +37,28 @@ Buffer = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class History:
-    """Earlier states, and answers, in a run's folder at a site."""
+    """Earlier states and answers of a run, in the run's folder at a site."""
 
     folder: Path
     vault: Vault
 
     def begin(self, round_: int, encoders: set[str], keep: int) -> bool:
-        """Stand where this round begins, and keep that state; return whether an earlier state had to be restored.
+        """Keep the state before this round, and restore it first if needed; return whether it was restored.
 
         Parameters
         ----------
         encoders
-            Files that the present state needs.
+            Encoder files that the current state needs.
         keep
-            Rounds to keep, this one included.
+            Number of rounds to keep, including this one.
 
         Raises
         ------
         TooOldError
-            The site has done later rounds, or the whole run, and no longer keeps the state before this one.
+            The site no longer has the state before this round, because it has done later rounds or the run has ended.
         """
         if self._index() == ENDED:
-            raise TooOldError(f"round {round_ + 1} was asked for, but this run has ended here: start a new one")
+            raise TooOldError(f"round {round_ + 1} was requested, but this run has ended at this site; start a new run")
         kept = self._kept()
         if round_ in kept:
             self._link(self._version(STATE, round_), self.folder / STATE)
@@ -65,13 +66,13 @@ class History:
             return True
         if any(later > round_ for later in kept):
             raise TooOldError(
-                f"round {round_ + 1} was asked for again, but this site has gone on to round {max(kept) + 1} and keeps "
-                f"only its states before rounds {', '.join(str(r + 1) for r in sorted(kept))}"
+                f"round {round_ + 1} was requested again, but this site has begun round {max(kept) + 1} and has only "
+                f"its states before rounds {', '.join(str(r + 1) for r in sorted(kept))}"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         newest = sorted(kept, reverse=True)[: keep - 1]
         wanted = {r: kept[r] for r in newest} | {round_: sorted(encoders)}
-        self._write_index(kept | wanted)  # first: what a version needs must not be removed
+        self._write_index(kept | wanted)  # before the link exists, so that no needed encoder file is removed
         if (self.folder / STATE).is_file():
             self._link(self.folder / STATE, self._version(STATE, round_))
         else:
@@ -80,7 +81,7 @@ class History:
         return False
 
     def end(self) -> None:
-        """Remove the kept states and answers, as the run has ended; rounds that are asked for now are refused."""
+        """Remove the kept states and answers when the run has ended; later requests for a round are refused."""
         self._write_index(ENDED)
         self._keep({}, answers=-1)
 
@@ -89,7 +90,7 @@ class History:
         return {name for names in self._kept().values() for name in names}
 
     def answer(self, round_: int, question: str) -> tuple[Report, Buffer] | None:
-        """The answer that was given to this very question; None if there is none."""
+        """Return the stored answer to this question; None if there is none."""
         path = self._version(ANSWER, round_)
         if not path.is_file():
             return None
@@ -105,16 +106,18 @@ class History:
         except (OSError, MemoryError, VaultError):
             raise
         except Exception:  # unpickling a changed file may raise anything
-            raise VaultError(f"{path}: not what this site wrote; remove it, and the round is done again") from None
+            raise VaultError(
+                f"{path}: this site did not write this content; remove the file, and the round is repeated"
+            ) from None
 
     def keep_answer(self, round_: int, question: str, report: Report, buffer: Buffer) -> None:
-        """Store an answer; it is on the disk when this returns."""
+        """Store an answer; it is on disk when this method returns."""
         text, tensor = report.model_dump_json(), torch.from_numpy(np.array(buffer))
         content = {"question": question, "report": text, "buffer": tensor, "digest": _digest(text, tensor)}
         self.vault.write(self._version(ANSWER, round_), lambda out: torch.save(content, out))
 
     def _kept(self) -> dict[int, list[str]]:
-        """Round → encoder files of the state before it, for the states that are there."""
+        """Return round → encoder files of the state before it, for the stored states."""
         index = self._index()
         try:
             found = {} if index == ENDED else {int(r): [str(name) for name in names] for r, names in index.items()}
@@ -130,12 +133,12 @@ class History:
             raise self._damaged() from None
 
     def _damaged(self) -> VaultError:
-        return VaultError(f"{self.folder / INDEX}: not what this site wrote; remove the run's folder")
+        return VaultError(f"{self.folder / INDEX}: this site did not write this content; remove the run's folder")
 
     def _keep(self, wanted: Collection[int], answers: int) -> None:
-        """Remove the other states, and answers to rounds after `answers` or before the first wanted.
+        """Remove all other states, and the answers to rounds after `answers` or before the first wanted round.
 
-        The index may go on naming them: a state that is not there does not count.
+        The index may still name removed states; states without a file are ignored.
         """
         for name, rounds in ((STATE, set(wanted)), (ANSWER, {r for r in wanted if r <= answers})):
             for path in self.folder.glob(f"{name}{VERSION}*"):
@@ -150,7 +153,7 @@ class History:
         return self.folder / f"{name}{VERSION}{round_}"
 
     def _link(self, source: Path, target: Path) -> None:
-        """Make `target` the file that `source` is, at once; where the disk has no links, a copy."""
+        """Make `target` a hard link to `source`, atomically; a copy if the file system has no links."""
         partial = target.with_name(f"{target.name}.partial")
         partial.unlink(missing_ok=True)
         try:
@@ -158,7 +161,7 @@ class History:
         except OSError:
             shutil.copyfile(source, partial)
         os.replace(partial, target)
-        with contextlib.suppress(FileNotFoundError):  # there, if both were the same file already
+        with contextlib.suppress(FileNotFoundError):  # it remains if both names were the same file before
             partial.unlink()
         flush(target.parent)
 

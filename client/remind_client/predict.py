@@ -17,7 +17,7 @@ from remind_client.cohort_cache import cached_cohort
 from remind_client.site_config import SiteConfig
 from remind_client.store import SiteStore
 
-USED = "predicted"  # an empty file whose time says when the model was last used, so that retention keeps it
+USED = "predicted"  # an empty file; its time is the last use of the model, which retention reads
 
 
 def runs_with_model(site: SiteConfig) -> list[str]:
@@ -39,13 +39,13 @@ def site_bundle(site: SiteConfig, run: str = "", calibration: Path | None = None
     Raises
     ------
     UserError
-        There is no model of the run here, or it was changed.
+        The site has no model of the run, or the file was changed.
     """
     runs = runs_with_model(site)
     if run.removeprefix("run-") not in runs and (run or not runs):
-        what = f"run {run}: this site has no model of it" if run else "this site has no model of any run"
+        what = f"run {run}: this site has no model of this run" if run else "this site has no model of any run"
         hint = f"{did_you_mean(run, runs)}; there are: {', '.join(runs)}" if runs else ""
-        raise UserError(f"{what}{hint}; a site keeps the model when the run's coordinator examines it at the end")
+        raise UserError(f"{what}{hint}; a site stores the model when the coordinator examines it at the end of the run")
     folder = site.runs_folder / f"run-{run.removeprefix('run-') or runs[0]}"
     part = SiteStore(folder, site.open_vault()).model()
     (folder / USED).touch()
@@ -63,10 +63,10 @@ def site_predictor(
 
 
 def site_next_test(site: SiteConfig, predictor: Predictor) -> NextTest:
-    """Return what says what the next test would tell, from this hospital's patients that were held out in training.
+    """Return the `NextTest` with this hospital's held-out patients as reference patients.
 
-    They are read when the first patient is asked for, from the cohort that site.toml names, and split as in the run.
-    A cohort that has changed since is split anew, and some of its held-out patients may then have been trained on.
+    The patients are read at the first request, from the cohort that site.toml names, and are split as in the run. If
+    the cohort has changed since, the split is another one, and some of these patients may have been training patients.
     """
     return NextTest(predictor, lambda name: held_out(own_patients(site, predictor.bundle.config)))
 

@@ -1,4 +1,4 @@
-"""What a coordinator asks for in a round, told apart by a digest. Imports no torch: the policy needs it too."""
+"""The digest of a coordinator's request for a round. This module imports no torch, since the policy uses it too."""
 
 import hashlib
 
@@ -9,11 +9,11 @@ from remind.federation.messages import Task
 
 
 class TooOldError(Exception):
-    """A round is asked for whose beginning this site no longer has; the text may leave the site."""
+    """The site no longer has the state before the requested round. The text may leave the site."""
 
 
 def question_of(task: Task, buffer: NDArray[np.uint8]) -> str:
-    """SHA-256 (hex) of a task and its tensors."""
+    """Return the SHA-256 (hex) of a task and its tensors."""
     sha = hashlib.sha256(task.model_dump_json().encode())
     sha.update(np.ascontiguousarray(buffer).data)
     return sha.hexdigest()

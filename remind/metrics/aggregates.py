@@ -45,21 +45,21 @@ ByMetric = dict[str, float | None]
 
 
 def is_ranked(by_class: Collection[int], score: Score, least: int = LEAST) -> bool:
-    """Return whether so many tested patients of each class are enough to be ranked by a score."""
+    """Return whether these numbers of tested patients by class are enough for a ranking by a score."""
     return sum(by_class) >= least and not (score.two_classes and lopsided(by_class, least))
 
 
 def lopsided(by_class: Collection[int], least: int = LEAST) -> bool:
     """Return whether fewer than two classes have enough patients.
 
-    An AUROC of 10 patients with and 30 without the outcome has a standard error of about .1 (Hanley and McNeil 1982);
-    with one patient of a class it is that patient's rank.
+    An AUROC of 10 patients with the outcome and 30 without has a standard error of about .1 (Hanley and McNeil 1982).
+    With one patient of a class, the AUROC is only that patient's rank.
     """
     return sum(n >= max(1, least // OF_A_CLASS) for n in by_class) < 2
 
 
 def is_supported(by_class: Collection[int], least: int = LEAST) -> bool:
-    """Return whether so many tested patients of each class are enough to be ranked by every score.
+    """Return whether these numbers of tested patients by class are enough for a ranking by every score.
 
     A group without this support is *small*: lists fold it.
     """
@@ -73,9 +73,9 @@ def small_groups(by_group: Mapping[int, GroupStatistics], least: int = LEAST) ->
 
 @dataclass(frozen=True)
 class Scope:
-    """The groups and sites that count: the same for every arm and seed of a study's panel.
+    """The groups and sites that are ranked. They are the same for every arm and seed of a study's panel.
 
-    In a run, as its test patients allow.
+    In a run they follow from its test patients.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class Examined:
 
 
 def examine(test: Mapping[str, Mapping[int, GroupStatistics]]) -> Examined:
-    """Compute a model's scores from its statistics by site and group. Their order does not change a single bit."""
+    """Compute a model's scores from its statistics by site and group. The result does not depend on their order."""
     ordered = {site: dict(sorted(own.items())) for site, own in sorted(test.items())}
     by_group = merge(ordered.values())
     by_site = {site: everyone for site, own in ordered.items() if (everyone := total(own))}
@@ -126,7 +126,7 @@ def examine(test: Mapping[str, Mapping[int, GroupStatistics]]) -> Examined:
 
 
 def scope_of(model: Examined, counts: Mapping[int, int], least: int = LEAST) -> Scope:
-    """Return what counts in one run. `counts` are its training patients; the rest follows from its test."""
+    """Return the scope of one run, from its training patients `counts` and its test."""
     return Scope(
         tail=tail_groups(counts, model.by_group),
         groups=frozenset(k for k, s in model.by_group.items() if s.count >= least),
@@ -155,8 +155,8 @@ def measure(name: str, model: Examined, scope: Scope) -> ByMetric:
     Parameters
     ----------
     name
-        One of `USUAL`, or ``"available:2"``, ``"absent:2"``: who has, or lacks, the modality at that position;
-        or ``"among:5,7"``, ``"besides:5,7"``: who is of these groups, or of others.
+        One of `USUAL`; or ``"available:2"``, ``"absent:2"``: patients who have, or lack, the modality at this position;
+        or ``"among:5,7"``, ``"besides:5,7"``: patients of these groups, or of all other groups.
 
     Raises
     ------

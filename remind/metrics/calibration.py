@@ -1,4 +1,4 @@
-"""A calibrated model: what turns its logits into probabilities that can be believed, and those into decisions.
+"""Calibration: parameters that convert a model's logits into calibrated probabilities, and these into decisions.
 
 Temperature scaling (Guo et al. 2017) divides all logits by one T. Vector scaling gives each class a factor and a bias;
 with two classes the log-odds then have one slope and one bias (Platt 1999). Both keep their parameters in `Scaling`.
@@ -83,9 +83,9 @@ class OperatingPoint(_Part):
     Attributes
     ----------
     log_odds
-        The decision is class 1 where the calibrated ln p₁ − ln p₀ is at least this.
+        The decision is class 1 if the calibrated ln p₁ − ln p₀ is at least this.
     sensitivity, specificity, positives, negatives
-        On the validation patients; the test table has what it achieves on others.
+        On the validation patients; the test table has the values on test patients.
     """
 
     log_odds: float
@@ -101,24 +101,24 @@ class OperatingPoint(_Part):
 
 
 class Calibration(_Part):
-    """Everything between a model's logits and a decision.
+    """Everything needed to compute decisions from a model's logits.
 
     Attributes
     ----------
     method
-        none: the model's own probabilities.
+        none: the model's raw probabilities.
     classes
-        Their names, in the order of the logits.
+        Names of the classes, in the order of the logits.
     round
-        The round of the model that this belongs to.
+        The round of the calibrated model.
     patients
-        Validation patients that it was fitted on.
+        Number of validation patients that the calibration was fitted on.
     scaling, group_scaling
-        For all patients; and by group (bitmask), for groups that have one of their own.
+        For all patients; and by group (bitmask), for groups with their own scaling.
     wanted
-        The operating point's condition, such as ``sensitivity >= 0.9``; empty: the decision is the likeliest class.
+        The operating point's condition, such as ``sensitivity >= 0.9``; empty: decide for the most probable class.
     reason
-        Why something that was asked for is not there, such as too few validation patients; empty: nothing lacks.
+        Why a requested part is missing, such as too few validation patients; empty if nothing is missing.
     point, group_points
         The threshold for all patients; and by group, for groups with enough validation patients of both classes.
     """
@@ -145,7 +145,7 @@ class Calibration(_Part):
 
     @classmethod
     def none(cls, classes: tuple[str, ...], round_: int = 0) -> Self:
-        """The model's own probabilities, and its likeliest class."""
+        """Return a calibration that changes nothing: raw probabilities, and the most probable class."""
         scaling = Scaling.of_temperature(1.0, len(classes))
         return cls(method="none", classes=classes, round=round_, patients=0, scaling=scaling)
 
@@ -154,7 +154,7 @@ class Calibration(_Part):
         return self.group_scaling.get(group, self.scaling)
 
     def point_of(self, group: int) -> OperatingPoint | None:
-        """Return the operating point of a group: its own, or that of all patients; None: the likeliest class."""
+        """Return the operating point of a group: its own, or that of all patients; None: the most probable class."""
         return self.group_points.get(group, self.point)
 
     def calibrated(self, logits_BC: Floats, group_B: Integers) -> Floats:
@@ -178,18 +178,18 @@ class Calibration(_Part):
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write the file, which only the owner can read, whole or not at all."""
+    """Write the file, complete or not at all; only the owner can read it."""
     text = json.dumps(calibration.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"), private=True)
 
 
 def read_calibration(path: Path) -> Calibration | None:
-    """Return the calibration in a file; None if there is no file: such a run predicts uncalibrated.
+    """Return the calibration from a file; None if there is no file.
 
     Raises
     ------
     UserError
-        The file is no calibration.
+        The file is not a calibration.
     """
     try:
         return Calibration.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
-"""Fit a calibration and its operating points on merged validation statistics, and say what they do on test patients.
+"""Fit a calibration and its operating points on merged validation statistics, and apply them to test statistics.
 
-With two classes everything follows from the merged score histograms: no patient, and no message besides those of every
-run, is needed. A score lies at most 1/512 from the middle of its bin, out to ±8, and 1/384 of itself beyond; so the
-fitted parameters are those of the pooled patients, within the bound that `tests/metrics/test_calibration_fit.py` holds.
-Of three classes or more, a temperature is fitted on sums that sites compute (`tempering`).
+With two classes everything is computed from the merged score histograms, so no patient data and no further message is
+needed. A score differs from the middle of its bin by at most 1/512 up to ±8, and by 1/384 of itself beyond. The fitted
+parameters are therefore those of the pooled patients, within the bound that `tests/metrics/test_calibration_fit.py`
+checks. With three classes or more, a temperature is fitted on sums that sites compute (`tempering`).
 
 Shapes: K filled bins of the histogram of class 1 (row 0 the rest, row 1 the class).
 """
@@ -30,7 +30,7 @@ Placed = tuple[Integers, Integers]
 LEAST = 10  # validation patients of each class, for a scaling or a threshold of the run
 LEAST_IN_GROUP = 30  # of each class, for a group's own
 FLATTEST, STEEPEST = 0.01, 20.0  # slope 1/T
-PRIOR = 1.0  # patients: a weak pull towards no change, which keeps the parameters of separable patients finite
+PRIOR = 1.0  # weight in patients of a pull towards no change; it keeps the parameters finite for separable patients
 FEW = f"{{}} validation patients of the rarest class; at least {LEAST} are needed"
 FARTHEST = 1e300  # log-odds of a threshold, finite in JSON
 
@@ -52,8 +52,8 @@ def fit(
     wanted
         ``"youden"``, ``"sensitivity >= 0.9"``, ``"specificity >= 0.9"``, or empty: no threshold.
     own
-        Whether groups of at least `LEAST_IN_GROUP` validation patients of each class get a scaling of their own, pulled
-        towards that of all. Thresholds of their own they get in any case.
+        Whether groups with at least `LEAST_IN_GROUP` validation patients of each class get their own scaling, pulled
+        towards that of all patients. They always get their own threshold.
     """
     everyone = total(validation)
     lacking = _lacking(everyone, classes) if method != "none" or wanted else ""
@@ -85,7 +85,7 @@ def fit(
 def fit_several(
     validation: Mapping[int, GroupStatistics], sums: TemperedSums | None, classes: tuple[str, ...], round_: int
 ) -> Calibration:
-    """Fit one temperature for three classes or more, on what sites sent for it; there are no thresholds."""
+    """Fit one temperature for three classes or more, on the sums that sites sent; there are no thresholds."""
     everyone = total(validation)
     found = smaller_class(everyone) if everyone else 0
     if sums is None or found < LEAST:
@@ -95,12 +95,12 @@ def fit_several(
 
 
 def _moved(point: OperatingPoint, scaling: Scaling) -> OperatingPoint:
-    """The same decisions, in calibrated log-odds."""
+    """Return the threshold of the same decisions, in calibrated log-odds."""
     return point.model_copy(update={"log_odds": float(scaling.odds(np.array([point.log_odds]))[0])})
 
 
 def _lacking(everyone: GroupStatistics | None, classes: tuple[str, ...]) -> str:
-    """Why nothing can be fitted; empty if it can."""
+    """Return why nothing can be fitted; empty if a fit is possible."""
     if len(classes) != 2:
         return f"operating points and vector scaling need two classes, and there are {len(classes)}"
     found = smaller_class(everyone) if everyone else 0
@@ -147,8 +147,8 @@ def _scaling(statistics: GroupStatistics, method: Method, towards: Scaling) -> S
 def operating_point(placed: Placed, wanted: str) -> OperatingPoint:
     """Return the threshold that fulfils a condition on these patients, at the best value of the other rate.
 
-    It lies in the middle of the gap between the lowest patients above it and the highest below it, on an edge of bins,
-    so that every patient's side is known from the histogram.
+    The threshold is an edge between bins, in the middle of the gap between the patients above and below it. The
+    histogram therefore tells for every patient on which side of the threshold the score is.
     """
     bins_K, (rest_K, class_K) = placed
     sensitivity_K = class_K[::-1].cumsum()[::-1] / class_K.sum()  # where bin k and all above it are called class 1
@@ -177,9 +177,9 @@ def operating_point(placed: Placed, wanted: str) -> OperatingPoint:
 def calibrated(statistics: Mapping[int, GroupStatistics], calibration: Calibration) -> dict[int, GroupStatistics]:
     """Return the statistics of the calibrated model's predictions and decisions; of two classes.
 
-    Each patient's score is taken as the middle of its bin. Log-loss and Brier score are computed from these; they are
-    off by at most 1/512 of the slope, and half of that, out to scores of ±8. What is not about predictions (the
-    objective's own loss, the gate, experts) stays.
+    Log-loss and Brier score use the middle of each score's bin. For scores up to ±8 their error is at most 1/512 of the
+    slope, and half of that. Statistics that do not depend on the predictions (the objective's own loss, the gate,
+    experts) stay unchanged.
     """
     return {
         k: _after(s, calibration.scaling_of(k), point.log_odds if (point := calibration.point_of(k)) else 0.0)

@@ -1,8 +1,8 @@
 """The 95 % interval of a difference of two scores, from the interval of each (MOVER; Newcombe 1998, method 10).
 
-The two count as independent. Scores of the same patients rise and fall together (their correlation is positive, for
-models of some skill), and then the interval is wider than need be: a difference that it calls sure is sure. The exact
-interval of a pair needs each patient's two scores, which do not leave a hospital.
+The two scores are treated as independent. Scores of two models on the same patients are positively correlated, so this
+interval is too wide rather than too narrow, and a significant difference stays significant. The exact interval of a
+pair needs both scores of every patient, which do not leave a hospital.
 """
 
 import math

@@ -24,7 +24,7 @@ def balanced_accuracy(confusion_CC: Integers) -> float | None:
 def macro_f1(confusion_CC: Integers) -> float | None:
     """Return the mean F1 = 2·TP / (true + predicted) over classes that occur or were predicted (as scikit-learn).
 
-    None if only one class occurs: right answers alone would then be a perfect score.
+    None if only one class occurs: a constant answer would then have a perfect score.
     """
     if (confusion_CC.sum(axis=1) > 0).sum() < 2:
         return None

@@ -29,8 +29,8 @@ def wilson(share: float, n: float, z: float = Z) -> Interval:
 def mean_interval(total: float, squares: float, n: int, most: float) -> Interval:
     """Return Student's interval of a mean over n patients, from the sums of their values 0 … `most` and of the squares.
 
-    The variance has half a patient more on each side, 1 away or at the end, so that it does not vanish where a few
-    patients have nearly the same value. One patient tells nothing of how others differ: the interval is 0 … `most`.
+    The variance includes half a patient more on each side, 1 away or at the end of the range, so that it does not
+    vanish if a few patients have nearly the same value. With one patient the interval is 0 … `most`.
     """
     if n < 2:
         return 0.0, most

@@ -20,16 +20,16 @@ Placed = tuple[Integers, Integers]
 
 @dataclass(frozen=True)
 class Point:
-    """What a threshold achieves where everybody at or above it is called positive; shares are null if undefined.
+    """Rates at a threshold, with every patient at or above it called positive; a share is null if undefined.
 
     Attributes
     ----------
     log_odds
         The threshold.
     sensitivity, specificity, precision
-        Shares of the class that is called, of the rest that is not, and of the called that is of the class.
+        Share of the class that is called positive, of the rest that is not, and of the class among those called.
     called
-        Share of all patients.
+        Share of all patients that is called positive.
     """
 
     log_odds: float

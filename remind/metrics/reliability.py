@@ -1,8 +1,8 @@
-"""How far predicted probabilities can be believed: reliability curves and the expected calibration error.
+"""Reliability curves and the expected calibration error: predicted probabilities against observed shares.
 
-Both come from merged score histograms, so from what sites already send. A reliability bin is a range of predicted
-probability, a tenth each, whose edges are moved to the next edge between the histograms' bins (by less than .001), so
-that no patient's bin is in doubt. Shapes: K filled bins of one histogram, R reliability bins.
+Both are computed from the merged score histograms, which sites send anyway. A reliability bin is a range of predicted
+probability with a width of .1. Its edges are moved to the nearest edge between the histograms' bins (by less than
+.001), so that the bin of every patient is known. Shapes: K filled bins of one histogram, R reliability bins.
 """
 
 import math
@@ -85,10 +85,10 @@ def ece(found: Curve) -> float:
 
 
 def chance(found: Curve) -> float:
-    """Return about the ECE that a perfectly calibrated model shows on so many patients: Σ_r n_r/n·√(2p(1−p)/πn_r).
+    """Return approximately the ECE of a perfectly calibrated model on this many patients: Σ_r n_r/n·√(2p(1−p)/πn_r).
 
-    The error of few patients is never 0, because a share of few patients is never exactly p. A measured ECE near this
-    value says nothing against the model.
+    With few patients the ECE is never 0, because a share of few patients is never exactly p. A measured ECE near this
+    value is therefore no evidence of miscalibration.
     """
     filled_R = found.n_R > 0
     n_R, p_R = found.n_R[filled_R], found.predicted_R[filled_R]

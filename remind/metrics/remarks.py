@@ -1,4 +1,4 @@
-"""What a score alone hides: a model that calls nearly everyone the same class can have a high accuracy."""
+"""Remarks beside a score: a model that predicts the same class for nearly all patients can have a high accuracy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ def recalls(confusion_CC: Integers) -> list[float | None]:
 
 
 def one_class(confusion_CC: Integers) -> int | None:
-    """Return the class that the model calls nearly everyone of at least two classes; None if there is none.
+    """Return the class that the model predicts for nearly all patients of two or more classes; None if there is none.
 
-    More than `NEARLY_EVERYBODY` of that class are recognised, and less than `NEARLY_NOBODY` of every other one.
+    The recall of that class is above `NEARLY_EVERYBODY`, and that of every other class is below `NEARLY_NOBODY`.
     """
     found = {c: share for c, share in enumerate(recalls(confusion_CC)) if share is not None}
     top = max(found, key=lambda c: found[c], default=None)

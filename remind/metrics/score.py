@@ -1,4 +1,4 @@
-"""What a score is, and where scores register; a module of `remind.metrics.scores` imports this and not the registry."""
+"""The class of a score, and its registration. Modules of `remind.metrics.scores` import this one, not the registry."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,16 +61,17 @@ class Score:
 
 
 def register(score: Score) -> Score:
-    """Add a score to all that the registry names.
+    """Add a score to the registry.
 
     Raises
     ------
     ValueError
-        Its name is no name, or is taken.
+        The name is not valid, or another score has it.
     """
     if not _NAME.fullmatch(score.name) or score.name.endswith(("_low", "_high", "_bound")) or score.name in _TAKEN:
         raise ValueError(
-            f"{score.name!r} is no name for a score: small letters, digits and single _; {sorted(_TAKEN)} are taken"
+            f"{score.name!r} is not a valid name for a score: use lower-case letters, digits and single _; not "
+            f"{sorted(_TAKEN)}"
         )
     if (known := _REGISTERED.setdefault(score.name, score)) is not score:
         raise ValueError(f"two scores are named {known.name!r}")

@@ -1,7 +1,7 @@
-"""Which round's model is the run's: the best by a measure on validation patients.
+"""Choose the round whose model is the run's: the best by a measure on validation patients.
 
-A model is judged by the statistics of the same validation patients in every round. `judge` gives its value, `is_better`
-compares two.
+The same validation patients evaluate the model in every round. `judge` computes its value, and `is_better` compares
+two values.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from remind.metrics.scores import SCORES
 from remind.metrics.statistics import GroupStatistics, total
 
 LEAST = 10  # validation patients of a group that enters mean-tail or worst-group
-ALIKE = 0.9  # a round with a smaller share of the other's patients is not compared with it
+ALIKE = 0.9  # two rounds are compared only if one has at least this share of the other's patients
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the validation patients say of a round's model.
+    """The value of a round's model on validation patients.
 
     Attributes
     ----------
     round
-        Rounds after which it was the global model.
+        Number of rounds that trained the model.
     value
-        Of the measure and score that the run asks for.
+        Value of the measure and score that the config names.
     patients
-        Validation patients behind it.
+        Number of validation patients behind the value.
     """
 
     round: int
@@ -55,7 +55,7 @@ def judge(
 
 
 def is_better(new: Verdict, best: Verdict | None, score: str) -> bool:
-    """Return whether a later model is better. One that was judged on far fewer patients is not; on far more, it is."""
+    """Return whether a later model is better. With far fewer patients it is not; with far more, it is."""
     if best is None or best.patients < ALIKE * new.patients:
         return True
     if new.patients < ALIKE * best.patients:

@@ -1,8 +1,9 @@
-"""Temperature of models of three classes or more, from sums that merge: what scores of one class against the rest lack.
+"""The temperature of models with three or more classes, from sums that merge exactly.
 
-Σ −ln p of the true class is convex in β = 1/T. Sites send the sum and its slope at a few β; sums of sites are those of
-the pooled patients. The minimum lies where the slope is 0, which `fit_temperature` interpolates: the loss of its T is
-within 1e-4 per patient of the best one's (`tests/metrics/test_tempering.py`).
+Histograms of one class against the rest do not determine this temperature. Σ −ln p of the true class is convex in
+β = 1/T. Sites send this sum and its slope at a few values of β, and the sums over sites are those of the pooled
+patients. `fit_temperature` interpolates the β at which the slope is 0. Its loss is within 1e-4 per patient of the
+minimum (`tests/metrics/test_tempering.py`).
 Shapes: B patients, C classes, K values of β.
 """
 
@@ -44,7 +45,7 @@ class TemperedSums:
 
 
 def tempered(group_B: Integers, label_B: Integers, log_p_BC: Floats) -> dict[int, TemperedSums]:
-    """Compute the sums of each group. A patient's log-odds count at most `MOST_LOG_LOSS`, so that each is bounded."""
+    """Compute the sums of each group. A patient's log-odds are limited to `MOST_LOG_LOSS`, so each term is bounded."""
     z_BC = np.maximum(log_p_BC - log_p_BC.max(axis=1, keepdims=True), -MOST_LOG_LOSS)
     true_B = z_BC[np.arange(len(label_B)), label_B]
     loss_BK, slope_BK = np.empty((len(label_B), len(BETA_K))), np.empty((len(label_B), len(BETA_K)))
@@ -61,7 +62,7 @@ def tempered(group_B: Integers, label_B: Integers, log_p_BC: Floats) -> dict[int
 
 
 def pooled(parts: Iterable[Mapping[int, TemperedSums]]) -> TemperedSums | None:
-    """Add up everything; None if there is nobody."""
+    """Return the sum over all parts and groups; None if there are no patients."""
     found: TemperedSums | None = None
     for part in parts:
         for one in part.values():
@@ -70,9 +71,9 @@ def pooled(parts: Iterable[Mapping[int, TemperedSums]]) -> TemperedSums | None:
 
 
 def fit_temperature(sums: TemperedSums, prior: float) -> float:
-    """Return T at the minimum of the summed loss plus prior/2·(ln β)², which is one patient's weak pull towards 1.
+    """Return T at the minimum of the summed loss plus prior/2·(ln β)², a weak pull towards T = 1.
 
-    Where the slope has one sign everywhere, it is the end of the grid.
+    If the slope has the same sign everywhere, T is the end of the grid.
     """
     slope_K = sums.slope_K * BETA_K + prior * LOG_BETA_K  # by ln β
     if slope_K[0] >= 0:

@@ -52,8 +52,8 @@ def _apart(hits_K: Floats, misses_K: Floats, class_K: Floats) -> float:
 def sensitivity_at(histogram_2K: Integers, specificity: float = SPECIFICITY) -> tuple[float, float] | None:
     """Return the highest sensitivity with at least this specificity, over thresholds between bins, and its bound.
 
-    None if the class or the rest is empty. A threshold within the next bin might reach more of that bin's patients of
-    the class, which is the bound.
+    None if the class or the rest is empty. A threshold inside the next bin might reach more of the class's patients in
+    that bin; the bound is their share.
     """
     rest_K, class_K = histogram_2K[:, ::-1]
     negatives, positives = int(rest_K.sum()), int(class_K.sum())
@@ -68,7 +68,7 @@ def sensitivity_at(histogram_2K: Integers, specificity: float = SPECIFICITY) -> 
 def net_benefit(histogram_2K: Integers, above_K: NDArray[np.bool_], at: float) -> float:
     """Return TP/n − FP/n·t/(1 − t) where the patients of the bins `above_K` are treated, at the probability t.
 
-    Vickers and Elkin (2006): treating nobody has net benefit 0; one treated in vain costs t/(1 − t) of a hit.
+    Vickers and Elkin (2006): treating nobody has net benefit 0; a false positive costs t/(1 − t) of a true positive.
     """
     rest_K, class_K = histogram_2K
     odds = at / (1 - at)
@@ -76,7 +76,7 @@ def net_benefit(histogram_2K: Integers, above_K: NDArray[np.bool_], at: float) -
 
 
 def net_benefit_interval(histogram_2K: Integers, above_K: NDArray[np.bool_], at: float) -> Interval:
-    """Return the interval of a mean over patients: each contributes 1, −t/(1 − t) or 0. Half a patient more of each."""
+    """Return the interval of a mean of 1, −t/(1 − t) or 0 per patient; half a patient is added to each."""
     rest_K, class_K = histogram_2K
     n = float(histogram_2K.sum())
     value_3 = np.array([1.0, -at / (1 - at), 0.0])
@@ -104,7 +104,7 @@ def precision_interval(histograms: Iterable[Integers]) -> Interval | None:
 def sensitivity_interval(histograms: Iterable[Integers]) -> Interval | None:
     """Return Wilson's interval of the mean sensitivity, with the patients of the smallest class as its number.
 
-    The threshold is taken as given: its own uncertainty, from the patients of the rest, is not in the interval.
+    The threshold is treated as fixed: the interval does not include its uncertainty, which comes from the rest.
     """
     values, smallest = [], math.inf
     for histogram_2K in histograms:

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_said_before_anything_is_written(tmp_path, trained,
 
 def test_frozen_encoders_under_a_frozen_model_would_train_nothing(tmp_path):
     trained = predicting.train(tmp_path, **{"federation.encoders": "frozen"})[0]
-    with pytest.raises(UserError, match="nothing would train; choose --shared head or tuned"):
+    with pytest.raises(UserError, match="nothing would be trained; choose --shared head or --shared tuned"):
         plan(trained, mix=[3, 7] * 40)
     plan(trained, mix=[3, 6] * 40)
     late = predicting.train(tmp_path / "late", **{"federation.encoders": "frozen", "method.fusion": "late"})[0]

@@ -56,7 +56,7 @@ def kept(site):
 def test_a_hospital_that_was_not_there_predicts(site, trained, tmp_path):
     done = adapt(site, trained, "--rounds", 2, "--name", "first")
     assert done.exit_code == 0, done.output
-    assert "b+c: 24, 0, new: its own routing was trained" in done.output
+    assert "b+c: 24, 0, new: its own router was trained" in done.output
     assert "a+b: 12, 8" in done.output
     assert runs_with_model(site) == ["adapted-first"]
     folder = site.runs_folder / "run-adapted-first"
@@ -77,7 +77,7 @@ def test_a_hospital_that_was_not_there_predicts(site, trained, tmp_path):
 def test_an_adapted_model_of_this_name_stays(site, trained):
     adapt(site, trained, "--rounds", 0)
     before = (site.runs_folder / "run-adapted-run" / "model.pt").read_bytes()
-    with pytest.raises(UserError, match="adapted model of this name already; give another name with --name"):
+    with pytest.raises(UserError, match="adapted model with this name exists already; give another name with --name"):
         adapt(site, trained, "--rounds", 1)
     assert (site.runs_folder / "run-adapted-run" / "model.pt").read_bytes() == before
 

@@ -135,7 +135,7 @@ def test_the_last_two_rounds_are_kept_and_an_older_one_is_refused_in_words(make)
     with pytest.raises(TooOldError) as caught:
         one.train(*ask(one, 1))
     assert words_for(caught.value) == (
-        "round 2 was asked for again, but this site has gone on to round 4 and keeps only its states before rounds 3, 4"
+        "round 2 was requested again, but this site has begun round 4 and has only its states before rounds 3, 4"
     )
     one.train(*ask(one, 2, seed=5))
     names = {path.name for path in one.store.folder.iterdir()}
@@ -167,7 +167,7 @@ def test_a_run_that_has_ended_keeps_its_model_and_nothing_for_further_rounds(mak
             with pytest.raises(TooOldError) as caught:
                 again.train(*ask(again, round_, seed=seed))
             assert words_for(caught.value) == (
-                f"round {round_ + 1} was asked for, but this run has ended here: start a new one"
+                f"round {round_ + 1} was requested, but this run has ended at this site; start a new run"
             )
 
 

@@ -106,7 +106,7 @@ def test_an_encoder_may_stay_where_the_policy_lets_it_go(hospital, tmp_path):
     ("words", "text"),
     [
         (["--encoders"], "set policy.share_encoders = true in site.toml"),
-        (["--ranges"], "--ranges goes with the encoders"),
+        (["--ranges"], "--ranges needs the encoders"),
         (["--run", "8"], "run 8: this site has no model of it; there are: 7"),
     ],
 )

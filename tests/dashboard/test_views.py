@@ -114,7 +114,7 @@ def test_no_runs_yet(visit, tmp_path, screenshots):
         page.fill("#token", "wrong")
         with page.expect_navigation():
             page.click("main button")
-        assert "not the token" in page.inner_text("main")
+        assert "The token is wrong" in page.inner_text("main")
         visit.problems.clear()  # the browser's console notes the refusal
 
 

@@ -26,7 +26,7 @@ def test_it_is_one_file():
 
 @pytest.mark.parametrize("name", ["n", "Kappa", "kappa_low", "a__b", "group", ""])
 def test_a_name_that_would_clash_is_refused(name):
-    with pytest.raises(ValueError, match="is no name for a score"):
+    with pytest.raises(ValueError, match="is not a valid name for a score"):
         register(described(name))
 
 

@@ -31,24 +31,24 @@ from remind_client.serving.request import Request as Form
 from remind_client.serving.request import form_of
 
 PREDICT, SCHEMA, READY, METRICS, OPENAPI, DOCS = "/predict", "/schema", "/ready", "/metrics", "/openapi.json", "/"
-PUBLIC = (SIGN_IN, HEALTH, READY, "/static/")  # nothing there tells anything of a patient
-Audit = Callable[[Served, int, int], None]  # the model, patients asked for, patients refused; raises if it cannot
+PUBLIC = (SIGN_IN, HEALTH, READY, "/static/")  # paths without any data about patients
+Audit = Callable[[Served, int, int], None]  # model, patients in the request, patients refused; raises if it cannot log
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask.
+    """Limits of one request.
 
     Attributes
     ----------
     request_bytes
-        Size of a request.
+        Maximum size of a request.
     patients
-        Patients of a request.
+        Maximum number of patients in a request.
     seconds
-        From a request to its answer; also for its bytes to arrive.
+        Maximum time until the answer, and until all bytes of the request have arrived.
     waiting
-        Requests that wait while another one is computed.
+        Maximum number of requests that wait while another one is computed.
     """
 
     request_bytes: int = 32 << 20
@@ -59,16 +59,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Files:
-    """Where the files of a request may come from, and how this hospital reads pictures."""
+    """The folder for files that a request names, and how this hospital reads pictures."""
 
     folder: Path | None = None
     readings: dict[str, Reading] | None = None
 
 
 class Desk:
-    """Answers one request after another; a bounded number of others waits.
+    """Answers requests one after another, with a bounded queue.
 
-    Torch computes one batch at a time: more threads would share its cores.
+    Torch already uses all cores for one batch, so computing several requests in parallel would not be faster.
     """
 
     def __init__(self, keeper: ModelKeeper, monitor: Monitor, audit: Audit, limits: Limits, files: Files) -> None:
@@ -82,7 +82,7 @@ class Desk:
         Raises
         ------
         HTTPException
-            There is no model or one of another schema, too many requests wait, or it took too long.
+            There is no model, it has another schema, too many requests wait, or the answer took too long.
         """
         if self._waiting.locked():
             waiting = f"{self.limits.waiting} requests are waiting already; ask again"
@@ -96,7 +96,7 @@ class Desk:
             raise HTTPException(503, str(error)) from None
 
     def close(self) -> None:
-        """Take no more requests."""
+        """Stop taking requests."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _work(self, form: Form) -> tuple[Served, list[dict[str, Any]]]:
@@ -104,8 +104,8 @@ class Desk:
         if form.fingerprint not in ("", served.schema.fingerprint):
             raise HTTPException(
                 409,
-                f"fingerprint: the request is for the schema {form.fingerprint[:16]}…, and the model in service is of "
-                f"{served.schema.fingerprint[:16]}…; GET {SCHEMA} says what it takes",
+                f"fingerprint: the request is for the schema {form.fingerprint[:16]}…, and the current model has the "
+                f"schema {served.schema.fingerprint[:16]}…; GET {SCHEMA} describes it",
             )
         with TemporaryDirectory(prefix="remind-serve-") as folder:
             intake = Intake(served.schema, Path(folder), self.files.folder, self.files.readings or {})
@@ -130,15 +130,15 @@ def serving_app(
     Parameters
     ----------
     keeper
-        The model in service.
+        Source of the current model.
     monitor
         Counts for Prometheus.
     access
-        Who may ask.
+        Who may send requests.
     audit
-        Writes the entry of a request before it is answered.
+        Writes the log entry of a request before it is answered.
     limits, files
-        What one request may ask, and which files it may name.
+        The limits of a request, and the files that it may name.
     """
     desk = Desk(keeper, monitor, audit, limits, files)
 
@@ -147,7 +147,7 @@ def serving_app(
         yield
         desk.close()
 
-    # No /docs of FastAPI's: its pages load scripts from elsewhere. `pages` shows the same without any.
+    # FastAPI's own /docs pages load scripts from other servers. `pages` shows the same content without scripts.
     app = FastAPI(
         title="federated REMIND: predictions of this hospital's model",
         version=VERSION,
@@ -166,18 +166,18 @@ def serving_app(
         responses={
             status: {"description": text}
             for status, text in {
-                400: "not a request: no JSON, or not of the schema",
-                401: "without the token",
+                400: "the request is not JSON, or does not follow the schema",
+                401: "the token is missing",
                 408: "the request did not arrive in time",
-                409: "the model in service is of another schema than the request",
-                413: "larger than the limit, or of more patients",
-                503: "no model, too many waiting requests, or not in time",
+                409: "the current model has another schema than the request",
+                413: "the request is larger than the limit, or has too many patients",
+                503: "there is no model, too many requests wait, or the answer took too long",
             }.items()
         },
         response_model=pages.Answer,
     )
     async def predict(request: Request) -> Response:
-        """Predict for one patient or a batch; a patient who cannot be served has a `status` that says why."""
+        """Predict for one patient or a batch. If a patient gets no prediction, `status` has the reason."""
         begun = time.perf_counter()
         status = 500
         try:
@@ -194,12 +194,12 @@ def serving_app(
 
     @app.get(SCHEMA, tags=["predictions"])
     def schema() -> Response:
-        """JSON schema of what the model in service takes, by modality: columns, levels, items, codes."""
+        """JSON schema of requests to the current model, by modality: columns, levels, items, codes."""
         return JSONResponse(form_of(_current(keeper).schema, limits.patients))
 
     @app.get(METRICS, tags=["operation"])
     def metrics() -> Response:
-        """Prometheus text format; numbers about patients in steps of the hospital's minimum count."""
+        """Metrics in Prometheus text format; numbers of patients are in steps of the hospital's minimum count."""
         return Response(generate_latest(monitor.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get(HEALTH, tags=["operation"])
@@ -209,7 +209,7 @@ def serving_app(
 
     @app.get(READY, tags=["operation"])
     def ready() -> Response:
-        """Whether a model is in service, and whether it is the newest: 200, else 503. Needs no sign-in."""
+        """200 if the newest model is in use, else 503. Needs no sign-in."""
         try:
             keeper.current()
         except UserError:
@@ -218,7 +218,7 @@ def serving_app(
 
     @app.get("/model", tags=["operation"])
     def model() -> Response:
-        """The model in service, and why a newer one is not, if so."""
+        """The current model, and the reason if a newer one could not be loaded."""
         return JSONResponse(_current(keeper).about | {"problem": keeper.problem})
 
     @app.get(DOCS, include_in_schema=False)
@@ -227,7 +227,7 @@ def serving_app(
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        words = str(error.detail).encode(errors="backslashreplace").decode()  # it may quote what is no character
+        words = str(error.detail).encode(errors="backslashreplace").decode()  # it may quote half of a surrogate pair
         return JSONResponse({"detail": words}, error.status_code, error.headers)
 
     return app
@@ -265,13 +265,13 @@ def _form(body: bytes, limits: Limits) -> Form:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "request"
-        raise HTTPException(400, f"{where}: {first['msg']}; GET {SCHEMA} says what is taken") from None
+        raise HTTPException(400, f"{where}: {first['msg']}; GET {SCHEMA} describes requests") from None
     except (ValueError, RecursionError):
-        raise HTTPException(400, "the request is no JSON; send a JSON object with patients") from None
+        raise HTTPException(400, "the request is not JSON; send a JSON object with patients") from None
     if not form.patients:
-        raise HTTPException(400, "patients: is empty; send at least one")
+        raise HTTPException(400, "patients: the list is empty; send at least one patient")
     if len(form.patients) > limits.patients:
         raise HTTPException(
-            413, f"patients: {len(form.patients)}, and the most is {limits.patients}; send several requests"
+            413, f"patients: {len(form.patients)} are more than the limit of {limits.patients}; send several requests"
         )
     return form

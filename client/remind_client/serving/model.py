@@ -1,4 +1,4 @@
-"""The model in service: loaded once, replaced when another one lies there; a new one that fails leaves the old one."""
+"""The current model of the service: loaded once, and replaced by a newer model if that one can be loaded."""
 
 import logging
 import threading
@@ -19,23 +19,23 @@ from remind_client.serving.request import without_form
 from remind_client.serving.source import Source, Stamp
 
 log = logging.getLogger(__name__)
-LOOK_EVERY = 5.0  # seconds between two looks for a new model
+LOOK_EVERY = 5.0  # seconds between two checks for a new model
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model that answers.
+    """A loaded model.
 
     Attributes
     ----------
     predictor
-        The model at work.
+        The predictor of the model.
     site
-        The hospital whose encoders it uses; empty: it needs none.
+        The hospital whose encoders it uses; empty if it needs no hospital's encoders.
     moments
         Modality → column or item → mean and standard deviation among the training patients of this hospital.
     next_test
-        Says what the next test would tell, from patients of this hospital.
+        Estimates what each missing modality would change, from patients of this hospital.
     """
 
     predictor: Predictor
@@ -50,7 +50,7 @@ class Served:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What callers are told of the model."""
+        """Return the description of the model for callers."""
         bundle = self.predictor.bundle
         return {
             "site": self.site,
@@ -64,7 +64,7 @@ class Served:
 
 
 def without_patients(predictor: Predictor) -> NextTest:
-    """Return what refuses to say what the next test would tell: there are no patients to learn it from."""
+    """Return a `NextTest` that raises an error, for a service without reference patients."""
 
     def none(site: str) -> Cohort:
         raise UserError("next_test: this service has no reference patients")
@@ -74,20 +74,20 @@ def without_patients(predictor: Predictor) -> NextTest:
 
 @dataclass
 class ModelKeeper:
-    """Keeps the model of a source in service.
+    """Keeps the newest model of a source loaded.
 
     Attributes
     ----------
     source
-        Where it comes from.
+        Where the model comes from.
     loaded
-        Called with each model that comes into service.
+        Called with each newly loaded model.
     learns
-        Returns what says what the next test would tell.
+        Returns the `NextTest` of a predictor.
     least, device
         As for `Predictor`.
     problem
-        Why the newest model is not in service; empty: it is.
+        Why the newest model could not be loaded; empty if it is in use.
     """
 
     source: Source
@@ -103,7 +103,7 @@ class ModelKeeper:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def current(self, clock: Callable[[], float] = time.monotonic) -> Served:
-        """Return the model in service, the newest one if it can be served.
+        """Return the current model, after loading a newer one if there is one.
 
         Raises
         ------
@@ -123,14 +123,14 @@ class ModelKeeper:
     def _renew(self) -> None:
         stamp = self.source.stamp()
         if self.served is not None and (stamp == self._stamp or stamp is None):
-            return  # a model that was taken away stays in service until another one comes
+            return  # if the file was removed, the loaded model stays in use until a new one appears
         self._stamp = stamp
         try:
             served = self._load()
         except UserError as error:
             self.problem, self._error = str(error), error
             if self.served is not None:
-                log.error("the new model is not served, the former one stays: %s", error)
+                log.error("the new model is not used, the former one stays: %s", error)
             return
         self.served, self.problem = served, ""
         self.loaded(served)
@@ -139,18 +139,18 @@ class ModelKeeper:
         bundle = self.source.read()
         if strange := without_form(bundle.schema):
             raise UserError(
-                f"{bundle.where}: modality {strange[0]} is of a kind that another package brings, without a form in "
-                "JSON; use remind predict"
+                f"{bundle.where}: the kind of modality {strange[0]} comes from another package and has no JSON form; "
+                "use remind predict"
             )
         if self.served is not None and (lines := difference(self.served.schema, bundle.schema)):
             raise UserError(
-                f"{bundle.where}: is of another schema than the model in service ({lines[0]}); callers were told of "
-                "that one: start the service again to serve this one"
+                f"{bundle.where}: has another schema than the current model ({lines[0]}), and callers know that "
+                "schema; restart the service to use this model"
             )
         site = self.source.site or (bundle.sites[0] if len(bundle.sites) == 1 else "")
         if not site and not bundle.serves_everybody:
             here = ", ".join(bundle.sites) or "none: encoders stay at the hospitals that took part in the run"
-            raise UserError(f"{bundle.where}: whose encoders? name the hospital with --site; here are: {here}")
+            raise UserError(f"{bundle.where}: name the hospital whose encoders to use with --site; available: {here}")
         predictor = Predictor(bundle, site or None, least=self.least, device=self.device)
         return Served(predictor, site, _moments(predictor, site), self.learns(predictor))
 
@@ -166,7 +166,7 @@ def _moments(predictor: Predictor, site: str) -> dict[str, dict[str, tuple[float
 
 
 def answers(found: Predictions, tests: NextTests | None = None) -> list[dict[str, Any]]:
-    """Return what is answered for each patient, from the same tables that `remind predict` writes."""
+    """Return the answer for each patient, from the same tables that `remind predict` writes."""
     classes = found.schema.classes
     table = found.columns()
     after = None if tests is None else _by_patient(found, tests)
@@ -194,7 +194,7 @@ def answers(found: Predictions, tests: NextTests | None = None) -> list[dict[str
 
 
 def _by_patient(found: Predictions, tests: NextTests) -> list[list[dict[str, Any]]]:
-    """Return the entries of each patient; `tests` has them in the patients' order, one per missing modality."""
+    """Return the entries of each patient; `tests` has one entry per missing modality, in the patients' order."""
     table = tests.columns()
     entries = [
         {name: table[name][t] for name in ("test", "status", "n")}

@@ -1,11 +1,11 @@
-"""What the service counts, for Prometheus: requests, latency, groups seen, unseen combinations, drift of inputs.
+"""Metrics of the service for Prometheus: requests, latency, groups, unseen combinations, drift of inputs.
 
-Numbers about patients are published in steps of the hospital's minimum count, so that neither a number nor the
-difference of two scrapes tells of fewer patients. Requests are counted one by one: they tell of no group and no value.
+Numbers of patients are rounded to steps of the hospital's minimum count, so that neither a number nor the difference
+of two scrapes describes fewer patients. Requests are counted exactly: they disclose no group and no value.
 
-Drift: of every numeric column and item, the values since the last report are kept as (number, Σz, Σz²) with
-z = (x − mean)/std of the training patients. When `BLOCK` values have come, their mean and standard deviation are
-published and the sums begin anew. No shift is 0 and 1; a wrong unit shows at once.
+Drift: for every numeric column and item, the sums (number, Σz, Σz²) are kept, with z = (x − mean)/std of the training
+patients. After `BLOCK` values, their mean and standard deviation are published and the sums are reset. Without drift
+these are 0 and 1; a wrong unit gives very different values.
 """
 
 import math
@@ -26,8 +26,8 @@ from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.kind import Measured, kind_of
 from remind.prediction.predictions import Predictions
 
-BLOCK = 50  # values of one column that one report of its drift is made of; the minimum count where that is more
-CLIP = 8.0  # standard deviations: as far as encoders look
+BLOCK = 50  # values of a column per report of its drift; the minimum count if that is larger
+CLIP = 8.0  # standard deviations; encoders clip at the same value
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 Floats = NDArray[np.floating]
 Moments = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -81,11 +81,11 @@ class Monitor(Collector):
         self.requests = PrometheusCounter(
             "remind_serve_requests", "Requests for predictions, by status", ["status"], registry=self.registry
         )
-        self.loads = PrometheusCounter("remind_serve_models", "Models that came into service", registry=self.registry)
+        self.loads = PrometheusCounter("remind_serve_models", "Models loaded", registry=self.registry)
         self.registry.register(self)
 
     def model_loaded(self) -> None:
-        """Begin anew with what is relative to a model: drift is measured against its own training patients."""
+        """Reset the sums of drift, which are relative to the training patients of a model."""
         self.loads.inc()
         with self._lock:
             self._sums.clear()
@@ -107,18 +107,18 @@ class Monitor(Collector):
                     self._sums[place] = Sums()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the patients."""
+        """Yield nothing: the metrics depend on the patients."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families about patients."""
+        """Yield the metrics about patients."""
         with self._lock:
             patients, reports = dict(self._patients), dict(self._reports)
             totals = {
-                "remind_serve_patients_refused": ("Patients of requests who got no prediction", self._refused),
-                "remind_serve_patients_unseen": ("Patients of a combination that nobody trained on", self._unseen),
+                "remind_serve_patients_refused": ("Patients without a prediction", self._refused),
+                "remind_serve_patients_unseen": ("Patients whose combination has no training patients", self._unseen),
                 "remind_serve_patients_flagged": (
-                    "Patients whose prediction has a reason for doubt",
+                    "Patients whose prediction is flagged",
                     self._untrusted,
                 ),
             }
@@ -135,7 +135,7 @@ class Monitor(Collector):
             yield GaugeMetricFamily(name, f"{text}, in steps of {self.minimum}", value=self._stepped(number))
         if self._stepped(served):
             share = self._stepped(unseen) / self._stepped(served)
-            text = "Share of the patients served whose combination nobody trained on; both numbers in steps"
+            text = "Share of patients whose combination has no training patients; both numbers in steps"
             yield GaugeMetricFamily("remind_serve_unseen_share", text, value=min(1.0, share))
         yield from _drift(reports)
 
@@ -173,7 +173,7 @@ def _standardised(cohort: Cohort, moments: Moments) -> Iterator[tuple[Place, Flo
 
 
 def _means(measured: Measured, n: int) -> Floats:
-    """Return each patient's mean, (N,), NaN = none: a patient with many observations counts once."""
+    """Return each patient's mean, (N,), so that a patient with many observations counts once; NaN without values."""
     number_N = np.bincount(measured.patient_O, minlength=n)
     total_N = np.bincount(measured.patient_O, weights=measured.value_O, minlength=n)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,6 +1,6 @@
-"""Pages for people: sign-in, and the description of the service. They load nothing from elsewhere and run no script.
+"""HTML pages of the service: sign-in and the API description. They load nothing from other servers and run no script.
 
-The answers' form is here too, since the description shows it.
+The data models of the answers are also here, since the description shows them.
 """
 
 import json
@@ -26,28 +26,28 @@ class Estimate(BaseModel):
 
 
 class NextTestAnswer(BaseModel):
-    """What one modality that the patient lacks is expected to change (docs/next-test.md)."""
+    """The expected change from one modality that the patient lacks (docs/next-test.md)."""
 
     test: str  # the modality
-    status: str  # "ok", or why nothing is known
-    n: int  # patients of this hospital that the estimates stand on
+    status: str  # "ok", or why there is no estimate
+    n: int  # number of this hospital's reference patients
     change: Estimate | None  # of the probabilities
     flips: Estimate | None  # probability of another decision
-    gain: Estimate | None  # nats of log-loss, by the model's own belief
+    gain: Estimate | None  # nats of log-loss, by the model's own probabilities
     measured: Estimate | None  # nats of log-loss, by the labels of these patients
 
 
 class Prediction(BaseModel):
-    """What is said of one patient; null where nothing is known."""
+    """The answer for one patient; null where a value is unknown."""
 
     id: str
     status: str  # "ok", or why this patient got no prediction
     group: str  # the patient's modality combination
-    probabilities: dict[str, float] | None  # class → the model's own probability
+    probabilities: dict[str, float] | None  # class → raw probability
     calibrated: dict[str, float] | None  # class → calibrated probability; null: the run has no calibration
-    decision: str | None  # by the operating point, or the likeliest class
+    decision: str | None  # by the operating point, or the most probable class
     train_n: int | None  # training patients of the combination
-    gate_open: bool | None  # whether the combination's own routing was used; null: the method has no gate
+    gate_open: bool | None  # whether the combination's own router was used; null: the method has no gate
     trusted: bool
     reasons: list[str]  # why the prediction should not be trusted
     next_tests: list[NextTestAnswer] | None  # by missing modality; null: the request did not ask
@@ -71,14 +71,14 @@ REQUEST = _request()
 
 def sign_in_page(request: Request, status: int, wrong: bool) -> Response:
     """Return the form that takes the token."""
-    alarm = '<p role="alert">That is not the token of this service.</p>' if wrong else ""
+    alarm = '<p role="alert">The token is wrong.</p>' if wrong else ""
     query = f"?{escape(request.url.query)}" if request.url.query else ""
     form = (
         f'<form method="post" action="/sign-in{query}"><label>Token '
         '<input name="token" type="password" required></label> '
         "<button>Sign in</button></form>"
     )
-    hint = "<p>It is in the file of <code>--token-file</code>, and remind-site serve prints it where there is none.</p>"
+    hint = "<p>The token is in the file of <code>--token-file</code>. Without one, remind-site serve prints it.</p>"
     return _page("Sign in", alarm + form + hint, status)
 
 

@@ -1,4 +1,4 @@
-"""Requests → a cohort: every patient's values are checked by the model's schema, and each mistake is said in one line.
+"""Convert requests to a cohort. Every value is checked against the model's schema; each mistake gives one line.
 
 Letters: N patients of the request, F columns, O observations or codes.
 """
@@ -29,7 +29,7 @@ from remind.suggest import did_you_mean
 from remind_client.serving.request import OWN, Patient
 from remind_client.vault.memory import NoMemory
 
-CLOSE = 1 + 1e-6  # as in the reader of series: rounding to float32 may move a time this far beyond the horizon
+CLOSE = 1 + 1e-6  # as in the reader of series: rounding to float32 may move a time slightly beyond the horizon
 Observation = tuple[float, int, float]  # hours, position of the item, value
 
 
@@ -37,7 +37,7 @@ AN_ID = "give a text or a whole number"
 
 
 class MistakeError(ValueError):
-    """What is wrong with one patient's values."""
+    """One patient's values contain a mistake."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Intake:
     Attributes
     ----------
     schema
-        Of the model.
+        The model's schema.
     uploads
-        Folder, of this request alone, for the files that it brings; removed with the request.
+        Folder for the files in this request; removed after the request.
     files
-        The folder in which paths of a request may lie; None: a request may not name a path.
+        The folder of the paths that a request may name; None: a request may not name a path.
     readings
         How this hospital converts files to pixels, by modality.
     """
@@ -62,13 +62,13 @@ class Intake:
     readings: Mapping[str, Reading] = field(default_factory=dict)
 
     def cohort(self, patients: Sequence[Any]) -> tuple[Cohort, dict[int, str]]:
-        """Return the N patients of a request, and by position why one cannot be served."""
+        """Return the N patients of a request, and position → why a patient gets no prediction."""
         names, problems = [], {}
         values: list[dict[str, Any]] = []
         for i, given in enumerate(patients):
             name, own, problem = self._one(given, i)
             if not problem and name in names:
-                problem = f"id {name!r}: stands twice in this request; give each patient once"
+                problem = f"id {name!r}: occurs twice in this request; give each patient once"
             names.append(name)
             values.append({} if problem else own)
             if problem:
@@ -86,7 +86,7 @@ class Intake:
         return cohort, problems
 
     def _one(self, given: Any, place: int) -> tuple[str, dict[str, Any], str]:
-        """Return a patient's id, checked values by modality, and the first mistake; empty: none."""
+        """Return a patient's id, checked values by modality, and the first mistake, or an empty text."""
         shown = _id(given)
         name = shown or f"#{place + 1}"
         try:
@@ -154,14 +154,14 @@ class Intake:
         try:
             content = base64.b64decode(given["base64"], validate=True)
         except (binascii.Error, ValueError):
-            raise MistakeError(f"{name}.base64: is no base64") from None
-        ending = "".join(Path(given.get("name", "")).suffixes[-2:])  # .nii.gz; the rest is told by the content
+            raise MistakeError(f"{name}.base64: is not base64") from None
+        ending = "".join(Path(given.get("name", "")).suffixes[-2:])  # .nii.gz; other formats are recognised by content
         path = self.uploads / f"{place}-{self.schema.names.index(name)}{ending if ending.isascii() else ''}"
         path.write_bytes(content)
         return path
 
     def _inside(self, name: str, given: str) -> Path:
-        """Return a path inside the folder of files, wherever links lead."""
+        """Return a path inside the folder of files, after following links."""
         if self.files is None:
             raise MistakeError(
                 f"{name}.path: this service reads no paths (it was started without --files); send base64"
@@ -170,7 +170,7 @@ class Intake:
         try:
             path = (root / given).resolve()
             inside = path.is_relative_to(root) and path.exists()
-        except (OSError, ValueError):  # a name that no file can have
+        except (OSError, ValueError):  # an impossible file name
             inside = False
         if not inside:
             raise MistakeError(f"{name}.path: no such file in the folder of --files")
@@ -202,7 +202,7 @@ def _cell(schema: TableSchema, column: str, value: Any) -> float:
         return float("nan")
     if meant not in levels:
         raise MistakeError(
-            f"{where}: {meant!r} is no level{did_you_mean(meant, levels)}; give one of {', '.join(levels)}"
+            f"{where}: {meant!r} is not a level{did_you_mean(meant, levels)}; give one of {', '.join(levels)}"
         )
     return float(levels.index(meant))
 
@@ -219,7 +219,7 @@ def _observations(schema: SeriesSchema, given: Any) -> list[Observation]:
             continue
         item = entry["item"] if isinstance(entry["item"], str) else declared_text(entry["item"])
         if item not in schema.items:
-            raise MistakeError(f"{where}.item: {item!r} is no item of the model{did_you_mean(item, schema.items)}")
+            raise MistakeError(f"{where}.item: {item!r} is not an item of the model{did_you_mean(item, schema.items)}")
         hours = _number(f"{where}.hours", entry["hours"])
         if not 0 <= hours <= schema.horizon_hours * CLOSE:
             raise MistakeError(f"{where}.hours: {hours:g} is outside 0 to {schema.horizon_hours:g}; is it in hours?")
@@ -246,7 +246,7 @@ def _codes(schema: CodesSchema, given: Any) -> list[str]:
 
 def _number(where: str, value: Any) -> float:
     if isinstance(value, str):
-        raise MistakeError(f"{where}: is the text {value[:40]!r}, where a number belongs; null = missing")
+        raise MistakeError(f"{where}: is the text {value[:40]!r}; give a number, null = missing")
     if not isinstance(value, int | float):
         raise MistakeError(f"{where}: {_kind(value)}; give a number, null = missing")
     with np.errstate(over="ignore"):
@@ -265,7 +265,7 @@ def _kind(value: Any) -> str:
 
 
 def _id(given: Any) -> str | None:
-    """Return the text of a patient's id, as it can be sent back; None if there is none that is one."""
+    """Return a patient's id as text that can be sent back; None if it is not a valid id."""
     own = given.get("id") if isinstance(given, dict) else None
     if isinstance(own, bool) or not isinstance(own, str | int):
         return None
@@ -274,7 +274,7 @@ def _id(given: Any) -> str | None:
 
 
 def _is_text(given: Any) -> bool:
-    """Whether every text in it can be written; JSON can say what UTF-8 cannot."""
+    """Whether every text can be encoded; JSON allows half surrogate pairs, UTF-8 does not."""
     try:
         json.dumps(given, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -283,7 +283,7 @@ def _is_text(given: Any) -> bool:
 
 
 def _contents(modality: ModalitySchema, values: Sequence[Mapping[str, Any]], reading: Reading) -> Contents:
-    """Return the checked values of all patients as the readers of a cohort's files would."""
+    """Return the checked values of all patients in the form that the readers of cohort files return."""
     own = [one.get(modality.name) for one in values]
     if isinstance(modality, TableSchema):
         rows = [[np.nan] * len(modality.columns) if row is None else row for row in own]

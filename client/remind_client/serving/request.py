@@ -1,6 +1,6 @@
-"""What a caller sends: patients as JSON, by modality. Here is its form; `patients` reads the values.
+"""The form of a request: patients as JSON, by modality. `patients` reads the values.
 
-A patient who does not have this form is refused alone; the others of the request are served.
+If a patient does not have this form, only this patient is refused.
 """
 
 from typing import Any
@@ -25,11 +25,11 @@ class _Form(BaseModel):
 class Patient(_Form):
     """One patient, or one visit of a patient."""
 
-    id: str | int = Field(description="comes back with the answer; it is not logged")
+    id: str | int = Field(description="returned with the answer; not logged")
     modalities: dict[str, Any] = Field(
         description="modality → its values: a table as {column: value}, null = missing; a series as a list of "
         "{hours, item, value}; codes as a list; a note as text; a picture as {base64, name} or {path}. A modality that "
-        "is left out is missing."
+        "is absent is missing."
     )
 
 
@@ -38,18 +38,25 @@ class Request(_Form):
 
     patients: list[Any] = Field(description="each as in the schema `Patient`; GET /schema says what this model takes")
     fingerprint: str = Field(
-        "", description="schema the caller was written for; a model of another one then answers 409; empty: any"
+        "", description="schema that the caller expects; the service answers 409 if the model has another; empty: any"
     )
     next_test: bool = Field(
-        False, description="true: say too what each modality that a patient lacks is expected to change"
+        False, description="true: also estimate what each modality that a patient lacks would change"
     )
 
 
-OWN = (TableSchema, SeriesSchema, CodesSchema, TextSchema, ImageSchema, VolumeSchema)  # described here
+OWN = (
+    TableSchema,
+    SeriesSchema,
+    CodesSchema,
+    TextSchema,
+    ImageSchema,
+    VolumeSchema,
+)  # kinds with a form here
 
 
 def without_form(schema: CohortSchema) -> list[str]:
-    """Return the modalities that a request cannot hold: those of another package's kind that defines no form."""
+    """Return the modalities that a request cannot contain: another package's kinds without a JSON form."""
     return [m.name for m in schema.modalities if not isinstance(m, OWN) and kind_of(m).form(m) is None]
 
 

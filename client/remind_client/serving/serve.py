@@ -1,4 +1,4 @@
-"""Starts the service: settings put together, a socket, one process."""
+"""Start the service: collect the settings, open the socket, run one process."""
 
 import contextlib
 import signal
@@ -26,7 +26,7 @@ PORT = 8790
 
 @dataclass(frozen=True)
 class Door:
-    """Where the service listens and whom it lets in; None and empty: as usual (docs/serve.md)."""
+    """Where the service listens and who may use it; None and empty select the defaults (docs/serve.md)."""
 
     host: str | None = None
     port: int | None = None
@@ -44,13 +44,13 @@ class Choice:
     Attributes
     ----------
     run
-        A run of this site's state; empty: the one that was examined last.
+        A run in this site's state; empty: the run that was examined last.
     calibration
         The run's ``calibration.json``, from the coordinator; None: the one beside the model, if there is one.
     model, site
-        A folder in place of the site's state, and whose encoders in it; empty: the only ones.
+        A folder in place of the site's state, and the hospital whose encoders to use; empty: the only ones.
     least
-        Training patients of a combination below which its predictions are flagged.
+        Predictions for a combination with fewer training patients than this are flagged.
     """
 
     run: str = ""
@@ -66,7 +66,7 @@ def serve(config: SiteConfig, choice: Choice, door: Door, limits: Limits, files:
     Raises
     ------
     UserError
-        A setting is wrong, the model cannot be read, or nobody can listen there. Where there is no model yet, the
+        A setting is wrong, the model cannot be read, or the address cannot be used. If there is no model yet, the
         service starts and waits for one.
     """
     import uvicorn
@@ -124,7 +124,7 @@ def serve(config: SiteConfig, choice: Choice, door: Door, limits: Limits, files:
         ssl_keyfile=door.tls_key,
         ws="none",
     )
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn has answered what was under way, and sends it on to us
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn answers open requests, then sends the signal again
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(server).run(sockets=[listening])
 
@@ -135,17 +135,19 @@ def _check(choice: Choice, door: Door, files: Path | None) -> None:
     if bool(door.tls_certificate) != bool(door.tls_key):
         raise UserError("--tls-certificate and --tls-key belong together: give both or neither")
     if choice.run and choice.model:
-        raise UserError("--run and --model: give one; --run is of this site's state, --model a folder elsewhere")
+        raise UserError(
+            "--run and --model: give one of them; --run selects from this site's state, --model is another folder"
+        )
     if choice.calibration and choice.model:
-        raise UserError("--calibration goes without --model: a folder has its own calibration.json")
+        raise UserError("--calibration cannot be used with --model: a folder has its own calibration.json")
     if choice.site and not choice.model:
-        raise UserError("--site goes with --model; the model of this site's state has its own encoders")
+        raise UserError("--site needs --model; the model in this site's state has its own encoders")
     if files is not None and not files.is_dir():
         raise UserError(f"--files: {files}: no such folder")
 
 
 def _readings(config: SiteConfig) -> dict[str, Reading]:
-    """How this hospital's cohort converts files to pixels; requests are read alike."""
+    """Return how this hospital's cohort converts files to pixels; files of requests are converted in the same way."""
     sections = read_declaration(config.path(config.cohort))[0].modalities
     return {
         name: Reading(section.window, section.resize)

@@ -1,7 +1,7 @@
-"""Which model is served, and when it is another one: a run that this hospital took part in, or an exported folder.
+"""Where the service finds its model, and how it notices a new one: a run of this hospital, or an exported folder.
 
-A hospital's own model lies in its state, where the vault encrypts it: ``runs/run-<id>/model.pt``, written when the run
-examined it. Without a run's name the newest is served.
+A hospital's own model is ``runs/run-<id>/model.pt`` in its state, encrypted by the vault. It is written when the run
+examines the final model. Without the name of a run, the newest model is used.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,11 @@ class Source:
     Attributes
     ----------
     stamp
-        What changes when another model lies there; None: none lies there.
+        Changes when the model changes; None if there is no model.
     read
-        Reads the model of this moment.
+        Reads the current model.
     site
-        The hospital whose encoders are used; None: the only one that there is.
+        The hospital whose encoders are used; None: the only one.
     """
 
     stamp: Callable[[], Stamp | None]
@@ -43,7 +43,7 @@ class Source:
 
 
 def of_folder(folder: Path, site: str | None) -> Source:
-    """The model in a run's results folder or in an exported folder."""
+    """Return the source of the model in a run's results folder or in an exported folder."""
 
     def stamp() -> Stamp | None:
         files = [*folder.glob("model.safetensors"), *folder.glob(CALIBRATION), *folder.glob(f"sites/*/{FILE}")]
@@ -53,7 +53,7 @@ def of_folder(folder: Path, site: str | None) -> Source:
 
 
 def of_state(config: SiteConfig, run: str, calibration: Path | None = None) -> Source:
-    """The finished model of a run in the site's state, as `remind-site predict` uses it; `run` empty: of the newest."""
+    """Return the source of a run's finished model in the site's state, as for `remind-site predict`."""
     pattern = f"run-{run.removeprefix('run-')}" if run else "run-*"
 
     def stamp() -> Stamp | None:
@@ -64,8 +64,8 @@ def of_state(config: SiteConfig, run: str, calibration: Path | None = None) -> S
     def read() -> Bundle:
         if not runs_with_model(config):
             raise NoModelError(
-                f"{config.runs_folder}: holds no finished model of any run; a site keeps one when a run examines it at "
-                "its end. Wait for the run, or name an exported folder with --model"
+                f"{config.runs_folder}: contains no finished model; a site stores its model when the run examines it "
+                "at the end. Wait for the run, or name an exported folder with --model"
             )
         return site_bundle(config, run, calibration)
 

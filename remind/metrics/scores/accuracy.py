@@ -9,7 +9,7 @@ register(
         "accuracy",
         "accuracy",
         "acc",
-        "share of patients whose likeliest class is the true one",
+        "share of patients whose most probable class is the true one",
         lambda s: accuracy(s.confusion_CC),
         lambda s: wilson(accuracy(s.confusion_CC), s.count),
     )

@@ -9,7 +9,7 @@ register(
         "auprc",
         "AUPRC",
         "AUPRC",
-        "average precision: the mean, over the class, of the share that is of the class among all scored as high",
+        "average precision: mean over the patients of the class of the precision at their score",
         one_versus_rest.value(average_precision),
         lambda s: precision_interval(s.scores.each()),
         one_versus_rest.bound(average_precision),

@@ -1,4 +1,4 @@
-"""Net benefit of treating who has a probability of .20 and more, the mean over the classes scored."""
+"""Net benefit of treating patients with a probability of .20 or more, the mean over the classes scored."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ register(
         "net_benefit",
         "net benefit at .20",
         "benefit",
-        "hits less weighed false alarms, per patient, if who has a probability of .20 is treated",
+        "true positives minus weighted false positives, per patient, if everyone with a probability of .20 is treated",
         _value,
         _interval,
         within_one=False,

@@ -9,7 +9,7 @@ register(
         "sensitivity",
         "sensitivity at specificity .90",
         "sens@90",
-        "share of the class that is found if a tenth of the rest is called wrongly",
+        "share of the class that is found if a tenth of the rest is called positive",
         one_versus_rest.value(sensitivity_at),
         lambda s: sensitivity_interval(s.scores.each()),
         one_versus_rest.bound(sensitivity_at),

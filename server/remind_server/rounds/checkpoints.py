@@ -1,8 +1,8 @@
-"""Checkpoints of a run: all that its next round depends on, in one file per round, and which of them is gone on from.
+"""Checkpoints of a run: one file per round with everything that the next round depends on.
 
-A file is there whole or not at all (written beside, flushed, renamed), and carries a digest of everything in it. The
-last few are kept, so that a damaged one costs a round and not the run. The best model, where a run chooses one, is in
-every state (`State.best`), so the rule for keeping needs no exception for it.
+A file is complete or absent (it is written under another name, flushed and renamed), and contains a digest of its
+content. Several recent checkpoints are kept, so that a damaged one costs one round and not the run. If the run chooses
+its best model, every state contains it (`State.best`), so old checkpoints can be removed without an exception.
 """
 
 import json
@@ -26,7 +26,7 @@ from remind_server.rounds.state import REMEDY, State
 
 FOLDER, RUN = "checkpoints", "run"
 _NAME = re.compile(r"round-(\d{5,})\.safetensors")
-MAY_DIFFER = frozenset(  # between the two parts of a run: where it runs, and how long it waits
+MAY_DIFFER = frozenset(  # settings that a resumed run may change: where it runs, and how long it waits
     {"results", "sinks", "device", "workers", "run.id", "run.resume", "federation.checkpoints", "federation.deadline"}
     | {"federation.min-sites", "federation.quorum", "federation.retries"}
 )
@@ -39,19 +39,19 @@ class Checkpoint:
     Attributes
     ----------
     start
-        The run as it began.
+        The start record of the run.
     roster
-        `Roster.remembered`: who takes part.
+        The members, from `Roster.remembered`.
     nodes
-        Connected nodes when the run began; a simulation has as many again.
+        Number of connected nodes when the run began; a resumed simulation starts the same number.
     left_out
-        Site → rounds in which its answer did not count.
+        Site → number of rounds in which its answer did not count.
     memory
-        What each observer needs to go on, by its name.
+        Observer → the state that it needs to continue.
     seconds
-        Time the run has taken so far.
+        Time that the run has taken so far.
     given
-        `Start.digest` of the model that the run began with; empty: it began with a new one.
+        `Start.digest` of the run's initial model; empty if it has none.
     """
 
     state: State[Any]
@@ -64,12 +64,12 @@ class Checkpoint:
     given: str = ""
 
     def require_same(self, config: Config, given: str = "") -> None:
-        """Refuse to go on with other settings, or from another model: it would be another run.
+        """Check that the settings and the initial model are those of the checkpoint.
 
         Raises
         ------
         UserError
-            With each setting that differs.
+            They differ; the error lists every difference.
         """
         before, now = self.start.config.flat(), config.flat()
         found = [
@@ -78,10 +78,10 @@ class Checkpoint:
             if key not in MAY_DIFFER and before.get(key) != now.get(key)
         ]
         if found:
-            raise several("a run is resumed with the settings that it began with", found)
+            raise several("a run must be resumed with the settings that it began with", found)
         if given != self.given:
             raise UserError(
-                f"start.model: {config.start.model} was changed since the run began with it; put back what it was"
+                f"start.model: {config.start.model} has changed since the run began; restore the former model"
             )
 
 
@@ -92,7 +92,7 @@ class Checkpoints:
     Attributes
     ----------
     keep
-        How many of the newest stay.
+        Number of checkpoints to keep, the newest ones.
     """
 
     results: Path
@@ -100,17 +100,17 @@ class Checkpoints:
 
     @property
     def folder(self) -> Path:
-        """Where they lie."""
+        """The folder of the checkpoint files."""
         return self.results / FOLDER
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep everybody else from going on with this run within the block.
+        """Context: lock the run, so that no other process can resume it.
 
         Raises
         ------
         UserError
-            A process is at it.
+            Another process holds the lock.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(
@@ -119,7 +119,7 @@ class Checkpoints:
             yield
 
     def write(self, checkpoint: Checkpoint, weighing: Weighing[Any]) -> None:
-        """Write one; it is on the disk when this returns. Then remove those that are too old."""
+        """Write a checkpoint, which is on disk when this method returns; then remove those that are too old."""
         start = checkpoint.start
         run = {
             "config": start.config.flat(),
@@ -142,16 +142,16 @@ class Checkpoints:
         checkpoint.state.save(path, weighing, more)
         there = self._there()
         kept = sorted(r for r in there if r <= round_)[-self.keep :]
-        for other in there.keys() - kept:  # older, or of a later round: of a part of the run that was lost
+        for other in there.keys() - kept:  # too old, or from a later round that was lost when the run was resumed
             there[other].unlink(missing_ok=True)
 
     def newest(self, weighing: Callable[[Config], Weighing[Any]], say: Callable[[str], None]) -> Checkpoint:
-        """The newest one that can be read; each damaged one is told to `say`, and the one before it is taken.
+        """Return the newest readable checkpoint. A damaged one is reported to `say`, and the one before it is tried.
 
         Raises
         ------
         UserError
-            There is none, or none that can be read.
+            There is no checkpoint, or none can be read.
         """
         there, problems = self._there(), []
         for round_ in sorted(there, reverse=True):
@@ -162,11 +162,11 @@ class Checkpoints:
                 say(f"warning: {error}")
                 continue
             if problems:
-                say(f"warning: going on from the checkpoint before it, after round {round_}")
+                say(f"warning: resuming from the checkpoint before it, after round {round_}")
             return found
         if problems:
             raise several(f"{self.folder}: no checkpoint can be read", problems)
-        raise UserError(f"{self.results}: there is no checkpoint to go on from; start the run anew in another folder")
+        raise UserError(f"{self.results}: there is no checkpoint to resume from; start a new run in another folder")
 
     def _there(self) -> dict[int, Path]:
         found = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("round-*.safetensors"))
@@ -174,12 +174,12 @@ class Checkpoints:
 
 
 def resumable(folder: Path) -> tuple[Config, int]:
-    """The config of a run that was left unfinished in this folder, to go on with there, and its number of nodes.
+    """Return the config and the number of nodes of the unfinished run in this folder.
 
     Raises
     ------
     UserError
-        It has ended, or there is nothing to go on from.
+        The run has ended, or there is no checkpoint.
     """
     require_unfinished(folder)
     found = Checkpoints(folder).newest(lambda config: methods_of(config).weighing, lambda text: None)
@@ -206,7 +206,7 @@ def _read(path: Path, weighing: Callable[[Config], Weighing[Any]]) -> Checkpoint
         state = State.of(tensors, metadata, weighing(config), path)
         rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds", "given")}
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError(f"{path}: cannot be continued from: it is no checkpoint of this version; {REMEDY}") from None
+        raise UserError(f"{path}: cannot be resumed from: it is not a checkpoint of this version; {REMEDY}") from None
     return Checkpoint(state, start, **rest)
 
 

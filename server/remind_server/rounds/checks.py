@@ -16,8 +16,8 @@ from remind_server.rounds.member import Member
 from remind_server.rounds.tasks import Assignment
 
 SHARE_TOLERANCE = 1e-6
-ROUNDING = 1e-6  # of a sum of losses, relative
-MOST_EVALUATED = 10  # patients of a site in one part of its split, for each of its training patients
+ROUNDING = 1e-6  # relative rounding error allowed in a sum of losses
+MOST_EVALUATED = 10  # a site may evaluate at most this many patients per training patient, in each part of its split
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Limits:
 
 @lru_cache(maxsize=16)
 def experts_of(config: Config, modalities: tuple[str, ...], routing: bool) -> int:
-    """E: weights of experts that the run's fusion model reports of a patient; 0 if it has none in this stage.
+    """Return E, the number of experts whose use the run's fusion model reports; 0 if it has none in this stage.
 
-    Only the model knows, so a model of the least width is asked, about one patient. Nothing else of it is used.
+    Only a model knows this number. A model of minimum width is built and applied to one patient to find it out.
     """
     tiny = config.model.model_copy(update={"width": config.model.heads})
     context = Context(model=tiny, classes=2, modalities=modalities, tokens=(1,) * len(modalities))
@@ -105,7 +105,7 @@ def examination_problems(task_round: int, examination: Examination, member: Memb
 
 
 def _tempered(examination: Examination, observed: Collection[int]) -> list[str]:
-    """What a temperature is fitted on, or the calibrated test, must be of the patients of the rest."""
+    """The statistics for fitting a temperature, and the calibrated test, must concern the evaluated patients."""
     found = [
         f"tempers group {group}, which it did not enrol" for group in examination.tempered if group not in observed
     ]
@@ -123,7 +123,7 @@ def _round(answered: int, asked: int) -> list[str]:
 def _evaluations(
     evaluations: Mapping[int, Evaluation], observed: Collection[int], enrolled: int, limits: Limits
 ) -> list[str]:
-    """Statistics of groups, patients or losses that are not there would steer λ (`dro.risk`) and others' tables."""
+    """Invented groups, patients or losses would change λ (`dro.risk`) and the tables of all sites."""
     classes, experts = limits.classes, limits.experts
     found = [f"evaluates group {group}, which it did not enrol" for group in evaluations if group not in observed]
     if any(len(evaluation.confusion) != classes for evaluation in evaluations.values()):

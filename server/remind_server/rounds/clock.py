@@ -13,7 +13,7 @@ class Clock(Protocol):
         """Seconds since some fixed moment."""
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for this many seconds."""
 
 
 class SystemClock:
@@ -24,12 +24,12 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for this many seconds."""
         time.sleep(seconds)
 
 
 class SimulatedClock:
-    """A clock that advances only by `sleep`: a test does not wait, and a slow machine makes no site late."""
+    """A clock that only `sleep` advances: tests do not wait, and no site is late because the machine is slow."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -47,6 +47,6 @@ _SYSTEM = SystemClock()
 
 
 def clock_of(grid: Grid) -> Clock:
-    """The clock that expires a grid's messages: the machine's clock, unless the grid has its own."""
+    """Return the clock of a grid: its own if it has one, else the machine's clock."""
     clock: Clock = getattr(grid, "clock", _SYSTEM)
     return clock

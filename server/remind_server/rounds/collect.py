@@ -188,7 +188,7 @@ def read_examination(answer: Answer, round_: int, member: Member, limits: Limits
 
 
 def _experts(limits: Limits) -> int:
-    """Most experts that a reply can speak of: where nobody looks, as many as any model has."""
+    """Return the largest number of experts that a reply may report; the largest of any model if it is not checked."""
     return MOST_EXPERTS if limits.experts is None else limits.experts
 
 

@@ -1,6 +1,6 @@
-"""How the state goes from round to round: its beginning, new groups, phases, the rule's step, the best model, the end.
+"""The state from round to round: initial state, new groups, phases, the rule's step, the best model, the final state.
 
-Sends nothing: what is here depends on the config, the parties and the replies alone.
+Nothing is sent here. The result depends only on the config, the parties and the replies.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ from remind_server.rounds.tasks import stage_of
 
 
 class Course:
-    """The course of a run's state.
+    """Computes the states of a run.
 
     Parameters
     ----------
     tensors
-        Of an initial model, which goes before the one that ``start.model`` names; None: that one, or a new one.
+        Tensors of an initial model, which replaces the one of ``start.model``; None: that model, or a new one.
     """
 
     def __init__(self, parties: Parties, tensors: Mapping[str, Tensor] | None = None) -> None:
@@ -40,7 +40,7 @@ class Course:
         return stage_of(self.config, round_, self.phases)
 
     def routing(self, round_: int) -> bool:
-        """Whether the model after so many rounds is used with Φ_k: as the round that follows would measure it."""
+        """Whether the model after this many rounds uses Φ_k, as the next round would evaluate it."""
         if self.parties.routed:
             return True
         if round_ >= self.config.train.rounds:
@@ -48,13 +48,13 @@ class Course:
         return self.stage(round_)[0] == 2
 
     def fresh(self, round_: int) -> State[Any]:
-        """Return the state before a training begins, in whatever round."""
+        """Return the initial state of a training that begins in this round."""
         model = self._first_model()
         memory = self.methods.rule.server_init(model.tensors)
         return State(round_, model, self.methods.weighing.initial(self.parties.sites), memory)
 
     def _first_model(self) -> GlobalModel:
-        """The initial model, with blocks for the groups of all sites and for those of the model to begin with."""
+        """Return the initial model, with blocks for the groups of all sites and of the model of ``start.model``."""
         groups, schema = self.parties.roster.counts(), self.parties.schema
         if self.tensors is not None:
             return GlobalModel.begun_with(self.tensors, self.config, schema, groups)
@@ -63,12 +63,12 @@ class Course:
         return GlobalModel.build(self.config, schema, groups)
 
     def with_newcomers(self, state: State[Any]) -> State[Any]:
-        """Give groups and sites that are new since this state their blocks and their λ."""
+        """Return the state with blocks and λ for groups and sites that it lacks."""
         model = state.model.with_groups(self.config, self.parties.schema, self.parties.roster.counts())
         return replace(state, model=model, weights=self.methods.weighing.admit(state.weights, self.parties.sites))
 
     def begin_phase(self, state: State[Any]) -> State[Any]:
-        """All as at the start, where the objective starts over with this round; the rule's memory with each stage."""
+        """Reset the state if the objective restarts in this round; reset the rule's memory when a stage begins."""
         phase = self.methods.objective.phase(state.round)
         begins = state.round == phase.start
         if begins and phase.restart:
@@ -78,7 +78,7 @@ class Course:
         return state
 
     def stepped(self, state: State[Any], replies: BlockAverage, weights: Any) -> State[Any]:
-        """Return the state after the rule's step on what the phase trains; where sites took no steps, there is none."""
+        """Return the state after the rule's step on the parameters of this phase; unchanged if no site trained."""
         phase, model = self.methods.objective.phase(state.round), state.model.tensors
         average = replies.average(model)
         training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
@@ -96,10 +96,10 @@ class Course:
         return replace(state, model=GlobalModel(mean_of(state.memory, state.model.tensors)))
 
     def best(self, state: State[Any], validation: Mapping[int, GroupStatistics]) -> Best | None:
-        """Return the best model so far, where the run chooses one: of `state`, measured so, or before.
+        """Return the best model so far, if the run chooses one: that of `state` with these statistics, or an earlier.
 
-        A model from before a restart of the objective is never chosen, nor one that has not trained. With
-        ``federation.averaging`` the rounds' own models are judged, and in the end the mean in place of the last one.
+        A model from before a restart of the objective is never chosen, and neither is an untrained one. With
+        ``federation.averaging`` the candidates are the rounds' own models, and at the end the mean instead of the last.
         """
         train = self.config.train
         if train.select == "last" or state.round < self.methods.objective.first_judged:
@@ -111,9 +111,9 @@ class Course:
         return Best(verdict, state.model, self.methods.weighing.shown(state.weights, self.parties.sites))
 
     def is_over(self, state: State[Any]) -> bool:
-        """Whether all rounds are done, or as many of the last stage as `train.patience` brought no better model.
+        """Whether all rounds are done, or the last `train.patience` rounds brought no better model.
 
-        Stage 1 is never cut short: stage 2 goes on from it with a new optimiser.
+        Stage 1 never ends early, because stage 2 continues from it with a new optimiser.
         """
         rounds, patience = self.config.train.rounds, self.config.train.patience
         if state.round >= rounds:

@@ -1,4 +1,4 @@
-"""The end of a run: its model is chosen, calibrated on validation patients and examined on test patients."""
+"""The end of a run: choose the model, calibrate it on validation patients and evaluate it on test patients."""
 
 import time
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ BLENDS = (0.25, 0.5, 0.75, 1.0)  # shares of hospitals' own scores that are trie
 
 
 class Examiner:
-    """Makes the result of a run out of its last state, by one to seven exchanges."""
+    """Computes the result of a run from its last state, with one to seven exchanges."""
 
     def __init__(self, course: Course) -> None:
         self.course, self.parties = course, course.parties
@@ -40,9 +40,9 @@ class Examiner:
         Parameters
         ----------
         began
-            When the run began, by the monotonic clock.
+            Start of the run, by the monotonic clock.
         left_out
-            Site → rounds in which its answer did not count.
+            Site → number of rounds in which its answer did not count.
         """
         state, blend = self._blended(grid, self._chosen(grid, last))
         calibration = self._tempered(grid, state)
@@ -72,7 +72,7 @@ class Examiner:
         )
 
     def _chosen(self, grid: Grid, last: State[Any]) -> State[Any]:
-        """The state whose model is the run's: the last, or the best round's once the last is judged too."""
+        """Return the state with the run's model: the last one, or the best one after the last was evaluated too."""
         if self.config.train.select == "last":
             return last
         best = self.course.best(last, merge(self._measured(grid, last, on_test=False).validation.values()))
@@ -81,10 +81,10 @@ class Examiner:
         return replace(last, round=best.verdict.round, model=best.model, best=best)
 
     def _blended(self, grid: Grid, state: State[Any]) -> tuple[State[Any], float | None]:
-        """The state with the share of hospitals' own scores that serves validation patients best, and that share.
+        """Return the state with the best share of hospitals' own scores on validation patients, and that share.
 
-        The shares of `BLENDS` are tried, one exchange each; the least log-loss of all validation patients decides. None
-        is chosen where the run does not ask for it, or the rule sends no share.
+        Each share of `BLENDS` is tried in one exchange, and the lowest log-loss over all validation patients decides. The
+        share is None if the run does not ask for it, or if the rule sends no share.
         """
         if not self.config.evaluation.choose_blend or BLEND not in state.model.tensors:
             return state, None
@@ -102,7 +102,7 @@ class Examiner:
         return best, share
 
     def _tempered(self, grid: Grid, state: State[Any]) -> Calibration | None:
-        """The temperature of a model of three classes or more, by an exchange on validation patients; else None."""
+        """Return the temperature, by an exchange on validation patients; None with two classes."""
         several = len(self.parties.schema.classes) > 2 and self.config.evaluation.calibration != "none"
         if not several or not self.methods.objective.holds_out:
             return None
@@ -117,7 +117,7 @@ class Examiner:
     def _measured(
         self, grid: Grid, state: State[Any], on_test: bool = True, temper: bool = False, temperature: float = 1.0
     ) -> Measurement:
-        """One exchange on a model: see `examine_task` for what is asked for."""
+        """Evaluate a model in one exchange; `examine_task` describes the options."""
         members, routing = self.roster.online(grid), self.course.routing(state.round)
         limits, found = self.parties.limits(routing), Measurement(self.parties.offline(members))
         ask = partial(examine_task, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
@@ -132,12 +132,12 @@ class Examiner:
         return found
 
     def _calibration(self, round_: int, validation: Mapping[str, Mapping[int, GroupStatistics]]) -> Calibration | None:
-        """Calibration and operating points, from the validation patients' statistics alone; None: not asked for."""
+        """Return the calibration and operating points, from the validation statistics; None if not requested."""
         asked, classes = self.config.evaluation, self.parties.schema.classes
         if asked.calibration == "none" and not asked.operating_point:
             return None
         if not self.methods.objective.holds_out:
-            why = "the objective trains on validation patients, so that nothing can be fitted on them"
+            why = "the objective trains on validation patients, so a calibration cannot be fitted on them"
             none = Calibration.none(classes, round_)
             return none.model_copy(update={"wanted": asked.operating_point, "reason": why})
         merged = merge(validation.values())

@@ -18,14 +18,14 @@ from remind_server.rounds.clock import clock_of
 from remind_server.rounds.shelf import Shelf
 
 log = logging.getLogger(__name__)
-ATTEMPTS = 3  # of asking the SuperLink for something
-PAUSE = 1.0  # seconds before the second attempt; one more before each further one
-MOST_ERROR = 1000  # characters of what Flower says of a reply
-LONGEST_PAUSE = 0.5  # seconds between two looks for replies
+ATTEMPTS = 3  # attempts of a call to the SuperLink
+PAUSE = 1.0  # seconds before the second attempt; one second more before each further attempt
+MOST_ERROR = 1000  # characters kept of Flower's error text
+LONGEST_PAUSE = 0.5  # longest time in seconds between two polls for replies
 _EXPIRED = (3, 4)  # Flower's ErrorCode: the message, or its reply, is no longer in its database
 _OFFLINE = 5  # the node is no longer connected
 WENT_OFFLINE = "went offline before it answered"
-GRACE = 10.0  # seconds that a silent node is waited for at least, once the others have answered
+GRACE = 10.0  # minimum wait in seconds for a silent node after the others have answered
 
 Result = TypeVar("Result")
 
@@ -37,9 +37,9 @@ class Answer:
     Attributes
     ----------
     late
-        It had not answered when the exchange closed.
+        The node had not answered when the exchange closed.
     gone
-        It could not be reached, or went offline before it answered.
+        The node could not be reached, or went offline before it answered.
     """
 
     node_id: int
@@ -82,8 +82,8 @@ def exchange(
     quorum
         Share of the nodes whose answers close the exchange early.
     silent
-        Nodes that did not answer the last time. Once all others have answered, they get half as long again, and `GRACE`
-        at least: a dead one costs one deadline and not one per round.
+        Nodes that did not answer the last time. After all others have answered, they get half that time again, at
+        least `GRACE`. A dead node therefore costs one deadline, not one per round.
     """
     clock = clock_of(grid)
     began = clock.now()
@@ -101,10 +101,10 @@ def exchange(
     waiting, in_time = list(node_of), True
     late = f"no answer within {deadline:g} s"
     others = {message_id for message_id, node_id in node_of.items() if node_id not in silent}
-    awaited = bool(others)  # whether somebody is waited for who answered the last time
+    awaited = bool(others)  # whether a node is awaited that answered the last time
     with _InTurn(list(node_of) if quorum == 1 else []) as turn:
         while waiting and in_time:
-            in_time = clock.now() < closes and answered < needed  # else: take what lies there, a last time
+            in_time = clock.now() < closes and answered < needed  # else: fetch what has arrived, for the last time
             came = False
             for message_id in list(waiting):
                 reply = _pull(grid, message_id)

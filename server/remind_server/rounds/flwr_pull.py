@@ -1,11 +1,11 @@
 """Limit the size of a reply while Flower pulls it, before it is assembled.
 
-A reply comes in pieces, each under its hash. One piece of 5 MB that an array names four hundred times costs a site 5 MB
-to send and the coordinator 2 GB to put together. So the pieces are counted as they come, and once more as often as they
-are named. A reply that is too large comes back as an error message of its site, as one that is lost does.
+A reply consists of pieces, each stored under its hash. If an array names one piece of 5 MB four hundred times, the site
+sends 5 MB and the coordinator would assemble 2 GB. Therefore the limit applies to the received pieces, and to the sum
+over all references to them. A reply that is too large becomes an error message of its site, like a lost reply.
 
-Flower offers no place for this; the function that `HttpGrid.pull_messages` pulls with is
-replaced. Other grids hold replies in memory anyway.
+Flower has no hook for this, so the function with which `HttpGrid.pull_messages` pulls is replaced. Other grids hold
+replies in memory anyway.
 """
 
 import json
@@ -20,15 +20,15 @@ from remind.federation.bounds import Bounds
 from remind_server.flower_internals import ObjectPullError, array_body, replace_pull_objects
 from remind_server.flower_internals import pull_objects as _pull_objects
 
-FEW_PIECES, PIECE = 32, 1 << 20  # Flower's pieces have 5 MB; a reply has six more than its array has
-ENVELOPE = 1 << 20  # bytes of Flower's own around text and tensors
+FEW_PIECES, PIECE = 32, 1 << 20  # Flower's pieces have 5 MB; a reply has six pieces besides those of its array
+ENVELOPE = 1 << 20  # bytes that Flower adds around text and tensors
 
 _most: ContextVar[int | None] = ContextVar("most bytes of a reply", default=None)
 
 
 @contextmanager
 def replies_within(bounds: Bounds) -> Iterator[None]:
-    """Within: a reply of more bytes than this is an error of its site."""
+    """Context: a reply with more bytes than this becomes an error of its site."""
     before = _most.set(ENVELOPE + 4 * bounds.text + bounds.buffer)  # a character has up to four bytes
     try:
         yield
@@ -37,12 +37,12 @@ def replies_within(bounds: Bounds) -> Iterator[None]:
 
 
 def pull_objects(object_ids: list[str], pull_object_fn: Callable[[str], bytes], **options: Any) -> dict[str, bytes]:
-    """Flower's, with a limit.
+    """Flower's function of this name, with a limit.
 
     Raises
     ------
     ObjectPullError
-        As soon as the pieces, or the arrays they make, are larger than a reply may be.
+        The pieces, or the arrays assembled from them, exceed the limit.
     """
     most = _most.get()
     if most is None:
@@ -68,7 +68,7 @@ def pull_objects(object_ids: list[str], pull_object_fn: Callable[[str], bytes], 
 
 
 def assembled(contents: dict[str, bytes]) -> int:
-    """Bytes of all arrays of these objects, put together.
+    """Return the size in bytes of all arrays in these objects after assembly.
 
     Raises
     ------

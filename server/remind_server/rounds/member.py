@@ -12,17 +12,17 @@ class Member:
     Attributes
     ----------
     node_id, name
-        Its node, and its registered name.
+        The site's node and registered name.
     counts, labels
-        n_{s,k}, and the same by class.
+        n_{s,k}, and n_{s,k} by class.
     held_out
-        Validation patients of each group, where the objective trains on them.
+        Validation patients of each group, if the objective trains on them.
     observed
         Groups whose blocks the site can receive.
     minimum
         The site's minimum count: it reports nothing about smaller groups.
     named
-        Whether what is given away may name it; None: it has no policy.
+        Whether published files may name the site; None: it has no policy.
     """
 
     node_id: int
@@ -36,11 +36,11 @@ class Member:
 
     @property
     def connected(self) -> bool:
-        """Whether it has a node; not so a member that a resumed run remembers and that has not enrolled anew yet."""
+        """Whether the site has a node. A member of a resumed run has none until it enrols again."""
         return self.node_id >= 0
 
     def described(self) -> dict[str, Any]:
-        """Return all but the node, as JSON."""
+        """Return everything except the node, as JSON."""
         return {
             "name": self.name,
             "counts": {str(k): n for k, n in self.counts.items()},
@@ -53,7 +53,7 @@ class Member:
 
     @classmethod
     def of(cls, found: Mapping[str, Any], node_id: int) -> "Member":
-        """Return the member that was described, at this node."""
+        """Return the described member with this node."""
         return cls(
             node_id,
             found["name"],

@@ -1,11 +1,12 @@
 """Leave out an update that is much larger than the others of its round: a broken or lying site must not dominate.
 
-The judges are the round's updates themselves, so that nobody has to know in advance how large an honest one is; what
-honest ones measure is in docs/design.md. Like is compared with like: sites get different blocks, and an encoder of
-millions of parameters moves otherwise than a group's few, so each block is held against the same block of other sites.
-Two cannot judge each other: from the third on, each is compared with the median of those seen so far, its own among
-them. The first two wait for the third, so that few are held in memory. What is small beside the model harms nobody,
-however many times the median it is: an honest site is often several times as large as others that hardly moved.
+An update is compared with the other updates of its round, so that the size of an honest update need not be known in
+advance; docs/design.md has measured sizes. Each block is compared with the same block of other sites, because sites
+get different blocks, and an encoder with millions of parameters moves differently from a group's few parameters. Two
+updates are not enough to tell which one is wrong. From the third on, each is compared with the median of those
+received so far, including itself. At most two replies wait for the third, so few are held in memory. An update that
+is small compared with the model is harmless, even at many times the median: an honest update is often several times
+as large as those of sites that hardly moved.
 """
 
 import math
@@ -17,20 +18,20 @@ from torch import Tensor
 
 from remind.federation.blocks import block_of
 
-JURY = 3  # updates of a block, before any is called an outlier
-HARMLESS = 0.1  # of `federation.max-update`: up to this size a block's update is not compared with the others'
+JURY = 3  # minimum number of updates of a block for a comparison
+HARMLESS = 0.1  # share of `federation.max-update`: a smaller update of a block is not compared
 
 
 @dataclass(frozen=True)
 class UpdateSize:
-    """How far a site's reply is from what it was sent.
+    """The distance between a site's reply and the model that it was sent.
 
     Attributes
     ----------
     norms
         Block → ‖received − sent‖ of its tensors.
     model
-        max(1, ‖sent‖) of all of them.
+        max(1, ‖sent‖) over all tensors.
     """
 
     norms: Mapping[str, float]
@@ -43,7 +44,7 @@ class UpdateSize:
 
 
 def update_size(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> UpdateSize:
-    """Size of the update that a reply brings; both have the same names."""
+    """Return the size of an update; `sent` and `received` have the same names."""
     squared_sent = 0.0
     squared: dict[str, float] = {}
     for name, tensor in received.items():
@@ -55,14 +56,14 @@ def update_size(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> U
 
 @dataclass
 class Outliers:
-    """Sizes of a round's updates; those of sites that did not move a block do not judge it.
+    """Sizes of a round's updates. A site that did not move a block does not count in the block's median.
 
     Attributes
     ----------
     ratio
-        Times the median of its block that an update may have.
+        Maximum size of an update, as a multiple of its block's median.
     most
-        Largest update that counts at all, relative to the model.
+        Maximum size of an update relative to the model.
     """
 
     ratio: float
@@ -70,7 +71,7 @@ class Outliers:
     updates: dict[str, UpdateSize] = field(default_factory=dict)
 
     def add(self, name: str, update: UpdateSize) -> None:
-        """Note the size of a site's update."""
+        """Add the size of a site's update."""
         self.updates[name] = update
 
     @property
@@ -86,11 +87,11 @@ class Outliers:
 
     @property
     def judged(self) -> bool:
-        """Whether there are enough to tell."""
+        """Whether there are enough updates for a comparison."""
         return sum(update.relative > 0 for update in self.updates.values()) >= JURY
 
     def ratios(self, name: str) -> dict[str, float]:
-        """Block → the site's update of it, in medians of those that moved it; only blocks with enough of them."""
+        """Return block → the site's update divided by the median of the sites that moved it, for comparable blocks."""
         found = {}
         for block, norm in self.updates[name].norms.items():
             moved = self._moved(block)
@@ -99,7 +100,7 @@ class Outliers:
         return found
 
     def problem(self, name: str) -> str:
-        """Why a site's update is left out; empty if it is not."""
+        """Return why a site's update is left out; empty if it is not."""
         update = self.updates[name]
         for block, ratio in self.ratios(name).items():
             size = update.norms[block] / update.model

@@ -1,4 +1,4 @@
-"""The parties of a run: the sites on its roster and the model it begins with; and how these sites are asked."""
+"""The parties of a run: the sites on its roster and its initial model; and how messages are sent to these sites."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -20,14 +20,14 @@ from remind_server.rounds.tasks import sites_of
 
 
 class Parties:
-    """Who takes part in a run, and with what.
+    """The participants of a run.
 
     Attributes
     ----------
     roster
         The sites.
     given
-        The model that ``start.model`` names, once it is read; None: the run begins with a new one.
+        The model of ``start.model``, after it was read; None if the run has no initial model.
     """
 
     def __init__(self, config: Config, enrolled: Iterable[str] = ()) -> None:
@@ -36,23 +36,23 @@ class Parties:
         self.given: Start | None = None
 
     def read_given(self) -> None:
-        """Read the model that the run begins with.
+        """Read the model of ``start.model``.
 
         Raises
         ------
         UserError
-            There is no such model.
+            The model does not exist, or cannot be read.
         """
         self.given = start_of(self.config)
 
     @property
     def given_digest(self) -> str:
-        """What tells the model to begin with from any other; empty: there is none."""
+        """Digest of the initial model; empty if there is none."""
         return "" if self.given is None else self.given.digest
 
     @property
     def schema(self) -> CohortSchema:
-        """What all sites agree on, once one has enrolled."""
+        """The schema of all sites, known after the first enrolment."""
         if self.roster.schema is None:
             raise RuntimeError("no site has enrolled yet")
         return self.roster.schema
@@ -64,12 +64,12 @@ class Parties:
 
     @property
     def known(self) -> frozenset[int]:
-        """Groups that the model to begin with knows."""
+        """Groups of the initial model."""
         return frozenset() if self.given is None else self.given.groups
 
     @property
     def given_counts(self) -> Mapping[int, int]:
-        """Patients per group that the model to begin with was trained on."""
+        """Training patients of the initial model, per group."""
         return {} if self.given is None else self.given.counts
 
     @property
@@ -83,7 +83,7 @@ class Parties:
         return {k for member in self.roster.members.values() if member.name in names for k in member.counts}
 
     def offline(self, online: Sequence[Member]) -> dict[str, str]:
-        """Return who cannot be asked, and why."""
+        """Return member → why no message can be sent to it."""
         names = {member.name for member in online}
         gone = {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
         return gone | self.roster.missing()
@@ -95,7 +95,7 @@ class Parties:
     def ask(
         self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int, bounds: Bounds
     ) -> Iterator[tuple[Member, Answer]]:
-        """Send each member its message; yield the answers as they come, none of which is larger than the bounds."""
+        """Send each member its message, and yield the answers as they arrive. No answer may exceed the bounds."""
         contents = ((member.node_id, record) for member, record in records)
         federation = self.config.federation
         with replies_within(bounds):

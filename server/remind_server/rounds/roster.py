@@ -24,9 +24,9 @@ from remind_server.rounds.exchange import Answer, exchange, patiently
 from remind_server.rounds.flwr_pull import replies_within
 from remind_server.rounds.member import Member
 
-FEWEST_COMPARED = 3  # sites, before one of them is called too large
+FEWEST_COMPARED = 3  # minimum number of sites for a comparison of their sizes
 NEVER_CONNECTED = "never connected"
-SETTLE = 0.25  # seconds between two looks at the list of nodes, until it no longer grows
+SETTLE = 0.25  # seconds between two polls of the list of nodes, until it no longer grows
 
 
 class Roster:
@@ -35,7 +35,7 @@ class Roster:
     Parameters
     ----------
     enrolled
-        Names of the hospitals that are enrolled, as far as the coordinator knows them: a consortium's ledger does.
+        Names of the enrolled hospitals, from the consortium's ledger; empty without one.
     """
 
     def __init__(self, config: Config, enrolled: Iterable[str] = ()) -> None:
@@ -45,7 +45,7 @@ class Roster:
         self.members: dict[int, Member] = {}
         self.refused: dict[str, str] = {}
         self.silent: set[int] = set()  # nodes that had not answered when their last round closed
-        self.connected = 0  # nodes, at the last look
+        self.connected = 0  # number of nodes at the last poll
         self._asked: set[int] = set()
         self._looks = 0
         self._silences: Counter[int] = Counter()
@@ -53,15 +53,15 @@ class Roster:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """Registered names of the hospitals that should take part: those enrolled, and whoever was ever connected.
+        """Registered names of the hospitals that should take part: enrolled ones, and all that were ever connected.
 
-        Virtual hospitals have no registered name, and are not in it.
+        Virtual hospitals have no registered name and are not included.
         """
         return tuple(sorted(self._named))
 
     @property
     def needed(self) -> int:
-        """Least number of sites of a run: `federation.min-sites`, else more than half of those expected."""
+        """Minimum number of sites of a run: `federation.min-sites`, else more than half of those expected."""
         return self.config.federation.min_sites or len(self._named) // 2 + 1
 
     @property
@@ -76,13 +76,13 @@ class Roster:
         return {name: NEVER_CONNECTED for name in self.expected if name not in known}
 
     def remembered(self) -> dict[str, Any]:
-        """Return who takes part, as JSON for a checkpoint. Nodes are not in it: a resumed run has others."""
+        """Return the members as JSON for a checkpoint. Nodes are not included: a resumed run has others."""
         schema = None if self.schema is None else self.schema.describe()
         members = [member.described() for member in sorted(self.members.values(), key=lambda m: m.name)]
         return {"schema": schema, "members": members, "named": sorted(self._named), "refused": dict(self.refused)}
 
     def restore(self, remembered: Mapping[str, Any]) -> None:
-        """Take up who took part, as members that are not connected yet: they enrol anew and take their places."""
+        """Restore the members of a checkpoint. They are not connected until they enrol again."""
         self.schema = CohortSchema.model_validate(remembered["schema"])
         self._named |= set(remembered["named"])
         self.refused = dict(remembered["refused"])
@@ -102,14 +102,14 @@ class Roster:
         return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
 
     def note(self, member: Member, answer: Answer) -> None:
-        """Note whether a member answered in a round: who did not is not waited for the next time until the deadline."""
+        """Record whether a member answered. The next exchange does not wait until the deadline for a silent member."""
         if answer.late:
             self.silent.add(member.node_id)
         else:
             self.silent.discard(member.node_id)
 
     def drawn(self, online: Sequence[Member], round_: int) -> list[Member]:
-        """Those of the connected members whom a round asks, by name: `federation.participation` of them, at least.
+        """Return the connected members that a round asks, by name: at least the share `federation.participation`.
 
         The draw depends on the run's seed, the round and the members' names. The presence of other members does not
         change the order of two members.
@@ -126,7 +126,7 @@ class Roster:
         Raises
         ------
         UserError
-            If they are not within a round's deadline, with the names of the enrolled that are not there.
+            Too few are connected within a round's deadline; the error names the enrolled hospitals that are missing.
         """
         try:
             wait_for_nodes(grid, self.needed, self.config.federation.deadline)
@@ -152,7 +152,7 @@ class Roster:
             return self._admit(answers, names)
 
     def _replace_returned(self, names: Mapping[int, str]) -> None:
-        """Forget a member that is gone whose registered name has come back as another node: it would count twice."""
+        """Remove a disconnected member whose registered name has a new node; otherwise it would count twice."""
         here = {name for name in names.values() if name}
         for member in [m for m in self.members.values() if m.node_id not in names and m.name in here and m.connected]:
             del self.members[member.node_id]
@@ -181,7 +181,7 @@ class Roster:
         return [m for node_id, given in enrolments.items() if (m := self._member(node_id, *given)) is not None]
 
     def _implausible(self, enrolments: Mapping[int, tuple[str, Enrolment, CohortSchema]]) -> dict[int, str]:
-        """Node → why the patients it claims are too many to be believed. Weights grow with what sites claim."""
+        """Return node → why its claimed number of patients is implausible. A site's weight grows with this number."""
         federation = self.config.federation
         claims = {node_id: sum(enrolment.counts.values()) for node_id, (_, enrolment, _) in enrolments.items()}
         found = {
@@ -203,10 +203,10 @@ class Roster:
         }
 
     def _read(self, answer: Answer, name: str) -> Enrolment | None:
-        """The enrolment in an answer; None, with the reason noted, if there is none."""
+        """Return the enrolment in an answer; None if there is none, with the reason in `refused`."""
         if answer.record is None:
             self.refused[name] = reason(answer.error)
-            self._silences[answer.node_id] += 1  # asked again, but ever more rarely: each time costs a deadline
+            self._silences[answer.node_id] += 1  # asked again, less often each time: an attempt costs a deadline
             self._patience[answer.node_id] = self._looks + 2 ** self._silences[answer.node_id] - 1
             return None
         self._asked.add(answer.node_id)
@@ -222,14 +222,14 @@ class Roster:
         return None
 
     def _member(self, node_id: int, name: str, enrolment: Enrolment, schema: CohortSchema) -> Member | None:
-        """The member, or None with the reason noted in `refused`."""
+        """Return the member; None if it is refused, with the reason in `refused`."""
         assert self.schema is not None
         if schema.fingerprint != self.schema.fingerprint:
             self.refused[name] = reason("another schema: " + "; ".join(difference(self.schema, schema)))
             return None
         for waiting in [m for m in self.members.values() if not m.connected and m.name == name]:
-            del self.members[waiting.node_id]  # of a resumed run: here it is again
-        taken = {m.name for m in self.members.values()} | {ALL}  # the tables' word for all sites is no site's name
+            del self.members[waiting.node_id]  # a member of a resumed run, which has enrolled again
+        taken = {m.name for m in self.members.values()} | {ALL}  # tables use this word for all sites
         unique = f"{name} ({node_id})" if name in taken else name
         observed = frozenset(enrolment.observed) | frozenset(enrolment.counts)
         labels, held_out = dict(enrolment.labels), dict(enrolment.held_out)
@@ -239,7 +239,7 @@ class Roster:
         return member
 
     def withheld(self, reported: Mapping[str, Mapping[int, object]]) -> dict[str, frozenset[int]]:
-        """Reporting site → groups that it trains on and withheld, because fewer patients than its minimum are there."""
+        """Return reporting site → groups that it trains on and withheld, because they are below its minimum count."""
         return {
             m.name: frozenset(m.counts.keys() - reported[m.name].keys())
             for m in self.members.values()
@@ -247,18 +247,21 @@ class Roster:
         }
 
     def require_members(self) -> None:
-        """Fail if fewer sites take part than the config asks for, with what each of the others said."""
+        """Raise an error with the other sites' reasons if fewer sites take part than the config requires."""
         if len(self.members) >= self.needed:
             return
         reasons = Counter(self.refused.values())
-        if not self.members and len(reasons) == 1:  # all say the same: it is one mistake, not many
+        if not self.members and len(reasons) == 1:  # one common mistake, not several
             raise UserError(next(iter(reasons)))
         said = [f"{name}: {why}" for name, why in sorted((self.refused | self.missing()).items())]
         raise several(f"{len(self.members)} site(s) take part, {self.asks}", said)
 
 
 def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
-    """Why a site cannot take part, whatever the others have; empty if it can. It then has no say in the schema."""
+    """Return why a site cannot take part, regardless of the others; empty if it can.
+
+    The schema of a refused site does not count when the common schema is determined.
+    """
     if enrolment.version != VERSION:
         return f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
     if not enrolment.counts:
@@ -280,7 +283,7 @@ def _unfit(enrolment: Enrolment, schema: CohortSchema) -> str:
 
 
 def wait_for_nodes(grid: Grid, at_least: int, deadline: float) -> None:
-    """Wait until nodes are there and their number no longer grows; a simulation's come up within a second or so."""
+    """Wait until nodes are connected and their number no longer grows; in a simulation this takes about a second."""
     clock, before = clock_of(grid), -1
     closes = clock.now() + deadline
     while clock.now() < closes:
@@ -293,7 +296,7 @@ def wait_for_nodes(grid: Grid, at_least: int, deadline: float) -> None:
 
 
 def _commonest(schemas: Iterable[CohortSchema]) -> CohortSchema:
-    """The schema most sites share; of equals the first by fingerprint, so that order does not matter."""
+    """Return the schema that most sites have; among equals the first by fingerprint, so that order does not matter."""
     by_print = {}
     number: Counter[str] = Counter()
     for schema in schemas:

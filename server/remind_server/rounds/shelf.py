@@ -16,7 +16,7 @@ class _Place:
 
 
 class Shelf:
-    """Records by key.
+    """Stores records by key.
 
     Their arrays are in one unnamed file, which `close` deletes; the rest is small and stays in memory.
     """

@@ -1,4 +1,4 @@
-"""What the coordinator is between two rounds, and its one file."""
+"""The coordinator's state between two rounds, and its file."""
 
 import json
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ MODEL, MEMORY, BEST, STATE = (
     "memory/",
     "best/",
     "state",
-)  # begin tensors' names in the file; key of the rest in its metadata
+)  # prefixes of tensor names in the file; the metadata key of everything else
 REMEDY = "restore it from a copy, or start the run anew"
 
 
 @dataclass(frozen=True)
 class State(Generic[S]):
-    """All that the next round depends on besides config, roster and sites.
+    """Everything that the next round depends on, besides config, roster and sites.
 
     Attributes
     ----------
     round
-        Rounds that are done.
+        Number of completed rounds.
     weights
         State of the run's `Weighing`.
     memory
-        What the rule's `server_step` remembers, and the mean of `remind.federation.averaging`.
+        State of the rule's `server_step`, and the mean of `remind.federation.averaging`.
     best
-        The best model so far, where the run chooses one.
+        The best model so far, if the run chooses one.
     """
 
     round: int
@@ -48,9 +48,9 @@ class State(Generic[S]):
     best: "Best | None" = None
 
     def save(self, path: Path, weighing: Weighing[S], more: Mapping[str, str] | None = None) -> None:
-        """Write all of it into one file, which is whole or absent: tensors as safetensors, the rest as its JSON.
+        """Write one file, complete or not at all: tensors as safetensors, everything else as JSON in its metadata.
 
-        `more` is metadata beside the state.
+        `more` is further metadata.
         """
         tensors = {MODEL + n: t for n, t in self.model.tensors.items()}
         tensors |= {MEMORY + n: t for n, t in self.memory.items()}
@@ -63,12 +63,12 @@ class State(Generic[S]):
 
     @classmethod
     def load(cls, path: Path, weighing: Weighing[S]) -> "State[S]":
-        """The state in a file, equal to the one that was saved to the last bit.
+        """Return the state from a file, equal to the saved one to the last bit.
 
         Raises
         ------
         UserError
-            The file cannot be read, was changed, is no state, or is that of another method.
+            The file cannot be read, was changed, is not a state, or belongs to another method.
         """
         tensors, metadata = load_model(path, REMEDY)
         return cls.of(tensors, metadata, weighing, path)
@@ -77,12 +77,12 @@ class State(Generic[S]):
     def of(
         cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], weighing: Weighing[S], path: Path
     ) -> "State[S]":
-        """The state in the content of a file.
+        """Return the state from the content of a file.
 
         Raises
         ------
         UserError
-            It is no state, or that of another method.
+            The content is not a state, or belongs to another method.
         """
         try:
             rest = json.loads(metadata[STATE])
@@ -90,14 +90,14 @@ class State(Generic[S]):
             round_ = int(rest["round"])
             best = _best(rest.get("best"), _named(tensors, BEST))
         except (KeyError, TypeError, ValueError) as error:
-            why = "its weights are those of another method" if isinstance(error, ValidationError) else "it is no state"
-            raise UserError(f"{path}: cannot be continued from: {why}; {REMEDY}") from None
+            why = "its weights belong to another method" if isinstance(error, ValidationError) else "it is not a state"
+            raise UserError(f"{path}: cannot be resumed from: {why}; {REMEDY}") from None
         return cls(round_, GlobalModel(_named(tensors, MODEL)), weights, _named(tensors, MEMORY), best)
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best model of the rounds so far, λ after its round, and what validation patients say of it."""
+    """The best model so far, λ after its round, and its value on validation patients."""
 
     verdict: Verdict
     model: GlobalModel

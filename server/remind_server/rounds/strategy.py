@@ -50,7 +50,7 @@ class FedRemind:
     enrolled
         Names of the hospitals that should take part.
     checkpoints
-        Where the state after every round is kept; None: nowhere.
+        Where the state after every round is stored; None: no checkpoints.
     """
 
     def __init__(
@@ -66,18 +66,18 @@ class FedRemind:
         self.parties = Parties(self.config, enrolled)
         self.methods, self.roster = self.parties.methods, self.parties.roster
         self.course = Course(self.parties, start)
-        self._left_out: Counter[str] = Counter()  # answers that came and did not count, by site
+        self._left_out: Counter[str] = Counter()  # number of received answers that did not count, by site
         self._begun: RunStart | None = None
         self._nodes = 0
         self._began = time.monotonic()
 
     def run(self, grid: Grid) -> RunResult:
-        """Enrol, or go on from the last checkpoint if the config says so; train all rounds, examine the final model.
+        """Enrol the sites, or resume from the last checkpoint; train all rounds; examine the final model.
 
         Raises
         ------
         UserError
-            If too few sites take part or answer, or `start` is of another model.
+            Too few sites take part or answer, or `start` does not fit the model.
         """
         with self.checkpoints.held() if self.checkpoints else nullcontext():
             return self._run(grid)
@@ -91,7 +91,7 @@ class FedRemind:
                 state = self._patient_round(grid, state)
                 self._keep(state)
             result = Examiner(self.course).result(grid, self.course.ended(state), self._began, self._left_out)
-        except BaseException as error:  # an interruption too is an end that people watch for
+        except BaseException as error:  # observers are told of an interruption too
             for observer in self.observers:
                 observer.failed(_reason(error))
             raise
@@ -125,22 +125,22 @@ class FedRemind:
         return state
 
     def _last_checkpoint(self) -> Checkpoint:
-        """The checkpoint to go on from.
+        """Return the checkpoint from which to resume.
 
         Raises
         ------
         UserError
-            There is none, or it is one of another run.
+            There is no checkpoint, or it belongs to another run.
         """
         if self.checkpoints is None:
-            raise UserError("run.resume: this run keeps no checkpoints")
+            raise UserError("run.resume: this run stores no checkpoints")
         found = self.checkpoints.newest(lambda config: methods_of(config).weighing, log.warning)
         self.parties.read_given()
         found.require_same(self.config, self.parties.given_digest)
         return found
 
     def _go_on(self, grid: Grid, found: Checkpoint) -> State[Any]:
-        """Take up a run where its last checkpoint left it: the sites enrol anew, since their nodes may be others."""
+        """Resume a run from a checkpoint. The sites enrol again, because their nodes may have changed."""
         self._begun, self._nodes, self._left_out = found.start, found.nodes, Counter(found.left_out)
         self._began -= found.seconds
         self.roster.restore(found.roster)
@@ -152,7 +152,7 @@ class FedRemind:
         return self.course.with_newcomers(found.state) if joined - known else found.state
 
     def _keep(self, state: State[Any]) -> None:
-        """Write a checkpoint. What the observers wrote of later rounds does not count once a run goes on from it."""
+        """Write a checkpoint. If a run is resumed from it, the observers' output of later rounds is discarded."""
         if self.checkpoints is None:
             return
         assert self._begun is not None
@@ -173,27 +173,27 @@ class FedRemind:
             raise UserError(f"evaluation.operating-point: needs two classes, the cohort has {classes}; leave it empty")
 
     def _patient_round(self, grid: Grid, state: State[Any]) -> State[Any]:
-        """One round; where too few answered and others may come back, wait for them and do it again.
+        """Run one round. If too few sites answered and others may come back, wait for them and repeat the round.
 
-        That costs those who did answer nothing: a hospital gives the same answer to the same question.
+        A repeated round costs the sites that answered nothing: a hospital gives the same answer to the same question.
         """
         for attempt in range(1, self.config.federation.retries + 1):
             try:
                 return self._round(grid, state)
             except TooFewError as error:
-                log.warning("round %d is done again (%d): %s", state.round + 1, attempt, error)
+                log.warning("round %d is repeated (%d): %s", state.round + 1, attempt, error)
                 self.roster.wait(grid)
         return self._round(grid, state)
 
     def _round(self, grid: Grid, state: State[Any]) -> State[Any]:
-        """One exchange: tasks out; reports in, checked and averaged as they come; then the GroupDRO step."""
+        """Run one exchange: send tasks, check and average reports as they arrive, then take the GroupDRO step."""
         began = time.monotonic()
         if state.round and self.roster.enrol_newcomers(grid):
             state = self.course.with_newcomers(state)
         state = self.course.begin_phase(state)
         config, counts, online = self.config, self.roster.counts(), self.roster.online(grid)
         parties, phase = self.parties, self.methods.objective.phase(state.round)
-        everyone = not phase.train or (phase.restart and state.round == phase.start)  # what sites do there, all must do
+        everyone = not phase.train or (phase.restart and state.round == phase.start)  # a task that every site must get
         members = online if everyone else self.roster.drawn(online, state.round)
         stage = self.course.stage(state.round)[0]
         self._announce(state.round + 1, stage, members)

@@ -23,7 +23,7 @@ from remind_server.rounds.state import State
 
 @dataclass(frozen=True)
 class Assignment:
-    """A site's task, with what its reply is checked against: tensors sent, W_s, n_{s,k}, groups it can evaluate."""
+    """A site's task, and the values for checking its reply: tensors sent, W_s, n_{s,k}, groups that it can evaluate."""
 
     task: Task
     sent: Mapping[str, Tensor]
@@ -33,26 +33,26 @@ class Assignment:
     dtype: WireType
 
     def record(self) -> RecordDict:
-        """The message; made when it is sent, so that the tensors are not held once per site."""
+        """Return the message. It is built when it is sent, so that memory does not hold the tensors of all sites."""
         return to_record(self.task, pack(self.sent, self.dtype))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of tensors that go to the site."""
+        """Size in bytes of the tensors that are sent to the site."""
         return sum(entry.nbytes for entry in self.task.index)
 
 
 def stage_of(config: Config, round_: int, phases: Sequence[Phase] | None = None) -> tuple[Literal[1, 2], int, int]:
-    """Stage of a round (from 0), round within the stage, rounds of the stage.
+    """Return the stage of a round (from 0), the round within the stage, and the rounds of the stage.
 
-    A phase of the objective that starts over has both stages again, in proportion to the rounds it lasts. One that goes
-    on with the model of the phase before, to look at it or to train its last layer, uses it as that phase left it: its
-    rounds are all of the stage that the model had come to.
+    A phase of the objective that restarts training has both stages again, in proportion to its number of rounds. A
+    phase that continues with the model of the phase before, for example to train its last layer, has one stage: the
+    one in which that phase ended.
 
     Parameters
     ----------
     phases
-        Of the objective, in order and without gaps; None: one that lasts the whole run.
+        The objective's phases, in order and without gaps; None: one phase for the whole run.
     """
     phases = phases or (Phase(0, config.train.rounds),)
     at = max((i for i, phase in enumerate(phases) if phase.start <= round_), default=0)
@@ -65,7 +65,7 @@ def stage_of(config: Config, round_: int, phases: Sequence[Phase] | None = None)
 
 
 def _warmup_rounds(train: TrainConfig, rounds: int) -> int:
-    """Rounds of stage 1 in a training of so many: their share of the run's, and one at least of each stage it has."""
+    """Return the rounds of stage 1 among this many rounds: the run's share, but at least one round of each stage."""
     if rounds == train.rounds or not train.routing_rounds:
         return min(train.warmup_rounds, rounds)
     if not train.warmup_rounds:
@@ -87,14 +87,14 @@ def train_tasks(
     given: Collection[int] = (),
     routed: bool = False,
 ) -> dict[int, Assignment]:
-    """The tasks, by node, of those `members` who are there, for the round that follows `state`.
+    """Return the tasks of the given members by node, for the round that follows `state`.
 
     Parameters
     ----------
     everybody
         All members of the run; the shares of the objective refer to these.
     given, routed
-        Of the model that the run began with, see `Task`; a site is told of its own groups.
+        As in `Task`, for the initial model; a site gets only its own groups.
     """
     methods = methods_of(config)
     sites = sites_of(everybody)
@@ -134,7 +134,7 @@ def train_tasks(
 def _weights_for(
     methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
 ) -> tuple[dict[str, SiteWeights], dict[str, Mapping[int, int]]]:
-    """The weights for each site, and the patients of each of its groups that the round trains on."""
+    """Return the weights for each site, and the number of patients per group that the round trains on."""
     if not methods.objective.phase(state.round).balanced:
         return {m.name: methods.weighing.for_site(state.weights, sites, m.name) for m in members}, dict(sites)
     held_out: dict[str, Mapping[int, int]] = {m.name: m.held_out for m in members}
@@ -144,7 +144,7 @@ def _weights_for(
 
 
 def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
-    """Training patients of each group by class, over all members."""
+    """Return the training patients of each group by class, over all members."""
     found: dict[int, tuple[int, ...]] = {}
     for member in members:
         for k, by_class in member.labels.items():
@@ -153,7 +153,7 @@ def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
 
 
 def candidates(config: Config, state: State[Any]) -> tuple[int, ...]:
-    """Rounds whose models may still be the run's: the best so far, and the one that this round's reports will judge."""
+    """Return the rounds whose models may still be chosen: the best so far, and the one that this round evaluates."""
     if config.train.select == "last":
         return ()
     return tuple(sorted({state.round, *((state.best.verdict.round,) if state.best else ())}))
@@ -171,14 +171,14 @@ def examine_task(
     temper: bool = False,
     temperature: float = 1.0,
 ) -> RecordDict:
-    """An examination of one site, on the blocks of every known group among its patients.
+    """Return the examination task of one site, with the blocks of all known groups among its patients.
 
     Parameters
     ----------
     counts
-        n_k over all sites; the site is told those of its own groups.
+        n_k over all sites; the site gets those of its own groups.
     routing
-        Whether the model is one of stage 2.
+        Whether the model uses Φ_k.
     on_test, temper, temperature
         See `Examine`.
     """
@@ -197,7 +197,7 @@ def examine_task(
 
 
 def shared_modalities(config: Config, schema: CohortSchema, groups: Collection[int]) -> tuple[str, ...]:
-    """Modalities whose encoder travels to a site with these groups; none unless encoders are shared."""
+    """Return the modalities whose encoder is sent to a site with these groups; empty unless encoders are shared."""
     if config.federation.encoders != "shared":
         return ()
     return tuple(name for bit, name in enumerate(schema.names) if any(k >> bit & 1 for k in groups))

@@ -51,8 +51,8 @@ def test_order_inside_a_patient_does_not_matter(run, asked):
 
 MISTAKES = {
     "unknown column": ({"a": {"p": 1.0, "pp": 2.0}}, r"a\.pp: the model has no such column.*p"),
-    "text for a number": ({"a": {"p": "high"}}, r"a\.p: is the text 'high', where a number belongs"),
-    "number as text": ({"a": {"p": "1.5"}}, r"a\.p: is the text '1.5', where a number belongs"),
+    "text for a number": ({"a": {"p": "high"}}, r"a\.p: is the text 'high'; give a number"),
+    "number as text": ({"a": {"p": "1.5"}}, r"a\.p: is the text '1.5'; give a number"),
     "unknown level": ({"a": {"p": 1.0, "q": "medium"}}, r"a\.q: 'medium' is no level; give one of lo, hi"),
     "level of another type": ({"a": {"q": ["lo"]}}, r"a\.q: is a list; give one of"),
     "extra modality": ({"a": {"p": 1.0}, "mri": {"x": 1}}, r"mri: the model has no such modality; it has a, b, c"),
@@ -135,7 +135,7 @@ def test_an_unseen_combination_is_served_with_its_reason(asked):
         (b"[]", 400, "request: "),
         (b'{"patient": []}', 400, "patients: Field required"),
         (b'{"patients": []}', 400, "patients: is empty"),
-        (json.dumps({"patients": [{}] * 4}).encode(), 413, "patients: 4, and the most is 3"),
+        (json.dumps({"patients": [{}] * 4}).encode(), 413, "patients: 4 are more than the limit of 3"),
         (b'{"patients": ["' + b"x" * 5000 + b'"]}', 413, "larger than 4000 bytes"),
     ],
 )

@@ -176,12 +176,12 @@ def test_a_kind_of_another_package_without_a_form_is_not_served(run, monkeypatch
     schema = CohortSchema(name="x", classes=("c0", "c1"), modalities=(Elsewhere(name="dna"),))
     bundle = replace(load(run[0]).bundle, schema=schema)
     keeper = models.ModelKeeper(Source(lambda: None, lambda: bundle))
-    with pytest.raises(UserError, match="modality dna is of a kind that another package brings"):
+    with pytest.raises(UserError, match="the kind of modality dna comes from another package"):
         keeper.current()
 
 
 def test_a_folder_of_several_hospitals_asks_which(run):
-    with pytest.raises(UserError, match=re.escape("--site; here are: north, south")):
+    with pytest.raises(UserError, match=re.escape("--site; available: north, south")):
         service(run[0], "").keeper.current()
 
 

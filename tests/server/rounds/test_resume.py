@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capl
     assert_same(tmp_path / "whole", tmp_path / "killed", one, two)
     assert len(two.rounds) == 2, "round 3 was done again, from the answers that the sites keep"
     assert "round-00003.safetensors: was changed since it was written" in caplog.text
-    assert "going on from the checkpoint before it, after round 2" in caplog.text
+    assert "resuming from the checkpoint before it, after round 2" in caplog.text
 
 
 def test_checkpoints_are_kept_by_rule_and_a_second_process_is_refused(tmp_path):
@@ -216,7 +216,7 @@ def test_checkpoints_are_kept_by_rule_and_a_second_process_is_refused(tmp_path):
 def test_what_cannot_be_resumed_is_refused(tmp_path):
     settings = config(**NOISY)
     kept = Checkpoints(tmp_path / "none")
-    with pytest.raises(UserError, match="no checkpoint to go on from"):
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
         FedRemind(resumed(settings), checkpoints=kept).run(SiteGrid([]))
     whole(tmp_path / "whole", settings)
     with pytest.raises(UserError, match="has ended; there is nothing to resume"):
@@ -236,7 +236,7 @@ def test_a_run_goes_on_only_with_the_very_model_that_it_began_with(tmp_path):
     def replaced(folder):
         model.write_bytes((tmp_path / "given-1" / "run" / MODEL).read_bytes())
         kept = Checkpoints(folder / "run")
-        with pytest.raises(UserError, match="given-0/run was changed since the run began with it; put back"):
+        with pytest.raises(UserError, match="given-0/run has changed since the run began; restore the former"):
             FedRemind(resumed(settings), checkpoints=kept).run(SiteGrid([]))
         model.write_bytes(first)
 

@@ -82,7 +82,7 @@ def test_what_is_no_state_of_this_run_is_refused(tmp_path):
     spanning, within = Spanning(Proportional()), Within(Proportional(), Proportional())
     path = tmp_path / "state.safetensors"
     finished(tmp_path / "run", config(), lambda s, o: Forgetful(s, o, path))
-    with pytest.raises(UserError, match="weights are those of another method"):
+    with pytest.raises(UserError, match="weights belong to another method"):
         State.load(path, within)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -90,7 +90,7 @@ def test_what_is_no_state_of_this_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="was changed since it was written"):
         State.load(path, spanning)
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match="it is no state"):
+    with pytest.raises(UserError, match="it is not a state"):
         State.load(path, spanning)
     with pytest.raises(UserError, match="cannot be read"):
         State.load(tmp_path / "none", spanning)
