@@ -58,7 +58,7 @@ def test_a_pair_has_the_interval_of_its_difference(engine, tmp_path, client):
     assert 'class="num unsure"' in page
     assert 'class="num better"' not in page
     assert 'class="num worse"' not in page
-    assert "wider than need be" in page
+    assert "so the interval is too wide" in page
     row = next(csv.DictReader(io.StringIO(client.get("/compare.csv?first=1&second=2").text)))
     assert float(row["difference_auroc_low"]) < 0 < float(row["difference_auroc_high"])
 

@@ -38,7 +38,7 @@ def test_every_answer_suppresses(drill, client_of):
     assert not any(value for name, value in cell.items() if name not in ("site", "group", "n", "sites_withholding"))
     assert all(row["n"] == "withheld" or int(row["n"]) >= 6 for row in everything)
     page = client.get("/runs/1", headers={"accept": "text/html"}).text
-    assert 'title="withheld: too few patients to tell, or none"' in page
+    assert 'title="withheld: too few patients, or none"' in page
 
 
 def test_the_expert_map_suppresses(drill, client_of):

@@ -105,7 +105,7 @@ def _matrix_cell(
     n: int | None, value: float | None, low: float | None, high: float | None, withheld: bool, score: str
 ) -> str:
     if n is None:
-        return '<td class="gone" title="withheld: too few patients to tell, or none">withheld</td>'
+        return '<td class="gone" title="withheld: too few patients, or none">withheld</td>'
     if withheld:
         return f'<td class="gone" title="score withheld; {n} patients">·\n{n}</td>'
     if not n:

@@ -180,8 +180,8 @@ def test_the_page_names_only_the_groups_of_the_file_and_says_how_many_it_leaves_
     assert 5 not in {v.mask for v in content.models[0].modality_value}  # two test patients of class c
     assert f"where that holds for a class of the test patients: {content.withheld_rows}." in page
     assert content.withheld_rows > 0
-    assert "They count single patients" not in page
-    assert "They count single patients" in render(everything(analysis, COUNTS))
+    assert "They include counts of single patients" not in page
+    assert "They include counts of single patients" in render(everything(analysis, COUNTS))
 
 
 def test_visits_of_few_persons_are_few(analysis):

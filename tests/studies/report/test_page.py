@@ -93,7 +93,7 @@ def test_what_is_missing_is_listed():
     text = Page(render(study(missing=lines))).text
     assert all(line in text for line in lines)
     assert "3 runs of the study missing" in text
-    assert "Nothing: every method" in Page(render(study())).text
+    assert "None: every method" in Page(render(study())).text
 
 
 def test_thirty_five_groups_stay_small():
