@@ -1,11 +1,11 @@
-"""What a round of stage 2 costs with tokens cached and with encoders run anew: both, side by side, in one run.
+"""Time of a round of stage 2 with cached tokens, and with encoders computed again, measured in one run.
 
     python benchmarks/cached_tokens.py             # four ViT-B/16, D 768, 128 experts: EMBED's model, 12 GiB of memory
     python benchmarks/cached_tokens.py --small     # ViT-tiny, D 192, 32 experts
 
-A round is what a site does in it: measure its training and validation patients on the model as received, then take the
-local steps. Weights are random: they cost what trained ones cost. Prints seconds of each, their ratio, and what filling
-the cache once costs.
+In a round, a site evaluates the received model on its training and validation patients, then takes the local steps.
+Weights are random, since the time does not depend on them. Prints the seconds of both, their ratio, and the time of
+filling the cache once.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python benchmarks/first_prediction.py
 
-A process imports remind, loads a run, reads 20 patients from files and predicts; another only imports torch. Prints the
-median of their ratio. The model is trained for two short rounds: the time does not depend on how well it learnt.
+One process imports remind, loads a run, reads 20 patients from files and predicts; another process only imports torch.
+Prints the median of their ratio. The model is trained for two short rounds, since the time does not depend on its
+quality.
 """
 
 import argparse

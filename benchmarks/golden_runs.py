@@ -1,12 +1,12 @@
-"""Whether a change that only moves and renames code left every method's numbers as they were, to the last bit.
+"""Check that a refactoring leaves every method's numbers unchanged, to the last bit.
 
     python benchmarks/golden_runs.py BEFORE [AFTER]
 
 BEFORE and AFTER are commits; without AFTER it is the working tree. Each method runs on both sides, in two stages on the
 same small synthetic cohort and three hospitals: every fusion model, every objective, every rule, and REMIND with
 encoders at the site, frozen and shared. The tensors of the global model and all rows of `final.csv` are compared. Both
-sides run here and now, so that nothing depends on this machine. Prints a line per method, `new` for one that BEFORE
-lacks; the exit code is 1 if a method differs or fails.
+sides run on this machine, so that its rounding does not matter. Prints a line per method, `new` for a method that
+BEFORE lacks; the exit code is 1 if a method differs or fails.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def _verdict(before: Path, after: Path) -> str:
-    """How the two results of a run compare; in capitals what must not be."""
+    """Return the result of comparing two runs; failures are in capitals."""
     digests = [_digest(before), _digest(after)]
     if digests[0] is None and "there is no" in before.with_suffix(".log").read_text():
         return "new"

@@ -1,11 +1,11 @@
-"""What group residual routing adds to a step of plain Soft MoE.
+"""The additional time of group residual routing in a step of plain Soft MoE.
 
     python benchmarks/group_routing.py --size small --repeats 100 --steps 3
     python benchmarks/group_routing.py --size large --repeats 12
 
-A step is forward and backward of router and experts, gradients of all weights, residuals and tokens included and the
-experts' in place; with groups it begins by stacking their residuals, as the model does. "again" is plain Soft MoE a
-second time, and shows what the clock cannot tell apart.
+A step is the forward and backward pass of router and experts, with gradients of all weights, residuals and tokens. With
+groups it begins by stacking their residuals, as the model does. "again" is plain Soft MoE a second time; its ratio
+shows the noise of the measurement.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,11 @@
-"""How large an honest site's update and loss are: what the limits of a round (`federation.max-…`) are set from.
+"""The size of an honest site's update and loss, from which the limits of a round (`federation.max-…`) are set.
 
     python benchmarks/honest_updates.py                                        # the synthetic cohort, five hospitals
     python benchmarks/honest_updates.py --cohort simulation/cohorts/uci_heart4.toml --clients 4
 
-Trains once, with the default settings but for `-c`, and prints, over all rounds and sites: the size of updates relative
-to the model; the largest of a block in medians of the same block's in its round, and the same of updates so large that
-they can be left out for it; and the largest mean loss that a site had of a group of validation patients, in units of
+Trains once with the default settings and those of `-c`. Prints over all rounds and sites: the size of updates relative
+to the model; the largest ratio of a block's update to the median of that block in its round; the same ratio for updates
+that are large enough to be compared; and the largest mean loss of a group's validation patients at a site, in units of
 ln(classes). The limits themselves are off.
 """
 

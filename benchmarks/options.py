@@ -1,17 +1,17 @@
-"""What settings are worth: tried on validation patients, one choice for all cohorts, what it gives on test patients.
+"""Choose settings on validation patients, one choice for all cohorts, and evaluate the choice on test patients.
 
     python benchmarks/options.py simulation/cohorts/uci_heart4.toml simulation/cohorts/cinc2012_icu.toml --seeds 0-4 \
         --methods "remind, softmoe" --try "defaults:" --try "alone: model.encoders.alone='both'" \
         --try "dropout: method.fusion='{fusion}(modality-dropout = 0.3)'"
 
-An option is a name and what `flwr run` takes as settings: pairs, a file, or a preset; `{fusion}` is the fusion model of
-the method. Every method of `--methods` (as `remind bench` takes them) tries the same options: an equal budget. For each
-cohort and method a table of the AUROC of everybody, of all tail patients, and of tail groups of at least ten of them
-(their mean), of validation and of test patients, mean over seeds. The row *chosen* is nested: the test patients of each
-seed are scored by the option that is best on the validation patients of that seed, of all cohorts together (mean over
-cohorts of the mean of the three columns, each less that of the first option), so that no test patient has a part in the
-choice. The last lines name the option that is best on the validation patients of all seeds and cohorts: the preset.
-Runs that are there already are not made again.
+An option has a name and settings as for `flwr run`: pairs, a file or a preset. `{fusion}` is the method's fusion model.
+Every method of `--methods` (as for `remind bench`) tries the same options, so all have the same budget. A table for
+each cohort and method has the AUROC of all patients, of all tail patients, and the mean over tail groups with at least
+ten patients, on validation and on test patients, as means over seeds. The row *chosen* is nested: each seed's test
+patients are scored by the option that is best on that seed's validation patients of all cohorts together. The best
+option has the largest mean over cohorts of the mean of the three columns, each minus the first option's. No test
+patient therefore affects the choice. The last lines name the option that is best on the validation patients of all
+seeds and cohorts: the preset. Stored runs are not repeated.
 """
 
 import argparse

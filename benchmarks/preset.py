@@ -1,12 +1,12 @@
-"""Which of REMIND's own settings serve rare combinations best on validation patients: how its defaults were chosen.
+"""Compare REMIND's own settings on rare combinations of validation patients: the choice of its defaults.
 
     python benchmarks/preset.py simulation/cohorts/uci_heart4.toml --seeds 0-4
     python benchmarks/preset.py simulation/cohorts/nhanes_2017_2020.toml --seeds 0 \
         -c 'model.tokens=4 train.weight-decay=0.05 train.lr=0.001'
 
-Prints AUROC over the validation patients of all seeds and hospitals: the mean over tail groups of at least ten of them
-(by which the defaults were chosen), that of all tail patients together, that of everybody; and the loss of tail
-patients. Runs that are there already are not made again.
+Prints the AUROC of the validation patients of all seeds and hospitals: the mean over tail groups with at least ten
+patients (by which the defaults were chosen), of all tail patients together, and of all patients; and the loss of tail
+patients. Stored runs are not repeated.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""The service of predictions against calling the Predictor: latency and throughput over a real socket.
+"""The prediction service compared with calling the Predictor: latency and throughput over a real socket.
 
     python benchmarks/serve_latency.py [--patients 1 32 256] [--repeats 30]
 
-A model of the default size is trained for two rounds on the synthetic cohort (three tables and a series). Both sides
-answer for the same patients, in turns; printed are medians and their ratio, and patients per second of the service. The
-service's share is what is left: JSON, checks, the audit entry with its fsync, HTTP.
+A model of the default size is trained for two rounds on the synthetic cohort (three tables and a series). Both predict
+the same patients, in turns. Prints medians and their ratio, and patients per second of the service. The difference is
+the service's own work: JSON, checks, the audit entry with its fsync, HTTP.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def main() -> None:
                 a, b = (
                     statistics.median(direct[1:]),
                     statistics.median(served[1:]),
-                )  # the first loads what is not loaded
+                )  # the first request loads modules
                 print(f"| {number} | {1e3 * a:.2f} | {1e3 * b:.2f} | {b / a:.2f} | {number / b:.0f} |", flush=True)
         server.should_exit = True
 

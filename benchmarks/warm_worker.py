@@ -1,10 +1,10 @@
-"""A round with the warm worker and without it, over a real SuperLink with TLS on this machine.
+"""Time of a round with and without the warm worker, over a real SuperLink with TLS on this machine.
 
     python benchmarks/warm_worker.py [--patients 2000] [--rounds 4]
 
-One hospital, so that a round is one message. Printed per setting: seconds from one answer of the site to the next (a
-round as the coordinator has it, with Flower's polling: 3 s at the site, 3 s at the coordinator, 1 s between), and
-seconds that the message's program ran at the site (imports, cohort, training); medians over the rounds after the first.
+There is one hospital, so a round is one message. Prints for each setting the medians over the rounds after the first:
+seconds from one answer of the site to the next (a round at the coordinator, with Flower's polling: 3 s at the site, 3 s
+at the coordinator, 1 s between), and seconds of the program at the site (imports, cohort, training).
 """
 
 import argparse

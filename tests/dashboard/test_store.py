@@ -133,7 +133,7 @@ def test_who_has_answered_in_the_round_under_way(engine, tmp_path, client, monke
     assert [(site.name, site.problem) for site in run_report(reader, 1).not_counting] == [("Chur", "refused: busy")]
     assert reader.state(1).change == before, "the page need not be made anew for this"
     health = " ".join(client.get("/runs/1/health").text.split())
-    assert "fetched as they come and counted in the order of names: that of 1 after it may be here" in health
+    assert "Answers are counted in the order of the names. 1 later answer may have arrived already" in health
     assert "not counted yet" in health
     awaited = dict(re.findall(r'^remind_site_awaited{run="1",site="(\w+)"} (.*)$', client.get("/metrics").text, re.M))
     assert awaited == {"Basel": "0.0", "Chur": "0.0", "Davos": "1.0", "Genf": "1.0"}

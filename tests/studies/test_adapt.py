@@ -48,7 +48,7 @@ def test_options_are_refused_by_name(options, words):
 def test_methods_without_one_model_and_one_hospital_are_refused():
     with pytest.raises(UserError, match="no single complete model"):
         plan("adapt", request("remind, remind+local", own_hospitals=SITES))
-    with pytest.raises(UserError, match="a cohort of two or more"):
+    with pytest.raises(UserError, match="a cohort with two or more"):
         plan("adapt", request("remind", own_hospitals=("north",)))
 
 

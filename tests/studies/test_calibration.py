@@ -19,7 +19,7 @@ def test_a_panel_per_method_tested_against_its_raw_model():
 
 @pytest.mark.parametrize("method", ["pooled", "softmoe+dfr"])
 def test_methods_that_hold_nobody_back_are_refused(method):
-    with pytest.raises(UserError, match=r"calibration: .* holds no hospital's validation patients back"):
+    with pytest.raises(UserError, match=r"calibration: .* has no validation patients that it does not train on"):
         plan("calibration", request(f"remind, {method}"))
 
 

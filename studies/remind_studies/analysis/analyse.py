@@ -41,12 +41,12 @@ def analyse(
     say: Say,
     min_count: int = 1,
 ) -> Analysis:
-    """Look into a run, and into another one on the same patients.
+    """Analyse a run, and a second one on the same patients.
 
     Parameters
     ----------
     made
-        By what and when; asked at the end.
+        Returns the record of command, date and versions; called at the end.
     say
         Prints progress.
     min_count
@@ -104,7 +104,7 @@ def _model(run: StoredRun | Planned, wish: Wish, say: Say) -> tuple[CohortFacts,
 
 
 def _same_patients(run: StoredRun | Planned, against: StoredRun) -> None:
-    """Both runs must read the same cohort, and lay and split it alike; that it did not change is checked by each."""
+    """Check that both runs used the same cohort, hospitals and split. Each run checks its cohort for changes."""
     a, b = run.config.flat(), against.config.flat()
     deciding = [key for key in a if key == "seed" or key.startswith("data.")]
     if run.config.data.cohort == SYNTHETIC:
@@ -150,7 +150,7 @@ def _cohort(hospitals: Hospitals) -> CohortFacts:
 
 
 def _named(models: list[ModelAnalysis]) -> tuple[ModelAnalysis, ...]:
-    """Models with names that tell them apart: the fusion, and where that is not enough objective, rule or folder."""
+    """Return the models with unique names: the fusion, and if needed the objective, the rule or the folder."""
     for parts in (("fusion",), ("fusion", "objective"), ("fusion", "objective", "rule"), ("fusion", "source")):
         names = [" + ".join(str(getattr(model, part)) for part in parts) for model in models]
         if len(set(names)) == len(names):

@@ -23,7 +23,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Log-probabilities (N, C) of patients whose true classes are `label_N`."""
+    """Log-probabilities (N, C) of patients with the true classes `label_N`."""
 
     log_p_NC: Floats
     label_N: Integers
@@ -41,7 +41,7 @@ class Prediction:
         return loss_N
 
     def aurocs(self, weight_RN: Floats) -> Floats:
-        """AUROC with these weights of the patients, (R,): mean over classes of one against the rest, if not all alike.
+        """AUROC with these weights of the patients, (R,): the mean over classes of one class against the rest.
 
         NaN where a class that occurs among the patients, or the rest, has no weight.
         """
@@ -54,14 +54,14 @@ class Prediction:
 
 
 def gains(full: Prediction, hidden: Prediction, person_N: NDArray[np.str_], seed: int) -> dict[str, Gain | None]:
-    """``auroc``, ``accuracy`` and ``loss`` of two predictions of the same patients, and how much better the first is.
+    """Compare two predictions of the same patients by ``auroc``, ``accuracy`` and ``loss``.
 
     Parameters
     ----------
     person_N
-        Who each patient (or visit) is.
+        The person of each patient (or visit).
     seed
-        Of the resamples.
+        Seed of the resamples.
     """
     _, place_N = np.unique(person_N, return_inverse=True)
     persons = int(place_N.max()) + 1
@@ -108,7 +108,7 @@ def _scores(prediction: Prediction, weight_RN: Floats) -> dict[str, Floats]:
 
 
 def _better(name: str, full_R: Floats, hidden_R: Floats) -> Floats:
-    """By how much the first is better; of a loss the lower one is."""
+    """Return by how much the first is better; a lower loss is better."""
     return hidden_R - full_R if name == "loss" else full_R - hidden_R
 
 

@@ -17,14 +17,14 @@ def analyze_command(
     against: Annotated[
         str | None, typer.Option(help="softmoe: train it on the same patients; the results folder of a run; or none.")
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Rounds between two looks at the model in training.")] = 2,
-    final: Annotated[bool, typer.Option("--final", help="Look at the final model alone; train nothing again.")] = False,
+    every: Annotated[int, typer.Option(min=1, help="Evaluate the model every so many rounds of the training.")] = 2,
+    final: Annotated[bool, typer.Option("--final", help="Evaluate only the final model; do not train again.")] = False,
     patients: Annotated[int, typer.Option(min=2, help="Patients of each group in the gradient consistency.")] = 32,
     whole_set: Annotated[
         str,
         typer.Option(
-            help="What groups' gradients are compared with: groups (each group alike) or cohort (training patients in "
-            "their natural shares, which head groups dominate, as in the paper)."
+            help="Patients of g_all, with which groups' gradients are compared: groups (equally many of each group) or "
+            "cohort (natural shares, dominated by head groups, as in the paper)."
         ),
     ] = "groups",
     out: Annotated[Path | None, typer.Option(help="Folder for the analysis; default: RUN/analysis.")] = None,
@@ -36,13 +36,13 @@ def analyze_command(
         list[str] | None, typer.Option("--run-config", "-c", help="With --cohort: settings, as for flwr run.")
     ] = None,
     min_count: Annotated[
-        int | None, typer.Option(min=1, help="Suppress groups of fewer patients; default: 10, synthetic 1.")
+        int | None, typer.Option(min=1, help="Suppress groups with fewer patients; default: 10, synthetic 1.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Look into one trained model: gradients, experts, λ, gate, entropy, and what each modality is worth to each group.
+    """Analyse one trained model: gradients, experts, λ, gate, entropy, and the value of each modality to each group.
 
-    A stored run is trained once more, to look at the model on its way; runs repeat to the last bit on one machine.
+    A stored run is trained again to evaluate the model during training; on one machine, runs repeat to the last bit.
     """
     from remind_studies.analysis.request import analyze
 

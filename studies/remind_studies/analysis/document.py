@@ -21,7 +21,7 @@ WholeSet = Literal["groups", "cohort"]
 
 
 class Part(BaseModel):
-    """Base: frozen, closed, numbers are finite."""
+    """Base of all parts: frozen, no extra fields, finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -47,20 +47,20 @@ class CohortFacts(Part):
 
 
 class Settings(Part):
-    """What was asked for.
+    """Settings of the analysis.
 
     Attributes
     ----------
     every
-        Rounds between two looks at a model; None: at the final one only.
+        Rounds between two evaluations of a model; None: only the final model.
     patients
-        n of each group in the gradient consistency.
+        n, patients of each group in the gradient consistency.
     whole_set
-        Whose gradients g_all is: "groups", n of each group alike; "cohort", training patients in their natural shares.
+        Patients of g_all: "groups", n of each group; "cohort", training patients in their natural shares.
     few
-        Test patients below which a number is marked.
+        A number with fewer test patients is marked.
     resamples
-        Of the bootstrap.
+        Number of bootstrap resamples.
     min_count
         Groups with fewer patients are suppressed; 1: none.
     """
@@ -74,21 +74,21 @@ class Settings(Part):
 
     @property
     def compared_with(self) -> str:
-        """Whose gradients g_all is, in words."""
+        """The patients of g_all, as text."""
         if self.whole_set == "cohort":
             return "the cohort, groups in their natural shares (as in the paper)"
         return "all groups, each with as many patients (not the natural shares of the paper)"
 
 
 class Weights(Part):
-    """λ of each group after so many rounds."""
+    """λ of each group after this many rounds."""
 
     rounds: int
     of: dict[int, float]
 
 
 class Routing(Part):
-    """How a group's training patients are routed.
+    """Routing of a group's training patients.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class Consistency(Part):
     singular
         σ₁.
     agreement
-        |Σ u| / √n: near 0 the sign of the score means little. None where drawn patients may not be told by class.
+        |Σ u| / √n: near 0 the sign of the score means little. None if the classes of the drawn patients are suppressed.
     """
 
     score: float | None
@@ -126,7 +126,7 @@ class Consistency(Part):
 
 
 class Look(Part):
-    """The model after so many rounds, and whether Φ_k is in use (stage 2)."""
+    """An evaluation of the model after this many rounds, and whether it uses Φ_k (stage 2)."""
 
     rounds: int
     stage: Literal[1, 2]
@@ -135,12 +135,12 @@ class Look(Part):
 
 
 class ExpertUse(Part):
-    """Who uses which experts in the final model.
+    """Use of the experts in the final model, by group.
 
     Attributes
     ----------
     experts, top
-        E, and how many of a patient's experts count.
+        E, and how many of a patient's experts are counted.
     n
         Training patients of each group.
     of
@@ -158,7 +158,7 @@ class ExpertUse(Part):
 
 
 class Gain(Part):
-    """A score with and without a modality, what the modality gains (> 0: better with it), and its 95 % interval."""
+    """A score with and without a modality, the gain (> 0: better with the modality), and its 95 % interval."""
 
     seen: float
     hidden: float
@@ -168,15 +168,15 @@ class Gain(Part):
 
 
 class ModalityValue(Part):
-    """What a group's test patients gain by one of their modalities.
+    """The gain of a group's test patients from one of their modalities.
 
     Attributes
     ----------
     mask
         The group; None: all test patients who have this modality and another.
     smaller, known
-        The group without the modality, and whether it was seen in training; None where `mask` is, the latter also where
-        of that group nothing is told.
+        The group without the modality, and whether it was seen in training; None if `mask` is None. The latter is also
+        None if that group is suppressed.
     n, positives
         Test patients, and those of class 1 where there are two classes.
     few
@@ -196,7 +196,7 @@ class ModalityValue(Part):
 
 
 class Replay(Part):
-    """How the model of a training that was done again differs from the stored one, at most by `largest`."""
+    """Difference between the model of a repeated training and the stored one, at most `largest`."""
 
     equal: bool
     tensors: int
@@ -205,7 +205,7 @@ class Replay(Part):
 
 
 class Gate(Part):
-    """When Φ_k is used: by which rule, and from which H / ln E on; None where that does not decide."""
+    """The condition for using Φ_k: the rule, and the threshold of H / ln E; None if the rule does not use it."""
 
     kind: str
     opens_at: float | None
@@ -217,17 +217,17 @@ class ModelAnalysis(Part):
     Attributes
     ----------
     name
-        What the page calls it.
+        Name on the page.
     source
         Its results folder.
     parameters
-        How many the gradients are taken with respect to, and their common name.
+        Number of the parameters in the gradients, and their common name.
     whole
         Patients behind g_all, by group.
     drawn, left_out
         Groups with consistency → the patients drawn, by class; groups without → their training patients, too few.
     gate
-        None: the model has none.
+        None if the model has no gate.
     """
 
     name: str
@@ -252,7 +252,7 @@ class ModelAnalysis(Part):
 
 
 class Analysis(Part):
-    """The whole file; the first model is the one that was asked about.
+    """The whole file; the first model is the analysed one.
 
     Attributes
     ----------

@@ -54,7 +54,7 @@ class Groups:
 
 
 def numbered(name: str, patients: int) -> str:
-    """A group's name, cut where it is too long for a picture, and how many patients it has."""
+    """Return a group's name, shortened for a figure, with its number of patients."""
     return f"{cut(name, LETTERS)} ({patients})"
 
 
@@ -117,8 +117,8 @@ def _gate(analysis: Analysis, groups: Groups) -> Picture | None:
         entropy = _over_routing(model, groups, "shared_entropy")
         charts.append(Chart(title, entropy, _around(entropy, level=at), at))
     caption = (
-        "How often a group's own router Φ_k is used (never before stage 2), and what decides it: how unsure the shared "
-        "router is, as a share of ln E. Training patients."
+        "How often a group's own router Φ_k is used (never before stage 2), and the entropy of the shared router that "
+        "decides it, as a share of ln E. Training patients."
     )
     title = "Gate open rate and entropy of the shared router over training"
     return _lines(analysis, groups, "gate", charts, title, caption)
@@ -129,14 +129,14 @@ def _entropy(analysis: Analysis, groups: Groups) -> Picture | None:
     limits = _around(*(chart.lines for chart in charts))
     charts = [replace(chart, limits=limits) for chart in charts]
     caption = (
-        "Entropy of the router that is used, as a share of ln E: at 1 a token asks all experts alike, at 0 one alone. "
+        "Entropy of the router in use, as a share of ln E: at 1 a token uses all experts equally, at 0 only one. "
         "Training patients."
     )
     return _lines(analysis, groups, "entropy", charts, "Routing entropy of each group over training", caption)
 
 
 def _around(*charts: Lines, level: float | None = None) -> tuple[float, float]:
-    """Limits that hold all values of these lines, and a level, with room."""
+    """Return axis limits that contain all values of these lines and a level, with a margin."""
     values = [value for lines in charts for _, values in lines.values() for value in values]
     values += [] if level is None else [level]
     return min(values, default=0.0) - ROOM, max(values, default=1.0) + ROOM
@@ -152,7 +152,7 @@ def _over_routing(model: ModelAnalysis, groups: Groups, name: str) -> Lines:
 
 
 def _over_looks(model: ModelAnalysis, groups: Groups, pick: Callable[[Look, int], float | None]) -> Lines:
-    """Lines of the groups that have any, by the groups' places."""
+    """Return the lines of the groups with values, by the groups' positions."""
     lines: dict[int, tuple[list[int], list[float]]] = {}
     for place, group in enumerate(groups.masks):
         found = [(look.rounds, value) for look in model.looks if (value := pick(look, group)) is not None]
@@ -192,8 +192,8 @@ def _experts(analysis: Analysis, groups: Groups) -> Picture | None:
     top = min(use.top for _, use in found)
     caption = (
         f"Share of each group's training patients (their number in brackets) for whom an expert is among their top "
-        f"{top}. Experts stand in the order of the groups that use them most; number 5 of one model has nothing to do "
-        "with number 5 of another."
+        f"{top}. Experts are ordered by the groups that use them most; number 5 of one model is unrelated to number 5 "
+        "of another."
     )
     return Picture(inline("experts", "Expert use by group", caption, draw_heat, heats, labels), caption)
 

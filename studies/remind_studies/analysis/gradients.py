@@ -3,8 +3,8 @@
     J (n, P): one row per patient, the gradient of the true class's logit;   K = J Jᵀ, with top eigenvector u
     g = Jᵀ u = σ₁ v₁, its sign such that g · mean row ≥ 0;   score of group k = cos(g_k, g_all)
 
-J is never formed: K u takes one vector-Jacobian and one Jacobian-vector product. Repeating that is power iteration;
-Lanczos' method (ARPACK) repeats nothing else but keeps all iterates, and needs far fewer where σ₂ is close to σ₁.
+J is never formed: K u takes one vector-Jacobian and one Jacobian-vector product. Power iteration repeats this product.
+Lanczos' method (ARPACK) repeats the same product, keeps all iterates, and needs far fewer if σ₂ is close to σ₁.
 
 Shapes: n patients, P parameters.
 """
@@ -27,21 +27,21 @@ Vector = NDArray[np.float64]
 
 
 class Jacobian:
-    """J of patients who may sit behind different functions: each hospital's, with its own values of the parameters.
+    """J of patients with different functions: each hospital has its own function and values of the parameters.
 
     Parameters
     ----------
     parts
-        Outputs of some of the n patients as a function of the parameters, and where it is differentiated. Names and
+        Outputs of some of the n patients as a function of the parameters, and the parameters' values. Names and
         shapes of the parameters are the same in all parts.
     """
 
     def __init__(self, parts: Sequence[tuple[Outputs, Tensors]]) -> None:
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention can be differentiated once only
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
             found = [vjp(outputs, at)[:2] for outputs, at in parts]
             self._back = [back for _, back in found]
-            # w ↦ Jᵀ w is linear, so its transpose, J, is one function whatever w. Unlike forward mode, this is there
-            # for all that fusion models are made of, and needs no forward pass per product.
+            # w ↦ Jᵀ w is linear, so its transpose J is the same function for every w. Unlike forward mode, this works
+            # for all operations of fusion models, and needs no forward pass per product.
             self._forth = [vjp(lambda w_N, back=back: back(w_N)[0], values_N)[1] for values_N, back in found]
         self._counts = [len(values_N) for values_N, _ in found]
         self.like = found[0][0].detach()
@@ -64,7 +64,7 @@ class Jacobian:
 
 @dataclass(frozen=True)
 class Direction:
-    """What one set of patients pulls at.
+    """The leading gradient direction of a set of patients.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Direction:
     singular
         σ₁.
     agreement
-        |Σ u| / √n, the cosine of u and all ones: 1 where all patients pull alike; near 0 the sign of g means little.
+        |Σ u| / √n, the cosine of u and all ones: 1 if all gradients agree; near 0 the sign of g means little.
     """
 
     g: Tensors
@@ -82,7 +82,7 @@ class Direction:
 
 
 def leading_direction(jacobian: Jacobian) -> Direction | None:
-    """g of these patients; None where all their gradients vanish.
+    """Return g of these patients; None if all their gradients vanish.
 
     The sign needs no mean row: g · mean row = uᵀ K 1 / n = σ₁² Σu / n, so it is that of Σu.
     """
@@ -106,7 +106,7 @@ def leading_direction(jacobian: Jacobian) -> Direction | None:
 
 
 def cosine(a: Direction | None, b: Direction | None) -> float | None:
-    """Cosine of two directions; None where one of them is nothing."""
+    """Return the cosine of two directions; None if one is None."""
     if a is None or b is None:
         return None
     dot = sum(float((a.g[name].double() * b.g[name].double()).sum()) for name in a.g)
@@ -119,7 +119,7 @@ def norm(tensors: Mapping[str, Tensor]) -> float:
 
 
 def _top_eigenvector(ntk: Callable[[Vector], Vector], start_N: Vector, tolerance: float) -> Vector:
-    """Unit eigenvector of the largest eigenvalue; by the whole matrix where Lanczos' method does not converge."""
+    """Return the unit eigenvector of the largest eigenvalue; from the full matrix if Lanczos does not converge."""
     n = len(start_N)
     if n == 1:
         return np.ones(1)

@@ -1,7 +1,7 @@
-"""The hospitals of a simulation, each with the model that it would use; an analysis evaluates these.
+"""The hospitals of a simulation with their models, for the evaluations of an analysis.
 
-Patients of all hospitals are looked at together, each with the tokens of its own hospital's encoders. Only a simulation
-can do that: on real hospitals nobody sees both the patients and the model of more than one.
+The patients of all hospitals are evaluated together, each with the tokens of the own hospital's encoders. This needs a
+simulation: with real hospitals, nobody has the patients and the model of more than one hospital.
 
 Shapes: N patients of a hospital, B in a batch, n of a few drawn ones.
 """
@@ -42,8 +42,8 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class LookingStore(SiteStore):
-    """A site's store that is not written to: tokens computed by looking lie elsewhere."""
+class ReadOnlyStore(SiteStore):
+    """A site's store that is not written to: computed tokens are stored in another folder."""
 
     elsewhere: Path = Path()
 
@@ -54,19 +54,20 @@ class LookingStore(SiteStore):
 
 @dataclass(frozen=True)
 class View:
-    """One hospital and the model it would use, while `Hospitals.in_use` lasts."""
+    """One hospital and its model, valid within `Hospitals.in_use`."""
 
     engine: SiteEngine
     source: TokenSource
     routing: bool
 
     def outputs(self, index_N: Integers, hide: int | None = None) -> Iterator[tuple[Batch, FusionOutput]]:
-        """The model's output on the patients at these positions, as it is outside training, batch by batch.
+        """Yield the model's outputs on the patients at these positions, in evaluation mode, batch by batch.
 
         Parameters
         ----------
         hide
-            Position of a modality that they are treated as lacking, group and all; they have another.
+            Position of a modality to hide: the patients are treated as members of the group without it. They must have
+            another modality.
         """
         model, chunk = self.engine.model, self.source.chunk
         parts = [part for part in np.split(index_N, range(chunk, len(index_N), chunk)) if len(part)]
@@ -88,16 +89,16 @@ class Hospitals:
     config
         The run's.
     number
-        How many hospitals; None: as many as the cohort's site column has.
+        Number of hospitals; None: from the cohort's site column.
     folder
-        Where the sites keep what is theirs.
+        Folder for the sites' own files.
     stored
-        ``sites/`` of a finished run, to be looked at and left as it is; None: a training is to come.
+        ``sites/`` of a finished run, which is only read; None: the hospitals will be trained.
 
     Raises
     ------
     UserError
-        The cohort cannot be read or laid into so many hospitals.
+        The cohort cannot be read, or cannot be divided into this many hospitals.
     """
 
     def __init__(self, config: Config, number: int | None, folder: Path, stored: Path | None = None) -> None:
@@ -109,11 +110,11 @@ class Hospitals:
         self.sites = []
         for i, hospital in enumerate(hospitals):
             own = folder / str(i)
-            store = LookingStore(stored / str(i), elsewhere=own / "tokens") if stored else SiteStore(own)
+            store = ReadOnlyStore(stored / str(i), elsewhere=own / "tokens") if stored else SiteStore(own)
             self.sites.append(Site(hospital.name, hospital.cohort, config, store, device))
 
     def counts(self, part: int = TRAIN) -> dict[int, int]:
-        """Patients of each group in one part of the split; those who train are n_k."""
+        """Return the patients of each group in one part of the split; for the training part these are n_k."""
         return groups.counts(np.concatenate([s.cohort.groups_N[s.engine.index[part]] for s in self.sites]))
 
     def train(self, observers: Sequence[Observer]) -> RunResult:
@@ -122,23 +123,23 @@ class Hospitals:
         Raises
         ------
         UserError
-            A site did not take part to the end.
+            A site was missing in the end.
         """
         return train_together(self.config, self.sites, observers)
 
     @contextmanager
     def in_use(self, tensors: Tensors, routing: bool, every_group: bool = False) -> Iterator[list[View]]:
-        """Within the block each hospital's model is the one it would use, given these tensors of the coordinator's.
+        """Context: each hospital's model has these tensors of the coordinator.
 
-        A training that is going on is not disturbed: every message brings its own tensors.
+        This does not disturb a training in progress, because every message contains its own tensors.
 
         Parameters
         ----------
         routing
             Whether Φ_k is in use.
         every_group
-            Whether it also knows the groups that only other hospitals observe, as far as groups travel: a patient
-            whose modality is hidden may fall into one.
+            Whether the model also has the groups that only other hospitals observe, if the rule sends groups: a patient
+            with a hidden modality may be in one of them.
         """
         with ExitStack() as stack:
             views = [self._view(site.engine, tensors, routing, stack) for site in self.sites]
@@ -159,7 +160,7 @@ class Hospitals:
 
     @torch.no_grad()
     def _add_groups(self, engine: SiteEngine, tensors: Tensors) -> None:
-        """Tensors of groups that only other hospitals have, as they would be sent."""
+        """Add the tensors of groups that only other hospitals have, as the coordinator would send them."""
         here = {group_block(k) for k in engine.observed}
         others = {n: t for n, t in tensors.items() if block_of(n).startswith("group:") and block_of(n) not in here}
         engine.model.fusion.add_groups({int(block_of(n).partition(":")[2]) for n in others}, self.config.seed)

@@ -30,10 +30,10 @@ BLOCKS, GROUPS, HEAD = "blocks.", "groups.", "head."
 
 
 @dataclass(frozen=True)
-class Looking:
-    """How looks are taken: hospitals, and the patients drawn for gradients, the same in all looks.
+class Inspection:
+    """Evaluates models of a run on its hospitals, always with the same patients drawn for gradients.
 
-    `whole` are those behind g_all; empty: all drawn ones, so that each group counts the same.
+    `whole` are the patients of g_all; empty: all drawn patients, so that each group counts equally.
     """
 
     hospitals: Hospitals
@@ -41,7 +41,7 @@ class Looking:
     whole: Sequence[tuple[int, Integers]] = ()
 
     def at(self, tensors: Mapping[str, Tensor], rounds: int, routing: bool) -> Look:
-        """The model with these tensors of the coordinator's, after so many rounds."""
+        """Evaluate the model with these tensors of the coordinator, after this many rounds."""
         with self.hospitals.in_use(tensors, routing) as views:
             return Look(
                 rounds=rounds,
@@ -52,14 +52,14 @@ class Looking:
 
 
 def draw(hospitals: Hospitals, patients: int) -> tuple[Drawn, dict[int, int]]:
-    """`patients` training patients of each group, over all hospitals, by the run's seed and nothing else.
+    """Draw `patients` training patients of each group over all hospitals; the draw depends only on the run's seed.
 
     Returns
     -------
     drawn
-        Of the groups that have so many.
+        Patients of the groups that have enough.
     left_out
-        The others → their training patients.
+        Every other group → its number of training patients.
     """
     drawn: dict[int, list[tuple[int, Integers]]] = {}
     left_out = {}
@@ -79,7 +79,7 @@ def draw(hospitals: Hospitals, patients: int) -> tuple[Drawn, dict[int, int]]:
 
 
 def draw_cohort(hospitals: Hospitals, patients: int) -> list[tuple[int, Integers]]:
-    """Training patients of all groups in their natural shares, at most so many, by the run's seed and nothing else."""
+    """Draw at most this many training patients in the groups' natural shares; the draw depends only on the seed."""
     rows = [site.engine.index[TRAIN] for site in hospitals.sites]
     place_N = np.repeat(np.arange(len(rows)), [len(row_N) for row_N in rows])
     row_N = np.concatenate(rows)
@@ -89,12 +89,12 @@ def draw_cohort(hospitals: Hospitals, patients: int) -> list[tuple[int, Integers
 
 
 def by_group(hospitals: Hospitals, whole: Sequence[tuple[int, Integers]]) -> dict[int, int]:
-    """How many of these patients are of each group."""
+    """Return how many of these patients are in each group."""
     return counts(np.concatenate([hospitals.sites[place].cohort.groups_N[row_n] for place, row_n in whole]))
 
 
 def by_class(hospitals: Hospitals, drawn: Drawn) -> dict[int, tuple[int, ...]]:
-    """Drawn patients of each group by class."""
+    """Return the drawn patients of each group by class."""
     classes = len(hospitals.schema.classes)
     of_group = {}
     for group, found in drawn.items():
@@ -104,19 +104,19 @@ def by_class(hospitals: Hospitals, drawn: Drawn) -> dict[int, tuple[int, ...]]:
 
 
 def block_names(fusion: nn.Module) -> list[str]:
-    """Names of the parameters whose gradients are compared: those of the fusion block that all groups share.
+    """Return the names of the parameters whose gradients are compared: the fusion parameters that all groups share.
 
-    Of a model with pre-norm blocks all that lies in them; of others all but the head. Never what is a group's own: no
-    two groups share it, so it says nothing of whether they pull alike, and would only make all cosines smaller.
+    In a model with pre-norm blocks these are the parameters of the blocks; in other models all except the head. A
+    group's own parameters are excluded. No two groups share them, so they would only make all cosines smaller.
     """
     names = [name for name, _ in fusion.named_parameters() if not name.startswith(GROUPS)]
     return [n for n in names if n.startswith(BLOCKS)] or [n for n in names if not n.startswith(HEAD)]
 
 
 def true_logits(fusion: FusionModel, tokens_BMD: Tensor, batch: Any, routing: bool) -> Callable[[Tensors], Tensor]:
-    """Logit of each patient's true class, (B,), as a function of parameters of the fusion model, by name.
+    """Return a function from the fusion model's parameters to the logit of each patient's true class, (B,).
 
-    Without what a site knows alone, which the logits are only added to.
+    The scores of a site's own models are left out, since they are only added to the logits.
     """
     counts = list(fusion.context.tokens)
     parts = torch.split(tokens_BMD[:, : sum(counts)], counts, dim=1)
@@ -130,7 +130,7 @@ def true_logits(fusion: FusionModel, tokens_BMD: Tensor, batch: Any, routing: bo
 
 
 def _consistency(views: Sequence[View], drawn: Drawn, whole: Sequence[tuple[int, Integers]]) -> dict[int, Consistency]:
-    """Score of each drawn group against the whole set, or against all drawn groups together where there is none."""
+    """Return the score of each drawn group against the whole set, or against all drawn groups if there is none."""
     if not drawn or not block_names(views[0].engine.model.fusion):
         return {}
     pieces = {group: [_piece(views[place], row_n) for place, row_n in found] for group, found in drawn.items()}
@@ -148,7 +148,7 @@ def _consistency(views: Sequence[View], drawn: Drawn, whole: Sequence[tuple[int,
 
 
 def _piece(view: View, row_n: Integers) -> tuple[Callable[[Tensors], Tensor], Tensors]:
-    """Outputs of some patients of one hospital, and the parameters they are differentiated at."""
+    """Return the output function of some patients of one hospital, and the values of its parameters."""
     ((batch, tokens_BMD),) = view.source.batches([row_n])
     fusion = view.engine.model.fusion
     at = {name: fusion.get_parameter(name).detach() for name in block_names(fusion)}
@@ -156,10 +156,10 @@ def _piece(view: View, row_n: Integers) -> tuple[Callable[[Tensors], Tensor], Te
 
 
 def _routing(views: Sequence[View]) -> dict[int, Routing]:
-    """Gate and entropies of every training patient, averaged by group."""
+    """Return gate and entropies of the training patients, averaged by group."""
     found: dict[str, list[NDArray[Any]]] = {"group": [], "open": [], "shared": [], "used": []}
     for view in views:
-        with _listening(view.engine.model.fusion) as heard:
+        with _recorded(view.engine.model.fusion) as heard:
             for batch, output in view.outputs(view.engine.index[TRAIN]):
                 nothing_B = torch.full((len(batch.group_B),), math.nan)
                 open_B = nothing_B if output.open_B is None or not view.routing else output.open_B
@@ -179,13 +179,13 @@ def _routing(views: Sequence[View]) -> dict[int, Routing]:
     }
 
 
-class _Heard:
-    """Entropies of the Soft MoE routers of one forward pass, each a share of ln E; emptied as they are taken."""
+class _Entropies:
+    """Entropies of the Soft MoE routers in one forward pass, as shares of ln E; `pop` empties them."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[Tensor]] = {"shared": [], "used": []}
 
-    def hear(self, name: str, logits_BMES: Tensor) -> None:
+    def record(self, name: str, logits_BMES: Tensor) -> None:
         experts = logits_BMES.shape[2]
         if experts > 1:
             self._values[name].append(routing_entropy(logits_BMES.double()) / math.log(experts))
@@ -196,14 +196,14 @@ class _Heard:
 
 
 @contextmanager
-def _listening(fusion: nn.Module) -> Iterator[_Heard]:
-    """Within the block, what the routers of a model say is heard."""
-    heard = _Heard()
+def _recorded(fusion: nn.Module) -> Iterator[_Entropies]:
+    """Context: record the entropies of a model's routers."""
+    heard = _Entropies()
 
     def hook(router: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         shared_BMES, _ = router.forward(inputs[0], None, None, "never", 0.0)
-        heard.hear("shared", shared_BMES)
-        heard.hear("used", output[0])
+        heard.record("shared", shared_BMES)
+        heard.record("used", output[0])
 
     handles = [m.register_forward_hook(hook) for m in fusion.modules() if isinstance(m, Router)]
     try:

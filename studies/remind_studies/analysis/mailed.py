@@ -57,7 +57,7 @@ def _of(of_group: Mapping[int, Value], public: Publishable) -> dict[int, Value]:
 
 
 def _whole(count_of: Mapping[int, int], public: Publishable, minimum: int) -> dict[int, int]:
-    """Patients behind g_all; together they are as many as were asked for, so that one number gives another away."""
+    """Return the patients of g_all by group. Their total is known, so one number would reveal another."""
     rest = [k for k in count_of if k not in public.groups]
     numbers = {k: [k] for k in count_of if k in public.groups} | ({"rest": rest} if rest else {})
     if not count_of:
@@ -67,7 +67,7 @@ def _whole(count_of: Mapping[int, int], public: Publishable, minimum: int) -> di
 
 
 def _look(look: Look, public: Publishable, drawn: Mapping[int, object]) -> Look:
-    """Agreement tells how the drawn patients of a group fall into classes, so it goes with their numbers."""
+    """Suppress an evaluation. Agreement depends on the classes of the drawn patients, so it is suppressed with them."""
     found = _of(look.consistency, public)
     found = {k: c if k in drawn else c.model_copy(update={"agreement": None}) for k, c in found.items()}
     return look.model_copy(update={"routing": _of(look.routing, public), "consistency": found})

@@ -1,7 +1,7 @@
 """The value of a modality for a group: evaluate its test patients again as members of the group without the modality.
 
-The smaller group's own parameters are used where some hospital trained on it; else what an unseen group gets
-(algorithm §4.10). All that the patients' other modalities say stays.
+If some hospital trained on the smaller group, its own parameters are used; otherwise those of an unseen group
+(algorithm §4.10). The patients' other modalities stay unchanged.
 
 Shapes: N test patients, m modalities, C classes.
 """
@@ -21,7 +21,7 @@ from remind_studies.analysis.document import ModalityValue
 from remind_studies.analysis.hospitals import Hospitals, View
 
 Integers = NDArray[np.int64]
-FEW = 30  # test patients below which a number is marked
+FEW = 30  # a number with fewer test patients is marked
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Tested:
     Attributes
     ----------
     full
-        Predictions as they are.
+        Predictions with all modalities.
     hidden
-        By modality: predictions without it, of those patients who have it and another; 0 in other rows.
+        Modality → predictions without it, for patients who have it and another modality; 0 in other rows.
     """
 
     group_N: Integers
@@ -43,12 +43,12 @@ class Tested:
 
 
 def modality_value(hospitals: Hospitals, tensors: Mapping[str, Tensor], routing: bool) -> tuple[ModalityValue, ...]:
-    """Each group's gain by each of its modalities, then that of all patients who have a modality and another.
+    """Return each group's gain from each of its modalities, then the gain over all patients with two modalities.
 
     Parameters
     ----------
     tensors, routing
-        The coordinator's final ones, and whether Φ_k is in use.
+        The coordinator's final tensors, and whether the model uses Φ_k.
     """
     tested = predict(hospitals, tensors, routing)
     trained, names = hospitals.counts(), hospitals.schema.names
@@ -66,7 +66,7 @@ def modality_value(hospitals: Hospitals, tensors: Mapping[str, Tensor], routing:
 
 
 def predict(hospitals: Hospitals, tensors: Mapping[str, Tensor], routing: bool) -> Tested:
-    """Predictions of all test patients, with everything they have and without each modality."""
+    """Return the predictions for all test patients, with all modalities and without each one."""
     with hospitals.in_use(tensors, routing) as views:
         rows = [view.engine.index[TEST] for view in views]
         group_N = np.concatenate([v.engine.cohort.groups_N[row_N] for v, row_N in zip(views, rows, strict=True)])
@@ -87,7 +87,7 @@ def predict(hospitals: Hospitals, tensors: Mapping[str, Tensor], routing: bool) 
 
 
 def _having(group_N: Integers, modality: int) -> NDArray[np.bool_]:
-    """Who has this modality and another."""
+    """Return which patients have this modality and another."""
     having_N: NDArray[np.bool_] = (group_N >> modality & 1 == 1) & (group_N != 1 << modality)
     return having_N
 

@@ -1,7 +1,7 @@
 """Plots of `remind analyze`: lines over rounds, heat maps of experts, and the value of modalities.
 
-A group has the same colour, marker and line in every picture, so that none of the three alone must tell it. Matplotlib
-is imported when something is drawn.
+A group has the same colour, marker and line style in every figure, so that any one of them identifies it. Matplotlib is
+imported when a figure is drawn.
 """
 
 from collections.abc import Mapping, Sequence

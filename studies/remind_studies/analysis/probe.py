@@ -10,24 +10,24 @@ from remind.methods import methods_of
 from remind_server.outputs.records import Observer, RoundRecord, RunStart
 from remind_server.rounds.tasks import stage_of
 from remind_studies.analysis.document import Look
-from remind_studies.analysis.looks import Looking
+from remind_studies.analysis.looks import Inspection
 
 
 class Probe(Observer):
-    """Looks after 0, `every`, 2·`every` … rounds and after the last one; None: after the last one only."""
+    """Evaluates the model after 0, `every`, 2·`every` … rounds and after the last one; None: only after the last."""
 
-    def __init__(self, looking: Looking, every: int | None, say: Callable[[str], None]) -> None:
-        self.looking, self.every, self.say = looking, every, say
+    def __init__(self, inspection: Inspection, every: int | None, say: Callable[[str], None]) -> None:
+        self.inspection, self.every, self.say = inspection, every, say
         self.looks: list[Look] = []
 
     def started(self, start: RunStart) -> None:
-        """Look at the model that all sites begin with."""
+        """Evaluate the initial model."""
         if self.every is not None:
             fresh = GlobalModel.build(start.config, start.schema, start.counts)
             self._look(fresh.tensors, 0)
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
-        """Look at the model after the round, where it is one of those."""
+        """Evaluate the model after the round, if the round is one of these."""
         last = record.round == record.rounds
         if last or (self.every is not None and record.round % self.every == 0):
             self._look(tensors, record.round)
@@ -35,12 +35,12 @@ class Probe(Observer):
             self.say(f"  round {record.round} of {record.rounds}")
 
     def _look(self, tensors: Mapping[str, Tensor], rounds: int) -> None:
-        routing = routes(self.looking.hospitals.config, rounds)
-        self.looks.append(self.looking.at(tensors, rounds, routing))
+        routing = routes(self.inspection.hospitals.config, rounds)
+        self.looks.append(self.inspection.at(tensors, rounds, routing))
 
 
 def routes(config: Config, rounds: int) -> bool:
-    """Whether Φ_k is in use after so many rounds: as in the round that follows, or as in the final examination."""
+    """Return whether the model uses Φ_k after this many rounds, as in the next round or the final examination."""
     if rounds >= config.train.rounds:
         return config.train.routing_rounds > 0
     return stage_of(config, rounds, methods_of(config).objective.phases(config.train.rounds))[0] == 2

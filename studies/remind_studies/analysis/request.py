@@ -21,7 +21,7 @@ from remind_studies.analysis.trained import Planned, Wish
 from remind_studies.analysis.words import sentences
 from remind_studies.made import made
 
-NONE = "none"  # what --against is where nothing shall be compared
+NONE = "none"  # value of --against for an analysis without a comparison
 
 Run = StoredRun | Planned
 
@@ -41,14 +41,14 @@ def analyze(
     say: Callable[[str], None],
     min_count: int | None = None,
 ) -> None:
-    """See `command.analyze_command`; `every` is None where the final model alone is looked at.
+    """Run an analysis; see `command.analyze_command`. `every` is None if only the final model is evaluated.
 
     Groups below `min_count` patients are suppressed; the default is the usual minimum for real cohorts.
 
     Raises
     ------
     UserError
-        For everything that the user can put right.
+        An option, the run or the cohort is not valid.
     """
     began = time.monotonic()
     if whole_set not in get_args(WholeSet):
@@ -78,7 +78,7 @@ def analyze(
 
 
 def _run(folder: Path | None, cohort: str | None, clients: int | None, run_config: Sequence[str]) -> Run:
-    """The run in a folder, or the one that --cohort and its options describe."""
+    """Return the run in a folder, or the run that --cohort and its options describe."""
     if folder is not None and cohort is None and _is_cohort(folder.expanduser()):
         folder, cohort = None, str(folder)
     if folder is not None:
@@ -100,7 +100,7 @@ def _is_cohort(path: Path) -> bool:
 
 
 def _against(run: Run, text: str | None, final: bool) -> Run | None:
-    """What the run is compared with; unless told, Soft MoE where training is done anyway and the run is not that."""
+    """Return the run to compare with. Default: Soft MoE, if the analysis trains anyway and the run is not Soft MoE."""
     if text is None:
         is_soft_moe = fusions.choose(run.config.method.fusion)[0].name == SOFT_MOE
         text = NONE if is_soft_moe or (final and isinstance(run, StoredRun)) else SOFT_MOE
@@ -115,9 +115,9 @@ def _against(run: Run, text: str | None, final: bool) -> Run | None:
 
 
 def _make(folder: Path) -> None:
-    """The folder, before the hours of training and not after."""
+    """Create the folder before the training, so that an error does not come after hours."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE_FILE).exists():
-        raise UserError(f"--out {folder}: holds something else than an analysis; name a new folder")
+        raise UserError(f"--out {folder}: contains other files than an analysis; name a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

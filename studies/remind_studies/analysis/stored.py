@@ -41,7 +41,7 @@ class StoredRun:
 
     @property
     def sites(self) -> Path:
-        """What the virtual hospitals kept."""
+        """Folder of the virtual hospitals' files."""
         return self.folder / SITES
 
     def tensors(self) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ class StoredRun:
         return load_model(self.folder / MODEL, WHERE)[0]
 
     def weights(self) -> tuple[Weights, ...]:
-        """λ after 0, 1, 2 … rounds; of a round that was run twice, what its last run said."""
+        """λ after 0, 1, 2 … rounds; of a repeated round, the last values."""
         path = self.folder / GROUPS
         after: dict[int, dict[int, float]] = {}
         try:
@@ -66,12 +66,12 @@ class StoredRun:
         return tuple(Weights(rounds=r, of=dict(sorted(of.items()))) for r, of in sorted(after.items()))
 
     def hospitals(self, folder: Path, stored: bool) -> Hospitals:
-        """The run's hospitals: with what they kept (`stored`), or as before the first round.
+        """Return the run's hospitals: with their stored files (`stored`), or as before the first round.
 
         Raises
         ------
         UserError
-            The cohort is not what it was.
+            The cohort has changed since the run.
         """
         found = Hospitals(self.config, self.number, folder, self.sites if stored else None)
         now = {
@@ -94,7 +94,7 @@ def read_run(folder: Path) -> StoredRun:
     Raises
     ------
     UserError
-        There is none, it has not finished, it is not a simulation's, or another version of this library made it.
+        The folder contains no run, the run has not finished or is not a simulation, or another version made it.
     """
     content = _content(folder)
     try:

@@ -10,7 +10,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its name, and what is in its cells; `few` marks one with few patients behind it."""
+    """A row: its name and its cells; `few` marks a row with few patients."""
 
     name: str
     cells: tuple[str, ...]
@@ -41,7 +41,7 @@ def tables(analysis: Analysis) -> dict[str, Table]:
 
 
 def number(value: float | None) -> str:
-    """Three digits after the point, with a proper minus; a dash for nothing."""
+    """Format a number with three decimals and a true minus; a dash if there is none."""
     return NOTHING if value is None else f"{value:.3f}".replace("-", "−")
 
 
@@ -95,7 +95,7 @@ def _consistency(analysis: Analysis, groups: Groups) -> Table:
         rows.append(Row(name, tuple(cells)))
     caption = (
         f"Gradient consistency with {analysis.settings.patients} training patients per group; groups with fewer are "
-        "left out. Agreement, of the last look: how alike a group's patients pull; near 0 the sign of the score means "
+        "left out. Agreement, at the end: how far a group's gradients agree; near 0 the sign of the score means "
         "little."
     )
     return Table("consistency", caption, "group", tuple(head), tuple(rows))

@@ -11,7 +11,7 @@ from remind.config import Config
 from remind_server.outputs.run_folder import RunFolder
 from remind_studies.analysis.document import Look, Replay, Weights, WholeSet
 from remind_studies.analysis.hospitals import Hospitals
-from remind_studies.analysis.looks import Looking, by_class, by_group, draw, draw_cohort
+from remind_studies.analysis.looks import Inspection, by_class, by_group, draw, draw_cohort
 from remind_studies.analysis.probe import Probe, routes
 from remind_studies.analysis.stored import SITES, StoredRun, read_run
 
@@ -20,16 +20,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wish:
-    """What to look at.
+    """Options of the evaluations.
 
     Attributes
     ----------
     every
-        Rounds between two looks while training is done again; None: the stored final model alone, without training.
+        Rounds between two evaluations during a repeated training; None: only the stored final model, without training.
     patients
         n of each group in the gradient consistency.
     whole_set
-        Behind g_all: "groups", n patients of each group alike; "cohort", as many training patients in their natural
+        Patients of g_all: "groups", n patients of each group; "cohort", equally many training patients in their natural
         shares, so that head groups dominate, as in the paper.
     """
 
@@ -40,14 +40,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that is yet to be trained.
+    """A run that will be trained.
 
     Attributes
     ----------
     number
-        Hospitals; None: as many as the cohort's site column has.
+        Number of hospitals; None: from the cohort's site column.
     folder
-        Its results folder; None: nothing of it is kept.
+        Its results folder; None: it is not stored.
     """
 
     config: Config
@@ -57,7 +57,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Trained:
-    """What there is to look at, while its hospitals' folders last."""
+    """A trained model with its evaluations, valid as long as its hospitals' folders exist."""
 
     hospitals: Hospitals
     looks: Sequence[Look]
@@ -70,7 +70,7 @@ class Trained:
 
 
 def trained(run: StoredRun | Planned, wish: Wish, say: Say, scratch: Path) -> Trained:
-    """A model with its hospitals, and the looks at it.
+    """Return a model with its hospitals and its evaluations.
 
     Parameters
     ----------
@@ -80,23 +80,23 @@ def trained(run: StoredRun | Planned, wish: Wish, say: Say, scratch: Path) -> Tr
     Raises
     ------
     UserError
-        The patients are not what they were; the run's folder is damaged, or holds a run already where one is planned.
+        The patients have changed; the run's folder is damaged; or the folder of a planned run contains a run already.
     """
     return _stored(run, wish, say, scratch) if isinstance(run, StoredRun) else _planned(run, wish, say, scratch)
 
 
 def _stored(run: StoredRun, wish: Wish, say: Say, scratch: Path) -> Trained:
-    """A finished run: its final model, or its training once more with looks at it."""
+    """Return a finished run: its final model, or a repeated training with evaluations."""
     hospitals = run.hospitals(scratch, stored=wish.every is None)
-    looking, left_out, whole = _looking(hospitals, wish)
-    drawn = by_class(hospitals, looking.drawn)
+    inspection, left_out, whole = _inspection(hospitals, wish)
+    drawn = by_class(hospitals, inspection.drawn)
     tensors, rounds = run.tensors(), run.config.train.rounds
     if wish.every is None:
-        say(f"{run.folder}: looking at the final model")
-        looks = [looking.at(tensors, rounds, routes(run.config, rounds))]
+        say(f"{run.folder}: evaluating the final model")
+        looks = [inspection.at(tensors, rounds, routes(run.config, rounds))]
         return Trained(hospitals, looks, drawn, left_out, whole, tensors, run.weights(), None)
-    say(f"{run.folder}: training once more, to look at the model on its way")
-    probe = Probe(looking, wish.every, say)
+    say(f"{run.folder}: training again, to evaluate the model during training")
+    probe = Probe(inspection, wish.every, say)
     again = hospitals.train([probe]).tensors
     if not (replay := compare(again, tensors)).equal:
         say(
@@ -107,29 +107,29 @@ def _stored(run: StoredRun, wish: Wish, say: Say, scratch: Path) -> Trained:
 
 
 def _planned(run: Planned, wish: Wish, say: Say, scratch: Path) -> Trained:
-    """A first training, with looks at it."""
+    """Return a new training, with evaluations."""
     folder = run.folder or scratch / "run"
     results = RunFolder(folder)
     say(f"training {run.config.method.fusion}" + (f" into {folder}" if run.folder else " on the same patients"))
     hospitals = Hospitals(run.config, run.number, folder / SITES)
-    looking, left_out, whole = _looking(hospitals, wish)
-    drawn = by_class(hospitals, looking.drawn)
-    probe = Probe(looking, wish.every, say)
+    inspection, left_out, whole = _inspection(hospitals, wish)
+    drawn = by_class(hospitals, inspection.drawn)
+    probe = Probe(inspection, wish.every, say)
     tensors = hospitals.train([results, probe]).tensors
     return Trained(hospitals, probe.looks, drawn, left_out, whole, tensors, read_run(folder).weights(), None)
 
 
-def _looking(hospitals: Hospitals, wish: Wish) -> tuple[Looking, dict[int, int], dict[int, int]]:
-    """How looks are taken, the groups left out, and the patients behind g_all by group."""
+def _inspection(hospitals: Hospitals, wish: Wish) -> tuple[Inspection, dict[int, int], dict[int, int]]:
+    """Return the inspection, the groups left out, and the patients of g_all by group."""
     drawn, left_out = draw(hospitals, wish.patients)
     if wish.whole_set == "groups" or not drawn:
-        return Looking(hospitals, drawn), left_out, dict.fromkeys(drawn, wish.patients)
+        return Inspection(hospitals, drawn), left_out, dict.fromkeys(drawn, wish.patients)
     whole = draw_cohort(hospitals, wish.patients * len(drawn))
-    return Looking(hospitals, drawn, whole), left_out, by_group(hospitals, whole)
+    return Inspection(hospitals, drawn, whole), left_out, by_group(hospitals, whole)
 
 
 def compare(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Replay:
-    """How two models differ, to the last bit."""
+    """Return the difference of two models, to the last bit."""
     names = one.keys() | other.keys()
     both = one.keys() & other.keys()
     if comparable := len(both) == len(names) and all(one[n].shape == other[n].shape for n in both):

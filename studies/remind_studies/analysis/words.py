@@ -7,7 +7,7 @@ from remind_studies.analysis.tables import number, signed
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """What a reader should take away, without judging it."""
+    """Return the main facts of an analysis as sentences, without a judgement."""
     several = len(analysis.models) > 1
     found = []
     for model in analysis.models:
@@ -84,9 +84,9 @@ def _value(analysis: Analysis, model: ModelAnalysis) -> str:
             text = f"{v.modality} ({unit} {signed(gain.gain)}, {signed(gain.low)} to {signed(gain.high)})"
             told.append((gain.gain, text))
     if not everyone and (analysis.withheld_groups or analysis.withheld_rows):
-        return "what modalities are worth to too few test patients is not shown."
+        return "the value of modalities is not shown: there are too few test patients."
     if not everyone:
-        return "no test patient has two modalities: none can be hidden."
+        return "no test patient has two modalities, so none can be hidden."
     if not told:
         return "these test patients do not show for any modality whether hiding it matters."
     listed = ", ".join(text for _, text in sorted(told, reverse=True))

@@ -1,8 +1,8 @@
-"""The runner of study `adapt`: a hospital is not there when the model is trained, and adapts it afterwards.
+"""The runner of study `adapt`: a hospital takes no part in training and adapts the model afterwards.
 
-First a federation of the others, and then, with more and more of its own patients, the adapted model, and what it
-would have alone: the same method, and the yardsticks. All are measured on the hospital's test patients, whom nothing
-has seen. Patients are drawn in one order, so that fewer are among more.
+First the other hospitals train a model. Then the hospital adapts it with an increasing number of its own patients, and
+trains alone with the same patients: the same method, and the yardsticks. All models are evaluated on the hospital's
+test patients, which no training used. Patients are drawn in one order, so a smaller set is part of a larger one.
 """
 
 import time
@@ -50,7 +50,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
     refuse_what_does_not_travel(config)
     patients = hospitals(cell)
     if len(patients) < 2:
-        raise UserError("adapt: one hospital is left out, and nobody would train; give a cohort of two or more")
+        raise UserError("adapt: with one hospital left out, no other would train; give a cohort with two or more")
     out = patients[int(str(options["out"])) % len(patients)]
     others = [p for p in patients if p.name != out.name]
     rows = left_out(out, others, config, Asked.of(options), folder)
@@ -60,7 +60,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the study asks of a cell: numbers of patients (0: all), what of the model trains, yardsticks, rounds."""
+    """Options of a cell: numbers of patients (0: all), parts of the model that train, yardsticks, rounds."""
 
     numbers: tuple[int, ...]
     shared: tuple[str, ...]
@@ -76,7 +76,7 @@ class Asked:
 
 
 def row(number: int, name: str) -> str:
-    """Return the name of a row: all rows with so many patients begin alike."""
+    """Return the name of a row; the names of all rows with this number of patients begin equally."""
     return f"{label(number)}{SEPARATOR}{name}"
 
 
@@ -86,7 +86,7 @@ def label(number: int) -> str:
 
 
 def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: Asked, folder: Path) -> Rows:
-    """Return the rows of one hospital, which is not among the `others`."""
+    """Return the rows of one hospital that is not among the `others`."""
     result = federate(config, others, folder / "others").result
     start = Start("others", config, result.schema, result.tensors, result.routing, result.counts)
     rows: Rows = {}
@@ -94,7 +94,7 @@ def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: A
         cohort = with_patients(out.cohort, number, config.seed)
         try:
             require_training_patients(cohort)
-        except UserError:  # a hospital of one class, or of a few patients: nobody is compared there
+        except UserError:  # the hospital has one class or too few patients; it is left out
             continue
         place = folder / str(number)
         for shared in asked.shared:
@@ -111,7 +111,7 @@ def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: A
 
 
 def of_yardstick(name: str, hospital: Hospital) -> dict[int, Evaluation]:
-    """Return the statistics of a yardstick of this hospital alone, which holds no validation patients back."""
+    """Return the statistics of a yardstick at this hospital alone, which trains on the validation patients too."""
     method, options = registry.choose(name)
     yardstick: Yardstick = method.build(options)
     assert hospital.cohort.split_N is not None
@@ -122,14 +122,14 @@ def of_yardstick(name: str, hospital: Hospital) -> dict[int, Evaluation]:
 
 
 def with_patients(cohort: Cohort, number: int, seed: int) -> Cohort:
-    """Return the test patients, and so many others, all of whom train; 0: all others.
+    """Return the test patients, and this many other patients as training patients; 0: all others.
 
-    The order is drawn by seed and stratified by class; the first patients are such that something can be learnt.
+    The order is drawn by seed and stratified by class, so that the first patients have two classes.
     """
     assert cohort.split_N is not None
     rest = np.flatnonzero(cohort.split_N != TEST)
     order = rest[shuffled(cohort.patient_id_N[rest], seed)]
-    # A patient's place in the whole is that in the own class, as a share of the class; the first ones come first.
+    # Patients are ordered by their position within their class, as a share of the class.
     place_R = np.empty(len(order))
     for label in np.unique(cohort.label_N[order]):
         mine = np.flatnonzero(cohort.label_N[order] == label)
@@ -142,7 +142,7 @@ def with_patients(cohort: Cohort, number: int, seed: int) -> Cohort:
 
 
 def divided(cohort: Cohort, config: Config, seed: int) -> Cohort:
-    """Return the cohort with validation patients where they are enough to choose a round by; else all train."""
+    """Return the cohort with validation patients if they are enough to choose a round; otherwise all are trained on."""
     assert cohort.split_N is not None
     own = np.flatnonzero(cohort.split_N == TRAIN)
     split_N = cohort.split_N.copy()

@@ -1,4 +1,4 @@
-"""The runner of cells that calibrate: one federation, whose test statistics stand raw and after each calibration."""
+"""The runner of study `calibration`: one federation, with its test statistics raw and after each calibration."""
 
 import time
 from pathlib import Path

@@ -43,7 +43,7 @@ class Cell(Section):
         options: dict[str, Scalar] | None = None,
         runner: str = "train",
     ) -> "Cell":
-        """The cell of these settings, written in the one way in which equal runs are equal.
+        """Return the cell of these settings in a normal form, so that equal runs have equal cells.
 
         Raises
         ------
@@ -62,9 +62,9 @@ class Cell(Section):
         return Config.from_flat(self.settings)
 
     def key(self, surroundings: str) -> str:
-        """Name of its file: a digest of itself and of `surroundings`, the code and the data it runs on.
+        """Return the name of its file: a digest of the cell and of `surroundings`, the digest of code and data.
 
-        Where on this machine the data lie is no part of it.
+        The path of the data on this machine is not part of it.
         """
         settings = {key: value for key, value in self.config.flat().items() if key not in PLACES}
         content = [self.runner, settings, self.clients, self.options, surroundings]
@@ -77,7 +77,7 @@ class Outcome(Message):
     Attributes
     ----------
     name
-        Which of several models of the cell; empty where there is one.
+        Name of one of several models of the cell; empty if there is only one.
     test, validation
         Of test and validation patients.
     """
@@ -88,7 +88,7 @@ class Outcome(Message):
 
 
 class RoundTrace(Message):
-    """A round as the coordinator saw it, per group where it was measured.
+    """A round as recorded by the coordinator, per measured group.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class RoundTrace(Message):
 
 
 class CellResult(Message):
-    """What came out of a cell.
+    """The result of a cell.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class CellResult(Message):
     facts
         Numbers of other kinds, such as parameters and seconds per step.
     seconds
-        It took.
+        Duration of the cell.
     """
 
     cell: Cell

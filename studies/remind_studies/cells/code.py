@@ -29,12 +29,12 @@ _MADE = {"__pycache__"}  # by Python, not by people
 
 
 def code() -> list[str]:
-    """What every file of the deciding packages is, and the versions of what they compute with.
+    """Return path and digest of every file of the packages that affect results, and the versions of libraries.
 
     Raises
     ------
     FileNotFoundError
-        A package has no files: a digest without it would give stale results as new ones.
+        A package has no files: without its digest, stale results would be reused.
     """
     parts = [platform.python_version(), *(f"{name} {_version(name)}" for name in LIBRARIES)]
     for package in PACKAGES:
@@ -43,7 +43,7 @@ def code() -> list[str]:
 
 
 def folder_contents(root: Path) -> list[str]:
-    """Path and digest of every file below a folder, of whatever kind.
+    """Return path and digest of every file below a folder.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """The runner of study `cost`: parameters, FLOPs and time of a method's training step (the paper's Table 17).
 
-A step is one local step of stage 2 as a hospital takes it, on patients of the cohort and cached tokens, optimiser
-included; all patients lie in one place. Its time is compared with that of Soft MoE of the same sizes, both taking
-turns in this process, so that what else the machine does befalls both alike.
+A step is one local step of stage 2 at a hospital, with patients of the cohort, cached tokens and the optimiser; all
+patients are at one site. Its time is compared with that of Soft MoE of the same sizes. Both run alternately in this
+process, so that other load of the machine affects both equally.
 """
 
 import time
@@ -32,8 +32,8 @@ from remind_studies.cells.stopwatch import Candidate, Clock, ratio, seconds, tak
 from remind_studies.cells.train import Traces, result_of
 
 REFERENCE = "softmoe"
-COPIES = {"adamw": 4, "sgd": 2}  # of the parameters while training: weights, gradients, what the optimiser keeps
-SPARE = 1.2  # of the estimated memory
+COPIES = {"adamw": 4, "sgd": 2}  # copies of the parameters in training: weights, gradients, optimiser state
+SPARE = 1.2  # factor on the estimated memory
 
 
 class Stepper:
@@ -59,7 +59,7 @@ class Stepper:
         self.work: LocalWork = engine.work(task, engine.methods.objective.phase(0), {}, train_encoders=False)
 
     def step(self) -> None:
-        """One local step, done when this returns."""
+        """Take one local step; it is finished when this method returns."""
         self.work.steps()
         if self.site.engine.device.type == "cuda":
             torch.cuda.synchronize()
@@ -70,7 +70,7 @@ class Stepper:
 
     @property
     def clock(self) -> Clock:
-        """The processor's where one thread computes, since that is what it costs on a busy machine; else the wall's."""
+        """Return the CPU clock for one thread, which other processes do not affect; otherwise the wall clock."""
         return "cpu" if self.config.threads == 1 and self.site.engine.device.type == "cpu" else "wall"
 
     def facts(self) -> dict[str, float]:
@@ -94,7 +94,7 @@ class Stepper:
     def _encoding(self) -> int:
         """FLOPs of the encoders' forward pass over the step's patients, as in stage 1."""
         engine = self.site.engine
-        engine.model.eval()  # while training, some of what patients have is hidden at random
+        engine.model.eval()  # in training mode, modalities are hidden at random
         with FlopCounterMode(display=False) as counter:
             for _ in engine.tokens(fresh=True).batches([self.work.plan[0].index_B]):
                 pass
@@ -102,7 +102,7 @@ class Stepper:
 
     @torch.no_grad()
     def _open(self) -> float | None:
-        """Share of the step's patients whose gate lets Φ_k in, of the model as it is; None where there is no gate."""
+        """Return the share of the step's patients whose gate is open; None if the model has no gate."""
         batch, tokens_BMD = next(iter(self.work.source.batches([self.work.plan[0].index_B])))
         output = self.site.engine.model.eval().fuse(tokens_BMD, batch.presence_Bm, batch.group_B, routing=True)
         return None if output.open_B is None else output.open_B.mean().item()
@@ -149,7 +149,7 @@ def one_step(config: Config, like: str = "") -> Config:
 
 
 def refuse_what_does_not_fit(cohort: Cohort, *configs: Config) -> None:
-    """Refuse sizes that would not fit the memory that is free, where the system tells."""
+    """Check that the free memory is enough, if the operating system reports it."""
     needed = SPARE * sum(COPIES[c.train.optimizer] * bytes_of(cohort, c) for c in configs)
     free = free_bytes()
     if free is not None and needed > free:
@@ -161,7 +161,7 @@ def refuse_what_does_not_fit(cohort: Cohort, *configs: Config) -> None:
 
 
 def bytes_of(cohort: Cohort, config: Config) -> int:
-    """Bytes of a fusion model's parameters, found without making them."""
+    """Return the size in bytes of a fusion model's parameters, without allocating them."""
     with torch.device("meta"):
         fusion = fusion_of(cohort.schema, config)
         fusion.add_groups(groups.counts(cohort.groups_N), config.seed)
@@ -169,7 +169,7 @@ def bytes_of(cohort: Cohort, config: Config) -> int:
 
 
 def free_bytes(proc: Path = Path("/proc/meminfo")) -> int | None:
-    """Memory that may still be taken; None where the system does not say."""
+    """Return the available memory in bytes; None if the operating system does not report it."""
     try:
         lines = proc.read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

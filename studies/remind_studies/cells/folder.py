@@ -21,12 +21,12 @@ SMALL = 2**28  # bytes
 
 
 class StudyFolder:
-    """A folder that belongs to studies; cells of several may lie in one, each under the digest of what it is."""
+    """A folder of studies. It may contain the cells of several studies, each under its digest."""
 
     def __init__(self, path: Path, beside: Iterable[Path] = ()) -> None:
-        self.path, self.beside = path, tuple(beside)  # other folders whose cells count here too
+        self.path, self.beside = path, tuple(beside)  # other folders whose cells are used too
         if path.is_dir() and any(path.iterdir()) and not (path / CELLS).is_dir():
-            raise UserError(f"--out: {path} holds something else than a study; give a new folder")
+            raise UserError(f"--out: {path} contains other files than a study; give a new folder")
         try:
             (path / CELLS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -34,13 +34,13 @@ class StudyFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within the block no other process works in this folder; a UserError if one does."""
+        """Context: lock this folder; raises UserError if another process has locked it."""
         busy = f"--out: another process uses {self.path}; wait for it, or give another folder"
         with locked(self.path / ".lock", busy):
             yield
 
     def find(self, key: str) -> CellResult | None:
-        """The result of a cell, if it is there and whole."""
+        """Return the result of a cell if it is stored and complete."""
         path = self._cell(key)
         self._take_over(key)
         try:
@@ -51,7 +51,7 @@ class StudyFolder:
             raise UserError(f"{path} is not the result of a cell; remove it, and the cell is computed again") from None
 
     def has(self, key: str) -> bool:
-        """Whether the result of a cell is there."""
+        """Return whether the result of a cell is stored."""
         self._take_over(key)
         return self._cell(key).is_file()
 
@@ -66,7 +66,7 @@ class StudyFolder:
         return self.path / name
 
     def _take_over(self, key: str) -> None:
-        """Copy a cell that lies beside and not here."""
+        """Copy a cell from one of the other folders if this folder lacks it."""
         path = self._cell(key)
         there = next((one for other in self.beside if (one := other / CELLS / path.name).is_file()), None)
         if there is not None and not path.exists():
@@ -78,10 +78,10 @@ class StudyFolder:
 
 
 def surroundings(data: DataConfig) -> str:
-    """Digest of what decides a cell's result besides its settings: code with versions (`code`), and the cohort's files.
+    """Return the digest of a cell's inputs besides its settings: code with versions (`code`), and the cohort's files.
 
-    Code counts by its content, and so do data of no more than `SMALL` bytes; larger data by name, size and time of
-    change of each file, so that a study need not read all pictures to find that there is nothing to do.
+    Code and data up to `SMALL` bytes are hashed by content. Larger data are hashed by name, size and time of change of
+    each file, so that a study with nothing to do need not read all pictures.
     """
     parts = code()
     if data.cohort == SYNTHETIC:
@@ -92,7 +92,7 @@ def surroundings(data: DataConfig) -> str:
 
 
 def _files(cohort: Path, root: str) -> list[str]:
-    """What every file of a cohort is, in words."""
+    """Return a line of text per file of a cohort, which changes when the file does."""
     from remind.data.cohort.declaration import read_declaration
 
     _, folder = read_declaration(cohort, root)

@@ -11,22 +11,22 @@ DRAWS = 2**63  # as many as `derive` can give
 
 
 def hide(cohort: Cohort, modality: str, share: float, seed: int) -> Cohort:
-    """The cohort with `modality` hidden from a seeded share of those who have it, whatever their part of the split.
+    """Return the cohort with `modality` hidden from a seeded share of the patients who have it, in all parts.
 
-    A person is drawn or not by a hash of seed, modality and person alone: all rows of a person together, the same
-    whatever the order of the rows and whoever else is there, so that hospitals that do it each for themselves do what
-    the whole cohort would. A larger share hides it from more persons, and from all that a smaller one does. The share
-    that comes out is `share` up to chance, less those who have nothing else and therefore keep it (`spared`).
+    A hash of seed, modality and person decides. All rows of a person are therefore treated equally, and neither the
+    order of the rows nor other persons matter: hospitals that hide it separately get the same result as the whole
+    cohort. A larger share hides the modality from all persons of a smaller share. The resulting share is `share` up to
+    chance, minus the patients who have no other modality and therefore keep it (`spared`).
 
     Parameters
     ----------
     share
-        Chance of a person who has the modality to lose it, 0 … 1.
+        Probability of a person with the modality to lose it, 0 … 1.
 
     Raises
     ------
     UserError
-        The cohort has no such modality, or `share` is no share.
+        The cohort does not have this modality, or `share` is not between 0 and 1.
     """
     if not 0 <= share <= 1:
         raise UserError(f"share: {share:g} is not between 0 and 1")
@@ -39,7 +39,7 @@ def hide(cohort: Cohort, modality: str, share: float, seed: int) -> Cohort:
 
 
 def spared(cohort: Cohort, modality: str) -> int:
-    """Patients who have this modality and nothing else: nobody hides it from them.
+    """Return the number of patients who have only this modality; it is never hidden from them.
 
     Raises
     ------

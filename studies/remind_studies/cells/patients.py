@@ -1,8 +1,8 @@
 """The hospitals of a cell: divide the cohort into sites, and choose the test patients of each seed.
 
-Repeated K-fold cross-validation: seed s holds out fold s mod K of partition s div K, with K = 1/data.test. So any K
-seeds in a row from a multiple of K test every patient once, also those of the rarest group. Patients, hospitals and
-splits depend on the seed alone: every method of a seed sees the same.
+Repeated K-fold cross-validation: seed s holds out fold s mod K of partition s div K, with K = 1/data.test. Any K
+consecutive seeds that begin at a multiple of K test every patient once, also those of the rarest group. Patients,
+hospitals and splits depend only on the seed, so all methods of a seed have the same.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ def hospitals(cell: Cell) -> tuple[Site, ...]:
     Raises
     ------
     UserError
-        If the cohort is not valid, cannot be laid into so many hospitals, or nothing can be trained on it.
+        The cohort is not valid, cannot be divided into this many hospitals, or cannot be trained on.
     """
     config, options = cell.config, cell.options
     number, modality = folds(config), str(options.get("hide", ""))
@@ -65,7 +65,7 @@ def hospitals(cell: Cell) -> tuple[Site, ...]:
 
 
 def cohort_of(data: DataConfig, synthetic: SyntheticConfig, seed: int) -> Cohort:
-    """The cohort as it is read, or drawn, by `seed`; in a row of runs once, however it is laid into hospitals."""
+    """Return the cohort as read, or as drawn by `seed`. Consecutive runs share it, also with other hospitals."""
     return _cohort(data.cohort, data.root, synthetic, seed)
 
 
@@ -88,7 +88,7 @@ def _split(cohort: Cohort, config: Config, partition: int, fold: int, number: in
 
 
 def fold_of(cohort: Cohort, partition: int, number: int) -> NDArray[np.int64]:
-    """Fold of each patient, (N,): persons dealt in turn, ordered by group, label, and a hash with the partition.
+    """Return the fold of each patient, (N,): persons in turn, ordered by group, label, and a hash with the partition.
 
     Rows of a person stay together; the order of the rows does not matter.
     """

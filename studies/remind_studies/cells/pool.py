@@ -76,7 +76,7 @@ def run_cells(
 
 
 def work(cell: Cell, key: str, path: Path) -> str:
-    """Run one cell and keep its result; why not, if it cannot be done."""
+    """Run one cell and store its result; return the reason if it fails."""
     try:
         with tempfile.TemporaryDirectory(prefix="remind-cell-") as scratch:
             result: CellResult = run(cell, Path(scratch))
@@ -91,7 +91,7 @@ def work(cell: Cell, key: str, path: Path) -> str:
 
 
 def _tie_to_parent() -> None:
-    """End with the process that started this one, however it ends; leave Ctrl-C to it."""
+    """End this process when its parent ends, for whatever reason; ignore Ctrl-C, which the parent handles."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

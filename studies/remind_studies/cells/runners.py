@@ -18,12 +18,12 @@ RUNNERS = {
 
 
 def run(cell: Cell, folder: Path) -> CellResult:
-    """Do the work of a cell; `folder` is empty, and may be removed afterwards.
+    """Run a cell; `folder` is empty, and may be removed afterwards.
 
     Raises
     ------
     UserError
-        What the user asked for cannot be done.
+        A setting, or its combination with the cohort, is not valid.
     """
     module, _, name = RUNNERS[cell.runner].partition(":")
     runner: Runner = getattr(importlib.import_module(module), name)

@@ -14,13 +14,13 @@ from typing import Literal
 from remind.processes.memory import return_freed_memory
 
 Clock = Literal["wall", "cpu"]
-FEWEST = 5  # turns, however long they take
+FEWEST = 5  # minimum number of turns, however long they take
 NOW: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is timed, what a turn takes place in, and how to drop what a turn leaves behind."""
+    """The step to time, the context of a turn, and a function that frees memory after a turn."""
 
     step: Callable[[], object]
     context: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lap:
-    """Seconds of one step, and bytes that the operating system had to supply afresh, page by page."""
+    """Seconds of one step, and bytes of new pages from the operating system."""
 
     seconds: float
     fresh: int
@@ -39,12 +39,12 @@ Laps = Mapping[str, list[Lap]]
 
 
 def take_turns(candidates: Mapping[str, Candidate], turns: int, steps: int, clock: Clock, most: float = inf) -> Laps:
-    """Time turns of each candidate, of one step untimed and `steps` timed; who begins changes every turn.
+    """Time the candidates in turns of one untimed and `steps` timed steps; the first candidate changes each turn.
 
     Parameters
     ----------
     turns, most
-        How many, but no more once `most` seconds are over and there were `FEWEST`.
+        Number of turns; after `most` seconds no further turn begins, but there are at least `FEWEST`.
     """
     names = list(candidates)
     laps: dict[str, list[Lap]] = {name: [] for name in names}
@@ -86,9 +86,9 @@ def ratio(laps: Laps, name: str, to: str) -> tuple[float, float, float]:
 
 
 def peak_bytes(candidate: Candidate) -> int | None:
-    """Most memory that three steps held beyond what was held before; None elsewhere than on Linux with glibc."""
+    """Return the peak memory of three steps above the memory before; None except on Linux with glibc."""
     try:
-        return_freed_memory()  # what malloc keeps would hide what the steps take
+        return_freed_memory()  # memory kept by malloc would hide the memory of the steps
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
     except OSError:

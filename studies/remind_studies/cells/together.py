@@ -21,7 +21,7 @@ def train_together(
     Parameters
     ----------
     start
-        Tensors of the global model to begin with; None: a fresh one.
+        Tensors of the initial global model; None: a new one.
 
     Raises
     ------

@@ -35,7 +35,7 @@ class Traces(Observer):
         self.rounds: list[RoundTrace] = []
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
-        """Keep what a report draws."""
+        """Store the numbers that a report draws."""
         everyone = total(record.validation)
         self.rounds.append(
             RoundTrace(
@@ -71,7 +71,7 @@ def federate(
     Parameters
     ----------
     folder
-        Where the sites keep what is theirs; sites that find their encoders there go on with them.
+        Folder for the sites' own files; a site continues with encoders that it finds there.
     observers, start
         As for `train_together`.
 
@@ -87,7 +87,7 @@ def federate(
 
 
 def run(cell: Cell, folder: Path) -> CellResult:
-    """Train and examine, hospital by hospital; where patients are pooled too."""
+    """Train and evaluate, by hospital, also if all patients are pooled."""
     began = time.monotonic()
     config, patients = cell.config, hospitals(cell)
     traces = Traces()
@@ -100,7 +100,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
 
 
 def _pooled(config: Config, patients: tuple[Hospital, ...], folder: Path, traces: Traces) -> Outcome:
-    """All patients in one place: as many steps, each on as many patients as all hospitals' steps together."""
+    """Train on all patients at one site: as many steps, each with as many patients as all hospitals' steps together."""
     batch = config.train.batch * len(patients)
     config = config.model_copy(update={"train": config.train.model_copy(update={"batch": batch})})
     whole = pool(patients)

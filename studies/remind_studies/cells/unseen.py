@@ -1,9 +1,9 @@
-"""The runner of study `unseen`: groups held out of training, then met (algorithm §4.10; the paper's Fig. 5).
+"""The runner of study `unseen`: groups held out of training, then adapted to (algorithm §4.10; the paper's Fig. 5).
 
-The arm's method is trained on the patients of all other groups. Then, from that same model each time, fine-tuning on
-the held-out groups' training patients, with encoders frozen, of more and more of the model (rule `adapt`). Every model
-is measured on the test patients of all groups, at every hospital: on the held-out ones, and on those seen before, whom
-it may cost something. Validation patients are those of the groups seen before.
+The arm's method is trained on the patients of all other groups. From this model, an increasing part is fine-tuned on
+the held-out groups' training patients, with frozen encoders (rule `adapt`). Every model is evaluated on the test
+patients of all groups at every hospital: the held-out groups, and the others, for which it may become worse.
+Validation patients are those of the groups that were not held out.
 """
 
 import time
@@ -38,7 +38,7 @@ UNTOUCHED = "not adapted"
 
 @dataclass(frozen=True)
 class Step:
-    """A way of fine-tuning: what it is called, and the options of rule `adapt`."""
+    """A way of fine-tuning: its name, and the options of rule `adapt`."""
 
     name: str
     parts: str
@@ -56,12 +56,12 @@ STEPS = (
 
 
 def run(cell: Cell, folder: Path) -> CellResult:
-    """Train without the held-out groups, adapt to them in each way, measure every time.
+    """Train without the held-out groups, adapt to them in each way, and evaluate every model.
 
     Raises
     ------
     UserError
-        Nobody would be left to train on or to adapt to, or the method's model does not travel.
+        No patients are left to train on or to adapt to, or the rule has no single complete model.
     """
     began = time.monotonic()
     config, options = cell.config, cell.options
@@ -99,7 +99,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
 
 
 def refuse_what_does_not_travel(config: Config) -> None:
-    """Refuse rules under which there is no one model to adapt."""
+    """Check that the rule has a single complete model, which can be adapted."""
     rule = methods_of(config).rule
     personal = type(rule).measured is not Rule.measured
     if rule.pooled or personal or not rule.groups_travel or not rule.travels("fusion.head.weight"):
@@ -107,7 +107,7 @@ def refuse_what_does_not_travel(config: Config) -> None:
 
 
 def training_patients(cohort: Cohort) -> int:
-    """How many of the patients are trained on."""
+    """Return the number of training patients."""
     assert cohort.split_N is not None
     return int((cohort.split_N == TRAIN).sum())
 
@@ -123,7 +123,7 @@ def only(cohort: Cohort, held: Collection[int]) -> Cohort:
 
 
 def possible(site: Site, config: Config) -> list[Step]:
-    """The steps that the method's fusion model has the parts for; of those that would train the same, the first."""
+    """Return the steps whose parts the fusion model has; of steps that train the same parameters, only the first."""
     names = [name for name, _ in site.engine.model.named_parameters()]
     found: dict[tuple[frozenset[str], float], Step] = {}
     for step in STEPS:
@@ -136,19 +136,19 @@ def possible(site: Site, config: Config) -> list[Step]:
 
 
 def adapting_config(config: Config, step: Step, rounds: int) -> Config:
-    """The run's config, for fine-tuning: stage 2 alone, encoders as they are, every hospital in every round.
+    """Return the run's config for fine-tuning: only stage 2, unchanged encoders, every hospital in every round.
 
     Parameters
     ----------
     rounds
-        Of fine-tuning; 0: as many as stage 2 has, or the whole training where there is none.
+        Rounds of fine-tuning; 0: as many as stage 2 has, or as the whole training if it has no stage 2.
     """
     train, objective = config.train, methods_of(config).objective
     rounds = rounds or train.routing_rounds or train.rounds
     one_phase = len(objective.phases(rounds)) == 1
     changes: dict[str, Scalar] = {
         "method.rule": f"adapt(parts = '{step.parts}', experts = {step.experts})",
-        "method.objective": config.method.objective if one_phase else "erm",  # no second start, no look at mistakes
+        "method.objective": config.method.objective if one_phase else "erm",  # several phases would restart
         "federation.encoders": "frozen",
         "federation.participation": 1.0,
         "federation.min-sites": 1,
@@ -159,7 +159,7 @@ def adapting_config(config: Config, step: Step, rounds: int) -> Config:
 
 
 def hand_over_encoders(site: Site, patients: Cohort, store: SiteStore) -> None:
-    """Put the encoders that a site ended with, of the modalities that these patients have, where it will go on."""
+    """Copy a site's final encoders, of the modalities that these patients have, to the store of the next training."""
     encoders = site.engine.model.encoders.items()
     has = {name for name, contents in patients.modalities.items() if contents.present().any()} | {ALONE}
     store.save({name: encoder for name, encoder in encoders if name in has}, {}, stage=0)

@@ -1,6 +1,6 @@
 """The runner of yardsticks: trees and linear models on summary features, on the patients and folds of all other cells.
 
-Nothing of a test patient but the features enters anything before the model is scored. Training settings do not count.
+Before a model is scored, only the features of test patients are used. Training settings do not affect the result.
 """
 
 import time
@@ -29,12 +29,12 @@ NEEDED = ("data.", "synthetic.", "seed")  # settings that a yardstick's result d
 
 
 def needed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
-    """Return the settings that count for a yardstick: runs that differ in others alone are one run."""
+    """Return the settings that affect a yardstick; runs that differ only in others share a cell."""
     return {key: value for key, value in settings.items() if key.startswith(NEEDED)}
 
 
 def run(cell: Cell, folder: Path) -> CellResult:
-    """Train the yardstick at each hospital, on all patients in one place, or in a federation, and examine it."""
+    """Train the yardstick at each hospital, on all pooled patients, or in a federation, and evaluate it."""
     del folder
     began = time.monotonic()
     patients = hospitals(cell)
@@ -65,7 +65,7 @@ def _maps(yardstick: Yardstick, places: Sequence[Hospital]) -> list[FeatureMap]:
 
 
 def learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
-    """Return what a hospital learns from: its training patients, and those that choose between settings."""
+    """Return a hospital's training patients, and the patients that choose between settings."""
     return Learning(train=_sample(cohort, to_features, TRAIN), validation=_sample(cohort, to_features, VALIDATION))
 
 

@@ -1,7 +1,7 @@
 """Write the answer of a study in one sentence: whether the reference is better on the rare combinations.
 
-Every statement follows from a test on the study's own measure. Methods are called equal where an equivalence test shows
-that they differ by less than the margin; where neither a difference nor that is shown, the sentence says so.
+Every statement follows from a test on the study's own measure. Methods are called equal if an equivalence test shows
+that they differ by less than the margin. If neither a difference nor equality is shown, the sentence says so.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ IN_A_SENTENCE: dict[Verdict, str] = {
     "worse": "is behind another",
     "unknown": "cannot be judged",
 }
-TOLD = 4  # tables whose sentence stands in the answer of a study of many
+TOLD = 4  # a study with more tables summarises their sentences in its answer
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Answer:
     Attributes
     ----------
     verdict
-        In a word.
+        The result as one term.
     sentence
         The answer.
     numbers
-        What it rests on, a sentence each.
+        The numbers behind it, one sentence each.
     caveats
-        What weakens it, a sentence each.
+        Its limitations, one sentence each.
     """
 
     verdict: Verdict

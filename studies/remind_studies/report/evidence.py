@@ -65,11 +65,11 @@ def caveats(view: PanelView) -> tuple[str, ...]:
     if view.metric == "auroc" and bound is not None and bound > TIGHT:
         found.append(f"The bins of the score histograms leave AUROC open by up to ±{number(bound)}.")
     if results.folds == 1:
-        found.append("Every seed tested the same patients: intervals say nothing of how other patients would fare.")
+        found.append("Every seed tested the same patients: the intervals do not cover the variation over patients.")
     compared = {one.arm for one in view.differences(results.measure) if one.p is not None}
     left_out = [said(arm) for arm in view.rivals if arm not in compared]
     if compared and left_out:
-        found.append(f"Not compared, for want of scores: {listed(left_out)}.")
+        found.append(f"Not compared, because scores are missing: {listed(left_out)}.")
     tail = [group for group in view.panel.groups if group.tail]
     few = sum(not group.ranked for group in tail)
     if few and results.measure in RARE:
@@ -80,8 +80,8 @@ def caveats(view: PanelView) -> tuple[str, ...]:
         )
     if results.tuning.defaults_from_here:
         found.append(
-            "REMIND's defaults were chosen on validation patients of this cohort: here it is a tuned method, and "
-            "what is not tuned beside it is at a disadvantage."
+            "REMIND's defaults were chosen on validation patients of this cohort. Here it is a tuned method, and "
+            "methods that were not tuned are at a disadvantage."
         )
     if results.missing:
         found.append(f"{counted(len(results.missing), 'run')} of the study missing; see below.")

@@ -1,8 +1,8 @@
-"""What the worst of several groups would score if all were equal: a minimum over noise lies below the truth.
+"""The expected score of the worst group if all groups were equal: the minimum of noisy scores is biased downward.
 
-Every ranked group or site of a seed is drawn anew with its own numbers of patients, from one model whose score is that
-of their patients together: AUROC from two normal laws at the distance that gives it, √2·Φ⁻¹(AUROC), and accuracy as
-a share of right answers. The mean of the worst over draws and seeds is what chance alone makes of it.
+Every ranked group or site of a seed is simulated with its own numbers of patients, from one model with the score of all
+patients together: AUROC from two normal distributions at the distance √2·Φ⁻¹(AUROC), and accuracy as a share of correct
+answers. The result is the mean of the worst score over draws and seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics
 
 DRAWS = 200
-MOST = 0.999  # scores beyond have no finite distance
+MOST = 0.999  # higher scores would need an infinite distance
 Floats = NDArray[np.float64]
 
 
@@ -56,7 +56,7 @@ def worst_by_chance(models: Mapping[int, Examined], scope: Scope) -> dict[tuple[
 def expected_worst_auroc(
     auroc: float | None, sizes: Sequence[Sequence[int]], rng: np.random.Generator, draws: int = DRAWS
 ) -> float | None:
-    """Return the mean of the smallest AUROC of groups with so many patients (without, with the outcome).
+    """Return the mean of the smallest AUROC of groups with these numbers of patients (without, with the outcome).
 
     Groups without one of the two have none; None where no group has one, and for more than two classes.
     """
@@ -70,7 +70,7 @@ def expected_worst_auroc(
 def expected_worst_accuracy(
     accuracy: float | None, sizes: Sequence[Sequence[int]], rng: np.random.Generator, draws: int = DRAWS
 ) -> float | None:
-    """Return the mean of the smallest share of right answers of groups with so many patients by class."""
+    """Return the mean of the smallest share of correct answers of groups with these numbers of patients by class."""
     patients = [sum(size) for size in sizes if sum(size)]
     if accuracy is None or not patients:
         return None

@@ -1,7 +1,7 @@
-"""What each hospital gains if it joins: a federated model against the best that the hospital can have alone.
+"""The gain of each hospital that joins: a federated model against the best model that the hospital can have alone.
 
-The best is chosen per seed and hospital on the hospital's own validation patients, never on those that are tested: by
-the study's metric, or by log-loss where a candidate has no score there.
+The best is chosen per seed and hospital on the hospital's own validation patients, never on test patients: by the
+study's metric, or by log-loss if a candidate has no score there.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ def joining(
     rows
         Of the panel.
     sites
-        Those that are ranked: of the others a score says nothing.
+        The ranked sites; the scores of other sites are mostly chance.
     """
     own = [row for row in rows if row.place == "local"]
     together = [row for row in rows if row.place != "local"]  # pooled: the most that there is to gain

@@ -79,7 +79,7 @@ def paired(values: Values, against: Values, ratio: float) -> Inference:
 
 
 def holm(p_values: Values) -> list[float | None]:
-    """p-values adjusted for their number by Holm (1979): at most α of false claims in any of them.
+    """Return p-values adjusted by Holm (1979), so that the probability of any false claim is at most α.
 
     The i-th smallest of m becomes the largest of (m − j + 1)·p_(j) over j ≤ i, at most 1. None is no test and stays.
     """
@@ -102,9 +102,9 @@ class Standing:
     first
         The best mean; empty where nobody has values.
     equal
-        Whom the equivalence test puts within the margin of it.
+        Competitors within the margin of the first by the equivalence test.
     open
-        Who is neither shown to differ from it nor shown to be equal. Everybody else is behind.
+        Competitors neither shown to differ from it nor shown to be equal. All others are behind.
     """
 
     first: str
@@ -139,11 +139,12 @@ def detectable(sd: float | None, n: int, ratio: float, level: float = LEVEL, pow
 
 
 def standings(values: Mapping[str, Values], ratio: float, margin: float, *, lower: bool) -> Standing:
-    """Who is first, who is equal to the first, and of whom neither is known.
+    """Return which competitor is first, which ones are equal to it, and which ones are open.
 
-    The first is ahead of every other on the seeds that both have; where nobody is, who falls behind least; the first
-    named of equals. Without missing values that is the best mean. Whoever has a single value competes only where nobody
-    has more. Both the tests of a difference and those of equivalence are adjusted by Holm over the rivals.
+    The first is ahead of every other competitor on their common seeds. If none is, the first is the one that falls
+    behind least; among equals, the one that is listed first. Without missing values it has the best mean. A competitor
+    with a single value is considered only if none has more. Tests of difference and of equivalence are both adjusted by
+    Holm over the rivals.
 
     Parameters
     ----------

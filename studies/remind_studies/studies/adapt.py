@@ -1,4 +1,4 @@
-"""Study `adapt`: hospitals that were not there, one at a time, and how many of its patients each needs."""
+"""Study `adapt`: each hospital is left out in turn, and adapts the model with an increasing number of patients."""
 
 from typing import Annotated
 
@@ -19,25 +19,25 @@ SHARED = ("frozen", "head", "tuned")
 
 
 class AdaptOptions(Options):
-    """How many patients a hospital has, what of the given model trains, and what it is compared with."""
+    """Numbers of the hospital's patients, parts of the model that train, and yardsticks."""
 
     patients: str = Field("10, 20, 50, 100, all", description="numbers of the hospital's patients, test patients aside")
-    shared: str = Field("frozen, tuned", description="what of the given model trains: frozen, head, tuned")
-    yardsticks: str = Field("boosting, logistic", description="of the hospital alone; may be empty")
-    rounds: Annotated[int, Field(ge=0)] = Field(0, description="of adapting; 0: the usual number")
+    shared: str = Field("frozen, tuned", description="part of the initial model that trains: frozen, head, tuned")
+    yardsticks: str = Field("boosting, logistic", description="yardsticks at the hospital alone; may be empty")
+    rounds: Annotated[int, Field(ge=0)] = Field(0, description="rounds of adaptation; 0: the default")
 
 
 @registry.register(
     "adapt",
-    title="each hospital left out in turn: a model that others trained, adapted with few patients or many",
+    title="each hospital left out in turn, which then adapts the others' model with few or many patients",
     paper="beyond the paper",
     year=2026,
     options=AdaptOptions,
 )
 class AdaptStudy(Study):
-    """A panel per method and number of patients, tested against the model with its shared part as named first.
+    """A panel per method and number of patients; the reference is the adapted model with the first value of `shared`.
 
-    All panels of a method are views of the same cells: the others are trained once per seed and hospital.
+    All panels of a method share their cells: the other hospitals are trained once per seed and hospital.
     """
 
     methods, seeds = REMIND, 5
@@ -47,7 +47,7 @@ class AdaptStudy(Study):
     def plan(self, request: Request) -> tuple[Panel, ...]:
         sites = request.clients or len(set(request.cohort.site_N.tolist() if request.cohort.site_N is not None else []))
         if sites < 2:
-            raise UserError("adapt: leaves a hospital out, and nobody would train; give a cohort of two or more")
+            raise UserError("adapt: with one hospital left out, no other would train; give a cohort with two or more")
         numbers = listed(self.options.patients, _number, "patients")
         if few := [n for n in numbers if n != ALL and n < FEWEST]:
             raise UserError(f"patients: {few[0]} are too few to adapt to; at least {FEWEST} are needed")
@@ -57,7 +57,7 @@ class AdaptStudy(Study):
         beside = listed(self.options.yardsticks, str, "yardsticks") if self.options.yardsticks else ()
         for name in beside:
             if yardsticks.choose(name)[0].build.federated:
-                raise UserError(f"yardsticks: {name} is a federation's; name those of a hospital alone")
+                raise UserError(f"yardsticks: {name} is a federation's; name yardsticks of a hospital alone")
         for arm in request.arms:
             refuse_what_does_not_travel(config_of(request, arm))
         options: dict[str, Scalar] = {
@@ -69,7 +69,7 @@ class AdaptStudy(Study):
         return tuple(
             Panel(
                 name=f"{arm.name}, {label(n)} patients" if len(request.arms) > 1 else f"{label(n)} patients",
-                title=f"{arm.name} at hospitals that were not there, with {label(n)} of their patients",
+                title=f"{arm.name} at hospitals that were left out, with {label(n)} of their patients",
                 arms=(arm,),
                 options=options,
                 clients=request.clients,

@@ -18,9 +18,9 @@ from remind_studies.study import Panel, Request, Study, registry
     options=Options,
 )
 class CalibrationStudy(Study):
-    """A panel per method, whose rows are its model raw and calibrated; tested against the raw one.
+    """A panel per method; its rows are the raw and the calibrated model, and the reference is the raw one.
 
-    AUROC within a group does not change, so name ``--metric ece``, ``log_loss`` or ``brier``.
+    Calibration does not change the AUROC within a group, so use ``--metric ece``, ``log_loss`` or ``brier``.
     """
 
     methods = REMIND
@@ -33,7 +33,7 @@ class CalibrationStudy(Study):
             chosen = methods_of(config_of(request, arm))
             if chosen.rule.pooled or not chosen.objective.holds_out:
                 raise UserError(
-                    f"calibration: {arm.name} holds no hospital's validation patients back from training; name a "
+                    f"calibration: {arm.name} has no validation patients that it does not train on; name a "
                     "federated method whose objective does not train on them"
                 )
         return tuple(

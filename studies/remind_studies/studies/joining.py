@@ -1,7 +1,8 @@
-"""Study `joining`: how much there is to gain, told before anybody trains a neural network or asks for a year of work.
+"""Study `joining`: an estimate of the gain from joining, before anybody trains a neural network.
 
-Trees alone, in a federation and on all patients in one place need minutes. What pooled trees gain over each hospital's
-best is about what a consortium can hope for; what federated trees gain is what it has for the asking.
+Trees at each hospital, in a federation and on all pooled patients take minutes. The gain of pooled trees over each
+hospital's best is about the most that a consortium can expect. The gain of federated trees can be had without further
+work.
 """
 
 from pydantic import Field

@@ -12,7 +12,7 @@ from remind.fusion.experts import combine_weights
 from remind.metrics.scores import scores
 from remind.metrics.statistics import merge
 from remind_studies.analysis.hospitals import Hospitals
-from remind_studies.analysis.looks import Looking, block_names, by_class, by_group, draw, draw_cohort, true_logits
+from remind_studies.analysis.looks import Inspection, block_names, by_class, by_group, draw, draw_cohort, true_logits
 from remind_studies.analysis.probe import Probe, routes
 from tests.builders.analysed_runs import SITES, small_config, train
 from tests.builders.fusions import context, model, patients
@@ -56,9 +56,9 @@ def test_head_groups_dominate_the_direction_of_the_cohort(hospitals, run):
     """Against the whole cohort each score is the cosine with the direction of all training patients' rows."""
     tensors, whole = run.tensors(), draw_cohort(hospitals, 10**6)
     drawn, _ = draw(hospitals, 6)
-    alike = Looking(hospitals, drawn).at(tensors, 4, routing=True).consistency
-    found = Looking(hospitals, drawn, whole).at(tensors, 4, routing=True).consistency
-    as_group = Looking(hospitals, {**drawn, 0: whole}, whole).at(tensors, 4, routing=True).consistency
+    alike = Inspection(hospitals, drawn).at(tensors, 4, routing=True).consistency
+    found = Inspection(hospitals, drawn, whole).at(tensors, 4, routing=True).consistency
+    as_group = Inspection(hospitals, {**drawn, 0: whole}, whole).at(tensors, 4, routing=True).consistency
     assert as_group[0].score == pytest.approx(1, abs=1e-4), "the cohort agrees with itself"
     for k in drawn:
         assert found[k].singular == pytest.approx(alike[k].singular), "g_k is the same"
@@ -70,7 +70,7 @@ def test_the_score_is_that_of_rows_taken_one_by_one(hospitals, run):
     """Rows by plain autograd at each hospital, the eigenvector of the whole matrix, the sign by the mean row."""
     tensors = run.tensors()
     drawn, _ = draw(hospitals, 6)
-    look = Looking(hospitals, drawn).at(tensors, 4, routing=True)
+    look = Inspection(hospitals, drawn).at(tensors, 4, routing=True)
 
     rows = {}
     with hospitals.in_use(tensors, routing=True) as views:
@@ -95,7 +95,7 @@ def test_the_score_is_that_of_rows_taken_one_by_one(hospitals, run):
 
 
 def test_scores_differ_between_groups_and_lie_between_minus_one_and_one(hospitals, run):
-    look = Looking(hospitals, draw(hospitals, 6)[0]).at(run.tensors(), 4, routing=True)
+    look = Inspection(hospitals, draw(hospitals, 6)[0]).at(run.tensors(), 4, routing=True)
     scores_G = [c.score for c in look.consistency.values()]
     assert len({round(s, 6) for s in scores_G}) == len(scores_G) > 1
     assert all(-1 <= s <= 1 for s in scores_G)
@@ -104,7 +104,7 @@ def test_scores_differ_between_groups_and_lie_between_minus_one_and_one(hospital
 def test_gate_and_entropies_are_those_of_the_routers(hospitals, run):
     """Against the block's arithmetic written out for every patient."""
     tensors = run.tensors()
-    look = Looking(hospitals, {}).at(tensors, 4, routing=True)
+    look = Inspection(hospitals, {}).at(tensors, 4, routing=True)
     heard = {}
     with hospitals.in_use(tensors, routing=True) as views:
         for view in views:
@@ -135,7 +135,7 @@ def test_gate_and_entropies_are_those_of_the_routers(hospitals, run):
 
 
 def test_before_stage_2_there_is_no_gate(hospitals, run):
-    look = Looking(hospitals, {}).at(run.tensors(), 1, routing=False)
+    look = Inspection(hospitals, {}).at(run.tensors(), 1, routing=False)
     assert {r.gate_open for r in look.routing.values()} == {None}
     assert all(r.entropy == pytest.approx(r.shared_entropy) for r in look.routing.values())
 
@@ -143,7 +143,7 @@ def test_before_stage_2_there_is_no_gate(hospitals, run):
 @pytest.mark.parametrize(("fusion", "entropy"), [("softmoe", True), ("attention", False), ("fusemoe", False)])
 def test_models_without_gate_or_router_say_so(tmp_path, fusion, entropy):
     hospitals, result = train(tmp_path, small_config(method__fusion=fusion, train__warmup_rounds=1))
-    look = Looking(hospitals, draw(hospitals, 4)[0]).at(result.tensors, 2, routing=True)
+    look = Inspection(hospitals, draw(hospitals, 4)[0]).at(result.tensors, 2, routing=True)
     assert look.consistency
     assert all(r.gate_open is None for r in look.routing.values())
     assert all((r.entropy is not None) == entropy for r in look.routing.values())
@@ -185,7 +185,7 @@ def test_looking_does_not_disturb_a_training(tmp_path, changes):
     _, alone = train(tmp_path / "alone", config)
 
     hospitals = Hospitals(config, SITES, tmp_path / "watched")
-    probe = Probe(Looking(hospitals, draw(hospitals, 4)[0]), 1, lambda text: None)
+    probe = Probe(Inspection(hospitals, draw(hospitals, 4)[0]), 1, lambda text: None)
     watched = hospitals.train([probe])
     assert [look.rounds for look in probe.looks] == [0, 1, 2, 3, 4]
     assert [look.stage for look in probe.looks] == [1, 1, 2, 2, 2]
@@ -216,7 +216,7 @@ def test_stages_of_looks():
 def test_the_last_look_of_a_training_is_the_look_at_what_it_left(run, tmp_path):
     hospitals = run.hospitals(tmp_path / "again", stored=False)
     drawn, _ = draw(hospitals, 6)
-    probe = Probe(Looking(hospitals, drawn), None, lambda text: None)
+    probe = Probe(Inspection(hospitals, drawn), None, lambda text: None)
     result = hospitals.train([probe])
-    stored = Looking(run.hospitals(tmp_path / "stored", stored=True), drawn).at(result.tensors, 4, routing=True)
+    stored = Inspection(run.hospitals(tmp_path / "stored", stored=True), drawn).at(result.tensors, 4, routing=True)
     assert probe.looks == [stored]

@@ -9,7 +9,7 @@ from remind_studies.analysis.request import _make
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(UserError, match="something else than an analysis"):
+    with pytest.raises(UserError, match="contains other files than an analysis"):
         _make(tmp_path)
     (tmp_path / PAGE_FILE).write_text("")
     _make(tmp_path)

@@ -167,7 +167,7 @@ def test_a_damaged_cell_is_named(tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="something else than a study"):
+    with pytest.raises(UserError, match="contains other files than a study"):
         StudyFolder(tmp_path)
 
 

@@ -116,7 +116,7 @@ def test_who_was_not_compared_is_said():
 
     found = of(changed(study(gain=0.08, spread=0.008), without))
     assert found.sentence.startswith("Yes: on the rare combinations remind is better than all 4 others")
-    assert "Not compared, for want of scores: fedavg." in found.caveats
+    assert "Not compared, because scores are missing: fedavg." in found.caveats
 
 
 def test_groups_of_few_are_counted():
