@@ -1,25 +1,23 @@
 """The commands ``remind consortium …``. Every `remind` command loads this file, so heavy imports are in functions."""
 
-import os
-import secrets
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from remind.errors import UserError
-from remind_server.consortium import PASSPHRASE
-
-if TYPE_CHECKING:
-    from remind.config import Scalar
-    from remind.consortium.enrolment import Request
-    from remind_server.consortium.flower import Control
-    from remind_server.consortium.folder import Folder
-
-CHECK_FAILED, RUN_FAILED = 10, 20  # exit codes beside 1, a mistake: docs/exit-codes-coordinator.md
-SHORTEST_PASSPHRASE = 12
+from remind_server.consortium import run_commands
+from remind_server.consortium.command_options import (
+    CHECK_FAILED,
+    PassphraseFile,
+    Where,
+    confirmation,
+    note,
+    open_folder,
+    read_passphrase,
+    warn,
+)
 
 consortium_command = typer.Typer(
     name="consortium",
@@ -28,11 +26,6 @@ consortium_command = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-Where = Annotated[Path, typer.Argument(metavar="DIR", help="The consortium's folder.")]
-PassphraseFile = Annotated[
-    Path | None, typer.Option(help=f"File with the passphrase of the CA's key; default: ${PASSPHRASE}.")
-]
 
 
 @consortium_command.command()
@@ -56,9 +49,9 @@ def init(
     """Create a consortium: certificate authority, server certificate, settings."""
     from remind_server.consortium.make import make
 
-    passphrase = None if unencrypted_ca_key else _passphrase(passphrase_file, new=True)
+    passphrase = None if unencrypted_ca_key else read_passphrase(passphrase_file, new=True)
     folder = make(where.absolute(), name, host, port, listen, passphrase, ca_days, days)
-    _note(folder, "init", consortium=name)
+    note(folder, "init", consortium=name)
     print(f"consortium {name!r} in {folder.root}, for hospitals at {folder.settings.address}")
     print(f"next: remind consortium kit {where} SITE; remind consortium serve {where}")
 
@@ -74,11 +67,11 @@ def kit(
     from remind_server.consortium.kit import write_kit
     from remind_server.consortium.ledger import read_ledger
 
-    folder = _folder(where, "kit")
+    folder = open_folder(where, "kit")
     if bool(site) == all_sites:
         raise UserError("kit: give one or more site names, or --all")
     for name in site or [s.name for s in read_ledger(folder.ledger).active()]:
-        _note(folder, "kit", site=name)
+        note(folder, "kit", site=name)
         print(write_kit(folder, name, out))
 
 
@@ -94,14 +87,14 @@ def enrol(
     from remind_server.consortium.enrol import enrol as let_in
     from remind_server.consortium.flower import control
 
-    folder = _folder(where, "enrol")
+    folder = open_folder(where, "enrol")
     try:
         text = request.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{request}: cannot read it: {error}") from None
     with control(folder) as registry:
-        site = let_in(folder, registry, text, _confirm(fingerprint))
-    _note(folder, "enrol", site=site.name, key=site.fingerprint)
+        site = let_in(folder, registry, text, confirmation(fingerprint))
+    note(folder, "enrol", site=site.name, key=site.fingerprint)
     print(f"enrolled {site.name}: node {site.node_id}, key {site.fingerprint}")
 
 
@@ -114,9 +107,9 @@ def list_sites(
     from remind_server.consortium.certificates import warnings
     from remind_server.consortium.listing import sites_json, sites_text
 
-    folder = _folder(where, "list")
+    folder = open_folder(where, "list")
     print(sites_json(folder) if as_json else sites_text(folder))
-    _warn(warnings(folder))
+    warn(warnings(folder))
 
 
 @consortium_command.command()
@@ -125,8 +118,8 @@ def revoke(where: Where, site: Annotated[str, typer.Argument(help="Name of the s
     from remind_server.consortium.enrol import revoke as let_out
     from remind_server.consortium.flower import control
 
-    folder = _folder(where, "revoke")
-    _note(folder, "revoke", site=site)
+    folder = open_folder(where, "revoke")
+    note(folder, "revoke", site=site)
     with control(folder) as registry:
         gone = let_out(folder, registry, site)
     print(f"revoked {gone.name}, key {gone.fingerprint}")
@@ -138,8 +131,8 @@ def repair(where: Where) -> None:
     from remind_server.consortium.enrol import repair as let_in_again
     from remind_server.consortium.flower import control
 
-    folder = _folder(where, "repair")
-    _note(folder, "repair")
+    folder = open_folder(where, "repair")
+    note(folder, "repair")
     with control(folder) as registry:
         again = let_in_again(folder, registry)
     print("let in again: " + (", ".join(site.name for site in again) or "none; the SuperLink knows them all"))
@@ -158,13 +151,13 @@ def renew(
     """Renew the server certificate for the hosts in consortium.toml. A running `serve` reloads it."""
     from remind_server.consortium.certificates import renew_loopback, renew_server
 
-    folder = _folder(where, "renew")
-    _note(folder, "renew", certificate="loopback" if loopback else "server")
+    folder = open_folder(where, "renew")
+    note(folder, "renew", certificate="loopback" if loopback else "server")
     if loopback:
         renew_loopback(folder)
         print("renewed; restart `remind consortium serve` between two runs")
         return
-    ends = renew_server(folder, _passphrase(passphrase_file), days, ca_key)
+    ends = renew_server(folder, read_passphrase(passphrase_file), days, ca_key)
     print(f"renewed for {', '.join(folder.settings.public.hosts)}; valid until {ends:%Y-%m-%d}")
 
 
@@ -180,13 +173,13 @@ def rollover(
     """Replace the CA while hospitals stay connected ('A new CA' in the coordinator guide)."""
     from remind_server.consortium import rollover as steps
 
-    folder = _folder(where, "rollover")
-    _note(folder, "rollover", step=step)
+    folder = open_folder(where, "rollover")
+    note(folder, "rollover", step=step)
     if step == "start":
-        steps.start(folder, None if unencrypted_ca_key else _passphrase(passphrase_file, new=True), ca_days)
+        steps.start(folder, None if unencrypted_ca_key else read_passphrase(passphrase_file, new=True), ca_days)
         print(f"hospitals must now get new kits: remind consortium kit {where} --all; then: rollover switch")
     elif step == "switch":
-        steps.switch(folder, _passphrase(passphrase_file), days)
+        steps.switch(folder, read_passphrase(passphrase_file), days)
         print("the new CA signs now; when every hospital is online: rollover finish")
     elif step == "finish":
         steps.finish(folder)
@@ -204,7 +197,7 @@ def check(where: Where) -> None:
     from remind_server.consortium.listing import served_health
     from remind_server.consortium.preflight import problems, require_room
 
-    folder = _folder(where, "check")
+    folder = open_folder(where, "check")
     parts = served_health(folder)
     if parts is None:
         found = problems(folder)
@@ -214,7 +207,7 @@ def check(where: Where) -> None:
             require_room(folder)
         except UserError as error:
             found.append(str(error))
-    _warn(warnings(folder))
+    warn(warnings(folder))
     if found:
         print("\n  - ".join([f"{folder.root}:", *found]), file=sys.stderr)
         raise typer.Exit(CHECK_FAILED)
@@ -226,97 +219,13 @@ def serve(where: Where) -> None:
     """Serve the consortium until SIGTERM: SuperLink, SuperExec, TLS proxy, health page."""
     from remind_server.consortium.serve import serve as keep_serving
 
-    folder = _folder(where, "serve")
-    _note(folder, "serve")
+    folder = open_folder(where, "serve")
+    note(folder, "serve")
     keep_serving(folder)
 
 
-@consortium_command.command()
-def bundle(where: Where) -> None:
-    """Print the hash of the bundle that every run of this version sends, for the hospitals' allow lists."""
-    from remind_server.consortium.flower import app_bundle, bundle_hash
-
-    _folder(where, "bundle")
-    print(bundle_hash(app_bundle()))
-
-
-@consortium_command.command()
-def run(
-    where: Where,
-    run_config: Annotated[
-        list[str] | None, typer.Option("--run-config", "-c", help="Settings: 'train.lr=0.01 dro.gamma=0.1', or a file.")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until the run ends; exit code 20 if it fails.")] = False,
-) -> None:
-    """Start a run over all hospitals that are online."""
-    from remind_server.consortium.runs import run_settings
-
-    folder = _folder(where, "run")
-    values = run_settings(run_config)
-    _note(folder, "run", settings=" ".join(f"{name}={value!r}" for name, value in values.items()))
-    _start(folder, lambda link: values, wait)
-
-
-@consortium_command.command()
-def resume(
-    where: Where,
-    run_id: Annotated[int, typer.Argument(help="Id of a run that ended too early, as `runs` prints it.")],
-    wait: Annotated[bool, typer.Option(help="Wait until the run ends; exit code 20 if it fails.")] = False,
-) -> None:
-    """Go on with a run that failed or was stopped, from its last checkpoint, as a new run of Flower."""
-    from remind_server.consortium.runs import resumed_settings
-
-    folder = _folder(where, "resume")
-    _note(folder, "resume", run=str(run_id))
-    _start(folder, lambda link: resumed_settings(link, folder, run_id), wait)
-
-
-def _start(folder: "Folder", settings: Callable[["Control"], "Mapping[str, Scalar]"], wait: bool) -> None:
-    from remind_server.consortium.flower import app_bundle, bundle_hash, control
-    from remind_server.consortium.run_record import read_record
-    from remind_server.consortium.runs import RunFailedError, submit
-    from remind_server.consortium.runs import wait as wait_for
-
-    with control(folder) as link:
-        run_id = submit(link, settings(link))
-        _note(folder, "started", run=str(run_id))
-        print(f"run {run_id}")
-        print(f"bundle {bundle_hash(app_bundle())}", flush=True)
-        if not wait:
-            return
-        try:
-            wait_for(link, run_id, lambda text: print(text, flush=True), lambda: read_record(folder, run_id))
-        except RunFailedError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(RUN_FAILED) from None
-
-
-@consortium_command.command()
-def runs(where: Where) -> None:
-    """Show all runs."""
-    from remind_server.consortium.flower import control
-    from remind_server.consortium.run_record import read_record
-    from remind_server.consortium.runs import status_text
-
-    folder = _folder(where, "runs")
-    with control(folder) as link:
-        for one in link.runs():
-            status = status_text(one, read_record(folder, one.run_id))
-            print(f"{one.run_id}  {one.started[:19]}  {status}  {one.details}".rstrip())
-
-
-@consortium_command.command()
-def stop(
-    where: Where, run_id: Annotated[int, typer.Argument(help="Id of a run, as `run` and `runs` print it.")]
-) -> None:
-    """Stop a run."""
-    from remind_server.consortium.flower import control
-
-    folder = _folder(where, "stop")
-    _note(folder, "stop", run=str(run_id))
-    with control(folder) as link:
-        link.stop_run(run_id)
-    print(f"stopped run {run_id}")
+for _command in (run_commands.bundle, run_commands.run, run_commands.resume, run_commands.runs, run_commands.stop):
+    consortium_command.command()(_command)
 
 
 @consortium_command.command("log")
@@ -329,72 +238,10 @@ def show_log(
 
     from remind_server.consortium.operations import read_operations, shown
 
-    entries, found = read_operations(_folder(where, "log"))
+    entries, found = read_operations(open_folder(where, "log"))
     for entry in entries:
         print(json.dumps(entry) if as_json else shown(entry))
     for problem in found:
         print(f"operations.jsonl: {problem}", file=sys.stderr)
     if found:
         raise typer.Exit(CHECK_FAILED)
-
-
-def _folder(where: Path, command: str) -> "Folder":
-    """Return the folder, if the operator's role allows the command."""
-    from remind_server.consortium.folder import Folder
-    from remind_server.consortium.operations import require_role
-
-    folder = Folder(where.absolute())
-    require_role(folder, command)  # also raises a UserError now if it is no consortium
-    return folder
-
-
-def _note(folder: "Folder", what: str, **details: object) -> None:
-    from remind_server.consortium.operations import note
-
-    note(folder, what, **details)
-
-
-def _passphrase(file: Path | None, new: bool = False) -> bytes | None:
-    """Return the CA key's passphrase from a file or the environment; None if there is none and none is needed."""
-    if file is not None:
-        try:
-            given = file.read_bytes().rstrip(b"\r\n")
-        except OSError as error:
-            raise UserError(f"--passphrase-file {file}: cannot read it: {error.strerror}") from None
-    else:
-        given = os.environ.get(PASSPHRASE, "").encode()
-    if new and len(given) < SHORTEST_PASSPHRASE:
-        raise UserError(
-            f"the CA's key needs a passphrase of at least {SHORTEST_PASSPHRASE} characters: --passphrase-file FILE or "
-            f"${PASSPHRASE}; or leave it unencrypted: --unencrypted-ca-key"
-        )
-    return given or None
-
-
-def _confirm(expected: str) -> "Callable[[Request], None]":
-    """Ask whether the fingerprint is the hospital's, or compare it with the given one."""
-
-    def confirm(request: "Request") -> None:
-        shown = f"{request.site} ({request.location or 'no location'})"
-        if expected:
-            if not secrets.compare_digest(expected.strip().encode(), request.fingerprint.encode()):
-                raise UserError(
-                    f"--fingerprint: the key in the request of {shown} has another, {request.fingerprint}: the request "
-                    "is not the hospital's; ask for a new one over another channel"
-                )
-            return
-        if not sys.stdin.isatty():
-            raise UserError("cannot ask for confirmation of the fingerprint; give it: --fingerprint SHA256:…")
-        print(
-            f"{shown} asks to join, with the key\n  {request.fingerprint}\n"
-            "Telephone the hospital and compare the whole fingerprint."
-        )
-        if not typer.confirm("Is it theirs?"):
-            raise UserError("not enrolled; nothing changed")
-
-    return confirm
-
-
-def _warn(texts: list[str]) -> None:
-    for text in texts:
-        print(f"warning: {text}", file=sys.stderr)
