@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from remind.data.cohort.cohort import Cohort
-from remind.data.cohort.kinds.series import SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
-from remind.encoders import needs_fit
 from remind.errors import UserError
 from remind.export.card import Wishes, card
 from remind.export.check import check_fusion, check_table, inputs_of
 from remind.export.facts import RunFacts, agreed_names, facts_of, facts_of_hospital, large_groups, publishable_counts
 from remind.export.modules import FusionProgram, TableProgram
 from remind.export.programs import FUSION, TABLE, require_onnx, write_programs
+from remind.export.settings import preprocessing, public_config
 from remind.fusion.base import FusionModel
 from remind.metrics.calibration import CALIBRATION, write_calibration
 from remind.model_file import save_model
@@ -150,7 +149,7 @@ class _Writer:
     def write(self) -> Exported:
         bundle = self.bundle
         files = dict(WHAT)
-        self._json(CONFIG, {"library_name": "federated-remind", "round": bundle.round} | _public_config(bundle))
+        self._json(CONFIG, {"library_name": "federated-remind", "round": bundle.round} | public_config(bundle))
         self._json(SCHEMA, bundle.schema.describe() | {"fingerprint": bundle.schema.fingerprint})
         self._json(PREPROCESSING, preprocessing(bundle))
         if bundle.calibration is None:
@@ -182,7 +181,7 @@ class _Writer:
             "seed": str(bundle.config.seed),
             "weights": json.dumps({str(k): w for k, w in bundle.weights.items() if k in large}),
             "counts": json.dumps({str(k): n for k, n in publishable_counts(bundle, minimum).items()}),
-            "config": json.dumps(_public_config(bundle)["config"]),
+            "config": json.dumps(public_config(bundle)["config"]),
             "schema": json.dumps(bundle.schema.describe()),
         }
         save_model(self.folder / MODEL, bundle.tensors, metadata)
@@ -204,7 +203,7 @@ class _Writer:
         given = replace(
             part,
             site=part.site if part.site in self.wishes.hospitals else UNNAMED,
-            config=self.bundle.config.model_validate(_public_config(self.bundle)["config"]),
+            config=self.bundle.config.model_validate(public_config(self.bundle)["config"]),
             counts={k: n for k, n in publishable_counts(self.bundle, self.wishes.minimum).items() if k in part.counts},
             own={},
             ranges=part.ranges if self.wishes.ranges else Ranges(),
@@ -265,21 +264,6 @@ class _Writer:
         (self.folder / name).write_text(text, encoding="utf-8")
 
 
-def preprocessing(bundle: Bundle) -> dict[str, Any]:
-    """Return how inputs are standardised, by modality; statistics only if the cohort's declaration contains them."""
-    found: dict[str, Any] = {}
-    for schema in bundle.schema.modalities:
-        about: dict[str, Any] = {"kind": schema.kind, "statistics": "none"}
-        if isinstance(schema, TableSchema) and schema.standardise == "given":
-            about |= {"statistics": "declared", "mean": schema.mean, "std": schema.std}
-        elif needs_fit(schema, bundle.config.model):
-            about["statistics"] = "each hospital's own, from its training patients; its encoder contains them"
-        if isinstance(schema, SeriesSchema):
-            about["horizon_hours"] = schema.horizon_hours
-        found[schema.name] = about
-    return found
-
-
 def _completed(fusion: FusionModel, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     lacking = sorted(set(fusion.state_dict()) - set(own))
     if lacking:
@@ -288,20 +272,6 @@ def _completed(fusion: FusionModel, own: Mapping[str, Tensor]) -> dict[str, Tens
             "hospital; export the model of one hospital with --site"
         )
     return dict(own)
-
-
-def _public_config(bundle: Bundle) -> dict[str, Any]:
-    """Return the run's settings without the paths of the machine that it ran on."""
-    config = bundle.config
-    data = config.data.model_copy(update={"cohort": bundle.schema.name, "root": ""})
-    encoders = config.model.encoders
-    names = {
-        field: Path(value).name
-        for field in ("image_weights", "volume_weights", "text")
-        if os.sep in (value := str(getattr(encoders, field))) and Path(value).is_absolute()
-    }
-    model = config.model.model_copy(update={"encoders": encoders.model_copy(update=names)})
-    return {"config": config.model_copy(update={"data": data, "results": "", "model": model}).model_dump(mode="json")}
 
 
 def _program(path: Path) -> str:

@@ -24,20 +24,13 @@ from remind.data.cohort.kinds.series import Series, SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.kinds.text import Texts, TextSchema
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
-from remind.data.cohort.text import Names, declared_text, id_text, is_missing
+from remind.data.cohort.text import id_text, is_missing
 from remind.suggest import did_you_mean
 from remind_client.serving.request import OWN, Patient
+from remind_client.serving.values import MistakeError, codes, observations, row, shown_kind
 from remind_client.vault.memory import NoMemory
 
-CLOSE = 1 + 1e-6  # as in the reader of series: rounding to float32 may move a time slightly beyond the horizon
-Observation = tuple[float, int, float]  # hours, position of the item, value
-
-
 AN_ID = "give a text or a whole number"
-
-
-class MistakeError(ValueError):
-    """One patient's values contain a mistake."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +84,10 @@ class Intake:
         name = shown or f"#{place + 1}"
         try:
             if not isinstance(given, dict):
-                raise MistakeError(f"patient: {_kind(given)}; a patient is {{id, modalities}}")
+                raise MistakeError(f"patient: {shown_kind(given)}; a patient is {{id, modalities}}")
             if shown is None and "id" in given:
                 empty = given["id"] is None or given["id"] == ""
-                raise MistakeError(f"id: {'is empty' if empty else _kind(given['id'])}; {AN_ID}")
+                raise MistakeError(f"id: {'is empty' if empty else shown_kind(given['id'])}; {AN_ID}")
             if not _is_text(given):
                 raise MistakeError(
                     "holds half of a surrogate pair (such as \\ud800), which is no character; send UTF-8"
@@ -126,14 +119,14 @@ class Intake:
 
     def _read(self, modality: ModalitySchema, given: Any, place: int) -> Any:
         if isinstance(modality, TableSchema):
-            return _row(modality, given)
+            return row(modality, given)
         if isinstance(modality, SeriesSchema):
-            return _observations(modality, given)
+            return observations(modality, given)
         if isinstance(modality, CodesSchema):
-            return _codes(modality, given)
+            return codes(modality, given)
         if isinstance(modality, TextSchema):
             if not isinstance(given, str):
-                raise MistakeError(f"{modality.name}: {_kind(given)}; a note is a text")
+                raise MistakeError(f"{modality.name}: {shown_kind(given)}; a note is a text")
             return None if is_missing(given) else given
         if isinstance(modality, OWN):
             return self._file(modality.name, given, place)
@@ -177,93 +170,6 @@ class Intake:
         return path
 
 
-def _row(schema: TableSchema, given: Any) -> list[float]:
-    """Return one row of the table, F numbers, NaN = missing, the level's index in categorical columns."""
-    if not isinstance(given, dict):
-        raise MistakeError(f"{schema.name}: {_kind(given)}; a table is {{column: value}}")
-    for column in given:
-        if column not in schema.columns:
-            hint = did_you_mean(column, schema.columns)
-            raise MistakeError(f"{schema.name}.{column}: the model has no such column{hint}; GET /schema lists them")
-    return [_cell(schema, column, given.get(column)) for column in schema.columns]
-
-
-def _cell(schema: TableSchema, column: str, value: Any) -> float:
-    where = f"{schema.name}.{column}"
-    levels = schema.categories.get(column)
-    if value is None:
-        return float("nan")
-    if levels is None:
-        return _number(where, value)
-    if not isinstance(value, str | int | float):
-        raise MistakeError(f"{where}: {_kind(value)}; give one of {', '.join(levels)}")
-    meant = Names(levels).meant_by(id_text(value) or "", plain=True)
-    if meant is None:
-        return float("nan")
-    if meant not in levels:
-        raise MistakeError(
-            f"{where}: {meant!r} is not a level{did_you_mean(meant, levels)}; give one of {', '.join(levels)}"
-        )
-    return float(levels.index(meant))
-
-
-def _observations(schema: SeriesSchema, given: Any) -> list[Observation]:
-    if not isinstance(given, list):
-        raise MistakeError(f"{schema.name}: {_kind(given)}; a series is a list of {{hours, item, value}}")
-    found = []
-    for k, entry in enumerate(given):
-        where = f"{schema.name}[{k}]"
-        if not isinstance(entry, dict) or set(entry) != {"hours", "item", "value"}:
-            raise MistakeError(f"{where}: give hours, item and value, and nothing else")
-        if entry["value"] is None:
-            continue
-        item = entry["item"] if isinstance(entry["item"], str) else declared_text(entry["item"])
-        if item not in schema.items:
-            raise MistakeError(f"{where}.item: {item!r} is not an item of the model{did_you_mean(item, schema.items)}")
-        hours = _number(f"{where}.hours", entry["hours"])
-        if not 0 <= hours <= schema.horizon_hours * CLOSE:
-            raise MistakeError(f"{where}.hours: {hours:g} is outside 0 to {schema.horizon_hours:g}; is it in hours?")
-        found.append((hours, schema.items.index(item), _number(f"{where}.value", entry["value"])))
-    return sorted(found, key=lambda entry: (entry[0], entry[1]))
-
-
-def _codes(schema: CodesSchema, given: Any) -> list[str]:
-    if not isinstance(given, list):
-        raise MistakeError(f"{schema.name}: {_kind(given)}; codes are a list")
-    found = set()
-    for k, code in enumerate(given):
-        if isinstance(code, bool) or not isinstance(code, str | int):
-            raise MistakeError(f"{schema.name}[{k}]: {_kind(code)}; a code is a text")
-        text = declared_text(code)
-        if is_missing(text) and text not in schema.vocabulary:
-            continue
-        if schema.vocabulary and text not in schema.vocabulary:
-            hint = did_you_mean(text, schema.vocabulary)
-            raise MistakeError(f"{schema.name}[{k}]: {text!r} is not in the model's vocabulary{hint}")
-        found.add(text)
-    return sorted(found)
-
-
-def _number(where: str, value: Any) -> float:
-    if isinstance(value, str):
-        raise MistakeError(f"{where}: is the text {value[:40]!r}; give a number, null = missing")
-    if not isinstance(value, int | float):
-        raise MistakeError(f"{where}: {_kind(value)}; give a number, null = missing")
-    with np.errstate(over="ignore"):
-        try:
-            number = float(np.float32(value))
-        except OverflowError:
-            number = float("inf")
-    if not np.isfinite(number):
-        raise MistakeError(f"{where}: is not a finite number; null = missing")
-    return number
-
-
-def _kind(value: Any) -> str:
-    kinds: tuple[tuple[type, str], ...] = ((dict, "is an object"), (list, "is a list"), (str, "is a text"))
-    return next((words for kind, words in kinds if isinstance(value, kind)), f"is {value!r}")
-
-
 def _id(given: Any) -> str | None:
     """Return a patient's id as text that can be sent back; None if it is not a valid id."""
     own = given.get("id") if isinstance(given, dict) else None
@@ -286,17 +192,17 @@ def _contents(modality: ModalitySchema, values: Sequence[Mapping[str, Any]], rea
     """Return the checked values of all patients in the form that the readers of cohort files return."""
     own = [one.get(modality.name) for one in values]
     if isinstance(modality, TableSchema):
-        rows = [[np.nan] * len(modality.columns) if row is None else row for row in own]
+        rows = [[np.nan] * len(modality.columns) if one is None else one for one in own]
         return Table(np.array(rows, dtype=np.float32).reshape(len(own), len(modality.columns)))
     if isinstance(modality, SeriesSchema):
         entries, offsets_N1 = _ragged(own)
         time, item, value = zip(*entries, strict=True) if entries else ((), (), ())
         return Series(offsets_N1, np.array(time, np.float32), np.array(item, np.int64), np.array(value, np.float32))
     if isinstance(modality, CodesSchema):
-        codes, offsets_N1 = _ragged(own)
-        names = sorted(set(codes))
+        all_codes, offsets_N1 = _ragged(own)
+        names = sorted(set(all_codes))
         rank = {name: k for k, name in enumerate(names)}
-        return Codes(offsets_N1, np.array([rank[c] for c in codes], dtype=np.int64), tuple(names))
+        return Codes(offsets_N1, np.array([rank[c] for c in all_codes], dtype=np.int64), tuple(names))
     if not isinstance(modality, OWN):
         made: Contents = kind_of(modality).of_requests(modality, own)
         return made

@@ -12,6 +12,7 @@ from remind.data.cohort.kind import kinds
 from remind.data.cohort.kinds.series import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.problems import Problem, listed, suggest
+from remind.data.cohort.row_counters import row_numbers
 from remind.data.cohort.rows import DataFile
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
 from remind.data.cohort.sections import Section
@@ -131,7 +132,7 @@ def _check_columns(section: Any, schema: TableSchema, file: DataFile | None, key
     unknown = [c for c in here if c not in schema.columns]
     if unknown:
         first = next(file.pieces(), file.empty())
-        numbers = Source(file.file, first.select(unknown), []).row_numbers()
+        numbers = row_numbers(Source(file.file, first.select(unknown), []))
         unknown = [c for c in unknown if c not in numbers]
     for column in lacking:
         meant = f"{suggest(column, unknown)}; " if unknown else ""

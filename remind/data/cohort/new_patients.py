@@ -24,7 +24,8 @@ from remind.data.cohort.problems import Problem, counted, listed, shortened
 from remind.data.cohort.rows import DataFile, hashes, open_file
 from remind.data.cohort.schema import CohortSchema
 from remind.data.cohort.sections import Section
-from remind.data.cohort.tabular import SUFFIXES, Source, Spoiled, find_file
+from remind.data.cohort.source_files import SUFFIXES, find_file
+from remind.data.cohort.tabular import Source, Spoiled
 from remind.data.cohort.text import Names
 from remind.data.cohort.verdicts import Memory
 from remind.data.cohort.wanted import Wanted

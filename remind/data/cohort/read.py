@@ -15,7 +15,7 @@ from remind.data.cohort.kind import kind_of
 from remind.data.cohort.patients import Patients, read_patients
 from remind.data.cohort.problems import Problem, listed, shortened
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
-from remind.data.cohort.tabular import find_file, open_source
+from remind.data.cohort.source_files import find_file, open_source
 from remind.data.cohort.verdicts import Memory
 from remind.data.cohort.wanted import Wanted
 from remind.data.files import Sight

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from remind.data.cohort.csv_file import open_csv
 from remind.data.cohort.csv_layout import Layout
 from remind.data.cohort.problems import Problem
-from remind.data.cohort.tabular import PANDAS_INDEX, Source, Spoiled
+from remind.data.cohort.source_files import PANDAS_INDEX
+from remind.data.cohort.tabular import Source, Spoiled
 
 PIECE = 1 << 14  # rows of a .parquet that are read at a time
 Integers = NDArray[np.int64]

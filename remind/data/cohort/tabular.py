@@ -1,4 +1,4 @@
-"""Opens .csv and .parquet data files alike and returns their columns. Bad cells are found without a loop over rows.
+"""Return the columns of an open .csv or .parquet file. Bad cells are found without a loop over rows.
 
 A .csv is read as text and converted here, so that a bad cell is reported with its line and does not turn its whole
 column into text.
@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Container
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from remind.data.cohort import cells, moments
-from remind.data.cohort.csv_file import read_csv
 from remind.data.cohort.csv_layout import Layout
-from remind.data.cohort.problems import Problem, listed, suggest
+from remind.data.cohort.problems import Problem, suggest
 from remind.data.cohort.text import (
     SPELLED_MISSING,
     Names,
@@ -31,9 +29,6 @@ from remind.data.cohort.text import (
     quoted_otherwise,
 )
 
-SUFFIXES = (".parquet", ".csv")
-FEWEST_IN_ORDER = 10  # rows; fewer may count up by chance
-PANDAS_INDEX = "__index_level_"  # pandas writes this name into a .parquet together with its index
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?|\d{1,2}:\d{2}(:\d{2})?")
 _ANY = Names()
 
@@ -148,7 +143,7 @@ class Source:
         `remedy` is added to the message about a cell that holds no number, `dates` if the cell holds a date.
         """
         array = self._plain(column)
-        values_R, bad_R = _numbers(array)
+        values_R, bad_R = numbers_of(array)
         if bad_R.any():
             what, hint = "not a number", "use numbers with a decimal point, empty = missing"
             first = cells.shown(array, int(bad_R.argmax())) or ""
@@ -192,22 +187,6 @@ class Source:
         array = self._plain(column)
         per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[array.type.unit]
         return _to_numpy(array.cast(pa.int64())) / per_second
-
-    def row_numbers(self) -> tuple[str, ...]:
-        """Return the columns that hold only the row number, which pandas and R write beside the data."""
-        return tuple(column for column in self.columns if self._is_row_number(column))
-
-    def in_order(self) -> tuple[str, ...]:
-        """Return the columns that count the rows one by one, in the order of the file, whatever they are named."""
-        return tuple(column for column in self.columns if _counts_rows(self.table[column]))
-
-    def _is_row_number(self, column: str) -> bool:
-        if re.fullmatch(r"|Unnamed: \d+(\.\d+)?(_level_\d+)?|__index_level_\d+__", column.strip()):
-            return True  # `csv_file` gives this name to a column without a name
-        named = re.fullmatch(
-            r"index|level_\d+|row_?(names?|id|num(ber)?)|\.\.\.1|X\.?1?", column.strip(), re.IGNORECASE
-        )
-        return bool(named) and _differ_and_are_whole(self.table[column])
 
     def check_swallowed(self, column: str, ids: Collection[str], known: Container[str] | None = None) -> None:
         """Report rows that are inside a single cell because a quotation mark was closed too late.
@@ -255,69 +234,7 @@ class Spoiled:
     bad_R: NDArray[np.bool_]
 
 
-def find_file(folder: Path, stem: str, file: str | None, field: str, problems: list[Problem]) -> Path | None:
-    """Find the file of a section of cohort.toml: the one it names, else ``<stem>.parquet`` or ``<stem>.csv``."""
-    if file is not None:
-        path = folder / file
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
-            return path
-        if path.is_file():
-            problems.append(Problem(file, f"neither {' nor '.join(SUFFIXES)}", "convert it to one of them"))
-        else:
-            beside = suggest(file, _data_files(folder))
-            problems.append(
-                Problem(file, f"no such file in {folder.resolve()}", f"{beside} ({field}.file in cohort.toml)")
-            )
-        return None
-    found = [folder / (stem + suffix) for suffix in SUFFIXES if (folder / (stem + suffix)).is_file()]
-    if len(found) == 1:
-        return found[0]
-    names = " or ".join(stem + suffix for suffix in SUFFIXES)
-    what = "two files could be meant" if found else f"no such file in {folder.resolve()}"
-    others = sorted(p.name for p in folder.iterdir() if p.name.lower().startswith(f"{stem.lower()}."))
-    if others and not found:
-        remedy = f"there is {listed(others)}: save it as {names}, not compressed"
-    else:
-        remedy = f"name it with {field}.file; {suggest(stem, _data_files(folder))}"
-    problems.append(Problem(names, what, remedy))
-    return None
-
-
-def open_source(path: Path, problems: list[Problem], remarks: list[str] | None = None) -> Source | None:
-    """Open a .csv or .parquet; None, and a problem, if it cannot be read or has no rows."""
-    layout = None
-    try:
-        if path.suffix.lower() == ".csv":
-            if (read := read_csv(path, problems)) is None:
-                return None
-            table, layout = read
-        else:
-            table = _read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        problems.append(Problem(path.name, f"cannot be read: {reason}", f"export it again as {path.suffix[1:]}"))
-        return None
-    source = Source(path.name, table, problems, [] if remarks is None else remarks, layout)
-    if not len(source):
-        source.report("has no rows", "add rows (for a modality that no patient of this site has: absent = true)")
-        return None
-    return source
-
-
-def _data_files(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-
-
-def _read_parquet(path: Path) -> Any:
-    with pa.parquet.ParquetFile(path) as file:
-        names = [str(n) for n in file.schema_arrow.names]
-        if repeated := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"two columns are named {repeated[0]!r}")
-        table = file.read()
-    return table.select([n for n in names if not n.startswith(PANDAS_INDEX)])
-
-
-def _numbers(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def numbers_of(array: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return values (R,), NaN = empty or invalid, and which are invalid, for a column of `cells.plain`."""
     good_R = np.zeros(len(array), dtype=bool)
     if cells.is_temporal(array):
@@ -343,25 +260,6 @@ def _to_numpy(array: Any) -> NDArray[np.float64]:
         array = array.cast(pa.int8())
     numbers = pc.fill_null(pc.cast(array, pa.float64(), safe=cells.is_text(array)), float("nan"))
     return np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _differ_and_are_whole(column: Any) -> bool:
-    """Return whether the cells are distinct whole numbers from 0, like row numbers."""
-    try:
-        values_R, bad_R = _numbers(cells.plain(column))
-    except cells.UnusableError:
-        return False
-    whole = not bad_R.any() and bool((values_R >= 0).all()) and bool((values_R == np.floor(values_R)).all())
-    return whole and len(np.unique(values_R)) == len(values_R)
-
-
-def _counts_rows(column: Any) -> bool:
-    """Return whether each cell is the one before it plus 1; of few rows that may be chance."""
-    try:
-        values_R, bad_R = _numbers(cells.plain(column))
-    except cells.UnusableError:
-        return False
-    return len(values_R) >= FEWEST_IN_ORDER and not bad_R.any() and bool((np.diff(values_R) == 1).all())
 
 
 def _shape(text: str) -> str:

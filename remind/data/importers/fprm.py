@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.data.cohort.problems import Problem, listed
-from remind.data.cohort.tabular import SUFFIXES, Source, open_source
+from remind.data.cohort.row_counters import row_numbers
+from remind.data.cohort.source_files import SUFFIXES, open_source
+from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text, number_of
 from remind.data.importers.common import Summary, cohort_folder, write_declaration, write_table
 from remind.data.importers.release import Progress, silent
@@ -156,7 +158,7 @@ def _read(settings: FprmSettings) -> Index:
     index = None
     if (source := _open(settings, problems)) is not None:
         used = {settings.id, settings.person, settings.label, *settings.pictures.values(), *settings.exclude}
-        features = tuple(name for name in source.columns if name not in {*used, *source.row_numbers()})
+        features = tuple(name for name in source.columns if name not in {*used, *row_numbers(source)})
         source.check_swallowed(settings.id, [text for text in _texts(source, settings.id) if text])
         label_R, classes = _labels(source, settings)
         cells, levels = _features(source, settings, features)

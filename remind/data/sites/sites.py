@@ -12,7 +12,7 @@ from remind.data.cohort.declaration import read_declaration
 from remind.data.cohort.patients import read_sites
 from remind.data.cohort.problems import Problem, listed
 from remind.data.cohort.read import read_cohort
-from remind.data.cohort.tabular import find_file, open_source
+from remind.data.cohort.source_files import find_file, open_source
 from remind.data.sites.lacking import apply_rules
 from remind.data.sites.split import persons, shuffled
 from remind.errors import UserError, several

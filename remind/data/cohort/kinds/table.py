@@ -15,6 +15,7 @@ from remind.data.cohort.contents import Contents, Integers, Mask
 from remind.data.cohort.kind import Columns, Floats, Kind, Measured, Text, ToTensor, register
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed, suggest
+from remind.data.cohort.row_counters import in_order, row_numbers
 from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
@@ -224,12 +225,12 @@ def _columns(source: Source, field: str, section: TableSection, key: str) -> tup
         return tuple(c for c in section.columns if source.has(c, f"{field}.columns") and c != key)
     for column in section.exclude:
         source.has(column, f"{field}.exclude")
-    numbers = [c for c in source.row_numbers() if c != key and c not in section.exclude]
+    numbers = [c for c in row_numbers(source) if c != key and c not in section.exclude]
     if numbers:
         what = f"{listed(map(repr, numbers))} holds the numbers of the rows, which pandas' to_csv leaves: passed over"
         source.remarks.append(f"{field.removeprefix('modalities.')}: {what}; index=False leaves it out")
     found = tuple(c for c in source.columns if c != key and c not in (*section.exclude, *numbers))
-    if counting := [c for c in source.in_order() if c in found]:
+    if counting := [c for c in in_order(source) if c in found]:
         what = f"{listed(map(repr, counting))} counts the rows of the file from one to the next; is it a feature?"
         source.remarks.append(f"{field.removeprefix('modalities.')}: {what} if not: {field}.exclude")
     if not found:
