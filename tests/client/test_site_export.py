@@ -64,7 +64,7 @@ def test_without_the_policys_word_no_encoder_and_no_name_leaves(run, hospital, t
     assert card.data.license == "apache-2.0"
     assert "**This is the model of one hospital**, exported by the hospital itself" in card.text
     assert "and its own encoders" not in card.text
-    assert "A hospital has no table of the run's test" in card.text
+    assert "This hospital has no test results of the run" in card.text
     with pytest.raises(UserError, match="contains no hospital's encoders"):
         remind.load(out).outputs(run[2]["north"])
     [entry] = [e for e in site.audit_log.entries() if e["event"] == "exported"]
@@ -107,7 +107,7 @@ def test_an_encoder_may_stay_where_the_policy_lets_it_go(hospital, tmp_path):
     [
         (["--encoders"], "set policy.share_encoders = true in site.toml"),
         (["--ranges"], "--ranges needs the encoders"),
-        (["--run", "8"], "run 8: this site has no model of it; there are: 7"),
+        (["--run", "8"], "run 8: this site has no model of this run; there are: 7"),
     ],
 )
 def test_mistakes_write_nothing(hospital, tmp_path, words, text):

@@ -66,7 +66,7 @@ def test_a_calibration_from_the_coordinator_is_used(hospital, tmp_path):
 
 
 def test_there_is_no_model_of_such_a_run(hospital, tmp_path):
-    with pytest.raises(UserError, match="run 8: this site has no model of it; there are: 7"):
+    with pytest.raises(UserError, match="run 8: this site has no model of this run; there are: 7"):
         predict(hospital, "--cohort", tmp_path / "new", "--run", "8")
     shutil.rmtree(hospital.runs_folder)
     with pytest.raises(UserError, match="this site has no model of any run"):

@@ -53,7 +53,7 @@ MISTAKES = {
     "unknown column": ({"a": {"p": 1.0, "pp": 2.0}}, r"a\.pp: the model has no such column.*p"),
     "text for a number": ({"a": {"p": "high"}}, r"a\.p: is the text 'high'; give a number"),
     "number as text": ({"a": {"p": "1.5"}}, r"a\.p: is the text '1.5'; give a number"),
-    "unknown level": ({"a": {"p": 1.0, "q": "medium"}}, r"a\.q: 'medium' is no level; give one of lo, hi"),
+    "unknown level": ({"a": {"p": 1.0, "q": "medium"}}, r"a\.q: 'medium' is not a level; give one of lo, hi"),
     "level of another type": ({"a": {"q": ["lo"]}}, r"a\.q: is a list; give one of"),
     "extra modality": ({"a": {"p": 1.0}, "mri": {"x": 1}}, r"mri: the model has no such modality; it has a, b, c"),
     "empty patient": ({}, r"has no modality"),
@@ -61,7 +61,7 @@ MISTAKES = {
     "table as a list": ({"a": [1.0, 2.0]}, r"a: is a list; a table is"),
     "series as a table": ({"b": {"u": 1.0}}, r"b: is an object; a series is a list"),
     "series without time": ({"b": [{"item": "u", "value": 1.0}]}, r"b\[0\]: give hours, item and value"),
-    "unknown item": ({"b": [{"hours": 1, "item": "w", "value": 1}]}, r"b\[0\]\.item: 'w' is no item"),
+    "unknown item": ({"b": [{"hours": 1, "item": "w", "value": 1}]}, r"b\[0\]\.item: 'w' is not an item"),
     "after the horizon": ({"b": [{"hours": 90, "item": "u", "value": 1}]}, r"b\[0\]\.hours: 90 is outside 0 to 24"),
     "too large": ({"a": {"p": 1e300}}, r"a\.p: is not a finite number"),
     "huge whole number": ({"a": {"p": 10**400}}, r"a\.p: is not a finite number"),
@@ -108,7 +108,7 @@ def test_an_id_twice_is_served_once(run, asked):
     good = as_json(run[1]["north"], 0)
     first, second = asked.ask(good, good).json()["predictions"]
     assert first["status"] == "ok"
-    assert "stands twice" in second["status"]
+    assert "occurs twice" in second["status"]
 
 
 def test_a_wrong_unit_is_suspected_and_served(run, asked):
@@ -130,11 +130,11 @@ def test_an_unseen_combination_is_served_with_its_reason(asked):
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        (b"{", 400, "no JSON"),
-        (b"[" * 100_000, 400, "no JSON"),
+        (b"{", 400, "is not JSON"),
+        (b"[" * 100_000, 400, "is not JSON"),
         (b"[]", 400, "request: "),
         (b'{"patient": []}', 400, "patients: Field required"),
-        (b'{"patients": []}', 400, "patients: is empty"),
+        (b'{"patients": []}', 400, "patients: the list is empty"),
         (json.dumps({"patients": [{}] * 4}).encode(), 413, "patients: 4 are more than the limit of 3"),
         (b'{"patients": ["' + b"x" * 5000 + b'"]}', 413, "larger than 4000 bytes"),
     ],
