@@ -1,4 +1,4 @@
-"""Fits a cohort.toml to the schema of a trained model: the model decides what is left open; contradictions are named.
+"""Complete a cohort.toml by the schema of a trained model, and report contradictions between the two.
 
 The new patients of a hospital come with the cohort.toml of its training cohort, or with a shorter one.
 """
@@ -40,7 +40,7 @@ def section_of(schema: ModalitySchema) -> Section:
 
 
 def check_modalities(declared: CohortFile, schema: CohortSchema) -> list[Problem]:
-    """Return what cohort.toml says that the model does not: other classes, modalities and kinds."""
+    """Return the contradictions between cohort.toml and the model: classes, modalities and kinds."""
     problems = []
     classes = tuple(declared.label.classes)
     if classes != schema.classes:
@@ -74,9 +74,9 @@ def fit_files(
 
 
 def fitted(section: Section, schema: ModalitySchema, file: DataFile | None, key: str, by: list[Problem]) -> Section:
-    """Return the section with what the schema says; what contradicts it goes to the problems `by`.
+    """Return the section, completed by the schema; contradictions are added to the problems `by`.
 
-    Every field that section and schema share is what sites must agree on, whatever the kind.
+    Sites must agree on every field that section and schema share, for every kind.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def fitted(section: Section, schema: ModalitySchema, file: DataFile | None, key:
 
 
 def _renamed(schema: ModalitySchema) -> dict[str, Any]:
-    """Return what a schema says under another name than the section."""
+    """Return the fields of a schema that have another name in the section."""
     return {"horizon": schema.horizon_hours} if isinstance(schema, SeriesSchema) else {}
 
 
@@ -122,7 +122,7 @@ def _words(value: Any) -> str:
 
 
 def _check_columns(section: Any, schema: TableSchema, file: DataFile | None, key: str, by: list[Problem]) -> None:
-    """Report columns of the model that are not there, and columns that the model does not know."""
+    """Report missing columns of the model, and columns that the model does not have."""
     if file is None:
         return
     here = tuple(c for c in file.columns if c != key and c not in section.exclude)

@@ -36,19 +36,19 @@ def from_frames(
         Modality → its rows, with the columns that the modality's file has in a cohort folder: of a table, the model's
         columns; of a series ``time`` (hours), ``item``, ``value``; of codes ``code``; of notes ``text``; of images,
         volumes and videos ``path``. The patient's id is a column, or the index of the frame. Rows are a DataFrame, a
-        list of ``{column: value}``, or ``{column: values}``; None: nobody has the modality.
+        list of ``{column: value}``, or ``{column: values}``; None: no patient has the modality.
     schema
         The model's.
     patients
-        The patients in the order wanted, with an optional column ``site``; None: everybody in `frames`, in the order
-        of appearance. A patient without rows in any modality gets no prediction, and a reason.
+        The patients in the desired order, with an optional column ``site``; None: all patients in `frames`, in the
+        order of appearance. A patient without rows in any modality gets a reason instead of a prediction.
     key
         Name of the column of patients' ids.
 
     Raises
     ------
     UserError
-        Names everything that is wrong with the modalities and columns.
+        Modalities or columns are wrong; the error lists every problem.
     """
     problems: list[Problem] = []
     where = "tables in memory"
@@ -96,12 +96,12 @@ def _file(name: str, rows: Any, key: str, problems: list[Problem]) -> DataFile:
 
 
 def _frame(name: str, rows: Any) -> "pd.DataFrame":
-    """Return rows as a DataFrame of their own.
+    """Return rows as a new DataFrame.
 
     Raises
     ------
     UserError
-        They are no table.
+        The rows are not a table.
     """
     import pandas as pd
 
@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
 
 
 def _in_order(files: Iterable[DataFile], key: str) -> DataFile:
-    """Return everybody who has rows, in the order of appearance."""
+    """Return all patients with rows, in the order of appearance."""
     ids: dict[str, None] = {}
     for file in files:
         if key in file.columns:

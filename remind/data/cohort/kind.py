@@ -1,4 +1,4 @@
-"""Kinds of modalities: everything that the library asks of a kind is a method of one class, and kinds register here.
+"""Kinds of modalities: the class with all methods that the library needs from a kind, and its registry.
 
 A module of `remind.data.cohort.kinds`, or of another package (entry points `remind.extensions`), holds a section of
 cohort.toml, a schema, the contents and a `Kind`; docs/extend.md shows a whole one. Whatever reads, checks, writes or
@@ -42,7 +42,7 @@ ToTensor = Callable[[NDArray[Any]], Any]
 
 @dataclass(frozen=True)
 class Seen:
-    """Properties of a modality's data, worded to follow the modality's description, and warnings about them."""
+    """Properties of a modality's data, as text that continues the modality's description, and warnings about them."""
 
     words: str = ""
     warnings: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Members(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The O values of one column, or of one item, of all patients; who has none is absent.
+    """The O values of one column or item, over all patients who have one.
 
     Attributes
     ----------
@@ -131,11 +131,11 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
         return Seen()
 
     def features(self, schema: SchemaT, contents: ContentsT) -> Iterator[tuple[str, Floats]]:
-        """Yield features that may leak the label: in words, with the patients' values (n,), NaN = no value."""
+        """Yield features that may leak the label: a description, and the patients' values (n,), NaN = no value."""
         yield from ()
 
     def members(self, schema: SchemaT, contents: ContentsT) -> Members | None:
-        """Return what may leak the label by being there or not, where it is too much for `features`."""
+        """Return members whose presence may leak the label, if they are too many for `features`."""
         return None
 
     def summary_names(self, schema: SchemaT) -> tuple[str, ...]:
@@ -143,17 +143,17 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
         return ()
 
     def summary(self, schema: SchemaT, contents: ContentsT) -> Floats:
-        """Return a few numbers that sum each patient up, (N, F), NaN = none: for yardsticks such as boosted trees."""
+        """Return a few summary numbers of each patient, (N, F), NaN = none, for yardsticks such as boosted trees."""
         return np.empty((len(contents.present()), 0))
 
     def measured(self, schema: SchemaT, contents: ContentsT) -> Iterator[Measured]:
-        """Yield the values whose ranges among training patients tell a new patient's odd ones; else of `summary`."""
+        """Yield the values whose training ranges reveal unusual values of a new patient; by default those of `summary`."""
         for name, value_N in zip(self.summary_names(schema), self.summary(schema, contents).T, strict=True):
             patient_O = np.flatnonzero(~np.isnan(value_N))
             yield Measured(name, patient_O, np.asarray(value_N[patient_O], dtype=np.float64))
 
     def batch_rows(self, schema: SchemaT, inputs: Any) -> NDArray[np.float32] | None:
-        """Return `summary` of a batch that `inputs` made, (P, F), for models of tables; None if it cannot be had."""
+        """Return `summary` of a batch from `inputs`, (P, F), for models of tables; None if it cannot be computed."""
         return None
 
     # Requests of `remind-site serve`
@@ -163,12 +163,12 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
         return None
 
     def of_request(self, schema: SchemaT, given: Any) -> Any:
-        """Check what a request gives for one patient, and return it as `of_requests` takes it.
+        """Check the values of one patient in a request, and return them in the form that `of_requests` needs.
 
         Raises
         ------
         ValueError
-            It is not as `form` says; one message with the place and what to give.
+            The values do not follow `form`; the message has the position and the remedy.
         """
         raise NotImplementedError
 
@@ -275,7 +275,7 @@ def kind_of(described: Section | ModalitySchema) -> Kind[Any, Any, Any]:
 def kind_code(schema: ModalitySchema) -> tuple[str, ...]:
     """Return a digest of the module of another package's kind, so that no cache outlives a change of its code.
 
-    Nothing for our own kinds, whose code `verdicts.readers_code` covers.
+    Empty for our own kinds, whose code `verdicts.readers_code` covers.
     """
     return _code_of(type(kind_of(schema)))
 
