@@ -147,7 +147,7 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
         return np.empty((len(contents.present()), 0))
 
     def measured(self, schema: SchemaT, contents: ContentsT) -> Iterator[Measured]:
-        """Yield the values whose training ranges reveal unusual values of a new patient; by default those of `summary`."""
+        """Yield the values whose training ranges reveal unusual values of a patient; by default those of `summary`."""
         for name, value_N in zip(self.summary_names(schema), self.summary(schema, contents).T, strict=True):
             patient_O = np.flatnonzero(~np.isnan(value_N))
             yield Measured(name, patient_O, np.asarray(value_N[patient_O], dtype=np.float64))
