@@ -1,4 +1,4 @@
 """A hospital's own trees and linear models. The shared model adds its output to their scores.
 
-See docs/encoders.md, "What a hospital knows alone".
+See docs/encoders.md, "A hospital's own models".
 """
