@@ -11,11 +11,11 @@ from remind.config import Config
 from remind.errors import UserError
 from remind.paths import results_folder, run_name
 from remind_server.consortium.run_record import of_this_run
-from remind_server.followers import followers
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.checkpoints import Checkpoints
 from remind_server.rounds.strategy import FedRemind
+from remind_server.run_observers import run_observers
 from remind_server.simulation.ray_workers import replace_dead_workers
 
 app = ServerApp()
@@ -31,7 +31,12 @@ def main(grid: Grid, context: Context) -> None:
     progress = Progress(_log_lines, folder)
     kept, enrolled = of_this_run(context.run_id, folder, run_name(config, context.run_id))
     try:
-        observers = [RunFolder(folder, config.run.resume), progress, *kept, *followers(config, folder, progress.say)]
+        observers = [
+            RunFolder(folder, config.run.resume),
+            progress,
+            *kept,
+            *run_observers(config, folder, progress.say),
+        ]
         checkpoints = Checkpoints(folder, config.federation.checkpoints)
         FedRemind(config, observers, enrolled=enrolled, checkpoints=checkpoints).run(grid)
     except UserError:

@@ -17,7 +17,6 @@ from remind_server.simulation.estimate import estimate, refuse_what_is_too_large
 from remind_server.simulation.flwr_pairs import read_pairs
 from remind_server.simulation.flwr_plan import OUR_DEFAULT, cohort_name
 from remind_studies.arms import YARDSTICKS, read_arms
-from remind_studies.asked import Asked, folder_for
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.folder import MARK, REPORT, RESULTS, surroundings
 from remind_studies.cells.patients import cohort_of, folds, hospitals
@@ -27,6 +26,7 @@ from remind_studies.report import markdown, write_report
 from remind_studies.results import Run, StudyMade, results
 from remind_studies.results.mailed import mailed
 from remind_studies.results.measures import COMPARABLE
+from remind_studies.stored_request import StoredRequest, folder_for
 from remind_studies.study import Panel, Request, Study, registry
 from remind_studies.tuning import Tuning, tune_arms
 
@@ -75,14 +75,14 @@ def bench(
     method, options = registry.choose(study)
     plan: Study = method.build(options)
     request = _request(plan, cohort, methods, seeds, clients, run_config, metric, anchors)
-    asked = Asked.of(method.name, options.model_dump(mode="json"), request, tune)
-    folder = folder_for(asked, out, Path("results") / f"{method.name}-{cohort_name(request.config)}", say)
+    stored = StoredRequest.of(method.name, options.model_dump(mode="json"), request, tune)
+    folder = folder_for(stored, out, Path("results") / f"{method.name}-{cohort_name(request.config)}", say)
     jobs = jobs or len(os.sched_getaffinity(0))
     with folder.held():
         around = surroundings(request.config.data)
         _refuse_what_cannot_be_laid_out(plan.plan(request), request)
         _estimate(plan.plan(request), request, jobs, yes, say)
-        folder.write(MARK, asked.model_dump_json(indent=1) + "\n")
+        folder.write(MARK, stored.model_dump_json(indent=1) + "\n")
         tuning = tune_arms(request, tune, folder, around, jobs, say) if tune else Tuning.none(request.arms)
         request = tuning.applied(request)
         panels = plan.plan(request)

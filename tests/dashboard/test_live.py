@@ -7,9 +7,9 @@ import time
 import pytest
 
 from remind.config import Config
-from remind_server.followers import followers
 from remind_server.outputs.records import Observer
 from remind_server.outputs.run_folder import RunFolder
+from remind_server.run_observers import run_observers
 from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
 from tests.builders.stored_runs import Drill
@@ -43,7 +43,7 @@ def run(tmp_path):
     config = Config.from_flat(SETTINGS | {"results": str(folder)})
 
     def work():
-        observers = [RunFolder(folder), *followers(config, folder, print), pace]
+        observers = [RunFolder(folder), *run_observers(config, folder, print), pace]
         simulate(config, 3, observers)
 
     return folder, pace, threading.Thread(target=work, daemon=True)

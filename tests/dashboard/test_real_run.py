@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from remind.config import Config
 from remind.web.access import Access
 from remind_server.dashboard.app import dashboard_app
-from remind_server.followers import followers
 from remind_server.outputs.run_folder import RunFolder
+from remind_server.run_observers import run_observers
 from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
 from tests.builders.configs import BASE
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
         folder = tmp_path_factory.mktemp("results") / "run"
         said = []
         config = Config.from_flat(SETTINGS | {"results": str(folder)})
-        simulate(config, 3, [RunFolder(folder), *followers(config, folder, said.append)])
+        simulate(config, 3, [RunFolder(folder), *run_observers(config, folder, said.append)])
         assert not said
     return folder
 

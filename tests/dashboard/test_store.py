@@ -21,8 +21,8 @@ from remind_server.dashboard.experts import expert_map
 from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.report import run_report
-from remind_server.followers import followers
 from remind_server.outputs.records import RunStart
+from remind_server.run_observers import run_observers
 from remind_server.store import observer as observing
 from remind_server.store.open import open_store, shown, store_url
 from remind_server.store.rows import cell_rows
@@ -237,7 +237,7 @@ def test_a_failure_is_shown_with_its_reason(engine, tmp_path):
 def test_a_run_goes_on_without_a_store(tmp_path, monkeypatch):
     monkeypatch.setenv("REMIND_STORE", "/dev/null/runs.db")
     said = []
-    assert followers(settings(), tmp_path / "run", said.append) == []
+    assert run_observers(settings(), tmp_path / "run", said.append) == []
     assert "will not show up" in said[0]
 
 

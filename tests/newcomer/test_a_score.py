@@ -92,7 +92,7 @@ from remind.config import Config
 from remind_server.dashboard.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.dashboard.downloads import COLUMNS
-from remind_server.followers import followers
+from remind_server.run_observers import run_observers
 from remind_server.outputs.progress import LEGEND, Progress
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.simulation.simulate import simulate
@@ -104,7 +104,7 @@ from tests.builders.configs import BASE
 os.environ.pop("REMIND_STORE", None)
 folder, said = Path(sys.argv[1]), []
 config = Config.from_flat(BASE | {"synthetic.patients": 160, "results": str(folder)})
-simulate(config, 2, [RunFolder(folder), Progress(said.append), *followers(config, folder, said.append)])
+simulate(config, 2, [RunFolder(folder), Progress(said.append), *run_observers(config, folder, said.append)])
 engine = open_store(store_url(folder.parent))
 with TestClient(dashboard_app(engine, Access(token="t")), headers={"authorization": "Bearer t"}) as client:
     get = lambda path: client.get(path)

@@ -2,10 +2,10 @@
 
 import json
 
-from remind_server.followers import followers
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
+from remind_server.run_observers import run_observers
 from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
 from tests.builders.grids import SiteGrid
@@ -19,7 +19,7 @@ def test_everything_that_follows_a_run_copes(tmp_path):
     config = settings()
     folder = tmp_path / "results" / "run"
     lines: list[str] = []
-    watchers = followers(config, folder, lines.append)
+    watchers = run_observers(config, folder, lines.append)
     assert watchers, "the run store follows"
     sites = [site(name, cohort(GROUPS, seed, split_N=SPLIT), config, tmp_path) for seed, name in enumerate("xy")]
     observers = [RunFolder(folder), Progress(lines.append, folder), *watchers]

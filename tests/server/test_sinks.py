@@ -5,8 +5,8 @@ import json
 import pytest
 
 from remind.errors import UserError
-from remind_server.followers import followers
 from remind_server.outputs.run_folder import RunFolder
+from remind_server.run_observers import run_observers
 from remind_server.simulation.simulate import simulate
 from remind_server.sinks.mlflow import MlflowSink, metric_name
 from tests.builders.configs import settings
@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         folder = tmp_path_factory.mktemp("results") / "run"
         config = settings({"synthetic.patients": 200, "results": str(folder), "sinks": "tensorboard, mlflow"})
-        simulate(config, 2, [RunFolder(folder), *followers(config, folder, print)])
+        simulate(config, 2, [RunFolder(folder), *run_observers(config, folder, print)])
     return folder
 
 

@@ -62,12 +62,12 @@ def simulate_command(
     or a group was never trained.
     130: it was stopped, by Ctrl-C or SIGTERM.
     """
-    from remind_server.followers import followers
     from remind_server.outputs.attendance import INCOMPLETE, Attendance
     from remind_server.outputs.progress import Progress
     from remind_server.outputs.run_folder import RunFolder
     from remind_server.outputs.screen import Screen
     from remind_server.rounds.checkpoints import Checkpoints, resumable
+    from remind_server.run_observers import run_observers
     from remind_server.simulation.simulate import simulate
 
     chosen = one_cohort(cohort, cohort_option)
@@ -83,7 +83,7 @@ def simulate_command(
     checkpoints = Checkpoints(folder.folder, config.federation.checkpoints)
     screen = Screen() if quiet else Screen.of_output(verbose)
     progress = Progress(printer(quiet, lambda text: print(text, flush=True)), folder.folder, screen)
-    observers = [folder, attendance, progress, *followers(config, folder.folder, print)]
+    observers = [folder, attendance, progress, *run_observers(config, folder.folder, print)]
     try:
         with termination_is_interruption():
             simulate(config, clients, observers, checkpoints=checkpoints)

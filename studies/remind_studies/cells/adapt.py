@@ -53,13 +53,13 @@ def run(cell: Cell, folder: Path) -> CellResult:
         raise UserError("adapt: with one hospital left out, no other would train; give a cohort with two or more")
     out = patients[int(str(options["out"])) % len(patients)]
     others = [p for p in patients if p.name != out.name]
-    rows = left_out(out, others, config, Asked.of(options), folder)
+    rows = left_out(out, others, config, AdaptSettings.of(options), folder)
     outcomes = [Outcome(name=name, test={out.name: test}, validation={}) for name, test in rows.items()]
     return result_of(cell, patients, outcomes, Traces(), began)
 
 
 @dataclass(frozen=True)
-class Asked:
+class AdaptSettings:
     """Options of a cell: numbers of patients (0: all), parts of the model that train, yardsticks, rounds."""
 
     numbers: tuple[int, ...]
@@ -68,7 +68,7 @@ class Asked:
     rounds: int = 0
 
     @classmethod
-    def of(cls, options: Mapping[str, object]) -> "Asked":
+    def of(cls, options: Mapping[str, object]) -> "AdaptSettings":
         """Read a cell's options."""
         numbers, shared, yardsticks = (str(options[key]).split(",") for key in ("numbers", "shared", "yardsticks"))
         rounds = int(str(options.get("rounds", 0)))
@@ -85,27 +85,29 @@ def label(number: int) -> str:
     return "all" if number == ALL else str(number)
 
 
-def left_out(out: Hospital, others: Sequence[Hospital], config: Config, asked: Asked, folder: Path) -> Rows:
+def left_out(out: Hospital, others: Sequence[Hospital], config: Config, settings: AdaptSettings, folder: Path) -> Rows:
     """Return the rows of one hospital that is not among the `others`."""
     result = federate(config, others, folder / "others").result
     start = Start("others", config, result.schema, result.tensors, result.routing, result.counts)
     rows: Rows = {}
-    for number in asked.numbers:
+    for number in settings.numbers:
         cohort = with_patients(out.cohort, number, config.seed)
         try:
             require_training_patients(cohort)
         except UserError:  # the hospital has one class or too few patients; it is left out
             continue
         place = folder / str(number)
-        for shared in asked.shared:
-            choices = Choices.model_validate({"shared": shared} | ({"rounds": asked.rounds} if asked.rounds else {}))
+        for shared in settings.shared:
+            choices = Choices.model_validate(
+                {"shared": shared} | ({"rounds": settings.rounds} if settings.rounds else {})
+            )
             plan = Adaptation.plan(out.name, start, divided(cohort, config, config.seed), choices, config.device)
             rows[row(number, f"{ADAPTED}, {shared}")] = _evaluations(plan.run(SiteStore(place / shared)).test)
         alone = Config.from_flat(config.flat() | {"method.rule": "local", "federation.encoders": "local"})
         own = replace(out, cohort=divided(cohort, config, config.seed))
         tested = federate(alone, [own], place / ALONE).result.test[out.name]
         rows[row(number, f"{ALONE}, remind")] = _evaluations(tested)
-        for name in asked.yardsticks:
+        for name in settings.yardsticks:
             rows[row(number, f"{ALONE}, {name}")] = of_yardstick(name, replace(out, cohort=cohort))
     return rows
 

@@ -15,7 +15,7 @@ from remind_studies.study import Request
 MOST = 1000  # folders of one study and cohort
 
 
-class Asked(Section):
+class StoredRequest(Section):
     """The request of a study. Two requests with the same results are equal, independent of the cohort's path.
 
     Attributes
@@ -42,7 +42,7 @@ class Asked(Section):
     arms: dict[str, dict[str, Any]]
 
     @classmethod
-    def of(cls, study: str, options: Mapping[str, Any], request: Request, tune: int) -> "Asked":
+    def of(cls, study: str, options: Mapping[str, Any], request: Request, tune: int) -> "StoredRequest":
         """Return the stored form of a request."""
         schema = request.cohort.schema
         return cls(
@@ -58,7 +58,7 @@ class Asked(Section):
             arms={arm.name: arm.model_dump(mode="json", exclude={"name"}) for arm in request.arms},
         )
 
-    def differences(self, before: "Asked") -> list[str]:
+    def differences(self, before: "StoredRequest") -> list[str]:
         """Return the differences that forbid to continue an earlier request: only methods and seeds may be added."""
         mine, theirs = self.model_dump(), before.model_dump()
         found = [key for key in mine if key not in {"seeds", "arms"} and mine[key] != theirs[key]]
@@ -69,7 +69,7 @@ class Asked(Section):
         return found
 
 
-def folder_for(asked: Asked, out: Path | None, default: Path, say: Callable[[str], None]) -> StudyFolder:
+def folder_for(request: StoredRequest, out: Path | None, default: Path, say: Callable[[str], None]) -> StudyFolder:
     """Return the folder of a study: the given one, else the first of `default`, `default`-2 … that it may use.
 
     Runs stored in one of the default folders are not repeated for another.
@@ -80,25 +80,27 @@ def folder_for(asked: Asked, out: Path | None, default: Path, say: Callable[[str
         The given folder contains the report of another study.
     """
     if out is not None:
-        if reason := _taken(out, asked):
+        if reason := _taken(out, request):
             raise UserError(
                 f"--out {out}: contains the report of a study with other {reason}; give another folder. "
                 "To continue a study, keep its settings; you may add methods and seeds"
             )
         return StudyFolder(out)
     numbered = [default, *(default.with_name(f"{default.name}-{number}") for number in range(2, MOST))]
-    path = next(path for path in numbered if not _taken(path, asked))
+    path = next(path for path in numbered if not _taken(path, request))
     if path != default:
-        say(f"{default} contains the report of a study with other {_taken(default, asked)}; writing this one to {path}")
+        say(
+            f"{default} contains the report of a study with other {_taken(default, request)}; writing this one to {path}"
+        )
     return StudyFolder(path, beside=[other for other in numbered if other != path and other.is_dir()])
 
 
-def _taken(path: Path, asked: Asked) -> str:
+def _taken(path: Path, request: StoredRequest) -> str:
     """Return why a folder's report must not be overwritten; empty if there is none, or if this study continues it."""
     if not any((path / name).exists() for name in (RESULTS, REPORT)):
         return ""
     try:
-        before = Asked.model_validate_json((path / MARK).read_bytes())
+        before = StoredRequest.model_validate_json((path / MARK).read_bytes())
     except (OSError, ValidationError):
         return "settings, which it does not state"
-    return ", ".join(asked.differences(before))
+    return ", ".join(request.differences(before))

@@ -3,10 +3,10 @@
 import pytest
 
 from remind.errors import UserError
-from remind_studies.asked import Asked, folder_for
 from remind_studies.cells.folder import CELLS, MARK, REPORT
+from remind_studies.stored_request import StoredRequest, folder_for
 
-BEFORE = Asked(
+BEFORE = StoredRequest(
     study="compare",
     options={},
     cohort=("hearts", "f00d", 120),

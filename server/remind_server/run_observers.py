@@ -10,7 +10,7 @@ from remind_server.store.observer import StoreObserver
 from remind_server.store.open import open_store, store_url
 
 
-def followers(config: Config, folder: Path, say: Callable[[str], None]) -> list[Observer]:
+def run_observers(config: Config, folder: Path, say: Callable[[str], None]) -> list[Observer]:
     """Observers of a run with results in `folder`.
 
     A run does not depend on its run store: if the store fails, the run warns and continues. A missing sink that the
