@@ -89,9 +89,8 @@ def folder_for(request: StoredRequest, out: Path | None, default: Path, say: Cal
     numbered = [default, *(default.with_name(f"{default.name}-{number}") for number in range(2, MOST))]
     path = next(path for path in numbered if not _taken(path, request))
     if path != default:
-        say(
-            f"{default} contains the report of a study with other {_taken(default, request)}; writing this one to {path}"
-        )
+        reason = _taken(default, request)
+        say(f"{default} contains the report of a study with other {reason}; writing this one to {path}")
     return StudyFolder(path, beside=[other for other in numbered if other != path and other.is_dir()])
 
 
