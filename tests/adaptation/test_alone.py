@@ -1,4 +1,4 @@
-"""A hospital that was not there: what it gets is what a federation of one would, and the given model stays."""
+"""Adapting a model at one hospital equals a federation of one hospital, and the initial model stays unchanged."""
 
 from dataclasses import replace
 

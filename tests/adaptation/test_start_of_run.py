@@ -1,4 +1,4 @@
-"""A run that begins with an existing model: what of it stays, what moves and how far, and what does not fit."""
+"""A run with an initial model: which parameters stay frozen, how far others move, and which models are refused."""
 
 import pytest
 import torch

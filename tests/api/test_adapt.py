@@ -1,4 +1,4 @@
-"""`remind.adapt`: a folder like that of a run, which predicts; or nothing at all."""
+"""`remind.adapt` writes a folder like that of a run, which predicts; after an error it writes nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`import remind`: light, complete, and clear about what it does not have."""
+"""`import remind` is light and complete, and names attributes that it does not have."""
 
 import json
 import subprocess

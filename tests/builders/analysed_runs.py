@@ -1,4 +1,4 @@
-"""A small run that tests of the analysis look at."""
+"""A small run for tests of the analysis."""
 
 from remind.config import Config
 from remind_server.outputs.run_folder import RunFolder

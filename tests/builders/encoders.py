@@ -1,4 +1,4 @@
-"""Small encoders of pictures and volumes, and what they are given and compared with."""
+"""Small encoders of pictures and volumes, their inputs, and reference results."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""An observer that tests ask what it was told."""
+"""An observer that records its events for tests."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A run's reports made up from random statistics, for tests of what is written and shown of them."""
+"""Reports of a run made from random statistics, for tests of tables and pages."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Runs made up for the dashboard: through the store's own observer, or straight into its tables where that is long."""
+"""Made-up runs for the dashboard, written by the store's own observer, or directly into its tables if faster."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence

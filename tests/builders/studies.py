@@ -1,4 +1,4 @@
-"""Studies of small runs: the settings of a cell, and a request as the command makes it, without a command."""
+"""Studies of small runs: settings of a cell, and a request as the command creates it."""
 
 from dataclasses import replace
 

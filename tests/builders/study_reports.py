@@ -1,4 +1,4 @@
-"""Results of studies that were never run: numbers drawn from a seed, statistics by the functions that make real ones.
+"""Results of studies that were never run: random numbers with a seed, and statistics by the real functions.
 
 `study` makes any number of panels, arms, groups and sites, with cells missing, scores undefined and arms that are truly
 better or worse by a given amount.

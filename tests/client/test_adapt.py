@@ -1,4 +1,4 @@
-"""`remind-site adapt`: from a model to predictions where nobody was before; or one message, and nothing kept."""
+"""`remind-site adapt`: from a model to predictions at a new hospital; after an error, no stored file."""
 
 import errno
 import shutil

@@ -1,4 +1,4 @@
-"""What a hospital knows alone, in a run: it stays at the site, survives a restart, and leaks no label."""
+"""A hospital's own models in a run: they stay at the site, survive a restart, and leak no label."""
 
 from dataclasses import replace
 from math import ceil

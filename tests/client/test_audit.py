@@ -1,4 +1,4 @@
-"""The audit log: whatever is done to it afterwards is seen, and a crash is told from a forgery as far as can be."""
+"""The audit log: every later change is detected, and a crash is distinguished from a forgery as far as possible."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What is in a bundle, without opening it."""
+"""The content of a bundle is checked without unpacking it."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""`remind-site check`: each thing that can be wrong, made wrong, and found with a remedy."""
+"""`remind-site check` finds every possible mistake and names its remedy."""
 
 import os
 import ssl

@@ -1,4 +1,4 @@
-"""What leaves a site when something goes wrong: all of it in a simulation, nothing of it from a hospital."""
+"""Error details leave a site in a simulation, and never leave a real hospital."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The site's containers and units, as far as they can be looked at without an engine."""
+"""The site's containers and units, checked without a container engine."""
 
 import configparser
 import re

@@ -1,4 +1,4 @@
-"""A disk that is full, over quota or read-only is named as such; a file that was changed is named as that."""
+"""A disk that is full, over quota or read-only is named as such, and so is a file that was changed."""
 
 import errno
 import os

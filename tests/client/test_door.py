@@ -1,4 +1,4 @@
-"""The door: what the app never sees, and what never leaves."""
+"""The door: requests that the app never receives, and data that never leave."""
 
 import json
 from datetime import UTC, datetime

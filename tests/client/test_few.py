@@ -1,4 +1,4 @@
-"""A part of the model that one patient moved, or a few, does not leave as they left it."""
+"""An update of a model part that one patient or a few patients moved does not leave the site."""
 
 import numpy as np
 import pytest

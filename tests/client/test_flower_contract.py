@@ -1,4 +1,4 @@
-"""What the hospital expects of Flower's private modules, held against the Flower that is installed.
+"""The hospital's expectations of Flower's private modules hold for the installed Flower.
 
 `.ci/run` runs this against the lowest and the highest version that is supported.
 """

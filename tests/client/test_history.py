@@ -1,4 +1,4 @@
-"""A round that is asked for again: the same question gets the same bytes, another one begins where the first began."""
+"""A repeated round: the same question gets the same bytes; another question starts from the state before the round."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The policy: pure decisions against slow or obvious oracles."""
+"""The policy: pure decisions, compared with slow or obvious oracles."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""Old runs leave the disk by the rule that site.toml names."""
+"""Old runs are deleted by the rule in site.toml."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""site.toml, init, the commands' manners, and the pages made from code."""
+"""site.toml, `init`, the behaviour of the commands, and the generated pages."""
 
 import os
 import shutil

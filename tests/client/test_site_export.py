@@ -1,4 +1,4 @@
-"""`remind-site export`: the hospital's own model as a folder; encoders and name leave the vault by its policy alone."""
+"""`remind-site export` writes the hospital's own model; encoders and name only if the policy allows it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""At a hospital what is known of its files lies in its vault; a process that stays sees a file that changes."""
+"""A hospital's cache about its files is in its vault; a running process notices a changed file."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""`remind-site predict`: a hospital's own model, out of its vault, gives what the run's folder gives."""
+"""`remind-site predict` with a model from the vault gives the predictions of the run's folder."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A site's state between rounds: which process serves it makes no difference, which stage it is in does."""
+"""A site's state between rounds does not depend on the process, but on the stage."""
 
 from dataclasses import replace
 

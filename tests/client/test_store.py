@@ -1,4 +1,4 @@
-"""What a site keeps: whole, of one round, and of one stage."""
+"""A site's store: complete files, all of one round and one stage."""
 
 import os
 

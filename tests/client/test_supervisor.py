@@ -1,4 +1,4 @@
-"""Children that are kept running, and the health page."""
+"""Supervised child processes, and the health page."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Suppression, property by property: what a small group has never shows, in any part of any message."""
+"""Suppression, property by property: the data of a small group are in no part of any message."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A task between the SuperNode and the door: what is told of a failure, and how a task is stopped."""
+"""A task between the SuperNode and the door: what is reported about a failure, and how a task is stopped."""
 
 import signal
 import threading

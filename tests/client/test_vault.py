@@ -1,4 +1,4 @@
-"""The vault: what went in comes out, and nothing else ever does."""
+"""The vault returns what was stored, and refuses everything else."""
 
 import io
 import os

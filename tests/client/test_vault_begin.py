@@ -1,4 +1,4 @@
-"""The vault is on unless it is switched off: where its key comes from, and what becomes of what lay in clear."""
+"""The vault is on unless it is switched off: where its key comes from, and what happens to unencrypted files."""
 
 import pytest
 

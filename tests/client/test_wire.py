@@ -1,4 +1,4 @@
-"""Invariant 3: what crosses the wire over a whole run, both ways, read byte by byte."""
+"""Invariant 3: all bytes of a whole run, in both directions."""
 
 import json
 

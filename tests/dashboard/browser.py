@@ -1,4 +1,4 @@
-"""The dashboard as a process of its own, and a Chromium that looks at it."""
+"""The dashboard as a separate process, and a Chromium that opens it."""
 
 import os
 import subprocess

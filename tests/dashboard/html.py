@@ -1,4 +1,4 @@
-"""What a page's source says, without a browser."""
+"""The content of a page's source, without a browser."""
 
 import re
 

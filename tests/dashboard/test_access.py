@@ -1,4 +1,4 @@
-"""Who may look: nobody without the token; and what every answer carries."""
+"""Access to the page: nobody without the token; and the headers of every answer."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""Somebody who saves every view after every round, and the files of the cohort, works nothing small out."""
+"""A reader who saves every view after every round, and the cohort's files, can derive no small count."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Mistakes on the command line are one message each, and nothing is served."""
+"""A mistake on the command line gives one message, and the page is not served."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""Two runs, and more than two: sure differences, and what makes a comparison of models one of patients."""
+"""Comparing two or more runs: significant differences, and warnings about different patients."""
 
 import csv
 import io

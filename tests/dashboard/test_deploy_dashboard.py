@@ -1,4 +1,4 @@
-"""The dashboard's container: what its image installs is enough, and it gets the results and nothing else."""
+"""The dashboard's container: its image installs enough, and it gets only the results."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A run like that of nhanes, 93 groups at eight hospitals, in the browser: the first screen answers without scrolling.
+"""A run like that of nhanes, 93 groups at eight hospitals, in the browser: the main results fit on the first screen.
 
 Under the usual minimum count. Few groups have many patients, and nearly all have one or two.
 """

@@ -1,4 +1,4 @@
-"""What deploy/ provisions for Grafana names metrics and labels that exist."""
+"""The Grafana files in deploy/ name metrics and labels that exist."""
 
 import json
 import re

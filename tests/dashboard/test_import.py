@@ -1,4 +1,4 @@
-"""Run folders without a database: what their files say is what the page says."""
+"""Imported run folders: the page shows what their files contain."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Intervals against other implementations, and against how often they hold the truth."""
+"""Intervals compared with other implementations, and their coverage of the truth."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The page on a socket that a service manager hands over, as deploy/coordinator/remind-dashboard.socket has it."""
+"""The page on a socket from a service manager, as in deploy/coordinator/remind-dashboard.socket."""
 
 import os
 import shutil

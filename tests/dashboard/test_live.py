@@ -1,4 +1,4 @@
-"""The dashboard beside a real run, in a real browser: numbers appear by themselves, and restarts are survived."""
+"""The dashboard during a real run, in a real browser: numbers appear without a reload, and restarts are survived."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""A run of 93 combinations of twelve modalities, and one of few, as people see them: at a desk, by phone, on paper."""
+"""Runs with 93 combinations of twelve modalities, and with few: on a desktop, a phone and paper."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The model's card: which round's, how far its probabilities can be believed, and what leaves under a minimum."""
+"""The model's card: its round, its calibration, and suppression under a minimum count."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Four hospitals of uci_heart4's shape, three with a minimum of ten: withheld, undefined and nobody look different."""
+"""Four hospitals like uci_heart4, three with a minimum of ten: withheld, undefined and zero look different."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A real simulated run: API, CSV, metrics and page say what its result files say."""
+"""A real simulated run: API, CSV, metrics and page have the numbers of its result files."""
 
 import csv
 import io

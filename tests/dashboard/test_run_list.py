@@ -1,4 +1,4 @@
-"""The list of runs: what it tells, search, sort, filter, pages, tags, notes, archive; a damaged row costs one row."""
+"""The list of runs: content, search, sort, filter, pages, tags, notes, archive, and damaged rows."""
 
 import re
 import time

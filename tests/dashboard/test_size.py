@@ -1,4 +1,4 @@
-"""300 groups × 50 sites × 200 rounds: whatever JSON the page asks for stays below a megabyte."""
+"""300 groups × 50 sites × 200 rounds: every JSON answer for the page stays below a megabyte."""
 
 import time
 

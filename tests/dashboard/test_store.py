@@ -1,4 +1,4 @@
-"""The run store: made by its migrations, written round by round, and never in a run's way."""
+"""The run store: created by its migrations, written round by round, and never able to stop a run."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A row of the expert map: every expert's shade is that of its weight, whatever the row."""
+"""A row of the expert map: every expert's shade is that of its weight."""
 
 import re
 from itertools import pairwise

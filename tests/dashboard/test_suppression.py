@@ -1,4 +1,4 @@
-"""What is too small is hidden, and so is what would give it away, in every table."""
+"""Small counts are hidden in every table, and so are numbers from which they would follow."""
 
 import csv
 import io

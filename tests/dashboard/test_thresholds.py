@@ -1,4 +1,4 @@
-"""Curves by threshold: what they say is so, and under a minimum nothing small follows from all of them together."""
+"""Curves by threshold are correct, and under a minimum count no small count follows from all of them together."""
 
 import csv
 import io

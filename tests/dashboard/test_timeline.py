@@ -1,4 +1,4 @@
-"""What happened in which round; the words where they stand; everything as one file."""
+"""The timeline of a run, the explanation of terms, and all data as one file."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Each view as a person sees it, in light and dark, on a small screen and a phone. Look at the screenshots."""
+"""Screenshots of each view, in light and dark, on a small screen and a phone."""
 
 import time
 

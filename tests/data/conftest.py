@@ -1,4 +1,4 @@
-"""A small cohort in .csv files that a test can spoil."""
+"""A small cohort in .csv files that tests can damage."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The examples of docs/cohorts.md are cohorts, and every field stands there."""
+"""The examples of docs/cohorts.md are valid cohorts, and the page has every field."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Shell commands of the documents, and what bash makes of them.
+"""Shell commands of the documents, as parsed by bash.
 
 Commands stand in indented blocks, and in fenced blocks marked sh, bash or shell. Bash itself splits them into words, so
 that a quotation mark or a line break in the wrong place is found: every program is replaced by a function that writes

@@ -1,4 +1,4 @@
-"""Commands of the documents do what the text says: typed in the order of each document, made short."""
+"""Commands of the documents do what the text says: run in the order of each document, with small settings."""
 
 import multiprocessing
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Real Flower processes with a home, a port and an end of their own."""
+"""Real Flower processes with their own home and port, ended after the test."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""From a simulation to a hospital that was not there: export, init, adapt, predict, as people type it."""
+"""From a simulation to a new hospital: export, init, adapt and predict, as typed."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A consortium in an afternoon, both halves together: kits, keys, enrolment, proxy, sites, one of them late."""
+"""Setting up a consortium, both sides together: kits, keys, enrolment, proxy, sites, one of them late."""
 
 import csv
 import json

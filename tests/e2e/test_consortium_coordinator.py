@@ -1,4 +1,4 @@
-"""A coordinator as it is served, with its real programs: what a stranger can do (nothing), and what hospitals can.
+"""A served coordinator with its real programs: access of strangers (none) and of hospitals.
 
 Hospitals are plain SuperNodes here, without a policy of their own.
 """

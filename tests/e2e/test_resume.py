@@ -1,4 +1,4 @@
-"""A simulation that is killed with -9 in the middle of a write goes on and ends with the bits of one that was not."""
+"""A simulation that is killed with -9 during a write is resumed, and equals an uninterrupted one bit by bit."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""A consortium's run whose coordinator is killed with -9 goes on, and ends with the bits of one that was not killed."""
+"""A run whose coordinator is killed with -9 is resumed, and equals an uninterrupted one bit by bit."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a researcher types shows up in the dashboard without another word."""
+"""A run that a researcher starts appears in the dashboard without further steps."""
 
 from pathlib import Path
 

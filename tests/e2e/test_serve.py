@@ -1,4 +1,4 @@
-"""A real curl asks the service of one of the four heart hospitals and gets what `remind predict` says."""
+"""A real curl gets from the service of a heart hospital the predictions of `remind predict`."""
 
 import csv
 import json

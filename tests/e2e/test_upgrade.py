@@ -1,4 +1,4 @@
-"""A newer version comes to a consortium one machine after the other, as the guide has it: real processes."""
+"""A new version is installed on one machine after the other, as in the guide: real processes."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""An ordinary week of a consortium, with real processes: after everything that goes wrong, nobody has to lend a hand.
+"""A week of a consortium with real processes: it recovers from every failure without help.
 
 Sites are `remind-site run`, the coordinator is `remind consortium serve`. Every wait is for a condition.
 """

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: caches, a hub that answers, a hub that does not, no network at all."""
+"""Sources of pretrained weights: caches, a hub that answers, a hub that does not, no network."""
 
 import hashlib
 import os

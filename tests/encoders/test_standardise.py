@@ -1,4 +1,4 @@
-"""Mean and standard deviation: those of the values but for the outermost hundredth at each end."""
+"""Mean and standard deviation without the outermost 1 % at each end."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What `remind export` writes: complete, equal to the run's model, and without what must not leave."""
+"""`remind export` writes a complete folder that equals the run's model, without data that must not leave."""
 
 import json
 from dataclasses import replace

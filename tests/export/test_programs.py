@@ -1,4 +1,4 @@
-"""Programs that leave: every fusion model of the registry is recorded for any batch, or says by name why not."""
+"""Exported programs: every fusion model is exported for any batch size, or refuses by name."""
 
 from typing import Any
 

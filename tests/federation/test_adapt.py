@@ -1,4 +1,4 @@
-"""Rule adapt: what is named moves, all else stays to the last bit, experts in their share."""
+"""Rule `adapt`: the named parts move, everything else stays to the last bit, experts by their share."""
 
 from typing import Any
 

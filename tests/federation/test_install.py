@@ -1,4 +1,4 @@
-"""What a site takes into its model, and what it does not."""
+"""Which tensors a site accepts into its model, and which it refuses."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Messages are closed: what a type does not say cannot be sent, and what does not add up is refused."""
+"""Messages are closed: only the fields of a type can be sent, and inconsistent values are refused."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Every rule and objective is, at some value of its options, one that is known; on every kind of block.
+"""Every rule and objective equals a known one at some value of its options, for every kind of block.
 
 In float64, one full-batch step of plain SGD at each site and round, two rounds of each stage.
 """

@@ -1,4 +1,4 @@
-"""Rules that remember: their step at the coordinator is Flower's, and what nobody answered for stays as it was."""
+"""Rules with server state: their step equals Flower's, and blocks without an answer stay unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Layers written out for one vector, as loops: what the tensors of the fusion models are compared with."""
+"""Layers as loops over single vectors, the reference for the tensors of the fusion models."""
 
 from typing import Any
 

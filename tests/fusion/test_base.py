@@ -1,4 +1,4 @@
-"""The interface: what the registry lists and refuses, and that one file is all it takes to add a method."""
+"""The interface of fusion models: the registry, its errors, and a new method in one file."""
 
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Routers and embeddings composed of parts per modality, and routers of low rank: how rare groups borrow."""
+"""Routers and embeddings composed of parts per modality, and routers of low rank, which share between groups."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What every registered fusion method must hold to. A new method is in here by being registered."""
+"""Contract tests of every registered fusion method; a new method is included automatically."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The support pool: who supports whom, how many, how often the same."""
+"""The support pool: which patients support which, how many, and how often the same."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""One definition of tail, ranked, mean and worst, for runs and for studies alike."""
+"""One definition of tail, ranked, mean and worst for runs and studies."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""From logits to probabilities to decisions."""
+"""From logits to probabilities and decisions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A model that calls nearly everyone the same class is named."""
+"""A model that predicts the same class for nearly all patients is named."""
 
 import numpy as np
 import pytest

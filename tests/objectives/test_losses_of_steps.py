@@ -1,4 +1,4 @@
-"""What a step's loss is: logit adjustment, mixing across groups, the path between groups; against loops."""
+"""The loss of a step against loops: logit adjustment, mixing across groups, the path between groups."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""How weights move: each objective's rule at known risks, against the definition in its paper."""
+"""Weights of groups: each objective's rule at known risks, against the definition in its paper."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""`remind predict`: a run's own test patients get the numbers of its test table, from files, without labels."""
+"""`remind predict`: a run's own test patients, read from files without labels, get the numbers of its test table."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a test is expected to change, against a Gaussian model in which the truth can be computed.
+"""The expected change from a test, against a Gaussian model with a known truth.
 
 y is 0 or 1 with probability ½; x_a and x_b are N(±μ, 1) given y and independent. So ln p₁/p₀ is 2μ_a·x_a without b
 and 2μ_a·x_a + 2μ_b·x_b with it, and given x_a, x_b is a mixture of two Gaussians: the expectations are integrals over

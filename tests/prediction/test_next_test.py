@@ -1,4 +1,4 @@
-"""What the next test would tell, by a trained model: b decides the label, c is noise, a tells a little."""
+"""The next test with a trained model: b decides the label, c is noise, a has little information."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Pictures: their predictions are those of the test table too, and a damaged one costs its own patient alone."""
+"""Predictions from pictures equal the test table; a damaged picture affects only its own patient."""
 
 from dataclasses import replace
 from typing import Any

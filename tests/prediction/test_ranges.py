@@ -1,4 +1,4 @@
-"""Ranges ask the registry of kinds what was measured, so that a kind of another package has them too."""
+"""Ranges use the registry of kinds, so that kinds of other packages have ranges too."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Wrong inputs: one clear message each; of one patient where only that patient is wrong, and the others are served."""
+"""Wrong inputs give one clear message; a mistake of one patient affects only that patient."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Nothing small follows from what is published: every small count might as well be as large as the minimum."""
+"""No small count follows from published numbers: every small count could also be as large as the minimum."""
 
 from itertools import combinations, product
 

@@ -1,4 +1,4 @@
-"""Programs are kept running, heard, and gone with all they started when they are to be."""
+"""Child programs: kept running, their output read, and ended with all their own children."""
 
 import asyncio
 import contextlib

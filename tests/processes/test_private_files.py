@@ -1,4 +1,4 @@
-"""Private files: nobody else's at any moment, whole or as before, on the disk."""
+"""Private files: never readable by others, complete or unchanged, and synced to disk."""
 
 import os
 import stat

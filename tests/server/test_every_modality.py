@@ -1,4 +1,4 @@
-"""All kinds of modalities in one federation, each hospital with a set of its own."""
+"""All kinds of modalities in one federation; each hospital has a different set."""
 
 from pathlib import Path
 

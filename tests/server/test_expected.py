@@ -1,4 +1,4 @@
-"""Hospitals that are enrolled are expected: how many a run needs, and how every record names those that are missing."""
+"""Enrolled hospitals are expected: the minimum number for a run, and missing ones named in every record."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The coordinator knows how many experts a reply must speak of, whatever the method, and names one that does not."""
+"""The coordinator knows the number of experts in a reply for every method, and names a reply with another number."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the coordinator expects of Flower's private modules, held against the Flower that is installed.
+"""The coordinator's expectations of Flower's private modules hold for the installed Flower.
 
 `.ci/run` runs this against the lowest and the highest version that is supported.
 """

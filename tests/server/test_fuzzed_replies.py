@@ -1,4 +1,4 @@
-"""Whatever a reply's JSON and bytes are turned into, it counts or it is named; nothing is raised (invariant 8)."""
+"""Fuzzed JSON and bytes of a reply either count or are named; no exception is raised (invariant 8)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a run lacks is told: who was late, gone or failed, which groups stood still, and a round that had too few."""
+"""Records of a run's gaps: late, disconnected and failed sites, groups without an update, repeated rounds."""
 
 import json
 import math

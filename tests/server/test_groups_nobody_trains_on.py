@@ -1,4 +1,4 @@
-"""Groups that stand among validation or test patients alone: small real cohorts have them, and no part may stumble."""
+"""Groups that occur only among validation or test patients, as in small real cohorts."""
 
 import json
 

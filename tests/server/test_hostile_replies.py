@@ -1,4 +1,4 @@
-"""A malformed or hostile reply changes nothing and is named (invariant 8), whatever is wrong with it."""
+"""A malformed or hostile reply changes nothing and is named (invariant 8)."""
 
 import json
 from typing import ClassVar

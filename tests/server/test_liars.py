@@ -1,4 +1,4 @@
-"""One hospital of four lies, or is broken, in every round: the others' model stays as good, and the record says who."""
+"""One hospital of four lies in every round: the model stays as good, and the record names the hospital."""
 
 import json
 import math

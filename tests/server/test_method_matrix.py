@@ -1,4 +1,4 @@
-"""Every method runs the whole way, with every site's own tensors where they belong; what each rule promises holds."""
+"""Every method runs completely, local tensors stay local, and the promise of each rule holds."""
 
 import pytest
 import torch

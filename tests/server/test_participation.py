@@ -1,4 +1,4 @@
-"""A share of the sites in each round: who is asked, what the others are, and that nothing waits for them."""
+"""A share of the sites in each round: the sites that are asked, and no waiting for the others."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Equal seeds give equal models; the order of nodes, absences and newcomers do what they should and no more."""
+"""Equal seeds give equal models; the order of nodes does not matter; absent and new sites."""
 
 import math
 

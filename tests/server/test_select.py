@@ -1,4 +1,4 @@
-"""Which round's model is the run's: the best on validation patients, with the encoders that belong to it."""
+"""The chosen round: the best on validation patients, with the encoders of that round."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Beginning with the model of another run."""
+"""A run that begins with the model of another run."""
 
 import pytest
 import torch

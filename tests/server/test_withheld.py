@@ -1,4 +1,4 @@
-"""What a site's minimum withholds is told from what is not there, in records and tables."""
+"""Records and tables distinguish withheld numbers from absent ones."""
 
 import pytest
 from flwr.app import Message

@@ -1,4 +1,4 @@
-"""REMIND's parts: each arm differs in what its name says, and in nothing else."""
+"""Ablation: each arm differs only in the part that its name says."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The study of hospitals that were not there: who is drawn, what the panels show, and what a cell measures."""
+"""Study `adapt`: the drawn patients, the panels, and the evaluations of a cell."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Methods as typed become settings; nonsense becomes one message."""
+"""Typed methods become settings; a wrong one gives one message."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`remind bench` from what is typed to the files: same numbers again, nothing repeated, mistakes in one message."""
+"""`remind bench` from its options to its files: reproducible, without repeated runs, mistakes in one message."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Numbers of hospitals, skew and participation: what each panel holds, and that it runs."""
+"""Numbers of hospitals, skew and participation: the content of each panel, and a run."""
 
 import pytest
 

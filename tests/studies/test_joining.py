@@ -1,4 +1,4 @@
-"""What a hospital gains: against the best that it has alone, chosen on validation patients and never on the test."""
+"""The gain of a hospital: against its best model alone, chosen on validation patients and never on test patients."""
 
 from dataclasses import replace
 

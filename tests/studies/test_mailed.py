@@ -1,4 +1,4 @@
-"""What is mailed tells nothing of few patients: rows are left out until the rest gives none of them away."""
+"""A published report discloses no small count: rows are left out until none follows from the rest."""
 
 from typing import Any
 

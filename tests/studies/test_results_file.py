@@ -1,4 +1,4 @@
-"""results.json as a whole: what is missing, refused, given, and how the file is read."""
+"""results.json as a whole: missing, refused and given fields, and reading the file."""
 
 import json
 from dataclasses import replace

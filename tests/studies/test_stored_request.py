@@ -1,4 +1,4 @@
-"""No report is written over that of another question; the same question goes on where it was."""
+"""No report overwrites that of another request; the same request continues in its folder."""
 
 import pytest
 

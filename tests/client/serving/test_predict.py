@@ -1,4 +1,4 @@
-"""The service answers what `remind predict` says; a wrong patient is told so alone, and the others are served."""
+"""The service gives the predictions of `remind predict`; a mistake of one patient affects only that patient."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Who may ask, what is counted, what is logged, and what happens when a new model comes."""
+"""The prediction service: access, metrics, audit log, and loading a new model."""
 
 import asyncio
 import re

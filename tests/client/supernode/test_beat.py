@@ -1,4 +1,4 @@
-"""A heartbeat that outlives every error."""
+"""The heartbeat continues after every error."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The SuperNode's two steps on Flower's own node state: whatever happens to a message, nothing of it is left."""
+"""The SuperNode's two steps on Flower's own node state: nothing of a message remains, whatever happens to it."""
 
 import threading
 from typing import Any

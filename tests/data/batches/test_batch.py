@@ -1,4 +1,4 @@
-"""Batches equal what a slow loop gathers: of each modality the patients who have it, and nobody else."""
+"""Batches equal those of a slow loop: of each modality exactly the patients who have it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`remind data check`: damage is named with patient and file, what is odd is said, small groups are counted."""
+"""`remind data check`: problems name patient and file, suspicious data give warnings, small groups are counted."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""`remind data describe`: nothing small follows from what is shown, and the pictures show what the tables say."""
+"""`remind data describe`: no small count follows from the output, and the pictures agree with the tables."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Features that nearly decide the label are named; honest ones, however good, are not."""
+"""Features that nearly decide the label are named; good features that do not are not."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Whatever type a column has: it is read as what it means, or named in one message. Codes and names are texts."""
+"""Columns of any type are read correctly, or give one message. Codes and names are texts."""
 
 import datetime
 import uuid

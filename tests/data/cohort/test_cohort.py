@@ -1,4 +1,4 @@
-"""Cohorts as arrays: taking apart and putting together."""
+"""Cohorts as arrays: selecting and concatenating patients."""
 
 import numpy as np
 

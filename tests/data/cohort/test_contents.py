@@ -1,4 +1,4 @@
-"""What every kind of contents can do, each against the plainest way to say it: a list of what patients have."""
+"""The operations of every kind of contents, compared with lists of the patients' data."""
 
 from pathlib import Path
 

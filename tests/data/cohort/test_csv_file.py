@@ -1,4 +1,4 @@
-"""A .csv as it comes: quotation marks, lines, separators, encodings. No row may vanish, no message may show one."""
+"""Reading .csv: quotation marks, lines, separators, encodings. No row may be lost, and no message may show one."""
 
 import csv
 import io

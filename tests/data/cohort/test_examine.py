@@ -1,4 +1,4 @@
-"""What is remembered of files, and for how long: a cure is seen, a decoder that went is missed, no path is kept."""
+"""The cache about files: a repaired file is noticed, so is a removed decoder, and no path is stored."""
 
 import os
 import shutil

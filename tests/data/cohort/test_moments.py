@@ -1,4 +1,4 @@
-"""Series with dates: hours since a start that the patients file gives, or one message that says how."""
+"""Series with dates: hours since a start in the patients file, or one message with the remedy."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 

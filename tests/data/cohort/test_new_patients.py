@@ -1,4 +1,4 @@
-"""Patients for a trained model: read some at a time, each with what is wrong with it."""
+"""Patients for a trained model are read in chunks, each patient with its problems."""
 
 import pandas as pd
 import pytest

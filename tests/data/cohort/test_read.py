@@ -1,4 +1,4 @@
-"""Reading: what comes out of good files, and the one message for each mistake."""
+"""Reading a cohort: the result for correct files, and one message for each mistake."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Schemas: what the fingerprint depends on, and how a difference is put into words."""
+"""Schemas: the inputs of the fingerprint, and the description of a difference."""
 
 import pytest
 

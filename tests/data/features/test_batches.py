@@ -1,4 +1,4 @@
-"""Rows of numbers by hand, of each kind of modality."""
+"""Rows of numbers for each kind of modality, computed by hand."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Features of cohorts with every kind of modality: columns of the schema, rows of one patient alone."""
+"""Features of cohorts with every kind of modality: columns depend on the schema, a row on one patient alone."""
 
 from dataclasses import replace
 

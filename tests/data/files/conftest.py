@@ -1,4 +1,4 @@
-"""How the tests of the readers say that a file is refused."""
+"""A helper for tests of files that must be refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the readers are made of: small to import, fit for worker processes, silent about content."""
+"""The readers' errors: light to import, usable in worker processes, without content of files."""
 
 import errno
 import os

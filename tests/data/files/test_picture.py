@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF, GIF, BMP: what comes out of good files, and what is said of others."""
+"""PNG, JPEG, TIFF, GIF, BMP: pixels of correct files, and messages about others."""
 
 import struct
 import zlib

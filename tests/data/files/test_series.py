@@ -1,4 +1,4 @@
-"""Folders of DICOM slices: their order, and what does not belong together."""
+"""Folders of DICOM slices: their order, and slices that do not belong together."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is said of files that can be read: holes, tilt, directions, and values that use little of their range."""
+"""Warnings about readable files: holes, tilt, directions, and values that use a small part of their range."""
 
 from types import SimpleNamespace
 

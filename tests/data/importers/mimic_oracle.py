@@ -1,4 +1,4 @@
-"""What an import of a small MIMIC-IV must give, worked out stay by stay with dates and loops."""
+"""The expected import of a small MIMIC-IV, computed stay by stay with dates and loops."""
 
 from datetime import datetime, time, timedelta
 

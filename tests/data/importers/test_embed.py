@@ -1,4 +1,4 @@
-"""EMBED: which picture and which density an example has, and what is said about files that do not fit."""
+"""EMBED: picture and density of each example, and messages about files that do not fit."""
 
 import gzip
 import tomllib

@@ -1,4 +1,4 @@
-"""FPRM, in the layout that is assumed: what is written, and every mistake in the index at once."""
+"""FPRM in the assumed layout: the written cohort, and all mistakes of the index at once."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MIMIC-IV: everything that is written agrees with a slow reading of the rules, and the future is never seen."""
+"""MIMIC-IV: the written data agree with a slow implementation of the rules, and never contain the future."""
 
 import gzip
 import tomllib

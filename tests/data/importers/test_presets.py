@@ -1,4 +1,4 @@
-"""The presets are run configs that hold, with the values of algorithm §2 and the budget that their comments state."""
+"""The presets are valid run configs with the values of algorithm §2 and the budgets in their comments."""
 
 import re
 from pathlib import Path

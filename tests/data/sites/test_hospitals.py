@@ -1,4 +1,4 @@
-"""Virtual hospitals: every process gets the same, and what is wrong with them is one message."""
+"""Virtual hospitals: equal in every process, and each mistake gives one message."""
 
 from collections import defaultdict
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Splits: persons stay whole, shares come out right, nothing depends on row order."""
+"""Splits: persons are never divided, shares are correct, and the order of rows does not matter."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Synthetic cohorts: the laws, what the label needs, and what the features of every kind tell."""
+"""Synthetic cohorts: the laws, the dependence of the label, and the information in the features of every kind."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""What a hospital knows alone: no patient is scored by a model that saw the patient, and storing changes nothing."""
+"""A hospital's own models: no model scores a patient that it was fitted on, and storing changes nothing."""
 
 from dataclasses import replace
 

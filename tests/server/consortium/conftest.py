@@ -1,4 +1,4 @@
-"""A consortium's folder, a SuperLink that remembers in memory, hospitals with keys."""
+"""A consortium's folder, a SuperLink with its state in memory, and hospitals with keys."""
 
 import itertools
 

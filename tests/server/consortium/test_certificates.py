@@ -1,4 +1,4 @@
-"""Certificates as OpenSSL, which is what hospitals have, sees them: in real handshakes."""
+"""Certificates as seen by OpenSSL, which hospitals have, in real handshakes."""
 
 import os
 import ssl

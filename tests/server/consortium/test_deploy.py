@@ -1,4 +1,4 @@
-"""The files in deploy/: read as the tools read them, as far as that goes without a container engine and without helm.
+"""The files in deploy/, parsed as far as possible without a container engine and without helm.
 
 The chart uses few of helm's constructs (tests/helm.py), and these are filled in here; another one fails the test.
 `helm lint` and `helm template` themselves were not to be had (docs/coordinator-guide.md).

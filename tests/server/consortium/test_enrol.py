@@ -1,4 +1,4 @@
-"""Who is let in and out, and that a refusal changes nothing."""
+"""Enrolling and revoking hospitals; a refusal changes nothing."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Operators have roles, and what they did is in a record that shows what was changed in it."""
+"""Operators have roles, and the log of their operations reveals changes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What keeps a consortium from being served is said before anything is started, with its remedy."""
+"""Problems that prevent serving a consortium are reported with a remedy before anything starts."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""What the proxy takes in before anybody's signature is known.
+"""The proxy's limits before a signature is checked.
 
 A real nginx and a real Caddy, behind which nobody stands: what passes is answered 502.
 """

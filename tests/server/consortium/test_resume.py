@@ -1,4 +1,4 @@
-"""A consortium's run that ended too early goes on as a new run of Flower, and is the same run for everybody else."""
+"""Resuming a consortium's run starts a new run in Flower, and continues the same run for everybody else."""
 
 import pytest
 

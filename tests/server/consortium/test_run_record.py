@@ -1,4 +1,4 @@
-"""What a consortium keeps of each run, and what `list`, `runs` and `run --wait` say of it."""
+"""A consortium's record of each run, and its form in `list`, `runs` and `run --wait`."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A run that ends without some of its sites says so: in its summary, and by its exit code."""
+"""A run that ends without some of its sites reports this in its summary and by its exit code."""
 
 import json
 import os

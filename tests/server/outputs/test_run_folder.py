@@ -1,4 +1,4 @@
-"""The folder a run leaves: what is in it, and nothing half-written."""
+"""The results folder of a run: its files, always complete."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Rows and summaries against the statistics they are read off."""
+"""Rows and summaries against the statistics behind them."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Which update of a round is far larger than the others'."""
+"""Updates that are much larger than the others of a round."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A run that was killed and goes on from its last checkpoint ends with the bits of a run that was not (invariant 7)."""
+"""A run resumed from its last checkpoint equals an uninterrupted run bit by bit (invariant 7)."""
 
 import json
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Who takes part, who does not, and why."""
+"""Members of a run, refused sites, and the reasons."""
 
 import pytest
 from flwr.app import Error

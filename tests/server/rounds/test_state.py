@@ -1,4 +1,4 @@
-"""The coordinator between two rounds: saved whole and loaded, a run ends with the same bits."""
+"""The coordinator's state, saved and loaded: a run then ends with the same bits."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a simulation takes is said before it starts; a machine that is too small is not overrun unasked."""
+"""A simulation prints its estimate before it starts, and does not overload a small machine without consent."""
 
 from pathlib import Path
 

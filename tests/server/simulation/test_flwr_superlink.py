@@ -1,4 +1,4 @@
-"""A run is never given silently to a SuperLink that another environment started."""
+"""A run is never submitted silently to a SuperLink of another environment."""
 
 import pytest
 

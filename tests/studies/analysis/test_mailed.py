@@ -1,4 +1,4 @@
-"""What an analysis tells, file and page, gives no few patients away."""
+"""The file and the page of an analysis disclose no small count."""
 
 import re
 from typing import Any

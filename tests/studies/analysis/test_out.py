@@ -1,4 +1,4 @@
-"""An analysis is never mixed with what is not one."""
+"""An analysis is never written into a folder with other files."""
 
 import pytest
 

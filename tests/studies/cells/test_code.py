@@ -1,4 +1,4 @@
-"""Cells know the code that made them: whole folders, which import nothing of the studies that lies elsewhere."""
+"""The key of a cell covers whole folders of code, which import no other parts of the studies."""
 
 import ast
 import importlib

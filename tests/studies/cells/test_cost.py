@@ -1,4 +1,4 @@
-"""Costs: parameters and FLOPs by formula, times side by side, and no sizes that do not fit."""
+"""Costs: parameters and FLOPs by formula, times in turns, and sizes that do not fit into memory."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Hiding a modality: whom it befalls depends on the person alone."""
+"""Hiding a modality depends only on the person."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Hospitals of a study: its folds divide no person, at whatever hospitals the person's visits are."""
+"""Hospitals of a study: folds never divide a person, also across hospitals."""
 
 from collections import defaultdict
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Cells in processes: kept one by one, run once, and a study that is killed goes on without losing or repeating any."""
+"""Cells in processes: each is stored and run once, and a killed study continues without loss or repetition."""
 
 import json
 import multiprocessing

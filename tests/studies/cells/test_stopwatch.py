@@ -1,4 +1,4 @@
-"""Candidates take turns, and their ratio is that of turns, not of medians."""
+"""Candidates are timed in turns, and their ratio is computed per turn."""
 
 from functools import partial
 

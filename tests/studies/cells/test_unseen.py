@@ -1,4 +1,4 @@
-"""Groups held out: nobody trains on them before, all are measured on the same patients, and parts move as named."""
+"""Held-out groups: no training before the adaptation, the same test patients for all models, only named parts move."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The answer says what the tests say: of studies whose truth is known, and of studies that can tell nothing."""
+"""The answer agrees with the tests, for studies with a known truth and for studies without power."""
 
 import json
 import re

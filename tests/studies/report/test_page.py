@@ -1,4 +1,4 @@
-"""The page needs nothing but itself, tells names from markup, and is the same for the same results."""
+"""The page needs no other file, escapes names, and is equal for equal results."""
 
 import os
 import subprocess

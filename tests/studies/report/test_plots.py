@@ -1,4 +1,4 @@
-"""Plots hold what they should: all means, arms that can be told apart, settings in their order."""
+"""Plots contain all means, distinguishable arms, and settings in order."""
 
 from xml.etree import ElementTree
 
