@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from remind.cli_options import HELP_NAMES, Quiet, version_option
+from remind.cli_options import HELP_NAMES, version_option
 from remind.errors import UserError
-from remind.prediction.command import LEAST, Least, NextOut, Out, Root
 from remind_client.disk import disk_error
 from remind_client.exit_codes import Exit
+from remind_client.model_commands import adapt, export, predict, serve
 from remind_client.refusal import words_within
+from remind_client.site_option import HERE, SiteFile
 from remind_client.vault.errors import VaultError
 
 app = typer.Typer(
@@ -31,10 +32,6 @@ app.add_typer(vault_app, name="vault")
 @app.callback()
 def _root(version: Annotated[bool, version_option("remind-site")] = False) -> None:
     """Run a hospital's site in a consortium: it keeps its data and encoders, and decides what is allowed."""
-
-
-SiteFile = Annotated[Path, typer.Option("--config", "-c", envvar="REMIND_SITE", help="site.toml, or its folder.")]
-HERE = Path("site.toml")
 
 
 @app.command("init")
@@ -83,181 +80,8 @@ def run(config: SiteFile = HERE) -> None:
     run_site(load_site_config(config), config / FILE_NAME if config.is_dir() else config)
 
 
-@app.command("predict")
-def predict(
-    cohort: Annotated[str, typer.Option("--cohort", help="A cohort folder of new patients, or its cohort.toml.")],
-    run: Annotated[str, typer.Option(help="Id of the run whose model to use; default: the newest.")] = "",
-    out: Out = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="The run's calibration.json, from the coordinator's results.")
-    ] = None,
-    least: Least = LEAST,
-    root: Root = "",
-    next_test: NextOut = None,
-    config: SiteFile = HERE,
-    quiet: Quiet = False,
-) -> None:
-    """Predict for new patients with this hospital's own model, from its vault: one row each.
-
-    Labels are not needed; any modality may be missing. Nothing is sent anywhere. The table is about single patients.
-    What the next test would tell is learnt from this hospital's own patients that the model was not trained on.
-    """
-    from remind.prediction.command import run_prediction
-    from remind_client.predict import site_next_test, site_predictor
-    from remind_client.site_config import load_site_config
-
-    site = load_site_config(config)
-    predictor = site_predictor(site, run, calibration, least)
-    tests = None if next_test is None else (site_next_test(site, predictor), next_test)
-    run_prediction(predictor, cohort, out, root, quiet, site.memory(), tests)
-
-
-@app.command("adapt")
-def adapt(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of remind export, or of a run.")],
-    shared: Annotated[
-        str, typer.Option(help="What of the model trains: frozen (nothing), head (its last layer), tuned (all of it).")
-    ] = "frozen",
-    rate: Annotated[
-        float | None, typer.Option(help="Learning rate of what trains of it, in units of the run's; default: 0.1.")
-    ] = None,
-    anchor: Annotated[
-        float | None, typer.Option(help="Decay of what trains of it towards its given values; default: 1.")
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Rounds in which encoders train; default: 12, or 4 where no validation patients choose."
-        ),
-    ] = None,
-    routing_rounds: Annotated[
-        int, typer.Option(min=0, help="Rounds after them, with encoders frozen, for combinations of your own.")
-    ] = 0,
-    patience: Annotated[
-        int, typer.Option(min=0, help="Rounds without a better model after which it ends; 0: none ends early.")
-    ] = 4,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; default: the run's.")] = None,
-    validation: Annotated[
-        float | None, typer.Option(help="Share of the patients that choose the round; default: the run's.")
-    ] = None,
-    test: Annotated[float | None, typer.Option(help="Share of the patients for the test; default: the run's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; default: the run's.")] = None,
-    name: Annotated[str, typer.Option(help="Name of the adapted model; default: that of MODEL.")] = "",
-    cohort: Annotated[str, typer.Option(help="Other patients than those of site.toml.")] = "",
-    encoders_from: Annotated[
-        Path | None, typer.Option(help="A folder with the encoders that another hospital gave away, to begin with.")
-    ] = None,
-    config: SiteFile = HERE,
-    quiet: Quiet = False,
-) -> None:
-    """Adapt a trained model to this hospital's patients: its own encoders, and what else may train. Nothing is sent."""
-    from remind.adaptation.settings import choose
-    from remind_client.adapt import adapt_here, lines
-    from remind_client.site_config import load_site_config
-
-    choices = choose(
-        shared=shared,
-        rate=rate,
-        anchor=anchor,
-        rounds=rounds,
-        routing_rounds=routing_rounds,
-        patience=patience,
-        lr=lr,
-        validation=validation,
-        test=test,
-        seed=seed,
-    )
-    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
-    kept = adapt_here(load_site_config(config), model, choices, name, cohort, encoders_from, say)
-    print("\n".join(lines(kept)))
-
-
-@app.command("export")
-def export(
-    out: Annotated[Path, typer.Option(help="A new folder.")],
-    run: Annotated[str, typer.Option(help="Id of the run whose model to export; default: the newest.")] = "",
-    calibration: Annotated[
-        Path | None, typer.Option(help="The run's calibration.json, from the coordinator's results.")
-    ] = None,
-    encoders: Annotated[
-        bool | None,
-        typer.Option("--encoders/--no-encoders", help="Include the encoders; default: policy.share_encoders."),
-    ] = None,
-    ranges: Annotated[bool, typer.Option("--ranges", help="Include the ranges of this hospital's values.")] = False,
-    licence: Annotated[str, typer.Option("--license", "--licence", help="Licence of the weights.")] = "unknown",
-    intended_use: Annotated[str, typer.Option(help="What the model is meant for, in the card.")] = "",
-    config: SiteFile = HERE,
-) -> None:
-    """Write this hospital's own model as a folder in clear, in the form of remind export. Nothing is sent anywhere."""
-    from remind.export.command import say
-    from remind_client.export import export_here
-    from remind_client.site_config import load_site_config
-
-    site = load_site_config(config)
-    options = {"encoders": encoders, "ranges": ranges, "licence": licence, "intended_use": intended_use}
-    say(export_here(site, out, run, calibration, **options))  # type: ignore[arg-type]
-
-
-@app.command("serve")
-def serve_command(
-    config: SiteFile = HERE,
-    run: Annotated[str, typer.Option(help="Id of a run in this site's state; default: examined last.")] = "",
-    calibration: Annotated[
-        Path | None, typer.Option(help="The run's calibration.json, from the coordinator's results.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="A folder of remind export, or of a run, in place of this site's state.")
-    ] = None,
-    site: Annotated[str, typer.Option(help="With --model: the hospital whose encoders are used.")] = "",
-    host: Annotated[
-        str | None,
-        typer.Option(help="Address to listen on; other than loopback, use TLS or a proxy. Default: 127.0.0.1."),
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one. Default: 8790.")
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Token that outlives restarts; made if not there. Default: a new one, printed.")
-    ] = None,
-    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file; with --tls-key: serve https.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
-    trusted_header: Annotated[
-        str, typer.Option(help="Header in which a proxy names the person it signed in, e.g. X-Forwarded-User.")
-    ] = "",
-    trusted_proxy: Annotated[
-        str, typer.Option(help="Addresses or networks of that proxy, comma-separated; nobody else's header counts.")
-    ] = "",
-    vault_key: Annotated[
-        Path | None, typer.Option(help="File of the vault's key, in place of the one that site.toml names.")
-    ] = None,
-    files: Annotated[
-        Path | None, typer.Option(help="Folder in which paths of a request may lie; default: a request sends bytes.")
-    ] = None,
-    least: Least = LEAST,
-    most_patients: Annotated[int, typer.Option(min=1, help="Patients of a request.")] = 1000,
-    most_megabytes: Annotated[int, typer.Option(min=1, max=4096, help="Size of a request.")] = 32,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds in which a request is answered.")] = 60.0,
-) -> None:
-    """Answer requests for predictions, as JSON, with this hospital's model (docs/serve.md).
-
-    A socket that systemd hands over is served on, in place of --host and --port.
-    """
-    try:
-        from remind_client.serving.app import Limits
-        from remind_client.serving.serve import Choice, Door, serve
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'federated-remind[serve]'") from None
-    from remind_client.site_config import load_site_config, with_vault_key
-
-    door = Door(host, port, token_file, tls_certificate, tls_key, trusted_header, trusted_proxy)
-    limits = Limits(most_megabytes << 20, most_patients, timeout)
-    serve(
-        with_vault_key(load_site_config(config), vault_key),
-        Choice(run, calibration, model, site, least),
-        door,
-        limits,
-        files,
-    )
+for _name, _command in (("predict", predict), ("adapt", adapt), ("export", export), ("serve", serve)):
+    app.command(_name)(_command)
 
 
 @app.command("approve")
