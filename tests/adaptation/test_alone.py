@@ -186,7 +186,7 @@ def test_frozen_encoders_under_a_frozen_model_would_train_nothing(tmp_path):
         plan(trained, mix=[3, 7] * 40)
     plan(trained, mix=[3, 6] * 40)
     late = predicting.train(tmp_path / "late", **{"federation.encoders": "frozen", "method.fusion": "late"})[0]
-    with pytest.raises(UserError, match="nothing would train"):
+    with pytest.raises(UserError, match="nothing would be trained"):
         plan(late, mix=[3, 6] * 40)  # its groups have nothing of their own
 
 

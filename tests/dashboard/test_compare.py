@@ -80,7 +80,7 @@ def test_other_patients_are_said(engine, tmp_path, client, other, word):
     assert any(word in text for text in found["warnings"])
     page = client.get("/compare?run=1&run=2").text
     assert 'id="not-paired"' in page
-    assert "count as independent" in page
+    assert "are treated as independent" in page
 
 
 def test_other_classes_are_refused(engine, tmp_path, client):

@@ -150,7 +150,7 @@ def the_card_names_who_agreed(out, tmp_path, env):
         [*command, "--hospital", NAMES[0]], env=env, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 1
-    assert f"hospital {NAMES[0]}: its policy did not agree" in done.stderr
+    assert f"hospital {NAMES[0]}: its policy did not allow" in done.stderr
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "exported" / "README.md").read_text()

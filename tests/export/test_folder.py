@@ -196,7 +196,7 @@ def test_what_retrieves_from_training_patients_has_no_program_and_no_site(tmp_pa
     assert "training patients" in done.not_exported
     assert "moe_retriever" in (tmp_path / "out" / "README.md").read_text()
     assert not list((tmp_path / "out" / "programs").iterdir())
-    with pytest.raises(UserError, match="they do not leave it"):
+    with pytest.raises(UserError, match="they do not leave the hospital"):
         export_run(results, tmp_path / "second", Wishes(10, site="north"), patients)
 
 

@@ -178,7 +178,7 @@ def test_the_page_names_only_the_groups_of_the_file_and_says_how_many_it_leaves_
         assert k in told or not alone or name in MODALITIES, name
     assert f"are left out: {5 - len(told)}." in page
     assert 5 not in {v.mask for v in content.models[0].modality_value}  # two test patients of class c
-    assert f"where that holds for a class of the test patients: {content.withheld_rows}." in page
+    assert f"if this holds for a class of the test patients: {content.withheld_rows}." in page
     assert content.withheld_rows > 0
     assert "They include counts of single patients" not in page
     assert "They include counts of single patients" in render(everything(analysis, COUNTS))
