@@ -23,7 +23,7 @@ class GlobalModel:
 
     @classmethod
     def build(cls, config: Config, schema: CohortSchema, groups: Iterable[int]) -> "GlobalModel":
-        """The initial model: shared fusion, a block per group; encoders only where they are shared."""
+        """Return a new model: shared fusion, a block per group, and encoders if they are shared."""
         tensors = _fusion(config, schema, groups)
         if config.federation.encoders == "shared":
             for modality in schema.modalities:
@@ -36,7 +36,7 @@ class GlobalModel:
     def begun_with(
         cls, start: Mapping[str, Tensor], config: Config, schema: CohortSchema, groups: Iterable[int]
     ) -> "GlobalModel":
-        """The tensors of `start`, and new blocks for those of `groups` that are not in it.
+        """Return the tensors of `start`, and new blocks for those of `groups` that it lacks.
 
         Raises
         ------
@@ -65,12 +65,12 @@ class GlobalModel:
         return cls({n: start[n].detach().to(t.dtype) if n in start else t for n, t in fresh.items()})
 
     def with_groups(self, config: Config, schema: CohortSchema, groups: Iterable[int]) -> "GlobalModel":
-        """The same model with blocks for groups seen for the first time (Φ_k = 0, B_k drawn)."""
+        """Return the model with blocks for new groups (Φ_k = 0, B_k drawn)."""
         fresh = self.build(config, schema, groups).tensors
         return replace(self, tensors={**{n: t for n, t in fresh.items() if n not in self.tensors}, **self.tensors})
 
     def select(self, groups: Iterable[int], modalities: Iterable[str]) -> dict[str, Tensor]:
-        """Tensors for a site: the shared ones, those of its groups, and shared encoders of its modalities."""
+        """Return the tensors for a site: shared ones, those of its groups, and shared encoders of its modalities."""
         blocks = {SHARED, *map(group_block, groups), *map(encoder_block, modalities)}
         return {name: tensor for name, tensor in self.tensors.items() if block_of(name) in blocks}
 

@@ -1,1 +1,1 @@
-"""What a notebook uses: cohorts, runs and registration by short names. `import remind` offers it all."""
+"""The API for notebooks: cohorts, runs and registration, as attributes of `remind`."""

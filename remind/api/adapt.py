@@ -1,4 +1,4 @@
-"""Adapt a trained model to a hospital that was not there, in this process."""
+"""Adapt a trained model to a new hospital, in this process."""
 
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,7 @@ def adapt(
     device: str = "auto",
     **choices: Scalar | None,
 ) -> "Predictor":
-    """Train a hospital's own encoders under a trained model, and return the predictor of the result.
+    """Train a hospital's encoders for a trained model, and return the predictor of the result.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def adapt(
     site
         The hospital's name.
     encoders_from
-        A folder with the encoders that another hospital gave away, to begin with.
+        A folder with encoders that another hospital published, as initial values.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     choices

@@ -1,4 +1,4 @@
-"""A cohort for notebooks: the cohort of the library, with doors to read it and to look at it."""
+"""A cohort for notebooks: the library's cohort, with methods to read and to inspect it."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -30,7 +30,7 @@ class Cohort(Patients):
         Raises
         ------
         UserError
-            Names everything that is wrong: file, row, column, value, remedy.
+            The cohort is not valid; the error lists every problem with file, row, column, value and remedy.
         """
         return cls.of(read_cohort(path, root))
 

@@ -1,4 +1,4 @@
-"""Decorators by which other packages add methods, and where they are registered.
+"""Decorators with which other packages add methods.
 
 In a notebook the decorator is enough.
 """

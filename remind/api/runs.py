@@ -1,4 +1,4 @@
-"""Runs for notebooks: start one on this machine, and read what a run left behind as tables."""
+"""Runs for notebooks: start a run on this machine, and read its results as tables."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Run:
     Attributes
     ----------
     folder
-        Where it lies.
+        The folder's path.
     """
 
     folder: Path
@@ -83,7 +83,7 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Return what a run left in its results folder.
+    """Return the results of a run from its folder.
 
     Raises
     ------

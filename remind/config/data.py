@@ -27,8 +27,8 @@ class DataConfig(Section):
 
     min_evaluated: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="a group gets at least so many test, and validation, patients at a site where it has enough; "
-        "a hospital takes its policy's minimum if that is more",
+        description="minimum number of test and of validation patients of a group at a site, if the group has enough; "
+        "a hospital uses its policy's minimum if that is larger",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""`evaluation`: what is made of the trained model."""
+"""`evaluation`: calibration and operating point of the trained model."""
 
 import re
 from typing import Literal, Self
@@ -11,16 +11,16 @@ OPERATING_POINT = re.compile(r"youden|(?P<what>sensitivity|specificity) >= (?P<s
 
 
 class EvaluationConfig(Section):
-    """What is made of the trained model on validation patients, before test patients are looked at."""
+    """Calibration and operating point, fitted on validation patients before test patients are evaluated."""
 
     calibration: Literal["none", "temperature", "vector"] = Field(
-        "temperature", description="of the probabilities: one temperature, or a slope and a bias; two classes only"
+        "temperature", description="none, one temperature, or (vector) a slope and a bias, with two classes only"
     )
     group_calibration: bool = Field(
-        False, description="groups of 30 validation patients or more of each class get parameters of their own"
+        False, description="groups with 30 or more validation patients of each class get their own parameters"
     )
     operating_point: str = Field(
-        "", description="'youden', 'sensitivity >= 0.9' or 'specificity >= 0.9'; empty: the likeliest class is decided"
+        "", description="'youden', 'sensitivity >= 0.9' or 'specificity >= 0.9'; empty: the most probable class"
     )
 
     choose_blend: bool = Field(
@@ -32,7 +32,7 @@ class EvaluationConfig(Section):
     def _knows_its_operating_point(self) -> Self:
         if self.operating_point and not OPERATING_POINT.fullmatch(self.operating_point):
             raise ValueError(
-                f"operating-point: {self.operating_point!r} is none; write 'youden', 'sensitivity >= 0.9' or "
+                f"operating-point: {self.operating_point!r} is not one; write 'youden', 'sensitivity >= 0.9' or "
                 "'specificity >= 0.9', the share between 0 and 1"
             )
         return self

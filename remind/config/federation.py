@@ -1,4 +1,4 @@
-"""`federation`: what sites send, and how long a round waits."""
+"""`federation`: tensors that sites send, limits of replies, and how long a round waits."""
 
 from typing import Annotated, Literal
 
@@ -8,19 +8,19 @@ from remind.config.section import AtLeast1, Count, Fraction, Positive, Section
 
 
 class FederationConfig(Section):
-    """What sites send, the limits of replies, and how long a round waits."""
+    """Tensors that sites send, limits of replies, and how long a round waits."""
 
     encoders: Literal["local", "frozen", "shared"] = Field(
         "local",
-        description="local: trained at the site, never sent; frozen: left as initialised; shared: averaged by modality",
+        description="local: trained at the site, never sent; frozen: as initialised; shared: averaged by modality",
     )
     averaging: Fraction = Field(
         0.0,
-        description="final model: the mean over the last stage's rounds, weighed by this decay; 0: the last",
+        description="final model: mean over the last stage's rounds with this decay; 0: the last round's model",
     )
     min_sites: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="least number of valid replies of a run; 0: more than half of the enrolled (1 in a simulation)",
+        description="minimum number of valid replies; 0: more than half of the enrolled sites (1 in a simulation)",
     )
     participation: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the connected sites that get a task, drawn in each round; never below min-sites"
@@ -28,10 +28,10 @@ class FederationConfig(Section):
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
     deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
     retries: Annotated[int, Field(ge=0)] = Field(
-        2, description="times that a round is done again if too few sites answered and others may come back"
+        2, description="repetitions of a round if too few sites answered and others may come back"
     )
     checkpoints: Count = Field(
-        2, description="rounds whose state coordinator and sites keep, so that a run that was killed goes on from there"
+        2, description="rounds whose state coordinator and sites keep, so that a killed run can be resumed"
     )
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the sent tensors")
     max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
@@ -41,7 +41,7 @@ class FederationConfig(Section):
         "if by more than a tenth of max-update",
     )
     max_loss: Positive = Field(
-        10.0, description="a patient's loss counts at most this times ln(classes) where a group's loss is reported"
+        10.0, description="upper limit of a patient's loss in a group's reported loss, in units of ln(classes)"
     )
     max_patients: Count = Field(1_000_000, description="leave out a site that claims more training patients than this")
     max_patients_ratio: AtLeast1 = Field(

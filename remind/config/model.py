@@ -1,4 +1,4 @@
-"""`method` and `model`: what is trained."""
+"""`method` and `model`: the methods, the encoders and the model."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,11 +8,11 @@ from remind.config.section import Count, Fraction, NonNegative, Positive, Sectio
 
 
 class EncoderConfig(Section):
-    """The encoder of each kind of modality, and the settings of the usual encoders of pictures, notes and codes."""
+    """The encoder of each kind of modality, and the settings of the default encoders of pictures, notes and codes."""
 
     choice: str = Field(
         "",
-        description="encoders that are not the usual ones, by kind: 'table: mine(depth = 2); series: other'",
+        description="other encoders than the default ones, by kind: 'table: mine(depth = 2); series: other'",
     )
     image: str = Field("resnet10t", description="a timm backbone, such as vit_base_patch16_224 or resnet50")
     image_weights: str = Field("pretrained", description="pretrained | random | a file of weights")
@@ -35,9 +35,9 @@ class EncoderConfig(Section):
     )
     alone: Literal["none", "shares", "trees", "linear", "both"] = Field(
         "none",
-        description="what a hospital knows alone, with which the common model begins: how common each class is there "
-        "(shares); besides, cross-fitted scores of its own models of all tables, series and codes: boosted trees, "
-        "logistic regression, or both",
+        description="a hospital's own models, whose scores are added to the logits: class shares at the hospital "
+        "(shares); or also cross-fitted scores from all tables, series and codes by boosted trees (trees), "
+        "logistic regression (linear), or both",
     )
     buckets: Count = Field(8192, description="rows of the embedding of words and codes; more of them are hashed")
     augment: Literal["none", "light"] = Field(
@@ -68,12 +68,12 @@ class ModelConfig(Section):
     router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     router_scale: Positive = Field(1.0, description="initial s of cosine logits, in units of √D")
     projection: bool = Field(
-        False, description="a linear map per modality on top of its encoder, which all hospitals share"
+        False, description="a linear map per modality on top of its encoder, shared by all hospitals"
     )
     linear: bool = Field(
         False,
-        description="beside the fusion model a linear one of the numbers of all tables, series and codes, standardised "
-        "at each hospital, which all hospitals share",
+        description="add a linear model of the numbers of all tables, series and codes, standardised at each "
+        "hospital; all hospitals share it",
     )
     blend: Fraction = Field(
         0.0,
@@ -100,5 +100,5 @@ class ModelConfig(Section):
 
     @property
     def stays(self) -> bool:
-        """Whether a hospital keeps what the model cannot do without: models of its own, or the scale of its numbers."""
+        """Whether the model needs data that stay at each hospital: its own models, or the scale of its numbers."""
         return self.encoders.alone != "none" or self.linear

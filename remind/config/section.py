@@ -1,4 +1,4 @@
-"""What every section of the config is built of: its base class, and numbers within limits."""
+"""The base class of config sections, and types of numbers within limits."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`train` and `dro`: how it is trained at a site, and the weights of groups."""
+"""`train` and `dro`: local training at a site, and the weights of groups."""
 
 from typing import Annotated, Literal, Self
 
@@ -25,10 +25,11 @@ class TrainConfig(Section):
         5.0, description="learning rate of Φ_k, in units of routing-lr; the paper uses one rate: 1"
     )
     shrink: NonNegative = Field(
-        0.0, description="c of the decay c/n_k of a group's own part of the router: the fewer patients, the nearer to 0"
+        0.0, description="c of the decay c/n_k of a group's own part of the router, stronger for fewer patients"
     )
     anchor: NonNegative = Field(
-        0.0, description="decay of encoders towards their common initial values, so that those of hospitals stay alike"
+        0.0,
+        description="decay of encoders towards their common initial values, so that hospitals' encoders stay similar",
     )
     weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
     schedule: Literal["constant", "step", "cosine"] = Field(
@@ -39,7 +40,7 @@ class TrainConfig(Section):
     focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
     select: Literal["last", "overall", "tail-patients", "mean-tail", "worst-group"] = Field(
         "last",
-        description="the run's model: that of the last round, or of the best by this measure on validation patients",
+        description="the run's model: that of the last round, or of the best round by this measure on validation patients",
     )
     select_score: Literal[
         "log_loss",
@@ -54,11 +55,11 @@ class TrainConfig(Section):
         "net_benefit",
     ] = Field("log_loss", description="score of that measure")
     patience: Annotated[int, Field(ge=0)] = Field(
-        0, description="rounds of the last stage without a better model after which a run ends; 0: none ends early"
+        0, description="end after this many rounds of the last stage without a better model; 0: never"
     )
     ranking: NonNegative = Field(
         0.0,
-        description="factor of the More-vs-Fewer loss: fewer modalities must not do better than all of a patient",
+        description="factor of the More-vs-Fewer loss: fewer modalities must not be better than all of a patient's",
     )
 
     @model_validator(mode="after")
@@ -66,7 +67,7 @@ class TrainConfig(Section):
         if self.warmup_rounds + self.routing_rounds == 0:
             raise ValueError("warmup-rounds and routing-rounds are both 0: nothing would be trained")
         if self.patience and self.select == "last":
-            raise ValueError(f"patience {self.patience} needs a measure of what is better: set train.select")
+            raise ValueError(f"patience {self.patience} needs a measure: set train.select")
         return self
 
     @property
@@ -82,9 +83,11 @@ class DroConfig(Section):
     initial: Literal["uniform", "sqrt", "proportional", "shrunk"] = Field(
         "proportional",
         description="λ₀ over the groups seen in training: 1/G (the paper), or in proportion to √n_k or to n_k; shrunk: "
-        "uniform for groups of many patients, by size for those of few",
+        "uniform for groups with many patients, by size for groups with few",
     )
-    prior: Positive = Field(50.0, description="initial 'shrunk': patients at which a group is half way between the two")
+    prior: Positive = Field(
+        50.0, description="initial 'shrunk': number of patients of a group half way between the two"
+    )
     risk: Literal["train", "validation"] = Field("train", description="patients on which R_k is computed")
     adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: increases the risk of rare groups")
     regret: bool = Field(

@@ -65,8 +65,8 @@ class Config(Section):
     def _can_select(self) -> Self:
         if self.train.select != "last" and self.federation.participation < 1:
             raise ValueError(
-                f"train.select = {self.train.select!r} needs federation.participation = 1: else each round is judged "
-                "on other patients"
+                f"train.select = {self.train.select!r} needs federation.participation = 1: otherwise each round "
+                "would be evaluated on other patients"
             )
         if self.train.select != "last" and not self.data.validation:
             raise ValueError(f"train.select = {self.train.select!r} needs validation patients: data.validation is 0")

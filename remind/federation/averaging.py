@@ -1,7 +1,7 @@
 """Mean of the global model over the rounds of a stage, tensor by tensor (SWA, then an exponential mean).
 
-Late rounds wander around a good model, most of all in blocks that few patients move; their mean lies nearer to it than
-any of them. Izmailov et al., Averaging weights leads to wider optima, 2018 (arXiv 1803.05407).
+The models of late rounds vary around a good model, especially in blocks with few patients. Their mean is closer to it
+than each of them. Izmailov et al., Averaging weights leads to wider optima, 2018 (arXiv 1803.05407).
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-MEAN, NUMBER = "mean/", "mean-of/"  # begin the names in the coordinator's memory; a group that came later has none yet
+MEAN, NUMBER = "mean/", "mean-of/"  # prefixes of names in the coordinator's memory; a later group has none yet
 
 Tensors = Mapping[str, Tensor]
 
