@@ -29,7 +29,7 @@ class TrainConfig(Section):
     )
     anchor: NonNegative = Field(
         0.0,
-        description="decay of encoders towards their common initial values, so that hospitals' encoders stay similar",
+        description="decay of encoders towards their common initial values, so that they stay similar",
     )
     weight_decay: NonNegative = Field(0.3, description="decoupled weight decay (adamw) or L2 (sgd)")
     schedule: Literal["constant", "step", "cosine"] = Field(
@@ -40,7 +40,7 @@ class TrainConfig(Section):
     focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
     select: Literal["last", "overall", "tail-patients", "mean-tail", "worst-group"] = Field(
         "last",
-        description="the run's model: that of the last round, or of the best round by this measure on validation patients",
+        description="the run's model: of the last round, or of the best by this measure on validation patients",
     )
     select_score: Literal[
         "log_loss",
@@ -85,9 +85,7 @@ class DroConfig(Section):
         description="λ₀ over the groups seen in training: 1/G (the paper), or in proportion to √n_k or to n_k; shrunk: "
         "uniform for groups with many patients, by size for groups with few",
     )
-    prior: Positive = Field(
-        50.0, description="initial 'shrunk': number of patients of a group half way between the two"
-    )
+    prior: Positive = Field(50.0, description="initial 'shrunk': patients of a group half way between the two")
     risk: Literal["train", "validation"] = Field("train", description="patients on which R_k is computed")
     adjustment: NonNegative = Field(0.0, description="c of R_k + c/√n_k: increases the risk of rare groups")
     regret: bool = Field(
