@@ -83,8 +83,8 @@ class Examiner:
     def _blended(self, grid: Grid, state: State[Any]) -> tuple[State[Any], float | None]:
         """Return the state with the best share of hospitals' own scores on validation patients, and that share.
 
-        Each share of `BLENDS` is tried in one exchange, and the lowest log-loss over all validation patients decides. The
-        share is None if the run does not ask for it, or if the rule sends no share.
+        Each share of `BLENDS` is tried in one exchange, and the lowest log-loss over all validation patients decides.
+        The share is None if the run does not ask for it, or if the rule sends no share.
         """
         if not self.config.evaluation.choose_blend or BLEND not in state.model.tensors:
             return state, None
