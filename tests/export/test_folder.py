@@ -10,10 +10,11 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 
 from remind.errors import UserError
-from remind.export import check, folder
+from remind.export import check
 from remind.export.card import Wishes
 from remind.export.folder import export_run
 from remind.export.programs import run_onnx
+from remind.export.settings import preprocessing
 from remind.metrics.calibration import Calibration, write_calibration
 from remind.prediction.predictor import load
 from tests.builders.cohorts import cohort, schema
@@ -213,11 +214,11 @@ def test_what_a_hospital_knows_alone_has_no_program_and_no_site(tmp_path):
 
 def test_statistics_leave_only_where_the_cohort_declares_them(run):
     bundle = load(run[0], "north").bundle
-    found = folder.preprocessing(bundle)
+    found = preprocessing(bundle)
     assert found["a"] == {"kind": "table", "statistics": found["a"]["statistics"]}
     assert "each hospital's own" in found["a"]["statistics"]
     given = bundle.schema.modalities[0].model_copy(
         update={"standardise": "given", "mean": {"p": 1.0, "r": 2.0}, "std": {"p": 1.0, "r": 3.0}}
     )
     of = bundle.schema.model_copy(update={"modalities": (given, *bundle.schema.modalities[1:])})
-    assert folder.preprocessing(replace(bundle, schema=of))["a"]["mean"] == {"p": 1.0, "r": 2.0}
+    assert preprocessing(replace(bundle, schema=of))["a"]["mean"] == {"p": 1.0, "r": 2.0}

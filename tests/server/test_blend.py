@@ -2,6 +2,7 @@
 
 import pytest
 
+from remind.config import Scalar
 from remind.encoders.alone import learners
 from remind.errors import UserError
 from remind.fusion.around import BLEND
@@ -13,7 +14,7 @@ from tests.builders.configs import settings
 from tests.server.test_method_matrix import config, run
 
 MIXES = {"s1": [1, 3, 7] * 40, "s2": [3, 5, 7] * 40}
-BLENDED = {"model.encoders.alone": "linear", "model.blend": 0.5, "evaluation.choose-blend": True}
+BLENDED: dict[str, Scalar] = {"model.encoders.alone": "linear", "model.blend": 0.5, "evaluation.choose-blend": True}
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,7 @@ def test_without_being_asked_for_the_share_stays(tmp_path):
 
 
 def test_what_a_choice_needs():
-    for changes in ({"model.blend": 0.0}, {"data.validation": 0.0}):
+    lacking: tuple[dict[str, Scalar], ...] = ({"model.blend": 0.0}, {"data.validation": 0.0})
+    for changes in lacking:
         with pytest.raises(UserError, match=r"evaluation\.choose-blend needs"):
             settings(BLENDED | changes)
