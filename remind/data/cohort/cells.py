@@ -3,8 +3,10 @@
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 
 class UnusableError(Exception):
@@ -53,6 +55,14 @@ def _plain(column: Any) -> Any:
     if pa.types.is_interval(kind):
         raise UnusableError("holds intervals of time", "export them as numbers")
     return _whole(column)
+
+
+def inexact(array: Any) -> NDArray[np.bool_]:
+    """Return which cells of a column of floats are too large for every whole number to have a float, (R,)."""
+    if not pa.types.is_floating(array.type):
+        return np.zeros(len(array), dtype=bool)
+    values_R = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
+    return np.asarray(np.isfinite(values_R) & (np.abs(values_R) >= 2.0 ** (np.finfo(values_R.dtype).nmant + 1)))
 
 
 def is_text(array: Any) -> bool:

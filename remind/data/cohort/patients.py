@@ -10,6 +10,7 @@ from remind.data.cohort.cohort import SPLITS, Text
 from remind.data.cohort.declaration import CohortFile, SplitSection
 from remind.data.cohort.kind import kind_of
 from remind.data.cohort.problems import counted, listed
+from remind.data.cohort.suspicious_texts import warn_of_spellings
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text, number_of
 from remind.suggest import did_you_mean
@@ -73,7 +74,10 @@ def read_sites(source: Source, column: str | None) -> Text | None:
     """Return the hospital of each row, (R,); None if the file has no site column and cohort.toml declares none."""
     if column is None and DEFAULT_SITE not in source.columns:
         return None
-    return _filled(source, column or DEFAULT_SITE, "patients.site")
+    site_R = _filled(source, column or DEFAULT_SITE, "patients.site")
+    if site_R is not None:
+        warn_of_spellings(source, "patients", np.unique(site_R).tolist(), "site")
+    return site_R
 
 
 def _filled(source: Source, column: str, field: str) -> Text | None:

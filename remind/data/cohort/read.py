@@ -94,7 +94,7 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
     declared, folder = read_declaration(path, root)
     problems: list[Problem] = []
     remarks: list[str] = []
-    patients = _load_patients(declared, folder, problems)
+    patients = _load_patients(declared, folder, problems, remarks)
     position = None if patients is None else patients.position()
     starts = {} if patients is None else patients.starts
     pairs = {
@@ -142,9 +142,9 @@ def _broken(
     return tuple(lines)
 
 
-def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem]) -> Patients | None:
+def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem], remarks: list[str]) -> Patients | None:
     path = find_file(folder, "patients", declared.patients.file, "patients", problems)
-    source = open_source(path, problems) if path else None
+    source = open_source(path, problems, remarks) if path else None
     return None if source is None else read_patients(source, declared)
 
 

@@ -14,6 +14,12 @@ SUFFIXES = (".parquet", ".csv")
 PANDAS_INDEX = "__index_level_"  # pandas writes this name into a .parquet together with its index
 
 
+_IN_PARTS = (
+    "is a folder of parts, as Spark and Dask write it, not a file",
+    "write one file: pandas.read_parquet(folder).to_parquet(file), or coalesce(1) in Spark",
+)
+
+
 def find_file(folder: Path, stem: str, file: str | None, field: str, problems: list[Problem]) -> Path | None:
     """Find the file of a section of cohort.toml: the one it names, else ``<stem>.parquet`` or ``<stem>.csv``."""
     if file is not None:
@@ -22,6 +28,8 @@ def find_file(folder: Path, stem: str, file: str | None, field: str, problems: l
             return path
         if path.is_file():
             problems.append(Problem(file, f"neither {' nor '.join(SUFFIXES)}", "convert it to one of them"))
+        elif path.is_dir():
+            problems.append(Problem(file, *_IN_PARTS))
         else:
             beside = suggest(file, _data_files(folder))
             problems.append(
@@ -34,7 +42,10 @@ def find_file(folder: Path, stem: str, file: str | None, field: str, problems: l
     names = " or ".join(stem + suffix for suffix in SUFFIXES)
     what = "two files could be meant" if found else f"no such file in {folder.resolve()}"
     others = sorted(p.name for p in folder.iterdir() if p.name.lower().startswith(f"{stem.lower()}."))
-    if others and not found:
+    parts = [name for name in others if (folder / name).is_dir() and Path(name).suffix.lower() in SUFFIXES]
+    if parts and not found:
+        names, (what, remedy) = parts[0], _IN_PARTS
+    elif others and not found:
         remedy = f"there is {listed(others)}: save it as {names}, not compressed"
     else:
         remedy = f"name it with {field}.file; {suggest(stem, _data_files(folder))}"

@@ -102,6 +102,11 @@ class Source:
         A text of several lines is a problem, unless the column is `prose`.
         """
         array = self._plain(column)
+        if (inexact_R := cells.inexact(array)).any():
+            remedy = "write the column as text or as whole numbers (int64)"
+            self.report(
+                "a number too large for a column of floats: its last digits are lost", remedy, column, inexact_R
+            )
         encoded = cells.as_texts(array).dictionary_encode()
         raw = [id_text(value) for value in encoded.dictionary.to_pylist()]
         numbers = not cells.is_text(array) or plain_numbers(text for text in raw if text is not None)

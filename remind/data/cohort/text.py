@@ -5,6 +5,7 @@ have one spelling, because a file may store whole numbers as floats.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
 from math import isnan
@@ -104,8 +105,12 @@ def plain_numbers(texts: Iterable[str]) -> bool:
 
 
 def spelled_alike(text: str) -> str:
-    """Normalise a text as Excel and pandas may change it: in one case, without leading zeros, ``.0`` and separators."""
-    return re.sub(r"[\s_./-]+", "", _one_spelling(text.strip()).casefold()).lstrip("0")
+    """Normalise a text as Excel, pandas and file systems may change it.
+
+    In one case and one Unicode form, without leading zeros, ``.0`` and separators.
+    """
+    text = unicodedata.normalize("NFKC", text).strip()
+    return re.sub(r"[\s_./-]+", "", _one_spelling(text).casefold()).lstrip("0")
 
 
 def number_of(text: str) -> float | None:

@@ -1,5 +1,6 @@
 """The input of every reader, and what the readers share. Letters: R rows of a file, N patients of the cohort."""
 
+import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,9 +78,12 @@ def _otherwise(strangers: Sequence[str], known: Iterable[str]) -> str:
     name, other = alike[0]
     zeros = name.lstrip("0") == other.lstrip("0")
     which = "leading zeros differ" if zeros else "the way they are written differs"
+    one, two = repr(name), repr(other)
+    if unicodedata.normalize("NFKC", name) == unicodedata.normalize("NFKC", other):
+        which, one, two = "the same letters of other Unicode characters", ascii(name), ascii(other)
     more = f" ({len(alike)} such ids)" if len(alike) > 1 else ""
     return (
-        f"ids are texts: {name!r} is not {other!r} of the patients file, {which}{more}; "
+        f"ids are texts: {one} is not {two} of the patients file, {which}{more}; "
         "write them alike in all files, as text, for Excel and pandas take zeros away from numbers"
     )
 

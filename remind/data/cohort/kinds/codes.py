@@ -17,6 +17,7 @@ from remind.data.cohort.kind import Columns, Floats, Kind, Members, Text, ToTens
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed
 from remind.data.cohort.sections import Name, Scalar, Section, no_file_where_absent, without_repeats
+from remind.data.cohort.suspicious_texts import warn_of_codes
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
 from remind.data.cohort.wanted import Wanted, missing_words, patient_rows, placeholders
@@ -190,6 +191,7 @@ def read_codes(source: Source, wanted: Wanted[CodesSection]) -> tuple[CodesSchem
     missing_words(source, wanted.name, column, "no code", "which counts as none")
     placeholders(source, wanted.name, names, code_R, "a code", schema.vocabulary)
     vocabulary = frozenset(schema.vocabulary)
+    warn_of_codes(source, wanted.name, names, code_R, vocabulary)
     if vocabulary and (strangers := [name for name in names if name not in vocabulary]):
         bad_R = np.array([*(name not in vocabulary for name in names), False])[code_R]
         remedy = f"add it to {wanted.field}.vocabulary at all sites, or remove the row"

@@ -16,6 +16,7 @@ from remind.data.cohort.kind import Columns, Floats, Kind, Measured, Text, ToTen
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed
 from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
+from remind.data.cohort.suspicious_texts import warn_of_spellings
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
 from remind.data.cohort.wanted import Wanted, patient_rows
@@ -218,6 +219,8 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
     value_R = source.numbers(section.value)
     given_R = ~np.isnan(value_R)
     item_R, items, excluded_R = _items(source, field, section, given_R)
+    if section.items is None:
+        warn_of_spellings(source, wanted.name, items, "item")
     time_R = _hours(source, wanted, patient_R)
     _check_times(source, section, time_R, given_R)
     if patient_R is None or position is None:

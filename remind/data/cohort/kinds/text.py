@@ -17,6 +17,7 @@ from remind.data.cohort.kind import Columns, Members, Seen, Text, register
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, counted, listed
 from remind.data.cohort.sections import Broken, Name, Section, no_file_where_absent
+from remind.data.cohort.suspicious_texts import is_damaged
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.wanted import Wanted, missing_words, one_row_each, patient_rows, placeholders, read_paths
 from remind.data.files import Sight, Unreadable, read_note
@@ -160,11 +161,12 @@ def _note(path: Path) -> str:
 
 def _look(name: str, notes: Texts, patient_id_N: Text) -> Seen:
     words_of: dict[str, int] = {}
-    large = []
+    large, damaged = [], []
     for i in np.flatnonzero(notes.present()):
         if (text := _text(notes.source_N[i])) is not None:
             words_of[patient_id_N[i]] = len(text.split())
             large += [patient_id_N[i]] if len(text.encode()) > LARGE_NOTE else []
+            damaged += [patient_id_N[i]] if is_damaged(text) else []
     if not words_of:
         return Seen()
     most = EncoderConfig().text_length
@@ -173,6 +175,11 @@ def _look(name: str, notes: Texts, patient_id_N: Text) -> Seen:
     if large:
         of = f"{counted(len(large), 'note')} of more than {LARGE_NOTE // 1000} kB"
         warnings.append(f"{name}: {of}: patient {listed(large, 5)}; is each of them one note?")
+    if damaged:
+        of = f"{counted(len(damaged), 'note')} with characters that another program has damaged"
+        warnings.append(
+            f"{name}: {of} (such as 'Ã¼' for 'ü'): patient {listed(damaged, 5)}; export them again as UTF-8"
+        )
     if cut:
         longest = max(cut, key=words_of.__getitem__)
         of = f"{len(cut)} of {counted(len(words_of), 'note')} have more than {most} words"
