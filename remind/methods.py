@@ -13,6 +13,7 @@ from remind.federation.site_weights import Weighing
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import Objective
 from remind.objectives.base import registry as objectives
+from remind.registry import Method, Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,28 @@ def methods_of(config: Config) -> Methods:
             f"train.select: {objective_method.name} trains on validation patients, so that they can choose no round's "
             "model; set train.select = 'last'"
         )
+    if config.privacy.mode != "none":
+        _must_keep_patients_apart(config, fusion_method, objective_method, rule_method)
     return Methods(objective, rule, rule.weighing(objective))
+
+
+def _must_keep_patients_apart(config: Config, *chosen: Method[Any]) -> None:
+    """Refuse methods under which no bound on one patient's gradient bounds what the patient does to what leaves."""
+    registries: tuple[Registry[Any], ...] = (fusions, objectives, rules)
+    for key, method, registry in zip(("fusion", "objective", "rule"), chosen, registries, strict=True):
+        if not getattr(method.build, "private", False):
+            admitted = sorted(one.name for one in registry.methods() if getattr(one.build, "private", False))
+            raise UserError(
+                f"method.{key}: {method.name} does not go with privacy.mode = {config.privacy.mode!r}: "
+                f"{APART[key]}; choose {', '.join(admitted)}"
+            )
+
+
+APART = {
+    "fusion": "a patient's loss may depend on other patients, or parts of the gradient are not known by patient",
+    "objective": "a patient's loss or weight depends on other patients, or on what would leave without noise",
+    "rule": "it uses the sites' losses, which do not leave, or takes a site's steps twice",
+}
 
 
 def _besides(config: Config) -> str:

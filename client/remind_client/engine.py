@@ -30,12 +30,15 @@ from remind.prediction.site_part import SitePart
 from remind.seeds import derive
 from remind.training.device import Precision, compile_backbones, prepare
 from remind.training.evaluate import evaluate
+from remind.training.gradients import Gradients, PlainGradients
 from remind.training.local import build_optimizer
+from remind.training.private.admission import admit
 from remind.training.sampling import Step, steps
 from remind.training.schedule import learning_rate
 from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
 from remind.training.site_model import SiteModel
 from remind.training.work import LocalWork, RoundSettings, both
+from remind_client.private import PrivateSteps
 from remind_client.store import SiteStore, digest
 
 Buffer = NDArray[np.uint8]
@@ -51,7 +54,9 @@ class SiteEngine:
     Attributes
     ----------
     counts, observed
-        n_{s,k}, and the groups that occur among all patients.
+        n_{s,k}, and the groups that occur among all patients; under a privacy guarantee as the site says them.
+    private
+        What its steps are under a privacy guarantee; None: the run gives none.
     index
         Positions of the training, validation and test patients.
     kept
@@ -59,7 +64,15 @@ class SiteEngine:
         objective.
     """
 
-    def __init__(self, name: str, cohort: Cohort, config: Config, store: SiteStore, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        cohort: Cohort,
+        config: Config,
+        store: SiteStore,
+        device: torch.device,
+        secret: bytes = b"",
+    ) -> None:
         if cohort.split_N is None:
             raise ValueError("the cohort has no split yet")
         self.name, self.cohort, self.config, self.store, self.device = name, cohort, config, store, device
@@ -67,9 +80,16 @@ class SiteEngine:
         self.index = {part: np.flatnonzero(cohort.split_N == part) for part in PARTS}
         self.counts = groups.counts(cohort.groups_N[self.index[TRAIN]])
         self.observed = tuple(groups.counts(cohort.groups_N))
+        self.private: PrivateSteps | None = None
+        if config.privacy.mode != "none":
+            self.private = PrivateSteps.of(config, secret, self.counts, len(cohort.schema.modalities))
+            self.counts = dict(self.private.counts)
+            self.observed = tuple(self.counts)
         precision = Precision.of(config, device)
         self.data = SiteData(cohort, precision.dtype, device, config.workers)
         self.model = self._fresh_model()
+        if self.private is not None:
+            admit(self.model, cohort.schema, config)
         prepare(self.model, precision, device)
         compile_backbones(self.model, config, device)
         self._initial = self._rest() if config.train.anchor else {}
@@ -82,6 +102,8 @@ class SiteEngine:
     def _fresh_model(self) -> SiteModel:
         """Build encoders of the modalities at this site, fitted on training patients, and the fusion model."""
         has = [name for name, contents in self.cohort.modalities.items() if contents.present().any()]
+        if self.private is not None:  # whether anybody has a modality tells of the patients
+            has = list(self.cohort.modalities)
         model = SiteModel(self.cohort.schema, self.config, has)
         training = self.cohort.take(self.index[TRAIN])
         for name in has:
@@ -153,18 +175,25 @@ class SiteEngine:
         digests = {name: digest(encoder) for name, encoder in self.model.encoders.items()}
         return CachedTokens(self.model, self.data, self.store.tokens(), digests)
 
-    def work(self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool) -> LocalWork:
-        """Return the round's plan of steps with everything that the steps need."""
+    def work(
+        self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool, question: str = ""
+    ) -> LocalWork:
+        """Return the round's plan of steps with everything that the steps need.
+
+        `question` is the digest of what is asked for; draws and noise with a privacy guarantee depend on it.
+        """
         moves = moving(self.config, task.given)
         self._hold(moves)
         source, routing = self.tokens(fresh=train_encoders), task.routing
         self._support(routing)
         optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
         augmented = train_encoders and self.config.model.encoders.augment != "none"
+        only = both(phase.only, moves)
         return LocalWork(
             model=self.model,
             objective=self.methods.objective,
             source=source,
+            gradients=self._gradients(task, question, only),
             settings=RoundSettings(
                 lr=learning_rate(self.config.train, task.stage, task.stage_round, task.stage_rounds),
                 routing=routing,
@@ -175,15 +204,27 @@ class SiteEngine:
                 rest=self._initial,
                 labels=task.labels,
                 augment=derive(task.seed, "augment", self.name, task.round) if augmented else None,
-                only=both(phase.only, moves),
+                only=only,
             ),
-            plan=self._plan(task, phase) if optimizer is not None and _trains(optimizer) else [],
+            plan=self._plan(task, phase, question) if optimizer is not None and _trains(optimizer) else [],
             optimizer=optimizer,
             measure=partial(self.statistics, source, TRAIN, routing, task.labels),
             kept=self.kept,
             travelling=tuple(received),
             retokenise=None if train_encoders else self.tokens_of_the_moment,
         )
+
+    def _gradients(self, task: Task, question: str, only: Names | None) -> Gradients:
+        if self.private is None:
+            return PlainGradients()
+        fusion = self.model.fusion
+
+        def idle(name: str) -> bool:
+            if only is not None and not only(name):
+                return True
+            return name.startswith("fusion.") and fusion.idle(name.removeprefix("fusion."), task.routing)
+
+        return self.private.gradients(task, question, self.model, idle)
 
     def _hold(self, moves: Names | None) -> None:
         """Compute no gradient of what a run that begins with a model does not train of it."""
@@ -232,7 +273,7 @@ class SiteEngine:
         earlier = 2 * self.methods.objective.phases(self.config.train.rounds).index(phase)
         return task.round == phase.start or self.store.stage() <= earlier
 
-    def _plan(self, task: Task, phase: Phase) -> list[Step]:
+    def _plan(self, task: Task, phase: Phase, question: str = "") -> list[Step]:
         """Plan the round's steps, on patients of the active groups that phase and fusion model train on."""
         objective, config = self.methods.objective, self.config.train
         rows = self.index[phase.part]
@@ -242,6 +283,8 @@ class SiteEngine:
         rows, times_N = rows[in_play_N], times_N[in_play_N]
         trains_N = self.model.fusion.trains_on(torch.from_numpy(self.cohort.presence_Nm[rows]), task.routing).numpy()
         rows, times_N = rows[trains_N], times_N[trains_N]
+        if self.private is not None:  # steps of nobody too: whether there is anybody tells of the patients
+            return self.private.plan(task, question, rows, self.cohort.groups_N[rows])
         if not len(rows) or not phase.train:
             return []
         if objective.sampling is not None:
@@ -336,8 +379,10 @@ class SiteEngine:
         self, source: TokenSource, part: int, routing: bool, labels: Labels | None = None, temperature: float = 1.0
     ) -> dict[int, GroupStatistics]:
         """Evaluate the current model on one part of the split; return statistics per group."""
-        labels = self.labels() if labels is None else labels
-        return evaluate(self.model, source, self.index[part], self.methods.objective, routing, labels, temperature)
+        labels, rows = self.labels() if labels is None else labels, self.index[part]
+        if self.private is not None:  # the others are not known to be there
+            rows = rows[np.isin(self.cohort.groups_N[rows], list(self.counts))]
+        return evaluate(self.model, source, rows, self.methods.objective, routing, labels, temperature)
 
     @torch.no_grad()
     def mistakes(self, work: LocalWork) -> Tensor:

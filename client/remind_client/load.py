@@ -15,6 +15,7 @@ from remind.paths import results_folder, run_name
 from remind.processes.memory import keep_freed_memory
 from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort
+from remind_client.private import simulated_secret
 from remind_client.retention import prune
 from remind_client.site import Site
 from remind_client.site_config import this_site
@@ -68,6 +69,11 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         minimum = 1
         store = SiteStore(results_folder(config, run_id) / "sites" / str(identity.partition))  # a name may hold slashes
     else:
+        if config.privacy.mode != "none":
+            raise UserError(
+                f"privacy.mode = {config.privacy.mode!r}: no ledger at this hospital pays for the steps of a run yet; "
+                "only a simulation may use it"
+            )
         if not identity.cohort:
             raise UserError("node config: cohort is missing; give the folder of this site's cohort")
         if not identity.state:
@@ -81,7 +87,17 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
             prune(folder.parent, ours.retention, folder.name)
         store = SiteStore(folder, ours.open_vault() if ours else PlainVault())
     device = choose_device(config.device)
-    return Site(hospital.name, hospital.cohort, config, store, device, minimum, keeps_answers=not identity.virtual)
+    secret = simulated_secret(config.seed, hospital.name) if identity.virtual else b""
+    return Site(
+        hospital.name,
+        hospital.cohort,
+        config,
+        store,
+        device,
+        minimum,
+        keeps_answers=not identity.virtual,
+        secret=secret,
+    )
 
 
 def prepare_process(threads: int) -> None:

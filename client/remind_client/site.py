@@ -47,6 +47,8 @@ class Site:
     keeps_answers
         Whether an answer is stored before it is sent, so that the same question gets the same bytes. A simulated site
         does the work again instead, which gives the same numbers.
+    secret
+        What draws and noise with a privacy guarantee come from; it never leaves.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Site:
         device: torch.device,
         minimum: int = 1,
         keeps_answers: bool = False,
+        secret: bytes = b"",
     ) -> None:
         self.name, self.cohort, self.config, self.store, self.minimum = name, cohort, config, store, minimum
         self.device, self.keeps_answers = device, keeps_answers
-        self.engine = SiteEngine(name, cohort, config, store, device)
+        self.secret = secret
+        self.engine = SiteEngine(name, cohort, config, store, device, secret)
         self._in_doubt = False  # whether a round ended in an error, so that memory may not be what the store holds
 
     def enrol(self) -> Enrolment:
@@ -89,7 +93,8 @@ class Site:
         TooOldError
             If the site no longer has the state before this round.
         """
-        history, question = self.store.history, question_of(task, buffer) if self.keeps_answers else ""
+        asked = self.keeps_answers or self.engine.private is not None
+        history, question = self.store.history, question_of(task, buffer) if asked else ""
         if self.keeps_answers and (known := history.answer(task.round, question)) is not None:
             log.info("round %d: the same question as before, hence the same answer", task.round + 1)
             return known
@@ -97,7 +102,7 @@ class Site:
         if restored or self._in_doubt:
             self._reload()
         self._in_doubt = True
-        report, answer = self._round(task, buffer)
+        report, answer = self._round(task, buffer, question)
         if self.keeps_answers:
             history.keep_answer(task.round, question, report, answer)
         self._in_doubt = False
@@ -105,9 +110,9 @@ class Site:
 
     def _reload(self) -> None:
         """Take what the store holds, and nothing of what is in memory."""
-        self.engine = SiteEngine(self.name, self.cohort, self.config, self.store, self.device)
+        self.engine = SiteEngine(self.name, self.cohort, self.config, self.store, self.device, self.secret)
 
-    def _round(self, task: Task, buffer: Buffer) -> tuple[Report, Buffer]:
+    def _round(self, task: Task, buffer: Buffer, question: str) -> tuple[Report, Buffer]:
         started, engine = time.perf_counter(), self.engine
         if unseen := [k for k in task.weights if k not in engine.counts]:
             raise ValueError(f"the task names groups that the site does not observe: {unseen}")
@@ -117,7 +122,7 @@ class Site:
         train_encoders = phase.train and task.stage == 1 and self.config.federation.encoders != "frozen"
         self.store.activate()
         received = engine.receive(task.index, buffer)
-        work = engine.work(task, phase, received, train_encoders)
+        work = engine.work(task, phase, received, train_encoders, question)
         losses: Mapping[int, GroupLoss] = work.measure()
         with engine.methods.rule.measured(work):
             validation = engine.statistics(work.source, VALIDATION, work.settings.routing, task.labels)
@@ -125,11 +130,12 @@ class Site:
         for one in losses.values():
             _refuse_what_diverged(one.loss_sum)
         engine.keep(work.optimizer, engine.stretch(task, phase), train_encoders, task.round + 1, task.candidates)
+        leaves = engine.private is None
         report = Report(
             round=task.round,
             share=engine.share(task),
-            train={k: LossSum.of(s) for k, s in losses.items() if k in task.weights},
-            validation=_evaluations(validation),
+            train={k: LossSum.of(s) for k, s in losses.items() if k in task.weights} if leaves else {},
+            validation=_evaluations(validation) if leaves else {},
             seconds=time.perf_counter() - started,
             index=index_of(received, self.config.federation.dtype),
         )
@@ -140,6 +146,8 @@ class Site:
     ) -> Mapping[str, Tensor]:
         """The current tensors, except those of parts that too few patients changed: these as received."""
         blocks = {entry.block for entry in task.index}
+        if self.engine.private is not None:  # noise protects them, and what is held back would tell who was drawn
+            return received
         held = moved_by_few(work.plan, self.cohort.groups_N, self.cohort.schema.names, blocks, self.minimum)
         if not held:
             return received
@@ -188,6 +196,8 @@ class Site:
             if task.on_test:
                 engine.store.save_model(engine.part(task))
                 engine.store.end()
+        if engine.private is not None and self.keeps_answers:  # a virtual hospital's are the researcher's own
+            return Examination(round=task.round, test={}, validation={}, seconds=time.perf_counter() - started)
         return Examination(
             round=task.round,
             test=_evaluations(test),

@@ -53,4 +53,9 @@ class SyntheticConfig(Section):
     kinds: str = Field(
         "", description="a kind per modality, such as 'image, table, text, codes'; empty: M2 a series, the rest tables"
     )
+    standardise: Literal["train", "given"] = Field(
+        "train",
+        description="numbers of tables by each hospital's training patients, or by declared mean and deviation, which "
+        "tell nothing of patients (privacy.mode)",
+    )
     size: Annotated[int, Field(ge=8, le=512)] = Field(32, description="pixels along a side of images, volumes, videos")

@@ -13,8 +13,10 @@ from remind.config.section import AtLeast1, NonNegative, Positive, Section, Unit
 class PrivacyConfig(Section):
     """Differential privacy of patients: add or remove one, and what leaves a hospital hardly changes."""
 
-    mode: Literal["none"] = Field(
-        "none", description="none: no guarantee; what leaves is protected by minimum counts alone"
+    mode: Literal["none", "site"] = Field(
+        "none",
+        description="none: no guarantee, minimum counts alone protect what leaves; site: differential privacy of each "
+        "patient, with noise that each hospital adds to every step",
     )
     epsilon: Positive = Field(8.0, description="ε that the run may spend on a patient, all releases together")
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -32,8 +34,8 @@ class PrivacyConfig(Section):
         description="largest weight of a patient, in units of plain averaging: a rare group pulls so much harder, "
         "and the noise counts so much more",
     )
-    loss_every: Annotated[int, Field(ge=0)] = Field(
-        0, description="rounds between releases of the loss sums that move λ; 0: never, λ stays as it begins"
+    counts_noise: Positive = Field(
+        5.0, description="σ of the patients per combination that a hospital says at its enrolment, in patients"
     )
 
     @model_validator(mode="after")

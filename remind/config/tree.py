@@ -80,6 +80,33 @@ class Config(Section):
             raise ValueError("evaluation.choose-blend needs validation patients: data.validation is 0")
         return self
 
+    @model_validator(mode="after")
+    def _keeps_its_guarantee(self) -> Self:
+        if self.privacy.mode == "none":
+            return self
+        raw = {
+            "model.encoders.alone": self.model.encoders.alone != "none",
+            "model.linear": self.model.linear,
+            "model.encoders.numbers": self.model.encoders.numbers != "standard",
+        }
+        problems = [f"{key} fits on patients without noise; leave it out" for key, used in raw.items() if used]
+        released = {
+            "train.select": self.train.select != "last",
+            "evaluation.calibration": self.evaluation.calibration != "none",
+            "evaluation.operating-point": bool(self.evaluation.operating_point),
+            "evaluation.choose-blend": self.evaluation.choose_blend,
+        }
+        problems += [
+            f"{key} needs scores of validation patients, which do not leave; set it to {value!r}"
+            for (key, used), value in zip(released.items(), ("last", "none", "", False), strict=True)
+            if used
+        ]
+        if self.precision == "bfloat16":
+            problems.append("precision: norms of gradients need float32; set it to 'float32'")
+        if problems:
+            raise ValueError(f"privacy.mode = {self.privacy.mode!r} would not hold: " + "; ".join(problems))
+        return self
+
     @property
     def sink_names(self) -> frozenset[str]:
         """Return the names in `sinks`."""

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from remind.privacy.tape import per_patient
+
 KNOTS = 65
 EDGE = 1 / (2 * KNOTS)  # the outer knots stand for this share, so that normal scores stay finite
 SPREAD = 0.3  # of initial frequencies, in cycles per standard deviation
@@ -47,11 +49,13 @@ class Periodic(nn.Module):
     2203.05556); the linear layer that follows in their PLR is the embedding of the table.
     """
 
+    taped = frozenset({"frequency_FK"})
+
     def __init__(self, columns: int, frequencies: int) -> None:
         super().__init__()
         self.frequency_FK = nn.Parameter(torch.randn(columns, frequencies) * SPREAD)
 
     def forward(self, z_BF: Tensor) -> Tensor:
         """(B, F) without NaN → (B, F, 2·K)."""
-        angle_BFK = 2 * math.pi * z_BF.unsqueeze(2) * self.frequency_FK
+        angle_BFK = 2 * math.pi * z_BF.unsqueeze(2) * per_patient(self.frequency_FK, len(z_BF))
         return torch.cat([angle_BFK.sin(), angle_BFK.cos()], dim=2)

@@ -15,6 +15,7 @@ from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.numbers import KNOTS, Periodic, knots, normal_scores
 from remind.encoders.standardise import moments
+from remind.privacy.tape import recording
 
 CLIP = 8.0  # standardised values beyond are outliers or slips of the pen; a linear embedding must not follow them
 
@@ -27,6 +28,7 @@ class TableEncoder(Encoder):
     2021, arXiv 2106.11959), and runs of columns are averaged to tokens.
     """
 
+    taped = frozenset({"weight_lPD", "bias_lD"})
     index_lP: Tensor
     mean_F: Tensor
     std_F: Tensor
@@ -94,6 +96,15 @@ class TableEncoder(Encoder):
         features_BX = functional.pad(self._features(inputs), (0, 1))
         patches_BcP = features_BX[:, self.index_lP]
         z_BcD = torch.einsum("blp,lpd->bld", patches_BcP, self.weight_lPD) + self.bias_lD
+        if (tape := recording()) is not None:
+            rows_cBP = patches_BcP.transpose(0, 1)
+            tape.product(
+                self.weight_lPD,
+                self.bias_lD,
+                rows_cBP.unsqueeze(2),
+                z_BcD,
+                lambda grad_BcD: grad_BcD.transpose(0, 1).unsqueeze(2),
+            )
         if self.mixing is not None and self.runs is not None:
             mixed_BcD = self.mixing(z_BcD)
             z_BcD = torch.stack([run_BrD.mean(dim=1) for run_BrD in mixed_BcD.split(self.runs, dim=1)], dim=1)

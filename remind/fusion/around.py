@@ -9,12 +9,16 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
+from remind.privacy.tape import per_patient, recording
+
 BLEND = "fusion.alone.blend"  # its name in `SiteModel`
 GAIN = 3.0  # numbers of a linear model count as much: at a transformer's learning rates it learns within a run's rounds
 
 
 class Projection(nn.Module):
     """Z_i ← Z_i + Z_i W_i + w_i of each modality, 0 at first: encoders stay, what stands on them is shared."""
+
+    taped = frozenset({"weight_mDD", "bias_mD"})
 
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
@@ -23,6 +27,10 @@ class Projection(nn.Module):
 
     def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         """Tokens (B, l_i, D) of each modality → the same shapes."""
+        if recording() is not None:
+            weight_BmDD = per_patient(self.weight_mDD, len(tokens[0]))
+            bias_Bm1D = per_patient(self.bias_mD, len(tokens[0])).unsqueeze(2)
+            return [z_BlD + z_BlD @ weight_BmDD[:, i] + bias_Bm1D[:, i] for i, z_BlD in enumerate(tokens)]
         pairs = zip(tokens, self.weight_mDD, self.bias_mD, strict=True)
         return [z_BlD + z_BlD @ weight_DD + bias_D for z_BlD, weight_DD, bias_D in pairs]
 

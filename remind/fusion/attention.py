@@ -37,6 +37,8 @@ class AttentionOptions(FusionOptions):
 class AttentionFusion(FusionModel):
     """Fusion without parameters of a group or of a modality."""
 
+    private = True
+
     def __init__(self, context: Context, options: AttentionOptions) -> None:
         super().__init__(context, options)
         width, hidden = context.width, options.expansion * context.width

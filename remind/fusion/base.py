@@ -127,6 +127,7 @@ class FusionModel(nn.Module, ABC):
     takes_alone = True  # whether its loss is of `FusionOutput.logits_BC`, which ``model.encoders.alone`` adds to
     ranks = False  # whether its own loss already ranks more modalities above fewer
     not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
+    private = False  # whether a test shows that the tape has its patients' gradients (`remind.privacy.tape`)
     compares = 0  # training patients of the site that a prediction is compared with, in stage 1 too, at most
 
     def __init__(self, context: Context, options: FusionOptions) -> None:
@@ -197,6 +198,13 @@ class FusionModel(nn.Module, ABC):
     def shrinks(self, name: str) -> bool:
         """Return whether ``train.shrink`` pulls a parameter of a group (by its name in `SiteModel`) towards 0."""
         return ".groups." in name and ".residual_" in name
+
+    def idle(self, name: str, routing: bool) -> bool:
+        """Return whether no loss reaches a parameter (by its name in this model) in a stage, whoever the patients are.
+
+        Steps with privacy add noise to every other one: whether a patient reached it tells of the patients.
+        """
+        return False
 
     def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
         """Return which of a site's N training patients take part in the steps of a stage, (N,) bool.

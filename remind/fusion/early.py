@@ -36,6 +36,8 @@ class EarlyOptions(FusionOptions):
 class EarlyFusion(FusionModel):
     """Fusion without parameters of a group; the network is not told which zeros mean missing."""
 
+    private = True
+
     def __init__(self, context: Context, options: EarlyOptions) -> None:
         super().__init__(context, options)
         inputs, hidden = len(context.modalities) * context.width, options.expansion * context.width

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remind.privacy.tape import recording
+
 
 def dispatch_weights(logits_BMES: Tensor) -> Tensor:
     """Share of each token in each slot: softmax over the M tokens (Eq. 5; algorithm §4.1), (B, M, E, S)."""
@@ -24,6 +26,8 @@ def combine_weights(logits_BMES: Tensor) -> Tensor:
 class Experts(nn.Module):
     """E two-layer perceptrons, slot ↦ W2 gelu(W1 slot + b1) + b2, held as batched matrices."""
 
+    taped = frozenset({"w1_EDH", "b1_EH", "w2_EHD", "b2_ED"})
+
     def __init__(self, experts: int, width: int, hidden: int) -> None:
         super().__init__()
         self.w1_EDH = nn.Parameter(_uniform(experts, width, hidden, fan_in=width))
@@ -35,8 +39,16 @@ class Experts(nn.Module):
         """Each expert on its own slots, (B, E, S, D) → (B, E, S, D)."""
         batch, experts, slots, width = slots_BESD.shape
         rows_END = slots_BESD.transpose(0, 1).reshape(experts, batch * slots, width)
-        hidden_ENH = functional.gelu(torch.baddbmm(self.b1_EH.unsqueeze(1), rows_END, self.w1_EDH))
+        before_ENH = torch.baddbmm(self.b1_EH.unsqueeze(1), rows_END, self.w1_EDH)
+        hidden_ENH = functional.gelu(before_ENH)
         out_END = torch.baddbmm(self.b2_ED.unsqueeze(1), hidden_ENH, self.w2_EHD)
+        if (tape := recording()) is not None:
+
+            def by_patient(rows_ENX: Tensor) -> Tensor:
+                return rows_ENX.reshape(experts, batch, slots, rows_ENX.shape[2])
+
+            tape.product(self.w1_EDH, self.b1_EH, by_patient(rows_END), before_ENH, by_patient)
+            tape.product(self.w2_EHD, self.b2_ED, by_patient(hidden_ENH), out_END, by_patient)
         return out_END.view(experts, batch, slots, width).transpose(0, 1)
 
 

@@ -15,6 +15,7 @@ from typing_extensions import override
 from remind.config import Count
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import hidden_layer, modality_means, normed
+from remind.privacy.tape import per_patient
 
 
 class IntermediateOptions(FusionOptions):
@@ -33,6 +34,9 @@ class IntermediateOptions(FusionOptions):
 class IntermediateFusion(FusionModel):
     """Fusion without parameters of a group."""
 
+    private = True
+    taped = frozenset({"placeholder_mD"})
+
     def __init__(self, context: Context, options: IntermediateOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)
@@ -47,5 +51,6 @@ class IntermediateFusion(FusionModel):
         means_BmD = modality_means(tokens)
         own = [feature(mean_BD) for feature, mean_BD in zip(self.features, means_BmD.unbind(1), strict=True)]
         own_BmD = torch.stack(own, dim=1)
-        h_BmD = torch.where(presence_Bm.unsqueeze(2), own_BmD, self.placeholder_mD.to(own_BmD.dtype))
+        placeholder_BmD = per_patient(self.placeholder_mD, len(own_BmD))
+        h_BmD = torch.where(presence_Bm.unsqueeze(2), own_BmD, placeholder_BmD.to(own_BmD.dtype))
         return FusionOutput(self.head(self.hidden(h_BmD.flatten(1))))

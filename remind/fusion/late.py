@@ -36,6 +36,8 @@ class LateOptions(FusionOptions):
 class LateFusion(FusionModel):
     """Fusion without parameters of a group."""
 
+    private = True
+
     def __init__(self, context: Context, options: LateOptions) -> None:
         super().__init__(context, options)
         width, hidden = context.width, options.expansion * context.width

@@ -23,6 +23,7 @@ from typing_extensions import override
 from remind.config import Count, Fraction, NonNegative
 from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import TransformerLayer, modality_means
+from remind.privacy.tape import per_patient
 
 
 class MMFormerOptions(FusionOptions):
@@ -58,6 +59,8 @@ class WithOwnHeads(FusionOutput):
 class MMFormer(FusionModel):
     """Both stages are alike; nothing belongs to a group."""
 
+    private = True
+    taped = frozenset({"own_position", "position_MD"})
     takes_alone = False  # its loss is not of the common prediction alone
 
     def __init__(self, context: Context, options: MMFormerOptions) -> None:
@@ -81,8 +84,11 @@ class MMFormer(FusionModel):
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         parts = zip(tokens, self.own_position, self.own_layers, presence_Bm.unbind(1), strict=True)
-        own = [torch.where(has_B[:, None, None], layers(z_BlD + p_lD), 0.0) for z_BlD, p_lD, layers, has_B in parts]
-        z_BMD = self.layers(torch.cat(own, dim=1) + self.position_MD)
+        own = [
+            torch.where(has_B[:, None, None], layers(z_BlD + per_patient(p_lD, len(z_BlD))), 0.0)
+            for z_BlD, p_lD, layers, has_B in parts
+        ]
+        z_BMD = self.layers(torch.cat(own, dim=1) + per_patient(self.position_MD, len(group_B)))
         logits_BC = self.head(self.norm(z_BMD).mean(dim=1))
         if not self.training:
             return FusionOutput(logits_BC)

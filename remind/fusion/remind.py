@@ -16,6 +16,7 @@ from remind.config import ModelConfig
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
 from remind.fusion.tracing import traced
+from remind.privacy.tape import gathered, recording
 
 MISSING_STD = 0.02  # initial spread of B_k (algorithm §4.11)
 SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k in units of Φ_shared's: the routing of stage 1 stays in force
@@ -55,6 +56,7 @@ class GroupParameters(nn.Module):
     first.
     """
 
+    taped = frozenset({"residual_LDES", "missing_D"})
     missing_D: nn.Parameter | None
 
     def __init__(self, residual_LDES: Tensor, missing_D: Tensor | None, rank: int = 0) -> None:
@@ -124,6 +126,7 @@ class Remind(FusionModel):
     """
 
     shrinkable = True
+    private = True
 
     def __init__(self, context: Context, options: RemindOptions) -> None:
         super().__init__(context, options)
@@ -151,6 +154,10 @@ class Remind(FusionModel):
         return super().shrinks(name) or (self.parts is not None and name.endswith(".missing_D"))
 
     @override
+    def idle(self, name: str, routing: bool) -> bool:
+        return ".residual_" in name and (not routing or self.config.gate == "never")
+
+    @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         groups, row_B = self.groups_at_hand(group_B)
         missing_GD, residual_GLDES = self._missing(groups), self._residuals(groups) if routing else None
@@ -163,7 +170,13 @@ class Remind(FusionModel):
             shared_GLDES, shared_GD = self.parts.of(group_G)
             missing_GD = missing_GD + shared_GD
             residual_GLDES = None if residual_GLDES is None else residual_GLDES + shared_GLDES
-        z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_GD[row_B]))
+        owns = [self._own(k) for k in groups]
+        missing_BD = gathered(missing_GD, row_B, [None if own is None else own.missing_D for own in owns])
+        z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
+        if recording() is not None and residual_GLDES is not None:
+            residuals = [None if own is None else own._parameters.get("residual_LDES") for own in owns]
+            residual_GLDES = gathered(residual_GLDES, row_B, residuals)
+            row_B = torch.arange(len(row_B), device=row_B.device)
         open_LB, use_LBE = [], []
         for level, block in enumerate(self.blocks):
             own_GDES = None if residual_GLDES is None else residual_GLDES[:, level]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from remind.fusion.tracing import traced
+from remind.privacy.tape import per_patient, recording
 
 Gate = Literal["always", "entropy", "kl", "never"]
 
@@ -53,6 +54,8 @@ class Router(nn.Module):
     and the entropy gate could never close. raw: L = x · Φ.
     """
 
+    taped = frozenset({"phi_DES", "scale"})
+
     def __init__(
         self, width: int, experts: int, slots: int, kind: Literal["cosine", "raw"] = "cosine", scale: float = 1.0
     ) -> None:
@@ -77,6 +80,9 @@ class Router(nn.Module):
         """
         inverse_BM1 = x_BMD.norm(dim=-1, keepdim=True).clamp_min(1e-12).reciprocal() if self.kind == "cosine" else None
         open_B = torch.zeros(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
+        if recording() is not None:
+            own_BDES = None if residual_GDES is None or row_B is None else residual_GDES[row_B]
+            return self._by_patient(x_BMD, inverse_BM1, own_BDES, gate, threshold)
         if residual_GDES is not None and row_B is not None and gate != "never":
             phi_GDX = self._columns(residual_GDES)
             open_B = self._open(x_BMD, inverse_BM1, phi_GDX[:1], gate, threshold)
@@ -85,6 +91,22 @@ class Router(nn.Module):
                 return self._logits(x_BMD, inverse_BM1, own_BDX), open_B
         shared_BDX = self._columns(None).expand(x_BMD.shape[0], -1, -1)
         return self._logits(x_BMD, inverse_BM1, shared_BDX), open_B
+
+    def _by_patient(
+        self, x_BMD: Tensor, inverse_BM1: Tensor | None, residual_BDES: Tensor | None, gate: Gate, threshold: float
+    ) -> tuple[Tensor, Tensor]:
+        """The same, with Φ formed for each patient, so that the gradient towards it is the patient's."""
+        patients = x_BMD.shape[0]
+        phi_BDX = per_patient(self.phi_DES, patients).flatten(2)
+        open_B = torch.zeros(patients, dtype=torch.bool, device=x_BMD.device)
+        if residual_BDES is not None and gate != "never":
+            with torch.no_grad():
+                open_B = self._open(x_BMD, inverse_BM1, self._columns(None), gate, threshold)
+            phi_BDX = phi_BDX + torch.where(open_B[:, None, None], residual_BDES.flatten(2), 0.0)
+        if self.kind == "cosine":
+            scale_B11 = per_patient(self.scale, patients)[:, None, None]
+            phi_BDX = phi_BDX * (scale_B11 / phi_BDX.norm(dim=1, keepdim=True).clamp_min(1e-12))
+        return self._logits(x_BMD, inverse_BM1, phi_BDX.expand(patients, -1, -1)), open_B
 
     def _columns(self, residual_GDES: Tensor | None) -> Tensor:
         """Φ_shared, then Φ_shared + Φ_g of each group, (1 + G, D, E·S); for cosine logits with columns of length s."""

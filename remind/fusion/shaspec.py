@@ -45,6 +45,8 @@ class ShaSpecOptions(FusionOptions):
 class ShaSpec(FusionModel):
     """Both stages are alike; nothing belongs to a group."""
 
+    private = True
+
     def __init__(self, context: Context, options: ShaSpecOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)

@@ -72,6 +72,8 @@ class SimMLM(FusionModel):
     ranks = True
     takes_alone = False  # its loss is of the modalities' own predictions
 
+    private = True
+
     def __init__(self, context: Context, options: SimMLMOptions) -> None:
         super().__init__(context, options)
         width, modalities = context.width, len(context.modalities)
@@ -82,6 +84,10 @@ class SimMLM(FusionModel):
         )
         self.head = nn.ModuleList(nn.Linear(hidden, context.classes) for _ in range(modalities))
         self.gate = perceptron(modalities * width, hidden, modalities, context.dropout)
+
+    @override
+    def idle(self, name: str, routing: bool) -> bool:
+        return not routing and name.startswith("gate.")
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:

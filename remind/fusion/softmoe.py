@@ -15,10 +15,14 @@ from typing_extensions import override
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
 from remind.fusion.remind import MISSING_STD, fill_missing
+from remind.privacy.tape import gathered
 
 
 class MissingEmbedding(nn.Module):
     """B_k, which stands for every token that a patient of group k lacks."""
+
+    taped = frozenset({"missing_D"})
+    missing_D: nn.Parameter
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -35,6 +39,8 @@ class MissingEmbedding(nn.Module):
 class SoftMoEFusion(FusionModel):
     """REMIND with shared routing in both stages. A group's own parameter is B_k; the full group needs none."""
 
+    private = True
+
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__(context, options)
         self.dropout = nn.Dropout(context.dropout)
@@ -50,7 +56,9 @@ class SoftMoEFusion(FusionModel):
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         groups, row_B = self.groups_at_hand(group_B)
         zero_D = torch.zeros_like(self.norm.weight)
-        missing_BD = self.of_groups(groups, lambda own: own.missing_D, zero_D)[row_B]
+        missing_GD = self.of_groups(groups, lambda own: own.missing_D, zero_D)
+        owners = [self.groups[str(k)].get_parameter("missing_D") if str(k) in self.groups else None for k in groups]
+        missing_BD = gathered(missing_GD, row_B, owners)
         z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
         use_LBE = []
         for block in self.blocks:

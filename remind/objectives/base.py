@@ -111,6 +111,9 @@ class Objective(Weighting):
         Whether a patient's loss depends on other patients of the step, or the step's loss is no weighted sum of its
         patients' losses. No bound on one patient's gradient then bounds what the patient does to the step's, so that
         steps with differential privacy must refuse it.
+    private
+        Whether steps with differential privacy admit it: a patient's loss is the patient's alone, and nothing else that
+        it asks of a site (labels, mistakes, held-out patients) would leave without noise.
     mixes_tokens
         Whether it makes up patients from the tokens of two.
     sampling
@@ -122,6 +125,7 @@ class Objective(Weighting):
     needs_held_out = False
     couples_patients = False
     mixes_tokens = False
+    private = False
     sampling: Literal["group", "weighted"] | None = None
 
     def __init__(self, options: Options, config: Config) -> None:

@@ -8,3 +8,5 @@ from remind.objectives.base import Objective, registry
 )
 class ERM(Objective):
     """min Σ_i ℓ_i / n: λ_k = n_k/n, whatever the risks."""
+
+    private = True

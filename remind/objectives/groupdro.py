@@ -28,6 +28,7 @@ class GroupDRO(Objective):
     """
 
     weighs = True
+    private = True
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
         """λ₀ as ``dro.initial`` says."""

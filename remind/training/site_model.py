@@ -5,6 +5,7 @@ R tokens of what the site knows alone, C classes.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone, linear_rows
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
+from remind.privacy.tape import recording
 
 
 class SiteModel(nn.Module):
@@ -49,10 +51,14 @@ class SiteModel(nn.Module):
     def encode(self, name: str, batch: Batch) -> Tensor:
         """Return the tokens (P, l, D) of the batch's patients who have the modality."""
         like = self.like
-        having = int(batch.presence_Bm[:, list(self.counts).index(name)].sum())
-        if not having or name not in self.encoders:
-            return like.new_zeros(having, self.counts[name], self.width)
-        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocast):
+        having_P = batch.presence_Bm[:, list(self.counts).index(name)].nonzero().squeeze(1)
+        if not len(having_P) or name not in self.encoders:
+            return like.new_zeros(len(having_P), self.counts[name], self.width)
+        tape = recording()
+        with (
+            nullcontext() if tape is None else tape.seeing(having_P),
+            torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocast),
+        ):
             tokens_PlD: Tensor = self.encoders[name](batch.inputs[name])
         return tokens_PlD.to(like.dtype)
 

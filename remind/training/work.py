@@ -168,12 +168,18 @@ class LocalWork:
         moves = both(self.settings.only, only)
         rate = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
         scale = {} if alone else self.settings.gradient_scale
-        batches = self.source.batches([step.index_B for step in plan], self.settings.augment)
-        for number, (step, (batch, tokens_BMD)) in enumerate(zip(plan, batches, strict=True)):
+        some = [step.index_B for step in plan if len(step.index_B)]
+        batches = iter(self.source.batches(some, self.settings.augment))
+        for number, step in enumerate(plan):
             optimizer.zero_grad(set_to_none=True)
-            given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
-            self.model.fusion.asks(batch.index_B)
-            self.gradients.of(self.objective, given)
+            with self.gradients.listening():
+                if len(step.index_B):
+                    batch, tokens_BMD = next(batches)
+                    given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
+                    self.model.fusion.asks(batch.index_B)
+                    self.gradients.of(self.objective, given)
+                else:
+                    self.gradients.of_nobody()
             for name, parameter in named.items():
                 if parameter.grad is None:
                     continue

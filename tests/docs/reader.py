@@ -134,7 +134,7 @@ LATER = (
 )
 ALONE = (
     *("CONTRIBUTING.md", "README.md", "analysis.md", "cohorts.md", "dashboard.md", "design.md"),
-    *("encoders.md", "export.md", "extend.md", "importing.md", "predict.md", "running.md"),
+    *("encoders.md", "export.md", "extend.md", "importing.md", "predict.md", "privacy.md", "running.md"),
     *("studies.md", "tutorial.md"),
 )
 

@@ -110,7 +110,9 @@ def generate(config: SyntheticConfig, seed: int) -> Cohort:
     for i, (name, kind) in enumerate(zip(names, parse_kinds(config.kinds, names), strict=True)):
         latents_NK, present_N = known.latents_NmK[:, i], known.presence_Nm[:, i]
         features = np.random.default_rng([seed, 2, i])
-        modality, data = makers()[kind](Asked(kind, name, latents_NK, present_N, config.size, features))
+        modality, data = makers()[kind](
+            Asked(kind, name, latents_NK, present_N, config.size, features, config.standardise == "given")
+        )
         schemas.append(modality)
         modalities[name] = data.hide(~present_N)
     schema = CohortSchema(name=f"synthetic-{config.law}", classes=("no", "yes"), modalities=tuple(schemas))

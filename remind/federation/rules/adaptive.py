@@ -38,6 +38,7 @@ class Adaptive(Rule):
     sites. All begins anew in stage 2, as the sites' optimisers do.
     """
 
+    private = True
     encoders = EVERY
     options: AdaptiveOptions
 

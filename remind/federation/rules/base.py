@@ -34,6 +34,9 @@ class Rule:
         Whether all patients are pooled at one site, which only a simulation can do.
     groups_travel
         Whether groups' own parameters are sent, to and from sites that observe the group.
+    private
+        Whether a site takes every step of its plan once, and the rule uses no risks: what steps with differential
+        privacy need.
     weighs
         Whether the rule weighs sites or groups by their risks; then the objective must not.
     """
@@ -42,6 +45,7 @@ class Rule:
     pooled = False
     groups_travel = True
     weighs = False
+    private = False
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config

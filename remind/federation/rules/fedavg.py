@@ -16,4 +16,5 @@ class FedAvg(Rule):
     it of nobody, there is nothing to average.
     """
 
+    private = True
     encoders = ("shared",)

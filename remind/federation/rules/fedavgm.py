@@ -31,6 +31,7 @@ class FedAvgM(Rule):
     begins anew in stage 2, as the sites' optimisers do. Flower's FedAvgM is the reference.
     """
 
+    private = True
     encoders = EVERY
     options: FedAvgMOptions
 

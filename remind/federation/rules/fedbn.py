@@ -27,6 +27,7 @@ class FedBN(Rule):
     normalisation of the fusion is left to decide about. What stays follows the mean loss of its site's own patients.
     """
 
+    private = True
     encoders = ("local", "frozen")
 
     @override

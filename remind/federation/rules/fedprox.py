@@ -29,6 +29,7 @@ class FedProx(Rule):
     Encoders may stay local; then the penalty covers only the shared tensors.
     """
 
+    private = True
     encoders = EVERY
     options: FedProxOptions
 

@@ -21,6 +21,8 @@ class FedRemindRule(Rule):
     Per-domain loss sums and counts on the broadcast model, in one exchange, as AgnosticFedAvg (arXiv 2104.02748).
     """
 
+    private = True
+
     @override
     def weighing(self, objective: Objective) -> Weighing[Any]:
         return Spanning(objective)

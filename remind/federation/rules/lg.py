@@ -12,4 +12,5 @@ from remind.federation.rules.base import Rule, registry
 class LG(Rule):
     """θ_shared ← Σ_s n_s/n·θ_s; each site weighs its own groups by the objective, knowing nothing of the others."""
 
+    private = True
     encoders = ("local", "frozen")

@@ -7,6 +7,7 @@ from remind.federation.rules.base import Rule, registry
 class Local(Rule):
     """Every site trains its own model on its own patients; statistics are reported, tensors never."""
 
+    private = True
     encoders = ("local", "frozen")
     groups_travel = False
 

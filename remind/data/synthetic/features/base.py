@@ -32,6 +32,8 @@ class Asked:
         Who will have the modality. The data of others are removed afterwards, so that large ones need not be made.
     size
         Pixels along a side, for pictures.
+    given
+        Whether tables declare mean and deviation of their numbers.
     rng
         The only source of chance.
     """
@@ -42,6 +44,7 @@ class Asked:
     present_N: NDArray[np.bool_]
     size: int
     rng: np.random.Generator
+    given: bool = False
 
 
 Make = Callable[[Asked], tuple[ModalitySchema, Contents]]

@@ -17,10 +17,19 @@ def make_table(asked: Asked) -> tuple[TableSchema, Table]:
     mix_KF = rng.standard_normal((LATENTS, COLUMNS))
     mix_KF /= np.linalg.norm(mix_KF, axis=0)
     clean_NF = latents_NK @ mix_KF + FEATURE_NOISE * rng.standard_normal((n, COLUMNS))
-    numeric_NF = rng.uniform(-50, 50, COLUMNS) + rng.uniform(1, 20, COLUMNS) * clean_NF
+    mean_F, scale_F = rng.uniform(-50, 50, COLUMNS), rng.uniform(1, 20, COLUMNS)
+    numeric_NF = mean_F + scale_F * clean_NF
     lost_NF = rng.random((n, COLUMNS)) < CELL_MISSING
     lost_NF[:, 0] = False  # a patient who has the modality has at least one value
     level_N = np.digitize(latents_NK[:, 0] + FEATURE_NOISE * rng.standard_normal(n), [-0.43, 0.43])
     values_NF = np.column_stack([np.where(lost_NF, np.nan, numeric_NF), level_N]).astype(np.float32)
     columns = (*(f"x{i + 1}" for i in range(COLUMNS)), "grade")
-    return TableSchema(name=name, columns=columns, categories={"grade": LEVELS}), Table(values_NF)
+    schema = TableSchema(name=name, columns=columns, categories={"grade": LEVELS})
+    if asked.given:
+        std_F = scale_F * np.sqrt(1 + FEATURE_NOISE**2)
+        known = {
+            "mean": dict(zip(columns, mean_F.tolist(), strict=False)),
+            "std": dict(zip(columns, std_F.tolist(), strict=False)),
+        }
+        schema = schema.model_copy(update={"standardise": "given"} | known)
+    return schema, Table(values_NF)

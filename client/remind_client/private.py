@@ -1,0 +1,106 @@
+"""What a hospital's steps are under a privacy guarantee: who is drawn, which weight, how much noise, what it costs.
+
+Everything but draws and noise follows from the run's config and from the counts that the hospital has said, so that it
+tells nothing more of the patients.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remind.config import Config
+from remind.federation.messages import Task
+from remind.privacy.accounting import Mechanism, noise_multiplier
+from remind.privacy.counts import noisy_counts
+from remind.privacy.noise import Randomness
+from remind.training.private.draws import poisson_steps, relative_weights
+from remind.training.private.gradients import Clipping, PrivateGradients
+from remind.training.sampling import Step
+from remind.training.site_model import SiteModel
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PrivateSteps:
+    """The private side of a site in one run.
+
+    Attributes
+    ----------
+    config
+        The run's.
+    secret
+        The site's own; it never leaves.
+    counts
+        n_{s,k} as the site says them.
+    """
+
+    config: Config
+    secret: bytes
+    counts: Mapping[int, int]
+
+    @classmethod
+    def of(cls, config: Config, secret: bytes, exact: Mapping[int, int], modalities: int) -> "PrivateSteps":
+        """Say the counts, with noise that is the same as long as they are: they are said once."""
+        question = sha256(repr(sorted(exact.items())).encode()).hexdigest()
+        noise = config.privacy.counts_noise
+        return cls(config, secret, noisy_counts(exact, modalities, noise, Randomness(secret, question, "counts")))
+
+    @property
+    def rate(self) -> float:
+        """q."""
+        privacy, batch = self.config.privacy, self.config.train.batch
+        if privacy.rate or not batch:
+            return privacy.rate or 1.0
+        return min(1.0, batch / max(sum(self.counts.values()), 1))
+
+    @property
+    def counted(self) -> Mechanism:
+        """What saying the counts costs."""
+        return Mechanism("counts", self.config.privacy.counts_noise)
+
+    @cached_property
+    def noise(self) -> float:
+        """σ of a step: as the config says, or the least with which counts and all steps cost what the run may spend.
+
+        Raises
+        ------
+        UserError
+            No noise is enough.
+        """
+        privacy, train = self.config.privacy, self.config.train
+        if privacy.noise:
+            return privacy.noise
+        steps, beside = train.rounds * train.local_steps, self.counted.curve()
+        return noise_multiplier(privacy.epsilon, privacy.delta, self.rate, steps, beside)
+
+    @property
+    def round(self) -> Mechanism:
+        """What the steps of a round cost."""
+        return Mechanism("gradient", self.noise, self.rate, self.config.train.local_steps)
+
+    def plan(self, task: Task, question: str, index_N: Integers, group_N: Integers) -> list[Step]:
+        """Draw the steps of a round among these patients, whose groups the site has said."""
+        relative = self._relative(task)
+        steps = self.config.train.local_steps
+        return poisson_steps(index_N, group_N, relative, self.rate, steps, self.secret, question)
+
+    def gradients(self, task: Task, question: str, model: SiteModel, idle: Callable[[str], bool]) -> PrivateGradients:
+        """Return what computes the gradients of a round's steps."""
+        patients = sum(self.counts[k] for k in self._relative(task))
+        how = Clipping(self.config.privacy.clip, self.noise, self.rate * max(patients, 1))
+        return PrivateGradients(model, how, self.secret, question, idle)
+
+    def _relative(self, task: Task) -> dict[int, float]:
+        """r_k of the groups in play."""
+        weights = {k: w for k, w in task.weights.items() if w > 0 and k in self.counts}
+        return relative_weights(weights, task.counts, self.counts, self.config.privacy.r_max)
+
+
+def simulated_secret(seed: int, site: str) -> bytes:
+    """Return the secret of a virtual hospital: a run's seed gives its bits, as nothing there is secret."""
+    return sha256(f"simulated hospital {seed} {site}".encode()).digest()

@@ -1,0 +1,140 @@
+"""Per-patient gradients of the real model equal a loop over patients, and the step fails closed."""
+
+import numpy as np
+import pytest
+import torch
+
+from remind.config import Scalar
+from remind.data.batches.batch import SiteData
+from remind.fusion.base import registry
+from remind.methods import methods_of
+from remind.training.local import build_optimizer
+from remind.training.private.gradients import Clipping, PrivateGradients
+from remind.training.private.layers import refuse_what_is_not_taped
+from remind.training.sampling import Step
+from remind.training.site_data import FreshTokens
+from remind.training.site_model import SiteModel
+from remind.training.work import LocalWork, RoundSettings
+from tests.builders.cohorts import cohort, schema
+from tests.builders.configs import settings
+
+GROUPS = [1, 2, 3, 5, 7, 3, 3, 5, 6]
+SECRET = bytes(range(32))
+PLAIN: dict[str, Scalar] = {"method.objective": "erm", "model.hide": 0.0}
+
+
+def setting(changes=(), groups=(1, 2, 3, 5, 6, 7, 4), trains=True):
+    """A float64 model whose tokens are tables', with random residuals, and the work of its steps."""
+    config = settings(PLAIN | dict(changes))
+    patients = cohort(GROUPS, of=schema(series=()))
+    model = SiteModel(patients.schema, config, ("a", "b", "c")).double()
+    model.fusion.add_groups(groups, 0)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".residual_" in name or "projection" in name:
+                parameter.copy_(torch.randn_like(parameter))
+    source = FreshTokens(model, SiteData(patients, torch.float64))
+    optimizer = build_optimizer(config.train, model, trains)
+    return LocalWork(model, methods_of(config).objective, source, RoundSettings(lr=0.1, routing=True), (), optimizer)
+
+
+def given(work, index, weights):
+    (batch, tokens) = next(work.source.batches([np.array(index)]))
+    return work.step_input(Step(np.array(index), np.array(weights)), batch, tokens, 0)
+
+
+def by_loop(work, index, weights):
+    """Each patient's gradient of r·ℓ by itself, by parameter."""
+    rows = []
+    for i, weight in zip(index, weights, strict=True):
+        work.model.zero_grad(set_to_none=True)
+        work.objective.step_loss(given(work, [i], [weight])).backward()
+        rows.append({n: p.grad.clone() for n, p in work.model.named_parameters() if p.grad is not None})
+    work.model.zero_grad(set_to_none=True)
+    return rows
+
+
+def check(work, index=(0, 1, 2, 3, 4, 5, 6, 7)):
+    weights = np.linspace(0.5, 2.0, len(index))
+    work.model.train()
+    rows = by_loop(work, index, weights)
+    norms = torch.stack([torch.stack([g.square().sum() for g in row.values()]).sum().sqrt() for row in rows])
+    clip = norms.median().item() * 1.001  # half of the patients are clipped
+    private = PrivateGradients(work.model, Clipping(clip, 0.0, 1.0), SECRET, "q")
+    with private.listening():
+        found = private.summed(work.objective, given(work, index, weights))
+    torch.testing.assert_close(found.norm_B, norms, rtol=1e-10, atol=1e-13)
+    reached = set().union(*rows)
+    for name in reached:
+        expected = sum(
+            row[name] * min(1.0, clip / norm) for row, norm in zip(rows, norms.tolist(), strict=True) if name in row
+        )
+        torch.testing.assert_close(found.sums[name], expected, rtol=1e-9, atol=1e-13, msg=name)
+    assert {name for name, total in found.sums.items() if total.abs().max() > 0} <= reached
+    return found
+
+
+@pytest.mark.parametrize("gate", ["entropy", "always", "never", "kl"])
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("router", ["cosine", "raw"])
+def test_remind_equals_a_loop(gate, slots, router):
+    work = setting({"model.gate": gate, "model.slots": slots, "model.router": router, "model.blocks": 2})
+    if gate in ("entropy", "kl"):  # open for some patients
+        assert any(0 < opened(work, threshold / 200) < 1 for threshold in range(0, 200, 8))
+    check(work)
+
+
+@torch.no_grad()
+def opened(work, threshold):
+    """The share of open gates; the threshold stays."""
+    for block in work.model.fusion.blocks:
+        block.threshold = threshold
+    one = given(work, list(range(len(GROUPS))), [1.0] * len(GROUPS))
+    return work.model.eval().fuse(one.tokens_BMD, one.batch.presence_Bm, one.batch.group_B, routing=True).open_B.mean()
+
+
+@pytest.mark.parametrize(
+    ("groups", "index"), [((1, 2, 3, 5, 6, 7), (0, 2, 5, 6)), ((3,), (0, 1, 2, 3, 4)), ((), (0, 4)), ((7,), (4,))]
+)
+def test_groups_known_and_unknown_present_and_absent(groups, index):
+    check(setting(groups=groups), index)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.projection": True},
+        {"model.encoders.periodic": 2},
+        {"model.gate": "never", "train.ranking": 0.5},
+        {"model.width": 4, "model.tokens": 1, "model.experts": 1},
+        {"method.objective": "groupdro", "train.focal-gamma": 0.0},
+    ],
+    ids=str,
+)
+def test_what_stands_around_the_model(changes, monkeypatch):
+    monkeypatch.setattr("remind.objectives.base.draw_fewer", lambda presence_Bm, generator: first_hidden(presence_Bm))
+    check(setting(changes))
+
+
+def test_frozen_encoders_are_no_part_of_the_norm():
+    found = check(setting(trains=False))
+    assert not any(name.startswith("encoders.") for name in found.sums)
+
+
+def first_hidden(presence_Bm):
+    """Without the first modality of those who have several: no coin, so that a loop draws the same."""
+    first_Bm = presence_Bm & (presence_Bm.cumsum(dim=1) == 1)
+    return presence_Bm & ~(first_Bm & (presence_Bm.sum(dim=1, keepdim=True) > 1))
+
+
+@pytest.mark.parametrize("name", [method.name for method in registry.methods()])
+def test_every_fusion_model_is_right_or_refused(name, monkeypatch):
+    """A model that is admitted equals the loop; `test_refusals` shows that the others are refused by name."""
+    monkeypatch.setattr("remind.fusion.simmlm.draw_fewer", first_hidden)
+    options = "(modality_dropout = 0.0)" if name == "mmformer" else ""
+    work = setting({"method.fusion": name + options, "model.dropout": 0.0})
+    if not work.model.fusion.private:
+        return
+    refuse_what_is_not_taped(work.model)
+    check(work)
