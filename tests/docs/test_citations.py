@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from markdown.extensions.toc import slugify  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("remind", "server", "client", "studies", "benchmarks", "tests")
@@ -68,3 +69,20 @@ def test_cited_documents_exist() -> None:
             if not any((ROOT / place / name).exists() for place in (".", "docs")):
                 missing.add(f"{path.relative_to(ROOT)}: {name}")
     assert not missing
+
+
+def test_links_to_headings_lead_to_one() -> None:
+    """The site builds with a link to a heading that is not there, so the builder does not find it."""
+    pages = {path.name: path.read_text("utf-8") for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]}
+    headings = {
+        name: {slugify(re.sub(r"[`*]", "", heading), "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+        for name, text in pages.items()
+    }
+    assert "add-a-method" in headings["methods.md"]
+    links = [
+        (name, page.removeprefix("docs/") or name, anchor)
+        for name, text in pages.items()
+        for page, anchor in re.findall(r"\]\(((?:docs/)?[\w-]*(?:\.md)?)#([\w-]+)\)", text)
+    ]
+    assert len(links) > 20
+    assert not [link for link in links if link[1] in headings and link[2] not in headings[link[1]]]
