@@ -16,6 +16,7 @@ from remind.federation import messages
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import read_as, to_record
 from remind.quoting import LONGEST, quoted
+from remind_client.ledger.budget import BudgetError
 from remind_client.load import Identity, load_site, prepare_process
 from remind_client.refusal import words_for, words_within
 from remind_client.site import Site
@@ -79,7 +80,7 @@ def _reply(message: Message, context: Context, answer: Callable[[], Answer]) -> 
         if identity.virtual:
             said = f"internal error ({type(error).__name__}): {error}"
             words = quoted(within, LONGEST - 50, keep="\n") or f"{quoted(said, LONGEST - 100)}; its own log says more"
-        content, buffer = messages.Refusal(reason=words), None
+        content, buffer = messages.Refusal(reason=words, leaves=isinstance(error, BudgetError)), None
     return Message(to_record(content, buffer), reply_to=message)
 
 

@@ -1,5 +1,6 @@
 """Cache of the site's cohort: a process reads it once and again only after its files changed."""
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,11 @@ def cached_cohort(path: str | Path, memory: Memory | None = None) -> Cohort:
     _last.clear()
     _last[str(path)] = stamp, cohort
     return cohort
+
+
+def cohort_version(path: str | Path) -> str:
+    """What tells the cohort as it is now from every other state of it: a digest of its files' sizes and times."""
+    return hashlib.sha256(repr(_stamp(Path(path))).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> Stamp:

@@ -111,16 +111,25 @@ def ledger(
     run: Annotated[str, typer.Argument(help="Only this run.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a row per spend as CSV.")] = False,
+    form: Annotated[
+        bool, typer.Option("--form", help="Print a form on RUN for the data-protection officer, as Markdown.")
+    ] = False,
     config: SiteFile = HERE,
 ) -> None:
     """Show what runs have spent of the patients' privacy, on what, and what is left (docs/privacy.md)."""
     from remind_client.ledger.account import account_of
     from remind_client.ledger.show import to_csv, to_json, to_text
+    from remind_client.privacy_form import form_of
     from remind_client.site_config import load_site_config
 
-    if as_json and as_csv:
-        raise UserError("--json and --csv: give one of the two")
+    if as_json + as_csv + form > 1:
+        raise UserError("--json, --csv and --form: give one of them")
     site = load_site_config(config)
+    if form:
+        if not run:
+            raise UserError("--form: name the run that it is about: remind-site ledger RUN --form")
+        print(form_of(site, run), end="")
+        return
     spends, limits = site.privacy_ledger.spends(run), site.policy.privacy
     if run and not spends:
         known = ", ".join(site.privacy_ledger.totals()) or "none"

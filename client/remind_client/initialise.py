@@ -66,6 +66,7 @@ examinations_per_run = 10
 # epsilon_per_run = 8.0
 # epsilon_for_life = 20.0
 # delta = 1e-5  # at most a tenth of 1/n of this site's n patients
+# tell = true  # the coordinator is told what a run has spent here and what it has left
 
 [vault]  # encrypts the site's stored files, by default with vault.key beside the private key
 # key_file = "/run/secrets/vault.key"  # better: off the data's disk; remind-site vault key FILE makes one

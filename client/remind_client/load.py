@@ -14,13 +14,17 @@ from remind.errors import UserError
 from remind.paths import results_folder, run_name
 from remind.processes.memory import keep_freed_memory
 from remind.training.device import choose_device
-from remind_client.cohort_cache import cached_cohort
+from remind_client.cohort_cache import cached_cohort, cohort_version
+from remind_client.ledger.spender import Spender, limits_of
+from remind_client.ledger.spends import PrivacyLedger
 from remind_client.private import simulated_secret
 from remind_client.retention import prune
 from remind_client.site import Site
 from remind_client.site_config import this_site
 from remind_client.store import SiteStore
 from remind_client.vault.vault import PlainVault
+
+LEDGER = "privacy"  # folder of a virtual hospital's privacy ledger
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,6 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         minimum = 1
         store = SiteStore(results_folder(config, run_id) / "sites" / str(identity.partition))  # a name may hold slashes
     else:
-        if config.privacy.mode != "none":
-            raise UserError(
-                f"privacy.mode = {config.privacy.mode!r}: no ledger at this hospital pays for the steps of a run yet; "
-                "only a simulation may use it"
-            )
         if not identity.cohort:
             raise UserError("node config: cohort is missing; give the folder of this site's cohort")
         if not identity.state:
@@ -87,7 +86,7 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
             prune(folder.parent, ours.retention, folder.name)
         store = SiteStore(folder, ours.open_vault() if ours else PlainVault())
     device = choose_device(config.device)
-    secret = simulated_secret(config.seed, hospital.name) if identity.virtual else b""
+    secret, spender = _private(identity, config, run_id, store, hospital.name)
     return Site(
         hospital.name,
         hospital.cohort,
@@ -97,7 +96,28 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         minimum,
         keeps_answers=not identity.virtual,
         secret=secret,
+        spender=spender,
+        version="" if identity.virtual else cohort_version(identity.cohort),
     )
+
+
+def _private(
+    identity: Identity, config: Config, run_id: int, store: SiteStore, name: str
+) -> tuple[bytes, Spender | None]:
+    """Return the site's secret, and what pays for the run; nothing where the run gives no privacy guarantee."""
+    if config.privacy.mode == "none":
+        return b"", None
+    run = run_name(config, run_id)
+    if identity.virtual:
+        ledger = PrivacyLedger(store.folder / LEDGER)
+        return simulated_secret(config.seed, name), Spender(ledger, run, limits_of(config))
+    ours = this_site()
+    if ours is None:
+        raise UserError(
+            f"privacy.mode = {config.privacy.mode!r} needs a privacy ledger, which a site has that remind-site runs"
+        )
+    ledger = ours.privacy_ledger
+    return ledger.secret, Spender(ledger, run, limits_of(config, ours.policy.privacy), ours.audit_log)
 
 
 def prepare_process(threads: int) -> None:

@@ -5,14 +5,14 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from remind.federation.messages import Task
+from remind.federation.messages import Examine, Task
 
 
 class TooOldError(Exception):
     """The site no longer has the state before the requested round. The text may leave the site."""
 
 
-def question_of(task: Task, buffer: NDArray[np.uint8]) -> str:
+def question_of(task: Task | Examine, buffer: NDArray[np.uint8]) -> str:
     """Return the SHA-256 (hex) of a task and its tensors."""
     sha = hashlib.sha256(task.model_dump_json().encode())
     sha.update(np.ascontiguousarray(buffer).data)

@@ -2,6 +2,7 @@
 
 from remind.errors import UserError
 from remind_client.disk import disk_error, in_words, reason
+from remind_client.ledger.budget import BudgetError
 from remind_client.question import TooOldError
 from remind_client.vault.errors import VaultError
 
@@ -14,6 +15,8 @@ def words_for(error: BaseException) -> str:
         return f"the site cannot store its state: {reason(full)}; {ITS_LOG}"
     if isinstance(error, TooOldError):
         return str(error)  # numbers of rounds
+    if isinstance(error, BudgetError):
+        return error.outside
     if isinstance(error, VaultError):
         return f"a file that the site keeps was changed, cut or moved, or is under another key; {ITS_LOG}"
     if isinstance(error, UserError):
@@ -27,4 +30,4 @@ def words_within(error: BaseException) -> str:
     """The reason for the site's own log, or for the researcher who simulates all sites; empty: log a traceback."""
     if (full := disk_error(error)) is not None:
         return in_words(full)
-    return str(error) if isinstance(error, UserError | TooOldError) else ""
+    return str(error) if isinstance(error, UserError | TooOldError | BudgetError) else ""

@@ -3,12 +3,14 @@
 import logging
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 
 import torch
 from torch import Tensor
 
 from remind.config import Config
-from remind.data.cohort.cohort import TEST, VALIDATION, Cohort
+from remind.data.cohort import cohort as parts
+from remind.data.cohort.cohort import Cohort
 from remind.errors import UserError
 from remind.federation.blocks import block_of, index_of, pack, unpack
 from remind.federation.messages import (
@@ -22,7 +24,10 @@ from remind.federation.messages import (
     Task,
     Tempered,
 )
+from remind.metrics.private_scores import noisy_statistics
 from remind.metrics.statistics import GroupLoss, GroupStatistics
+from remind.privacy.accounting import Mechanism
+from remind.privacy.noise import Randomness
 from remind.seeds import derive, seeded
 from remind.training.evaluate import evaluate, temper
 from remind.training.outputs import without_gradient
@@ -31,10 +36,13 @@ from remind.training.work import LocalWork
 from remind.version import VERSION
 from remind_client.engine import Buffer, Integers, SiteEngine
 from remind_client.few import moved_by_few
+from remind_client.ledger.budget import TEST, TRAINING, VALIDATION, BudgetError, Release
+from remind_client.ledger.spender import Spender
 from remind_client.question import question_of
 from remind_client.store import SiteStore
 
 log = logging.getLogger(__name__)
+Statistics = dict[int, GroupStatistics]
 
 
 class Site:
@@ -49,6 +57,10 @@ class Site:
         does the work again instead, which gives the same numbers.
     secret
         What draws and noise with a privacy guarantee come from; it never leaves.
+    spender
+        Pays for what leaves under a privacy guarantee, before it is computed; None: the run gives none.
+    version
+        What tells the cohort from other states of it: the same question about other patients gets other noise.
     """
 
     def __init__(
@@ -61,15 +73,18 @@ class Site:
         minimum: int = 1,
         keeps_answers: bool = False,
         secret: bytes = b"",
+        spender: Spender | None = None,
+        version: str = "",
     ) -> None:
         self.name, self.cohort, self.config, self.store, self.minimum = name, cohort, config, store, minimum
         self.device, self.keeps_answers = device, keeps_answers
-        self.secret = secret
+        self.secret, self.spender, self.version = secret, spender, version
         self.engine = SiteEngine(name, cohort, config, store, device, secret)
         self._in_doubt = False  # whether a round ended in an error, so that memory may not be what the store holds
 
     def enrol(self) -> Enrolment:
         """Report who this site is and which data it has."""
+        self._pay_for_counts()
         return Enrolment(
             site=self.name,
             version=VERSION,
@@ -102,11 +117,35 @@ class Site:
         if restored or self._in_doubt:
             self._reload()
         self._in_doubt = True
-        report, answer = self._round(task, buffer, question)
+        key = self._pay_for_round(task, question)
+        report, answer = self._round(task, buffer, key)
         if self.keeps_answers:
             history.keep_answer(task.round, question, report, answer)
         self._in_doubt = False
         return report, answer
+
+    def _pay_for_counts(self) -> None:
+        """Pay for the counts that the site says, once for as long as they are the same."""
+        if self.spender is not None and (private := self.engine.private) is not None:
+            said = sha256(repr(sorted(private.counts.items())).encode()).hexdigest()
+            self.spender.pay(None, said, [Release(TRAINING, private.counted)])
+
+    def _pay_for_round(self, task: Task, question: str) -> str:
+        """Pay for the steps of a round; return what its draws and noise are for.
+
+        That is the question together with all else that the answer depends on, so that no noise hides two answers.
+        """
+        private = self.engine.private
+        if private is None:
+            return question
+        self._pay_for_counts()  # weights and normalisers are made of them; other patients now, other counts
+        key = self._key(question, training=True)
+        if self.spender is not None:
+            self.spender.pay(task.round, key, [Release(TRAINING, private.round)])
+        return key
+
+    def _key(self, question: str, training: bool) -> str:
+        return sha256(f"{question} {self.store.fingerprint(training)} {self.version}".encode()).hexdigest()
 
     def _reload(self) -> None:
         """Take what the store holds, and nothing of what is in memory."""
@@ -125,7 +164,7 @@ class Site:
         work = engine.work(task, phase, received, train_encoders, question)
         losses: Mapping[int, GroupLoss] = work.measure()
         with engine.methods.rule.measured(work):
-            validation = engine.statistics(work.source, VALIDATION, work.settings.routing, task.labels)
+            validation = engine.statistics(work.source, parts.VALIDATION, work.settings.routing, task.labels)
         losses = self._work(task, work, train_encoders) or losses
         for one in losses.values():
             _refuse_what_diverged(one.loss_sum)
@@ -138,6 +177,7 @@ class Site:
             validation=_evaluations(validation) if leaves else {},
             seconds=time.perf_counter() - started,
             index=index_of(received, self.config.federation.dtype),
+            privacy=self.spender.told() if self.spender is not None else None,
         )
         return report, pack(self._leaving(task, buffer, received, work), self.config.federation.dtype)
 
@@ -185,19 +225,23 @@ class Site:
         received: Mapping[str, Tensor] = engine.receive(task.index, buffer)
         work = engine.looking(FreshTokens(engine.model, engine.data), received, task.routing)
         with without_gradient(engine.model), engine.methods.rule.measured(work):
-            test = engine.statistics(work.source, TEST, task.routing) if task.on_test else {}
-            validation = engine.statistics(work.source, VALIDATION, task.routing)
+            test = engine.statistics(work.source, parts.TEST, task.routing) if task.on_test else {}
+            validation = engine.statistics(work.source, parts.VALIDATION, task.routing)
             calibrated = (
-                engine.statistics(work.source, TEST, task.routing, temperature=task.temperature)
+                engine.statistics(work.source, parts.TEST, task.routing, temperature=task.temperature)
                 if task.on_test and task.temperature != 1
                 else {}
             )
-            tempered = temper(engine.model, work.source, engine.index[VALIDATION], task.routing) if task.temper else {}
+            tempered = (
+                temper(engine.model, work.source, engine.index[parts.VALIDATION], task.routing) if task.temper else {}
+            )
             if task.on_test:
                 engine.store.save_model(engine.part(task))
                 engine.store.end()
         if engine.private is not None and self.keeps_answers:  # a virtual hospital's are the researcher's own
-            return Examination(round=task.round, test={}, validation={}, seconds=time.perf_counter() - started)
+            key = self._key(question_of(task, buffer), training=False)
+            test, validation = self._said_of_scores(task, key, test, validation)
+            calibrated, tempered = {}, {}
         return Examination(
             round=task.round,
             test=_evaluations(test),
@@ -206,6 +250,27 @@ class Site:
             tempered={k: Tempered.of(sums) for k, sums in tempered.items()},
             seconds=time.perf_counter() - started,
         )
+
+    def _said_of_scores(
+        self, task: Examine, key: str, test: Statistics, validation: Statistics
+    ) -> tuple[Statistics, Statistics]:
+        """Return what leaves of a final examination under a privacy guarantee; without budget for it, nothing."""
+        private, privacy = self.engine.private, self.config.privacy
+        if not task.on_test or len(self.cohort.schema.classes) != 2 or private is None:
+            return {}, {}
+        cost, groups = Mechanism("scores", privacy.scores_noise), tuple(private.counts)
+        try:
+            if self.spender is not None:
+                self.spender.pay(task.round, key, [Release(TEST, cost), Release(VALIDATION, cost)])
+        except BudgetError as error:
+            log.warning("the final examination leaves no scores: %s", error)
+            return {}, {}
+
+        def said(exact: Statistics, part: str) -> Statistics:
+            randomness = Randomness(self.secret, key, f"scores {part}")
+            return noisy_statistics(exact, groups, privacy.scores_noise, privacy.scores_least, randomness)
+
+        return said(test, TEST), said(validation, VALIDATION)
 
     def evaluate(self, index_N: Integers, routing: bool) -> dict[int, GroupStatistics]:
         """Evaluate the model that the site would use on the patients at these positions."""

@@ -10,6 +10,7 @@ before, which is judged next, and of the best so far. One of them is active, at 
 reads it gets. The final examination activates that of the chosen round.
 """
 
+import hashlib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -196,6 +197,14 @@ class SiteStore:
         found: dict[str, Any] = state["optimizer"]
         return found
 
+    def fingerprint(self, training: bool) -> str:
+        """Return a digest (hex) of what an answer depends on here: the site's own tensors, for training all of it."""
+        state = self._state()
+        names = ("encoders", "kept", "stage", "optimizer") if training else ("encoders", "kept")
+        sha = hashlib.sha256()
+        _hash_into(sha, {name: state.get(name) for name in names})
+        return sha.hexdigest()
+
     def stage(self) -> int:
         """Number of the stage of the last steps; 0 before the first."""
         stage: int = self._state().get("stage", 0)
@@ -261,6 +270,21 @@ def _parts(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """
     own = {name: state.get(name, nothing) for name, nothing in (("encoders", {}), ("kept", {}), ("since", 0))}
     return [own, *state.get("earlier", [])] if state.get("stage") or own["encoders"] else []
+
+
+def _hash_into(sha: Any, value: Any) -> None:
+    """Hash what a state is made of; a dict's order does not count."""
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=repr):
+            sha.update(f"{key!r}:".encode())
+            _hash_into(sha, value[key])
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _hash_into(sha, one)
+    elif isinstance(value, Tensor):
+        sha.update(digest_of({"": value}).encode())
+    else:
+        sha.update(f"{value!r};".encode())
 
 
 def _since(part: Mapping[str, Any]) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from remind.config.section import AtLeast1, NonNegative, Positive, Section, Unit01
+from remind.config.section import AtLeast1, Count, NonNegative, Positive, Section, Unit01
 
 
 class PrivacyConfig(Section):
@@ -36,6 +36,13 @@ class PrivacyConfig(Section):
     )
     counts_noise: Positive = Field(
         5.0, description="σ of the patients per combination that a hospital says at its enrolment, in patients"
+    )
+
+    scores_noise: Positive = Field(
+        3.0, description="σ of each cell of the score histograms of the final examination, in patients"
+    )
+    scores_least: Count = Field(
+        200, description="combinations with fewer validation or test patients at a hospital go without scores"
     )
 
     @model_validator(mode="after")

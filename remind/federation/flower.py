@@ -80,7 +80,11 @@ def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
 
 
 class PeerRefusedError(ValueError):
-    """The other end answered that it cannot, with its reason."""
+    """The other end answered that it cannot, with its reason; `leaves`: nor will it later in this run."""
+
+    def __init__(self, text: str, leaves: bool = False) -> None:
+        super().__init__(text)
+        self.leaves = leaves
 
 
 def read_as(
@@ -89,7 +93,7 @@ def read_as(
     """Read as `from_record` does, and require a message of one kind."""
     message, buffer = from_record(record, bounds)
     if isinstance(message, Refusal) and kind is not Refusal:
-        raise PeerRefusedError(f"refused: {message.reason}")
+        raise PeerRefusedError(f"refused: {message.reason}", message.leaves)
     if not isinstance(message, kind):
         raise ValueError(f"expected {kind.__name__}, got {type(message).__name__}")
     return message, buffer

@@ -264,6 +264,25 @@ class Task(Message):
         return self.stage == 2 or self.routed
 
 
+class PrivacySpent(Message):
+    """What a site's patients have spent of their privacy in this run, where its policy tells it.
+
+    Attributes
+    ----------
+    epsilon, delta
+        Of all releases together.
+    left
+        ε that this run may still spend there.
+    releases
+        Kind of release, such as ``training gradient`` → ε of these alone.
+    """
+
+    epsilon: Finite
+    delta: Share
+    left: Finite
+    releases: Annotated[dict[Name, Finite], Field(max_length=10)]
+
+
 class Report(Message):
     """Site → coordinator: statistics of the model as received, and the blocks after the local steps."""
 
@@ -274,6 +293,7 @@ class Report(Message):
     validation: dict[Group, Evaluation]
     seconds: Finite
     index: tuple[Entry, ...]
+    privacy: PrivacySpent | None = None
 
 
 class Examine(Message):
@@ -326,7 +346,14 @@ class Examination(Message):
 
 
 class Refusal(Message):
-    """Site → coordinator: the task is refused. The reason may leave the site."""
+    """Site → coordinator: the task is refused. The reason may leave the site.
+
+    Attributes
+    ----------
+    leaves
+        The site takes no further part in the run's rounds; it may still be asked to examine the final model.
+    """
 
     kind: Literal["refusal"] = "refusal"
     reason: Annotated[Words, Field(max_length=LONGEST)]
+    leaves: bool = False

@@ -81,7 +81,7 @@ class Door:
             reply, buffer = self._answer(content, message, context, load, visit)
             self._log_answer(visit, reply)
         except RefusedError as refusal:
-            reply, buffer = self._refuse(visit, str(refusal))
+            reply, buffer = self._refuse(visit, str(refusal), refusal.leaves)
         except Exception as error:  # at the edge: no exception's text may leave
             if within := words_within(error):
                 log.error("refused: %s", within)
@@ -142,7 +142,7 @@ class Door:
         minimum = self.site.policy.minimum_patients
         match request, answer:
             case _, messages.Refusal():
-                raise RefusedError(answer.reason)
+                raise RefusedError(answer.reason, answer.leaves)
             case messages.Enrol(), messages.Enrolment():
                 _require_no_tensors(buffer)
                 released = released_groups(answer, minimum)
@@ -157,7 +157,8 @@ class Door:
                     raise RefusedError(
                         "internal error (the answer contains other tensors than the task); nothing was sent"
                     )
-                return suppress_report(answer, self._released(run), minimum), buffer
+                tell = self.site.policy.privacy.tell
+                return suppress_report(answer, self._released(run), minimum, tell), buffer
             case messages.Examine(), messages.Examination():
                 _require_no_tensors(buffer)
                 return suppress_examination(answer, self._released(run), minimum), None
@@ -179,7 +180,7 @@ class Door:
             )
         )
 
-    def _refuse(self, visit: "_Visit", reason: str) -> tuple[messages.Refusal, None]:
+    def _refuse(self, visit: "_Visit", reason: str, leaves: bool = False) -> tuple[messages.Refusal, None]:
         reason = quoted(reason, LONGEST - 50)  # it may quote the coordinator
         try:
             self.site.audit_log.append(
@@ -187,7 +188,7 @@ class Door:
             )
         except (OSError, UserError):  # the refusal must leave anyway: it reveals nothing about the site's patients
             log.exception("the refusal could not be written to the audit log")
-        return messages.Refusal(reason=reason), None
+        return messages.Refusal(reason=reason, leaves=leaves), None
 
 
 @dataclass

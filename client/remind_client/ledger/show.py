@@ -24,19 +24,17 @@ def to_text(account: Account) -> str:
     return "\n\n".join([*blocks, life, NOTE])
 
 
+def to_rows(run: RunAccount) -> list[tuple[str, ...]]:
+    """Return the head, and a row per kind of release."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for line in run.lines:
+        numbers = (_number(line.noise), _number(line.rate), _number(line.epsilon))
+        rows.append((line.part, line.what, str(line.rounds), str(line.steps), *numbers))
+    return rows
+
+
 def _block(run: RunAccount, account: Account) -> str:
-    rows = [HEAD] + [
-        (
-            line.part,
-            line.what,
-            str(line.rounds),
-            str(line.steps),
-            _number(line.noise),
-            _number(line.rate),
-            _number(line.epsilon),
-        )
-        for line in run.lines
-    ]
+    rows = to_rows(run)
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     table = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     limit = "no limit" if account.per_run is None else f"{account.per_run:g}"

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remind.config import Config
+from remind.federation.messages import MOST, PrivacySpent
 from remind_client.audit.events import Spent, SpentOn
 from remind_client.audit.log import AuditLog
+from remind_client.ledger.account import by_kind
 from remind_client.ledger.budget import Limit, Release
-from remind_client.ledger.spends import PrivacyLedger
+from remind_client.ledger.spends import PrivacyLedger, for_life, most
 from remind_client.policy.privacy import PrivacyPolicy
 
 
@@ -17,6 +19,8 @@ class Spender:
 
     Attributes
     ----------
+    limits
+        The first is the run's own.
     run
         The run's identity (`remind.paths.run_name`).
     log
@@ -52,16 +56,28 @@ class Spender:
             self.log.append(Spent(run=run, round=at, numbers=tuple(row.number for row in of_it), releases=spent))
         self.ledger.logged(row.number for row in rows)
 
+    def told(self) -> PrivacySpent:
+        """What this run has spent so far at the δ of the run, and what the tightest limit leaves it."""
+        limit, totals = self.limits[0], self.ledger.totals()
+        run, life = most(totals.get(self.run, {}).values()), for_life(totals)
+        left = [one.epsilon - (life if one.for_life else run).epsilon(one.delta) for one in self.limits]
+        return PrivacySpent(
+            epsilon=min(run.epsilon(limit.delta), MOST),
+            delta=limit.delta,
+            left=min(max(0.0, min(left)), MOST),
+            releases={k: min(e, MOST) for k, e in by_kind(self.ledger.spends(self.run), limit.delta).items()},
+        )
+
 
 def limits_of(config: Config, policy: PrivacyPolicy | None = None) -> tuple[Limit, ...]:
     """Return the run's own limit, and the hospital's; None: a virtual hospital, which has no policy."""
     found = [Limit("privacy.epsilon", config.privacy.epsilon, config.privacy.delta)]
     if policy is None:
         return tuple(found)
-    for name, epsilon, for_life in (
+    for name, epsilon, life in (
         ("epsilon_per_run", policy.epsilon_per_run, False),
         ("epsilon_for_life", policy.epsilon_for_life, True),
     ):
         if epsilon is not None:
-            found.append(Limit(f"policy.privacy.{name}", epsilon, policy.delta, for_life))
+            found.append(Limit(f"policy.privacy.{name}", epsilon, policy.delta, life))
     return tuple(found)

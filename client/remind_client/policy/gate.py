@@ -19,7 +19,11 @@ APPROVE = "remind-site approve"
 
 
 class RefusedError(Exception):
-    """The policy refuses; the text gives the reason and may leave the site."""
+    """The policy refuses; the text gives the reason and may leave the site. `leaves`: as in `Refusal`."""
+
+    def __init__(self, text: str, leaves: bool = False) -> None:
+        super().__init__(text)
+        self.leaves = leaves
 
 
 @dataclass(frozen=True)

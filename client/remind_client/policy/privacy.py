@@ -24,6 +24,8 @@ class PrivacyPolicy(BaseModel):
         1e-5, description="δ of both, and the largest of a run; at most a tenth of 1/n of this site's n patients"
     )
 
+    tell: bool = Field(False, description="the coordinator is told what a run has spent here and what it has left")
+
     @model_validator(mode="after")
     def _limits_mean_something(self) -> Self:
         limits = {"epsilon_per_run": self.epsilon_per_run, "epsilon_for_life": self.epsilon_for_life}

@@ -11,7 +11,16 @@ If a message has a field that these functions do not know, they raise `UnknownFi
 
 from collections.abc import Collection, Mapping
 
-from remind.federation.messages import Enrolment, Evaluation, Examination, LossSum, Message, Report, Tempered
+from remind.federation.messages import (
+    Enrolment,
+    Evaluation,
+    Examination,
+    LossSum,
+    Message,
+    PrivacySpent,
+    Report,
+    Tempered,
+)
 from remind.privacy.threshold import large_groups, large_parts
 
 KNOWN: dict[type[Message], frozenset[str]] = {
@@ -30,10 +39,11 @@ KNOWN: dict[type[Message], frozenset[str]] = {
             "named",
         },
     ),
-    Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index"}),
+    Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index", "privacy"}),
     Examination: frozenset({"kind", "round", "test", "validation", "calibrated", "tempered", "seconds"}),
     Tempered: frozenset({"count", "loss", "slope"}),
     LossSum: frozenset({"count", "loss_sum"}),
+    PrivacySpent: frozenset({"epsilon", "delta", "left", "releases"}),
     Evaluation: frozenset(
         {
             "count",
@@ -64,7 +74,7 @@ def require_known(message: Message) -> None:
     UnknownFieldError
         If the type is unknown, or if it has other fields than when the rules were written.
     """
-    for kind in (type(message), LossSum, Evaluation, Tempered):
+    for kind in (type(message), LossSum, Evaluation, Tempered, PrivacySpent):
         if unknown := set(kind.model_fields) - KNOWN.get(kind, frozenset()):
             raise UnknownFieldError(f"{kind.__name__}: {sorted(unknown)}")
 
@@ -92,13 +102,14 @@ def suppress_enrolment(enrolment: Enrolment, minimum: int, named: bool | None = 
     )
 
 
-def suppress_report(report: Report, released: Collection[int], minimum: int) -> Report:
-    """Report without losses and statistics that are not released."""
+def suppress_report(report: Report, released: Collection[int], minimum: int, tell: bool = False) -> Report:
+    """Report without losses and statistics that are not released; `tell`: with what was spent of privacy."""
     require_known(report)
     return report.model_copy(
         update={
             "train": large_parts(report.train, released, minimum),
             "validation": large_parts(report.validation, released, minimum),
+            "privacy": report.privacy if tell else None,
         }
     )
 

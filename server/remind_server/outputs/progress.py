@@ -135,6 +135,8 @@ class Progress(Observer):
             self.say(f"the model calls nearly everyone {one['class']}: it recognises {found}; accuracy says little")
         for line in _calibration_lines(means["calibration"]):
             self.say(line)
+        for line in _privacy_lines(result):
+            self.say(line)
         for site, rounds in sorted(result.left_out.items()):
             self.say(f"{site}: its answers of {rounds} round(s) were left out; the rounds above say why")
         self._missing(result.absent, "not examined")
@@ -197,6 +199,16 @@ def _calibration_lines(found: Row | None) -> list[str]:
             for name in ("sensitivity", "specificity")
         )
         lines.append(f"operating point {found['operating_point']} (threshold {_number(found['threshold'])}): {rates}")
+    return lines
+
+
+def _privacy_lines(result: RunResult) -> list[str]:
+    """Describe what sites told of their privacy budgets, each with its releases."""
+    lines = []
+    for site, told in sorted(result.privacy.items()):
+        kinds = ", ".join(f"{kind} {epsilon:.2f}" for kind, epsilon in told.releases.items())
+        spent = f"epsilon {told.epsilon:.2f} at delta {told.delta:g} spent, {told.left:.2f} left"
+        lines.append(f"privacy of {site}: {spent} (by itself: {kinds})")
     return lines
 
 

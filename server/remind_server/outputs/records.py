@@ -8,6 +8,7 @@ from torch import Tensor
 
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
+from remind.federation.messages import PrivacySpent
 from remind.metrics.calibration import Calibration
 from remind.metrics.statistics import GroupStatistics
 
@@ -142,6 +143,8 @@ class RunResult:
         Site → groups that it trains on but withholds from its test statistics, because they are below its minimum.
     left_out
         Site → rounds in which its answer arrived but did not count; the rounds' records give the reason.
+    privacy
+        Site → what it told last of its privacy budget; only sites that tell.
     last_tensors
         The model that would be the run's without a choice: the last, or the mean over the last stage.
     """
@@ -165,6 +168,7 @@ class RunResult:
     left_out: Mapping[str, int] = field(default_factory=dict)
     withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
     last_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    privacy: Mapping[str, PrivacySpent] = field(default_factory=dict)
 
 
 class Observer:

@@ -156,6 +156,7 @@ def summary(result: RunResult) -> Row:
         "sites": len(result.test),
         "absent": dict(result.absent),
         "rounds_left_out": dict(result.left_out),
+        "privacy": {name: told.model_dump() for name, told in sorted(result.privacy.items())},
         "seconds": round(result.seconds, 2),
     }
 

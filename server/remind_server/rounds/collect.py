@@ -1,6 +1,6 @@
 """Collect the replies of a round: validate them, average them as they arrive, and record why a reply was left out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import unpack
 from remind.federation.bounds import Bounds, reply_bounds
 from remind.federation.flower import Expected, PeerRefusedError, read_as
-from remind.federation.messages import MOST_EXPERTS, Examination, Report
+from remind.federation.messages import MOST_EXPERTS, Examination, PrivacySpent, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
 from remind.quoting import reason
@@ -22,8 +22,9 @@ from remind_server.rounds.member import Member
 from remind_server.rounds.outliers import Outliers, update_size
 from remind_server.rounds.tasks import Assignment
 
-LATE, GONE, FAILED, LEFT_OUT = "late", "gone", "failed", "left out"
-HOW = (LATE, GONE, FAILED, LEFT_OUT)  # kinds of absence from a round; FAILED: the site answered that it cannot
+LATE, GONE, FAILED, LEFT_OUT, LEFT = "late", "gone", "failed", "left out", "left"
+# Kinds of absence from a round. FAILED: the site answered that it cannot; LEFT: nor will it later in this run.
+HOW = (LATE, GONE, FAILED, LEFT_OUT, LEFT)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def _kind(answer: Answer, error: ValueError) -> str:
         return LATE
     if answer.gone:
         return GONE
+    if isinstance(error, PeerRefusedError) and error.leaves:
+        return LEFT
     return FAILED if answer.record is None or isinstance(error, PeerRefusedError) else LEFT_OUT
 
 
@@ -63,20 +66,26 @@ class RoundReplies:
         Sites whose answer arrived and was left out: a subset of `absent`.
     how
         Site of `absent` → its kind, one of `HOW`.
+    privacy
+        Answering site → what it tells of its privacy budget, if it does.
+    left
+        Those of `absent` that left the run in an earlier round.
     """
 
     limits: Limits
     absent: dict[str, str]
     average: BlockAverage
+    left: Collection[str] = ()
     train: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
     validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     bytes_up: int = 0
     how: dict[str, str] = field(default_factory=dict)
+    privacy: dict[str, PrivacySpent] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.how |= dict.fromkeys(self.absent, GONE)
+        self.how |= {name: LEFT if name in self.left else GONE for name in self.absent}
         federation = self.limits.config.federation
         self.outliers = Outliers(federation.max_update_ratio, federation.max_update)
         self._waiting: list[_Waiting] = []
@@ -110,6 +119,8 @@ class RoundReplies:
             weights, sent = one.assignment.task.block_weights, one.assignment.sent
             self.average.add(one.tensors, weights, sent, self.train[one.name])
             self.answered.append(one.name)
+            if one.report.privacy is not None:
+                self.privacy[one.name] = one.report.privacy
             self.bytes_up += one.nbytes
         return [one.name for one in settled]
 

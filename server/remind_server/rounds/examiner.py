@@ -69,6 +69,7 @@ class Examiner:
             blend=blend,
             calibration=calibration or self._calibration(state.round, found.validation),
             calibrated=found.calibrated,
+            privacy=dict(self.roster.privacy),
         )
 
     def _chosen(self, grid: Grid, last: State[Any]) -> State[Any]:

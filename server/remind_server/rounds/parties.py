@@ -85,8 +85,8 @@ class Parties:
     def offline(self, online: Sequence[Member]) -> dict[str, str]:
         """Return member → why no message can be sent to it."""
         names = {member.name for member in online}
-        gone = {m.name: "not connected" for m in self.roster.members.values() if m.name not in names}
-        return gone | self.roster.missing()
+        absent = [m.name for m in self.roster.members.values() if m.name not in names]
+        return {name: self.roster.left.get(name, "not connected") for name in absent} | self.roster.missing()
 
     def limits(self, routing: bool) -> Limits:
         """Return the limits for replies, in a round with or without routing."""

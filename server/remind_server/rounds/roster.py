@@ -1,5 +1,6 @@
 """The roster: sites that take part, by node, with their groups; and refused sites with the reason."""
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from remind.data.cohort.schema import CohortSchema, difference
 from remind.errors import UserError, several
 from remind.federation.bounds import NO_TENSORS
 from remind.federation.flower import from_record, to_record
-from remind.federation.messages import Enrol, Enrolment, Refusal, first_problem
+from remind.federation.messages import Enrol, Enrolment, PrivacySpent, Refusal, first_problem
 from remind.quoting import SHORT, printable, quoted, reason
 from remind.seeds import derive
 from remind.version import VERSION
@@ -24,6 +25,7 @@ from remind_server.rounds.exchange import Answer, exchange, patiently
 from remind_server.rounds.flwr_pull import replies_within
 from remind_server.rounds.member import Member
 
+log = logging.getLogger("flwr")
 FEWEST_COMPARED = 3  # minimum number of sites for a comparison of their sizes
 NEVER_CONNECTED = "never connected"
 SETTLE = 0.25  # seconds between two polls of the list of nodes, until it no longer grows
@@ -44,6 +46,8 @@ class Roster:
         self.schema: CohortSchema | None = None
         self.members: dict[int, Member] = {}
         self.refused: dict[str, str] = {}
+        self.left: dict[str, str] = {}  # members that take no further part in rounds, with round and reason
+        self.privacy: dict[str, PrivacySpent] = {}  # what members told last of their privacy budgets
         self.silent: set[int] = set()  # nodes that had not answered when their last round closed
         self.connected = 0  # number of nodes at the last poll
         self._asked: set[int] = set()
@@ -79,13 +83,22 @@ class Roster:
         """Return the members as JSON for a checkpoint. Nodes are not included: a resumed run has others."""
         schema = None if self.schema is None else self.schema.describe()
         members = [member.described() for member in sorted(self.members.values(), key=lambda m: m.name)]
-        return {"schema": schema, "members": members, "named": sorted(self._named), "refused": dict(self.refused)}
+        return {
+            "schema": schema,
+            "members": members,
+            "named": sorted(self._named),
+            "refused": dict(self.refused),
+            "left": dict(self.left),
+            "privacy": {name: told.model_dump() for name, told in self.privacy.items()},
+        }
 
     def restore(self, remembered: Mapping[str, Any]) -> None:
         """Restore the members of a checkpoint. They are not connected until they enrol again."""
         self.schema = CohortSchema.model_validate(remembered["schema"])
         self._named |= set(remembered["named"])
-        self.refused = dict(remembered["refused"])
+        self.refused, self.left = dict(remembered["refused"]), dict(remembered.get("left", {}))
+        told = remembered.get("privacy", {}).items()
+        self.privacy = {name: PrivacySpent.model_validate(spent) for name, spent in told}
         gone = (Member.of(found, -number) for number, found in enumerate(remembered["members"], 1))
         self.members = {member.node_id: member for member in gone}
 
@@ -107,6 +120,15 @@ class Roster:
             self.silent.add(member.node_id)
         else:
             self.silent.discard(member.node_id)
+
+    def leave(self, name: str, round_: int, why: str) -> None:
+        """Note that a member takes no further part in rounds; its final examination is still asked for."""
+        self.left[name] = reason(f"left the run in round {round_ + 1}: {why}")
+        log.warning("%s %s", name, self.left[name])
+
+    def training(self, grid: Grid) -> list[Member]:
+        """Members that can be asked for a round now, by name."""
+        return [m for m in self.online(grid) if m.name not in self.left]
 
     def drawn(self, online: Sequence[Member], round_: int) -> list[Member]:
         """Return the connected members that a round asks, by name: at least the share `federation.participation`.

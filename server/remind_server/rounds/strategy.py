@@ -25,6 +25,7 @@ from remind.objectives.lambda_step import risks
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
 from remind_server.rounds.collect import (
+    LEFT,
     RoundReplies,
     TooFewError,
     report_bounds,
@@ -191,7 +192,7 @@ class FedRemind:
         if state.round and self.roster.enrol_newcomers(grid):
             state = self.course.with_newcomers(state)
         state = self.course.begin_phase(state)
-        config, counts, online = self.config, self.roster.counts(), self.roster.online(grid)
+        config, counts, online = self.config, self.roster.counts(), self.roster.training(grid)
         parties, phase = self.parties, self.methods.objective.phase(state.round)
         everyone = not phase.train or (phase.restart and state.round == phase.start)  # a task that every site must get
         members = online if everyone else self.roster.drawn(online, state.round)
@@ -200,7 +201,7 @@ class FedRemind:
         everybody = self.roster.members.values()
         tasks = train_tasks(config, parties.schema, state, everybody, members, parties.known, parties.routed)
         limits = parties.limits(stage == 2 or parties.routed)
-        replies = RoundReplies(limits, parties.offline(online), self.methods.rule.combiner())
+        replies = RoundReplies(limits, parties.offline(online), self.methods.rule.combiner(), left=self.roster.left)
         records = ((m, tasks[m.node_id].record()) for m in members)
         bounds = largest(report_bounds(task, limits) for task in tasks.values())
         for member, answer in parties.ask(grid, records, "train", state.round, bounds):
@@ -208,6 +209,9 @@ class FedRemind:
             self._tell_of(replies.take(member.name, tasks[member.node_id], answer), replies)
         self._tell_of(replies.settle(), replies)
         self._left_out.update(replies.left_out)
+        for name in [name for name, kind in replies.how.items() if kind == LEFT and name not in self.roster.left]:
+            self.roster.leave(name, state.round, replies.absent[name])
+        self.roster.privacy |= replies.privacy
         replies.require(self.roster.needed, self.roster.asks)
         validation = merge(replies.validation.values())
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation

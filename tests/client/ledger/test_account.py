@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import math
 
 import pytest
 from typer.testing import CliRunner
 
 from remind.errors import UserError
 from remind.privacy.accounting import Mechanism, compose, epsilon
+from remind_client.audit.events import Answered, SentTensor
 from remind_client.audit.log import AuditLog
 from remind_client.checks.local import check_ledger
 from remind_client.command import app
@@ -91,7 +93,7 @@ def test_nothing_spent_and_an_unknown_run_are_said(site):
     fill(site.privacy_ledger)
     with pytest.raises(UserError, match=r"'9' has spent nothing here; runs that have: 7"):
         shown(site, "9")
-    with pytest.raises(UserError, match="one of the two"):
+    with pytest.raises(UserError, match="give one of them"):
         shown(site, "--json", "--csv")
 
 
@@ -142,3 +144,37 @@ def test_the_log_is_not_needed_by_a_virtual_hospital(tmp_path):
     log = AuditLog(tmp_path / "audit")
     fill(PrivacyLedger(tmp_path / "b"), log)
     assert len([e for e in log.entries() if e["event"] == "spent"]) == 5
+
+
+def answered(log, answer, tensors=0):
+    sent = tuple(SentTensor(name=f"t{i}", bytes=100) for i in range(tensors))
+    log.append(Answered(run="7", request="train", round=0, answer=answer, tensors=sent))
+
+
+def test_the_form_says_what_left_how_often_to_whom_and_under_which_guarantee(site):
+    fill(site.privacy_ledger, site.audit_log)
+    answered(site.audit_log, "Enrolment")
+    for _ in range(3):
+        answered(site.audit_log, "Report", tensors=2)
+    text = shown(site, "7", "--form")
+    spent = epsilon(compose([COUNTS, *[STEP] * 3]), DELTA)
+    assert "localhost:1" in text
+    assert f"**epsilon {spent:.3g} at delta 1e-05**; the policy leaves this run {6 - spent:.3g}" in text
+    assert "| Report | changes of the model" in text
+    assert "| 3 | 2 | 600 |" in text
+    assert "| training | gradient | 3 | 30 | 2 | 0.25 |" in text
+    assert f"at most {math.exp(spent):.3g}-fold" in text
+
+
+def test_the_form_of_a_run_without_a_guarantee_says_so(site):
+    answered(site.audit_log, "Report", tensors=1)
+    text = shown(site, "7", "--form")
+    assert "None per patient." in text
+    assert "can find which patients were in a small group" in text
+    assert "epsilon" not in text
+
+
+def test_a_form_needs_a_run_that_was_here(site):
+    for options, words in ((["--form"], "name the run"), (["9", "--form"], "knows a run '9'")):
+        with pytest.raises(UserError, match=words):
+            shown(site, *options)

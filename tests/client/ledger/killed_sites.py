@@ -1,0 +1,87 @@
+"""Kill a site with -9 at each point of a round, then ask the same question again. Run by `test_killed_sites`.
+
+python -m tests.client.ledger.killed_sites FOLDER      prints JSON: point → what happened
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from remind_client.engine import SiteEngine
+from remind_client.history import History
+from remind_client.site import Site
+from tests.builders.private_sites import private_site, question, rows
+
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def then_kill(function):
+    def both(*args, **kwargs):
+        function(*args, **kwargs)
+        kill()
+
+    return both
+
+
+# Point → what is replaced, and by what: killed before it, or after it.
+POINTS = {
+    "after receive": (History, "begin", kill),
+    "before the spend is on disk": (Site, "_pay_for_round", kill),
+    "after the spend": (Site, "_pay_for_round", then_kill(Site._pay_for_round)),
+    "before the steps": (Site, "_round", kill),
+    "after the steps": (SiteEngine, "keep", kill),
+    "after the state is written": (SiteEngine, "keep", then_kill(SiteEngine.keep)),
+    "before the answer is written": (History, "keep_answer", kill),
+    "after the answer is written": (History, "keep_answer", then_kill(History.keep_answer)),
+}
+
+
+def in_a_process_of_its_own(work) -> int:
+    """The signal that ended it; 0: none did."""
+    if (pid := os.fork()) == 0:
+        work()
+        os._exit(0)
+    return os.WTERMSIG(os.waitpid(pid, 0)[1])
+
+
+def main(root: Path) -> None:
+    torch.set_num_threads(1)
+    whole = private_site(root / "whole")
+    whole.enrol()
+    first = whole.train(*question(whole, 0))
+    wanted = whole.train(*question(whole, 1))
+    found = {}
+    for point, (owner, name, replaced) in POINTS.items():
+        folder = root / point.replace(" ", "-")
+        site = private_site(folder)
+        site.enrol()
+        assert (site.train(*question(site, 0))[1] == first[1]).all()
+
+        def killed(owner=owner, name=name, replaced=replaced, folder=folder):
+            again = private_site(folder)
+            asked = question(again, 1)
+            setattr(owner, name, replaced)
+            again.train(*asked)
+
+        ended = in_a_process_of_its_own(killed)
+        between = rows(site, "gradient")
+        again = private_site(folder)
+        report, answer = again.train(*question(again, 1))
+        found[point] = {
+            "signal": ended,
+            "paid_when_killed": between,
+            "paid_at_last": rows(again, "gradient"),
+            "same_bytes": bool((answer == wanted[1]).all()) and report.share == wanted[0].share,
+            "problems": again.spender.ledger.problems(),
+        }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

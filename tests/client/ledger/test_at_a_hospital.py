@@ -1,0 +1,102 @@
+"""A hospital with a policy of privacy, behind its real door: what is refused, spent, logged and told."""
+
+import pytest
+
+from remind.data.synthetic.write import write_cohort
+from remind.federation.flower import from_record, to_record
+from remind.federation.messages import Enrol, Enrolment, Refusal, Report
+from remind.global_model import GlobalModel
+from remind.methods import methods_of
+from remind.version import VERSION
+from remind_client import app as app_module
+from remind_client.launcher.door import Door
+from remind_server.rounds.member import Member
+from remind_server.rounds.state import State
+from remind_server.rounds.tasks import sites_of, train_tasks
+from tests.builders.cohorts import cohort
+from tests.builders.configs import settings
+from tests.builders.private_sites import PRIVATE, given_scale
+from tests.builders.site_files import asked, context, write_site
+from tests.client.test_bundle import fab
+
+CHANGES = PRIVATE | {"train.batch": 16, "train.local-steps": 2, "privacy.epsilon": 50.0}
+POLICY = """[vault]
+enabled = false
+[policy]
+runs = ["*"]
+minimum_patients = 5
+minimum_batch = 8
+[policy.privacy]
+require = ["site"]
+"""
+ENROL = to_record(Enrol(version=VERSION))
+
+
+@pytest.fixture
+def hospital(tmp_path, monkeypatch):
+    def made(more=""):
+        site = write_site(tmp_path / "site", POLICY + more)
+        write_cohort(cohort([1] * 40 + [3] * 30, of=given_scale()), site.path(site.cohort))
+        monkeypatch.setenv("REMIND_SITE", str(tmp_path / "site"))
+        monkeypatch.setattr(app_module, "_sites", {})
+        return site
+
+    return made
+
+
+def ask(site, content, kind, changes=None, load=lambda bundle: app_module.app):
+    config = settings(CHANGES | (changes or {}))
+    reply = Door(site).answer(fab(), asked(content, kind), context(site, **config.flat()), load)
+    return from_record(reply.content)[0]
+
+
+def first_task(enrolment):
+    config = settings(CHANGES)
+    member = Member(2, "north", enrolment.counts, frozenset(enrolment.observed))
+    weights = methods_of(config).weighing.initial(sites_of([member]))
+    model = GlobalModel.build(config, given_scale(), enrolment.counts)
+    return train_tasks(config, given_scale(), State(0, model, weights), [member], [member])[2].record()
+
+
+def test_a_round_is_paid_logged_and_not_told(hospital):
+    site = hospital()
+    enrolment = ask(site, ENROL, "query")
+    assert isinstance(enrolment, Enrolment), enrolment
+    report = ask(site, first_task(enrolment), "train")
+    assert isinstance(report, Report), report
+    assert (report.train, report.validation, report.privacy) == ({}, {}, None)
+    spent = [row.release.mechanism.what for row in site.privacy_ledger.spends()]
+    assert spent == ["counts", "gradient"]
+    events = [entry["event"] for entry in site.audit_log.entries()]
+    assert events == ["asked", "spent", "answered", "asked", "spent", "answered"]
+    again = ask(site, first_task(enrolment), "train")
+    assert again == report
+    assert len(site.privacy_ledger.spends()) == 2
+
+
+def test_the_policy_may_tell(hospital):
+    site = hospital("tell = true\nepsilon_for_life = 60.0\n")
+    report = ask(site, first_task(ask(site, ENROL, "query")), "train")
+    told = report.privacy
+    assert told.releases.keys() == {"training counts", "training gradient"}
+    assert told.left == pytest.approx(50.0 - told.epsilon)
+
+
+def test_a_hospital_without_budget_leaves_with_one_message_without_numbers(hospital):
+    site = hospital("epsilon_for_life = 50.0\n")
+    enrolment = ask(site, ENROL, "query")
+    before = site.privacy_ledger.spends()
+    refusal = ask(site, first_task(enrolment), "train", {"privacy.noise": 0.01})
+    assert refusal == Refusal(
+        reason="the privacy budget of this site is used up; it takes no further part in this run", leaves=True
+    )
+    assert site.privacy_ledger.spends() == before
+
+
+def test_a_run_without_a_guarantee_is_refused_before_the_app_is_even_loaded(hospital):
+    site = hospital()
+    changes = {"privacy.mode": "none", "privacy.noise": 0.0, "privacy.epsilon": 8.0, "privacy.counts-noise": 5.0}
+    refusal = ask(site, ENROL, "query", changes, load=lambda bundle: pytest.fail("the app was loaded"))
+    assert "requires a guarantee for each patient" in refusal.reason
+    assert not refusal.leaves
+    assert site.privacy_ledger.spends() == []
