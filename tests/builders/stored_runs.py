@@ -9,6 +9,7 @@ from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
 
 from remind.config import Config, Scalar
+from remind.federation.messages import PrivacySpent
 from remind.metrics.histograms import histograms
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import GroupStatistics, brier, merge
@@ -111,7 +112,9 @@ class Drill:
         where, everybody = (self.done + 1, self.rounds, 1, deadline), tuple(self.sites)
         self.observer.round_started(RoundStart(*where, sites=self.sites, asked=everybody, refused=self.refused))
 
-    def round(self, absent: Mapping[str, str] | None = None) -> RoundRecord:
+    def round(
+        self, absent: Mapping[str, str] | None = None, privacy: Mapping[str, PrivacySpent] | None = None
+    ) -> RoundRecord:
         self.open_round()
         absent = absent or {}
         self.done += 1
@@ -147,6 +150,7 @@ class Drill:
             bytes_down=2_000_000,
             bytes_up=1_900_000,
             validation_by_site=by_site,
+            privacy=privacy or {},
         )
         self.observer.round_done(record, {})
         return record

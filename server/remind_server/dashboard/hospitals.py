@@ -19,11 +19,23 @@ _SAME = ("data.", "synthetic.", "seed")  # settings that decide who is tested wh
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a hospital's patients have spent of their privacy in a run: `remind.federation.messages.PrivacySpent`."""
+
+    epsilon: float
+    delta: float
+    left: float
+    releases: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Hospital:
     """A hospital's own patients of all groups together, by one score.
 
     Attributes
     ----------
+    privacy
+        What the hospital told last of its privacy budget in this run; null if its policy tells nothing.
     trend
         The score on validation patients in each round; null where it is undefined, withheld or was not measured.
     alone
@@ -36,6 +48,7 @@ class Hospital:
 
     number: int
     name: str
+    privacy: Spent | None
     train_n: int | None
     train_suppressed: bool
     scores: Measured
@@ -72,12 +85,14 @@ def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
         }
         train_n = {site.number: site.train_n if published.trained_at(site.number) else None for site in sites}
         names = {site.number: site.name for site in sites}
+        told = {site.number: _told(site) for site in sites}
         other = _alone(session, run)
         other_id = None if other is None else other.id
     alone = _scores_of(reader, other_id, table.patients)
     found = [
         _hospital(
             rows.get(number, SiteScores(number, name, Measured(n=0), False)),
+            told[number],
             train_n[number],
             [measured.get((number, round_)) for round_ in rounds],
             alone.get(name),
@@ -90,13 +105,19 @@ def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
 
 
 def _hospital(
-    own: SiteScores, train_n: int | None, trend: list[float | None], alone: Measured | None, score: str
+    own: SiteScores,
+    privacy: Spent | None,
+    train_n: int | None,
+    trend: list[float | None],
+    alone: Measured | None,
+    score: str,
 ) -> Hospital:
     now = getattr(own.scores, score)
     before = getattr(alone, score) if alone is not None and alone.n == own.scores.n else None
     return Hospital(
         number=own.number,
         name=own.name,
+        privacy=privacy,
         train_n=train_n,
         train_suppressed=train_n is None,
         scores=own.scores,
@@ -105,6 +126,11 @@ def _hospital(
         alone=before,
         gain=None if now is None or before is None else _gain(now, before, SCORES[score].lower_is_better),
     )
+
+
+def _told(site: Site) -> Spent | None:
+    found = site.privacy
+    return None if found is None else Spent(**found)  # type: ignore[arg-type]
 
 
 def _gain(now: Estimate, before: Estimate, lower_is_better: bool) -> Estimate | None:

@@ -91,6 +91,8 @@ class RoundRecord:
         Rounds after which the best model so far was the global one; None: the run does not choose, or not yet.
     update_ratios
         Site → its largest block update, divided by the round's median of that block; only sites with compared blocks.
+    privacy
+        Answering site → what it tells of its privacy budget; only sites that tell.
     given
         Patients per group that the model to begin with was trained on (``start.model``); `counts` are this run's.
     """
@@ -119,6 +121,7 @@ class RoundRecord:
     how: Mapping[str, str] = field(default_factory=dict)
     frozen: tuple[int, ...] = ()
     given: Mapping[int, int] = field(default_factory=dict)
+    privacy: Mapping[str, PrivacySpent] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

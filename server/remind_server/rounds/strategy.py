@@ -243,6 +243,7 @@ class FedRemind:
             expected=self.roster.expected,
             refused=dict(self.roster.refused),
             given=parties.given_counts,
+            privacy=dict(replies.privacy),
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)

@@ -208,6 +208,9 @@ class StoreObserver(Observer):
             )
             round_.bytes_down, round_.bytes_up = record.bytes_down, record.bytes_up
             session.add(round_)
+            for name, told in record.privacy.items():
+                number = Site.run_id == self.run_id, Site.number == self._site[name]
+                session.execute(update(Site).where(*number).values(privacy=told.model_dump()))
             for name in (*record.answered, *record.absent):
                 absent = record.absent.get(name)
                 session.merge(RoundSite(run_id=self.run_id, round=record.round, site=self._site[name], absent=absent))

@@ -131,6 +131,7 @@ class Site(_OfRun, Base):
     train_n: Mapped[int]
     asked: Mapped[bool]  # in the current round, or the last one
     refused: Mapped[str | None] = mapped_column(Text)
+    privacy: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))  # `PrivacySpent`, told last
 
 
 class Group(_OfRun, Base):

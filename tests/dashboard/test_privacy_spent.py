@@ -1,0 +1,34 @@
+"""What hospitals tell of their privacy budgets: on the page and as JSON, and nothing of hospitals that do not tell."""
+
+import pytest
+
+from remind.federation.messages import PrivacySpent
+from tests.builders.stored_runs import Drill
+
+SITES = {"Basel": {1: 80, 3: 60}, "Bern": {1: 70, 3: 50}}
+
+
+@pytest.fixture
+def drill(engine, tmp_path):
+    return Drill(engine, tmp_path / "run", SITES).start()
+
+
+def told(epsilon):
+    return PrivacySpent(epsilon=epsilon, delta=1e-5, left=8 - epsilon, releases={"training gradient": epsilon})
+
+
+def test_the_page_shows_what_was_told_last(drill, client):
+    drill.round(privacy={"Basel": told(2.5)})
+    drill.round(privacy={"Basel": told(4.25)})
+    drill.round()
+    rows = {row["name"]: row["privacy"] for row in client.get("/api/runs/1/hospitals").json()["rows"]}
+    assert rows == {"Basel": told(4.25).model_dump(), "Bern": None}
+    page = client.get("/runs/1").text
+    assert "Privacy spent" in page
+    assert "ε 4.25<small>3.75 left</small>" in page
+    assert page.count(" left</small>") == 1, "Bern tells nothing"
+
+
+def test_a_run_of_which_nobody_tells_has_no_such_column(drill, client):
+    drill.round()
+    assert "Privacy spent" not in client.get("/runs/1").text
