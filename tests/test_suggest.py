@@ -19,6 +19,9 @@ from remind.suggest import did_you_mean
         ("optimiser", "train.optimizer"),
         ("method.gamma", "dro.gamma"),
         ("Train.LR", "train.lr"),
+        ("train.learning-rate", "train.lr"),
+        ("learning_rate", "train.lr"),
+        ("train.batch-size", "train.batch"),
         ("model.image-weights", "model.encoders.image-weights"),
     ],
 )
@@ -29,6 +32,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one(typed, meant):
 def test_nothing_near_suggests_nothing():
     assert did_you_mean("qqqqq", Config().flat()) == ""
     assert did_you_mean("x", []) == ""
+    assert did_you_mean("train.frobnicate", Config().flat()) == "", "the section alone is not similar"
 
 
 def test_names_of_other_things_suggest():

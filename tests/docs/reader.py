@@ -3,7 +3,7 @@
 The words of a command stay as they are written. What differs, for all documents alike:
 
 - `MORE`: words added at the end, which make it short: fewer rounds, seeds, patients. Of an option that stands twice the
-  last one counts.
+  last one counts. `FEWER_CELLS`: studies with fewer of what they go through.
 - `PLACES`: folders outside the reader's own become folders below it; the cohorts under ``simulation/cohorts`` become
   small ones with the same hospitals' number.
 - ``flwr run simulation/ …`` is typed as ``remind simulate …``, which does the same job (docs/running.md); the tests in
@@ -19,12 +19,13 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from unittest.mock import patch
 
 import numpy as np
+from flwr.serverapp import Grid
 from typer.testing import CliRunner
 
 from remind.cli import whole_app
@@ -36,120 +37,32 @@ from remind_client.command import app as site_app
 from remind_client.site_config import load_site_config
 from remind_client.store import SiteStore
 from remind_client.vault.key import new_key_file
+from remind_server.rounds.state import State
+from remind_server.rounds.strategy import FedRemind
 from tests.builders.site_files import write_site
-from tests.docs.commands import CHECKED, NOT_CHECKED, ROOT, blocks, spans, words_of
+from tests.docs.commands import CHECKED, ROOT, blocks, spans, words_of
+from tests.docs.typed_words import (
+    CODES,
+    FEWER_CELLS,
+    HOSPITAL,
+    MODELS,
+    MORE,
+    NAMED,
+    PORTS,
+    RESUMED,
+    RUN,
+    RUN_IN_SETTINGS,
+    SERVERS,
+    SITES,
+    TINY,
+    TINY_FILE,
+    at_start,
+    excuse,
+    studied,
+)
 from tests.machine import free_ports, until
 
-Value = TypeVar("Value")
-SITES = ("cleveland", "hungarian", "switzerland", "va")
-TINY = (
-    "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=1 train.batch=8 model.width=8 model.heads=2 "
-    "model.experts=2 synthetic.patients=200"
-)
-SMALL = ("-c", TINY)
-TINY_FILE = "tiny.toml"  # the same for a method that brings settings of its own
-MORE = {
-    ("remind", "simulate"): SMALL,
-    ("remind", "bench", "list"): (),
-    # Twenty hospitals' trees: each of a thousand messages has the whole model.
-    ("remind", "bench", "joining"): (
-        "--methods",
-        "xgb_bagging: xgb_bagging(rounds = 2), xgb_cyclic: xgb_cyclic(rounds = 2)",
-        "--seeds",
-        "1",
-    ),
-    ("remind", "bench", "compare", "--methods", "paper"): (
-        "--methods",
-        f"paper+{TINY_FILE}",
-        "--seeds",
-        "1",
-        "--jobs",
-        "1",
-    ),
-    ("remind", "bench"): ("--seeds", "1", "--jobs", "1", "--no-anchors", *SMALL),
-    ("remind", "analyze", "--cohort"): (*SMALL, "--patients", "10"),
-    ("remind", "analyze"): ("--patients", "10"),
-    ("remind", "data", "synth"): ("--patients", "120"),
-    ("remind", "dashboard"): ("--port", "0"),
-    ("remind-site", "serve"): ("--port", "0"),
-    ("python", "benchmarks/cached_tokens.py"): ("--small", "--patients", "2", "--batch", "2", "--steps", "1"),
-    ("python", "benchmarks/first_prediction.py"): ("--repeats", "1"),
-    ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
-    ("python", "benchmarks/honest_updates.py"): SMALL,
-    ("python", "benchmarks/options.py"): ("--seeds", "1", *SMALL),
-    ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
-    ("python", "benchmarks/prediction_memory.py"): ("--few", "100", "--many", "200"),
-    ("python", "benchmarks/serve_latency.py"): ("--repeats", "2", "--patients", "1", "2"),
-    ("python", "benchmarks/warm_worker.py"): ("--patients", "150", "--rounds", "2"),
-}
-# Commands of ours that cannot be typed here, and why.
-NOT_HERE = {
-    ("remind", "simulate", "--resume"): "needs a run that was stopped; tests/e2e/test_resume.py has one",
-    ("flwr", "run", "simulation/", "--resume"): "needs a run that was stopped; tests/e2e/test_resume.py has one",
-    ("remind", "dashboard", "--import"): "needs a folder of finished runs; tests/dashboard/test_import.py has one",
-    ("remind-site", "adapt"): "needs a finished model; tests/client/test_adapt.py has one",
-    ("remind-site", "export"): "needs a hospital that has trained; tests/client/test_site_export.py has one",
-    ("remind", "data", "import"): "needs files that are not public; tests/data/importers makes files like them",
-    ("remind", "consortium", "run"): "needs three hospitals that are online; tests/e2e/test_afternoon.py has them",
-    ("remind-site", "approve"): "needs a run that waits for it; tests/client/test_approval.py has one",
-    ("remind-site", "vault", "rotate"): "its words change site.toml, too; tests/client/test_vault.py rotates",
-    ("remind", "export", "--site"): "names an option; docs/export.md has the command",
-    ("remind", "predict", "heart-model"): "needs an export with --site; tests/e2e/test_serve.py predicts with one",
-    ("remind", "bench", "widths(small = 4)"): "a study that the reader writes; the tests of docs/extend.md write it",
-    ("remind", "--install-completion"): "changes the settings of the reader's shell",
-    (
-        "python",
-        "benchmarks/golden_runs.py",
-    ): "trains by each method of two commits; tests/test_benchmarks.py starts it",
-    ("python", "benchmarks/soft_moe.py"): "needs the packages of the extra 'benchmarks'",
-}
-SERVERS = {
-    ("remind", "dashboard"): "remind.cli",
-    ("remind", "consortium", "serve"): "remind.cli",
-    ("remind-site", "run"): "remind_client",
-    ("remind-site", "serve"): "remind_client",
-}
-HOSPITAL = (("remind-site", "predict"), ("remind-site", "serve"))  # of a hospital that has a trained model
-# Exit codes beside 0 that are right here: nobody serves the consortium, and the name of the coordinator leads nowhere.
-CODES = {("remind", "consortium", "check"): (0, 10), ("remind-site", "check"): (0, 10, 11)}
-# Ports of health pages and of Flower may be taken on this machine: where the numbers stand after these commands.
-PORTS = {
-    ("remind", "consortium", "init"): ("coordinator/consortium/consortium.toml", ("18000", "18080")),
-    ("remind-site", "init"): ("site/site.toml", ("8780",)),
-}
-UNKNOWN = re.compile(r"…|^[A-Z]{3,}(?:-[A-Z]+)*$")  # what only the reader knows
-RUN = re.compile(r"RUN|results/(?:RUN|heart|my-run|\d{8}-\d{6}-\S+)")  # a run that the text takes as given
-NAMED = {
-    "DIR": "coordinator/consortium",
-    "KIT": "coordinator/kits/bern",
-    "NEW": "new-patients",
-    "COHORT": "new-patients",
-}
-# The guides of a consortium are typed together, by turns; each of the other documents, of those with commands, alone.
-GUIDES = ("coordinator-guide.md", "hospital-guide.md")
-# Documents whose commands are parsed (test_commands.py) and not typed yet, most of them for the time that they take.
-LATER = (
-    *("adapt.md", "benchmarks.md", "evidence.md", "exit-codes-coordinator.md", "methods.md", "next-test.md"),
-    *("resume.md", "serve.md"),
-)
-ALONE = (
-    *("CONTRIBUTING.md", "README.md", "analysis.md", "cohorts.md", "dashboard.md", "design.md"),
-    *("encoders.md", "export.md", "extend.md", "importing.md", "predict.md", "privacy.md", "running.md"),
-    *("studies.md", "tutorial.md"),
-)
-
-
-def at_start(words: list[str], table: Mapping[tuple[str, ...], Value], otherwise: Value) -> Value:
-    """The value of the first key with which these words begin."""
-    return next((value for key, value in table.items() if tuple(words[: len(key)]) == key), otherwise)
-
-
-def excuse(words: list[str]) -> str:
-    """Why a command is not typed; empty if it is."""
-    if why := NOT_CHECKED.get(words[0]) or at_start(words, NOT_HERE, ""):
-        return why
-    unknown = [word for word in words if UNKNOWN.search(word) and word not in NAMED and not RUN.fullmatch(word)]
-    return f"says {unknown[0]} for what only the reader knows" if unknown else ""
+STUDIED: set[tuple[str, ...] | None] = set()  # studies and benchmarks of documents that were typed before
 
 
 def stand_in(folder: Path) -> None:
@@ -202,14 +115,28 @@ class Reader:
         if excuse(words):
             return
         assert words[0] in CHECKED
-        words = [self._here(word) for word in words]
         if words[:3] == ["flwr", "run", "simulation/"]:
             words = ["remind", "simulate", *as_simulate(words[3:])]
+        if at_start(words, RESUMED, False):
+            self._stopped()
+        if words[:2] == ["remind-site", "adapt"]:
+            words = ["RUN" if word in MODELS else word for word in words]
+        if words[:2] == ["remind", "bench"]:
+            words = [FEWER_CELLS.get(word, word) for word in words]
+        words = [self._here(word) for word in words]
+        for word in words:
+            if word.endswith(".csv"):  # two lines of a text write the same table; a reader would remove the first
+                (self.folder / word).unlink(missing_ok=True)
         if words[:3] == ["remind", "data", "synth"]:  # the text makes what was put here in its place
             shutil.rmtree(self.folder / words[3], ignore_errors=True)
-        if at_start(words, dict.fromkeys(HOSPITAL, True), False):
-            self._trained()
-        (self._serve if at_start(words, SERVERS, "") else self._run)(words)
+        trained = at_start(words, HOSPITAL, None)
+        if trained is not None:
+            self._hospital(trained)
+        study = studied(words)
+        if study not in STUDIED:
+            (self._serve if at_start(words, SERVERS, "") else self._run)(words)
+        if study:
+            STUDIED.add(study)
         self.typed.append(shlex.join(words))
 
     def _here(self, word: str) -> str:
@@ -217,6 +144,8 @@ class Reader:
             word = word.replace(place, here)
         if RUN.fullmatch(word):
             return str(self._run_at_hand())
+        if RUN_IN_SETTINGS.search(word):
+            return RUN_IN_SETTINGS.sub(str(self._run_at_hand()), word)
         return str(self.folder / NAMED[word]) if word in NAMED else word
 
     def _run_at_hand(self) -> Path:
@@ -225,13 +154,26 @@ class Reader:
             self._run(["remind", "simulate", "--cohort", "simulation/cohorts/uci_heart4.toml"])
         return self._runs()[-1]
 
-    def _trained(self) -> None:
-        """Put a hospital's part of a run into the vault of the site whose commands are typed, as its run would have."""
+    def _stopped(self) -> None:
+        """Leave a run of the heart hospitals that somebody stopped in its second round."""
+        round_of = FedRemind._round
+
+        def stop(strategy: FedRemind, grid: Grid, state: State) -> State:
+            if state.round == 1:
+                raise KeyboardInterrupt
+            return round_of(strategy, grid, state)
+
+        with patch.object(FedRemind, "_round", stop), contextlib.suppress(AssertionError):
+            self._run(["remind", "simulate", "--cohort", "simulation/cohorts/uci_heart4.toml"])
+
+    def _hospital(self, trained: bool) -> None:
+        """The site whose commands are typed; with a run's model in its vault, as its run would have put it there."""
         place = Path(os.environ.get("REMIND_SITE") or self.folder)
         if not (place / "site.toml").is_file():
             new_key_file(write_site(place).vault_key_path)
+            shutil.copytree(self.folder / "my-cohort", place / "cohort")
         site = load_site_config(place)
-        if not site.runs_folder.is_dir():
+        if trained and not site.runs_folder.is_dir():
             part = read_bundle(self._run_at_hand()).part(SITES[0])
             SiteStore(site.runs_folder / "run-1", site.open_vault()).save_model(part)
 
@@ -253,9 +195,11 @@ class Reader:
         assert code in at_start(words, CODES, (0,)), f"$ {shlex.join(typed)}\n{said[-4000:]}"
         file, ports = at_start(words, PORTS, ("", ()))
         for port, free in zip(ports, free_ports(len(ports)), strict=True):
-            self.ports[port] = free
             settings = self.folder / file
-            settings.write_text(re.sub(rf"= {port}\b", f"= {free}", settings.read_text()))
+            text, found = re.subn(rf"= {port}\b", f"= {free}", settings.read_text())
+            if found:  # a second command of this kind leaves the file as it is
+                settings.write_text(text)
+                self.ports[port] = free
 
     def _serve(self, words: list[str]) -> None:
         """Start it, wait until it answers about its health, end it as a service manager does; a coordinator last."""

@@ -10,7 +10,8 @@ from remind.consortium.enrolment import verify_request
 from remind_server.consortium.proxy import nginx_program
 from remind_studies.cells import pool
 from tests.docs.commands import DOCUMENTS
-from tests.docs.reader import ALONE, GUIDES, Reader, commands, excuse
+from tests.docs.reader import Reader, commands
+from tests.docs.typed_words import ALONE, GUIDES, excuse
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +41,11 @@ def test_document(name, reader):
 
 
 def test_guides(reader, monkeypatch):
-    """Coordinator and hospital by turns: kit, request, enrolment; then each guide to its end."""
+    """Coordinator and hospital by turns: kit, request, enrolment; each guide to its end; what repairs a consortium."""
     nginx_program("nginx")
     monkeypatch.setenv("REMIND_CA_PASSPHRASE", "correct horse battery")
     monkeypatch.setenv("REMIND_SITE", str(reader.folder / "site"))
-    at_coordinator, at_hospital = (commands(document(name), reader.folder) for name in GUIDES)
+    at_coordinator, at_hospital, after_failures = (commands(document(name), reader.folder) for name in GUIDES)
     enrol = next(i for i, words in enumerate(at_coordinator) if words[1:3] == ["consortium", "enrol"])
     init = next(i for i, words in enumerate(at_hospital) if words[:2] == ["remind-site", "init"]) + 1
     mentioned = [words for words in at_hospital[: init - 1] if words[0] == "remind-site"]  # before there is a site
@@ -54,7 +55,7 @@ def test_guides(reader, monkeypatch):
     by_telephone = ["--fingerprint", verify_request(request.read_text()).fingerprint]
     request.rename(reader.folder / "bern-request.json")
     at_coordinator[enrol] += by_telephone
-    for words in (*at_coordinator[enrol:], *mentioned, *at_hospital[init:]):
+    for words in (*at_coordinator[enrol:], *mentioned, *at_hospital[init:], *after_failures):
         if words[0] != "python":  # of docs/benchmarks.md
             reader.type(words)
     expected = [words for name in GUIDES for words in commands(document(name), reader.folder) if not excuse(words)]

@@ -94,6 +94,9 @@ def _parse(text: str, option: str) -> dict[str, Scalar]:
         try:
             values |= flatten({key: tomllib.loads(f"value = {value}")["value"]}, option)
         except tomllib.TOMLDecodeError:
+            if re.fullmatch(r"[-+]?\d+,\d+", value):
+                point = value.replace(",", ".")
+                raise UserError(f"{option}: {key}={value}: write a decimal point: {key}={point}") from None
             raise UserError(
                 f"{option}: {key}={value}: not a number, true or false; a text needs quotes: {option} "
                 f"'{key}={literal(value)}'"

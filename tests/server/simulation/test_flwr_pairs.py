@@ -47,6 +47,7 @@ def test_a_toml_file(tmp_path):
     [
         ("seed", "not key=value: 'seed'"),
         ("seed=1 lr", "not key=value: 'lr'"),
+        ("train.lr=0,001", "write a decimal point: train.lr=0.001"),
         ("data.cohort=here", "a text needs quotes: -c 'data.cohort=\"here\"'"),
         ("rounds=1979-05-27", "a number, a text or true/false"),
         ("nowhere.toml", "cannot read nowhere.toml: No such file"),
