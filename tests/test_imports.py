@@ -68,7 +68,10 @@ FLOORS = (
         "methods",
         "methods_list",
     ),
-    ("global_model",),
+    (
+        "global_model",
+        "secure_settings",
+    ),
     ("adaptation",),
     (
         "api",

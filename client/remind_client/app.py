@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from remind.config import Config
 from remind.federation import messages
 from remind.federation.bounds import ORDINARY
-from remind.federation.flower import read_as, to_record
+from remind.federation.flower import from_record, read_as, to_record
 from remind.quoting import LONGEST, quoted
 from remind_client.ledger.budget import BudgetError
 from remind_client.load import Identity, load_site, prepare_process
@@ -33,9 +33,17 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     @app.query()
     def enrol(message: Message, context: Context) -> Message:
-        """Answer an enrolment: who this site is and which data it has."""
+        """Answer an enrolment, who this site is and which data it has; and what secure aggregation asks besides."""
 
         def answer() -> Answer:
+            request, _ = from_record(message.content, ORDINARY)
+            match request:
+                case messages.Prepare():
+                    return site_of(context).secure.prepare(request.slots), None
+                case messages.Deal():
+                    return site_of(context).secure.deal(request.book), None
+                case messages.Unmask():
+                    return site_of(context).secure.unmask(request.ask), None
             read_as(message.content, messages.Enrol, ORDINARY)
             return site_of(context).enrol(), None
 
@@ -46,7 +54,9 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
         """Do one round: evaluate the received model, train, answer."""
 
         def answer() -> Answer:
-            return site_of(context).train(*read_as(message.content, messages.Task, ORDINARY))
+            task, buffer = read_as(message.content, messages.Task, ORDINARY)
+            site = site_of(context)
+            return site.train(task, buffer) if task.secure is None else site.train_masked(task, buffer)
 
         return _reply(message, context, answer)
 
@@ -55,7 +65,9 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
         """Evaluate the final model on test patients."""
 
         def answer() -> Answer:
-            return site_of(context).examine(*read_as(message.content, messages.Examine, ORDINARY)), None
+            task, buffer = read_as(message.content, messages.Examine, ORDINARY)
+            site = site_of(context)
+            return (site.examine(task, buffer), None) if task.secure is None else site.examine_masked(task, buffer)
 
         return _reply(message, context, answer)
 

@@ -138,6 +138,21 @@ def ledger(
     print(to_csv(spends) if as_csv else to_json(account) if as_json else to_text(account), end="" if as_csv else "\n")
 
 
+@app.command("roster")
+def roster(config: SiteFile = HERE) -> None:
+    """Print the hospitals of this site's roster with the fingerprints of their keys, to compare by telephone."""
+    from remind.consortium.enrolment import fingerprint
+    from remind.consortium.roster import read_roster
+    from remind.errors import UserError
+    from remind_client.site_config import load_site_config
+
+    site = load_site_config(config)
+    if not site.roster:
+        raise UserError("site.toml: roster is missing: name the file with all hospitals' keys")
+    for name, key in sorted(read_roster(site.path(site.roster)).items()):
+        print(f"{name}  {fingerprint(key)}")
+
+
 @audit_app.command("verify")
 def audit_verify(
     config: SiteFile = HERE,

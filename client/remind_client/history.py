@@ -17,13 +17,14 @@ import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 
-from remind.federation.messages import Report
+from remind.federation.messages import MaskedAnswer, Report
 from remind.files import flush
 from remind.model_file import digest_of
 from remind_client.question import TooOldError
@@ -33,6 +34,8 @@ from remind_client.vault.vault import VERSION, Vault
 STATE, ANSWER, INDEX = "state.pt", "answer.pt", "history.json"
 ENDED = "ended"  # content of the index of a run that has ended
 Buffer = NDArray[np.uint8]
+Kept = Report | MaskedAnswer
+_KEPT: TypeAdapter[Kept] = TypeAdapter(Annotated[Kept, Field(discriminator="kind")])
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class History:
         """Encoder files that the kept states need."""
         return {name for names in self._kept().values() for name in names}
 
-    def answer(self, round_: int, question: str) -> tuple[Report, Buffer] | None:
+    def answer(self, round_: int, question: str) -> tuple[Kept, Buffer] | None:
         """Return the stored answer to this question; None if there is none."""
         path = self._version(ANSWER, round_)
         if not path.is_file():
@@ -102,7 +105,7 @@ class History:
             buffer = found["buffer"].numpy()
             if _digest(found["report"], found["buffer"]) != found["digest"]:
                 raise ValueError
-            return Report.model_validate_json(found["report"]), buffer
+            return _KEPT.validate_json(found["report"]), buffer
         except (OSError, MemoryError, VaultError):
             raise
         except Exception:  # unpickling a changed file may raise anything
@@ -110,7 +113,7 @@ class History:
                 f"{path}: this site did not write this content; remove the file, and the round is repeated"
             ) from None
 
-    def keep_answer(self, round_: int, question: str, report: Report, buffer: Buffer) -> None:
+    def keep_answer(self, round_: int, question: str, report: Kept, buffer: Buffer) -> None:
         """Store an answer; it is on disk when this method returns."""
         text, tensor = report.model_dump_json(), torch.from_numpy(np.array(buffer))
         content = {"question": question, "report": text, "buffer": tensor, "digest": _digest(text, tensor)}

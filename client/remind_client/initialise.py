@@ -31,6 +31,7 @@ state = "state"  # the site's stored data: encoders, audit log
 device = "auto"  # auto | cpu | cuda | cuda:N
 health_port = 8780  # http://127.0.0.1:8780/status ; 0: none
 drain_seconds = 120.0  # at a stop: longest time to finish the current message
+# roster = "roster.toml"  # all hospitals' keys, compared with them: for runs with secure aggregation
 
 [coordinator]
 consortium = {consortium}
@@ -62,7 +63,7 @@ examinations_per_run = 10
 # bundles = ["…"]  # only these bundles, by SHA-256
 
 [policy.privacy]  # the guarantee for each patient that a run must give (docs/privacy.md)
-# require = ["site"]  # runs without noise of this site's own are refused
+# require = ["site", "secure-aggregation"]  # runs without noise of this site's own, or in clear, are refused
 # epsilon_per_run = 8.0
 # epsilon_for_life = 20.0
 # delta = 1e-5  # at most a tenth of 1/n of this site's n patients

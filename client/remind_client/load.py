@@ -17,8 +17,10 @@ from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort, cohort_version
 from remind_client.ledger.spender import Spender, limits_of
 from remind_client.ledger.spends import PrivacyLedger
+from remind_client.policy.rules import fingerprint
 from remind_client.private import simulated_secret
 from remind_client.retention import prune
+from remind_client.secure import SecureAnswers
 from remind_client.site import Site
 from remind_client.site_config import this_site
 from remind_client.store import SiteStore
@@ -98,6 +100,7 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         secret=secret,
         spender=spender,
         version="" if identity.virtual else cohort_version(identity.cohort),
+        secure=_secure(config, run_id, hospital.name, store, identity.virtual),
     )
 
 
@@ -118,6 +121,13 @@ def _private(
         )
     ledger = ours.privacy_ledger
     return ledger.secret, Spender(ledger, run, limits_of(config, ours.policy.privacy), ours.audit_log)
+
+
+def _secure(config: Config, run_id: int, name: str, store: SiteStore, virtual: bool) -> SecureAnswers | None:
+    """What masks the site's answers; None if the run does not aggregate securely."""
+    if not config.federation.secure_aggregation:
+        return None
+    return SecureAnswers(run_name(config, run_id), name, fingerprint(config), store, this_site(), virtual)
 
 
 def prepare_process(threads: int) -> None:

@@ -1,6 +1,7 @@
 """Reasons that a site gives when it cannot answer. The text contains no paths, no values and nothing about patients."""
 
 from remind.errors import UserError
+from remind.secagg.limits import RefusedError
 from remind_client.disk import disk_error, in_words, reason
 from remind_client.ledger.budget import BudgetError
 from remind_client.question import TooOldError
@@ -17,6 +18,8 @@ def words_for(error: BaseException) -> str:
         return str(error)  # numbers of rounds
     if isinstance(error, BudgetError):
         return error.outside
+    if isinstance(error, RefusedError):
+        return str(error)  # of what the coordinator asked for, and of names of hospitals that it knows
     if isinstance(error, VaultError):
         return f"a file that the site keeps was changed, cut or moved, or is under another key; {ITS_LOG}"
     if isinstance(error, UserError):
@@ -30,4 +33,4 @@ def words_within(error: BaseException) -> str:
     """The reason for the site's own log, or for the researcher who simulates all sites; empty: log a traceback."""
     if (full := disk_error(error)) is not None:
         return in_words(full)
-    return str(error) if isinstance(error, UserError | TooOldError | BudgetError) else ""
+    return str(error) if isinstance(error, UserError | TooOldError | BudgetError | RefusedError) else ""

@@ -20,6 +20,7 @@ from remind.federation.messages import (
     Examination,
     Examine,
     LossSum,
+    MaskedAnswer,
     Report,
     Task,
     Tempered,
@@ -28,6 +29,7 @@ from remind.metrics.private_scores import noisy_statistics
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.privacy.accounting import Mechanism
 from remind.privacy.noise import Randomness
+from remind.secagg.limits import RefusedError
 from remind.seeds import derive, seeded
 from remind.training.evaluate import evaluate, temper
 from remind.training.outputs import without_gradient
@@ -39,6 +41,7 @@ from remind_client.few import moved_by_few
 from remind_client.ledger.budget import TEST, TRAINING, VALIDATION, BudgetError, Release
 from remind_client.ledger.spender import Spender
 from remind_client.question import question_of
+from remind_client.secure import SecureAnswers
 from remind_client.store import SiteStore
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,11 @@ class Site:
         Pays for what leaves under a privacy guarantee, before it is computed; None: the run gives none.
     version
         What tells the cohort from other states of it: the same question about other patients gets other noise.
+
+    Parameters
+    ----------
+    secure
+        What masks its answers, where the run aggregates securely.
     """
 
     def __init__(
@@ -75,10 +83,12 @@ class Site:
         secret: bytes = b"",
         spender: Spender | None = None,
         version: str = "",
+        secure: SecureAnswers | None = None,
     ) -> None:
         self.name, self.cohort, self.config, self.store, self.minimum = name, cohort, config, store, minimum
         self.device, self.keeps_answers = device, keeps_answers
         self.secret, self.spender, self.version = secret, spender, version
+        self._secure = secure
         self.engine = SiteEngine(name, cohort, config, store, device, secret)
         self._in_doubt = False  # whether a round ended in an error, so that memory may not be what the store holds
 
@@ -96,6 +106,24 @@ class Site:
             held_out=self.engine.held_out() if self.engine.methods.objective.needs_held_out else {},
         )
 
+    @property
+    def secure(self) -> SecureAnswers:
+        """What masks this site's answers.
+
+        Raises
+        ------
+        RefusedError
+            The run does not aggregate securely.
+        """
+        if self._secure is None or not self.config.federation.secure_aggregation:
+            raise RefusedError("this run does not aggregate securely")
+        return self._secure
+
+    def _require(self, masked: bool) -> None:
+        """Refuse to answer in clear where the run's settings say that answers are masked, or the other way round."""
+        if masked != self.config.federation.secure_aggregation:
+            raise RefusedError("the run's settings and the message differ in whether answers are masked")
+
     def train(self, task: Task, buffer: Buffer) -> tuple[Report, Buffer]:
         """Evaluate the model as received, do the round's work, answer with the same blocks.
 
@@ -108,6 +136,26 @@ class Site:
         TooOldError
             If the site no longer has the state before this round.
         """
+        self._require(masked=False)
+        report, answer = self._trained(task, buffer)
+        assert isinstance(report, Report)
+        return report, answer
+
+    def train_masked(self, task: Task, buffer: Buffer) -> tuple[MaskedAnswer, Buffer]:
+        """Do the same, and put the answer under masks; `task.secure` says among whom each block is summed.
+
+        Raises
+        ------
+        RefusedError
+            The answer might not only be read in sum.
+        """
+        self._require(masked=True)
+        self.secure.require_fair(task, self.engine.counts, self.cohort.schema.names)
+        masked, answer = self._trained(task, buffer)
+        assert isinstance(masked, MaskedAnswer)
+        return masked, answer
+
+    def _trained(self, task: Task, buffer: Buffer) -> tuple[Report | MaskedAnswer, Buffer]:
         asked = self.keeps_answers or self.engine.private is not None
         history, question = self.store.history, question_of(task, buffer) if asked else ""
         if self.keeps_answers and (known := history.answer(task.round, question)) is not None:
@@ -118,7 +166,7 @@ class Site:
             self._reload()
         self._in_doubt = True
         key = self._pay_for_round(task, question)
-        report, answer = self._round(task, buffer, key)
+        report, answer = self._answer(task, buffer, key)
         if self.keeps_answers:
             history.keep_answer(task.round, question, report, answer)
         self._in_doubt = False
@@ -146,6 +194,10 @@ class Site:
 
     def _key(self, question: str, training: bool) -> str:
         return sha256(f"{question} {self.store.fingerprint(training)} {self.version}".encode()).hexdigest()
+
+    def _answer(self, task: Task, buffer: Buffer, key: str) -> tuple[Report | MaskedAnswer, Buffer]:
+        report, answer = self._round(task, buffer, key)
+        return self.secure.report(task, buffer, report, answer) if task.secure is not None else (report, answer)
 
     def _reload(self) -> None:
         """Take what the store holds, and nothing of what is in memory."""
@@ -217,6 +269,23 @@ class Site:
         as a prediction encodes them and not read from the cache, whose batches are of all patients: sums over batches
         of other sizes differ in the last digits, and a prediction for the test patients must give these very numbers.
         """
+        self._require(masked=False)
+        return self._examined(task, buffer)
+
+    def examine_masked(self, task: Examine, buffer: Buffer) -> tuple[MaskedAnswer, Buffer]:
+        """Do the same, and put the statistics under masks; once under the same keys.
+
+        Raises
+        ------
+        RefusedError
+            The statistics might not only be read in sum.
+        """
+        self._require(masked=True)
+        self.secure.require_new(task)
+        classes = len(self.cohort.schema.classes)
+        return self.secure.examination(task, buffer, self._examined(task, buffer), self.minimum, classes)
+
+    def _examined(self, task: Examine, buffer: Buffer) -> Examination:
         if self._in_doubt:
             self._reload()
             self._in_doubt = False

@@ -96,6 +96,10 @@ class SiteConfig(_Section):
     drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
         120.0, description="on SIGTERM: longest time to finish the current message"
     )
+    roster: str = Field(
+        "",
+        description="file with all hospitals' names and keys, which they gave each other; for secure aggregation",
+    )
     coordinator: CoordinatorSection
     resources: Resources = Resources()
     policy: Policy = Policy()

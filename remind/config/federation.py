@@ -33,6 +33,11 @@ class FederationConfig(Section):
     checkpoints: Count = Field(
         2, description="rounds whose state coordinator and sites keep, so that a killed run can be resumed"
     )
+    secure_aggregation: bool = Field(
+        False,
+        description="hospitals answer under masks, so that only sums over three or more can be read; no tables by "
+        "hospital (docs/secure-aggregation.md)",
+    )
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the sent tensors")
     max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
     max_update_ratio: AtLeast1 = Field(

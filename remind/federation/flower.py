@@ -12,20 +12,41 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from remind.federation.bounds import Bounds
 from remind.federation.messages import (
+    Deal,
+    Dealt,
     Enrol,
     Enrolment,
     Examination,
     Examine,
+    Keys,
+    MaskedAnswer,
     Message,
+    Prepare,
     Refusal,
     Report,
     Task,
+    Unmask,
+    Unmasked,
     first_problem,
 )
 from remind.quoting import listed, quoted
 
 _AnyMessage = Annotated[
-    Enrol | Enrolment | Task | Report | Examine | Examination | Refusal, Field(discriminator="kind")
+    Enrol
+    | Enrolment
+    | Prepare
+    | Keys
+    | Deal
+    | Dealt
+    | Task
+    | Report
+    | Examine
+    | Examination
+    | MaskedAnswer
+    | Unmask
+    | Unmasked
+    | Refusal,
+    Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(_AnyMessage)
 Expected = TypeVar("Expected", bound=Message)

@@ -20,6 +20,9 @@ from remind.metrics.histograms import BINS, GRID, ScoreHistograms
 from remind.metrics.statistics import MOST_LOG_LOSS, GroupLoss, GroupStatistics, scored_classes
 from remind.metrics.tempering import BETA_K, TemperedSums
 from remind.quoting import LONGEST, SHORT, printable, quoted
+from remind.secagg.book import Book
+from remind.secagg.exchanged import Ask, Masked, Opened, Slot
+from remind.secagg.keys import Hex, SignedKeys, Slots
 
 MOST_EXPERTS = 2**16  # in a model; far more than fit into any machine
 USE_DIGITS = 4  # decimals of a use sum: a map needs no more, and every digit reveals something about patients
@@ -222,6 +225,55 @@ class Enrolment(Message):
     named: bool | None = None
 
 
+class Prepare(Message):
+    """Coordinator → site: publish your keys for the run's secure aggregation."""
+
+    kind: Literal["prepare"] = "prepare"
+    slots: Slots
+
+
+class Keys(Message):
+    """Site → coordinator: its public keys, signed."""
+
+    kind: Literal["keys"] = "keys"
+    keys: SignedKeys
+
+
+class Deal(Message):
+    """Coordinator → site: everybody's keys; deal shares of your mask secrets."""
+
+    kind: Literal["deal"] = "deal"
+    book: Book
+
+
+class Dealt(Message):
+    """Site → coordinator: for each site its shares, in boxes that only that site opens."""
+
+    kind: Literal["dealt"] = "dealt"
+    boxes: dict[Name, Hex]
+
+
+class Secure(Message):
+    """Of a task or an examination whose answer goes under masks.
+
+    Attributes
+    ----------
+    observers
+        Block → the sites whose answers are summed. Blocks that are not named are not sent.
+    patient, whole
+        Of a task: group → the weight of each of its patients, at all sites; block → Σ_s of the objective's parts that
+        reach it.
+    experts
+        Of an examination: length of a group's use of experts.
+    """
+
+    slot: Slot
+    observers: dict[Annotated[str, Field(max_length=300)], tuple[Name, ...]]
+    patient: dict[Group, Finite] = {}
+    whole: dict[Annotated[str, Field(max_length=300)], Finite] = {}
+    experts: Annotated[int, Field(ge=0, le=MOST_EXPERTS)] = 0
+
+
 class Task(Message):
     """Coordinator → site: one round on the model in the buffer. Only the site's own groups are named.
 
@@ -241,6 +293,8 @@ class Task(Message):
         Those of the site's groups that the model to begin with (``start.model``) knows; none where it is a new one.
     routed
         Whether Φ_k is in use in stage 1 too, as in the model to begin with.
+    secure
+        Among whom each block of the answer is summed; None: the answer is not masked.
     """
 
     kind: Literal["task"] = "task"
@@ -256,6 +310,7 @@ class Task(Message):
     candidates: Annotated[tuple[Natural, ...], Field(max_length=2)] = ()
     given: tuple[Group, ...] = ()
     routed: bool = False
+    secure: Secure | None = None
     index: tuple[Entry, ...]
 
     @property
@@ -313,6 +368,8 @@ class Examine(Message):
         Test patients are measured with logits divided by it too; 1: not.
     counts
         The global n_k of the site's own groups: how many patients the model learnt each combination from.
+    secure
+        Among whom the statistics of each group are summed; None: they are not masked.
     """
 
     kind: Literal["examine"] = "examine"
@@ -322,6 +379,7 @@ class Examine(Message):
     on_test: bool = True
     temper: bool = False
     temperature: Annotated[float, Field(gt=0, le=1e3)] = 1.0
+    secure: Secure | None = None
     index: tuple[Entry, ...]
 
 
@@ -343,6 +401,29 @@ class Examination(Message):
     calibrated: dict[Group, Evaluation] = {}
     tempered: dict[Group, Tempered] = {}
     seconds: Finite
+
+
+class MaskedAnswer(Message):
+    """Site → coordinator: the blocks in the buffer are masked; they mean something only when summed."""
+
+    kind: Literal["masked"] = "masked"
+    round: Natural
+    seconds: Finite
+    beside: Masked
+
+
+class Unmask(Message):
+    """Coordinator → site: who answered; open your shares."""
+
+    kind: Literal["unmask"] = "unmask"
+    ask: Ask
+
+
+class Unmasked(Message):
+    """Site → coordinator: its shares."""
+
+    kind: Literal["unmasked"] = "unmasked"
+    opened: Opened
 
 
 class Refusal(Message):

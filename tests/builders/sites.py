@@ -6,6 +6,8 @@ import torch
 
 from remind.config import Config
 from remind.data.cohort.cohort import Cohort
+from remind_client.policy.rules import fingerprint
+from remind_client.secure import SecureAnswers
 from remind_client.site import Site
 from remind_client.store import SiteStore
 
@@ -14,4 +16,6 @@ CPU = torch.device("cpu")
 
 def site(name: str, patients: Cohort, config: Config, folder: Path) -> Site:
     """A site that keeps its state under `folder`."""
-    return Site(name, patients, config, SiteStore(folder / name), CPU)
+    store = SiteStore(folder / name)
+    secure = SecureAnswers("run", name, fingerprint(config), store, None, virtual=True)
+    return Site(name, patients, config, store, CPU, secure=secure)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.federation.blocks import Entry
-from remind.federation.messages import Enrol, Examine, Message, Task
+from remind.federation.messages import Enrol, Examine, Message, Secure, Task
 from remind_client.policy.bundle import OURS, Bundle
 from remind_client.policy.gate import Asking, RefusedError, require_allowed, require_bundle
 from remind_client.policy.hours import DAYS, Window
@@ -172,6 +172,26 @@ def test_groups_too_small_and_groups_not_there_are_refused_in_the_same_words(led
 
 def test_a_run_that_did_not_enrol_the_site_gets_nothing(tmp_path):
     assert "enrol" in decide(Policy(), task("shared"), Ledger(tmp_path / "empty"))
+
+
+def test_a_policy_can_require_secure_aggregation(ledger):
+    policy = Policy(privacy=PrivacyPolicy(require=("secure-aggregation",)))
+    config = Config.from_flat({"federation.secure-aggregation": True})
+    assert decide(policy, Enrol(version="1"), ledger, config=config) == ""
+    assert "federation.secure-aggregation = false" in decide(policy, Enrol(version="1"), ledger)
+    both = Policy(privacy=PrivacyPolicy(require=("secure-aggregation", "site")))
+    assert "privacy.mode = none" in decide(both, Enrol(version="1"), ledger, config=config)
+
+
+def test_a_task_whose_answer_would_not_be_masked_as_the_run_says_is_refused(ledger):
+    secure = Secure(slot=0, observers={})
+    masked, clear = task().model_copy(update={"secure": secure}), task()
+    run = Config.from_flat({"federation.secure-aggregation": True})
+    assert "differ in whether answers are masked" in decide(Policy(), clear, ledger, config=run)
+    assert "differ in whether answers are masked" in decide(Policy(), masked, ledger)
+    assert decide(Policy(), masked, ledger, config=run) == ""
+    strange = task().model_copy(update={"secure": Secure(slot=0, observers={"group:4": ("a", "b", "c")})})
+    assert "did not enrol" in decide(Policy(), strange, ledger, config=run)
 
 
 def test_a_run_waits_for_the_approval_of_its_configuration(ledger):

@@ -60,10 +60,17 @@ TASK = {
     "candidates": [1, 4],
     "given": [3],
     "routed": True,
+    "secure": {
+        "slot": 1,
+        "observers": {"group:3": ["a", "b", "c"]},
+        "patient": {"3": 0.25},
+        "whole": {"group:3": 1.0},
+        "experts": 0,
+    },
     "index": [ENTRY.model_dump(mode="json")],
 }
 
-VALUES = TASK | {"index": (ENTRY,), "weights": {3: 1.0}, "counts": {3: 4}, "labels": {}}
+VALUES = TASK | {"index": (ENTRY,), "weights": {3: 1.0}, "counts": {3: 4}, "labels": {}, "secure": None}
 
 
 @pytest.mark.parametrize(("kind", "content"), [(Report, REPORT), (Task, TASK)])

@@ -22,6 +22,7 @@ from remind.federation.bounds import ORDINARY
 from remind.federation.flower import from_record, to_record
 from remind.paths import run_name
 from remind.quoting import LONGEST, quoted
+from remind.secagg.codec import nbytes_of
 from remind_client.audit.events import Answered, Asked, SentTensor
 from remind_client.audit.events import Refused as RefusedEvent
 from remind_client.policy.bundle import Bundle, BundleError, look
@@ -40,7 +41,11 @@ from remind_client.site_config import SiteConfig
 
 log = logging.getLogger(__name__)
 Buffer = NDArray[np.uint8]
-_REQUESTS = {"query": messages.Enrol, "train": messages.Task, "evaluate": messages.Examine}
+_REQUESTS: dict[str, tuple[type[messages.Message], ...]] = {
+    "query": (messages.Enrol, messages.Prepare, messages.Deal, messages.Unmask),
+    "train": (messages.Task,),
+    "evaluate": (messages.Examine,),
+}
 
 
 def _now() -> datetime:
@@ -151,6 +156,21 @@ class Door:
                     raise RefusedError(f"no group has the {minimum} training patients that the site's policy requires")
                 self.site.ledger.release(run, released)
                 return suppressed, None
+            case (
+                (messages.Prepare(), messages.Keys())
+                | (messages.Deal(), messages.Dealt())
+                | (messages.Unmask(), messages.Unmasked())
+            ):
+                _require_no_tensors(buffer)
+                return answer, None
+            case ((messages.Task() | messages.Examine()), messages.MaskedAnswer()) if request.secure is not None:
+                require_blocks(self.site.policy, request.index)
+                expected = sum(map(nbytes_of, answer.beside.lengths.values()))
+                if answer.beside.lengths.keys() != request.secure.observers.keys() or buffer.size != expected:
+                    raise RefusedError("internal error (the answer contains other blocks than asked); nothing was sent")
+                return answer, buffer
+            case ((messages.Task() | messages.Examine()), _) if request.secure is not None:
+                raise RefusedError("internal error (the answer is not masked); nothing was sent")
             case messages.Task(), messages.Report():
                 require_blocks(self.site.policy, answer.index)
                 if answer.index != request.index or buffer.size != sum(entry.nbytes for entry in answer.index):
@@ -169,13 +189,16 @@ class Door:
 
     def _log_answer(self, visit: "_Visit", reply: messages.Message) -> None:
         index = reply.index if isinstance(reply, messages.Report) else ()
+        sent = [SentTensor(name=entry.name, bytes=entry.nbytes) for entry in index]
+        if isinstance(reply, messages.MaskedAnswer):
+            sent = [SentTensor(name=f"{b} (masked)", bytes=nbytes_of(n)) for b, n in reply.beside.lengths.items()]
         self.site.audit_log.append(
             Answered(
                 run=str(visit.run),
                 request=visit.request,
                 round=visit.round,
                 answer=type(reply).__name__,
-                tensors=tuple(SentTensor(name=entry.name, bytes=entry.nbytes) for entry in index),
+                tensors=tuple(sent),
                 groups=counts_of(reply),
             )
         )

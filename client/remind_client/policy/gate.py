@@ -86,6 +86,8 @@ def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledge
     if released is None:
         raise RefusedError("this run has not enrolled the site; enrol it first")
     if isinstance(asking.message, Task | Examine):
+        if (asking.message.secure is not None) != asking.config.federation.secure_aggregation:
+            raise RefusedError("the run's settings and the message differ in whether answers are masked")
         _require_groups(asking.message, released)
     if isinstance(asking.message, Examine):
         most = policy.examinations_per_run
@@ -134,5 +136,8 @@ def _require_groups(message: Task | Examine, released: frozenset[int]) -> None:
     if isinstance(message, Task):
         named |= {str(k) for k in (*message.weights, *message.counts, *message.labels, *message.given)}
         named |= {b.removeprefix("group:") for b in message.block_weights if b.startswith("group:")}
+    if message.secure is not None:
+        named |= {b.removeprefix("group:") for b in message.secure.observers if b.startswith("group:")}
+        named |= {str(k) for k in message.secure.patient}
     if strangers := sorted(named - {str(k) for k in released}):
         raise RefusedError(f"the request names groups that this site did not enrol: {', '.join(strangers[:5])}")

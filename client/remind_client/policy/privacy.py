@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from remind.config import Config
 
-Protection = Literal["site"]
+Protection = Literal["site", "secure-aggregation"]
 Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -16,7 +16,9 @@ class PrivacyPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     require: tuple[Protection, ...] = Field(
-        (), description="protections without which nothing runs; 'site': noise of this site's own, privacy.mode = site"
+        (),
+        description="protections without which nothing runs; 'site': noise of this site's own, privacy.mode = site; "
+        "'secure-aggregation': answers leave under masks",
     )
     epsilon_per_run: Epsilon | None = Field(None, description="most ε a run may spend on a patient; absent: any")
     epsilon_for_life: Epsilon | None = Field(None, description="most ε that all runs together may spend; absent: any")
@@ -30,7 +32,7 @@ class PrivacyPolicy(BaseModel):
     def _limits_mean_something(self) -> Self:
         limits = {"epsilon_per_run": self.epsilon_per_run, "epsilon_for_life": self.epsilon_for_life}
         named = [name for name, value in limits.items() if value is not None]
-        if named and not self.require:
+        if named and "site" not in self.require:
             raise ValueError(
                 f"{named[0]} limits nothing as long as runs without a guarantee may run; add require = ['site']"
             )
@@ -44,11 +46,12 @@ class PrivacyPolicy(BaseModel):
     def problem(self, config: Config) -> str:
         """Why a run may not run here, in words that may leave; empty if it may."""
         if missing := [protection for protection in self.require if protection not in provided(config)]:
-            return (
-                f"the site's policy requires a guarantee for each patient (policy.privacy.require = {missing[0]!r}); "
-                f"this run has privacy.mode = {config.privacy.mode}"
-            )
-        if not provided(config):
+            what, has = {
+                "site": ("a guarantee for each patient", f"privacy.mode = {config.privacy.mode}"),
+                "secure-aggregation": ("answers under masks", "federation.secure-aggregation = false"),
+            }[missing[0]]
+            return f"the site's policy requires {what} (policy.privacy.require = {missing[0]!r}); this run has {has}"
+        if "site" not in provided(config):
             return ""
         wanted = config.privacy
         if wanted.delta > self.delta:
@@ -64,4 +67,5 @@ class PrivacyPolicy(BaseModel):
 
 def provided(config: Config) -> frozenset[str]:
     """Protections that a run provides."""
-    return frozenset({"site"}) if str(config.privacy.mode) == "site" else frozenset()
+    found = {"site": str(config.privacy.mode) == "site", "secure-aggregation": config.federation.secure_aggregation}
+    return frozenset(name for name, holds in found.items() if holds)

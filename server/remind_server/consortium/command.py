@@ -113,6 +113,16 @@ def list_sites(
 
 
 @consortium_command.command()
+def roster(where: Where) -> None:
+    """Print the roster for secure aggregation: all hospitals and their keys, for them to compare among each other."""
+    from remind.consortium.roster import roster_text
+    from remind_server.consortium.ledger import read_ledger
+
+    sites = read_ledger(open_folder(where, "roster").ledger).active()
+    print(roster_text({site.name: site.public_key for site in sites}), end="")
+
+
+@consortium_command.command()
 def revoke(where: Where, site: Annotated[str, typer.Argument(help="Name of the site.")]) -> None:
     """Revoke a hospital, immediately and permanently: its key cannot be enrolled again. Others are not affected."""
     from remind_server.consortium.enrol import revoke as let_out

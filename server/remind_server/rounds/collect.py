@@ -1,6 +1,6 @@
 """Collect the replies of a round: validate them, average them as they arrive, and record why a reply was left out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,13 +144,20 @@ class RoundReplies:
         UserError
             They would not.
         """
-        if len(self.answered) >= number:
-            return
-        said = [f"{name}: {why}" for name, why in sorted(self.absent.items())]
-        error = several(f"{len(self.answered)} valid replies, {asks}", said)
-        if len(self.answered) + sum(kind in (LATE, GONE) for kind in self.how.values()) >= number:
-            raise TooFewError(str(error))
-        raise error
+        require_enough(number, asks, self.answered, self.absent, self.how)
+
+
+def require_enough(
+    number: int, asks: str, answered: Sequence[str], absent: Mapping[str, str], how: Mapping[str, str]
+) -> None:
+    """See `RoundReplies.require`."""
+    if len(answered) >= number:
+        return
+    said = [f"{name}: {why}" for name, why in sorted(absent.items())]
+    error = several(f"{len(answered)} valid replies, {asks}", said)
+    if len(answered) + sum(kind in (LATE, GONE) for kind in how.values()) >= number:
+        raise TooFewError(str(error))
+    raise error
 
 
 @dataclass

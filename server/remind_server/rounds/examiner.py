@@ -21,8 +21,9 @@ from remind.quoting import reason
 from remind_server.outputs.records import RunResult
 from remind_server.rounds.collect import Measurement, examination_bounds, read_examination
 from remind_server.rounds.course import Course
+from remind_server.rounds.secure import TOGETHER, SecureAggregation
 from remind_server.rounds.state import Best, State
-from remind_server.rounds.tasks import examine_task
+from remind_server.rounds.tasks import examination_of, examine_task
 
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # shares of hospitals' own scores that are tried
 
@@ -30,8 +31,8 @@ BLENDS = (0.25, 0.5, 0.75, 1.0)  # shares of hospitals' own scores that are trie
 class Examiner:
     """Computes the result of a run from its last state, with one to seven exchanges."""
 
-    def __init__(self, course: Course) -> None:
-        self.course, self.parties = course, course.parties
+    def __init__(self, course: Course, secure: SecureAggregation | None = None) -> None:
+        self.course, self.parties, self.secure = course, course.parties, secure
         self.config, self.methods, self.roster = course.config, course.methods, course.parties.roster
 
     def result(self, grid: Grid, last: State[Any], began: float, left_out: Mapping[str, int]) -> RunResult:
@@ -60,7 +61,7 @@ class Examiner:
             absent=found.absent,
             left_out=dict(left_out),
             seconds=time.monotonic() - began,
-            withheld=self.roster.withheld(found.test),
+            withheld=self._withheld(found.test),
             round=state.round,
             last=last.round,
             last_tensors=last.model.tensors,
@@ -111,6 +112,12 @@ class Examiner:
         sums = pooled(found.tempered.values())
         return fit_several(merge(found.validation.values()), sums, self.parties.schema.classes, state.round)
 
+    def _withheld(self, test: Mapping[str, Mapping[int, GroupStatistics]]) -> dict[str, frozenset[int]]:
+        """Groups about which nothing is known: below a hospital's minimum, or of fewer than three hospitals."""
+        if self.secure is None:
+            return self.roster.withheld(test)
+        return {TOGETHER: frozenset(self.roster.counts().keys() - test.get(TOGETHER, {}).keys())}
+
     def _selected(self, best: Best) -> dict[str, str | float]:
         train = self.config.train
         return {"by": train.select, "score": train.select_score, "value": best.verdict.value}
@@ -119,6 +126,8 @@ class Examiner:
         self, grid: Grid, state: State[Any], on_test: bool = True, temper: bool = False, temperature: float = 1.0
     ) -> Measurement:
         """Evaluate a model in one exchange; `examine_task` describes the options."""
+        if self.secure is not None:
+            return self._summed(self.secure, grid, state, on_test, temper, temperature)
         members, routing = self.roster.online(grid), self.course.routing(state.round)
         limits, found = self.parties.limits(routing), Measurement(self.parties.offline(members))
         ask = partial(examine_task, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
@@ -130,6 +139,18 @@ class Examiner:
                 found.add(member.name, read_examination(answer, state.round, member, limits))
             except ValueError as error:
                 found.absent[member.name] = reason(error)
+        return found
+
+    def _summed(
+        self, secure: SecureAggregation, grid: Grid, state: State[Any], on_test: bool, temper: bool, temperature: float
+    ) -> Measurement:
+        """The same under masks: all sites' statistics together."""
+        routing, counts = self.course.routing(state.round), added(self.roster.counts(), self.parties.given_counts)
+        ask = partial(examination_of, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
+        asked = {m.name: ask(self.config, self.parties.schema, state, m, counts) for m in secure.members}
+        experts = self.parties.limits(routing).experts or 0
+        found = secure.measured(grid, asked, experts)
+        found.absent.update(self.parties.offline(self.roster.online(grid)))
         return found
 
     def _calibration(self, round_: int, validation: Mapping[str, Mapping[int, GroupStatistics]]) -> Calibration | None:

@@ -114,6 +114,11 @@ class Roster:
         here = set(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
 
+    def leave_out(self, member: Member, why: str) -> None:
+        """Let a member take no part any more."""
+        self.members.pop(member.node_id, None)
+        self.refused[member.name] = why
+
     def note(self, member: Member, answer: Answer) -> None:
         """Record whether a member answered. The next exchange does not wait until the deadline for a silent member."""
         if answer.late:

@@ -18,10 +18,11 @@ from torch import Tensor
 from remind.config import Config
 from remind.errors import UserError
 from remind.federation.bounds import largest
-from remind.federation.site_weights import Losses
+from remind.federation.site_weights import Losses, Spanning
 from remind.methods import methods_of
 from remind.metrics.statistics import merge
 from remind.objectives.lambda_step import risks
+from remind.secure_settings import require_summable
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
 from remind_server.rounds.collect import (
@@ -32,10 +33,12 @@ from remind_server.rounds.collect import (
 )
 from remind_server.rounds.course import Course
 from remind_server.rounds.examiner import Examiner
+from remind_server.rounds.heard import Heard
 from remind_server.rounds.member import Member
 from remind_server.rounds.parties import Parties
+from remind_server.rounds.secure import TOGETHER, SecureAggregation
 from remind_server.rounds.state import State
-from remind_server.rounds.tasks import train_tasks
+from remind_server.rounds.tasks import Assignment, train_tasks
 
 log = logging.getLogger("flwr")
 
@@ -67,6 +70,10 @@ class FedRemind:
         self.parties = Parties(self.config, enrolled)
         self.methods, self.roster = self.parties.methods, self.parties.roster
         self.course = Course(self.parties, start)
+        self.secure: SecureAggregation | None = None
+        if self.config.federation.secure_aggregation:
+            require_summable(self.config)
+            self.secure = SecureAggregation(self.parties, checkpoints.folder if checkpoints else None)
         self._left_out: Counter[str] = Counter()  # number of received answers that did not count, by site
         self._begun: RunStart | None = None
         self._nodes = 0
@@ -91,7 +98,8 @@ class FedRemind:
             while not self.course.is_over(state):
                 state = self._patient_round(grid, state)
                 self._keep(state)
-            result = Examiner(self.course).result(grid, self.course.ended(state), self._began, self._left_out)
+            last = self.course.ended(state)
+            result = Examiner(self.course, self.secure).result(grid, last, self._began, self._left_out)
         except BaseException as error:  # observers are told of an interruption too
             for observer in self.observers:
                 observer.failed(_reason(error))
@@ -107,6 +115,8 @@ class FedRemind:
         self.roster.wait(grid)
         self.roster.enrol_newcomers(grid)
         self.roster.require_members()
+        if self.secure is not None:
+            self.secure.begin(grid)
         if self.methods.rule.pooled and len(self.roster.members) > 1:
             raise UserError(
                 f"method.rule: pooled needs all patients at one site, and there are {len(self.roster.members)}; "
@@ -145,11 +155,13 @@ class FedRemind:
         self._begun, self._nodes, self._left_out = found.start, found.nodes, Counter(found.left_out)
         self._began -= found.seconds
         self.roster.restore(found.roster)
+        if self.secure is not None:
+            self.secure.go_on()
         for observer in self.observers:
             observer.resumed(found.start, found.state.round, found.memory.get(type(observer).__name__, {}))
         known = {member.name for member in self.roster.members.values()}
         self.roster.wait(grid)
-        joined = {member.name for member in self.roster.enrol_newcomers(grid)}
+        joined = {member.name for member in self._newcomers(grid)}
         return self.course.with_newcomers(found.state) if joined - known else found.state
 
     def _keep(self, state: State[Any]) -> None:
@@ -173,6 +185,13 @@ class FedRemind:
         if classes > 2 and asked.operating_point:
             raise UserError(f"evaluation.operating-point: needs two classes, the cohort has {classes}; leave it empty")
 
+    def _newcomers(self, grid: Grid) -> list[Member]:
+        """Enrol who is new and may join."""
+        joined = self.roster.enrol_newcomers(grid)
+        if self.secure is not None:
+            self.secure.admit()
+        return [member for member in joined if member.node_id in self.roster.members]
+
     def _patient_round(self, grid: Grid, state: State[Any]) -> State[Any]:
         """Run one round. If too few sites answered and others may come back, wait for them and repeat the round.
 
@@ -189,7 +208,7 @@ class FedRemind:
     def _round(self, grid: Grid, state: State[Any]) -> State[Any]:
         """Run one exchange: send tasks, check and average reports as they arrive, then take the GroupDRO step."""
         began = time.monotonic()
-        if state.round and self.roster.enrol_newcomers(grid):
+        if state.round and self._newcomers(grid):
             state = self.course.with_newcomers(state)
         state = self.course.begin_phase(state)
         config, counts, online = self.config, self.roster.counts(), self.roster.training(grid)
@@ -198,26 +217,17 @@ class FedRemind:
         members = online if everyone else self.roster.drawn(online, state.round)
         stage = self.course.stage(state.round)[0]
         self._announce(state.round + 1, stage, members)
+        told = members if self.secure is None else self.secure.members
         everybody = self.roster.members.values()
-        tasks = train_tasks(config, parties.schema, state, everybody, members, parties.known, parties.routed)
-        limits = parties.limits(stage == 2 or parties.routed)
-        replies = RoundReplies(limits, parties.offline(online), self.methods.rule.combiner(), left=self.roster.left)
-        records = ((m, tasks[m.node_id].record()) for m in members)
-        bounds = largest(report_bounds(task, limits) for task in tasks.values())
-        for member, answer in parties.ask(grid, records, "train", state.round, bounds):
-            self.roster.note(member, answer)
-            self._tell_of(replies.take(member.name, tasks[member.node_id], answer), replies)
-        self._tell_of(replies.settle(), replies)
-        self._left_out.update(replies.left_out)
-        for name in [name for name, kind in replies.how.items() if kind == LEFT and name not in self.roster.left]:
-            self.roster.leave(name, state.round, replies.absent[name])
-        self.roster.privacy |= replies.privacy
-        replies.require(self.roster.needed, self.roster.asks)
-        validation = merge(replies.validation.values())
-        measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
+        tasks = train_tasks(config, parties.schema, state, everybody, told, parties.known, parties.routed)
+        if self.secure is None:
+            heard = self._collected(grid, state, tasks, members, online)
+        else:
+            heard = self._summed(self.secure, grid, state, tasks, members, online)
         weighing, sites, adjustment = self.methods.weighing, parties.sites, config.dro.adjustment
-        weights = weighing.update(state.weights, sites, measured, adjustment, config.train.local_steps)
-        after = replace(self.course.stepped(state, replies.average, weights), best=self.course.best(state, validation))
+        weights = weighing.update(state.weights, sites, heard.measured, adjustment, config.train.local_steps)
+        best = self.course.best(state, heard.validation)
+        after = replace(self.course.stepped(state, heard.average, weights), best=best)
         record = RoundRecord(
             round=after.round,
             rounds=config.train.rounds,
@@ -226,34 +236,112 @@ class FedRemind:
             counts=counts,
             weights_used=weighing.shown(state.weights, sites),
             weights_after=weighing.shown(weights, sites),
-            risks=risks(merge(measured.values()), counts, adjustment),
-            validation=validation,
-            answered=tuple(replies.answered),
-            absent=replies.absent,
-            bytes_down=sum(task.nbytes for task in tasks.values()),
-            bytes_up=replies.bytes_up,
-            validation_by_site=replies.validation,
-            withheld=self.roster.withheld(replies.validation) if config.data.validation > 0 else {},
-            update_sizes=replies.outliers.sizes,
-            update_ratios=replies.outliers.largest_ratios,
+            risks=risks(heard.losses, counts, adjustment),
+            validation=heard.validation,
+            answered=heard.answered,
+            absent=heard.absent,
+            bytes_down=sum(tasks[m.node_id].nbytes for m in members),
+            bytes_up=heard.bytes_up,
+            validation_by_site=heard.validation_by_site,
+            withheld=heard.withheld if config.data.validation > 0 else {},
+            update_sizes=heard.update_sizes,
+            update_ratios=heard.update_ratios,
             best_round=after.best.verdict.round if after.best else None,
-            late=replies.late,
-            how=dict(replies.how),
-            frozen=tuple(sorted(counts.keys() - parties.trained_by(replies.answered))),
+            late=heard.late,
+            how=heard.how,
+            frozen=tuple(sorted(counts.keys() - heard.trained)),
             expected=self.roster.expected,
             refused=dict(self.roster.refused),
             given=parties.given_counts,
-            privacy=dict(replies.privacy),
+            privacy=heard.privacy,
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
         return after
 
-    def _tell_of(self, settled: Iterable[str], replies: RoundReplies) -> None:
+    def _collected(
+        self,
+        grid: Grid,
+        state: State[Any],
+        tasks: Mapping[int, Assignment],
+        members: Sequence[Member],
+        online: Sequence[Member],
+    ) -> Heard:
+        """Ask the members, and check and average their reports as they come."""
+        parties, config = self.parties, self.config
+        limits = parties.limits(self.course.stage(state.round)[0] == 2 or parties.routed)
+        replies = RoundReplies(limits, parties.offline(online), self.methods.rule.combiner(), left=self.roster.left)
+        records = ((m, tasks[m.node_id].record()) for m in members)
+        bounds = largest(report_bounds(task, limits) for task in tasks.values())
+        for member, answer in parties.ask(grid, records, "train", state.round, bounds):
+            self.roster.note(member, answer)
+            self._tell_of(replies.take(member.name, tasks[member.node_id], answer), replies.absent)
+        self._tell_of(replies.settle(), replies.absent)
+        self._left_out.update(replies.left_out)
+        for name in [name for name, kind in replies.how.items() if kind == LEFT and name not in self.roster.left]:
+            self.roster.leave(name, state.round, replies.absent[name])
+        self.roster.privacy |= replies.privacy
+        replies.require(self.roster.needed, self.roster.asks)
+        measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
+        return Heard(
+            average=replies.average,
+            measured=measured,
+            losses=merge(measured.values()),
+            validation=merge(replies.validation.values()),
+            answered=tuple(replies.answered),
+            absent=replies.absent,
+            how=dict(replies.how),
+            late=replies.late,
+            bytes_up=replies.bytes_up,
+            trained=parties.trained_by(replies.answered),
+            validation_by_site=replies.validation,
+            withheld=self.roster.withheld(replies.validation),
+            update_sizes=replies.outliers.sizes,
+            update_ratios=replies.outliers.largest_ratios,
+            privacy=dict(replies.privacy),
+        )
+
+    def _summed(
+        self,
+        secure: SecureAggregation,
+        grid: Grid,
+        state: State[Any],
+        tasks: Mapping[int, Assignment],
+        members: Sequence[Member],
+        online: Sequence[Member],
+    ) -> Heard:
+        """Ask the members for masked answers, then for the shares by which the sums can be read."""
+        model = state.model.tensors
+        tasks = secure.assignments(tasks, state.round)
+        replies = secure.replies(tasks, model, state.round, self.parties.offline(online))
+        records = ((m, tasks[m.node_id].record()) for m in members)
+        for member, answer in self.parties.ask(grid, records, "train", state.round, replies.bounds()):
+            self.roster.note(member, answer)
+            replies.take(member.name, answer)
+            self._tell_of([member.name], replies.absent)
+        self._left_out.update(replies.left_out)
+        replies.require(self.roster.needed, self.roster.asks)
+        found = secure.opened(grid, replies, tasks, model)
+        spans = isinstance(self.methods.weighing, Spanning)
+        return Heard(
+            average=found.average,
+            measured={TOGETHER: found.losses} if spans else {},
+            losses=found.losses,
+            validation={},
+            answered=tuple(replies.answered),
+            absent=replies.absent,
+            how=dict(replies.how),
+            late=replies.late,
+            bytes_up=replies.bytes_up,
+            trained=self.parties.trained_by(replies.answered),
+            withheld={m.name: frozenset(m.counts) for m in secure.members},
+        )
+
+    def _tell_of(self, settled: Iterable[str], absent: Mapping[str, str]) -> None:
         """Tell the observers which replies are now known to count or to be left out."""
         for name in settled:
             for observer in self.observers:
-                observer.answer_taken(name, replies.absent.get(name))
+                observer.answer_taken(name, absent.get(name))
 
     def _announce(self, round_: int, stage: int, members: Sequence[Member]) -> None:
         """Tell the observers that a round begins, with the members that get a task."""

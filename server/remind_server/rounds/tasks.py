@@ -165,13 +165,26 @@ def examine_task(
     state: State[Any],
     member: Member,
     counts: Mapping[int, int] | None = None,
+    **asked: Any,
+) -> RecordDict:
+    """The message of `examination_of`."""
+    task, sent = examination_of(config, schema, state, member, counts, **asked)
+    return to_record(task, pack(sent, config.federation.dtype))
+
+
+def examination_of(
+    config: Config,
+    schema: CohortSchema,
+    state: State[Any],
+    member: Member,
+    counts: Mapping[int, int] | None = None,
     *,
     routing: bool,
     on_test: bool = True,
     temper: bool = False,
     temperature: float = 1.0,
-) -> RecordDict:
-    """Return the examination task of one site, with the blocks of all known groups among its patients.
+) -> tuple[Examine, dict[str, Tensor]]:
+    """Return the examination of one site, with the blocks of all known groups among its patients, and its tensors.
 
     Parameters
     ----------
@@ -193,7 +206,7 @@ def examine_task(
         counts={k: n for k, n in (counts or {}).items() if k in member.observed},
         index=index_of(sent, dtype),
     )
-    return to_record(task, pack(sent, dtype))
+    return task, sent
 
 
 def shared_modalities(config: Config, schema: CohortSchema, groups: Collection[int]) -> tuple[str, ...]:

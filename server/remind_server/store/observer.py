@@ -236,6 +236,7 @@ class StoreObserver(Observer):
         def write(session: Session) -> None:
             validation = (VALIDATION, result.validation, self._withheld)
             for patients, by_site, withheld in (validation, (TEST, result.test, result.withheld)):
+                self._enter_sites(session, {name: {} for name in by_site}, {})  # sums of all have a name of their own
                 self._enter_groups(session, {k: 0 for found in by_site.values() for k in found})
                 here = {name: found for name, found in withheld.items() if name in by_site}
                 self._replace_cells(session, patients, by_site, here)

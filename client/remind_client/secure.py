@@ -1,0 +1,162 @@
+"""Answers under masks: a site's keys for the run, which it keeps, and what it masks and opens."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from remind.consortium.enrolment import public_key_text
+from remind.consortium.roster import read_roster
+from remind.errors import UserError
+from remind.federation.blocks import unpack
+from remind.federation.messages import Dealt, Examination, Examine, Keys, MaskedAnswer, Report, Task, Unmasked
+from remind.federation.secure import (
+    block_digests,
+    examination_payload,
+    examination_plan,
+    group_of_block,
+    require_fair,
+    task_plan,
+    training_payloads,
+)
+from remind.privacy.threshold import large_parts
+from remind.secagg.book import Book
+from remind.secagg.codec import Payload
+from remind.secagg.exchanged import Ask
+from remind.secagg.limits import RefusedError
+from remind.secagg.plan import Plan
+from remind.secagg.site import SecureSite, SiteState
+from remind_client.identity import read_private_key
+from remind_client.question import question_of
+from remind_client.site_config import SiteConfig
+from remind_client.store import SiteStore
+from remind_client.vault.errors import VaultError
+
+FILE = "secure-aggregation.json"
+Buffer = NDArray[np.uint8]
+
+
+class SecureAnswers:
+    """What masks the answers of one site in one run.
+
+    Parameters
+    ----------
+    terms
+        Digest of the run's settings: sites that were given different ones accept no keys of each other.
+    ours
+        The hospital's site.toml, which names its key and its roster.
+    virtual
+        A virtual hospital has no site.toml: it makes a key for the run, and has no roster.
+    """
+
+    def __init__(
+        self, run: str, site: str, terms: str, store: SiteStore, ours: SiteConfig | None, virtual: bool = False
+    ) -> None:
+        self._run, self._name, self._terms, self._store = run, site, terms, store
+        self._ours, self._virtual = ours, virtual
+
+    @property
+    def _path(self) -> Path:
+        return self._store.folder / FILE
+
+    def _keep(self, state: SiteState) -> None:
+        self._store.folder.mkdir(parents=True, exist_ok=True)
+        text = state.model_dump_json().encode()
+        self._store.vault.write(self._path, lambda out: out.write(text))
+
+    def _site(self) -> SecureSite:
+        """The state as kept: another process may have answered the last message."""
+        if not self._path.is_file():
+            raise RefusedError("this site has published no keys for this run")
+        try:
+            return SecureSite(SiteState.model_validate_json(self._store.vault.read(self._path)), self._keep)
+        except ValidationError:
+            raise VaultError(f"{self._path}: not what this site wrote; the run cannot go on here") from None
+
+    def prepare(self, slots: int) -> Keys:
+        """Publish the keys of the run, the same again if asked again.
+
+        Raises
+        ------
+        UserError
+            The hospital has no roster, or its own entry in it is another one.
+        """
+        roster = self._roster()
+        if not self._path.is_file():
+            ours = self._ours
+            key = ec.generate_private_key(ec.SECP384R1()) if ours is None else read_private_key(ours.key_path)
+            if roster is not None and roster.get(self._name) != public_key_text(key.public_key()):
+                raise UserError(f"the roster's entry for {self._name} is not this site's key; compare the roster again")
+            SecureSite.begin(self._run, self._name, self._terms, slots, key, self._keep)
+        keys = self._site().state.keys
+        if (keys.run, keys.terms, keys.slots) != (self._run, self._terms, slots):
+            raise RefusedError("this site has published keys for this run under other settings")
+        return Keys(keys=keys)
+
+    def _roster(self) -> Mapping[str, str] | None:
+        if self._virtual:
+            return None
+        if self._ours is None or not self._ours.roster:
+            raise UserError(
+                "site.toml: roster is missing: secure aggregation needs the other hospitals' keys, as they gave them "
+                "to each other (docs/secure-aggregation.md)"
+            )
+        return read_roster(self._ours.path(self._ours.roster))
+
+    def deal(self, book: Book) -> Dealt:
+        """Check everybody's keys against the roster, and deal shares; see `SecureSite.deal`."""
+        return Dealt(boxes=self._site().deal(book, self._roster()))
+
+    def unmask(self, ask: Ask) -> Unmasked:
+        """Open this site's shares; see `SecureSite.open`."""
+        return Unmasked(opened=self._site().open(ask))
+
+    def require_fair(self, task: Task, counts: Mapping[int, int], modalities: Sequence[str]) -> None:
+        """Refuse a task before any work if its weights are not those that all sites were told."""
+        require_fair(task, counts, modalities)
+
+    def require_new(self, task: Examine) -> None:
+        """Refuse an examination whose keys were used."""
+        if task.secure is not None and task.secure.slot in self._site().state.asked:
+            raise RefusedError(f"the keys of slot {task.secure.slot} were used")
+
+    def report(self, task: Task, buffer: Buffer, report: Report, answer: Buffer) -> tuple[MaskedAnswer, Buffer]:
+        """Put a report under masks.
+
+        Raises
+        ------
+        UserError
+            A number is too large to be summed under masks.
+        """
+        losses = {k: loss.value() for k, loss in report.train.items()}
+        sent, own = unpack(task.index, buffer), unpack(report.index, answer)
+        plan = task_plan(task, block_digests(task.index, buffer), question_of(task, buffer))
+        return self._masked(plan, training_payloads(task, sent, own, losses), report.round, report.seconds)
+
+    def examination(
+        self, task: Examine, buffer: Buffer, examination: Examination, minimum: int, classes: int
+    ) -> tuple[MaskedAnswer, Buffer]:
+        """Put an examination under masks. What concerns fewer patients than the site's minimum counts as nothing."""
+        plan = examination_plan(task, block_digests(task.index, buffer), question_of(task, buffer))
+        groups = {k for block in plan.parts if (k := group_of_block(block)) is not None}
+        parts = {"test": examination.test, "validation": examination.validation, "calibrated": examination.calibrated}
+        large = {name: large_parts(part, groups, minimum) for name, part in parts.items()}
+        tempered = large_parts(examination.tempered, groups, minimum)
+        payloads = {}
+        for block in plan.parts:
+            k = group_of_block(block) or 0
+            statistics = {name: part[k].value() if k in part else None for name, part in large.items()}
+            sums = tempered[k].value() if k in tempered else None
+            payloads[block] = examination_payload(task, block, statistics, sums, classes)
+        return self._masked(plan, payloads, examination.round, examination.seconds)
+
+    def _masked(
+        self, plan: Plan, payloads: Mapping[str, Payload], round_: int, seconds: float
+    ) -> tuple[MaskedAnswer, Buffer]:
+        beside, masked = self._site().mask(plan, payloads)
+        parts = [masked[block].to_bytes() for block in sorted(masked)]
+        answer = MaskedAnswer(round=round_, seconds=seconds, beside=beside)
+        return answer, np.concatenate(parts) if parts else np.empty(0, np.uint8)

@@ -1,0 +1,57 @@
+"""Which settings go with secure aggregation: those that need nothing of a single site."""
+
+from remind.config import Config
+from remind.errors import several
+from remind.federation.rules.base import Rule
+from remind.federation.site_weights import Spanning, Within
+from remind.methods import Methods, methods_of
+from remind.objectives.base import Objective
+from remind.objectives.weighting import Proportional, Weighting
+
+
+def require_summable(config: Config) -> None:
+    """Refuse a run that could not be aggregated securely, before it starts.
+
+    Raises
+    ------
+    UserError
+        With every setting that does not go with ``federation.secure-aggregation``, and the reason.
+    """
+    if not config.federation.secure_aggregation:
+        return
+    methods, federation = methods_of(config), config.federation
+    found = {
+        f"method.rule = {config.method.rule!r}: all patients are at one site": methods.rule.pooled,
+        f"method.rule = {config.method.rule!r}: it weighs each site's answer by itself": not _averages(methods),
+        f"method.rule = {config.method.rule!r} with method.objective = {config.method.objective!r}: the weights of "
+        "groups or sites follow from each site's own losses; take fedremind, or objective erm": not _sums(methods),
+        f"method.objective = {config.method.objective!r}: it weighs validation patients by site": (
+            methods.objective.needs_held_out
+        ),
+        "train.select: it judges each round on validation patients, of whom nothing is sent; set it to 'last'": (
+            config.train.select != "last"
+        ),
+        "dro.risk: losses of validation patients are not sent; set it to 'train'": config.dro.risk != "train",
+        "privacy.mode: noise of the hospitals and masks do not go together yet; set it to 'none'": (
+            config.privacy.mode != "none"
+        ),
+        "federation.participation: masks are agreed among all sites; set it to 1": federation.participation < 1,
+    }
+    if problems := [text for text, holds in found.items() if holds]:
+        raise several("federation.secure-aggregation lets the coordinator read sums alone, which excludes:", problems)
+
+
+def _averages(methods: Methods) -> bool:
+    """Whether the rule's combiner is the plain average."""
+    return type(methods.rule).combiner is Rule.combiner
+
+
+def _sums(methods: Methods) -> bool:
+    """Whether the weights of patients are the same at all sites, and follow from sums."""
+    weighing = methods.weighing
+    if isinstance(weighing, Spanning):
+        return True
+    if not isinstance(weighing, Within) or not isinstance(weighing.between, Proportional):
+        return False
+    inside = type(weighing.inside)
+    return inside.update is Weighting.update and inside.initial in (Objective.initial, Proportional.initial)

@@ -1,0 +1,42 @@
+"""What the coordinator heard in a round."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from remind.federation.aggregation import BlockAverage
+from remind.federation.messages import PrivacySpent
+from remind.federation.site_weights import Losses
+from remind.metrics.statistics import GroupLoss, GroupStatistics
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the answers of a round come to; see `RoundRecord` for the rest.
+
+    Attributes
+    ----------
+    average
+        Of the tensors.
+    measured
+        Losses by site, for the weights of the next round; empty if none are known by site and none are needed.
+    losses
+        The same of all sites together.
+    trained
+        Groups of which a site counts.
+    """
+
+    average: BlockAverage
+    measured: Losses
+    losses: Mapping[int, GroupLoss]
+    validation: Mapping[int, GroupStatistics]
+    answered: tuple[str, ...]
+    absent: Mapping[str, str]
+    how: Mapping[str, str]
+    late: tuple[str, ...]
+    bytes_up: int
+    trained: Collection[int]
+    validation_by_site: Mapping[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
+    withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
+    update_sizes: Mapping[str, float] = field(default_factory=dict)
+    update_ratios: Mapping[str, float] = field(default_factory=dict)
+    privacy: Mapping[str, PrivacySpent] = field(default_factory=dict)

@@ -1,0 +1,148 @@
+"""Setup of secure aggregation: two small exchanges after enrolment, and what the coordinator keeps of them.
+
+The coordinator keeps public keys and boxes that only hospitals can open; nothing in the file is secret.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from flwr.serverapp import Grid
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from remind.config import Config
+from remind.errors import UserError, several
+from remind.federation.bounds import NO_TENSORS
+from remind.federation.flower import read_as, to_record
+from remind.federation.messages import Deal, Dealt, Keys, Message, Prepare
+from remind.files import write_whole
+from remind.quoting import reason
+from remind.secagg.book import Book
+from remind.secagg.coordinator import deal_problem
+from remind.secagg.keys import SignedKeys
+from remind.secagg.limits import FEWEST, RefusedError
+from remind_server.rounds.member import Member
+from remind_server.rounds.parties import Parties
+
+log = logging.getLogger("flwr")
+FILE = "secure-aggregation.json"
+SPARE = 8  # slots beyond two a round: examinations, and rounds that were begun again
+NO_KEYS = "it published no keys when the run began, and secure aggregation cannot take it in later"
+Wanted = TypeVar("Wanted", bound=Message)
+
+
+class Dealing(BaseModel):
+    """What was dealt, and which slots are used up.
+
+    Attributes
+    ----------
+    next
+        The first slot that was never used.
+    round, slot
+        The round under way and its slot.
+    opened
+        Whether sites were asked to open their shares in that slot: it is then used up.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    book: Book
+    deals: dict[str, dict[str, str]]
+    next: int = 0
+    round: int = -1
+    slot: int = 0
+    opened: bool = False
+
+
+def slots_of(config: Config) -> int:
+    """Aggregations that a run has keys for."""
+    return 2 * config.train.rounds + SPARE
+
+
+def kept(folder: Path | None) -> Dealing | None:
+    """What a run that goes on had dealt; None: nothing was kept.
+
+    Raises
+    ------
+    UserError
+        The file is damaged.
+    """
+    if folder is None or not (folder / FILE).is_file():
+        return None
+    try:
+        return Dealing.model_validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError):
+        raise UserError(f"{folder / FILE}: damaged: no sum of this run can be read; start it anew") from None
+
+
+def keep(folder: Path | None, dealing: Dealing) -> None:
+    """Write it; it is on the disk when this returns."""
+    if folder is not None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = dealing.model_dump_json().encode()
+        write_whole(folder / FILE, lambda path: path.write_bytes(text), private=True, durable=True)
+
+
+def set_up(grid: Grid, parties: Parties) -> Dealing:
+    """Collect the keys of all members, hand them round, collect the shares.
+
+    Who does not answer takes no part in the run.
+
+    Raises
+    ------
+    UserError
+        Too few hospitals are left.
+    """
+    slots = slots_of(parties.config)
+    members = sorted(parties.roster.members.values(), key=lambda m: m.name)
+    keys: dict[str, SignedKeys] = {}
+    for member, answer in _ask(grid, parties, members, Prepare(slots=slots), Keys):
+        if problem := _keys_problem(answer.keys, member, slots):
+            parties.roster.leave_out(member, problem)
+        else:
+            keys[member.name] = answer.keys
+    _require(parties, len(keys), {})
+    book = Book(sites=tuple(keys[name] for name in sorted(keys)))
+    deals: dict[str, dict[str, str]] = {}
+    takers = [m for m in members if m.name in keys]
+    for member, dealt in _ask(grid, parties, takers, Deal(book=book), Dealt):
+        if problem := deal_problem(book, dealt.boxes):
+            parties.roster.leave_out(member, problem)
+        else:
+            deals[member.name] = dict(dealt.boxes)
+    _require(parties, len(deals), {name: "no shares" for name in keys if name not in deals}, book.threshold)
+    return Dealing(book=book, deals=deals)
+
+
+def _ask(
+    grid: Grid, parties: Parties, members: Iterable[Member], request: Message, kind: type[Wanted]
+) -> Iterable[tuple[Member, Wanted]]:
+    records = ((member, to_record(request)) for member in members)
+    for member, answer in parties.ask(grid, records, "query", 0, NO_TENSORS):
+        try:
+            if answer.record is None:
+                raise ValueError(answer.error)
+            found, _ = read_as(answer.record, kind, NO_TENSORS)
+        except ValueError as error:
+            parties.roster.leave_out(member, reason(error))
+            continue
+        yield member, found
+
+
+def _keys_problem(keys: SignedKeys, member: Member, slots: int) -> str:
+    if keys.site != member.name or keys.slots != slots:
+        return f"its keys are of {keys.site!r} for {keys.slots} slots, not of {member.name!r} for {slots}"
+    try:
+        keys.require_signed()
+    except RefusedError as error:
+        return str(error)
+    return ""
+
+
+def _require(parties: Parties, number: int, said: Mapping[str, str], least: int = FEWEST) -> None:
+    if number < max(least, FEWEST):
+        problems = [f"{name}: {why}" for name, why in sorted({**parties.roster.refused, **said}.items())]
+        raise several(
+            f"federation.secure-aggregation: {number} site(s) dealt keys, at least {max(least, FEWEST)} must", problems
+        )

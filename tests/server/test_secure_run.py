@@ -1,0 +1,212 @@
+"""Runs under secure aggregation: the plain run's result within the grid's step; nothing readable on the wire."""
+
+import csv
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import select
+
+from remind.config import Config, Scalar
+from remind.errors import UserError
+from remind.federation.flower import from_record
+from remind.federation.messages import Dealt, Enrolment, Keys, MaskedAnswer, Task, Unmask, Unmasked
+from remind.metrics.statistics import merge
+from remind.secagg.codec import TENSORS
+from remind_server.outputs.run_folder import FINAL_CSV, RunFolder
+from remind_server.rounds.secure import TOGETHER
+from remind_server.rounds.strategy import FedRemind
+from remind_server.simulation.simulate import simulate
+from remind_server.store.observer import StoreObserver
+from remind_server.store.open import open_store, store_url
+from remind_server.store.schema import FINISHED, INCOMPLETE, Run, Site
+from tests.builders.cohorts import cohort
+from tests.builders.configs import BASE
+from tests.builders.grids import SiteGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
+
+MIXES = {"s1": [1, 3, 7] * 6, "s2": [3, 5, 7, 7] * 5, "s3": [1, 3, 3, 7] * 5, "s4": [3, 7, 1] * 6}
+SECURE = {"federation.secure-aggregation": True}
+
+
+def config(rule="fedremind", objective="groupdro", **changes) -> Config:
+    method = {"method.rule": rule, "method.objective": objective}
+    if rule == "fedavg":
+        method["federation.encoders"] = "shared"
+    return Config.from_flat(BASE | method | {"dro.initial": "uniform"} | changes)
+
+
+class Wire(SiteGrid):
+    """A grid that keeps what every site answered; `lost` says which answers do not arrive."""
+
+    def __init__(self, sites, lost=lambda message: False):
+        super().__init__(sites, lambda message: float("inf") if lost(message) else 0.0)
+        self.answers = []
+
+    def _work(self, message):
+        reply = super()._work(message)
+        self.answers.append((message.metadata.message_type, *from_record(reply.content)))
+        return reply
+
+
+def run(folder, settings, lost=lambda message: False, mixes=None):
+    sites = [site(n, cohort(mix, seed), settings, folder) for seed, (n, mix) in enumerate((mixes or MIXES).items())]
+    recorder, grid = Recorder(), Wire(sites, lost)
+    FedRemind(settings, [recorder]).run(grid)
+    return recorder, grid
+
+
+def changed(recorder, frozen=()):
+    """The model after the first round, without the blocks of these groups."""
+    parts = tuple(f"fusion.groups.{k}." for k in frozen)
+    return {n: t.double() for n, t in recorder.models[0].items() if not n.startswith(parts)}
+
+
+ONE = {"train.warmup-rounds": 1, "train.routing-rounds": 0}
+
+
+@pytest.mark.parametrize(
+    ("rule", "objective"),
+    [
+        ("fedremind", "groupdro"),
+        ("fedavg", "erm"),
+        ("fedprox", "erm"),
+        ("fedadam", "erm"),
+        ("fgdro_kl(units = 'groups')", "erm"),
+    ],
+)
+def test_a_round_is_the_plain_round_within_the_step_of_the_grid(rule, objective, tmp_path):
+    plain, _ = run(tmp_path / "plain", config(rule, objective, **ONE))
+    masked, _ = run(tmp_path / "masked", config(rule, objective, **ONE | SECURE))
+    one, other = changed(plain, frozen=[5]), changed(masked, frozen=[5])
+    # Each of S sites rounds a product and a weight by half a step; the sum is divided by the sum of the weights.
+    bound = 4 * TENSORS.step / 0.2 + 1e-6
+    if rule == "fedadam":  # its step is η·m/(√v + τ), so that an error counts η/τ-fold: 10
+        bound *= 10
+    assert max((one[n] - other[n]).abs().max() for n in one) <= bound
+    assert masked.rounds[0].risks == pytest.approx({k: r for k, r in plain.rounds[0].risks.items() if k != 5}, abs=1e-6)
+
+
+def test_a_group_of_fewer_than_three_sites_stays_as_it_was_and_is_named(tmp_path, caplog):
+    settings = config(**SECURE | {"train.warmup-rounds": 0, "train.routing-rounds": 2})
+    with caplog.at_level("WARNING", logger="flwr"):
+        masked, _ = run(tmp_path, settings)
+    assert "fewer than 3 hospitals train group:5" in caplog.text
+    assert masked.rounds[0].weights_after[5] == masked.rounds[0].weights_used[5]
+    first, last = masked.models[0], masked.models[-1]
+    assert all(torch.equal(last[n], first[n]) for n in first if n.startswith("fusion.groups.5."))
+    assert any(not torch.equal(last[n], first[n]) for n in first if n.startswith("fusion.groups.7."))
+    assert 5 not in masked.rounds[0].risks
+
+
+def test_the_examination_is_the_sum_of_the_plain_ones(tmp_path):
+    still = {"train.lr": 1e-9, "train.routing-lr": 1e-9, "train.weight-decay": 0.0}
+    plain, _ = run(tmp_path / "plain", config(**ONE | still))
+    masked, _ = run(tmp_path / "masked", config(**ONE | still | SECURE))
+    assert set(masked.result.test) == {TOGETHER}
+    expected = merge(plain.result.test.values())
+    found = merge(masked.result.test.values())
+    assert found.keys() == expected.keys() - {5}
+    for k, one in found.items():
+        assert one.count == expected[k].count
+        assert np.array_equal(one.confusion_CC, expected[k].confusion_CC)
+        assert one.scores.cells() == expected[k].scores.cells()
+        assert one.log_loss_sum == pytest.approx(expected[k].log_loss_sum, abs=1e-4)
+        assert one.use_sum_E == pytest.approx(expected[k].use_sum_E, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two rounds, and all that its sites answered."""
+    return run(tmp_path_factory.mktemp("whole"), config(**SECURE))
+
+
+def test_a_whole_run_is_one_heavy_exchange_and_a_small_one_a_round(whole):
+    recorder, grid = whole
+    assert len(recorder.rounds) == 2
+    assert recorder.rounds[0].weights_after != recorder.rounds[0].weights_used
+    kinds = Counter(type(message).__name__ for _, message, _ in grid.answers)
+    assert kinds == {"Enrolment": 4, "Keys": 4, "Dealt": 4, "MaskedAnswer": 12, "Unmasked": 12}
+    assert merge(recorder.result.test.values()).keys() == {1, 3, 7}
+    assert recorder.result.absent == {}
+
+
+def test_what_a_site_answers_is_masked(whole):
+    """Captured: every buffer is uniform bytes, and no other message holds a loss, a score or a tensor."""
+    for kind, message, buffer in whole[1].answers:
+        assert isinstance(message, Enrolment | Keys | Dealt | MaskedAnswer | Unmasked)
+        if isinstance(message, MaskedAnswer):
+            counts = np.bincount(buffer, minlength=256)
+            expected = counts.sum() / 256
+            assert expected > 20, kind
+            assert np.sum((counts - expected) ** 2 / expected) < 380  # 255 degrees of freedom: mean 255, sd 22.6
+            assert set(message.model_dump()) == {"kind", "round", "seconds", "beside"}
+        else:
+            assert buffer.size == 0
+
+
+@pytest.mark.parametrize("phase", ["train", "unmask"])
+def test_a_site_that_is_lost_in_a_phase_leaves_the_sum_of_the_others(phase, tmp_path):
+    def lost(message):
+        request, _ = from_record(message.content)
+        return message.metadata.dst_node_id == 2 and isinstance(request, Task if phase == "train" else Unmask)
+
+    recorder, _ = run(tmp_path, config(**ONE | SECURE | {"federation.deadline": 0.5}), lost)
+    assert recorder.result is not None
+    first = recorder.rounds[0]
+    assert first.answered == (("s2", "s3", "s4") if phase == "train" else ("s1", "s2", "s3", "s4"))
+    assert {3, 7} <= set(first.risks)
+
+
+def test_one_loss_too_many_ends_the_run_and_opens_nothing(tmp_path):
+    def lost(message):
+        request, _ = from_record(message.content)
+        return message.metadata.dst_node_id in (2, 3) and isinstance(request, Task)
+
+    settings = config(**SECURE | {"federation.deadline": 0.2, "federation.retries": 0, "federation.min-sites": 1})
+    with pytest.raises(UserError, match="2 of 4 sites answered; 3 must"):
+        run(tmp_path, settings, lost)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"method.rule": "qffl", "method.objective": "erm"}, "weighs each site's answer"),
+        ({"method.rule": "lg"}, "each site's own losses"),
+        ({"method.rule": "afl", "method.objective": "erm"}, "each site's own losses"),
+        ({"method.objective": "dfr"}, "validation patients by site"),
+        ({"train.select": "best"}, "train.select"),
+        ({"dro.risk": "validation"}, "dro.risk"),
+        ({"federation.participation": 0.5}, "federation.participation"),
+    ],
+)
+def test_what_needs_single_answers_is_refused_before_the_run(changes, why):
+    with pytest.raises(UserError, match=why):
+        FedRemind(config(**SECURE | changes))
+
+
+def test_two_sites_are_refused(tmp_path):
+    with pytest.raises(UserError, match="at least 3 must"):
+        run(tmp_path, config(**SECURE), mixes={n: MIXES[n] for n in ("s1", "s2")})
+
+
+def test_a_simulated_run_fills_its_folder_and_the_store(tmp_path):
+    """All virtual hospitals in Flower's messages, with everything that follows a run."""
+    folder = tmp_path / "run"
+    few: dict[str, Scalar] = {"synthetic.patients": 300, "results": str(folder)}
+    settings = Config.from_flat(BASE | ONE | SECURE | few)
+    engine = open_store(store_url(tmp_path))
+    result = simulate(settings, 3, [RunFolder(folder), StoreObserver(engine, folder)])
+    assert result.test.keys() == {TOGETHER}
+    with (folder / FINAL_CSV).open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["site"] for row in rows} == {"all", TOGETHER}
+    known = result.test[TOGETHER]
+    hidden = [row for row in rows if row["mask"] and int(row["mask"]) not in known]
+    assert not any(row["n"] == "0" for row in hidden)
+    with engine.connect() as connection:
+        assert connection.execute(select(Run.status)).scalar() in (FINISHED, INCOMPLETE)
+        assert TOGETHER in connection.execute(select(Site.name)).scalars().all()
+    engine.dispose()
