@@ -45,6 +45,7 @@ REPORT = {
     "validation": {"3": EVALUATION},
     "seconds": 0.1,
     "index": [ENTRY.model_dump(mode="json")],
+    "privacy": {"epsilon": 1.5, "delta": 1e-05, "left": 2.5, "releases": {"training gradient": 1.25}},
 }
 TASK = {
     "kind": "task",
