@@ -104,6 +104,13 @@ def test_words_of_notes(tmp_path):
     assert "pain" not in warning
 
 
+def test_the_length_of_notes(tmp_path):
+    texts = [" ".join(["seen"] * ((4 if died else 40) + i % 3)) for i, died in enumerate(DIED)]
+    toml = '[modalities.notes]\nkind = "text"\n'
+    (warning,) = warnings(cohort(tmp_path / "c", LABEL, '["alive", "died"]', toml, notes={"text": texts}))
+    assert warning.startswith("notes: how many words a note has (AUROC 1.000)")
+
+
 def test_a_modality_that_only_one_class_has(noise, tmp_path):
     rows = np.flatnonzero(DIED)
     toml = TABLE + 'columns = ["a"]\n[modalities.notes]\nkind = "text"\n'

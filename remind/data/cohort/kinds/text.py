@@ -1,7 +1,7 @@
 """Notes: in a column of a table, or one file each. Letters: R rows, N patients."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,7 +13,7 @@ from typing_extensions import override
 from remind.config import EncoderConfig
 from remind.data.cohort.contents import OnePerPatient
 from remind.data.cohort.file_kind import NOTHING_SEEN, FileKind
-from remind.data.cohort.kind import Columns, Members, Seen, Text, register
+from remind.data.cohort.kind import Columns, Floats, Members, Seen, Text, register
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, counted, listed
 from remind.data.cohort.sections import Broken, Name, Section, no_file_where_absent
@@ -94,6 +94,12 @@ class TextKind(FileKind[TextSection, TextSchema, Texts]):
     @override
     def look(self, schema: TextSchema, contents: Texts, patient_id_N: Text, sights: Mapping[Path, Sight]) -> Seen:
         return _look(schema.name, contents, patient_id_N)
+
+    @override
+    def features(self, schema: TextSchema, contents: Texts) -> Iterator[tuple[str, Floats]]:
+        texts = [None if source is None else _text(source) for source in contents.source_N]
+        words = [np.nan if text is None else float(len(text.split())) for text in texts]
+        yield "how many words a note has", np.array(words, dtype=np.float64)
 
     @override
     def members(self, schema: TextSchema, contents: Texts) -> Members:
