@@ -56,8 +56,10 @@ MORE = {
     ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
     ("python", "benchmarks/private_step.py"): ("--size", "fprm", "--patients", "4", "--repeats", "1", "--steps", "1"),
     ("python", "benchmarks/prediction_memory.py"): ("--few", "100", "--many", "200"),
+    ("python", "benchmarks/secure_aggregation.py"): (
+        *("--sites", "5", "--parameters", "5000", "--groups", "3", "--repeats", "1"),
+    ),
     ("python", "benchmarks/serve_latency.py"): ("--repeats", "2", "--patients", "1", "2"),
-    ("python", "benchmarks/warm_worker.py"): ("--patients", "150", "--rounds", "2"),
 }
 
 
@@ -115,6 +117,10 @@ NOT_HERE = {
         "trains by each method of two commits",
         "tests/test_benchmarks.py::test_what_it_imports_is_there_and_it_says_what_it_takes",
     ),
+    ("python", "benchmarks/warm_worker.py"): Excuse(
+        "runs two consortia of real processes, for more than a minute",
+        "tests/e2e/test_hospital.py::test_two_rounds",
+    ),
     ("python", "benchmarks/soft_moe.py"): Excuse(
         "needs the packages of the extra 'benchmarks'",
         "tests/test_benchmarks.py::test_what_it_imports_is_there_and_it_says_what_it_takes",
@@ -145,12 +151,13 @@ RUN_IN_SETTINGS = re.compile(r'(?<=start\.model=")results/heart(?=")')
 MODELS = ("MODEL", "heart-model")  # what a hospital adapts: as the text says, an exported model or a run
 NAMED = {
     "DIR": "coordinator/consortium",
+    "CONSORTIUM": "coordinator/consortium",
     "KIT": "coordinator/kits/bern",
     "NEW": "new-patients",
     "COHORT": "new-patients",
 }
 # Those of a consortium are typed together, by turns; each of the other documents, of those with commands, alone.
-GUIDES = ("coordinator-guide.md", "hospital-guide.md", "exit-codes-coordinator.md")
+GUIDES = ("coordinator-guide.md", "hospital-guide.md", "exit-codes-coordinator.md", "secure-aggregation.md")
 ALONE = (
     *("CONTRIBUTING.md", "README.md", "adapt.md", "analysis.md", "benchmarks.md", "cohorts.md", "dashboard.md"),
     *("design.md", "encoders.md", "evidence.md", "export.md", "extend.md", "importing.md", "methods.md"),
