@@ -19,7 +19,7 @@ from remind_studies.analysis.plots import (
     draw_lines,
     draw_value,
 )
-from remind_studies.report.style import cut, inline
+from remind_studies.report.style import inline, wrapped
 
 Lines = Mapping[int, tuple[Sequence[int], Sequence[float]]]
 ROOM = 0.04  # beyond 0 and 1, so that lines at the edge can be seen
@@ -54,8 +54,8 @@ class Groups:
 
 
 def numbered(name: str, patients: int) -> str:
-    """Return a group's name, shortened for a figure, with its number of patients."""
-    return f"{cut(name, LETTERS)} ({patients})"
+    """Return a group's whole name, over as many lines as it needs in a figure, with its number of patients."""
+    return wrapped(f"{name} ({patients})", LETTERS)
 
 
 def pictures(analysis: Analysis) -> dict[str, Picture | None]:

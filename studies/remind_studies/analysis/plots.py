@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from remind_studies.report.style import COLOURS, FAINT, INK, LINES, MARKERS, OWN, SOFT, cut
+from remind_studies.report.style import COLOURS, FAINT, INK, LINES, MARKERS, OWN, SOFT, TEXT_LINE, longest, most_lines, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH, LETTER = 12.0, 0.068  # inches: of a figure, of a letter of a name
-LETTERS = 44  # of a name that are shown
+LETTERS = 60  # of a name in one line
 MOST_LINES, MOST_ROWS = 12, 40  # groups drawn in a chart, and in a table-like picture; tables hold all
 MOST_CELLS, MOST_TICKS = 36, 48  # columns of a heat map with numbers in their cells, and below them
 SHADES = 20  # of a heat map: a finer scale would be drawn as a bitmap
@@ -78,7 +78,7 @@ def draw_lines(charts: Sequence[Chart], names: Sequence[str], routing_from: int 
     Parameters
     ----------
     names
-        Of the groups, by place; no longer than there is room for.
+        Of the groups, by place; over as many lines as they need.
     routing_from
         Rounds after which stage 2 begins, marked; None: there is none.
     """
@@ -86,9 +86,9 @@ def draw_lines(charts: Sequence[Chart], names: Sequence[str], routing_from: int 
 
     shown = sorted({place for chart in charts for place in chart.lines})
     labels = [names[place] for place in shown]
-    columns = max(1, int(WIDTH / (0.65 + LETTER * max(map(len, labels)))))
-    legend_rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(min(WIDTH, 5.8 * len(charts)), 3.1 + 0.19 * legend_rows), layout="constrained")
+    columns = max(1, int(WIDTH / (0.65 + LETTER * longest(labels))))
+    legend_height = (TEXT_LINE * most_lines(labels) + 0.04) * -(-len(shown) // columns)
+    figure = Figure(figsize=(min(WIDTH, 5.8 * len(charts)), 3.1 + legend_height), layout="constrained")
     axes = figure.subplots(1, len(charts), squeeze=False, sharex=True)[0]
     for ax, chart in zip(axes, charts, strict=True):
         for place, (rounds_R, values_R) in chart.lines.items():
@@ -130,7 +130,7 @@ def draw_heat(heats: Sequence[Heat], names: Sequence[str]) -> "Figure":
     from matplotlib.figure import Figure
 
     n_groups = len(names)
-    height = 0.27 * n_groups + 1.1
+    height = max(0.27, TEXT_LINE * most_lines(names) + 0.1) * n_groups + 1.1
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(1, len(heats), squeeze=False, sharey=True)[0]
     image = None
@@ -171,7 +171,7 @@ def draw_value(columns: Sequence[Column], rows: Sequence[str], models: Sequence[
     """A column per modality, a row per group: the gain by the modality with its interval, a marker per model."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 0.34 * len(rows) + 1.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, max(0.34, TEXT_LINE * most_lines(rows) + 0.1) * len(rows) + 1.5), layout="constrained")
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True, sharex=True)[0]
     for ax, column in zip(axes, columns, strict=True):
         ax.axvline(0, color=SOFT, linewidth=0.9, zorder=1)
@@ -185,7 +185,7 @@ def draw_value(columns: Sequence[Column], rows: Sequence[str], models: Sequence[
         ax.set_yticks(range(len(rows)), rows)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-        ax.set_title(cut(column.title, 24))
+        ax.set_title(wrapped(column.title, 24))
         ax.xaxis.get_major_locator().set_params(nbins=4)
     figure.supxlabel(unit, fontsize=9)
     handles = [_handle(place) for place in range(len(models))]

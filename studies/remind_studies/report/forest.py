@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remind_studies.report.style import BAND, INK, LETTER, SOFT, Look, cut
+from remind_studies.report.style import BAND, INK, LETTER, SOFT, TEXT_LINE, Look, longest, most_lines, wrapped
 from remind_studies.report.words import p_value, signed
 
 if TYPE_CHECKING:
@@ -63,14 +63,15 @@ def draw_forest(
     from matplotlib.figure import Figure
 
     arms = [row.arm for row in measures[0][1]]
-    names = [cut(arm, LETTERS) for arm in arms]
-    width = 1.0 + LETTER * max(map(len, names)) + 4.4 * len(measures)
-    figure = Figure(figsize=(width, ROW * len(arms) + 1.25), layout="constrained")
+    names = [wrapped(arm, LETTERS) for arm in arms]
+    row = max(ROW, TEXT_LINE * most_lines(names) + 0.08)
+    width = 1.0 + LETTER * longest(names) + 4.4 * len(measures)
+    figure = Figure(figsize=(width, row * len(arms) + 1.25), layout="constrained")
     axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     for one, (title, rows) in zip(axes, measures, strict=True):
         one.set_title(title, pad=17)
         _column(one, rows, looks)
-        one.set_xlabel(f"method − {cut(reference, LETTERS)}")
+        one.set_xlabel(f"method − {wrapped(reference, LETTERS)}")
         left, right = ("method", "reference") if lower_better else ("reference", "method")
         for x, side, text in ((0, "left", f"← {left} better"), (1, "right", f"{right} better →")):
             one.annotate(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remind_studies.report.style import BAND, INK, LETTER, SOFT, Look, cut, label, legend
+from remind_studies.report.style import BAND, INK, LETTER, SOFT, TEXT_LINE, Look, label, legend, longest, most_lines, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,9 +53,9 @@ def draw_groups(rows: Sequence[GroupRow], looks: Mapping[str, Look], title: str,
     """
     from matplotlib.figure import Figure
 
-    labels = [cut(row.label, LETTERS) for row in rows]
-    band = LINE * len(looks) + GAP
-    figure = Figure(figsize=(8.6 + LETTER * max(map(len, labels)), band * len(rows) + 1.1), layout="constrained")
+    labels = [wrapped(row.label, LETTERS) for row in rows]
+    band = max(LINE * len(looks) + GAP, TEXT_LINE * most_lines(labels) + 0.05)
+    figure = Figure(figsize=(8.6 + LETTER * longest(labels), band * len(rows) + 1.1), layout="constrained")
     axes = figure.subplots()
     for y in range(0, len(rows), 2):
         axes.axhspan(y - 0.5, y + 0.5, color=BAND, linewidth=0, zorder=0)

@@ -30,6 +30,8 @@ LINK = re.compile(r"#([\w-]+)")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # characters that XML forbids; a name may hold them
 LETTER = 0.075  # inches of a letter, on average
 LEGEND_LETTERS = 46
+TEXT_LINE = 0.15  # inches of a line of text
+_WORD = re.compile(r"[^+ ]*[+ ]?|[+ ]")  # up to where a name may be broken
 
 INK, SOFT, FAINT, BAND = "#1b2126", "#5b6670", "#c3cad1", "#f4f6f8"
 OWN = "#0072B2"  # of the reference, wherever it is drawn
@@ -134,8 +136,8 @@ def inline(name: str, title: str, words: str, draw: "Callable[P, Figure]", *args
 def legend(figure: "Figure", axes: "Axes") -> None:
     """Draw one legend above the figure, with as many entries per row as fit and rows of equal length."""
     handles, labels = axes.get_legend_handles_labels()
-    labels = [cut(label, LEGEND_LETTERS) for label in labels]
-    fitting = figure.get_figwidth() // (0.62 + LETTER * max(map(len, labels)))
+    labels = [wrapped(label, LEGEND_LETTERS) for label in labels]
+    fitting = figure.get_figwidth() // (0.62 + LETTER * longest(labels))
     rows = math.ceil(len(labels) / max(fitting, 1))
     columns = math.ceil(len(labels) / rows)
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, handlelength=2.4)
@@ -146,9 +148,30 @@ def label(name: str) -> str:
     return f"\u200b{name}" if name.startswith("_") else name
 
 
-def cut(text: str, most: int) -> str:
-    """Shorten a name to `most` characters; the tables show it whole."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+def wrapped(name: str, most: int) -> str:
+    """Break a name over lines of at most `most` characters, after a plus sign or a space where there is one.
+
+    Nothing of it is left out: two combinations of many modalities may differ in the last one alone.
+    """
+    lines = [""]
+    for word in _WORD.findall(name):
+        if len(lines[-1]) + len(word.rstrip()) > most and lines[-1]:
+            lines.append("")
+        while len(word.rstrip()) > most:
+            lines[-1], word = word[:most], word[most:]
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip(" ") for line in lines if line.strip(" "))
+
+
+def longest(labels: Iterable[str]) -> int:
+    """Return the letters of the longest line of any label."""
+    return max((len(line) for label in labels for line in label.split("\n")), default=0)
+
+
+def most_lines(labels: Iterable[str]) -> int:
+    """Return the lines of the label that has most."""
+    return max((label.count("\n") + 1 for label in labels), default=1)
 
 
 @contextmanager

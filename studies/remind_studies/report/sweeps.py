@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from remind_studies.report.group_plot import Dot
-from remind_studies.report.style import OWN, Look, cut
+from remind_studies.report.style import OWN, Look, wrapped
 from remind_studies.report.sweep_plot import Sweep
 from remind_studies.report.view import PanelView
 from remind_studies.results import Summary
@@ -49,7 +49,7 @@ def _over_panels(views: Sequence[PanelView], arms: Sequence[str]) -> list[Sweep]
 
 def _sweep(title: str, points: Sequence[tuple[str, PanelView]], arms: Sequence[str], ordered: bool) -> Sweep:
     dots = {arm: [_dot(view.summary(arm, view.results.measure)) for _, view in points] for arm in arms}
-    return Sweep(title, [cut(name, LETTERS) for name, _ in points], ordered, dots)
+    return Sweep(title, [wrapped(name, LETTERS) for name, _ in points], ordered, dots)
 
 
 def _over_arms(view: PanelView) -> Sweep:
@@ -60,7 +60,7 @@ def _over_arms(view: PanelView) -> Sweep:
     settings = {match["setting"] if match else None for match in matches.values()}
     ordered = len(numbers) == len(matches) and len(settings) == 1
     arms = sorted(numbers, key=lambda arm: numbers[arm]) if ordered else list(view.arms)
-    values = [cut(arm, LETTERS) + ("\n(reference)" if arm == view.reference else "") for arm in arms]
+    values = [wrapped(arm, LETTERS) + ("\n(reference)" if arm == view.reference else "") for arm in arms]
     return Sweep(view.title, values, ordered, {"": [_dot(view.summary(arm, measure)) for arm in arms]})
 
 

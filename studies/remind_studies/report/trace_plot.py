@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remind_studies.report.style import COLOURS, FAINT, LINES, MARKERS, OWN, SOFT, cut
+from remind_studies.report.style import COLOURS, FAINT, LINES, MARKERS, OWN, SOFT, TEXT_LINE, most_lines, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +47,8 @@ def draw_traces(charts: Mapping[str, Sequence[Trace]], routing_from: int | None)
     from matplotlib.figure import Figure
 
     told = _told(charts)
-    n_rows = len(told) / 2
-    figure = Figure(figsize=(5.3 * max(len(charts), 1.6), 3.1 + 0.17 * n_rows), layout="constrained")
+    height = (TEXT_LINE * most_lines(wrapped(name, LETTERS) for name in told) + 0.02) * len(told) / 2
+    figure = Figure(figsize=(5.3 * max(len(charts), 1.6), 3.1 + height), layout="constrained")
     for axes, (title, traces) in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts.items(), strict=True):
         _chart(axes, title, traces, told, routing_from)
     handles = {line.get_label(): line for axes in figure.axes for line in axes.lines if line.get_gid() == "told"}
@@ -79,7 +79,7 @@ def _chart(axes: "Axes", title: str, traces: Sequence[Trace], told: Sequence[str
             trace.rounds_R,
             trace.values_R,
             gid="told",
-            label=cut(trace.label, LETTERS),
+            label=wrapped(trace.label, LETTERS),
             color=palette[i],
             linestyle=("-", *LINES)[i],
             linewidth=1.6,

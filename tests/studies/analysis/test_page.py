@@ -173,6 +173,22 @@ def test_many_groups_are_cut_in_pictures_and_whole_in_tables(analysis):
     assert all(f"group {k}" in text for k in more)
 
 
+def test_names_in_pictures_are_whole(analysis):
+    """Twelve modalities: combinations that differ in the last one only have different labels in every picture."""
+    long = "+".join(f"modality-{i}" for i in range(12))
+    groups = tuple(g.model_copy(update={"name": f"{long}+{g.name}"}) for g in analysis.cohort.groups)
+    changed = analysis.model_copy(update={"cohort": analysis.cohort.model_copy(update={"groups": groups})})
+    found = {name: picture for name, picture in pictures(changed).items() if picture is not None}
+    assert set(found) >= {"weights", "consistency", "experts", "gate", "entropy", "loss"}
+    for name, picture in found.items():
+        labels = re.sub(r"<(title|desc)[^>]*>.*?</\1>", "", str(picture.svg), flags=re.DOTALL)
+        drawn = re.sub(r"<[^>]*>|\s", "", labels)
+        shown = [g.name for g in groups if f"{g.name}{'*' * g.tail}(" in drawn]
+        assert len(shown) >= 2, name
+        assert drawn.count(long) == len(shown), f"{name}: every label is a whole name"
+        assert "…" not in drawn
+
+
 def test_the_page_is_written_whole(analysis, tmp_path):
     assert write_page(analysis, tmp_path / "analysis.html").read_text(encoding="utf-8") == render(analysis)
 

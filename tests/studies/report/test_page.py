@@ -70,7 +70,7 @@ def test_names_are_never_markup():
     assert f"{EVIL}+b" in page.tables["p1-groups"].rows
     assert page.text.count(EVIL) > 8
     svg = [word for word in page.words if word.startswith("<script>alert('x')</script>")]
-    assert any(word.endswith("…") for word in svg)  # cut in a plot, still text
+    assert any(EVIL.startswith(word) and word != EVIL for word in svg)  # broken in a plot, still text
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from remind_studies.report import figures
 from remind_studies.report.group_plot import Dot, GroupRow, draw_groups
-from remind_studies.report.style import inline, looks
+from remind_studies.report.style import inline, looks, wrapped
 from remind_studies.report.sweeps import sweeps
 from remind_studies.report.trace_plot import DRAWN
 from remind_studies.report.view import views
@@ -145,3 +145,22 @@ def test_numbers_are_rounded_and_never_minus_zero(value):
 
 def test_what_is_undefined_is_a_dash():
     assert {number(None), signed(None), count(None), quantity(None), p_value(None)} == {DASH}
+
+
+@given(st.text(alphabet="ab+ ·_", max_size=80), st.integers(3, 30))
+def test_a_name_is_broken_and_nothing_of_it_is_lost(name, most):
+    found = wrapped(name, most)
+    assert found.replace("\n", "").replace(" ", "") == name.replace(" ", "")
+    assert all(len(line) <= most for line in found.split("\n"))
+
+
+def test_combinations_that_differ_in_the_last_modality_alone_are_told_apart():
+    long = "+".join(f"modality-{i}" for i in range(12))
+    rows = [GroupRow(f"{i} · {long}{end}", True, {"remind": Dot(0.5, None, None)}) for i, end in enumerate("xy")]
+    arms = [f"remind with {long}{end}" for end in "xy"]
+    dots = [GroupRow(row.label, True, dict.fromkeys(arms, Dot(0.5, None, None))) for row in rows]
+    svg = inline("x", "t", "w", draw_groups, dots, looks(arms, [], arms[0]), "AUROC", True)
+    drawn = "".join(texts(svg)).replace(" ", "")
+    for name in (*(row.label for row in rows), *arms):
+        assert name.replace(" ", "") in drawn
+    assert "…" not in drawn
