@@ -32,12 +32,17 @@ HEAT_STEPS, LOW_STEPS = 10, 5
 
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number; a dash if there is none."""
-    return DASH if value is None else f"{value:.{digits}f}"
+    return DASH if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def interval(estimate: Estimate) -> str:
     """Format the 95 % interval of a score; empty if it is not known."""
-    return "" if estimate.low is None else f"{number(estimate.low, 2)}–{number(estimate.high, 2)}"
+    return "" if estimate.low is None else between(estimate.low, estimate.high)
+
+
+def between(low: float | None, high: float | None) -> str:
+    """Format an interval: by a dash, or by "to" where a minus sign would stand beside it."""
+    return f"{number(low, 2)}{' to ' if low is not None and low < 0 else '–'}{number(high, 2)}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -79,7 +84,7 @@ def heat_scale(score: str) -> Markup:
     shades = [f"l{step}" for step in range(LOW_STEPS, 0, -1)] + [f"h{step}" for step in range(HEAT_STEPS)]
     cells = "".join(f'<i class="{shade}"></i>' for shade in shades)
     worst, best = ("1", "0") if SCORES[score].lower_is_better else ("0", "1")
-    text = '<span class="scale-row" role="img" aria-label="{0}">{1} {2} .5 {3} {4}</span>'
+    text = '<span class="scale-row" role="img" aria-label="{0}"><b>{1}</b>{2}<b>.5</b>{3}<b>{4}</b></span>'
     middle = cells.index('<i class="h0"')
     return Markup(text).format(
         f"shades from {worst} by .5 to {best}", worst, Markup(cells[:middle]), Markup(cells[middle:]), best
@@ -112,8 +117,8 @@ def _matrix_cell(
         return '<td class="nobody" title="no patients of this combination were measured">0</td>'
     if value is None:
         return f'<td title="not defined for these {n} patients">{DASH}\n{n}</td>'
-    between = "" if low is None else f"<small>\n{number(low, 2)}–{number(high, 2)}</small>"
-    return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}{between}</td>'
+    shown = "" if low is None else f"<small>\n{between(low, high)}</small>"
+    return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}{shown}</td>'
 
 
 def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:

@@ -12,7 +12,8 @@ from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import Round, RoundSite, Run, Site
 
 SIGNS = {"joined": "▲", "missing": "▼", "back": "△", "refused": "✖", "stage": "│", "best": "★", "ended": "■"}
-WIDTH, LEFT, LINE = 900, 70, 18  # units of the picture
+LEFT, LINE = 70, 18  # units of the picture
+NARROW, WIDE, STEP = 320, 900, 46  # its width at least and at most, and of a round where there is room
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _of_run(run: Run) -> Iterable[Event]:
 def picture(found: Timeline) -> Markup:
     """Return the events over the rounds: a line of signs for each kind; the list below says the same in words."""
     kinds = [kind for kind in SIGNS if any(event.kind == kind for event in found.events)]
-    step = (WIDTH - LEFT - 20) / max(1, found.rounds)
+    width = min(WIDE, max(NARROW, LEFT + 20 + STEP * found.rounds))
+    step = (width - LEFT - 20) / max(1, found.rounds)
     drawn = []
     for line, kind in enumerate(kinds):
         y = LINE * (line + 1)
@@ -108,5 +110,5 @@ def picture(found: Timeline) -> Markup:
     for round_ in range(0, found.rounds + 1, every):
         axis = Markup('<text class="axis" x="{:.0f}" y="{}" text-anchor="middle">{}</text>')
         drawn.append(axis.format(LEFT + step * round_, y, round_))
-    head = '<svg class="timeline" viewBox="0 0 {} {}" role="img" aria-label="What happened in which round">{}</svg>'
-    return Markup(head).format(WIDTH, y + 6, Markup("").join(drawn))
+    head = '<svg class="timeline" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">{3}</svg>'
+    return Markup(head).format(width, y + 6, "What happened in which round", Markup("").join(drawn))

@@ -31,7 +31,8 @@ class Verdict:
     """The first things to know of a run, by one score: overall, on the tail, the worst group and hospital.
 
     The worst are among the ranked ones alone, null if none is. `one_class` is the class that nearly everyone is called,
-    and `recalls` the share of each class that is called so rightly.
+    and `recalls` the share of each class that is called so rightly. `withheld_groups` and `withheld_sites` have
+    patients, or may have, and no scores that may be shown.
     """
 
     run: int
@@ -48,6 +49,8 @@ class Verdict:
     worst_site: SiteScores | None
     one_class: str | None
     recalls: dict[str, float]
+    withheld_groups: int
+    withheld_sites: int
 
 
 def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
@@ -78,6 +81,8 @@ def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
         worst_site=min(ranked, key=lambda site: (sign * getattr(site.scores, score).value, site.name), default=None),
         one_class=None if called is None else classes[called],
         recalls={name: share for name, share in zip(classes, shares, strict=False) if share is not None},
+        withheld_groups=sum(row.scores.withheld or row.scores.suppressed for row in table.rows),
+        withheld_sites=sum(site.scores.withheld or site.scores.suppressed for site in sites),
     )
 
 

@@ -98,7 +98,7 @@ def _weights(analysis: Analysis, groups: Groups) -> Picture | None:
             if found:
                 lines[place] = ([r for r, _ in found], [value for _, value in found])
         charts.append(Chart(model.name, lines))
-    highest = max((max(values) for chart in charts for _, values in chart.lines.values()), default=1.0)
+    highest = max((max(values) for chart in _largest(charts) for _, values in chart.lines.values()), default=1.0)
     charts = [replace(chart, limits=(0, highest * (1 + ROOM))) for chart in charts]
     caption = "λ, the weight of each group in the objective, after each round; all weights sum to 1."
     return _lines(analysis, groups, "weights", charts, "λ of each group over training", caption)
@@ -164,18 +164,21 @@ def _over_looks(model: ModelAnalysis, groups: Groups, pick: Callable[[Look, int]
 def _lines(
     analysis: Analysis, groups: Groups, name: str, charts: Sequence[Chart], title: str, caption: str
 ) -> Picture | None:
-    charts = [chart for chart in charts if chart.lines]
-    if not charts:
+    shown = _largest(charts)
+    if not shown:
         return None
-    places = sorted({place for chart in charts for place in chart.lines})
-    if len(places) > MOST_LINES:
+    if len({place for chart in charts for place in chart.lines}) > MOST_LINES:
         caption += f" The {MOST_LINES} largest groups; the table has all."
-        charts = [
-            replace(c, lines={p: line for p, line in c.lines.items() if p in places[:MOST_LINES]}) for c in charts
-        ]
     model = analysis.models[0]
     routing_from = model.warmup_rounds if 0 < model.warmup_rounds < model.rounds else None
-    return Picture(inline(name, title, caption, draw_lines, charts, groups.trained, routing_from), caption)
+    return Picture(inline(name, title, caption, draw_lines, shown, groups.trained, routing_from), caption)
+
+
+def _largest(charts: Sequence[Chart]) -> list[Chart]:
+    """Return the charts that have lines, with those of the largest groups alone."""
+    places = sorted({place for chart in charts for place in chart.lines})[:MOST_LINES]
+    cut = [replace(c, lines={p: line for p, line in c.lines.items() if p in places}) for c in charts]
+    return [chart for chart in cut if chart.lines]
 
 
 def _experts(analysis: Analysis, groups: Groups) -> Picture | None:

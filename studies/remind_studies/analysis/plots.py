@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from remind_studies.report.style import COLOURS, FAINT, INK, LINES, MARKERS, OWN, SOFT, TEXT_LINE, longest, most_lines, wrapped
+from remind_studies.report.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    LINES,
+    MARKERS,
+    OWN,
+    SOFT,
+    TEXT_LINE,
+    longest,
+    most_lines,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,9 +98,11 @@ def draw_lines(charts: Sequence[Chart], names: Sequence[str], routing_from: int 
 
     shown = sorted({place for chart in charts for place in chart.lines})
     labels = [names[place] for place in shown]
-    columns = max(1, int(WIDTH / (0.65 + LETTER * longest(labels))))
+    entry = 0.65 + LETTER * longest(labels)
+    width = min(WIDTH, max(5.8 * len(charts), entry * min(2, len(labels))))
+    columns = max(1, int(width / entry))
     legend_height = (TEXT_LINE * most_lines(labels) + 0.04) * -(-len(shown) // columns)
-    figure = Figure(figsize=(min(WIDTH, 5.8 * len(charts)), 3.1 + legend_height), layout="constrained")
+    figure = Figure(figsize=(width, 3.1 + legend_height), layout="constrained")
     axes = figure.subplots(1, len(charts), squeeze=False, sharex=True)[0]
     for ax, chart in zip(axes, charts, strict=True):
         for place, (rounds_R, values_R) in chart.lines.items():
@@ -171,7 +185,9 @@ def draw_value(columns: Sequence[Column], rows: Sequence[str], models: Sequence[
     """A column per modality, a row per group: the gain by the modality with its interval, a marker per model."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, max(0.34, TEXT_LINE * most_lines(rows) + 0.1) * len(rows) + 1.5), layout="constrained")
+    figure = Figure(
+        figsize=(WIDTH, max(0.34, TEXT_LINE * most_lines(rows) + 0.1) * len(rows) + 1.5), layout="constrained"
+    )
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True, sharex=True)[0]
     for ax, column in zip(axes, columns, strict=True):
         ax.axvline(0, color=SOFT, linewidth=0.9, zorder=1)

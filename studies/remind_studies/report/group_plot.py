@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remind_studies.report.style import BAND, INK, LETTER, SOFT, TEXT_LINE, Look, label, legend, longest, most_lines, wrapped
+from remind_studies.report.style import (
+    BAND,
+    INK,
+    LETTER,
+    SOFT,
+    TEXT_LINE,
+    Look,
+    label,
+    legend,
+    longest,
+    most_lines,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -157,10 +157,11 @@ def wrapped(name: str, most: int) -> str:
     for word in _WORD.findall(name):
         if len(lines[-1]) + len(word.rstrip()) > most and lines[-1]:
             lines.append("")
-        while len(word.rstrip()) > most:
-            lines[-1], word = word[:most], word[most:]
+        rest = word
+        while len(rest.rstrip()) > most:
+            lines[-1], rest = rest[:most], rest[most:]
             lines.append("")
-        lines[-1] += word
+        lines[-1] += rest
     return "\n".join(line.rstrip(" ") for line in lines if line.strip(" "))
 
 

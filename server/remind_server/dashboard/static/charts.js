@@ -65,7 +65,7 @@ function drawLegend(series) {
     const text = document.createElement("span");
     [canvas.width, canvas.height] = [44 * devicePixelRatio, 16 * devicePixelRatio];
     canvas.setAttribute("aria-hidden", "true");
-    text.textContent = one.name;
+    one.name.split(/(?<=\+)/).forEach((part, i) => text.append(...(i ? [document.createElement("wbr")] : []), part));
     item.append(canvas, text);
     const context = canvas.getContext("2d");
     context.scale(devicePixelRatio, devicePixelRatio);
@@ -123,7 +123,8 @@ function drawAll(found, other) {
   document.getElementById("no-curves").hidden = !nothing;
   section.querySelector(".charts").hidden = nothing;
   if (nothing) return;
-  if (!other) drawLegend(found.curves.map((c) => line(c.name, Math.max(charted.indexOf(c.number), 0), c.number === 0)));
+  if (other) drawLegend(JSON.parse(section.dataset.names).map((name, i) => line(`${"AB"[i]}: ${name}`, i)));
+  else drawLegend(found.curves.map((c) => line(c.name, Math.max(charted.indexOf(c.number), 0), c.number === 0)));
   for (const place of section.querySelectorAll("[data-chart]")) {
     const what = place.dataset.chart;
     if (what === "bytes") draw(place, [line("down", 0), line("up", 1)], [found.round, found.bytes_down, found.bytes_up]);
