@@ -45,6 +45,7 @@ FLOORS = (
         "processes",
     ),
     (
+        "alerts",
         "config_toml",
         "metrics",
         "paths",

@@ -1,10 +1,13 @@
-"""The observers that publish a run: the run store always, other sinks if the config names them."""
+"""The observers that publish a run: the run store always, other sinks if the config names them, alerts if set up."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+from remind.alerts.sending import Sender
+from remind.alerts.settings import read_alerts
 from remind.config import Config
 from remind.errors import UserError
+from remind_server.alerting import AlertObserver
 from remind_server.outputs.records import Observer
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import open_store, store_url
@@ -19,11 +22,14 @@ def run_observers(config: Config, folder: Path, say: Callable[[str], None]) -> l
     Raises
     ------
     UserError
-        If a sink that the config names is not installed.
+        If a sink that the config names is not installed, or ``alerts.toml`` is wrong.
     """
     found: list[Observer] = []
+    alerts = read_alerts(folder.parent)
+    store: StoreObserver | None = None
     try:
-        found.append(StoreObserver(open_store(store_url(folder.parent)), folder))
+        store = StoreObserver(open_store(store_url(folder.parent)), folder)
+        found.append(store)
     except UserError as error:
         say(f"this run will not show up in the dashboard: {error}")
     try:
@@ -38,4 +44,7 @@ def run_observers(config: Config, folder: Path, say: Callable[[str], None]) -> l
     except ModuleNotFoundError as error:
         extras = ",".join(sorted(config.sink_names))
         raise UserError(f"sinks: {error.name} is not installed: pip install 'federated-remind[{extras}]'") from None
+    if alerts.targets:  # last: it waits at the end of a run, and the store needs the run's row first
+        sender = Sender(alerts, store.alerted) if store else Sender(alerts)
+        found.append(AlertObserver(sender, folder.name))
     return found

@@ -32,6 +32,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.utils import validate_node_location
 
+from remind.alerts.settings import VARIABLE
 from remind.config import Scalar
 from remind.consortium.enrolment import load_public_key
 from remind.errors import UserError
@@ -233,6 +234,7 @@ def environment(folder: Folder) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         CONSORTIUM: str(folder.root),
+        **({VARIABLE: str(folder.alerts)} if folder.alerts.exists() else {}),
     }
 
 

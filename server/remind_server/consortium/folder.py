@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from remind.alerts.settings import FILE_NAME
 from remind.errors import UserError
 from remind.processes.locks import locked
 from remind.processes.private_files import private_folder, write_private
@@ -60,6 +61,16 @@ class Folder:
     def superexec_secret(self) -> Path:
         """Return the path of the secret that the SuperLink requires before it hands out a task."""
         return self.root / "secrets" / "superexec"
+
+    @property
+    def alerts(self) -> Path:
+        """Return the path of the file that says whom to tell what; it need not be there."""
+        return self.root / FILE_NAME
+
+    @property
+    def alerted(self) -> Path:
+        """Return the path of the list of certificates that were told of."""
+        return self.root / "state" / "alerted.json"
 
     @property
     def ledger(self) -> Path:

@@ -7,9 +7,12 @@ import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from remind.alerts.sending import Sender
+from remind.alerts.settings import read_alerts
 from remind.errors import UserError
 from remind.processes.child import Child, Patience, announce
 from remind_server.consortium import PASSPHRASE
+from remind_server.consortium.alerting import tell_of_certificates
 from remind_server.consortium.certificates import warnings
 from remind_server.consortium.flower import environment, superexec_command, superlink_command, write_connection
 from remind_server.consortium.folder import Folder
@@ -31,7 +34,7 @@ def serve(folder: Folder) -> None:
     Raises
     ------
     UserError
-        A check failed; nothing has been started.
+        A check failed, or ``alerts.toml`` is wrong; nothing has been started.
     """
     os.environ.pop(PASSPHRASE, None)  # only for `init` and `renew`; processes that run apps must not see it
     with folder.locked("serve", "is being served already; end that process first"):
@@ -45,6 +48,7 @@ def serve(folder: Folder) -> None:
 class _Served:
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
+        self.sender = Sender(read_alerts(folder.root))
         flower = environment(folder)
         programs: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
             "superlink": (superlink_command(folder), {"FLWR_LOG_LEVEL": "WARNING", **flower}),  # else every call
@@ -77,6 +81,7 @@ class _Served:
         for name in reversed(keeping):  # the proxy first, so that no hospital's call fails half-way behind it
             await self.children[name].stop()
             await asyncio.wait([keeping[name]])
+        await asyncio.to_thread(self.sender.close, 5.0)
         page.close()
         await page.wait_closed()
         for task in keeping.values():
@@ -112,6 +117,7 @@ class _Served:
         while True:
             try:
                 texts = warnings(self.folder)
+                await asyncio.to_thread(tell_of_certificates, self.folder, self.sender)
             except UserError as error:  # a file is damaged now; continue to serve
                 texts = [str(error)]
             for text in texts:

@@ -9,9 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind_server.dashboard.reader import Reader
-from remind_server.store.schema import Round, RoundSite, Run, Site
+from remind_server.store.schema import AlertSent, Round, RoundSite, Run, Site
 
 SIGNS = {"joined": "▲", "missing": "▼", "back": "△", "refused": "✖", "stage": "│", "best": "★", "ended": "■"}
+MOST_TOLD = 200  # alerts, the newest
 LEFT, LINE = 70, 18  # units of the picture
 NARROW, WIDE, STEP = 320, 900, 46  # its width at least and at most, and of a round where there is room
 
@@ -28,12 +29,25 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Told:
+    """An alert that was sent to a target outside, or was not: `problem` says why."""
+
+    at: float
+    kind: str
+    subject: str
+    target: str
+    attempts: int
+    problem: str
+
+
+@dataclass(frozen=True)
 class Timeline:
-    """The events of a run, by round."""
+    """The events of a run, by round, and the alerts that went out, the newest first."""
 
     run: int
     rounds: int
     events: list[Event]
+    told: list[Told]
 
     @property
     def alerts(self) -> list[Event]:
@@ -50,8 +64,11 @@ def timeline(reader: Reader, run_id: int) -> Timeline:
         stages = {r.round: r.stage for r in session.scalars(select(Round).where(Round.run_id == run_id))}
         found = [*_of_sites(sites, rows), *_of_stages(stages), *_of_run(run)]
         rounds = run.rounds
+        sent = session.scalars(select(AlertSent).where(AlertSent.run_id == run_id).order_by(AlertSent.number.desc()))
+        names = Told.__dataclass_fields__
+        told = [Told(**{name: getattr(row, name) for name in names}) for row in sent.fetchmany(MOST_TOLD)]
     order = list(SIGNS)
-    return Timeline(run_id, rounds, sorted(found, key=lambda e: (e.round, order.index(e.kind), e.site or "")))
+    return Timeline(run_id, rounds, sorted(found, key=lambda e: (e.round, order.index(e.kind), e.site or "")), told)
 
 
 def _of_sites(sites: Mapping[int, Site], rows: Iterable[RoundSite]) -> Iterable[Event]:

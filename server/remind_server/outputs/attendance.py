@@ -98,6 +98,13 @@ class Attendance(Observer):
         return [name for k, name in sorted(self._groups.items()) if k not in self._trained]
 
     @property
+    def gaps(self) -> list[str]:
+        """Return why the run is incomplete; empty if it is not. Without expected sites, absent ones are no gap."""
+        never = self.never if self.expected else {}
+        found = [f"{site}: {why}" for site, why in sorted(never.items())]
+        return found + ([untrained(self.untrained)] if self.untrained else [])
+
+    @property
     def warnings(self) -> list[str]:
         """Return the warnings for the end of the run; none if every site took part until the end."""
         return summary_warnings({"absent": self.unexamined, **self.content()})

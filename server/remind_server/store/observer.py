@@ -7,16 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from torch import Tensor
 
 from remind import groups
+from remind.alerts.sending import Outcome
 from remind.config import Config
 from remind.metrics.statistics import GroupStatistics
 from remind.version import VERSION
-from remind_server.outputs.attendance import Attendance, untrained
+from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.calibration_tables import model_content
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.open import writing
@@ -30,6 +31,7 @@ from remind_server.store.schema import (
     TEST,
     VALIDATION,
     WAITING,
+    AlertSent,
     Cell,
     ExpertUse,
     Group,
@@ -228,9 +230,7 @@ class StoreObserver(Observer):
         """Write the final model's scores per site and group, and whether a hospital that was expected is missing."""
         now = time.time()
         self._attendance.finished(result)
-        never = self._attendance.never if self._attendance.expected else {}
-        gaps = [f"{site}: {why}" for site, why in sorted(never.items())]
-        gaps += [untrained(self._attendance.untrained)] if self._attendance.untrained else []
+        gaps = self._attendance.gaps
         reason, status = "; ".join(gaps), INCOMPLETE if gaps else FINISHED
 
         def write(session: Session) -> None:
@@ -254,6 +254,29 @@ class StoreObserver(Observer):
         now = time.time()
         self._write(lambda session: self._change(session, status=FAILED, reason=reason, ended=now))
         self._end()
+
+    def alerted(self, outcome: Outcome) -> None:
+        """Write what became of an alert; called by the sender's threads, also after the end of the run."""
+        one = outcome.alert
+        row = AlertSent(
+            at=one.at,
+            ended=time.time(),
+            kind=one.kind,
+            subject=one.subject,
+            target=outcome.target,
+            attempts=outcome.attempts,
+            problem=outcome.problem,
+        )
+
+        def write(session: Session) -> None:
+            earlier = session.scalar(select(func.max(AlertSent.number)).where(AlertSent.run_id == self.run_id))
+            row.run_id, row.number = self.run_id, (earlier or 0) + 1
+            session.add(row)
+            self._change(session)
+
+        self._write(write)
+        if self._over.is_set():
+            self.engine.dispose()
 
     def stop_heartbeat(self) -> None:
         """Stop the heartbeat: none is written after this returns, unless the database hangs."""

@@ -240,6 +240,21 @@ class SiteCounts(_OfRun, Base):
     counts: Mapped[dict[str, list[int]] | None] = mapped_column(JSON(none_as_null=True))
 
 
+class AlertSent(_OfRun, Base):
+    """What became of an alert at one target; `problem` is empty if it was sent."""
+
+    __tablename__ = "alerts"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float]
+    ended: Mapped[float]
+    kind: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+    target: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int]
+    problem: Mapped[str] = mapped_column(Text)
+
+
 def lost(heard: float) -> dict[str, object]:
     """Return the end of an active run that sent no heartbeat for `LOST` seconds; `heard` is the last heartbeat."""
     minutes = round(LOST / 60)

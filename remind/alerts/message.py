@@ -1,0 +1,46 @@
+"""What an alert says. Nothing in it is about patients: names, rounds, dates and reasons alone."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Kind = Literal["site-missing", "run-ended", "certificate-expires"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MOST = 2_000  # letters of a text: reasons are written by others
+_SUBJECT = 150  # letters
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An event that somebody should hear of.
+
+    Attributes
+    ----------
+    subject
+        One line.
+    about
+        The run, its round, the sites or the certificate, for programs.
+    at
+        Seconds since 1970.
+    """
+
+    kind: Kind
+    subject: str
+    text: str
+    about: Mapping[str, str | int | list[str]] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        """Keep the subject in one line, and both without control characters: names and reasons are data of others."""
+        line = _CONTROL.sub(" ", self.subject.replace("\n", " "))
+        object.__setattr__(self, "subject", line if len(line) <= _SUBJECT else line[: _SUBJECT - 1] + "…")
+        text = _CONTROL.sub(" ", self.text)
+        object.__setattr__(self, "text", text if len(text) <= MOST else text[: MOST - 1] + "…")
+
+    def content(self) -> dict[str, object]:
+        """Return what a webhook gets; many chat services show ``text``."""
+        said = {"kind": self.kind, "subject": self.subject, "text": f"{self.subject}\n{self.text}".strip()}
+        return said | {"at": self.at, "about": dict(self.about)}

@@ -1,0 +1,68 @@
+"""`alerts.toml`: what is wrong is said with its field and without its value; others must not read it."""
+
+import pytest
+
+from remind.alerts.message import KINDS
+from remind.alerts.settings import VARIABLE, Alerts, read_alerts
+from remind.errors import UserError
+
+GOOD = """
+[[webhook]]
+url = "https://hooks.example/T0/secret"
+headers = { Authorization = "Bearer s3cret" }
+events = ["site-missing"]
+
+[[command]]
+run = ["mail", "-s", "{subject}", "ops@example.org"]
+"""
+
+
+def file(tmp_path, text, mode=0o600):
+    path = tmp_path / "alerts.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_both_kinds_of_target(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    file(tmp_path, GOOD)
+    hook, command = read_alerts(tmp_path).targets
+    assert (hook.name, hook.events) == ("webhook hooks.example", ("site-missing",))
+    assert (command.name, command.events) == ("command mail", KINDS)
+    assert read_alerts(tmp_path / "elsewhere").targets == ()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "gone.toml"))
+    with pytest.raises(UserError, match=r"gone.toml: cannot read it"):
+        read_alerts(tmp_path)
+
+
+def test_others_must_not_read_it(tmp_path):
+    with pytest.raises(UserError, match="chmod 600"):
+        Alerts.read(file(tmp_path, GOOD, 0o644))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (("https://", "ftp://"), "webhook.0.url"),
+        (("hooks.example/T0/", "hooks.example/T 0/"), "webhook.0.url"),
+        (("hooks.example", "hooks.example:99999"), "webhook.0.url"),
+        (("Authorization", '"Author ization"'), "webhook.0.headers"),
+        (("Bearer s3cret", "Bearer s3cret\\r\\nX: y"), "webhook.0.headers"),
+        (("site-missing", "site-late"), "webhook.0.events.0"),
+        (('["mail", "-s", "{subject}", "ops@example.org"]', "[]"), "command.0.run"),
+        (("[[command]]", "[[commands]]"), "commands"),
+    ],
+)
+def test_what_is_wrong_is_named_and_no_secret_repeated(tmp_path, change, field):
+    with pytest.raises(UserError) as error:
+        Alerts.read(file(tmp_path, GOOD.replace(*change)))
+    assert "alerts.toml is not valid:" in str(error.value)
+    assert field in str(error.value)
+    assert "s3cret" not in str(error.value)
+    assert "/secret" not in str(error.value)
+
+
+def test_it_is_toml(tmp_path):
+    with pytest.raises(UserError, match="is not valid TOML"):
+        Alerts.read(file(tmp_path, "[[webhook]"))
