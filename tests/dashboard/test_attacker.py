@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import re
+import zipfile
 from html.parser import HTMLParser
 
 import pytest
@@ -97,6 +99,9 @@ class Reader:
             for row in csv.DictReader(io.StringIO(get("/runs/1/matrix.csv", params={"on": on}).text)):
                 scored = any(row[name] not in ("", "withheld") for name in (*SCORES, "positives"))
                 self.hears(on, row["site"], row["group"], row["n"], scored, sites if row["site"] == ALL else None)
+            self.unpacks(on, sites, answered_in)
+            if on == part:
+                self.compares(on, sites)
             self.page(get("/runs/1", params={"on": on, "show": "all"}, headers={"accept": "text/html"}).text, on, sites)
         for site in get("/api/runs/1").json()["sites"]:
             self.hears("train", site["name"], ALL, site["train_n"], False)
@@ -112,6 +117,65 @@ class Reader:
                     self.together(self.small[on], on, float(value) if kind == "patients" else None, sites)
                 else:
                     self.hears(on, ALL, group, float(value) if kind == "patients" else None, kind == "score", sites)
+
+    def unpacks(self, on, sites, answered_in):
+        """Everything that can be downloaded, file by file; one that is not known here has to be taught first."""
+        packed = self.client.get("/runs/1/everything.zip").content
+        read = {"groups", "matrix", "hospitals", "experts", "curves", "thresholds", "calibration", "reliability"}
+        silent = {"rounds", "decisions", "timeline"}  # `decisions` is made of `reliability` (test_thresholds)
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            for name in archive.namelist():
+                file, _, kind = name.removeprefix("run1/").partition(".")
+                what, _, part = file.partition("-")
+                text = archive.read(name).decode()
+                if kind == "json" and what in ("run", "verdict"):
+                    self.in_json(json.loads(text), answered_in[-1])
+                elif what in read and (part in ("", on) or what == "curves"):
+                    for row in csv.DictReader(io.StringIO(text)):
+                        self.line(what, row, on, sites, answered_in)
+                else:
+                    assert what in silent or part not in ("", on), f"{name}: nobody looked at it"
+
+    def line(self, what, row, on, sites, answered_in):
+        """A row of a file: its numbers, and the classes where it has a score."""
+        group = ALL if row.get("group") in ("all groups", "all") else row.get("group", ALL)
+        site = row.get("site", ALL)
+        telling = (*SCORES, "positives", "sensitivity", "ece")
+        scored = any(row.get(name) not in (None, "", "withheld") for name in telling)
+        scored |= what == "reliability"
+        if what == "curves":
+            sites = answered_in[int(row["round"]) - 1]
+        if what in ("calibration", "reliability"):  # of the model of a run that ended, on test patients
+            on, sites = "test", None
+        if site != ALL:
+            sites = None
+        n = None if what == "reliability" else row.get("n")
+        self.hears("validation" if what == "curves" else on, site, group, n, scored, sites)
+        if row.get("train_n") not in (None, ""):
+            self.hears("train", site, group, row["train_n"], False)
+
+    def in_json(self, found, last):
+        """The report of the run, and the answer in short, of the patients that the page begins with."""
+        on = found["patients"]
+        sites = last if on == "validation" else None
+        for site in found["sites"] if isinstance(found["sites"], list) else ():
+            self.hears("train", site["name"], ALL, site["train_n"], False)
+        overall = found["overall"]
+        self.hears(on, ALL, ALL, overall["n"], overall["auroc"] is not None, sites)
+        if found.get("recalls"):
+            self.hears(on, ALL, ALL, None, True, sites)
+        for place, name in (("worst_group", "group"), ("worst_site", "site")):
+            if worst := found.get(place):
+                where = (worst["name"], ALL) if name == "site" else (ALL, worst["name"])
+                self.hears(on, *where, worst["scores"]["n"], True, sites if name == "group" else None)
+
+    def compares(self, on, sites):
+        """The run beside itself."""
+        for row in csv.DictReader(io.StringIO(self.client.get("/compare.csv?first=1&second=1").text)):
+            scored = any(row[f"{name}_1"] not in ("", "withheld") for name in (*SCORES, "positives"))
+            if row["group"] != "tail groups together":  # heard in `sums`
+                group = ALL if row["group"] == "all groups" else row["group"]
+                self.hears(on, ALL, group, row["n_1"], scored, sites)
 
     def sums(self, table, on, sites):
         """The small groups together, and the tail: which groups are in them is shown too."""
@@ -144,14 +208,14 @@ class Reader:
             self.hears("train", ALL, name, row[2], False)
             self.hears(on, ALL, name, row[3], any(re.match(r"\d", cell) for cell in row[4:9]), sites)
         for shown, n, score, *rest in tables["hospitals"][1:]:
-            site = shown.removesuffix(" small").strip()
-            assert site == shown.strip() or score != "·", "withheld is not small"
+            site = shown.removesuffix(" small").removesuffix(" absent").strip()
+            assert not shown.endswith(" small") or score != "·", "withheld is not small"
             self.hears(on, site, ALL, n, bool(re.match(r"\d", score)), sites)
             self.hears("train", site, ALL, rest[-1], False)
         names = [cell.strip() for cell in tables["matrix"][0][1:]]
         for row in tables["matrix"][1:]:
             for site, cell in zip(names, row[1:], strict=True):
-                if cell and not cell.startswith("withheld"):
+                if cell and not cell.startswith("withheld") and cell != "–":  # a hospital that was not measured
                     score, n, *_ = ["·", *cell.split("\n")] if cell.isdecimal() else cell.split("\n")
                     self.hears(on, site, row[0].removesuffix(" tail").strip(), n, score not in ("·", "–"), sites)
 

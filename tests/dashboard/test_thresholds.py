@@ -98,6 +98,34 @@ def test_under_a_minimum_nothing_small_is_there_nor_follows(drill, client_of):
     assert attacker.finds_below(MINIMUM, rest) == [], "all patients less the groups whose curves are shown"
 
 
+def test_the_files_tell_no_finer_ranges_than_the_curves(drill, client_of):
+    """Thresholds, reliability and decisions of a run that ended, as files: no end of a range that was not checked."""
+    drill.finish()
+    client = client_of(MINIMUM)
+    rows = {
+        name: list(csv.DictReader(io.StringIO(client.get(f"/runs/1/{name}.csv").text)))
+        for name in ("thresholds", "reliability", "decisions")
+    }
+    names = numbers(client) | {"all groups": 0}
+    known = {name: curve(client, number) for name, number in names.items()}
+    ends = {
+        name: {round(one[end], 9) for one in found["ranges"] for end in ("low", "high")}
+        for name, found in known.items()
+        if found
+    }
+    assert {row["group"] for row in rows["thresholds"]} == set(ends)
+    for row in rows["thresholds"]:
+        assert round(float(row["threshold"]), 9) in ends[row["group"]] | {0.0, 1.0}
+    assert rows["reliability"]
+    assert rows["decisions"]
+    for row in rows["reliability"]:
+        assert row["group"] == "all"
+        assert {round(float(row["low"]), 9), round(float(row["high"]), 9)} <= ends["all groups"]
+        assert min(int(row["of_class"]), int(row["n"]) - int(row["of_class"])) >= MINIMUM
+    for row in rows["decisions"]:
+        assert round(float(row["threshold"]), 9) in ends["all groups"]
+
+
 def test_under_a_large_minimum_there_is_no_curve(drill, client_of):
     client = client_of(400)
     assert curve(client, 0) is None

@@ -92,3 +92,24 @@ def test_everything_is_what_the_single_files_are(drill, client_of, min_count):
     assert inside["curves.csv"] == client.get("/runs/1/curves.csv").text
     assert json.loads(inside["run.json"])["overall"] == client.get("/api/runs/1").json()["overall"]
     assert client.get("/runs/9/everything.zip").status_code == 404
+
+
+def test_a_hospital_that_was_not_measured_is_not_said_to_have_nobody(engine, tmp_path, client):
+    """Zero patients is a number; a hospital that was away in the last round has none."""
+    drill = Drill(engine, tmp_path / "run", SITES, rounds=2).start()
+    drill.round()
+    drill.round({"Davos": "no answer within 600 s"})
+    rows = {row["name"]: row["scores"] for row in client.get("/api/runs/1/hospitals").json()["rows"]}
+    assert (rows["Davos"]["n"], rows["Davos"]["suppressed"]) == (None, False)
+    assert rows["Basel"]["n"] == 70
+    matrix = client.get("/api/runs/1/matrix").json()
+    davos, chur = (matrix["sites"].index(name) for name in ("Davos", "Chur"))
+    assert {line[davos] for line in matrix["n"]} == {None}
+    assert 0 in {line[chur] for line in matrix["n"]}, "it was measured, and has nobody of that group"
+    assert not [place for place in matrix["suppressed"] + matrix["withheld"] if place[1] == davos]
+    page = client.get("/runs/1?show=all").text
+    assert page.count(">absent</span>") == 1
+    assert page.count("not measured: the hospital did not count") == len(matrix["groups"])
+    drill.finish()
+    rows = {row["name"]: row["scores"] for row in client.get("/api/runs/1/hospitals").json()["rows"]}
+    assert rows["Davos"]["n"], "test patients of the final model"

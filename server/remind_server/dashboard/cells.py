@@ -1,15 +1,15 @@
 """The publishable cells of one run and one kind of patients; reads only the rows that a view needs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from remind.metrics.scores import BOUNDS, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.published import Shown
-from remind_server.store.schema import ALL, SCORED, Cell
+from remind_server.store.schema import ALL, SCORED, Cell, SiteCounts
 
 Key = tuple[int, int]  # site, group
 _COLUMNS = [Cell.site, Cell.group, Cell.withheld, *(getattr(Cell, name) for name in SCORED)]
@@ -37,6 +37,16 @@ class Cells:
         """Return the scores of each site over all groups."""
         rows = self.session.execute(select(*_COLUMNS).where(*self._mine, Cell.group == ALL, Cell.site != ALL))
         return {row.site: self._shown(row) for row in rows}
+
+    def absent(self, sites: Iterable[int]) -> set[int]:
+        """Return those of these sites that were not measured with the others: they did not count when the model was.
+
+        Of a run that was imported this is not known, and none is returned.
+        """
+        where = (SiteCounts.run_id == self.run_id, SiteCounts.patients == self.patients)
+        last = select(func.max(SiteCounts.round)).where(*where).scalar_subquery()
+        there = set(self.session.scalars(select(SiteCounts.site).where(*where, SiteCounts.round == last)))
+        return set(sites) - there if there else set()
 
     def every(self) -> Iterator[tuple[Key, Measured]]:
         """Return all cells, including the margins."""

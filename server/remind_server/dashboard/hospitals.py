@@ -86,12 +86,13 @@ def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
         train_n = {site.number: site.train_n if published.trained_at(site.number) else None for site in sites}
         names = {site.number: site.name for site in sites}
         told = {site.number: _told(site) for site in sites}
+        absent = reader.cells(session, run.id, table.patients).absent(names)
         other = _alone(session, run)
         other_id = None if other is None else other.id
     alone = _scores_of(reader, other_id, table.patients)
     found = [
         _hospital(
-            rows.get(number, SiteScores(number, name, Measured(n=0), False)),
+            rows.get(number, SiteScores(number, name, Measured(n=None if number in absent else 0), False)),
             told[number],
             train_n[number],
             [measured.get((number, round_)) for round_ in rounds],

@@ -17,7 +17,8 @@ class Matrix:
     """One score of each group (rows, worst first) at each site (columns): n[g][s], value[g][s] and its 95 % interval.
 
     Null if the site has no such patients (n is 0), if the score is undefined, or if the number or the score is hidden:
-    such cells are listed as [g, s] in `suppressed` (number and score hidden) and `withheld` (score hidden).
+    such cells are listed as [g, s] in `suppressed` (number and score hidden) and `withheld` (score hidden). A null n
+    that is not listed: the site did not count when the others were measured.
     """
 
     run: int
@@ -41,10 +42,13 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName) -> Matrix:
         cells = reader.cells(session, run_id, table.patients)
         values = cells.values(score)
         sites = session.scalars(select(Site).where(Site.run_id == run_id, Site.refused.is_(None))).all()
+        absent = cells.absent(site.number for site in sites)
     sites = sorted(sites, key=lambda site: site.name)
     keys = [[(site.number, row.number) for site in sites] for row in rows]
-    grid = [[values.get(key, (0, None, None, None)) for key in line] for line in keys]
-    places = [(i, j) for i, line in enumerate(keys) for j, key in enumerate(line) if grid[i][j][0] != 0]
+    nobody = [(None if site.number in absent else 0, None, None, None) for site in sites]
+    grid = [[values.get(key, nobody[j]) for j, key in enumerate(line)] for line in keys]
+    there = [(i, j) for i, line in enumerate(keys) for j, key in enumerate(line) if key in values]
+    places = [(i, j) for i, j in there if grid[i][j][0] != 0]
     return Matrix(
         run=run_id,
         patients=table.patients,

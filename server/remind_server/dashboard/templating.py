@@ -97,13 +97,17 @@ def matrix_cells(matrix: Matrix, row: int) -> Markup:
     Written without a template, because one page may have tens of thousands of cells.
     """
     withheld = {j for i, j in matrix.withheld if i == row}
+    absent = {j for j, n in enumerate(matrix.n[row]) if n is None} - withheld
     cells = zip(matrix.n[row], matrix.value[row], matrix.low[row], matrix.high[row], strict=True)
     return Markup(
         "".join(
-            _matrix_cell(n, value, low, high, j in withheld, matrix.score)
+            _ABSENT if j in absent else _matrix_cell(n, value, low, high, j in withheld, matrix.score)
             for j, (n, value, low, high) in enumerate(cells)
         )
     )
+
+
+_ABSENT = f'<td class="nobody" title="not measured: the hospital did not count in the last round">{DASH}</td>'
 
 
 def _matrix_cell(
