@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from remind.config import Config, Scalar
-from remind_server.followers import followers
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.outputs.screen import Screen
+from remind_server.run_observers import run_observers
 from remind_server.simulation.simulate import simulate
 from tests.builders.configs import BASE
 
@@ -51,6 +51,6 @@ def real_runs(results: Path) -> Iterator[list[str]]:
             }
             config = Config.from_flat(BASE | LIGHT | where | changes)
             progress = Progress(shown.append, folder, Screen(width=100, lines=30))
-            observers = [RunFolder(folder), progress, *followers(config, folder, shown.append)]
+            observers = [RunFolder(folder), progress, *run_observers(config, folder, shown.append)]
             simulate(config, SITES[cohort], observers)
         yield shown

@@ -11,8 +11,8 @@ from remind.errors import UserError
 from remind.web.access import Access
 from remind_server.alerting import AlertObserver
 from remind_server.dashboard.app import dashboard_app
-from remind_server.followers import followers
 from remind_server.outputs.records import RunStart
+from remind_server.run_observers import run_observers
 from remind_server.simulation.simulate import simulate
 from remind_server.store.open import open_store, store_url
 from tests.alerts.receivers import receiving, writer, written
@@ -111,7 +111,7 @@ def test_a_run_tells_its_end_and_the_page_who_was_told(results, tmp_path):
             f"[[command]]\nrun = {json.dumps(command)}\n",
         )
         config = settings({"synthetic.patients": 120, "results": str(results / "run")})
-        simulate(config, 2, followers(config, results / "run", print))
+        simulate(config, 2, run_observers(config, results / "run", print))
     [got] = server.got
     assert (got["kind"], got["about"]) == ("run-ended", {"run": "run", "status": "finished"})
     assert [subject for subject, _ in written(tmp_path / "mails")] == ["REMIND: run run has finished"]
@@ -135,7 +135,7 @@ def test_a_wrong_file_is_said_before_the_run(results):
     results.mkdir()
     alerts(results, "[[webhook]]\nurl = 'nowhere'\n")
     with pytest.raises(UserError, match=r"webhook\.0\.url"):
-        followers(settings(), results / "run", print)
+        run_observers(settings(), results / "run", print)
 
 
 def test_a_target_that_never_answers_changes_nothing_in_the_run(results):
