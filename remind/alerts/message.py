@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Kind = Literal["site-missing", "run-ended", "certificate-expires"]
+Kind = Literal["site-missing", "run-ended", "certificate-expires", "budget-low"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST = 2_000  # letters of a text: reasons are written by others
 _SUBJECT = 150  # letters

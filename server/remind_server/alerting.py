@@ -1,4 +1,4 @@
-"""The observer that tells people of a run: a site is missing, the run has ended."""
+"""The observer that tells people of a run: a site is missing, its privacy budget is nearly spent, the run has ended."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 
 NAMED = 5  # missing sites with their reasons in one alert
+NEARLY = 0.1  # share of the budget of a run below which it is nearly spent
 
 
 class AlertObserver(Observer):
@@ -23,6 +24,7 @@ class AlertObserver(Observer):
     def __init__(self, sender: Sender, run: str) -> None:
         self.sender, self.run = sender, run
         self._missing: set[str] = set()
+        self._spent: set[str] = set()
         self._attendance = Attendance()
         self._ended = False
 
@@ -35,20 +37,25 @@ class AlertObserver(Observer):
 
     def remember(self) -> dict[str, Any]:
         """Return who was missing: a run that goes on does not tell it again."""
-        return {"missing": sorted(self._missing), "attendance": self._attendance.remember()}
+        return {
+            "missing": sorted(self._missing),
+            "spent": sorted(self._spent),
+            "attendance": self._attendance.remember(),
+        }
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
         """Restore what `remember` returned."""
         self._attendance.resumed(start, round_, memory.get("attendance", {}))
-        self._missing = set(memory.get("missing", ()))
+        self._missing, self._spent = set(memory.get("missing", ())), set(memory.get("spent", ()))
 
     def round_started(self, start: RoundStart) -> None:
         """Note who takes part."""
         self._attendance.round_started(start)
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
-        """Tell of the sites that are missing since this round."""
+        """Tell of the sites that are missing since this round, and of budgets that are nearly spent."""
         self._attendance.round_done(record, tensors)
+        self._tell_of_budgets(record)
         new = sorted(record.absent.keys() - self._missing)
         self._missing = set(record.absent)
         if not new:
@@ -58,6 +65,15 @@ class AlertObserver(Observer):
         lines += [f"and {len(new) - NAMED} more"] if len(new) > NAMED else []
         lines.append(f"{len(record.answered)} hospitals counted in round {record.round} of {record.rounds}.")
         self._send("site-missing", f"{what} in round {record.round}", lines, round=record.round, sites=new)
+
+    def _tell_of_budgets(self, record: RoundRecord) -> None:
+        for site, told in sorted(record.privacy.items()):
+            whole = told.epsilon + told.left
+            if site in self._spent or told.left > NEARLY * whole:
+                continue
+            self._spent.add(site)
+            lines = [f"ε {told.epsilon:.2f} is spent in this run and {told.left:.2f} left, after round {record.round}."]
+            self._send("budget-low", f"privacy budget of {site} nearly spent", lines, round=record.round, sites=[site])
 
     def finished(self, result: RunResult) -> None:
         """Tell how the run ended."""
@@ -78,5 +94,5 @@ class AlertObserver(Observer):
         self.sender.close()
 
     def _send(self, kind: Any, what: str, lines: list[str], **about: Any) -> None:
-        subject = f"REMIND: run {self.run}: {what}" if kind == "site-missing" else f"REMIND: run {self.run} {what}"
+        subject = f"REMIND: run {self.run}: {what}" if kind != "run-ended" else f"REMIND: run {self.run} {what}"
         self.sender.send(Alert(kind, subject, "\n".join(lines), {"run": self.run, **about}))

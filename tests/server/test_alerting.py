@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from remind.alerts.sending import Sender
 from remind.alerts.settings import Alerts, Webhook
 from remind.errors import UserError
+from remind.federation.messages import PrivacySpent
 from remind.web.access import Access
 from remind_server.alerting import AlertObserver
 from remind_server.dashboard.app import dashboard_app
@@ -78,6 +79,20 @@ def test_many_that_are_missing_at_once_are_one_alert():
     assert "40 hospitals are missing" in one.subject
     assert one.text.count("no network") == 5
     assert "and 35 more" in one.text
+
+
+def test_a_budget_that_is_nearly_spent_is_told_once():
+    watched, start = begun()
+    for round_, left in enumerate((3.0, 0.5, 0.3, 0.0), start=1):
+        told = {"Basel": PrivacySpent(epsilon=4.0 - left, delta=1e-5, left=left, releases={})}
+        watched.round_done(record(round_, absent={}, privacy=told), {})
+    [one] = watched.sent
+    assert (one.kind, one.about["round"], one.about["sites"]) == ("budget-low", 3, ["Basel"])
+    assert "ε 3.70 is spent in this run and 0.30 left" in one.text
+    again = Watched()
+    again.resumed(start, 4, watched.remember())
+    again.round_done(record(5, absent={}, privacy=told), {})
+    assert again.sent == []
 
 
 def test_the_end_is_told_once():
