@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from remind.config import Config
 from remind.federation.messages import Task
+from remind.metrics.statistics import GroupLoss
 from remind.privacy.accounting import Mechanism, noise_multiplier
 from remind.privacy.counts import noisy_counts
-from remind.privacy.noise import Randomness
+from remind.privacy.noise import Randomness, noisy
 from remind.training.private.draws import poisson_steps, relative_weights
 from remind.training.private.gradients import Clipping, PrivateGradients
 from remind.training.sampling import Step
@@ -75,8 +76,39 @@ class PrivateSteps:
         privacy, train = self.config.privacy, self.config.train
         if privacy.noise:
             return privacy.noise
-        steps, beside = train.rounds * train.local_steps, self.counted.curve()
-        return noise_multiplier(privacy.epsilon, privacy.delta, self.rate, steps, beside)
+        told = sum(self.tells_losses(round_) for round_ in range(train.rounds))
+        beside = self.counted.curve() + told * self.losses.curve()
+        return noise_multiplier(privacy.epsilon, privacy.delta, self.rate, train.rounds * train.local_steps, beside)
+
+    @property
+    def losses(self) -> Mechanism:
+        """What one release of the loss sums of all combinations costs: a patient is in one of them."""
+        return Mechanism("losses", self.config.privacy.loss_noise)
+
+    def tells_losses(self, round_: int) -> bool:
+        """Whether the loss sums of a round, from 0, are released."""
+        every = self.config.privacy.loss_every
+        return every > 0 and (round_ + 1) % every == 0
+
+    def releases(self, round_: int) -> tuple[Mechanism, ...]:
+        """Return all that a round releases."""
+        return (self.round, self.losses) if self.tells_losses(round_) else (self.round,)
+
+    def said_losses(self, exact: Mapping[int, GroupLoss], most: float, question: str) -> dict[int, GroupLoss]:
+        """Return the loss sums of all combinations that the site has said, with noise and with the counts it has said.
+
+        Parameters
+        ----------
+        exact
+            Sums of losses of which none is larger than `most`.
+        """
+        groups = sorted(self.counts)
+        sums = np.array([exact[k].loss_sum if k in exact else 0.0 for k in groups])
+        released = noisy(sums, most, self.losses.noise, Randomness(self.secret, question, "losses"))
+        return {
+            k: GroupLoss(self.counts[k], float(np.clip(total, 0.0, self.counts[k] * most)))
+            for k, total in zip(groups, released, strict=True)
+        }
 
     @property
     def round(self) -> Mechanism:

@@ -31,7 +31,7 @@ from remind.privacy.accounting import Mechanism
 from remind.privacy.noise import Randomness
 from remind.secagg.limits import RefusedError
 from remind.seeds import derive, seeded
-from remind.training.evaluate import evaluate, temper
+from remind.training.evaluate import evaluate, most_loss, temper
 from remind.training.outputs import without_gradient
 from remind.training.site_data import FreshTokens
 from remind.training.work import LocalWork
@@ -189,7 +189,7 @@ class Site:
         self._pay_for_counts()  # weights and normalisers are made of them; other patients now, other counts
         key = self._key(question, training=True)
         if self.spender is not None:
-            self.spender.pay(task.round, key, [Release(TRAINING, private.round)])
+            self.spender.pay(task.round, key, [Release(TRAINING, each) for each in private.releases(task.round)])
         return key
 
     def _key(self, question: str, training: bool) -> str:
@@ -217,6 +217,7 @@ class Site:
         losses: Mapping[int, GroupLoss] = work.measure()
         with engine.methods.rule.measured(work):
             validation = engine.statistics(work.source, parts.VALIDATION, work.settings.routing, task.labels)
+        told = self._said_losses(task, losses, question)
         losses = self._work(task, work, train_encoders) or losses
         for one in losses.values():
             _refuse_what_diverged(one.loss_sum)
@@ -225,13 +226,20 @@ class Site:
         report = Report(
             round=task.round,
             share=engine.share(task),
-            train={k: LossSum.of(s) for k, s in losses.items() if k in task.weights} if leaves else {},
+            train={k: LossSum.of(s) for k, s in (losses if leaves else told).items() if k in task.weights},
             validation=_evaluations(validation) if leaves else {},
             seconds=time.perf_counter() - started,
             index=index_of(received, self.config.federation.dtype),
             privacy=self.spender.told() if self.spender is not None else None,
         )
         return report, pack(self._leaving(task, buffer, received, work), self.config.federation.dtype)
+
+    def _said_losses(self, task: Task, exact: Mapping[int, GroupLoss], key: str) -> Mapping[int, GroupLoss]:
+        """Return what leaves of the losses of the received model under a privacy guarantee; mostly nothing."""
+        private = self.engine.private
+        if private is None or not private.tells_losses(task.round):
+            return {}
+        return private.said_losses(exact, most_loss(self.config, len(self.cohort.schema.classes)), key)
 
     def _leaving(
         self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork

@@ -37,7 +37,12 @@ class PrivacyConfig(Section):
     counts_noise: Positive = Field(
         5.0, description="σ of the patients per combination that a hospital says at its enrolment, in patients"
     )
-
+    loss_every: Annotated[int, Field(ge=0)] = Field(
+        0, description="rounds between releases of the loss sums that move λ; 0: never, λ stays as it begins"
+    )
+    loss_noise: Positive = Field(
+        30.0, description="σ of a released loss sum, in units of the largest loss of a patient"
+    )
     scores_noise: Positive = Field(
         3.0, description="σ of each cell of the score histograms of the final examination, in patients"
     )

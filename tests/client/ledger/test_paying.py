@@ -7,12 +7,14 @@ import pytest
 
 from remind.errors import UserError
 from remind.federation.messages import Refusal
+from remind.metrics.statistics import GroupLoss
 from remind.privacy.accounting import Mechanism, compose, epsilon
 from remind_client.audit.log import AuditLog
 from remind_client.engine import SiteEngine
 from remind_client.ledger.budget import BudgetError
 from remind_client.ledger.spender import Spender
 from remind_client.policy.suppress import suppress_report
+from remind_client.private import PrivateSteps
 from remind_client.refusal import words_for, words_within
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import RunFolder
@@ -20,7 +22,7 @@ from remind_server.rounds.collect import LEFT
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
-from tests.builders.private_sites import examination, only, private_site, question, rows
+from tests.builders.private_sites import SECRET, examination, only, private_site, question, rows
 
 DELTA = 1e-5
 
@@ -173,3 +175,46 @@ def test_the_policy_decides_whether_the_coordinator_is_told(tmp_path, tell):
     assert report.privacy.epsilon > 0
     assert (suppress_report(report, site.engine.counts, 1, tell).privacy is not None) == tell
     assert suppress_report(report, site.engine.counts, 1).privacy is None
+
+
+TELLS = {
+    "privacy.loss-every": 2,
+    "privacy.loss-noise": 0.01,
+    "method.objective": "groupdro",
+    "federation.max-loss": 2.0,
+}
+
+
+def test_loss_sums_leave_every_few_rounds_are_paid_and_move_lambda(tmp_path):
+    sites = [private_site(tmp_path / name, TELLS, name=name) for name in "ab"]
+    recorder = Recorder()
+    FedRemind(sites[0].config, [recorder]).run(SiteGrid(sites))
+    assert rows(sites[0], "losses") == [1, 3]
+    moved = [record.weights_used != record.weights_after for record in recorder.rounds]
+    assert moved == [False, True, False, True, False]
+    assert [bool(record.risks) for record in recorder.rounds] == moved
+    told = sites[0].spender.told().releases
+    assert told["training losses"] == pytest.approx(epsilon(compose([Mechanism("losses", 0.01)] * 2), DELTA), rel=1e-6)
+
+
+def test_a_released_loss_sum_is_bounded_and_has_the_noise_that_is_paid_for(tmp_path):
+    private = private_site(tmp_path, TELLS | {"privacy.loss-noise": 5.0}).engine.private
+    most = 2 * np.log(2)
+    found = [private.said_losses({k: GroupLoss(9, 4.0) for k in private.counts}, most, str(i)) for i in range(300)]
+    for k, n in private.counts.items():
+        sums = np.array([one[k].loss_sum for one in found])
+        assert {one[k].count for one in found} == {n}
+        assert 0 <= sums.min() <= sums.max() <= n * most
+    wide = PrivateSteps(private.config, SECRET, dict.fromkeys(range(1, 8), 10**6))
+    middle = {k: GroupLoss(1, 5e5) for k in wide.counts}
+    errors = [one.loss_sum - 5e5 for i in range(100) for one in wide.said_losses(middle, most, str(i)).values()]
+    assert np.std(errors) == pytest.approx(5.0 * most, rel=0.1)
+
+
+def test_losses_take_their_part_of_epsilon_from_the_steps(tmp_path):
+    given = {"privacy.noise": 0.0, "privacy.epsilon": 8.0, "privacy.counts-noise": 5.0}
+    plain = private_site(tmp_path / "1", given).engine.private
+    telling = private_site(tmp_path / "2", given | {"privacy.loss-every": 1, "privacy.loss-noise": 4.0}).engine.private
+    assert telling.noise > plain.noise
+    whole = compose([telling.counted, *(each for r in range(5) for each in telling.releases(r))])
+    assert 7.9 < epsilon(whole, DELTA) <= 8.0
