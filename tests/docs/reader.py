@@ -144,6 +144,8 @@ class Reader:
             word = word.replace(place, here)
         if RUN.fullmatch(word):
             return str(self._run_at_hand())
+        if word == "CONSORTIUM":
+            return str(self._consortium_at_hand())
         if RUN_IN_SETTINGS.search(word):
             return RUN_IN_SETTINGS.sub(str(self._run_at_hand()), word)
         return str(self.folder / NAMED[word]) if word in NAMED else word
@@ -153,6 +155,15 @@ class Reader:
         if not self._runs():
             self._run(["remind", "simulate", "--cohort", "simulation/cohorts/uci_heart4.toml"])
         return self._runs()[-1]
+
+    def _consortium_at_hand(self) -> Path:
+        """A consortium that a coordinator has made."""
+        where = self.folder / "consortium"
+        if not where.is_dir():
+            words = ["--name", "heart", "--host", "remind.example.org", "--unencrypted-ca-key"]
+            done = CliRunner().invoke(whole_app(), ["consortium", "init", str(where), *words])
+            assert done.exit_code == 0, done.output
+        return where
 
     def _stopped(self) -> None:
         """Leave a run of the heart hospitals that somebody stopped in its second round."""

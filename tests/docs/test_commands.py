@@ -148,7 +148,7 @@ def test_no_command_falls_between(folder):
                 assert at_start(words, NOT_HERE, None), f"{document.name}: nothing excuses {words}"
                 excused += 1
     assert typed > 120
-    assert excused < 20 < others
+    assert excused < 25 < others
 
 
 @pytest.mark.parametrize("test", sorted({excused.test for excused in NOT_HERE.values()}))
@@ -182,4 +182,4 @@ def test_what_is_excused_or_shortened_stands_in_a_document(folder):
     for table in (MORE, NOT_HERE, SERVERS, HOSPITAL, CODES, PORTS):
         assert not [key for key in table if not any(tuple(w[: len(key)]) == key for w in words)]
     assert {w[0] for w in words} >= NOT_CHECKED.keys()
-    assert len(NOT_HERE) <= 15
+    assert len(NOT_HERE) <= 16

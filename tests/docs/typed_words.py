@@ -52,7 +52,7 @@ MORE = {
     ("python", "benchmarks/first_prediction.py"): ("--repeats", "1"),
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
     ("python", "benchmarks/honest_updates.py"): SMALL,
-    ("python", "benchmarks/options.py"): ("--seeds", "1", *SMALL),
+    ("python", "benchmarks/options.py"): ("--seeds", "1", "--jobs", "1", "--methods", "remind", *SMALL),
     ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
     ("python", "benchmarks/private_step.py"): ("--size", "fprm", "--patients", "4", "--repeats", "1", "--steps", "1"),
     ("python", "benchmarks/prediction_memory.py"): ("--few", "100", "--many", "200"),
@@ -100,6 +100,10 @@ NOT_HERE = {
     ("remind-site", "approve", "FINGERPRINT"): Excuse(
         "needs a run that waits for it", "tests/client/test_approval.py::test_the_command"
     ),
+    ("remind-site", "ledger", "RUN"): Excuse(
+        "needs a run with noise at this hospital",
+        "tests/client/ledger/test_account.py::test_the_form_says_what_left_how_often_to_whom_and_under_which_guarantee",
+    ),
     ("remind-site", "vault", "rotate"): Excuse(
         "its words change site.toml, too",
         "tests/client/test_site_config.py::test_the_vaults_exit_code",
@@ -138,6 +142,7 @@ HOSPITAL: dict[tuple[str, ...], bool] = {
     ("remind-site", "predict"): True,
     ("remind-site", "serve"): True,
     ("remind-site", "adapt"): False,
+    ("remind-site", "ledger"): False,
 }
 # Exit codes beside 0 that are right here: nobody serves the consortium, and the name of the coordinator leads nowhere.
 CODES = {("remind", "consortium", "check"): (0, 10), ("remind-site", "check"): (0, 10, 11)}
@@ -151,17 +156,17 @@ RUN_IN_SETTINGS = re.compile(r'(?<=start\.model=")results/heart(?=")')
 MODELS = ("MODEL", "heart-model")  # what a hospital adapts: as the text says, an exported model or a run
 NAMED = {
     "DIR": "coordinator/consortium",
-    "CONSORTIUM": "coordinator/consortium",
     "KIT": "coordinator/kits/bern",
     "NEW": "new-patients",
     "COHORT": "new-patients",
 }
 # Those of a consortium are typed together, by turns; each of the other documents, of those with commands, alone.
-GUIDES = ("coordinator-guide.md", "hospital-guide.md", "exit-codes-coordinator.md", "secure-aggregation.md")
+GUIDES = ("coordinator-guide.md", "hospital-guide.md", "exit-codes-coordinator.md")
 ALONE = (
     *("CONTRIBUTING.md", "README.md", "adapt.md", "analysis.md", "benchmarks.md", "cohorts.md", "dashboard.md"),
     *("design.md", "encoders.md", "evidence.md", "export.md", "extend.md", "importing.md", "methods.md"),
-    *("next-test.md", "predict.md", "privacy.md", "resume.md", "running.md", "serve.md", "studies.md", "tutorial.md"),
+    *("next-test.md", "predict.md", "privacy.md", "resume.md", "running.md", "serve.md", "studies.md"),
+    *("secure-aggregation.md", "tutorial.md"),
 )
 
 
