@@ -21,7 +21,7 @@ STREAM = (
 
 def peak(*words: str) -> int:
     """Peak memory in KiB of a process that predicts."""
-    done = subprocess.run([sys.executable, "-c", STREAM, *words], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", STREAM, *words], check=True, stdout=subprocess.PIPE, text=True)
     return int(done.stdout.split()[-1])
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         cohorts = [patients(folder / str(number), number) for number in sizes]
         print(f"| files | peak memory of {given.many:,} patients ÷ that of {given.few:,} |\n|---|---|")
         for kind in (".parquet", ".csv"):
-            few, many = (peak(run, "site-1", str(cohort), str(folder / "out.csv")) for cohort in cohorts)
+            few, many = (peak(run, "site-1", str(cohort), f"{cohort}{kind}.csv") for cohort in cohorts)
             print(f"| {kind} | {many / few:.2f} |")
             for cohort in cohorts:
                 as_csv(cohort)
