@@ -14,6 +14,7 @@ import math
 from typing import Final
 
 import numpy as np
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
@@ -25,7 +26,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 SECRET_BYTES: Final = 32
 STEPS_PER_CLIP: Final = 2**16  # grid steps per unit of sensitivity
-_PIECE: Final = 1 << 20  # numbers drawn at a time, so that noise needs no memory of its own
+MOST_STEPS: Final = 2.0**51  # sums of whole numbers below are exact in float64
+_PIECE: Final = 1 << 15  # numbers drawn at a time: they stay in the cache
 
 
 class Randomness:
@@ -61,8 +63,9 @@ class Randomness:
     def normals(self, number: int) -> Floats:
         """Return standard normal numbers."""
         half = (number + 1) // 2
-        radius, angle = np.sqrt(-2 * np.log(self.uniforms(half))), 2 * math.pi * self.uniforms(half)
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:number]
+        radius, angle = np.sqrt(-2 * np.log(self.uniforms(half))), torch.from_numpy(self.uniforms(half)).mul_(math.tau)
+        # Torch's sine and cosine take a fifth of the time of numpy's.
+        return np.concatenate([radius * angle.cos().numpy(), radius * angle.sin().numpy()])[:number]
 
     def chosen(self, number: int, rate: float) -> NDArray[np.bool_]:
         """Return which of so many are drawn: each by itself with probability `rate`; 1: all."""
@@ -88,15 +91,16 @@ def noisy(exact: Floats, bound: float, noise: float, randomness: Randomness) -> 
         The sum is not finite, or too large for the grid.
     """
     grid = bound / STEPS_PER_CLIP
-    steps = np.rint(exact / grid)
-    if not np.all(np.abs(steps) < 2.0**52):  # false for what is not finite, too
-        raise ValueError("a sum that noise is to be added to is not finite, or too large for its grid")
     deviation = noise * rounded_bound(1.0, exact.size) * STEPS_PER_CLIP
-    flat = steps.reshape(-1).astype(np.int64)
+    given = np.array(exact, dtype=np.float64)
+    flat = given.reshape(-1)
     for start in range(0, len(flat), _PIECE):
         piece = flat[start : start + _PIECE]
-        piece += np.rint(deviation * randomness.normals(len(piece))).astype(np.int64)
-    return (flat.astype(np.float64) * grid).reshape(exact.shape)
+        steps = np.rint(piece / grid)
+        if not np.abs(steps).max() < MOST_STEPS:  # false for what is not finite, too
+            raise ValueError("a sum that noise is to be added to is not finite, or too large for its grid")
+        piece[:] = (steps + np.rint(deviation * randomness.normals(len(piece)))) * grid
+    return given
 
 
 def rounded_bound(bound: float, numbers: int) -> float:
