@@ -166,8 +166,8 @@ class Reader:
             self.hears(on, ALL, ALL, None, True, sites)
         for place, name in (("worst_group", "group"), ("worst_site", "site")):
             if worst := found.get(place):
-                where = (worst["name"], ALL) if name == "site" else (ALL, worst["name"])
-                self.hears(on, *where, worst["scores"]["n"], True, sites if name == "group" else None)
+                at_site, at_group = (worst["name"], ALL) if name == "site" else (ALL, worst["name"])
+                self.hears(on, at_site, at_group, worst["scores"]["n"], True, sites if name == "group" else None)
 
     def compares(self, on, sites):
         """The run beside itself."""
