@@ -28,8 +28,8 @@ class Projection(nn.Module):
     def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         """Tokens (B, l_i, D) of each modality → the same shapes."""
         if recording() is not None:
-            weight_BmDD = per_patient(self.weight_mDD, len(tokens[0]))
-            bias_Bm1D = per_patient(self.bias_mD, len(tokens[0])).unsqueeze(2)
+            weight_BmDD = per_patient(self.weight_mDD, tokens[0].shape[0])
+            bias_Bm1D = per_patient(self.bias_mD, tokens[0].shape[0]).unsqueeze(2)
             return [z_BlD + z_BlD @ weight_BmDD[:, i] + bias_Bm1D[:, i] for i, z_BlD in enumerate(tokens)]
         pairs = zip(tokens, self.weight_mDD, self.bias_mD, strict=True)
         return [z_BlD + z_BlD @ weight_DD + bias_D for z_BlD, weight_DD, bias_D in pairs]

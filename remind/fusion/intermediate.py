@@ -51,6 +51,6 @@ class IntermediateFusion(FusionModel):
         means_BmD = modality_means(tokens)
         own = [feature(mean_BD) for feature, mean_BD in zip(self.features, means_BmD.unbind(1), strict=True)]
         own_BmD = torch.stack(own, dim=1)
-        placeholder_BmD = per_patient(self.placeholder_mD, len(own_BmD))
+        placeholder_BmD = per_patient(self.placeholder_mD, own_BmD.shape[0])
         h_BmD = torch.where(presence_Bm.unsqueeze(2), own_BmD, placeholder_BmD.to(own_BmD.dtype))
         return FusionOutput(self.head(self.hidden(h_BmD.flatten(1))))

@@ -85,10 +85,10 @@ class MMFormer(FusionModel):
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
         parts = zip(tokens, self.own_position, self.own_layers, presence_Bm.unbind(1), strict=True)
         own = [
-            torch.where(has_B[:, None, None], layers(z_BlD + per_patient(p_lD, len(z_BlD))), 0.0)
+            torch.where(has_B[:, None, None], layers(z_BlD + per_patient(p_lD, z_BlD.shape[0])), 0.0)
             for z_BlD, p_lD, layers, has_B in parts
         ]
-        z_BMD = self.layers(torch.cat(own, dim=1) + per_patient(self.position_MD, len(group_B)))
+        z_BMD = self.layers(torch.cat(own, dim=1) + per_patient(self.position_MD, group_B.shape[0]))
         logits_BC = self.head(self.norm(z_BMD).mean(dim=1))
         if not self.training:
             return FusionOutput(logits_BC)

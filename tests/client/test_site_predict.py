@@ -87,7 +87,7 @@ def test_a_model_in_use_is_kept(hospital, tmp_path):
 def test_a_calibration_of_another_model_is_refused(hospital, tmp_path):
     path = tmp_path / CALIBRATION
     write_calibration(path, Calibration.none(("no", "yes")))
-    with pytest.raises(UserError, match="classes no, yes, and the model's are c0, c1"):
+    with pytest.raises(UserError, match="classes no, yes, and the model has c0, c1"):
         predict(hospital, "--cohort", tmp_path / "new", "--calibration", path)
 
 
