@@ -127,7 +127,8 @@ def _secure(config: Config, run_id: int, name: str, store: SiteStore, virtual: b
     """What masks the site's answers; None if the run does not aggregate securely."""
     if not config.federation.secure_aggregation:
         return None
-    return SecureAnswers(run_name(config, run_id), name, fingerprint(config), store, this_site(), virtual)
+    ours = None if virtual else this_site()  # a simulation may run on the machine of a hospital
+    return SecureAnswers(run_name(config, run_id), name, fingerprint(config), store, ours, virtual)
 
 
 def prepare_process(threads: int) -> None:

@@ -14,6 +14,7 @@ from remind.federation.flower import from_record
 from remind.federation.messages import Dealt, Enrolment, Keys, MaskedAnswer, Task, Unmask, Unmasked
 from remind.metrics.statistics import merge
 from remind.secagg.codec import TENSORS
+from remind_client.site_config import VARIABLE
 from remind_server.outputs.run_folder import FINAL_CSV, RunFolder
 from remind_server.rounds.secure import TOGETHER
 from remind_server.rounds.strategy import FedRemind
@@ -192,8 +193,9 @@ def test_two_sites_are_refused(tmp_path):
         run(tmp_path, config(**SECURE), mixes={n: MIXES[n] for n in ("s1", "s2")})
 
 
-def test_a_simulated_run_fills_its_folder_and_the_store(tmp_path):
-    """All virtual hospitals in Flower's messages, with everything that follows a run."""
+def test_a_simulated_run_fills_its_folder_and_the_store(tmp_path, monkeypatch):
+    """All virtual hospitals in Flower's messages, with everything that follows a run; at a hospital's machine, too."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "of-a-real-hospital" / "site.toml"))
     folder = tmp_path / "run"
     few: dict[str, Scalar] = {"synthetic.patients": 300, "results": str(folder)}
     settings = Config.from_flat(BASE | ONE | SECURE | few)
