@@ -13,7 +13,7 @@ import pytest
 
 from remind_server.outputs.progress import LEGEND
 from tests.dashboard.browser import DESKTOP, PHONE, serving
-from tests.dashboard.real_cohorts import ALONE, FAST, GROUPS, HEART, NHANES, SITES, real_runs
+from tests.dashboard.real_cohorts import ALONE, FAST, GROUPS, HEART, NHANES, real_runs
 
 pytestmark = pytest.mark.slow
 
@@ -243,7 +243,7 @@ def test_paper_shows_everything(opened, screenshots, run):
 
 def test_the_list_tells_what_each_run_is(visit, server, screenshots):
     page = visit(server)
-    page.wait_for_function("document.querySelectorAll('.runs tbody small').length === 4", timeout=60_000)
+    page.locator(".runs tbody small").nth(3).wait_for(timeout=60_000)  # four scores: what may be shown was decided
     text = page.inner_text(".runs")
     for word in (
         "finished",
@@ -309,6 +309,4 @@ def test_a_round_of_93_groups_is_a_screen_of_text(terminal):
     assert len(lines) > 5
     tables = [line for line in lines if not line.startswith("  (not shown")]  # a sentence, which a terminal wraps
     assert all(len(line) <= 100 for line in tables), "no wider than the terminal"
-    for first, last in zip(rounds, [*rounds[1:], len(shown)], strict=True):
-        assert sum(text.count("\n") + 1 for text in shown[first:last]) <= 2 * 30
-    assert SITES["nhanes_2017_2020"] == 8
+    assert sum(text.count("\n") + 1 for text in shown[rounds[0] : rounds[1]]) <= 30
