@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, LETTER = 12.0, 0.068  # inches: of a figure, of a letter of a name
+WIDTH, LETTER = 12.0, 0.08  # inches: of a figure, of a letter of a name
 LETTERS = 60  # of a name in one line
 MOST_LINES, MOST_ROWS = 12, 40  # groups drawn in a chart, and in a table-like picture; tables hold all
 MOST_CELLS, MOST_TICKS = 36, 48  # columns of a heat map with numbers in their cells, and below them
@@ -98,7 +98,7 @@ def draw_lines(charts: Sequence[Chart], names: Sequence[str], routing_from: int 
 
     shown = sorted({place for chart in charts for place in chart.lines})
     labels = [names[place] for place in shown]
-    entry = 0.65 + LETTER * longest(labels)
+    entry = 0.85 + LETTER * longest(labels)
     width = min(WIDTH, max(5.8 * len(charts), entry * min(2, len(labels))))
     columns = max(1, int(width / entry))
     legend_height = (TEXT_LINE * most_lines(labels) + 0.04) * -(-len(shown) // columns)

@@ -5,8 +5,9 @@ from html.parser import HTMLParser
 import pytest
 
 from remind_studies.analysis.document import Analysis
-from remind_studies.analysis.figures import pictures
+from remind_studies.analysis.figures import numbered, pictures
 from remind_studies.analysis.page import render, write_page
+from remind_studies.analysis.plots import Chart, draw_lines
 from remind_studies.analysis.tables import number, tables
 from remind_studies.analysis.words import sentences
 
@@ -187,6 +188,20 @@ def test_names_in_pictures_are_whole(analysis):
         assert len(shown) >= 2, name
         assert drawn.count(long) == len(shown), f"{name}: every label is a whole name"
         assert "…" not in drawn
+
+
+@pytest.mark.parametrize("charts", [1, 2])
+def test_a_legend_of_long_names_lies_within_its_picture(charts):
+    """Twelve names as wide as a line may be, beside one chart and beside two."""
+    names = [numbered("+".join(f"biochemistry-{i}" for i in range(9)), 1000 + k) for k in range(12)]
+    lines = {place: ([0, 1], [0.1, 0.2]) for place in range(len(names))}
+    figure = draw_lines([Chart("remind", lines)] * charts, names, None)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
 
 
 def test_the_page_is_written_whole(analysis, tmp_path):
