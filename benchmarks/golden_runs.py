@@ -1,6 +1,6 @@
 """Check that a refactoring leaves every method's numbers unchanged, to the last bit.
 
-    python benchmarks/golden_runs.py BEFORE [AFTER]
+    python benchmarks/golden_runs.py BEFORE [AFTER] [--only rule-fedremind]
 
 BEFORE and AFTER are commits; without AFTER it is the working tree. Each method runs on both sides, in two stages on the
 same small synthetic cohort and three hospitals: every fusion model, every objective, every rule, and REMIND with
@@ -26,6 +26,7 @@ from safetensors.numpy import load_file
 
 from remind.federation.rules.base import registry as rules
 from remind.methods_list import KINDS, listing
+from remind.suggest import did_you_mean
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (".", "server", "client", "studies")  # what an editable install puts on the path
@@ -62,8 +63,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", help="a commit")
     parser.add_argument("after", nargs="?", help="another commit; default: the working tree")
+    parser.add_argument(
+        "--only", action="append", metavar="METHOD", help="one of them, as it is printed; may be given again"
+    )
     options = parser.parse_args()
     runs = dict(_runs())
+    if options.only:
+        if unknown := sorted(set(options.only) - runs.keys()):
+            parser.error(f"--only {unknown[0]}: there is no such method{did_you_mean(unknown[0], runs)}")
+        runs = {name: runs[name] for name in options.only}
     with tempfile.TemporaryDirectory() as scratch, _tree(options.before) as before, _tree(options.after) as after:
         sides = [Path(scratch) / side for side in ("before", "after")]
         for folder, tree in zip(sides, (before, after), strict=True):

@@ -144,6 +144,8 @@ class Reader:
             word = word.replace(place, here)
         if RUN.fullmatch(word):
             return str(self._run_at_hand())
+        if word == "COMMIT":
+            return "HEAD"
         if word == "CONSORTIUM":
             return str(self._consortium_at_hand())
         if RUN_IN_SETTINGS.search(word):

@@ -50,6 +50,7 @@ MORE = {
     ("remind-site", "serve"): ("--port", "0"),
     ("python", "benchmarks/cached_tokens.py"): ("--small", "--patients", "2", "--batch", "2", "--steps", "1"),
     ("python", "benchmarks/first_prediction.py"): ("--repeats", "1"),
+    ("python", "benchmarks/golden_runs.py"): ("--only", "rule-fedremind"),
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
     ("python", "benchmarks/honest_updates.py"): SMALL,
     ("python", "benchmarks/options.py"): ("--seeds", "1", "--jobs", "1", "--methods", "remind", *SMALL),
@@ -60,6 +61,7 @@ MORE = {
         *("--sites", "5", "--parameters", "5000", "--groups", "3", "--repeats", "1"),
     ),
     ("python", "benchmarks/serve_latency.py"): ("--repeats", "2", "--patients", "1", "2"),
+    ("python", "benchmarks/soft_moe.py"): ("--size", "small", "--repeats", "1", "--steps", "1"),
 }
 
 
@@ -117,17 +119,9 @@ NOT_HERE = {
     ("remind", "--install-completion"): Excuse(
         "changes the settings of the reader's shell", "tests/test_cli.py::test_version_and_completion"
     ),
-    ("python", "benchmarks/golden_runs.py"): Excuse(
-        "trains by each method of two commits",
-        "tests/test_benchmarks.py::test_what_it_imports_is_there_and_it_says_what_it_takes",
-    ),
     ("python", "benchmarks/warm_worker.py"): Excuse(
         "runs two consortia of real processes, for more than a minute",
         "tests/e2e/test_hospital.py::test_two_rounds",
-    ),
-    ("python", "benchmarks/soft_moe.py"): Excuse(
-        "needs the packages of the extra 'benchmarks'",
-        "tests/test_benchmarks.py::test_what_it_imports_is_there_and_it_says_what_it_takes",
     ),
 }
 RESUMED: dict[tuple[str, ...], bool] = {("remind", "simulate", "--resume"): True}
