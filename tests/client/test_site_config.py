@@ -232,6 +232,7 @@ def test_the_page_of_exit_codes_is_as_the_code_says():
     assert set(exit_codes.MEANINGS) == set(Exit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -248,6 +249,7 @@ def test_a_mistake_is_one_message(arguments, code):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_vaults_exit_code(tmp_path):
     write_site(tmp_path, f'[vault]\nkey_file = "{tmp_path / "key"}"')
     new_key_file(tmp_path / "key")

@@ -18,6 +18,8 @@ from remind_client.vault.key import new_key_file
 from tests.builders.predicting import of_test, train
 from tests.builders.site_files import write_site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -285,6 +285,7 @@ for schema in (
 """
 
 
+@pytest.mark.slow
 def test_one_message_says_what_is_missing_and_what_to_do(tmp_path):
     """The defaults on a machine that has never seen the internet."""
     environment = os.environ | {

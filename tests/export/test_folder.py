@@ -70,6 +70,7 @@ def test_the_program_is_the_model_on_the_runs_own_patients(plain):
     assert all("the run's own patients" in line for line in done.checked)
 
 
+@pytest.mark.slow
 def test_predict_works_where_encoders_are_included_and_says_the_same(run, with_site):
     (results, patients), (out, done) = run, with_site
     expected = load(results, "north").outputs(patients["north"])

@@ -126,6 +126,7 @@ def test_a_killed_program_is_named_with_its_signal():
     assert "SIGKILL" in said[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "crash", "restart"])
 def test_what_a_program_has_started_goes_with_it_even_if_it_will_not(how):
     async def scene():

@@ -15,6 +15,8 @@ from tests.builders.grids import SiteGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("table", "series", "image", "volume", "video", "text", "codes")
 RULES = "1: no M4, M5; 2: only M1, M2, M6, M7; 3: no M1, M6; 4: only M3, M4, M5, M7"
 HAS = {

@@ -54,6 +54,7 @@ def test_again_gives_the_same_numbers_and_runs_nothing(tmp_path):
     assert dated.sub("", page) == dated.sub("", page_again)
 
 
+@pytest.mark.slow
 def test_a_preset_with_a_seed_of_its_own_is_laid_over(tmp_path):
     preset = tmp_path / "preset.toml"
     preset.write_text("seed = 7\n[train]\nlr = 0.002\n")
@@ -71,6 +72,7 @@ def test_a_method_more_runs_only_that_method(tmp_path):
     assert [arm["name"] for arm in results["panels"][0]["arms"]] == ["softmoe", "remind", "attention"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_missing_and_said(tmp_path):
     with pytest.raises(UserError, match=r"2 of 2 runs failed, the first: compare / softmoe / seed [01]: "):
         study(tmp_path, settings=SMALL | {"train.lr": 1e30}, methods="softmoe", seeds="0,1", anchors=False, jobs=1)

@@ -78,6 +78,7 @@ def test_federated_is_pooled(seed, sites, number):
         assert measure(name, federated, EVERYONE) == pytest.approx(measure(name, pooled, EVERYONE)), name
 
 
+@pytest.mark.slow
 @given(seed=SEEDS)
 def test_neither_the_order_of_sites_nor_their_names_matter(seed):
     patients = draw(seed, 80, sites=4)

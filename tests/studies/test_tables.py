@@ -33,6 +33,7 @@ def turned_round(run: Run) -> Run:
     return replace(run, result=run.result.model_copy(update=flipped))
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(seed=st.integers(0, 10**6))
 def test_the_order_of_runs_changes_no_byte(runs, seed):

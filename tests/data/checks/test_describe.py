@@ -185,6 +185,7 @@ def test_cells_are_the_counts():
     assert len(heat.patches) == (count_SG == WITHHELD).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_sites", "missing"),
     [(0, "0"), (1, "0"), (3, "0.4, 0.5, 0.6, 0.5, 0.6, 0.5"), (15, "0.5, 0.5, 0.5, 0.5, 0.5, 0.5")],

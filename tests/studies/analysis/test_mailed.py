@@ -143,6 +143,7 @@ def numbers(counts):
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(counts=COHORTS)
 def test_no_few_patients_follow_from_the_file(counts, analysis):

@@ -69,6 +69,7 @@ def test_a_cell_gives_the_same_numbers_again(tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_does_not_take_the_others_along(tmp_path):
     good, bad = cells([0]), cells([0], **{"data.alpha": 0.5, "synthetic.patients": 1})
     todo = {**bad, **good}
