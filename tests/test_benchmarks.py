@@ -1,7 +1,10 @@
 """Benchmarks still fit the code they measure: each can be imported, and one of a step runs."""
 
+import os
 import runpy
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,28 @@ def test_group_routing_prints_a_ratio_for_each_gate(monkeypatch, capsys):
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) > 2
     assert all(0.2 < float(row[2]) < 5 for row in rows[1:])
+
+
+@pytest.mark.slow
+def test_soft_moe_is_compared_with_the_packages_of_its_extra(tmp_path):
+    """They are installed beside the environment: one of them has a package ``tests``, which would hide this one."""
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["optional-dependencies"]["benchmarks"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "packages")]
+    if (got := subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"no package index can be reached: {got.stderr.strip().splitlines()[-1]}")
+    words = ["--size", "small", "--repeats", "1", "--steps", "1"]
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "soft_moe.py"), *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "packages"), *sys.path])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "best of the packages ÷ remind: " in done.stdout
+    assert all(f"| {name.partition('=')[0].partition('>')[0]} |" in done.stdout for name in wanted)
 
 
 def test_the_recommended_settings_are_the_defaults():

@@ -123,8 +123,8 @@ NOT_HERE = {
         "tests/e2e/test_hospital.py::test_two_rounds",
     ),
     ("python", "benchmarks/soft_moe.py"): Excuse(
-        "needs the packages of the extra 'benchmarks', one of which would hide these tests: it is called 'tests' too",
-        "tests/test_benchmarks.py::test_what_it_imports_is_there_and_it_says_what_it_takes",
+        "needs the packages of the extra 'benchmarks', one of which would hide these tests: it has a package 'tests'",
+        "tests/test_benchmarks.py::test_soft_moe_is_compared_with_the_packages_of_its_extra",
     ),
 }
 RESUMED: dict[tuple[str, ...], bool] = {("remind", "simulate", "--resume"): True}
