@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from remind.config import Config
-from remind.federation import messages
+from remind.federation import message_types, messages, secure_messages
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import from_record, read_as, to_record
 from remind.quoting import LONGEST, quoted
@@ -24,7 +24,7 @@ from remind_client.site import Site
 log = logging.getLogger(__name__)
 _sites: dict[tuple[int, Identity, Config], Site] = {}
 
-Answer = tuple[messages.Message, NDArray[np.uint8] | None]
+Answer = tuple[message_types.Message, NDArray[np.uint8] | None]
 
 
 def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
@@ -38,11 +38,11 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
         def answer() -> Answer:
             request, _ = from_record(message.content, ORDINARY)
             match request:
-                case messages.Prepare():
+                case secure_messages.Prepare():
                     return site_of(context).secure.prepare(request.slots), None
-                case messages.Deal():
+                case secure_messages.Deal():
                     return site_of(context).secure.deal(request.book), None
-                case messages.Unmask():
+                case secure_messages.Unmask():
                     return site_of(context).secure.unmask(request.ask), None
             read_as(message.content, messages.Enrol, ORDINARY)
             return site_of(context).enrol(), None

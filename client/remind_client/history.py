@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
-from remind.federation.messages import MaskedAnswer, Report
+from remind.federation.messages import Report
+from remind.federation.secure_messages import MaskedAnswer
 from remind.files import flush
 from remind.model_file import digest_of
 from remind_client.question import TooOldError

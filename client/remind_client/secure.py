@@ -12,7 +12,7 @@ from remind.consortium.enrolment import public_key_text
 from remind.consortium.roster import read_roster
 from remind.errors import UserError
 from remind.federation.blocks import unpack
-from remind.federation.messages import Dealt, Examination, Examine, Keys, MaskedAnswer, Report, Task, Unmasked
+from remind.federation.messages import Examination, Examine, Report, Task
 from remind.federation.secure import (
     block_digests,
     examination_payload,
@@ -22,6 +22,7 @@ from remind.federation.secure import (
     task_plan,
     training_payloads,
 )
+from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmasked
 from remind.privacy.threshold import large_parts
 from remind.secagg.book import Book
 from remind.secagg.codec import Payload

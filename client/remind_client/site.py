@@ -13,18 +13,10 @@ from remind.data.cohort import cohort as parts
 from remind.data.cohort.cohort import Cohort
 from remind.errors import UserError
 from remind.federation.blocks import block_of, index_of, pack, unpack
-from remind.federation.messages import (
-    MOST,
-    Enrolment,
-    Evaluation,
-    Examination,
-    Examine,
-    LossSum,
-    MaskedAnswer,
-    Report,
-    Task,
-    Tempered,
-)
+from remind.federation.message_statistics import Evaluation, LossSum, Tempered
+from remind.federation.message_types import MOST
+from remind.federation.messages import Enrolment, Examination, Examine, Report, Task
+from remind.federation.secure_messages import MaskedAnswer
 from remind.metrics.private_scores import noisy_statistics
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.privacy.accounting import Mechanism

@@ -11,24 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from remind.federation.bounds import Bounds
-from remind.federation.messages import (
-    Deal,
-    Dealt,
-    Enrol,
-    Enrolment,
-    Examination,
-    Examine,
-    Keys,
-    MaskedAnswer,
-    Message,
-    Prepare,
-    Refusal,
-    Report,
-    Task,
-    Unmask,
-    Unmasked,
-    first_problem,
-)
+from remind.federation.message_types import Message, first_problem
+from remind.federation.messages import Enrol, Enrolment, Examination, Examine, Refusal, Report, Task
+from remind.federation.secure_messages import Deal, Dealt, Keys, MaskedAnswer, Prepare, Unmask, Unmasked
 from remind.quoting import listed, quoted
 
 _AnyMessage = Annotated[

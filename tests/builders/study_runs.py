@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.metrics.statistics import GroupStatistics, collect
 from remind_studies.cells.cell import Cell, CellResult, Outcome, RoundTrace
 from remind_studies.results.contenders import Run

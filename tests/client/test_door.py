@@ -14,16 +14,8 @@ from remind.data.cohort.read import read_cohort
 from remind.data.sites.split import assign_split
 from remind.data.synthetic.write import write_cohort
 from remind.federation.flower import from_record, to_record
-from remind.federation.messages import (
-    Enrol,
-    Enrolment,
-    Examination,
-    Examine,
-    LossSum,
-    Refusal,
-    Report,
-    Task,
-)
+from remind.federation.message_statistics import LossSum
+from remind.federation.messages import Enrol, Enrolment, Examination, Examine, Refusal, Report, Task
 from remind.groups import counts
 from remind.version import VERSION
 from remind_client.app import app as real_app

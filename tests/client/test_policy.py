@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.federation.blocks import Entry
-from remind.federation.messages import Enrol, Examine, Message, Secure, Task
+from remind.federation.message_types import Message
+from remind.federation.messages import Enrol, Examine, Task
+from remind.federation.secure_messages import Secure
 from remind_client.policy.bundle import OURS, Bundle
 from remind_client.policy.gate import Asking, RefusedError, require_allowed, require_bundle
 from remind_client.policy.hours import DAYS, Window

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from remind.federation.flower import to_record
-from remind.federation.messages import Dealt, MaskedAnswer, Prepare, Refusal, Secure, Unmasked
+from remind.federation.messages import Refusal
+from remind.federation.secure_messages import Dealt, MaskedAnswer, Prepare, Secure, Unmasked
 from remind.secagg.exchanged import Masked, Opened
 from tests.builders.site_files import write_site
 from tests.client.test_door import BUFFER, POLICY, Recorder, ask, enrolment, task_and_report

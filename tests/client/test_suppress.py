@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind.federation.messages import Enrolment, Evaluation, Examination, LossSum, Report
+from remind.federation.message_statistics import Evaluation, LossSum
+from remind.federation.messages import Enrolment, Examination, Report
 from remind.metrics.statistics import collect
 from remind_client.policy.suppress import (
     KNOWN,

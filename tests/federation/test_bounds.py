@@ -9,7 +9,8 @@ from flwr.app import ConfigRecord, RecordDict
 
 from remind.federation.bounds import NO_TENSORS, ORDINARY, Bounds, reply_bounds
 from remind.federation.flower import from_record, read_as, to_record
-from remind.federation.messages import Enrol, Enrolment, Evaluation, Examination, LossSum, Report
+from remind.federation.message_statistics import Evaluation, LossSum
+from remind.federation.messages import Enrol, Enrolment, Examination, Report
 from remind.metrics.statistics import collect
 
 LOSS = {"count": 1, "loss_sum": 1.0}

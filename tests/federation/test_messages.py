@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remind.federation.blocks import Entry
-from remind.federation.messages import (
-    MOST,
-    MOST_EXPERTS,
-    Enrolment,
-    Evaluation,
-    Examine,
-    LossSum,
-    Refusal,
-    Report,
-    Task,
-)
+from remind.federation.message_statistics import Evaluation, LossSum
+from remind.federation.message_types import MOST, MOST_EXPERTS
+from remind.federation.messages import Enrolment, Examine, Refusal, Report, Task
 from remind.metrics.histograms import BINS
 
 ENTRY = Entry(name="fusion.head.bias", block="shared", shape=(2,), dtype="float32")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.metrics.histograms import BINS, ScoreHistograms, bins, histograms
 from remind.metrics.scores import scores
 from remind.metrics.statistics import collect, merge

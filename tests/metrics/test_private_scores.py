@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.metrics.private_scores import BINS, coarse, noisy_statistics, whole
 from remind.metrics.statistics import collect
 from remind.privacy.noise import Randomness

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind.federation.messages import USE_DIGITS, Evaluation
+from remind.federation.message_statistics import USE_DIGITS, Evaluation
 from remind.metrics.scores import experts_in_effect
 from remind.metrics.statistics import MOST_LOG_LOSS, GroupLoss, collect, merge, scored_classes, total
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from remind.errors import UserError
-from remind.federation.messages import Evaluation, Examination, Tempered
+from remind.federation.message_statistics import Evaluation, Tempered
+from remind.federation.messages import Examination
 from remind.metrics.calibration_fit import LEAST, fit
 from remind.metrics.statistics import collect, merge, total
 from remind.metrics.tempering import fit_temperature, tempered

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.federation.flower import from_record
-from remind.federation.messages import Dealt, Enrolment, Keys, MaskedAnswer, Task, Unmask, Unmasked
+from remind.federation.messages import Enrolment, Task
+from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmask, Unmasked
 from remind.metrics.statistics import merge
 from remind.secagg.codec import TENSORS
 from remind_client.site_config import VARIABLE

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.metrics.scores import SCORES, scores
 from remind.metrics.statistics import merge
 from remind_studies.results import Results, Run

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.metrics.statistics import collect
 from remind_studies.arms import read_arms
 from remind_studies.cells.cell import Cell, CellResult, Outcome

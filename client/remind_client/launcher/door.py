@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from remind.config import Config
 from remind.errors import UserError
-from remind.federation import messages
+from remind.federation import message_types, messages, secure_messages
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import from_record, to_record
 from remind.paths import run_name
@@ -41,8 +41,8 @@ from remind_client.site_config import SiteConfig
 
 log = logging.getLogger(__name__)
 Buffer = NDArray[np.uint8]
-_REQUESTS: dict[str, tuple[type[messages.Message], ...]] = {
-    "query": (messages.Enrol, messages.Prepare, messages.Deal, messages.Unmask),
+_REQUESTS: dict[str, tuple[type[message_types.Message], ...]] = {
+    "query": (messages.Enrol, secure_messages.Prepare, secure_messages.Deal, secure_messages.Unmask),
     "train": (messages.Task,),
     "evaluate": (messages.Examine,),
 }
@@ -102,7 +102,7 @@ class Door:
         context: Context,
         load: Callable[[Bundle], ClientApp],
         visit: "_Visit",
-    ) -> tuple[messages.Message, Buffer | None]:
+    ) -> tuple[message_types.Message, Buffer | None]:
         policy = self.site.policy
         try:
             bundle = look(content)
@@ -138,7 +138,9 @@ class Door:
         resources = self.site.resources
         return {"device": self.site.device, "threads": resources.threads, "workers": resources.workers}
 
-    def _release(self, run: str, request: messages.Message, reply: Message) -> tuple[messages.Message, Buffer | None]:
+    def _release(
+        self, run: str, request: message_types.Message, reply: Message
+    ) -> tuple[message_types.Message, Buffer | None]:
         """Return the part of the answer that may leave."""
         if reply.has_error():
             log.error("the app answered with an error: %s", quoted(reply.error.reason, LONGEST))
@@ -157,13 +159,13 @@ class Door:
                 self.site.ledger.release(run, released)
                 return suppressed, None
             case (
-                (messages.Prepare(), messages.Keys())
-                | (messages.Deal(), messages.Dealt())
-                | (messages.Unmask(), messages.Unmasked())
+                (secure_messages.Prepare(), secure_messages.Keys())
+                | (secure_messages.Deal(), secure_messages.Dealt())
+                | (secure_messages.Unmask(), secure_messages.Unmasked())
             ):
                 _require_no_tensors(buffer)
                 return answer, None
-            case ((messages.Task() | messages.Examine()), messages.MaskedAnswer()) if request.secure is not None:
+            case ((messages.Task() | messages.Examine()), secure_messages.MaskedAnswer()) if request.secure is not None:
                 require_blocks(self.site.policy, request.index)
                 expected = sum(map(nbytes_of, answer.beside.lengths.values()))
                 if answer.beside.lengths.keys() != request.secure.observers.keys() or buffer.size != expected:
@@ -187,10 +189,10 @@ class Door:
     def _released(self, run: str) -> frozenset[int]:
         return self.site.ledger.released(run) or frozenset()
 
-    def _log_answer(self, visit: "_Visit", reply: messages.Message) -> None:
+    def _log_answer(self, visit: "_Visit", reply: message_types.Message) -> None:
         index = reply.index if isinstance(reply, messages.Report) else ()
         sent = [SentTensor(name=entry.name, bytes=entry.nbytes) for entry in index]
-        if isinstance(reply, messages.MaskedAnswer):
+        if isinstance(reply, secure_messages.MaskedAnswer):
             sent = [SentTensor(name=f"{b} (masked)", bytes=nbytes_of(n)) for b, n in reply.beside.lengths.items()]
         self.site.audit_log.append(
             Answered(
@@ -230,7 +232,7 @@ def _config(context: Context) -> tuple[Config | None, str]:
         return None, " ".join(str(error).split())
 
 
-def _read_request(message: Message) -> tuple[messages.Message | None, Buffer]:
+def _read_request(message: Message) -> tuple[message_types.Message | None, Buffer]:
     """Parse the request in a message; None if it is not one, or if it arrived under another message type."""
     try:
         request, buffer = from_record(message.content, ORDINARY)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remind.config import Config
-from remind.federation.messages import MOST, PrivacySpent
+from remind.federation.message_types import MOST
+from remind.federation.messages import PrivacySpent
 from remind_client.audit.events import Spent, SpentOn
 from remind_client.audit.log import AuditLog
 from remind_client.ledger.account import by_kind

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from remind.config import Config
 from remind.federation.blocks import Entry
-from remind.federation.messages import Enrol, Examine, Message, Task
+from remind.federation.message_types import Message
+from remind.federation.messages import Enrol, Examine, Task
 from remind_client.policy.bundle import Bundle
 from remind_client.policy.ledger import Ledger
 from remind_client.policy.rules import Policy, fingerprint, named_models

@@ -11,16 +11,9 @@ If a message has a field that these functions do not know, they raise `UnknownFi
 
 from collections.abc import Collection, Mapping
 
-from remind.federation.messages import (
-    Enrolment,
-    Evaluation,
-    Examination,
-    LossSum,
-    Message,
-    PrivacySpent,
-    Report,
-    Tempered,
-)
+from remind.federation.message_statistics import Evaluation, LossSum, Tempered
+from remind.federation.message_types import Message
+from remind.federation.messages import Enrolment, Examination, PrivacySpent, Report
 from remind.privacy.threshold import large_groups, large_parts
 
 KNOWN: dict[type[Message], frozenset[str]] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from remind import groups
 from remind.data.cohort.schema import CohortSchema
-from remind.federation.messages import USE_DIGITS
+from remind.federation.message_statistics import USE_DIGITS
 from remind.metrics.aggregates import (
     LEAST,
     Examined,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from remind.config import Config
-from remind.federation.messages import Evaluation, Examination, LossSum, Report
+from remind.federation.message_statistics import Evaluation, LossSum
+from remind.federation.messages import Examination, Report
 from remind.fusion.base import Context, build_fusion
 from remind.metrics.statistics import MOST_LOG_LOSS
 from remind.training.evaluate import most_loss

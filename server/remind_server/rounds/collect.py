@@ -12,7 +12,8 @@ from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import unpack
 from remind.federation.bounds import Bounds, reply_bounds
 from remind.federation.flower import Expected, PeerRefusedError, read_as
-from remind.federation.messages import MOST_EXPERTS, Examination, PrivacySpent, Report
+from remind.federation.message_types import MOST_EXPERTS
+from remind.federation.messages import Examination, PrivacySpent, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
 from remind.quoting import reason

@@ -15,7 +15,8 @@ from remind.data.cohort.schema import CohortSchema, difference
 from remind.errors import UserError, several
 from remind.federation.bounds import NO_TENSORS
 from remind.federation.flower import from_record, to_record
-from remind.federation.messages import Enrol, Enrolment, PrivacySpent, Refusal, first_problem
+from remind.federation.message_types import first_problem
+from remind.federation.messages import Enrol, Enrolment, PrivacySpent, Refusal
 from remind.quoting import SHORT, printable, quoted, reason
 from remind.seeds import derive
 from remind.version import VERSION

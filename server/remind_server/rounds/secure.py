@@ -13,7 +13,7 @@ from remind.errors import UserError
 from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import SHARED, group_block, index_of, pack
 from remind.federation.flower import to_record
-from remind.federation.messages import Examine, Secure
+from remind.federation.messages import Examine
 from remind.federation.secure import (
     TOLERANCE,
     average_of,
@@ -27,6 +27,7 @@ from remind.federation.secure import (
     task_plan,
     training_lengths,
 )
+from remind.federation.secure_messages import Secure
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
 from remind.secagg.codec import Payload

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from remind.federation.bounds import NO_TENSORS, ORDINARY, Bounds
 from remind.federation.flower import PeerRefusedError, read_as, to_record
-from remind.federation.messages import MaskedAnswer, Unmask, Unmasked
+from remind.federation.secure_messages import MaskedAnswer, Unmask, Unmasked
 from remind.quoting import reason
 from remind.secagg.codec import Payload, nbytes_of, payload_of
 from remind.secagg.coordinator import SecureSum

@@ -15,7 +15,8 @@ from remind.config import Config
 from remind.errors import UserError, several
 from remind.federation.bounds import NO_TENSORS
 from remind.federation.flower import read_as, to_record
-from remind.federation.messages import Deal, Dealt, Keys, Message, Prepare
+from remind.federation.message_types import Message
+from remind.federation.secure_messages import Deal, Dealt, Keys, Prepare
 from remind.files import write_whole
 from remind.quoting import reason
 from remind.secagg.book import Book

@@ -20,7 +20,7 @@ from remind.data.features import FeatureMap
 from remind.data.sites.sites import Site as Hospital
 from remind.data.sites.split import shuffled
 from remind.errors import UserError
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.metrics.statistics import GroupStatistics
 from remind_client.adaptation import Adaptation
 from remind_client.store import SiteStore

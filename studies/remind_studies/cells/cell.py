@@ -9,7 +9,8 @@ import json
 from pydantic import Field
 
 from remind.config import Config, Scalar, Section
-from remind.federation.messages import Evaluation, Message
+from remind.federation.message_statistics import Evaluation
+from remind.federation.message_types import Message
 
 PLACES = ("data.cohort", "data.root")
 BySite = dict[str, dict[int, Evaluation]]

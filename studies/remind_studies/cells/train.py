@@ -13,7 +13,7 @@ from remind.config import Config
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION
 from remind.data.sites.hospitals import pool
 from remind.data.sites.sites import Site as Hospital
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, total
 from remind.training.device import choose_device

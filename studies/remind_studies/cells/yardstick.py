@@ -14,7 +14,7 @@ from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort
 from remind.data.features import FeatureMap
 from remind.data.sites.hospitals import pool
 from remind.data.sites.sites import Site as Hospital
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind.metrics.statistics import collect
 from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from remind import groups
 from remind.errors import UserError
-from remind.federation.messages import Evaluation
+from remind.federation.message_statistics import Evaluation
 from remind_studies.cells.cell import BySite
 from remind_studies.results.contenders import Contender
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from remind.config import Scalar, Section
 from remind.errors import UserError
-from remind.federation.messages import first_problem
+from remind.federation.message_types import first_problem
 from remind_studies.made import Made
 from remind_studies.results.panel_format import Natural, Panel
 from remind_studies.study import Metric
