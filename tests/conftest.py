@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -59,6 +60,8 @@ def _in_process_sites_are_there_at_once(monkeypatch):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _no_run_is_left_under_way():
+def _nothing_is_left_under_way():
+    """A file leaves neither a run nor an event loop behind: files of other tests run after it in this process."""
     yield
+    assert asyncio._get_running_loop() is None, "an event loop runs on: nothing can call asyncio.run any more"
     assert HEARTBEAT not in [thread.name for thread in threading.enumerate()], "a run's store observer was not ended"

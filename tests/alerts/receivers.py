@@ -34,7 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.held.wait(20)
+        self.server.held.wait(600)
         self.server.got.append(json.loads(body))
         self.server.headers.append(dict(self.headers))
         self._answer()

@@ -2,7 +2,6 @@
 
 import socket
 import sys
-import time
 
 import pytest
 
@@ -26,7 +25,7 @@ class Told(list):
         return sorted((one.target, one.attempts, one.problem) for one in self)
 
 
-def send(*targets, alert=GONE, waits=QUICK, timeout=5.0, within=20.0):
+def send(*targets, alert=GONE, waits=QUICK, timeout=60.0, within=120.0):
     told = Told()
     hooks = tuple(one for one in targets if isinstance(one, Webhook))
     sender = Sender(
@@ -86,11 +85,10 @@ def test_a_target_that_hangs_holds_nobody_up(tmp_path):
         server.held.clear()
         told = Told()
         alerts = Alerts(webhook=(Webhook(url=server.url),), command=(Command(run=writer(tmp_path / "mails")),))
-        sender = Sender(alerts, told.append, QUICK, timeout=60.0)
-        began = time.monotonic()
+        sender = Sender(alerts, told.append, QUICK, timeout=600.0)
         for _ in range(MOST_WAITING + 30):
             sender.send(GONE)
-        assert time.monotonic() - began < 5, "sending returns at once"
+        assert (server.got, server.held.is_set()) == ([], False), "sending returned before the first was answered"
         until(lambda: written(tmp_path / "mails"))  # although the webhook has not answered
         sender.close(within=0.1)
         dropped = [one.problem for one in told if one.target.startswith("webhook")]
@@ -100,10 +98,8 @@ def test_a_target_that_hangs_holds_nobody_up(tmp_path):
 
 def test_a_program_that_hangs_is_ended_with_its_children(tmp_path):
     hang = f"import subprocess; subprocess.Popen([sys.executable, '-S', '-c', {WAITS_FOR_EVER!r}]).wait()"
-    began = time.monotonic()
     [(_, attempts, problem)] = send(Command(run=writer(tmp_path / "m", hang)), waits=(), timeout=1.0).said
-    assert (attempts, problem) == (1, "did not end within 1 s")
-    assert time.monotonic() - began < 20
+    assert (attempts, problem) == (1, "did not end within 1 s"), "and not: the run ended before it was sent"
 
 
 WAITS_FOR_EVER = "import time; time.sleep(600)"

@@ -159,7 +159,7 @@ def coordinator(tmp_path):
     yield start
     for server, thread in servers:
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
         server.server_close()
 
 
@@ -218,7 +218,7 @@ def test_no_tls_there(tmp_path):
     thread.start()
     found = at(Kit("test", "127.0.0.1", server.server_port, ca))
     server.shutdown()
-    thread.join(10)
+    thread.join(60)
     server.server_close()
     assert found["certificate"].level == "failed"
 

@@ -28,14 +28,14 @@ class Working:
         ready = threading.Event()
         self.thread = threading.Thread(target=self.worker.serve, args=(ready.set,))
         self.thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def __enter__(self):
         return self.worker
 
     def __exit__(self, *_):
         self.worker.stop()
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
 
@@ -85,7 +85,7 @@ def test_tasks_are_done_one_at_a_time(tmp_path, deep):
         for caller in callers:
             caller.start()
         for caller in callers:
-            caller.join(30)
+            caller.join(60)
         assert worker.status()["tasks_done"] == 4
     assert max(most) == 1
 
@@ -100,14 +100,14 @@ def test_without_a_worker_the_task_gets_a_process_of_its_own(tmp_path, deep, sta
             os.close(folder)
     if state == "stopping":
         hold = threading.Event()
-        with Working(deep, lambda arguments: hold.wait(30) and 0) as worker:
+        with Working(deep, lambda arguments: hold.wait(60) and 0) as worker:
             first = threading.Thread(target=call, args=(tmp_path / "bin", "first"))
             first.start()
             until(lambda: worker.status()["busy_seconds"] is not None)
             worker.stop()
             done = call(tmp_path / "bin", "second")
             hold.set()
-            first.join(30)
+            first.join(60)
     else:
         done = call(tmp_path / "bin", "second")
     assert done.returncode == 1
@@ -140,7 +140,7 @@ Worker(Path({str(deep)!r}), lambda a: os.kill(os.getpid(), signal.SIGKILL)).serv
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout.readline() == "ready\n"
         done = call(tmp_path / "bin", "x")
-        assert worker.wait(10) == -signal.SIGKILL
+        assert worker.wait(60) == -signal.SIGKILL
     assert done.returncode == 1
     assert "REMIND_SITE" not in done.stderr
 
@@ -173,7 +173,7 @@ Worker(Path({str(deep)!r}), work).serve(lambda: print("ready", flush=True))
         until(lambda: (ask_status(deep) or {}).get("busy_seconds") is not None)
         while ask_status(deep)["busy_seconds"] is not None:
             ask_to_stop(deep)
-        caller.join(20)
+        caller.join(60)
         assert done == [3]
         ask_to_stop(deep)
         assert call(tmp_path / "bin", "short").returncode == 0, "idle, a stop is nobody's"

@@ -17,7 +17,7 @@ from remind_client.supervisor.run import Running, say, state_lock
 from tests.builders.site_files import write_site
 
 
-async def until(condition, limit=20.0):
+async def until(condition, limit=60.0):
     async with asyncio.timeout(limit):
         while not condition():
             await asyncio.sleep(0.01)
@@ -163,7 +163,7 @@ def test_commands_hold_no_secret_and_the_launchers_come_first(tmp_path):
 
 @pytest.mark.parametrize("finishes", [True, False])
 def test_the_message_at_hand_is_waited_for_but_not_for_ever(tmp_path, finishes):
-    site = write_site(tmp_path).model_copy(update={"drain_seconds": 5.0 if finishes else 0.3})
+    site = write_site(tmp_path).model_copy(update={"drain_seconds": 600.0 if finishes else 0.3})
 
     async def scene():
         connection = Connection(registered=True, at_hand=True)
@@ -173,7 +173,7 @@ def test_the_message_at_hand_is_waited_for_but_not_for_ever(tmp_path, finishes):
         await until(lambda: sleeping.pid is not None)
         if finishes:
             asyncio.get_running_loop().call_later(0.2, connection.hear, "INFO : Sent successfully")
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(60):
             assert await running._drain() == finishes
         await sleeping.stop()
         await keeping

@@ -19,6 +19,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 90_000  # ms that an element or a page may take on a busy machine
 DESKTOP, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
 
 
@@ -48,7 +49,7 @@ class Server:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process.stdout.close()
 
 
@@ -61,9 +62,12 @@ def serving(results: Path, *options: str) -> Iterator[Server]:
         server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A headless Chromium; without it these tests are skipped, with the reason."""
+    """A headless Chromium; without it these tests are skipped, with the reason.
+
+    It ends with its file: Playwright keeps an event loop running in this thread, and none can be started beside it.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there: install Debian's package chromium")
@@ -89,6 +93,7 @@ def visit(chromium):
 
     def open_page(server: Server, path: str = "/", viewport: dict = DESKTOP, scheme: str = "light"):
         context = chromium.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -78,7 +78,7 @@ def test_what_the_image_installs_is_enough(tmp_path):
             assert urllib.request.urlopen(request, timeout=20).status == 200
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
 
 

@@ -51,7 +51,7 @@ def server(tmp_path_factory):
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
 def test_the_first_screen_answers(visit, server, screenshots, size, scheme):
     page = visit(server, "/runs/1", size, scheme)
-    page.wait_for_selector("html[data-ready]", state="attached", timeout=90_000)
+    page.wait_for_selector("html[data-ready]", state="attached")
     said = {name: page.locator(f"#answer-{name}") for name in ANSWERS}
     for name, place in said.items():
         box = place.bounding_box()

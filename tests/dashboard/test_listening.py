@@ -52,7 +52,7 @@ def handed_over(results, *options, before=()):
         yield process, port, "".join(said)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
 
 

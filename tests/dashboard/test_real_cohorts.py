@@ -54,7 +54,7 @@ def answered(server, path):
 def opened(visit, server):
     def opened(path, size=DESKTOP, scheme="light"):
         page = visit(server, path, size, scheme)
-        page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
+        page.wait_for_selector("html[data-ready]", state="attached")
         page.evaluate("document.querySelectorAll('section').forEach(s => { s.style.contentVisibility = 'visible'; })")
         return page
 
@@ -243,7 +243,7 @@ def test_paper_shows_everything(opened, screenshots, run):
 
 def test_the_list_tells_what_each_run_is(visit, server, screenshots):
     page = visit(server)
-    page.locator(".runs tbody small").nth(3).wait_for(timeout=60_000)  # four scores: what may be shown was decided
+    page.locator(".runs tbody small").nth(3).wait_for()  # four scores: what may be shown was decided
     text = page.inner_text(".runs")
     for word in (
         "finished",

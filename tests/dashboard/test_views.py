@@ -139,7 +139,7 @@ def test_suppressed_cells_look_suppressed(visit, runs, screenshots):
 
 @pytest.mark.parametrize("show", ["few", "all"])
 def test_three_hundred_groups_at_fifty_sites(visit, tmp_path, screenshots, show):
-    """Time to all charts drawn is printed; what is asserted leaves room for a busy machine."""
+    """How much there is to fetch and to draw has a bound; the time that it takes is printed only."""
     engine = open_store(store_url(tmp_path))
     number = large_run(engine)
     engine.dispose()
@@ -158,7 +158,12 @@ def test_three_hundred_groups_at_fifty_sites(visit, tmp_path, screenshots, show)
         print(sizes)
         assert len(sizes) == 1  # the curves
         assert max(sizes.values()) < 1_000_000
-        assert charts < 4000
+        nodes = page.evaluate("document.querySelectorAll('*').length")
+        lines = page.locator("#curves .uplot .u-legend .u-series").count()
+        places = page.locator("#curves [data-chart]").count()
+        print(f"{nodes} elements, {lines} lines in {places} charts")
+        assert nodes < (20_000 if show == "few" else 80_000)
+        assert lines <= places * 8, "rounds, all groups together, and six groups"
         assert no_sideways_scroll(page)
         shoot(page, screenshots, f"large-{show}", whole=False)
         for part in ("#experts", "#matrix"):

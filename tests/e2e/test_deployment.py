@@ -36,7 +36,7 @@ def start(flower, tmp_path):
         process.terminate()
     for process in running:
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
 

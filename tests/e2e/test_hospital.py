@@ -105,7 +105,7 @@ def consortium(flower, tmp_path_factory):
     until(lambda: flower.ask("list", "prod")["success"], "SuperLink")
     yield answered
     superlink.terminate()
-    superlink.wait(20)
+    superlink.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def service(exported, tmp_path):
     until(up, "the service", 120)
     yield address, token.read_text().strip(), site
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    assert process.wait(60) == 0, (tmp_path / "log").read_text()
 
 
 def curl(address: str, token: str, body: object) -> dict:

@@ -37,7 +37,7 @@ def alive(pid):
         return False
 
 
-async def until(condition, limit=30.0):
+async def until(condition, limit=60.0):
     async with asyncio.timeout(limit):
         while not condition():
             await asyncio.sleep(0.01)
@@ -50,7 +50,7 @@ async def kept(child):
         yield child
     finally:
         await child.stop()
-        await asyncio.wait_for(keeping, 30)
+        await asyncio.wait_for(keeping, 60)
         assert child.pid is None
 
 
@@ -178,7 +178,7 @@ def test_a_stop_while_it_is_being_started(code):
         await asyncio.sleep(0)  # under way, not there yet
         assert child.pid is None
         await child.stop()
-        await asyncio.wait_for(keeping, 30)
+        await asyncio.wait_for(keeping, 60)
         assert child.pid is None
 
     asyncio.run(scene())
@@ -195,7 +195,7 @@ def test_a_very_long_line_does_not_stop_the_listening():
 
 def gone(process, child):
     process.kill()
-    process.wait(10)
+    process.wait(60)
 
     async def wait():
         await until(lambda: not alive(child))

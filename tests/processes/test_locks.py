@@ -43,7 +43,7 @@ def test_who_is_busy_is_said_and_a_killed_holder_holds_nothing(tmp_path):
         with pytest.raises(UserError, match=r"^somebody works here$"), locked(path, "somebody works here"):
             raise AssertionError("two hold it")
         holder.kill()
-        holder.wait(10)
+        holder.wait(60)
     with locked(path, "somebody works here"):
         pass
 
@@ -69,7 +69,7 @@ def test_threads_of_one_process_exclude_each_other(tmp_path):
     with locked(tmp_path / "lock"):
         thread = Thread(target=other)
         thread.start()
-        thread.join(10)
+        thread.join(60)
     assert seen == ["busy"]
 
 

@@ -190,7 +190,7 @@ def test_a_slow_prediction_is_given_up_and_too_many_wait_in_vain(run, monkeypatc
 
     def slow(*asked):
         begun.set()
-        released.wait(30)
+        released.wait(60)
         return []
 
     monkeypatch.setattr(application, "answers", slow)

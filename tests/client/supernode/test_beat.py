@@ -32,7 +32,7 @@ def test_it_beats_again_after_trouble(trouble, monkeypatch, capsys):
 
     sender = LastingHeartbeat(send)
     sender.start()
-    assert beaten.wait(10)
+    assert beaten.wait(60)
     sender.stop()
     notes = [read_note(line) for line in capsys.readouterr().out.splitlines()]
     assert [note["ok"] for note in notes] == [False, False, False, True]

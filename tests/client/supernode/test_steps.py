@@ -186,7 +186,7 @@ def test_fetching_is_given_up_when_nothing_more_comes(node, monkeypatch):
         ended.set()
 
     threading.Thread(target=fetch, daemon=True).start()
-    assert ended.wait(20), "Flower would wait for two hours"
+    assert ended.wait(60), "Flower would wait for two hours"
     assert node.left() == NOTHING
 
 

@@ -95,7 +95,7 @@ def test_ctrl_c_ends_the_workers_at_once(tmp_path, monkeypatch):
         run_cells(todo, names(todo), StudyFolder(tmp_path), 2, lambda _: None)
     workers = multiprocessing.active_children()
     for worker in workers:
-        worker.join(30)
+        worker.join(60)
     left = [worker for worker in workers if worker.is_alive()]
     for worker in left:
         worker.kill()
