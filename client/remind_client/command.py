@@ -148,8 +148,13 @@ def roster(config: SiteFile = HERE) -> None:
 
     site = load_site_config(config)
     if not site.roster:
-        raise UserError("site.toml: roster is missing: name the file with all hospitals' keys")
-    for name, key in sorted(read_roster(site.path(site.roster)).items()):
+        raise UserError(
+            'site.toml: roster is missing: name the file with all hospitals\' keys, such as roster = "roster.toml"'
+        )
+    found = read_roster(site.path(site.roster))
+    if site.site not in found:
+        raise UserError(f"{site.path(site.roster)}: this hospital, {site.site}, is not in the roster; add its line")
+    for name, key in sorted(found.items()):
         print(f"{name}  {fingerprint(key)}")
 
 

@@ -18,7 +18,7 @@ def read_roster(path: Path) -> dict[str, str]:
     Raises
     ------
     UserError
-        The file cannot be read, or an entry is no key.
+        The file cannot be read or is empty, an entry is no key, or two have one.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -28,11 +28,18 @@ def read_roster(path: Path) -> dict[str, str]:
             'write one line for each: name = "its public key"'
         ) from None
     except ValueError as error:
-        raise UserError(f"{path}: the roster is no TOML: {error}") from None
-    problems = []
+        raise UserError(
+            f'{path}: the roster is no TOML: {error}; write one line for each hospital: name = "its public key"'
+        ) from None
+    if not content:
+        raise UserError(f'{path}: the roster is empty; write one line for each hospital: name = "its public key"')
+    problems: list[str] = []
+    owner: dict[str, str] = {}
     for name, key in content.items():
         try:
             load_public_key(str(key))
+            if (other := owner.setdefault(" ".join(str(key).split()[:2]), name)) != name:
+                problems.append(f"{name}: has the key of {other}; each hospital has one of its own")
         except UserError as error:
             problems.append(f"{name}: {error}")
     if problems:

@@ -1,6 +1,7 @@
 """How many hospitals must answer before a sum may be opened."""
 
 FEWEST = 3  # hospitals in a sum that is opened: with two, each of them would learn the other's numbers
+TOGETHER = "all hospitals"  # stands for a hospital's name where numbers are known in sum only
 
 
 class RefusedError(ValueError):

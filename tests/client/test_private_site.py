@@ -186,5 +186,5 @@ def test_rules_that_use_losses_or_steps_twice_are_refused(name):
 
 def test_numbers_standardised_by_the_patients_are_refused(tmp_path):
     patients = cohort([1, 3] * 8, of=schema(series=("b",)))
-    with pytest.raises(UserError, match=r'modality a is standardised by each hospital.*standardise = "given"'):
+    with pytest.raises(UserError, match=r'modality a \(table\) is standardised by.*standardise = "given"'):
         SiteEngine("s", patients, settings(PRIVATE), SiteStore(tmp_path), CPU, bytes(32))

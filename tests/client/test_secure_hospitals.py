@@ -10,6 +10,7 @@ from remind.consortium.enrolment import public_key_text
 from remind.consortium.roster import roster_text
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
+from remind.secagg.limits import TOGETHER
 from remind_client.app import app
 from remind_client.audit.verify import verify
 from remind_client.identity import new_private_key
@@ -17,7 +18,6 @@ from remind_client.launcher.door import Door
 from remind_client.secure import FILE
 from remind_client.site_config import VARIABLE, VAULT_KEY, load_site_config
 from remind_client.vault.key import new_key_file
-from remind_server.rounds.secure import TOGETHER
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.local_grid import FIRST_NODE_ID, LocalGrid
 from tests.builders import cohorts, configs

@@ -37,8 +37,11 @@ from remind_client.command import app as site_app
 from remind_client.site_config import load_site_config
 from remind_client.store import SiteStore
 from remind_client.vault.key import new_key_file
+from remind_server.consortium.command_options import open_folder
+from remind_server.consortium.enrol import enrol
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
+from tests.builders.enrolments import Hospital, Registry
 from tests.builders.site_files import write_site
 from tests.docs.commands import CHECKED, ROOT, blocks, spans, words_of
 from tests.docs.typed_words import (
@@ -159,12 +162,13 @@ class Reader:
         return self._runs()[-1]
 
     def _consortium_at_hand(self) -> Path:
-        """A consortium that a coordinator has made."""
+        """A consortium that a coordinator has made, with one hospital."""
         where = self.folder / "consortium"
         if not where.is_dir():
             words = ["--name", "heart", "--host", "remind.example.org", "--unencrypted-ca-key"]
             done = CliRunner().invoke(whole_app(), ["consortium", "init", str(where), *words])
             assert done.exit_code == 0, done.output
+            enrol(open_folder(where, "enrol"), Registry(), Hospital("bern").request(), lambda request: None)
         return where
 
     def _stopped(self) -> None:

@@ -15,9 +15,16 @@ from remind.federation.messages import Enrolment, Task
 from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmask, Unmasked
 from remind.metrics.statistics import merge
 from remind.secagg.codec import TENSORS
+from remind.secagg.limits import TOGETHER
 from remind_client.site_config import VARIABLE
+from remind_server.dashboard.groups import group_table
+from remind_server.dashboard.hospitals import hospitals
+from remind_server.dashboard.matrix import matrix
+from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import run_report
+from remind_server.dashboard.run_list import Wanted, run_list
+from remind_server.dashboard.verdict import verdict
 from remind_server.outputs.run_folder import FINAL_CSV, RunFolder
-from remind_server.rounds.secure import TOGETHER
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.simulate import simulate
 from remind_server.store.observer import StoreObserver
@@ -212,4 +219,10 @@ def test_a_simulated_run_fills_its_folder_and_the_store(tmp_path, monkeypatch):
     with engine.connect() as connection:
         assert connection.execute(select(Run.status)).scalar() in (FINISHED, INCOMPLETE)
         assert TOGETHER in connection.execute(select(Site.name)).scalars().all()
+    reader = Reader(engine)
+    table = group_table(reader, 1, "log_loss")
+    assert run_list(reader, Wanted()).lines[0].sites == len(run_report(reader, 1).sites) == 3, "the sum is no hospital"
+    assert verdict(reader, table, "auroc").sites == 0
+    assert TOGETHER not in {row.name for row in hospitals(reader, table, "auroc").rows}
+    assert TOGETHER not in matrix(reader, table, "auroc").sites
     engine.dispose()

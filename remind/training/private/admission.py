@@ -21,21 +21,33 @@ def admit(model: SiteModel, schema: CohortSchema, config: Config) -> None:
     UserError
         Names the modality, or the parameter.
     """
-    fitted = [m.name for m in schema.modalities if needs_fit(m, config.model)]
-    if fitted:
-        raise several(
-            f"privacy.mode = {config.privacy.mode!r} would not hold",
-            [
-                f"modality {name} is standardised by each hospital's own patients, without noise, and all gradients "
-                'pass through that; for a table declare standardise = "given" with mean and std in cohort.toml, else '
-                "leave the modality out"
-                for name in fitted
-            ],
-        )
+    require_given_scales(schema, config)
     if config.federation.encoders == "frozen":
         refuse_what_is_not_taped(_Only(model.fusion))
     else:
         refuse_what_is_not_taped(model)
+
+
+def require_given_scales(schema: CohortSchema, config: Config) -> None:
+    """Refuse a cohort whose numbers hospitals standardise by their own patients.
+
+    Raises
+    ------
+    UserError
+        Names the modalities and what to do.
+    """
+    remedies = {
+        True: 'declare standardise = "given" with mean and std in cohort.toml, or leave it out',
+        False: "no scale can be declared for this kind of modality; leave it out",
+    }
+    problems = [
+        f"modality {m.name} ({m.kind}) is standardised by each hospital's own patients: {remedies[m.kind == 'table']}"
+        for m in schema.modalities
+        if needs_fit(m, config.model)
+    ]
+    if problems:
+        why = "all gradients pass through what is fitted on patients without noise"
+        raise several(f"privacy.mode = {config.privacy.mode!r} would not hold, as {why}", problems)
 
 
 class _Only(nn.Module):

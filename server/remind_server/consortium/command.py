@@ -119,6 +119,8 @@ def roster(where: Where) -> None:
     from remind_server.consortium.ledger import read_ledger
 
     sites = read_ledger(open_folder(where, "roster").ledger).active()
+    if not sites:
+        raise UserError("roster: no hospital is enrolled yet; enrol each with remind consortium enrol")
     print(roster_text({site.name: site.public_key for site in sites}), end="")
 
 

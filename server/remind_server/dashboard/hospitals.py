@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from remind.metrics.differences import difference
 from remind.metrics.scores import SCORES
+from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Estimate, Measured, Patients
 from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
@@ -76,7 +77,8 @@ def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
     with Session(reader.engine) as session:
         run = reader.run(session, table.run)
         published = reader.published(session, run)
-        sites = session.scalars(select(Site).where(Site.run_id == run.id, Site.refused.is_(None))).all()
+        there = (Site.run_id == run.id, Site.refused.is_(None), Site.name != TOGETHER)
+        sites = session.scalars(select(Site).where(*there)).all()
         rounds = session.scalars(select(Round.round).where(Round.run_id == run.id).order_by(Round.round)).all()
         measured = {
             (row.site, row.round): row.scores.get(score)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Counts, Numbers, Patients, ScoreName
 from remind_server.dashboard.curves import rounded
 from remind_server.dashboard.groups import GroupTable
@@ -41,7 +42,8 @@ def matrix(reader: Reader, table: GroupTable, score: ScoreName) -> Matrix:
     with Session(reader.engine) as session:
         cells = reader.cells(session, run_id, table.patients)
         values = cells.values(score)
-        sites = session.scalars(select(Site).where(Site.run_id == run_id, Site.refused.is_(None))).all()
+        where = (Site.run_id == run_id, Site.refused.is_(None), Site.name != TOGETHER)
+        sites = session.scalars(select(Site).where(*where)).all()
         absent = cells.absent(site.number for site in sites)
     sites = sorted(sites, key=lambda site: site.name)
     keys = [[(site.number, row.number) for site in sites] for row in rows]

@@ -25,6 +25,7 @@ from remind_server.dashboard.templating import page
 from remind_server.dashboard.thresholds import group_curves
 from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import verdict
+from remind_server.outputs.protections import is_summed, remarks
 from remind_server.store.schema import ALL
 
 FEW = 50  # ranked groups in tables unless all are requested
@@ -90,6 +91,8 @@ def routes(reader: Reader) -> APIRouter:
             request,
             "run.html",
             report=report,
+            remarks=remarks(report.settings),
+            summed=is_summed(report.settings),
             hospitals=hospitals(reader, table, score),
             group=group,
             of=of,

@@ -7,6 +7,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Measured, Patients
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.run_state import RunState, answers_taken, is_stalled, run_state
@@ -125,7 +126,8 @@ def run_report(reader: Reader, run_id: int, patients: Patients | None = None) ->
 
 def _sites(reader: Reader, session: Session, run: Run) -> list[SiteState]:
     absent, taken = _absent(session, run, run.round), _absent(session, run, run.round + 1)
-    sites = sorted(session.scalars(select(Site).where(Site.run_id == run.id)), key=lambda site: site.name)
+    whose = (Site.run_id == run.id, Site.name != TOGETHER)
+    sites = sorted(session.scalars(select(Site).where(*whose)), key=lambda site: site.name)
     answer = _answer_of(run, sites, taken)
     shown = reader.published(session, run)
     return [

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
+from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Measured, Patients
 from remind_server.dashboard.cells import Cells
 from remind_server.dashboard.reader import Reader
@@ -148,7 +149,7 @@ def _score_key(line: RunLine, score: str, down: bool) -> tuple[bool, float]:
 def _read(session: Session) -> tuple[list[_Found], list[int]]:
     """Return every run that can be read, and the numbers of the others."""
     missing = _missing(session)
-    of_run = select(Site.run_id, func.count().label("sites")).group_by(Site.run_id)
+    of_run = select(Site.run_id, func.count().label("sites")).where(Site.name != TOGETHER).group_by(Site.run_id)
     sites = {row.run_id: row.sites for row in session.execute(of_run)}
     found, unreadable = [], []
     for row in session.execute(select(*_COLUMNS, cast(Run.config, Text).label("config_text"))):

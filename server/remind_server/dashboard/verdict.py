@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
+from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Measured, Patients, ScoreName
 from remind_server.dashboard.groups import GroupRow, GroupTable, worst_first
 from remind_server.dashboard.reader import Reader
@@ -100,5 +101,6 @@ def site_scores(reader: Reader, table: GroupTable) -> list[SiteScores]:
     found = [
         SiteScores(number, names[number], scores, is_ranked(scores, by_class.get(number, Counter()).values()))
         for number, scores in of_sites.items()
+        if names[number] != TOGETHER
     ]
     return sorted(found, key=lambda site: site.name)

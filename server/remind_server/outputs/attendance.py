@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from remind import groups
+from remind.secagg.limits import FEWEST
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 
 # Exit code of a run that ended although some site never took part or was not examined, or a group was never trained.
@@ -94,7 +95,7 @@ class Attendance(Observer):
 
     @property
     def untrained(self) -> list[str]:
-        """Groups of the run that no site ever trained on, because those that have them never counted."""
+        """Groups of the run that no site ever trained on, because too few that have them counted."""
         return [name for k, name in sorted(self._groups.items()) if k not in self._trained]
 
     @property
@@ -112,7 +113,8 @@ class Attendance(Observer):
 
 def untrained(names: Iterable[str]) -> str:
     """Return which groups were never trained, as text."""
-    return f"never trained, as no hospital that has them took part: {', '.join(names)}"
+    why = f"no hospital that has them took part, or fewer than {FEWEST} under secure aggregation"
+    return f"never trained, as {why}: {', '.join(names)}"
 
 
 def summary_warnings(summary: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT
 from remind.metrics.statistics import merge
+from remind_server.outputs.protections import is_summed, remarks
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.screen import Screen, Table
 from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary, together
@@ -76,9 +77,10 @@ class Progress(Observer):
         recent = self._spent[-3:]
         left = (record.rounds - record.round) * sum(recent) / len(recent)
         stage = {1: "warm-up", 2: "routing"}[record.stage]
-        mean_risk = sum(record.weights_used[k] * r for k, r in record.risks.items())
+        mean_risk = sum(record.weights_used[k] * r for k, r in record.risks.items()) if record.risks else None
+        objective = f"Σλ·R {_number(mean_risk, 4)}"
         self.say(
-            f"round {record.round} of {record.rounds} ({stage}): {len(record.answered)} sites, Σλ·R {mean_risk:.4f}, "
+            f"round {record.round} of {record.rounds} ({stage}): {len(record.answered)} sites, {objective}, "
             f"{duration(record.seconds)}, {duration(left)} left"
         )
         self._missing(record.absent, "not counted")
@@ -106,6 +108,9 @@ class Progress(Observer):
                 f"a hospital's own scores have a share of {result.blend:g} in predictions "
                 "(least log-loss of validation patients)"
             )
+        settings = result.config.flat()
+        for text in remarks(settings):
+            self.say(text)
         few = f"fewer than {LEAST} patients, or than {LEAST_OF_A_CLASS} of a second class"
         self.say(f"test patients, per group (* tail; ° not ranked: {few}):")
         margin, *of_groups = [row for row in rows if row["site"] == ALL]
@@ -118,17 +123,14 @@ class Progress(Observer):
             measured = together({k: s for k, s in merge(result.test.values()).items() if k in rest})
             cells.append([_others(len(rest)), str(measured["n"]), *_scores(measured)])
         self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), rest)
-        self.say("test patients, per site:")
-        of_sites = [row for row in rows if row["group"] == ALL]
-        cells = [_final_cells(row, row["site"]) for row in of_sites[: self.screen.most_rows]]
-        gone = of_sites[len(cells) :]
-        self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), gone)
         means = summary(result)
-        named = (
-            (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]),
+        named = [
             (_counted(means["mean_over_tail_groups"], "tail groups"), means["mean_over_tail_groups"]),
             ("all tail patients together", means["tail_patients"]),
-        )
+        ]
+        if not is_summed(settings):
+            self._sites([row for row in rows if row["group"] == ALL])
+            named.insert(0, (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]))
         self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
         if (one := means["one_class"]) is not None:
             found = ", ".join(f"{100 * (share or 0):.0f} % of {name}" for name, share in one["recognised"].items())
@@ -142,6 +144,13 @@ class Progress(Observer):
         self._missing(result.absent, "not examined")
         where = f"; results: {self.results}" if self.results else ""
         self.say(f"done in {duration(result.seconds)}{where}")
+
+    def _sites(self, rows: Sequence[Row]) -> None:
+        """Print each site's scores of its test patients; of many the first ones."""
+        self.say("test patients, per site:")
+        cells = [_final_cells(row, row["site"]) for row in rows[: self.screen.most_rows]]
+        gone = rows[len(cells) :]
+        self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), gone)
 
     def _missing(self, absent: Mapping[str, str], what: str) -> None:
         """Print the sites that do not count, with reasons; of many the first ones, and the number of others."""

@@ -18,10 +18,11 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind.metrics.tempering import pooled
 from remind.quoting import reason
+from remind.secagg.limits import TOGETHER
 from remind_server.outputs.records import RunResult
 from remind_server.rounds.collect import Measurement, examination_bounds, read_examination
 from remind_server.rounds.course import Course
-from remind_server.rounds.secure import TOGETHER, SecureAggregation
+from remind_server.rounds.secure import SecureAggregation
 from remind_server.rounds.state import Best, State
 from remind_server.rounds.tasks import examination_of, examine_task
 

@@ -32,7 +32,7 @@ from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
 from remind.secagg.codec import Payload
 from remind.secagg.coordinator import SecureSum
-from remind.secagg.limits import FEWEST
+from remind.secagg.limits import FEWEST, TOGETHER
 from remind.secagg.plan import Plan
 from remind_server.rounds.collect import Measurement
 from remind_server.rounds.member import Member
@@ -42,7 +42,6 @@ from remind_server.rounds.secure_setup import NO_KEYS, Dealing, keep, kept, set_
 from remind_server.rounds.tasks import Assignment
 
 log = logging.getLogger("flwr")
-TOGETHER = "all hospitals"  # whose statistics an examination gives
 UNLIKE = "its weights do not add up to those of the sites that sent it: some of them were told something else"
 
 

@@ -22,6 +22,7 @@ from remind.federation.site_weights import Losses, Spanning
 from remind.methods import methods_of
 from remind.metrics.statistics import merge
 from remind.objectives.lambda_step import risks
+from remind.secagg.limits import TOGETHER
 from remind.secure_settings import require_summable
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
@@ -36,7 +37,7 @@ from remind_server.rounds.examiner import Examiner
 from remind_server.rounds.heard import Heard
 from remind_server.rounds.member import Member
 from remind_server.rounds.parties import Parties
-from remind_server.rounds.secure import TOGETHER, SecureAggregation
+from remind_server.rounds.secure import SecureAggregation
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import Assignment, train_tasks
 
@@ -333,7 +334,7 @@ class FedRemind:
             how=dict(replies.how),
             late=replies.late,
             bytes_up=replies.bytes_up,
-            trained=self.parties.trained_by(replies.answered),
+            trained=frozenset(found.losses),  # of the others, own parts and λ stayed as they were
             withheld={m.name: frozenset(m.counts) for m in secure.members},
         )
 

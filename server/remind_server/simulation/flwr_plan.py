@@ -16,6 +16,7 @@ from remind_server.outputs.results_claim import make_own, refuse_what_holds_some
 from remind_server.simulation.flwr_pairs import read_pairs
 
 if TYPE_CHECKING:
+    from remind.data.cohort.schema import CohortSchema
     from remind_server.simulation.estimate import Estimate
 
 REMEDY = "Take fewer hospitals or a smaller model"
@@ -160,10 +161,12 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     Raises
     ------
     UserError
-        The cohort has problems, there are more hospitals than patients, a hospital cannot train, or ``start.model``
-        is no model or does not fit.
+        The cohort has problems, there are more hospitals than patients, a hospital cannot train, ``start.model`` is
+        no model or does not fit, a protection does not go with cohort, hospitals or settings, or ``alerts.toml`` is
+        wrong.
     """
     from remind.adaptation.start import start_of
+    from remind.alerts.settings import read_alerts
     from remind.data.checks.leaks import leaks
     from remind.data.sites.hospitals import SYNTHETIC, virtual_hospitals
 
@@ -172,6 +175,9 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
     if (start := start_of(config)) is not None:
         start.check(config, hospitals[0].cohort.schema)
+    _check_protections(config, hospitals[0].cohort.schema, len(hospitals))
+    if plan.results:
+        read_alerts(Path(plan.results).parent)
     leaking = [] if config.data.cohort == SYNTHETIC else leaks([site.cohort for site in hospitals])
     return leaking + [
         f"site {site.name}: all {len(site.cohort)} patients are of class "
@@ -179,6 +185,22 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
         for site in hospitals
         if (site.cohort.label_N == site.cohort.label_N[0]).all()
     ]
+
+
+def _check_protections(config: Config, schema: "CohortSchema", hospitals: int) -> None:
+    """Refuse what secure aggregation and a privacy guarantee exclude; a run refuses it too, but has begun by then."""
+    from remind.secagg.limits import FEWEST
+    from remind.secure_settings import require_summable
+    from remind.training.private.admission import require_given_scales
+
+    require_summable(config)
+    if config.federation.secure_aggregation and hospitals < FEWEST:
+        raise UserError(
+            f"federation.secure-aggregation: a sum is of {FEWEST} hospitals or more, and this run has {hospitals}: "
+            f"give --num-clients {FEWEST}, or a cohort of so many sites"
+        )
+    if config.privacy.mode != "none":
+        require_given_scales(schema, config)
 
 
 def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool) -> "Estimate":

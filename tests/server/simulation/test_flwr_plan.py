@@ -122,3 +122,32 @@ def test_a_model_to_begin_with_that_is_none_is_named_before_the_run_makes_its_fo
     (tmp_path / "afile").write_text("no model")
     with pytest.raises(UserError, match=r"start\.model: .*afile: is a file"):
         check_hospitals(replace(made, run={**made.run, "start.model": str(tmp_path / "afile")}), {})
+
+
+SECURE = {"federation.secure-aggregation": True, "evaluation.calibration": "none"}
+PRIVATE = {"privacy.mode": "site", "evaluation.calibration": "none", "synthetic.kinds": "table,table,table,table"}
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "settings", "message"),
+    [
+        (2, SECURE, "a sum is of 3 hospitals or more, and this run has 2: give --num-clients 3"),
+        (3, SECURE | {"train.select": "overall"}, r"train\.select: it judges each round on validation patients"),
+        (2, PRIVATE, r"\(table\) is standardised by each hospital's own patients: declare standardise"),
+    ],
+)
+def test_what_a_protection_excludes_is_refused_before_the_run_makes_its_folder(hospitals, settings, message, tmp_path):
+    made = Plan(
+        {"num-supernodes": hospitals}, {"synthetic.patients": 100} | settings, str(tmp_path / "results" / "run")
+    )
+    with pytest.raises(UserError, match=message):
+        check_hospitals(made, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_alerts_are_refused_before_the_run_makes_its_folder(tmp_path):
+    (tmp_path / "alerts.toml").write_text("webhook = 1")
+    (tmp_path / "alerts.toml").chmod(0o600)
+    made = Plan({"num-supernodes": 2}, {"synthetic.patients": 100}, str(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"alerts\.toml is not valid"):
+        check_hospitals(made, {})
