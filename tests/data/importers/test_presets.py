@@ -71,11 +71,13 @@ def test_encoders_of_the_paper():
     assert read("mimic-iv")[0].model.encoders.text.endswith("t5-base")
 
 
-def test_what_is_recommended_differs_from_the_defaults_in_five_settings():
+def test_what_is_recommended_differs_from_the_defaults_in_seven_settings():
     recommended, _ = read("recommended")
     differs = {key: value for key, value in recommended.flat().items() if Config().flat()[key] != value}
     assert differs == {
         "method.fusion": "remind(modality-dropout = 0.3)",
+        "evaluation.choose-blend": True,
+        "model.blend": 0.5,
         "model.encoders.alone": "both",
         "model.linear": True,
         "train.focal-gamma": 0.0,
