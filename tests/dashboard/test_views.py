@@ -119,6 +119,28 @@ def test_no_runs_yet(visit, tmp_path, screenshots):
         visit.problems.clear()  # the browser's console notes the refusal
 
 
+def test_a_chart_without_values_says_so_until_there_are_some(visit, server, runs):
+    page, empty = visit(server), [True]
+
+    def emptied(route):
+        answer = route.fetch()
+        found = answer.json()
+        for curve in found["curves"] if empty[0] else ():
+            curve["log_loss"] = [None] * len(curve["log_loss"])
+        route.fulfill(response=answer, json=found)
+
+    page.route("**/curves?*", emptied)
+    page.goto(f"{server.root}/runs/{runs[1]['first']}")
+    page.wait_for_selector("html[data-ready]", state="attached")
+    chart = page.locator("[data-chart=log_loss]")
+    assert "Not measured, or withheld" in chart.inner_text()
+    assert page.locator("[data-chart=auroc] canvas").count() == 1
+    empty[0] = False
+    page.locator("[data-chart-group]:checked").first.uncheck()
+    page.wait_for_selector("[data-chart=log_loss] canvas")
+    assert "Not measured" not in chart.inner_text()
+
+
 def test_without_experts_there_is_no_map(visit, server, runs):
     page = visit(server, f"/runs/{runs[1]['one-group']}")
     page.wait_for_selector("html[data-ready]", state="attached")

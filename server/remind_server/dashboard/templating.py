@@ -50,6 +50,11 @@ def signed(value: float | None, digits: int = 3) -> str:
     return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a number of things: "1 group", "2 groups"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def amount(number_of_bytes: float) -> str:
     """Format a number of bytes with its unit."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -138,6 +143,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(
+    counted=counted,
     number=number,
     signed=signed,
     interval=interval,

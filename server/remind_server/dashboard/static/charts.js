@@ -88,6 +88,15 @@ function short(value) {
 }
 
 function draw(place, series, data) {
+  if (data.slice(1).every((values) => values.every((value) => value == null))) {
+    drawn.get(place)?.plot.destroy();
+    drawn.delete(place);
+    const text = document.createElement("p");
+    text.className = "empty";
+    text.textContent = "Not measured, or withheld, for what is charted.";
+    place.replaceChildren(text);
+    return;
+  }
   const key = JSON.stringify([place.dataset.chart, ...series.map((s) => [s.name, s.place, s.stroke])]);
   const known = drawn.get(place);
   if (known && known.key === key) {
@@ -95,6 +104,7 @@ function draw(place, series, data) {
     return;
   }
   known?.plot.destroy();
+  place.replaceChildren();
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   const options = {
     width: place.clientWidth,
