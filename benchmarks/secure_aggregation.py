@@ -35,7 +35,7 @@ def main() -> None:
     names = [f"site-{i:02d}" for i in range(given.sites)]
     slots = given.repeats
     began = time.process_time()
-    sites = {n: SecureSite.begin("run", n, "ab" * 32, slots, ec.generate_private_key(ec.SECP384R1())) for n in names}
+    sites = {n: SecureSite.create("run", n, "ab" * 32, slots, ec.generate_private_key(ec.SECP384R1())) for n in names}
     book = Book(sites=tuple(sites[name].state.keys for name in names))
     one = sites[names[0]]
     one.deal(book, {name: sites[name].state.keys.public_key for name in names})

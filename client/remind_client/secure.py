@@ -1,4 +1,4 @@
-"""Answers under masks: a site's keys for the run, which it keeps, and what it masks and opens."""
+"""Masked answers: stores a site's keys for the run, masks its answers, and opens shares."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,10 +26,10 @@ from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmaske
 from remind.privacy.threshold import large_parts
 from remind.secagg.book import Book
 from remind.secagg.codec import Payload
-from remind.secagg.exchanged import Ask
 from remind.secagg.limits import RefusedError
 from remind.secagg.plan import Plan
 from remind.secagg.site import SecureSite, SiteState
+from remind.secagg.slot_messages import ShareRequest
 from remind_client.identity import read_private_key
 from remind_client.question import question_of
 from remind_client.site_config import SiteConfig
@@ -41,16 +41,16 @@ Buffer = NDArray[np.uint8]
 
 
 class SecureAnswers:
-    """What masks the answers of one site in one run.
+    """Masks the answers of one site in one run.
 
     Parameters
     ----------
     terms
-        Digest of the run's settings: sites that were given different ones accept no keys of each other.
+        Digest of the run's settings. Sites with different settings do not accept each other's keys.
     ours
         The hospital's site.toml, which names its key and its roster.
     virtual
-        A virtual hospital has no site.toml: it makes a key for the run, and has no roster.
+        Whether the hospital is virtual: it has no site.toml and no roster, and generates a key for the run.
     """
 
     def __init__(
@@ -69,21 +69,21 @@ class SecureAnswers:
         self._store.vault.write(self._path, lambda out: out.write(text))
 
     def _site(self) -> SecureSite:
-        """The state as kept: another process may have answered the last message."""
+        """Load the stored state, because another process may have answered the last message."""
         if not self._path.is_file():
             raise RefusedError("this site has published no keys for this run")
         try:
             return SecureSite(SiteState.model_validate_json(self._store.vault.read(self._path)), self._keep)
         except ValidationError:
-            raise VaultError(f"{self._path}: not what this site wrote; the run cannot go on here") from None
+            raise VaultError(f"{self._path}: the content is not valid; this site cannot continue the run") from None
 
     def prepare(self, slots: int) -> Keys:
-        """Publish the keys of the run, the same again if asked again.
+        """Publish the keys of the run. A repeated request gets the same keys.
 
         Raises
         ------
         UserError
-            The hospital has no roster, or its own entry in it is another one.
+            The hospital has no roster, or its own entry in the roster has another key.
         """
         roster = self._roster()
         if not self._path.is_file():
@@ -91,7 +91,7 @@ class SecureAnswers:
             key = ec.generate_private_key(ec.SECP384R1()) if ours is None else read_private_key(ours.key_path)
             if roster is not None and roster.get(self._name) != public_key_text(key.public_key()):
                 raise UserError(f"the roster's entry for {self._name} is not this site's key; compare the roster again")
-            SecureSite.begin(self._run, self._name, self._terms, slots, key, self._keep)
+            SecureSite.create(self._run, self._name, self._terms, slots, key, self._keep)
         keys = self._site().state.keys
         if (keys.run, keys.terms, keys.slots) != (self._run, self._terms, slots):
             raise RefusedError("this site has published keys for this run under other settings")
@@ -108,29 +108,29 @@ class SecureAnswers:
         return read_roster(self._ours.path(self._ours.roster))
 
     def deal(self, book: Book) -> Dealt:
-        """Check everybody's keys against the roster, and deal shares; see `SecureSite.deal`."""
+        """Check the keys of all sites against the roster, and deal shares; see `SecureSite.deal`."""
         return Dealt(boxes=self._site().deal(book, self._roster()))
 
-    def unmask(self, ask: Ask) -> Unmasked:
+    def unmask(self, ask: ShareRequest) -> Unmasked:
         """Open this site's shares; see `SecureSite.open`."""
         return Unmasked(opened=self._site().open(ask))
 
     def require_fair(self, task: Task, counts: Mapping[int, int], modalities: Sequence[str]) -> None:
-        """Refuse a task before any work if its weights are not those that all sites were told."""
+        """Refuse a task before any work if its weights contradict those of the other sites."""
         require_fair(task, counts, modalities)
 
     def require_new(self, task: Examine) -> None:
-        """Refuse an examination whose keys were used."""
+        """Refuse an examination whose keys were used before."""
         if task.secure is not None and task.secure.slot in self._site().state.asked:
             raise RefusedError(f"the keys of slot {task.secure.slot} were used")
 
     def report(self, task: Task, buffer: Buffer, report: Report, answer: Buffer) -> tuple[MaskedAnswer, Buffer]:
-        """Put a report under masks.
+        """Mask a report.
 
         Raises
         ------
-        UserError
-            A number is too large to be summed under masks.
+        RangeError
+            A number is too large for the encoding.
         """
         losses = {k: loss.value() for k, loss in report.train.items()}
         sent, own = unpack(task.index, buffer), unpack(report.index, answer)
@@ -140,7 +140,7 @@ class SecureAnswers:
     def examination(
         self, task: Examine, buffer: Buffer, examination: Examination, minimum: int, classes: int
     ) -> tuple[MaskedAnswer, Buffer]:
-        """Put an examination under masks. What concerns fewer patients than the site's minimum counts as nothing."""
+        """Mask an examination. Statistics of fewer patients than the site's minimum count are replaced by zeros."""
         plan = examination_plan(task, block_digests(task.index, buffer), question_of(task, buffer))
         groups = {k for block in plan.parts if (k := group_of_block(block)) is not None}
         parts = {"test": examination.test, "validation": examination.validation, "calibrated": examination.calibrated}

@@ -1,7 +1,7 @@
-"""What sites send under masks, and what each block's mask depends on; used by both ends (docs/secure-aggregation.md).
+"""Converts answers to blocks for secure aggregation and back, at both ends (docs/secure-aggregation.md).
 
-A block holds a_s·(θ_s − θ) of its tensors and, beside them, a_s and what is measured of its group. The coordinator
-learns the sums over sites and divides.
+A block holds a_s·(θ_s − θ) of its tensors, the weight a_s, and the statistics of its group. The coordinator learns the
+sums over sites and divides the sum of tensors by the sum of weights.
 """
 
 import hashlib
@@ -27,20 +27,20 @@ from remind.secagg.plan import Part, Plan
 
 Buffer = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-TOLERANCE = 1e-6  # of what sites and coordinator compute each on their own
-WEIGHT, OF_GROUP = 1, 3  # statistics beside a block: a_s; of a group's also the patients and their losses
+TOLERANCE = 1e-6  # of numbers that sites and coordinator compute independently
+WEIGHT, OF_GROUP = 1, 3  # number of statistics of a block: a_s; for a group's block also its patients and their loss
 COMMON = {"round", "stage", "stage_round", "stage_rounds", "seed", "candidates", "routed"}
 EXAMINED = {"round", "routing", "on_test", "temper", "temperature"}
 
 
 def group_of_block(block: str) -> int | None:
-    """The group of a group's block; None for others."""
+    """Return the group of a group's block; None for other blocks."""
     kind, _, group = block.partition(":")
     return int(group) if kind == "group" else None
 
 
 def block_digests(index: Iterable[Entry], buffer: Buffer) -> dict[str, str]:
-    """Return block → SHA-256 (hex) of its tensors with their names, shapes and types."""
+    """Return block → SHA-256 (hex) of the names, shapes, types and values of its tensors."""
     found: dict[str, Any] = {}
     start = 0
     for entry in index:
@@ -52,7 +52,7 @@ def block_digests(index: Iterable[Entry], buffer: Buffer) -> dict[str, str]:
 
 
 def task_plan(task: Task, digests: Mapping[str, str], question: str) -> Plan:
-    """What is summed in a round: `digests` are those of the blocks as received, `question` that of the whole task."""
+    """Return the plan of a round. `digests`: of the blocks as received; `question`: the digest of the whole task."""
     assert task.secure is not None
     parts = {}
     for block, observers in task.secure.observers.items():
@@ -65,7 +65,7 @@ def task_plan(task: Task, digests: Mapping[str, str], question: str) -> Plan:
 
 
 def examination_plan(task: Examine, digests: Mapping[str, str], question: str) -> Plan:
-    """What is summed in an examination."""
+    """Return the plan of an examination; parameters as for `task_plan`."""
     assert task.secure is not None
     terms = {k: task.counts.get(k) for block in task.secure.observers if (k := group_of_block(block)) is not None}
     parts = {
@@ -82,12 +82,12 @@ def examination_plan(task: Examine, digests: Mapping[str, str], question: str) -
 
 
 def masses_of(task: Task, own: Mapping[int, int]) -> dict[int, float]:
-    """m_{s,k}: the site's part of the objective in each group, by the weights that it was sent."""
+    """Return m_{s,k}: the site's part of the objective in each group, from the weights that it received."""
     return {k: weight * own.get(k, 0) / task.counts[k] for k, weight in task.weights.items()}
 
 
 def reaching(block: str, groups: Iterable[int], modalities: Sequence[str]) -> list[int]:
-    """Those of the groups whose patients train a block."""
+    """Return those of the groups whose patients train a block."""
     kind, _, name = block.partition(":")
     if block == SHARED:
         return list(groups)
@@ -98,29 +98,29 @@ def reaching(block: str, groups: Iterable[int], modalities: Sequence[str]) -> li
 
 
 def require_fair(task: Task, own: Mapping[int, int], modalities: Sequence[str]) -> None:
-    """Refuse weights that are not what all sites were told: others' updates could be made to vanish from the sum.
+    """Refuse weights that contradict those of the other sites, with which a coordinator could single out one update.
 
     Raises
     ------
     RefusedError
-        With the block.
+        The text names the block.
     """
     assert task.secure is not None
     masses = masses_of(task, own)
     for k, patient in task.secure.patient.items():
         if abs(task.weights.get(k, 0.0) / task.counts.get(k, 1) - patient) > TOLERANCE * max(patient, 1e-300):
-            raise RefusedError(f"group:{k}: the weight of its patients is not that of its patients elsewhere")
+            raise RefusedError(f"group:{k}: the weight of a patient differs from that at the other sites")
     for block in task.secure.observers:
         group = group_of_block(block)
         if group is not None and group not in task.secure.patient:
-            raise RefusedError(f"{block}: no weight of its patients is stated")
+            raise RefusedError(f"{block}: the weight of a patient is missing")
         mass = fsum(masses[g] for g in reaching(block, masses, modalities))
         if abs(task.block_weights.get(block, 0.0) * task.secure.whole.get(block, 0.0) - mass) > TOLERANCE:
-            raise RefusedError(f"{block}: the weight of this site is not its part of the objective")
+            raise RefusedError(f"{block}: the weight of this site differs from its part of the objective")
 
 
 def training_lengths(index: Iterable[Entry], blocks: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Block → numbers of its tensors, and of what is beside them."""
+    """Return block → number of values of its tensors, and number of its statistics."""
     sizes: dict[str, int] = {}
     for entry in index:
         sizes[entry.block] = sizes.get(entry.block, 0) + int(np.prod(entry.shape))
@@ -130,7 +130,7 @@ def training_lengths(index: Iterable[Entry], blocks: Iterable[str]) -> dict[str,
 def training_payloads(
     task: Task, sent: Mapping[str, Tensor], answer: Mapping[str, Tensor], losses: Mapping[int, GroupLoss]
 ) -> dict[str, Payload]:
-    """Return the blocks of a site's answer, not yet masked; raises as `Codec.encode`."""
+    """Encode the blocks of a site's answer, before masking. Raises the errors of `Codec.encode`."""
     assert task.secure is not None
     found = {}
     for block, observers in task.secure.observers.items():
@@ -146,7 +146,7 @@ def training_payloads(
 
 
 def average_of(block: str, total: Payload, model: Mapping[str, Tensor], dtype: WireType) -> dict[str, Tensor]:
-    """Return θ + Σ_s a_s·(θ_s − θ) / Σ_s a_s of the tensors of a block, θ as it was sent; none if its weight is 0."""
+    """Return θ + Σ_s a_s·(θ_s − θ) / Σ_s a_s for the tensors of a block, θ as it was sent; empty if Σ_s a_s is 0."""
     moved_N, beside = total.numbers()
     found, start = {}, 0
     for name in sorted(n for n in model if block_of(n) == block):
@@ -160,20 +160,20 @@ def average_of(block: str, total: Payload, model: Mapping[str, Tensor], dtype: W
 
 
 def loss_of(total: Payload) -> GroupLoss | None:
-    """The losses of a group over all sites; None if there is no patient in them."""
+    """Return the loss of a group over all sites; None if it is about no patient."""
     _, (_, count, loss_sum) = total.numbers()
     return GroupLoss(round(count), max(float(loss_sum), 0.0)) if round(count) > 0 else None
 
 
 def examined_parts(task: Examine) -> tuple[str, ...]:
-    """Which statistics an examination sums of each group, in order."""
+    """Return which statistics of each group an examination sums, in order."""
     calibrated = task.on_test and task.temperature != 1
     asked = {"test": task.on_test, "validation": True, "calibrated": calibrated, "tempered": task.temper}
     return tuple(name for name, wanted in asked.items() if wanted)
 
 
 def examination_length(task: Examine, classes: int) -> int:
-    """Numbers of each group in an examination."""
+    """Return how many numbers an examination has for each group."""
     assert task.secure is not None
     one = statistics_length(classes, task.secure.experts)
     return sum(TEMPERED if part == "tempered" else one for part in examined_parts(task))
@@ -186,7 +186,7 @@ def examination_payload(
     tempered: TemperedSums | None,
     classes: int,
 ) -> Payload:
-    """Return a group's statistics as a block, not yet masked: part of the split → statistics, None: there are none."""
+    """Encode a group's statistics as a block, before masking. `statistics`: part of the split → statistics or None."""
     assert task.secure is not None
     experts = task.secure.experts
     vectors = [
@@ -199,7 +199,7 @@ def examination_payload(
 def examined(
     task: Examine, total: Payload, classes: int
 ) -> tuple[dict[str, GroupStatistics | None], TemperedSums | None]:
-    """The same of a sum over sites."""
+    """Decode the sum of `examination_payload` over sites."""
     assert task.secure is not None
     (_, vector_N), start = total.numbers(), 0
     found: dict[str, GroupStatistics | None] = {}

@@ -1,4 +1,4 @@
-"""The messages of secure aggregation (`remind.secagg`), and what a task says of it."""
+"""The messages of secure aggregation (`remind.secagg`), and the section of a task that requests it."""
 
 from typing import Annotated, Literal
 
@@ -6,12 +6,12 @@ from pydantic import Field
 
 from remind.federation.message_types import MOST_EXPERTS, Finite, Group, Message, Name, Natural
 from remind.secagg.book import Book
-from remind.secagg.exchanged import Ask, Masked, Opened, Slot
 from remind.secagg.keys import Hex, SignedKeys, Slots
+from remind.secagg.slot_messages import MaskedHeader, OpenedShares, ShareRequest, Slot
 
 
 class Prepare(Message):
-    """Coordinator → site: publish your keys for the run's secure aggregation."""
+    """Coordinator → site: the request to publish keys for the run's secure aggregation."""
 
     kind: Literal["prepare"] = "prepare"
     slots: Slots
@@ -25,31 +25,31 @@ class Keys(Message):
 
 
 class Deal(Message):
-    """Coordinator → site: everybody's keys; deal shares of your mask secrets."""
+    """Coordinator → site: the keys of all sites, and the request to deal shares of the site's mask secrets."""
 
     kind: Literal["deal"] = "deal"
     book: Book
 
 
 class Dealt(Message):
-    """Site → coordinator: for each site its shares, in boxes that only that site opens."""
+    """Site → coordinator: shares for each site, in boxes that only that site can open."""
 
     kind: Literal["dealt"] = "dealt"
     boxes: dict[Name, Hex]
 
 
 class Secure(Message):
-    """Of a task or an examination whose answer goes under masks.
+    """The section of a task or an examination that requests a masked answer.
 
     Attributes
     ----------
     observers
-        Block → the sites whose answers are summed. Blocks that are not named are not sent.
+        Block → the sites whose answers are summed. Other blocks are not sent.
     patient, whole
-        Of a task: group → the weight of each of its patients, at all sites; block → Σ_s of the objective's parts that
-        reach it.
+        Only in a task: group → the weight of each of its patients, equal at all sites; block → the sum over sites of
+        the masses m_{s,k} of the groups that train it.
     experts
-        Of an examination: length of a group's use of experts.
+        Only in an examination: length of a group's expert use.
     """
 
     slot: Slot
@@ -60,23 +60,23 @@ class Secure(Message):
 
 
 class MaskedAnswer(Message):
-    """Site → coordinator: the blocks in the buffer are masked; they mean something only when summed."""
+    """Site → coordinator: the masked blocks are in the buffer. Only their sum over sites has a meaning."""
 
     kind: Literal["masked"] = "masked"
     round: Natural
     seconds: Finite
-    beside: Masked
+    beside: MaskedHeader
 
 
 class Unmask(Message):
-    """Coordinator → site: who answered; open your shares."""
+    """Coordinator → site: the sites that answered, and the request for shares."""
 
     kind: Literal["unmask"] = "unmask"
-    ask: Ask
+    ask: ShareRequest
 
 
 class Unmasked(Message):
-    """Site → coordinator: its shares."""
+    """Site → coordinator: the requested shares."""
 
     kind: Literal["unmasked"] = "unmasked"
-    opened: Opened
+    opened: OpenedShares

@@ -1,5 +1,6 @@
-"""Secure aggregation: a coordinator learns sums over hospitals, nothing of a single one (docs/secure-aggregation.md).
+"""Secure aggregation: the coordinator learns sums over hospitals, and nothing about a single hospital.
 
-The protocol of Bonawitz et al. 2017 (eprint 2017/281), with all keys dealt before the first round, self-masks per
-block, and an unmasking exchange in every round. Knows nothing of messages, files or networks.
+Implements the protocol of Bonawitz et al. 2017 (eprint 2017/281). All keys are dealt before the first round, each block
+has its own self-masks, and every round has an unmasking exchange (docs/secure-aggregation.md). This package does not
+depend on messages, files or networks.
 """

@@ -1,29 +1,29 @@
-"""The coordinator's side of one slot: it adds masked blocks as they come, and takes the masks off the sum."""
+"""The coordinator's side of one slot: adds masked blocks as they arrive, and removes the masks from the sum."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from remind.secagg.book import Book
 from remind.secagg.codec import Payload
-from remind.secagg.exchanged import Ask, Masked, Opened
 from remind.secagg.keys import mask_key, public_mask
 from remind.secagg.limits import FEWEST
-from remind.secagg.pairs import add_pair, add_self, committed
+from remind.secagg.pairs import add_pair, add_self, commitment
 from remind.secagg.plan import Plan
-from remind.secagg.sealing import agreed
+from remind.secagg.sealing import shared_secret
 from remind.secagg.shares import SharesError, combine
 from remind.secagg.site import BOX
+from remind.secagg.slot_messages import MaskedHeader, OpenedShares, ShareRequest
 
 Lengths = Mapping[str, tuple[int, int]]
 Deals = Mapping[str, Mapping[str, str]]  # sender → reader → boxes of all slots
 
 
 class TooFewError(ValueError):
-    """Too few sites answered, or opened their shares: nothing can be read."""
+    """Too few sites answered or sent their shares, so no sum can be unmasked."""
 
 
 def deal_problem(book: Book, deal: Mapping[str, str]) -> str:
-    """Return what is wrong with a site's deal; empty if nothing is."""
+    """Return why a site's deal is not valid; empty if it is valid."""
     slots = book.sites[0].slots
     if set(deal) != set(book.names) or any(len(boxes) != 2 * BOX * slots for boxes in deal.values()):
         return f"its boxes are not {slots} of {BOX} bytes for each site"
@@ -32,16 +32,16 @@ def deal_problem(book: Book, deal: Mapping[str, str]) -> str:
 
 @dataclass
 class SecureSum:
-    """One slot.
+    """The masked sum of one slot.
 
     Attributes
     ----------
     deals
-        Of every site of the book.
+        The deals of all sites of the book.
     plans
-        What every site of the book was told, or would have been told if it were there.
+        Site → the plan that it received, or would have received if it were connected.
     lengths
-        Block → its lengths.
+        Block → its lengths (`Payload.lengths`).
     """
 
     book: Book
@@ -49,32 +49,32 @@ class SecureSum:
     plans: Mapping[str, Plan]
     lengths: Lengths
     _sums: dict[str, Payload] = field(default_factory=dict)
-    _beside: dict[str, Masked] = field(default_factory=dict)
-    _opened: dict[str, Opened] = field(default_factory=dict)
+    _beside: dict[str, MaskedHeader] = field(default_factory=dict)
+    _opened: dict[str, OpenedShares] = field(default_factory=dict)
 
     @property
     def slot(self) -> int:
-        """Its number."""
+        """Number of the slot."""
         return next(iter(self.plans.values())).slot
 
     @property
     def survivors(self) -> tuple[str, ...]:
-        """The sites whose blocks were added."""
+        """Names of the sites whose blocks were added."""
         return tuple(sorted(self._beside))
 
-    def problem(self, site: str, beside: Masked) -> str:
-        """Return what is wrong with a site's answer; empty if it can be added."""
+    def problem(self, site: str, beside: MaskedHeader) -> str:
+        """Return why a site's answer is not valid; empty if it can be added."""
         parts = self.plans[site].parts
         if beside.slot != self.slot:
-            return f"answers slot {beside.slot}, not {self.slot}"
+            return f"answers slot {beside.slot}, expected {self.slot}"
         if beside.lengths != {block: tuple(self.lengths[block]) for block in parts}:
-            return "its blocks are not those asked for, or of other lengths"
+            return "its blocks are not the requested ones, or have other lengths"
         if beside.commitments.keys() != parts.keys() or beside.boxes.keys() != set(self.book.names):
-            return "its shares are not one box for each site"
+            return "it did not send one box of shares for each site"
         return ""
 
-    def add(self, site: str, beside: Masked, payloads: Mapping[str, Payload]) -> None:
-        """Add the masked blocks of a site, which were checked; each site once."""
+    def add(self, site: str, beside: MaskedHeader, payloads: Mapping[str, Payload]) -> None:
+        """Add the masked blocks of a site after `problem` accepted them. Each site can be added once."""
         if site in self._beside:
             raise ValueError(f"{site} has been added before")
         self._beside[site] = beside
@@ -83,23 +83,23 @@ class SecureSum:
                 self._sums[block] = Payload.zeros(payload.lengths)
             self._sums[block].add(payload)
 
-    def asks(self) -> dict[str, Ask]:
-        """Return what each survivor is asked to open.
+    def asks(self) -> dict[str, ShareRequest]:
+        """Return the request for shares to each survivor.
 
         Raises
         ------
         TooFewError
-            Fewer survived than would open anything.
+            There are fewer survivors than the threshold.
         """
         if len(self.survivors) < self.book.threshold:
             raise TooFewError(
-                f"{len(self.survivors)} of {len(self.book.names)} sites answered; {self.book.threshold} must, for a "
-                "sum to be opened"
+                f"{len(self.survivors)} of {len(self.book.names)} sites answered; unmasking a sum needs "
+                f"{self.book.threshold}"
             )
         gone = [name for name in self.book.names if name not in self._beside]
         box = slice(2 * self.slot * BOX, 2 * (self.slot + 1) * BOX)
         return {
-            site: Ask(
+            site: ShareRequest(
                 slot=self.slot,
                 survivors=self.survivors,
                 seeds={name: self._beside[name].boxes[site] for name in self.survivors},
@@ -108,22 +108,23 @@ class SecureSum:
             for site in self.survivors
         }
 
-    def take(self, site: str, opened: Opened) -> None:
-        """Take the shares that a survivor opened."""
+    def take(self, site: str, opened: OpenedShares) -> None:
+        """Store the shares that a survivor opened."""
         if site in self._beside and opened.slot == self.slot:
             self._opened[site] = opened
 
     def result(self) -> tuple[dict[str, Payload], dict[str, str]]:
-        """Return the sums of the blocks that could be opened, and why the others could not.
+        """Return the unmasked sums by block, and for each other block the reason why it could not be unmasked.
 
         Raises
         ------
         TooFewError
-            Too few survivors opened their shares.
+            Too few survivors sent their shares.
         """
         if len(self._opened) < self.book.threshold:
             raise TooFewError(
-                f"{len(self._opened)} of {len(self.survivors)} sites opened their shares; {self.book.threshold} must"
+                f"{len(self._opened)} of {len(self.survivors)} sites sent their shares; unmasking needs "
+                f"{self.book.threshold}"
             )
         secrets = {name: self._secret(name) for name in self.book.names if name not in self._beside}
         sums, withheld = {}, {}
@@ -136,9 +137,9 @@ class SecureSum:
 
     def _unmasked(self, block: str, secrets: Mapping[str, bytes | None]) -> Payload:
         senders = [site for site in self.survivors if block in self.plans[site].parts]
-        told = [site for site, opened in self._opened.items() if block in opened.withheld]
-        if len(told) > len(self._opened) - self.book.threshold:
-            raise SharesError(f"{len(senders)} sites sent it, which is too few (at least {FEWEST} must)")
+        refusing = [site for site, opened in self._opened.items() if block in opened.withheld]
+        if len(refusing) > len(self._opened) - self.book.threshold:
+            raise SharesError(f"only {len(senders)} sites sent it; at least {FEWEST} must send it")
         seeds = {site: self._seed(site, block) for site in senders}
         total = self._sums[block].copy()
         for site in senders:
@@ -146,8 +147,8 @@ class SecureSum:
             for other in self.plans[site].parts[block].observers:
                 if other not in self._beside:
                     if (secret := secrets[other]) is None:
-                        raise SharesError(f"the mask secret of {other} cannot be put together")
-                    agreement = agreed(mask_key(secret), self.book.by_name[site].mask(self.slot))
+                        raise SharesError(f"the mask secret of {other} cannot be reconstructed")
+                    agreement = shared_secret(mask_key(secret), self.book.by_name[site].mask(self.slot))
                     add_pair(total, agreement, self.book, self.plans[site], block, site, other, undo=True)
         return total
 
@@ -155,10 +156,10 @@ class SecureSum:
         of_block = {by: opened.seeds.get(block, {}) for by, opened in self._opened.items()}
         shares = {self.book.position(by): bytes.fromhex(s[site]) for by, s in of_block.items() if site in s}
         wanted = self._beside[site].commitments[block]
-        return combine(shares, self.book.threshold, lambda seed: committed(seed, block) == wanted)
+        return combine(shares, self.book.threshold, lambda seed: commitment(seed, block) == wanted)
 
     def _secret(self, site: str) -> bytes | None:
-        """The mask secret of a site that did not answer; None if its shares do not give one."""
+        """Reconstruct the mask secret of a site that did not answer; None if its shares are not sufficient."""
         found = {self.book.position(by): o.secrets[site] for by, o in self._opened.items() if site in o.secrets}
         public = self.book.by_name[site].mask(self.slot)
         try:

@@ -1,4 +1,4 @@
-"""Keys from secrets: HKDF with SHA-256 (RFC 5869). What a key is for, and all it depends on, is in its info."""
+"""Key derivation: HKDF with SHA-256 (RFC 5869). The info names the purpose of a key and everything it depends on."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ PROTOCOL = "federated-remind secure aggregation 1"
 Info = str | int
 
 
-def derived(secret: bytes, purpose: str, *info: Info, length: int = 32) -> bytes:
-    """Return `length` bytes that nobody can compute without the secret; another purpose or info gives other bytes."""
+def derive(secret: bytes, purpose: str, *info: Info, length: int = 32) -> bytes:
+    """Derive `length` bytes from a secret. Nobody can compute them without it; each purpose and info has its own."""
     return HKDF(hashes.SHA256(), length, salt=None, info=_joined(purpose, *info)).derive(secret)
 
 
 def digest(purpose: str, *info: Info) -> str:
-    """SHA-256 (hex) of public values, unambiguous as a list."""
+    """Return the SHA-256 (hex) of public values. The encoding as a JSON list is unambiguous."""
     return hashlib.sha256(_joined(purpose, *info)).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""A site's keys for one run: derived from one random secret, published once, signed with the key that it enrolled.
+"""A site's keys for one run. They are derived from one random secret, published once, and signed with its enrolled key.
 
-A *slot* is one aggregation: a round, or an examination. Each slot has a mask key of its own, which is used for one
-question alone.
+A *slot* is one aggregation: a round or an examination. Each slot has its own mask key, which is used for only one
+question.
 """
 
 import base64
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remind.consortium.enrolment import load_public_key, public_key_text
 from remind.errors import UserError
-from remind.secagg.derivation import PROTOCOL, derived
+from remind.secagg.derivation import PROTOCOL, derive
 from remind.secagg.limits import RefusedError
 from remind.secagg.shares import SECRET
 
@@ -32,24 +32,24 @@ Slots = Annotated[int, Field(ge=1, le=MOST_SLOTS)]
 
 
 class Typed(BaseModel):
-    """Base class of what is exchanged: frozen and closed."""
+    """Base class of the exchanged records: frozen, and without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SignedKeys(Typed):
-    """What a site publishes before the first round.
+    """The public keys that a site publishes before the first round.
 
     Attributes
     ----------
     run, terms
-        The run's identity, and a digest of its settings: a key is good for this run alone.
+        The run's identity, and a digest of its settings. The keys are valid only for this run.
     public_key
-        The enrolled key that signed, in OpenSSH form.
+        The enrolled key that made the signature, in OpenSSH format.
     channel
-        X25519, for boxes to this site.
+        X25519 key that encrypts boxes to this site.
     masks
-        X25519, one after the other: the mask key of each slot.
+        X25519 mask keys of all slots, concatenated.
     signature
         ECDSA with SHA-384 (DER, base64) over the canonical JSON of all other fields.
     """
@@ -64,11 +64,11 @@ class SignedKeys(Typed):
     signature: Annotated[str, Field(max_length=400)]
 
     def mask(self, slot: int) -> bytes:
-        """The public mask key of a slot."""
+        """Return the public mask key of a slot."""
         return bytes.fromhex(self.masks[2 * KEY * slot : 2 * KEY * (slot + 1)])
 
     def all_keys(self) -> list[str]:
-        """Every X25519 key in it, as hex."""
+        """Return all X25519 keys, as hex."""
         return [self.channel, *(self.mask(slot).hex() for slot in range(self.slots))]
 
     def require_signed(self) -> None:
@@ -77,10 +77,10 @@ class SignedKeys(Typed):
         Raises
         ------
         RefusedError
-            With the site's name.
+            The signature is not valid. The text names the site.
         """
         if len(self.masks) != 2 * KEY * self.slots:
-            raise RefusedError(f"the keys of {self.site} are not one for each of {self.slots} slots")
+            raise RefusedError(f"{self.site} did not publish one mask key for each of the {self.slots} slots")
         try:
             key = load_public_key(self.public_key)
             key.verify(base64.b64decode(self.signature, validate=True), _signed(self), ec.ECDSA(hashes.SHA384()))
@@ -90,29 +90,29 @@ class SignedKeys(Typed):
 
 @dataclass(frozen=True)
 class Secrets:
-    """All of a site's secrets of one run follow from `root`, 32 random bytes that stay at the site."""
+    """All secrets of a site for one run. They are derived from `root`, 32 random bytes that stay at the site."""
 
     root: bytes
 
     @classmethod
-    def fresh(cls) -> "Secrets":
-        """New secrets."""
+    def generate(cls) -> "Secrets":
+        """Draw new secrets."""
         return cls(secrets.token_bytes(32))
 
     def channel(self) -> X25519PrivateKey:
-        """The key that opens boxes to this site."""
-        return X25519PrivateKey.from_private_bytes(derived(self.root, "channel"))
+        """Return the private key that opens boxes to this site."""
+        return X25519PrivateKey.from_private_bytes(derive(self.root, "channel"))
 
     def mask_secret(self, slot: int) -> bytes:
-        """The secret that is shared among the sites: it gives the mask key of the slot."""
-        return derived(self.root, "mask secret", slot, length=SECRET)
+        """Return the secret of the slot's mask key, of which every site holds a share."""
+        return derive(self.root, "mask secret", slot, length=SECRET)
 
     def self_seed(self, slot: int, question: str, block: str) -> bytes:
-        """The secret behind a site's own mask of a block; another question has another one."""
-        return derived(self.root, "self mask", slot, question, block, length=SECRET)
+        """Return the seed of the site's own mask of a block; each question has its own."""
+        return derive(self.root, "self mask", slot, question, block, length=SECRET)
 
     def publish(self, run: str, site: str, terms: str, slots: int, key: ec.EllipticCurvePrivateKey) -> SignedKeys:
-        """The public keys, signed."""
+        """Return the public keys, signed with `key`."""
         masks = "".join(public_mask(self.mask_secret(slot)).hex() for slot in range(slots))
         unsigned = SignedKeys(
             run=run,
@@ -129,12 +129,12 @@ class Secrets:
 
 
 def mask_key(secret: bytes) -> X25519PrivateKey:
-    """The mask key of a slot, from its secret."""
-    return X25519PrivateKey.from_private_bytes(derived(secret, "mask key"))
+    """Derive the mask key of a slot from its secret."""
+    return X25519PrivateKey.from_private_bytes(derive(secret, "mask key"))
 
 
 def public_mask(secret: bytes) -> bytes:
-    """The public part of the mask key."""
+    """Return the public part of the mask key."""
     return mask_key(secret).public_key().public_bytes_raw()
 
 

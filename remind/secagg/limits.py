@@ -1,29 +1,29 @@
-"""How many hospitals must answer before a sum may be opened."""
+"""Minimum numbers of hospitals that must answer before a sum may be unmasked."""
 
-FEWEST = 3  # hospitals in a sum that is opened: with two, each of them would learn the other's numbers
-TOGETHER = "all hospitals"  # stands for a hospital's name where numbers are known in sum only
+FEWEST = 3  # minimum number of hospitals in an unmasked sum: with two, each would learn the other's numbers
+TOGETHER = "all hospitals"  # replaces a hospital's name where only sums are known
 
 
 class RefusedError(ValueError):
-    """A site does not do what was asked: it could open more than a sum. The text may leave the site."""
+    """A site refuses a request because it could reveal more than a sum. The text may leave the site."""
 
 
 def threshold(sites: int) -> int:
-    """Return t = ⌊2S/3⌋ + 1: shares that open a secret.
+    """Return t = ⌊2S/3⌋ + 1, the number of shares that reconstruct a secret.
 
-    2t > S + c for up to c = 2t − S − 1 hospitals that help a lying coordinator: it never gets t shares of both secrets
-    of one hospital, whatever it tells whom (Bonawitz et al. 2017, section 6).
+    2t > S + c for up to c = 2t − S − 1 hospitals that help a lying coordinator. It therefore never gets t shares of
+    both secrets of one hospital, even if it sends different lists of survivors (Bonawitz et al. 2017, section 6).
     """
     return 2 * sites // 3 + 1
 
 
-def fewest_survivors(observers: int, sites: int, fewest: int = FEWEST) -> int:
-    """Return how many of a block's observers must have answered before a site opens its share of the block.
+def min_survivors(observers: int, sites: int, fewest: int = FEWEST) -> int:
+    """Return m: how many of a block's observers must have answered before a site sends its share of the block.
 
-    A coordinator can tell each of the S sites of other losses. Each then believes in at most |O| − m lost observers, so
-    that S·(|O| − m) such beliefs are told in all. Opening a mask secret takes t of them, so at most
-    ⌊S·(|O| − m)/t⌋ observers can be taken out of the sum: what is left must not be below `fewest`. The result is the
-    least such m; more than `observers` if there is none.
+    A lying coordinator can name different lost observers to each of the S sites, at most |O| − m to each, so at most
+    S·(|O| − m) in total. Reconstructing a mask secret needs the shares of t sites. The coordinator can therefore remove
+    at most ⌊S·(|O| − m)/t⌋ observers from the sum, and at least `fewest` must remain. The result is the smallest such
+    m; it is larger than `observers` if there is none.
     """
     t = threshold(sites)
     for least in range(fewest, observers + 1):

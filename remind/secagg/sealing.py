@@ -1,4 +1,4 @@
-"""Boxes from one site to another, which pass through the coordinator's hands: AES-256-GCM under a key of the two."""
+"""Boxes: encrypted data from one site to another, which the coordinator forwards. AES-256-GCM with a shared key."""
 
 import secrets
 
@@ -6,20 +6,20 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from remind.secagg.derivation import Info, derived
+from remind.secagg.derivation import Info, derive
 from remind.secagg.limits import RefusedError
 
 NONCE = 12
-OVERHEAD = NONCE + 16  # bytes by which a box is longer than its content
+OVERHEAD = NONCE + 16  # difference in bytes between a box and its content
 
 
-def agreed(private: X25519PrivateKey, public: bytes) -> bytes:
-    """The secret of two key pairs (X25519).
+def shared_secret(private: X25519PrivateKey, public: bytes) -> bytes:
+    """Return the shared secret of two key pairs (X25519).
 
     Raises
     ------
     RefusedError
-        The public key is none of a pair: all would know its secret.
+        The public key has a small order, so that everybody would know the secret.
     """
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
@@ -28,14 +28,14 @@ def agreed(private: X25519PrivateKey, public: bytes) -> bytes:
 
 
 def seal(secret: bytes, context: tuple[Info, ...], content: bytes) -> bytes:
-    """Return a box that opens with the same secret and context alone."""
+    """Encrypt `content`. Only the same secret and context open the box."""
     nonce = secrets.token_bytes(NONCE)
-    return nonce + AESGCM(derived(secret, "seal", *context)).encrypt(nonce, content, None)
+    return nonce + AESGCM(derive(secret, "seal", *context)).encrypt(nonce, content, None)
 
 
 def unseal(secret: bytes, context: tuple[Info, ...], box: bytes) -> bytes | None:
-    """Return a box's content; None if it was made for another purpose, round, sender or reader, or was changed."""
+    """Decrypt a box; None if it was changed, or sealed for another purpose, round, sender or receiver."""
     try:
-        return AESGCM(derived(secret, "seal", *context)).decrypt(box[:NONCE], box[NONCE:], None)
+        return AESGCM(derive(secret, "seal", *context)).decrypt(box[:NONCE], box[NONCE:], None)
     except (InvalidTag, ValueError):
         return None

@@ -1,7 +1,7 @@
-"""A site's side: what it publishes, masks and opens. It never does what could open more than sums.
+"""A site's side: publishes keys, masks blocks, opens shares. It refuses everything that could reveal more than sums.
 
-A refusal changes nothing. Whatever is promised, such as a question that was answered or a list of survivors that was
-believed, is kept before the answer is returned.
+A refusal changes no state. Each decision that must not be reversed, such as the question that a slot answered or the
+survivors of a slot, is stored before the answer is returned.
 """
 
 import json
@@ -13,28 +13,28 @@ from pydantic import Field
 
 from remind.secagg.book import Book, require_valid
 from remind.secagg.codec import Payload
-from remind.secagg.exchanged import Ask, Masked, Opened
 from remind.secagg.keys import Hex, Hex32, Secrets, SignedKeys, Typed, mask_key
-from remind.secagg.limits import RefusedError, fewest_survivors
-from remind.secagg.pairs import add_pair, add_self, committed
+from remind.secagg.limits import RefusedError, min_survivors
+from remind.secagg.pairs import add_pair, add_self, commitment
 from remind.secagg.plan import Plan
-from remind.secagg.sealing import OVERHEAD, agreed, seal, unseal
+from remind.secagg.sealing import OVERHEAD, seal, shared_secret, unseal
 from remind.secagg.shares import SECRET, split
+from remind.secagg.slot_messages import MaskedHeader, OpenedShares, ShareRequest
 
-BOX = SECRET + OVERHEAD  # bytes of the box of one slot in a deal
+BOX = SECRET + OVERHEAD  # size in bytes of the box of one slot in a deal
 
 
 class SiteState(Typed):
-    """All that a site keeps of a run.
+    """The state of a site in a run.
 
     Attributes
     ----------
     deal
-        Site → its boxes, one per slot, with shares of this site's mask secrets.
+        Site → its boxes, one per slot, with its shares of this site's mask secrets.
     asked
-        Slot → the question that it was used for.
-    told
-        Slot → the survivors that this site believed in when it opened its shares.
+        Slot → the question for which it was used.
+    survivors
+        Slot → the survivors that were named when this site opened its shares.
     """
 
     root: Hex32
@@ -42,7 +42,7 @@ class SiteState(Typed):
     book: Book | None = None
     deal: dict[str, Hex] = Field(default_factory=dict)
     asked: dict[int, str] = Field(default_factory=dict)
-    told: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    survivors: dict[int, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class SecureSite:
@@ -51,7 +51,7 @@ class SecureSite:
     Parameters
     ----------
     keep
-        Stores a state; it must survive a crash once this returns.
+        Function that stores a state. When it returns, the state must survive a crash.
     """
 
     def __init__(self, state: SiteState, keep: Callable[[SiteState], None] = lambda state: None) -> None:
@@ -59,7 +59,7 @@ class SecureSite:
         self._secrets = Secrets(bytes.fromhex(state.root))
 
     @classmethod
-    def begin(
+    def create(
         cls,
         run: str,
         site: str,
@@ -68,8 +68,8 @@ class SecureSite:
         key: ec.EllipticCurvePrivateKey,
         keep: Callable[[SiteState], None] = lambda state: None,
     ) -> Self:
-        """Make the keys of a run: `terms` is the digest of its settings, `key` the one that the site enrolled."""
-        secrets = Secrets.fresh()
+        """Generate the keys for a run. `terms` is the digest of its settings; `key` is the enrolled key of the site."""
+        secrets = Secrets.generate()
         state = SiteState(root=secrets.root.hex(), keys=secrets.publish(run, site, terms, slots, key))
         keep(state)
         return cls(state, keep)
@@ -85,11 +85,11 @@ class SecureSite:
         Raises
         ------
         RefusedError
-            The book is not valid (`require_valid`), or is another one than before.
+            The book is not valid (`require_valid`), or differs from the book that was accepted before.
         """
         if self.state.book is not None:
             if book != self.state.book:
-                raise RefusedError("another book of keys was accepted for this run before")
+                raise RefusedError("this site accepted another key book for this run before")
             return dict(self.state.deal)
         require_valid(book, self.state.keys, roster)
         shares = [
@@ -104,11 +104,11 @@ class SecureSite:
                 for slot, of_slot in enumerate(shares)
             ]
             found[other] = b"".join(boxes).hex()
-        self._become(book=book, deal=found)
+        self._update(book=book, deal=found)
         return found
 
-    def mask(self, plan: Plan, payloads: Mapping[str, Payload]) -> tuple[Masked, dict[str, Payload]]:
-        """Return the blocks under masks, and what lies beside them.
+    def mask(self, plan: Plan, payloads: Mapping[str, Payload]) -> tuple[MaskedHeader, dict[str, Payload]]:
+        """Return the header and the masked blocks.
 
         Raises
         ------
@@ -121,10 +121,10 @@ class SecureSite:
             raise ValueError("the blocks are not those of the plan")
         if self.state.asked.get(plan.slot, plan.question) != plan.question:
             raise RefusedError(f"the keys of slot {plan.slot} were used for another question")
-        self._become(asked={**self.state.asked, plan.slot: plan.question})
+        self._update(asked={**self.state.asked, plan.slot: plan.question})
         private = mask_key(self._secrets.mask_secret(plan.slot))
         agreements = {
-            other: agreed(private, book.by_name[other].mask(plan.slot))
+            other: shared_secret(private, book.by_name[other].mask(plan.slot))
             for other in {name for part in plan.parts.values() for name in part.observers} - {self.name}
         }
         seeds, masked = {}, {}
@@ -135,10 +135,10 @@ class SecureSite:
             for other in plan.parts[block].observers:
                 if other != self.name:
                     add_pair(masked[block], agreements[other], book, plan, block, self.name, other, undo=False)
-        beside = Masked(
+        beside = MaskedHeader(
             slot=plan.slot,
             lengths={block: payload.lengths for block, payload in masked.items()},
-            commitments={block: committed(seed, block) for block, seed in seeds.items()},
+            commitments={block: commitment(seed, block) for block, seed in seeds.items()},
             boxes=self._boxes(book, plan, seeds),
         )
         return beside, masked
@@ -152,38 +152,38 @@ class SecureSite:
             found[other] = seal(self._channel(book, other), context, json.dumps(content).encode()).hex()
         return found
 
-    def open(self, ask: Ask) -> Opened:
-        """Return this site's shares of the survivors' own masks, and of the mask secrets of all others.
+    def open(self, ask: ShareRequest) -> OpenedShares:
+        """Return this site's shares of the survivors' own masks, and of the mask secrets of all other sites.
 
         Raises
         ------
         RefusedError
-            Too few survivors, both kinds of share asked of one site, or other survivors than before.
+            There are too few survivors, both kinds of share of one site are requested, or the survivors differ from
+            those of an earlier request.
         """
         book = self._book()
         survivors = set(ask.survivors)
         if list(ask.survivors) != sorted(survivors) or not survivors <= set(book.names):
-            raise RefusedError("the survivors are not sites of this run, in order")
+            raise RefusedError("the list of survivors is not sorted, or names a site that is not in this run")
         if ask.slot not in self.state.asked or self.name not in survivors:
             raise RefusedError(f"this site did not answer in slot {ask.slot}")
         if len(survivors) < book.threshold:
             raise RefusedError(
-                f"{len(survivors)} of {len(book.names)} sites answered; at least {book.threshold} must, for a sum to "
-                "be opened"
+                f"{len(survivors)} of {len(book.names)} sites answered; unmasking a sum needs {book.threshold}"
             )
         if ask.seeds.keys() & ask.secrets.keys():
-            raise RefusedError("both kinds of share are asked of one site")
+            raise RefusedError("both kinds of share of one site are requested")
         if ask.seeds.keys() != survivors or ask.secrets.keys() != set(book.names) - survivors:
-            raise RefusedError("the boxes are not one of each site, by whether it answered")
-        if self.state.told.get(ask.slot, ask.survivors) != ask.survivors:
+            raise RefusedError("the request does not have one box of each site, of the kind that its answer requires")
+        if self.state.survivors.get(ask.slot, ask.survivors) != ask.survivors:
             raise RefusedError(f"shares of slot {ask.slot} were opened before, for other survivors")
-        self._become(told={**self.state.told, ask.slot: ask.survivors})
+        self._update(survivors={**self.state.survivors, ask.slot: ask.survivors})
         given = {name: self._seeds(book, ask.slot, name, box) for name, box in ask.seeds.items()}
         secrets = {name: self._secret(book, ask.slot, name, box) for name, box in ask.secrets.items()}
         seeds, withheld = _by_block(
             {name: found for name, found in given.items() if found is not None}, len(book.names)
         )
-        return Opened(
+        return OpenedShares(
             slot=ask.slot,
             seeds=seeds,
             secrets={name: share.hex() for name, share in secrets.items() if share is not None},
@@ -192,7 +192,7 @@ class SecureSite:
         )
 
     def _seeds(self, book: Book, slot: int, sender: str, box: str) -> dict[str, tuple[int, str]] | None:
-        """Block → number of its observers, and this site's share of the sender's seed; None if unreadable."""
+        """Open a box: block → number of its observers and this site's share of its seed; None if it is unreadable."""
         clear = unseal(self._channel(book, sender), (book.digest, "self seeds", slot, sender, self.name), _bytes(box))
         try:
             found = {} if clear is None else json.loads(clear)
@@ -208,14 +208,14 @@ class SecureSite:
         return clear if clear is not None and len(clear) == SECRET else None
 
     def _channel(self, book: Book, other: str) -> bytes:
-        return agreed(self._secrets.channel(), bytes.fromhex(book.by_name[other].channel))
+        return shared_secret(self._secrets.channel(), bytes.fromhex(book.by_name[other].channel))
 
     def _book(self) -> Book:
         if self.state.book is None:
             raise RefusedError("the keys of this run have not been dealt")
         return self.state.book
 
-    def _become(self, **changes: object) -> None:
+    def _update(self, **changes: object) -> None:
         state = self.state.model_copy(update=changes)
         if state != self.state:
             self._keep(state)
@@ -225,16 +225,16 @@ class SecureSite:
 def _by_block(
     given: Mapping[str, Mapping[str, tuple[int, str]]], sites: int
 ) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """The shares of blocks that enough survivors sent, and the blocks that too few did.
+    """Return the shares of the blocks that enough survivors sent, and the names of the other blocks.
 
-    Who sent a block is what the senders say in their boxes, which the coordinator can neither read nor make.
+    The senders of a block are known from the boxes, which the coordinator can neither read nor forge.
     """
     seeds: dict[str, dict[str, str]] = {}
     withheld = []
     for block in sorted({block for shares in given.values() for block in shares}):
         senders = {name: shares[block] for name, shares in sorted(given.items()) if block in shares}
         claimed = {observers for observers, _ in senders.values()}
-        if len(claimed) > 1 or len(senders) < fewest_survivors(max(claimed), sites):
+        if len(claimed) > 1 or len(senders) < min_survivors(max(claimed), sites):
             withheld.append(block)
         else:
             seeds[block] = {name: share for name, (_, share) in senders.items()}

@@ -58,10 +58,10 @@ def test_a_task_names_only_groups_of_three_sites_and_of_this_one(asked):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"weights": "half"}, "weight of its patients is not that"),
-        ({"block_weights": "half"}, "not its part of the objective"),
-        ({"patient": {}}, "no weight of its patients is stated"),
-        ({"whole": {}}, "not its part of the objective"),
+        ({"weights": "half"}, "weight of a patient differs"),
+        ({"block_weights": "half"}, "differs from its part of the objective"),
+        ({"patient": {}}, "weight of a patient is missing"),
+        ({"whole": {}}, "differs from its part of the objective"),
     ],
 )
 def test_weights_that_are_not_everybodys_are_refused(asked, change, why):

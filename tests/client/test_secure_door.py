@@ -8,7 +8,7 @@ import pytest
 from remind.federation.flower import to_record
 from remind.federation.messages import Refusal
 from remind.federation.secure_messages import Dealt, MaskedAnswer, Prepare, Secure, Unmasked
-from remind.secagg.exchanged import Masked, Opened
+from remind.secagg.slot_messages import MaskedHeader, OpenedShares
 from tests.builders.site_files import write_site
 from tests.client.test_door import BUFFER, POLICY, Recorder, ask, enrolment, task_and_report
 
@@ -17,7 +17,7 @@ SECURE = Secure(slot=0, observers={"group:3": ("a", "b", "north")}, patient={3: 
 
 
 def masked(block="group:3", lengths=(2, 3)):
-    beside = Masked(slot=0, lengths={block: lengths}, commitments={block: "ab" * 32}, boxes={"a": "00"})
+    beside = MaskedHeader(slot=0, lengths={block: lengths}, commitments={block: "ab" * 32}, boxes={"a": "00"})
     return MaskedAnswer(round=2, seconds=1.0, beside=beside)
 
 
@@ -71,7 +71,7 @@ def test_a_task_that_asks_for_a_clear_answer_never_reaches_the_app(enrolled):
 
 
 def test_shares_leave_only_as_answers_to_their_questions(enrolled):
-    opened = Unmasked(opened=Opened(slot=0, seeds={}, secrets={}))
+    opened = Unmasked(opened=OpenedShares(slot=0, seeds={}, secrets={}))
     said, _ = ask(enrolled, Recorder(to_record(opened)), to_record(Prepare(slots=3)), **RUN)
     assert isinstance(said, Refusal)
     said, _ = ask(enrolled, Recorder(to_record(Dealt(boxes={}))), to_record(Prepare(slots=3)), **RUN)

@@ -29,7 +29,7 @@ class Consortium:
 
     def __init__(self, number: int, slots: int = SLOTS, run: str = "run-1", deal: bool = True) -> None:
         self.names = tuple(f"site-{i:02d}" for i in range(number))
-        self.sites = {name: SecureSite.begin(run, name, TERMS, slots, enrolled(name)) for name in self.names}
+        self.sites = {name: SecureSite.create(run, name, TERMS, slots, enrolled(name)) for name in self.names}
         self.book = Book(sites=tuple(self.sites[name].state.keys for name in self.names))
         self.roster = {name: self.sites[name].state.keys.public_key for name in self.names}
         self.deals: dict[str, dict[str, str]] = {}

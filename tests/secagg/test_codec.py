@@ -13,7 +13,7 @@ from remind.secagg.masks import PIECE, Mask
 @pytest.mark.parametrize("codec", [TENSORS, STATISTICS, Codec(32, 8)])
 @given(st.integers(1, 50), st.integers(0, 2**32))
 def test_sums_are_within_half_a_step_a_site(codec, sites, seed):
-    values = np.random.default_rng(seed).uniform(-1, 1, (sites, 5)) * codec.most(sites) * 0.999
+    values = np.random.default_rng(seed).uniform(-1, 1, (sites, 5)) * codec.bound(sites) * 0.999
     words = codec.encode(values[0], sites)
     for row in values[1:]:
         words = words + codec.encode(row, sites)
@@ -24,9 +24,9 @@ def test_sums_are_within_half_a_step_a_site(codec, sites, seed):
 @pytest.mark.parametrize("codec", [TENSORS, STATISTICS])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, "most", "-most"])
 def test_what_does_not_fit_raises(codec, value):
-    most = codec.most(7)
+    most = codec.bound(7)
     wrong = {"most": most, "-most": -most}.get(value, value)
-    with pytest.raises(RangeError, match="under masks; the most is"):
+    with pytest.raises(RangeError, match="under masks; the limit is"):
         codec.encode(np.array([0.0, wrong]), 7)
     codec.encode(np.array([0.999 * most]), 7)
 

@@ -8,11 +8,11 @@ import pytest
 from remind.secagg.book import Book
 from remind.secagg.codec import STATISTICS, TENSORS, Payload
 from remind.secagg.coordinator import SecureSum, deal_problem
-from remind.secagg.exchanged import Ask, Masked
 from remind.secagg.limits import RefusedError
-from remind.secagg.pairs import committed
+from remind.secagg.pairs import commitment
 from remind.secagg.plan import Part, Plan
 from remind.secagg.site import SecureSite
+from remind.secagg.slot_messages import MaskedHeader, ShareRequest
 from tests.secagg.consortium import SHARED, TERMS, Consortium, enrolled, plain, same, some_values
 
 
@@ -92,9 +92,9 @@ def test_another_list_of_sites_for_one_of_them_turns_the_sum_into_noise(five):
     [
         (("site-00", "site-01"), "2 sites"),
         (("site-01", "site-02", "site-03"), "not among"),
-        (("site-00", "site-01", "stranger"), "not one of sites of this run"),
-        (("site-00", "site-02", "site-01"), "in order"),
-        (("site-00", "site-00", "site-01"), "in order"),
+        (("site-00", "site-01", "stranger"), "names a site that is not in this run"),
+        (("site-00", "site-02", "site-01"), "is not sorted"),
+        (("site-00", "site-00", "site-01"), "is not sorted"),
     ],
 )
 def test_a_wrong_list_of_sites_is_refused(five, observers, why):
@@ -127,13 +127,13 @@ def swapped(book, site, keys):
 
 def impostor(name, run="run-1", terms=TERMS, slots=2):
     """Keys that the coordinator made and signed with a key of its own."""
-    return SecureSite.begin(run, name, terms, slots, enrolled("the coordinator")).state.keys
+    return SecureSite.create(run, name, terms, slots, enrolled("the coordinator")).state.keys
 
 
 def test_the_coordinator_cannot_stand_in_for_a_site():
     three = Consortium(3, slots=1, deal=False)
     book = swapped(three.book, "site-02", impostor("site-02", slots=1))
-    with pytest.raises(RefusedError, match="site-02 is not in this site's roster with that key"):
+    with pytest.raises(RefusedError, match="roster does not list site-02 with that key"):
         three.sites["site-00"].deal(book, three.roster)
 
 
@@ -156,15 +156,15 @@ def test_one_changed_key_breaks_the_signature(change):
 def test_keys_of_another_run_or_of_other_settings_are_refused(field):
     three, before = Consortium(3, slots=1, deal=False), {"run": "run-0", "terms": "cd" * 32}
     own = {"run": "run-1", "terms": TERMS} | {field: before[field]}
-    old = SecureSite.begin(own["run"], "site-02", own["terms"], 1, enrolled("site-02")).state.keys
-    with pytest.raises(RefusedError, match="of another run, or of other settings"):
+    old = SecureSite.create(own["run"], "site-02", own["terms"], 1, enrolled("site-02")).state.keys
+    with pytest.raises(RefusedError, match="belong to another run, or to other settings"):
         three.sites["site-00"].deal(swapped(three.book, "site-02", old), three.roster)
 
 
 def test_another_site_with_this_sites_name_is_refused():
     three = Consortium(3, slots=1, deal=False)
-    again = SecureSite.begin("run-1", "site-00", TERMS, 1, enrolled("site-00")).state.keys
-    with pytest.raises(RefusedError, match="not those that it published"):
+    again = SecureSite.create("run-1", "site-00", TERMS, 1, enrolled("site-00")).state.keys
+    with pytest.raises(RefusedError, match="not the keys that it published"):
         three.sites["site-00"].deal(swapped(three.book, "site-00", again), three.roster)
 
 
@@ -182,14 +182,14 @@ def test_too_few_sites_and_sites_out_of_order_are_refused():
     three = Consortium(3, slots=1, deal=False)
     with pytest.raises(RefusedError, match="2 sites"):
         three.sites["site-00"].deal(Book(sites=three.book.sites[:2]), three.roster)
-    with pytest.raises(RefusedError, match="in order"):
+    with pytest.raises(RefusedError, match="not sorted"):
         three.sites["site-00"].deal(Book(sites=three.book.sites[::-1]), three.roster)
 
 
 def test_the_first_book_stays(five):
     site = five.sites["site-00"]
     assert site.deal(five.book, five.roster) == five.deals["site-00"]
-    with pytest.raises(RefusedError, match="another book"):
+    with pytest.raises(RefusedError, match="another key book"):
         site.deal(Book(sites=five.book.sites[:4]), five.roster)
 
 
@@ -204,7 +204,7 @@ def test_sites_that_were_shown_different_books_open_nothing_of_each_other():
     for name in four.names[:3]:
         payload = {SHARED: Payload.of(*values[name][SHARED], 4)}
         answers[name], _ = four.sites[name].mask(four.plan(name, blocks), payload)
-    ask = Ask(
+    ask = ShareRequest(
         slot=0,
         survivors=four.names[:3],
         seeds={name: answers[name].boxes["site-01"] for name in four.names[:3]},
@@ -244,14 +244,14 @@ def test_both_kinds_of_share_of_one_site_are_refused(five):
     box = five.deals["site-00"][name]
     with pytest.raises(RefusedError, match="both kinds"):
         five.sites[name].open(ask.model_copy(update={"secrets": {"site-00": box}}))
-    assert not five.sites[name].state.told
+    assert not five.sites[name].state.survivors
 
 
 def test_boxes_that_do_not_fit_the_list_are_refused(five):
     total, _, _ = started(five)
     name = five.names[1]
     ask = total.asks()[name]
-    with pytest.raises(RefusedError, match="by whether it answered"):
+    with pytest.raises(RefusedError, match="of the kind that its answer requires"):
         five.sites[name].open(ask.model_copy(update={"seeds": dict(list(ask.seeds.items())[1:])}))
 
 
@@ -273,9 +273,9 @@ def test_too_few_survivors_and_strangers_are_refused(five):
     total, _, _ = started(five)
     name = five.names[1]
     ask = total.asks()[name]
-    with pytest.raises(RefusedError, match="3 of 5 sites answered; at least 4"):
+    with pytest.raises(RefusedError, match="3 of 5 sites answered; unmasking a sum needs 4"):
         five.sites[name].open(ask.model_copy(update={"survivors": five.names[:3]}))
-    with pytest.raises(RefusedError, match="not sites of this run"):
+    with pytest.raises(RefusedError, match="a site that is not in this run"):
         five.sites[name].open(ask.model_copy(update={"survivors": (*five.names, "stranger")}))
     with pytest.raises(RefusedError, match="did not answer"):
         five.sites[name].open(ask.model_copy(update={"survivors": five.names[2:]}))
@@ -331,17 +331,17 @@ def test_too_many_wrong_shares_withhold_the_block(five):
         total.take(name, found)
     sums, withheld = total.result()
     assert not sums
-    assert "belong together" in withheld[SHARED]
+    assert "give the secret" in withheld[SHARED]
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"slot": 1}, "answers slot 1"),
+        ({"slot": 1}, "answers slot 1, expected 0"),
         ({"lengths": {SHARED: (6, 3)}}, "other lengths"),
-        ({"lengths": {SHARED: (7, 3), "group:1": (1, 1)}}, "not those asked for"),
-        ({"boxes": {}}, "one box for each site"),
-        ({"commitments": {}}, "one box for each site"),
+        ({"lengths": {SHARED: (7, 3), "group:1": (1, 1)}}, "not the requested ones"),
+        ({"boxes": {}}, "one box of shares for each site"),
+        ({"commitments": {}}, "one box of shares for each site"),
     ],
 )
 def test_an_answer_of_another_form_is_named(five, change, why):
@@ -411,10 +411,10 @@ def test_what_is_promised_is_kept_before_it_is_answered(five):
 
 
 def test_a_commitment_is_of_one_block():
-    assert committed(b"s" * 16, "a") != committed(b"s" * 16, "b")
+    assert commitment(b"s" * 16, "a") != commitment(b"s" * 16, "b")
 
 
 def test_beside_a_masked_block_lie_lengths_commitments_and_boxes_alone():
-    assert set(Masked.model_fields) == {"slot", "lengths", "commitments", "boxes"}
+    assert set(MaskedHeader.model_fields) == {"slot", "lengths", "commitments", "boxes"}
     assert TENSORS.step < 1e-7
     assert STATISTICS.step < 1e-9

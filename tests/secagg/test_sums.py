@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remind.secagg.coordinator import TooFewError
-from remind.secagg.limits import fewest_survivors, threshold
+from remind.secagg.limits import min_survivors, threshold
 from tests.secagg.consortium import SHARED, Consortium, plain, same, some_values
 
 
@@ -36,7 +36,7 @@ def test_as_many_drops_as_are_tolerated_leave_the_exact_sum(number, phase):
     assert SHARED in sums
     assert sums.keys() | withheld.keys() == blocks.keys()
     for block, observers in blocks.items():
-        enough = sum(name in here for name in observers) >= fewest_survivors(len(observers), number)
+        enough = sum(name in here for name in observers) >= min_survivors(len(observers), number)
         assert (block in sums) == enough, block
         if enough:
             assert same(sums[block], expected[block])
@@ -65,7 +65,7 @@ def test_one_drop_more_before_the_answer_and_nobody_opens_anything(number):
     lost = consortium.names[: number - threshold(number) + 1]
     with pytest.raises(TooFewError, match=f"{threshold(number) - 1} of {number} sites answered"):
         consortium.aggregated(blocks, values, silent=lost)
-    assert not any(site.state.told for site in consortium.sites.values())
+    assert not any(site.state.survivors for site in consortium.sites.values())
 
 
 @pytest.mark.parametrize("number", [3, 5, 20])
@@ -74,7 +74,7 @@ def test_one_drop_more_at_the_opening_and_the_shares_give_nothing(number):
     blocks = {SHARED: consortium.names}
     values = some_values(consortium.names, blocks)
     lost = consortium.names[: number - threshold(number) + 1]
-    with pytest.raises(TooFewError, match="opened their shares"):
+    with pytest.raises(TooFewError, match="sent their shares"):
         consortium.aggregated(blocks, values, mute=lost)
 
 
@@ -85,7 +85,7 @@ def test_a_block_with_too_few_survivors_is_withheld_and_the_others_are_not():
     values = some_values(names, blocks)
     sums, withheld = consortium.aggregated(blocks, values, silent=names[:1])
     assert sums.keys() == {SHARED, "group:2"}
-    assert "2 sites sent it" in withheld["group:1"]
+    assert "only 2 sites sent it" in withheld["group:1"]
 
 
 def test_nothing_of_a_withheld_block_is_opened_by_anybody():
@@ -108,10 +108,10 @@ def test_the_number_that_must_survive_holds_whatever_a_coordinator_tells_whom():
     for sites in range(3, 9):
         t = threshold(sites)
         for observers in range(3, sites + 1):
-            least = fewest_survivors(observers, sites)
+            least = min_survivors(observers, sites)
             if least > observers:
                 continue
             most_claims = sites * (observers - least)
             out = max(n for n in range(observers + 1) if n * t <= most_claims)
             assert observers - out >= 3
-    assert [fewest_survivors(o, 20) for o in (3, 4, 5, 6, 7)] == [3, 3, 3, 4, 4]
+    assert [min_survivors(o, 20) for o in (3, 4, 5, 6, 7)] == [3, 3, 3, 4, 4]

@@ -1,4 +1,4 @@
-"""What goes between a site and the coordinator in a slot."""
+"""The content of the messages between a site and the coordinator in one slot."""
 
 from typing import Annotated
 
@@ -12,17 +12,17 @@ Length = Annotated[int, Field(ge=0, le=2**40)]
 Share = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
-class Masked(Typed):
-    """Site → coordinator: what lies beside its masked blocks.
+class MaskedHeader(Typed):
+    """Site → coordinator: the description of its masked blocks, and the shares with which they can be unmasked.
 
     Attributes
     ----------
     lengths
-        Block → number of tensor words and of statistics; the buffer holds the blocks in this order (by name).
+        Block → number of tensor words and number of statistics. The buffer holds the blocks sorted by name.
     commitments
-        Block → `committed` of the seed of the site's own mask.
+        Block → `commitment` to the seed of the site's own mask.
     boxes
-        Site → its shares of these seeds.
+        Site → the box with its shares of these seeds.
     """
 
     slot: Slot
@@ -31,15 +31,15 @@ class Masked(Typed):
     boxes: dict[Name, Hex]
 
 
-class Ask(Typed):
-    """Coordinator → site: who answered in a slot; open your shares, so that the sum can be read.
+class ShareRequest(Typed):
+    """Coordinator → site: the list of sites that answered, and the boxes that the site must open to unmask the sum.
 
     Attributes
     ----------
     survivors
-        The sites that answered, ascending; all others of the book did not.
+        The sites that answered, ascending. All other sites of the book did not answer.
     seeds
-        Survivor → the box in which it gave this site shares of the seeds of its own masks.
+        Survivor → the box with this site's shares of the seeds of the survivor's own masks.
     secrets
         Site that did not answer → the box with this site's share of its mask secret.
     """
@@ -50,17 +50,17 @@ class Ask(Typed):
     secrets: dict[Name, Hex]
 
 
-class Opened(Typed):
-    """Site → coordinator: its shares.
+class OpenedShares(Typed):
+    """Site → coordinator: the shares from the boxes that it opened.
 
     Attributes
     ----------
     seeds
-        Block → survivor → share.
+        Block → survivor → share of the seed of the survivor's own mask.
     secrets
-        Site that did not answer → share.
+        Site that did not answer → share of its mask secret.
     withheld
-        Blocks that too few sites sent.
+        Blocks that too few sites sent. Their shares are not sent.
     unreadable
         Sites whose box could not be opened.
     """
