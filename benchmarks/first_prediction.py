@@ -60,6 +60,8 @@ def main() -> None:
         run, cohort = str(trained(folder)), str(patients(folder / "new", 20))
         pairs = [(seconds(FIRST, run, "site-1", cohort), seconds(TORCH)) for _ in range(given.repeats)]
         print(f"first prediction ÷ import torch: {statistics.median(a / b for a, b in pairs):.2f}")
+        first, torch_alone = (statistics.median(times) for times in zip(*pairs, strict=True))
+        print(f"on this machine {first:.1f} s and {torch_alone:.1f} s")
 
 
 if __name__ == "__main__":
