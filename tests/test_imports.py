@@ -34,6 +34,7 @@ FLOORS = (
         "suggest",
         "version",
     ),
+    ("invalid",),
     (
         "cli_options",
         "config",

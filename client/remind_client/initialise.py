@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from remind.consortium.enrolment import fingerprint, make_request, public_key_text
+from remind.consortium.enrolment import Slug, fingerprint, make_request, public_key_text
 from remind.errors import UserError
 from remind.files import write_whole
+from remind.invalid import invalid
 from remind.processes.private_files import private_folder
 from remind_client.coordinator import CoordinatorSection, kit_of
 from remind_client.identity import new_private_key, put_aside, read_private_key
@@ -21,6 +22,14 @@ from remind_client.vault.key import new_key_file
 REQUEST = "enrolment-request.json"
 KEY = "site.key"
 AGAIN = "ask the coordinator for the kit again"
+
+
+class _Given(BaseModel):
+    """What a kit's site.toml must say; the hospital adds the rest."""
+
+    site: Slug
+    coordinator: CoordinatorSection
+
 
 TEMPLATE = """\
 # This hospital's site. Paths are relative to this file. Look at everything: remind-site check
@@ -106,14 +115,11 @@ def initialise(kit: Path, folder: Path, cohort: str, location: str, new_key: boo
     UserError
         If the kit is not valid, or no cohort is named.
     """
-    given = _read(kit / FILE_NAME)
     try:
-        section = CoordinatorSection.model_validate(given.get("coordinator"))
+        given = _Given.model_validate(_read(kit / FILE_NAME))
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(["coordinator", *map(str, first["loc"])])
-        raise UserError(f"{kit / FILE_NAME}: {where}: {first['msg']}; {AGAIN}") from None
-    site = str(given.get("site", ""))
+        raise UserError(f"{kit / FILE_NAME}: {invalid(error, _Given)[0]}; {AGAIN}") from None
+    site, section = given.site, given.coordinator
     certificates = kit_of(section, kit / section.ca_certificate).certificates
     config = folder / FILE_NAME
     if config.exists():

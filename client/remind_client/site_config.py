@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from remind.consortium.enrolment import SLUG
 from remind.data.cohort.verdicts import Memory
 from remind.errors import UserError, several
+from remind.invalid import invalid
 from remind_client.audit.log import AuditLog
 from remind_client.coordinator import CoordinatorSection, Kit, kit_of
 from remind_client.ledger.spends import PrivacyLedger
@@ -219,7 +220,7 @@ def load_site_config(path: Path) -> SiteConfig:
     try:  # as JSON: strict, yet lists become tuples; a date becomes text and is refused as such
         return SiteConfig.model_validate_json(json.dumps({**values, "base": str(file.absolute().parent)}, default=str))
     except ValidationError as error:
-        raise several(f"{file}: not valid:", [_problem(e) for e in error.errors(include_url=False)]) from None
+        raise several(f"{file}: not valid:", invalid(error, SiteConfig, moved=MOVED)) from None
 
 
 def with_vault_key(site: SiteConfig, file: Path | None) -> SiteConfig:
@@ -241,12 +242,3 @@ def this_site() -> SiteConfig | None:
     """The site that the environment names; None if it names none, as in a simulation."""
     path = os.environ.get(VARIABLE)
     return load_site_config(Path(path)) if path else None
-
-
-def _problem(error: object) -> str:
-    assert isinstance(error, dict)
-    where = ".".join(map(str, error["loc"])) or "the file as a whole"
-    gone = MOVED.get(where, "no such setting; remove it")
-    what = gone if error["type"] == "extra_forbidden" else str(error["msg"])
-    shown = "" if error["type"] in {"missing", "extra_forbidden"} else f" (is {error['input']!r})"
-    return f"{where}: {what}" + (shown if len(shown) < 120 else "")

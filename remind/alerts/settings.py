@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Annotated, Self
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from remind.alerts.message import KINDS, Kind
 from remind.errors import UserError, several
+from remind.invalid import invalid
 
 VARIABLE = "REMIND_ALERTS"  # path of the file
 FILE_NAME = "alerts.toml"
@@ -99,8 +101,7 @@ class Alerts(BaseModel):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not valid TOML: {error}") from None
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
-            raise several(f"{path} is not valid:", wrong) from None
+            raise several(f"{path} is not valid:", invalid(error, cls, secret=True)) from None
 
 
 def read_alerts(beside: Path) -> Alerts:
@@ -109,9 +110,22 @@ def read_alerts(beside: Path) -> Alerts:
     Raises
     ------
     UserError
-        The file is wrong, or ``REMIND_ALERTS`` names one that is not there.
+        The file is wrong, names a program that is not there, or ``REMIND_ALERTS`` names a file that is not there.
     """
     if named := os.environ.get(VARIABLE, ""):
-        return Alerts.read(Path(named).expanduser())
+        path = Path(named).expanduser()
+        return _startable(Alerts.read(path), path)
     path = beside / FILE_NAME
-    return Alerts.read(path) if path.exists() else Alerts()
+    return _startable(Alerts.read(path), path) if path.exists() else Alerts()
+
+
+def _startable(alerts: Alerts, path: Path) -> Alerts:
+    """Return the alerts if each program can be started: the first alert is too late to find that it cannot."""
+    lacking = [
+        f"command {number}.run: there is no program {one.run[0]!r} here; install it, or give its full path"
+        for number, one in enumerate(alerts.command, 1)
+        if shutil.which(one.run[0]) is None
+    ]
+    if lacking:
+        raise several(f"{path} is not valid:", lacking)
+    return alerts

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from remind.errors import UserError, several
+from remind.invalid import invalid
 
 LONGEST = 16_384  # characters of a request; a real one has about 600
 CLOCK_SKEW = timedelta(minutes=10)  # how far a hospital's clock may be ahead
@@ -190,5 +191,4 @@ def _validate(fields: dict[str, Any]) -> Request:
     try:
         return Request.model_validate(fields)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise several("the enrolment request is not valid:", problems) from None
+        raise several("the enrolment request is not valid:", invalid(error, Request, secret=True)) from None

@@ -26,10 +26,10 @@ def file(tmp_path, text, mode=0o600):
 
 def test_both_kinds_of_target(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    file(tmp_path, GOOD)
+    file(tmp_path, GOOD.replace("mail", "sh"))
     hook, command = read_alerts(tmp_path).targets
     assert (hook.name, hook.events) == ("webhook hooks.example", ("site-missing",))
-    assert (command.name, command.events) == ("command mail", KINDS)
+    assert (command.name, command.events) == ("command sh", KINDS)
     assert read_alerts(tmp_path / "elsewhere").targets == ()
     monkeypatch.setenv(VARIABLE, str(tmp_path / "gone.toml"))
     with pytest.raises(UserError, match=r"gone.toml: cannot read it"):
@@ -44,13 +44,13 @@ def test_others_must_not_read_it(tmp_path):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (("https://", "ftp://"), "webhook.0.url"),
-        (("hooks.example/T0/", "hooks.example/T 0/"), "webhook.0.url"),
-        (("hooks.example", "hooks.example:99999"), "webhook.0.url"),
-        (("Authorization", '"Author ization"'), "webhook.0.headers"),
-        (("Bearer s3cret", "Bearer s3cret\\r\\nX: y"), "webhook.0.headers"),
-        (("site-missing", "site-late"), "webhook.0.events.0"),
-        (('["mail", "-s", "{subject}", "ops@example.org"]', "[]"), "command.0.run"),
+        (("https://", "ftp://"), "webhook 1.url"),
+        (("hooks.example/T0/", "hooks.example/T 0/"), "webhook 1.url"),
+        (("hooks.example", "hooks.example:99999"), "webhook 1.url"),
+        (("Authorization", '"Author ization"'), "webhook 1.headers"),
+        (("Bearer s3cret", "Bearer s3cret\\r\\nX: y"), "webhook 1.headers"),
+        (("site-missing", "site-late"), "webhook 1.events 1"),
+        (('["mail", "-s", "{subject}", "ops@example.org"]', "[]"), "command 1.run"),
         (("[[command]]", "[[commands]]"), "commands"),
     ],
 )
@@ -59,6 +59,7 @@ def test_what_is_wrong_is_named_and_no_secret_repeated(tmp_path, change, field):
         Alerts.read(file(tmp_path, GOOD.replace(*change)))
     assert "alerts.toml is not valid:" in str(error.value)
     assert field in str(error.value)
+    assert "Input should" not in str(error.value)
     assert "s3cret" not in str(error.value)
     assert "/secret" not in str(error.value)
 
@@ -66,3 +67,26 @@ def test_what_is_wrong_is_named_and_no_secret_repeated(tmp_path, change, field):
 def test_it_is_toml(tmp_path):
     with pytest.raises(UserError, match="is not valid TOML"):
         Alerts.read(file(tmp_path, "[[webhook]"))
+
+
+def test_each_problem_is_said_in_words_and_counted_from_one(tmp_path):
+    wrong = GOOD + '[[webhook]]\nurl = 3\nevent = ["run-ended"]\n[[command]]\nevents = ["run-end"]\n'
+    with pytest.raises(UserError) as error:
+        Alerts.read(file(tmp_path, wrong))
+    assert str(error.value).splitlines()[1:] == [
+        "  - webhook 2.url: must be a text, in quotation marks",
+        "  - webhook 2.event: no such setting; did you mean 'events'?; remove it",
+        "  - command 2.events 1: must be 'site-missing', 'run-ended', 'certificate-expires' or 'budget-low'; "
+        "did you mean 'run-ended'?",
+        "  - command 2.run: missing; add it",
+    ]
+
+
+def test_a_program_that_is_not_there_is_found_before_the_first_alert(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    path = file(tmp_path, '[[command]]\nrun = ["sh"]\n[[command]]\nrun = ["no-such-mailer", "-s"]\n')
+    with pytest.raises(UserError, match=r"command 2\.run: there is no program 'no-such-mailer' here; install it"):
+        read_alerts(tmp_path)
+    monkeypatch.setenv(VARIABLE, str(path))
+    with pytest.raises(UserError, match="no-such-mailer"):
+        read_alerts(tmp_path / "elsewhere")

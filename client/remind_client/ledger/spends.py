@@ -12,7 +12,6 @@ secret too, so an old question never gets old noise under a ledger that does not
 """
 
 import json
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,12 +24,14 @@ import numpy as np
 
 from remind.errors import UserError
 from remind.privacy.accounting import ORDERS, ORDERS_VERSION, Curve, Mechanism, epsilon, nothing
-from remind.processes.private_files import private_folder
+from remind.processes.locks import locked
+from remind.processes.private_files import private_folder, write_private
 from remind_client.ledger.budget import SLACK, BudgetError, Limit, Release
 
 FILE = "privacy.sqlite"
 PATIENCE = 60.0  # seconds for the lock of another process
 SECRET_BYTES = 32
+_ORDERS = json.dumps({"version": ORDERS_VERSION, "orders": ORDERS}).encode()
 _TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS spends (
@@ -180,20 +181,34 @@ class PrivacyLedger:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            private_folder(self.folder)
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))  # nobody else's, before the first byte
+            self._make()
             with closing(sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)) as db:
+                _require_whole(db, self.path)  # before anything is written
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
-                _prepare(db, self.path)
                 yield db
         except sqlite3.OperationalError as error:
             raise UserError(f"{self.path}: the privacy ledger cannot be used: {error}") from None
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{self.path}: the privacy ledger is damaged ({error}); without it nothing that needs it is answered; "
                 "restore it from your newest copy: an older one counts too little"
             ) from None
+
+    def _make(self) -> None:
+        """Make the file, complete or not at all: an empty one that is found later is a damaged ledger, not a new one.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+        private_folder(self.folder)
+        if self.path.exists():
+            return
+        with locked(self.folder / "lock"):
+            if not self.path.exists():
+                write_private(self.path, _new())
 
 
 @contextmanager
@@ -208,31 +223,46 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Create the tables and the secret, or see that the file's curves are of the orders of this version."""
-    made = json.dumps({"version": ORDERS_VERSION, "orders": ORDERS})
-    found = None
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
-        found = db.execute("SELECT value FROM about WHERE name = 'orders'").fetchone()
-    if found is None:
-        with _transaction(db):
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
-            for name, value in (("orders", made.encode()), ("secret", secrets.token_bytes(SECRET_BYTES))):
-                db.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (name, value))
-        return
-    if bytes(found[0]) != made.encode():
+def _new() -> bytes:
+    """Return the content of a new file: the tables, the orders of its curves, and the secret."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for statement in _TABLES.split(";"):
+            db.execute(statement)
+        for name, value in (("orders", _ORDERS), ("secret", secrets.token_bytes(SECRET_BYTES))):
+            db.execute("INSERT INTO about VALUES (?, ?)", (name, value))
+        return db.serialize()
+
+
+def _require_whole(db: sqlite3.Connection, path: Path) -> None:
+    """See that the file is a ledger, whose curves are of the orders of this version.
+
+    Raises
+    ------
+    sqlite3.DatabaseError
+        It lacks what every ledger has from the moment that it exists.
+    UserError
+        It is of another version.
+    """
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if lacking := {"about", "spends", "totals"} - names:
+        raise sqlite3.DatabaseError(f"it has no table {min(lacking)!r}")
+    about = dict(db.execute("SELECT name, value FROM about").fetchall())
+    if "orders" not in about or len(bytes(about.get("secret", b""))) != SECRET_BYTES:
+        raise sqlite3.DatabaseError("its secret is missing")
+    if bytes(about["orders"]) != _ORDERS:
         raise UserError(f"{path}: written by a version that accounts at other orders; use that version")
 
 
 def _rows(db: sqlite3.Connection, where: str, values: tuple[str, ...] = ()) -> list[Spend]:
     names = "number, at, run, round, question, part, what, noise, rate, steps, delta"
-    return [
-        Spend(number, at, run, round_, question, Release(part, Mechanism(what, noise, rate, steps), delta))
-        for number, at, run, round_, question, part, what, noise, rate, steps, delta in db.execute(
-            f"SELECT {names} FROM spends WHERE {where} ORDER BY number", values
-        )
-    ]
+    rows = db.execute(f"SELECT {names} FROM spends WHERE {where} ORDER BY number", values).fetchall()
+    try:
+        return [
+            Spend(number, at, run, round_, question, Release(part, Mechanism(what, noise, rate, steps), delta))
+            for number, at, run, round_, question, part, what, noise, rate, steps, delta in rows
+        ]
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"a row is not what was written: {error}") from None
 
 
 def _known(db: sqlite3.Connection, run: str, question: str, release: Release) -> bool:
@@ -251,8 +281,24 @@ def _totals(db: sqlite3.Connection) -> dict[str, dict[str, Total]]:
     ).fetchall()
     found: dict[str, dict[str, Total]] = {}
     for run, part, curve, delta in rows:
-        found.setdefault(run, {})[part] = Total(np.frombuffer(curve, dtype="<f8").astype(np.float64), delta)
+        found.setdefault(run, {})[part] = Total(_curve(curve), delta)
     return found
+
+
+def _curve(content: bytes) -> Curve:
+    """Return a stored curve.
+
+    Raises
+    ------
+    sqlite3.DatabaseError
+        It is none.
+    """
+    if len(content) != 8 * len(ORDERS):
+        raise sqlite3.DatabaseError("a total is cut off")
+    curve = np.frombuffer(content, dtype="<f8").astype(np.float64)
+    if not (curve >= 0).all():  # infinite without noise
+        raise sqlite3.DatabaseError("a total is negative, or no number")
+    return curve
 
 
 def most(parts: Iterable[Total]) -> Total:

@@ -3,17 +3,20 @@
 It is stored in small files that are replaced atomically.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from remind.errors import UserError
 from remind.processes.locks import locked
 from remind.processes.private_files import private_folder, write_private
+
+Natural = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Ledger:
 
     def rounds(self, day: date) -> int:
         """Number of training rounds that began on this day."""
-        kept = _read(self.folder / "rounds.json")
-        return int(kept.get("rounds", 0)) if kept.get("day") == day.isoformat() else 0
+        kept = _read(self.folder / "rounds.json", _Day)
+        return kept.rounds if kept.day == day.isoformat() else 0
 
     def begin_round(self, day: date, limit: int | None) -> bool:
         """Count a round before it begins, so that a crash cannot leave a round uncounted.
@@ -36,7 +39,7 @@ class Ledger:
             number = self.rounds(day)
             if limit is not None and number >= limit:
                 return False
-            _write(self.folder / "rounds.json", {"day": day.isoformat(), "rounds": number + 1})
+            _write(self.folder / "rounds.json", _Day(day=day.isoformat(), rounds=number + 1))
             return True
 
     def begin(self, run: int | str, what: str, limit: int) -> bool:
@@ -45,22 +48,22 @@ class Ledger:
         False if the run already made `limit` requests of that kind.
         """
         with self._locked():
-            kept = _read(self._of(run))
-            number = int(kept.get(what, 0))
+            kept = _read(self._of(run), _Run)
+            number = kept.requests.get(what, 0)
             if number >= limit:
                 return False
-            _write(self._of(run), kept | {what: number + 1})
+            _write(self._of(run), kept.with_request(what, number + 1))
             return True
 
     def approve(self, configuration: str, approved: bool = True) -> None:
         """Store that run configs with this fingerprint are approved, or no longer approved."""
         with self._locked():
             kept = self.approved() | {configuration} if approved else self.approved() - {configuration}
-            _write(self.folder / "approved.json", {"configurations": sorted(kept)})
+            _write(self.folder / "approved.json", _Approved(configurations=tuple(sorted(kept))))
 
     def approved(self) -> frozenset[str]:
         """Fingerprints of the approved run configs."""
-        return frozenset(_read(self.folder / "approved.json").get("configurations", ()))
+        return frozenset(_read(self.folder / "approved.json", _Approved).configurations)
 
     def is_repeated(self, run: int | str, round_: int, question: str) -> bool:
         """Whether a run has asked this very question for a round before; note it, unless it has.
@@ -68,22 +71,22 @@ class Ledger:
         The answer is the same as then, so it reveals nothing new and is not counted.
         """
         with self._locked():
-            kept = _read(self._of(run))
-            asked: dict[str, str] = kept.get("asked", {})
-            if asked.get(str(round_)) == question:
+            kept = _read(self._of(run), _Run)
+            if kept.asked.get(str(round_)) == question:
                 return True
-            _write(self._of(run), kept | {"asked": asked | {str(round_): question}})
+            _write(self._of(run), kept.model_copy(update={"asked": {**kept.asked, str(round_): question}}))
             return False
 
     def release(self, run: int | str, groups: frozenset[int]) -> None:
         """Store the groups that were released to this run."""
         with self._locked():
-            _write(self._of(run), _read(self._of(run)) | {"groups": sorted(groups)})
+            kept = _read(self._of(run), _Run)
+            _write(self._of(run), kept.model_copy(update={"groups": tuple(sorted(groups))}))
 
     def released(self, run: int | str) -> frozenset[int] | None:
         """Groups that were released to the run; None if the run has not enrolled this site."""
-        path = self._of(run)
-        return frozenset(_read(path)["groups"]) if path.is_file() else None
+        groups = _read(self._of(run), _Run).groups
+        return None if groups is None else frozenset(groups)
 
     def _of(self, run: int | str) -> Path:
         return self.folder / f"run-{run}.json"
@@ -94,17 +97,51 @@ class Ledger:
             yield
 
 
-def _read(path: Path) -> dict[str, Any]:
+class _Kept(BaseModel):
+    """Base of what the files hold; the default is what a file that is not there means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Day(_Kept):
+    day: str = ""
+    rounds: Natural = 0
+
+
+class _Approved(_Kept):
+    configurations: tuple[str, ...] = ()
+
+
+class _Run(_Kept):
+    """Of a run: released groups, digest of each round's question, and the number of each request under its name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    __pydantic_extra__: dict[str, Natural]
+
+    groups: tuple[Natural, ...] | None = None
+    asked: dict[str, str] = {}
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        return self.__pydantic_extra__
+
+    def with_request(self, what: str, number: int) -> "_Run":
+        return _Run.model_validate(self.model_dump() | {what: number})
+
+
+K = TypeVar("K", bound=_Kept)
+
+
+def _read(path: Path, kind: type[K]) -> K:
     try:
-        kept = json.loads(path.read_text())
+        return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        return {}
-    except ValueError:
-        kept = None
-    if not isinstance(kept, dict):
-        raise UserError(f"{path}: damaged; look why, then remove it (rounds of today are then counted from 0)")
-    return kept
+        return kind()
+    except ValidationError:
+        raise UserError(
+            f"{path}: damaged; look why, then remove it (rounds of today are then counted from 0)"
+        ) from None
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_private(path, json.dumps(content).encode())
+def _write(path: Path, content: _Kept) -> None:
+    write_private(path, content.model_dump_json(exclude_none=True).encode())

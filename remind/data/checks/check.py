@@ -42,9 +42,9 @@ def check_cohort(
         Only if cohort.toml itself or the folder cannot be used. The report lists every other problem.
     """
     loaded = load(path, root, memory)
-    cohort = loaded.cohort
+    cohort, folder = loaded.cohort, str(loaded.folder)
     if cohort is None:
-        return Report(loaded.declared.name, loaded.problems, broken=loaded.broken, min_count=min_count)
+        return Report(loaded.declared.name, loaded.problems, broken=loaded.broken, min_count=min_count, folder=folder)
     seen = {
         m.name: kind_of(m).look(m, cohort.modalities[m.name], cohort.patient_id_N, loaded.sights.get(m.name, {}))
         for m in cohort.schema.modalities
@@ -62,6 +62,7 @@ def check_cohort(
         broken=loaded.broken,
         files={name: one.words for name, one in seen.items()},
         min_count=min_count,
+        folder=folder,
     )
 
 

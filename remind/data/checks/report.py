@@ -48,6 +48,8 @@ class Report:
     ----------
     broken
         Files left out because they cannot be used, per modality.
+    folder
+        Where its files lie; problems name them without it.
     files
         Properties of a modality's files in words, by the modality's name.
     min_count
@@ -66,6 +68,7 @@ class Report:
     broken: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     min_count: int = 1
+    folder: str = ""
 
     @property
     def ok(self) -> bool:
@@ -89,6 +92,7 @@ class Report:
         """Return the report as a JSON object; nothing is shortened."""
         report: dict[str, Any] = {
             "name": self.name,
+            "folder": self.folder,
             "ok": self.ok,
             "problems": [problem.to_dict() for problem in self.problems],
             "broken": {name: [problem.to_dict() for problem in lines] for name, lines in self.broken.items()},
@@ -109,7 +113,7 @@ class Report:
 
     def to_text(self) -> str:
         """Return the report as text for people."""
-        lines = [f"cohort {self.name!r}"]
+        lines = [f"cohort {self.name!r}" + (f" ({self.folder})" if self.problems and self.folder else "")]
         if self.problems:
             lines += [counted(len(self.problems), "problem"), *shortened(self.problems)]
         if self.schema is not None:

@@ -16,6 +16,7 @@ from remind.data.cohort.sections import Declared, Name, Scalar, Section
 from remind.data.cohort.text import declared_text
 from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
+from remind.invalid import written
 from remind.suggest import did_you_mean
 
 FILE_NAME = "cohort.toml"
@@ -147,7 +148,7 @@ def _problems(error: ValidationError, content: dict[str, Any]) -> list[Problem]:
 
 def _problem(item: dict[str, Any], content: dict[str, Any]) -> Problem:
     path = [str(part) for part in item["loc"] if part != "[key]"]
-    field, seen = ".".join(path), item["input"]
+    field, seen = written([part for part in item["loc"] if part != "[key]"]), item["input"]
     value = None if isinstance(seen, dict) or item["type"] == "missing" else str(seen)
     match item["type"]:
         case "extra_forbidden":
@@ -188,6 +189,7 @@ def _plain(message: str) -> str:
         .replace("valid tuple", "list")
         .replace("valid dictionary", "table")
         .replace("a valid", "a")
+        .partition(" or instance of")[0]
     )
 
 

@@ -42,6 +42,8 @@ class Loaded:
         Properties of the pictures that passed, per modality.
     remarks
         Warnings about the files.
+    folder
+        Folder of the data files.
     """
 
     declared: CohortFile
@@ -52,6 +54,7 @@ class Loaded:
     broken: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     sights: Mapping[str, Mapping[Path, Sight]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    folder: Path = Path()
 
 
 def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) -> Cohort:
@@ -78,7 +81,7 @@ def read_cohort(path: str | Path, root: str = "", memory: Memory | None = None) 
     """
     loaded = load(path, root, memory)
     if loaded.cohort is None:
-        heading = f"cohort {loaded.declared.name!r} ({path}) cannot be read"
+        heading = f"cohort {loaded.declared.name!r} ({loaded.folder}) cannot be read"
         raise UserError("\n".join([heading, *shortened(loaded.problems)]))
     return loaded.cohort
 
@@ -117,14 +120,14 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
                 broken[name] = lines
                 found[name] = modality, contents.hide(mask_of(findings, len(patients.id_R)))
     if patients is None or problems:
-        return Loaded(declared, None, tuple(problems), broken=broken)
+        return Loaded(declared, None, tuple(problems), broken=broken, folder=folder)
     schema = CohortSchema(
         name=declared.name,
         classes=declared.label.classes,
         modalities=tuple(modality_schema for modality_schema, _ in found.values()),
     )
     loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
-    return replace(loaded, broken=broken, sights=sights, remarks=tuple(remarks))
+    return replace(loaded, broken=broken, sights=sights, remarks=tuple(remarks), folder=folder)
 
 
 def _broken(

@@ -8,9 +8,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from remind.consortium.enrolment import Slug
 from remind.errors import UserError, several
+from remind.invalid import invalid
 from remind.suggest import did_you_mean
 from remind_server.consortium.folder import read_file, write_file
-from remind_server.consortium.settings import problems
 
 
 class Site(BaseModel):
@@ -74,7 +74,7 @@ def read_ledger(path: Path) -> Ledger:
     try:
         return Ledger.model_validate_json(read_file(path))
     except ValidationError as error:
-        raise several(f"{path} is damaged; restore it from a backup:", problems(error)[:5]) from None
+        raise several(f"{path} is damaged; restore it from a backup:", invalid(error, Ledger)[:5]) from None
 
 
 def write_ledger(path: Path, ledger: Ledger) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from remind.errors import UserError, several
+from remind.invalid import invalid
 from remind_server.consortium.certificates import create
 from remind_server.consortium.folder import Folder, write_file
-from remind_server.consortium.settings import Consortium, problems, settings_toml
+from remind_server.consortium.settings import Consortium, settings_toml
 
 
 def make(
@@ -61,4 +62,4 @@ def _settings(name: str, hosts: Sequence[str], port: int, listen: str) -> Consor
     try:
         return Consortium.model_validate({"name": name, "public": {"hosts": list(hosts), "port": port}, "proxy": proxy})
     except ValidationError as error:
-        raise several("remind consortium init:", problems(error)) from None
+        raise several("remind consortium init:", invalid(error, Consortium)) from None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from remind.alerts.settings import read_alerts
 from remind.errors import UserError, several
 from remind_server.consortium.certificates import mismatches, require_valid
 from remind_server.consortium.flower import environment, superexec_command, superlink_command
@@ -41,6 +42,7 @@ def problems(folder: Folder) -> list[str]:
         _proxy,
         require_room,
         lambda f: read_ledger(f.ledger),
+        lambda f: read_alerts(f.root),
         *(partial(_free, name=name, address=address, port=port) for name, address, port in _ports(folder)),
     ]
     found = []

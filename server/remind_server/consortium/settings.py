@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from remind.config_toml import literal
 from remind.consortium.enrolment import Slug
 from remind.errors import UserError, several
+from remind.invalid import invalid
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNS_NAME = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*$")
@@ -143,12 +144,7 @@ def read_settings(path: Path) -> Consortium:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     except ValidationError as error:
-        raise several(f"{path} is not valid:", problems(error)) from None
-
-
-def problems(error: ValidationError) -> list[str]:
-    """Return the field, its problem and its value."""
-    return [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
+        raise several(f"{path} is not valid:", invalid(error, Consortium)) from None
 
 
 def settings_toml(settings: Consortium) -> str:

@@ -174,6 +174,36 @@ def test_a_damaged_file_is_one_message(ledger):
         spend(ledger, question="b")
 
 
+@pytest.mark.parametrize("left", [0, 100, 4096])
+def test_a_file_that_is_empty_or_cut_off_is_damaged_and_not_a_new_ledger(ledger, left):
+    spend(ledger)
+    for other in ledger.folder.glob("*-*"):
+        other.unlink()
+    ledger.path.write_bytes(ledger.path.read_bytes()[:left])
+    for use in (lambda: spend(ledger, question="b"), lambda: ledger.secret, ledger.spends, ledger.totals):
+        with pytest.raises(UserError, match=r"privacy\.sqlite: the privacy ledger is damaged"):
+            use()
+    assert ledger.path.stat().st_size == left, "nothing was put in its place"
+
+
+MAKING = """
+import os, signal, sys
+from pathlib import Path
+from remind_client.ledger import spends
+ledger = spends.PrivacyLedger(Path(sys.argv[1]))
+real = os.replace
+os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+ledger.secret
+"""
+
+
+def test_a_process_that_is_killed_while_it_makes_the_file_leaves_none(ledger):
+    done = subprocess.run([sys.executable, "-c", MAKING, str(ledger.folder)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert not ledger.path.exists()
+    assert spend(ledger) == [TRAIN]
+
+
 def test_totals_that_were_changed_are_found(ledger):
     spend(ledger)
     with sqlite3.connect(ledger.path) as db:

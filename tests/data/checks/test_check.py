@@ -176,8 +176,21 @@ def test_all_kinds_of_damage_at_once(folder):
     folder.edit("M2", "time", 3, -1.0)
     folder.edit("M1", "x2", 3, float("inf"))
     text = check_cohort(folder.path).to_text()
-    assert text.startswith("cohort 'synthetic-independent'\n4 problems\n")
+    assert text.startswith(f"cohort 'synthetic-independent' ({folder.path})\n4 problems\n")
     assert all(part in text for part in ("p000003", "p000005", "negative time", "finite"))
+
+
+@pytest.mark.parametrize("kind", ["table", "series", "image", "text", "codes"])
+def test_a_table_that_is_a_header_alone_is_named_with_its_folder(kind, tmp_path):
+    (tmp_path / "cohort.toml").write_text(
+        f'name = "c"\n[label]\nclasses = ["no", "yes"]\n[modalities.a]\nkind = "{kind}"\n'
+    )
+    (tmp_path / "patients.csv").write_text("patient_id,label\n1,no\n2,yes\n")
+    (tmp_path / "a.csv").write_text("patient_id,time,item,value,path,text,code\n")
+    report = check_cohort(tmp_path)
+    assert report.folder == str(tmp_path)
+    assert str(tmp_path) in report.to_text().splitlines()[0]
+    assert "a.csv: has no rows; add rows" in report.to_text()
 
 
 def test_an_empty_note_counts_as_none(folder):
