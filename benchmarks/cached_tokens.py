@@ -29,7 +29,7 @@ from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache
 from remind.training.work import LocalWork, RoundSettings
-from remind_client.store import digest
+from remind_client.store.site_store import digest
 
 NAMES = ("cview_cc", "cview_mlo", "ffdm_cc", "ffdm_mlo")
 PRESETS = {

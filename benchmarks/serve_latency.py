@@ -30,12 +30,12 @@ from remind.web.access import Access
 from remind_client.app import client_app
 from remind_client.audit.events import Predicted
 from remind_client.audit.log import AuditLog
+from remind_client.rounds.site import Site
 from remind_client.serving.app import Files, Limits, serving_app
 from remind_client.serving.model import ModelKeeper
 from remind_client.serving.monitor import Monitor
 from remind_client.serving.source import of_folder
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.local_grid import LocalGrid

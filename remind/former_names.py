@@ -24,6 +24,8 @@ _KEPT = (
     ("remind.data", "remind.data.sites", "hospitals split"),
     ("remind.data", "remind.data.synthetic", "declare laws write"),
     ("remind.federation", "remind.consortium", "enrolment"),
+    ("remind_client", "remind_client.rounds", "secure site"),
+    ("remind_client", "remind_client.store", "history"),
     ("remind_server.dashboard", "remind.web", "access guard listening sign_in"),
     ("remind_server", "remind_server.outputs", "progress records run_folder tables"),
     ("remind_server", "remind_server.rounds", "checks collect exchange roster strategy tasks"),
@@ -34,6 +36,8 @@ _KEPT = (
     ),
 )
 _RENAMED = {
+    "remind_client.few": "remind_client.rounds.small_updates",
+    "remind_client.private": "remind_client.engine.private_steps",
     "remind_server.model": "remind.global_model",
     "remind_server.rounds.model": "remind.global_model",
     "remind.data.odd": "remind.data.checks.warnings",

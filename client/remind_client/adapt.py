@@ -23,7 +23,7 @@ from remind_client.adaptation import Adaptation, Say
 from remind_client.audit.events import AdaptedModel
 from remind_client.policy.rules import named_models
 from remind_client.site_config import SiteConfig
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_client.vault_begin import make_key
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -18,7 +18,7 @@ from remind.model_file import save_model
 from remind.prediction.bundle import MODEL, SITES, require_new_folder
 from remind_client.adapt import encoders_of
 from remind_client.adaptation import Adaptation
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 
 
 def adapt_into(

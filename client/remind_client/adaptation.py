@@ -17,8 +17,8 @@ from remind.metrics.calibration import CALIBRATION, write_calibration
 from remind.prediction.site_part import SitePart
 from remind.training.device import choose_device
 from remind_client.load import prepare_process
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 
 Say = Callable[[str], None]
 
@@ -117,7 +117,7 @@ def begin_with(site: Site, given: SitePart) -> None:
         A tensor has another shape here.
     """
     engine = site.engine
-    training = engine.cohort.take(engine.index[TRAIN])
+    training = engine.patients.training()
     for name, encoder in engine.model.encoders.items():
         tensors = weights_of(given, name)
         if not tensors or name == ALONE:

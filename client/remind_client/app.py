@@ -19,7 +19,7 @@ from remind.quoting import LONGEST, quoted
 from remind_client.ledger.budget import BudgetError
 from remind_client.load import Identity, load_site, prepare_process
 from remind_client.refusal import words_for, words_within
-from remind_client.site import Site
+from remind_client.rounds.site import Site
 
 log = logging.getLogger(__name__)
 _sites: dict[tuple[int, Identity, Config], Site] = {}

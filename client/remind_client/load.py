@@ -15,15 +15,15 @@ from remind.paths import results_folder, run_name
 from remind.processes.memory import keep_freed_memory
 from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort, cohort_version
+from remind_client.engine.private_steps import simulated_secret
 from remind_client.ledger.spender import Spender, limits_of
 from remind_client.ledger.spends import PrivacyLedger
 from remind_client.policy.rules import fingerprint
-from remind_client.private import simulated_secret
 from remind_client.retention import prune
-from remind_client.secure import SecureAnswers
-from remind_client.site import Site
+from remind_client.rounds.secure import SecureAnswers
+from remind_client.rounds.site import Site
 from remind_client.site_config import this_site
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_client.vault.vault import PlainVault
 
 LEDGER = "privacy"  # folder of a virtual hospital's privacy ledger

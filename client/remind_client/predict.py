@@ -15,7 +15,7 @@ from remind.prediction.site_part import FILE
 from remind.suggest import did_you_mean
 from remind_client.cohort_cache import cached_cohort
 from remind_client.site_config import SiteConfig
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 
 USED = "predicted"  # an empty file; its time is the last use of the model, which retention reads
 

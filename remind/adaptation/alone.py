@@ -30,7 +30,7 @@ Tensors = Mapping[str, Tensor]
 
 
 class Hospital(Protocol):
-    """The hospital's side, which answers messages; `remind_client.site.Site` implements it."""
+    """The hospital's side, which answers messages; `remind_client.rounds.site.Site` implements it."""
 
     config: Config
     cohort: Cohort

@@ -14,8 +14,8 @@ from remind.prediction.bundle import of_part, read_bundle
 from remind.prediction.predictor import Predictor
 from remind.prediction.site_part import FILE
 from remind_client.adaptation import Adaptation
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.rounds.strategy import FedRemind
 from tests.builders import predicting
 from tests.builders.cohorts import cohort, schema

@@ -10,7 +10,7 @@ from remind.federation.flower import to_record
 from remind.federation.messages import Enrolment
 from remind.version import VERSION
 from remind_client.app import client_app
-from remind_client.site import Site
+from remind_client.rounds.site import Site
 from remind_server.simulation.local_grid import EXPIRED, LocalGrid, at_once
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from remind.config import Config
 from remind.data.cohort.cohort import TEST, Cohort
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort

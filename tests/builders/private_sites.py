@@ -11,8 +11,8 @@ from remind.methods import methods_of
 from remind_client.ledger.budget import Limit
 from remind_client.ledger.spender import Spender, limits_of
 from remind_client.ledger.spends import PrivacyLedger
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import examine_task, sites_of, train_tasks
@@ -73,7 +73,7 @@ def only(epsilon: float) -> tuple[Limit, ...]:
 
 
 def _before(site, round_, seed):
-    config, counts = site.config, site.engine.counts
+    config, counts = site.config, site.engine.patients.counts
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     model = GlobalModel.build(config.model_copy(update={"seed": seed}), site.cohort.schema, counts)

@@ -11,12 +11,12 @@ from remind.config import Config
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.kinds.table import Table
 from remind.web.access import Access
+from remind_client.rounds.site import Site
 from remind_client.serving.app import Files, Limits, serving_app
 from remind_client.serving.model import ModelKeeper, Served
 from remind_client.serving.monitor import Monitor
 from remind_client.serving.source import of_folder
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort, contents, declared

@@ -7,9 +7,9 @@ import torch
 from remind.config import Config
 from remind.data.cohort.cohort import Cohort
 from remind_client.policy.rules import fingerprint
-from remind_client.secure import SecureAnswers
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.secure import SecureAnswers
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from remind_client.adapt import encoders_of
 from remind_client.command import app, main
 from remind_client.exit_codes import Exit
 from remind_client.predict import runs_with_model, site_predictor
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from tests.builders import predicting
 from tests.builders.cohorts import cohort, schema
 from tests.builders.site_files import write_site

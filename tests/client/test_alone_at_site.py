@@ -74,7 +74,7 @@ def test_a_restart_goes_on_with_the_same_models(tmp_path, monkeypatch):
         other: Any = after.engine.model.encoders[ALONE]
         assert len(one.content_T) > 1000
         assert torch.equal(one.content_T, other.content_T)
-        batch = before.engine.data.batch(np.arange(len(before.cohort)))
+        batch = before.engine.state.data.batch(np.arange(len(before.cohort)))
         assert torch.equal(one(batch), other(batch))
         assert one(batch)[:, 0, :2].abs().sum() > 0
 
@@ -83,7 +83,8 @@ def test_cached_and_fresh_tokens_know_the_same(tmp_path):
     (one, _) = sites(tmp_path)
     engine = one.engine
     rows = np.array([5, 0, 7, 5])
-    (_, fresh_BMD), (_, cached_BMD) = (next(engine.tokens(fresh=fresh).batches([rows])) for fresh in (True, False))
+    tokens = engine.state.tokens
+    (_, fresh_BMD), (_, cached_BMD) = (next(tokens(fresh=fresh).batches([rows])) for fresh in (True, False))
     assert fresh_BMD.shape[1] == sum(engine.model.counts.values()) + 1
     assert torch.equal(fresh_BMD[:, -1], cached_BMD[:, -1])
 
@@ -92,7 +93,7 @@ def test_hidden_modalities_are_hidden_from_the_scores_too(tmp_path):
     (one, _) = sites(tmp_path, **{"model.hide": 0.0})
     engine = one.engine
     rows = np.flatnonzero(one.cohort.groups_N == 7)[:4]
-    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([rows]))
+    batch, tokens_BMD = next(engine.state.tokens(fresh=False).batches([rows]))
     engine.model.fusion.add_groups((1, 3, 7), 0)
     engine.model.eval()
     knows_BC = known_alone(tokens_BMD[:, -1], batch.presence_Bm, 2)
@@ -116,7 +117,7 @@ def test_how_common_a_class_is_at_the_hospital_counts_whatever_is_hidden(alone, 
         "s", replace(patients, label_N=label_N.astype(np.int64)), config(**{"model.encoders.alone": alone}), tmp_path
     )
     engine, training = one.engine, label_N[patients.split_N == TRAIN]
-    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([np.arange(6)]))
+    batch, tokens_BMD = next(engine.state.tokens(fresh=False).batches([np.arange(6)]))
     odds = np.log((training.sum() + 1) / ((~training).sum() + 1))
     shares_BC = tokens_BMD[:, -1, 2:4]
     np.testing.assert_allclose(shares_BC, [[-odds / 2, odds / 2]] * 6, rtol=1e-6)
@@ -135,7 +136,7 @@ def test_labels_without_signal_show_none_in_training_and_none_in_test(tmp_path):
     for seed in range(3):
         patients = cohort([7] * 400, seed)
         one = site("s", patients, config(), tmp_path / str(seed))
-        batch = one.engine.data.batch(np.arange(len(patients)))
+        batch = one.engine.state.data.batch(np.arange(len(patients)))
         score_NC = one.engine.model.encoders[ALONE](batch)[:, 0, :2].numpy()
         for part, found in areas.items():
             here = patients.split_N == part
@@ -148,8 +149,8 @@ def test_a_narrow_model_takes_more_tokens_for_it(tmp_path):
     narrow = config(**{"model.encoders.alone": "both", "model.width": 4, "model.heads": 2})
     engine = site("s1", cohort(MIXES["s1"], 0), narrow, tmp_path).engine
     wide = site("s1", cohort(MIXES["s1"], 0), config(), tmp_path / "wide").engine
-    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([np.arange(5)]))
-    _, expected_BMD = next(wide.tokens(fresh=False).batches([np.arange(5)]))
+    batch, tokens_BMD = next(engine.state.tokens(fresh=False).batches([np.arange(5)]))
+    _, expected_BMD = next(wide.state.tokens(fresh=False).batches([np.arange(5)]))
     assert torch.equal(tokens_BMD[:, -2:].flatten(1)[:, :7], expected_BMD[:, -1, :7])
     engine.model.fusion.add_groups((1, 3, 7), 0)
     assert engine.model.fuse(tokens_BMD, batch.presence_Bm, batch.group_B, True).logits_BC.shape == (5, 2)
@@ -179,8 +180,8 @@ def test_the_linear_model_is_shared_and_its_numbers_stay(tmp_path):
 def test_numbers_are_standardised_by_the_hospitals_training_patients_and_hidden_with_their_modality(tmp_path):
     (one, _) = sites(tmp_path, **LINEAR, **{"model.hide": 0.0})
     engine = one.engine
-    training = engine.index[TRAIN]
-    source, whole = engine.tokens(fresh=False), np.arange(len(one.cohort))
+    training = engine.patients.index[TRAIN]
+    source, whole = engine.state.tokens(fresh=False), np.arange(len(one.cohort))
     batch, tokens_BMD = next(source.batches([whole]))
     numbers_BRD = tokens_BMD[:, sum(engine.model.counts.values()) + 1 :]
     assert numbers_BRD.shape == (len(whole), 1 + ceil(36 / WIDTH) + 1, WIDTH)
@@ -216,7 +217,7 @@ def test_a_restart_finds_the_numbers_again(tmp_path):
     run(first)
     after = site(first[0].name, first[0].cohort, first[0].config, tmp_path)
     after.engine.model.encoders[ALONE].load_state_dict(after.store.encoder(ALONE, after.store.digests()[ALONE]))
-    batch = first[0].engine.data.batch(np.arange(9))
+    batch = first[0].engine.state.data.batch(np.arange(9))
     one: Any = first[0].engine.model.encoders[ALONE]
     other: Any = after.engine.model.encoders[ALONE]
     assert one(batch)[:, 1:].any()
@@ -226,7 +227,7 @@ def test_a_restart_finds_the_numbers_again(tmp_path):
 def test_the_linear_model_and_what_hospitals_know_alone_add_up(tmp_path):
     (one, _) = sites(tmp_path, **{"model.encoders.alone": "both", "model.linear": True, "model.hide": 0.0})
     engine = one.engine
-    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([np.arange(9)]))
+    batch, tokens_BMD = next(engine.state.tokens(fresh=False).batches([np.arange(9)]))
     engine.model.fusion.add_groups((1, 3, 7), 0)
     engine.model.eval()
     with torch.no_grad():
@@ -244,7 +245,7 @@ def test_a_blend_learns_without_the_scores_and_predicts_with_a_share_of_them(tmp
     (one, _) = sites(tmp_path, **{"model.hide": 0.0, "model.dropout": 0.0, "model.blend": 0.25})
     engine = one.engine
     rows = np.flatnonzero(one.cohort.groups_N == 7)[:6]
-    batch, tokens_BMD = next(engine.tokens(fresh=False).batches([rows]))
+    batch, tokens_BMD = next(engine.state.tokens(fresh=False).batches([rows]))
     engine.model.fusion.add_groups((1, 3, 7), 0)
     score_BC = known_alone(tokens_BMD[:, -1], batch.presence_Bm, 2)
     assert score_BC.abs().sum() > 0
@@ -289,7 +290,7 @@ def test_a_level_of_few_patients_moves_no_shared_weight(tmp_path):
         values_NF[np.flatnonzero(patients.split_N == TRAIN)[:few], 1] = 1
         changed = replace(patients, modalities={**patients.modalities, "a": Table(values_NF)})
         one = site(f"s{few}", changed, config(**LINEAR), tmp_path)
-        batch = one.engine.data.batch(np.arange(200))
+        batch = one.engine.state.data.batch(np.arange(200))
         numbers_NRD = one.engine.model.encoders[ALONE](batch)[:, 1:]
         assert bool(numbers_NRD[:, 0, 1].any()) is bool(numbers_NRD[:, 0, 2].any()) is told
         assert numbers_NRD[:, 0, 0].any(), "numbers that differ stay"

@@ -18,7 +18,7 @@ from remind_client.disk import disk_error, in_words
 from remind_client.exit_codes import Exit
 from remind_client.launcher.door import Door
 from remind_client.refusal import words_for, words_within
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_client.vault.errors import VaultError
 from remind_client.vault.key import VaultKey
 from remind_client.vault.vault import PlainVault, SealedVault

@@ -10,9 +10,9 @@ from remind.federation.messages import Task
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind.training.sampling import Step
-from remind_client.few import moved_by_few
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.rounds.small_updates import blocks_below_minimum
+from remind_client.store.site_store import SiteStore
 from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import sites_of, train_tasks
@@ -27,7 +27,7 @@ BLOCKS = ("shared", "group:1", "group:3", "group:6", "group:7", "encoder:a", "en
 
 def held(*steps, minimum=10, weight=1.0):
     plan = [Step(np.array(rows), np.full(len(rows), weight / len(rows))) for rows in steps]
-    return moved_by_few(plan, GROUP_N, NAMES, BLOCKS, minimum)
+    return blocks_below_minimum(plan, GROUP_N, NAMES, BLOCKS, minimum)
 
 
 def test_every_part_needs_different_patients():
@@ -45,16 +45,16 @@ def test_no_patient_may_make_up_most_of_a_part():
     heavy = np.full(20, 1e-6)
     heavy[4] = 1.0
     plan = [Step(np.arange(20), heavy)]
-    assert moved_by_few(plan, GROUP_N, NAMES, ("shared", "group:1"), 10) == {"shared", "group:1"}
+    assert blocks_below_minimum(plan, GROUP_N, NAMES, ("shared", "group:1"), 10) == {"shared", "group:1"}
     plan = [Step(np.arange(20), np.where(np.arange(20) == 4, 0.0, 1.0))]
-    assert moved_by_few(plan, GROUP_N, NAMES, ("shared",), 10) == frozenset()
+    assert blocks_below_minimum(plan, GROUP_N, NAMES, ("shared",), 10) == frozenset()
 
 
 @pytest.mark.parametrize("draws", range(10, 45))
 def test_a_deck_of_just_enough_patients_is_never_held_back(draws):
     """Draws without replacement, reshuffled when they run out: no patient is drawn twice more often than another."""
     rows = [k % 10 for k in range(draws)]
-    assert moved_by_few([Step(np.array(rows), np.ones(draws))], GROUP_N, NAMES, ("group:1",), 10) == frozenset()
+    assert blocks_below_minimum([Step(np.array(rows), np.ones(draws))], GROUP_N, NAMES, ("group:1",), 10) == frozenset()
 
 
 def answer(folder, minimum, **changes):
@@ -62,7 +62,7 @@ def answer(folder, minimum, **changes):
     config = settings({"train.warmup-rounds": 1, "train.batch": 16, "train.local-steps": 2} | changes)
     patients = cohort([1] * 60 + [3] * 30, split_N=[0] * 90)
     one = Site("s", patients, config, SiteStore(folder), CPU, minimum)
-    counts = one.engine.counts
+    counts = one.engine.patients.counts
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     state = State(0, GlobalModel.build(config, patients.schema, counts), weights)

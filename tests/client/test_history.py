@@ -8,11 +8,11 @@ from remind.federation.flower import read_as
 from remind.federation.messages import Examine, Task
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
-from remind_client.history import ANSWER, STATE
 from remind_client.question import TooOldError
 from remind_client.refusal import words_for
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.history import ANSWER, STATE
+from remind_client.store.site_store import SiteStore
 from remind_client.vault.key import VaultKey
 from remind_client.vault.rotate import rotate
 from remind_client.vault.vault import PlainVault, SealedVault
@@ -57,7 +57,7 @@ def examination(one, round_, on_test=True):
 
 
 def before(one, round_, seed=0):
-    config, counts = one.config, one.engine.counts
+    config, counts = one.config, one.engine.patients.counts
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     model = GlobalModel.build(config.model_copy(update={"seed": seed}), one.cohort.schema, counts)
@@ -69,7 +69,7 @@ def test_the_same_question_gets_the_same_bytes_without_work_even_from_another_pr
     for round_ in (0, 1):
         report, buffer = one.train(*ask(one, round_))
     again = make()
-    again.engine.receive = None  # whoever works fails
+    again.engine.state.receive = None  # whoever works fails
     same, bytes_ = again.train(*ask(again, 1))
     assert same == report, "the seconds it took included"
     assert np.array_equal(bytes_, buffer)
@@ -108,9 +108,9 @@ def test_a_site_that_dies_in_a_round_does_it_again_from_its_beginning(make, roun
                 parameter.add_(1.0)
         raise Died
 
-    engine, history = type(one.engine), type(one.store.history)
+    state, history = type(one.engine.state), type(one.store.history)
     place, name, how = {
-        "begun": (engine, "receive", die),
+        "begun": (state, "receive", die),
         "work": (type(one.engine.methods.rule), "work", lambda rule, work: half_trained(work)),
         "state": (SiteStore, "save", die),
         "answer": (history, "keep_answer", die),

@@ -14,10 +14,10 @@ from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
 from remind.objectives.base import registry as objectives
 from remind.privacy.accounting import compose, epsilon
-from remind_client.engine import SiteEngine
-from remind_client.private import PrivateSteps, simulated_secret
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.engine.private_steps import PrivateSteps, simulated_secret
+from remind_client.engine.site_engine import SiteEngine
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort, schema
 from tests.builders.configs import settings

@@ -13,8 +13,8 @@ from remind.federation.messages import Examine, Report, Task
 from remind.secagg.codec import RangeError
 from remind.secagg.limits import RefusedError
 from remind_client.identity import new_private_key
-from remind_client.secure import SecureAnswers
-from remind_client.store import SiteStore
+from remind_client.rounds.secure import SecureAnswers
+from remind_client.store.site_store import SiteStore
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid

@@ -15,7 +15,7 @@ from remind_client.app import app
 from remind_client.audit.verify import verify
 from remind_client.identity import new_private_key
 from remind_client.launcher.door import Door
-from remind_client.secure import FILE
+from remind_client.rounds.secure import FILE
 from remind_client.site_config import VARIABLE, VAULT_KEY, load_site_config
 from remind_client.vault.key import new_key_file
 from remind_server.rounds.strategy import FedRemind

@@ -16,7 +16,7 @@ from remind.metrics.calibration import CALIBRATION, Calibration, write_calibrati
 from remind_client.command import app
 from remind_client.retention import prune
 from remind_client.site_config import RetentionSection
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_client.vault.key import new_key_file
 from tests.builders.predicting import of_test, train
 from tests.builders.site_files import write_site

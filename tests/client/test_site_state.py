@@ -127,7 +127,7 @@ def test_tokens_are_not_remembered_beyond_the_encoders_that_made_them(tmp_path):
     config = settings()
     patients = cohort([1, 3, 7] * 5)
     kept = site("s", patients, config, tmp_path)
-    counts = kept.engine.counts
+    counts = kept.engine.patients.counts
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     state = State(0, GlobalModel.build(config, patients.schema, counts), weights)

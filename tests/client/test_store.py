@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from remind_client.history import STATE
-from remind_client.store import SiteStore, digest
+from remind_client.store.history import STATE
+from remind_client.store.site_store import SiteStore, digest
 from remind_client.vault.key import VaultKey
 from remind_client.vault.vault import PlainVault, SealedVault
 

@@ -158,4 +158,4 @@ def test_a_site_takes_no_blocks_of_groups_it_does_not_observe(tmp_path):
 def test_groups_of_the_cohorts_are_as_said(local):
     for s in local[0]:
         assert set(groups.counts(s.cohort.groups_N)) == set(MIXES[s.name]) | set(EXTRA.get(s.name, []))
-        assert s.engine.data.device == CPU
+        assert s.engine.state.data.device == CPU

@@ -35,7 +35,7 @@ from remind.data.synthetic.write import write_cohort
 from remind.prediction.bundle import read_bundle
 from remind_client.command import app as site_app
 from remind_client.site_config import load_site_config
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_client.vault.key import new_key_file
 from remind_server.consortium.command_options import open_folder
 from remind_server.consortium.enrol import enrol

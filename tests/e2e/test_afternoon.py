@@ -16,7 +16,7 @@ from remind.data.cohort.read import read_cohort
 from remind.data.synthetic.write import write_cohort
 from remind.prediction.bundle import read_bundle
 from remind_client.site_config import load_site_config
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_server.consortium.proxy import nginx_program
 from tests.builders.served import as_json
 from tests.e2e.loopback import set_value, site_command

@@ -16,7 +16,7 @@ from remind.groups import counts
 from remind.prediction.bundle import of_part
 from remind.prediction.predictor import Predictor
 from remind_client.site_config import load_site_config
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_client.vault.stream import MAGIC
 from tests.builders.served import as_json
 from tests.e2e.loopback import (

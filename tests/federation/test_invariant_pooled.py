@@ -24,8 +24,8 @@ from remind.encoders.alone.encoder import ALONE
 from remind.global_model import GlobalModel
 from remind.objectives.focal import focal_loss
 from remind.training.site_model import SiteModel
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.grids import SiteGrid
 
@@ -186,13 +186,13 @@ def test_shrinking_by_local_counts_would_be_seen(tmp_path, monkeypatch):
     rng = np.random.default_rng(11)
     whole = cohort(rng)
     settings = config(2, **{"train.shrink": 3.0})
-    import remind_client.engine as engine_module
+    from remind_client.engine.round_work import WorkBuilder
 
-    def by_local_counts(engine, task):
-        names = [n for n, _ in engine.model.named_parameters() if ".residual_" in n]
-        return {n: 3.0 / engine.counts[int(n.split(".")[2])] for n in names}
+    def by_local_counts(builder, task):
+        names = [n for n, _ in builder._state.model.named_parameters() if ".residual_" in n]
+        return {n: 3.0 / builder._patients.counts[int(n.split(".")[2])] for n in names}
 
-    monkeypatch.setattr(engine_module.SiteEngine, "_decay", by_local_counts)
+    monkeypatch.setattr(WorkBuilder, "_decay", by_local_counts)
     tensors, _ = federated(random_split(whole, rng), settings, tmp_path)
     expected, _ = pooled_reference(whole, settings, routing=True)
     assert max((tensors[n] - expected[n]).abs().max().item() for n in expected) > 1e-6
@@ -284,13 +284,13 @@ def test_dividing_by_local_counts_would_be_seen(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     whole = cohort(rng)
     settings = config(1)
-    import remind_client.engine as engine_module
     from remind.training.sampling import steps as honest
+    from remind_client.engine import step_plan
 
     def with_local_counts(train, index_N, group_N, weights, counts, rng, own=None):
         return honest(train, index_N, group_N, weights, groups.counts(group_N), rng)
 
-    monkeypatch.setattr(engine_module, "steps", with_local_counts)
+    monkeypatch.setattr(step_plan, "steps", with_local_counts)
     tensors, _ = federated(random_split(whole, rng), settings, tmp_path)
     expected, _ = pooled_reference(whole, settings, routing=False)
     assert max((tensors[n] - expected[n]).abs().max().item() for n in expected) > 1e-4

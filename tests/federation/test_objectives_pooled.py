@@ -14,6 +14,7 @@ from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.messages import Enrolment
 from remind.objectives.base import registry as objectives
+from remind_client.engine.patients import SitePatients
 from remind_client.policy.suppress import counts_of, suppress_enrolment
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.configs import BASE
@@ -115,9 +116,9 @@ def test_the_head_of_dfr_sees_every_group_alike(rule, tmp_path):
     with torch.no_grad():
         for name, tensor in before.items():
             named[name].copy_(tensor)
-    rows = one.engine.index[1]
-    groups_here = list(one.engine.held_out())
-    batch, tokens = next(one.engine.tokens(fresh=False).batches([rows]))
+    rows = one.engine.patients.index[1]
+    groups_here = list(one.engine.patients.held_out())
+    batch, tokens = next(one.engine.state.tokens(fresh=False).batches([rows]))
     one.engine.model.train()
     output = one.engine.model.fuse(tokens, batch.presence_Bm, batch.group_B, True)
     loss = one.engine.methods.objective.criterion(output.logits_BC, batch.label_B, batch.group_B, {})
@@ -135,7 +136,7 @@ def test_only_dfr_says_how_many_it_holds_out_and_small_numbers_stay_at_the_site(
         one = site("s", whole, config(objective, "fedremind"), tmp_path / objective)
         enrolment = one.enrol()
         assert isinstance(enrolment, Enrolment)
-        assert enrolment.held_out == (one.engine.held_out() if says else {})
+        assert enrolment.held_out == (one.engine.patients.held_out() if says else {})
         assert set(enrolment.held_out) <= set(enrolment.counts)
     enrolment = site("s", whole, config("dfr", "fedremind"), tmp_path / "again").enrol()
     minimum = sorted(enrolment.held_out.values())[2]
@@ -145,11 +146,11 @@ def test_only_dfr_says_how_many_it_holds_out_and_small_numbers_stay_at_the_site(
     assert counts_of(released)["enrolled, validation"] == dict(released.held_out)
 
 
-def test_what_a_site_withholds_trains_no_head(tmp_path):
+def test_what_a_site_withholds_trains_no_head(tmp_path, monkeypatch):
     """The coordinator hears of no held-out patient: nobody's head moves, and the run goes on."""
     whole, settings = cohort(0), config("dfr", "fedremind", split=(0, 4))
     one = site("s", whole, settings, tmp_path)
-    one.engine.held_out = dict  # type: ignore[method-assign]
+    monkeypatch.setattr(SitePatients, "held_out", lambda _: {})
     recorder = Recorder()
     FedRemind(settings, [recorder]).run(SiteGrid([one]))
     assert [r.absent for r in recorder.rounds] == [{}] * 4

@@ -252,7 +252,7 @@ def test_qffl_is_a_step_on_the_sum_of_powers_of_the_sites_losses(tmp_path):
     start, whole = run.start(), run.recorder.start.counts
     pull, curvature = dict.fromkeys(start, 0.0), dict.fromkeys(start, 0.0)
     for one in run.sites:
-        own = one.engine.counts
+        own = one.engine.patients.counts
         recorder = Recorder()
         fedavg = run.config.model_copy(update={"method": run.config.method.model_copy(update={"rule": "fedavg"})})
         mine = site(one.name, one.cohort, fedavg, tmp_path / one.name)

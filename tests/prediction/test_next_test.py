@@ -16,8 +16,8 @@ from remind.data.cohort.kinds.table import Table
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind.prediction.next_test import NextTest, held_out
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort, schema

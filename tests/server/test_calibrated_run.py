@@ -54,8 +54,8 @@ def test_three_classes_take_one_exchange_and_are_measured_with_their_temperature
     assert calibration.patients == total(merge(result.validation.values())).count
     temperature = calibration.scaling.temperature
     for one in sites:
-        source = one.engine.tokens(fresh=False)
-        own = one.engine.statistics(source, 2, True, temperature=temperature)
+        source = one.engine.state.tokens(fresh=False)
+        own = one.engine.evaluation.statistics(source, 2, True, temperature=temperature)
         assert {k: s.log_loss_sum for k, s in own.items()} == pytest.approx(
             {k: s.log_loss_sum for k, s in result.calibrated[one.name].items()}
         )

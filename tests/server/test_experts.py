@@ -29,7 +29,7 @@ EXPERTS = int(BASE["model.experts"])
 def asked_and_answered(config, folder):
     """A site's assignment in the first round, and what it answers."""
     one = site("s", cohort([1, 3, 7] * 8), config, folder)
-    counts = one.engine.counts
+    counts = one.engine.patients.counts
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     state = State(0, GlobalModel.build(config, one.cohort.schema, counts), weights)

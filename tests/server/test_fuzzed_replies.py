@@ -42,7 +42,7 @@ def honest(tmp_path_factory):
     """A site's assignment, and its honest report."""
     config = settings()
     one = site("s", cohort([1, 3] * 8), config, tmp_path_factory.mktemp("site"))
-    counts = one.engine.counts
+    counts = one.engine.patients.counts
     member = Member(2, "s", counts, frozenset(counts))
     weights = methods_of(config).weighing.initial(sites_of([member]))
     state = State(0, GlobalModel.build(config, one.cohort.schema, counts), weights)

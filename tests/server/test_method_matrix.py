@@ -136,7 +136,7 @@ def test_jtt_starts_over_and_remembers_its_mistakes(tmp_path):
     looked = recorder.models[1]
     assert all(torch.equal(t, recorder.models[0][n]) for n, t in looked.items()), "a look moves nothing"
     kept = one.store.kept()["objective/wrong"]
-    assert len(kept) == sum(one.engine.counts.values())
+    assert len(kept) == sum(one.engine.patients.counts.values())
 
 
 def test_dfr_moves_the_head_alone_at_the_end(tmp_path):

@@ -13,7 +13,7 @@ from remind.metrics.scores import SCORES
 from remind.metrics.selection import Verdict, is_better
 from remind.metrics.statistics import merge, total
 from remind.model_file import load_model
-from remind_client.history import STATE
+from remind_client.store.history import STATE
 from remind_server.outputs.run_folder import LAST, MODEL, RunFolder
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
@@ -66,7 +66,7 @@ def test_a_site_that_restarts_finds_the_encoders_of_the_best_round(tmp_path):
     found, _ = run(tmp_path, settings)
     for seed, (name, mix) in enumerate(MIXES.items()):
         anew = site(name, cohort(mix, seed), settings, tmp_path)
-        tensors = GlobalModel(found.models[found.result.round - 1]).select(anew.engine.observed, ())
+        tensors = GlobalModel(found.models[found.result.round - 1]).select(anew.engine.patients.observed, ())
         task = Examine(round=found.result.round, routing=found.result.routing, index=index_of(tensors, "float32"))
         answer = anew.examine(task, pack(tensors, "float32"))
         for k, statistics in found.result.test[name].items():

@@ -16,8 +16,8 @@ from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
 from remind.objectives.base import Phase
 from remind.objectives.base import registry as objectives
-from remind_client.engine import SiteEngine
-from remind_client.site import Site
+from remind_client.engine.model_state import ModelState
+from remind_client.rounds.site import Site
 from remind_server.rounds.strategy import FedRemind
 from remind_server.rounds.tasks import stage_of
 from tests.builders.cohorts import cohort
@@ -165,13 +165,13 @@ def test_a_site_that_misses_the_new_beginning_starts_over_when_it_is_back(tmp_pa
     chosen = config((5, 0), objective="jtt")
     sites = [site(name, cohort(mix, seed), chosen, tmp_path) for seed, (name, mix) in enumerate(MIXES.items())]
     began: list[tuple[str, int]] = []
-    train, forget = Site.train, SiteEngine.forget
+    train, reset = Site.train, ModelState.reset
 
     def watched(one, task, buffer):
         if one.name == "s2" and task.round == 3:
             raise ValueError("not there")
         monkeypatch.setattr(
-            SiteEngine, "forget", lambda engine: (began.append((engine.name, task.round)), forget(engine))
+            ModelState, "reset", lambda state: (began.append((state._patients.site, task.round)), reset(state))
         )
         return train(one, task, buffer)
 

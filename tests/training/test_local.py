@@ -17,7 +17,7 @@ from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache
 from remind.training.work import LocalWork, RoundSettings
-from remind_client.store import digest
+from remind_client.store.site_store import digest
 from tests.builders.cohorts import NAMES, cohort
 from tests.builders.configs import settings
 

@@ -13,8 +13,8 @@ from remind.data.cohort.kinds.pictures import Files, Reading
 from remind.data.cohort.cohort import TRAIN, VALIDATION, Cohort, presence
 from remind.data.cohort.kinds.pictures import VolumeSchema
 from remind.data.cohort.schema import CohortSchema
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from pathlib import Path
 from remind_client.app import client_app
 from remind_server.simulation.local_grid import LocalGrid

@@ -12,7 +12,7 @@ from remind.data.cohort.kinds.text import TextSchema
 from remind.training.site_data import CachedTokens, FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.token_cache import TokenCache, cache_key
-from remind_client.store import digest
+from remind_client.store.site_store import digest
 from tests.builders.cohorts import NAMES, cohort, contents
 from tests.builders.configs import settings
 

@@ -27,7 +27,7 @@ def expert_use(views: Sequence[View], few: int) -> ExpertUse | None:
     """
     groups, uses = [], []
     for view in views:
-        for batch, output in view.outputs(view.engine.index[TRAIN]):
+        for batch, output in view.outputs(view.engine.patients.index[TRAIN]):
             if output.use_BE is None:
                 return None
             groups.append(batch.group_B.cpu().numpy())

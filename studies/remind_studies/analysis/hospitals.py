@@ -29,10 +29,10 @@ from remind.global_model import GlobalModel
 from remind.training.device import choose_device
 from remind.training.site_data import TokenSource
 from remind.training.token_cache import TokenCache
-from remind_client.engine import SiteEngine
+from remind_client.engine.site_engine import SiteEngine
 from remind_client.load import prepare_process
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.outputs.records import Observer, RunResult
 from remind_server.rounds.tasks import shared_modalities
 from remind_studies.cells.together import train_together
@@ -115,7 +115,7 @@ class Hospitals:
 
     def counts(self, part: int = TRAIN) -> dict[int, int]:
         """Return the patients of each group in one part of the split; for the training part these are n_k."""
-        return groups.counts(np.concatenate([s.cohort.groups_N[s.engine.index[part]] for s in self.sites]))
+        return groups.counts(np.concatenate([s.cohort.groups_N[s.engine.patients.index[part]] for s in self.sites]))
 
     def train(self, observers: Sequence[Observer]) -> RunResult:
         """Run the federation.
@@ -150,18 +150,18 @@ class Hospitals:
 
     def _view(self, engine: SiteEngine, tensors: Tensors, routing: bool, stack: ExitStack) -> View:
         dtype = self.config.federation.dtype
-        shared = shared_modalities(self.config, self.schema, engine.observed)
-        sent = GlobalModel(tensors).select(engine.observed, shared)
-        received = engine.receive(index_of(sent, dtype), pack(sent, dtype))
-        source = engine.tokens(fresh=False)
-        stack.enter_context(engine.methods.rule.measured(engine.looking(source, received, routing)))
+        shared = shared_modalities(self.config, self.schema, engine.patients.observed)
+        sent = GlobalModel(tensors).select(engine.patients.observed, shared)
+        received = engine.state.receive(index_of(sent, dtype), pack(sent, dtype))
+        source = engine.state.tokens(fresh=False)
+        stack.enter_context(engine.methods.rule.measured(engine.work.evaluation(source, received, routing)))
         engine.model.eval()
         return View(engine, source, routing)
 
     @torch.no_grad()
     def _add_groups(self, engine: SiteEngine, tensors: Tensors) -> None:
         """Add the tensors of groups that only other hospitals have, as the coordinator would send them."""
-        here = {group_block(k) for k in engine.observed}
+        here = {group_block(k) for k in engine.patients.observed}
         others = {n: t for n, t in tensors.items() if block_of(n).startswith("group:") and block_of(n) not in here}
         engine.model.fusion.add_groups({int(block_of(n).partition(":")[2]) for n in others}, self.config.seed)
         named = dict(engine.model.named_parameters())

@@ -67,7 +67,8 @@ def draw(hospitals: Hospitals, patients: int) -> tuple[Drawn, dict[int, int]]:
         if count < patients:
             left_out[group] = count
             continue
-        rows = [s.engine.index[TRAIN][s.cohort.groups_N[s.engine.index[TRAIN]] == group] for s in hospitals.sites]
+        training = [(site.engine.patients.index[TRAIN], site.cohort.groups_N) for site in hospitals.sites]
+        rows = [row_N[group_N[row_N] == group] for row_N, group_N in training]
         place_N = np.repeat(np.arange(len(rows)), [len(row_N) for row_N in rows])
         row_N = np.concatenate(rows)
         rng = np.random.default_rng(derive(hospitals.config.seed, "gradient consistency", group))
@@ -80,7 +81,7 @@ def draw(hospitals: Hospitals, patients: int) -> tuple[Drawn, dict[int, int]]:
 
 def draw_cohort(hospitals: Hospitals, patients: int) -> list[tuple[int, Integers]]:
     """Draw at most this many training patients in the groups' natural shares; the draw depends only on the seed."""
-    rows = [site.engine.index[TRAIN] for site in hospitals.sites]
+    rows = [site.engine.patients.index[TRAIN] for site in hospitals.sites]
     place_N = np.repeat(np.arange(len(rows)), [len(row_N) for row_N in rows])
     row_N = np.concatenate(rows)
     rng = np.random.default_rng(derive(hospitals.config.seed, "gradient consistency", "cohort"))
@@ -160,7 +161,7 @@ def _routing(views: Sequence[View]) -> dict[int, Routing]:
     found: dict[str, list[NDArray[Any]]] = {"group": [], "open": [], "shared": [], "used": []}
     for view in views:
         with _recorded(view.engine.model.fusion) as heard:
-            for batch, output in view.outputs(view.engine.index[TRAIN]):
+            for batch, output in view.outputs(view.engine.patients.index[TRAIN]):
                 nothing_B = torch.full((len(batch.group_B),), math.nan)
                 open_B = nothing_B if output.open_B is None or not view.routing else output.open_B
                 found["group"].append(batch.group_B.cpu().numpy())

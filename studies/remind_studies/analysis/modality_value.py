@@ -68,17 +68,18 @@ def modality_value(hospitals: Hospitals, tensors: Mapping[str, Tensor], routing:
 def predict(hospitals: Hospitals, tensors: Mapping[str, Tensor], routing: bool) -> Tested:
     """Return the predictions for all test patients, with all modalities and without each one."""
     with hospitals.in_use(tensors, routing) as views:
-        rows = [view.engine.index[TEST] for view in views]
-        group_N = np.concatenate([v.engine.cohort.groups_N[row_N] for v, row_N in zip(views, rows, strict=True)])
-        label_N = np.concatenate([v.engine.cohort.label_N[row_N] for v, row_N in zip(views, rows, strict=True)])
-        person_N = np.concatenate([v.engine.cohort.person_N[row_N] for v, row_N in zip(views, rows, strict=True)])
+        rows = [view.engine.patients.index[TEST] for view in views]
+        cohorts = [view.engine.patients.cohort for view in views]
+        group_N = np.concatenate([cohort.groups_N[row_N] for cohort, row_N in zip(cohorts, rows, strict=True)])
+        label_N = np.concatenate([cohort.label_N[row_N] for cohort, row_N in zip(cohorts, rows, strict=True)])
+        person_N = np.concatenate([cohort.person_N[row_N] for cohort, row_N in zip(cohorts, rows, strict=True)])
         full_NC = np.concatenate([_log_p(v, row_N) for v, row_N in zip(views, rows, strict=True)])
     hidden = {}
     with hospitals.in_use(tensors, routing, every_group=True) as views:
         for modality in range(len(hospitals.schema.names)):
             log_p_NC = np.zeros_like(full_NC)
             found = [
-                _log_p(v, row_N[_having(v.engine.cohort.groups_N[row_N], modality)], modality)
+                _log_p(v, row_N[_having(v.engine.patients.cohort.groups_N[row_N], modality)], modality)
                 for v, row_N in zip(views, rows, strict=True)
             ]
             log_p_NC[_having(group_N, modality)] = np.concatenate(found)
@@ -93,7 +94,7 @@ def _having(group_N: Integers, modality: int) -> NDArray[np.bool_]:
 
 
 def _log_p(view: View, row_N: Integers, hide: int | None = None) -> NDArray[np.float64]:
-    found = [np.empty((0, len(view.engine.cohort.schema.classes)))]
+    found = [np.empty((0, len(view.engine.patients.cohort.schema.classes)))]
     for _, output in view.outputs(row_N, hide):
         found.append(output.logits_BC.double().log_softmax(dim=-1).cpu().numpy())
     return np.concatenate(found)

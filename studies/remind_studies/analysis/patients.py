@@ -44,7 +44,7 @@ class Patients:
         """Those of all hospitals."""
         found = [
             (cohort.groups_N[row_N], np.full(len(row_N), part), cohort.label_N[row_N], cohort.person_N[row_N])
-            for cohort, index in ((site.cohort, site.engine.index) for site in hospitals.sites)
+            for cohort, index in ((site.cohort, site.engine.patients.index) for site in hospitals.sites)
             for part, row_N in ((part, index[part]) for part in PARTS)
         ]
         group_N, part_N, label_N, person_N = (np.concatenate(column) for column in zip(*found, strict=True))

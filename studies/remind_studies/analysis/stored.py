@@ -75,7 +75,7 @@ class StoredRun:
         """
         found = Hospitals(self.config, self.number, folder, self.sites if stored else None)
         now = {
-            site.name: {groups.name(k, found.schema.names): n for k, n in sorted(site.engine.counts.items())}
+            site.name: {groups.name(k, found.schema.names): n for k, n in sorted(site.engine.patients.counts.items())}
             for site in found.sites
         }
         if now != self.counts:

@@ -23,7 +23,7 @@ from remind.errors import UserError
 from remind.federation.message_statistics import Evaluation
 from remind.metrics.statistics import GroupStatistics
 from remind_client.adaptation import Adaptation
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_studies.cells.cell import Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.train import Traces, federate, result_of

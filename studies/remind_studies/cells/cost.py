@@ -24,8 +24,8 @@ from remind.training.device import choose_device
 from remind.training.site_model import fusion_of
 from remind.training.work import LocalWork
 from remind_client.load import prepare_process
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_studies.cells.cell import Cell, CellResult
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.stopwatch import Candidate, Clock, ratio, seconds, take_turns
@@ -43,20 +43,20 @@ class Stepper:
         self.config = config
         self.site = Site(patients.name, patients.cohort, config, SiteStore(folder), choose_device(config.device))
         engine = self.site.engine
-        engine.model.fusion.keep_groups(tuple(engine.counts), config.seed)
+        engine.model.fusion.keep_groups(tuple(engine.patients.counts), config.seed)
         task = Task(
             round=0,
             stage=2,
             stage_round=0,
             stage_rounds=1,
             seed=config.seed,
-            weights=dict.fromkeys(engine.counts, 1 / len(engine.counts)),
-            counts=engine.counts,
+            weights=dict.fromkeys(engine.patients.counts, 1 / len(engine.patients.counts)),
+            counts=engine.patients.counts,
             block_weights={},
-            labels=engine.labels(),
+            labels=engine.patients.labels(engine.methods.objective),
             index=(),
         )
-        self.work: LocalWork = engine.work(task, engine.methods.objective.phase(0), {}, train_encoders=False)
+        self.work: LocalWork = engine.work.training(task, engine.methods.objective.phase(0), {}, train_encoders=False)
 
     def step(self) -> None:
         """Take one local step; it is finished when this method returns."""
@@ -96,7 +96,7 @@ class Stepper:
         engine = self.site.engine
         engine.model.eval()  # in training mode, modalities are hidden at random
         with FlopCounterMode(display=False) as counter:
-            for _ in engine.tokens(fresh=True).batches([self.work.plan[0].index_B]):
+            for _ in engine.state.tokens(fresh=True).batches([self.work.plan[0].index_B]):
                 pass
         return int(counter.get_total_flops())
 

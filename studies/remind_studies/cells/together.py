@@ -7,7 +7,7 @@ from torch import Tensor
 from remind.config import Config
 from remind.errors import UserError
 from remind_client.app import client_app
-from remind_client.site import Site
+from remind_client.rounds.site import Site
 from remind_server.outputs.records import Observer, RunResult
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.local_grid import LocalGrid

@@ -18,8 +18,8 @@ from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, total
 from remind.training.device import choose_device
 from remind_client.load import prepare_process
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.outputs.records import Observer, RoundRecord, RunResult
 from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome, RoundTrace
 from remind_studies.cells.patients import hospitals

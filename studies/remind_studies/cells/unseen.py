@@ -26,8 +26,8 @@ from remind.federation.rules.adapt import Adapt, has_experts
 from remind.federation.rules.base import Rule
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_server.rounds.tasks import shared_modalities
 from remind_studies.cells.cell import Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals
@@ -169,8 +169,8 @@ def examined(name: str, base: Federation, tensors: Mapping[str, Tensor], routing
     """Every hospital's statistics of a global model, with its own encoders."""
     config, schema, found = base.result.config, base.result.schema, {}
     for site in base.sites:
-        modalities = shared_modalities(config, schema, site.engine.observed)
-        sent = GlobalModel(tensors).select(site.engine.observed, modalities)
+        modalities = shared_modalities(config, schema, site.engine.patients.observed)
+        sent = GlobalModel(tensors).select(site.engine.patients.observed, modalities)
         task = Examine(round=base.result.round, routing=routing, index=index_of(sent, config.federation.dtype))
         found[site.name] = site.examine(task, pack(sent, config.federation.dtype))
     return Outcome(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from remind_client.engine import SiteEngine
-from remind_client.history import History
-from remind_client.site import Site
+from remind_client.engine.model_state import ModelState
+from remind_client.rounds.releases import PrivateReleases
+from remind_client.rounds.training import RoundTraining
+from remind_client.store.history import History
 from tests.builders.private_sites import private_site, question, rows
 
 
@@ -32,11 +33,11 @@ def then_kill(function):
 # Point → what is replaced, and by what: killed before it, or after it.
 POINTS = {
     "after receive": (History, "begin", kill),
-    "before the spend is on disk": (Site, "_pay_for_round", kill),
-    "after the spend": (Site, "_pay_for_round", then_kill(Site._pay_for_round)),
-    "before the steps": (Site, "_round", kill),
-    "after the steps": (SiteEngine, "keep", kill),
-    "after the state is written": (SiteEngine, "keep", then_kill(SiteEngine.keep)),
+    "before the spend is on disk": (PrivateReleases, "pay_for_round", kill),
+    "after the spend": (PrivateReleases, "pay_for_round", then_kill(PrivateReleases.pay_for_round)),
+    "before the steps": (RoundTraining, "answer", kill),
+    "after the steps": (ModelState, "save", kill),
+    "after the state is written": (ModelState, "save", then_kill(ModelState.save)),
     "before the answer is written": (History, "keep_answer", kill),
     "after the answer is written": (History, "keep_answer", then_kill(History.keep_answer)),
 }

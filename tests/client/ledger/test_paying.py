@@ -10,11 +10,11 @@ from remind.federation.messages import Refusal
 from remind.metrics.statistics import GroupLoss
 from remind.privacy.accounting import Mechanism, compose, epsilon
 from remind_client.audit.log import AuditLog
-from remind_client.engine import SiteEngine
+from remind_client.engine.model_state import ModelState
+from remind_client.engine.private_steps import PrivateSteps
 from remind_client.ledger.budget import BudgetError
 from remind_client.ledger.spender import Spender
 from remind_client.policy.suppress import suppress_report
-from remind_client.private import PrivateSteps
 from remind_client.refusal import words_for, words_within
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.run_folder import RunFolder
@@ -32,7 +32,7 @@ def test_rounds_and_counts_are_paid_with_what_the_noise_is(tmp_path):
     site.enrol()
     for round_ in range(3):
         site.train(*question(site, round_))
-    private = site.engine.private
+    private = site.engine.patients.private
     assert private.round == Mechanism("gradient", 1.0, private.rate, 2)
     spent = site.spender.ledger.of_run("1").epsilon(DELTA)
     assert spent == pytest.approx(epsilon(compose([private.counted, *[private.round] * 3]), DELTA))
@@ -57,14 +57,14 @@ def test_enrolling_again_costs_nothing_unless_there_are_other_patients(tmp_path)
 def test_the_same_question_about_another_state_of_the_cohort_gets_other_noise_and_is_paid(tmp_path):
     """With the same noise the difference of the two answers would be exact."""
     one, other = private_site(tmp_path / "1", version="a"), private_site(tmp_path / "1", version="b")
-    keys = [site._pay_for_round(question(site, 0)[0], "the question") for site in (one, other)]
+    keys = [site._releases().pay_for_round(question(site, 0)[0], "the question") for site in (one, other)]
     assert keys[0] != keys[1]
     assert rows(one, "gradient") == [0, 0]
 
 
 def test_without_budget_nothing_is_computed_and_the_words_that_leave_hold_no_number(tmp_path, monkeypatch):
     site = private_site(tmp_path, limits=only(0.01))
-    monkeypatch.setattr(SiteEngine, "receive", lambda *_: pytest.fail("it computed"))
+    monkeypatch.setattr(ModelState, "receive", lambda *_: pytest.fail("it computed"))
     with pytest.raises(BudgetError) as caught:
         site.train(*question(site, 0))
     assert words_for(caught.value) == "the privacy budget of this site is used up; it takes no further part in this run"
@@ -76,7 +76,7 @@ def test_a_spend_is_in_the_audit_log_before_anything_is_computed(tmp_path, monke
     site, log = private_site(tmp_path), AuditLog(tmp_path / "audit")
     site.spender = Spender(site.spender.ledger, "1", (), log)
     seen = []
-    monkeypatch.setattr(SiteEngine, "receive", lambda *_: (seen.extend(log.entries()), 1 / 0))
+    monkeypatch.setattr(ModelState, "receive", lambda *_: (seen.extend(log.entries()), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         site.train(*question(site, 0))
     kinds = [release["what"] for entry in seen for release in entry["releases"]]
@@ -90,7 +90,7 @@ def test_the_final_examination_is_paid_once_for_test_and_validation_patients(tmp
     assert rows(site, "scores") == [1, 1]
     assert (first.test, first.validation) == (again.test, again.validation)
     assert first.test
-    assert first.test.keys() <= site.engine.counts.keys()
+    assert first.test.keys() <= site.engine.patients.counts.keys()
     assert all(one.loss_sum == one.log_loss_sum for one in first.test.values())
 
 
@@ -109,7 +109,7 @@ def left(tmp_path_factory):
     root = tmp_path_factory.mktemp("left")
     names = {"federation.min-sites": 2}
     sites = [private_site(root / name, names, name=name) for name in ("a", "b", "c")]
-    two = compose([sites[1].engine.private.counted, *[sites[1].engine.private.round] * 2])
+    two = compose([sites[1].engine.patients.private.counted, *[sites[1].engine.patients.private.round] * 2])
     sites[1] = private_site(root / "b", names, limits=only(epsilon(two, DELTA) * 1.001), name="b")
     recorder, folder = Recorder(), RunFolder(root / "results")
     FedRemind(sites[0].config, [recorder, folder]).run(SiteGrid(sites))
@@ -143,7 +143,7 @@ def test_the_attendance_of_the_run_says_who_left(left):
 def test_a_run_with_too_few_left_ends_with_what_each_said(tmp_path):
     sites = [private_site(tmp_path / name, {"federation.min-sites": 2}, name=name) for name in "ab"]
     ledger = sites[1].spender.ledger
-    sites[1]._pay_for_counts()
+    sites[1]._releases().pay_for_counts()
     sites[1].spender = Spender(ledger, "1", only(ledger.of_run("1").epsilon(DELTA)))
     with pytest.raises(UserError, match=r"1 valid replies(.|\n)*- b: refused: policy\.privacy\.epsilon_per_run allows"):
         FedRemind(sites[0].config, [Recorder()]).run(SiteGrid(sites))
@@ -173,8 +173,8 @@ def test_the_policy_decides_whether_the_coordinator_is_told(tmp_path, tell):
     site = private_site(tmp_path)
     report, _ = site.train(*question(site, 0))
     assert report.privacy.epsilon > 0
-    assert (suppress_report(report, site.engine.counts, 1, tell).privacy is not None) == tell
-    assert suppress_report(report, site.engine.counts, 1).privacy is None
+    assert (suppress_report(report, site.engine.patients.counts, 1, tell).privacy is not None) == tell
+    assert suppress_report(report, site.engine.patients.counts, 1).privacy is None
 
 
 TELLS = {
@@ -198,7 +198,7 @@ def test_loss_sums_leave_every_few_rounds_are_paid_and_move_lambda(tmp_path):
 
 
 def test_a_released_loss_sum_is_bounded_and_has_the_noise_that_is_paid_for(tmp_path):
-    private = private_site(tmp_path, TELLS | {"privacy.loss-noise": 5.0}).engine.private
+    private = private_site(tmp_path, TELLS | {"privacy.loss-noise": 5.0}).engine.patients.private
     most = 2 * np.log(2)
     found = [private.said_losses({k: GroupLoss(9, 4.0) for k in private.counts}, most, str(i)) for i in range(300)]
     for k, n in private.counts.items():
@@ -213,8 +213,9 @@ def test_a_released_loss_sum_is_bounded_and_has_the_noise_that_is_paid_for(tmp_p
 
 def test_losses_take_their_part_of_epsilon_from_the_steps(tmp_path):
     given = {"privacy.noise": 0.0, "privacy.epsilon": 8.0, "privacy.counts-noise": 5.0}
-    plain = private_site(tmp_path / "1", given).engine.private
-    telling = private_site(tmp_path / "2", given | {"privacy.loss-every": 1, "privacy.loss-noise": 4.0}).engine.private
+    plain = private_site(tmp_path / "1", given).engine.patients.private
+    tells = given | {"privacy.loss-every": 1, "privacy.loss-noise": 4.0}
+    telling = private_site(tmp_path / "2", tells).engine.patients.private
     assert telling.noise > plain.noise
     whole = compose([telling.counted, *(each for r in range(5) for each in telling.releases(r))])
     assert 7.9 < epsilon(whole, DELTA) <= 8.0

@@ -59,7 +59,7 @@ def test_the_summary_holds_what_the_command_says(tmp_path):
 
 @pytest.mark.parametrize("broken", [0, 1])
 def test_simulate_with_a_site_that_never_counts_is_no_plain_success(tmp_path, monkeypatch, broken):
-    from remind_client.site import Site
+    from remind_client.rounds.site import Site
 
     monkeypatch.chdir(tmp_path)
     train = Site.train
@@ -79,7 +79,7 @@ def test_simulate_with_a_site_that_never_counts_is_no_plain_success(tmp_path, mo
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_simulation_that_is_stopped_is_known_to_have_ended(tmp_path, monkeypatch, sign):
-    from remind_client.site import Site
+    from remind_client.rounds.site import Site
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Site, "train", lambda self, task, buffer: os.kill(os.getpid(), sign))

@@ -258,7 +258,7 @@ def test_a_site_that_came_while_the_run_was_down_is_a_newcomer_and_one_that_is_g
     assert first.round == 3
     assert first.answered == ("s2", "s3")
     assert first.absent == {"s1": "not connected"}
-    assert first.counts[1] == one.engine.counts[1], "the patients of who is gone count on"
+    assert first.counts[1] == one.engine.patients.counts[1], "the patients of who is gone count on"
     assert first.weights_used[2] == pytest.approx(1 / 6)
 
 

@@ -111,7 +111,7 @@ def test_gate_and_entropies_are_those_of_the_routers(hospitals, run):
             fusion = view.engine.model.fusion
             (block,) = fusion.blocks
             block.moe_norm.register_forward_hook(lambda module, inputs, x_BMD: heard.__setitem__("x", x_BMD))
-            for batch, output in view.outputs(view.engine.index[TRAIN]):
+            for batch, output in view.outputs(view.engine.patients.index[TRAIN]):
                 for i, group in enumerate(batch.group_B.tolist()):
                     own_DES = fusion.groups[str(group)].residual_LDES[0]
                     phi_DES, x_MD = block.router.phi_DES, heard["x"][i]
@@ -155,10 +155,10 @@ def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
     tensors = run.tensors()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in result.tensors.items())
     with hospitals.in_use(tensors, routing=True) as views:
-        found = merge([v.engine.statistics(v.source, TEST, True) for v in views])
+        found = merge([v.engine.evaluation.statistics(v.source, TEST, True) for v in views])
         hits = {}
         for view in views:
-            for batch, output in view.outputs(view.engine.index[TEST]):
+            for batch, output in view.outputs(view.engine.patients.index[TEST]):
                 for group, hit in zip(batch.group_B, output.logits_BC.argmax(dim=1) == batch.label_B, strict=True):
                     hits.setdefault(int(group), []).append(bool(hit))
     expected = merge(result.test.values())

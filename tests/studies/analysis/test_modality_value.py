@@ -6,8 +6,8 @@ import torch
 
 from remind.data.cohort.cohort import TEST
 from remind.groups import members
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_studies.analysis.modality_value import FEW, modality_value, predict
 from tests.builders.sites import CPU
 
@@ -43,7 +43,7 @@ def test_hiding_is_as_if_the_patients_had_never_had_it(hospitals, tensors, tmp_p
         weights = [{n: t.clone() for n, t in view.engine.model.state_dict().items()} for view in views]
     start = 0
     for site, own in zip(hospitals.sites, weights, strict=True):
-        rows = site.engine.index[TEST]
+        rows = site.engine.patients.index[TEST]
         cohort = site.cohort.without(hospitals.schema.names[modality])
         hidden = (site.cohort.groups_N[rows] >> modality & 1 == 1) & (cohort.groups_N[rows] > 0)
         engine = Site(site.name, cohort, hospitals.config, SiteStore(tmp_path / "bare" / site.name), CPU).engine
@@ -59,7 +59,7 @@ def bare_logits(engine, weights, rows):
     model = engine.model.eval()
     model.fusion.keep_groups({int(n.split(".")[2]) for n in weights if ".groups." in n}, 0)
     model.load_state_dict({n: t for n, t in weights.items() if n in model.state_dict()})
-    batch = engine.data.batch(rows)
+    batch = engine.state.data.batch(rows)
     return model.fuse(model.tokens(batch), batch.presence_Bm, batch.group_B, True).logits_BC
 
 
@@ -71,7 +71,7 @@ def test_a_group_of_another_hospital_uses_that_hospitals_parameters(hospitals, t
         named = [dict(v.engine.model.named_parameters()) for v in views]
         assert all(torch.equal(own[name], tensors[name]) for own in named for name in tensors)
     with hospitals.in_use(tensors, routing=True) as views:
-        assert all(set(v.engine.model.fusion.known_groups()) == known & set(v.engine.observed) for v in views)
+        assert all(set(v.engine.model.fusion.known_groups()) == known & set(v.engine.patients.observed) for v in views)
 
 
 def test_a_modality_that_says_nothing_gains_nothing(hospitals, tensors):

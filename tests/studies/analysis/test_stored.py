@@ -101,7 +101,7 @@ def test_looking_leaves_the_run_as_it_was(copy, tmp_path):
     run = read_run(copy)
     with run.hospitals(tmp_path, stored=True).in_use(run.tensors(), True) as views:
         for view in views:
-            list(view.outputs(view.engine.index[0]))
+            list(view.outputs(view.engine.patients.index[0]))
     assert {path: path.read_bytes() for path in sorted(copy.rglob("*")) if path.is_file()} == before
 
 

@@ -114,7 +114,7 @@ def test_bytes_are_found_without_making_anything(tmp_path):
     one = candidate(tmp_path, **{"method.fusion": "remind"})
     held = sum(p.numel() * p.element_size() for p in one.site.engine.model.fusion.parameters())
     assert cost.bytes_of(one.site.cohort, one.config) >= held
-    train = one.site.cohort.take(one.site.engine.index[0])
+    train = one.site.cohort.take(one.site.engine.patients.index[0])
     assert cost.bytes_of(train, one.config) == held
 
 

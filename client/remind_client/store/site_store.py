@@ -24,7 +24,7 @@ from remind.model_file import digest_of
 from remind.prediction.site_part import FILE as MODEL
 from remind.prediction.site_part import SitePart
 from remind.training.token_cache import TokenCache
-from remind_client.history import STATE, History
+from remind_client.store.history import STATE, History
 from remind_client.vault.errors import VaultError
 from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, Vault

@@ -17,7 +17,7 @@ from remind.training.sampling import Step
 MOST = 2.0  # times an equal share among the minimum of patients, that one patient may have in a part's update
 
 
-def moved_by_few(
+def blocks_below_minimum(
     plan: Sequence[Step],
     group_N: NDArray[np.int64],
     modalities: Sequence[str],
@@ -38,7 +38,8 @@ def moved_by_few(
     pull_N = np.zeros(len(group_N))
     for step in plan:
         np.add.at(pull_N, step.index_B, np.abs(step.weight_B))
-    return frozenset(block for block in blocks if _few(pull_N[_reaching(block, group_N, modalities)], minimum))
+    pulls = {block: pull_N[_reaching(block, group_N, modalities)] for block in blocks}
+    return frozenset(block for block, pull_P in pulls.items() if _below_minimum(pull_P, minimum))
 
 
 def _reaching(block: str, group_N: NDArray[np.int64], modalities: Sequence[str]) -> NDArray[np.bool_]:
@@ -52,7 +53,7 @@ def _reaching(block: str, group_N: NDArray[np.int64], modalities: Sequence[str])
     return np.asarray((group_N & bit) > 0)
 
 
-def _few(pull_P: NDArray[np.float64], minimum: int) -> bool:
+def _below_minimum(pull_P: NDArray[np.float64], minimum: int) -> bool:
     moving = pull_P[pull_P > 0]
     if not len(moving):
         return False  # no patient contributed: it reveals nothing

@@ -33,7 +33,7 @@ from remind.secagg.slot_messages import ShareRequest
 from remind_client.identity import read_private_key
 from remind_client.question import question_of
 from remind_client.site_config import SiteConfig
-from remind_client.store import SiteStore
+from remind_client.store.site_store import SiteStore
 from remind_client.vault.errors import VaultError
 
 FILE = "secure-aggregation.json"

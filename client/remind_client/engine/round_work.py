@@ -1,0 +1,174 @@
+"""Build the work of a site in one round: the plan of steps, the optimiser, and the settings that all steps share."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from remind.adaptation.moving import moving, rates
+from remind.config import Config
+from remind.data.cohort.cohort import TRAIN
+from remind.federation.install import gradient_scale
+from remind.federation.messages import Task
+from remind.methods import Methods
+from remind.objectives.base import Names, Phase
+from remind.seeds import derive
+from remind.training.gradients import Gradients, PlainGradients
+from remind.training.local import build_optimizer
+from remind.training.schedule import learning_rate
+from remind.training.site_data import CachedTokens, TokenSource
+from remind.training.work import LocalWork, RoundSettings, both
+from remind_client.engine.evaluation import Evaluation
+from remind_client.engine.model_state import ModelState
+from remind_client.engine.patients import SitePatients
+from remind_client.engine.step_plan import plan_steps
+from remind_client.engine.support import Support
+from remind_client.store.site_store import SiteStore
+
+
+class WorkBuilder:
+    """Builds the work of a round from the task and the received model."""
+
+    def __init__(
+        self,
+        patients: SitePatients,
+        state: ModelState,
+        support: Support,
+        evaluation: Evaluation,
+        config: Config,
+        methods: Methods,
+        store: SiteStore,
+    ) -> None:
+        self._patients, self._state, self._support, self._evaluation = patients, state, support, evaluation
+        self._config, self._methods, self._store = config, methods, store
+
+    def training(
+        self, task: Task, phase: Phase, received: Mapping[str, Tensor], train_encoders: bool, key: str = ""
+    ) -> LocalWork:
+        """Return the round's plan of steps with everything that the steps need.
+
+        Parameters
+        ----------
+        received
+            The received parameters by name.
+        key
+            What draws and noise depend on under a privacy guarantee.
+        """
+        state, config, site = self._state, self._config, self._patients.site
+        trained = moving(config, task.given)
+        self._freeze_others(trained)
+        source, routing = state.tokens(fresh=train_encoders), task.routing
+        self._support.update(routing)
+        optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
+        augmented = train_encoders and config.model.encoders.augment != "none"
+        only = both(phase.only, trained)
+        plan = []
+        if optimizer is not None and _has_parameters(optimizer):
+            plan = plan_steps(self._patients, state, self._methods.objective, config, task, phase, key)
+        return LocalWork(
+            model=state.model,
+            objective=self._methods.objective,
+            source=source,
+            gradients=self._gradients(task, key, only),
+            settings=RoundSettings(
+                lr=learning_rate(config.train, task.stage, task.stage_round, task.stage_rounds),
+                routing=routing,
+                seed=derive(task.seed, "objective", site, task.round),
+                round_seed=derive(task.seed, "round", task.round),
+                gradient_scale=self._gradient_scale(task),
+                decay=self._decay(task),
+                rest=state.initial,
+                labels=task.labels,
+                augment=derive(task.seed, "augment", site, task.round) if augmented else None,
+                only=only,
+            ),
+            plan=plan,
+            optimizer=optimizer,
+            measure=partial(self._evaluation.statistics, source, TRAIN, routing, task.labels),
+            kept=state.kept,
+            travelling=tuple(received),
+            retokenise=None if train_encoders else state.current_tokens,
+        )
+
+    def evaluation(self, source: TokenSource, received: Mapping[str, Tensor], routing: bool) -> LocalWork:
+        """Return work without steps, for a model that is only evaluated."""
+        state = self._state
+        self._support.update(routing)
+        return LocalWork(
+            state.model,
+            self._methods.objective,
+            source,
+            RoundSettings(routing=routing),
+            measure=partial(self._evaluation.statistics, source, TRAIN, routing),
+            kept=state.kept,
+            travelling=tuple(received),
+            retokenise=state.current_tokens if isinstance(source, CachedTokens) else None,
+        )
+
+    def stage_number(self, task: Task, phase: Phase) -> int:
+        """Return the number of the stage, counted over all phases; an optimiser's state belongs to one stage."""
+        return task.stage + self._stages_before(phase)
+
+    def restarts_training(self, task: Task, phase: Phase) -> bool:
+        """Whether the site starts its training again in this round.
+
+        This is the first round of a phase that restarts, or the first of its rounds that the site attends.
+        """
+        return phase.restart and (task.round == phase.start or self._store.stage() <= self._stages_before(phase))
+
+    def _stages_before(self, phase: Phase) -> int:
+        return 2 * self._methods.objective.phases(self._config.train.rounds).index(phase)
+
+    def _gradients(self, task: Task, key: str, only: Names | None) -> Gradients:
+        private = self._patients.private
+        if private is None:
+            return PlainGradients()
+        fusion = self._state.model.fusion
+
+        def idle(name: str) -> bool:
+            if only is not None and not only(name):
+                return True
+            return name.startswith("fusion.") and fusion.idle(name.removeprefix("fusion."), task.routing)
+
+        return private.gradients(task, key, self._state.model, idle)
+
+    def _freeze_others(self, trained: Names | None) -> None:
+        """In a run that starts with a trained model, compute no gradients of parameters that do not train."""
+        if self._config.start.model:
+            for name, parameter in self._state.model.fusion.named_parameters(prefix="fusion"):
+                parameter.requires_grad_(trained is None or trained(name))
+
+    def _gradient_scale(self, task: Task) -> dict[str, float]:
+        """Return gradient factors by parameter.
+
+        Parameters that stay at the site follow its own mean loss, so they have no factor.
+        """
+        names, rule = {entry.name for entry in task.index}, self._methods.rule
+        staying = [n for n, _ in self._state.model.named_parameters() if n not in names and rule.travels(n)]
+        share = self._patients.share(self._methods.objective, task)
+        return gradient_scale(names, share, task.block_weights, staying)
+
+    def _decay(self, task: Task) -> dict[str, float]:
+        """Return how strongly parameters are pulled to where they rest: ``train.shrink`` c/n_k, ``train.anchor``."""
+        train, model = self._config.train, self._state.model
+        anchored = dict.fromkeys(self._state.initial, train.anchor)
+        if not train.shrink:
+            return anchored
+        own = {f"fusion.groups.{k}.": n for k, n in task.counts.items()}
+        names = [name for name, _ in model.named_parameters() if model.fusion.shrinks(name)]
+        shrunk = {name: train.shrink / n for name in names for prefix, n in own.items() if name.startswith(prefix)}
+        return anchored | shrunk
+
+    def _optimizer(self, task: Task, phase: Phase, train_encoders: bool) -> Optimizer:
+        """Restore the optimiser from the last round of the same stage of the same training, or create a new one."""
+        model_rates = rates(self._config, task.given)
+        optimizer = build_optimizer(self._config.train, self._state.model, train_encoders, model_rates)
+        if (saved := self._store.optimizer(self.stage_number(task, phase))) is not None:
+            optimizer.load_state_dict(saved)
+        return optimizer
+
+
+def _has_parameters(optimizer: Optimizer) -> bool:
+    """Whether there is anything to train: not with frozen encoders under a frozen model that knows all groups."""
+    return any(group["params"] for group in optimizer.param_groups)

@@ -1,0 +1,122 @@
+"""The training of one round at a site (design, "A round"): evaluate the received model, take steps, report."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from remind.data.cohort.cohort import VALIDATION
+from remind.federation.blocks import block_of, index_of, pack, unpack
+from remind.federation.message_statistics import LossSum
+from remind.federation.messages import Report, Task
+from remind.metrics.statistics import GroupLoss
+from remind.objectives.base import Phase
+from remind.seeds import derive, seeded
+from remind.training.work import LocalWork
+from remind_client.engine.model_state import Buffer
+from remind_client.engine.site_engine import SiteEngine
+from remind_client.ledger.spender import Spender
+from remind_client.rounds.answers import evaluations, require_finite
+from remind_client.rounds.releases import PrivateReleases
+from remind_client.rounds.small_updates import blocks_below_minimum
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RoundTraining:
+    """Trains the model of a site for one round.
+
+    Attributes
+    ----------
+    minimum
+        Number of different patients that must have changed a part of the model before its update may leave.
+    releases
+        What leaves under a privacy guarantee; None: the run gives no guarantee.
+    spender
+        Reports what the site has spent; None: nothing is spent.
+    """
+
+    engine: SiteEngine
+    minimum: int
+    releases: PrivateReleases | None
+    spender: Spender | None
+
+    def answer(self, task: Task, buffer: Buffer, key: str) -> tuple[Report, Buffer]:
+        """Evaluate the model as received, do the round's work, and return the report and the same blocks.
+
+        Parameters
+        ----------
+        key
+            What draws and noise depend on under a privacy guarantee.
+
+        Raises
+        ------
+        ValueError
+            The task names groups that the site does not observe, or contains tensors of another model.
+        UserError
+            Training has diverged.
+        """
+        started, engine = time.perf_counter(), self.engine
+        methods, state = engine.methods, engine.state
+        if unseen := [k for k in task.weights if k not in engine.patients.counts]:
+            raise ValueError(f"the task names groups that the site does not observe: {unseen}")
+        phase = methods.objective.phase(task.round)
+        if engine.work.restarts_training(task, phase):
+            state.reset()
+        train_encoders = phase.train and task.stage == 1 and engine.config.federation.encoders != "frozen"
+        engine.store.activate()
+        received = state.receive(task.index, buffer)
+        work = engine.work.training(task, phase, received, train_encoders, key)
+        losses: Mapping[int, GroupLoss] = work.measure()
+        with methods.rule.measured(work):
+            validation = engine.evaluation.statistics(work.source, VALIDATION, task.routing, task.labels)
+        released = {} if self.releases is None else self.releases.losses(task, losses, key)
+        losses = self._work(task, phase, work, train_encoders) or losses
+        require_finite(losses.values())
+        state.save(
+            work.optimizer, engine.work.stage_number(task, phase), train_encoders, task.round + 1, task.candidates
+        )
+        if self.releases is None:
+            released = losses
+        report = Report(
+            round=task.round,
+            share=engine.patients.share(methods.objective, task),
+            train={k: LossSum.of(s) for k, s in released.items() if k in task.weights},
+            validation=evaluations(validation) if self.releases is None else {},
+            seconds=time.perf_counter() - started,
+            index=index_of(received, engine.config.federation.dtype),
+            privacy=self.spender.told() if self.spender is not None else None,
+        )
+        return report, pack(self._sent(task, buffer, received, work), engine.config.federation.dtype)
+
+    def _work(self, task: Task, phase: Phase, work: LocalWork, train_encoders: bool) -> Mapping[int, GroupLoss] | None:
+        """Do the rule's work, or only evaluate if the phase takes no steps.
+
+        Return losses that replace those of the received model, if any.
+        """
+        engine = self.engine
+        if not phase.train:
+            engine.methods.objective.remember(engine.evaluation.mistakes(work), engine.state.kept)
+            return None
+        if train_encoders:
+            engine.state.mark_changed()
+        with seeded(derive(task.seed, "dropout", engine.patients.site, task.round), engine.device):
+            return engine.methods.rule.work(work)
+
+    def _sent(
+        self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork
+    ) -> Mapping[str, Tensor]:
+        """Return the current tensors, except those of parts that too few patients changed: these as received."""
+        if self.releases is not None:  # noise protects them, and suppression would disclose who was drawn
+            return received
+        cohort = self.engine.patients.cohort
+        blocks = {entry.block for entry in task.index}
+        small = blocks_below_minimum(work.plan, cohort.groups_N, cohort.schema.names, blocks, self.minimum)
+        if not small:
+            return received
+        log.info("round %d: fewer than %d patients moved %s; sent back as it came", task.round, self.minimum, small)
+        unchanged = unpack(task.index, buffer)
+        return {name: unchanged[name] if block_of(name) in small else t for name, t in received.items()}
