@@ -14,7 +14,6 @@ from math import log
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from remind.config import OPERATING_POINT
 from remind.metrics.calibration import Calibration, Method, OperatingPoint, Scaling
@@ -137,6 +136,8 @@ def _scaling(statistics: GroupStatistics, method: Method, towards: Scaling) -> S
         return float(value + PRIOR * (step_P**2).sum() / 2), slope_P + PRIOR * step_P
 
     bounds = [(log(FLATTEST) - aim_P[0], log(STEEPEST) - aim_P[0]), (-20.0, 20.0)][:free]
+    from scipy.optimize import minimize  # the import takes half a second, and a hospital does not need it
+
     found = minimize(
         loss, np.zeros(free), jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14, "gtol": 1e-8}
     )

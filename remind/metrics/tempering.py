@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import brentq
 
 from remind.metrics.statistics import MOST_LOG_LOSS
 
@@ -75,6 +73,9 @@ def fit_temperature(sums: TemperedSums, prior: float) -> float:
 
     If the slope has the same sign everywhere, T is the end of the grid.
     """
+    from scipy.interpolate import PchipInterpolator  # the import takes half a second, and a hospital does not need it
+    from scipy.optimize import brentq
+
     slope_K = sums.slope_K * BETA_K + prior * LOG_BETA_K  # by ln β
     if slope_K[0] >= 0:
         return float(1 / BETA_K[0])
