@@ -82,15 +82,15 @@ def main() -> None:
 
         def step() -> None:
             model.zero_grad(set_to_none=True)
-            with gradients.listening():
-                gradients.of(objective, given())
+            with gradients.recording():
+                gradients.compute(objective, given())
 
         return step
 
     def clipped() -> None:
         gradients = PrivateGradients(model, Clipping(1.0, 0.0, options.patients), bytes(32), "benchmark")
-        with gradients.listening():
-            gradients.summed(objective, given())
+        with gradients.recording():
+            gradients.clipped_sum(objective, given())
 
     keep_freed_memory()
     steps = {PLAIN: plain, "again": plain, "clipped sum": clipped, "private step": private(1.0)}

@@ -104,7 +104,7 @@ class Config(Section):
         if self.precision == "bfloat16":
             problems.append("precision: norms of gradients need float32; set it to 'float32'")
         if problems:
-            raise ValueError(f"privacy.mode = {self.privacy.mode!r} would not hold: " + "; ".join(problems))
+            raise ValueError(f"privacy.mode = {self.privacy.mode!r} cannot be guaranteed: " + "; ".join(problems))
         return self
 
     @property

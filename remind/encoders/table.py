@@ -15,7 +15,7 @@ from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.numbers import KNOTS, Periodic, knots, normal_scores
 from remind.encoders.standardise import moments
-from remind.privacy.tape import recording
+from remind.privacy.tape import current_tape
 
 CLIP = 8.0  # standardised values beyond are outliers or slips of the pen; a linear embedding must not follow them
 
@@ -96,7 +96,7 @@ class TableEncoder(Encoder):
         features_BX = functional.pad(self._features(inputs), (0, 1))
         patches_BcP = features_BX[:, self.index_lP]
         z_BcD = torch.einsum("blp,lpd->bld", patches_BcP, self.weight_lPD) + self.bias_lD
-        if (tape := recording()) is not None:
+        if (tape := current_tape()) is not None:
             rows_cBP = patches_BcP.transpose(0, 1)
             tape.product(
                 self.weight_lPD,

@@ -39,7 +39,7 @@ def export_command(
     from remind.export.card import Wishes
     from remind.export.folder import export_run
     from remind.prediction.bundle import read_bundle
-    from remind.privacy.threshold import usual_minimum
+    from remind.privacy.threshold import default_minimum
 
     if ranges and not site:
         raise UserError("--ranges needs --site: ranges belong to one hospital")
@@ -49,7 +49,7 @@ def export_command(
     known = _hospitals(run)
     if strangers := [name for name in named if name not in known]:
         raise UserError(f"--hospital {strangers[0]}: this hospital took no part in the run; {len(known)} others did")
-    wishes = Wishes(min_count or usual_minimum(real), site, ranges, named, licence, intended_use)
+    wishes = Wishes(min_count or default_minimum(real), site, ranges, named, licence, intended_use)
     say(export_run(run, out, wishes, _patients(run, known)))
 
 

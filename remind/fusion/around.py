@@ -9,7 +9,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
-from remind.privacy.tape import per_patient, recording
+from remind.privacy.tape import current_tape, per_patient
 
 BLEND = "fusion.alone.blend"  # its name in `SiteModel`
 GAIN = 3.0  # numbers of a linear model count as much: at a transformer's learning rates it learns within a run's rounds
@@ -27,7 +27,7 @@ class Projection(nn.Module):
 
     def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         """Tokens (B, l_i, D) of each modality → the same shapes."""
-        if recording() is not None:
+        if current_tape() is not None:
             weight_BmDD = per_patient(self.weight_mDD, tokens[0].shape[0])
             bias_Bm1D = per_patient(self.bias_mD, tokens[0].shape[0]).unsqueeze(2)
             return [z_BlD + z_BlD @ weight_BmDD[:, i] + bias_Bm1D[:, i] for i, z_BlD in enumerate(tokens)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from remind.privacy.tape import recording
+from remind.privacy.tape import current_tape
 
 
 def dispatch_weights(logits_BMES: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Experts(nn.Module):
         before_ENH = torch.baddbmm(self.b1_EH.unsqueeze(1), rows_END, self.w1_EDH)
         hidden_ENH = functional.gelu(before_ENH)
         out_END = torch.baddbmm(self.b2_ED.unsqueeze(1), hidden_ENH, self.w2_EHD)
-        if (tape := recording()) is not None:
+        if (tape := current_tape()) is not None:
 
             def by_patient(rows_ENX: Tensor) -> Tensor:
                 return rows_ENX.reshape(experts, batch, slots, rows_ENX.shape[2])

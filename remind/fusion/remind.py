@@ -16,7 +16,7 @@ from remind.config import ModelConfig
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
 from remind.fusion.tracing import traced
-from remind.privacy.tape import gathered, recording
+from remind.privacy.tape import current_tape, gather_rows
 
 MISSING_STD = 0.02  # initial spread of B_k (algorithm §4.11)
 SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k in units of Φ_shared's: the routing of stage 1 stays in force
@@ -171,11 +171,11 @@ class Remind(FusionModel):
             missing_GD = missing_GD + shared_GD
             residual_GLDES = None if residual_GLDES is None else residual_GLDES + shared_GLDES
         owns = [self._own(k) for k in groups]
-        missing_BD = gathered(missing_GD, row_B, [None if own is None else own.missing_D for own in owns])
+        missing_BD = gather_rows(missing_GD, row_B, [None if own is None else own.missing_D for own in owns])
         z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
-        if recording() is not None and residual_GLDES is not None:
+        if current_tape() is not None and residual_GLDES is not None:
             residuals = [None if own is None else own._parameters.get("residual_LDES") for own in owns]
-            residual_GLDES = gathered(residual_GLDES, row_B, residuals)
+            residual_GLDES = gather_rows(residual_GLDES, row_B, residuals)
             row_B = torch.arange(len(row_B), device=row_B.device)
         open_LB, use_LBE = [], []
         for level, block in enumerate(self.blocks):

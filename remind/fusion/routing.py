@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from remind.fusion.tracing import traced
-from remind.privacy.tape import per_patient, recording
+from remind.privacy.tape import current_tape, per_patient
 
 Gate = Literal["always", "entropy", "kl", "never"]
 
@@ -80,7 +80,7 @@ class Router(nn.Module):
         """
         inverse_BM1 = x_BMD.norm(dim=-1, keepdim=True).clamp_min(1e-12).reciprocal() if self.kind == "cosine" else None
         open_B = torch.zeros(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
-        if recording() is not None:
+        if current_tape() is not None:
             own_BDES = None if residual_GDES is None or row_B is None else residual_GDES[row_B]
             return self._by_patient(x_BMD, inverse_BM1, own_BDES, gate, threshold)
         if residual_GDES is not None and row_B is not None and gate != "never":

@@ -15,7 +15,7 @@ from typing_extensions import override
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.block import RemindBlock
 from remind.fusion.remind import MISSING_STD, fill_missing
-from remind.privacy.tape import gathered
+from remind.privacy.tape import gather_rows
 
 
 class MissingEmbedding(nn.Module):
@@ -58,7 +58,7 @@ class SoftMoEFusion(FusionModel):
         zero_D = torch.zeros_like(self.norm.weight)
         missing_GD = self.of_groups(groups, lambda own: own.missing_D, zero_D)
         owners = [self.groups[str(k)].get_parameter("missing_D") if str(k) in self.groups else None for k in groups]
-        missing_BD = gathered(missing_GD, row_B, owners)
+        missing_BD = gather_rows(missing_GD, row_B, owners)
         z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))
         use_LBE = []
         for block in self.blocks:

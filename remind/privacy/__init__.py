@@ -1,1 +1,1 @@
-"""What may be published of real patients: the minimum count, and which numbers to suppress so that it holds."""
+"""Protection of real patients: minimum counts, cell suppression, and differential privacy (docs/privacy.md)."""

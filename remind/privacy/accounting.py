@@ -1,14 +1,14 @@
-"""What releases cost together: one accountant for all of them, in Rényi differential privacy (RDP).
+"""The privacy accountant: composes the cost of all releases in Rényi differential privacy (RDP).
 
-Two data sets are adjacent if one has one patient more. A release is a Gaussian mechanism, possibly on a Poisson sample
-of the patients. Its curve is its RDP at fixed orders. Curves of releases about the same patients add, also if a later
-release is chosen after seeing an earlier one: so a ledger keeps the sum, and a budget that stops the next release is
-valid (Feldman and Zrnic, "Individual privacy accounting via a Rényi filter", 2021). Curves of releases about disjoint
-patients do not add: the larger one counts.
+Two data sets are adjacent if one of them has one more patient. A release is a Gaussian mechanism, optionally on a
+Poisson sample of the patients. Its curve is its RDP at fixed orders. Curves of releases about the same patients add up,
+even if a later release is chosen after an earlier one is known. A ledger can therefore store the sum, and a budget may
+stop the next release (Feldman and Zrnic, "Individual privacy accounting via a Rényi filter", 2021). For releases about
+disjoint patients, the maximum of the curves applies.
 
 Opacus computes the curves of sampled mechanisms (Mironov et al., "Rényi differential privacy of the sampled Gaussian
-mechanism", 2019) and the tighter figure for a schedule that was fixed in advance (`tight_epsilon`). It is imported
-only where a curve is computed, as it brings torch.
+mechanism", 2019) and the tighter bound for a schedule that was fixed in advance (`tight_epsilon`). It is imported
+only where a curve is computed, because it imports torch.
 """
 
 import math
@@ -22,31 +22,31 @@ from numpy.typing import NDArray
 from remind.errors import UserError
 
 Curve = NDArray[np.float64]
-# Those of Opacus, and higher ones: the best order of few releases with much noise is above 100. Ledgers hold curves at
-# these orders: with others, they could not be added (`ORDERS_VERSION`).
+# The orders of Opacus, and higher ones, because the best order of a few releases with much noise is above 100. Ledgers
+# store curves at these orders. Curves at other orders cannot be added to them (`ORDERS_VERSION`).
 ORDERS: tuple[float, ...] = (
     *(1 + x / 10 for x in range(1, 100)),
     *(float(x) for x in (11, *range(12, 64), 64, 80, 96, 128, 192, 256, 512, 1024)),
 )
 ORDERS_VERSION = 1
 MOST_NOISE = 1e6
-PRECISION = 1.001  # the noise found is at most this factor above the least that is enough
+PRECISION = 1.001  # `noise_multiplier` returns at most this factor times the smallest sufficient noise
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A release, or several alike.
+    """One release, or several equal ones.
 
     Attributes
     ----------
     what
-        What is released, in words: ``gradient``, ``losses``.
+        Name of what is released: ``gradient``, ``losses``.
     noise
-        Noise multiplier σ: standard deviation of the noise divided by how far one patient can move the release (L2).
+        Noise multiplier σ: standard deviation of the noise divided by the L2 sensitivity of the release.
     rate
-        Probability q with which each patient takes part, drawn anew and secretly for each step; 1: all take part.
+        Sampling rate q: the probability with which each patient takes part, drawn secretly for each step; 1: all.
     steps
-        How many such releases.
+        Number of such releases.
     """
 
     what: str
@@ -55,12 +55,12 @@ class Mechanism:
     steps: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what no mechanism can be.
+        """Refuse values that no mechanism can have.
 
         Raises
         ------
         ValueError
-            With the name of what is wrong.
+            The text names the wrong value.
         """
         if not (self.noise >= 0 and math.isfinite(self.noise)):
             raise ValueError(f"{self.what}: a noise multiplier of {self.noise} is not possible; 0 or more")
@@ -70,24 +70,24 @@ class Mechanism:
             raise ValueError(f"{self.what}: {self.steps} steps are not possible")
 
     def curve(self) -> Curve:
-        """RDP at `ORDERS`; infinite without noise."""
+        """Return the RDP at `ORDERS`; infinite without noise."""
         if not self.steps or not self.rate:
-            return nothing()
+            return zero_curve()
         return self.steps * np.array(_one_step(self.noise, self.rate))
 
 
-def nothing() -> Curve:
-    """Return the curve of no release at all."""
+def zero_curve() -> Curve:
+    """Return the curve of no release."""
     return np.zeros(len(ORDERS))
 
 
 def compose(mechanisms: Iterable[Mechanism]) -> Curve:
-    """Return the curve of all these releases together, about the same patients."""
-    return sum((mechanism.curve() for mechanism in mechanisms), nothing())
+    """Return the curve of the composition of releases about the same patients."""
+    return sum((mechanism.curve() for mechanism in mechanisms), zero_curve())
 
 
 def epsilon(curve: Curve, delta: float) -> float:
-    """Smallest ε with which the curve gives (ε, δ)-differential privacy (Balle et al. 2020, theorem 21); may be inf."""
+    """Return the smallest ε for which the curve implies (ε, δ)-DP (Balle et al. 2020, theorem 21); may be infinite."""
     if not 0 < delta < 1:
         raise ValueError(f"delta = {delta} is not possible; above 0, below 1")
     if not curve.any():
@@ -100,21 +100,21 @@ def epsilon(curve: Curve, delta: float) -> float:
 def noise_multiplier(
     wanted: float, delta: float, rate: float = 1.0, steps: int = 1, others: Curve | None = None
 ) -> float:
-    """Return the least noise multiplier with which all releases together cost at most the wanted ε.
+    """Return the smallest noise multiplier with which all releases together cost at most the wanted ε.
 
     Parameters
     ----------
     wanted
         ε of these steps and `others` together.
     others
-        Curve of what else is released about the same patients.
+        Curve of the other releases about the same patients.
 
     Raises
     ------
     UserError
-        If no noise is enough, as the other releases alone cost too much.
+        No noise is sufficient, because the other releases alone cost too much.
     """
-    beside = nothing() if others is None else others
+    beside = zero_curve() if others is None else others
 
     def too_little(noise: float) -> bool:
         return epsilon(beside + Mechanism("steps", noise, rate, steps).curve(), delta) > wanted
@@ -135,9 +135,10 @@ def noise_multiplier(
 
 
 def tight_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
-    """ε by numerical composition of the privacy losses (PRV, Gopi et al. 2021); an upper bound, 5 to 8 % below RDP.
+    """Return ε by numerical composition of the privacy losses (PRV, Gopi et al. 2021), an upper bound tighter than RDP.
 
-    Valid only for a schedule that was fixed before the first release, so it decides nothing; seconds per kind.
+    It is valid only for a schedule that was fixed before the first release, so no budget uses it. It takes seconds per
+    mechanism.
     """
     from opacus.accountants import PRVAccountant
 
@@ -164,7 +165,7 @@ def _one_step(noise: float, rate: float) -> tuple[float, ...]:
             found = float(rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=order))
         except (ValueError, OverflowError):  # the series does not converge at this order; infinite is a valid bound
             return math.inf
-        # Without sampling a release costs more, never less: a rounding error of the series must not say otherwise.
+        # A release without sampling never costs less; a rounding error of the series must not contradict this.
         return found if math.isfinite(found) and found >= 0 else math.inf
 
     return tuple(min(at(order), order / (2 * noise * noise)) for order in ORDERS)

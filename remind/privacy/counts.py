@@ -1,8 +1,9 @@
-"""How many patients of each combination a site says it has: once, with noise, of every combination that there could be.
+"""Noisy counts: the numbers of patients per modality combination that a site publishes once, with noise.
 
-Noise on the combinations that occur alone would tell which do. So every one of the 2^m − 1 gets it, and a site says
-those that stay above a floor, which hides most of the empty ones; a combination that the site has and that stays below
-is not trained on. What follows from these numbers (weights, rates, normalisers) tells nothing more.
+If only the combinations that occur had noise, the published list would reveal which combinations occur. Therefore each
+of the 2^m − 1 possible combinations gets noise, and the site publishes the counts above a threshold that hides most
+empty combinations. The site does not train on a combination below the threshold. Weights, rates and normalisers are
+computed from the published counts and reveal nothing more.
 """
 
 import math
@@ -19,9 +20,9 @@ LEAST_FLOOR = 2.0  # in units of the noise
 
 
 def noisy_counts(counts: Mapping[int, int], modalities: int, noise: float, randomness: Randomness) -> dict[int, int]:
-    """Return the combinations that the site says it has, with numbers of patients of 1 or more.
+    """Return the published combinations with their noisy counts, which are at least 1.
 
-    One patient moves one count by 1: the noise multiplier is `noise`.
+    One patient changes one count by 1, so the noise multiplier is `noise`.
 
     Parameters
     ----------
@@ -44,12 +45,12 @@ def noisy_counts(counts: Mapping[int, int], modalities: int, noise: float, rando
         )
     groups = np.arange(1, 2**modalities)
     exact = np.array([counts.get(int(k), 0) for k in groups])
-    said = np.rint(exact + noise * randomness.normals(len(groups))).astype(np.int64)
-    shown = said >= floor_of(modalities, noise)
-    return {int(k): int(n) for k, n in zip(groups[shown], said[shown], strict=True)}
+    noisy = np.rint(exact + noise * randomness.normals(len(groups))).astype(np.int64)
+    published = noisy >= count_threshold(modalities, noise)
+    return {int(k): int(n) for k, n in zip(groups[published], noisy[published], strict=True)}
 
 
-def floor_of(modalities: int, noise: float) -> int:
-    """Return the least count that is said: of all empty combinations about one stays above it, or fewer."""
+def count_threshold(modalities: int, noise: float) -> int:
+    """Return the smallest count that is published. At most about one empty combination is expected to exceed it."""
     usual = NormalDist().inv_cdf(1 - 2.0**-modalities)
     return max(1, math.ceil(noise * max(LEAST_FLOOR, usual)))

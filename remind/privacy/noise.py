@@ -1,13 +1,13 @@
-"""Secret random numbers of a site that are the same whenever the same question is asked, and Gaussian noise of them.
+"""Secret random numbers of a site that depend only on the question, and Gaussian noise made of them.
 
-The bits are AES-256 in counter mode under a key of HKDF-SHA256(secret of the site; digest of the question, purpose).
-So a question that is asked again gets the same noise, and no other question shares any of it. The coordinator knows the
-question but not the secret: neither noise nor draws can be told from random ones.
+The bits are AES-256 in counter mode; HKDF-SHA256 derives the key from the site's secret, the digest of the question and
+the purpose. A repeated question therefore gets the same noise, and different questions get independent noise. The
+coordinator knows the question but not the secret, so it cannot distinguish noise and draws from random numbers.
 
-A sum is rounded to a grid and the noise is an integer number of grid steps: what leaves is exact integer arithmetic,
-without the gaps between floating-point numbers that betray the sum (Mironov, CCS 2012). The integers are normal numbers
-(Box–Muller, 53-bit uniforms, tails cut at 8.5 standard deviations) rounded: at `STEPS_PER_CLIP` steps per unit a
-rounded normal is a discrete Gaussian for all purposes (Kairouz et al. 2021, arXiv 2102.06387).
+A sum is rounded to a grid, and the noise is a whole number of grid steps. The released value is the result of exact
+integer arithmetic, so the gaps between floating-point numbers do not reveal the sum (Mironov, CCS 2012). The integers
+are rounded normal numbers (Box–Muller, 53-bit uniforms, tails cut at 8.5 standard deviations). With `STEPS_PER_CLIP`
+steps per unit, a rounded normal number is practically a discrete Gaussian (Kairouz et al. 2021, arXiv 2102.06387).
 """
 
 import math
@@ -26,8 +26,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 SECRET_BYTES: Final = 32
 STEPS_PER_CLIP: Final = 2**16  # grid steps per unit of sensitivity
-MOST_STEPS: Final = 2.0**51  # sums of whole numbers below are exact in float64
-_PIECE: Final = 1 << 15  # numbers drawn at a time: they stay in the cache
+MOST_STEPS: Final = 2.0**51  # sums of smaller whole numbers are exact in float64
+_PIECE: Final = 1 << 15  # numbers that are drawn at a time; they fit into the processor's cache
 
 
 class Randomness:
@@ -36,11 +36,11 @@ class Randomness:
     Parameters
     ----------
     secret
-        The site's own, `SECRET_BYTES` random bytes; whoever knows it knows the noise.
+        The site's secret, `SECRET_BYTES` random bytes. With it, anybody can compute the noise.
     question
-        Digest of what is answered.
+        Digest of the question that is answered.
     purpose
-        What the numbers are for; each purpose has its own stream.
+        Purpose of the numbers. Each purpose has its own stream.
 
     Raises
     ------
@@ -67,23 +67,23 @@ class Randomness:
         # Torch's sine and cosine take a fifth of the time of numpy's.
         return np.concatenate([radius * angle.cos().numpy(), radius * angle.sin().numpy()])[:number]
 
-    def chosen(self, number: int, rate: float) -> NDArray[np.bool_]:
-        """Return which of so many are drawn: each by itself with probability `rate`; 1: all."""
+    def bernoulli(self, number: int, rate: float) -> NDArray[np.bool_]:
+        """Return independent Bernoulli draws, (number,): True with probability `rate`; always True if it is 1."""
         drawn: NDArray[np.bool_] = self.uniforms(number) <= rate
         return drawn
 
 
-def noisy(exact: Floats, bound: float, noise: float, randomness: Randomness) -> Floats:
-    """Return a sum with Gaussian noise, on a grid.
+def add_noise(exact: Floats, bound: float, noise: float, randomness: Randomness) -> Floats:
+    """Add Gaussian noise to a sum, on a grid.
 
     Parameters
     ----------
     exact
         The sum, any shape.
     bound
-        How far one patient can move it: its L2 sensitivity.
+        L2 sensitivity: the largest change of the sum that one patient can cause.
     noise
-        Noise multiplier σ: the standard deviation is σ times the bound, made larger for what rounding adds to it.
+        Noise multiplier σ. The standard deviation is σ times `rounded_bound`.
 
     Raises
     ------
@@ -97,15 +97,15 @@ def noisy(exact: Floats, bound: float, noise: float, randomness: Randomness) -> 
     for start in range(0, len(flat), _PIECE):
         piece = flat[start : start + _PIECE]
         steps = np.rint(piece / grid)
-        if not np.abs(steps).max() < MOST_STEPS:  # false for what is not finite, too
-            raise ValueError("a sum that noise is to be added to is not finite, or too large for its grid")
+        if not np.abs(steps).max() < MOST_STEPS:  # also refuses NaN
+            raise ValueError("cannot add noise to a sum that is not finite, or too large for its grid")
         piece[:] = (steps + np.rint(deviation * randomness.normals(len(piece)))) * grid
     return given
 
 
 def rounded_bound(bound: float, numbers: int) -> float:
-    """Return how far one patient can move a sum of so many numbers after it is rounded to the grid.
+    """Return the L2 sensitivity of a sum of d = `numbers` values after it is rounded to the grid.
 
-    Each number may be rounded the other way: at most one grid step further apart, √d steps in all.
+    Rounding can change each difference by at most one grid step, so √d steps in total.
     """
     return bound * (1 + math.sqrt(numbers) / STEPS_PER_CLIP)

@@ -1,8 +1,8 @@
-"""Numbers that are published one after another: each only if no small count follows from everything shown by then.
+"""Sequential publication: a number is published only if no small count follows from it and all numbers before it.
 
-A page shows one round after another, and a reader remembers all of them. So a published number stays published, and a
-later number is suppressed instead: the total of a round without a site stays hidden if its difference to an earlier
-total would reveal the few patients of that site.
+A page shows one round after another, and a reader can remember all of them. A published number therefore stays
+published, and a later number is suppressed instead. For example, the total of a round without one site is suppressed if
+its difference from an earlier total would reveal the few patients of that site.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
@@ -18,12 +18,12 @@ Key = Any  # hashable: identifies a number
 
 
 class Publication:
-    """Everything that is shown of the same patients, in the order in which it is shown.
+    """All numbers that are published about the same patients, in the order of their publication.
 
     Parameters
     ----------
     minimum
-        Patients; with a minimum up to 1, everything may be shown.
+        Minimum count. With a minimum of 0 or 1, everything may be shown.
     """
 
     def __init__(self, minimum: int) -> None:
@@ -43,7 +43,7 @@ class Publication:
         closed: bool = False,
         careful: bool = False,
     ) -> set[Key]:
-        """Decide which of these numbers may be shown. They count as shown from now on.
+        """Decide which of these numbers may be shown, and record them as shown.
 
         Parameters
         ----------
@@ -56,11 +56,11 @@ class Publication:
         known
             Numbers that the reader knows from another source.
         few
-            Numbers that are small whatever their counts: of few persons with many visits.
+            Numbers to treat as small regardless of their counts, such as those of few persons with many visits.
         closed
-            Show nothing that was not shown before, even if it is safe.
+            Show only numbers that were shown before, even if others are safe.
         careful
-            Suppress no more of these than necessary; for few numbers (`cell_suppression.withhold`).
+            Suppress no more of these than necessary. Only for few numbers (`cell_suppression.withhold`).
         """
         for atom, count in counts.items():
             if atom not in self._place:

@@ -1,15 +1,15 @@
-"""A tape of how each patient's loss reaches the parameters, from which steps with privacy take per-patient gradients.
+"""A tape that records the forward pass of a private step, to compute norms and sums of per-patient gradients.
 
-While a tape records, layers tell it their inputs and outputs. One backward pass towards the outputs then gives, for
-every patient, the norm of the gradient of *all* parameters without forming it (ghost norms: Li et al. 2021, arXiv
-2110.05679), and for any coefficients c the weighted sum Σ c_i g_i (book-keeping: Bu et al. 2022, arXiv 2210.00038).
+While a tape records, layers add their inputs and outputs to it. One backward pass to the outputs then gives the norm of
+each patient's gradient over *all* parameters without forming the gradient (ghost norms: Li et al. 2021, arXiv
+2110.05679), and the weighted sum Σ c_i g_i for any coefficients c (book-keeping: Bu et al. 2022, arXiv 2210.00038).
 
-Nothing here knows of models. Layers of torch are recorded by hooks (`remind.training.private.layers`); a module that
-uses parameters of its own calls `per_patient`, `gathered` or `Tape.product`, and names them in ``taped``. Without a
-tape these calls give what the model computes anyway, bit for bit.
+This module does not depend on models. Hooks record the layers of torch (`remind.training.private.layers`). A module
+that has parameters of its own calls `per_patient`, `gather_rows` or `Tape.product`, and names the parameters in
+``taped``. Without a tape, these calls do not change any bit of the result.
 
-Shapes: B patients of the step, P of them at hand (those who have a modality), G groups, E independent products (the
-experts, or 1), S rows of a patient in each, I inputs, O outputs.
+Shapes: B patients of the step, P of them in the current subset (such as those who have a modality), G groups, E
+independent products (the experts, or 1), S rows of a patient in each, I inputs, O outputs.
 """
 
 import math
@@ -26,16 +26,16 @@ Arrange = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Outer:
-    """Gradients xᵀd of one parameter, one per patient, not formed.
+    """Per-patient gradients xᵀd of one parameter, as their factors.
 
     Attributes
     ----------
     input_EPSI, grad_EPSO
-        x, and d: the gradient towards what x was multiplied to.
+        The input x, and d, the gradient of the loss with respect to the product.
     patient_P
-        Position of each patient in the step; None: all, in order.
+        Position of each patient in the step; None: all patients, in order.
     shaped
-        Brings a sum (E, I, O) to the shape of the parameter.
+        Converts a sum (E, I, O) to the shape of the parameter.
     """
 
     parameter: Tensor
@@ -47,7 +47,7 @@ class Outer:
 
 @dataclass(frozen=True)
 class Whole:
-    """Gradients of one small parameter, one per patient: (P, *shape). `patient_P` as in `Outer`."""
+    """Per-patient gradients of one small parameter, (P, *shape). `patient_P` as in `Outer`."""
 
     parameter: Tensor
     grad_P: Tensor
@@ -59,7 +59,7 @@ Part = Outer | Whole
 
 @dataclass(frozen=True)
 class Record:
-    """A tensor on the way from parameters to the loss, and how its gradient gives theirs."""
+    """An intermediate tensor that depends on parameters, and the function from its gradient to theirs."""
 
     output: Tensor
     parameters: tuple[Tensor, ...]
@@ -68,23 +68,23 @@ class Record:
 
 @dataclass
 class Tape:
-    """What has been recorded since the last `clear`.
+    """The records since the last `clear`.
 
     Attributes
     ----------
     patient_P
-        Positions in the step of the patients whom modules see at the moment; None: all, in order.
+        Positions in the step of the patients in the current subset; None: all patients, in order.
     """
 
     records: list[Record] = field(default_factory=list)
     patient_P: Tensor | None = None
 
     def clear(self) -> None:
-        """Forget the records: a step begins."""
+        """Remove all records before the next step."""
         self.records.clear()
 
     def add(self, output: Tensor, parameters: Sequence[Tensor | None], parts: Callable[[Tensor], list[Part]]) -> None:
-        """Record a tensor whose gradient gives those of these parameters."""
+        """Record a tensor from whose gradient `parts` computes the per-patient gradients of the parameters."""
         if output.requires_grad:
             self.records.append(Record(output, tuple(p for p in parameters if p is not None), parts))
 
@@ -102,11 +102,11 @@ class Tape:
         Parameters
         ----------
         weight, bias
-            W, whose gradient `shaped` makes of (E, I, O), and b, (E, O).
+            W, to whose shape `shaped` converts a gradient (E, I, O), and b, (E, O).
         input_EPSI
             x.
         output, arrange
-            y in the shape that the graph has, and the view of its gradient as (E, P, S, O).
+            y in the shape that it has in the graph, and the function that views its gradient as (E, P, S, O).
         """
         seen, here = input_EPSI.detach(), self.patient_P
 
@@ -121,8 +121,8 @@ class Tape:
         self.add(output, (weight, bias), parts)
 
     @contextmanager
-    def seeing(self, patient_P: Tensor) -> Iterator[None]:
-        """Inside the block modules see only these patients of the step."""
+    def restricted_to(self, patient_P: Tensor) -> Iterator[None]:
+        """Within the block, modules compute only these patients of the step."""
         before, self.patient_P = self.patient_P, patient_P
         try:
             yield
@@ -133,14 +133,14 @@ class Tape:
 _CURRENT: ContextVar[Tape | None] = ContextVar("tape", default=None)
 
 
-def recording() -> Tape | None:
-    """Return the tape that records at the moment; None: none does."""
+def current_tape() -> Tape | None:
+    """Return the tape that is recording; None if there is none."""
     return _CURRENT.get()
 
 
 @contextmanager
 def record(tape: Tape) -> Iterator[None]:
-    """Record on a tape inside the block."""
+    """Record on a tape within the block."""
     token = _CURRENT.set(tape)
     try:
         yield
@@ -149,8 +149,8 @@ def record(tape: Tape) -> Iterator[None]:
 
 
 def per_patient(parameter: Tensor, patients: int) -> Tensor:
-    """Return a small parameter once for each of P patients, (P, *shape); without a tape once for all, (1, *shape)."""
-    tape = recording()
+    """Return a copy of a small parameter for each of P patients, (P, *shape); without a tape one copy, (1, *shape)."""
+    tape = current_tape()
     if tape is None or not parameter.requires_grad:
         return parameter.unsqueeze(0)
     here, copies_P = tape.patient_P, parameter.unsqueeze(0).expand(patients, *parameter.shape)
@@ -158,19 +158,19 @@ def per_patient(parameter: Tensor, patients: int) -> Tensor:
     return copies_P
 
 
-def gathered(stacked_G: Tensor, row_B: Tensor, owners: Sequence[Tensor | None]) -> Tensor:
-    """Return each patient's own of G tensors, ``stacked_G[row_B]``.
+def gather_rows(stacked_G: Tensor, row_B: Tensor, owners: Sequence[Tensor | None]) -> Tensor:
+    """Return for each patient one of G tensors, ``stacked_G[row_B]``.
 
     Parameters
     ----------
     owners
-        The parameter that each of the G tensors is; None: it is none, and carries no gradient.
+        The parameter behind each of the G tensors; None: the tensor is not a parameter and has no gradient.
     """
-    tape, own_B = recording(), stacked_G[row_B]
+    tape, own_B = current_tape(), stacked_G[row_B]
     if tape is None:
         return own_B
     if tape.patient_P is not None:
-        raise ValueError("parameters of groups are of the fusion model, which sees all patients of a step")
+        raise ValueError("only the fusion model has parameters of groups, and it computes all patients of a step")
 
     def parts(grad_B: Tensor) -> list[Part]:
         found: list[Part] = []
@@ -185,24 +185,24 @@ def gathered(stacked_G: Tensor, row_B: Tensor, owners: Sequence[Tensor | None]) 
     return own_B
 
 
-def norms_of(parts: Sequence[Part], patients: int) -> Tensor:
-    """Return the squared norm of each patient's gradient of one parameter, (B,): its parts are summed first."""
+def squared_norms(parts: Sequence[Part], patients: int) -> Tensor:
+    """Return the squared norm of each patient's gradient of one parameter, (B,), after summing its parts."""
     if all(isinstance(part, Whole) for part in parts):
         wholes = [part for part in parts if isinstance(part, Whole)]
         if len(wholes) == 1:
-            square_P = _rows(wholes[0].grad_P).square().sum(dim=1)
-            return _placed(square_P, wholes[0].patient_P, patients)
-        grad_B = sum(_placed(_rows(part.grad_P), part.patient_P, patients) for part in wholes)
+            square_P = _flatten(wholes[0].grad_P).square().sum(dim=1)
+            return _scatter(square_P, wholes[0].patient_P, patients)
+        grad_B = sum(_scatter(_flatten(part.grad_P), part.patient_P, patients) for part in wholes)
         assert isinstance(grad_B, Tensor)
         return grad_B.square().sum(dim=1)
     outers = [part for part in parts if isinstance(part, Outer)]
     if len(outers) != len(parts):
-        raise ValueError("a parameter is used both in a product and by itself")
+        raise ValueError("a parameter is used both in a product and elsewhere")
     first = outers[0]
     if len(outers) == 1:
-        return _placed(_outer_norms(first.input_EPSI, first.grad_EPSO), first.patient_P, patients)
-    inputs = [_placed(part.input_EPSI, part.patient_P, patients, dim=1) for part in outers]
-    grads = [_placed(part.grad_EPSO, part.patient_P, patients, dim=1) for part in outers]
+        return _scatter(_outer_norms(first.input_EPSI, first.grad_EPSO), first.patient_P, patients)
+    inputs = [_scatter(part.input_EPSI, part.patient_P, patients, dim=1) for part in outers]
+    grads = [_scatter(part.grad_EPSO, part.patient_P, patients, dim=1) for part in outers]
     return _outer_norms(torch.cat(inputs, dim=2), torch.cat(grads, dim=2))
 
 
@@ -210,13 +210,16 @@ def weighted_sum(part: Part, coefficient_B: Tensor) -> Tensor:
     """Return Σ_i c_i·g_i of a part, in the shape of its parameter."""
     c_P = coefficient_B if part.patient_P is None else coefficient_B[part.patient_P]
     if isinstance(part, Whole):
-        return (c_P @ _rows(part.grad_P)).view(part.parameter.shape)
+        return (c_P @ _flatten(part.grad_P)).view(part.parameter.shape)
     grad_EPSO = part.grad_EPSO * c_P[None, :, None, None]
     return part.shaped(part.input_EPSI.flatten(1, 2).transpose(1, 2) @ grad_EPSO.flatten(1, 2))
 
 
 def _outer_norms(input_EPSI: Tensor, grad_EPSO: Tensor) -> Tensor:
-    """‖Σ_s x_s ⊗ d_s‖² of each patient, summed over the E products, (P,): ⟨XXᵀ, DDᵀ⟩, or the product if smaller."""
+    """Return ‖Σ_s x_s ⊗ d_s‖² of each patient, summed over the E products, (P,).
+
+    Computes ⟨XXᵀ, DDᵀ⟩, or forms the product XᵀD if that is smaller.
+    """
     rows, inputs, outputs = input_EPSI.shape[2], input_EPSI.shape[3], grad_EPSO.shape[3]
     if rows == 1:
         return (input_EPSI.square().sum(dim=(2, 3)) * grad_EPSO.square().sum(dim=(2, 3))).sum(dim=0)
@@ -226,8 +229,8 @@ def _outer_norms(input_EPSI: Tensor, grad_EPSO: Tensor) -> Tensor:
     return (input_EPSI.transpose(2, 3) @ grad_EPSO).square().sum(dim=(0, 2, 3))
 
 
-def _placed(tensor_P: Tensor, patient_P: Tensor | None, patients: int, dim: int = 0) -> Tensor:
-    """Rows of P patients among those of all B, zeros for the others."""
+def _scatter(tensor_P: Tensor, patient_P: Tensor | None, patients: int, dim: int = 0) -> Tensor:
+    """Scatter the rows of P patients to those of all B patients; the others get zeros."""
     if patient_P is None:
         return tensor_P
     shape = list(tensor_P.shape)
@@ -235,6 +238,6 @@ def _placed(tensor_P: Tensor, patient_P: Tensor | None, patients: int, dim: int 
     return tensor_P.new_zeros(shape).index_copy(dim, patient_P, tensor_P)
 
 
-def _rows(grad_P: Tensor) -> Tensor:
-    """One row per patient, (P, numbers): of a scalar parameter too, and of no patient."""
+def _flatten(grad_P: Tensor) -> Tensor:
+    """Flatten to one row per patient, (P, numbers); also for a scalar parameter and for P = 0."""
     return grad_P.reshape(len(grad_P), math.prod(grad_P.shape[1:]))

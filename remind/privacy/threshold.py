@@ -1,7 +1,7 @@
-"""The minimum count: how many patients a number must represent before it is shown to others.
+"""The minimum count: the number of patients that a number must represent before it is shown to others.
 
 All commands and a hospital's policy share one default. The functions apply it to one group at one site.
-`cell_suppression` decides what follows from several published numbers by subtraction.
+`cell_suppression` prevents that a small count follows from several published numbers by subtraction.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ class Counted(Protocol):
 Part = TypeVar("Part", bound=Counted)
 
 
-def usual_minimum(real: bool) -> int:
+def default_minimum(real: bool) -> int:
     """Return the default minimum count: that of real cohorts, or 1 for synthetic patients."""
     return MIN_COUNT if real else 1
 
@@ -37,5 +37,5 @@ def large_groups(counts: Mapping[int, int], minimum: int) -> frozenset[int]:
 
 
 def large_parts(part: Mapping[int, Part], released: Collection[int], minimum: int) -> dict[int, Part]:
-    """Return what was measured for those `released` groups that have at least `minimum` patients in the measurement."""
+    """Return the measurements of those `released` groups that have at least `minimum` patients in the measurement."""
     return {k: given for k, given in part.items() if k in released and given.count >= minimum}

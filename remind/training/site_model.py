@@ -16,7 +16,7 @@ from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone, linear_rows
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
-from remind.privacy.tape import recording
+from remind.privacy.tape import current_tape
 
 
 class SiteModel(nn.Module):
@@ -54,9 +54,9 @@ class SiteModel(nn.Module):
         having_P = batch.presence_Bm[:, list(self.counts).index(name)].nonzero().squeeze(1)
         if not len(having_P) or name not in self.encoders:
             return like.new_zeros(len(having_P), self.counts[name], self.width)
-        tape = recording()
+        tape = current_tape()
         with (
-            nullcontext() if tape is None else tape.seeing(having_P),
+            nullcontext() if tape is None else tape.restricted_to(having_P),
             torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocast),
         ):
             tokens_PlD: Tensor = self.encoders[name](batch.inputs[name])

@@ -172,14 +172,14 @@ class LocalWork:
         batches = iter(self.source.batches(some, self.settings.augment))
         for number, step in enumerate(plan):
             optimizer.zero_grad(set_to_none=True)
-            with self.gradients.listening():
+            with self.gradients.recording():
                 if len(step.index_B):
                     batch, tokens_BMD = next(batches)
                     given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
                     self.model.fusion.asks(batch.index_B)
-                    self.gradients.of(self.objective, given)
+                    self.gradients.compute(self.objective, given)
                 else:
-                    self.gradients.of_nobody()
+                    self.gradients.compute_empty()
             for name, parameter in named.items():
                 if parameter.grad is None:
                     continue

@@ -11,7 +11,7 @@ from remind.data.sites.hospitals import SYNTHETIC
 from remind.data.sites.sites import number_of_sites
 from remind.errors import UserError
 from remind.metrics.scores import SCORES
-from remind.privacy.threshold import usual_minimum
+from remind.privacy.threshold import default_minimum
 from remind.suggest import did_you_mean
 from remind_server.simulation.estimate import estimate, refuse_what_is_too_large, size_of
 from remind_server.simulation.flwr_pairs import read_pairs
@@ -108,7 +108,7 @@ def bench(
                 trained=round(sum(result.seconds for result in found.values() if result), 1),
             ),
         )
-        usual = usual_minimum(real=request.config.data.cohort != SYNTHETIC)
+        usual = default_minimum(real=request.config.data.cohort != SYNTHETIC)
         content = mailed(content, usual if min_count is None else min_count)
         folder.write(RESULTS, content.to_json())
         path = folder.path / REPORT

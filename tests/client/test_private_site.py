@@ -158,7 +158,7 @@ def test_noise_is_found_for_the_epsilon_of_the_run():
     ],
 )
 def test_settings_that_break_the_guarantee_are_refused(setting, said):
-    with pytest.raises(UserError, match=f"would not hold: .*{said}"):
+    with pytest.raises(UserError, match=f"cannot be guaranteed: .*{said}"):
         Config.from_flat(usable(setting))
 
 

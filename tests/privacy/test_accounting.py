@@ -14,8 +14,8 @@ from remind.privacy.accounting import (
     compose,
     epsilon,
     noise_multiplier,
-    nothing,
     tight_epsilon,
+    zero_curve,
 )
 
 # σ for ε 8, 3 and 1 by numerical composition: measured with Opacus' PRV accountant, RDP needs 5 to 8 % more.
@@ -70,7 +70,7 @@ def test_conversion_equals_opacus():
 
 def test_adding_rows_one_by_one_is_exact():
     one = Mechanism("gradient", 1.2, 0.1).curve()
-    summed = nothing()
+    summed = zero_curve()
     for _ in range(100):
         summed = summed + one
     np.testing.assert_allclose(summed, Mechanism("gradient", 1.2, 0.1, 100).curve(), rtol=1e-12)
@@ -129,4 +129,4 @@ def test_impossible_mechanisms_are_refused(wrong):
 @pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5])
 def test_impossible_delta_is_refused(delta):
     with pytest.raises(ValueError, match="delta"):
-        epsilon(nothing(), delta)
+        epsilon(zero_curve(), delta)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from remind.privacy.counts import floor_of, noisy_counts
-from remind.privacy.noise import STEPS_PER_CLIP, Randomness, noisy, rounded_bound
+from remind.privacy.counts import count_threshold, noisy_counts
+from remind.privacy.noise import STEPS_PER_CLIP, Randomness, add_noise, rounded_bound
 
 SECRET = bytes(range(32))
 
@@ -34,7 +34,7 @@ def test_numbers_are_uniform_and_normal():
 
 def test_noise_has_its_deviation_and_lies_on_the_grid():
     exact = np.linspace(-3, 3, 40_000).reshape(200, 200)
-    given = noisy(exact, 0.5, 2.0, Randomness(SECRET, "q", "noise"))
+    given = add_noise(exact, 0.5, 2.0, Randomness(SECRET, "q", "noise"))
     assert given.shape == exact.shape
     steps = given / (0.5 / STEPS_PER_CLIP)
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-6)
@@ -43,13 +43,13 @@ def test_noise_has_its_deviation_and_lies_on_the_grid():
 
 def test_without_noise_only_the_grid_is_left():
     exact = np.random.default_rng(0).normal(size=1000)
-    assert np.abs(noisy(exact, 1.0, 0.0, Randomness(SECRET, "q", "noise")) - exact).max() <= 0.5 / STEPS_PER_CLIP
+    assert np.abs(add_noise(exact, 1.0, 0.0, Randomness(SECRET, "q", "noise")) - exact).max() <= 0.5 / STEPS_PER_CLIP
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e60])
 def test_a_sum_that_cannot_be_protected_is_refused(bad):
     with pytest.raises(ValueError, match="not finite, or too large"):
-        noisy(np.array([0.0, bad]), 1.0, 1.0, Randomness(SECRET, "q", "noise"))
+        add_noise(np.array([0.0, bad]), 1.0, 1.0, Randomness(SECRET, "q", "noise"))
 
 
 def test_counts_have_noise_on_every_combination():
@@ -58,7 +58,7 @@ def test_counts_have_noise_on_every_combination():
     assert {1, 3} <= set.intersection(*(set(one) for one in said))
     deviation = np.std([one[1] for one in said])
     assert deviation == pytest.approx(5.0, rel=0.12)
-    assert floor_of(3, 5.0) == 10
+    assert count_threshold(3, 5.0) == 10
     assert all(count >= 10 for one in said for count in one.values())
     phantoms = np.mean([len(set(one) - set(exact)) for one in said])
     assert 0.02 < phantoms < 0.5  # empty combinations are said too, now and then: saying one tells nothing

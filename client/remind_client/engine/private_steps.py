@@ -17,7 +17,7 @@ from remind.federation.messages import Task
 from remind.metrics.statistics import GroupLoss
 from remind.privacy.accounting import Mechanism, noise_multiplier
 from remind.privacy.counts import noisy_counts
-from remind.privacy.noise import Randomness, noisy
+from remind.privacy.noise import Randomness, add_noise
 from remind.training.private.draws import poisson_steps, relative_weights
 from remind.training.private.gradients import Clipping, PrivateGradients
 from remind.training.sampling import Step
@@ -104,7 +104,7 @@ class PrivateSteps:
         """
         groups = sorted(self.counts)
         sums = np.array([exact[k].loss_sum if k in exact else 0.0 for k in groups])
-        released = noisy(sums, most, self.losses.noise, Randomness(self.secret, question, "losses"))
+        released = add_noise(sums, most, self.losses.noise, Randomness(self.secret, question, "losses"))
         return {
             k: GroupLoss(self.counts[k], float(np.clip(total, 0.0, self.counts[k] * most)))
             for k, total in zip(groups, released, strict=True)

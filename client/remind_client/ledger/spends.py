@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from remind.errors import UserError
-from remind.privacy.accounting import ORDERS, ORDERS_VERSION, Curve, Mechanism, epsilon, nothing
+from remind.privacy.accounting import ORDERS, ORDERS_VERSION, Curve, Mechanism, epsilon, zero_curve
 from remind.processes.locks import locked
 from remind.processes.private_files import private_folder, write_private
 from remind_client.ledger.budget import SLACK, BudgetError, Limit, Release
@@ -76,7 +76,7 @@ class Total:
         return epsilon(self.curve, left) if left > 0 else float("inf")
 
 
-NOTHING = Total(nothing(), 0.0)
+NOTHING = Total(zero_curve(), 0.0)
 
 
 @dataclass(frozen=True)

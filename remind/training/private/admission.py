@@ -1,4 +1,4 @@
-"""What a site must not do under a privacy guarantee, refused before anything is computed, with the reason."""
+"""Refuses models and cohorts for which the privacy guarantee would not hold, before anything is computed."""
 
 from torch import nn
 
@@ -6,35 +6,35 @@ from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import needs_fit
 from remind.errors import several
-from remind.training.private.layers import refuse_what_is_not_taped
+from remind.training.private.layers import require_recorded
 from remind.training.site_model import SiteModel
 
 
 def admit(model: SiteModel, schema: CohortSchema, config: Config) -> None:
-    """Refuse a cohort or a model with which the guarantee would not hold.
+    """Refuse a cohort or a model for which the guarantee would not hold.
 
-    Numbers that are standardised by a site's own patients without noise break it even where they stay at the site: the
-    gradients of all *other* patients pass through them.
+    Means and scales that are computed from a site's own patients without noise break the guarantee, even if they stay
+    at the site, because the gradients of all *other* patients depend on them.
 
     Raises
     ------
     UserError
-        Names the modality, or the parameter.
+        The text names the modality or the parameter.
     """
     require_given_scales(schema, config)
     if config.federation.encoders == "frozen":
-        refuse_what_is_not_taped(_Only(model.fusion))
+        require_recorded(_Only(model.fusion))
     else:
-        refuse_what_is_not_taped(model)
+        require_recorded(model)
 
 
 def require_given_scales(schema: CohortSchema, config: Config) -> None:
-    """Refuse a cohort whose numbers hospitals standardise by their own patients.
+    """Refuse a cohort whose numbers each hospital standardises with statistics of its own patients.
 
     Raises
     ------
     UserError
-        Names the modalities and what to do.
+        The text names the modalities and the remedy.
     """
     remedies = {
         True: 'declare standardise = "given" with mean and std in cohort.toml, or leave it out',
@@ -46,8 +46,8 @@ def require_given_scales(schema: CohortSchema, config: Config) -> None:
         if needs_fit(m, config.model)
     ]
     if problems:
-        why = "all gradients pass through what is fitted on patients without noise"
-        raise several(f"privacy.mode = {config.privacy.mode!r} would not hold, as {why}", problems)
+        why = "all gradients depend on statistics that are fitted on patients without noise"
+        raise several(f"privacy.mode = {config.privacy.mode!r} cannot be guaranteed: {why}", problems)
 
 
 class _Only(nn.Module):

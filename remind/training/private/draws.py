@@ -1,4 +1,4 @@
-"""Who takes part in a private step: each patient by a coin of the site's own, with a weight that is capped.
+"""Poisson sampling of the patients of a private step with the site's secret randomness, and capped weights.
 
 Shapes: N training patients, B of them in a step.
 """
@@ -23,27 +23,27 @@ def poisson_steps(
     secret: bytes,
     question: str,
 ) -> list[Step]:
-    """Draw the steps of a round; a step of nobody is a step too, as whether one is empty tells of the patients.
+    """Draw the steps of a round. An empty step is not skipped, because skipping would reveal that it is empty.
 
     Parameters
     ----------
     index_N, group_N
         Position in the site's cohort, and group, of each patient.
     relative
-        Weight of a patient by group, in units of plain averaging: see `relative_weights`.
+        Weight of a patient by group, relative to plain averaging; see `relative_weights`.
     rate
-        Chance of each patient to be in a step.
+        Probability with which each patient is in a step.
     number
-        Steps of the round.
+        Number of steps of the round.
     secret, question
-        Of the site, and the digest of what it answers: see `Randomness`. The coordinator, which knows the run's seed,
-        must not know who is in a step: else sampling protects nobody.
+        See `Randomness`. The coordinator knows the run's seed and must not know who is in a step; otherwise, sampling
+        would not amplify privacy.
     """
     weight_N = np.array([relative[k] for k in group_N.tolist()], dtype=np.float64)
     randomness = Randomness(secret, question, "who is in a step")
     steps = []
     for _ in range(number):
-        drawn_N = randomness.chosen(len(index_N), rate)
+        drawn_N = randomness.bernoulli(len(index_N), rate)
         steps.append(Step(index_N[drawn_N], weight_N[drawn_N]))
     return steps
 
@@ -51,14 +51,14 @@ def poisson_steps(
 def relative_weights(
     weights: Mapping[int, float], counts: Mapping[int, int], own: Mapping[int, int], most: float
 ) -> dict[int, float]:
-    """Return r_k = min(λ_k/n_k ÷ the site's mean of it, r_max), a patient's weight in units of plain averaging.
+    """Return a patient's weight relative to plain averaging: r_k = min((λ_k/n_k) / (mean at the site), r_max).
 
     Parameters
     ----------
     weights, counts
-        λ_k and the n_k of all sites, as published.
+        λ_k, and the published n_k over all sites.
     own
-        n_{s,k}, as published.
+        The published n_{s,k}.
     most
         r_max.
     """

@@ -1,10 +1,10 @@
-"""The gradient of a private step: each patient's clipped, summed, with noise, over a number that everybody may know.
+"""The gradient of a private step: the noisy sum of clipped per-patient gradients, divided by a public number.
 
-    g = (Σ_i min(1, C/‖g_i‖)·g_i + N(0, σ²C²)) / (q·n),   g_i = ∇ r_i·ℓ_i over all parameters that train, together
+    g = (Σ_i min(1, C/‖g_i‖)·g_i + N(0, σ²C²)) / (q·n),   g_i = ∇ r_i·ℓ_i over all trained parameters together
 
-(Abadi et al. 2016, arXiv 1607.00133, with Poisson draws and ghost norms). The weight comes first and the clip last, so
-that a patient moves the sum by C at most, whatever the weight. Every parameter that trains gets noise, also one that no
-patient of the draw reached: whether one did tells of the patients.
+(DP-SGD: Abadi et al. 2016, arXiv 1607.00133, with Poisson sampling and ghost norms). Weights are applied before
+clipping, so one patient changes the sum by at most C, regardless of the weight. Every trained parameter gets noise,
+even if no sampled patient has a gradient for it, because the absence of noise would reveal this.
 
 Shapes: B patients of the step.
 """
@@ -20,23 +20,23 @@ from torch.nn import Parameter
 from typing_extensions import override
 
 from remind.objectives.base import Objective, StepInput
-from remind.privacy.noise import Randomness, noisy
-from remind.privacy.tape import Part, Tape, Whole, norms_of, record, weighted_sum
+from remind.privacy.noise import Randomness, add_noise
+from remind.privacy.tape import Part, Tape, Whole, record, squared_norms, weighted_sum
 from remind.training.gradients import Gradients
-from remind.training.private.layers import listening, unclaimed
+from remind.training.private.layers import record_layers, unrecorded_error
 from remind.training.site_model import SiteModel
 
 
 @dataclass(frozen=True)
 class Clipping:
-    """What a step does to the patients' gradients.
+    """Clipping norm, noise and normaliser of a step.
 
     Attributes
     ----------
     clip, noise
         C and σ.
     patients
-        q·n, the expected patients of a step, with the published n.
+        q·n, the expected number of patients of a step, with the published n.
     """
 
     clip: float
@@ -45,8 +45,8 @@ class Clipping:
 
 
 @dataclass(frozen=True)
-class Summed:
-    """The clipped sum by parameter's name, before noise, and each patient's norm before clipping, (B,)."""
+class ClippedSum:
+    """The sum of clipped gradients by parameter name, without noise, and each patient's norm before clipping, (B,)."""
 
     sums: Mapping[str, Tensor]
     norm_B: Tensor
@@ -58,13 +58,14 @@ class PrivateGradients(Gradients):
     Parameters
     ----------
     model
-        Encoders and fusion. What requires a gradient trains.
+        Encoders and fusion. Parameters that require a gradient are trained.
     how
-        Clip, noise and normaliser.
+        Clipping norm, noise and normaliser.
     secret, question
         See `Randomness`.
     idle
-        Names of the parameters that train in no step of this stage, whoever is drawn; they get no gradient.
+        Returns whether a parameter, by its name, is trained in no step of this stage, independent of the sampled
+        patients. It gets no gradient.
     """
 
     def __init__(
@@ -80,36 +81,36 @@ class PrivateGradients(Gradients):
         self._tape, self._steps = Tape(), 0
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Record what layers see: tokens are made before `of` is called."""
+    def recording(self) -> Iterator[None]:
+        """Record the inputs and outputs of layers. Tokens must be computed within this context, before `compute`."""
         self._tape.clear()
-        with listening(self.model), record(self._tape):
+        with record_layers(self.model), record(self._tape):
             yield
 
     @override
-    def of(self, objective: Objective, step: StepInput) -> None:
-        sums = self.summed(objective, step).sums if len(step.weight_B) else {}
+    def compute(self, objective: Objective, step: StepInput) -> None:
+        sums = self.clipped_sum(objective, step).sums if len(step.weight_B) else {}
         self._write(sums)
 
-    def of_nobody(self) -> None:
-        """Write the gradient of a step in which nobody takes part: noise."""
+    def compute_empty(self) -> None:
+        """Write the gradient of a step without patients, which is only noise."""
         self._write({})
 
-    def summed(self, objective: Objective, step: StepInput) -> Summed:
+    def clipped_sum(self, objective: Objective, step: StepInput) -> ClippedSum:
         """Return the sum of the clipped gradients of the patients of a step.
 
         Raises
         ------
         UserError
-            A parameter would train that the tape does not know of.
+            The tape has no record of a trained parameter.
         """
         named = self._training()
         names = {id(parameter): name for name, parameter in named.items()}
         loss = (step.weight_B * objective.patient_losses(step)).sum()
         records, patients = list(self._tape.records), len(step.weight_B)
         self._tape.clear()
-        # Asked for too: parameters that no record explains, which must have no gradient. Others are not, so that the
-        # pass forms no gradient of a weight.
+        # The pass also computes the gradients of parameters without a record, to check that they have none. It does
+        # not compute those of recorded parameters.
         explained = {id(parameter) for one in records for parameter in one.parameters}
         others = {name: p for name, p in self.model.named_parameters() if p.requires_grad and id(p) not in explained}
         outputs = [one.output for one in records]
@@ -122,20 +123,20 @@ class PrivateGradients(Gradients):
                         parts.setdefault(names[id(part.parameter)], []).append(part)
         for name, grad in zip(others, found[len(records) :], strict=True):
             if grad is not None:
-                raise unclaimed(name)
+                raise unrecorded_error(name)
         return self._clipped(parts, patients, step.weight_B)
 
-    def _clipped(self, parts: Mapping[str, Sequence[Part]], patients: int, like: Tensor) -> Summed:
+    def _clipped(self, parts: Mapping[str, Sequence[Part]], patients: int, like: Tensor) -> ClippedSum:
         square_B = torch.zeros(patients, dtype=like.dtype, device=like.device)
         for several in parts.values():
-            square_B += norms_of(several, patients).to(square_B.dtype)
+            square_B += squared_norms(several, patients).to(square_B.dtype)
         norm_B = square_B.sqrt()
         coefficient_B = (self.how.clip / norm_B.clamp_min(1e-30)).clamp(max=1.0)
         sums = {
             name: torch.stack([weighted_sum(part, coefficient_B.to(_dtype(part))) for part in several]).sum(dim=0)
             for name, several in parts.items()
         }
-        return Summed(sums, norm_B)
+        return ClippedSum(sums, norm_B)
 
     def _training(self) -> dict[str, Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad and not self.idle(n)}
@@ -153,7 +154,7 @@ class PrivateGradients(Gradients):
         self._steps += 1
         if not named:
             return
-        given = noisy(np.concatenate(exact), self.how.clip, self.how.noise, randomness) / self.how.patients
+        given = add_noise(np.concatenate(exact), self.how.clip, self.how.noise, randomness) / self.how.patients
         pieces = torch.split(torch.from_numpy(given), [parameter.numel() for parameter in named.values()])
         for parameter, piece in zip(named.values(), pieces, strict=True):
             parameter.grad = piece.view(parameter.shape).to(parameter)

@@ -1,6 +1,6 @@
-"""Layers of torch on the tape, and which parameters of a model are on it at all.
+"""Records torch layers on the tape, and checks that all trained parameters of a model are recorded.
 
-A kind of layer is added with `register`: one function from (module, input, output) to a record.
+`register` adds a class of layers: a function that records (layer, input, output).
 """
 
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from remind.errors import UserError
-from remind.privacy.tape import Part, Tape, Whole, recording
+from remind.privacy.tape import Part, Tape, Whole, current_tape
 
 Recorder = Callable[[Tape, Any, Tensor, Tensor], None]
 _KINDS: dict[type[nn.Module], Recorder] = {}
 
 
 def register(kind: type[nn.Module]) -> Callable[[Recorder], Recorder]:
-    """Make a function record the layers of exactly this class."""
+    """Register a function that records the layers of exactly this class."""
 
     def add(recorder: Recorder) -> Recorder:
         _KINDS[kind] = recorder
@@ -54,9 +54,9 @@ def _layer_norm(tape: Tape, layer: nn.LayerNorm, x: Tensor, y: Tensor) -> None:
 
 
 @contextmanager
-def listening(model: nn.Module) -> Iterator[None]:
-    """Inside the block, the model's layers tell the tape that records what goes through them."""
-    hooks = [layer.register_forward_hook(_tell) for layer in model.modules() if type(layer) in _KINDS]
+def record_layers(model: nn.Module) -> Iterator[None]:
+    """Within the block, the model's layers record their inputs and outputs on the current tape."""
+    hooks = [layer.register_forward_hook(_record) for layer in model.modules() if type(layer) in _KINDS]
     try:
         yield
     finally:
@@ -64,46 +64,46 @@ def listening(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _tell(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    tape = recording()
+def _record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    tape = current_tape()
     if tape is not None and any(p.requires_grad for p in layer.parameters(recurse=False)):
         _KINDS[type(layer)](tape, layer, inputs[0], output)
 
 
-def refuse_what_is_not_taped(model: nn.Module) -> None:
-    """Stop before anything is computed if a parameter trains that no layer tells the tape about.
+def require_recorded(model: nn.Module) -> None:
+    """Refuse a model with a trained parameter that no layer records.
 
     Raises
     ------
     UserError
-        Names the parameter, or a layer that couples the patients of a step.
+        The text names the parameter, or a layer that couples the patients of a step.
     """
     claimed: list[str] = []
     for name, layer in model.named_modules():
         if isinstance(layer, _BatchNorm) and any(p.requires_grad for p in model.parameters()):
-            raise UserError(f"privacy.mode: {name} normalises over the patients of a batch, so that {_NO_BOUND}")
+            raise UserError(f"privacy.mode: {name} normalises over the patients of a batch, so {_NO_BOUND}")
         own = (
             [n for n, _ in layer.named_parameters(recurse=False)]
             if type(layer) in _KINDS
             else getattr(layer, "taped", ())
         )
         claimed += [f"{name}.{parameter}".removeprefix(".") for parameter in own]
-    exact, within = set(claimed), tuple(f"{name}." for name in claimed)  # within: of a list of parameters
+    exact, within = set(claimed), tuple(f"{name}." for name in claimed)  # within: parameters of a list
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in exact and not name.startswith(within):
-            raise unclaimed(name)
+            raise unrecorded_error(name)
 
 
-_NO_BOUND = "no bound on one patient's gradient bounds what the patient does to the model; freeze it, or choose another"
+_NO_BOUND = "a bound on one patient's gradient does not bound the patient's effect; freeze it, or choose another layer"
 
 
-def unclaimed(name: str) -> UserError:
-    """Return the error about a parameter whose per-patient gradients nobody computes."""
+def unrecorded_error(name: str) -> UserError:
+    """Return the error about a parameter whose per-patient gradients are not computed."""
     where = (
         "freeze the encoders (federation.encoders = 'frozen')"
         if name.startswith("encoders.")
         else "choose a fusion model and options that docs/privacy.md lists"
     )
     return UserError(
-        f"privacy.mode: {name} would train, but each patient's part in its gradient is not computed; {where}"
+        f"privacy.mode: {name} would be trained, but its per-patient gradients cannot be computed; {where}"
     )

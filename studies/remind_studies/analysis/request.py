@@ -10,7 +10,7 @@ from remind.config import Config
 from remind.data.sites.hospitals import SYNTHETIC
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
-from remind.privacy.threshold import usual_minimum
+from remind.privacy.threshold import default_minimum
 from remind_server.outputs.run_folder import CONFIG
 from remind_server.simulation.flwr_plan import claimed, plan_here
 from remind_studies.analysis.analyse import SOFT_MOE, analyse, with_soft_moe
@@ -55,7 +55,7 @@ def analyze(
         raise UserError(f"--whole-set: there is no {whole_set!r}; there are {', '.join(get_args(WholeSet))}")
     run = _run(folder, cohort, clients, run_config)
     if min_count is None:
-        min_count = usual_minimum(real=run.config.data.cohort != SYNTHETIC)
+        min_count = default_minimum(real=run.config.data.cohort != SYNTHETIC)
     if patients < min_count:
         raise UserError(
             f"--patients {patients}: gradients of fewer than {min_count} patients are suppressed; draw at least "

@@ -10,7 +10,7 @@ from remind.fusion.base import registry
 from remind.methods import methods_of
 from remind.training.local import build_optimizer
 from remind.training.private.gradients import Clipping, PrivateGradients
-from remind.training.private.layers import refuse_what_is_not_taped
+from remind.training.private.layers import require_recorded
 from remind.training.sampling import Step
 from remind.training.site_data import FreshTokens
 from remind.training.site_model import SiteModel
@@ -62,8 +62,8 @@ def check(work, index=(0, 1, 2, 3, 4, 5, 6, 7)):
     norms = torch.stack([torch.stack([g.square().sum() for g in row.values()]).sum().sqrt() for row in rows])
     clip = norms.median().item() * 1.001  # half of the patients are clipped
     private = PrivateGradients(work.model, Clipping(clip, 0.0, 1.0), SECRET, "q")
-    with private.listening():
-        found = private.summed(work.objective, given(work, index, weights))
+    with private.recording():
+        found = private.clipped_sum(work.objective, given(work, index, weights))
     torch.testing.assert_close(found.norm_B, norms, rtol=1e-10, atol=1e-13)
     reached = set().union(*rows)
     for name in reached:
@@ -136,5 +136,5 @@ def test_every_fusion_model_is_right_or_refused(name, monkeypatch):
     work = setting({"method.fusion": name + options, "model.dropout": 0.0})
     if not work.model.fusion.private:
         return
-    refuse_what_is_not_taped(work.model)
+    require_recorded(work.model)
     check(work)

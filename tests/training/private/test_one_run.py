@@ -14,7 +14,7 @@ from remind.config import Scalar
 from remind.data.batches.batch import SiteData
 from remind.methods import methods_of
 from remind.privacy.accounting import noise_multiplier
-from remind.privacy.noise import noisy
+from remind.privacy.noise import add_noise
 from remind.training.private import gradients as gradients_module
 from remind.training.private.draws import poisson_steps
 from remind.training.private.gradients import Clipping, PrivateGradients
@@ -56,12 +56,12 @@ def run(noise):
 
     def gradient(private, step):
         model.zero_grad(set_to_none=True)
-        with private.listening():
+        with private.recording():
             if len(step.index_B):
                 batch, tokens = next(source.batches([step.index_B]))
-                private.of(work.objective, work.step_input(step, batch, tokens, 0))
+                private.compute(work.objective, work.step_input(step, batch, tokens, 0))
             else:
-                private.of_nobody()
+                private.compute_empty()
         return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
     canaries = np.arange(CANARIES)
@@ -105,7 +105,7 @@ def test_the_run_keeps_its_claim():
 
 
 def without_noise(exact, bound, noise, randomness):
-    return noisy(exact, bound, 1e-9, randomness)
+    return add_noise(exact, bound, 1e-9, randomness)
 
 
 def without_clip(self, parts, patients, like):
@@ -121,7 +121,7 @@ CLIPPED = PrivateGradients._clipped
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [
-        pytest.param(gradients_module, "noisy", without_noise, id="noise off"),
+        pytest.param(gradients_module, "add_noise", without_noise, id="noise off"),
         pytest.param(PrivateGradients, "_clipped", without_clip, id="clip off"),
     ],
 )

@@ -13,11 +13,11 @@ from torch import nn
 from remind.errors import UserError
 from remind.fusion.experts import Experts
 from remind.privacy import tape as tape_module
-from remind.privacy.noise import noisy
+from remind.privacy.noise import add_noise
 from remind.privacy.tape import Tape, record
 from remind.training.private import gradients as gradients_module
 from remind.training.private.gradients import Clipping, PrivateGradients
-from remind.training.private.layers import listening, refuse_what_is_not_taped
+from remind.training.private.layers import record_layers, require_recorded
 from tests.training.private.test_gradients import SECRET, given, setting
 
 CLIP, NOISE = 0.5, 2.0
@@ -27,11 +27,11 @@ def step(work, index, question="q", weights=None, noise=NOISE, idle=lambda name:
     """The gradient that a private step of these patients writes, by parameter."""
     private = PrivateGradients(work.model, Clipping(CLIP, noise, 1.0), SECRET, question, idle)
     work.model.zero_grad(set_to_none=True)
-    with private.listening():
+    with private.recording():
         if len(index):
-            private.of(work.objective, given(work, index, [1.0] * len(index) if weights is None else weights))
+            private.compute(work.objective, given(work, index, [1.0] * len(index) if weights is None else weights))
         else:
-            private.of_nobody()
+            private.compute_empty()
     return {n: p.grad for n, p in work.model.named_parameters() if p.grad is not None}
 
 
@@ -64,7 +64,7 @@ def test_a_parameter_that_nobody_claims_stops_the_step_by_name():
     work = setting()
     work.model.fusion.norm.extra = nn.Parameter(torch.ones(8, dtype=torch.float64))
     work.model.fusion.norm.register_forward_hook(lambda layer, inputs, output: output * layer.extra)
-    with pytest.raises(UserError, match=r"fusion\.norm\.extra would train, but each patient's part"):
+    with pytest.raises(UserError, match=r"fusion\.norm\.extra would be trained, but its per-patient gradients"):
         step(work, [0, 1])
 
 
@@ -78,16 +78,16 @@ def test_a_parameter_that_nobody_claims_stops_the_step_by_name():
 )
 def test_what_is_not_on_the_tape_is_refused_before_a_step(changes, name):
     work = setting(changes)
-    with pytest.raises(UserError, match=f"{name} would train"):
-        refuse_what_is_not_taped(work.model)
-    with pytest.raises(UserError, match="would train"):
+    with pytest.raises(UserError, match=f"{name} would be trained"):
+        require_recorded(work.model)
+    with pytest.raises(UserError, match="would be trained"):
         step(work, [0, 1, 2])
 
 
 def test_a_layer_that_couples_patients_is_refused():
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     with pytest.raises(UserError, match="1 normalises over the patients of a batch"):
-        refuse_what_is_not_taped(model)
+        require_recorded(model)
 
 
 @pytest.mark.parametrize("kind", ["experts", "linear", "norm"])
@@ -101,7 +101,7 @@ def test_layers_agree_with_opacus(kind):
     }[kind]
     layer, x = layer.double(), x.double()
     ours = Tape()
-    with listening(layer), record(ours):
+    with record_layers(layer), record(ours):
         loss = layer(x).square().sum()
     grads = torch.autograd.grad(loss, [one.output for one in ours.records])
     parts = [part for one, grad in zip(ours.records, grads, strict=True) for part in one.parts(grad)]
@@ -111,7 +111,7 @@ def test_layers_agree_with_opacus(kind):
     for name, parameter in layer.named_parameters():
         (part,) = [part for part in parts if part.parameter is parameter]
         grad_B = parameter.grad_sample  # type: ignore[attr-defined]
-        torch.testing.assert_close(tape_module.norms_of([part], 6), grad_B.flatten(1).square().sum(1), msg=name)
+        torch.testing.assert_close(tape_module.squared_norms([part], 6), grad_B.flatten(1).square().sum(1), msg=name)
         expected = torch.einsum("b,b...->...", coefficient_B, grad_B)
         torch.testing.assert_close(tape_module.weighted_sum(part, coefficient_B), expected, msg=name)
 
@@ -120,8 +120,8 @@ def audited(work, calls=40, weight=400.0):
     """Distance between steps with and without a canary, in standard deviations of the noise, along its gradient."""
     others, canary = [0, 1, 4], 8  # nobody else has the canary's combination
     private = PrivateGradients(work.model, Clipping(1e9, 0.0, 1.0), SECRET, "look")
-    with private.listening():
-        alone = private.summed(work.objective, given(work, [canary], [weight]))
+    with private.recording():
+        alone = private.clipped_sum(work.objective, given(work, [canary], [weight]))
     norm = torch.stack([g.square().sum() for g in alone.sums.values()]).sum().sqrt().item()
     assert norm > 8 * CLIP
     direction = {n: g / norm for n, g in alone.sums.items()}
@@ -156,7 +156,7 @@ def test_the_audit_passes():
 
 
 def broken_noise(factor):
-    return lambda exact, bound, noise, randomness: noisy(exact, bound, noise * factor, randomness)
+    return lambda exact, bound, noise, randomness: add_noise(exact, bound, noise * factor, randomness)
 
 
 def no_clip(self, parts, patients, like):
@@ -168,18 +168,18 @@ def no_clip(self, parts, patients, like):
 
 def weight_after_clip(self, parts, patients, like):
     found = CLIPPED(self, parts, patients, like)
-    return gradients_module.Summed({n: g * like.max() for n, g in found.sums.items()}, found.norm_B)
+    return gradients_module.ClippedSum({n: g * like.max() for n, g in found.sums.items()}, found.norm_B)
 
 
 def clip_by_tensor(self, parts, patients, like):
     each = {name: CLIPPED(self, {name: several}, patients, like) for name, several in parts.items()}
-    return gradients_module.Summed({n: one.sums[n] for n, one in each.items()}, next(iter(each.values())).norm_B)
+    return gradients_module.ClippedSum({n: one.sums[n] for n, one in each.items()}, next(iter(each.values())).norm_B)
 
 
 CLIPPED = PrivateGradients._clipped
 MUTATIONS = {
-    "noise off": ("noisy", broken_noise(0.0)),
-    "noise halved": ("noisy", broken_noise(0.5)),
+    "noise off": ("add_noise", broken_noise(0.0)),
+    "noise halved": ("add_noise", broken_noise(0.5)),
     "clip off": ("_clipped", no_clip),
     "clip per tensor": ("_clipped", clip_by_tensor),
     "weight after the clip": ("_clipped", weight_after_clip),
@@ -189,5 +189,5 @@ MUTATIONS = {
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_the_audit_fails_when_the_step_is_broken(mutation, monkeypatch):
     name, broken = MUTATIONS[mutation]
-    monkeypatch.setattr(gradients_module if name == "noisy" else PrivateGradients, name, broken)
+    monkeypatch.setattr(gradients_module if name == "add_noise" else PrivateGradients, name, broken)
     assert not passes(audited_model())
