@@ -192,9 +192,7 @@ def squared_norms(parts: Sequence[Part], patients: int) -> Tensor:
         if len(wholes) == 1:
             square_P = _flatten(wholes[0].grad_P).square().sum(dim=1)
             return _scatter(square_P, wholes[0].patient_P, patients)
-        grad_B = sum(_scatter(_flatten(part.grad_P), part.patient_P, patients) for part in wholes)
-        assert isinstance(grad_B, Tensor)
-        return grad_B.square().sum(dim=1)
+        return rows_of(parts, patients).square().sum(dim=1)
     outers = [part for part in parts if isinstance(part, Outer)]
     if len(outers) != len(parts):
         raise ValueError("a parameter is used both in a product and elsewhere")
@@ -204,6 +202,20 @@ def squared_norms(parts: Sequence[Part], patients: int) -> Tensor:
     inputs = [_scatter(part.input_EPSI, part.patient_P, patients, dim=1) for part in outers]
     grads = [_scatter(part.grad_EPSO, part.patient_P, patients, dim=1) for part in outers]
     return _outer_norms(torch.cat(inputs, dim=2), torch.cat(grads, dim=2))
+
+
+def rows_of(parts: Sequence[Part], patients: int) -> Tensor:
+    """Return each patient's gradient of one parameter, flat, (B, numbers).
+
+    Raises
+    ------
+    ValueError
+        It is never formed: that of a product would take B times the memory of the parameter.
+    """
+    wholes = [part for part in parts if isinstance(part, Whole)]
+    if not wholes or len(wholes) != len(parts):
+        raise ValueError("gradients of a product are not formed patient by patient")
+    return torch.stack([_scatter(_flatten(part.grad_P), part.patient_P, patients) for part in wholes]).sum(dim=0)
 
 
 def weighted_sum(part: Part, coefficient_B: Tensor) -> Tensor:

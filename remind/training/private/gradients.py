@@ -6,7 +6,7 @@
 clipping, so one patient changes the sum by at most C, regardless of the weight. Every trained parameter gets noise,
 even if no sampled patient has a gradient for it, because the absence of noise would reveal this.
 
-Shapes: B patients of the step.
+Shapes: B patients of the step, P numbers of some parameters.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from remind.objectives.base import Objective, StepInput
 from remind.privacy.noise import Randomness, add_noise
-from remind.privacy.tape import Part, Tape, Whole, record, squared_norms, weighted_sum
+from remind.privacy.tape import Part, Tape, Whole, record, rows_of, squared_norms, weighted_sum
 from remind.training.gradients import Gradients
 from remind.training.private.layers import record_layers, unrecorded_error
 from remind.training.site_model import SiteModel
@@ -49,6 +49,14 @@ class ClippedSum:
     """The sum of clipped gradients by parameter name, without noise, and each patient's norm before clipping, (B,)."""
 
     sums: Mapping[str, Tensor]
+    norm_B: Tensor
+
+
+@dataclass(frozen=True)
+class Each:
+    """Each patient's gradient of some parameters, flat and side by side, (B, P), and the norm over all, (B,)."""
+
+    gradient_BP: Tensor
     norm_B: Tensor
 
 
@@ -104,10 +112,33 @@ class PrivateGradients(Gradients):
         UserError
             The tape has no record of a trained parameter.
         """
+        return self._clipped(self._parts(objective, step), len(step.weight_B), step.weight_B)
+
+    def each(self, objective: Objective, step: StepInput, names: Sequence[str]) -> Each:
+        """Return every patient's own gradient of these parameters, which must be small, and the norm of all of it.
+
+        No step needs it: it is what whoever knows the model can compute of records that he holds.
+
+        Raises
+        ------
+        UserError, ValueError
+            As for the clipped sum; one of the parameters is a matrix of a layer, whose gradients are never formed.
+        """
+        parts, patients = self._parts(objective, step), len(step.weight_B)
+        norm_B = self._norms(parts, patients, step.weight_B)
+        named = dict(self.model.named_parameters())
+        rows = [
+            rows_of(parts[name], patients) if name in parts else norm_B.new_zeros(patients, named[name].numel())
+            for name in names
+        ]
+        return Each(torch.cat(rows, dim=1), norm_B)
+
+    def _parts(self, objective: Objective, step: StepInput) -> dict[str, list[Part]]:
+        """Return how each patient's loss reaches the parameters that train, by name."""
         named = self._training()
         names = {id(parameter): name for name, parameter in named.items()}
         loss = (step.weight_B * objective.patient_losses(step)).sum()
-        records, patients = list(self._tape.records), len(step.weight_B)
+        records = list(self._tape.records)
         self._tape.clear()
         # The pass also computes the gradients of parameters without a record, to check that they have none. It does
         # not compute those of recorded parameters.
@@ -124,19 +155,23 @@ class PrivateGradients(Gradients):
         for name, grad in zip(others, found[len(records) :], strict=True):
             if grad is not None:
                 raise unrecorded_error(name)
-        return self._clipped(parts, patients, step.weight_B)
+        return parts
 
     def _clipped(self, parts: Mapping[str, Sequence[Part]], patients: int, like: Tensor) -> ClippedSum:
-        square_B = torch.zeros(patients, dtype=like.dtype, device=like.device)
-        for several in parts.values():
-            square_B += squared_norms(several, patients).to(square_B.dtype)
-        norm_B = square_B.sqrt()
+        norm_B = self._norms(parts, patients, like)
         coefficient_B = (self.how.clip / norm_B.clamp_min(1e-30)).clamp(max=1.0)
         sums = {
             name: torch.stack([weighted_sum(part, coefficient_B.to(_dtype(part))) for part in several]).sum(dim=0)
             for name, several in parts.items()
         }
         return ClippedSum(sums, norm_B)
+
+    @staticmethod
+    def _norms(parts: Mapping[str, Sequence[Part]], patients: int, like: Tensor) -> Tensor:
+        square_B = torch.zeros(patients, dtype=like.dtype, device=like.device)
+        for several in parts.values():
+            square_B += squared_norms(several, patients).to(square_B.dtype)
+        return square_B.sqrt()
 
     def _training(self) -> dict[str, Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad and not self.idle(n)}
