@@ -35,8 +35,8 @@ from remind.training.sampling import Step, steps
 from remind.training.site_data import FreshTokens
 from remind.training.site_model import SiteModel
 from remind.training.work import LocalWork, RoundSettings
-from remind_client.few import moved_by_few
-from remind_client.private import PrivateSteps, simulated_secret
+from remind_client.engine.private_steps import PrivateSteps, simulated_secret
+from remind_client.rounds.small_updates import blocks_below_minimum
 
 Integers = NDArray[np.int64]
 EXACT = 1e30  # a clipping norm that clips nobody
@@ -199,7 +199,7 @@ class MinimumCount(OneGradient):
         (one,) = hospitals
         block, cohort = group_block(self.target.group), self.target.cohort
         plan = [Step(one.members, np.full(len(one.members), 1 / len(one.members)))]
-        if block in moved_by_few(plan, cohort.groups_N, cohort.schema.names, {block}, self.minimum):
+        if block in blocks_below_minimum(plan, cohort.groups_N, cohort.schema.names, {block}, self.minimum):
             return None
         return super().sees(hospitals, draw)
 

@@ -14,9 +14,9 @@ from remind.federation.blocks import unpack
 from remind.privacy.attack import inner_product, judge, least_squares
 from remind.training.private.draws import poisson_steps
 from remind.training.private.gradients import Clipping, PrivateGradients
-from remind_client.private import simulated_secret
-from remind_client.site import Site
-from remind_client.store import SiteStore
+from remind_client.engine.private_steps import simulated_secret
+from remind_client.rounds.site import Site
+from remind_client.store.site_store import SiteStore
 from remind_studies.cells.cell import Cell
 from remind_studies.cells.leakage import attacked
 from remind_studies.cells.observed import EXACT, VIEWS, Hospital, Target
