@@ -24,7 +24,7 @@ from remind.federation.blocks import group_block
 from remind.methods import methods_of
 from remind.objectives.base import StepInput
 from remind.privacy.attack import Attack, Floats, cosine, inner_product, least_squares
-from remind.privacy.noise import Randomness, noisy
+from remind.privacy.noise import Randomness, add_noise
 from remind.secagg.codec import TENSORS
 from remind.seeds import derive
 from remind.training.gradients import PlainGradients
@@ -92,7 +92,7 @@ class Target:
         """Each of these patients' gradient of the group's parameters, (N, P), clipped as the hospital clips."""
         private, found = PrivateGradients(self.work.model, Clipping(clip, 0.0, 1.0), bytes(32), "candidates"), []
         for part in np.array_split(index_N, max(1, len(index_N) // 128)):
-            with private.listening():
+            with private.recording():
                 each = private.each(self.work.objective, self.input(Step(part, np.ones(len(part)))), self.names)
             found.append((each.gradient_BP * (clip / each.norm_B).clamp(max=1.0)[:, None]).double().cpu().numpy())
         return np.concatenate(found)
@@ -100,7 +100,7 @@ class Target:
     def plain(self, index_B: Integers, weight: float) -> Floats:
         """The exact gradient of a step of these patients, (P,)."""
         self.work.model.zero_grad(set_to_none=True)
-        PlainGradients().of(self.work.objective, self.input(Step(index_B, np.full(len(index_B), weight))))
+        PlainGradients().compute(self.work.objective, self.input(Step(index_B, np.full(len(index_B), weight))))
         return self._read(True)
 
     def update(self, plan: list[Step]) -> Floats:
@@ -127,7 +127,7 @@ class Target:
         secret, total_P = simulated_secret(self.config.seed, "attack"), np.zeros(gradient_NP.shape[1])
         for number, drawn in enumerate(drawn_S):
             exact_P = gradient_NP[np.searchsorted(index_N, drawn)].sum(axis=0)
-            total_P += noisy(exact_P, how.clip, how.noise, Randomness(secret, question, f"noise of step {number}"))
+            total_P += add_noise(exact_P, how.clip, how.noise, Randomness(secret, question, f"noise of step {number}"))
         return total_P
 
     def _read(self, gradient: bool) -> Floats:

@@ -6,11 +6,12 @@ from pydantic import Field
 from typing_extensions import override
 
 from remind import groups
-from remind.config import Count, Scalar
+from remind.config import Config, Count, Scalar
 from remind.errors import UserError
 from remind.registry import Options
+from remind.training.private.admission import require_given_scales
 from remind_studies.cells.leakage import GUESSING
-from remind_studies.studies.private import guaranteed, refuse_what_fits_on_patients
+from remind_studies.studies.private import guaranteed
 from remind_studies.studies.variants import listed, remind_of
 from remind_studies.study import Arm, Panel, Request, Study, registry
 
@@ -64,7 +65,9 @@ class Leakage(Study):
         whole = remind_of(request, "leakage")
         epsilons = listed(self.options.epsilon, float, "epsilon") if self.options.epsilon else ()
         if epsilons:
-            refuse_what_fits_on_patients(request)
+            require_given_scales(
+                request.cohort.schema, Config.from_flat({**request.common, **guaranteed("site", epsilons[0])})
+            )
         rounds = request.config.train.rounds
         base = whole.but(whole.name, {**CHOSEN, "train.warmup-rounds": 0, "train.routing-rounds": rounds})
         arms = [self._arm(base, view, name, {}) for view, name in VIEWS.items()]
