@@ -1,1 +1,1 @@
-"""Tell people outside the page what happened: by a webhook, or by a command such as one that sends an e-mail."""
+"""Sends alerts about a run to people: through a webhook, or through a command, for example one that sends e-mail."""

@@ -1,4 +1,4 @@
-"""One attempt to deliver an alert: by POST to an address, or to a program's standard input."""
+"""Makes one attempt to deliver an alert: by POST to an address, or to the standard input of a program."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from remind.alerts.message import Alert
 from remind.alerts.settings import Command, Webhook
 from remind.version import VERSION
 
-_SAID = 200  # letters of a program's last line of errors
+_MOST_STDERR = 200  # characters of the last line of a program's standard error
 
 
 class DeliveryError(Exception):
-    """The alert was not delivered; `final`: another attempt would end alike."""
+    """The alert was not delivered. `final`: a further attempt would fail too."""
 
     def __init__(self, problem: str, final: bool = False) -> None:
         super().__init__(problem)
@@ -25,7 +25,7 @@ class DeliveryError(Exception):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would become a GET without its content, and its headers may be secrets of the first address."""
+    """Refuses redirects: a POST would become a GET without content, and its headers may hold secrets of the address."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -35,12 +35,12 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def deliver(target: Webhook | Command, alert: Alert, timeout: float) -> None:
-    """Deliver once, in at most `timeout` seconds per step of a connection.
+    """Deliver an alert, in at most `timeout` seconds for each step of a connection.
 
     Raises
     ------
     DeliveryError
-        It was not delivered. The message holds neither the address's path nor a header.
+        The alert was not delivered. The message contains neither the path of the address nor a header.
     """
     if isinstance(target, Webhook):
         _post(target, alert, timeout)
@@ -59,7 +59,7 @@ def _post(target: Webhook, alert: Alert, timeout: float) -> None:
         status = error.code
         error.close()
         again = status >= 500 or status in (408, 425, 429)
-        where = "; give the address that it redirects to" if 300 <= status < 400 else ""
+        where = "; set url to the address to which it redirects" if 300 <= status < 400 else ""
         raise DeliveryError(f"answered {status}{where}", final=not again) from None
     except urllib.error.URLError as error:
         raise DeliveryError(f"no answer: {error.reason}") from None
@@ -85,10 +85,10 @@ def _run(target: Command, alert: Alert, timeout: float) -> None:
         raise DeliveryError(f"cannot be started: {getattr(error, 'strerror', None) or error}", final=True) from None
     with child:
         try:
-            _, said = child.communicate(f"{alert.text}\n".encode(), timeout=timeout)
+            _, stderr = child.communicate(f"{alert.text}\n".encode(), timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             raise DeliveryError(f"did not end within {timeout:g} s") from None
     if child.returncode:
-        last = (said.decode(errors="replace").strip().splitlines() or [""])[-1][:_SAID]
+        last = (stderr.decode(errors="replace").strip().splitlines() or [""])[-1][:_MOST_STDERR]
         raise DeliveryError(f"exit code {child.returncode}" + (f": {last}" if last else ""))

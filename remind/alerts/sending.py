@@ -1,4 +1,4 @@
-"""Send alerts from threads of their own: whoever reports an event never waits, and no target waits for another."""
+"""Sends alerts in one thread per target, so that neither the run nor another target waits."""
 
 import logging
 import queue
@@ -12,15 +12,15 @@ from remind.alerts.message import Alert
 from remind.alerts.settings import Alerts, Command, Webhook
 
 log = logging.getLogger(__name__)
-WAITS = (2.0, 10.0, 30.0)  # seconds before the second, third and fourth attempt, the last one
-TIMEOUT = 10.0  # seconds of an attempt
-MOST_WAITING = 100  # alerts of a target
-END = 20.0  # seconds that the end of a run waits for its last alerts
+WAITS = (2.0, 10.0, 30.0)  # seconds before the second, the third, and the fourth and last attempt
+TIMEOUT = 10.0  # seconds per attempt
+MOST_WAITING = 100  # maximum length of a target's queue
+END = 20.0  # seconds for which the end of a run waits for its last alerts
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an alert at one target; `problem` is empty if it was sent."""
+    """The outcome of an alert at one target; `problem` is empty if it was sent."""
 
     alert: Alert
     target: str
@@ -29,12 +29,12 @@ class Outcome:
 
 
 class Sender:
-    """Sends to every target that wants an event, with a bounded number of attempts, each of bounded time.
+    """Sends each alert to all targets that are configured for its event, with a limited number and time of attempts.
 
     Parameters
     ----------
     report
-        Gets the outcome of every alert at every target, from a thread of the sender.
+        Called with the outcome of each alert at each target, in a thread of the sender.
     waits
         Seconds before each further attempt.
     """
@@ -48,27 +48,27 @@ class Sender:
     ) -> None:
         self._report, self._waits, self._timeout = report, waits, timeout
         self._over = threading.Event()
-        self._lines = [_Line(target, self) for target in alerts.targets]
+        self._queues = [_TargetQueue(target, self) for target in alerts.targets]
 
     def send(self, alert: Alert) -> None:
-        """Queue an alert, and return at once."""
-        for line in self._lines:
-            if alert.kind in line.target.events:
-                line.put(alert)
+        """Queue an alert and return immediately."""
+        for one in self._queues:
+            if alert.kind in one.target.events:
+                one.put(alert)
 
     def close(self, within: float = END) -> None:
-        """Wait for what is queued, `within` seconds at most; what is not sent by then is reported as such."""
-        for line in self._lines:
-            line.end()
+        """Wait at most `within` seconds for the queued alerts, and report those that were not sent by then."""
+        for one in self._queues:
+            one.end()
         until = time.monotonic() + within
-        for line in self._lines:
-            line.join(max(0.0, until - time.monotonic()))
+        for one in self._queues:
+            one.join(max(0.0, until - time.monotonic()))
         self._over.set()
-        for line in self._lines:
-            line.give_up()
+        for one in self._queues:
+            one.give_up()
 
     def deliver(self, target: Webhook | Command, alert: Alert) -> None:
-        """Try until it is sent or the attempts are used up, and report."""
+        """Attempt delivery until it succeeds or the attempts are used up, and report the outcome."""
         problem, attempts = "", 0
         for wait in (0.0, *self._waits):
             if wait and self._over.wait(wait):
@@ -87,17 +87,17 @@ class Sender:
         self.report(Outcome(alert, target.name, attempts, problem))
 
     def report(self, outcome: Outcome) -> None:
-        """Log what failed, and pass every outcome on; a reporter that fails is logged."""
+        """Log a failure, and call the reporter; an error of the reporter is logged."""
         if outcome.problem:
             log.warning("alert %r not sent to %s: %s", outcome.alert.subject, outcome.target, outcome.problem)
         try:
             self._report(outcome)
-        except Exception as error:  # the alert was sent, or not, all the same
+        except Exception as error:  # it does not change whether the alert was sent
             log.warning("the outcome of an alert could not be recorded: %s", error)
 
 
-class _Line:
-    """The queue of one target and the thread that empties it, which starts with the first alert."""
+class _TargetQueue:
+    """The queue of one target, and the thread that empties it. The thread starts with the first alert."""
 
     def __init__(self, target: Webhook | Command, sender: Sender) -> None:
         self.target, self._sender = target, sender
@@ -121,7 +121,7 @@ class _Line:
             self._thread.join(within)
 
     def give_up(self) -> None:
-        """Report what nobody sends any more."""
+        """Report the alerts that are left in the queue as not sent."""
         while True:
             try:
                 alert = self._queue.get_nowait()

@@ -1,4 +1,4 @@
-"""``alerts.toml``: whom to tell what. It may hold secrets, so it is no part of a run's config, which hospitals read."""
+"""``alerts.toml``: the targets of alerts. It may contain secrets, so the config, which hospitals read, excludes it."""
 
 import os
 import re
@@ -40,7 +40,7 @@ def _headers(found: dict[str, str]) -> dict[str, str]:
 
 
 class _Target(BaseModel):
-    """Base of both kinds of target: frozen, closed."""
+    """Base class of both kinds of target: frozen, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -48,30 +48,30 @@ class _Target(BaseModel):
 
 
 class Webhook(_Target):
-    """An address that gets each alert as JSON by POST."""
+    """An address that receives each alert as JSON by POST."""
 
     url: Annotated[str, AfterValidator(_address)]
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
 
     @property
     def name(self) -> str:
-        """Return how it is called in tables: its host, because a path may be a secret."""
+        """Name in tables: the host, because the path may be a secret."""
         return f"webhook {urlsplit(self.url).hostname}"
 
 
 class Command(_Target):
-    """A program that gets each alert on its standard input; ``{subject}`` in an argument becomes the subject."""
+    """A program that receives each alert on its standard input. ``{subject}`` in an argument becomes the subject."""
 
     run: Annotated[tuple[Annotated[str, Field(pattern=r"^[^\x00]+$")], ...], Field(min_length=1)]
 
     @property
     def name(self) -> str:
-        """Return how it is called in tables: the program."""
+        """Name in tables: the program."""
         return f"command {Path(self.run[0]).name}"
 
 
 class Alerts(BaseModel):
-    """All of ``alerts.toml``."""
+    """The content of ``alerts.toml``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -80,7 +80,7 @@ class Alerts(BaseModel):
 
     @property
     def targets(self) -> tuple[Webhook | Command, ...]:
-        """Return all targets."""
+        """All targets."""
         return (*self.webhook, *self.command)
 
     @classmethod
@@ -90,11 +90,11 @@ class Alerts(BaseModel):
         Raises
         ------
         UserError
-            It cannot be read, others than its owner can read it, or a field is wrong. No value is repeated.
+            The file cannot be read, other users can read it, or a field is wrong. The text shows no value.
         """
         try:
             if path.stat().st_mode & 0o077:
-                raise UserError(f"{path}: others can read it, and it may hold secrets; run: chmod 600 {path}")
+                raise UserError(f"{path}: other users can read it, and it may contain secrets; run: chmod 600 {path}")
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise UserError(f"{path}: cannot read it: {error.strerror}") from None
@@ -110,7 +110,7 @@ def read_alerts(beside: Path) -> Alerts:
     Raises
     ------
     UserError
-        The file is wrong, names a program that is not there, or ``REMIND_ALERTS`` names a file that is not there.
+        The file is not valid, names a program that does not exist, or the file that ``REMIND_ALERTS`` names is missing.
     """
     if named := os.environ.get(VARIABLE, ""):
         path = Path(named).expanduser()
@@ -120,9 +120,9 @@ def read_alerts(beside: Path) -> Alerts:
 
 
 def _startable(alerts: Alerts, path: Path) -> Alerts:
-    """Return the alerts if each program can be started: the first alert is too late to find that it cannot."""
+    """Return the alerts if each program exists. A missing program must be reported at the start, not by an alert."""
     lacking = [
-        f"command {number}.run: there is no program {one.run[0]!r} here; install it, or give its full path"
+        f"command {number}.run: there is no program {one.run[0]!r}; install it, or give its full path"
         for number, one in enumerate(alerts.command, 1)
         if shutil.which(one.run[0]) is None
     ]

@@ -61,7 +61,7 @@ def test_a_command_gets_subject_and_text(tmp_path):
         ((503, 429, 200), 3, ""),
         ((500,), 4, "answered 500"),
         ((404,), 1, "answered 404"),
-        ((302,), 1, "answered 302; give the address that it redirects to"),
+        ((302,), 1, "answered 302; set url to the address to which it redirects"),
     ],
 )
 def test_only_what_may_pass_is_tried_again(statuses, attempts, problem):

@@ -85,7 +85,7 @@ def test_each_problem_is_said_in_words_and_counted_from_one(tmp_path):
 def test_a_program_that_is_not_there_is_found_before_the_first_alert(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     path = file(tmp_path, '[[command]]\nrun = ["sh"]\n[[command]]\nrun = ["no-such-mailer", "-s"]\n')
-    with pytest.raises(UserError, match=r"command 2\.run: there is no program 'no-such-mailer' here; install it"):
+    with pytest.raises(UserError, match=r"command 2\.run: there is no program 'no-such-mailer'; install it"):
         read_alerts(tmp_path)
     monkeypatch.setenv(VARIABLE, str(path))
     with pytest.raises(UserError, match="no-such-mailer"):

@@ -219,7 +219,7 @@ def check_ledger(site: SiteConfig) -> Iterator[Finding]:
     if problems:
         yield failed("ledger", "\n".join(problems), "restore the newest copy; remind-site audit show --event spent")
         return
-    spent = ledger.for_life().epsilon(limits.delta)
+    spent = ledger.lifetime_total().epsilon(limits.delta)
     limit = limits.epsilon_for_life
     if limit is not None and spent >= limit:
         remedy = "raise policy.privacy.epsilon_for_life, or take no part in runs that need it"

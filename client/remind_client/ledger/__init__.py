@@ -1,1 +1,1 @@
-"""The privacy ledger: what this hospital's patients have spent of their privacy, release by release, over all runs."""
+"""The privacy ledger: records the privacy cost of every release of this hospital, over all runs."""

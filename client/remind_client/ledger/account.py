@@ -1,4 +1,4 @@
-"""What the ledger says, run by run: what was spent on what, and what is left."""
+"""Summarises the ledger run by run: what was spent on which release, and how much budget is left."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from remind.privacy.accounting import Mechanism, compose, epsilon
 from remind_client.ledger.budget import PARTS
-from remind_client.ledger.spends import PrivacyLedger, Spend, Total, for_life, most
+from remind_client.ledger.spends import PrivacyLedger, Spend, Total, lifetime_total, upper_bound
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Line:
     Attributes
     ----------
     noise, rate
-        The least noise and the largest rate among them.
+        The smallest noise multiplier and the largest sampling rate of these releases.
     rounds
-        In how many rounds, or at how many questions.
+        Number of rounds, or of questions outside rounds.
     steps
-        How many releases, all together.
+        Number of releases.
     epsilon
-        Of these alone; those of other lines do not add to it.
+        ε of these releases alone. The ε of several lines do not add up.
     """
 
     part: str
@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True)
 class RunAccount:
-    """What one run spent: `epsilon` of everything together; `left` is None without a limit."""
+    """What one run has spent. `epsilon` is that of all its releases together; `left` is None without a limit."""
 
     run: str
     first: str
@@ -49,7 +49,7 @@ class RunAccount:
 
 @dataclass(frozen=True)
 class Account:
-    """The whole ledger at one δ. A patient who was there in all runs has spent `epsilon`; others less."""
+    """The whole ledger at one δ. `epsilon` holds for a patient who took part in all runs; for others, it is less."""
 
     delta: float
     per_run: float | None
@@ -58,8 +58,8 @@ class Account:
     left: float | None
     runs: tuple[RunAccount, ...]
 
-    def described(self) -> dict[str, Any]:
-        """As JSON; what is infinite, for want of noise, is null."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the account for JSON; infinite numbers (releases without noise) become None."""
         found = _finite(asdict(self))
         assert isinstance(found, dict)
         return found
@@ -68,12 +68,12 @@ class Account:
 def account_of(
     ledger: PrivacyLedger, delta: float, per_run: float | None = None, life: float | None = None, run: str = ""
 ) -> Account:
-    """Return what the ledger says at this δ, with what is left of these limits; of one run, if it is named."""
+    """Summarise the ledger at this δ, with the rest of these limits; only one run if `run` is given."""
     totals, rows = ledger.totals(), ledger.spends(run)
     by_run: dict[str, list[Spend]] = {}
     for row in rows:
         by_run.setdefault(row.run, []).append(row)
-    whole = for_life(totals).epsilon(delta)
+    whole = lifetime_total(totals).epsilon(delta)
     return Account(
         delta=delta,
         per_run=per_run,
@@ -91,7 +91,7 @@ def _run(
     for row in rows:
         kinds.setdefault((row.release.part, row.release.mechanism.what), []).append(row)
     order = sorted(kinds, key=lambda kind: (PARTS.index(kind[0]), kinds[kind][0].number))
-    spent = most(parts.values()).epsilon(delta)
+    spent = upper_bound(parts.values()).epsilon(delta)
     lines = tuple(_line(*kind, kinds[kind], delta) for kind in order)
     return RunAccount(run, rows[0].at, rows[-1].at, spent, _left(per_run, spent), lines)
 
@@ -112,7 +112,7 @@ def _line(part: str, what: str, rows: Sequence[Spend], delta: float) -> Line:
 
 
 def by_kind(rows: Sequence[Spend], delta: float) -> dict[str, float]:
-    """ε of each kind of release alone, as ``training gradient``."""
+    """Return the ε of each kind of release alone; a key is, for example, ``training gradient``."""
     kinds: dict[str, list[Spend]] = {}
     for row in rows:
         kinds.setdefault(f"{row.release.part} {row.release.mechanism.what}", []).append(row)

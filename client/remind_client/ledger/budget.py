@@ -1,4 +1,4 @@
-"""Limits of what may be spent, and the releases that spend it."""
+"""Limits of the privacy budget, and the releases that spend it."""
 
 from dataclasses import dataclass
 
@@ -6,27 +6,27 @@ from remind.privacy.accounting import Mechanism
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 PARTS = (TRAINING, VALIDATION, TEST)
-SLACK = 1 + 1e-6  # sums of many rows round
+SLACK = 1 + 1e-6  # tolerance for the rounding errors of sums of many rows
 
 
 class BudgetError(Exception):
-    """A release would exceed a limit, so nothing was computed. The numbers stay at the site; see `outside`."""
+    """A release would exceed a limit, so it was not computed. Only the text `outside` may leave the site."""
 
     outside = "the privacy budget of this site is used up; it takes no further part in this run"
 
 
 @dataclass(frozen=True)
 class Release:
-    """Something that leaves the site with noise.
+    """A noisy result that leaves the site.
 
     Attributes
     ----------
     part
-        Whose patients it is about: those of `TRAINING`, `VALIDATION` or `TEST`.
+        The part of the split that the release is about: `TRAINING`, `VALIDATION` or `TEST`.
     mechanism
         What is released, and with which noise.
     delta
-        Added to the δ of the run: the chance that a threshold which hides a rare cell fails to.
+        Addition to the δ of the run: the probability that a threshold fails to hide a rare cell.
     """
 
     part: str
@@ -36,14 +36,14 @@ class Release:
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that may be spent.
+    """The largest ε that may be spent at a δ.
 
     Attributes
     ----------
     of
-        Which setting says so, for messages.
+        Name of the setting, for messages.
     for_life
-        Of all runs together; False: of each run.
+        True: the limit of all runs together; False: the limit of each run.
     """
 
     of: str

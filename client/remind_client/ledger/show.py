@@ -1,4 +1,4 @@
-"""The ledger as text: a table for people, JSON, and CSV with a row per spend."""
+"""Formats the ledger: as a table for people, as JSON, and as CSV with one row per spend."""
 
 import csv
 import io
@@ -9,12 +9,14 @@ from remind_client.ledger.account import Account, RunAccount
 from remind_client.ledger.spends import Spend
 
 HEAD = ("patients", "release", "asked", "releases", "noise", "rate", "alone")
-NOTE = "asked: rounds or questions; noise: multiplier; rate: chance of a patient to take part; alone: epsilon by itself"
+NOTE = (
+    "asked: rounds or questions; noise: multiplier; rate: sampling rate; alone: epsilon by itself"
+)
 COLUMNS = ("number", "at", "run", "round", "patients", "release", "noise", "rate", "releases", "delta", "question")
 
 
 def to_text(account: Account) -> str:
-    """Return a block of lines per run, and a line for life."""
+    """Return one block of lines per run, and the line of all runs."""
     if not account.runs:
         return "nothing has been spent"
     blocks = [_block(run, account) for run in account.runs]
@@ -25,7 +27,7 @@ def to_text(account: Account) -> str:
 
 
 def to_rows(run: RunAccount) -> list[tuple[str, ...]]:
-    """Return the head, and a row per kind of release."""
+    """Return the header row, and one row per kind of release."""
     rows: list[tuple[str, ...]] = [HEAD]
     for line in run.lines:
         numbers = (_number(line.noise), _number(line.rate), _number(line.epsilon))
@@ -45,11 +47,11 @@ def _block(run: RunAccount, account: Account) -> str:
 
 def to_json(account: Account) -> str:
     """Return the account as JSON."""
-    return json.dumps(account.described(), indent=2)
+    return json.dumps(account.to_dict(), indent=2)
 
 
 def to_csv(spends: Sequence[Spend]) -> str:
-    """Return a row per spend; rounds count from 1."""
+    """Return CSV with one row per spend; rounds are counted from 1."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""Pays for what a site releases in one run: ledger, limits and audit log together."""
+"""Records a site's releases of one run in the ledger and the audit log, within the limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from remind_client.audit.events import Spent, SpentOn
 from remind_client.audit.log import AuditLog
 from remind_client.ledger.account import by_kind
 from remind_client.ledger.budget import Limit, Release
-from remind_client.ledger.spends import PrivacyLedger, for_life, most
+from remind_client.ledger.spends import PrivacyLedger, lifetime_total, upper_bound
 from remind_client.policy.privacy import PrivacyPolicy
 
 
@@ -21,11 +21,11 @@ class Spender:
     Attributes
     ----------
     limits
-        The first is the run's own.
+        All limits; the first is that of the run.
     run
         The run's identity (`remind.paths.run_name`).
     log
-        The audit log; None: a virtual hospital, which has none.
+        The audit log; None for a virtual hospital.
     """
 
     ledger: PrivacyLedger
@@ -34,19 +34,19 @@ class Spender:
     log: AuditLog | None = None
 
     def pay(self, round_: int | None, question: str, releases: Sequence[Release]) -> None:
-        """Enter what is about to be computed; the same question costs nothing.
+        """Record releases before they are computed. A repeated question costs nothing.
 
         Raises
         ------
         BudgetError
-            A limit would be exceeded; nothing was entered, and nothing may be computed.
+            A limit would be exceeded. Nothing was recorded, and the releases must not be computed.
         UserError, OSError
-            Ledger or audit log cannot be written; nothing may be computed.
+            The ledger or the audit log cannot be written. The releases must not be computed.
         """
         self.ledger.spend(self.run, round_, question, releases, self.limits)
         if self.log is None:
             return
-        rows = self.ledger.unlogged()  # those of a killed process too
+        rows = self.ledger.unlogged()  # including those of a killed process
         for run, at, asked in dict.fromkeys((row.run, row.round, row.question) for row in rows):
             of_it = [row for row in rows if (row.run, row.round, row.question) == (run, at, asked)]
             spent = tuple(
@@ -55,12 +55,12 @@ class Spender:
                 for m in [row.release.mechanism]
             )
             self.log.append(Spent(run=run, round=at, numbers=tuple(row.number for row in of_it), releases=spent))
-        self.ledger.logged(row.number for row in rows)
+        self.ledger.mark_logged(row.number for row in rows)
 
     def told(self) -> PrivacySpent:
-        """What this run has spent so far at the δ of the run, and what the tightest limit leaves it."""
+        """Return what this run has spent at the δ of the run, and what is left of the tightest limit."""
         limit, totals = self.limits[0], self.ledger.totals()
-        run, life = most(totals.get(self.run, {}).values()), for_life(totals)
+        run, life = upper_bound(totals.get(self.run, {}).values()), lifetime_total(totals)
         left = [one.epsilon - (life if one.for_life else run).epsilon(one.delta) for one in self.limits]
         return PrivacySpent(
             epsilon=min(run.epsilon(limit.delta), MOST),
@@ -71,7 +71,7 @@ class Spender:
 
 
 def limits_of(config: Config, policy: PrivacyPolicy | None = None) -> tuple[Limit, ...]:
-    """Return the run's own limit, and the hospital's; None: a virtual hospital, which has no policy."""
+    """Return the run's own limit and those of the hospital's policy; None for a virtual hospital."""
     found = [Limit("privacy.epsilon", config.privacy.epsilon, config.privacy.delta)]
     if policy is None:
         return tuple(found)

@@ -1,14 +1,14 @@
-"""The ledger on disk: one SQLite file of the site. A spend is on the disk before what it pays for is computed.
+"""The ledger on disk: one SQLite file of the site. A spend is written to disk before its release is computed.
 
-A process that is killed has either not spent and not computed, or it has spent: the ledger never counts too little.
-Spends are told apart by the digest of the question: the same question again gets the same bytes, reveals nothing new
-and costs nothing; another question for the same round is a new spend.
+If a process is killed, a release was either recorded or not computed, so the ledger never counts too little. The digest
+of the question identifies a spend. A repeated question gets the same bytes, reveals nothing new, and costs nothing. A
+different question in the same round is a new spend.
 
-Patients of different parts of the split are different patients, so within a run the part that spent most counts. Over
-all runs each run counts with that part, as another run may split differently.
+The parts of a split have different patients. Within a run, the part that has spent most therefore counts. Over all
+runs, each run counts with that part, because another run may split the patients differently.
 
-The site's secret, from which noise and samples are drawn, is kept in the same file: whoever loses the ledger loses the
-secret too, so an old question never gets old noise under a ledger that does not know it.
+The same file stores the site's secret, from which noise and samples are drawn. If the ledger is lost, so is the
+secret, and an old question never gets its old noise with a ledger that has no record of it.
 """
 
 import json
@@ -29,7 +29,7 @@ from remind.processes.private_files import private_folder, write_private
 from remind_client.ledger.budget import SLACK, BudgetError, Limit, Release
 
 FILE = "privacy.sqlite"
-PATIENCE = 60.0  # seconds for the lock of another process
+PATIENCE = 60.0  # seconds to wait for the lock of another process
 SECRET_BYTES = 32
 _ORDERS = json.dumps({"version": ORDERS_VERSION, "orders": ORDERS}).encode()
 _TABLES = """
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS totals (
 
 @dataclass(frozen=True)
 class Spend:
-    """A row of the ledger: `round` counts from 0; None: not of a round."""
+    """A row of the ledger. `round` is counted from 0; None: the release belongs to no round."""
 
     number: int
     at: str
@@ -58,7 +58,7 @@ class Spend:
 
 @dataclass(frozen=True)
 class Total:
-    """What was spent: a curve, and δ of thresholds."""
+    """A total of spends: a curve, and the δ of thresholds."""
 
     curve: Curve
     delta: float
@@ -67,11 +67,11 @@ class Total:
         return Total(self.curve + other.curve, self.delta + other.delta)
 
     def __or__(self, other: "Total") -> "Total":
-        """An upper bound of both, for patients of whom nobody knows which of the two they spent."""
+        """Return an upper bound of both totals, for patients who have spent one of the two."""
         return Total(np.maximum(self.curve, other.curve), max(self.delta, other.delta))
 
     def epsilon(self, delta: float) -> float:
-        """ε at this δ, of which thresholds took their share; inf if they took all."""
+        """Return ε at this δ minus the δ of thresholds; infinite if nothing of δ is left."""
         left = delta - self.delta
         return epsilon(self.curve, left) if left > 0 else float("inf")
 
@@ -81,32 +81,32 @@ NOTHING = Total(zero_curve(), 0.0)
 
 @dataclass(frozen=True)
 class PrivacyLedger:
-    """The ledger in a folder of the site; the first use creates it."""
+    """The ledger in a folder of the site. The first use creates it."""
 
     folder: Path
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return self.folder / FILE
 
     @property
     def secret(self) -> bytes:
-        """The site's secret: drawn once, never sent."""
+        """The site's secret, which is drawn once and never sent."""
         with self._open() as db:
             return bytes(db.execute("SELECT value FROM about WHERE name = 'secret'").fetchone()[0])
 
     def spend(
         self, run: str, round_: int | None, question: str, releases: Sequence[Release], limits: Sequence[Limit]
     ) -> list[Release]:
-        """Enter releases before they are computed, all or none; return those that are new.
+        """Record releases before they are computed, all or none; return those that are new.
 
-        Those of them that this run has paid for under the same question are not entered again.
+        Releases that this run has already paid for with the same question are not recorded again.
 
         Raises
         ------
         BudgetError
-            A limit would be exceeded; nothing is entered then.
+            A limit would be exceeded. Nothing is recorded.
         UserError
             The file cannot be used.
         """
@@ -136,39 +136,39 @@ class PrivacyLedger:
         return new
 
     def spends(self, run: str = "") -> list[Spend]:
-        """Rows, in order; of one run if it is named."""
+        """Return the rows in order; only those of one run if `run` is given."""
         if not self.path.is_file():
             return []
         with self._open() as db:
             return _rows(db, "? IN ('', run)", (run,))
 
     def unlogged(self) -> list[Spend]:
-        """Rows of which the audit log may not know: the process was killed between the two."""
+        """Return the rows that may be missing in the audit log because the process was killed before writing it."""
         with self._open() as db:
             return _rows(db, "logged = 0")
 
-    def logged(self, numbers: Iterable[int]) -> None:
-        """Note that the audit log has these rows."""
+    def mark_logged(self, numbers: Iterable[int]) -> None:
+        """Record that the audit log contains these rows."""
         with self._open() as db, _transaction(db):
             db.executemany("UPDATE spends SET logged = 1 WHERE number = ?", [(number,) for number in numbers])
 
     def totals(self) -> dict[str, dict[str, Total]]:
-        """Run → part → what was spent, runs in the order of their first spend."""
+        """Return run → part → total, with runs in the order of their first spend."""
         if not self.path.is_file():
             return {}
         with self._open() as db:
             return _totals(db)
 
-    def of_run(self, run: str) -> Total:
-        """What the part of a run that spent most has spent."""
-        return most(self.totals().get(run, {}).values())
+    def run_total(self, run: str) -> Total:
+        """Return the total of a run: that of the part which has spent most."""
+        return upper_bound(self.totals().get(run, {}).values())
 
-    def for_life(self) -> Total:
-        """What all runs have spent."""
-        return for_life(self.totals())
+    def lifetime_total(self) -> Total:
+        """Return the total of all runs."""
+        return lifetime_total(self.totals())
 
     def problems(self) -> list[str]:
-        """What is wrong with the file; empty if the totals are the sums of the rows."""
+        """Return problems of the file; empty if the totals are the sums of the rows."""
         sums: dict[tuple[str, str], Total] = {}
         for spend in self.spends():
             key = (spend.run, spend.release.part)
@@ -191,17 +191,17 @@ class PrivacyLedger:
             raise UserError(f"{self.path}: the privacy ledger cannot be used: {error}") from None
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise UserError(
-                f"{self.path}: the privacy ledger is damaged ({error}); without it nothing that needs it is answered; "
-                "restore it from your newest copy: an older one counts too little"
+                f"{self.path}: the privacy ledger is damaged ({error}); runs that need it are refused; restore it from "
+                "your newest backup: an older one counts too little"
             ) from None
 
     def _make(self) -> None:
-        """Make the file, complete or not at all: an empty one that is found later is a damaged ledger, not a new one.
+        """Create the complete file atomically, so that an empty file is always a damaged ledger and never a new one.
 
         Raises
         ------
         OSError
-            It cannot be written.
+            The file cannot be written.
         """
         private_folder(self.folder)
         if self.path.exists():
@@ -234,14 +234,14 @@ def _new() -> bytes:
 
 
 def _require_whole(db: sqlite3.Connection, path: Path) -> None:
-    """See that the file is a ledger, whose curves are of the orders of this version.
+    """Check that the file is a ledger, and that its curves have the orders of this version.
 
     Raises
     ------
     sqlite3.DatabaseError
-        It lacks what every ledger has from the moment that it exists.
+        A table or an entry that every ledger has is missing.
     UserError
-        It is of another version.
+        Another version wrote the ledger.
     """
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if lacking := {"about", "spends", "totals"} - names:
@@ -250,7 +250,7 @@ def _require_whole(db: sqlite3.Connection, path: Path) -> None:
     if "orders" not in about or len(bytes(about.get("secret", b""))) != SECRET_BYTES:
         raise sqlite3.DatabaseError("its secret is missing")
     if bytes(about["orders"]) != _ORDERS:
-        raise UserError(f"{path}: written by a version that accounts at other orders; use that version")
+        raise UserError(f"{path}: a version with other RDP orders wrote this ledger; use that version")
 
 
 def _rows(db: sqlite3.Connection, where: str, values: tuple[str, ...] = ()) -> list[Spend]:
@@ -262,7 +262,7 @@ def _rows(db: sqlite3.Connection, where: str, values: tuple[str, ...] = ()) -> l
             for number, at, run, round_, question, part, what, noise, rate, steps, delta in rows
         ]
     except (TypeError, ValueError) as error:
-        raise sqlite3.DatabaseError(f"a row is not what was written: {error}") from None
+        raise sqlite3.DatabaseError(f"a row is not valid: {error}") from None
 
 
 def _known(db: sqlite3.Connection, run: str, question: str, release: Release) -> bool:
@@ -286,44 +286,44 @@ def _totals(db: sqlite3.Connection) -> dict[str, dict[str, Total]]:
 
 
 def _curve(content: bytes) -> Curve:
-    """Return a stored curve.
+    """Decode a stored curve.
 
     Raises
     ------
     sqlite3.DatabaseError
-        It is none.
+        The content is not a curve.
     """
     if len(content) != 8 * len(ORDERS):
-        raise sqlite3.DatabaseError("a total is cut off")
+        raise sqlite3.DatabaseError("a total is truncated")
     curve = np.frombuffer(content, dtype="<f8").astype(np.float64)
     if not (curve >= 0).all():  # infinite without noise
-        raise sqlite3.DatabaseError("a total is negative, or no number")
+        raise sqlite3.DatabaseError("a total is negative, or not a number")
     return curve
 
 
-def most(parts: Iterable[Total]) -> Total:
-    """An upper bound of what a patient of any of these parts has spent."""
+def upper_bound(parts: Iterable[Total]) -> Total:
+    """Return an upper bound of what a patient of any of these parts has spent."""
     found = NOTHING
     for total in parts:
         found |= total
     return found
 
 
-def for_life(totals: dict[str, dict[str, Total]]) -> Total:
-    """What a patient has spent at most who was there in all runs."""
+def lifetime_total(totals: dict[str, dict[str, Total]]) -> Total:
+    """Return an upper bound of what a patient who took part in all runs has spent."""
     found = NOTHING
     for parts in totals.values():
-        found += most(parts.values())
+        found += upper_bound(parts.values())
     return found
 
 
 def _require(totals: dict[str, dict[str, Total]], run: str, limits: Sequence[Limit]) -> None:
     for limit in limits:
-        total = for_life(totals) if limit.for_life else most(totals[run].values())
+        total = lifetime_total(totals) if limit.for_life else upper_bound(totals[run].values())
         if (reached := total.epsilon(limit.delta)) > limit.epsilon * SLACK:
             raise BudgetError(
                 f"{limit.of} allows an epsilon of {limit.epsilon:g} at delta {limit.delta:g} "
-                f"{'for life' if limit.for_life else 'in this run'}; this would make {reached:.4g}"
+                f"{'for life' if limit.for_life else 'in this run'}; this release would reach {reached:.4g}"
             )
 
 

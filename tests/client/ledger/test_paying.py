@@ -34,7 +34,7 @@ def test_rounds_and_counts_are_paid_with_what_the_noise_is(tmp_path):
         site.train(*question(site, round_))
     private = site.engine.patients.private
     assert private.round == Mechanism("gradient", 1.0, private.rate, 2)
-    spent = site.spender.ledger.of_run("1").epsilon(DELTA)
+    spent = site.spender.ledger.run_total("1").epsilon(DELTA)
     assert spent == pytest.approx(epsilon(compose([private.counted, *[private.round] * 3]), DELTA))
 
 
@@ -97,7 +97,7 @@ def test_the_final_examination_is_paid_once_for_test_and_validation_patients(tmp
 def test_an_examination_without_budget_sends_no_score_and_the_model_stays(tmp_path):
     site = private_site(tmp_path, {"privacy.scores-least": 1, "privacy.scores-noise": 0.3})
     site.train(*question(site, 0))
-    site.spender = Spender(site.spender.ledger, "1", only(site.spender.ledger.of_run("1").epsilon(DELTA)))
+    site.spender = Spender(site.spender.ledger, "1", only(site.spender.ledger.run_total("1").epsilon(DELTA)))
     found = site.examine(*examination(site, 1))
     assert (found.test, found.validation) == ({}, {})
     assert site.store.model().round == 1
@@ -144,7 +144,7 @@ def test_a_run_with_too_few_left_ends_with_what_each_said(tmp_path):
     sites = [private_site(tmp_path / name, {"federation.min-sites": 2}, name=name) for name in "ab"]
     ledger = sites[1].spender.ledger
     sites[1]._releases().pay_for_counts()
-    sites[1].spender = Spender(ledger, "1", only(ledger.of_run("1").epsilon(DELTA)))
+    sites[1].spender = Spender(ledger, "1", only(ledger.run_total("1").epsilon(DELTA)))
     with pytest.raises(UserError, match=r"1 valid replies(.|\n)*- b: refused: policy\.privacy\.epsilon_per_run allows"):
         FedRemind(sites[0].config, [Recorder()]).run(SiteGrid(sites))
 
@@ -159,7 +159,7 @@ def test_what_was_spent_is_in_the_run_s_summary_and_on_its_last_screen(left, cap
     summary = json.loads((results / "summary.json").read_text())["privacy"]
     assert summary.keys() == {"a", "b", "c"}
     for site in sites:
-        told, spent = summary[site.name], site.spender.ledger.of_run("1").epsilon(DELTA)
+        told, spent = summary[site.name], site.spender.ledger.run_total("1").epsilon(DELTA)
         assert told["epsilon"] == pytest.approx(spent)
         assert told["left"] == pytest.approx(site.spender.limits[0].epsilon - spent)
         assert told["releases"].keys() == {"training counts", "training gradient"}

@@ -32,7 +32,7 @@ def spend(ledger, run="7", round_=0, question="a", releases=(TRAIN,), limits=())
 def test_rounds_add_as_the_accountant_says(ledger):
     for round_ in range(5):
         spend(ledger, round_=round_, question=str(round_))
-    assert ledger.of_run("7").epsilon(DELTA) == pytest.approx(epsilon(5 * STEP.curve(), DELTA))
+    assert ledger.run_total("7").epsilon(DELTA) == pytest.approx(epsilon(5 * STEP.curve(), DELTA))
     assert [row.round for row in ledger.spends()] == [0, 1, 2, 3, 4]
     assert ledger.problems() == []
 
@@ -57,9 +57,9 @@ def test_parts_are_other_patients_within_a_run_and_may_be_the_same_in_another(le
     spend(ledger, question="a", releases=[Release(TRAINING, STEP), Release(TRAINING, counts)])
     spend(ledger, question="b", releases=[Release(TEST, test), Release(VALIDATION, counts)])
     training, tested = compose([STEP, counts]), test.curve()
-    assert ledger.of_run("7").epsilon(DELTA) == pytest.approx(max(epsilon(training, DELTA), epsilon(tested, DELTA)))
+    assert ledger.run_total("7").epsilon(DELTA) == pytest.approx(max(epsilon(training, DELTA), epsilon(tested, DELTA)))
     spend(ledger, run="8", releases=[Release(TEST, test)])
-    life = ledger.for_life().epsilon(DELTA)
+    life = ledger.lifetime_total().epsilon(DELTA)
     assert life >= epsilon(training + tested, DELTA), "a patient trained on in one run and tested on in the other"
     assert life <= epsilon(compose([STEP, counts, test, test]), DELTA) + 1e-9
 
@@ -98,8 +98,8 @@ def test_a_release_without_noise_fits_no_budget(ledger):
 def test_thresholds_take_their_share_of_delta(ledger):
     counts = Release(TRAINING, Mechanism("counts", 5.0), delta=4e-6)
     spend(ledger, releases=[counts])
-    assert ledger.of_run("7").epsilon(DELTA) == pytest.approx(epsilon(counts.mechanism.curve(), 6e-6))
-    assert ledger.of_run("7").epsilon(4e-6) == float("inf")
+    assert ledger.run_total("7").epsilon(DELTA) == pytest.approx(epsilon(counts.mechanism.curve(), 6e-6))
+    assert ledger.run_total("7").epsilon(4e-6) == float("inf")
 
 
 def test_two_processes_never_spend_the_same_budget_twice(ledger):
@@ -161,7 +161,7 @@ def test_the_secret_is_drawn_once_and_only_the_owner_reads_it(ledger):
 
 
 def test_looking_at_a_ledger_that_is_not_there_creates_none(ledger):
-    assert (ledger.spends(), ledger.totals(), ledger.of_run("7").epsilon(DELTA)) == ([], {}, 0.0)
+    assert (ledger.spends(), ledger.totals(), ledger.run_total("7").epsilon(DELTA)) == ([], {}, 0.0)
     assert not ledger.folder.exists()
 
 
@@ -215,5 +215,5 @@ def test_a_ledger_of_other_orders_is_refused(ledger):
     spend(ledger)
     with sqlite3.connect(ledger.path) as db:
         db.execute("UPDATE about SET value = ? WHERE name = 'orders'", (json.dumps({"version": 0}).encode(),))
-    with pytest.raises(UserError, match="other orders"):
+    with pytest.raises(UserError, match="other RDP orders"):
         spend(ledger, question="b")
