@@ -9,9 +9,7 @@ from remind_client.ledger.account import Account, RunAccount
 from remind_client.ledger.spends import Spend
 
 HEAD = ("patients", "release", "asked", "releases", "noise", "rate", "alone")
-NOTE = (
-    "asked: rounds or questions; noise: multiplier; rate: sampling rate; alone: epsilon by itself"
-)
+NOTE = "asked: rounds or questions; noise: multiplier; rate: sampling rate; alone: epsilon by itself"
 COLUMNS = ("number", "at", "run", "round", "patients", "release", "noise", "rate", "releases", "delta", "question")
 
 
