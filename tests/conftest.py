@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from remind_server.rounds import roster
+from remind_server.rounds import waiting
 from remind_server.store.observer import HEARTBEAT
 
 # The same examples in every run, and no limit of time per example on a busy machine.
@@ -56,7 +56,7 @@ def _files_need_not_survive_a_power_cut():
 
 @pytest.fixture(autouse=True)
 def _in_process_sites_are_there_at_once(monkeypatch):
-    monkeypatch.setattr(roster, "SETTLE", 0.01)
+    monkeypatch.setattr(waiting, "SETTLE", 0.01)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 import remind
 from remind.data.synthetic.write import write_cohort
-from remind_server.rounds import roster
+from remind_server.rounds import waiting
 from tests.builders.cohorts import cohort
 
 SMALL = {
@@ -53,7 +53,7 @@ def test_importing_it_imports_nothing_heavy():
 
 
 def test_a_simulation_is_followed_and_its_results_are_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(roster, "SETTLE", 0.01)
+    monkeypatch.setattr(waiting, "SETTLE", 0.01)
     monkeypatch.chdir(tmp_path)
     follower = Follower()
     run = remind.simulate(remind.Config.from_flat(SMALL), clients=2, observers=[follower])

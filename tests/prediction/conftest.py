@@ -12,7 +12,7 @@ from remind.data.cohort.cohort import TEST, Cohort, concatenate
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
-from remind_server.rounds import roster
+from remind_server.rounds import waiting
 
 SETTINGS: dict[str, Scalar] = {
     "synthetic.patients": 240,
@@ -47,12 +47,12 @@ def trained(tmp_path_factory) -> Trained:
     patients = generate(config.synthetic, 0)
     site_N = np.where(np.arange(len(patients)) % 3 == 0, "north", "south")
     write_cohort(replace(patients, site_N=site_N, split_N=None), folder / "cohort")
-    settle, roster.SETTLE = roster.SETTLE, 0.01
+    settle, waiting.SETTLE = waiting.SETTLE, 0.01
     run = remind.simulate(
         {k: v for k, v in SETTINGS.items() if not k.startswith("synthetic")} | {"results": str(folder / "run")},
         cohort=folder / "cohort",
     )
-    roster.SETTLE = settle
+    waiting.SETTLE = settle
     hospitals = virtual_hospitals(run.config.data, run.config.synthetic, 0, 2)
     test = {site.name: site.cohort.take(site.cohort.split_N == TEST) for site in hospitals}
     named = [replace(of, site_N=np.full(len(of), name)) for name, of in test.items()]

@@ -11,7 +11,7 @@ from remind.data.cohort.cohort import TEST
 from remind.data.sites.hospitals import virtual_hospitals
 from remind.data.synthetic.write import write_cohort
 from remind.metrics.statistics import collect
-from remind_server.rounds import roster
+from remind_server.rounds import waiting
 
 SETTINGS: dict[str, Any] = {
     "synthetic.patients": 60,
@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.mark.slow
 def test_a_damaged_picture_costs_its_patient_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(roster, "SETTLE", 0.01)
+    monkeypatch.setattr(waiting, "SETTLE", 0.01)
     run = remind.simulate(SETTINGS | {"results": str(tmp_path / "run")}, clients=2)
     site = virtual_hospitals(run.config.data, run.config.synthetic, 0, 2)[0]
     test = site.cohort.take(site.cohort.split_N == TEST)

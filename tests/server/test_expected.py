@@ -6,6 +6,7 @@ import pytest
 
 from remind.errors import UserError
 from remind_server.outputs.run_folder import ROUNDS, SUMMARY, RunFolder
+from remind_server.rounds.enroller import Enroller
 from remind_server.rounds.roster import Roster
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort, schema
@@ -28,13 +29,13 @@ def sites(folder, config):
 def test_by_default_a_run_needs_more_than_half_of_the_enrolled(enrolled, asked, needed):
     roster = Roster(settings({"federation.min-sites": asked}), [f"h{i}" for i in range(enrolled)])
     assert roster.needed == needed
-    assert len(roster.drawn(roster.online(FakeGrid({})), 0)) == 0
+    assert len(roster.sampled(roster.online(FakeGrid({})), 0)) == 0
 
 
 def test_hospitals_with_a_registered_name_are_expected_though_no_ledger_names_them():
     nodes = {n: Node(enrolment(f"h{n}", schema(), {1: 4}), name=f"h{n}") for n in range(10, 13)}
     roster = Roster(settings())
-    roster.enrol_newcomers(FakeGrid(nodes))
+    Enroller(roster.config, roster).enrol_newcomers(FakeGrid(nodes))
     assert roster.expected == ("h10", "h11", "h12")
     assert roster.needed == 2
 
@@ -49,7 +50,7 @@ def test_a_majority_that_refuses_ends_the_run_and_is_named():
     nodes = {n: Node(enrolment(f"h{n}", schema(), {1: 4}, version="0"), name=f"h{n}") for n in (1, 2)}
     nodes[3] = Node(enrolment("h3", schema(), {1: 4}), name="h3")
     roster = Roster(settings(), ["h1", "h2", "h3", "away"])
-    roster.enrol_newcomers(FakeGrid(nodes))
+    Enroller(roster.config, roster).enrol_newcomers(FakeGrid(nodes))
     with pytest.raises(UserError) as caught:
         roster.require_members()
     assert "federation.min-sites asks for 3 (more than half of 4 enrolled)" in str(caught.value)

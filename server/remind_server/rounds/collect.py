@@ -135,8 +135,8 @@ class RoundReplies:
         if came:
             self.left_out.append(name)
 
-    def require(self, number: int, asks: str) -> None:
-        """Fail if fewer than `number` replies count; `asks` names the setting that requires this number.
+    def require(self, number: int, requirement: str) -> None:
+        """Fail if fewer than `number` replies count; `requirement` names the setting that requires this number.
 
         Raises
         ------
@@ -145,17 +145,17 @@ class RoundReplies:
         UserError
             They would not.
         """
-        require_enough(number, asks, self.answered, self.absent, self.how)
+        require_enough(number, requirement, self.answered, self.absent, self.how)
 
 
 def require_enough(
-    number: int, asks: str, answered: Sequence[str], absent: Mapping[str, str], how: Mapping[str, str]
+    number: int, requirement: str, answered: Sequence[str], absent: Mapping[str, str], how: Mapping[str, str]
 ) -> None:
     """See `RoundReplies.require`."""
     if len(answered) >= number:
         return
     said = [f"{name}: {why}" for name, why in sorted(absent.items())]
-    error = several(f"{len(answered)} valid replies, {asks}", said)
+    error = several(f"{len(answered)} valid replies, {requirement}", said)
     if len(answered) + sum(kind in (LATE, GONE) for kind in how.values()) >= number:
         raise TooFewError(str(error))
     raise error

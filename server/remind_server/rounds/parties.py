@@ -12,6 +12,7 @@ from remind.federation.bounds import Bounds
 from remind.federation.site_weights import Sites
 from remind.methods import methods_of
 from remind_server.rounds.checks import Limits, experts_of
+from remind_server.rounds.enroller import Enroller
 from remind_server.rounds.exchange import Answer, exchange
 from remind_server.rounds.flwr_pull import replies_within
 from remind_server.rounds.member import Member
@@ -26,6 +27,8 @@ class Parties:
     ----------
     roster
         The sites.
+    enroller
+        Admits new sites to the roster.
     given
         The model of ``start.model``, after it was read; None if the run has no initial model.
     """
@@ -33,6 +36,7 @@ class Parties:
     def __init__(self, config: Config, enrolled: Iterable[str] = ()) -> None:
         self.config, self.methods = config, methods_of(config)
         self.roster = Roster(config, enrolled)
+        self.enroller = Enroller(config, self.roster)
         self.given: Start | None = None
 
     def read_given(self) -> None:

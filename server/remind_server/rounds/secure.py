@@ -106,7 +106,7 @@ class SecureAggregation:
         """Leave out members that were not there when keys were dealt."""
         for member in list(self.parties.roster.members.values()):
             if member.name not in self.dealing.deals:
-                self.parties.roster.leave_out(member, NO_KEYS)
+                self.parties.roster.exclude(member, NO_KEYS)
 
     @property
     def members(self) -> list[Member]:

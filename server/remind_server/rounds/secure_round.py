@@ -84,9 +84,9 @@ class MaskedReplies:
         """Sites that were asked and had not answered when the exchange closed."""
         return tuple(name for name, kind in self.how.items() if kind == LATE)
 
-    def require(self, number: int, asks: str) -> None:
+    def require(self, number: int, requirement: str) -> None:
         """Fail if fewer than `number` replies count; see `RoundReplies.require`."""
-        require_enough(number, asks, self.answered, self.absent, self.how)
+        require_enough(number, requirement, self.answered, self.absent, self.how)
 
     def open(self, grid: Grid, before: Callable[[], None] = lambda: None) -> dict[str, Payload]:
         """Ask the survivors for their shares, again where one does not answer; return the sums that could be read.

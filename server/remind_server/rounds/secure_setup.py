@@ -100,7 +100,7 @@ def set_up(grid: Grid, parties: Parties) -> Dealing:
     keys: dict[str, SignedKeys] = {}
     for member, answer in _ask(grid, parties, members, Prepare(slots=slots), Keys):
         if problem := _keys_problem(answer.keys, member, slots):
-            parties.roster.leave_out(member, problem)
+            parties.roster.exclude(member, problem)
         else:
             keys[member.name] = answer.keys
     _require(parties, len(keys), {})
@@ -109,7 +109,7 @@ def set_up(grid: Grid, parties: Parties) -> Dealing:
     takers = [m for m in members if m.name in keys]
     for member, dealt in _ask(grid, parties, takers, Deal(book=book), Dealt):
         if problem := deal_problem(book, dealt.boxes):
-            parties.roster.leave_out(member, problem)
+            parties.roster.exclude(member, problem)
         else:
             deals[member.name] = dict(dealt.boxes)
     _require(parties, len(deals), {name: "no shares" for name in keys if name not in deals}, book.threshold)
@@ -126,7 +126,7 @@ def _ask(
                 raise ValueError(answer.error)
             found, _ = read_as(answer.record, kind, NO_TENSORS)
         except ValueError as error:
-            parties.roster.leave_out(member, reason(error))
+            parties.roster.exclude(member, reason(error))
             continue
         yield member, found
 

@@ -8,7 +8,9 @@ from remind.errors import UserError
 from remind.federation.flower import to_record
 from remind.federation.messages import Enrol, Refusal
 from remind_server.rounds import exchange as exchange_module
-from remind_server.rounds.roster import Roster, wait_for_nodes
+from remind_server.rounds.enroller import Enroller
+from remind_server.rounds.roster import Roster
+from remind_server.rounds.waiting import wait_for_nodes
 from tests.builders.cohorts import schema
 from tests.builders.configs import settings
 from tests.builders.grids import FakeGrid, Node, enrolment
@@ -26,11 +28,16 @@ def site(name="s", of=SCHEMA, counts=None, node_name="", **changes) -> Node:
     return Node(enrolment(name, of, counts or {1: 4, 3: 2}, **changes), name=node_name)
 
 
+def enroller_of(*nodes: Node, min_sites=1):
+    config = settings({"federation.deadline": 0.2, "federation.min-sites": min_sites})
+    enroller, grid = Enroller(config, Roster(config)), FakeGrid(dict(enumerate(nodes, start=10)))
+    enroller.enrol_newcomers(grid)
+    return enroller, grid
+
+
 def enrolled(*nodes: Node, min_sites=1):
-    roster = Roster(settings({"federation.deadline": 0.2, "federation.min-sites": min_sites}))
-    grid = FakeGrid(dict(enumerate(nodes, start=10)))
-    roster.enrol_newcomers(grid)
-    return roster, grid
+    enroller, grid = enroller_of(*nodes, min_sites=min_sites)
+    return enroller.roster, grid
 
 
 def names(roster):
@@ -104,22 +111,23 @@ def test_names_are_unique_and_the_registered_one_wins():
 
 
 def test_newcomers_join_later_and_members_are_not_asked_again():
-    roster, grid = enrolled(site("x"))
-    assert roster.enrol_newcomers(grid) == []
+    enroller, grid = enroller_of(site("x"))
+    roster = enroller.roster
+    assert enroller.enrol_newcomers(grid) == []
     grid.nodes[50] = site("late", counts={6: 1})
-    assert [m.name for m in roster.enrol_newcomers(grid)] == ["late"]
+    assert [m.name for m in enroller.enrol_newcomers(grid)] == ["late"]
     assert roster.counts() == {1: 4, 3: 2, 6: 1}
     grid.nodes[51] = site("stranger", of=OTHER)
-    assert roster.enrol_newcomers(grid) == []
+    assert enroller.enrol_newcomers(grid) == []
     assert "another schema" in roster.refused["stranger"], "two against one: the schema was settled at the start"
     assert [len(node.received) for node in grid.nodes.values()] == [1, 1, 1]
 
 
 def test_who_did_not_answer_is_asked_again_and_who_refused_is_not():
-    roster, grid = enrolled(site("x"), Node(None, name="slow"), Node(to_record(Refusal(reason="no")), name="no"))
+    enroller, grid = enroller_of(site("x"), Node(None, name="slow"), Node(to_record(Refusal(reason="no")), name="no"))
     grid.nodes[11].answer = enrolment("slow", SCHEMA, {2: 2})
-    assert [m.name for m in roster.enrol_newcomers(grid)] == ["slow"]
-    assert roster.refused == {"no": "no"}
+    assert [m.name for m in enroller.enrol_newcomers(grid)] == ["slow"]
+    assert enroller.roster.refused == {"no": "no"}
     assert len(grid.nodes[12].received) == 1
 
 

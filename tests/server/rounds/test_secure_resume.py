@@ -7,6 +7,7 @@ import torch
 
 from remind.errors import UserError
 from remind_server.rounds.checkpoints import Checkpoints
+from remind_server.rounds.masked_exchange import MaskedExchange
 from remind_server.rounds.secure_setup import FILE, kept
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
@@ -20,18 +21,28 @@ class Killed(BaseException):
     """The end of a process."""
 
 
-class Dying(FedRemind):
-    """A coordinator that dies in the second round, after its sums were opened or before."""
+class DyingExchange(MaskedExchange):
+    """An exchange that dies in the second round, after its sums were opened or before."""
 
     point = "opened"
 
-    def _summed(self, secure, grid, state, tasks, members, online):
+    def run(self, grid, state, tasks, members, online):
         if state.round == 1 and self.point == "before":
             raise Killed
-        heard = super()._summed(secure, grid, state, tasks, members, online)
+        outcome = super().run(grid, state, tasks, members, online)
         if state.round == 1:
             raise Killed
-        return heard
+        return outcome
+
+
+class Dying(FedRemind):
+    """A coordinator with such an exchange."""
+
+    def __init__(self, *given, point="opened", **named):
+        super().__init__(*given, **named)
+        assert self.secure is not None
+        exchange = DyingExchange(self.course, self.observers, self.secure)
+        exchange.point, self.rounds.exchange = point, exchange
 
 
 def sites(folder, settings):
@@ -51,8 +62,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(point, tmp_path):
     whole = Recorder()
     FedRemind(settings, [whole]).run(SiteGrid(sites(tmp_path / "whole", settings)))
     grid, folder = SiteGrid(sites(tmp_path / "killed", settings)), Checkpoints(tmp_path / "run")
-    dying = Dying(settings, checkpoints=folder)
-    dying.point = point
+    dying = Dying(settings, checkpoints=folder, point=point)
     with pytest.raises(Killed):
         dying.run(grid)
     before = kept(folder.folder)
@@ -76,7 +86,7 @@ def test_what_the_coordinator_keeps_is_not_secret_and_damage_is_named(tmp_path):
     for one in hospitals:
         state = json.loads((one.store.folder / FILE).read_text())
         assert state["root"] not in text
-        assert state["told"].keys() <= state["asked"].keys()
+        assert state["survivors"].keys() <= state["asked"].keys()
     (folder.folder / FILE).write_text(text[:100])
     with pytest.raises(UserError, match="damaged: no sum of this run can be read"):
         kept(folder.folder)

@@ -1,4 +1,4 @@
-"""What the coordinator heard in a round."""
+"""The outcome of the exchange of a round."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from remind.metrics.statistics import GroupLoss, GroupStatistics
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What the answers of a round come to; see `RoundRecord` for the rest.
+class RoundOutcome:
+    """The combined replies of a round; for the other fields see `RoundRecord`.
 
     Attributes
     ----------
     average
-        Of the tensors.
+        The average of the tensors.
     measured
         Losses by site, for the weights of the next round; empty if none are known by site and none are needed.
     losses
-        The same of all sites together.
+        Losses of all sites together.
     trained
-        Groups of which a site counts.
+        Groups that a site whose reply counts trains on.
     """
 
     average: BlockAverage
