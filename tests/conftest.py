@@ -11,7 +11,7 @@ import torch
 from hypothesis import settings
 
 from remind_server.rounds import waiting
-from remind_server.store.observer import HEARTBEAT
+from remind_server.store.heartbeat import HEARTBEAT
 
 # The same examples in every run, and no limit of time per example on a busy machine.
 settings.register_profile("remind", derandomize=True, deadline=None, max_examples=40)

@@ -12,7 +12,7 @@ E experts, C classes, G groups.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from remind.config import Count, Fraction, ModelConfig, Section
 from remind.fusion.around import AloneScale, Projection, SharedLinear, known_rows
+from remind.fusion.group_modules import GroupModules
 from remind.fusion.modality_dropout import drop_modalities
 from remind.fusion.support import Support
-from remind.fusion.tracing import traced
 from remind.groups import MAX_MODALITIES
 from remind.registry import Options, Registry
 from remind.seeds import derive, seeded
@@ -134,7 +134,7 @@ class FusionModel(nn.Module, ABC):
         super().__init__()
         self.context = context
         self.modality_dropout = options.modality_dropout
-        self.groups = nn.ModuleDict()
+        self.groups = GroupModules()
         self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
         self.alone = AloneScale(context.model.blend) if context.model.encoders.alone != "none" else None
         self.linear = SharedLinear(context.numbers, context.width, context.classes) if context.numbers else None
@@ -248,41 +248,7 @@ class FusionModel(nn.Module, ABC):
 
     def known_groups(self) -> tuple[int, ...]:
         """Return the groups with parameters of their own, ascending."""
-        return tuple(sorted(int(key) for key in self.groups))
-
-    def groups_at_hand(self, group_B: Tensor) -> tuple[list[int], Tensor]:
-        """Return groups that include every patient's, and each patient's row among them, (B,).
-
-        They are the groups of the batch. While the model is traced they are all known groups, and 0 in place of any
-        other: what is recorded must fit every batch.
-        """
-        if not traced():
-            present, row_B = torch.unique(group_B, return_inverse=True)
-            return present.tolist(), row_B
-        known = self.known_groups()
-        if not known:
-            return [0], torch.zeros_like(group_B)
-        is_BG = group_B.unsqueeze(1) == torch.tensor(known, dtype=torch.int64, device=group_B.device)
-        row_G = torch.arange(len(known), device=group_B.device)
-        unknown_B = ~is_BG.any(dim=1)
-        return [*known, 0], (is_BG.long() * row_G).sum(dim=1) + unknown_B.long() * len(known)
-
-    def of_groups(self, groups: Iterable[int], pick: Callable[[Any], Tensor | None], zero: Tensor) -> Tensor:
-        """Return one tensor of each group's own parameters, stacked (G, …).
-
-        Parameters
-        ----------
-        groups
-            Known or not.
-        pick
-            Selects it from the result of `new_group`; None if that group has none.
-        zero
-            Used if no group has it. If others have it, a group without it gets their mean (algorithm §4.10),
-            which carries no gradient: what belongs to a group learns from the group's own patients only.
-        """
-        known = {k: tensor for k in self.known_groups() if (tensor := pick(self.groups[str(k)])) is not None}
-        mean = torch.stack(list(known.values())).mean(dim=0).detach() if known else zero
-        return torch.stack([known.get(group, mean) for group in groups])
+        return self.groups.known()
 
 
 # built with (context, options)

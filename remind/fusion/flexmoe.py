@@ -102,7 +102,7 @@ class FlexMoE(FusionModel):
 
     def _fill(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor) -> list[Tensor]:
         """Tokens with the bank's rows where a modality is missing. An unseen group's: mean of those who lack it too."""
-        groups, row_B = self.groups_at_hand(group_B)
+        groups, row_B = self.groups.in_batch(group_B)
         filled = []
         for i, z_BlD in enumerate(tokens):
             bank_BlD = self._bank(i, groups)[row_B]
@@ -112,7 +112,7 @@ class FlexMoE(FusionModel):
     def _bank(self, modality: int, groups: list[int]) -> Tensor:
         """Rows of a modality for each group, (G, l, D)."""
         zero_lD = self.position_MD.new_zeros(self.context.tokens[modality], self.context.width)
-        return self.of_groups(groups, lambda own: own.tokens.get(str(modality)), zero_lD)
+        return self.groups.stacked(groups, lambda own: own.tokens.get(str(modality)), zero_lD)
 
     def _auxiliary(self, routed: Routing, group_B: Tensor, routing: bool) -> Tensor:
         """Auxiliary loss of each patient, (B,): the balance, alike for all, and the patient's own cross-entropy."""

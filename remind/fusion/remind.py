@@ -159,7 +159,7 @@ class Remind(FusionModel):
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        groups, row_B = self.groups_at_hand(group_B)
+        groups, row_B = self.groups.in_batch(group_B)
         missing_GD, residual_GLDES = self._missing(groups), self._residuals(groups) if routing else None
         if self.parts is not None:
             group_G = torch.tensor(groups, device=group_B.device)
@@ -200,7 +200,7 @@ class Remind(FusionModel):
         """B_k of each group, or β_k where B is composed, (G, D)."""
         zero_D = torch.zeros_like(self.norm.weight)
         if self.parts is None:
-            return self.of_groups(groups, lambda own: own.missing_D, zero_D)
+            return self.groups.stacked(groups, lambda own: own.missing_D, zero_D)
         own = [self._own(k) for k in groups]
         return torch.stack([zero_D if one is None or one.missing_D is None else one.missing_D for one in own])
 

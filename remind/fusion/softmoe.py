@@ -54,9 +54,9 @@ class SoftMoEFusion(FusionModel):
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        groups, row_B = self.groups_at_hand(group_B)
+        groups, row_B = self.groups.in_batch(group_B)
         zero_D = torch.zeros_like(self.norm.weight)
-        missing_GD = self.of_groups(groups, lambda own: own.missing_D, zero_D)
+        missing_GD = self.groups.stacked(groups, lambda own: own.missing_D, zero_D)
         owners = [self.groups[str(k)].get_parameter("missing_D") if str(k) in self.groups else None for k in groups]
         missing_BD = gather_rows(missing_GD, row_B, owners)
         z_BMD = self.dropout(fill_missing(tokens, presence_Bm, missing_BD))

@@ -14,6 +14,7 @@ from remind.config import Config
 from remind.errors import UserError
 from remind.federation.blocks import ENCODERS, block_of
 from remind.fusion.base import FusionModel
+from remind.fusion.group_modules import GroupModules
 from remind.fusion.support import TokenPool
 from remind.prediction.bundle import Bundle
 from remind.prediction.site_part import SitePart
@@ -65,7 +66,7 @@ class LoadedModel:
         """Context: the model also uses the routers of the groups that only other hospitals observe."""
         fusion = self.model.fusion
         own = fusion.groups
-        fusion.groups = nn.ModuleDict({**dict(own.items()), **self.elsewhere})
+        fusion.groups = GroupModules({**dict(own.items()), **self.elsewhere})
         try:
             yield
         finally:
@@ -75,7 +76,7 @@ class LoadedModel:
         fusion = self.model.fusion
         own = fusion.groups
         others = _groups_of(bundle.tensors) - {int(k) for k in own}
-        fusion.groups = nn.ModuleDict()
+        fusion.groups = GroupModules()
         fusion.add_groups(sorted(others), bundle.config.seed)
         found = dict(fusion.groups.items())
         fusion.groups = own

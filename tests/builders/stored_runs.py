@@ -73,7 +73,7 @@ class Drill:
     def end_all(cls) -> None:
         """End the heartbeats of all runs that were left under way."""
         while cls.under_way:
-            cls.under_way.pop().observer.stop_heartbeat()
+            cls.under_way.pop().observer.heartbeat.stop()
 
     def __init__(
         self,

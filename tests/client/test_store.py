@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from remind_client.store.files import TensorFiles
 from remind_client.store.history import STATE
 from remind_client.store.site_store import SiteStore, digest
 from remind_client.vault.key import VaultKey
@@ -229,13 +230,13 @@ def test_encoders_that_rest_are_stored_once_whatever_is_chosen(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """How often each file was read, and nothing else of it."""
-    found, read = [], SiteStore._read
+    found, read = [], TensorFiles.read
 
-    def counting(store, path):
+    def counting(files, path, checksums=False):
         found.append(path.name)
-        return read(store, path)
+        return read(files, path, checksums)
 
-    monkeypatch.setattr(SiteStore, "_read", counting)
+    monkeypatch.setattr(TensorFiles, "read", counting)
     return found
 
 

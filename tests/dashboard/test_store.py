@@ -23,7 +23,7 @@ from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.report import run_report
 from remind_server.outputs.records import RunStart
 from remind_server.run_observers import run_observers
-from remind_server.store import observer as observing
+from remind_server.store import run_rows
 from remind_server.store.open import open_store, shown, store_url
 from remind_server.store.rows import cell_rows
 from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run
@@ -100,9 +100,9 @@ def test_what_a_run_says_can_be_read(engine, tmp_path):
 def test_a_store_of_the_first_version_is_brought_up_to_date(engine, tmp_path):
     drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
     drill.round()
-    drill.observer.stop_heartbeat()  # else it writes while columns go
+    drill.observer.heartbeat.stop()  # else it writes while columns go
     config = AlembicConfig(attributes={})
-    config.set_main_option("script_location", str(Path(observing.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(str(run_rows.__file__)).parent / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
@@ -166,7 +166,7 @@ def test_each_round_is_there_whole_or_not_at_all(engine, tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(observing, "cell_rows", broken)
+    monkeypatch.setattr(run_rows, "cell_rows", broken)
     with pytest.raises(RuntimeError):
         drill.round()
     with Session(engine) as session:
@@ -186,7 +186,7 @@ def test_a_store_out_of_reach_delays_rounds_and_loses_none(engine, tmp_path, mon
             raise OperationalError("INSERT", {}, Exception("server closed the connection"))
         return real(*arguments)
 
-    monkeypatch.setattr(observing, "cell_rows", sometimes)
+    monkeypatch.setattr(run_rows, "cell_rows", sometimes)
     drill.round()
     drill.open_round()
     drill.observer.answer_taken("Basel", None)  # may be left out
@@ -204,14 +204,14 @@ def test_a_run_gives_signs_of_life_and_is_stalled_without(engine, tmp_path, monk
     reader = Reader(engine)
     first = reader.state(1).heard
     until(lambda: reader.state(1).heard != first, "a sign of life", 10)
-    drill.observer.stop_heartbeat()
+    drill.observer.heartbeat.stop()
     monkeypatch.setattr("remind_server.dashboard.run_state.SILENCE", -1.0)
     assert reader.state(1).status == "stalled"
 
 
 def test_a_run_that_was_killed_counts_as_ended_and_the_next_run_writes_that_down(engine, tmp_path):
     drill = Drill(engine, tmp_path / "results" / "run", SITES).start()
-    drill.observer.stop_heartbeat()
+    drill.observer.heartbeat.stop()
     silent = time.time() - LOST - 1
     with Session(engine) as session, session.begin():
         session.execute(update(Run).values(heard=silent))

@@ -45,7 +45,7 @@ def runs(tmp_path_factory):
     failed.observer.failed("1 valid replies, federation.min-sites asks for 2\n  - Basel: no answer within 600 s")
     stalled = drill("stalled", SITES).start()
     stalled.round()
-    stalled.observer.stop_heartbeat()
+    stalled.observer.heartbeat.stop()
     with writing(engine).begin() as connection:
         connection.execute(update(Run).where(Run.id == numbers["stalled"]).values(heard=time.time() - 3600))
     yield results, numbers

@@ -2,4 +2,7 @@
 
 from remind.former_names import moved
 
-__getattr__ = moved(__name__, {"remind_client.store.site_store": "SiteStore digest damaged"})
+__getattr__ = moved(
+    __name__,
+    {"remind_client.store.site_store": "SiteStore digest", "remind_client.store.files": "damaged"},
+)

@@ -11,25 +11,22 @@ reads it gets. The final examination activates that of the chosen round.
 """
 
 import hashlib
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from remind.model_file import digest_of
 from remind.prediction.site_part import FILE as MODEL
 from remind.prediction.site_part import SitePart
 from remind.training.token_cache import TokenCache
+from remind_client.store.files import TensorFiles
 from remind_client.store.history import STATE, History
-from remind_client.vault.errors import VaultError
+from remind_client.store.round_parts import newest, part_of_round, parts_of
 from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, Vault
-
-ANEW = "restore it, or remove the run's folder so that the site restarts that run"
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class SiteStore:
         for name, encoder in encoders.items():
             path = self._encoder(name, digests[name])
             if not path.is_file():
-                self._write(path, dict(encoder.state_dict()))
+                self._files.write(path, encoder.state_dict())
         self._sweep(self.save_optimizer(digests, optimizer, stage, kept, since, wanted))
         return digests
 
@@ -80,11 +77,11 @@ class SiteStore:
         self.history.end()
         if state := self._state():
             self._sweep(state)
-            self._write(self.folder / STATE, {**state, "optimizer": {}})
+            self._write_state({**state, "optimizer": {}})
 
     def _sweep(self, state: Mapping[str, Any]) -> None:
         """Remove the encoders that neither this state nor an earlier one needs."""
-        needed = self._needed(_parts(state)) | self.history.encoders()
+        needed = self._needed(parts_of(state)) | self.history.encoders()
         for old in self.folder.glob("encoder-*.pt"):
             if old.name not in needed:
                 old.unlink()
@@ -96,7 +93,7 @@ class SiteStore:
 
     def needed(self) -> set[str]:
         """Encoder files of the present state."""
-        return self._needed(_parts(self._state()))
+        return self._needed(parts_of(self._state()))
 
     def _needed(self, parts: Iterable[Mapping[str, Any]]) -> set[str]:
         return {self._encoder(*one).name for part in parts for one in part["encoders"].items()}
@@ -116,12 +113,12 @@ class SiteStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted = tuple(wanted)
-        before = _parts(self._state()) if wanted else []
-        found = [_for(before, round_) for round_ in wanted] if before else []
+        before = parts_of(self._state()) if wanted else []
+        found = [part_of_round(before, round_) for round_ in wanted] if before else []
         earlier = {part["since"]: part for part in found if part["since"] != since}
         own = {"encoders": dict(digests), "kept": dict(kept or {}), "since": since}
         state = {**own, "stage": stage, "optimizer": optimizer, "earlier": list(earlier.values())}
-        self._write(self.folder / STATE, state)
+        self._write_state(state)
         return state
 
     def activate(self, round_: int | None = None) -> None:
@@ -130,20 +127,20 @@ class SiteStore:
         The others that are stored stay beside them. None: the newest, from which training goes on.
         """
         state = self._state()
-        parts = _parts(state)
+        parts = parts_of(state)
         if len(parts) < 2:
             return
-        chosen = max(parts, key=_since) if round_ is None else _for(parts, round_)
+        chosen = newest(parts) if round_ is None else part_of_round(parts, round_)
         if chosen is not parts[0]:
             rest = [part for part in parts if part is not chosen]
-            self._write(self.folder / STATE, {**state, **chosen, "earlier": rest})
+            self._write_state({**state, **chosen, "earlier": rest})
 
     def save_kept(self, kept: Mapping[str, Tensor]) -> None:
         """Store the site's own tensors; encoders and optimiser are unchanged."""
         state = self._state()
         own = {"encoders": {}, "stage": 0, "optimizer": {}, "earlier": [], "since": 0} | state
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(self.folder / STATE, {**own, "kept": dict(kept)})
+        self._write_state({**own, "kept": dict(kept)})
 
     def forget(self, kept: Mapping[str, Tensor]) -> None:
         """Reset the store to these tensors of the site alone."""
@@ -152,7 +149,7 @@ class SiteStore:
     def save_model(self, part: SitePart) -> None:
         """Store the finished model, as it was examined: what the site predicts with, whatever trains here later."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(self.folder / MODEL, part.content())
+        self._files.write(self.folder / MODEL, part.content())
 
     def model(self) -> SitePart:
         """Return the finished model.
@@ -163,7 +160,7 @@ class SiteStore:
             It is not there, or not what was written.
         """
         path = self.folder / MODEL
-        return SitePart.of(self._read(path), str(path))
+        return SitePart.of(self._files.read(path), str(path))
 
     def kept(self) -> dict[str, Tensor]:
         """Return the site's own tensors: those that the federated rule does not send, and the state of a method."""
@@ -182,11 +179,7 @@ class SiteStore:
         VaultError
             The file is missing, or its content has another hash.
         """
-        path = self._encoder(name, found)
-        weights: dict[str, Tensor] = self._read(path)
-        if not self._authenticated and digest_of(weights) != found:
-            raise damaged(path)
-        return weights
+        return self._files.read_weights(self._encoder(name, found), found)
 
     def optimizer(self, stage: int) -> dict[str, Any] | None:
         """State of the optimiser of this stage; None if there is none: stage 2 starts with a new one."""
@@ -227,49 +220,17 @@ class SiteStore:
             return {}
         file = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
         if self._last.get("file") != file:
-            self._last.update(state=self._read(path), file=file)
+            self._last.update(state=self._files.read(path, checksums=True), file=file)
         state: dict[str, Any] = self._last["state"]
         return state
 
-    def _write(self, path: Path, content: dict[str, Any]) -> None:
-        if path.name == STATE:
-            self._last.clear()
-        self.vault.write(path, lambda out: torch.save(content, out))
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        """Map a file into memory, so that only the used part is read.
-
-        Raises
-        ------
-        VaultError
-            The file is missing, or is not what was written.
-        """
-        try:
-            with self.vault.open(path) as clear:
-                if path.name == STATE and not self._authenticated:
-                    _check_sums(clear)
-                content: dict[str, Any] = torch.load(clear, weights_only=True, map_location="cpu", mmap=True)
-        except FileNotFoundError:
-            raise VaultError(f"{path}: is missing; {ANEW}") from None
-        except (OSError, MemoryError, VaultError):
-            raise
-        except Exception:  # unpickling a changed file may raise anything
-            raise damaged(path) from None
-        return content
+    def _write_state(self, state: Mapping[str, Any]) -> None:
+        self._last.clear()
+        self._files.write(self.folder / STATE, state)
 
     @property
-    def _authenticated(self) -> bool:
-        """Whether the vault has authenticated every byte."""
-        return isinstance(self.vault, SealedVault)
-
-
-def _parts(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What belongs to single rounds in a state, the active part first; empty before the site has trained.
-
-    Encoders that it was given before its first round are those of round 0.
-    """
-    own = {name: state.get(name, nothing) for name, nothing in (("encoders", {}), ("kept", {}), ("since", 0))}
-    return [own, *state.get("earlier", [])] if state.get("stage") or own["encoders"] else []
+    def _files(self) -> TensorFiles:
+        return TensorFiles(self.vault)
 
 
 def _hash_into(sha: Any, value: Any) -> None:
@@ -285,35 +246,6 @@ def _hash_into(sha: Any, value: Any) -> None:
         sha.update(digest_of({"": value}).encode())
     else:
         sha.update(f"{value!r};".encode())
-
-
-def _since(part: Mapping[str, Any]) -> int:
-    return int(part["since"])
-
-
-def _for(parts: Sequence[Mapping[str, Any]], round_: int) -> Mapping[str, Any]:
-    """The part that belongs to the model of a round: the newest that is not of a later one.
-
-    A site that took part only later has none; its oldest is nearest then.
-    """
-    before = [part for part in parts if _since(part) <= round_]
-    return max(before, key=_since) if before else min(parts, key=_since)
-
-
-def damaged(path: Path) -> VaultError:
-    """The error for a file in clear that was changed on disk."""
-    return VaultError(f"{path}: not what this site wrote: the file was changed or truncated; {ANEW}")
-
-
-def _check_sums(path: Path) -> None:
-    """Verify the checksums that torch writes into its files and does not verify when it reads them."""
-    with path.open("rb") as raw:
-        try:
-            wrong = zipfile.ZipFile(raw).testzip()
-        except Exception as error:  # of a changed table of contents: anything, an OSError too
-            raise zipfile.BadZipFile from error
-    if wrong is not None:
-        raise zipfile.BadZipFile
 
 
 def digest(module: nn.Module) -> str:

@@ -1,0 +1,54 @@
+"""The parameters of groups: one module per known group, and tensors of them for a batch.
+
+Shapes: B patients in a batch, G groups.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from remind.fusion.tracing import traced
+
+
+class GroupModules(nn.ModuleDict):
+    """Group (bitmask, as text) → the module of this group."""
+
+    def known(self) -> tuple[int, ...]:
+        """Return the groups with parameters of their own, ascending."""
+        return tuple(sorted(int(key) for key in self))
+
+    def in_batch(self, group_B: Tensor) -> tuple[list[int], Tensor]:
+        """Return groups that include every patient's, and each patient's row among them, (B,).
+
+        They are the groups of the batch. While the model is traced they are all known groups, and 0 in place of any
+        other: what is recorded must fit every batch.
+        """
+        if not traced():
+            present, row_B = torch.unique(group_B, return_inverse=True)
+            return present.tolist(), row_B
+        known = self.known()
+        if not known:
+            return [0], torch.zeros_like(group_B)
+        is_BG = group_B.unsqueeze(1) == torch.tensor(known, dtype=torch.int64, device=group_B.device)
+        row_G = torch.arange(len(known), device=group_B.device)
+        unknown_B = ~is_BG.any(dim=1)
+        return [*known, 0], (is_BG.long() * row_G).sum(dim=1) + unknown_B.long() * len(known)
+
+    def stacked(self, groups: Iterable[int], pick: Callable[[Any], Tensor | None], zero: Tensor) -> Tensor:
+        """Return one tensor of each group's own parameters, stacked (G, …).
+
+        Parameters
+        ----------
+        groups
+            Known or not.
+        pick
+            Selects the tensor from the module of a group; None if that group has none.
+        zero
+            Used if no group has it. If others have it, a group without it gets their mean (algorithm §4.10),
+            which carries no gradient: what belongs to a group learns from the group's own patients only.
+        """
+        known = {k: tensor for k in self.known() if (tensor := pick(self[str(k)])) is not None}
+        mean = torch.stack(list(known.values())).mean(dim=0).detach() if known else zero
+        return torch.stack([known.get(group, mean) for group in groups])
