@@ -17,7 +17,7 @@ from remind_server.simulation.estimate import estimate, refuse_what_is_too_large
 from remind_server.simulation.flwr_pairs import read_pairs
 from remind_server.simulation.flwr_plan import OUR_DEFAULT, cohort_name
 from remind_studies.arms import YARDSTICKS, read_arms
-from remind_studies.cells.cell import Cell
+from remind_studies.cells.cell import Cell, CellResult
 from remind_studies.cells.folder import MARK, REPORT, RESULTS, surroundings
 from remind_studies.cells.patients import cohort_of, folds, hospitals
 from remind_studies.cells.pool import run_cells
@@ -103,6 +103,7 @@ def bench(
             tuning=tuning.described(request.cohort.schema.name),
             common=_shown(request),
             missing={one.name: failed[one.key] for one in planned if one.key in failed},
+            advice=plan.advice(request, _by_arm(runs)),
             made=StudyMade(
                 **dict(made(command, time.monotonic() - began)),
                 trained=round(sum(result.seconds for result in found.values() if result), 1),
@@ -122,6 +123,14 @@ def bench(
             "the report names them. The same command tries them again"
         )
     return path
+
+
+def _by_arm(runs: Sequence[Run]) -> dict[tuple[str, str], list[CellResult]]:
+    """Results by panel and arm."""
+    found: dict[tuple[str, str], list[CellResult]] = {}
+    for one in runs:
+        found.setdefault((one.panel, one.arm), []).append(one.result)
+    return found
 
 
 def _request(

@@ -4,7 +4,7 @@ A study is one file of `studies/`: its `options`, a `Study` that plans its panel
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from remind.config import Config, Scalar, Section
 from remind.data.cohort.cohort import Cohort
 from remind.metrics.scores import SCORES
 from remind.registry import Options, Registry
-from remind_studies.cells.cell import Cell
+from remind_studies.cells.cell import Cell, CellResult
 from remind_studies.cells.yardstick import LOCAL, PLACE, POOLED, needed
 from remind_studies.cells.yardstick import RUNNER as YARDSTICK
 
@@ -176,6 +176,16 @@ class Study(ABC):
         UserError
             The request does not fit the study.
         """
+
+    def advice(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
+        """Return what the study recommends, in a sentence; empty: nothing.
+
+        Parameters
+        ----------
+        found
+            Results by panel and arm, one per seed that has one.
+        """
+        return ""
 
 
 registry: Registry[Study] = Registry("study", "remind_studies.studies", Study)  # built with (options,)

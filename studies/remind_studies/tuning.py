@@ -7,7 +7,7 @@ method has its own hyperparameters, from these. Trials are compared by the prima
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -157,6 +157,19 @@ def judge(results: list[CellResult], metric: str) -> float:
         return fmean(values)
     together = [v for s in (total(tail), total(statistics)) if s is not None and (v := _score(s, metric)) is not None]
     return together[0] if together else -float("inf")
+
+
+def judge_all(results: Sequence[CellResult], metric: str) -> float | None:
+    """Return the metric on all validation patients of all results together; None if it is undefined."""
+    whole = total(
+        merge(
+            {k: evaluation.value() for k, evaluation in own.items()}
+            for result in results
+            for own in result.outcomes[0].validation.values()
+        )
+    )
+    value: float | None = None if whole is None else getattr(scores(whole), metric)
+    return value
 
 
 def training_counts(results: list[CellResult]) -> Counter[int]:

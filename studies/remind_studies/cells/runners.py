@@ -13,6 +13,7 @@ RUNNERS = {
     "unseen": "remind_studies.cells.unseen:run",
     "calibration": "remind_studies.cells.calibration:run",
     "cost": "remind_studies.cells.cost:run",
+    "private": "remind_studies.cells.private:run",
     "leakage": "remind_studies.cells.leakage:run",
     "yardstick": "remind_studies.cells.yardstick:run",
 }

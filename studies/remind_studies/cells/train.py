@@ -17,6 +17,7 @@ from remind.federation.message_statistics import Evaluation
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupStatistics, total
 from remind.training.device import choose_device
+from remind_client.engine.private_steps import simulated_secret
 from remind_client.load import prepare_process
 from remind_client.rounds.site import Site
 from remind_client.store.site_store import SiteStore
@@ -81,9 +82,20 @@ def federate(
         A site did not take part to the end.
     """
     prepare_process(config.threads)
+    sites = sites_of(config, patients, folder)
+    return Federation(train_together(config, sites, observers, start), sites)
+
+
+def sites_of(config: Config, patients: Sequence[Hospital], folder: Path) -> tuple[Site, ...]:
+    """Hospitals as the federation runs them: virtual, so that the secret of a privacy guarantee follows from the seed.
+
+    No ledger pays for what they release: settings are tried, and nothing leaves the researcher.
+    """
     device = choose_device(config.device)
-    sites = [Site(p.name, p.cohort, config, SiteStore(folder / str(i)), device) for i, p in enumerate(patients)]
-    return Federation(train_together(config, sites, observers, start), tuple(sites))
+    return tuple(
+        Site(p.name, p.cohort, config, SiteStore(folder / str(i)), device, secret=simulated_secret(config.seed, p.name))
+        for i, p in enumerate(patients)
+    )
 
 
 def run(cell: Cell, folder: Path) -> CellResult:

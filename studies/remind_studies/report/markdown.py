@@ -15,11 +15,11 @@ def markdown(results: Results) -> str:
     """Write for each panel its answer, its arms by the headline measures, and the tests of the study's own measure.
 
     Means with 95 % intervals over seeds, and signs (`cells.marks`). A study that measured no models has its facts
-    instead.
+    instead. Last comes what the study recommends.
     """
     panels = [_panel(view) for view in views(results) if view.panel.summaries]
     facts = [_facts(name, results) for name in dict.fromkeys(fact.panel for fact in results.facts)]
-    return "\n\n".join((*panels, *facts))
+    return "\n\n".join((*panels, *facts, *filter(None, (results.advice,))))
 
 
 def _panel(view: PanelView) -> str:

@@ -111,6 +111,8 @@ class Results(Section):
         Difference below which methods count as equal, if a test shows that it is smaller.
     min_count
         Groups and hospitals with fewer patients are suppressed; 1: none.
+    advice
+        What the study recommends, in a sentence; empty: nothing.
     missing
         Runs without a result: "panel / arm / seed 3: reason".
     """
@@ -130,6 +132,7 @@ class Results(Section):
     settings: Settings
     panels: tuple[Panel, ...]
     facts: tuple[Fact, ...]
+    advice: str = ""
     missing: tuple[str, ...]
     made: StudyMade
 

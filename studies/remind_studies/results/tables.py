@@ -32,6 +32,7 @@ def results(
     common: Mapping[str, Scalar],
     missing: Mapping[str, str],
     made: written.StudyMade,
+    advice: str = "",
     least: int = LEAST,
     margin: float = MARGIN,
 ) -> written.Results:
@@ -49,6 +50,8 @@ def results(
         Settings of every run.
     missing
         Why runs have no result, by "panel / arm / seed 3".
+    advice
+        What the study recommends.
 
     Raises
     ------
@@ -88,6 +91,7 @@ def results(
         settings=written.Settings(common=dict(common), arms=_settings(panels)),
         panels=tables,
         facts=tuple(fact for panel in panels for fact in _facts(panel, runs, seeds)),
+        advice=advice,
         missing=tuple(_missing(panels, runs, seeds, missing)),
         made=made,
     )

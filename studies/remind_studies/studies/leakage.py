@@ -11,7 +11,7 @@ from remind.errors import UserError
 from remind.registry import Options
 from remind.training.private.admission import require_given_scales
 from remind_studies.cells.leakage import GUESSING
-from remind_studies.studies.private import guaranteed
+from remind_studies.studies.private import guaranteed, unprotected
 from remind_studies.studies.variants import listed, remind_of
 from remind_studies.study import Arm, Panel, Request, Study, registry
 
@@ -70,7 +70,7 @@ class Leakage(Study):
             )
         rounds = request.config.train.rounds
         base = whole.but(whole.name, {**CHOSEN, "train.warmup-rounds": 0, "train.routing-rounds": rounds})
-        arms = [self._arm(base, view, name, {}) for view, name in VIEWS.items()]
+        arms = [self._arm(base, view, name, unprotected()) for view, name in VIEWS.items()]
         arms += [self._arm(base, "noise", f"ε = {e:g}", guaranteed("site", e)) for e in epsilons]
         sizes = listed(self.options.sizes, int, "sizes")
         if bad := [size for size in sizes if size < 1]:

@@ -1,0 +1,133 @@
+"""Study `privacy`: what a guarantee costs in scores, and with which settings it costs least."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import Field
+from typing_extensions import override
+
+from remind.config import Config, Scalar
+from remind.errors import UserError
+from remind.metrics.scores import SCORES
+from remind.registry import Options
+from remind.training.private.admission import require_given_scales
+from remind_studies.cells.cell import PLACES, CellResult
+from remind_studies.studies.private import NONE, guaranteed, modes, unprotected
+from remind_studies.studies.variants import config_of, listed
+from remind_studies.study import Panel, Request, Settings, Study, registry
+from remind_studies.tuning import judge_all
+
+SETTINGS = "settings"
+SMALL: Settings = {"model.width": 16, "model.experts": 4}
+DRAWN, FASTER = 4, 10  # factors of patients in a step, and of learning rates
+WEIGHTED: Settings = {"dro.initial": "uniform"}  # λ with which rare groups weigh more than others
+
+
+class PrivacyOptions(Options):
+    """Guarantees to try."""
+
+    epsilon: str = Field("8, 3, 1", description="ε of a run; separated by commas; settings are sought for the first")
+    r_max: str = Field("1, 4", description="caps of a patient's weight, with uniform λ; separated by commas; or empty")
+    settings: bool = Field(True, description="whether to seek better settings")
+
+
+@registry.register(
+    "privacy",
+    title="scores against ε for each mode of privacy, the price of weights, settings for a wanted ε",
+    paper="De et al., Unlocking high-accuracy differentially private image classification, arXiv 2204.13650",
+    year=2022,
+    options=PrivacyOptions,
+)
+class Privacy(Study):
+    """A panel per ε and per r_max: without a guarantee, and each mode. One panel of settings, all for the first ε.
+
+    Whoever tries settings looks at scores of validation and test patients, which costs privacy in no ledger: try them
+    on patients that may be looked at.
+    """
+
+    methods, seeds = "remind", 3
+    options: PrivacyOptions
+
+    @override
+    def plan(self, request: Request) -> tuple[Panel, ...]:
+        epsilons = self._positive("epsilon", self.options.epsilon)
+        caps = self._positive("r-max", self.options.r_max) if self.options.r_max else ()
+        found = [self._panel(request, f"ε = {e:g}", f"a guarantee of ε = {e:g}", e, {}, {}) for e in epsilons]
+        for cap in caps:
+            title = f"uniform λ, weights of at most {cap:g}, ε = {epsilons[0]:g}"
+            found.append(self._panel(request, f"r_max = {cap:g}", title, epsilons[0], WEIGHTED, {"privacy.r-max": cap}))
+        if self.options.settings:
+            found.append(self._settings(request, epsilons[0]))
+        for panel in found:
+            for arm in panel.arms:
+                config = config_of(request, arm.but(arm.name, panel.settings))
+                if config.privacy.mode != NONE:
+                    require_given_scales(request.cohort.schema, config)
+        return tuple(found)
+
+    @override
+    def advice(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
+        if not self.options.settings:
+            return ""
+        epsilon = self._positive("epsilon", self.options.epsilon)[0]
+        panel = self._settings(request, epsilon)
+        scores = {arm.name: judge_all(found.get((panel.name, arm.name), ()), request.metric) for arm in panel.arms}
+        plain, tried = scores.pop(NONE), {name: score for name, score in scores.items() if score is not None}
+        if not tried:
+            return ""
+        better = min if SCORES[request.metric].lower_is_better else max
+        best = better(tried, key=lambda name: tried[name])
+        arm = next(arm for arm in panel.arms if arm.name == best)
+        beside = "" if plain is None else f", {plain:.3f} without a guarantee"
+        chosen = panel.cell(arm, request.common, request.seeds[0]).settings
+        written = " ".join(_pair(key, value) for key, value in chosen.items() if key not in (*PLACES, "seed"))
+        return (
+            f"For ε = {epsilon:g}, of the settings tried these have the best {request.metric} of all validation "
+            f"patients ({best}: {tried[best]:.3f}{beside}): -c '{written}'"
+        )
+
+    def _panel(
+        self, request: Request, name: str, title: str, epsilon: float, both: Settings, private: Settings
+    ) -> Panel:
+        """Without a guarantee and with each mode."""
+        arms = [request.main.but(NONE, {**both, **unprotected()})]
+        arms += [request.main.but(mode, {**both, **guaranteed(mode, epsilon), **private}) for mode in modes()]
+        return Panel(name, title, tuple(arms), clients=request.clients, runner="private", reference=NONE)
+
+    def _settings(self, request: Request, epsilon: float) -> Panel:
+        """Each mode as configured, and with changes of rounds, rate, learning rate and size, alone and together."""
+        config = config_of(request, request.main)
+        arms = [request.main.but(NONE, unprotected())]
+        for mode in modes():
+            whole = request.main.but(mode, guaranteed(mode, epsilon))
+            arms += [whole, *(whole.but(f"{mode}, {name}", changes) for name, changes in _changes(config))]
+        title = f"settings for ε = {epsilon:g}"
+        return Panel(SETTINGS, title, tuple(arms), clients=request.clients, runner="private", reference=NONE)
+
+    def _positive(self, option: str, text: str) -> tuple[float, ...]:
+        values = listed(text, float, option)
+        if bad := [value for value in values if not 0 < value < float("inf")]:
+            raise UserError(f"{option}: {bad[0]:g} is not a number above 0")
+        return values
+
+
+def _changes(config: Config) -> Iterator[tuple[str, Settings]]:
+    """What is tried besides the configured settings."""
+    train = config.train
+    larger: dict[str, Scalar] = {"train.batch": DRAWN * train.batch} if train.batch else {}
+    faster: dict[str, Scalar] = {"train.lr": FASTER * train.lr, "train.routing-lr": FASTER * train.routing_lr}
+    fewer: dict[str, Scalar] = {
+        "train.warmup-rounds": (train.warmup_rounds + 1) // 2,
+        "train.routing-rounds": (train.routing_rounds + 1) // 2,
+    }
+    yield "lr × 10", faster
+    if larger:
+        yield "rate × 4", larger
+        yield "rate × 4, lr × 10", {**larger, **faster}
+    yield "half the rounds, rate × 4, lr × 10", {**fewer, **larger, **faster}
+    yield "D = 16 and E = 4, rate × 4, lr × 10", {**SMALL, **larger, **faster}
+
+
+def _pair(key: str, value: Scalar) -> str:
+    if isinstance(value, str):
+        return f'{key}="{value}"'
+    return f"{key}={str(value).lower() if isinstance(value, bool) else value}"

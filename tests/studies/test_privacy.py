@@ -1,0 +1,135 @@
+"""The study of privacy: its panels, what it recommends, and what a guarantee leaves of a step."""
+
+import pytest
+
+from remind.errors import UserError
+from remind_studies.bench import bench
+from remind_studies.cells.patients import hospitals
+from remind_studies.cells.private import looks
+from remind_studies.cells.runners import run
+from remind_studies.report.markdown import markdown
+from remind_studies.report.write import render
+from remind_studies.results.format import Results
+from remind_studies.studies.privacy import SETTINGS
+from remind_studies.studies.private import modes
+from tests.builders.studies import LARGER, plan, request
+
+COMMON = LARGER | {"synthetic.kinds": "table, table, table, table", "synthetic.standardise": "given"}
+
+
+def panels(study="privacy", **changes):
+    of = request(common=COMMON | changes)
+    return of, {panel.name: panel for panel in plan(study, of)}
+
+
+def test_a_panel_per_epsilon_and_cap_with_every_mode_that_the_config_knows():
+    of, found = panels("privacy(epsilon = '8, 1', r-max = '1, 4')")
+    assert list(found) == ["ε = 8", "ε = 1", "r_max = 1", "r_max = 4", SETTINGS]
+    for name, epsilon in (("ε = 8", 8), ("ε = 1", 1), ("r_max = 4", 8)):
+        panel = found[name]
+        assert [arm.name for arm in panel.arms] == ["none", *modes()]
+        assert panel.reference == "none"
+        configs = [panel.cell(arm, of.common, 0).config for arm in panel.arms]
+        assert [c.privacy.mode for c in configs] == ["none", *modes()]
+        assert configs[1].privacy.epsilon == epsilon
+    (plain, private) = found["r_max = 4"].arms[:2]
+    of_both = [found["r_max = 4"].cell(arm, of.common, 0).config for arm in (plain, private)]
+    assert [c.dro.initial for c in of_both] == ["uniform", "uniform"]
+    assert of_both[1].privacy.r_max == 4
+
+
+def test_runs_without_a_guarantee_are_trained_once():
+    of, found = panels()
+    keys = {found[name].cell(found[name].arms[0], of.common, 0).key("") for name in ("ε = 8", "ε = 3", SETTINGS)}
+    assert len(keys) == 1
+
+
+def test_settings_differ_in_rounds_rate_learning_rate_and_size():
+    of, found = panels(**{"train.batch": 8, "train.warmup-rounds": 4})
+    arms = {arm.name: found[SETTINGS].cell(arm, of.common, 0).config for arm in found[SETTINGS].arms}
+    whole = arms["site"]
+    assert arms["site, rate × 4"].train.batch == 4 * whole.train.batch
+    assert arms["site, lr × 10"].train.lr == pytest.approx(10 * whole.train.lr)
+    assert arms["site, half the rounds, rate × 4, lr × 10"].train.warmup_rounds == 2
+    assert arms["site, D = 16 and E = 4, rate × 4, lr × 10"].model.width == 16
+    assert {c.privacy.epsilon for name, c in arms.items() if name != "none"} == {8.0}
+    _, without = panels("privacy(settings = false, r-max = '')")
+    assert list(without) == ["ε = 8", "ε = 3", "ε = 1"]
+
+
+@pytest.mark.parametrize("epsilon", ["0", "-1", "inf"])
+def test_no_epsilon_of_nothing(epsilon):
+    with pytest.raises(UserError, match=r"epsilon: .* is not a number above 0"):
+        panels(f"privacy(epsilon = '{epsilon}')")
+
+
+def test_a_cohort_that_fits_on_patients_is_refused_before_anything_runs():
+    with pytest.raises(UserError, match="standardised by each hospital's own patients"):
+        panels(**{"synthetic.standardise": "train"})
+
+
+def test_settings_of_the_guarantee_hold_for_private_runs_alone():
+    of, found = panels(**{"privacy.mode": "site", "privacy.delta": 1e-4, "evaluation.calibration": "none"})
+    none, site = (found["ε = 3"].cell(arm, of.common, 0).config.privacy for arm in found["ε = 3"].arms[:2])
+    assert (none.mode, none.delta) == ("none", 1e-5)
+    assert (site.mode, site.delta, site.epsilon) == ("site", 1e-4, 3.0)
+
+
+def facts(tmp_path, name, **changes):
+    of, found = panels("privacy(epsilon = '8', r-max = '', settings = false)")
+    (panel,) = found.values()
+    cell = panel.cell(panel.arms[1].but("site", {"privacy.counts-noise": 0.5, **changes}), of.common, 0)
+    return looks(cell.config, hospitals(cell), tmp_path / name)
+
+
+def test_noise_takes_the_direction(tmp_path):
+    quiet, loud = (facts(tmp_path, f"{n}", **{"privacy.noise": n}) for n in (1e-6, 100.0))
+    assert quiet["cosine of a step"] > 0.2, "only clipped"
+    assert quiet["cosine of a step"] <= 1 + 1e-9
+    assert quiet["signal ÷ noise of a step"] > 100
+    assert loud["cosine of a step"] < 0.02
+    assert quiet["signal ÷ noise of a step"] == pytest.approx(1e8 * loud["signal ÷ noise of a step"], rel=1e-3)
+    assert (quiet["σ"], loud["σ"]) == (1e-6, 100.0)
+    assert 0 < quiet["rate"] <= 1
+
+
+def test_without_clip_and_noise_it_is_the_same_step(tmp_path):
+    free = facts(tmp_path, "free", **{"privacy.noise": 1e-12, "privacy.clip": 1e6})
+    assert free["cosine of a step"] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_cell_without_a_guarantee_has_no_such_numbers(tmp_path):
+    of, found = panels()
+    panel = found["ε = 8"]
+    assert run(panel.cell(panel.arms[0], of.common, 0), tmp_path).facts == {}
+
+
+@pytest.mark.slow
+def test_a_study_says_what_it_recommends(tmp_path):
+    shown = []
+    settings = [f"{key}={value!r}".replace("'", '"') for key, value in COMMON.items()]
+    path = bench(
+        "privacy(epsilon = '1000', r-max = '')",
+        cohort="synthetic",
+        methods="",
+        seeds="1",
+        clients=2,
+        run_config=settings,
+        metric="auroc",
+        tune=0,
+        anchors=False,
+        jobs=2,
+        out=tmp_path / "out",
+        command="remind bench privacy",
+        say=lambda line: None,
+        show=shown.append,
+    )
+    results = Results.from_json((path.parent / "results.json").read_bytes(), "results.json")
+    assert results.advice.startswith("For ε = 1000, of the settings tried these have the best auroc")
+    assert "-c '" in results.advice
+    assert 'privacy.mode="site"' in results.advice
+    assert "privacy.epsilon=1000" in results.advice
+    assert shown == [markdown(results)]
+    assert markdown(results).endswith(results.advice)
+    assert "Recommended" in render(results)
+    assert {fact.name for fact in results.facts} == {"cosine of a step", "signal ÷ noise of a step", "σ", "rate"}
