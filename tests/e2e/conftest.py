@@ -1,10 +1,10 @@
 """Real Flower processes with their own home and port, ended after the test."""
 
+import contextlib
 import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +13,15 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from flwr.cli import local_superlink
 from flwr.cli.app import app
 from typer.testing import CliRunner
+
+from remind.errors import UserError
+from remind_server.consortium.proxy import nginx_program
+from tests.e2e.coordinator import served
+from tests.e2e.supernodes import Hospital
+from tests.machine import free_port, until
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -24,30 +31,29 @@ class Flower:
     """The ``flwr`` command of this environment, and the SuperLink it starts."""
 
     def __init__(self, home: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         self.home = home
         self.env = os.environ | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "FLWR_HOME": str(home),
-            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }
 
     def __call__(self, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-        """Run ``flwr`` with `arguments` to its end."""
-        return subprocess.run(
-            [BIN / "flwr", *arguments], env=self.env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-        )
+        """Run ``flwr`` with `arguments` to its end; again if Flower's 15 s for its SuperLink were not enough here."""
+        for _ in range(5):
+            command = [str(BIN / "flwr"), *arguments]
+            done = subprocess.run(
+                command, env=self.env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+            )
+            if "Failed to start local SuperLink within" not in done.stdout + done.stderr:
+                break
+        return done
 
     def ask(self, *arguments: str) -> Any:
-        """The same in this process; its answer. What is asked again and again shall not start a program each time.
-
-        Only of a SuperLink with a name: the port of the local one Flower reads when it is imported.
-        """
+        """The same in this process; its answer. What is asked again and again shall not start a program each time."""
         with patch.object(sys, "__stdout__", io.StringIO()) as said:  # where Flower prints JSON
             CliRunner().invoke(app, [*arguments, "--format", "json"], env=self.env)
         return json.loads(said.getvalue())
@@ -57,20 +63,30 @@ class Flower:
         done = self("run", *arguments, "--format", "json", cwd=cwd)
         submitted = json.loads(done.stdout)
         assert submitted["success"], done.stdout + done.stderr
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            status = self.status(submitted["run-id"])
-            if status.startswith("finished"):
-                log = self("log", submitted["run-id"], "--show").stdout
-                assert status == "finished:completed", log
-                return log
-            time.sleep(1)
-        pytest.fail(f"still {status} after {limit} s")
+        run_id = submitted["run-id"]
+        until(lambda: self.status(run_id).startswith("finished"), f"end of run {run_id}", limit)
+        log = self("log", run_id, "--show").stdout
+        assert self.status(run_id) == "finished:completed", log
+        return log
 
     def status(self, run_id: str) -> str:
-        """Status of a run, as ``flwr list`` tells it."""
-        listed = self("list", "--run-id", run_id, "--format", "json")
-        return str(json.loads(listed.stdout)["runs"][0]["status"])
+        """Status of a run, as ``flwr list`` tells it of the local SuperLink that has it."""
+        for port in self.local_ports():
+            with patch.object(local_superlink, "LOCAL_SUPERLINK_HTTP_API_PORT", port):  # read when it was imported
+                listed = self.ask("list", "--run-id", run_id)
+            if listed["success"]:
+                return str(listed["runs"][0]["status"])
+        pytest.fail(f"no local SuperLink has run {run_id}")
+
+    def local_ports(self) -> list[str]:
+        """Ports of our local SuperLinks: `remind` starts one of its own if that of another app has other variables."""
+        found = []
+        for pid in self.processes():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                if "--simulation" in words and "--port" in words:
+                    found.append(words[words.index("--port") + 1])
+        return found
 
     def processes(self) -> list[int]:
         """Ids of all processes that live in our FLWR_HOME, detached or not."""
@@ -105,3 +121,28 @@ def flower(tmp_path_factory):
     flower = Flower(tmp_path_factory.mktemp("flwr"))
     yield flower
     flower.end()
+
+
+@pytest.fixture(scope="module")
+def coordinator(tmp_path_factory):
+    """A consortium that is served."""
+    try:
+        nginx_program("nginx")
+    except UserError:
+        pytest.skip("needs nginx: apt-get install nginx-light")
+    with served(tmp_path_factory.mktemp("coordinator")) as coordinator:
+        yield coordinator
+
+
+@pytest.fixture
+def hospital(tmp_path):
+    """Make hospitals; their processes end with the test."""
+    hospitals = []
+
+    def make(coordinator, name):
+        hospitals.append(Hospital(coordinator, name, tmp_path / f"at-{name}"))
+        return hospitals[-1]
+
+    yield make
+    for each in hospitals:
+        each.end()

@@ -19,12 +19,14 @@ from remind_client.site_config import load_site_config
 from remind_client.store.site_store import SiteStore
 from remind_server.consortium.proxy import nginx_program
 from tests.builders.served import as_json
+from tests.e2e.coordinator import ROOT, Coordinator
 from tests.e2e.loopback import set_value, site_command
-from tests.e2e.test_consortium_coordinator import COHORT, DATA, Coordinator
 from tests.machine import free_ports, until
 
 pytestmark = pytest.mark.slow
 
+COHORT = ROOT / "simulation" / "cohorts" / "uci_heart4.toml"
+DATA = ROOT.parent / "shared" / "data" / "uci_heart4"
 NAMES = ("cleveland", "hungarian", "switzerland")
 SETTINGS = (
     'train.warmup-rounds=3 train.routing-rounds=3 train.local-steps=2 federation.min-sites=2 train.select="overall" '

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
+from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.report import run_report
+from remind_server.store.open import FILE_NAME, open_store, store_url
 from tests.machine import until
 
 pytestmark = pytest.mark.slow
@@ -54,38 +57,49 @@ STRANGER = {
 }
 
 
-@pytest.mark.parametrize("clients", [1, 4])
-def test_num_clients_works_for_a_strangers_app(flower, tmp_path, clients):
+def test_num_clients_works_for_a_strangers_app(flower, tmp_path):
     app = tmp_path / "app"
     app.mkdir()
     for name, text in STRANGER.items():
         (app / name).write_text(textwrap.dedent(text))
     count = tmp_path / "count"
-    flower.finished("app", "--num-clients", str(clients), "-c", f'count="{count}"', cwd=tmp_path)
-    assert count.read_text() == str(clients)
+    flower.finished("app", "--num-clients", "4", "-c", f'count="{count}"', cwd=tmp_path)
+    assert count.read_text() == "4"
 
 
-@pytest.mark.parametrize(
-    ("typed", "clients"),
-    [
-        (["--num-clients", "3"], 3),
-        (["--num-clients", "1"], 1),
-        (["--federation-config", "num-supernodes=4"], 4),
-        ([], 2),
-    ],
-    ids=["three", "one", "federation-config", "default"],
-)
-def test_federated_remind(flower, tmp_path, typed, clients):
-    log = flower.finished(f"{ROOT}/simulation", *typed, "-c", TINY, "-c", 'results="my results"', cwd=tmp_path)
-    assert f"{clients} simulated SuperNodes" in log
-    assert json.loads((tmp_path / "my results" / "summary.json").read_text())
-    assert (tmp_path / "my results" / "model.safetensors").stat().st_size > 0
+@pytest.fixture(scope="module")
+def three(flower, tmp_path_factory):
+    """The results of a run of three hospitals, and its log."""
+    here = tmp_path_factory.mktemp("three")
+    typed = ["--num-clients", "3", "-c", TINY, "-c", 'results="my results"']
+    return here / "my results", flower.finished(f"{ROOT}/simulation", *typed, cwd=here)
 
 
-def test_the_user_is_told_how_to_watch_and_where_results_are(flower, tmp_path):
+def there_are_results(folder):
+    assert json.loads((folder / "summary.json").read_text())
+    assert (folder / "model.safetensors").stat().st_size > 0
+
+
+def test_num_clients(three):
+    results, log = three
+    assert "3 simulated SuperNodes" in log
+    there_are_results(results)
+
+
+def test_federation_config_has_their_number_too_and_one_is_enough(flower, tmp_path):
+    log = flower.finished(
+        f"{ROOT}/simulation", "--federation-config", "num-supernodes=1", "-c", TINY, "-c", 'results="r"', cwd=tmp_path
+    )
+    assert "1 simulated SuperNodes" in log
+    there_are_results(tmp_path / "r")
+
+
+def test_the_user_is_told_how_to_watch_and_where_results_are(flower, tmp_path, monkeypatch):
+    """Without a word about hospitals and results: two of them, a folder of its own, a run in the store beside it."""
+    monkeypatch.delenv("REMIND_STORE", raising=False)
     here = tmp_path / """Ann's "own" folder"""
     here.mkdir()
-    done = flower("run", f"{ROOT}/simulation", "--num-clients", "2", "-c", TINY, cwd=here)
+    done = flower("run", f"{ROOT}/simulation", "-c", TINY, cwd=here)
     assert done.returncode == 0, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("watch: ")]
     watch, results = line.removeprefix("watch: ").split("   results: ")
@@ -93,7 +107,26 @@ def test_the_user_is_told_how_to_watch_and_where_results_are(flower, tmp_path):
     watched = flower(*watch.split()[1:])
     assert watched.returncode == 0, watched.stderr
     assert "2 simulated SuperNodes" in watched.stdout + watched.stderr
-    assert Path(results, "summary.json").exists()
+    there_are_results(Path(results))
+    assert (here / "results" / FILE_NAME).exists()
+    reader = Reader(open_store(store_url(here / "results")))
+    [run] = reader.runs()
+    assert (run.status, run.round, run.rounds) == ("finished", 2, 2)
+    assert run.folder == results
+    assert run_report(reader, run.id).patients == "test"
+    reader.engine.dispose()
+
+
+def test_a_run_that_fails_is_in_the_store_with_its_reason(flower, tmp_path, monkeypatch):
+    monkeypatch.delenv("REMIND_STORE", raising=False)
+    wanted = f"{TINY} federation.min-sites=3 federation.deadline=5.0"
+    with pytest.raises(AssertionError):
+        flower.finished(f"{ROOT}/simulation", "--num-clients", "2", "-c", wanted, cwd=tmp_path)
+    reader = Reader(open_store(store_url(tmp_path / "results")))
+    [run] = reader.runs()
+    assert run.status == "failed"
+    assert "3 needed" in run.reason or "min-sites" in run.reason
+    reader.engine.dispose()
 
 
 def test_a_mistake_is_one_message(flower, tmp_path):
@@ -104,15 +137,13 @@ def test_a_mistake_is_one_message(flower, tmp_path):
         assert "Error" in done.stderr
 
 
-def test_ray_and_in_process_runs_of_one_seed_end_with_the_same_model(flower, tmp_path):
+def test_ray_and_in_process_runs_of_one_seed_end_with_the_same_model(three, tmp_path):
     """Bit for bit: same strategy, same client code, sums in one order, one thread of arithmetic."""
-    flower.finished(f"{ROOT}/simulation", "--num-clients", "3", "-c", TINY + 'results="ray"', cwd=tmp_path)
-    for folder in ("one", "two"):
-        settings = ["--num-clients", "3", "-c", TINY + f'results="{folder}"']
-        command = [str(Path(sys.executable).parent / "remind"), "simulate", *settings]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    models = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("ray", "one", "two")]
-    assert tensors_of(models[0]) == tensors_of(models[1]) == tensors_of(models[2])
+    settings = ["--num-clients", "3", "-c", TINY + 'results="alone"']
+    command = [str(Path(sys.executable).parent / "remind"), "simulate", *settings]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    by_ray, alone = ((folder / "model.safetensors").read_bytes() for folder in (three[0], tmp_path / "alone"))
+    assert tensors_of(by_ray) == tensors_of(alone)
 
 
 def tensors_of(model: bytes) -> dict[str, list[float]]:
@@ -122,7 +153,7 @@ def tensors_of(model: bytes) -> dict[str, list[float]]:
 def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
     """The round at hand names who was lost; later rounds have everybody, on a new worker."""
     rounds = tmp_path / "r" / "rounds.jsonl"
-    settings = "train.warmup-rounds=4 train.routing-rounds=8 train.local-steps=20 synthetic.patients=400 "
+    settings = "train.warmup-rounds=4 train.routing-rounds=4 train.local-steps=20 synthetic.patients=400 "
     done = flower(
         *("run", f"{ROOT}/simulation", "--num-clients", "3", "--format", "json"),
         *("--federation-config", "client-resources-num-cpus=1 init-args-num-cpus=2"),
@@ -138,7 +169,7 @@ def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
     log = flower("log", run, "--show").stdout
     assert flower.status(run) == "finished:completed", log
     answered = [json.loads(line)["answered"] for line in rounds.read_text().splitlines()]
-    assert len(answered) == 12
+    assert len(answered) == 8
     assert len(answered[-1]) == 3, log
     assert sum(len(names) < 3 for names in answered) <= 2, "one message was at hand, or the next one found it dead"
     assert "another one takes its place" in log

@@ -25,8 +25,8 @@ from remind_server.consortium.authority import certificate_pem, issue_server, ke
 from remind_server.consortium.certificates import load_certificates
 from remind_server.consortium.folder import write_file
 from remind_server.consortium.proxy import nginx_program
+from tests.e2e.coordinator import Coordinator
 from tests.e2e.loopback import Hospital, set_value, site_command
-from tests.e2e.test_consortium_coordinator import Coordinator
 from tests.machine import free_ports, until
 
 pytestmark = pytest.mark.slow
