@@ -21,7 +21,8 @@ settings.load_profile("remind")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST = ("test_week.py", "test_upgrade.py", "test_afternoon.py")  # one test of minutes each
+# Files of minutes: the first of them computes, the second waits for processes most of the time, and so on.
+LONGEST = ["test_typed.py", "test_week.py", "test_simulation.py", "test_afternoon.py", "test_resume_consortium.py"]
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
 
 
@@ -42,8 +43,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests of real processes first, the longest before all: none shall begin when the other workers are done."""
-    items.sort(key=lambda item: (item.path.name not in LONGEST, "e2e" not in item.path.parts))
+    """Put the longest files first, then those of real processes: none shall begin when the other workers are done."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (place.get(item.path.name, len(place)), "e2e" not in item.path.parts))
 
 
 @pytest.fixture(autouse=True, scope="session")

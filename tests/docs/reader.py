@@ -8,6 +8,7 @@ The words of a command stay as they are written. What differs, for all documents
   small ones with the same hospitals' number.
 - ``flwr run simulation/ …`` is typed as ``remind simulate …``, which does the same job (docs/running.md); the tests in
   tests/e2e and `.ci/run` type it as it is.
+- A study does not make runs anew that an earlier command made (`known_runs`): the public cohorts are all alike.
 - What serves for ever is started, asked for its health and ended.
 """
 
@@ -44,6 +45,7 @@ from remind_server.rounds.strategy import FedRemind
 from tests.builders.enrolments import Hospital, Registry
 from tests.builders.site_files import write_site
 from tests.docs.commands import CHECKED, ROOT, blocks, spans, words_of
+from tests.docs.known_runs import KnownRuns
 from tests.docs.typed_words import (
     CODES,
     FEWER_CELLS,
@@ -86,8 +88,9 @@ def commands(document: Path, folder: Path) -> list[list[str]]:
 class Reader:
     """The reader, the folder that they type in, and what they have typed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: KnownRuns) -> None:
         self.folder, self.typed, self.ports = folder, list[str](), dict[str, int]()
+        self.known = known
         self.ending = contextlib.ExitStack()  # of what serves until all is typed
         shutil.copytree(ROOT / "simulation", folder / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
         stand_in(folder / "simulation" / "cohorts")
@@ -137,7 +140,8 @@ class Reader:
             self._hospital(trained)
         study = studied(words)
         if study not in STUDIED:
-            (self._serve if at_start(words, SERVERS, "") else self._run)(words)
+            with self.known.known(words, self.folder / "results"):
+                (self._serve if at_start(words, SERVERS, "") else self._run)(words)
         if study:
             STUDIED.add(study)
         self.typed.append(shlex.join(words))

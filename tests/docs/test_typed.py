@@ -11,6 +11,7 @@ from remind.consortium.enrolment import verify_request
 from remind_server.consortium.proxy import nginx_program
 from remind_studies.cells import pool
 from tests.docs.commands import DOCUMENTS
+from tests.docs.known_runs import KnownRuns
 from tests.docs.reader import Reader, commands
 from tests.docs.typed_words import ALONE, GUIDES, excuse
 
@@ -21,13 +22,18 @@ STARTED = multiprocessing.get_context("forkserver")
 STARTED.set_forkserver_preload(["torch", "remind_studies.cells.pool", "remind_server.simulation.simulate"])
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> KnownRuns:
+    return KnownRuns(tmp_path_factory.mktemp("known"))
+
+
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: KnownRuns) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("REMIND_STORE", raising=False)
     monkeypatch.setattr(pool, "get_context", lambda way: STARTED)
-    reader = Reader(tmp_path)
+    reader = Reader(tmp_path, known)
     with reader.ending:
         yield reader
 

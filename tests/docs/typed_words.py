@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 SITES = ("cleveland", "hungarian", "switzerland", "va")
 TINY = (
     "train.warmup-rounds=1 train.routing-rounds=1 train.local-steps=1 train.batch=8 model.width=8 model.heads=2 "
-    "model.experts=2 synthetic.patients=200"
+    "model.experts=2 model.tokens=4 train.lr=0.001 train.weight-decay=0.05 synthetic.patients=200"
 )
 SMALL = ("-c", TINY)
 TINY_FILE = "tiny.toml"  # the same for a method that brings settings of its own

@@ -112,7 +112,7 @@ def test_the_user_is_told_how_to_watch_and_where_results_are(flower, tmp_path, m
     reader = Reader(open_store(store_url(here / "results")))
     [run] = reader.runs()
     assert (run.status, run.round, run.rounds) == ("finished", 2, 2)
-    assert run.folder == results
+    assert Path(run.folder, "summary.json").samefile(Path(results, "summary.json"))
     assert run_report(reader, run.id).patients == "test"
     reader.engine.dispose()
 
