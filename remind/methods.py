@@ -1,4 +1,4 @@
-"""The choices that make a method (fusion model, objective, federated rule), and which of them exclude each other."""
+"""The choices that make a method (fusion model, objective, rule, aggregator), and which of them exclude each other."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,6 +7,9 @@ from typing import Any
 from remind.config import Config
 from remind.encoders import choices
 from remind.errors import UserError
+from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregators.base import Aggregator
+from remind.federation.aggregators.base import registry as aggregators
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
 from remind.federation.site_weights import Weighing
@@ -18,11 +21,21 @@ from remind.registry import Method, Registry
 
 @dataclass(frozen=True, eq=False)
 class Methods:
-    """Objective and rule of a run, built from its config."""
+    """Objective, rule and aggregator of a run, built from its config."""
 
     objective: Objective
     rule: Rule
     weighing: Weighing[Any]  # the rule decides the type of its states
+    aggregator: Aggregator
+
+    def combiner(self) -> BlockAverage:
+        """Return the object that takes a round's replies: the aggregator's, or that of a rule which has its own."""
+        return self.rule.combiner() if self.aggregator.averages else self.aggregator.combiner()
+
+    @property
+    def averages(self) -> bool:
+        """Whether the replies are averaged with the weights of their blocks, and used in no other way."""
+        return self.aggregator.averages and type(self.rule).combiner is Rule.combiner
 
 
 @lru_cache(maxsize=64)
@@ -41,6 +54,10 @@ def methods_of(config: Config) -> Methods:
     rule_method, rule_options = rules.choose(config.method.rule)
     objective = objective_method.build(objective_options, config)
     rule = rule_method.build(rule_options, config)
+    aggregator_method, aggregator_options = aggregators.choose(config.method.aggregator)
+    aggregator = aggregator_method.build(aggregator_options, config)
+    if not aggregator.averages:
+        _must_leave_replies(aggregator_method.name, rule_method.name, rule)
     if config.federation.encoders not in rule.encoders:
         raise UserError(
             f"method.rule: {rule_method.name} does not go with federation.encoders={config.federation.encoders!r}; "
@@ -75,7 +92,18 @@ def methods_of(config: Config) -> Methods:
         )
     if config.privacy.mode != "none":
         _must_keep_patients_apart(config, fusion_method, objective_method, rule_method)
-    return Methods(objective, rule, rule.weighing(objective))
+    return Methods(objective, rule, rule.weighing(objective), aggregator)
+
+
+def _must_leave_replies(aggregator: str, name: str, rule: Rule) -> None:
+    """Refuse a rule that leaves no replies of several sites to an aggregator."""
+    if rule.pooled or not rule.sends:
+        why = "there are no replies of several sites to combine"
+    elif type(rule).combiner is not Rule.combiner:
+        why = "it combines the replies itself"
+    else:
+        return
+    raise UserError(f"method.aggregator: {aggregator} does not go with method.rule = {name!r}: {why}; leave it at mean")
 
 
 def _must_keep_patients_apart(config: Config, *chosen: Method[Any]) -> None:

@@ -4,6 +4,7 @@ from textwrap import indent
 from typing import Any
 
 from remind.encoders import encoders
+from remind.federation.aggregators.base import registry as aggregators
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import registry as objectives
@@ -13,6 +14,7 @@ KINDS: tuple[tuple[str, Registry[Any]], ...] = (
     ("fusion", fusions),
     ("objective", objectives),
     ("rule", rules),
+    ("aggregator", aggregators),
 )
 
 ENCODER = "encoder of "

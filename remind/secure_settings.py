@@ -2,7 +2,6 @@
 
 from remind.config import Config
 from remind.errors import several
-from remind.federation.rules.base import Rule
 from remind.federation.site_weights import Spanning, Within
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Objective
@@ -22,7 +21,11 @@ def require_summable(config: Config) -> None:
     methods, federation = methods_of(config), config.federation
     found = {
         f"method.rule = {config.method.rule!r}: all patients are at one site": methods.rule.pooled,
-        f"method.rule = {config.method.rule!r}: it weighs each site's answer by itself": not _averages(methods),
+        f"method.rule = {config.method.rule!r}: it weighs each site's answer by itself": (
+            methods.aggregator.averages and not methods.averages
+        ),
+        f"method.aggregator = {config.method.aggregator!r}: it compares answers, and only their sum can be read; take "
+        "mean": not methods.aggregator.averages,
         f"method.rule = {config.method.rule!r} with method.objective = {config.method.objective!r}: the weights of "
         "groups or sites follow from each site's own losses; take fedremind, or objective erm": not _sums(methods),
         f"method.objective = {config.method.objective!r}: it weighs validation patients by site": (
@@ -39,11 +42,6 @@ def require_summable(config: Config) -> None:
     }
     if problems := [text for text, holds in found.items() if holds]:
         raise several("federation.secure-aggregation lets the coordinator read sums alone, which excludes:", problems)
-
-
-def _averages(methods: Methods) -> bool:
-    """Whether the rule's combiner is the plain average."""
-    return type(methods.rule).combiner is Rule.combiner
 
 
 def _sums(methods: Methods) -> bool:

@@ -10,6 +10,7 @@ _AT = {
     "fusion": ("remind.fusion.base", "registry"),
     "objective": ("remind.objectives.base", "registry"),
     "rule": ("remind.federation.rules.base", "registry"),
+    "aggregator": ("remind.federation.aggregators.base", "registry"),
     "encoder": ("remind.encoders.base", "register"),
     "kind": ("remind.data.cohort.kind", "register"),
     "reader": ("remind.data.cohort.kind", "reader"),
@@ -20,8 +21,9 @@ _AT = {
 class Register:
     """Decorators: ``@remind.register.fusion("mine", title=…, paper=…, year=…)``.
 
-    fusion, objective, rule
-        Of a class that derives from `FusionModel`, `Objective` or `Rule`: name, title, paper, year, and its options.
+    fusion, objective, rule, aggregator
+        Of a class that derives from `FusionModel`, `Objective`, `Rule` or `Aggregator`: name, title, paper, year and
+        its options.
     encoder
         Of a class that derives from `Encoder`, for the schema type of a kind of modality: its name and title.
     kind

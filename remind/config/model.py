@@ -46,11 +46,14 @@ class EncoderConfig(Section):
 
 
 class MethodConfig(Section):
-    """Fusion model, objective and federated rule; `remind methods` lists the choices and their options."""
+    """Fusion model, objective, federated rule and aggregator; `remind methods` lists the choices and their options."""
 
     fusion: str = Field("remind", description="fusion model, perhaps with options: 'flexmoe(experts = 8)'")
     objective: str = Field("groupdro", description="objective to minimise: 'groupdro', 'erm', 'cvar(alpha = 0.1)'")
     rule: str = Field("fedremind", description="federated rule: 'fedremind', 'lg', 'fedprox(mu = 0.1)', 'local'")
+    aggregator: str = Field(
+        "mean", description="how replies become one model, block by block: 'mean', 'median', 'trimmed_mean(cut = 1)'"
+    )
 
 
 class ModelConfig(Section):

@@ -226,6 +226,28 @@ def test_the_highest_loss_that_is_believed_moves_lambda_by_a_bounded_step(step, 
     assert max(moved) > 0.25, "the bound is what holds it"
 
 
+def pushed(tensor):
+    """Within every limit, and always in one direction."""
+    return tensor + 0.045 * tensor.norm() / tensor.numel() ** 0.5
+
+
+def distance(one, other) -> float:
+    """Between the shared parts of two final models."""
+    return math.sqrt(sum(float((t - other[n]).square().sum()) for n, t in one.items() if "groups" not in n))
+
+
+@pytest.mark.slow
+def test_a_liar_within_the_limits_moves_a_robust_aggregate_far_less_than_a_mean(tmp_path):
+    moved = {}
+    for name in ("mean", "median"):
+        changes = {"method.aggregator": name, "train.lr": 5e-4, "train.routing-rounds": 0, "train.local-steps": 1}
+        truth = run(tmp_path / name / "truth", **changes)
+        lied = run(tmp_path / name / "lied", "train", update(pushed), **changes)
+        assert lied.result.left_out == {}
+        moved[name] = distance(truth.models[-1], lied.models[-1])
+    assert moved["median"] < moved["mean"] / 3, moved
+
+
 def test_honest_sites_are_never_left_out(honest):
     assert honest.result.left_out == {}
     assert all(not record.absent for record in honest.rounds)

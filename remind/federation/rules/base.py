@@ -34,6 +34,8 @@ class Rule:
         Whether all patients are pooled at one site, which only a simulation can do.
     groups_travel
         Whether groups' own parameters are sent, to and from sites that observe the group.
+    sends
+        Whether sites send tensors at all.
     private
         Whether a site takes every step of its plan once, and the rule uses no risks: what steps with differential
         privacy need.
@@ -46,6 +48,7 @@ class Rule:
     groups_travel = True
     weighs = False
     private = False
+    sends = True
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config

@@ -10,6 +10,7 @@ class Local(Rule):
     private = True
     encoders = ("local", "frozen")
     groups_travel = False
+    sends = False
 
     def travels(self, name: str) -> bool:
         """Send nothing."""

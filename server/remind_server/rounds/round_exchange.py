@@ -92,7 +92,7 @@ class PlainExchange(RoundExchange):
         """Send the tasks, and check and average the reports as they arrive; see `RoundExchange.run`."""
         parties, config = self.parties, self.parties.config
         limits = parties.limits(self.course.stage(state.round)[0] == 2 or parties.routed)
-        replies = RoundReplies(limits, parties.offline(online), parties.methods.rule.combiner(), left=self.roster.left)
+        replies = RoundReplies(limits, parties.offline(online), parties.methods.combiner(), left=self.roster.left)
         records = ((m, tasks[m.node_id].record()) for m in members)
         bounds = largest(report_bounds(task, limits) for task in tasks.values())
         for member, answer in parties.ask(grid, records, "train", state.round, bounds):
