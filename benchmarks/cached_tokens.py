@@ -102,7 +102,7 @@ def main() -> None:
                 for _ in range(options.rounds)
             ]
     uncached_s, cached_s = np.median(seconds, axis=0)
-    print(f"a round with encoders run anew: {uncached_s:.1f} s; with cached tokens: {cached_s:.2f} s")
+    print(f"a round with encoders run again: {uncached_s:.1f} s; with cached tokens: {cached_s:.2f} s")
     print(f"ratio: {uncached_s / cached_s:.1f}")
 
 

@@ -5,7 +5,7 @@
 
 A step is forward and backward of the whole fusion model on cached tokens of patients of several groups, with the
 gradients of all parameters, on the same patients with the same weights; the optimiser is left out. "again" is the plain
-step a second time, and shows what the clock cannot tell apart. "clipped sum" is a private step before noise.
+step a second time, and shows what the clock cannot distinguish. "clipped sum" is a private step before noise.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a file, in the words of whoever wrote the file: field, expectation, value, remedy."""
+"""Describes validation errors of a file in the terms of its author: field, expectation, value, remedy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args

@@ -223,7 +223,7 @@ def vault_key(file: Annotated[Path, typer.Argument(help="A new file.")]) -> None
 
 @vault_app.command("seal")
 def vault_seal(config: SiteFile = HERE) -> None:
-    """Encrypt the files that this site stored in clear before it had a vault."""
+    """Encrypt the files that this site stored unencrypted before it had a vault."""
     from remind_client.site_config import load_site_config
     from remind_client.supervisor.run import state_lock
     from remind_client.vault.rotate import seal

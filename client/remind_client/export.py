@@ -58,9 +58,9 @@ def export_here(
     try:
         patients[name] = held_out(own_patients(site, bundle.config))
     except UserError as error:
-        print(f"note: the programs are checked on made-up patients: {error}")
+        print(f"note: the programs are checked on artificial patients: {error}")
     if patients and patients[name].schema.fingerprint != bundle.schema.fingerprint:
-        print("note: the programs are checked on made-up patients: the cohort has changed since the run")
+        print("note: the programs are checked on artificial patients: the cohort has changed since the run")
         patients = {}
     done = export_hospital(bundle, out, wishes, patients)
     site.audit_log.append(ExportedModel(source=bundle.where, encoders=included, ranges=ranges, named=policy.share_name))

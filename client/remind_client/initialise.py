@@ -72,7 +72,7 @@ examinations_per_run = 10
 # bundles = ["…"]  # only these bundles, by SHA-256
 
 [policy.privacy]  # the guarantee for each patient that a run must give (docs/privacy.md)
-# require = ["site", "secure-aggregation"]  # runs without noise of this site's own, or in clear, are refused
+# require = ["site", "secure-aggregation"]  # refuse runs without this site's own noise, or without masks
 # epsilon_per_run = 8.0
 # epsilon_for_life = 20.0
 # delta = 1e-5  # at most a tenth of 1/n of this site's n patients

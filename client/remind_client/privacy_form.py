@@ -139,12 +139,12 @@ def _none(minimum: int) -> list[str]:
 def _risk(run: RunAccount | None) -> list[str]:
     if run is None or not math.isfinite(run.epsilon):
         return [
-            "Whoever sees the changes of the model can find which patients were in a small group, or guess their",
+            "A person who sees the changes of the model can find which patients were in a small group, or guess their",
             "labels (docs/privacy.md).",
         ]
     odds = math.exp(min(run.epsilon, 700))
     return [
-        "Whoever sees all answers, and knows all other patients, can raise the odds of a guess whether a patient was",
+        "A person who sees all answers, and knows all other patients, can raise the odds of a guess that a patient was",
         f"in the data at most {odds:.3g}-fold (e to the epsilon), apart from a chance of delta. This presumes that the",
         "hospital's secret stays one and that the software does what it says.",
     ]

@@ -196,7 +196,7 @@ class SiteConfig(_Section):
         """The cache of checked cohort files; the vault encrypts it."""
         try:
             return VaultMemory(self.runs_folder / EXAMINED, self.open_vault())
-        except UserError:  # no key yet: nothing is remembered, least of all in clear
+        except UserError:  # no key yet: nothing is remembered, least of all unencrypted
             return NoMemory()
 
 

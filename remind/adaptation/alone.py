@@ -209,7 +209,7 @@ class Alone:
     def _is_patience_over(self, done: int) -> bool:
         patience, begins = self.config.train.patience, 0
         if self.config.train.routing_rounds:
-            begins = self.config.train.warmup_rounds  # stage 1 is never cut short
+            begins = self.config.train.warmup_rounds  # stage 1 never ends early
         if not patience or self.best is None:
             return False
         return done - 1 - max(self.best.verdict.round, begins) >= patience

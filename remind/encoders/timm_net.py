@@ -1,6 +1,6 @@
 """Networks of timm by name, from the hub or from a folder, with the weights that the user chose.
 
-timm itself warns where weights do not fit and goes on with random ones; here that is an error.
+timm itself warns where weights do not fit and continues with random ones; here that is an error.
 """
 
 from collections.abc import Iterator

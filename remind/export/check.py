@@ -35,7 +35,7 @@ class Inputs:
 
 
 def inputs_of(bundle: Bundle, patients: Mapping[str, Cohort], program: FusionProgram) -> Inputs:
-    """Return the run's own patients as inputs of the fusion model; made-up ones if no hospital's part is available."""
+    """Return patients of the run as inputs of the fusion model; artificial ones if no hospital's part is available."""
     at_hand = [name for name in bundle.sites if name in patients]
     parts = [_tokens(bundle, name, patients[name]) for name in at_hand]
     if not parts:
@@ -44,7 +44,7 @@ def inputs_of(bundle: Bundle, patients: Mapping[str, Cohort], program: FusionPro
         presence = torch.rand(presence.shape, generator=generator) < 0.6
         presence[~presence.any(dim=1), 0] = True
         drawn = torch.randn(tokens.shape, generator=generator, dtype=tokens.dtype)
-        return Inputs(drawn, presence, f"{MADE_UP} made-up patients (the run's own are not here)")
+        return Inputs(drawn, presence, f"{MADE_UP} artificial patients (the run's own are not here)")
     tokens = torch.cat([tokens for tokens, _ in parts])
     presence = torch.cat([presence for _, presence in parts])
     return Inputs(tokens, presence, "the run's own patients")

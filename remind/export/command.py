@@ -82,5 +82,5 @@ def _patients(run: Path, hospitals: tuple[str, ...]) -> Mapping[str, Cohort]:
     try:
         return patients_of_run(bundle, len(hospitals))
     except UserError as error:
-        print(f"note: the programs are checked on made-up patients: {error}")
+        print(f"note: the programs are checked on artificial patients: {error}")
         return {}

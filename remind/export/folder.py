@@ -80,7 +80,7 @@ def export_run(run: Path, out: Path, wishes: Wishes, patients: Mapping[str, Coho
     wishes
         The caller's other choices.
     patients
-        Hospital → patients for comparing the programs with the model; empty: made-up patients.
+        Hospital → patients for comparing the programs with the model; empty: artificial patients.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class FusionProgram(nn.Module):
         return output.logits_BC, tokens.new_zeros(tokens.shape[0]) if open_B is None else open_B.to(tokens.dtype)
 
     def example(self, patients: int) -> tuple[Tensor, Tensor]:
-        """Return inputs of made-up patients who have every modality."""
+        """Return inputs of artificial patients who have every modality."""
         like = next(self.fusion.parameters())
         context = self.fusion.context
         tokens_BMD = torch.zeros(patients, sum(self.counts), context.width, dtype=like.dtype)

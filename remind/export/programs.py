@@ -20,7 +20,7 @@ TRACED = 3  # patients of the example; the exporter would treat 0 and 1 as const
 
 
 class Program(Protocol):
-    """A module to export, with example inputs of made-up patients."""
+    """A module to export, with example inputs of artificial patients."""
 
     def example(self, patients: int) -> tuple[Tensor, ...]:
         """Return its inputs."""

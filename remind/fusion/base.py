@@ -200,7 +200,7 @@ class FusionModel(nn.Module, ABC):
         return ".groups." in name and ".residual_" in name
 
     def idle(self, name: str, routing: bool) -> bool:
-        """Return whether no loss reaches a parameter (by its name in this model) in a stage, whoever the patients are.
+        """Return whether no loss reaches a parameter (by its name in this model) in a stage, for any patients.
 
         Steps with privacy add noise to every other one: whether a patient reached it tells of the patients.
         """

@@ -75,7 +75,7 @@ class Router(nn.Module):
         x_BMD
             Normalised tokens, the input of the experts.
         residual_GDES, row_B
-            Φ_k of the G groups at hand and each patient's row in it; None: shared routing only. Where Φ_k = 0 the
+            Φ_k of the G groups of the batch and each patient's row in it; None: shared routing only. Where Φ_k = 0 the
             logits equal the shared ones bit for bit: they are the same batched product, on the same numbers.
         """
         inverse_BM1 = x_BMD.norm(dim=-1, keepdim=True).clamp_min(1e-12).reciprocal() if self.kind == "cosine" else None

@@ -1,7 +1,7 @@
 """The base class of objectives: the weights of groups, the loss of a patient, and the phases of training.
 
 A method is one file of this folder: an `Objective` and `@registry.register`. An objective decides the weights of the
-*groups* at hand. The federated rule decides whether groups span sites or each site has its own.
+*groups* that it receives. The federated rule decides whether groups span sites or each site has its own.
 Shapes: B patients in a step, M tokens, D width, C classes.
 """
 

@@ -53,7 +53,7 @@ def prepare(model: SiteModel, precision: Precision, device: torch.device) -> Non
 def compile_backbones(model: SiteModel, config: Config, device: torch.device) -> None:
     """Compile the encoders' backbones, where a step spends its time, with torch.compile; auto: only on a GPU.
 
-    Batches of a modality differ in size, hence dynamic shapes. The fusion is not compiled, because its control flow
+    Batches of a modality differ in size, so shapes are dynamic. The fusion is not compiled, because its control flow
     depends on the patients whose gates are open. Parameter names do not change, because modules are compiled in place.
     """
     if config.compile == "never" or (config.compile == "auto" and device.type != "cuda"):

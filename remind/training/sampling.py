@@ -49,7 +49,7 @@ def steps(
     rng
         Source of the draws.
     own
-        n_{s,k} that W_s is reckoned with, where patients stand several times among the N; None: as they stand. One then
+        n_{s,k} that define W_s, if patients occur several times among the N; None: count the occurrences. One then
         weighs λ_k/n_k/W_s each time, and the weights of a step sum to more than 1.
     """
     present, number_G = np.unique(group_N, return_counts=True)

@@ -90,7 +90,7 @@ class LocalWork:
     travelling
         Names of the parameters that are received and sent back.
     retokenise
-        Cached tokens of the encoders as they are at the moment; None: `source` encodes anew whenever it is asked.
+        Cached tokens of the encoders as they are at the moment; None: `source` encodes again for every batch.
     """
 
     model: SiteModel

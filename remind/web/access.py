@@ -52,7 +52,7 @@ class Access:
         return self._is_session(request.cookies.get(self.cookie, "")) or self._through_proxy(request)
 
     def accepts(self, given: str, address: str) -> bool:
-        """Return whether an address has sent the right token; it is not looked at while the address has to wait."""
+        """Return whether an address has sent the right token; it is not checked while the address has to wait."""
         if self.guesses.wait(address) > 0:
             return False
         if self.is_token(given):

@@ -1,4 +1,4 @@
-"""Sessions that a person has ended by signing out: their cookies count no more, whoever kept them."""
+"""Sessions that a person has ended by signing out: their cookies count no more, even if somebody kept them."""
 
 import time
 from dataclasses import dataclass, field

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 log = logging.getLogger(__name__)
 FREE = 5  # wrong tokens of an address that cost nothing but the pause
 LONGEST = 60.0  # seconds for which an address has to wait
-FORGOTTEN = 900.0  # seconds after its last wrong token, when an address begins anew
+FORGOTTEN = 900.0  # seconds after its last wrong token, after which the count of an address restarts
 MOST = 10_000  # addresses that are remembered
 
 
@@ -22,7 +22,7 @@ class _Address:
 class Guesses:
     """Wrong tokens of each address.
 
-    From the sixth in a row on, an address waits 2, 4, 8 … `LONGEST` seconds. Until then no token of it is looked at,
+    From the sixth in a row on, an address waits 2, 4, 8 … `LONGEST` seconds. Until then no token of it is checked,
     not even the right one: so parallel guesses gain nothing.
     """
 

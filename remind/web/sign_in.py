@@ -31,7 +31,7 @@ def routes(access: Access, page: Page, home: str = "/") -> APIRouter:
     Parameters
     ----------
     access
-        Who is let in.
+        The users who may sign in.
     page
         Makes the page with the form.
     home

@@ -36,7 +36,7 @@ class AlertObserver(Observer):
         self._attendance.started(start)
 
     def remember(self) -> dict[str, Any]:
-        """Return who was missing: a run that goes on does not tell it again."""
+        """Return who was missing: a run that continues does not tell it again."""
         return {
             "missing": sorted(self._missing),
             "spent": sorted(self._spent),

@@ -1,4 +1,4 @@
-"""Whoever gets alerts in tests: a real HTTP server on loopback, and a real program that writes down what it is told."""
+"""Receivers of alerts in tests: a real HTTP server on loopback, and a real program that records its input."""
 
 import json
 import sys

@@ -61,7 +61,7 @@ def patients(of: Context, groups: Sequence[int], seed: int = 0, dtype: torch.dty
 
 
 def noisy(fusion: Fusion, seed: int = 0) -> Fusion:
-    """Every parameter drawn anew, so that none is still at a 0 or a 1 that would hide a mistake."""
+    """Draw every parameter again, so that none is still at a 0 or a 1 that would hide a mistake."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, parameter in sorted(fusion.named_parameters()):

@@ -34,7 +34,7 @@ class Node:
 
 
 class FakeGrid(LocalGrid):
-    """Nodes do what a test says. Replies come by script; `broken` calls of the transport raise before it works."""
+    """A script determines the replies of the nodes; `broken` calls of the transport raise before it works."""
 
     def __init__(self, nodes: dict[int, Node], broken: int = 0) -> None:
         super().__init__(None, 0, {}, run_id=1)

@@ -1,4 +1,4 @@
-"""Made-up runs for the dashboard, written by the store's own observer, or directly into its tables if faster."""
+"""Artificial runs for the dashboard, written by the store's own observer, or directly into its tables if faster."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ NAMES = ("fundus", "oct", "table", "notes", "labs", "icd", "ecg", "mri", "ct")
 def statistics(
     n: int, seed: int, skill: float = 1.0, experts: int = 16, who: int = 0, share: float = 0.5
 ) -> GroupStatistics:
-    """Statistics of `n` made-up patients of two classes; `who` says which, `seed` what is predicted of them."""
+    """Statistics of `n` artificial patients of two classes; `who` says which, `seed` what is predicted of them."""
     rng = np.random.default_rng(seed)
     label_B = (np.random.default_rng(who).random(n) < share).astype(np.int64)
     odds_B = (rng.normal(size=n) + skill * (label_B - 0.5)) * 1.6

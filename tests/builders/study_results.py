@@ -1,4 +1,4 @@
-"""A made-up study of three methods, tabulated."""
+"""A artificial study of three methods, tabulated."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Runs of a made-up study, from single patients: what results.json is made of, without training."""
+"""Runs of a artificial study, from single patients: what results.json is made of, without training."""
 
 from dataclasses import dataclass, replace
 
@@ -92,7 +92,7 @@ def trace(number: int, seed: int) -> RoundTrace:
 
 
 def study_runs(cohort: Patients, skills: dict[str, float], seeds: range, folds: int = 5, panel: str = "compare"):
-    """A run of each arm and seed: the cohort's patients in folds, scores drawn anew by arm and seed."""
+    """A run of each arm and seed: the cohort's patients in folds, scores drawn separately by arm and seed."""
     for arm, skill in skills.items():
         for seed in seeds:
             test_N = fold_of(cohort, seed // folds, folds) == seed % folds

@@ -65,7 +65,7 @@ def test_only_two_factors_travel(encoders, tmp_path):
 def test_a_restart_goes_on_with_the_same_models(tmp_path, monkeypatch):
     first = sites(tmp_path)
     run(first)
-    monkeypatch.setattr("remind.encoders.alone.encoder.CrossFitted.fit", None)  # whoever fits again fails
+    monkeypatch.setattr("remind.encoders.alone.encoder.CrossFitted.fit", None)  # anybody who fits again fails
     for before in first:
         after = site(before.name, before.cohort, before.config, tmp_path)
         found = after.store.encoder(ALONE, after.store.digests()[ALONE])

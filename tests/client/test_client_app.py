@@ -101,7 +101,7 @@ def test_a_spoilt_cohort_says_nothing_of_its_values(hospital, tmp_path):
 
 @pytest.mark.parametrize("missing", ["cohort", "state-dir"])
 def test_a_hospital_that_forgot_a_setting_takes_no_part(hospital, missing, caplog):
-    """Without its cohort it must not pass for a virtual hospital, which trains on made-up patients."""
+    """Without its cohort it must not pass for a virtual hospital, which trains on artificial patients."""
     del hospital[missing]
     assert refusal(hospital) == "the site's cohort or settings are not valid; its own log says why"
     assert f"{missing} is missing" in caplog.text

@@ -177,7 +177,7 @@ def flipped(path, place):
 
 @pytest.mark.parametrize("name", ["state.pt", "encoder"])
 def test_a_changed_byte_is_noticed_wherever_it_is(store, name):
-    """In clear as under a vault: torch alone reads a flipped bit of a weight as another weight."""
+    """Without encryption as under a vault: torch alone reads a flipped bit of a weight as another weight."""
     (path,) = store.folder.glob(f"{name}*")
     whole = path.read_bytes()
     digest, right = store.digests()["a"], repr(held(store))

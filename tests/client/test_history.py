@@ -69,7 +69,7 @@ def test_the_same_question_gets_the_same_bytes_without_work_even_from_another_pr
     for round_ in (0, 1):
         report, buffer = one.train(*ask(one, round_))
     again = make()
-    again.engine.state.receive = None  # whoever works fails
+    again.engine.state.receive = None  # anybody who works fails
     same, bytes_ = again.train(*ask(again, 1))
     assert same == report, "the seconds it took included"
     assert np.array_equal(bytes_, buffer)
@@ -154,7 +154,7 @@ def test_a_run_that_has_ended_keeps_its_model_and_nothing_for_further_rounds(mak
     for round_ in range(3):
         one.train(*ask(one, round_))
     one.examine(*examination(one, 3, on_test=False))
-    assert list(one.store.folder.glob("*~*")), "the run goes on"
+    assert list(one.store.folder.glob("*~*")), "the run continues"
     first = one.examine(*examination(one, 3))
     names = sorted(path.name for path in one.store.folder.iterdir() if path.is_file())
     assert not [n for n in names if "~" in n]

@@ -1,4 +1,4 @@
-"""What a site refuses of a coordinator's messages under secure aggregation, and that it never answers in clear."""
+"""What a site refuses of a coordinator's messages under secure aggregation, and that it never answers without masks."""
 
 from typing import Any, cast
 

@@ -54,7 +54,7 @@ def test_masked_blocks_leave_and_are_logged_by_name_and_size(enrolled):
         (masked(), 31),
         (task_and_report()[1], 20),
     ],
-    ids=["another block", "another size", "in clear"],
+    ids=["another block", "another size", "not masked"],
 )
 def test_what_is_not_masked_as_asked_does_not_leave(answer, size, enrolled):
     record = to_record(answer, np.zeros(size, np.uint8))

@@ -124,6 +124,6 @@ def test_without_its_patients_the_programs_are_checked_on_made_up_ones(hospital,
     site = hospital()
     (tmp_path / "site" / "cohort" / "cohort.toml").unlink()
     said = export(site, tmp_path / "out")
-    assert "note: the programs are checked on made-up patients" in said
-    assert "made-up patients" in (tmp_path / "out" / "README.md").read_text()
+    assert "note: the programs are checked on artificial patients" in said
+    assert "artificial patients" in (tmp_path / "out" / "README.md").read_text()
     assert json.loads((tmp_path / "out" / "config.json").read_text())["round"] == 2

@@ -56,7 +56,7 @@ def test_verdicts_lie_in_the_vault_and_nowhere_else(site, tmp_path):
     assert site.memory().read(file.name)
     assert b"doe" not in site.memory().read(file.name)
     rotate(site.runs_folder, site.vault_key(), VaultKey(bytes(32)))
-    assert site.memory().read(file.name) is None, "under a key that is not the site's: examined anew"
+    assert site.memory().read(file.name) is None, "under a key that is not the site's: examined again"
     list(local.check_cohort_of(site))
     assert site.memory().read(file.name)
 

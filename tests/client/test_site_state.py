@@ -91,7 +91,7 @@ def test_stage_two_begins_with_a_fresh_optimiser_and_keeps_the_encoders(tmp_path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(one.store), "save_optimizer", watch)
         run(SiteGrid([one, other]), one.config)
-    assert taken == [(1, 2), (1, 4), (2, 2), (2, 4)], "two steps a round; the count of steps starts anew"
+    assert taken == [(1, 2), (1, 4), (2, 2), (2, 4)], "two steps a round; the count of steps restarts"
     assert any(not torch.equal(kept[0][n], kept[1][n]) for n in kept[0]), "encoders train in stage 1"
     assert all(torch.equal(kept[1][n], kept[3][n]) for n in kept[1]), "and rest in stage 2"
 

@@ -175,7 +175,7 @@ def test_what_belongs_to_the_best_round_stays_and_nothing_older(sealed, tmp_path
     assert weights(opened())["w"][0].item() == value_of(2)
     assert opened().kept()["own"].item() == 2
     opened().activate()
-    assert held(opened()) == (value_of(6), value_of(6)), "training goes on from the newest, with its optimiser"
+    assert held(opened()) == (value_of(6), value_of(6)), "training continues from the newest, with its optimiser"
     opened().activate(5)
     assert weights(opened())["w"][0].item() == value_of(5)
 

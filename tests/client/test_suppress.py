@@ -120,7 +120,7 @@ def test_counts_by_class_are_in_the_log_too():
 
 
 def test_a_field_that_suppression_does_not_know_does_not_leave():
-    """Whoever adds a field to a message must say here what of it may leave a hospital."""
+    """Anybody who adds a field to a message must say here what of it may leave a hospital."""
 
     class Wordy(Enrolment):
         patients: str = "Anna Smith"

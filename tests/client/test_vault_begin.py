@@ -15,7 +15,7 @@ from tests.client.test_site_config import kit
 
 @pytest.fixture
 def site(tmp_path):
-    """A site of before: its site.toml says nothing of a vault, and state of a run lies in clear."""
+    """A site of before: its site.toml says nothing of a vault, and state of a run lies unencrypted."""
     site = write_site(tmp_path / "site")
     site.runs_folder.mkdir(parents=True)
     PlainVault().write(site.runs_folder / "state.pt", lambda out: out.write(b"weights"))

@@ -143,7 +143,7 @@ def test_shared_encoders_go_to_sites_with_the_modality_only(tmp_path):
 
 
 def test_a_site_takes_no_blocks_of_groups_it_does_not_observe(tmp_path):
-    """Its own last word, whoever asks."""
+    """Its own last word, for anybody who asks."""
     first, second, _ = federation(tmp_path)
     tap = Tap([first, second])
     FedRemind(first.config).run(tap)

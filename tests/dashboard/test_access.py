@@ -85,7 +85,7 @@ def test_a_person_signs_in_and_out(stranger):
     stranger.post("/sign-out")
     assert stranger.get("/api/runs").status_code == 401
     stranger.cookies.set("remind_session_1", kept)
-    assert stranger.get("/api/runs").status_code == 401, "the session has ended at the server, whoever kept its cookie"
+    assert stranger.get("/api/runs").status_code == 401, "the server has ended the session"
 
 
 def test_a_session_stays_ended_over_a_restart(tmp_path):
@@ -135,7 +135,7 @@ def test_wrong_tokens_are_slowed_and_logged(stranger, monkeypatch, caplog):
     assert len(logged) == 3, "the first, the second, the fourth"
     assert all("testclient" in text and "guess" not in text for text in logged)
     refused = stranger.post("/sign-in", data={"token": TOKEN})
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2"), "not even the right one is looked at"
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2"), "not even the right one is checked"
     assert stranger.get("/api/runs", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 429
     now[0] += 2.1
     assert stranger.get("/api/runs", headers={"authorization": "Bearer guess"}).status_code == 429

@@ -134,7 +134,7 @@ class Reader:
                     for row in csv.DictReader(io.StringIO(text)):
                         self.line(what, row, on, sites, answered_in)
                 else:
-                    assert what in silent or part not in ("", on), f"{name}: nobody looked at it"
+                    assert what in silent or part not in ("", on), f"{name}: nobody opened it"
 
     def line(self, what, row, on, sites, answered_in):
         """A row of a file: its numbers, and the classes where it has a score."""

@@ -31,7 +31,7 @@ class Pace(Observer):
 
     def look(self) -> None:
         if self.waits:
-            assert self.seen.acquire(timeout=300), "nobody looked at the page"
+            assert self.seen.acquire(timeout=300), "nobody opened the page"
 
     def started(self, start) -> None:
         self.look()

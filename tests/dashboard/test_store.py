@@ -131,7 +131,7 @@ def test_who_has_answered_in_the_round_under_way(engine, tmp_path, client, monke
     drill.observer.answer_taken("Chur", "refused: busy")
     assert now() == ({"Basel": "counts", "Chur": "does not count", "Davos": "awaited", "Genf": "in line"}, 2)
     assert [(site.name, site.problem) for site in run_report(reader, 1).not_counting] == [("Chur", "refused: busy")]
-    assert reader.state(1).change == before, "the page need not be made anew for this"
+    assert reader.state(1).change == before, "the page need not be rendered again for this"
     health = " ".join(client.get("/runs/1/health").text.split())
     assert "Answers are counted in the order of the names. 1 later answer may have arrived already" in health
     assert "not counted yet" in health
@@ -224,7 +224,7 @@ def test_a_run_that_was_killed_counts_as_ended_and_the_next_run_writes_that_down
         assert session.get(Run, 1).status == "failed"
         assert session.get(Run, 2).status == "running"
     drill.round()
-    assert Reader(engine).state(1).status == "running", "a machine that slept goes on"
+    assert Reader(engine).state(1).status == "running", "a machine that slept continues"
 
 
 def test_a_failure_is_shown_with_its_reason(engine, tmp_path):

@@ -32,7 +32,7 @@ def test_counts(name):
     has_Nm = patients[[f"has_{m}" for m in cohort.schema.names]].to_numpy(dtype=bool)
     np.testing.assert_array_equal(cohort.presence_Nm, has_Nm)
     assert n_groups in (None, len(groups.counts(cohort.groups_N)))
-    assert cohort.split_N is None, "drawn anew for every seed"
+    assert cohort.split_N is None, "drawn again for every seed"
 
 
 def test_no_outcome_is_a_feature():

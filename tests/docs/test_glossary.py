@@ -1,4 +1,4 @@
-"""The glossary: alphabetical, each term once, and each term used in other documents or in code."""
+"""The glossary: sorted, each term once, each term used; and the words that nothing of the project uses."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GREEK = {"λ": "lambda", "Φ": "phi", "Σ": "sigma"}
 TERM = re.compile(r"^\*\*(.+?)\*\*", re.MULTILINE)
+AVOIDED = re.compile(r"^\| (?!not \|)([^|]+?) \| ([^|]+?) \|$", re.MULTILINE)
+WRITTEN = ("*.md", "*.py", "*.html", "*.jinja", "*.js", "*.toml", "*.yaml", "*.yml", "*.txt", "*.service")
+PLACES = (".github", "benchmarks", "client", "deploy", "docs", "remind", "server", "simulation", "studies", "tests")
 
 
 def entries() -> list[str]:
@@ -46,3 +49,35 @@ def test_files_that_a_document_names_exist(document: str) -> None:
     text = (ROOT / "docs" / document).read_text("utf-8")
     named = re.findall(r"`((?:tests|remind|server|client|studies|benchmarks|deploy|simulation)/[\w./-]+)`", text)
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def avoided() -> dict[str, str]:
+    """Words that the glossary advises against, and the standard term for each."""
+    table = (ROOT / "docs" / "glossary.md").read_text("utf-8").split("## Words to avoid")[1]
+    return {word: term for word, term in AVOIDED.findall(table) if not word.startswith("-")}
+
+
+def written() -> list[Path]:
+    """Every text of the project, without the glossary and without this file."""
+    found = [path for place in PLACES for kind in WRITTEN for path in (ROOT / place).rglob(kind)]
+    return [p for p in [*found, *ROOT.glob("*.md")] if p.name not in ("glossary.md", Path(__file__).name)]
+
+
+def test_the_words_to_avoid_are_sorted_and_are_no_terms() -> None:
+    words = list(avoided())
+    assert len(words) > 20
+    assert words == sorted(set(words))
+    assert not set(words) & {key(term) for term in entries()}
+
+
+def test_no_text_uses_a_word_to_avoid() -> None:
+    words = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, avoided()))})(?![\w-])", re.IGNORECASE)
+    texts = {path: path.read_text("utf-8") for path in written()}
+    assert len(texts) > 500
+    assert words.search("Whoever asks is told apart"), "the pattern finds them"
+    assert not [
+        f"{path.relative_to(ROOT)}:{number}: {found.group()!r}: write {avoided()[found.group().lower()]!r}"
+        for path, text in texts.items()
+        for number, line in enumerate(text.splitlines(), start=1)
+        for found in words.finditer(line)
+    ]

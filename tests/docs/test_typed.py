@@ -17,7 +17,7 @@ from tests.docs.typed_words import ALONE, GUIDES, excuse
 
 pytestmark = pytest.mark.slow
 
-# The processes of studies come from one that has loaded torch: each study alone would load it anew.
+# The processes of studies come from one that has loaded torch: each study alone would load it again.
 STARTED = multiprocessing.get_context("forkserver")
 STARTED.set_forkserver_preload(["torch", "remind_studies.cells.pool", "remind_server.simulation.simulate"])
 

@@ -27,7 +27,7 @@ FEWER_CELLS = {
     ),
 }
 MORE = {
-    ("remind", "simulate", "--resume"): (),  # it goes on with its own settings
+    ("remind", "simulate", "--resume"): (),  # it continues with its own settings
     ("remind", "simulate"): SMALL,
     ("remind", "bench", "list"): (),
     # Twenty hospitals' trees: each of a thousand messages has the whole model.

@@ -194,7 +194,7 @@ def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_
     a_hospital_asks_its_model(early[1], tmp_path)
     the_card_names_who_agreed(out, tmp_path, coordinator.env)
 
-    # One hospital's policy says no: the others go on, and the coordinator is told why.
+    # One hospital's policy says no: the others continue, and the coordinator is told why.
     early[0].end()
     set_value(early[0].home / "site.toml", 'runs = ["federated-remind/*"]', 'runs = ["somebody/else"]')
     early[0].start()

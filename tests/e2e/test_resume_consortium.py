@@ -63,6 +63,6 @@ def test_a_killed_coordinator_goes_on(week):
     assert [(r["round"], r["answered"]) for r in rounds] == [(r, ["north", "south"]) for r in (1, 2, 3)]
     for site in week.sites.values():
         folders = [path.parent.name for path in (site.folder / "state" / "runs").glob("run-*/state.pt")]
-        assert f"run-{run_id}" in folders, "the hospital goes on in the folder of the first run"
+        assert f"run-{run_id}" in folders, "the hospital continues in the folder of the first run"
         assert f"run-{again}" not in folders
     assert "nothing to resume" in c("resume", c.where, run_id, code=1)

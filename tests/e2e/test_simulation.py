@@ -151,7 +151,7 @@ def tensors_of(model: bytes) -> dict[str, list[float]]:
 
 
 def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
-    """The round at hand names who was lost; later rounds have everybody, on a new worker."""
+    """The current round names who was lost; later rounds have everybody, on a new worker."""
     rounds = tmp_path / "r" / "rounds.jsonl"
     settings = "train.warmup-rounds=4 train.routing-rounds=4 train.local-steps=20 synthetic.patients=400 "
     done = flower(
@@ -171,5 +171,5 @@ def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
     answered = [json.loads(line)["answered"] for line in rounds.read_text().splitlines()]
     assert len(answered) == 8
     assert len(answered[-1]) == 3, log
-    assert sum(len(names) < 3 for names in answered) <= 2, "one message was at hand, or the next one found it dead"
+    assert sum(len(names) < 3 for names in answered) <= 2, "one message was current, or the next one found it dead"
     assert "another one takes its place" in log

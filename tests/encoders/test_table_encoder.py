@@ -109,7 +109,7 @@ def test_fit_takes_the_observed_values_of_numeric_columns(seed, number):
 
 
 def test_constant_columns_are_left_alone():
-    """Values that single precision cannot tell apart must not be blown up to CLIP."""
+    """Values that single precision cannot distinguish must not be blown up to CLIP."""
     made = encoder()
     values_NF = np.tile(np.array([36.6, 0, 1.1, 0, 7.3], np.float32), (3, 1))
     made.fit(Table(values_NF))

@@ -155,7 +155,7 @@ def test_a_patients_words_in_names_stay_words(run, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "(script)/x # y" in card
     assert "To learn." in card
-    assert "made-up patients" in card
+    assert "artificial patients" in card
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_only_dfr_says_how_many_it_holds_out_and_small_numbers_stay_at_the_site(
 
 
 def test_what_a_site_withholds_trains_no_head(tmp_path, monkeypatch):
-    """The coordinator hears of no held-out patient: nobody's head moves, and the run goes on."""
+    """The coordinator hears of no held-out patient: nobody's head moves, and the run continues."""
     whole, settings = cohort(0), config("dfr", "fedremind", split=(0, 4))
     one = site("s", whole, settings, tmp_path)
     monkeypatch.setattr(SitePatients, "held_out", lambda _: {})

@@ -38,7 +38,7 @@ def test_stays_on_the_simplex_and_absent_groups_keep_their_odds(risk_of, gamma, 
     updated = update_weights(weights, risk_of, gamma)
     assert sum(updated.values()) == pytest.approx(1, abs=1e-12)
     assert all(w >= 0 for w in updated.values())
-    assert all(updated[k] == weights[k] for k in absent), "exactly: λ_k, hence λ_k/(1 − λ_k), does not move"
+    assert all(updated[k] == weights[k] for k in absent), "exactly: λ_k, so λ_k/(1 − λ_k), does not move"
 
 
 def test_huge_exponents_do_not_overflow():

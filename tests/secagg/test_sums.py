@@ -1,4 +1,4 @@
-"""A sum under masks is the plain sum, word by word, whoever is lost; one loss too many and there is none."""
+"""A sum under masks is the plain sum, word by word, for any lost site; one loss too many and there is none."""
 
 import numpy as np
 import pytest

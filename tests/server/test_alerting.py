@@ -1,4 +1,4 @@
-"""A run tells people outside of what happened, once for each event; whoever cannot be told changes nothing in it."""
+"""A run sends one alert for each event; a target that cannot be reached does not affect the run."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_a_site_is_told_of_when_it_begins_to_be_missing():
     again = Watched()
     again.resumed(start, 6, watched.remember())
     again.round_done(record(7, absent=late | gone), {})
-    assert again.sent == [], "a run that goes on does not repeat it"
+    assert again.sent == [], "a run that continues does not repeat it"
 
 
 def test_many_that_are_missing_at_once_are_one_alert():

@@ -136,7 +136,7 @@ def test_a_newcomer_brings_its_groups(tmp_path):
 
 
 def test_lambda_that_has_left_a_whole_site_does_not_stop_the_run(tmp_path):
-    """γ so large that λ of all but one group is nearly 0: its sites have nearly no share, and the run goes on."""
+    """γ so large that λ of all but one group is nearly 0: its sites have nearly no share, and the run continues."""
     recorder = follow(tmp_path, {}, **{"dro.gamma": 1e6, "dro.max-log-odds-step": 1e6})
     *_, second, first = sorted(recorder.rounds[-1].weights_after.values())
     assert first == 1.0

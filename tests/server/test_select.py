@@ -65,10 +65,10 @@ def test_a_site_that_restarts_finds_the_encoders_of_the_best_round(tmp_path):
     settings = config(**STEEP, **{"train.select": "overall"})
     found, _ = run(tmp_path, settings)
     for seed, (name, mix) in enumerate(MIXES.items()):
-        anew = site(name, cohort(mix, seed), settings, tmp_path)
-        tensors = GlobalModel(found.models[found.result.round - 1]).select(anew.engine.patients.observed, ())
+        reopened = site(name, cohort(mix, seed), settings, tmp_path)
+        tensors = GlobalModel(found.models[found.result.round - 1]).select(reopened.engine.patients.observed, ())
         task = Examine(round=found.result.round, routing=found.result.routing, index=index_of(tensors, "float32"))
-        answer = anew.examine(task, pack(tensors, "float32"))
+        answer = reopened.examine(task, pack(tensors, "float32"))
         for k, statistics in found.result.test[name].items():
             assert answer.test[k].log_loss_sum == pytest.approx(statistics.log_loss_sum)
 

@@ -153,12 +153,12 @@ def test_a_look_leaves_the_optimiser_alone(tmp_path):
             kept.append(torch.load(one.store.folder / "state.pt", weights_only=True))
 
     FedRemind(chosen, [Watching()]).run(SiteGrid([one]))
-    before, look, anew, after = kept
+    before, look, restarted, after = kept
     assert look["encoders"] == before["encoders"]
     assert "objective/wrong" in look["kept"]
     steps = [max(int(s["step"]) for s in k["optimizer"]["state"].values()) for k in kept]
     assert steps == [1, 1, 1, 2], "the second training begins with a fresh optimiser"
-    assert before["stage"] == look["stage"] != anew["stage"] == after["stage"]
+    assert before["stage"] == look["stage"] != restarted["stage"] == after["stage"]
 
 
 def test_a_site_that_misses_the_new_beginning_starts_over_when_it_is_back(tmp_path, monkeypatch):

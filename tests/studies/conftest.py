@@ -1,4 +1,4 @@
-"""Runs of the made-up study, and its one table."""
+"""Runs of the artificial study, and its one table."""
 
 import pytest
 

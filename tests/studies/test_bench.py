@@ -45,10 +45,10 @@ def test_again_gives_the_same_numbers_and_runs_nothing(tmp_path):
     assert sum("done" in line for line in said) == 22, "two methods, two anchors and seven yardsticks, two seeds"
     again, page_again, said = study(tmp_path / "s")
     assert not any("done" in line for line in said)
-    afresh, _, _ = study(tmp_path / "t", jobs=1)
-    for results in (first, again, afresh):
+    fresh, _, _ = study(tmp_path / "t", jobs=1)
+    for results in (first, again, fresh):
         results.pop("made")
-    assert first == again == afresh
+    assert first == again == fresh
     assert "remind" in page
     dated = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|made.*", re.DOTALL)  # the page says when, at its head too
     assert dated.sub("", page) == dated.sub("", page_again)

@@ -49,7 +49,9 @@ def test_another_question_gets_another_folder_or_is_refused(tmp_path, field):
     assert len(said) == 1
     assert (tmp_path / "compare" / REPORT).read_text() == "the report"
     report_of(tmp_path / "compare", other)
-    assert folder_for(other, None, tmp_path / "compare", said.append).path == tmp_path / "compare-2", "it goes on there"
+    assert folder_for(other, None, tmp_path / "compare", said.append).path == tmp_path / "compare-2", (
+        "it continues there"
+    )
 
 
 @pytest.mark.parametrize(

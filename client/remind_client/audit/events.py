@@ -151,7 +151,7 @@ class Predicted(Event):
 
 
 class ExportedModel(Event):
-    """The hospital wrote its own model as a folder in clear: of which run, and whether with encoders and its name."""
+    """The hospital exported its own model, unencrypted: the run, and whether with encoders and its name."""
 
     event: Literal["exported"] = "exported"
     source: Words

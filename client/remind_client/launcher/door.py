@@ -1,8 +1,8 @@
 """The door of the hospital validates every request before the app sees it, and every answer before it leaves.
 
-It wraps any ClientApp, whoever wrote it. A request that the policy does not allow never reaches the app. A reply that
-the policy cannot read, because it is not one of our message types, does not leave; neither does an answer that cannot
-be logged.
+It wraps any ClientApp, regardless of its author. A request that the policy does not allow never reaches the app. A
+reply that the policy cannot read, because it is not one of our message types, does not leave; neither does an answer
+that cannot be logged.
 """
 
 import logging

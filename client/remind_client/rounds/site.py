@@ -158,7 +158,7 @@ class Site:
         return self._secure
 
     def _require(self, masked: bool) -> None:
-        """Refuse to answer in clear where the run's settings say that answers are masked, or the other way round."""
+        """Refuse to answer without masks if the run's settings say that answers are masked, or the other way round."""
         if masked != self.config.federation.secure_aggregation:
             raise RefusedError("the run's settings and the message differ in whether answers are masked")
 
@@ -178,7 +178,7 @@ class Site:
         private = self.engine.patients.private is not None
         history, question = self.store.history, question_of(task, buffer) if self.keeps_answers or private else ""
         if self.keeps_answers and (known := history.answer(task.round, question)) is not None:
-            log.info("round %d: the same question as before, hence the same answer", task.round + 1)
+            log.info("round %d: the same question as before, so the answer is the same", task.round + 1)
             return known
         restored = history.begin(task.round, self.store.needed(), self.config.federation.checkpoints)
         if restored or self._in_doubt:

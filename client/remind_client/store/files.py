@@ -71,7 +71,7 @@ class TensorFiles:
 
 
 def damaged(path: Path) -> VaultError:
-    """Return the error for a file in clear that was changed on disk."""
+    """Return the error for an unencrypted file that was changed on disk."""
     return VaultError(f"{path}: not what this site wrote: the file was changed or truncated; {REMEDY}")
 
 

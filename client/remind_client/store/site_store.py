@@ -6,8 +6,8 @@ optimiser belong together: a killed site finds either the complete old state or 
 beside it are named by the hash of their weights, so frozen encoders are written once and not every round.
 
 Where the run chooses among the models of its rounds, the state holds up to three parts: of the newest model, of the one
-before, which is judged next, and of the best so far. One of them is active, at the top level of the file: what whoever
-reads it gets. The final examination activates that of the chosen round.
+before, which is judged next, and of the best so far. One of them is active, at the top level of the file: readers get
+this one. The final examination activates that of the chosen round.
 """
 
 import hashlib
@@ -124,7 +124,7 @@ class SiteStore:
     def activate(self, round_: int | None = None) -> None:
         """Make the encoders and tensors that belong to the global model of this round those of this site.
 
-        The others that are stored stay beside them. None: the newest, from which training goes on.
+        The others that are stored stay beside them. None: the newest, from which training continues.
         """
         state = self._state()
         parts = parts_of(state)
@@ -165,7 +165,7 @@ class SiteStore:
     def kept(self) -> dict[str, Tensor]:
         """Return the site's own tensors: those that the federated rule does not send, and the state of a method."""
         found: dict[str, Tensor] = self._state().get("kept", {})
-        return {name: tensor.clone() for name, tensor in found.items()}  # whoever asks may change them in place
+        return {name: tensor.clone() for name, tensor in found.items()}  # callers may change them in place
 
     def digests(self) -> dict[str, str]:
         """Hash of each stored encoder; empty before the first round that trains them."""
@@ -186,7 +186,7 @@ class SiteStore:
         state = self._state()
         if state.get("stage") != stage:
             return None
-        self._last.clear()  # the steps of whoever asks change these tensors in place
+        self._last.clear()  # the caller changes these tensors in place
         found: dict[str, Any] = state["optimizer"]
         return found
 

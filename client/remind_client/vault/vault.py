@@ -74,7 +74,7 @@ def _let_write(writer: Writer, out: Any) -> None:
 
 @dataclass(frozen=True)
 class PlainVault(Vault):
-    """Files in clear."""
+    """Unencrypted files."""
 
     @override
     def write(self, path: Path, writer: Writer) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from remind import groups
 from remind.config import DataConfig
 from remind.data.checks.report import GroupRow, Report
-from remind.data.checks.warnings import oddities
+from remind.data.checks.warnings import cohort_warnings
 from remind.data.cohort.cohort import SPLITS, Cohort
 from remind.data.cohort.kind import kind_of
 from remind.data.cohort.problems import Problem
@@ -51,8 +51,8 @@ def check_cohort(
     }
     return Report(
         name=loaded.declared.name,
-        problems=tuple(stopping(cohort)) if alone else (),
-        warnings=tuple(oddities(loaded, cohort, seen)),
+        problems=tuple(split_problems(cohort)) if alone else (),
+        warnings=tuple(cohort_warnings(loaded, cohort, seen)),
         schema=cohort.schema,
         patients=len(cohort),
         persons=len(np.unique(cohort.person_N)),
@@ -66,7 +66,7 @@ def check_cohort(
     )
 
 
-def stopping(cohort: Cohort) -> list[Problem]:
+def split_problems(cohort: Cohort) -> list[Problem]:
     """Return the reasons why `hospitals.virtual_hospitals` would refuse a run on a cohort that can be read."""
     data = DataConfig()
     by_column = cohort.site_N is not None

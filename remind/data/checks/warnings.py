@@ -14,7 +14,7 @@ from remind.data.cohort.problems import counted, listed
 from remind.data.cohort.read import Loaded
 
 
-def oddities(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[str]:
+def cohort_warnings(loaded: Loaded, cohort: Cohort, seen: Mapping[str, Seen]) -> list[str]:
     """Return warnings about a cohort that can be used.
 
     Parameters

@@ -63,7 +63,7 @@ class UserMemory(Memory):
     def write(self, name: str, content: bytes) -> None:
         try:
             write_private(private_folder(self.folder) / name, content)
-            for old in self.folder.glob("*.json"):  # written by versions that stored paths in clear
+            for old in self.folder.glob("*.json"):  # written by versions that stored paths unencrypted
                 old.unlink(missing_ok=True)
             kept = sorted(self.folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
             for old in kept[:-MOST]:

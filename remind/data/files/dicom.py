@@ -99,7 +99,7 @@ def decoders() -> str:
 def _read(path: Path) -> "Dataset":
     dataset: Dataset = _pydicom().dcmread(path, specific_tags=list(TAGS))
     if not any(keyword in dataset for keyword in PIXELS):
-        raise Unreadable("holds no pixels, or is cut short", "name the image itself, or export it again")
+        raise Unreadable("holds no pixels, or is truncated", "name the image itself, or export it again")
     if dataset.get("PhotometricInterpretation") not in GREY + COLOUR:
         what = "its Photometric Interpretation (0028,0004) is none that is read"
         raise Unreadable(what, f"convert it to one of {', '.join(GREY + COLOUR)}")

@@ -14,7 +14,7 @@ def decode(path: Path, window: Window | None, stack: bool) -> Pixels:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:  # an array of objects, an invalid header, or fewer bytes than the header promises
         raise Unreadable(
-            "is cut short, or no array of numbers", "save it again with numpy.save, as uint8 or so"
+            "is truncated, or not an array of numbers", "save it again with numpy.save, for example as uint8"
         ) from None
     return from_array(array, window, stack)
 

@@ -39,7 +39,7 @@ def decode(path: Path, window: Window | None) -> Pixels:
         raise Unreadable("is too large", "crop it or make it smaller") from None
     with image:
         if image.format == "GIF" and not path.read_bytes().rstrip(b"\0").endswith(b";"):
-            raise Unreadable("is cut short", DAMAGED)  # Pillow would return only the frames that are left
+            raise Unreadable("is truncated", DAMAGED)  # Pillow would return only the frames that are left
         # A phone's JPEG may contain previews of other sizes after the photograph (format MPO).
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         check_shape((frames, image.height, image.width))

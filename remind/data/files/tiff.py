@@ -29,7 +29,7 @@ def check_pages(path: Path) -> None:
             file.seek(at)
             value = file.read(struct.calcsize(code))
             if len(value) < struct.calcsize(code):
-                raise Unreadable("is cut short", DAMAGED)
+                raise Unreadable("is truncated", DAMAGED)
             return int(struct.unpack(f"{order}{code}", value)[0])
 
         big = number(2, "H") == BIG

@@ -63,7 +63,7 @@ def mimic_iv(
     out: Out,
     icu: Annotated[Path | None, typer.Option(help="Folder icu; without it an example is an admission.")] = None,
     note: Annotated[Path | None, typer.Option(help="Folder note of MIMIC-IV-Note; without it no notes.")] = None,
-    hours: Annotated[float, typer.Option(help="Hours from a stay's start that are looked at.")] = 48.0,
+    hours: Annotated[float, typer.Option(help="Hours from a stay's start that are read.")] = 48.0,
     notes: Annotated[
         NotesRule | None,
         typer.Option(click_type=_one_of(NotesRule), help="Default: radiology; one-year: discharge."),

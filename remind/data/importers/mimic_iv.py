@@ -103,7 +103,7 @@ def _stays(
         raise several("no stay is left to predict", (f"{what}: {n}" for what, n in left_out if n))
     if not mimic_stays.knows_later_deaths(patients, admissions):
         remarks.append(
-            "no death outside the hospital is recorded, as in versions of MIMIC-IV before 2.0: whoever left the "
+            "no death outside the hospital is recorded, as in versions of MIMIC-IV before 2.0: a patient who left the "
             "hospital counts as alive"
         )
     return stays, left_out

@@ -38,7 +38,7 @@ class Watch(RawIOBase):
         """Raise a UserError if a mistake was found."""
         if self._mistake is not None:
             line, what = self._mistake
-            remedy = "use the file as it was released; a program that wrote it anew must double the marks within a cell"
+            remedy = "use the file as it was released; a program that rewrote it must double the marks within a cell"
             raise UserError(f"{path}, line {line}: {what}; {remedy}")
 
     def _look(self, data: bytes) -> None:

@@ -35,7 +35,7 @@ class Adaptive(Rule):
 
     t counts the rounds that moved a *block*, from 1: a group's Φ_k and B_k that nobody observed for a round keep their
     value, m, v and t. m and v begin at 0, as in Flower, whose strategies are the reference. Encoders may stay at the
-    sites. All begins anew in stage 2, as the sites' optimisers do.
+    sites. Everything restarts in stage 2, as the sites' optimisers do.
     """
 
     private = True

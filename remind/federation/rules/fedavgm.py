@@ -28,7 +28,7 @@ class FedAvgM(Rule):
     """v ← β·v + Δ, θ ← θ + η·v, with Δ = (average of the sites' models) − θ and v = 0 before the first round.
 
     Tensor by tensor: what nobody answered for keeps its value and its v. Encoders may stay at the sites. The momentum
-    begins anew in stage 2, as the sites' optimisers do. Flower's FedAvgM is the reference.
+    restarts in stage 2, as the sites' optimisers do. Flower's FedAvgM is the reference.
     """
 
     private = True

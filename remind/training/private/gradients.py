@@ -117,7 +117,7 @@ class PrivateGradients(Gradients):
     def each(self, objective: Objective, step: StepInput, names: Sequence[str]) -> Each:
         """Return every patient's own gradient of these parameters, which must be small, and the norm of all of it.
 
-        No step needs it: it is what whoever knows the model can compute of records that he holds.
+        No step needs it: anybody who knows the model can compute it from records.
 
         Raises
         ------

@@ -147,7 +147,7 @@ def repair(where: Where) -> None:
     note(folder, "repair")
     with control(folder) as registry:
         again = let_in_again(folder, registry)
-    print("let in again: " + (", ".join(site.name for site in again) or "none; the SuperLink knows them all"))
+    print("admitted again: " + (", ".join(site.name for site in again) or "none; the SuperLink knows them all"))
 
 
 @consortium_command.command()

@@ -92,7 +92,7 @@ class RecordKeeper(Observer):
         return {"record": self.record.model_dump(mode="json"), "attendance": self._attendance.remember()}
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Go on with the record of the Flower run before; it is the same run."""
+        """Continue with the record of the Flower run before; it is the same run."""
         if not memory:
             super().resumed(start, round_, memory)
             return

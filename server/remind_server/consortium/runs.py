@@ -40,7 +40,7 @@ def submit(control: Control, values: Mapping[str, Scalar]) -> int:
 
 
 def resumed_settings(control: Control, folder: Folder, run_id: int) -> dict[str, Scalar]:
-    """The settings with which a run that ended too early goes on: its own, its identity, and ``run.resume``.
+    """The settings with which a run that ended too early continues: its own, its identity, and ``run.resume``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Small plots as SVG: lines told apart by their strokes and marks, axes with numbers and names."""
+"""Small plots as SVG: lines distinguished by their strokes and marks, axes with numbers and names."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -184,7 +184,7 @@ class Observer:
         """Handle the moment before the first round."""
 
     def remember(self) -> dict[str, Any]:
-        """Return what this observer needs to go on in another process, as JSON; it is part of every checkpoint."""
+        """Return what this observer needs to continue in another process, as JSON; it is part of every checkpoint."""
         return {}
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:

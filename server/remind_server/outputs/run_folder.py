@@ -91,7 +91,7 @@ class RunFolder(Observer):
         }
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Remove the lines of later rounds, and a line that was cut short when the process was killed."""
+        """Remove the lines of later rounds, and a line that was truncated when the process was killed."""
         self._start = start
         self._attendance.resumed(start, round_, memory["attendance"])
         self._metadata = {int(number): dict(found) for number, found in memory["metadata"].items()}

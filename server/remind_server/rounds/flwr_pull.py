@@ -63,7 +63,7 @@ def pull_objects(object_ids: list[str], pull_object_fn: Callable[[str], bytes], 
 
     contents = _pull_objects(object_ids, pull, **options)
     if (size := assembled(contents)) > most:
-        raise ObjectPullError("", f"the reply has {size} bytes when put together, more than {most}")
+        raise ObjectPullError("", f"the reply has {size} bytes when assembled, more than {most}")
     return contents
 
 

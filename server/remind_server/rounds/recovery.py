@@ -1,4 +1,4 @@
-"""Checkpoints of a run as it goes on, and its resumption from the last one (docs/resume.md)."""
+"""Checkpoints of a run, and its resumption from the last one (docs/resume.md)."""
 
 import logging
 import time
@@ -77,6 +77,6 @@ class Recovery:
         self.parties.roster.restore(found.roster)
 
     def resume_observers(self, found: Checkpoint) -> None:
-        """Tell the observers that the run goes on from a checkpoint."""
+        """Tell the observers that the run resumes from a checkpoint."""
         for observer in self.observers:
             observer.resumed(found.start, found.state.round, found.memory.get(type(observer).__name__, {}))

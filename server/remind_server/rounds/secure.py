@@ -72,7 +72,7 @@ class SecureAggregation:
     Parameters
     ----------
     folder
-        Where public keys and boxes are kept, so that a run that was killed goes on; None: nowhere.
+        Where public keys and boxes are kept, so that a run that was killed continues; None: nowhere.
     """
 
     def __init__(self, parties: Parties, folder: Path | None) -> None:
@@ -91,7 +91,7 @@ class SecureAggregation:
         self._become(set_up(grid, self.parties))
 
     def go_on(self) -> None:
-        """Take up the keys of a run that goes on.
+        """Load the keys of a resumed run.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class SecureAggregation:
         """
         self._dealing = kept(self._folder)
         if self._dealing is None:
-            raise UserError("federation.secure-aggregation: the keys of this run were not kept; start it anew")
+            raise UserError("federation.secure-aggregation: the keys of this run were not kept; start it again")
 
     def admit(self) -> None:
         """Leave out members that were not there when keys were dealt."""

@@ -62,7 +62,7 @@ def slots_of(config: Config) -> int:
 
 
 def kept(folder: Path | None) -> Dealing | None:
-    """What a run that goes on had dealt; None: nothing was kept.
+    """What a resumed run had dealt; None: nothing was stored.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def kept(folder: Path | None) -> Dealing | None:
     try:
         return Dealing.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError):
-        raise UserError(f"{folder / FILE}: damaged: no sum of this run can be read; start it anew") from None
+        raise UserError(f"{folder / FILE}: damaged: no sum of this run can be read; start it again") from None
 
 
 def keep(folder: Path | None, dealing: Dealing) -> None:

@@ -22,7 +22,7 @@ MODEL, MEMORY, BEST, STATE = (
     "best/",
     "state",
 )  # prefixes of tensor names in the file; the metadata key of everything else
-REMEDY = "restore it from a copy, or start the run anew"
+REMEDY = "restore it from a copy, or start the run again"
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def exit_code(seen: Followed, commands: Callable[[str], str], results: str, say:
     run_id = seen.ids[-1] if seen.ids else 0
     if seen.goes_on:
         say(
-            f"run {run_id} goes on without you: stop it with: {commands(f'stop {run_id}')}   "
+            f"run {run_id} continues without you: stop it with: {commands(f'stop {run_id}')}   "
             f"or watch it again with: {commands(f'log {run_id}')} --stream"
         )
         return INTERRUPTED

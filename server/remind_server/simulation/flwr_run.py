@@ -50,7 +50,7 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         metavar="RUN",
-        help="Go on with the unfinished simulation in this results folder, from its last checkpoint.",
+        help="Continue with the unfinished simulation in this results folder, from its last checkpoint.",
         rich_help_panel="Federated REMIND",
     ),
 ]
@@ -92,7 +92,7 @@ def extended(run: Callable[..., None]) -> Callable[..., None]:
         yes: bool = False,
         **given: Any,
     ) -> None:
-        ready = False  # with --format json the handler prints the error and goes on
+        ready = False  # with --format json the handler prints the error and continues
         with output_handler(output_format=given["output_format"]):
             if resume is None:
                 plan = prepare(given, num_clients, cohort, read_connection, yes)
@@ -200,7 +200,7 @@ def prepare_resume(
     from remind_server.simulation.flwr_plan import SUPERNODES, Plan, with_clients
 
     if clients is not None or cohort is not None or given["run_config_overrides"]:
-        raise UserError("--resume: a run goes on with its own cohort, settings and hospitals; name its folder alone")
+        raise UserError("--resume: a run continues with its own cohort, settings and hospitals; name its folder alone")
     if flwr_app.defaults(Path(given["app"]).expanduser()) is None:
         raise UserError(f"--resume is for the federated-remind app, which {given['app']} is not")
     if connection_named(given["superlink"]).address not in MANAGED:

@@ -85,7 +85,7 @@ def choose(
         return Choice(
             port,
             f"note: this run goes to the SuperLink that answers on port {port}, and sees the environment in which that "
-            f"one was started, which cannot be looked at here; for one of its own set {PORT_VARIABLE} to a free port",
+            f"one was started, which cannot be inspected; for one of its own set {PORT_VARIABLE} to a free port",
         )
     by_nearness = sorted(running, key=lambda link: link.port != port)
     for link in by_nearness:

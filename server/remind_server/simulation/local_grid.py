@@ -69,7 +69,7 @@ class LocalGrid(Grid):
     @property
     def run(self) -> Run:
         """Raise an error: without a SuperLink there is no Run."""
-        raise NotImplementedError("an in-process grid has no SuperLink, hence no Run")
+        raise NotImplementedError("an in-process grid has no SuperLink, so it has no Run")
 
     @override
     def create_message(

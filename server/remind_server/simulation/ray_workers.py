@@ -1,7 +1,7 @@
 """A simulation's worker that was killed is replaced: Flower puts the dead one back into its pool.
 
 Each later message that the dead worker is given fails at once, so that the hospitals it would have served are absent
-for the rest of the run, which goes on without them and ends as completed. Here the message at hand is lost, the round
+for the rest of the run, which continues without them and ends as completed. Here the current message is lost, the round
 names the hospital it was for, and the next round has all of them again.
 
 The simulation's ServerApp is a thread of the process that holds the pool; anywhere else there is nothing to do.
@@ -33,7 +33,7 @@ def replace_dead_workers() -> bool:
         try:
             return fetch(self, future)
         except RayActorError:
-            if future in getattr(self, "_future_to_actor", ()):  # whoever caught this puts that actor into the pool
+            if future in getattr(self, "_future_to_actor", ()):  # the caller puts that actor into the pool
                 self._future_to_actor[future] = self.create_actor_fn()
                 log.warning("a worker of the simulation was killed (out of memory?); another one takes its place")
             raise

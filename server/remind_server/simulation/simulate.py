@@ -22,7 +22,7 @@ def simulate(
     client: str = CLIENT,
     checkpoints: Checkpoints | None = None,
 ) -> RunResult:
-    """Run a federation of `clients` virtual hospitals in this process, or go on with it (``run.resume``).
+    """Run a federation of `clients` virtual hospitals in this process, or resume it (``run.resume``).
 
     The sites keep their encoders under ``config.results``, which must be a folder of this run's own.
     """

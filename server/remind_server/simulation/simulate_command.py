@@ -44,7 +44,7 @@ def simulate_command(
     resume: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Go on with the unfinished run in this results folder, from its last checkpoint."
+            metavar="RUN", help="Continue with the unfinished run in this results folder, from its last checkpoint."
         ),
     ] = None,
     quiet: Quiet = False,
@@ -55,8 +55,8 @@ def simulate_command(
 ) -> None:
     """Run the federation in this process, without Ray: same strategy, same client code as `flwr run`.
 
-    Without a cohort, patients are synthetic. A run that was killed goes on with --resume and ends as if it had not been
-    (docs/resume.md).
+    Without a cohort, patients are synthetic. A run that was killed can be resumed with --resume, with the same
+    result (docs/resume.md).
 
     Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined,
     or a group was never trained.
@@ -76,7 +76,7 @@ def simulate_command(
     else:
         if chosen is not None or run_config or num_clients is not None:
             raise UserError(
-                "--resume: a run goes on with its own cohort, settings and hospitals; give the folder alone"
+                "--resume: a run continues with its own cohort, settings and hospitals; give the folder alone"
             )
         config, clients = resumable(resume)
     folder, attendance = RunFolder(Path(config.results), resumes=resume is not None), Attendance()
@@ -88,7 +88,7 @@ def simulate_command(
         with termination_is_interruption():
             simulate(config, clients, observers, checkpoints=checkpoints)
     except KeyboardInterrupt:
-        print(f"stopped before the end; go on with: remind simulate --resume {folder.folder}", file=sys.stderr)
+        print(f"stopped before the end; resume it with: remind simulate --resume {folder.folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     for warning in attendance.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -45,7 +45,7 @@ class MlflowSink(Observer):
         return {"run": self._run_id}
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Go on with the run at the tracking server."""
+        """Continue with the run at the tracking server."""
         self._schema, self._run_id, self._round = start.schema, memory.get("run", ""), round_
         if not self._run_id:
             self.started(start)

@@ -81,7 +81,7 @@ class StoreObserver(Observer):
         return {**self.rows.remember(), "attendance": self._attendance.remember()}
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
-        """Go on with the run's row, without what is there of later rounds; a store that lacks it gets it anew."""
+        """Continue the run's row and remove later rounds; create the row if the store does not have it."""
 
         def known(session: Session) -> bool:
             run = session.get(Run, memory.get("run", 0))

@@ -66,7 +66,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
 
 
 def attacked(view: View, index_N: Integers, others: Integers, size: int, draws: int, seed: int) -> list[Found]:
-    """Attack groups of so many members at each hospital, drawn anew each time, among these candidates."""
+    """Attack groups of so many members at each hospital, drawn again each time, among these candidates."""
     gradient_NP = view.candidates(index_N)
     found = []
     for draw in range(draws):

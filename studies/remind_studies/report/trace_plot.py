@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DRAWN = 7  # groups with a colour of their own; more would not be told apart
+DRAWN = 7  # groups with a colour of their own; more colours could not be distinguished
 LETTERS = 44
 
 

@@ -40,8 +40,8 @@ class PrivacyOptions(Options):
 class Privacy(Study):
     """A panel per ε and per r_max: without a guarantee, and each mode. One panel of settings, all for the first ε.
 
-    Whoever tries settings looks at scores of validation and test patients, which costs privacy in no ledger: try them
-    on patients that may be looked at.
+    A comparison of settings uses scores of validation and test patients, and no ledger counts this cost. Run it on
+    synthetic or public patients.
     """
 
     methods, seeds = "remind", 3

@@ -45,7 +45,7 @@ def grow(step: Step, hospitals: int, rounds: int, way: Way) -> bytes:
     with _quiet():
         strategy = _strategy(way, grid)
         result = strategy.start(grid, _record(b""), num_rounds=rounds)
-    if failed:  # Flower goes on without who failed
+    if failed:  # Flower continues without who failed
         raise failed[0]
     return _bytes(result.arrays)
 

@@ -1,4 +1,4 @@
-"""A site pays for what leaves before it is computed; without budget it leaves the run, and the run goes on."""
+"""A site pays for what leaves before it is computed; without budget it leaves the run, and the run continues."""
 
 import json
 

@@ -93,7 +93,7 @@ DAMAGE = {
         "video",
         "M5/000003.npy",
         lambda p: np.save(p, np.array([{}]), allow_pickle=True),
-        "no array of numbers",
+        "not an array of numbers",
     ),
     "a single frame": ("video", "M5/000003.npy", lambda p: np.save(p, np.zeros((8, 8))), "array of shape 8×8"),
     "empty note": ("text", "M6/000003.txt", lambda p: p.write_text(" \n"), "the note is empty"),

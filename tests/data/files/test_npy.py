@@ -46,7 +46,7 @@ def test_cut_short(tmp_path, refused, length):
     np.save(tmp_path / "a.npy", np.zeros((6, 5), np.uint8))
     path = tmp_path / "a.npy"
     path.write_bytes(path.read_bytes()[:length])
-    assert "is cut short" in refused(read_image, path, (6, 5), 1, None, True)
+    assert "is truncated" in refused(read_image, path, (6, 5), 1, None, True)
 
 
 class Trap:
@@ -56,7 +56,7 @@ class Trap:
 
 def test_nothing_is_unpickled(tmp_path, refused, capsys):
     np.save(tmp_path / "a.npy", np.array([Trap()], dtype=object), allow_pickle=True)
-    assert "no array of numbers" in refused(read_image, tmp_path / "a.npy", (6, 5), 1, None, True)
+    assert "not an array of numbers" in refused(read_image, tmp_path / "a.npy", (6, 5), 1, None, True)
     assert not capsys.readouterr().out
 
 

@@ -27,7 +27,7 @@ def words(text: str) -> RecordDict:
 
 
 def echo(message):
-    """The node's own content back: whoever mixes up nodes is seen."""
+    """The node's own content back: anybody who mixes up nodes is seen."""
     return message.content
 
 
@@ -54,7 +54,7 @@ def test_each_node_gets_its_own_record_and_answers_come_in_the_order_asked():
     assert grid.pulled == [2, 9, 5], "each is fetched when it is there"
     assert told(answers) == {5: "to 5", 2: "to 2", 9: "to 9"}
     (message,) = nodes[5].received
-    assert message.metadata.ttl > 0.3, "an answer in time must live until it is looked at"
+    assert message.metadata.ttl > 0.3, "an answer in time must live until it is read"
     assert (message.metadata.group_id, message.metadata.message_type) == ("7", "train")
 
 

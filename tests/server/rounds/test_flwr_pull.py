@@ -1,4 +1,4 @@
-"""A reply is measured while it is pulled, by Flower's own grid over a made-up SuperLink."""
+"""A reply is measured while it is pulled, by Flower's own grid over a simulated SuperLink."""
 
 import hashlib
 import json
@@ -92,7 +92,7 @@ def test_a_reply_with_too_many_bytes_is_its_sites_error():
 
 def test_a_piece_named_many_times_is_never_put_together():
     message = pulled(SuperLink(reply(PIECE), named_often))
-    assert "when put together" in message.error.reason
+    assert "when assembled" in message.error.reason
 
 
 def test_an_array_that_cannot_be_read_is_an_error():

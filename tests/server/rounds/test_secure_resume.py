@@ -1,4 +1,4 @@
-"""A run under secure aggregation that was killed goes on with the keys it dealt, and never opens a slot twice."""
+"""A run under secure aggregation that was killed continues with the keys it dealt, and never opens a slot twice."""
 
 import json
 

@@ -175,7 +175,7 @@ def test_ctrl_c_says_that_the_run_goes_on_and_how_to_stop_it(flower):
     SUPERLINK.ends("running", interrupted=True)
     result = flower("ours", "--stream")
     assert result.exit_code == 130
-    assert "run 42 goes on" in result.stderr
+    assert "run 42 continues" in result.stderr
     assert "flwr stop 42" in result.stderr
     assert "flwr log 42 --stream" in result.stderr
 

@@ -69,7 +69,7 @@ def test_another_installation_and_another_user():
 def test_where_processes_cannot_be_looked_at_that_is_said():
     made = chosen(answering={"39091"}, known=False)
     assert made.port == "39091"
-    assert "cannot be looked at" in made.note
+    assert "cannot be inspected" in made.note
 
 
 def test_processes_are_read_from_proc(tmp_path):

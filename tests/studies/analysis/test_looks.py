@@ -163,7 +163,7 @@ def test_the_model_in_use_is_the_one_the_run_examined(hospitals, run, tmp_path):
                     hits.setdefault(int(group), []).append(bool(hit))
     expected = merge(result.test.values())
     assert found.keys() == expected.keys()
-    for k in found:  # the analysis reads cached tokens, the examination encodes anew: last digits may differ
+    for k in found:  # the analysis reads cached tokens, the examination encodes again: last digits may differ
         assert asdict(scores(found[k])) == pytest.approx(asdict(scores(expected[k])), abs=1e-6, nan_ok=True)
     assert {k: sum(h) for k, h in hits.items()} == {k: int(np.trace(s.confusion_CC)) for k, s in expected.items()}
 

@@ -162,7 +162,7 @@ def test_another_model_than_the_stored_one_is_said(analysis):
 
 
 def test_many_groups_are_cut_in_pictures_and_whole_in_tables(analysis):
-    """Forty more groups than colours can tell apart."""
+    """Forty more groups than colours can distinguish."""
     group, model = analysis.cohort.groups[0], analysis.models[0]
     more = range(1000, 1060)
     groups = tuple(group.model_copy(update={"mask": k, "name": f"group {k}", "train": 1}) for k in more)

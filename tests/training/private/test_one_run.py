@@ -1,7 +1,7 @@
 """An audit of one run (Steinke et al. 2023, arXiv 2305.08846): can it be told which of 200 canaries were in it?
 
 Each canary is a patient with a combination of its own, so that nobody else writes its Φ_k and B_k, and with a gradient
-far above C. A coin decides whether it takes part. Whoever sees the sum of all steps guesses; so many right guesses
+far above C. A coin decides whether it takes part. Anybody who sees the sum of all steps guesses; so many right guesses
 refute an ε. The run claims ε 1: 150 guesses cannot refute more than 3.9, so a claim of 8 could never fail.
 """
 

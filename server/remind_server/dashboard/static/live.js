@@ -1,4 +1,4 @@
-// Keeps the page current: on a word from the server it fetches itself anew and replaces the parts that changed.
+// Keeps the page current: on an event from the server it fetches itself again and replaces the parts that changed.
 "use strict";
 const main = document.querySelector("main");
 const light = document.getElementById("live");
@@ -70,7 +70,7 @@ function replaceParts(fresh) {
 }
 
 function signedOut() {
-  say("lost", "signed out: open the page anew");
+  say("lost", "signed out: open the page again");
 }
 
 function listen() {
