@@ -8,7 +8,7 @@ The words of a command stay as they are written. What differs, for all documents
   small ones with the same hospitals' number.
 - ``flwr run simulation/ …`` is typed as ``remind simulate …``, which does the same job (docs/running.md); the tests in
   tests/e2e and `.ci/run` type it as it is.
-- A study does not make runs anew that an earlier command made (`known_runs`): the public cohorts are all alike.
+- A study does not repeat runs of an earlier command (`known_runs`): the public cohorts are all alike.
 - What serves for ever is started, asked for its health and ended.
 """
 

@@ -1,4 +1,4 @@
-"""Hospitals of a served coordinator: who is let in, what is started again, and a run."""
+"""Hospitals of a served coordinator: enrolment, restarts, and a run."""
 
 import json
 import os

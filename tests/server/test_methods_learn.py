@@ -82,7 +82,7 @@ def test_every_method_is_in_a_run():
 @pytest.mark.slow
 @pytest.mark.parametrize(("fusion", "objective", "rule"), [("remind", "groupdro", "fedremind"), *together()])
 def test_every_method_learns(fusion, objective, rule, tmp_path):
-    """`adapt` goes on with a trained model; from a fresh one it has random encoders to learn from."""
+    """`adapt` continues with a trained model; from a fresh one it has random encoders to learn from."""
     choice = {"adapt": "adapt(parts = 'head+router+groups+experts')"}.get(rule, rule)
     floor = 0.68 if objective == "jtt" else 0.75  # at this size its mistakes are noise as often as not
     assert auroc(tmp_path, seed=0, fusion=fusion, objective=objective, rule=choice) > floor

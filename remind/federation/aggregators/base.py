@@ -42,7 +42,7 @@ class Aggregator(ABC):
 class Robust(Aggregator):
     """Base of aggregators that look at all replies to a block together, each hospital with one vote.
 
-    A block's weights are not used: they grow with the patients that a hospital claims, and whoever lies would be
+    A block's weights are not used: they grow with the patients that a hospital claims, and a site that lies would be
     heard the more. A block with fewer replies than `least` gets their weighted average, as without this aggregator:
     with two replies nobody can tell which one is wrong.
     """
