@@ -1,11 +1,13 @@
 """Which settings go with secure aggregation: those that need nothing of a single site."""
 
 from remind.config import Config
-from remind.errors import several
+from remind.errors import UserError, several
+from remind.federation.rules.base import Rule
 from remind.federation.site_weights import Spanning, Within
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Objective
 from remind.objectives.weighting import Proportional, Weighting
+from remind.secagg.limits import least_honest
 
 
 def require_summable(config: Config) -> None:
@@ -35,13 +37,36 @@ def require_summable(config: Config) -> None:
             config.train.select != "last"
         ),
         "dro.risk: losses of validation patients are not sent; set it to 'train'": config.dro.risk != "train",
-        "privacy.mode: noise of the hospitals and masks do not go together yet; set it to 'none'": (
-            config.privacy.mode != "none"
-        ),
+        "privacy.mode = 'site': each hospital's noise is enough for its answer as it is; set it to 'joint', where they "
+        "share the noise of the sum": config.privacy.mode == "site",
+        f"method.rule = {config.method.rule!r}: with privacy.mode = 'joint' a round is one step on a sum of gradients; "
+        "choose fedremind or fedavg": config.privacy.mode == "joint" and not _one_step(methods),
         "federation.participation: masks are agreed among all sites; set it to 1": federation.participation < 1,
     }
     if problems := [text for text, holds in found.items() if holds]:
         raise several("federation.secure-aggregation lets the coordinator read sums alone, which excludes:", problems)
+
+
+def require_noise(config: Config, hospitals: int) -> None:
+    """Refuse a run of hospitals that share the noise where so many might collude that none is left for sure.
+
+    Raises
+    ------
+    UserError
+        With the number that might.
+    """
+    privacy = config.privacy
+    if privacy.mode == "joint" and least_honest(hospitals, hospitals, privacy.colluding) < 1:
+        raise UserError(
+            f"privacy.colluding = {privacy.colluding}: among {hospitals} hospitals so many would leave no noise that "
+            "the coordinator does not know; take less, or more hospitals"
+        )
+
+
+def _one_step(methods: Methods) -> bool:
+    """Whether a round of the rule is nothing but steps, with all that trains sent."""
+    rule = type(methods.rule)
+    return rule.work is Rule.work and rule.server_step is Rule.server_step and rule.travels is Rule.travels
 
 
 def _sums(methods: Methods) -> bool:

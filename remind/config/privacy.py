@@ -13,10 +13,11 @@ from remind.config.section import AtLeast1, Count, NonNegative, Positive, Sectio
 class PrivacyConfig(Section):
     """Differential privacy of patients: add or remove one, and what leaves a hospital hardly changes."""
 
-    mode: Literal["none", "site"] = Field(
+    mode: Literal["none", "site", "joint"] = Field(
         "none",
         description="none: no guarantee, minimum counts alone protect what leaves; site: differential privacy of each "
-        "patient, with noise that each hospital adds to every step",
+        "patient, with noise that each hospital adds to every step; joint: the hospitals share the noise under "
+        "federation.secure-aggregation, one step a round",
     )
     epsilon: Positive = Field(8.0, description="ε that the run may spend on a patient, all releases together")
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -27,7 +28,9 @@ class PrivacyConfig(Section):
     )
     clip: Positive = Field(1.0, description="C: a patient's gradient of all parameters together is no longer than this")
     rate: Unit01 = Field(
-        0.0, description="q: chance of each patient to be in a step; 0: train.batch over the published count"
+        0.0,
+        description="q: chance of each patient to be in a step; 0: train.batch over the published count; joint: 0 "
+        "is 1, all patients in each step",
     )
     r_max: AtLeast1 = Field(
         1.0,
@@ -50,8 +53,16 @@ class PrivacyConfig(Section):
         200, description="combinations with fewer validation or test patients at a hospital go without scores"
     )
 
+    colluding: Annotated[int, Field(ge=0)] = Field(
+        1,
+        description="joint: hospitals whose share of the noise does not count, as they know it and might take it off; "
+        "1: no hospital alone can",
+    )
+
     @model_validator(mode="after")
     def _has_a_mode(self) -> Self:
         if self.mode == "none" and self != PrivacyConfig.model_construct():
             raise ValueError("these are settings of a guarantee, and mode = 'none' gives none: set privacy.mode")
+        if self.mode == "site" and self.colluding != PrivacyConfig.model_fields["colluding"].default:
+            raise ValueError("colluding is about noise that hospitals share: set mode = 'joint', or leave it out")
         return self

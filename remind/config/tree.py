@@ -103,9 +103,28 @@ class Config(Section):
         ]
         if self.precision == "bfloat16":
             problems.append("precision: norms of gradients need float32; set it to 'float32'")
+        if self.privacy.mode == "joint":
+            problems += self._joint_problems()
         if problems:
             raise ValueError(f"privacy.mode = {self.privacy.mode!r} cannot be guaranteed: " + "; ".join(problems))
         return self
+
+    def _joint_problems(self) -> list[str]:
+        """What does not go with noise that hospitals share: it hides a sum, and nothing that came before the sum."""
+        train, encoders = self.train, self.federation.encoders
+        found = {
+            "federation.secure-aggregation: shares of noise protect in the sum alone; set it to true": (
+                not self.federation.secure_aggregation
+            ),
+            f"train.local-steps = {train.local_steps}: noise of the others does not hide what a hospital's second step "
+            "learnt from its first; set it to 1, and train more rounds": train.local_steps != 1,
+            "federation.encoders = 'local': an encoder that stays would be trained without noise; set it to 'shared' "
+            "or 'frozen'": encoders == "local",
+            "train.shrink, train.anchor: they are of local steps, of which there are none; set them to 0": (
+                train.shrink > 0 or train.anchor > 0
+            ),
+        }
+        return [text for text, holds in found.items() if holds]
 
     @property
     def sink_names(self) -> frozenset[str]:

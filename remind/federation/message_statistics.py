@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from remind.federation.message_types import MOST, MOST_EXPERTS, Count, Finite, Message, Natural
+from remind.federation.message_types import MOST, MOST_EXPERTS, Count, Finite, Message, Name, Natural, Share
 from remind.metrics.histograms import BINS, GRID, ScoreHistograms
 from remind.metrics.statistics import MOST_LOG_LOSS, GroupLoss, GroupStatistics, scored_classes
 from remind.metrics.tempering import BETA_K, TemperedSums
@@ -150,3 +150,25 @@ def _sums_fit(name: str, count: int, total: float, squares: float, most: float) 
         raise ValueError(f"{name}_sum is more than {most:g} for each of count")
     if not total**2 / count <= squares * slack + 1e-12 or squares > min(most, total) * total * slack + 1e-12:
         raise ValueError(f"{name}_squares is no sum of squares of what adds up to {name}_sum")
+
+
+class PrivacySpent(Message):
+    """What a site's patients have spent of their privacy in this run, where its policy tells it.
+
+    Attributes
+    ----------
+    epsilon, delta
+        Of all releases together.
+    left
+        ε that this run may still spend there.
+    own
+        ε if all other hospitals leave out the noise that they share with this one; None: all noise is its own.
+    releases
+        Kind of release, such as ``training gradient`` → ε of these alone.
+    """
+
+    epsilon: Finite
+    delta: Share
+    left: Finite
+    own: Finite | None = None
+    releases: Annotated[dict[Name, Finite], Field(max_length=10)]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from remind.federation.blocks import Entry
-from remind.federation.message_statistics import Evaluation, LossSum, Tempered
+from remind.federation.message_statistics import Evaluation, LossSum, PrivacySpent, Tempered
 from remind.federation.message_types import Count, Finite, Group, Message, Name, Natural, Share, Words
 from remind.federation.secure_messages import Secure
 from remind.quoting import LONGEST
@@ -101,25 +101,6 @@ class Task(Message):
     def routing(self) -> bool:
         """Whether Φ_k is in use."""
         return self.stage == 2 or self.routed
-
-
-class PrivacySpent(Message):
-    """What a site's patients have spent of their privacy in this run, where its policy tells it.
-
-    Attributes
-    ----------
-    epsilon, delta
-        Of all releases together.
-    left
-        ε that this run may still spend there.
-    releases
-        Kind of release, such as ``training gradient`` → ε of these alone.
-    """
-
-    epsilon: Finite
-    delta: Share
-    left: Finite
-    releases: Annotated[dict[Name, Finite], Field(max_length=10)]
 
 
 class Report(Message):

@@ -61,7 +61,7 @@ def task_plan(task: Task, digests: Mapping[str, str], question: str) -> Plan:
         terms = json.dumps([task.secure.whole.get(block), *of_group])
         parts[block] = Part(observers, digest("block", block, digests.get(block, ""), terms))
     common = json.dumps(task.model_dump(mode="json", include=COMMON), sort_keys=True)
-    return Plan(task.secure.slot, digest("round", common), question, parts)
+    return Plan(task.secure.slot, digest("round", common, repr(task.secure.plain)), question, parts)
 
 
 def examination_plan(task: Examine, digests: Mapping[str, str], question: str) -> Plan:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from remind.federation.message_statistics import PrivacySpent
 from remind.federation.message_types import MOST_EXPERTS, Finite, Group, Message, Name, Natural
 from remind.secagg.book import Book
 from remind.secagg.keys import Hex, SignedKeys, Slots
@@ -48,6 +49,8 @@ class Secure(Message):
     patient, whole
         Only in a task: group → the weight of each of its patients, equal at all sites; block → the sum over sites of
         the masses m_{s,k} of the groups that train it.
+    plain
+        Only in a task of a run whose hospitals share the noise: the weight of a patient in plain averaging, 1/N.
     experts
         Only in an examination: length of a group's expert use.
     """
@@ -56,16 +59,24 @@ class Secure(Message):
     observers: dict[Annotated[str, Field(max_length=300)], tuple[Name, ...]]
     patient: dict[Group, Finite] = Field(default_factory=dict)
     whole: dict[Annotated[str, Field(max_length=300)], Finite] = Field(default_factory=dict)
+    plain: Annotated[float, Field(ge=0, le=1)] = 0.0
     experts: Annotated[int, Field(ge=0, le=MOST_EXPERTS)] = 0
 
 
 class MaskedAnswer(Message):
-    """Site → coordinator: the masked blocks are in the buffer. Only their sum over sites has a meaning."""
+    """Site → coordinator: the masked blocks are in the buffer. Only their sum over sites has a meaning.
+
+    Attributes
+    ----------
+    privacy
+        As in `Report`.
+    """
 
     kind: Literal["masked"] = "masked"
     round: Natural
     seconds: Finite
     beside: MaskedHeader
+    privacy: PrivacySpent | None = None
 
 
 class Unmask(Message):

@@ -30,3 +30,19 @@ def min_survivors(observers: int, sites: int, fewest: int = FEWEST) -> int:
         if observers - sites * (observers - least) // t >= fewest:
             return least
     return max(observers, fewest) + 1
+
+
+def least_honest(observers: int, sites: int, colluding: int) -> int:
+    """Return how many hospitals at least are in any sum of a block that is opened, without those that collude.
+
+    A coordinator that lies about who was lost, with the shares of `colluding` hospitals that help it, needs t − c
+    others that each believe the same hospital lost, and none of the S − c believes in more than the |O| − m lost
+    observers with which it opens the block at all (`min_survivors`; and in no more than S − t lost sites). So it
+    takes at most ⌊(S − c)(|O| − m)/(t − c)⌋ of the others out of the sum. Noise that is shared among so many is there
+    whatever the coordinator says; 0 or less: none would be.
+    """
+    t = threshold(sites)
+    if colluding >= 2 * t - sites:  # they could open single answers
+        return 0
+    lost = max(0, observers - max(min_survivors(observers, sites), observers - (sites - t)))
+    return observers - colluding - (sites - colluding) * lost // (t - colluding)

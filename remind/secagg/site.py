@@ -79,6 +79,11 @@ class SecureSite:
         """Name of this site."""
         return self.state.keys.site
 
+    @property
+    def sites(self) -> int:
+        """How many sites the accepted book has."""
+        return len(self._book().sites)
+
     def deal(self, book: Book, roster: Mapping[str, str] | None) -> dict[str, str]:
         """Accept the book; return site → boxes with its shares of this site's mask secrets, as hex.
 

@@ -1,6 +1,7 @@
 """The optimiser of a site's local steps (algorithm §3, §4.9)."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
@@ -30,6 +31,11 @@ def build_optimizer(
             factor = rate(name) * (config.residual_rate if is_residual(name) else 1.0)
             parts.setdefault(factor, []).append(parameter)
     groups = [{"params": parameters, "factor": factor} for factor, parameters in sorted(parts.items(), key=_plain)]
+    return optimizer_of(config, groups)
+
+
+def optimizer_of(config: TrainConfig, groups: list[dict[str, Any]]) -> Optimizer:
+    """Build ``train.optimizer`` over these groups of parameters."""
     if config.optimizer == "sgd":
         return SGD(groups, lr=config.lr, weight_decay=config.weight_decay)
     return AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)

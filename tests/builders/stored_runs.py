@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
 
 from remind.config import Config, Scalar
-from remind.federation.messages import PrivacySpent
+from remind.federation.message_statistics import PrivacySpent
 from remind.metrics.histograms import histograms
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import GroupStatistics, brier, merge

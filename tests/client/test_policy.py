@@ -196,6 +196,17 @@ def test_a_task_whose_answer_would_not_be_masked_as_the_run_says_is_refused(ledg
     assert "did not enrol" in decide(Policy(), strange, ledger, config=run)
 
 
+def test_steps_on_a_sum_with_shared_noise_are_allowed_where_epsilon_is_limited(ledger):
+    """Limits on steps are for plain gradients; without a limit on ε a run could ask for next to no noise."""
+    run = wants(mode="joint")
+    run = run.model_copy(update={"train": run.train.model_copy(update={"local_steps": 1})})
+    limited = Policy(minimum_steps=5, privacy=PrivacyPolicy(require=("joint",), epsilon_per_run=8.0))
+    assert decide(limited, Enrol(version="1"), ledger, config=run) == ""
+    assert "epsilon_per_run allows steps" in decide(Policy(minimum_steps=5), Enrol(version="1"), ledger, config=run)
+    few_rounds = limited.model_copy(update={"rounds_per_run": 3})
+    assert "rounds; the most is 3" in decide(few_rounds, Enrol(version="1"), ledger, config=run)
+
+
 def test_a_run_waits_for_the_approval_of_its_configuration(ledger):
     config, other = Config(), Config.from_flat({"seed": 5})
     policy = Policy(approval=True)
@@ -355,6 +366,12 @@ def wants(**changes: float | str) -> Config:
         ({"require": ("site",), "epsilon_per_run": 4.0}, wants(), ""),
         ({"require": ("site",), "epsilon_per_run": 3.9}, wants(), "an epsilon of 3.9 a run; this run has"),
         ({"require": ("site",), "epsilon_for_life": 3.0}, wants(), "an epsilon of 3 a run; this run has"),
+        ({"require": ("site",)}, wants(mode="joint"), "own noise (policy.privacy.require = 'site'); this run has"),
+        ({"require": ("joint",), "epsilon_per_run": 4.0}, wants(mode="joint"), ""),
+        ({"require": ("joint",), "epsilon_per_run": 4.0}, wants(), ""),
+        ({"require": ("joint",), "epsilon_per_run": 3.9}, wants(mode="joint"), "an epsilon of 3.9 a run; this run has"),
+        ({"require": ("joint",)}, Config(), "a guarantee for each patient"),
+        ({"delta": 1e-6}, wants(mode="joint"), "privacy.delta = 1e-05"),
         ({"delta": 1e-6}, wants(), "privacy.delta = 1e-05"),
         ({"delta": 1e-6}, Config(), ""),
     ],

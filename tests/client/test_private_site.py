@@ -188,3 +188,19 @@ def test_numbers_standardised_by_the_patients_are_refused(tmp_path):
     patients = cohort([1, 3] * 8, of=schema(series=("b",)))
     with pytest.raises(UserError, match=r'modality a \(table\) is standardised by.*standardise = "given"'):
         SiteEngine("s", patients, settings(PRIVATE), SiteStore(tmp_path), CPU, bytes(32))
+
+
+def test_dropout_comes_from_the_secret_and_not_from_the_runs_seed(tmp_path):
+    """The coordinator knows the seed of the run: to leave out a patient would move the dropout of those that follow."""
+    task, _ = asked(sites(tmp_path / "a")[0])
+
+    def seed(engine, key="key"):
+        return engine.work.seed(task, key)
+
+    private, other = (
+        sites(tmp_path / name, secrets={"s1": secret})[0].engine
+        for name, secret in (("b", bytes(32)), ("c", bytes(range(32))))
+    )
+    plain = SiteEngine("s1", private.patients.cohort, settings({}), SiteStore(tmp_path / "d"), CPU)
+    assert seed(plain) == task.seed
+    assert len({task.seed, seed(private), seed(other), seed(private, "another question")}) == 4

@@ -2,7 +2,7 @@
 
 import pytest
 
-from remind.federation.messages import PrivacySpent
+from remind.federation.message_statistics import PrivacySpent
 from tests.builders.stored_runs import Drill
 
 SITES = {"Basel": {1: 80, 3: 60}, "Bern": {1: 70, 3: 50}}

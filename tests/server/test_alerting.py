@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from remind.alerts.sending import Sender
 from remind.alerts.settings import Alerts, Webhook
 from remind.errors import UserError
-from remind.federation.messages import PrivacySpent
+from remind.federation.message_statistics import PrivacySpent
 from remind.web.access import Access
 from remind_server.alerting import AlertObserver
 from remind_server.dashboard.app import dashboard_app

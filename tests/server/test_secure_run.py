@@ -151,7 +151,7 @@ def test_what_a_site_answers_is_masked(whole):
             expected = counts.sum() / 256
             assert expected > 20, kind
             assert np.sum((counts - expected) ** 2 / expected) < 380  # 255 degrees of freedom: mean 255, sd 22.6
-            assert set(message.model_dump()) == {"kind", "round", "seconds", "beside"}
+            assert set(message.model_dump()) == {"kind", "round", "seconds", "beside", "privacy"}
         else:
             assert buffer.size == 0
 

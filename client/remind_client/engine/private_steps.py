@@ -4,7 +4,7 @@ Everything but draws and noise follows from the run's config and from the counts
 tells nothing more of the patients.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -17,6 +17,7 @@ from remind.federation.messages import Task
 from remind.metrics.statistics import GroupLoss
 from remind.privacy.accounting import Mechanism, noise_multiplier
 from remind.privacy.counts import noisy_counts
+from remind.privacy.joint import clip_for, share_of
 from remind.privacy.noise import Randomness, add_noise
 from remind.training.private.draws import poisson_steps, relative_weights
 from remind.training.private.gradients import Clipping, PrivateGradients
@@ -52,10 +53,30 @@ class PrivateSteps:
         return cls(config, secret, noisy_counts(exact, modalities, noise, Randomness(secret, question, "counts")))
 
     @property
+    def joint(self) -> bool:
+        """Whether the noise is shared with the other hospitals."""
+        return self.config.privacy.mode == "joint"
+
+    def own(self, mechanism: Mechanism, hospitals: Collection[int]) -> float | None:
+        """Return the noise multiplier of what is left of a release if all other hospitals leave their noise out.
+
+        `hospitals`: among how many the noise of each of its blocks is shared. None: all of it is this hospital's.
+        """
+        return share_of(mechanism.noise, max(hospitals)) if hospitals else None
+
+    def seed(self, question: str, purpose: str) -> int:
+        """Return a seed that nobody outside knows.
+
+        With a known one, to leave a patient out would give all that follow it in a step another dropout, and so move
+        their gradients too.
+        """
+        return int(Randomness(self.secret, question, f"seed of {purpose}").uniforms(1)[0] * 2**53)
+
+    @property
     def rate(self) -> float:
         """q."""
         privacy, batch = self.config.privacy, self.config.train.batch
-        if privacy.rate or not batch:
+        if privacy.rate or not batch or self.joint:  # joint: the same at all hospitals, as they share the noise
             return privacy.rate or 1.0
         return min(1.0, batch / max(sum(self.counts.values()), 1))
 
@@ -78,7 +99,13 @@ class PrivateSteps:
             return privacy.noise
         told = sum(self.tells_losses(round_) for round_ in range(train.rounds))
         beside = self.counted.curve() + told * self.losses.curve()
-        return noise_multiplier(privacy.epsilon, privacy.delta, self.rate, train.rounds * train.local_steps, beside)
+        return noise_multiplier(privacy.epsilon, privacy.delta, self.rate, self._steps, beside)
+
+    @property
+    def _steps(self) -> int:
+        """Steps of the run. A round that is begun again with other masks is another step."""
+        train = self.config.train
+        return train.rounds + self.config.federation.retries if self.joint else train.rounds * train.local_steps
 
     @property
     def losses(self) -> Mechanism:
@@ -123,14 +150,19 @@ class PrivateSteps:
 
     def gradients(self, task: Task, question: str, model: SiteModel, idle: Callable[[str], bool]) -> PrivateGradients:
         """Return what computes the gradients of a round's steps."""
-        patients = sum(self.counts[k] for k in self._relative(task))
-        how = Clipping(self.config.privacy.clip, self.noise, self.rate * max(patients, 1))
+        patients, clip = sum(self.counts[k] for k in self._relative(task)), self.config.privacy.clip
+        if self.joint:
+            named = model.named_parameters()
+            clip = clip_for(clip, sum(p.numel() for name, p in named if p.requires_grad and not idle(name)))
+        how = Clipping(clip, self.noise, self.rate * max(patients, 1))
         return PrivateGradients(model, how, self.secret, question, idle)
 
     def _relative(self, task: Task) -> dict[int, float]:
         """r_k of the groups in play."""
-        weights = {k: w for k, w in task.weights.items() if w > 0 and k in self.counts}
-        return relative_weights(weights, task.counts, self.counts, self.config.privacy.r_max)
+        weights, most = {k: w for k, w in task.weights.items() if w > 0 and k in self.counts}, self.config.privacy.r_max
+        if task.secure is not None and self.joint:
+            return {k: min(w / task.counts[k] / task.secure.plain, most) for k, w in weights.items()}
+        return relative_weights(weights, task.counts, self.counts, most)
 
 
 def simulated_secret(seed: int, site: str) -> bytes:

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from remind.adaptation.moving import moving, rates
 from remind.config import Config
 from remind.data.cohort.cohort import TRAIN
+from remind.federation.blocks import block_of
 from remind.federation.install import gradient_scale
 from remind.federation.messages import Task
 from remind.methods import Methods
@@ -74,7 +75,7 @@ class WorkBuilder:
             settings=RoundSettings(
                 lr=learning_rate(config.train, task.stage, task.stage_round, task.stage_rounds),
                 routing=routing,
-                seed=derive(task.seed, "objective", site, task.round),
+                seed=derive(self.seed(task, key), "objective", site, task.round),
                 round_seed=derive(task.seed, "round", task.round),
                 gradient_scale=self._gradient_scale(task),
                 decay=self._decay(task),
@@ -120,14 +121,19 @@ class WorkBuilder:
     def _stages_before(self, phase: Phase) -> int:
         return 2 * self._methods.objective.phases(self._config.train.rounds).index(phase)
 
+    def seed(self, task: Task, key: str) -> int:
+        """Return the seed of what a round draws at this site besides its patients; secret under a guarantee."""
+        private = self._patients.private
+        return task.seed if private is None else private.seed(key, "dropout")
+
     def _gradients(self, task: Task, key: str, only: Names | None) -> Gradients:
         private = self._patients.private
         if private is None:
             return PlainGradients()
-        fusion = self._state.model.fusion
+        fusion, sent = self._state.model.fusion, None if task.secure is None else task.secure.observers.keys()
 
         def idle(name: str) -> bool:
-            if only is not None and not only(name):
+            if (only is not None and not only(name)) or (sent is not None and block_of(name) not in sent):
                 return True
             return name.startswith("fusion.") and fusion.idle(name.removeprefix("fusion."), task.routing)
 

@@ -170,7 +170,8 @@ class Door:
                 expected = sum(map(nbytes_of, answer.beside.lengths.values()))
                 if answer.beside.lengths.keys() != request.secure.observers.keys() or buffer.size != expected:
                     raise RefusedError("internal error (the answer contains other blocks than asked); nothing was sent")
-                return answer, buffer
+                tell = self.site.policy.privacy.tell
+                return answer if tell else answer.model_copy(update={"privacy": None}), buffer
             case ((messages.Task() | messages.Examine()), _) if request.secure is not None:
                 raise RefusedError("internal error (the answer is not masked); nothing was sent")
             case messages.Task(), messages.Report():

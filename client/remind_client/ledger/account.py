@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from remind.privacy.accounting import Mechanism, compose, epsilon
-from remind_client.ledger.budget import PARTS
+from remind_client.ledger.budget import PARTS, Release
 from remind_client.ledger.spends import PrivacyLedger, Spend, Total, lifetime_total, upper_bound
 
 
@@ -37,7 +37,13 @@ class Line:
 
 @dataclass(frozen=True)
 class RunAccount:
-    """What one run has spent. `epsilon` is that of all its releases together; `left` is None without a limit."""
+    """What one run has spent. `epsilon` is that of all its releases together; `left` is None without a limit.
+
+    Attributes
+    ----------
+    own
+        ε without the noise of the other hospitals, where they share it with this one; None: all noise was its own.
+    """
 
     run: str
     first: str
@@ -45,6 +51,7 @@ class RunAccount:
     epsilon: float
     left: float | None
     lines: tuple[Line, ...]
+    own: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,20 @@ def _run(
     order = sorted(kinds, key=lambda kind: (PARTS.index(kind[0]), kinds[kind][0].number))
     spent = upper_bound(parts.values()).epsilon(delta)
     lines = tuple(_line(*kind, kinds[kind], delta) for kind in order)
-    return RunAccount(run, rows[0].at, rows[-1].at, spent, _left(per_run, spent), lines)
+    return RunAccount(run, rows[0].at, rows[-1].at, spent, _left(per_run, spent), lines, own_epsilon(rows, delta))
+
+
+def own_epsilon(rows: Sequence[Spend], delta: float) -> float | None:
+    """ε of these spends of one run by this site's own noise alone; None where it shared none."""
+    if all(row.release.own is None for row in rows):
+        return None
+    by_part: dict[str, list[Release]] = {}
+    for row in rows:
+        by_part.setdefault(row.release.part, []).append(row.release)
+    return max(
+        Total(compose(each.by_own_noise for each in releases), sum(each.delta for each in releases)).epsilon(delta)
+        for releases in by_part.values()
+    )
 
 
 def _line(part: str, what: str, rows: Sequence[Spend], delta: float) -> Line:

@@ -1,6 +1,6 @@
 """Limits of the privacy budget, and the releases that spend it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remind.privacy.accounting import Mechanism
 
@@ -27,11 +27,20 @@ class Release:
         What is released, and with which noise.
     delta
         Addition to the δ of the run: the probability that a threshold fails to hide a rare cell.
+    own
+        Noise multiplier of this site's noise alone, where other hospitals add theirs under masks; None: all of the
+        noise is this site's own.
     """
 
     part: str
     mechanism: Mechanism
     delta: float = 0.0
+    own: float | None = None
+
+    @property
+    def by_own_noise(self) -> Mechanism:
+        """The mechanism as it is if other hospitals leave their noise out."""
+        return self.mechanism if self.own is None else replace(self.mechanism, noise=self.own)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,21 @@ from remind_client.ledger.spends import Spend
 
 HEAD = ("patients", "release", "asked", "releases", "noise", "rate", "alone")
 NOTE = "asked: rounds or questions; noise: multiplier; rate: sampling rate; alone: epsilon by itself"
-COLUMNS = ("number", "at", "run", "round", "patients", "release", "noise", "rate", "releases", "delta", "question")
+OWN = "without the noise of the other hospitals, which share it with this one"
+COLUMNS = (
+    "number",
+    "at",
+    "run",
+    "round",
+    "patients",
+    "release",
+    "noise",
+    "rate",
+    "releases",
+    "delta",
+    "question",
+    "own_noise",
+)
 
 
 def to_text(account: Account) -> str:
@@ -40,7 +54,8 @@ def _block(run: RunAccount, account: Account) -> str:
     limit = "no limit" if account.per_run is None else f"{account.per_run:g}"
     left = "" if run.left is None else f", {_number(run.left)} left"
     head = f"run {run.run}, {run.first} to {run.last}: epsilon {_number(run.epsilon)} of {limit}{left}"
-    return "\n".join([head, *table])
+    own = [] if run.own is None else [f"  {OWN}: epsilon {_number(run.own)}"]
+    return "\n".join([head, *table, *own])
 
 
 def to_json(account: Account) -> str:
@@ -56,7 +71,7 @@ def to_csv(spends: Sequence[Spend]) -> str:
     for s in spends:
         m, round_ = s.release.mechanism, "" if s.round is None else s.round + 1
         row = (s.number, s.at, s.run, round_, s.release.part, m.what, m.noise, m.rate, m.steps, s.release.delta)
-        writer.writerow((*row, s.question))
+        writer.writerow((*row, s.question, "" if s.release.own is None else s.release.own))
     return out.getvalue()
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remind.config import Config
+from remind.federation.message_statistics import PrivacySpent
 from remind.federation.message_types import MOST
-from remind.federation.messages import PrivacySpent
 from remind_client.audit.events import Spent, SpentOn
 from remind_client.audit.log import AuditLog
-from remind_client.ledger.account import by_kind
+from remind_client.ledger.account import by_kind, own_epsilon
 from remind_client.ledger.budget import Limit, Release
 from remind_client.ledger.spends import PrivacyLedger, lifetime_total, upper_bound
 from remind_client.policy.privacy import PrivacyPolicy
@@ -62,11 +62,14 @@ class Spender:
         limit, totals = self.limits[0], self.ledger.totals()
         run, life = upper_bound(totals.get(self.run, {}).values()), lifetime_total(totals)
         left = [one.epsilon - (life if one.for_life else run).epsilon(one.delta) for one in self.limits]
+        rows = self.ledger.spends(self.run)
+        own = own_epsilon(rows, limit.delta)
         return PrivacySpent(
             epsilon=min(run.epsilon(limit.delta), MOST),
             delta=limit.delta,
             left=min(max(0.0, min(left)), MOST),
-            releases={k: min(e, MOST) for k, e in by_kind(self.ledger.spends(self.run), limit.delta).items()},
+            own=None if own is None else min(own, MOST),
+            releases={k: min(e, MOST) for k, e in by_kind(rows, limit.delta).items()},
         )
 
 

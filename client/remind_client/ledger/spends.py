@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value BLOB NOT NULL) ST
 CREATE TABLE IF NOT EXISTS spends (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, run TEXT NOT NULL, round INTEGER, question TEXT NOT NULL,
     part TEXT NOT NULL, what TEXT NOT NULL, noise REAL NOT NULL, rate REAL NOT NULL, steps INTEGER NOT NULL,
-    delta REAL NOT NULL, logged INTEGER NOT NULL DEFAULT 0,
+    delta REAL NOT NULL, logged INTEGER NOT NULL DEFAULT 0, own REAL,
     UNIQUE (run, question, part, what, noise, rate, steps, delta)) STRICT;
 CREATE TABLE IF NOT EXISTS totals (
     run TEXT NOT NULL, part TEXT NOT NULL, curve BLOB NOT NULL, delta REAL NOT NULL, PRIMARY KEY (run, part)) STRICT;
@@ -126,9 +126,9 @@ class PrivacyLedger:
                 m = release.mechanism
                 row = (now, run, round_, question, release.part, m.what, m.noise, m.rate, m.steps, release.delta)
                 db.execute(
-                    "INSERT INTO spends (at, run, round, question, part, what, noise, rate, steps, delta)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    row,
+                    "INSERT INTO spends (at, run, round, question, part, what, noise, rate, steps, delta, own)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*row, release.own),
                 )
             for part, total in after.items():
                 values = (run, part, total.curve.astype("<f8").tobytes(), total.delta)
@@ -251,15 +251,18 @@ def _require_whole(db: sqlite3.Connection, path: Path) -> None:
         raise sqlite3.DatabaseError("its secret is missing")
     if bytes(about["orders"]) != _ORDERS:
         raise UserError(f"{path}: a version with other RDP orders wrote this ledger; use that version")
+    if not any(column[1] == "own" for column in db.execute("PRAGMA table_info(spends)")):
+        with _transaction(db):  # a ledger of before hospitals could share noise
+            db.execute("ALTER TABLE spends ADD COLUMN own REAL")
 
 
 def _rows(db: sqlite3.Connection, where: str, values: tuple[str, ...] = ()) -> list[Spend]:
-    names = "number, at, run, round, question, part, what, noise, rate, steps, delta"
+    names = "number, at, run, round, question, part, what, noise, rate, steps, delta, own"
     rows = db.execute(f"SELECT {names} FROM spends WHERE {where} ORDER BY number", values).fetchall()
     try:
         return [
-            Spend(number, at, run, round_, question, Release(part, Mechanism(what, noise, rate, steps), delta))
-            for number, at, run, round_, question, part, what, noise, rate, steps, delta in rows
+            Spend(number, at, run, round_, question, Release(part, Mechanism(what, noise, rate, steps), delta, own))
+            for number, at, run, round_, question, part, what, noise, rate, steps, delta, own in rows
         ]
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError(f"a row is not valid: {error}") from None

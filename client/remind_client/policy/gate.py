@@ -114,8 +114,10 @@ def _require_configuration(policy: Policy, config: Config) -> None:
     for name, model in named_models(config).items():
         if not policy.model_allowed(model):
             raise RefusedError(f"the site's policy does not allow {name} = {model!r}")
-    if problems := policy.training_problems(config.train):
-        raise RefusedError(f"the site's policy does not allow {'; nor '.join(problems)}")
+    if problems := policy.training_problems(config):
+        unbounded = config.privacy.mode == "joint" and not policy.privacy.bounds_runs
+        unless = " (a policy with privacy.epsilon_per_run allows steps of privacy.mode = joint)" if unbounded else ""
+        raise RefusedError(f"the site's policy does not allow {'; nor '.join(problems)}{unless}")
     if problem := policy.privacy.problem(config):
         raise RefusedError(problem)
 

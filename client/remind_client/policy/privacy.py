@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from remind.config import Config
 
-Protection = Literal["site", "secure-aggregation"]
+Protection = Literal["site", "joint", "secure-aggregation"]
 Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -18,6 +18,7 @@ class PrivacyPolicy(BaseModel):
     require: tuple[Protection, ...] = Field(
         (),
         description="protections without which nothing runs; 'site': noise of this site's own, privacy.mode = site; "
+        "'joint': noise, of this site's own or shared under masks, privacy.mode = joint or site; "
         "'secure-aggregation': answers leave under masks",
     )
     epsilon_per_run: Epsilon | None = Field(None, description="most ε a run may spend on a patient; absent: any")
@@ -32,9 +33,10 @@ class PrivacyPolicy(BaseModel):
     def _limits_mean_something(self) -> Self:
         limits = {"epsilon_per_run": self.epsilon_per_run, "epsilon_for_life": self.epsilon_for_life}
         named = [name for name, value in limits.items() if value is not None]
-        if named and "site" not in self.require:
+        if named and not {"site", "joint"} & set(self.require):
             raise ValueError(
-                f"{named[0]} limits nothing as long as runs without a guarantee may run; add require = ['site']"
+                f"{named[0]} limits nothing as long as runs without a guarantee may run; add require = ['site'], or "
+                "['joint'] to admit runs whose hospitals share the noise"
             )
         per_run, for_life = self.epsilon_per_run, self.epsilon_for_life
         if per_run is not None and for_life is not None and per_run > for_life:
@@ -43,15 +45,21 @@ class PrivacyPolicy(BaseModel):
             )
         return self
 
+    @property
+    def bounds_runs(self) -> bool:
+        """Whether ε of a run is limited here."""
+        return self.epsilon_per_run is not None or self.epsilon_for_life is not None
+
     def problem(self, config: Config) -> str:
         """Why a run may not run here, in words that may leave; empty if it may."""
         if missing := [protection for protection in self.require if protection not in provided(config)]:
             what, has = {
-                "site": ("a guarantee for each patient", f"privacy.mode = {config.privacy.mode}"),
+                "site": ("a guarantee by this site's own noise", f"privacy.mode = {config.privacy.mode}"),
+                "joint": ("a guarantee for each patient", f"privacy.mode = {config.privacy.mode}"),
                 "secure-aggregation": ("answers under masks", "federation.secure-aggregation = false"),
             }[missing[0]]
             return f"the site's policy requires {what} (policy.privacy.require = {missing[0]!r}); this run has {has}"
-        if "site" not in provided(config):
+        if "joint" not in provided(config):
             return ""
         wanted = config.privacy
         if wanted.delta > self.delta:
@@ -67,5 +75,10 @@ class PrivacyPolicy(BaseModel):
 
 def provided(config: Config) -> frozenset[str]:
     """Protections that a run provides."""
-    found = {"site": str(config.privacy.mode) == "site", "secure-aggregation": config.federation.secure_aggregation}
+    mode = config.privacy.mode
+    found = {
+        "site": mode == "site",
+        "joint": mode in ("site", "joint"),  # noise of this site's own is more
+        "secure-aggregation": config.federation.secure_aggregation,
+    }
     return frozenset(name for name, holds in found.items() if holds)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from remind.config import Config, TrainConfig
+from remind.config import Config
 from remind.privacy.threshold import MIN_COUNT
 from remind_client.policy.hours import Window
 from remind_client.policy.privacy import PrivacyPolicy
@@ -104,8 +104,15 @@ class Policy(BaseModel):
         """Whether an app of this name may run."""
         return any(fnmatchcase(app, pattern) for pattern in self.runs)
 
-    def training_problems(self, train: TrainConfig) -> list[str]:
-        """Why a run may not train with these settings; empty if it may. Batch 0 means all of the site's patients."""
+    def training_problems(self, config: Config) -> list[str]:
+        """Why a run may not train with these settings; empty if it may. Batch 0 means all of the site's patients.
+
+        Limits on steps are for what a plain gradient tells. Where hospitals share the noise, the site takes no steps:
+        a limit on ε takes their place.
+        """
+        train = config.train
+        if config.privacy.mode == "joint" and self.privacy.bounds_runs:
+            return [f"{train.rounds} rounds; the most is {self.rounds_per_run}"] * (train.rounds > self.rounds_per_run)
         rate = max(train.lr, train.routing_lr, train.routing_lr * train.residual_rate)
         wrong = {
             f"train.batch = {train.batch}; the least is {self.minimum_batch}": 0 < train.batch < self.minimum_batch,

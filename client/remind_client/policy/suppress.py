@@ -11,9 +11,9 @@ If a message has a field that these functions do not know, they raise `UnknownFi
 
 from collections.abc import Collection, Mapping
 
-from remind.federation.message_statistics import Evaluation, LossSum, Tempered
+from remind.federation.message_statistics import Evaluation, LossSum, PrivacySpent, Tempered
 from remind.federation.message_types import Message
-from remind.federation.messages import Enrolment, Examination, PrivacySpent, Report
+from remind.federation.messages import Enrolment, Examination, Report
 from remind.privacy.threshold import large_groups, large_parts
 
 KNOWN: dict[type[Message], frozenset[str]] = {
@@ -36,7 +36,7 @@ KNOWN: dict[type[Message], frozenset[str]] = {
     Examination: frozenset({"kind", "round", "test", "validation", "calibrated", "tempered", "seconds"}),
     Tempered: frozenset({"count", "loss", "slope"}),
     LossSum: frozenset({"count", "loss_sum"}),
-    PrivacySpent: frozenset({"epsilon", "delta", "left", "releases"}),
+    PrivacySpent: frozenset({"epsilon", "delta", "left", "own", "releases"}),
     Evaluation: frozenset(
         {
             "count",

@@ -57,11 +57,16 @@ class PrivateReleases:
             counts = sha256(repr(sorted(self.private.counts.items())).encode()).hexdigest()
             self.spender.pay(None, counts, [Release(TRAINING, self.private.counted)])
 
-    def pay_for_round(self, task: Task, question: str) -> str:
+    def pay_for_round(self, task: Task, question: str, makers: Mapping[str, int]) -> str:
         """Pay for the steps of a round; return the key of its draws and noise.
 
         The key is a digest of the question and of all else that the answer depends on, so that the same noise never
         hides two different answers.
+
+        Parameters
+        ----------
+        makers
+            Block → the number of hospitals that share its noise; empty where all of it is this site's own.
 
         Raises
         ------
@@ -71,7 +76,9 @@ class PrivateReleases:
         self.pay_for_counts()  # weights and normalisers are computed from counts; other patients now, other counts
         key = self.key(question, training=True)
         if self.spender is not None:
-            self.spender.pay(task.round, key, [Release(TRAINING, each) for each in self.private.releases(task.round)])
+            released = self.private.releases(task.round)
+            own = [self.private.own(each, tuple(makers.values())) for each in released]
+            self.spender.pay(task.round, key, [Release(TRAINING, m, own=o) for m, o in zip(released, own, strict=True)])
         return key
 
     def key(self, question: str, training: bool) -> str:

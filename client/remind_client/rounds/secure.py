@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from remind.config.privacy import PrivacyConfig
 from remind.consortium.enrolment import public_key_text
 from remind.consortium.roster import read_roster
 from remind.errors import UserError
@@ -23,6 +24,7 @@ from remind.federation.secure import (
     training_payloads,
 )
 from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmasked
+from remind.federation.summed import noise_makers
 from remind.privacy.threshold import large_parts
 from remind.secagg.book import Book
 from remind.secagg.codec import Payload
@@ -136,6 +138,17 @@ class SecureAnswers:
         sent, own = unpack(task.index, buffer), unpack(report.index, answer)
         plan = task_plan(task, block_digests(task.index, buffer), question_of(task, buffer))
         return self._masked(plan, training_payloads(task, sent, own, losses), report.round, report.seconds)
+
+    def noise_makers(self, task: Task, privacy: PrivacyConfig) -> dict[str, int]:
+        """Block → the number of hospitals whose noise is in its sum for sure: see `summed.noise_makers`."""
+        return noise_makers(task, self._site().sites, privacy.colluding)
+
+    def sums(
+        self, task: Task, buffer: Buffer, payloads: Mapping[str, Payload], seconds: float
+    ) -> tuple[MaskedAnswer, Buffer]:
+        """Put sums with their share of noise under masks."""
+        plan = task_plan(task, block_digests(task.index, buffer), question_of(task, buffer))
+        return self._masked(plan, payloads, task.round, seconds)
 
     def examination(
         self, task: Examine, buffer: Buffer, examination: Examination, minimum: int, classes: int

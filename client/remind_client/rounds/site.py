@@ -20,6 +20,7 @@ from remind_client.question import question_of
 from remind_client.rounds.examination import ModelExamination
 from remind_client.rounds.releases import PrivateReleases
 from remind_client.rounds.secure import SecureAnswers
+from remind_client.rounds.summed import SummedTraining
 from remind_client.rounds.training import RoundTraining
 from remind_client.store.site_store import SiteStore
 
@@ -192,7 +193,12 @@ class Site:
 
     def _trained(self, task: Task, buffer: Buffer, question: str) -> tuple[Report | MaskedAnswer, Buffer]:
         releases = self._releases()
-        key = question if releases is None else releases.pay_for_round(task, question)
+        joint = releases is not None and releases.private.joint
+        makers = self.secure.noise_makers(task, self.config.privacy) if joint else {}
+        key = question if releases is None else releases.pay_for_round(task, question, makers)
+        if releases is not None and joint:
+            summed = SummedTraining(self.engine, releases, self.spender, makers, self.secure)
+            return summed.answer(task, buffer, key)
         training = RoundTraining(self.engine, self.minimum, releases, self.spender)
         report, answer = training.answer(task, buffer, key)
         return self.secure.report(task, buffer, report, answer) if task.secure is not None else (report, answer)

@@ -23,6 +23,7 @@ from remind_client.rounds.releases import PrivateReleases
 from remind_client.rounds.small_updates import blocks_below_minimum
 
 log = logging.getLogger(__name__)
+Received = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,12 @@ class RoundTraining:
         """
         started, engine = time.perf_counter(), self.engine
         methods, state = engine.methods, engine.state
-        if unseen := [k for k in task.weights if k not in engine.patients.counts]:
-            raise ValueError(f"the task names groups that the site does not observe: {unseen}")
-        phase = methods.objective.phase(task.round)
-        if engine.work.restarts_training(task, phase):
-            state.reset()
-        train_encoders = phase.train and task.stage == 1 and engine.config.federation.encoders != "frozen"
-        engine.store.activate()
-        received = state.receive(task.index, buffer)
-        work = engine.work.training(task, phase, received, train_encoders, key)
+        received, work, phase, train_encoders = begun(engine, task, buffer, key)
         losses: Mapping[int, GroupLoss] = work.measure()
         with methods.rule.measured(work):
             validation = engine.evaluation.statistics(work.source, VALIDATION, task.routing, task.labels)
         released = {} if self.releases is None else self.releases.losses(task, losses, key)
-        losses = self._work(task, phase, work, train_encoders) or losses
+        losses = self._work(task, phase, work, train_encoders, key) or losses
         require_finite(losses.values())
         state.save(
             work.optimizer, engine.work.stage_number(task, phase), train_encoders, task.round + 1, task.candidates
@@ -92,7 +85,9 @@ class RoundTraining:
         )
         return report, pack(self._sent(task, buffer, received, work), engine.config.federation.dtype)
 
-    def _work(self, task: Task, phase: Phase, work: LocalWork, train_encoders: bool) -> Mapping[int, GroupLoss] | None:
+    def _work(
+        self, task: Task, phase: Phase, work: LocalWork, train_encoders: bool, key: str
+    ) -> Mapping[int, GroupLoss] | None:
         """Do the rule's work, or only evaluate if the phase takes no steps.
 
         Return losses that replace those of the received model, if any.
@@ -103,7 +98,7 @@ class RoundTraining:
             return None
         if train_encoders:
             engine.state.mark_changed()
-        with seeded(derive(task.seed, "dropout", engine.patients.site, task.round), engine.device):
+        with seeded(derive(engine.work.seed(task, key), "dropout", engine.patients.site, task.round), engine.device):
             return engine.methods.rule.work(work)
 
     def _sent(
@@ -120,3 +115,22 @@ class RoundTraining:
         log.info("round %d: fewer than %d patients moved %s; sent back as it came", task.round, self.minimum, small)
         unchanged = unpack(task.index, buffer)
         return {name: unchanged[name] if block_of(name) in small else t for name, t in received.items()}
+
+
+def begun(engine: SiteEngine, task: Task, buffer: Buffer, key: str) -> tuple[Received, LocalWork, Phase, bool]:
+    """Take up a round: return the received tensors, the work, the phase, and whether encoders train.
+
+    Raises
+    ------
+    ValueError
+        The task names groups that the site does not observe, or contains tensors of another model.
+    """
+    if unseen := [k for k in task.weights if k not in engine.patients.counts]:
+        raise ValueError(f"the task names groups that the site does not observe: {unseen}")
+    phase = engine.methods.objective.phase(task.round)
+    if engine.work.restarts_training(task, phase):
+        engine.state.reset()
+    train_encoders = phase.train and task.stage == 1 and engine.config.federation.encoders != "frozen"
+    engine.store.activate()
+    received = engine.state.receive(task.index, buffer)
+    return received, engine.work.training(task, phase, received, train_encoders, key), phase, train_encoders

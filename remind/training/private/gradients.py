@@ -135,7 +135,7 @@ class PrivateGradients(Gradients):
 
     def _parts(self, objective: Objective, step: StepInput) -> dict[str, list[Part]]:
         """Return how each patient's loss reaches the parameters that train, by name."""
-        named = self._training()
+        named = self.training()
         names = {id(parameter): name for name, parameter in named.items()}
         loss = (step.weight_B * objective.patient_losses(step)).sum()
         records = list(self._tape.records)
@@ -173,14 +173,15 @@ class PrivateGradients(Gradients):
             square_B += squared_norms(several, patients).to(square_B.dtype)
         return square_B.sqrt()
 
-    def _training(self) -> dict[str, Parameter]:
+    def training(self) -> dict[str, Parameter]:
+        """Return the parameters that train in these steps, by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad and not self.idle(n)}
 
     @torch.no_grad()
     def _write(self, sums: Mapping[str, Tensor]) -> None:
         """Add noise to the sum over all parameters and write the gradient."""
         self._tape.clear()
-        named = dict(sorted(self._training().items()))
+        named = dict(sorted(self.training().items()))
         exact = [
             sums[name].double().cpu().numpy().reshape(-1) if name in sums else np.zeros(parameter.numel())
             for name, parameter in named.items()

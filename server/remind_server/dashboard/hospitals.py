@@ -21,12 +21,13 @@ _SAME = ("data.", "synthetic.", "seed")  # settings that decide who is tested wh
 
 @dataclass(frozen=True)
 class Spent:
-    """What a hospital's patients have spent of their privacy in a run: `remind.federation.messages.PrivacySpent`."""
+    """What a hospital's patients have spent of their privacy in a run, as the message `PrivacySpent` says."""
 
     epsilon: float
     delta: float
     left: float
     releases: dict[str, float]
+    own: float | None = None
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,8 @@ def _privacy_lines(result: RunResult) -> list[str]:
     for site, told in sorted(result.privacy.items()):
         kinds = ", ".join(f"{kind} {epsilon:.2f}" for kind, epsilon in told.releases.items())
         spent = f"epsilon {told.epsilon:.2f} at delta {told.delta:g} spent, {told.left:.2f} left"
-        lines.append(f"privacy of {site}: {spent} (by itself: {kinds})")
+        own = "" if told.own is None else f"; {told.own:.2f} if all others left out their noise"
+        lines.append(f"privacy of {site}: {spent}{own} (by itself: {kinds})")
     return lines
 
 

@@ -30,4 +30,10 @@ def remarks(settings: Settings) -> list[str]:
             f"ε is for δ = {settings.get('privacy.delta')} and for what leaves real hospitals: a simulation measures "
             "test patients exactly, outside ε."
         )
+    if settings.get("privacy.mode") == "joint":
+        found.append(
+            "The noise of the training steps is in the sum, each hospital adds a share of it. ε presumes that all but "
+            f"{settings.get('privacy.colluding')} of them add theirs and keep it to themselves; what a hospital's "
+            "share gives alone stands beside it."
+        )
     return found

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
-from remind.federation.messages import PrivacySpent
+from remind.federation.message_statistics import PrivacySpent
 from remind.metrics.calibration import Calibration
 from remind.metrics.statistics import GroupStatistics
 

@@ -12,8 +12,9 @@ from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import unpack
 from remind.federation.bounds import Bounds, reply_bounds
 from remind.federation.flower import Expected, PeerRefusedError, read_as
+from remind.federation.message_statistics import PrivacySpent
 from remind.federation.message_types import MOST_EXPERTS
-from remind.federation.messages import Examination, PrivacySpent, Report
+from remind.federation.messages import Examination, Report
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
 from remind.quoting import reason
@@ -43,7 +44,8 @@ class TooFewError(UserError):
     """Too few sites answered in a round, but others may come back."""
 
 
-def _kind(answer: Answer, error: ValueError) -> str:
+def kind_of_absence(answer: Answer, error: ValueError) -> str:
+    """Return why an answer does not count, one of `HOW`."""
     if answer.late:
         return LATE
     if answer.gone:
@@ -102,7 +104,7 @@ class RoundReplies:
             if problem := size_problem(size.relative, self.limits.config.federation.max_update):
                 raise ValueError(problem)
         except ValueError as error:
-            self._leave_out(name, error, _kind(answer, error), came=answer.record is not None)
+            self._leave_out(name, error, kind_of_absence(answer, error), came=answer.record is not None)
             return [name]
         self.outliers.add(name, size)
         self._waiting.append(_Waiting(name, assignment, report, tensors, buffer.nbytes))

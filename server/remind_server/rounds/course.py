@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from remind.adaptation.moving import anchored
+from remind.adaptation.moving import anchored, rates
 from remind.federation.aggregation import BlockAverage
 from remind.federation.averaging import mean_of, with_mean
 from remind.global_model import GlobalModel
 from remind.metrics.selection import is_better, judge
 from remind.metrics.statistics import GroupStatistics
 from remind.training.schedule import learning_rate
+from remind_server.rounds.joint import SummedGradients, stepped
 from remind_server.rounds.parties import Parties
 from remind_server.rounds.state import Best, State
 from remind_server.rounds.tasks import stage_of
@@ -80,9 +81,13 @@ class Course:
     def stepped(self, state: State[Any], replies: BlockAverage, weights: Any) -> State[Any]:
         """Return the state after the rule's step on the parameters of this phase; unchanged if no site trained."""
         phase, model = self.methods.objective.phase(state.round), state.model.tensors
-        average = replies.average(model)
+        average, before = replies.average(model), state.memory
+        if isinstance(replies, SummedGradients):
+            lr, known = learning_rate(self.config.train, *self.stage(state.round)), self.parties.known
+            rate = rates(self.config, known)
+            average, before = stepped(self.config.train, model, replies.gradients, before, lr, rate)
         training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
-        moved, memory = self.methods.rule.server_step(model, training, state.memory)
+        moved, memory = self.methods.rule.server_step(model, training, before)
         after = {**model, **average, **moved}
         if self.parties.given is not None:
             lr = learning_rate(self.config.train, *self.stage(state.round))

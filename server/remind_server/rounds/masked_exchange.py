@@ -46,6 +46,7 @@ class MaskedExchange(RoundExchange):
             replies.take(member.name, answer)
             self.report_settled([member.name], replies.absent)
         self.left_out.update(replies.left_out)
+        self.note_budgets(replies, state.round)
         replies.require(self.roster.needed, self.roster.requirement)
         opened = secure.opened(grid, replies, tasks, model)
         spans = isinstance(self.parties.methods.weighing, Spanning)
@@ -59,6 +60,7 @@ class MaskedExchange(RoundExchange):
             how=dict(replies.how),
             late=replies.late,
             bytes_up=replies.bytes_up,
-            trained=frozenset(opened.losses),  # of the others, own parts and λ stayed as they were
+            trained=frozenset(opened.trained),  # of the others, own parts and λ stayed as they were
             withheld={m.name: frozenset(m.counts) for m in secure.members},
+            privacy=dict(replies.privacy),
         )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from remind.federation.aggregation import BlockAverage
-from remind.federation.messages import PrivacySpent
+from remind.federation.message_statistics import PrivacySpent
 from remind.federation.site_weights import Losses
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 

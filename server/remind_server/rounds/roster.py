@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError, several
-from remind.federation.messages import PrivacySpent
+from remind.federation.message_statistics import PrivacySpent
 from remind.quoting import reason
 from remind.seeds import derive
 from remind_server.rounds.exchange import Answer, patiently

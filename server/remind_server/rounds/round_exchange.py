@@ -16,6 +16,7 @@ from remind_server.rounds.course import Course
 from remind_server.rounds.member import Member
 from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.parties import Parties
+from remind_server.rounds.secure_round import MaskedReplies
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import Assignment
 
@@ -73,6 +74,12 @@ class RoundExchange(ABC):
             for observer in self.observers:
                 observer.answer_taken(name, absent.get(name))
 
+    def note_budgets(self, replies: RoundReplies | MaskedReplies, round_: int) -> None:
+        """Note what the sites report of their privacy budgets, and which sites left because it is used up."""
+        for name in [name for name, kind in replies.how.items() if kind == LEFT and name not in self.roster.left]:
+            self.roster.withdraw(name, round_, replies.absent[name])
+        self.roster.privacy |= replies.privacy
+
 
 class PlainExchange(RoundExchange):
     """An exchange whose replies the coordinator reads one by one."""
@@ -100,9 +107,7 @@ class PlainExchange(RoundExchange):
             self.report_settled(replies.take(member.name, tasks[member.node_id], answer), replies.absent)
         self.report_settled(replies.settle(), replies.absent)
         self.left_out.update(replies.left_out)
-        for name in [name for name, kind in replies.how.items() if kind == LEFT and name not in self.roster.left]:
-            self.roster.withdraw(name, state.round, replies.absent[name])
-        self.roster.privacy |= replies.privacy
+        self.note_budgets(replies, state.round)
         replies.require(self.roster.needed, self.roster.requirement)
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
         return RoundOutcome(

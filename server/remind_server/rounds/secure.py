@@ -28,13 +28,17 @@ from remind.federation.secure import (
     training_lengths,
 )
 from remind.federation.secure_messages import Secure
+from remind.federation.summed import gradients_of, noisy_loss_of
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
 from remind.secagg.codec import Payload
 from remind.secagg.coordinator import SecureSum
-from remind.secagg.limits import FEWEST, TOGETHER
+from remind.secagg.limits import FEWEST, TOGETHER, least_honest
 from remind.secagg.plan import Plan
+from remind.secure_settings import require_noise
+from remind.training.evaluate import most_loss
 from remind_server.rounds.collect import Measurement
+from remind_server.rounds.joint import SummedGradients
 from remind_server.rounds.member import Member
 from remind_server.rounds.parties import Parties
 from remind_server.rounds.secure_round import MaskedReplies
@@ -61,8 +65,9 @@ class SummedAverage(BlockAverage):
 class SummedRound:
     """What the coordinator knows after a round: sums."""
 
-    average: SummedAverage
+    average: BlockAverage
     losses: dict[int, GroupLoss] = field(default_factory=dict)
+    trained: set[int] = field(default_factory=set)
     withheld: dict[str, str] = field(default_factory=dict)
 
 
@@ -89,6 +94,7 @@ class SecureAggregation:
     def begin(self, grid: Grid) -> None:
         """Deal the keys of a new run."""
         self._become(set_up(grid, self.parties))
+        require_noise(self.parties.config, len(self.dealing.deals))
 
     def go_on(self) -> None:
         """Load the keys of a resumed run.
@@ -134,6 +140,7 @@ class SecureAggregation:
                     raise UserError(f"federation.secure-aggregation: patients of group {k} weigh differently at {name}")
         blocks = {name: self._blocks(assignment) for name, assignment in by_name.items()}
         observers = self._observers(blocks)
+        plain = self._plain_weight(by_name.values(), patient)
         self._tell_of_few({block for own in blocks.values() for block in own} - observers.keys())
         modalities = self.parties.schema.names
         whole = {
@@ -153,9 +160,17 @@ class SecureAggregation:
                 observers=own,
                 patient={g: patient[g] for b in own if (g := group_of_block(b)) is not None},
                 whole={block: whole[block] for block in own},
+                plain=plain,
             )
             found[node] = replace(assignment, task=assignment.task.model_copy(update={"secure": secure}))
         return found
+
+    def _plain_weight(self, assignments: Iterable[Assignment], patient: Mapping[int, float]) -> float:
+        """A patient's weight in plain averaging, 1/N, where hospitals share the noise."""
+        if self.parties.config.privacy.mode != "joint":
+            return 0.0
+        n = [(k, count) for a in assignments for k, count in a.counts.items() if patient.get(k, 0.0) > 0]
+        return fsum(patient[k] * count for k, count in n) / max(1, sum(count for _, count in n))
 
     def _tell_of_few(self, blocks: set[str]) -> None:
         """Say once which parts of the model stay as they are, as too few sites train them."""
@@ -173,7 +188,13 @@ class SecureAggregation:
         for name in sorted(blocks):
             for block in blocks[name]:
                 found.setdefault(block, []).append(name)
-        return {block: tuple(names) for block, names in sorted(found.items()) if len(names) >= FEWEST}
+        return {block: tuple(names) for block, names in sorted(found.items()) if self._enough(len(names))}
+
+    def _enough(self, observers: int) -> bool:
+        """Whether a block of so many hospitals is sent: fewer learn of each other, or do not have enough noise."""
+        privacy, sites = self.parties.config.privacy, len(self.dealing.deals)
+        noisy = privacy.mode != "joint" or least_honest(observers, sites, privacy.colluding) >= 1
+        return observers >= FEWEST and noisy
 
     def replies(
         self, tasks: Mapping[int, Assignment], model: Mapping[str, Tensor], round_: int, absent: Mapping[str, str]
@@ -208,19 +229,34 @@ class SecureAggregation:
                 for block in task.secure.observers:
                     weights.setdefault(block, []).append(task.block_weights.get(block, 0.0))
         tensors: dict[str, Tensor] = {}
+        privacy, joint = self.parties.config.privacy, self.parties.config.privacy.mode == "joint"
+        most = most_loss(self.parties.config, len(self.parties.schema.classes))
         found = SummedRound(SummedAverage({}), withheld=dict(replies.withheld))
         for block, payload in sums.items():
             _, beside = payload.numbers()
             if abs(beside[0] - fsum(weights[block])) > TOLERANCE * max(1, len(weights[block])):
                 found.withheld[block] = UNLIKE
                 continue
-            tensors |= average_of(block, payload, model, self.parties.config.federation.dtype)
-            if (k := group_of_block(block)) is not None and (loss := loss_of(payload)) is not None:
-                found.losses[k] = loss
+            if joint:
+                tensors |= gradients_of(block, payload, model, privacy.clip)
+            else:
+                tensors |= average_of(block, payload, model, self.parties.config.federation.dtype)
+            if (k := group_of_block(block)) is not None:
+                loss = noisy_loss_of(payload, most) if joint else loss_of(payload)
+                found.losses |= {} if loss is None else {k: loss}
+                found.trained |= {k} if joint or loss is not None else set()
         for block, why in found.withheld.items():
             log.warning("round %d: %s is withheld: %s", replies.round + 1, block, why)
         found.average = SummedAverage(tensors)
+        if joint:
+            patients = self._expected(tasks[m.node_id] for m in self.members if m.name in replies.answered)
+            found.average = SummedGradients({name: tensor / patients for name, tensor in tensors.items()})
         return found
+
+    def _expected(self, assignments: Iterable[Assignment]) -> float:
+        """q·n: how many patients take part in a step of these hospitals, by the numbers that they have said."""
+        weights = [(a.task.weights.get(k, 0.0), n) for a in assignments for k, n in a.counts.items()]
+        return (self.parties.config.privacy.rate or 1.0) * max(1, sum(n for weight, n in weights if weight > 0))
 
     # An examination
 

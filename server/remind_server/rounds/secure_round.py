@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from remind.federation.bounds import NO_TENSORS, ORDINARY, Bounds
 from remind.federation.flower import PeerRefusedError, read_as, to_record
+from remind.federation.message_statistics import PrivacySpent
 from remind.federation.secure_messages import MaskedAnswer, Unmask, Unmasked
 from remind.quoting import reason
 from remind.secagg.codec import Payload, nbytes_of, payload_of
 from remind.secagg.coordinator import SecureSum
 from remind.secagg.coordinator import TooFewError as TooFewShares
-from remind_server.rounds.collect import FAILED, GONE, LATE, LEFT_OUT, TooFewError, require_enough
+from remind_server.rounds.collect import GONE, LATE, LEFT, TooFewError, kind_of_absence, require_enough
 from remind_server.rounds.exchange import Answer
 from remind_server.rounds.member import Member
 from remind_server.rounds.parties import Parties
@@ -33,6 +34,8 @@ class MaskedReplies:
         Site → why it does not count, and its kind (`collect.HOW`).
     left_out
         Those whose answer came and was left out.
+    privacy
+        As in `RoundReplies`.
     withheld
         Block → why its sum could not be read.
     """
@@ -46,9 +49,11 @@ class MaskedReplies:
     how: dict[str, str] = field(default_factory=dict)
     bytes_up: int = 0
     withheld: dict[str, str] = field(default_factory=dict)
+    privacy: dict[str, PrivacySpent] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.how |= dict.fromkeys(self.absent, GONE)
+        left = self.parties.roster.left
+        self.how |= {name: LEFT if name in left else GONE for name in self.absent}
 
     def bounds(self) -> Bounds:
         """Size limits of an answer."""
@@ -70,12 +75,12 @@ class MaskedReplies:
             return
         self.total.add(name, message.beside, payloads)
         self.answered.append(name)
+        if message.privacy is not None:
+            self.privacy[name] = message.privacy
         self.bytes_up += buffer.nbytes
 
     def _leave_out(self, name: str, answer: Answer, error: ValueError) -> None:
-        refused = answer.record is None or isinstance(error, PeerRefusedError)
-        self.absent[name] = reason(error)
-        self.how[name] = LATE if answer.late else GONE if answer.gone else FAILED if refused else LEFT_OUT
+        self.absent[name], self.how[name] = reason(error), kind_of_absence(answer, error)
         if answer.record is not None:
             self.left_out.append(name)
 

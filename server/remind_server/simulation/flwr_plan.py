@@ -190,7 +190,7 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
 def _check_protections(config: Config, schema: "CohortSchema", hospitals: int) -> None:
     """Refuse what secure aggregation and a privacy guarantee exclude; a run refuses it too, but has begun by then."""
     from remind.secagg.limits import FEWEST
-    from remind.secure_settings import require_summable
+    from remind.secure_settings import require_noise, require_summable
     from remind.training.private.admission import require_given_scales
 
     require_summable(config)
@@ -199,6 +199,7 @@ def _check_protections(config: Config, schema: "CohortSchema", hospitals: int) -
             f"federation.secure-aggregation: a sum is of {FEWEST} hospitals or more, and this run has {hospitals}: "
             f"give --num-clients {FEWEST}, or a cohort of so many sites"
         )
+    require_noise(config, hospitals)
     if config.privacy.mode != "none":
         require_given_scales(schema, config)
 

@@ -57,7 +57,7 @@ def test_enrolling_again_costs_nothing_unless_there_are_other_patients(tmp_path)
 def test_the_same_question_about_another_state_of_the_cohort_gets_other_noise_and_is_paid(tmp_path):
     """With the same noise the difference of the two answers would be exact."""
     one, other = private_site(tmp_path / "1", version="a"), private_site(tmp_path / "1", version="b")
-    keys = [site._releases().pay_for_round(question(site, 0)[0], "the question") for site in (one, other)]
+    keys = [site._releases().pay_for_round(question(site, 0)[0], "the question", {}) for site in (one, other)]
     assert keys[0] != keys[1]
     assert rows(one, "gradient") == [0, 0]
 
