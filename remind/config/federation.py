@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from remind.config.section import AtLeast1, Count, Fraction, Positive, Section
+from remind.config.section import AtLeast1, Count, Fraction, Positive, Section, Unit01
 
 
 class FederationConfig(Section):
@@ -21,6 +21,9 @@ class FederationConfig(Section):
     min_sites: Annotated[int, Field(ge=0)] = Field(
         0,
         description="minimum number of valid replies; 0: more than half of the enrolled sites (1 in a simulation)",
+    )
+    min_group_share: Unit01 = Field(
+        0.0, description="minimum share of each group's training patients at sites with valid replies; 0: any"
     )
     participation: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the connected sites that get a task, drawn in each round; never below min-sites"

@@ -73,6 +73,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _asks_whole_groups(self) -> Self:
+        if self.federation.min_group_share and self.federation.participation < 1:
+            raise ValueError(
+                f"federation.min-group-share = {self.federation.min_group_share:g} needs federation.participation = 1: "
+                "who is not asked cannot answer"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_choose_a_blend(self) -> Self:
         if self.evaluation.choose_blend and not self.model.blend:
             raise ValueError("evaluation.choose-blend needs a share to train with: model.blend is 0")

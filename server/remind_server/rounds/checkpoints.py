@@ -28,7 +28,7 @@ FOLDER, RUN = "checkpoints", "run"
 _NAME = re.compile(r"round-(\d{5,})\.safetensors")
 MAY_DIFFER = frozenset(  # settings that a resumed run may change: where it runs, and how long it waits
     {"results", "sinks", "device", "workers", "run.id", "run.resume", "federation.checkpoints", "federation.deadline"}
-    | {"federation.min-sites", "federation.quorum", "federation.retries"}
+    | {"federation.min-sites", "federation.min-group-share", "federation.quorum", "federation.retries"}
 )
 
 

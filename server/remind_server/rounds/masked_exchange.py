@@ -9,6 +9,7 @@ from remind.federation.site_weights import Spanning
 from remind.secagg.limits import TOGETHER
 from remind_server.outputs.records import Observer
 from remind_server.rounds.course import Course
+from remind_server.rounds.group_quorum import require_groups
 from remind_server.rounds.member import Member
 from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.round_exchange import RoundExchange
@@ -48,6 +49,7 @@ class MaskedExchange(RoundExchange):
         self.left_out.update(replies.left_out)
         self.note_budgets(replies, state.round)
         replies.require(self.roster.needed, self.roster.requirement)
+        require_groups(self.parties, replies.answered, replies.absent, replies.how)
         opened = secure.opened(grid, replies, tasks, model)
         spans = isinstance(self.parties.methods.weighing, Spanning)
         return RoundOutcome(

@@ -13,6 +13,7 @@ from remind.metrics.statistics import merge
 from remind_server.outputs.records import Observer
 from remind_server.rounds.collect import LEFT, RoundReplies, report_bounds
 from remind_server.rounds.course import Course
+from remind_server.rounds.group_quorum import require_groups
 from remind_server.rounds.member import Member
 from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.parties import Parties
@@ -109,6 +110,7 @@ class PlainExchange(RoundExchange):
         self.left_out.update(replies.left_out)
         self.note_budgets(replies, state.round)
         replies.require(self.roster.needed, self.roster.requirement)
+        require_groups(self.parties, replies.answered, replies.absent, replies.how)
         measured: Losses = replies.train if config.dro.risk == "train" else replies.validation
         return RoundOutcome(
             average=replies.average,

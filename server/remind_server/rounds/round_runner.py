@@ -17,7 +17,7 @@ from remind_server.rounds.round_exchange import RoundExchange
 from remind_server.rounds.secure import SecureAggregation
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import train_tasks
-from remind_server.rounds.waiting import wait_for_members
+from remind_server.rounds.waiting import wait_for_groups, wait_for_members
 
 log = logging.getLogger("flwr")
 
@@ -50,6 +50,7 @@ class RoundRunner:
             except TooFewError as error:
                 log.warning("round %d is repeated (%d): %s", state.round + 1, attempt, error)
                 wait_for_members(grid, self.roster, federation.deadline)
+                wait_for_groups(grid, self.roster, federation.min_group_share, federation.deadline)
         return self._attempt(grid, state)
 
     def enrol_newcomers(self, grid: Grid) -> list[Member]:

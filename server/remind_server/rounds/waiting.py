@@ -5,6 +5,7 @@ from flwr.serverapp import Grid
 from remind.errors import UserError, several
 from remind_server.rounds.clock import clock_of
 from remind_server.rounds.exchange import patiently
+from remind_server.rounds.group_quorum import ROUNDING, group_shares
 from remind_server.rounds.roster import Roster
 
 SETTLE = 0.25  # seconds between two polls of the list of nodes, until it no longer grows
@@ -24,6 +25,17 @@ def wait_for_members(grid: Grid, roster: Roster, deadline: float) -> None:
         here = {getattr(node, "name", "") for node in patiently("listing nodes", lambda: list(grid.get_nodes()))}
         gone = [f"{name}: not connected" for name in roster.expected if name not in here]
         raise (several(str(error), gone) if gone else error) from None
+
+
+def wait_for_groups(grid: Grid, roster: Roster, least: float, deadline: float) -> None:
+    """Wait until this share of each group's patients is at connected members, or for `deadline` seconds."""
+    clock = clock_of(grid)
+    closes = clock.now() + deadline
+    while least and clock.now() < closes:
+        shares = group_shares(roster, {member.name for member in roster.training(grid)})
+        if all(share >= least - ROUNDING for share in shares.values()):
+            return
+        clock.sleep(SETTLE)
 
 
 def wait_for_nodes(grid: Grid, at_least: int, deadline: float) -> None:
