@@ -18,6 +18,7 @@ from remind.config import Config
 from remind_server.consortium.flower import CONSORTIUM
 from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.ledger import read_ledger
+from remind_server.consortium.pulse import Pulse
 from remind_server.outputs.attendance import Attendance, untrained
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.outputs.tables import summary
@@ -75,12 +76,13 @@ class RecordKeeper(Observer):
 
     def __init__(self, path: Path, run: int, results: Path, name: str = "") -> None:
         now = time.time()
-        self.path, self._attendance = path, Attendance()
+        self.path, self._attendance, self._pulse = path, Attendance(), Pulse(path)
         self.record = RunRecord(run=str(run), id=name, results=str(results), began=now, heard=now)
 
     def begun(self, config: Config) -> None:
-        """Enter the run."""
+        """Enter the run, and show from now on that its process lives."""
         self._change(rounds=config.train.rounds)
+        self._pulse.start()
 
     def started(self, start: RunStart) -> None:
         """Record the expected hospitals, and those that do not take part."""
@@ -100,6 +102,7 @@ class RecordKeeper(Observer):
         before = RunRecord.model_validate_json(json.dumps(memory["record"]))
         found = {"began": before.began, "rounds": before.rounds, "round": round_, "expected": before.expected}
         self._change(**found, sites=before.sites, status="running")
+        self._pulse.start()
 
     def round_started(self, start: RoundStart) -> None:
         """Record newly refused hospitals."""
@@ -113,6 +116,7 @@ class RecordKeeper(Observer):
 
     def finished(self, result: RunResult) -> None:
         """Record the scores, and whether all expected hospitals took part."""
+        self._pulse.stop()
         self._attendance.finished(result)
         means = summary(result)["mean_over_sites"]
         scores = {name: means[name] for name in ("auroc", "accuracy")}
@@ -124,6 +128,7 @@ class RecordKeeper(Observer):
 
     def failed(self, reason: str) -> None:
         """Record why the run failed."""
+        self._pulse.stop()
         self._change(status="failed", reason=reason)
 
     def _sites(

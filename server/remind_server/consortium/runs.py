@@ -65,7 +65,9 @@ def resumed_settings(control: Control, folder: Folder, run_id: int) -> dict[str,
 
 
 def status_text(run: Run, record: RunRecord | None) -> str:
-    """Return the status of a run as text: Flower's status, and the hospitals that did not take part."""
+    """Return the status of a run as text: Flower's, whether it was lost, and the hospitals that did not take part."""
+    if record is not None and record.status == "failed" and not run.finished:
+        return f"{run.status}, lost: {record.reason}"
     if record is None or record.status != "incomplete":
         return run.status
     return f"{run.status}, incomplete: without {record.reason}"

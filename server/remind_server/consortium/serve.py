@@ -14,13 +14,21 @@ from remind.processes.child import Child, Patience, announce
 from remind_server.consortium import PASSPHRASE
 from remind_server.consortium.alerting import tell_of_certificates
 from remind_server.consortium.certificates import warnings
-from remind_server.consortium.flower import environment, superexec_command, superlink_command, write_connection
+from remind_server.consortium.flower import (
+    UnreachableError,
+    control,
+    environment,
+    superexec_command,
+    superlink_command,
+    write_connection,
+)
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.health import OK, health_page, proxy_health, superlink_health
+from remind_server.consortium.lost_runs import close_lost_runs
 from remind_server.consortium.preflight import require_servable, write_pids
 from remind_server.consortium.proxy import write_proxy
 
-LOOK = 10.0  # seconds between two checks of the server certificate
+LOOK = 10.0  # seconds between two checks of the server certificate, and of lost runs
 REMIND = 24 * 3600.0  # seconds between two warnings
 PATIENCE = Patience(
     longest=30.0, steady=60.0, grace=15.0
@@ -71,7 +79,10 @@ class _Served:
         settings = self.folder.settings
         page = await health_page(settings.local.health, self.report)
         keeping = {name: loop.create_task(child.keep()) for name, child in self.children.items()}
-        watching = [loop.create_task(task) for task in (self._greet(), self._watch_certificate(), self._warn())]
+        watching = [
+            loop.create_task(task)
+            for task in (self._greet(), self._watch_certificate(), self._warn(), self._watch_runs())
+        ]
         say(f"consortium {settings.name!r} for hospitals at {settings.address}; SuperLink on {settings.superlink}")
         asked = loop.create_task(stop.wait())
         await asyncio.wait([asked, *keeping.values()], return_when=asyncio.FIRST_COMPLETED)
@@ -112,6 +123,22 @@ class _Served:
                 seen = now
                 say("the server certificate was renewed; the proxy reloads it")
                 self.children["proxy"].signal(signal.SIGHUP)
+
+    async def _watch_runs(self) -> None:
+        """Close the records of runs whose process is gone, and tell of them."""
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                for text in await asyncio.to_thread(self._close_lost_runs):
+                    say(f"warning: {text}")
+            except UnreachableError:  # it is restarted
+                continue
+            except UserError as error:
+                say(f"warning: {error}")
+
+    def _close_lost_runs(self) -> list[str]:
+        with control(self.folder) as link:
+            return close_lost_runs(self.folder, link, self.sender)
 
     async def _warn(self) -> None:
         while True:
