@@ -112,6 +112,12 @@ NOT_HERE = {
     ("remind", "predict", "heart-model"): Excuse(
         "needs an export with --site", "tests/e2e/test_serve.py::test_the_command_predict_takes_the_exported_folder"
     ),
+    ("remind", "bench", "leakage"): Excuse(
+        "needs a cohort with declared scales", "tests/studies/cells/test_leakage.py::test_a_cell_says_what_was_found"
+    ),
+    ("remind", "bench", "privacy"): Excuse(
+        "needs a cohort with declared scales", "tests/studies/test_privacy.py::test_a_study_says_what_it_recommends"
+    ),
     ("remind", "bench", "widths(small = 4)"): Excuse(
         "is a study that the reader writes", "tests/newcomer/test_one_file.py::test_a_study_runs_and_is_reported"
     ),

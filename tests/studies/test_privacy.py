@@ -133,3 +133,15 @@ def test_a_study_says_what_it_recommends(tmp_path):
     assert markdown(results).endswith(results.advice)
     assert "Recommended" in render(results)
     assert {fact.name for fact in results.facts} == {"cosine of a step", "signal ÷ noise of a step", "σ", "rate"}
+
+
+def test_runs_with_and_without_a_guarantee_are_tested_on_the_same_patients(tmp_path):
+    of, found = panels("privacy(epsilon = '1000', r-max = '', settings = false)")
+    (panel,) = found.values()
+    plain, private = (run(panel.cell(arm, of.common, 0), tmp_path / arm.name) for arm in panel.arms[:2])
+    numbers = [
+        {(site, k): e.count for site, own in result.outcomes[0].test.items() for k, e in own.items()}
+        for result in (plain, private)
+    ]
+    assert numbers[0] == numbers[1]
+    assert set(private.facts) == {"cosine of a step", "signal ÷ noise of a step", "σ", "rate"}

@@ -9,16 +9,19 @@ The cosine is that of what is sent with Δ, up to a chance of the order 1/√d. 
 as noise of one step is another than that of the next: they say how settings differ, not whether one is good.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from remind.config import Config
+from remind.data.cohort.cohort import TEST, VALIDATION
 from remind.data.sites.sites import Site as Hospital
 from remind.federation.messages import Task
 from remind.seeds import derive, seeded
@@ -27,7 +30,7 @@ from remind.training.sampling import Step
 from remind.training.work import LocalWork
 from remind_client.rounds.site import Site
 from remind_studies.cells import train
-from remind_studies.cells.cell import Cell, CellResult
+from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals
 
 LOOKS = 3  # steps whose mean is shown
@@ -53,10 +56,20 @@ class Direction:
 
 def run(cell: Cell, folder: Path) -> CellResult:
     """Train and evaluate; where the run gives a guarantee, also look at its first steps."""
-    result, config = train.run(cell, folder / "run"), cell.config
+    config = cell.config
     if config.privacy.mode == "none":
-        return result
-    return result.model_copy(update={"facts": looks(config, hospitals(cell), folder / "look")})
+        return train.run(cell, folder)
+    began, patients, traces = time.monotonic(), hospitals(cell), train.Traces()
+    done = train.federate(config, patients, folder / "run", [traces])
+
+    def measured(part: int) -> BySite:
+        """Of all patients of a part: those of combinations that a hospital does not say are tested too."""
+        parts = {site.name: np.flatnonzero(site.cohort.split_N == part) for site in done.sites}
+        return train.evaluations({s.name: s.evaluate(parts[s.name], done.result.routing) for s in done.sites})
+
+    outcome = Outcome(test=measured(TEST), validation=measured(VALIDATION))
+    result = train.result_of(cell, patients, [outcome], traces, began)
+    return result.model_copy(update={"facts": looks(config, patients, folder / "look")})
 
 
 def looks(config: Config, patients: Sequence[Hospital], folder: Path) -> dict[str, float]:
