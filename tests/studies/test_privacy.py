@@ -11,7 +11,7 @@ from remind_studies.report.markdown import markdown
 from remind_studies.report.write import render
 from remind_studies.results.format import Results
 from remind_studies.studies.privacy import SETTINGS
-from remind_studies.studies.private import modes
+from remind_studies.studies.private import OF_MODE, modes
 from tests.builders.studies import LARGER, plan, request
 
 COMMON = LARGER | {"synthetic.kinds": "table, table, table, table", "synthetic.standardise": "given"}
@@ -27,10 +27,10 @@ def test_a_panel_per_epsilon_and_cap_with_every_mode_that_the_config_knows():
     assert list(found) == ["ε = 8", "ε = 1", "r_max = 1", "r_max = 4", SETTINGS]
     for name, epsilon in (("ε = 8", 8), ("ε = 1", 1), ("r_max = 4", 8)):
         panel = found[name]
-        assert [arm.name for arm in panel.arms] == ["none", *modes()]
+        assert [arm.name for arm in panel.arms] == ["none", *modes(3)]
         assert panel.reference == "none"
         configs = [panel.cell(arm, of.common, 0).config for arm in panel.arms]
-        assert [c.privacy.mode for c in configs] == ["none", *modes()]
+        assert [c.privacy.mode for c in configs] == ["none", *modes(3)]
         assert configs[1].privacy.epsilon == epsilon
     (plain, private) = found["r_max = 4"].arms[:2]
     of_both = [found["r_max = 4"].cell(arm, of.common, 0).config for arm in (plain, private)]
@@ -104,6 +104,10 @@ def test_a_cell_without_a_guarantee_has_no_such_numbers(tmp_path):
     assert run(panel.cell(panel.arms[0], of.common, 0), tmp_path).facts == {}
 
 
+def test_two_hospitals_cannot_share_noise():
+    assert modes(2) == ("site",)
+
+
 @pytest.mark.slow
 def test_a_study_says_what_it_recommends(tmp_path):
     shown = []
@@ -135,10 +139,13 @@ def test_a_study_says_what_it_recommends(tmp_path):
     assert {fact.name for fact in results.facts} == {"cosine of a step", "signal ÷ noise of a step", "σ", "rate"}
 
 
-def test_runs_with_and_without_a_guarantee_are_tested_on_the_same_patients(tmp_path):
+@pytest.mark.parametrize("mode", modes(3))
+def test_runs_with_and_without_a_guarantee_are_tested_on_the_same_patients(mode, tmp_path, monkeypatch):
+    monkeypatch.setitem(OF_MODE, mode, OF_MODE.get(mode, {}) | {"train.warmup-rounds": 1, "train.routing-rounds": 1})
     of, found = panels("privacy(epsilon = '1000', r-max = '', settings = false)")
     (panel,) = found.values()
-    plain, private = (run(panel.cell(arm, of.common, 0), tmp_path / arm.name) for arm in panel.arms[:2])
+    arms = [arm for arm in panel.arms if arm.name in ("none", mode)]
+    plain, private = (run(panel.cell(arm, of.common, 0), tmp_path / arm.name) for arm in arms)
     numbers = [
         {(site, k): e.count for site, own in result.outcomes[0].test.items() for k, e in own.items()}
         for result in (plain, private)

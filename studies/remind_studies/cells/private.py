@@ -24,6 +24,7 @@ from remind.config import Config
 from remind.data.cohort.cohort import TEST, VALIDATION
 from remind.data.sites.sites import Site as Hospital
 from remind.federation.messages import Task
+from remind.privacy.joint import share_of
 from remind.seeds import derive, seeded
 from remind.training.private.gradients import Clipping, PrivateGradients
 from remind.training.sampling import Step
@@ -84,6 +85,8 @@ def looks(config: Config, patients: Sequence[Hospital], folder: Path) -> dict[st
             return {}
         numbers = sum(p.numel() for n, p in _travelling(work).items() if not private.idle(n))
         for direction, step in zip(directions, work.plan, strict=False):
+            share = share_of(1.0, len(sites)) if said.joint else 1.0
+            direction.variance += (share * private.how.noise * private.how.clip / said.rate) ** 2
             _add(direction, work, private, step, said.rate, site.engine.device)
         noises.append(private.how.noise)
         rates.append(said.rate)
@@ -122,7 +125,6 @@ def _add(
     direction: Direction, work: LocalWork, private: PrivateGradients, step: Step, rate: float, device: torch.device
 ) -> None:
     """Add a hospital's step; hospitals of equal patients weigh alike, so each sum counts by 1/q."""
-    direction.variance += (private.how.noise * private.how.clip / rate) ** 2
     if not len(step.index_B):
         return
     exact = PrivateGradients(work.model, Clipping(NOBODY_CLIPPED, 0.0, 1.0), bytes(32), "look", private.idle)

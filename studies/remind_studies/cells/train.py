@@ -19,6 +19,8 @@ from remind.metrics.statistics import GroupStatistics, total
 from remind.training.device import choose_device
 from remind_client.engine.private_steps import simulated_secret
 from remind_client.load import prepare_process
+from remind_client.policy.rules import fingerprint
+from remind_client.rounds.secure import SecureAnswers
 from remind_client.rounds.site import Site
 from remind_client.store.site_store import SiteStore
 from remind_server.outputs.records import Observer, RoundRecord, RunResult
@@ -92,10 +94,13 @@ def sites_of(config: Config, patients: Sequence[Hospital], folder: Path) -> tupl
     No ledger pays for what they release: settings are tried, and nothing leaves the researcher.
     """
     device = choose_device(config.device)
-    return tuple(
-        Site(p.name, p.cohort, config, SiteStore(folder / str(i)), device, secret=simulated_secret(config.seed, p.name))
-        for i, p in enumerate(patients)
-    )
+    found = []
+    for i, p in enumerate(patients):
+        store, secret = SiteStore(folder / str(i)), simulated_secret(config.seed, p.name)
+        masks = config.federation.secure_aggregation
+        secure = SecureAnswers("1", p.name, fingerprint(config), store, None, virtual=True) if masks else None
+        found.append(Site(p.name, p.cohort, config, store, device, secret=secret, secure=secure))
+    return tuple(found)
 
 
 def run(cell: Cell, folder: Path) -> CellResult:

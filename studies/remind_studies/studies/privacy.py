@@ -90,16 +90,21 @@ class Privacy(Study):
     ) -> Panel:
         """Without a guarantee and with each mode."""
         arms = [request.main.but(NONE, {**both, **unprotected()})]
-        arms += [request.main.but(mode, {**both, **guaranteed(mode, epsilon), **private}) for mode in modes()]
+        arms += [
+            request.main.but(mode, {**both, **guaranteed(mode, epsilon), **private})
+            for mode in modes(_hospitals(request))
+        ]
         return Panel(name, title, tuple(arms), clients=request.clients, runner="private", reference=NONE)
 
     def _settings(self, request: Request, epsilon: float) -> Panel:
         """Each mode as configured, and with changes of rounds, rate, learning rate and size, alone and together."""
-        config = config_of(request, request.main)
         arms = [request.main.but(NONE, unprotected())]
-        for mode in modes():
+        for mode in modes(_hospitals(request)):
             whole = request.main.but(mode, guaranteed(mode, epsilon))
-            arms += [whole, *(whole.but(f"{mode}, {name}", changes) for name, changes in _changes(config))]
+            arms += [
+                whole,
+                *(whole.but(f"{mode}, {name}", changes) for name, changes in _changes(config_of(request, whole))),
+            ]
         title = f"settings for ε = {epsilon:g}"
         return Panel(SETTINGS, title, tuple(arms), clients=request.clients, runner="private", reference=NONE)
 
@@ -108,6 +113,10 @@ class Privacy(Study):
         if bad := [value for value in values if not 0 < value < float("inf")]:
             raise UserError(f"{option}: {bad[0]:g} is not a number above 0")
         return values
+
+
+def _hospitals(request: Request) -> int:
+    return request.clients or len(set(() if request.cohort.site_N is None else request.cohort.site_N.tolist()))
 
 
 def _changes(config: Config) -> Iterator[tuple[str, Settings]]:
