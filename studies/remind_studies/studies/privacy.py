@@ -122,7 +122,9 @@ def _hospitals(request: Request) -> int:
 def _changes(config: Config) -> Iterator[tuple[str, Settings]]:
     """What is tried besides the configured settings."""
     train = config.train
-    larger: dict[str, Scalar] = {"train.batch": DRAWN * train.batch} if train.batch else {}
+    by_batch = train.batch and not config.privacy.rate and config.privacy.mode != "joint"  # joint: all in every step
+    larger: dict[str, Scalar] = {"train.batch": DRAWN * train.batch} if by_batch else {}
+    also = "rate × 4, " if larger else ""
     faster: dict[str, Scalar] = {"train.lr": FASTER * train.lr, "train.routing-lr": FASTER * train.routing_lr}
     fewer: dict[str, Scalar] = {
         "train.warmup-rounds": (train.warmup_rounds + 1) // 2,
@@ -132,8 +134,8 @@ def _changes(config: Config) -> Iterator[tuple[str, Settings]]:
     if larger:
         yield "rate × 4", larger
         yield "rate × 4, lr × 10", {**larger, **faster}
-    yield "half the rounds, rate × 4, lr × 10", {**fewer, **larger, **faster}
-    yield "D = 16 and E = 4, rate × 4, lr × 10", {**SMALL, **larger, **faster}
+    yield f"half the rounds, {also}lr × 10", {**fewer, **larger, **faster}
+    yield f"D = 16 and E = 4, {also}lr × 10", {**SMALL, **larger, **faster}
 
 
 def _pair(key: str, value: Scalar) -> str:
