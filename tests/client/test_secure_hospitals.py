@@ -58,7 +58,7 @@ class Doors(LocalGrid):
         return Door(site).answer(fab(), message, context(site, **self.run_config), lambda bundle: app)
 
 
-def hospitals(folder, left_out=()):
+def hospitals(folder, left_out=(), policy=POLICY, of=None):
     """Their sites; the roster is of all but those left out."""
     for name in NAMES:
         (folder / name).mkdir()
@@ -68,11 +68,11 @@ def hospitals(folder, left_out=()):
     for seed, name in enumerate(NAMES):
         where = folder / name
         (where / "roster.toml").write_text(roster_text(roster))
-        text = TOML.format(more=POLICY).replace('site = "north"', f'site = "{name}"\nroster = "roster.toml"')
+        text = TOML.format(more=policy).replace('site = "north"', f'site = "{name}"\nroster = "roster.toml"')
         (where / "site.toml").write_text(text)
         new_key_file(where / VAULT_KEY)
         site = load_site_config(where)
-        write_cohort(cohorts.cohort([1] * 24 + [3] * 20 + [7] * 20, seed), site.path(site.cohort))
+        write_cohort(cohorts.cohort([1] * 24 + [3] * 20 + [7] * 20, seed, of=of), site.path(site.cohort))
         found.append(site)
     return found
 

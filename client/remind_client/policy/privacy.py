@@ -54,7 +54,10 @@ class PrivacyPolicy(BaseModel):
         """Why a run may not run here, in words that may leave; empty if it may."""
         if missing := [protection for protection in self.require if protection not in provided(config)]:
             what, has = {
-                "site": ("a guarantee by this site's own noise", f"privacy.mode = {config.privacy.mode}"),
+                "site": (
+                    "a guarantee for each patient by this site's own noise",
+                    f"privacy.mode = {config.privacy.mode}",
+                ),
                 "joint": ("a guarantee for each patient", f"privacy.mode = {config.privacy.mode}"),
                 "secure-aggregation": ("answers under masks", "federation.secure-aggregation = false"),
             }[missing[0]]

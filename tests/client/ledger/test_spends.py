@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -217,3 +218,15 @@ def test_a_ledger_of_other_orders_is_refused(ledger):
         db.execute("UPDATE about SET value = ? WHERE name = 'orders'", (json.dumps({"version": 0}).encode(),))
     with pytest.raises(UserError, match="other RDP orders"):
         spend(ledger, question="b")
+
+
+def test_a_ledger_of_before_hospitals_could_share_noise_is_read_and_goes_on(tmp_path):
+    ledger = PrivacyLedger(tmp_path)
+    ledger.spend("r", 0, "q", [Release(TRAINING, Mechanism("gradient", 2.0))], [])
+    with closing(sqlite3.connect(ledger.path)) as db:
+        db.execute("ALTER TABLE spends DROP COLUMN own")
+        db.commit()
+    assert [row.release.own for row in ledger.spends()] == [None]
+    ledger.spend("r", 1, "q2", [Release(TRAINING, Mechanism("gradient", 2.0), own=1.0)], [])
+    assert [row.release.own for row in ledger.spends()] == [None, 1.0]
+    assert ledger.problems() == []

@@ -1,0 +1,74 @@
+"""Three hospitals behind their doors share the noise of a run: what is paid, logged, told, and on the form."""
+
+import pytest
+
+from remind.config import Scalar
+from remind.errors import UserError
+from remind.secagg.limits import TOGETHER
+from remind_client import app as app_module
+from remind_client.ledger.account import account_of
+from remind_client.ledger.show import OWN, to_csv, to_json, to_text
+from remind_client.privacy_form import form_of
+from remind_server.rounds.strategy import FedRemind
+from tests.builders import configs
+from tests.builders.observers import Recorder
+from tests.builders.private_sites import given_scale
+from tests.client.test_secure_hospitals import NAMES, POLICY, SETTINGS, Doors, hospitals
+
+JOINT: dict[str, Scalar] = SETTINGS | {
+    "privacy.mode": "joint",
+    "privacy.epsilon": 9.0,
+    "federation.encoders": "shared",
+    "train.local-steps": 1,
+    "train.warmup-rounds": 2,
+    "method.objective": "erm",
+    "evaluation.calibration": "none",
+}
+LIMITED = POLICY.replace("minimum_patients", 'tensors = ["*"]\nminimum_patients').replace(
+    'require = ["secure-aggregation"]', 'require = ["joint"]\ntell = true\nepsilon_per_run = 9.0'
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(app_module, "_sites", {})
+
+
+def test_three_hospitals_pay_for_the_sum_and_know_what_their_own_share_gives(tmp_path, monkeypatch):
+    sites, recorder = hospitals(tmp_path, policy=LIMITED, of=given_scale()), Recorder()
+    settings = configs.settings(JOINT)
+    FedRemind(settings, [recorder]).run(Doors(sites, settings.flat(), monkeypatch))
+    assert [r.answered for r in recorder.rounds] == [NAMES, NAMES]
+    assert set(recorder.result.test) <= {TOGETHER}
+    assert set(recorder.rounds[-1].privacy) == set(NAMES)
+    for site in sites:
+        told = recorder.rounds[-1].privacy[site.site]
+        account = account_of(site.privacy_ledger, 1e-5, 9.0)
+        (run,) = account.runs
+        assert told.epsilon == pytest.approx(run.epsilon)
+        assert told.own == pytest.approx(run.own)
+        assert run.epsilon < 9.0 < run.own  # of three hospitals two are in a sum for sure: a share is smaller
+        assert f"{OWN}: epsilon" in to_text(account)
+        assert '"own":' in to_json(account)
+        head, *rows = to_csv(site.privacy_ledger.spends()).splitlines()
+        assert head.endswith("own_noise")
+        assert [row.rsplit(",", 1)[1] != "" for row in rows if "gradient" in row] == [True, True]
+        assert f"**epsilon {run.own:.3g} at delta 1e-05**" in form_of(site, "one")
+        events = [entry["event"] for entry in site.audit_log.entries()]
+        assert events.count("spent") == len({(row.round, row.question) for row in site.privacy_ledger.spends()})
+
+
+def test_a_hospital_that_asks_for_noise_of_its_own_takes_no_part(tmp_path, monkeypatch):
+    own = LIMITED.replace('"joint"', '"site"')
+    settings = configs.settings(JOINT)
+    with pytest.raises(UserError, match="requires a guarantee for each patient by this site's own noise"):
+        FedRemind(settings).run(Doors(hospitals(tmp_path, policy=own, of=given_scale()), settings.flat(), monkeypatch))
+
+
+def test_without_a_limit_on_epsilon_the_limits_on_steps_hold(tmp_path, monkeypatch):
+    unlimited = LIMITED.replace("epsilon_per_run = 9.0", "").replace("minimum_steps = 1", "minimum_steps = 5")
+    settings = configs.settings(JOINT)
+    with pytest.raises(UserError, match=r"local-steps = 1; the least is 5 \(a policy with privacy.epsilon_per_run"):
+        FedRemind(settings).run(
+            Doors(hospitals(tmp_path, policy=unlimited, of=given_scale()), settings.flat(), monkeypatch)
+        )
