@@ -47,7 +47,7 @@ def test_three_hospitals_pay_for_the_sum_and_know_what_their_own_share_gives(tmp
         (run,) = account.runs
         assert told.epsilon == pytest.approx(run.epsilon)
         assert told.own == pytest.approx(run.own)
-        assert run.epsilon < 9.0 < run.own  # of three hospitals two are in a sum for sure: a share is smaller
+        assert 1.3 * run.epsilon < run.own  # of three hospitals two are in a sum for sure: a share is smaller
         assert f"{OWN}: epsilon" in to_text(account)
         assert '"own":' in to_json(account)
         head, *rows = to_csv(site.privacy_ledger.spends()).splitlines()
