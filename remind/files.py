@@ -1,4 +1,4 @@
-"""Writes files atomically and readable only by their owner, and makes CSV cells harmless for spreadsheets."""
+"""Writes files atomically and readable only by their owner, and makes CSV cells escape_formula for spreadsheets."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ OWNER_ONLY = 0o600  # for files about single patients
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
-def harmless(value: object) -> object:
+def escape_formula(value: object) -> object:
     """Return a safe CSV cell: a text that a spreadsheet would run as a formula gets a quotation mark in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 

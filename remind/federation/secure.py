@@ -86,7 +86,7 @@ def masses_of(task: Task, own: Mapping[int, int]) -> dict[int, float]:
     return {k: weight * own.get(k, 0) / task.counts[k] for k, weight in task.weights.items()}
 
 
-def reaching(block: str, groups: Iterable[int], modalities: Sequence[str]) -> list[int]:
+def groups_training(block: str, groups: Iterable[int], modalities: Sequence[str]) -> list[int]:
     """Return those of the groups whose patients train a block."""
     kind, _, name = block.partition(":")
     if block == SHARED:
@@ -114,7 +114,7 @@ def require_fair(task: Task, own: Mapping[int, int], modalities: Sequence[str]) 
         group = group_of_block(block)
         if group is not None and group not in task.secure.patient:
             raise RefusedError(f"{block}: the weight of a patient is missing")
-        mass = fsum(masses[g] for g in reaching(block, masses, modalities))
+        mass = fsum(masses[g] for g in groups_training(block, masses, modalities))
         if abs(task.block_weights.get(block, 0.0) * task.secure.whole.get(block, 0.0) - mass) > TOLERANCE:
             raise RefusedError(f"{block}: the weight of this site differs from its part of the objective")
 

@@ -65,8 +65,8 @@ class Weighing(ABC, Generic[S]):
         """Return the state with sites and groups that appeared after the start."""
 
     @abstractmethod
-    def alike(self, state: S, sites: Sites, held_out: Sites, site: str) -> SiteWeights:
-        """Return the weights for one site in a phase that trains on held-out patients: all patients alike.
+    def uniform(self, state: S, sites: Sites, held_out: Sites, site: str) -> SiteWeights:
+        """Return the weights for one site in a phase that trains on held-out patients: equal for all patients.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Spanning(Weighing[WeightState[int]]):
     def admit(self, state: WeightState[int], sites: Sites) -> WeightState[int]:
         return self.weighting.admit(state, total(sites))
 
-    def alike(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> SiteWeights:
+    def uniform(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> SiteWeights:
         """Return 1/G for the groups of which any site has held-out patients."""
         counts = total(held_out)
         return _alike(1 / max(len(counts), 1), counts, held_out[site], sites[site])
@@ -156,7 +156,7 @@ class Within(Weighing[Nested]):
         share, inside = state.sites.weights[site], state.groups[site].weights
         return SiteWeights({k: share * inside[k] for k in sites[site]}, dict(sites[site]))
 
-    def alike(self, state: Nested, sites: Sites, held_out: Sites, site: str) -> SiteWeights:
+    def uniform(self, state: Nested, sites: Sites, held_out: Sites, site: str) -> SiteWeights:
         """The weight of the site, shared by the groups that it holds patients out of."""
         own = held_out[site]
         return _alike(state.sites.weights[site] / max(len(own), 1), own, own, sites[site])

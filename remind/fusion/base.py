@@ -216,7 +216,7 @@ class FusionModel(nn.Module, ABC):
     def set_support(self, support: Support | None) -> None:
         """Receive the source of tokens of other training patients of the same site; methods that retrieve store it."""
 
-    def asks(self, index_B: Tensor | None) -> None:
+    def set_step_patients(self, index_B: Tensor | None) -> None:
         """Receive who is in the next step, by position in the site's cohort; None: nobody of the training patients.
 
         Methods that retrieve give no patient of a step what the step hides from it.

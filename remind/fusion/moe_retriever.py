@@ -98,7 +98,7 @@ class MoERetriever(FusionModel):
         self._support = support
 
     @override
-    def asks(self, index_B: Tensor | None) -> None:
+    def set_step_patients(self, index_B: Tensor | None) -> None:
         self._asking_B = index_B
 
     @override

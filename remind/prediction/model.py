@@ -62,7 +62,7 @@ class LoadedModel:
         return self.model.like.dtype
 
     @contextmanager
-    def reaching(self) -> "Iterator[None]":
+    def with_all_routers(self) -> "Iterator[None]":
         """Context: the model also uses the routers of the groups that only other hospitals observe."""
         fusion = self.model.fusion
         own = fusion.groups

@@ -208,7 +208,7 @@ class NextTest:
     def _seen(self, of: Cohort, site: str, group: int) -> Floats:
         """Return the class probabilities of these patients when the model sees only these modalities, (R, C)."""
         hidden = [name for j, name in enumerate(of.schema.names) if not group >> j & 1]
-        return self.predictor.belief(of.without(*hidden), site)
+        return self.predictor.probabilities(of.without(*hidden), site)
 
     def _name(self, group: int) -> str:
         return groups.name(group, self.predictor.schema.names)

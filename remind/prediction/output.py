@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from remind.errors import UserError
-from remind.files import harmless, whole
+from remind.files import escape_formula, whole
 from remind.prediction.predictions import Predictions
 
 SUFFIXES = (".csv", ".parquet")
@@ -113,7 +113,7 @@ class _Rows:
         if not self._begun:
             self._writer.writerow(columns)
             self._begun = True
-        self._writer.writerows([harmless(value) for value in row] for row in zip(*columns.values(), strict=True))
+        self._writer.writerows([escape_formula(value) for value in row] for row in zip(*columns.values(), strict=True))
 
 
 class _ToCsv:

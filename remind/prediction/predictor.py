@@ -202,7 +202,7 @@ class Predictor:
 
     # Probabilities and decisions
 
-    def belief(self, cohort: Cohort, site: str) -> NDArray[np.float64]:
+    def probabilities(self, cohort: Cohort, site: str) -> NDArray[np.float64]:
         """Return class probabilities, (N, C), calibrated if the model has a calibration.
 
         Every patient must have a modality. The encoders are this hospital's; an empty name means the shared model.
@@ -261,7 +261,7 @@ class Predictor:
         with threads(config.threads):
             for rows, reach in ((~reached_N, False), (reached_N, True)):
                 index_N = np.flatnonzero(rows)
-                with loaded.reaching() if reach else nullcontext():
+                with loaded.with_all_routers() if reach else nullcontext():
                     for batch, output in outputs(loaded.model, source, index_N, loaded.routing):
                         index_B = batch.index_B.cpu().numpy()
                         log_p_NC[index_B] = output.logits_BC.double().log_softmax(dim=-1).cpu().numpy()

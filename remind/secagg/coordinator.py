@@ -83,7 +83,7 @@ class SecureSum:
                 self._sums[block] = Payload.zeros(payload.lengths)
             self._sums[block].add(payload)
 
-    def asks(self) -> dict[str, ShareRequest]:
+    def share_requests(self) -> dict[str, ShareRequest]:
         """Return the request for shares to each survivor.
 
         Raises
@@ -108,7 +108,7 @@ class SecureSum:
             for site in self.survivors
         }
 
-    def take(self, site: str, opened: OpenedShares) -> None:
+    def add_shares(self, site: str, opened: OpenedShares) -> None:
         """Store the shares that a survivor opened."""
         if site in self._beside and opened.slot == self.slot:
             self._opened[site] = opened

@@ -115,7 +115,7 @@ class LocalWork:
         return {name: named[name].detach().clone() for name in self.travelling}
 
     @contextmanager
-    def in_place_of(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside the block, give the model's parameters of these names these values, and use tokens that fit them."""
         named, source = self.named(), self.source
         before = {name: named[name].detach().clone() for name in tensors}
@@ -165,7 +165,7 @@ class LocalWork:
         for group in optimizer.param_groups:
             group["lr"] = self.settings.lr * group.get("factor", 1.0)
         named, plan, seed = self.named(), self.plan[first:last], self.settings.seed + first
-        moves = both(self.settings.only, only)
+        moves = intersection(self.settings.only, only)
         rate = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
         scale = {} if alone else self.settings.gradient_scale
         some = [step.index_B for step in plan if len(step.index_B)]
@@ -176,7 +176,7 @@ class LocalWork:
                 if len(step.index_B):
                     batch, tokens_BMD = next(batches)
                     given = self.step_input(step, batch, tokens_BMD, derive(seed, "step", number))
-                    self.model.fusion.asks(batch.index_B)
+                    self.model.fusion.set_step_patients(batch.index_B)
                     self.gradients.compute(self.objective, given)
                 else:
                     self.gradients.compute_empty()
@@ -194,7 +194,7 @@ class LocalWork:
                     pull = min(rate[parameter] * self.settings.decay[name], 1.0)
                     parameter.data.lerp_(self.settings.rest.get(name, torch.zeros_like(parameter)), pull)
             optimizer.step()
-        self.model.fusion.asks(None)
+        self.model.fusion.set_step_patients(None)
 
     def step_input(self, step: Step, batch: Batch, tokens_BMD: Tensor, seed: int) -> StepInput:
         """Return the objective's input for a step of the plan; `seed` seeds the objective's random numbers."""
@@ -209,7 +209,7 @@ class LocalWork:
         )
 
 
-def both(one: Names | None, other: Names | None) -> Names | None:
+def intersection(one: Names | None, other: Names | None) -> Names | None:
     """Return the names that are in both; None: all."""
     if one is None or other is None:
         return one or other

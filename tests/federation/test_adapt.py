@@ -7,7 +7,7 @@ import torch
 
 from remind.config import Config
 from remind.errors import UserError
-from remind.federation.rules.adapt import rows_held
+from remind.federation.rules.adapt import frozen_rows
 from remind.methods import methods_of
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
@@ -67,7 +67,7 @@ def test_other_experts_stay_to_the_last_bit(optimizer, stage, tmp_path):
     first, last = run(tmp_path, settings)
     rule: Any = methods_of(settings).rule
     for name in [n for n in first if n.startswith(MOVING["experts"])]:
-        still = rule.resting(name, 4)
+        still = rule.frozen_experts(name, 4)
         moving = [e for e in range(4) if e not in still.tolist()]
         assert len(still) == len(moving) == 2
         assert torch.equal(first[name][still], last[name][still])
@@ -75,23 +75,23 @@ def test_other_experts_stay_to_the_last_bit(optimizer, stage, tmp_path):
 
 
 def test_experts_are_drawn_by_the_seed_alike_for_weights_and_biases_and_nested():
-    def resting(share, seed, name="fusion.blocks.0.moe.experts.w1_EDH"):
+    def frozen_experts(share, seed, name="fusion.blocks.0.moe.experts.w1_EDH"):
         rule: Any = methods_of(config(f"adapt(parts = 'experts', experts = {share})", seed=seed)).rule
-        return rule.resting(name, 16)
+        return rule.frozen_experts(name, 16)
 
     for seed in range(3):
-        sets = [set(resting(share, seed).tolist()) for share in (0.25, 0.5, 1.0)]
+        sets = [set(frozen_experts(share, seed).tolist()) for share in (0.25, 0.5, 1.0)]
         assert [len(s) for s in sets] == [12, 8, 0]
         assert sets[1] < sets[0]
-        assert torch.equal(resting(0.25, seed), resting(0.25, seed, "fusion.blocks.0.moe.experts.b2_ED"))
-    assert len({tuple(resting(0.25, seed).tolist()) for seed in range(5)}) > 1
-    assert len(resting(0.01, 0)) == 15, "one expert at least moves"
+        assert torch.equal(frozen_experts(0.25, seed), frozen_experts(0.25, seed, "fusion.blocks.0.moe.experts.b2_ED"))
+    assert len({tuple(frozen_experts(0.25, seed).tolist()) for seed in range(5)}) > 1
+    assert len(frozen_experts(0.01, 0)) == 15, "one expert at least moves"
 
 
 def test_rows_are_held_within_the_block_and_no_longer():
     weight = torch.nn.Parameter(torch.arange(6.0).view(3, 2))
     before, optimizer = weight.detach().clone(), torch.optim.SGD([weight], lr=0.1, weight_decay=1.0, momentum=0.9)
-    with rows_held(optimizer, {weight: torch.tensor([0, 2])}):
+    with frozen_rows(optimizer, {weight: torch.tensor([0, 2])}):
         for _ in range(3):
             weight.grad = torch.ones_like(weight)
             optimizer.step()

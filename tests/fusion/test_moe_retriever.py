@@ -240,7 +240,7 @@ def test_nobody_gets_its_own_hidden_tokens_back(routing):
     )
     torch.manual_seed(0)
     for _ in range(20):
-        fusion.asks(index)
+        fusion.set_step_patients(index)
         batch.given_to(fusion, routing)
     asked = 0
     for own, intra, _ in drawn:
@@ -258,7 +258,7 @@ def test_patients_that_an_objective_has_mixed_get_nobody_of_the_step():
         z[:] = torch.arange(6.0)[:, None, None] + 100.0 * i
     fusion = model("moe_retriever", of).train()
     fusion.set_support(TokenPool(pooled.tokens, pooled.presence, 0, index_N=torch.arange(6)))
-    fusion.asks(torch.tensor([0, 1, 2]))  # three patients, two mixtures of them
+    fusion.set_step_patients(torch.tensor([0, 1, 2]))  # three patients, two mixtures of them
     drawn = []
     retrieve = fusion._retrieve_one
     fusion._retrieve_one = lambda own, intra, missing: drawn.append(intra) or retrieve(own, intra, missing)

@@ -66,9 +66,9 @@ class Consortium:
         for name in self.names:
             if name not in silent:
                 self.answer(total, plans[name], name, values)
-        for name, ask in total.asks().items():
+        for name, ask in total.share_requests().items():
             if name not in mute:
-                total.take(name, self.sites[name].open(ask))
+                total.add_shares(name, self.sites[name].open(ask))
         return total.result()
 
 
@@ -111,8 +111,8 @@ def started(five, blocks=None, told=None):
 
 def opened(five, total):
     """The sums, with the shares of everybody."""
-    for name, ask in total.asks().items():
-        total.take(name, five.sites[name].open(ask))
+    for name, ask in total.share_requests().items():
+        total.add_shares(name, five.sites[name].open(ask))
     return total.result()
 
 

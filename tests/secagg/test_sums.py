@@ -97,7 +97,7 @@ def test_nothing_of_a_withheld_block_is_opened_by_anybody():
     total = consortium.sum(plans, values)
     for name in names[1:]:
         consortium.answer(total, plans[name], name, values)
-    for name, ask in total.asks().items():
+    for name, ask in total.share_requests().items():
         opened = consortium.sites[name].open(ask)
         assert opened.withheld == ("group:1",)
         assert opened.seeds.keys() == {SHARED}

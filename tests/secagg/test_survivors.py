@@ -12,8 +12,8 @@ def test_a_survivor_that_is_called_lost_stays_masked(five):
     victim = five.names[0]
     answer = total._beside.pop(victim)
     masked_sum = total._sums[SHARED].copy()
-    for name, ask in total.asks().items():
-        total.take(name, five.sites[name].open(ask))
+    for name, ask in total.share_requests().items():
+        total.add_shares(name, five.sites[name].open(ask))
     sums, withheld = total.result()
     expected = plain(blocks, values, five.names[1:])[SHARED]
     assert not withheld
@@ -22,7 +22,7 @@ def test_a_survivor_that_is_called_lost_stays_masked(five):
     assert is_noise(masked_sum, expected)
     again = SecureSum(five.book, five.deals, total.plans, total.lengths)
     again._beside = {**total._beside, victim: answer}
-    for name, ask in again.asks().items():
+    for name, ask in again.share_requests().items():
         if name != victim:
             with pytest.raises(RefusedError, match="for other survivors"):
                 five.sites[name].open(ask)
@@ -31,7 +31,7 @@ def test_a_survivor_that_is_called_lost_stays_masked(five):
 def test_both_kinds_of_share_of_one_site_are_refused(five):
     total, _, _ = started(five)
     name = five.names[1]
-    ask = total.asks()[name]
+    ask = total.share_requests()[name]
     box = five.deals["site-00"][name]
     with pytest.raises(RefusedError, match="both kinds"):
         five.sites[name].open(ask.model_copy(update={"secrets": {"site-00": box}}))
@@ -41,7 +41,7 @@ def test_both_kinds_of_share_of_one_site_are_refused(five):
 def test_boxes_that_do_not_fit_the_list_are_refused(five):
     total, _, _ = started(five)
     name = five.names[1]
-    ask = total.asks()[name]
+    ask = total.share_requests()[name]
     with pytest.raises(RefusedError, match="of the kind that its answer requires"):
         five.sites[name].open(ask.model_copy(update={"seeds": dict(list(ask.seeds.items())[1:])}))
 
@@ -49,7 +49,7 @@ def test_boxes_that_do_not_fit_the_list_are_refused(five):
 def test_a_second_unmasking_with_other_survivors_is_refused_and_the_same_again_is_not(five):
     total, _, _ = started(five)
     name = five.names[1]
-    ask = total.asks()[name]
+    ask = total.share_requests()[name]
     first = five.sites[name].open(ask)
     assert five.sites[name].open(ask) == first
     fewer = {k: v for k, v in ask.seeds.items() if k != "site-04"}
@@ -63,7 +63,7 @@ def test_a_second_unmasking_with_other_survivors_is_refused_and_the_same_again_i
 def test_too_few_survivors_and_strangers_are_refused(five):
     total, _, _ = started(five)
     name = five.names[1]
-    ask = total.asks()[name]
+    ask = total.share_requests()[name]
     with pytest.raises(RefusedError, match="3 of 5 sites answered; unmasking a sum needs 4"):
         five.sites[name].open(ask.model_copy(update={"survivors": five.names[:3]}))
     with pytest.raises(RefusedError, match="a site that is not in this run"):
@@ -74,7 +74,7 @@ def test_too_few_survivors_and_strangers_are_refused(five):
 
 def test_a_site_that_did_not_answer_opens_nothing(five):
     total, _, _ = started(five)
-    ask = total.asks()["site-01"]
+    ask = total.share_requests()["site-01"]
     with pytest.raises(RefusedError, match="did not answer in slot 1"):
         five.sites["site-01"].open(ask.model_copy(update={"slot": 1}))
 
@@ -87,7 +87,7 @@ def test_shares_of_another_slot_or_for_another_reader_do_not_open(five):
     later = five.sum(plans, values)
     for name in five.names:
         five.answer(later, plans[name], name, values)
-    ask, before = later.asks()["site-01"], total.asks()
+    ask, before = later.share_requests()["site-01"], total.share_requests()
     replayed = ask.seeds | {
         "site-02": before["site-01"].seeds["site-02"],
         "site-03": before["site-00"].seeds["site-03"],

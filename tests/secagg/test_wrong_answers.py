@@ -9,24 +9,24 @@ from tests.secagg.consortium import SHARED, plain, same, some_values, started
 
 def test_a_wrong_share_is_left_out_where_enough_right_ones_are_there(five):
     total, values, blocks = started(five)
-    for name, ask in total.asks().items():
+    for name, ask in total.share_requests().items():
         found = five.sites[name].open(ask)
         if name == "site-03":
             wrong = {b: dict.fromkeys(shares, "00" * 16) for b, shares in found.seeds.items()}
             found = found.model_copy(update={"seeds": wrong})
-        total.take(name, found)
+        total.add_shares(name, found)
     sums, _ = total.result()
     assert same(sums[SHARED], plain(blocks, values, five.names)[SHARED])
 
 
 def test_too_many_wrong_shares_withhold_the_block(five):
     total, _, _ = started(five)
-    for name, ask in total.asks().items():
+    for name, ask in total.share_requests().items():
         found = five.sites[name].open(ask)
         if name in five.names[2:4]:
             wrong = {b: dict.fromkeys(shares, "00" * 16) for b, shares in found.seeds.items()}
             found = found.model_copy(update={"seeds": wrong})
-        total.take(name, found)
+        total.add_shares(name, found)
     sums, withheld = total.result()
     assert not sums
     assert "give the secret" in withheld[SHARED]
@@ -61,7 +61,7 @@ def test_a_deal_of_another_form_is_named(five):
 
 def test_boxes_of_garbage_are_unreadable_and_harm_nobody_else(five):
     total, _, _ = started(five)
-    ask = total.asks()["site-01"]
+    ask = total.share_requests()["site-01"]
     found = five.sites["site-01"].open(ask.model_copy(update={"seeds": {**ask.seeds, "site-02": "abcd"}}))
     assert found.unreadable == ("site-02",)
     assert found.seeds[SHARED].keys() == set(five.names) - {"site-02"}

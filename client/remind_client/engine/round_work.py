@@ -19,7 +19,7 @@ from remind.training.gradients import Gradients, PlainGradients
 from remind.training.local import build_optimizer
 from remind.training.schedule import learning_rate
 from remind.training.site_data import CachedTokens, TokenSource
-from remind.training.work import LocalWork, RoundSettings, both
+from remind.training.work import LocalWork, RoundSettings, intersection
 from remind_client.engine.evaluation import Evaluation
 from remind_client.engine.model_state import ModelState
 from remind_client.engine.patients import SitePatients
@@ -63,7 +63,7 @@ class WorkBuilder:
         self._support.update(routing)
         optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
         augmented = train_encoders and config.model.encoders.augment != "none"
-        only = both(phase.only, trained)
+        only = intersection(phase.only, trained)
         plan = []
         if optimizer is not None and _has_parameters(optimizer):
             plan = plan_steps(self._patients, state, self._methods.objective, config, task, phase, key)

@@ -41,7 +41,7 @@ def _cell(schema: TableSchema, column: str, value: Any) -> float:
         return _number(where, value)
     if not isinstance(value, str | int | float):
         raise MistakeError(f"{where}: {shown_kind(value)}; give one of {', '.join(levels)}")
-    meant = Names(levels).meant_by(id_text(value) or "", plain=True)
+    meant = Names(levels).resolve(id_text(value) or "", plain=True)
     if meant is None:
         return float("nan")
     if meant not in levels:

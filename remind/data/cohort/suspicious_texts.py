@@ -26,16 +26,16 @@ def is_list(text: str) -> bool:
     return len(filled) > 1 and all(_CODE.fullmatch(part) for part in filled)
 
 
-def same_look(text: str) -> str:
+def normalised(text: str) -> str:
     """Return a text without what an eye passes over: case, points and spaces, and how letters are composed."""
     return re.sub(r"[\s.]+", "", unicodedata.normalize("NFKC", text).casefold())
 
 
-def two_spellings(texts: Iterable[str]) -> list[tuple[str, ...]]:
+def spelling_variants(texts: Iterable[str]) -> list[tuple[str, ...]]:
     """Return texts that look the same, together."""
     of_look: dict[str, list[str]] = {}
     for text in texts:
-        of_look.setdefault(same_look(text), []).append(text)
+        of_look.setdefault(normalised(text), []).append(text)
     return [tuple(sorted(alike)) for alike in of_look.values() if len(alike) > 1]
 
 
@@ -63,7 +63,7 @@ def warn_of_codes(
 
 def warn_of_spellings(source: Source, name: str, texts: Iterable[str], noun: str) -> None:
     """Warn about names that differ only in case, points, spaces or Unicode characters; they stay different names."""
-    if alike := two_spellings(texts):
+    if alike := spelling_variants(texts):
         many = f"1 {noun} has" if len(alike) == 1 else f"{len(alike)} {noun}s have"
         source.remarks.append(
             f"{name}: {many} several spellings ({', '.join(map(ascii, alike[0]))}), which count as different {noun}s; "

@@ -112,7 +112,7 @@ class Source:
         numbers = not cells.is_text(array) or plain_numbers(text for text in raw if text is not None)
         each = self.spoiled is not None  # one patient's slip must not change what the cells of the others mean
         meant = [
-            None if text is None else names.meant_by(text, plain_numbers([text]) if each else numbers) for text in raw
+            None if text is None else names.resolve(text, plain_numbers([text]) if each else numbers) for text in raw
         ]
         distinct = list(dict.fromkeys(text for text in meant if text is not None))
         code = {text: i for i, text in enumerate(distinct)}

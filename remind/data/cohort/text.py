@@ -89,7 +89,7 @@ class Names:
             {} if exact else {s: t for s, t in zip(spelled, texts, strict=True) if spelled.count(s) == 1}
         )
 
-    def meant_by(self, text: str, plain: bool) -> str | None:
+    def resolve(self, text: str, plain: bool) -> str | None:
         """Return the text, or the name it means; None if it is empty. `plain`: the column holds only plain numbers."""
         text = text.strip()
         if text in self.texts:

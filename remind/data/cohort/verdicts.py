@@ -86,7 +86,7 @@ class Verdicts:
     def __init__(self, memory: Memory, what: str) -> None:
         self.memory, self.name = memory, hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:32] + SUFFIX
         found = _parsed(memory.read(self.name))
-        found = found if found.get("surroundings") == surroundings() else {}
+        found = found if found.get("surroundings") == environment_digest() else {}
         self._key = bytes.fromhex(found["key"]) if found else secrets.token_bytes(32)
         self._known: dict[str, Any] = found.get("files", {})
         self._decoders: str | None = found.get("decoders")
@@ -108,14 +108,14 @@ class Verdicts:
             if stamps[path]
         }
         at_hand = _digest(decoders()) if any(entry["dicom"] for entry in files.values()) else None
-        content = {"surroundings": surroundings(), "decoders": at_hand, "key": self._key.hex(), "files": files}
+        content = {"surroundings": environment_digest(), "decoders": at_hand, "key": self._key.hex(), "files": files}
         self.memory.write(self.name, json.dumps(content).encode())
 
     def _hidden(self, path: Path) -> str:
         return hmac.digest(self._key, os.fsencode(path.absolute()), "sha256").hex()[:32]
 
 
-def surroundings() -> str:
+def environment_digest() -> str:
     """Return a digest of what a verdict depends on besides the file: reader code, Python, installed packages.
 
     A package counts as installed if `sys.path` holds its distribution; version and time are hashed, because any
@@ -158,9 +158,9 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
 
 
 def _as_json(sight: Sight) -> list[Any]:
-    return [sight.shape, sight.flat, sight.lies, sight.scale, sight.remarks]
+    return [sight.shape, sight.flat, sight.orientation, sight.scale, sight.remarks]
 
 
 def _sight(found: Any) -> Sight:
-    (depth, rows, columns), flat, lies, scale, remarks = found
-    return Sight((depth, rows, columns), flat, lies, scale, tuple(Remark(kind, seen) for kind, seen in remarks))
+    (depth, rows, columns), flat, orientation, scale, remarks = found
+    return Sight((depth, rows, columns), flat, orientation, scale, tuple(Remark(kind, seen) for kind, seen in remarks))

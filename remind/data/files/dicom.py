@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from remind.data.files import grey
 from remind.data.files.errors import DAMAGED, Unreadable, inside
-from remind.data.files.geometry import along_normal, lies, remarks_on
+from remind.data.files.geometry import along_normal, orientation_of, remarks_on
 from remind.data.files.pixels import Pixels, Window, check_shape, ends
 from remind.data.files.series import in_order
 
@@ -77,7 +77,7 @@ def decode(path: Path, window: Window | None) -> Pixels:
         order = along_normal(slices)
         if order is not None:
             slices, pixels = [slices[i] for i in order], replace(pixels, array=pixels.array[order])
-    return replace(pixels, lies=lies(slices), remarks=tuple(remarks_on(slices)))
+    return replace(pixels, orientation=orientation_of(slices), remarks=tuple(remarks_on(slices)))
 
 
 def decoders() -> str:

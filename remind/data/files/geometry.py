@@ -49,7 +49,7 @@ def along_normal(slices: Slices) -> list[int] | None:
     return None
 
 
-def lies(slices: Slices) -> str:
+def orientation_of(slices: Slices) -> str:
     """Return the nearest of R, L, A, P, S, I for the directions of D, H and W in the first slice; empty if unknown."""
     dataset, frame = slices[0]
     axes = numbers(dataset, frame, "ImageOrientationPatient", 6)

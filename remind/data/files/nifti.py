@@ -49,13 +49,13 @@ def decode(path: Path, window: Window | None) -> Pixels:
     if image.get_data_dtype().kind not in "buif":
         raise Unreadable("holds colours or complex numbers", "save it with one real number per voxel")
     values_XYZT = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape_XYZT)
-    frames_DHW, lies = _laid(nibabel, values_XYZT, image.affine)
+    frames_DHW, orientation = _laid(nibabel, values_XYZT, image.affine)
     check_values(frames_DHW)
     remarks: tuple[Remark, ...] = ()
     if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
-        remarks, lies = (Remark(NOWHERE, "sform_code and qform_code are 0"),), ""
+        remarks, orientation = (Remark(NOWHERE, "sform_code and qform_code are 0"),), ""
     black, white = own_range(frames_DHW) if window is None else ends(window)
-    return Pixels(frames_DHW, black, white, "own" if window is None else "window", lies, remarks)
+    return Pixels(frames_DHW, black, white, "own" if window is None else "window", orientation, remarks)
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -73,12 +73,12 @@ def _laid(nibabel: Any, values_XYZT: NDArray[np.float32], affine: NDArray[Any]) 
         raise Unreadable("has an affine that does not span space", "correct its sform or qform")
     canonical = nibabel.apply_orientation(values_XYZT, orientation)
     frames = np.swapaxes(canonical[::-1, ::-1], 0, 2)  # superior, posterior, left[, time]
-    lies = CANONICAL
+    axes = CANONICAL
     if 1 in frames.shape[:3]:
         single = frames.shape[:3].index(1)
         frames = np.moveaxis(frames, single, 0)
-        lies = lies[single] + lies[:single] + lies[single + 1 :]
-    return np.moveaxis(frames[0], -1, 0) if frames.ndim == 4 else frames, lies
+        axes = axes[single] + axes[:single] + axes[single + 1 :]
+    return np.moveaxis(frames[0], -1, 0) if frames.ndim == 4 else frames, axes
 
 
 @cache

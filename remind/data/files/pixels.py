@@ -54,7 +54,7 @@ class Pixels:
     black: float
     white: float
     scale: Scale
-    lies: str = ""
+    orientation: str = ""
     remarks: tuple[Remark, ...] = ()
 
 

@@ -26,7 +26,7 @@ class Sight:
     flat
         Whether the picture shows only one grey value.
     lies
-        Directions of D, H and W, as `Pixels.lies`.
+        Directions of D, H and W, as `Pixels.orientation`.
     scale
         Source of black and white, as `Pixels.scale`.
     remarks
@@ -35,7 +35,7 @@ class Sight:
 
     shape: tuple[int, int, int]
     flat: bool
-    lies: str = ""
+    orientation: str = ""
     scale: str = ""
     remarks: tuple[Remark, ...] = ()
 
@@ -52,7 +52,7 @@ def sight_of(pixels: Pixels) -> Sight:
         remarks += _blank(extremes_D2)
         remarks += _range(pixels, least, most)
     depth, rows, columns = pixels.array.shape[:3]
-    return Sight((depth, rows, columns), flat, pixels.lies, pixels.scale, tuple(remarks))
+    return Sight((depth, rows, columns), flat, pixels.orientation, pixels.scale, tuple(remarks))
 
 
 def _blank(extremes_D2: np.ndarray) -> list[Remark]:

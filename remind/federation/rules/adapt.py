@@ -98,12 +98,12 @@ class Adapt(Rule):
                 f"{self.config.method.fusion!r}; name another part: {', '.join(PARTS)}"
             )
         assert work.optimizer is not None
-        resting = {p: self.resting(name, len(p)) for name, p in moving.items() if has_experts(name)}
-        with rows_held(work.optimizer, {p: row_R.to(p.device) for p, row_R in resting.items()}):
+        frozen_experts = {p: self.frozen_experts(name, len(p)) for name, p in moving.items() if has_experts(name)}
+        with frozen_rows(work.optimizer, {p: row_R.to(p.device) for p, row_R in frozen_experts.items()}):
             work.steps(only=self.moves)
         return None
 
-    def resting(self, name: str, experts: int) -> Tensor:
+    def frozen_experts(self, name: str, experts: int) -> Tensor:
         """Return the frozen experts, 0 … `experts` − 1, of the layer that a parameter belongs to; ascending."""
         layer = name.rpartition(".")[0]  # weights and biases of a layer belong to the same experts
         generator = torch.Generator().manual_seed(derive(self.config.seed, "adapt", layer))
@@ -117,7 +117,7 @@ def has_experts(name: str) -> bool:
 
 
 @contextmanager
-def rows_held(optimizer: Optimizer, rows: Mapping[Parameter, Tensor]) -> Iterator[None]:
+def frozen_rows(optimizer: Optimizer, rows: Mapping[Parameter, Tensor]) -> Iterator[None]:
     """Restore these rows of these parameters after every step of the optimiser inside the block."""
     held = [(p, row_R, p.detach()[row_R].clone()) for p, row_R in rows.items() if len(row_R)]
 

@@ -49,7 +49,7 @@ class Ditto(Rule):
         work.steps()
         config = self.config.train.model_copy(update={"optimizer": "sgd", "weight_decay": 0.0})
         own = build_optimizer(config, work.model, any(p.requires_grad for p in self._encoders(work)))
-        with work.in_place_of(received | self._personal(work)):
+        with work.replaced(received | self._personal(work)):
             work.steps(toward=received, strength=mu, optimizer=own, only=received.__contains__, alone=True)
             work.kept |= {PERSONAL + name: tensor for name, tensor in work.received().items()}
         return None
@@ -57,7 +57,7 @@ class Ditto(Rule):
     @contextmanager
     def measured(self, work: LocalWork) -> Iterator[None]:
         """Yield with the personal model, if there is one already."""
-        with work.in_place_of(self._personal(work)):
+        with work.replaced(self._personal(work)):
             yield
 
     def _encoders(self, work: LocalWork) -> list[Parameter]:

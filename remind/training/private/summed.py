@@ -48,11 +48,11 @@ def clipped_sum(work: LocalWork, private: PrivateGradients, patients: int) -> Ma
         with private.recording():
             batch, tokens_BMD = next(batches)
             given = work.step_input(piece, batch, tokens_BMD, derive(work.settings.seed, "step", number))
-            work.model.fusion.asks(batch.index_B)
+            work.model.fusion.set_step_patients(batch.index_B)
             sums = private.clipped_sum(work.objective, given).sums
         for name, total in sums.items():
             found[name] = found.get(name, torch.zeros(total.shape, dtype=torch.float64)) + total.detach().double().cpu()
-    work.model.fusion.asks(None)
+    work.model.fusion.set_step_patients(None)
     return found
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
-from remind.files import harmless
+from remind.files import escape_formula
 from remind.metrics.scores import BOUNDS, SCORES
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.calibration import DecisionPoint, ModelScores, ReliabilityBin, model_card
@@ -235,7 +235,7 @@ def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Stre
         buffer = io.StringIO()
         writer = csv.writer(buffer)
         for count, row in enumerate(chain([head], rows)):
-            writer.writerow([harmless(value) for value in row])
+            writer.writerow([escape_formula(value) for value in row])
             if count % 200 == 199:
                 yield buffer.getvalue()
                 buffer.seek(0)

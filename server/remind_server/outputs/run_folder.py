@@ -15,7 +15,7 @@ from torch import Tensor
 from remind import groups
 from remind.adaptation.start import added
 from remind.errors import UserError
-from remind.files import OWNER_ONLY, harmless, make_private, write_whole
+from remind.files import OWNER_ONLY, escape_formula, make_private, write_whole
 from remind.metrics.calibration import CALIBRATION, write_calibration
 from remind.model_file import save_model
 from remind.version import VERSION
@@ -203,4 +203,4 @@ def _csv(rows: list[dict[str, Any]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: escape_formula(value) for name, value in row.items()} for row in rows)

@@ -22,8 +22,8 @@ from remind.federation.secure import (
     examination_plan,
     examined,
     group_of_block,
+    groups_training,
     loss_of,
-    reaching,
     task_plan,
     training_lengths,
 )
@@ -148,7 +148,7 @@ class SecureAggregation:
                 patient[k] * n
                 for name in by_name
                 for k, n in by_name[name].counts.items()
-                if k in reaching(block, [k], modalities)
+                if k in groups_training(block, [k], modalities)
             )
             for block in observers
         }

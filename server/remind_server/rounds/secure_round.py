@@ -107,7 +107,7 @@ class MaskedReplies:
             Too few answered, or opened their shares. Nothing was learnt; the round can be begun with other keys.
         """
         try:
-            asks = self.total.asks()
+            asks = self.total.share_requests()
             before()
             members = {m.name: m for m in self.parties.roster.members.values()}
             waiting = [members[name] for name in asks if name in members]
@@ -129,7 +129,7 @@ class MaskedReplies:
                 if answer.record is None:
                     raise ValueError(answer.error)
                 message, _ = read_as(answer.record, Unmasked, NO_TENSORS)
-                self.total.take(member.name, message.opened)
+                self.total.add_shares(member.name, message.opened)
             except PeerRefusedError as error:
                 self.absent.setdefault(member.name, f"its share: {reason(error)}")
             except ValueError:

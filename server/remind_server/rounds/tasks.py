@@ -138,7 +138,7 @@ def _weights_for(
     if not methods.objective.phase(state.round).balanced:
         return {m.name: methods.weighing.for_site(state.weights, sites, m.name) for m in members}, dict(sites)
     held_out: dict[str, Mapping[int, int]] = {m.name: m.held_out for m in members}
-    given = {m.name: methods.weighing.alike(state.weights, sites, held_out, m.name) for m in members}
+    given = {m.name: methods.weighing.uniform(state.weights, sites, held_out, m.name) for m in members}
     own: dict[str, Mapping[int, int]] = {m.name: {k: m.held_out.get(k, 0) for k in m.counts} for m in members}
     return given, own
 

@@ -16,7 +16,7 @@ from remind.data.cohort.examine import examine
 from remind.data.cohort.kinds import pictures, text
 from remind.data.cohort.kinds.pictures import Files, ImageSchema
 from remind.data.cohort.kinds.text import TextSchema
-from remind.data.cohort.verdicts import UserMemory, surroundings
+from remind.data.cohort.verdicts import UserMemory, environment_digest
 from tests.builders.dicoms import AXIAL, dataset, slices, write
 
 SCHEMA = ImageSchema(name="xray", size=(8, 8), channels=1)
@@ -121,11 +121,11 @@ def test_a_good_verdict_does_not_outlive_what_read_it(tmp_path, opened, monkeypa
 
 
 def test_what_is_installed_is_part_of_the_surroundings(tmp_path, monkeypatch):
-    before = surroundings()
-    assert surroundings() == before
+    before = environment_digest()
+    assert environment_digest() == before
     (tmp_path / "pylibjpeg-9.dist-info").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert surroundings() != before
+    assert environment_digest() != before
 
 
 def test_another_file_with_the_same_size_and_time_is_opened(tmp_path, opened):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from remind.data.checks.check import check_cohort
-from remind.data.cohort.suspicious_texts import is_damaged, is_list, same_look
+from remind.data.cohort.suspicious_texts import is_damaged, is_list, normalised
 
 WHO = [f"p{i:03d}" for i in range(40)]
 TOML = 'name = "c"\n[label]\nclasses = ["no", "yes"]\n'
@@ -64,7 +64,7 @@ def test_two_spellings_of_a_code_are_said(other, tmp_path):
 
 
 def test_zeros_are_part_of_a_code():
-    assert same_look("0030") != same_look("030")
+    assert normalised("0030") != normalised("030")
 
 
 def test_two_spellings_of_items_and_sites_are_said(tmp_path):

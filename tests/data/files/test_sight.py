@@ -157,17 +157,17 @@ def test_nifti_without_orientation(tmp_path):
         nifti.set_qform(np.eye(4), code=qform)
         nibabel.save(nifti, tmp_path / "a.nii")
         assert ("nowhere" in remarks(tmp_path / "a.nii")) == said
-        assert examine_volume(tmp_path / "a.nii", (4, 4, 4), 1, None, True).lies == ("" if said else "SPL")
+        assert examine_volume(tmp_path / "a.nii", (4, 4, 4), 1, None, True).orientation == ("" if said else "SPL")
 
 
 def test_where_axes_point(tmp_path):
     for axes, expected in ((AXIAL, "SPL"), ([0, 1, 0, 0, 0, -1], "RIP"), ([1, 0, 0, 0, 0, -1], "PIL")):
         made = dataset(SIX[0], ImageOrientationPatient=axes, ImagePositionPatient=[0, 0, 0])
-        assert image(write(tmp_path / "a.dcm", made)).lies == expected
+        assert image(write(tmp_path / "a.dcm", made)).orientation == expected
     affine = np.diag([-1.0, 1, 1, 1])
     for shape, expected in (((4, 4, 1), "SPL"), ((4, 1, 4), "PSL"), ((1, 4, 4), "LSP")):
         nibabel.save(nibabel.Nifti1Image(RNG.integers(0, 9, shape).astype(np.int16), affine), tmp_path / "a.nii")
-        assert image(tmp_path / "a.nii").lies == expected
+        assert image(tmp_path / "a.nii").orientation == expected
 
 
 @pytest.fixture

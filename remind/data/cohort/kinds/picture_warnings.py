@@ -47,7 +47,7 @@ def look(
     ]
     texts = [text for odd, text in warnings if odd]
     texts += [text for kind in REMARKS if (text := _remarked(n, kind, of, found, patient_id_N))]
-    texts += _mixed(n, of, [sight.lies for sight in found.values()], [sight.scale for sight in found.values()])
+    texts += _mixed(n, of, [sight.orientation for sight in found.values()], [sight.scale for sight in found.values()])
     common = Counter(shapes).most_common()
     words = shape_text(common[0][0])
     if len(common) > 1:
@@ -69,10 +69,10 @@ def _remarked(name: str, kind: str, of: str, found: Mapping[int, Sight], patient
     return f"{name}: {len(seen)} {of} {what}: patient {who} ({first}); {remedy.format(name=name)}"
 
 
-def _mixed(name: str, of: str, lies: list[str], scales: list[str]) -> list[str]:
+def _mixed(name: str, of: str, orientations: list[str], scales: list[str]) -> list[str]:
     """Return warnings about files of one modality that differ in their orientation or in their brightness scale."""
     texts = []
-    ways = Counter(one for one in lies if one).most_common()
+    ways = Counter(one for one in orientations if one).most_common()
     if len(ways) > 1:
         shown = ", ".join(f"{way} in {number}" for way, number in ways[:4])
         texts.append(
