@@ -36,7 +36,7 @@ class LoadedModel:
     routing
         Whether Φ_k is in use.
     elsewhere
-        Groups that only other hospitals observe. They are in use inside `reaching`.
+        Groups that only other hospitals observe. They are in use inside `with_all_routers`.
     """
 
     def __init__(self, bundle: Bundle, part: SitePart | None, device: torch.device) -> None:

@@ -33,7 +33,7 @@ SETTINGS = {
     "train.weight-decay": 0.01,
 }
 SITES = 3
-ALONE = {"adapt": ("remind", "groupdro")}  # its encoders stay random here, as it goes on with a trained model
+ALONE = {"adapt": ("remind", "groupdro")}  # its encoders stay random here, as it continues with a trained model
 LONGER = {"jtt": {"train.warmup-rounds": 12, "train.routing-rounds": 6}}  # it trains twice
 
 

@@ -1,6 +1,6 @@
 """The one gradient of a round in which hospitals share the noise: each patient's clipped, summed, without noise yet.
 
-Whoever calls this adds the noise before anything leaves (`remind.privacy.joint`).
+The caller adds the noise before anything leaves (`remind.privacy.joint`).
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 What follows from the noisy sum tells nothing more than the sum, so the optimiser may be any: it is that of
 ``train.optimizer``, with the rates of a hospital's. Its state lies in the coordinator's memory, tensor by tensor; like
-the optimisers of hospitals it begins anew with each stage.
+the optimisers of hospitals it restarts with each stage.
 """
 
 from collections.abc import Callable, Mapping

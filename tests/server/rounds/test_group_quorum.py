@@ -95,7 +95,7 @@ def test_a_group_that_is_away_is_waited_for_and_the_round_repeated(tmp_path, mon
     monkeypatch.setattr(waiting, "SETTLE", 0.01)
     found = run(tmp_path / "waits", 4, 0.5)
     assert [record.answered for record in found.rounds] == [("s", "t")] * 2
-    without = run(tmp_path / "goes on", 10**6, 0.0)
+    without = run(tmp_path / "continues", 10**6, 0.0)
     assert without.rounds[1].answered == ("s",)
     assert without.rounds[1].frozen == (2,)
 
