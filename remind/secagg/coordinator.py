@@ -37,7 +37,8 @@ class SecureSum:
     Attributes
     ----------
     deals
-        The deals of all sites of the book.
+        The deals of the sites that dealt. A site of the book without a deal must be in no plan: nobody has shares of
+        its mask secret.
     plans
         Site → the plan that it received, or would have received if it were connected.
     lengths
@@ -96,7 +97,7 @@ class SecureSum:
                 f"{len(self.survivors)} of {len(self.book.names)} sites answered; unmasking a sum needs "
                 f"{self.book.threshold}"
             )
-        gone = [name for name in self.book.names if name not in self._beside]
+        gone = [name for name in sorted(self.deals) if name not in self._beside]
         box = slice(2 * self.slot * BOX, 2 * (self.slot + 1) * BOX)
         return {
             site: ShareRequest(

@@ -158,7 +158,7 @@ class SecureSite:
         return found
 
     def open(self, ask: ShareRequest) -> OpenedShares:
-        """Return this site's shares of the survivors' own masks, and of the mask secrets of all other sites.
+        """Return this site's shares of the survivors' own masks, and of the requested mask secrets of other sites.
 
         Raises
         ------
@@ -178,8 +178,8 @@ class SecureSite:
             )
         if ask.seeds.keys() & ask.secrets.keys():
             raise RefusedError("both kinds of share of one site are requested")
-        if ask.seeds.keys() != survivors or ask.secrets.keys() != set(book.names) - survivors:
-            raise RefusedError("the request does not have one box of each site, of the kind that its answer requires")
+        if ask.seeds.keys() != survivors or not ask.secrets.keys() <= set(book.names) - survivors:
+            raise RefusedError("the request does not have one box of each survivor, or has one of an unknown site")
         if self.state.survivors.get(ask.slot, ask.survivors) != ask.survivors:
             raise RefusedError(f"shares of slot {ask.slot} were opened before, for other survivors")
         self._update(survivors={**self.state.survivors, ask.slot: ask.survivors})

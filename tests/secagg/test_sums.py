@@ -42,6 +42,25 @@ def test_as_many_drops_as_are_tolerated_leave_the_exact_sum(number, phase):
             assert same(sums[block], expected[block])
 
 
+@pytest.mark.parametrize("silent", [(), ("site-01",)])
+def test_a_site_that_dealt_nothing_is_in_no_sum_and_stops_none(silent):
+    consortium = Consortium(7, slots=1)
+    del consortium.deals["site-03"]
+    names = tuple(name for name in consortium.names if name != "site-03")
+    blocks = {SHARED: names, "group:3": names[:3]}
+    values = some_values(names, blocks)
+    plans = {name: consortium.plan(name, blocks) for name in names}
+    total = consortium.sum(plans, values)
+    here = [name for name in names if name not in silent]
+    for name in here:
+        consortium.answer(total, plans[name], name, values)
+    for name, ask in total.share_requests().items():
+        assert ask.secrets.keys() == set(silent)
+        total.add_shares(name, consortium.sites[name].open(ask))
+    sums, _ = total.result()
+    assert same(sums[SHARED], plain(blocks, values, here)[SHARED])
+
+
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32), st.sets(st.integers(0, 4), max_size=1), st.sets(st.integers(0, 4), max_size=1))
 def test_any_values_and_any_loss_of_five(seed, silent, mute):

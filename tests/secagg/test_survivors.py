@@ -42,8 +42,10 @@ def test_boxes_that_do_not_fit_the_list_are_refused(five):
     total, _, _ = started(five)
     name = five.names[1]
     ask = total.share_requests()[name]
-    with pytest.raises(RefusedError, match="of the kind that its answer requires"):
+    with pytest.raises(RefusedError, match="one box of each survivor"):
         five.sites[name].open(ask.model_copy(update={"seeds": dict(list(ask.seeds.items())[1:])}))
+    with pytest.raises(RefusedError, match="of an unknown site"):
+        five.sites[name].open(ask.model_copy(update={"secrets": {"nobody": "00"}}))
 
 
 def test_a_second_unmasking_with_other_survivors_is_refused_and_the_same_again_is_not(five):

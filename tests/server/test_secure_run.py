@@ -12,7 +12,7 @@ from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.federation.flower import from_record
 from remind.federation.messages import Enrolment, Task
-from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmask, Unmasked
+from remind.federation.secure_messages import Deal, Dealt, Keys, MaskedAnswer, Prepare, Unmask, Unmasked
 from remind.metrics.statistics import merge
 from remind.secagg.codec import TENSORS
 from remind.secagg.limits import TOGETHER
@@ -156,16 +156,16 @@ def test_what_a_site_answers_is_masked(whole):
             assert buffer.size == 0
 
 
-@pytest.mark.parametrize("phase", ["train", "unmask"])
-def test_a_site_that_is_lost_in_a_phase_leaves_the_sum_of_the_others(phase, tmp_path):
+@pytest.mark.parametrize(("phase", "kind"), [("keys", Prepare), ("deal", Deal), ("train", Task), ("unmask", Unmask)])
+def test_a_site_that_is_lost_in_a_phase_leaves_the_sum_of_the_others(phase, kind, tmp_path):
     def lost(message):
         request, _ = from_record(message.content)
-        return message.metadata.dst_node_id == 2 and isinstance(request, Task if phase == "train" else Unmask)
+        return message.metadata.dst_node_id == 2 and isinstance(request, kind)
 
     recorder, _ = run(tmp_path, config(**ONE | SECURE | {"federation.deadline": 0.5}), lost)
     assert recorder.result is not None
     first = recorder.rounds[0]
-    assert first.answered == (("s2", "s3", "s4") if phase == "train" else ("s1", "s2", "s3", "s4"))
+    assert first.answered == (("s1", "s2", "s3", "s4") if phase == "unmask" else ("s2", "s3", "s4"))
     assert {3, 7} <= set(first.risks)
 
 
@@ -175,7 +175,7 @@ def test_one_loss_too_many_ends_the_run_and_opens_nothing(tmp_path):
         return message.metadata.dst_node_id in (2, 3) and isinstance(request, Task)
 
     settings = config(**SECURE | {"federation.deadline": 0.2, "federation.retries": 0, "federation.min-sites": 1})
-    with pytest.raises(UserError, match="2 of 4 sites answered; 3 must"):
+    with pytest.raises(UserError, match="2 of 4 sites answered; unmasking a sum needs 3"):
         run(tmp_path, settings, lost)
 
 
