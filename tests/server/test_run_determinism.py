@@ -46,6 +46,20 @@ def test_the_same_seed_gives_the_same_model(tmp_path):
     assert not same(first, virtual(tmp_path / "3", seed=1))
 
 
+def test_what_a_model_compares_patients_with_does_not_depend_on_the_process(tmp_path):
+    """In stage 1 a retrieving model encodes its support anew: without dropout, from nobody's random numbers."""
+    found = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        changes: dict[str, Scalar] = {
+            "method.fusion": "moe_retriever",
+            "train.warmup-rounds": 2,
+            "synthetic.patients": 90,
+        }
+        found.append(virtual(tmp_path / str(before), **changes))
+    assert same(*found)
+
+
 def test_results_say_lambda_and_counts(tmp_path):
     result = virtual(tmp_path)
     assert result.config.seed == 0

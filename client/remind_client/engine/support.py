@@ -45,6 +45,7 @@ class Support:
         return rows[np.sort(rng.permutation(len(rows))[:size])]
 
     def _encode(self, rows: Integers, routing: bool) -> TokenPool:
+        self._state.model.eval()  # as in a prediction: with dropout, the pool and so the results would vary
         with torch.no_grad():
             _, tokens_NMD = next(self._state.tokens(fresh=not routing).batches([rows]))
         presence_Nm = torch.from_numpy(self._patients.cohort.presence_Nm[rows]).to(tokens_NMD.device)
