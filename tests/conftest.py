@@ -23,6 +23,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Files of minutes: the first of them computes, the second waits for processes most of the time, and so on.
 LONGEST = ["test_typed.py", "test_week.py", "test_simulation.py", "test_afternoon.py", "test_resume_consortium.py"]
+ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
 
 
@@ -63,7 +64,13 @@ def _in_process_sites_are_there_at_once(monkeypatch):
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left_under_way():
-    """A file leaves neither a run nor an event loop behind: files of other tests run after it in this process."""
+    """A file leaves no run and no event loop behind, since other tests run after it, and writes nothing beside code."""
+    before = _beside_the_code()
     yield
+    assert _beside_the_code() <= before, "a test, here or in another process, wrote into the folder of the project"
     assert asyncio._get_running_loop() is None, "an event loop runs on: nothing can call asyncio.run any more"
     assert HEARTBEAT not in [thread.name for thread in threading.enumerate()], "a run's store observer was not ended"
+
+
+def _beside_the_code() -> set[str]:
+    return {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__"))}

@@ -52,7 +52,7 @@ def test_it_is_checked_and_described(cohort):
     assert done.exit_code == 0, done.output
     assert "M1: waveform, 2 leads of 64 samples" in done.output
     assert "no problems found" in done.output
-    assert "90 patients" in remind("data", "describe", str(cohort)).output
+    assert "90 patients" in remind("data", "describe", str(cohort), "--out", str(cohort.parent)).output
     assert 'kind = "waveform"\nleads = 2\nsamples = 64\n' in (cohort / "cohort.toml").read_text()
 
 

@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_model(tmp_path):
 
 
 def test_what_a_model_compares_patients_with_does_not_depend_on_the_process(tmp_path):
-    """In stage 1 a retrieving model encodes its support anew: without dropout, from nobody's random numbers."""
+    """In stage 1 a retrieving model encodes its support again: without dropout, from nobody's random numbers."""
     found = []
     for before in (1, 2):
         torch.manual_seed(before)
