@@ -39,7 +39,7 @@ def test_every_name_is_there_and_no_other():
     assert set(remind.__all__) <= set(dir(remind))
     with pytest.raises(AttributeError, match="module 'remind' has no attribute 'lode'"):
         remind.lode  # noqa: B018
-    with pytest.raises(AttributeError, match="there are fusion, objective, rule, encoder"):
+    with pytest.raises(AttributeError, match="there are fusion, objective, rule, aggregator, encoder"):
         remind.register.fusions  # noqa: B018
     for name in dir(remind.register):
         assert callable(getattr(remind.register, name))

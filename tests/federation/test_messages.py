@@ -37,7 +37,7 @@ REPORT = {
     "validation": {"3": EVALUATION},
     "seconds": 0.1,
     "index": [ENTRY.model_dump(mode="json")],
-    "privacy": {"epsilon": 1.5, "delta": 1e-05, "left": 2.5, "releases": {"training gradient": 1.25}},
+    "privacy": {"epsilon": 1.5, "delta": 1e-05, "left": 2.5, "own": 4.5, "releases": {"training gradient": 1.25}},
 }
 TASK = {
     "kind": "task",
@@ -58,6 +58,7 @@ TASK = {
         "observers": {"group:3": ["a", "b", "c"]},
         "patient": {"3": 0.25},
         "whole": {"group:3": 1.0},
+        "plain": 0.125,
         "experts": 0,
     },
     "index": [ENTRY.model_dump(mode="json")],

@@ -149,7 +149,7 @@ def test_a_run_tells_its_end_and_the_page_who_was_told(results, tmp_path):
 def test_a_wrong_file_is_said_before_the_run(results):
     results.mkdir()
     alerts(results, "[[webhook]]\nurl = 'nowhere'\n")
-    with pytest.raises(UserError, match=r"webhook\.0\.url"):
+    with pytest.raises(UserError, match=r"webhook 1\.url"):
         run_observers(settings(), results / "run", print)
 
 

@@ -76,9 +76,9 @@ def test_under_sudo_it_is_who_called_it(monkeypatch):
     ("text", "problem"),
     [
         ('[[operators]]\nuser = "a"\nrole = "runner"\n', "no operator has the role 'admin'"),
-        ('[[operators]]\nuser = "a"\nrole = "king"\n', "operators.0.role"),
+        ('[[operators]]\nuser = "a"\nrole = "king"\n', "operators 1.role"),
         ('[[operators]]\nuser = "a"\nrole = "admin"\n' * 2, "appears twice"),
-        ('[[operators]]\nrole = "admin"\n', "operators.0.user"),
+        ('[[operators]]\nrole = "admin"\n', "operators 1.user"),
     ],
 )
 def test_operators_that_make_no_sense_are_said(folder, text, problem):
