@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
+from remind.config import PrivacyConfig
 from remind.export.facts import SHOWN, GroupFacts, RunFacts
 from remind.metrics.calibration import Calibration
 from remind.metrics.scores import SCORES
@@ -94,8 +95,28 @@ def card(
         cells=_cells,
         calibration=_calibration(bundle.calibration),
         checked=checked,
+        privacy=_privacy(bundle.config.privacy),
     )
     return f"---\n{_front(bundle, facts, wishes)}\n---\n\n{text}"
+
+
+def _privacy(privacy: PrivacyConfig) -> str:
+    """Return which guarantee the run gave to its training patients (docs/privacy.md)."""
+    if privacy.mode == "none":
+        return (
+            "**none**. The model was trained without noise, so no ε can be stated, and the weights may disclose "
+            "information about training patients."
+        )
+    how = {
+        "site": "each hospital adds all of the noise to its own steps",
+        "joint": "the hospitals share the noise, and it holds if all of them but "
+        f"{privacy.colluding} keep their shares secret",
+    }[privacy.mode]
+    return (
+        f"**ε = {privacy.epsilon:g} at most, at δ = {privacy.delta:g}**, for adding or removing one patient "
+        f"(`privacy.mode = {privacy.mode}`: {how}). It covers all that left a hospital in the training of this model. "
+        "It does not hold for a simulation, whose noise follows from the run's seed."
+    )
 
 
 def _front(bundle: Bundle, facts: RunFacts, wishes: Wishes) -> str:
