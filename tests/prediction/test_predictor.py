@@ -62,6 +62,13 @@ def test_every_rule_predicts_with_what_the_site_keeps(rule, tmp_path):
         {"model.encoders.alone": "linear", "federation.encoders": "shared"},
         {
             "model.encoders.alone": "linear",
+            "model.linear": True,
+            "model.blend": 0.5,
+            "evaluation.choose-blend": True,
+            "train.select": "overall",
+        },
+        {
+            "model.encoders.alone": "linear",
             "model.projection": True,
             "method.fusion": "remind(compose = true, rank = 1)",
         },
