@@ -32,3 +32,12 @@ def test_the_page_shows_what_was_told_last(drill, client):
 def test_a_run_of_which_nobody_tells_has_no_such_column(drill, client):
     drill.round()
     assert "Privacy spent" not in client.get("/runs/1").text
+
+
+def test_where_scores_are_known_in_sum_only_each_hospitals_spending_is_shown(engine, tmp_path, client):
+    drill = Drill(engine, tmp_path / "run", SITES, changes={"federation.secure-aggregation": True}).start()
+    drill.round(privacy={"Basel": told(4.25).model_copy(update={"own": 7.5})})
+    page = client.get("/runs/1").text
+    assert "sums over all hospitals alone" in page
+    assert "ε 4.25<small>3.75 left; 7.50 if the others left their noise out</small>" in page
+    assert '<th scope="row" class="name">Bern</th><td class="num">–</td>' in page
