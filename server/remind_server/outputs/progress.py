@@ -104,9 +104,10 @@ class Progress(Observer):
             how = f"best by {score}, {result.selected['by']}: {_number(float(result.selected['value']))}"
             self.say(f"the model is that after round {result.round} of {result.last} ({how} on validation patients)")
         if result.blend is not None:
+            alone = "; the common model decides only where a hospital has no scores" if result.blend == 1 else ""
             self.say(
                 f"a hospital's own scores have a share of {result.blend:g} in predictions "
-                "(least log-loss of validation patients)"
+                f"(least log-loss of validation patients){alone}"
             )
         settings = result.config.flat()
         for text in remarks(settings):
