@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
-from remind.federation.flower import to_record
+from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrolment
 from remind.version import VERSION
 from remind_client.app import client_app
@@ -20,6 +21,25 @@ class SiteGrid(LocalGrid):
     def __init__(self, sites: Sequence[Site], seconds_to_answer: Callable[[Message], float] = at_once) -> None:
         app = client_app(lambda context: sites[int(context.node_config["partition-id"])])
         super().__init__(app, len(sites), {}, run_id=1, seconds_to_answer=seconds_to_answer)
+
+
+class WireGrid(SiteGrid):
+    """A grid that keeps what every site answered; `lost` says which answers do not arrive.
+
+    Attributes
+    ----------
+    answers
+        The request's type, the answer, and its tensors.
+    """
+
+    def __init__(self, sites: Sequence[Site], lost: Callable[[Message], bool] = lambda message: False) -> None:
+        super().__init__(sites, lambda message: float("inf") if lost(message) else 0.0)
+        self.answers: list[tuple[str, Any, Any]] = []
+
+    def _work(self, message: Message) -> Message:
+        reply = super()._work(message)
+        self.answers.append((message.metadata.message_type, *from_record(reply.content)))
+        return reply
 
 
 @dataclass

@@ -24,7 +24,7 @@ from remind_server.rounds.checkpoints import Checkpoints
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE
-from tests.builders.grids import SiteGrid
+from tests.builders.grids import WireGrid
 from tests.builders.observers import Recorder
 from tests.client.test_private_site import given
 from tests.server.rounds.test_secure_resume import Dying, Killed, resumed
@@ -47,19 +47,6 @@ CPU = torch.device("cpu")
 
 def config(**changes: Scalar) -> Config:
     return Config.from_flat(BASE | JOINT | changes)
-
-
-class Wire(SiteGrid):
-    """A grid that keeps what every site answered; `lost` says which answers do not arrive."""
-
-    def __init__(self, sites, lost=lambda message: False):
-        super().__init__(sites, lambda message: float("inf") if lost(message) else 0.0)
-        self.answers = []
-
-    def _work(self, message):
-        reply = super()._work(message)
-        self.answers.append((message.metadata.dst_node_id, *from_record(reply.content)))
-        return reply
 
 
 def sites(folder, settings, keeps_answers=False, limits=None, secrets=None):
@@ -85,7 +72,7 @@ def sites(folder, settings, keeps_answers=False, limits=None, secrets=None):
 
 
 def run(several, lost=lambda message: False):
-    recorder, grid = Recorder(), Wire(several, lost)
+    recorder, grid = Recorder(), WireGrid(several, lost)
     FedRemind(several[0].config, [recorder]).run(grid)
     return recorder, grid
 
@@ -198,7 +185,7 @@ def test_the_same_question_gets_the_same_bytes_and_costs_nothing_again(keeps, tm
     several = sites(tmp_path, config(**ONE), keeps_answers=keeps)
     again = []
 
-    class Twice(Wire):
+    class Twice(WireGrid):
         def _work(self, message):
             reply = super()._work(message)
             if message.metadata.message_type == "train":
@@ -276,9 +263,9 @@ def test_a_killed_run_goes_on_and_pays_again_only_for_what_was_opened(point, tmp
     whole, _ = run(sites(tmp_path / "whole", settings))
     several, folder = sites(tmp_path / "killed", settings, keeps_answers=True), Checkpoints(tmp_path / "run")
     with pytest.raises(Killed):
-        Dying(settings, checkpoints=folder, point=point).run(Wire(several))
+        Dying(settings, checkpoints=folder, point=point).run(WireGrid(several))
     recorder = Recorder()
-    FedRemind(resumed(settings), [recorder], checkpoints=folder).run(Wire(several))
+    FedRemind(resumed(settings), [recorder], checkpoints=folder).run(WireGrid(several))
     assert [record.round for record in recorder.rounds] == [2]
     paid = [s.round for s in several[0].spender.ledger.spends("run") if s.release.mechanism.what == "gradient"]
     assert paid == ([0, 1] if point == "before" else [0, 1, 1])

@@ -32,7 +32,7 @@ from remind_server.store.open import open_store, store_url
 from remind_server.store.schema import FINISHED, INCOMPLETE, Run, Site
 from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE
-from tests.builders.grids import SiteGrid
+from tests.builders.grids import WireGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
@@ -47,22 +47,9 @@ def config(rule="fedremind", objective="groupdro", **changes) -> Config:
     return Config.from_flat(BASE | method | {"dro.initial": "uniform"} | changes)
 
 
-class Wire(SiteGrid):
-    """A grid that keeps what every site answered; `lost` says which answers do not arrive."""
-
-    def __init__(self, sites, lost=lambda message: False):
-        super().__init__(sites, lambda message: float("inf") if lost(message) else 0.0)
-        self.answers = []
-
-    def _work(self, message):
-        reply = super()._work(message)
-        self.answers.append((message.metadata.message_type, *from_record(reply.content)))
-        return reply
-
-
 def run(folder, settings, lost=lambda message: False, mixes=None):
     sites = [site(n, cohort(mix, seed), settings, folder) for seed, (n, mix) in enumerate((mixes or MIXES).items())]
-    recorder, grid = Recorder(), Wire(sites, lost)
+    recorder, grid = Recorder(), WireGrid(sites, lost)
     FedRemind(settings, [recorder]).run(grid)
     return recorder, grid
 

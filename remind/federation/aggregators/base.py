@@ -34,6 +34,11 @@ class Aggregator(ABC):
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config
 
+    @property
+    def least(self) -> int:
+        """Fewest replies to a block for which the method is defined."""
+        return 1
+
     @abstractmethod
     def combiner(self) -> BlockAverage:
         """Return the object that takes the replies of one round."""
@@ -46,11 +51,6 @@ class Robust(Aggregator):
     heard the more. A block with fewer replies than `least` gets their weighted average, as without this aggregator:
     with two replies nobody can tell which one is wrong.
     """
-
-    @property
-    @abstractmethod
-    def least(self) -> int:
-        """Fewest replies to a block for which the method is defined."""
 
     @abstractmethod
     def combined(self, stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -188,7 +188,11 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
 
 
 def _check_protections(config: Config, schema: "CohortSchema", hospitals: int) -> None:
-    """Refuse what secure aggregation and a privacy guarantee exclude; a run refuses it too, but has begun by then."""
+    """Refuse what a protection excludes, and protections for which there are too few hospitals.
+
+    A run refuses the former too, but has begun by then; it would continue with a robust aggregator that is never used.
+    """
+    from remind.methods import methods_of
     from remind.secagg.limits import FEWEST
     from remind.secure_settings import require_noise, require_summable
     from remind.training.private.admission import require_given_scales
@@ -200,6 +204,11 @@ def _check_protections(config: Config, schema: "CohortSchema", hospitals: int) -
             f"give --num-clients {FEWEST}, or a cohort of so many sites"
         )
     require_noise(config, hospitals)
+    if hospitals < (least := methods_of(config).aggregator.least):
+        raise UserError(
+            f"method.aggregator = {config.method.aggregator!r} needs {least} hospitals or more, and this run has "
+            f"{hospitals}: give --num-clients {least}, or take mean"
+        )
     if config.privacy.mode != "none":
         require_given_scales(schema, config)
 

@@ -131,6 +131,11 @@ PRIVATE = {"privacy.mode": "site", "evaluation.calibration": "none", "synthetic.
 @pytest.mark.parametrize(
     ("hospitals", "settings", "message"),
     [
+        (
+            4,
+            {"method.aggregator": "krum"},
+            r"method\.aggregator = 'krum' needs 5 hospitals or more, and this run has 4",
+        ),
         (2, SECURE, "a sum is of 3 hospitals or more, and this run has 2: give --num-clients 3"),
         (3, SECURE | {"train.select": "overall"}, r"train\.select: it judges each round on validation patients"),
         (2, PRIVATE, r"\(table\) is standardised by each hospital's own patients: declare standardise"),
