@@ -7,7 +7,8 @@ from typing import Any
 
 from remind.privacy.accounting import Mechanism, compose, epsilon
 from remind_client.ledger.budget import PARTS, Release
-from remind_client.ledger.spends import PrivacyLedger, Spend, Total, lifetime_total, upper_bound
+from remind_client.ledger.spends import PrivacyLedger, Spend
+from remind_client.ledger.totals import Total, lifetime_total, upper_bound
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from remind_client.audit.events import Spent, SpentOn
 from remind_client.audit.log import AuditLog
 from remind_client.ledger.account import by_kind, own_epsilon
 from remind_client.ledger.budget import Limit, Release
-from remind_client.ledger.spends import PrivacyLedger, lifetime_total, upper_bound
+from remind_client.ledger.spends import PrivacyLedger
+from remind_client.ledger.totals import lifetime_total, upper_bound
 from remind_client.policy.privacy import PrivacyPolicy
 
 

@@ -4,9 +4,6 @@ If a process is killed, a release was either recorded or not computed, so the le
 of the question identifies a spend. A repeated question gets the same bytes, reveals nothing new, and costs nothing. A
 different question in the same round is a new spend.
 
-The parts of a split have different patients. Within a run, the part that has spent most therefore counts. Over all
-runs, each run counts with that part, because another run may split the patients differently.
-
 The same file stores the site's secret, from which noise and samples are drawn. If the ledger is lost, so is the
 secret, and an old question never gets its old noise with a ledger that has no record of it.
 """
@@ -23,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from remind.errors import UserError
-from remind.privacy.accounting import ORDERS, ORDERS_VERSION, Curve, Mechanism, epsilon, zero_curve
+from remind.privacy.accounting import ORDERS, ORDERS_VERSION, Curve, Mechanism
 from remind.processes.locks import locked
 from remind.processes.private_files import private_folder, write_private
-from remind_client.ledger.budget import SLACK, BudgetError, Limit, Release
+from remind_client.ledger.budget import Limit, Release
+from remind_client.ledger.totals import NOTHING, Total, lifetime_total, require_within, same, upper_bound
 
 FILE = "privacy.sqlite"
 PATIENCE = 60.0  # seconds to wait for the lock of another process
@@ -54,29 +52,6 @@ class Spend:
     round: int | None
     question: str
     release: Release
-
-
-@dataclass(frozen=True)
-class Total:
-    """A total of spends: a curve, and the δ of thresholds."""
-
-    curve: Curve
-    delta: float
-
-    def __add__(self, other: "Total") -> "Total":
-        return Total(self.curve + other.curve, self.delta + other.delta)
-
-    def __or__(self, other: "Total") -> "Total":
-        """Return an upper bound of both totals, for patients who have spent one of the two."""
-        return Total(np.maximum(self.curve, other.curve), max(self.delta, other.delta))
-
-    def epsilon(self, delta: float) -> float:
-        """Return ε at this δ minus the δ of thresholds; infinite if nothing of δ is left."""
-        left = delta - self.delta
-        return epsilon(self.curve, left) if left > 0 else float("inf")
-
-
-NOTHING = Total(zero_curve(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -120,7 +95,7 @@ class PrivacyLedger:
             for release in new:
                 added = Total(release.mechanism.curve(), release.delta)
                 after[release.part] = after.get(release.part, NOTHING) + added
-            _require(totals | {run: after}, run, limits)
+            require_within(totals | {run: after}, run, limits)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             for release in new:
                 m = release.mechanism
@@ -174,7 +149,7 @@ class PrivacyLedger:
             key = (spend.run, spend.release.part)
             sums[key] = sums.get(key, NOTHING) + Total(spend.release.mechanism.curve(), spend.release.delta)
         kept = {(run, part): total for run, parts in self.totals().items() for part, total in parts.items()}
-        if sums.keys() != kept.keys() or any(not _same(sums[key], kept[key]) for key in sums):
+        if sums.keys() != kept.keys() or any(not same(sums[key], kept[key]) for key in sums):
             return [f"{self.path}: its totals are not the sums of its rows"]
         return []
 
@@ -302,33 +277,3 @@ def _curve(content: bytes) -> Curve:
     if not (curve >= 0).all():  # infinite without noise
         raise sqlite3.DatabaseError("a total is negative, or not a number")
     return curve
-
-
-def upper_bound(parts: Iterable[Total]) -> Total:
-    """Return an upper bound of what a patient of any of these parts has spent."""
-    found = NOTHING
-    for total in parts:
-        found |= total
-    return found
-
-
-def lifetime_total(totals: dict[str, dict[str, Total]]) -> Total:
-    """Return an upper bound of what a patient who took part in all runs has spent."""
-    found = NOTHING
-    for parts in totals.values():
-        found += upper_bound(parts.values())
-    return found
-
-
-def _require(totals: dict[str, dict[str, Total]], run: str, limits: Sequence[Limit]) -> None:
-    for limit in limits:
-        total = lifetime_total(totals) if limit.for_life else upper_bound(totals[run].values())
-        if (reached := total.epsilon(limit.delta)) > limit.epsilon * SLACK:
-            raise BudgetError(
-                f"{limit.of} allows an epsilon of {limit.epsilon:g} at delta {limit.delta:g} "
-                f"{'for life' if limit.for_life else 'in this run'}; this release would reach {reached:.4g}"
-            )
-
-
-def _same(one: Total, other: Total) -> bool:
-    return bool(np.allclose(one.curve, other.curve, rtol=1e-9)) and abs(one.delta - other.delta) < 1e-15

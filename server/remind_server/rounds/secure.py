@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import fsum
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from remind.errors import UserError
-from remind.federation.aggregation import BlockAverage
 from remind.federation.blocks import SHARED, group_block, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine
@@ -20,7 +19,6 @@ from remind.federation.secure import (
     block_digests,
     examination_length,
     examination_plan,
-    examined,
     group_of_block,
     groups_training,
     loss_of,
@@ -29,11 +27,8 @@ from remind.federation.secure import (
 )
 from remind.federation.secure_messages import Secure
 from remind.federation.summed import gradients_of, noisy_loss_of
-from remind.metrics.statistics import GroupLoss, GroupStatistics
-from remind.metrics.tempering import TemperedSums
-from remind.secagg.codec import Payload
 from remind.secagg.coordinator import SecureSum
-from remind.secagg.limits import FEWEST, TOGETHER, least_honest
+from remind.secagg.limits import FEWEST, least_honest
 from remind.secagg.plan import Plan
 from remind.secure_settings import require_noise
 from remind.training.evaluate import most_loss
@@ -41,34 +36,13 @@ from remind_server.rounds.collect import Measurement
 from remind_server.rounds.joint import SummedGradients
 from remind_server.rounds.member import Member
 from remind_server.rounds.parties import Parties
+from remind_server.rounds.secure_results import SummedAverage, SummedRound, measurement_of
 from remind_server.rounds.secure_round import MaskedReplies
 from remind_server.rounds.secure_setup import NO_KEYS, Dealing, keep, kept, set_up, slots_of
 from remind_server.rounds.tasks import Assignment
 
 log = logging.getLogger("flwr")
 UNLIKE = "its weights do not add up to those of the sites that sent it: some of them were told something else"
-
-
-class SummedAverage(BlockAverage):
-    """Averages that secure aggregation gave, in place of those that are summed here."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self._tensors = dict(tensors)
-
-    def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `BlockAverage`."""
-        return {name: tensor for name, tensor in self._tensors.items() if name in tensors}
-
-
-@dataclass
-class SummedRound:
-    """What the coordinator knows after a round: sums."""
-
-    average: BlockAverage
-    losses: dict[int, GroupLoss] = field(default_factory=dict)
-    trained: set[int] = field(default_factory=set)
-    withheld: dict[str, str] = field(default_factory=dict)
 
 
 class SecureAggregation:
@@ -294,7 +268,7 @@ class SecureAggregation:
         records = ((m, to_record(tasks[m.name], pack(asked[m.name][1], dtype))) for m in online)
         for member, answer in self.parties.ask(grid, records, "evaluate", some.round, replies.bounds()):
             replies.take(member.name, answer)
-        return _measurement(some, replies.open(grid), classes, replies.absent)
+        return measurement_of(some, replies.open(grid), classes, replies.absent)
 
     # Slots
 
@@ -318,23 +292,3 @@ class SecureAggregation:
     def _become(self, dealing: Dealing) -> None:
         keep(self._folder, dealing)
         self._dealing = dealing
-
-
-def _measurement(task: Examine, sums: Mapping[str, Payload], classes: int, absent: Mapping[str, str]) -> Measurement:
-    """The sums as the statistics of one site, `TOGETHER`."""
-    everybody = Measurement(dict(absent))
-    parts: dict[str, dict[int, GroupStatistics]] = {"test": {}, "validation": {}, "calibrated": {}}
-    tempered: dict[int, TemperedSums] = {}
-    for block, payload in sums.items():
-        k = group_of_block(block)
-        assert k is not None
-        found, sums_of_group = examined(task, payload, classes)
-        parts = {name: own | ({k: one} if (one := found.get(name)) is not None else {}) for name, own in parts.items()}
-        if sums_of_group is not None:
-            tempered[k] = sums_of_group
-    everybody.test[TOGETHER], everybody.validation[TOGETHER] = parts["test"], parts["validation"]
-    if parts["calibrated"]:
-        everybody.calibrated[TOGETHER] = parts["calibrated"]
-    if tempered:
-        everybody.tempered[TOGETHER] = tempered
-    return everybody

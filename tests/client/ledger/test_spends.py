@@ -129,7 +129,7 @@ kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 release = [Release(TRAINING, Mechanism("gradient", 2.0))]
 ledger.spend("7", 0, "first", release, ())
 if point == "before":
-    spends._require = kill
+    spends.require_within = kill
 if point == "within":
     real = spends.sqlite3.connect
     class Db(spends.sqlite3.Connection):
