@@ -10,7 +10,7 @@ from remind_studies.cells.runners import run
 from remind_studies.report.markdown import markdown
 from remind_studies.report.write import render
 from remind_studies.results.format import Results
-from remind_studies.studies.privacy import SETTINGS
+from remind_studies.studies.privacy import PLAIN, SETTINGS
 from remind_studies.studies.private import OF_MODE, modes
 from tests.builders.studies import LARGER, plan, request
 
@@ -27,8 +27,8 @@ def test_a_panel_per_epsilon_and_cap_with_every_mode_that_the_config_knows():
     assert list(found) == ["ε = 8", "ε = 1", "r_max = 1", "r_max = 4", SETTINGS]
     for name, epsilon in (("ε = 8", 8), ("ε = 1", 1), ("r_max = 4", 8)):
         panel = found[name]
-        assert [arm.name for arm in panel.arms] == ["none", *modes(3)]
-        assert panel.reference == "none"
+        assert [arm.name for arm in panel.arms] == [PLAIN, *modes(3)]
+        assert panel.reference == PLAIN
         configs = [panel.cell(arm, of.common, 0).config for arm in panel.arms]
         assert [c.privacy.mode for c in configs] == ["none", *modes(3)]
         assert configs[1].privacy.epsilon == epsilon
@@ -52,7 +52,7 @@ def test_settings_differ_in_rounds_rate_learning_rate_and_size():
     assert arms["site, lr × 10"].train.lr == pytest.approx(10 * whole.train.lr)
     assert arms["site, half the rounds, rate × 4, lr × 10"].train.warmup_rounds == 2
     assert arms["site, D = 16 and E = 4, rate × 4, lr × 10"].model.width == 16
-    assert {c.privacy.epsilon for name, c in arms.items() if name != "none"} == {8.0}
+    assert {c.privacy.epsilon for name, c in arms.items() if name != PLAIN} == {8.0}
     _, without = panels("privacy(settings = false, r-max = '')")
     assert list(without) == ["ε = 8", "ε = 3", "ε = 1"]
 
@@ -144,7 +144,7 @@ def test_runs_with_and_without_a_guarantee_are_tested_on_the_same_patients(mode,
     monkeypatch.setitem(OF_MODE, mode, OF_MODE.get(mode, {}) | {"train.warmup-rounds": 1, "train.routing-rounds": 1})
     of, found = panels("privacy(epsilon = '1000', r-max = '', settings = false)")
     (panel,) = found.values()
-    arms = [arm for arm in panel.arms if arm.name in ("none", mode)]
+    arms = [arm for arm in panel.arms if arm.name in (PLAIN, mode)]
     plain, private = (run(panel.cell(arm, of.common, 0), tmp_path / arm.name) for arm in arms)
     numbers = [
         {(site, k): e.count for site, own in result.outcomes[0].test.items() for k, e in own.items()}

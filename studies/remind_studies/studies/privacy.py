@@ -17,6 +17,7 @@ from remind_studies.study import Panel, Request, Settings, Study, registry
 from remind_studies.tuning import judge_all
 
 SETTINGS = "settings"
+PLAIN = "no guarantee"  # in reports: "none reaches .9" would be read as "no method does"
 SMALL: Settings = {"model.width": 16, "model.experts": 4}
 DRAWN, FASTER = 4, 10  # factors of patients in a step, and of learning rates
 WEIGHTED: Settings = {"dro.initial": "uniform"}  # λ with which rare groups weigh more than others
@@ -71,7 +72,7 @@ class Privacy(Study):
         epsilon = self._positive("epsilon", self.options.epsilon)[0]
         panel = self._settings(request, epsilon)
         scores = {arm.name: judge_all(found.get((panel.name, arm.name), ()), request.metric) for arm in panel.arms}
-        plain, tried = scores.pop(NONE), {name: score for name, score in scores.items() if score is not None}
+        plain, tried = scores.pop(PLAIN), {name: score for name, score in scores.items() if score is not None}
         if not tried:
             return ""
         better = min if SCORES[request.metric].lower_is_better else max
@@ -89,16 +90,16 @@ class Privacy(Study):
         self, request: Request, name: str, title: str, epsilon: float, both: Settings, private: Settings
     ) -> Panel:
         """Without a guarantee and with each mode."""
-        arms = [request.main.but(NONE, {**both, **unprotected()})]
+        arms = [request.main.but(PLAIN, {**both, **unprotected()})]
         arms += [
             request.main.but(mode, {**both, **guaranteed(mode, epsilon), **private})
             for mode in modes(_hospitals(request))
         ]
-        return Panel(name, title, tuple(arms), clients=request.clients, runner="private", reference=NONE)
+        return Panel(name, title, tuple(arms), clients=request.clients, runner="private", reference=PLAIN)
 
     def _settings(self, request: Request, epsilon: float) -> Panel:
         """Each mode as configured, and with changes of rounds, rate, learning rate and size, alone and together."""
-        arms = [request.main.but(NONE, unprotected())]
+        arms = [request.main.but(PLAIN, unprotected())]
         for mode in modes(_hospitals(request)):
             whole = request.main.but(mode, guaranteed(mode, epsilon))
             arms += [
@@ -106,7 +107,7 @@ class Privacy(Study):
                 *(whole.but(f"{mode}, {name}", changes) for name, changes in _changes(config_of(request, whole))),
             ]
         title = f"settings for ε = {epsilon:g}"
-        return Panel(SETTINGS, title, tuple(arms), clients=request.clients, runner="private", reference=NONE)
+        return Panel(SETTINGS, title, tuple(arms), clients=request.clients, runner="private", reference=PLAIN)
 
     def _positive(self, option: str, text: str) -> tuple[float, ...]:
         values = listed(text, float, option)
