@@ -26,6 +26,9 @@ def require_summable(config: Config) -> None:
         f"method.rule = {config.method.rule!r}: it weighs each site's answer by itself": (
             methods.aggregator.averages and not methods.averages
         ),
+        f"method.rule = {config.method.rule!r}: it sends more than the model, and a masked round does not": (
+            bool(methods.rule.broadcasts)
+        ),
         f"method.aggregator = {config.method.aggregator!r}: it compares answers, and only their sum can be read; take "
         "mean": not methods.aggregator.averages,
         f"method.rule = {config.method.rule!r} with method.objective = {config.method.objective!r}: the weights of "

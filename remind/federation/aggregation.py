@@ -51,6 +51,10 @@ class BlockAverage:
             if self._weight.get(name)
         }
 
+    def weights(self) -> dict[str, float]:
+        """Σ_s a_s of the replies that carried a tensor, by name."""
+        return dict(self._weight)
+
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The global tensors with every averaged one replaced."""
         return {**tensors, **self.average(tensors)}

@@ -1,8 +1,9 @@
 """Blocks: the units in which tensors are sent, averaged and (later) masked.
 
 Block ``shared`` goes to every site; ``group:<bitmask>`` holds Φ_k and B_k and goes only to sites that observe group k;
-``encoder:<modality>`` exists only where encoders are shared, and goes to sites that have the modality. A message holds
-one flat buffer and an index of its tensors: one array however many tensors (flower §2).
+``encoder:<modality>`` exists only where encoders are shared, and goes to sites that have the modality. What a rule
+sends besides the parameters (``rule/<word>/<parameter>``) is in the block of the parameter. A message holds one flat
+buffer and an index of its tensors: one array however many tensors (flower §2).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from torch.nn import Parameter
 from remind.quoting import quoted
 
 ENCODERS = "encoders."
+RULE = "rule/"  # begins the names of what a rule sends besides the parameters
 SHARED = "shared"
 WireType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {
@@ -38,15 +40,28 @@ def encoder_block(modality: str) -> str:
     return f"encoder:{modality}"
 
 
+def beside(word: str, parameter: str) -> str:
+    """Return the name of what a rule sends besides a parameter, such as its control variate."""
+    return f"{RULE}{word}/{parameter}"
+
+
+def split_beside(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the parameters among tensors of a message, and what a rule sent besides them."""
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(RULE)}
+    return own, {name: tensor for name, tensor in tensors.items() if name not in own}
+
+
 def block_of(name: str) -> str:
-    """Return the block of a parameter of `SiteModel`, from its name.
+    """Return the block of a parameter of `SiteModel`, from its name, or of what a rule sends besides it.
 
     Raises
     ------
     ValueError
         No parameter has such a name. Names in a message come from another party and cannot be trusted.
     """
-    match name.split("."):
+    parts = name.split("/", 2)
+    parameter = parts[2] if name.startswith(RULE) and len(parts) == 3 else name
+    match parameter.split("."):
         case ["encoders", modality, _, *_]:
             return encoder_block(modality)
         case ["fusion", "groups", group, _, *_] if group.isdecimal() and group == str(int(group)):

@@ -77,6 +77,8 @@ class Task(Message):
         Those of the site's groups that the model to begin with (``start.model``) knows; none where it is a new one.
     routed
         Whether Φ_k is in use in stage 1 too, as in the model to begin with.
+    counted
+        The last round of this stage in which the site's answer counted, where the rule asks; None: none.
     secure
         Among whom each block of the answer is summed; None: the answer is not masked.
     """
@@ -94,6 +96,7 @@ class Task(Message):
     candidates: Annotated[tuple[Natural, ...], Field(max_length=2)] = ()
     given: tuple[Group, ...] = ()
     routed: bool = False
+    counted: Natural | None = None
     secure: Secure | None = None
     index: tuple[Entry, ...]
 

@@ -50,6 +50,10 @@ class RoundSettings:
         Seed of the augmentation of pictures; None: none.
     only
         Names of the parameters that train; None: all that the optimiser holds.
+    round, stage
+        Number of the round, and of the stage, counted over all phases of the objective.
+    counted
+        The last round of the stage in which this site's answer counted; -1: none, or the rule does not ask.
     """
 
     lr: float = 0.0
@@ -62,6 +66,9 @@ class RoundSettings:
     labels: Labels = field(default_factory=dict)
     augment: int | None = None
     only: Names | None = None
+    round: int = 0
+    stage: int = 0
+    counted: int = -1
 
 
 @dataclass
@@ -87,8 +94,14 @@ class LocalWork:
         Statistics of the training patients on the model as it is.
     kept
         Tensors that stay at this site from round to round, under names of the rule's or the objective's choice.
+    beside
+        What the rule sent besides the parameters, by name (`remind.federation.blocks.beside`).
     travelling
         Names of the parameters that are received and sent back.
+    withheld
+        Blocks that go back as they were received, because too few patients move them.
+    instead
+        What a rule sends of such a block, by the name of a parameter: nothing that this round's patients moved.
     retokenise
         Cached tokens of the encoders as they are at the moment; None: `source` encodes again for every batch.
     """
@@ -102,7 +115,10 @@ class LocalWork:
     gradients: Gradients = field(default_factory=PlainGradients)
     measure: Measure = dict
     kept: dict[str, Tensor] = field(default_factory=dict)
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
     travelling: Sequence[str] = ()
+    withheld: frozenset[str] = frozenset()
+    instead: dict[str, Tensor] = field(default_factory=dict)
     retokenise: Callable[[], TokenSource] | None = None
 
     def named(self) -> dict[str, Parameter]:
@@ -144,6 +160,7 @@ class LocalWork:
         strength: float = 0.0,
         optimizer: Optimizer | None = None,
         alone: bool = False,
+        shift: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Take the steps of the plan from `first` up to `last`, or all.
 
@@ -157,6 +174,8 @@ class LocalWork:
             An optimiser to use instead of the round's own.
         alone
             Descend the site's own mean loss F_s/W_s on every tensor, for a model that is not averaged with others.
+        shift
+            Added to the gradients of the parameters that it names, also to a gradient of 0 that no patient reached.
         """
         optimizer = optimizer or self.optimizer
         if optimizer is None:
@@ -193,6 +212,9 @@ class LocalWork:
                 if name in self.settings.decay and parameter in rate:
                     pull = min(rate[parameter] * self.settings.decay[name], 1.0)
                     parameter.data.lerp_(self.settings.rest.get(name, torch.zeros_like(parameter)), pull)
+            _add_to_gradients(
+                {named[name]: extra for name, extra in (shift or {}).items() if moves is None or moves(name)}
+            )
             optimizer.step()
         self.model.fusion.set_step_patients(None)
 
@@ -207,6 +229,13 @@ class LocalWork:
             torch.Generator().manual_seed(seed),
             self.settings.labels,
         )
+
+
+def _add_to_gradients(extra: Mapping[Parameter, Tensor]) -> None:
+    for parameter, tensor in extra.items():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad.add_(tensor.to(parameter))
 
 
 def intersection(one: Names | None, other: Names | None) -> Names | None:

@@ -53,6 +53,7 @@ TASK = {
     "candidates": [1, 4],
     "given": [3],
     "routed": True,
+    "counted": 1,
     "secure": {
         "slot": 1,
         "observers": {"group:3": ["a", "b", "c"]},

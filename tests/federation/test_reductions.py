@@ -100,6 +100,7 @@ AVERAGED = [
     "fedprox(mu = 0)",
     "qffl(q = 0)",
     "fedavgm(momentum = 0)",
+    "scaffold(lr = 0)",  # in one local step there is no drift
     "ditto",  # its global model
     "afl(step = 0)",
     "afl(step = 0, units = 'groups')",
@@ -237,7 +238,7 @@ NEVER_LOCAL = ("local", "adapt", "fedavg", "fedadam", "fedyogi")  # itself; part
 
 @pytest.mark.parametrize("rule", [m.name for m in rules.methods() if m.name not in NEVER_LOCAL])
 def test_one_site_is_the_site_alone_whatever_the_rule(rule, tmp_path):
-    text = {"qffl": "qffl(q = 0)", "fedavgm": "fedavgm(momentum = 0)"}.get(rule, rule)
+    text = {"qffl": "qffl(q = 0)", "fedavgm": "fedavgm(momentum = 0)", "scaffold": "scaffold(lr = 0)"}.get(rule, rule)
     mixes, local_encoders = {"s1": MIXES["s1"]}, {"federation__encoders": "local"}
     alone = Run(tmp_path / "local", mixes, method__rule="local", **local_encoders)
     found = Run(tmp_path / "rule", mixes, method__rule=text, **local_encoders)

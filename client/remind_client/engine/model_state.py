@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from remind.config import Config
 from remind.data.batches.batch import SiteData
-from remind.federation.blocks import ENCODERS, Entry, group_block, unpack
+from remind.federation.blocks import ENCODERS, Entry, beside, group_block, split_beside, unpack
 from remind.federation.install import install
 from remind.federation.rules.base import Rule
 from remind.objectives.base import OWN
@@ -38,6 +38,8 @@ class ModelState:
     kept
         Tensors that stay at this site: parameters that do not travel under the federated rule, and state of rule and
         objective.
+    beside
+        What the rule sent besides the parameters.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ModelState:
             self.initial = {n: p.detach().clone() for n, p in named if n.startswith(ENCODERS)}
         self._trainable = {n: p.requires_grad for n, p in self.model.encoders.named_parameters()}
         self.kept: dict[str, Tensor] = {}
+        self.beside: dict[str, Tensor] = {}
         self._digests: dict[str, str] = {}  # hashes of the current encoders; a missing name means unknown
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
 
@@ -80,8 +83,12 @@ class ModelState:
                 self.model.encoders[name].load_state_dict(self._store.encoder(name, found))
                 self._digests[name] = found
         rule, shared = self._rule, self._config.federation.encoders == "shared"
+        tensors, self.beside = split_beside(unpack(index, buffer))
+        known = {beside(word, name): t.shape for word in rule.broadcasts for name, t in tensors.items()}
+        if strange := sorted(n for n, t in self.beside.items() if known.get(n) != t.shape):
+            raise ValueError(f"tensor {strange[0]} is not one that this site accepts")
         groups_here = None if rule.groups_travel else tuple(self._patients.counts)
-        received = install(self.model, unpack(index, buffer), shared, self._config.seed, groups_here, rule.travels)
+        received = install(self.model, tensors, shared, self._config.seed, groups_here, rule.travels)
         if any(name.startswith(ENCODERS) for name in received):
             self.mark_changed()
         self.kept = self._store.kept()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from remind.config import Config
 from remind.errors import UserError
 from remind.federation import message_types, messages, secure_messages
+from remind.federation.blocks import RULE
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import from_record, to_record
 from remind.paths import run_name
@@ -176,7 +177,8 @@ class Door:
                 raise RefusedError("internal error (the answer is not masked); nothing was sent")
             case messages.Task(), messages.Report():
                 require_blocks(self.site.policy, answer.index)
-                if answer.index != request.index or buffer.size != sum(entry.nbytes for entry in answer.index):
+                asked = tuple(entry for entry in request.index if not entry.name.startswith(RULE))
+                if answer.index != asked or buffer.size != sum(entry.nbytes for entry in answer.index):
                     raise RefusedError(
                         "internal error (the answer contains other tensors than the task); nothing was sent"
                     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from remind.data.cohort.cohort import VALIDATION
-from remind.federation.blocks import block_of, index_of, pack, unpack
+from remind.federation.blocks import block_of, index_of, pack, split_beside, unpack
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
 from remind.metrics.statistics import GroupLoss
@@ -63,6 +63,7 @@ class RoundTraining:
         started, engine = time.perf_counter(), self.engine
         methods, state = engine.methods, engine.state
         received, work, phase, train_encoders = begun(engine, task, buffer, key)
+        work.withheld = self._withheld(task, work)
         losses: Mapping[int, GroupLoss] = work.measure()
         with methods.rule.measured(work):
             validation = engine.evaluation.statistics(work.source, VALIDATION, task.routing, task.labels)
@@ -105,16 +106,20 @@ class RoundTraining:
         self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork
     ) -> Mapping[str, Tensor]:
         """Return the current tensors, except those of parts that too few patients changed: these as received."""
-        if self.releases is not None:  # noise protects them, and suppression would disclose who was drawn
+        if not work.withheld:
             return received
+        log.info("round %d: fewer than %d patients moved %s; sent back", task.round, self.minimum, work.withheld)
+        unchanged, _ = split_beside(unpack(task.index, buffer))
+        instead = {name: t for name, t in (unchanged | work.instead).items() if block_of(name) in work.withheld}
+        return {**received, **instead}
+
+    def _withheld(self, task: Task, work: LocalWork) -> frozenset[str]:
+        """Return the blocks that too few patients will change."""
+        if self.releases is not None:  # noise protects them, and suppression would disclose who was drawn
+            return frozenset()
         cohort = self.engine.patients.cohort
         blocks = {entry.block for entry in task.index}
-        small = blocks_below_minimum(work.plan, cohort.groups_N, cohort.schema.names, blocks, self.minimum)
-        if not small:
-            return received
-        log.info("round %d: fewer than %d patients moved %s; sent back as it came", task.round, self.minimum, small)
-        unchanged = unpack(task.index, buffer)
-        return {name: unchanged[name] if block_of(name) in small else t for name, t in received.items()}
+        return blocks_below_minimum(work.plan, cohort.groups_N, cohort.schema.names, blocks, self.minimum)
 
 
 def begun(engine: SiteEngine, task: Task, buffer: Buffer, key: str) -> tuple[Received, LocalWork, Phase, bool]:

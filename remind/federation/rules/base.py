@@ -6,7 +6,8 @@ hospital asks it what to send and what to do in a round.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,22 @@ from remind.training.work import LocalWork
 
 Tensors = Mapping[str, Tensor]
 EVERY = ("local", "frozen", "shared")
+
+
+@dataclass(frozen=True)
+class Replies:
+    """What a step at the coordinator can depend on besides the average.
+
+    Attributes
+    ----------
+    lr
+        Learning rate of the round at the sites.
+    weight
+        Σ_s a_s over the replies that carried a tensor, by name: 1 if every site that has the block answered.
+    """
+
+    lr: float
+    weight: Mapping[str, float]
 
 
 class Rule:
@@ -41,6 +58,12 @@ class Rule:
         privacy need.
     weighs
         Whether the rule weighs sites or groups by their risks; then the objective must not.
+    broadcasts
+        Words of the coordinator's memory that sites receive: the entry ``<word>/<parameter>`` goes, as
+        ``rule/<word>/<parameter>``, to the sites that receive the parameter (`LocalWork.beside`), and does not come
+        back.
+    counts_answers
+        Whether a site is told in which round its last answer of this stage counted (`RoundSettings.counted`).
     """
 
     encoders: tuple[str, ...] = EVERY
@@ -49,6 +72,8 @@ class Rule:
     weighs = False
     private = False
     sends = True
+    broadcasts: ClassVar[tuple[str, ...]] = ()
+    counts_answers: ClassVar[bool] = False
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config
@@ -85,6 +110,12 @@ class Rule:
             optimisers of sites. A group that appeared later has no entries yet.
         """
         return average, memory
+
+    def server_round(
+        self, model: Tensors, average: Tensors, memory: Tensors, replies: Replies
+    ) -> tuple[Tensors, Tensors]:
+        """Do as `server_step`, for a rule whose step depends on more than the average."""
+        return self.server_step(model, average, memory)
 
     # At both ends
 

@@ -3,15 +3,17 @@
 Nothing is sent here. The result depends only on the config, the parties and the replies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from remind.adaptation.moving import anchored, rates
 from remind.federation.aggregation import BlockAverage
 from remind.federation.averaging import mean_of, with_mean
+from remind.federation.rules.base import Replies
 from remind.global_model import GlobalModel
 from remind.metrics.selection import is_better, judge
 from remind.metrics.statistics import GroupStatistics
@@ -19,7 +21,7 @@ from remind.training.schedule import learning_rate
 from remind_server.rounds.joint import SummedGradients, stepped
 from remind_server.rounds.parties import Parties
 from remind_server.rounds.state import Best, State
-from remind_server.rounds.tasks import stage_of
+from remind_server.rounds.tasks import COUNTED, stage_of
 
 
 class Course:
@@ -78,8 +80,13 @@ class Course:
             return replace(state, memory=self.methods.rule.server_init(state.model.tensors))
         return state
 
-    def stepped(self, state: State[Any], replies: BlockAverage, weights: Any) -> State[Any]:
-        """Return the state after the rule's step on the parameters of this phase; unchanged if no site trained."""
+    def stepped(
+        self, state: State[Any], replies: BlockAverage, weights: Any, answered: Iterable[str] = ()
+    ) -> State[Any]:
+        """Return the state after the rule's step on the parameters of this phase; unchanged if no site trained.
+
+        `answered` are the sites whose answers count.
+        """
         phase, model = self.methods.objective.phase(state.round), state.model.tensors
         average, before = replies.average(model), state.memory
         if isinstance(replies, SummedGradients):
@@ -87,8 +94,11 @@ class Course:
             rate = rates(self.config, known)
             average, before = stepped(self.config.train, model, replies.gradients, before, lr, rate)
         training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
-        moved, memory = self.methods.rule.server_step(model, training, before)
+        told = Replies(learning_rate(self.config.train, *self.stage(state.round)), replies.weights())
+        moved, memory = self.methods.rule.server_round(model, training, before, told)
         after = {**model, **average, **moved}
+        if self.methods.rule.counts_answers:
+            memory = {**memory, **{COUNTED + site: torch.tensor(state.round) for site in answered}}
         if self.parties.given is not None:
             lr = learning_rate(self.config.train, *self.stage(state.round))
             after = anchored(self.config, self.parties.given.tensors, after, training, lr)

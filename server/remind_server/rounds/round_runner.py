@@ -79,7 +79,7 @@ class RoundRunner:
         weighing, sites, adjustment = self.methods.weighing, parties.sites, config.dro.adjustment
         weights = weighing.update(state.weights, sites, outcome.measured, adjustment, config.train.local_steps)
         best = self.course.best(state, outcome.validation)
-        after = replace(self.course.stepped(state, outcome.average, weights), best=best)
+        after = replace(self.course.stepped(state, outcome.average, weights, outcome.answered), best=best)
         record = RoundRecord(
             round=after.round,
             rounds=config.train.rounds,

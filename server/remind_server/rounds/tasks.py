@@ -1,7 +1,7 @@
 """The task of each site in a round: its own blocks, and λ and n_k of its own groups; nothing about other sites."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import fsum
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from remind.config import Config, TrainConfig
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.block_weights import block_weights
-from remind.federation.blocks import WireType, index_of, pack
+from remind.federation.blocks import WireType, beside, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine, Task
 from remind.federation.site_weights import Sites, SiteWeights, total
@@ -20,10 +20,15 @@ from remind.objectives.base import Phase
 from remind_server.rounds.member import Member
 from remind_server.rounds.state import State
 
+COUNTED = "counted/"  # begins the names, in the memory, of the rounds in which sites' answers last counted
+
 
 @dataclass(frozen=True)
 class Assignment:
-    """A site's task, and the values for checking its reply: tensors sent, W_s, n_{s,k}, groups that it can evaluate."""
+    """A site's task, and the values for checking its reply: tensors sent, W_s, n_{s,k}, groups that it can evaluate.
+
+    `beside` is what the rule sends besides the tensors of the model, which does not come back.
+    """
 
     task: Task
     sent: Mapping[str, Tensor]
@@ -31,10 +36,11 @@ class Assignment:
     counts: Mapping[int, int]
     observed: frozenset[int]
     dtype: WireType
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def record(self) -> RecordDict:
         """Return the message. It is built when it is sent, so that memory does not hold the tensors of all sites."""
-        return to_record(self.task, pack(self.sent, self.dtype))
+        return to_record(self.task, pack({**self.sent, **self.beside}, self.dtype))
 
     @property
     def nbytes(self) -> int:
@@ -109,6 +115,7 @@ def train_tasks(
         own, share = member.counts, masses[member.name]
         modalities = shared_modalities(config, schema, own)
         sent = state.model.select(own, modalities)
+        besides = _besides(methods.rule.broadcasts, state.memory, sent)
         bits = {name: schema.names.index(name) for name in modalities}
         task = Task(
             round=state.round,
@@ -123,12 +130,25 @@ def train_tasks(
             candidates=candidates(config, state),
             given=tuple(k for k in sorted(own) if k in given),
             routed=routed,
-            index=index_of(sent, config.federation.dtype),
+            counted=last_counted(state.memory, member.name),
+            index=index_of({**sent, **besides}, config.federation.dtype),
         )
         tasks[member.node_id] = Assignment(
-            task, sent, fsum(share.values()), own, member.observed, config.federation.dtype
+            task, sent, fsum(share.values()), own, member.observed, config.federation.dtype, besides
         )
     return tasks
+
+
+def last_counted(memory: Mapping[str, Tensor], site: str) -> int | None:
+    """Return the last round of the stage in which a site's answer counted, if the rule asks for it."""
+    found = memory.get(COUNTED + site)
+    return None if found is None else int(found)
+
+
+def _besides(words: Iterable[str], memory: Mapping[str, Tensor], sent: Iterable[str]) -> dict[str, Tensor]:
+    """Return what a rule's memory holds of these tensors under the words that sites receive."""
+    named = [(word, name) for word in words for name in sent]
+    return {beside(word, name): memory[key] for word, name in named if (key := f"{word}/{name}") in memory}
 
 
 def _weights_for(
