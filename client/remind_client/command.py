@@ -114,10 +114,14 @@ def ledger(
     form: Annotated[
         bool, typer.Option("--form", help="Print a form on RUN for the data-protection officer, as Markdown.")
     ] = False,
+    from_audit_log: Annotated[
+        bool, typer.Option("--from-audit-log", help="First enter spends of the audit log that an old copy lacks.")
+    ] = False,
     config: SiteFile = HERE,
 ) -> None:
     """Show what runs have spent of the patients' privacy, on what, and what is left (docs/privacy.md)."""
     from remind_client.ledger.account import account_of
+    from remind_client.ledger.rollback import enter_lost
     from remind_client.ledger.show import to_csv, to_json, to_text
     from remind_client.privacy_form import form_of
     from remind_client.site_config import load_site_config
@@ -125,6 +129,8 @@ def ledger(
     if as_json + as_csv + form > 1:
         raise UserError("--json, --csv and --form: give one of them")
     site = load_site_config(config)
+    if from_audit_log:
+        print(f"entered from the audit log: {enter_lost(site.privacy_ledger, site.audit_log)} spend(s)")
     if form:
         if not run:
             raise UserError("--form: name the run that it is about: remind-site ledger RUN --form")

@@ -76,6 +76,7 @@ examinations_per_run = 10
 # epsilon_per_run = 8.0
 # epsilon_for_life = 20.0
 # delta = 1e-5  # at most a tenth of 1/n of this site's n patients
+# colluding = 1  # hospitals whose shares of a joint run's noise must not be counted on
 # tell = true  # the coordinator is told what a run has spent here and what it has left
 
 [vault]  # encrypts the site's stored files, by default with vault.key beside the private key

@@ -16,6 +16,7 @@ from remind.processes.memory import keep_freed_memory
 from remind.training.device import choose_device
 from remind_client.cohort_cache import cached_cohort, cohort_version
 from remind_client.engine.private_steps import simulated_secret
+from remind_client.ledger.rollback import require_newest
 from remind_client.ledger.spender import Spender, limits_of
 from remind_client.ledger.spends import PrivacyLedger
 from remind_client.policy.rules import fingerprint
@@ -120,6 +121,7 @@ def _private(
             f"privacy.mode = {config.privacy.mode!r} needs a privacy ledger, which a site has that remind-site runs"
         )
     ledger = ours.privacy_ledger
+    require_newest(ledger, ours.audit_log)
     return ledger.secret, Spender(ledger, run, limits_of(config, ours.policy.privacy), ours.audit_log)
 
 

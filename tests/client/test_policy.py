@@ -280,6 +280,14 @@ def test_a_fingerprint_is_of_what_matters():
     assert len({fingerprint(Config.from_flat(values)) for values in other}) == len(other)
 
 
+def test_what_the_noise_of_shared_steps_follows_from_is_in_the_fingerprint():
+    """Hospitals with other numbers of repetitions would count on noise of each other that is not there."""
+    one, other = wants(mode="joint"), wants(mode="joint")
+    other = other.model_copy(update={"federation": other.federation.model_copy(update={"retries": 9})})
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(Config()) == fingerprint(Config.from_flat({"federation.retries": 9}))
+
+
 def test_weights_that_a_run_names_must_be_allowed(ledger):
     assert set(named_models(Config()).values()) == {"pretrained", "words"}
     for backbone in ("hf-hub:someone/model", "local-dir:/data", "someone/model"):
@@ -371,6 +379,9 @@ def wants(**changes: float | str) -> Config:
         ({"require": ("joint",), "epsilon_per_run": 4.0}, wants(), ""),
         ({"require": ("joint",), "epsilon_per_run": 3.9}, wants(mode="joint"), "an epsilon of 3.9 a run; this run has"),
         ({"require": ("joint",)}, Config(), "a guarantee for each patient"),
+        ({"require": ("joint",)}, wants(mode="joint", colluding=0), "this run has privacy.colluding = 0"),
+        ({"require": ("joint",), "colluding": 2}, wants(mode="joint"), "holds if 2 hospitals take theirs off"),
+        ({"require": ("joint",), "colluding": 2}, wants(), ""),
         ({"delta": 1e-6}, wants(mode="joint"), "privacy.delta = 1e-05"),
         ({"delta": 1e-6}, wants(), "privacy.delta = 1e-05"),
         ({"delta": 1e-6}, Config(), ""),

@@ -12,6 +12,7 @@ from remind.federation.flower import from_record
 from remind.federation.messages import Examine, Report, Task
 from remind.secagg.codec import RangeError
 from remind.secagg.limits import RefusedError
+from remind.secagg.slot_messages import ShareRequest
 from remind_client.identity import new_private_key
 from remind_client.rounds.secure import SecureAnswers
 from remind_client.store.site_store import SiteStore
@@ -136,6 +137,24 @@ def test_published_keys_stay_and_other_slots_are_refused(asked):
     assert one.secure.prepare(keys.slots).keys == keys
     with pytest.raises(RefusedError, match="under other settings"):
         one.secure.prepare(keys.slots + 1)
+
+
+def test_keys_dealt_under_some_settings_serve_no_others(asked):
+    """A second run with the same run.id would get shares of noise for sums whose other shares are smaller."""
+    one, (task, buffer), _ = asked
+    of = one.secure
+    under_others = SecureAnswers(of._run, of._name, "ab" * 32, of._store, None, virtual=True)
+    another_run = SecureAnswers("another", of._name, of._terms, of._store, None, virtual=True)
+    for liar in (under_others, another_run):
+        for request in (
+            lambda liar=liar: liar.prepare(of._site().state.keys.slots),
+            lambda liar=liar: liar.deal(of._site().state.book),
+            lambda liar=liar: liar.sums(task, buffer, {}, 1.0),
+            lambda liar=liar: liar.noise_makers(task, one.config.privacy),
+            lambda liar=liar: liar.unmask(ShareRequest(slot=task.secure.slot, survivors=(), seeds={}, secrets={})),
+        ):
+            with pytest.raises(RefusedError, match="under other settings"):
+                request()
 
 
 def test_without_the_setting_nothing_of_it_is_answered(tmp_path):

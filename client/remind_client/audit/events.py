@@ -109,6 +109,8 @@ class SpentOn(Event):
     noise: float
     rate: float
     steps: int
+    delta: float = 0.0
+    own: float | None = None  # noise of this site alone, where others share it
 
 
 class Spent(Event):

@@ -17,6 +17,8 @@ from remind_client.checks.finding import Finding, failed, ok, warning
 from remind_client.disk import disk_error
 from remind_client.identity import read_private_key
 from remind_client.launcher.install import OTHERS, install_launchers
+from remind_client.ledger.rollback import REMEDY as ROLLBACK_REMEDY
+from remind_client.ledger.rollback import rollback_problem
 from remind_client.site_config import SiteConfig
 from remind_client.supervisor.flower import LAUNCHERS
 from remind_client.vault.rotate import is_sealed, unreadable
@@ -209,15 +211,13 @@ def check_ledger(site: SiteConfig) -> Iterator[Finding]:
     """Check that the privacy ledger is whole and knows every spend that the audit log does, and what is left."""
     ledger, limits = site.privacy_ledger, site.policy.privacy
     try:
-        problems, known = ledger.problems(), {spend.number for spend in ledger.spends()}
+        problems, older = ledger.problems(), rollback_problem(ledger, site.audit_log)
     except UserError as error:
         yield failed("ledger", str(error), "")
         return
-    logged = {int(n) for entry in site.audit_log.entries() if entry.get("event") == "spent" for n in entry["numbers"]}
-    if lost := logged - known:
-        problems.append(f"{ledger.path}: {len(lost)} spend(s) of the audit log are not in it: it counts too little")
-    if problems:
-        yield failed("ledger", "\n".join(problems), "restore the newest copy; remind-site audit show --event spent")
+    if problems or older:
+        remedy = ROLLBACK_REMEDY if not problems else "restore the newest copy; remind-site audit show --event spent"
+        yield failed("ledger", "\n".join([*problems, *([older] if older else [])]), remedy)
         return
     spent = ledger.lifetime_total().epsilon(limits.delta)
     limit = limits.epsilon_for_life

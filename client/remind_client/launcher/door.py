@@ -132,7 +132,7 @@ class Door:
         require_allowed(policy, Asking(run, bundle, config, request, question), self.now(), self.site.ledger)
         context.run_config = {**context.run_config, **self._own_settings()}
         reply = load(bundle)(message=message, context=context)
-        return self._release(run, request, reply)
+        return self._release(run, fingerprint(config), request, reply)
 
     def _own_settings(self) -> dict[str, str | int]:
         """Run-config settings that the site decides, whatever the run asks for."""
@@ -140,7 +140,7 @@ class Door:
         return {"device": self.site.device, "threads": resources.threads, "workers": resources.workers}
 
     def _release(
-        self, run: str, request: message_types.Message, reply: Message
+        self, run: str, configuration: str, request: message_types.Message, reply: Message
     ) -> tuple[message_types.Message, Buffer | None]:
         """Return the part of the answer that may leave."""
         if reply.has_error():
@@ -157,7 +157,7 @@ class Door:
                 suppressed = suppress_enrolment(answer, minimum, self.site.policy.share_name)
                 if not suppressed.counts:
                     raise RefusedError(f"no group has the {minimum} training patients that the site's policy requires")
-                self.site.ledger.release(run, released)
+                self.site.ledger.release(run, released, configuration)
                 return suppressed, None
             case (
                 (secure_messages.Prepare(), secure_messages.Keys())

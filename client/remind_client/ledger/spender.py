@@ -51,9 +51,10 @@ class Spender:
         for run, at, asked in dict.fromkeys((row.run, row.round, row.question) for row in rows):
             of_it = [row for row in rows if (row.run, row.round, row.question) == (run, at, asked)]
             spent = tuple(
-                SpentOn(part=row.release.part, what=m.what, noise=m.noise, rate=m.rate, steps=m.steps)
+                SpentOn(part=r.part, what=m.what, noise=m.noise, rate=m.rate, steps=m.steps, delta=r.delta, own=r.own)
                 for row in of_it
-                for m in [row.release.mechanism]
+                for r in [row.release]
+                for m in [r.mechanism]
             )
             self.log.append(Spent(run=run, round=at, numbers=tuple(row.number for row in of_it), releases=spent))
         self.ledger.mark_logged(row.number for row in rows)

@@ -76,9 +76,7 @@ def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledge
         With the reason.
     """
     _require_configuration(policy, asking.config)
-    config_print = fingerprint(asking.config)
-    if policy.approval and config_print not in ledger.approved():
-        raise RefusedError(f"the site has not approved this configuration yet; it does with: {APPROVE} {config_print}")
+    _require_agreed(policy, asking, ledger)
     if isinstance(asking.message, Enrol):
         return
     if not policy.open_at(now):
@@ -103,6 +101,15 @@ def require_allowed(policy: Policy, asking: Asking, now: datetime, ledger: Ledge
             raise RefusedError(f"the site's policy allows {per_day} training rounds a day; today's are used up")
         if not ledger.begin(asking.run, "rounds", per_run):
             raise RefusedError(f"the site's policy allows {per_run} training rounds a run; they are used up")
+
+
+def _require_agreed(policy: Policy, asking: Asking, ledger: Ledger) -> None:
+    """Refuse settings that wait for approval, and others than those with which the run enrolled the site."""
+    config_print = fingerprint(asking.config)
+    if policy.approval and config_print not in ledger.approved():
+        raise RefusedError(f"the site has not approved this configuration yet; it does with: {APPROVE} {config_print}")
+    if ledger.configuration(asking.run) not in ("", config_print):
+        raise RefusedError("this run enrolled the site with other settings; a run keeps its settings")
 
 
 def _require_configuration(policy: Policy, config: Config) -> None:

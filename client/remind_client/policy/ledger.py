@@ -77,11 +77,16 @@ class Ledger:
             _write(self._of(run), kept.model_copy(update={"asked": {**kept.asked, str(round_): question}}))
             return False
 
-    def release(self, run: int | str, groups: frozenset[int]) -> None:
-        """Store the groups that were released to this run."""
+    def release(self, run: int | str, groups: frozenset[int], configuration: str = "") -> None:
+        """Store the groups that were released to this run, and the fingerprint of the run's config."""
         with self._locked():
             kept = _read(self._of(run), _Run)
-            _write(self._of(run), kept.model_copy(update={"groups": tuple(sorted(groups))}))
+            released = {"groups": tuple(sorted(groups)), "configuration": configuration or kept.configuration}
+            _write(self._of(run), kept.model_copy(update=released))
+
+    def configuration(self, run: int | str) -> str:
+        """Fingerprint of the config with which the run enrolled this site; empty if it has not, or it is not known."""
+        return _read(self._of(run), _Run).configuration
 
     def released(self, run: int | str) -> frozenset[int] | None:
         """Groups that were released to the run; None if the run has not enrolled this site."""
@@ -119,6 +124,7 @@ class _Run(_Kept):
     __pydantic_extra__: dict[str, Natural]
 
     groups: tuple[Natural, ...] | None = None
+    configuration: str = ""
     asked: dict[str, str] = {}
 
     @property

@@ -26,7 +26,9 @@ class PrivacyPolicy(BaseModel):
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
         1e-5, description="δ of both, and the largest of a run; at most a tenth of 1/n of this site's n patients"
     )
-
+    colluding: Annotated[int, Field(ge=0)] = Field(
+        1, description="hospitals whose shares of the noise a joint run must not count on: least privacy.colluding"
+    )
     tell: bool = Field(False, description="the coordinator is told what a run has spent here and what it has left")
 
     @model_validator(mode="after")
@@ -67,6 +69,11 @@ class PrivacyPolicy(BaseModel):
         wanted = config.privacy
         if wanted.delta > self.delta:
             return f"the site's policy allows a delta of {self.delta:g}; this run has privacy.delta = {wanted.delta:g}"
+        if wanted.mode == "joint" and wanted.colluding < self.colluding:
+            return (
+                f"the site's policy asks for noise that holds if {self.colluding} hospitals take theirs off; this run "
+                f"has privacy.colluding = {wanted.colluding}"
+            )
         most = min((one for one in (self.epsilon_per_run, self.epsilon_for_life) if one is not None), default=None)
         if most is not None and wanted.epsilon > most:
             return (

@@ -145,7 +145,8 @@ class Policy(BaseModel):
 
 def fingerprint(config: Config) -> str:
     """SHA-256 of a run config, independent of its order, without the settings in `NO_MATTER`."""
-    settings = {name: value for name, value in config.flat().items() if name not in NO_MATTER}
+    matters = {"federation.retries"} if config.privacy.mode == "joint" else set()  # the noise of a step follows from it
+    settings = {name: value for name, value in config.flat().items() if name not in NO_MATTER - matters}
     text = "\n".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
     return hashlib.sha256(text.encode()).hexdigest()
 

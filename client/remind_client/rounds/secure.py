@@ -71,13 +71,22 @@ class SecureAnswers:
         self._store.vault.write(self._path, lambda out: out.write(text))
 
     def _site(self) -> SecureSite:
-        """Load the stored state, because another process may have answered the last message."""
+        """Load the stored state, because another process may have answered the last message.
+
+        Raises
+        ------
+        RefusedError
+            There are no keys, or the message comes with other settings than those to which the sites have agreed.
+        """
         if not self._path.is_file():
             raise RefusedError("this site has published no keys for this run")
         try:
-            return SecureSite(SiteState.model_validate_json(self._store.vault.read(self._path)), self._keep)
+            state = SiteState.model_validate_json(self._store.vault.read(self._path))
         except ValidationError:
             raise VaultError(f"{self._path}: the content is not valid; this site cannot continue the run") from None
+        if (state.keys.run, state.keys.terms) != (self._run, self._terms):  # the others' noise, clip and weights too
+            raise RefusedError("this site has published keys for this run under other settings")
+        return SecureSite(state, self._keep)
 
     def prepare(self, slots: int) -> Keys:
         """Publish the keys of the run. A repeated request gets the same keys.
@@ -95,7 +104,7 @@ class SecureAnswers:
                 raise UserError(f"the roster's entry for {self._name} is not this site's key; compare the roster again")
             SecureSite.create(self._run, self._name, self._terms, slots, key, self._keep)
         keys = self._site().state.keys
-        if (keys.run, keys.terms, keys.slots) != (self._run, self._terms, slots):
+        if keys.slots != slots:
             raise RefusedError("this site has published keys for this run under other settings")
         return Keys(keys=keys)
 

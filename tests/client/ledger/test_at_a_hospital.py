@@ -84,9 +84,10 @@ def test_the_policy_may_tell(hospital):
 
 def test_a_hospital_without_budget_leaves_with_one_message_without_numbers(hospital):
     site = hospital("epsilon_for_life = 50.0\n")
-    enrolment = ask(site, ENROL, "query")
+    little = {"privacy.noise": 0.01}
+    enrolment = ask(site, ENROL, "query", little)
     before = site.privacy_ledger.spends()
-    refusal = ask(site, first_task(enrolment), "train", {"privacy.noise": 0.01})
+    refusal = ask(site, first_task(enrolment), "train", little)
     assert refusal == Refusal(
         reason="the privacy budget of this site is used up; it takes no further part in this run", leaves=True
     )
@@ -100,3 +101,14 @@ def test_a_run_without_a_guarantee_is_refused_before_the_app_is_even_loaded(hosp
     assert "requires a guarantee for each patient" in refusal.reason
     assert not refusal.leaves
     assert site.privacy_ledger.spends() == []
+
+
+def test_a_run_keeps_the_settings_with_which_it_enrolled_the_hospital(hospital):
+    """Its groups were released, and its keys dealt, for those; a resumed run has the same."""
+    site = hospital()
+    task = first_task(ask(site, ENROL, "query"))
+    for content, kind in ((task, "train"), (ENROL, "query")):
+        refusal = ask(site, content, kind, {"train.lr": 0.02}, load=lambda bundle: pytest.fail("the app was loaded"))
+        assert "enrolled the site with other settings" in refusal.reason
+    assert isinstance(ask(site, task, "train", {"run.resume": True, "run.id": "7"}), Report)
+    assert isinstance(ask(site, ENROL, "query", {"train.lr": 0.02, "run.id": "another"}), Enrolment)
