@@ -77,7 +77,7 @@ def _sums(methods: Methods) -> bool:
     weighing = methods.weighing
     if isinstance(weighing, Spanning):
         return True
-    if not isinstance(weighing, Within) or not isinstance(weighing.between, Proportional):
+    if type(weighing) is not Within or not isinstance(weighing.between, Proportional):
         return False
     inside = type(weighing.inside)
     return inside.update is Weighting.update and inside.initial in (Objective.initial, Proportional.initial)

@@ -57,7 +57,7 @@ def reply_bounds(groups: int, classes: int, experts: int, tensors: int = 0, nbyt
     """
     histograms = len(scored_classes(classes))
     cells = groups * 3 * histograms * 2 * BINS  # test, validation, calibrated
-    others = groups * (3 * (30 + classes * (classes + 1) + experts) + 10 + 2 * len(BETA_K))
+    others = groups * (3 * (30 + classes * (classes + 1) + experts) + 14 + 2 * len(BETA_K))
     values = SOME_VALUES + others + cells * CELL_VALUES + tensors * TENSOR_VALUES
     text = SOME_TEXT + LONGEST_VALUE * (SOME_VALUES + others) + cells * CELL_TEXT
     text += tensors * (LONGEST_VALUE * TENSOR_VALUES + TENSOR_TEXT)

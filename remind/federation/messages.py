@@ -107,13 +107,20 @@ class Task(Message):
 
 
 class Report(Message):
-    """Site → coordinator: statistics of the model as received, and the blocks after the local steps."""
+    """Site → coordinator: statistics of the model as received, and the blocks after the local steps.
+
+    Attributes
+    ----------
+    local
+        Losses of the training patients on the site's own model, after the steps; only where the run's rule asks.
+    """
 
     kind: Literal["report"] = "report"
     round: Natural
     share: Share
     train: dict[Group, LossSum]
     validation: dict[Group, Evaluation]
+    local: dict[Group, LossSum] = Field(default_factory=dict)
     seconds: Finite
     index: tuple[Entry, ...]
     privacy: PrivacySpent | None = None

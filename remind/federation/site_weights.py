@@ -60,6 +60,18 @@ class Weighing(ABC, Generic[S]):
     def update(self, state: S, sites: Sites, losses: Losses, adjustment: float, steps: int) -> S:
         """Return the next round's state, from the reporting sites' losses on the model at the round's beginning."""
 
+    def compare(self, state: S, received: Losses, local: Losses, progress: float) -> S:
+        """Return the state after `update`, from what the sites lose on the model received and on their own.
+
+        Parameters
+        ----------
+        received, local
+            Losses of the training patients of the sites that reported, before and after their steps.
+        progress
+            Share of the run's rounds that are over, before this one.
+        """
+        return state
+
     @abstractmethod
     def admit(self, state: S, sites: Sites) -> S:
         """Return the state with sites and groups that appeared after the start."""
@@ -168,9 +180,8 @@ class Within(Weighing[Nested]):
         for site, measured in sorted(losses.items()):
             own = sites[site]
             groups[site] = self.inside.update(groups[site], risks(measured, own, adjustment), own, steps)
-            known = [loss for k, loss in measured.items() if k in own]
-            if known:
-                of_site[site] = fsum(loss.loss_sum for loss in known) / sum(loss.count for loss in known)
+            if known := {k: loss for k, loss in measured.items() if k in own}:
+                of_site[site] = mean_loss(known)
         return Nested(self.between.update(state.sites, of_site, _sizes(sites), steps), groups)
 
     @override
@@ -180,6 +191,11 @@ class Within(Weighing[Nested]):
             for site, own in sorted(sites.items())
         }
         return replace(state, sites=self.between.admit(state.sites, _sizes(sites)), groups=groups)
+
+
+def mean_loss(losses: Mapping[int, GroupLoss]) -> float:
+    """Return the mean loss of the patients of these groups; there is at least one."""
+    return fsum(loss.loss_sum for loss in losses.values()) / sum(loss.count for loss in losses.values())
 
 
 def total(sites: Sites) -> dict[int, int]:

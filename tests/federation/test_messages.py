@@ -35,6 +35,7 @@ REPORT = {
     "share": 0.25,
     "train": {"3": {"count": 2, "loss_sum": 0.5}},
     "validation": {"3": EVALUATION},
+    "local": {"3": {"count": 2, "loss_sum": 0.25}},
     "seconds": 0.1,
     "index": [ENTRY.model_dump(mode="json")],
     "privacy": {"epsilon": 1.5, "delta": 1e-05, "left": 2.5, "own": 4.5, "releases": {"training gradient": 1.25}},

@@ -32,7 +32,7 @@ KNOWN: dict[type[Message], frozenset[str]] = {
             "named",
         },
     ),
-    Report: frozenset({"kind", "round", "share", "train", "validation", "seconds", "index", "privacy"}),
+    Report: frozenset({"kind", "round", "share", "train", "validation", "local", "seconds", "index", "privacy"}),
     Examination: frozenset({"kind", "round", "test", "validation", "calibrated", "tempered", "seconds"}),
     Tempered: frozenset({"count", "loss", "slope"}),
     LossSum: frozenset({"count", "loss_sum"}),
@@ -102,6 +102,7 @@ def suppress_report(report: Report, released: Collection[int], minimum: int, tel
         update={
             "train": large_parts(report.train, released, minimum),
             "validation": large_parts(report.validation, released, minimum),
+            "local": large_parts(report.local, released, minimum),
             "privacy": report.privacy if tell else None,
         }
     )
@@ -130,7 +131,8 @@ def counts_of(message: Message) -> dict[str, dict[int, int]]:
             held_out = {"enrolled, validation": dict(message.held_out)} if message.held_out else {}
             return {"enrolled": dict(message.counts), **by_class, **held_out}
         case Report():
-            return {"train": _counts(message.train), "validation": _counts(message.validation)}
+            local = {"train, own model": _counts(message.local)} if message.local else {}
+            return {"train": _counts(message.train), "validation": _counts(message.validation), **local}
         case Examination():
             return {"test": _counts(message.test), "validation": _counts(message.validation)}
     return {}

@@ -69,7 +69,8 @@ class RoundTraining:
             validation = engine.evaluation.statistics(work.source, VALIDATION, task.routing, task.labels)
         released = {} if self.releases is None else self.releases.losses(task, losses, key)
         losses = self._work(task, phase, work, train_encoders, key) or losses
-        require_finite(losses.values())
+        local: Mapping[int, GroupLoss] = work.measure() if methods.rule.measures_local and phase.train else {}
+        require_finite([*losses.values(), *local.values()])
         state.save(
             work.optimizer, engine.work.stage_number(task, phase), train_encoders, task.round + 1, task.candidates
         )
@@ -80,6 +81,7 @@ class RoundTraining:
             share=engine.patients.share(methods.objective, task),
             train={k: LossSum.of(s) for k, s in released.items() if k in task.weights},
             validation=evaluations(validation) if self.releases is None else {},
+            local={k: LossSum.of(s) for k, s in local.items() if k in task.weights},
             seconds=time.perf_counter() - started,
             index=index_of(received, engine.config.federation.dtype),
             privacy=self.spender.told() if self.spender is not None else None,

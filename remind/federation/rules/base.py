@@ -64,6 +64,8 @@ class Rule:
         back.
     counts_answers
         Whether a site is told in which round its last answer of this stage counted (`RoundSettings.counted`).
+    measures_local
+        Whether sites also report the losses of their own models, after the steps, for `Weighing.compare`.
     """
 
     encoders: tuple[str, ...] = EVERY
@@ -74,6 +76,7 @@ class Rule:
     sends = True
     broadcasts: ClassVar[tuple[str, ...]] = ()
     counts_answers: ClassVar[bool] = False
+    measures_local: ClassVar[bool] = False
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config

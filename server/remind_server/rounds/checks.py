@@ -78,12 +78,12 @@ def report_problems(
         found.append(
             f"claims share {report.share:.6g} of the objective; its enrolled counts give {assignment.share:.6g}"
         )
-    for group, loss in report.train.items():
+    for group, loss in (*report.train.items(), *report.local.items()):
         if group not in task.weights:
             found.append(f"reports group {group}, which it was not sent")
         elif loss.count != assignment.counts[group]:
             found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
-    found += _losses(report.train, limits)
+    found += _losses(report.train, limits) + _losses(report.local, limits)
     if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
         found.append(f"sends tensors that are not {assignment.dtype}")
     enrolled = sum(assignment.counts.values())

@@ -80,6 +80,7 @@ class RoundReplies:
     average: BlockAverage
     left: Collection[str] = ()
     train: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
+    local: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
     validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -118,6 +119,7 @@ class RoundReplies:
                 self._leave_out(one.name, problem, LEFT_OUT)
                 continue
             self.train[one.name] = {k: loss.value() for k, loss in one.report.train.items()}
+            self.local[one.name] = {k: loss.value() for k, loss in one.report.local.items()}
             self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
             weights, sent = one.assignment.task.block_weights, one.assignment.sent
             self.average.add(one.tensors, weights, sent, self.train[one.name])

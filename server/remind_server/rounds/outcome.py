@@ -21,6 +21,8 @@ class RoundOutcome:
         Losses by site, for the weights of the next round; empty if none are known by site and none are needed.
     losses
         Losses of all sites together.
+    received, local
+        Losses of the training patients by site on the model received, and on the site's own after its steps.
     trained
         Groups that a site whose reply counts trains on.
     """
@@ -39,4 +41,6 @@ class RoundOutcome:
     withheld: Mapping[str, Collection[int]] = field(default_factory=dict)
     update_sizes: Mapping[str, float] = field(default_factory=dict)
     update_ratios: Mapping[str, float] = field(default_factory=dict)
+    received: Losses = field(default_factory=dict)
+    local: Losses = field(default_factory=dict)
     privacy: Mapping[str, PrivacySpent] = field(default_factory=dict)

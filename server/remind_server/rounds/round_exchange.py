@@ -127,5 +127,7 @@ class PlainExchange(RoundExchange):
             withheld=self.roster.withheld(replies.validation),
             update_sizes=replies.outliers.sizes,
             update_ratios=replies.outliers.largest_ratios,
+            received=replies.train,
+            local=replies.local,
             privacy=dict(replies.privacy),
         )

@@ -78,6 +78,8 @@ class RoundRunner:
         outcome = self.exchange.run(grid, state, tasks, members, online)
         weighing, sites, adjustment = self.methods.weighing, parties.sites, config.dro.adjustment
         weights = weighing.update(state.weights, sites, outcome.measured, adjustment, config.train.local_steps)
+        progress = state.round / config.train.rounds
+        weights = weighing.compare(weights, outcome.received, outcome.local, progress)
         best = self.course.best(state, outcome.validation)
         after = replace(self.course.stepped(state, outcome.average, weights, outcome.answered), best=best)
         record = RoundRecord(
