@@ -6,12 +6,14 @@ coordinator knows the question but not the secret, so it cannot distinguish nois
 
 A sum is rounded to a grid, and the noise is a whole number of grid steps. The released value is the result of exact
 integer arithmetic, so the gaps between floating-point numbers do not reveal the sum (Mironov, CCS 2012). The integers
-are rounded normal numbers (Box–Muller, 53-bit uniforms, tails cut at 8.5 standard deviations). With `STEPS_PER_CLIP`
+are rounded normal numbers (Box–Muller, 52-bit uniforms, tails cut at 8.5 standard deviations). With `STEPS_PER_CLIP`
 steps per unit, a rounded normal number is practically a discrete Gaussian (Kairouz et al. 2021, arXiv 2102.06387).
 """
 
 import math
-from typing import Final
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +29,8 @@ Integers = NDArray[np.int64]
 SECRET_BYTES: Final = 32
 STEPS_PER_CLIP: Final = 2**16  # grid steps per unit of sensitivity
 MOST_STEPS: Final = 2.0**51  # sums of smaller whole numbers are exact in float64
-_PIECE: Final = 1 << 15  # numbers that are drawn at a time; they fit into the processor's cache
+_BLOCK: Final = 16  # bytes of an AES block
+_PIECE: Final = 1 << 16  # numbers that are drawn at a time; they fit into the processor's cache
 
 
 class Randomness:
@@ -56,16 +59,29 @@ class Randomness:
         self._stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
 
     def uniforms(self, number: int) -> Floats:
-        """Return numbers k/2^53 with 0 < k ≤ 2^53."""
-        words = np.frombuffer(self._stream.update(bytes(8 * number)), dtype="<u8")
-        return ((words >> np.uint64(11)).astype(np.float64) + 1) * 2.0**-53
+        """Return numbers k/2^52 with 0 < k ≤ 2^52."""
+        found, drawn = np.empty(number), np.empty(8 * number + _BLOCK, dtype=np.uint8)
+        self._stream.update_into(bytes(8 * number), drawn.data)
+        # The upper 52 bits become those of a float in [1, 2): a conversion of integers would take eight times as long.
+        words = np.right_shift(drawn[: 8 * number].view("<u8"), np.uint64(12), out=found.view(np.uint64))
+        words |= np.uint64(0x3FF0000000000000)
+        found -= 1 - 2.0**-52
+        return found
 
     def normals(self, number: int) -> Floats:
         """Return standard normal numbers."""
         half = (number + 1) // 2
-        radius, angle = np.sqrt(-2 * np.log(self.uniforms(half))), torch.from_numpy(self.uniforms(half)).mul_(math.tau)
+        radius, angle = self.uniforms(2 * half).reshape(2, half)
+        np.log(radius, out=radius)
+        radius *= -2
+        np.sqrt(radius, out=radius)
+        angle *= math.tau
         # Torch's sine and cosine take a fifth of the time of numpy's.
-        return np.concatenate([radius * angle.cos().numpy(), radius * angle.sin().numpy()])[:number]
+        found, angles = torch.empty(2, half, dtype=torch.float64), torch.from_numpy(angle)
+        torch.cos(angles, out=found[0])
+        torch.sin(angles, out=found[1])
+        normals: Floats = found.mul_(torch.from_numpy(radius)).numpy().reshape(-1)[:number]
+        return normals
 
     def bernoulli(self, number: int, rate: float) -> NDArray[np.bool_]:
         """Return independent Bernoulli draws, (number,): True with probability `rate`; always True if it is 1."""
@@ -73,7 +89,41 @@ class Randomness:
         return drawn
 
 
-def add_noise(exact: Floats, bound: float, noise: float, randomness: Randomness) -> Floats:
+class Normals(Protocol):
+    """A stream of standard normal numbers."""
+
+    def normals(self, number: int) -> Floats:
+        """Return the next of them."""
+        ...
+
+
+class DrawnAhead:
+    """The first normal numbers of a stream, which another thread draws while the caller computes something else.
+
+    `add_noise` of so many numbers gets the same noise as from the stream itself.
+    """
+
+    def __init__(self, randomness: Randomness, number: int, thread: Executor) -> None:
+        def draw() -> Iterator[Floats]:
+            return iter([randomness.normals(len(range(i, min(i + _PIECE, number)))) for i in range(0, number, _PIECE)])
+
+        self._pieces: Future[Iterator[Floats]] = thread.submit(draw)
+
+    def normals(self, number: int) -> Floats:
+        """Return the next of them, as many as `add_noise` wants at a time.
+
+        Raises
+        ------
+        ValueError
+            Others were drawn.
+        """
+        found = next(self._pieces.result(), None)
+        if found is None or len(found) != number:
+            raise ValueError("noise was drawn for another number of parameters")
+        return found
+
+
+def add_noise(exact: Floats, bound: float, noise: float, randomness: Normals) -> Floats:
     """Add Gaussian noise to a sum, on a grid.
 
     Parameters
@@ -92,14 +142,18 @@ def add_noise(exact: Floats, bound: float, noise: float, randomness: Randomness)
     """
     grid = bound / STEPS_PER_CLIP
     deviation = noise * rounded_bound(1.0, exact.size) * STEPS_PER_CLIP
-    given = np.array(exact, dtype=np.float64)
-    flat = given.reshape(-1)
+    given = np.empty(np.shape(exact))
+    flat, flat_exact = given.reshape(-1), np.reshape(exact, -1)
     for start in range(0, len(flat), _PIECE):
         piece = flat[start : start + _PIECE]
-        steps = np.rint(piece / grid)
-        if not np.abs(steps).max() < MOST_STEPS:  # also refuses NaN
+        np.multiply(flat_exact[start : start + _PIECE], 1 / grid, out=piece)
+        np.rint(piece, out=piece)
+        if not math.sqrt(np.dot(piece, piece)) < MOST_STEPS:  # a bound on the largest one; also refuses NaN
             raise ValueError("cannot add noise to a sum that is not finite, or too large for its grid")
-        piece[:] = (steps + np.rint(deviation * randomness.normals(len(piece)))) * grid
+        drawn = randomness.normals(len(piece))
+        drawn *= deviation
+        piece += np.rint(drawn, out=drawn)
+        piece *= grid
     return given
 
 

@@ -44,14 +44,36 @@ class Outer:
     patient_P: Tensor | None
     shaped: Arrange
 
+    @property
+    def is_small(self) -> bool:
+        """Whether the gradients take no more memory than their factors: then the norm and the sum share one product."""
+        rows, inputs, outputs = *self.input_EPSI.shape[2:], self.grad_EPSO.shape[3]
+        return rows > 1 and inputs * outputs <= rows * (inputs + outputs)
+
+    def formed(self) -> "Whole":
+        """Form each patient's gradient."""
+        products_EPIO = self.input_EPSI.transpose(2, 3) @ self.grad_EPSO
+        experts, patients, inputs, outputs = products_EPIO.shape
+        flat_PX = products_EPIO.transpose(0, 1).reshape(patients, experts * inputs * outputs)
+        return Whole(
+            self.parameter, flat_PX, self.patient_P, lambda sum_X: self.shaped(sum_X.view(experts, inputs, outputs))
+        )
+
 
 @dataclass(frozen=True)
 class Whole:
-    """Per-patient gradients of one small parameter, (P, *shape). `patient_P` as in `Outer`."""
+    """Per-patient gradients of one small parameter, (P, *shape). `patient_P` as in `Outer`.
+
+    Attributes
+    ----------
+    shaped
+        Converts a flat sum to the shape of the parameter; None: it is in that order.
+    """
 
     parameter: Tensor
     grad_P: Tensor
     patient_P: Tensor | None
+    shaped: Arrange | None = None
 
 
 Part = Outer | Whole
@@ -112,7 +134,8 @@ class Tape:
 
         def parts(grad: Tensor) -> list[Part]:
             grad_EPSO = arrange(grad)
-            found: list[Part] = [Outer(weight, seen, grad_EPSO, here, shaped)]
+            outer = Outer(weight, seen, grad_EPSO, here, shaped)
+            found: list[Part] = [outer.formed() if outer.is_small else outer]
             if bias is not None:
                 grad_PEO = grad_EPSO.sum(dim=2).transpose(0, 1)
                 found.append(Whole(bias, grad_PEO.reshape(len(grad_PEO), *bias.shape), here))
@@ -187,21 +210,20 @@ def gather_rows(stacked_G: Tensor, row_B: Tensor, owners: Sequence[Tensor | None
 
 def squared_norms(parts: Sequence[Part], patients: int) -> Tensor:
     """Return the squared norm of each patient's gradient of one parameter, (B,), after summing its parts."""
-    if all(isinstance(part, Whole) for part in parts):
-        wholes = [part for part in parts if isinstance(part, Whole)]
-        if len(wholes) == 1:
-            square_P = _flatten(wholes[0].grad_P).square().sum(dim=1)
-            return _scatter(square_P, wholes[0].patient_P, patients)
-        return rows_of(parts, patients).square().sum(dim=1)
+    wholes = [part for part in parts if isinstance(part, Whole)]
     outers = [part for part in parts if isinstance(part, Outer)]
-    if len(outers) != len(parts):
+    if len(parts) == 1:
+        (part,) = parts
+        square_P = _square(_flatten(part.grad_P)) if isinstance(part, Whole) else _outer_norms(part)
+        return _scatter(square_P, part.patient_P, patients)
+    if not outers:
+        return _square(rows_of(parts, patients))
+    if wholes:
         raise ValueError("a parameter is used both in a product and elsewhere")
-    first = outers[0]
-    if len(outers) == 1:
-        return _scatter(_outer_norms(first.input_EPSI, first.grad_EPSO), first.patient_P, patients)
     inputs = [_scatter(part.input_EPSI, part.patient_P, patients, dim=1) for part in outers]
     grads = [_scatter(part.grad_EPSO, part.patient_P, patients, dim=1) for part in outers]
-    return _outer_norms(torch.cat(inputs, dim=2), torch.cat(grads, dim=2))
+    first = outers[0]
+    return _outer_norms(Outer(first.parameter, torch.cat(inputs, dim=2), torch.cat(grads, dim=2), None, first.shaped))
 
 
 def rows_of(parts: Sequence[Part], patients: int) -> Tensor:
@@ -222,23 +244,29 @@ def weighted_sum(part: Part, coefficient_B: Tensor) -> Tensor:
     """Return Σ_i c_i·g_i of a part, in the shape of its parameter."""
     c_P = coefficient_B if part.patient_P is None else coefficient_B[part.patient_P]
     if isinstance(part, Whole):
-        return (c_P @ _flatten(part.grad_P)).view(part.parameter.shape)
+        total_X = c_P @ _flatten(part.grad_P)
+        return total_X.view(part.parameter.shape) if part.shaped is None else part.shaped(total_X)
     grad_EPSO = part.grad_EPSO * c_P[None, :, None, None]
     return part.shaped(part.input_EPSI.flatten(1, 2).transpose(1, 2) @ grad_EPSO.flatten(1, 2))
 
 
-def _outer_norms(input_EPSI: Tensor, grad_EPSO: Tensor) -> Tensor:
+def _outer_norms(part: Outer) -> Tensor:
     """Return ‖Σ_s x_s ⊗ d_s‖² of each patient, summed over the E products, (P,).
 
     Computes ⟨XXᵀ, DDᵀ⟩, or forms the product XᵀD if that is smaller.
     """
-    rows, inputs, outputs = input_EPSI.shape[2], input_EPSI.shape[3], grad_EPSO.shape[3]
-    if rows == 1:
-        return (input_EPSI.square().sum(dim=(2, 3)) * grad_EPSO.square().sum(dim=(2, 3))).sum(dim=0)
-    if rows * (inputs + outputs) <= inputs * outputs:
-        gram_EPSS = input_EPSI @ input_EPSI.transpose(2, 3)
-        return (gram_EPSS * (grad_EPSO @ grad_EPSO.transpose(2, 3))).sum(dim=(0, 2, 3)).clamp_min(0)
-    return (input_EPSI.transpose(2, 3) @ grad_EPSO).square().sum(dim=(0, 2, 3))
+    input_EPSI, grad_EPSO = part.input_EPSI, part.grad_EPSO
+    if input_EPSI.shape[2] == 1:
+        return (_square(input_EPSI.squeeze(2)) * _square(grad_EPSO.squeeze(2))).sum(dim=0)
+    if part.is_small:
+        return _square(part.formed().grad_P)
+    gram_EPSS = input_EPSI @ input_EPSI.transpose(2, 3)
+    return (gram_EPSS * (grad_EPSO @ grad_EPSO.transpose(2, 3))).sum(dim=(0, 2, 3)).clamp_min(0)
+
+
+def _square(rows_PX: Tensor) -> Tensor:
+    """Return ‖x‖² along the last dimension; torch reads the numbers once."""
+    return torch.linalg.vector_norm(rows_PX, dim=-1).square()
 
 
 def _scatter(tensor_P: Tensor, patient_P: Tensor | None, patients: int, dim: int = 0) -> Tensor:

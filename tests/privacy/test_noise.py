@@ -1,10 +1,12 @@
 """Secret random numbers: the same for the same question, unlike for any other; noise of the right size, on a grid."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from remind.privacy.counts import count_threshold, noisy_counts
-from remind.privacy.noise import STEPS_PER_CLIP, Randomness, add_noise, rounded_bound
+from remind.privacy.noise import STEPS_PER_CLIP, DrawnAhead, Randomness, add_noise, rounded_bound
 
 SECRET = bytes(range(32))
 
@@ -63,3 +65,19 @@ def test_counts_have_noise_on_every_combination():
     phantoms = np.mean([len(set(one) - set(exact)) for one in said])
     assert 0.02 < phantoms < 0.5  # empty combinations are said too, now and then: saying one tells nothing
     assert np.mean([7 in one for one in said]) < 0.2
+
+
+@pytest.mark.parametrize("numbers", [1, 65_535, 65_536, 65_537, 140_001])
+def test_noise_that_another_thread_draws_is_that_of_the_stream(numbers):
+    exact = np.linspace(-1, 1, numbers)
+    with ThreadPoolExecutor(1) as thread:
+        ahead = add_noise(exact, 0.5, 2.0, DrawnAhead(Randomness(SECRET, "q", "n"), numbers, thread))
+    np.testing.assert_array_equal(ahead, add_noise(exact, 0.5, 2.0, Randomness(SECRET, "q", "n")))
+
+
+@pytest.mark.parametrize("numbers", [9, 11])
+def test_noise_that_was_drawn_for_another_number_is_refused(numbers):
+    with ThreadPoolExecutor(1) as thread:
+        ahead = DrawnAhead(Randomness(SECRET, "q", "n"), 10, thread)
+        with pytest.raises(ValueError, match="another number of parameters"):
+            add_noise(np.zeros(numbers), 0.5, 2.0, ahead)

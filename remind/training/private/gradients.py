@@ -10,17 +10,17 @@ Shapes: B patients of the step, P numbers of some parameters.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from typing_extensions import override
 
 from remind.objectives.base import Objective, StepInput
-from remind.privacy.noise import Randomness, add_noise
+from remind.privacy.noise import DrawnAhead, Randomness, add_noise
 from remind.privacy.tape import Part, Tape, Whole, record, rows_of, squared_norms, weighted_sum
 from remind.training.gradients import Gradients
 from remind.training.private.layers import record_layers, unrecorded_error
@@ -87,12 +87,23 @@ class PrivateGradients(Gradients):
         self.model, self.how, self.idle = model, how, idle
         self._secret, self._question = secret, question
         self._tape, self._steps = Tape(), 0
+        self._noise: DrawnAhead | None = None
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record the inputs and outputs of layers. Tokens must be computed within this context, before `compute`."""
+    def recording(self, noisy: bool = True) -> Iterator[None]:
+        """Record the inputs and outputs of layers. Tokens must be computed within this context, before `compute`.
+
+        Parameters
+        ----------
+        noisy
+            Whether `compute` is called. It needs as many normal numbers as there are parameters, and another thread
+            draws them in the meantime: they depend on no patient.
+        """
         self._tape.clear()
-        with record_layers(self.model), record(self._tape):
+        with ThreadPoolExecutor(1) as thread, record_layers(self.model), record(self._tape):
+            if noisy:
+                numbers = sum(parameter.numel() for parameter in self.training().values())
+                self._noise = DrawnAhead(self._randomness(), numbers, thread)
             yield
 
     @override
@@ -160,10 +171,11 @@ class PrivateGradients(Gradients):
     def _clipped(self, parts: Mapping[str, Sequence[Part]], patients: int, like: Tensor) -> ClippedSum:
         norm_B = self._norms(parts, patients, like)
         coefficient_B = (self.how.clip / norm_B.clamp_min(1e-30)).clamp(max=1.0)
-        sums = {
-            name: torch.stack([weighted_sum(part, coefficient_B.to(_dtype(part))) for part in several]).sum(dim=0)
-            for name, several in parts.items()
-        }
+        sums: dict[str, Tensor] = {}
+        for name, several in parts.items():
+            for part in several:
+                total = weighted_sum(part, coefficient_B.to(_dtype(part)))
+                sums[name] = sums[name] + total if name in sums else total
         return ClippedSum(sums, norm_B)
 
     @staticmethod
@@ -177,23 +189,28 @@ class PrivateGradients(Gradients):
         """Return the parameters that train in these steps, by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad and not self.idle(n)}
 
+    def _randomness(self) -> Randomness:
+        return Randomness(self._secret, self._question, f"noise of step {self._steps}")
+
     @torch.no_grad()
     def _write(self, sums: Mapping[str, Tensor]) -> None:
         """Add noise to the sum over all parameters and write the gradient."""
         self._tape.clear()
         named = dict(sorted(self.training().items()))
-        exact = [
-            sums[name].double().cpu().numpy().reshape(-1) if name in sums else np.zeros(parameter.numel())
-            for name, parameter in named.items()
-        ]
-        randomness = Randomness(self._secret, self._question, f"noise of step {self._steps}")
+        noise, self._noise = self._noise or self._randomness(), None
         self._steps += 1
         if not named:
             return
-        given = add_noise(np.concatenate(exact), self.how.clip, self.how.noise, randomness) / self.how.patients
-        pieces = torch.split(torch.from_numpy(given), [parameter.numel() for parameter in named.values()])
-        for parameter, piece in zip(named.values(), pieces, strict=True):
-            parameter.grad = piece.view(parameter.shape).to(parameter)
+        sizes = [parameter.numel() for parameter in named.values()]
+        sum_P = torch.empty(sum(sizes), dtype=torch.float64)  # P: of all parameters
+        for name, piece in zip(named, torch.split(sum_P, sizes), strict=True):
+            if name in sums:
+                piece.copy_(sums[name].reshape(-1))
+            else:
+                piece.zero_()
+        given_P = torch.from_numpy(add_noise(sum_P.numpy(), self.how.clip, self.how.noise, noise))
+        for parameter, piece in zip(named.values(), torch.split(given_P, sizes), strict=True):
+            parameter.grad = piece.view(parameter.shape).to(parameter).div_(self.how.patients)
 
 
 def _dtype(part: Part) -> torch.dtype:

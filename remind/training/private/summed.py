@@ -45,7 +45,7 @@ def clipped_sum(work: LocalWork, private: PrivateGradients, patients: int) -> Ma
     pieces = [Step(step.index_B[i : i + size], step.weight_B[i : i + size]) for i in starts]
     batches = iter(work.source.batches([piece.index_B for piece in pieces], work.settings.augment))
     for number, piece in enumerate(pieces):
-        with private.recording():
+        with private.recording(noisy=False):
             batch, tokens_BMD = next(batches)
             given = work.step_input(piece, batch, tokens_BMD, derive(work.settings.seed, "step", number))
             work.model.fusion.set_step_patients(batch.index_B)

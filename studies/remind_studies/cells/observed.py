@@ -92,7 +92,7 @@ class Target:
         """Each of these patients' gradient of the group's parameters, (N, P), clipped as the hospital clips."""
         private, found = PrivateGradients(self.work.model, Clipping(clip, 0.0, 1.0), bytes(32), "candidates"), []
         for part in np.array_split(index_N, max(1, len(index_N) // 128)):
-            with private.recording():
+            with private.recording(noisy=False):
                 each = private.each(self.work.objective, self.input(Step(part, np.ones(len(part)))), self.names)
             found.append((each.gradient_BP * (clip / each.norm_B).clamp(max=1.0)[:, None]).double().cpu().numpy())
         return np.concatenate(found)

@@ -130,7 +130,7 @@ def _add(
     exact = PrivateGradients(work.model, Clipping(NOBODY_CLIPPED, 0.0, 1.0), bytes(32), "look", private.idle)
     work.model.train()
     for gradients, sums in ((exact, direction.exact), (private, direction.clipped)):
-        with seeded(derive(0, "look"), device), gradients.recording():  # the same dropout in both
+        with seeded(derive(0, "look"), device), gradients.recording(noisy=False):  # the same dropout in both
             batch, tokens_BMD = next(iter(work.source.batches([step.index_B])))
             found = gradients.clipped_sum(work.objective, work.step_input(step, batch, tokens_BMD, 0)).sums
         for name, tensor in _only(found, _travelling(work)).items():
