@@ -12,7 +12,7 @@ from remind.federation.aggregators.base import Aggregator
 from remind.federation.aggregators.base import registry as aggregators
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
-from remind.federation.site_weights import Weighing
+from remind.federation.site_weights import SomeWeighing
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import Objective
 from remind.objectives.base import registry as objectives
@@ -25,7 +25,7 @@ class Methods:
 
     objective: Objective
     rule: Rule
-    weighing: Weighing[Any]  # the rule decides the type of its states
+    weighing: SomeWeighing
     aggregator: Aggregator
 
     def combiner(self) -> BlockAverage:

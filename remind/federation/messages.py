@@ -74,9 +74,9 @@ class Task(Message):
     candidates
         Rounds whose models may still become the run's: the site keeps its own tensors of these.
     given
-        Those of the site's groups that the model to begin with (``start.model``) knows; none where it is a new one.
+        Those of the site's groups that the initial model (``start.model``) knows; none if the model is new.
     routed
-        Whether Φ_k is in use in stage 1 too, as in the model to begin with.
+        Whether Φ_k is in use in stage 1 too, as in the initial model.
     counted
         The last round of this stage in which the site's answer counted, where the rule asks; None: none.
     secure

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import fsum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter
 from typing_extensions import override
@@ -93,6 +93,10 @@ class Weighing(ABC, Generic[S]):
             for k, mass in self.for_site(state, sites, site).masses(own).items():
                 parts.setdefault(k, []).append(mass)
         return {k: fsum(masses) for k, masses in sorted(parts.items())}
+
+
+# The weighing of a run: the config decides the type of its states, and Python cannot write "for some S".
+SomeWeighing: TypeAlias = Weighing[Any]
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def test_a_run_tells_its_end_and_the_page_who_was_told(results, tmp_path):
     engine = open_store(store_url(results))
     try:
         client = TestClient(dashboard_app(engine, Access(token=TOKEN)), headers={"authorization": f"Bearer {TOKEN}"})
-        told = client.get("/api/runs/1/timeline").json()["told"]
+        told = client.get("/api/runs/1/timeline").json()["sent"]
         outcomes = {(one["target"].split()[0], one["target"].split()[-1]): one["problem"] for one in told}
         assert outcomes.pop(("webhook", "127.0.0.1")) == ""
         assert outcomes.pop(("webhook", "localhost")) == "answered 410"

@@ -97,8 +97,8 @@ class PrivateSteps:
         privacy, train = self.config.privacy, self.config.train
         if privacy.noise:
             return privacy.noise
-        told = sum(self.tells_losses(round_) for round_ in range(train.rounds))
-        beside = self.counted.curve() + told * self.losses.curve()
+        releases = sum(self.releases_losses(round_) for round_ in range(train.rounds))
+        beside = self.counted.curve() + releases * self.losses.curve()
         return noise_multiplier(privacy.epsilon, privacy.delta, self.rate, self._steps, beside)
 
     @property
@@ -112,16 +112,16 @@ class PrivateSteps:
         """What one release of the loss sums of all combinations costs: a patient is in one of them."""
         return Mechanism("losses", self.config.privacy.loss_noise)
 
-    def tells_losses(self, round_: int) -> bool:
+    def releases_losses(self, round_: int) -> bool:
         """Whether the loss sums of a round, from 0, are released."""
         every = self.config.privacy.loss_every
         return every > 0 and (round_ + 1) % every == 0
 
     def releases(self, round_: int) -> tuple[Mechanism, ...]:
         """Return all that a round releases."""
-        return (self.round, self.losses) if self.tells_losses(round_) else (self.round,)
+        return (self.round, self.losses) if self.releases_losses(round_) else (self.round,)
 
-    def said_losses(self, exact: Mapping[int, GroupLoss], most: float, question: str) -> dict[int, GroupLoss]:
+    def noisy_losses(self, exact: Mapping[int, GroupLoss], most: float, question: str) -> dict[int, GroupLoss]:
         """Return the loss sums of all combinations that the site has said, with noise and with the counts it has said.
 
         Parameters

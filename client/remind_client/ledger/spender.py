@@ -59,7 +59,7 @@ class Spender:
             self.log.append(Spent(run=run, round=at, numbers=tuple(row.number for row in of_it), releases=spent))
         self.ledger.mark_logged(row.number for row in rows)
 
-    def told(self) -> PrivacySpent:
+    def spent(self) -> PrivacySpent:
         """Return what this run has spent at the δ of the run, and what is left of the tightest limit."""
         limit, totals = self.limits[0], self.ledger.totals()
         run, life = upper_bound(totals.get(self.run, {}).values()), lifetime_total(totals)

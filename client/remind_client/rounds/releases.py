@@ -87,9 +87,9 @@ class PrivateReleases:
 
     def losses(self, task: Task, exact: Mapping[int, GroupLoss], key: str) -> Mapping[int, GroupLoss]:
         """Return what leaves of the losses of the received model; in most rounds nothing."""
-        if not self.private.tells_losses(task.round):
+        if not self.private.releases_losses(task.round):
             return {}
-        return self.private.said_losses(exact, most_loss(self.config, self.classes), key)
+        return self.private.noisy_losses(exact, most_loss(self.config, self.classes), key)
 
     def scores(
         self, task: Examine, question: str, test: Statistics, validation: Statistics

@@ -56,8 +56,8 @@ class SummedTraining:
         """
         started, engine = time.perf_counter(), self.engine
         _, work, phase, train_encoders = begun(engine, task, buffer, key)
-        told = self.releases.private.tells_losses(task.round)
-        losses = self._losses(task, work.measure(), key) if told else {}
+        noised = self.releases.private.releases_losses(task.round)
+        losses = self._losses(task, work.measure(), key) if noised else {}
         if train_encoders:
             engine.state.mark_changed()
         with seeded(derive(engine.work.seed(task, key), "dropout", engine.patients.site, task.round), engine.device):
@@ -66,7 +66,7 @@ class SummedTraining:
         engine.state.save(None, stage, train_encoders, task.round + 1, task.candidates)
         payloads = summed_payloads(task, steps, losses)
         masked, answer = self.secure.sums(task, buffer, payloads, time.perf_counter() - started)
-        spent = self.spender.told() if self.spender is not None else None
+        spent = self.spender.spent() if self.spender is not None else None
         return masked.model_copy(update={"privacy": spent}), answer
 
     def _gradients(self, task: Task, work: LocalWork, key: str) -> dict[str, Integers]:

@@ -84,7 +84,7 @@ class RoundTraining:
             local={k: LossSum.of(s) for k, s in local.items() if k in task.weights},
             seconds=time.perf_counter() - started,
             index=index_of(received, engine.config.federation.dtype),
-            privacy=self.spender.told() if self.spender is not None else None,
+            privacy=self.spender.spent() if self.spender is not None else None,
         )
         return report, pack(self._sent(task, buffer, received, work), engine.config.federation.dtype)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from remind.errors import UserError
 from remind.federation.rules.base import Rule, registry
-from remind.federation.site_weights import Spanning, Weighing
+from remind.federation.site_weights import Spanning
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Objective
 from remind.registry import Options
@@ -74,7 +74,7 @@ class Adapt(Rule):
     options: AdaptOptions
 
     @override
-    def weighing(self, objective: Objective) -> Weighing[Any]:
+    def weighing(self, objective: Objective) -> Spanning:
         return Spanning(objective)
 
     def moves(self, name: str) -> bool:

@@ -7,13 +7,13 @@ hospital asks it what to send and what to do in a round.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from remind.config import Config
 from remind.federation.aggregation import BlockAverage
-from remind.federation.site_weights import Weighing, Within
+from remind.federation.site_weights import SomeWeighing, Within
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Objective
 from remind.objectives.weighting import Proportional
@@ -83,7 +83,7 @@ class Rule:
 
     # At the coordinator
 
-    def weighing(self, objective: Objective) -> Weighing[Any]:
+    def weighing(self, objective: Objective) -> SomeWeighing:
         """Return the weights of patients.
 
         By default each site applies the objective to its own groups, and sites weigh by size.

@@ -1,11 +1,9 @@
 """Federated REMIND: groups that span sites."""
 
-from typing import Any
-
 from typing_extensions import override
 
 from remind.federation.rules.base import Rule, registry
-from remind.federation.site_weights import Spanning, Weighing
+from remind.federation.site_weights import Spanning
 from remind.objectives.base import Objective
 
 
@@ -24,5 +22,5 @@ class FedRemindRule(Rule):
     private = True
 
     @override
-    def weighing(self, objective: Objective) -> Weighing[Any]:
+    def weighing(self, objective: Objective) -> Spanning:
         return Spanning(objective)

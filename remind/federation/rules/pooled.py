@@ -1,11 +1,9 @@
 """All patients at one site: the upper reference."""
 
-from typing import Any
-
 from typing_extensions import override
 
 from remind.federation.rules.base import Rule, registry
-from remind.federation.site_weights import Spanning, Weighing
+from remind.federation.site_weights import Spanning
 from remind.objectives.base import Objective
 
 
@@ -17,5 +15,5 @@ class Pooled(Rule):
     pooled = True
 
     @override
-    def weighing(self, objective: Objective) -> Weighing[Any]:
+    def weighing(self, objective: Objective) -> Spanning:
         return Spanning(objective)

@@ -1,12 +1,12 @@
 """Rules that weigh sites, or groups, by their risks."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from typing_extensions import override
 
 from remind.federation.rules.base import Rule
-from remind.federation.site_weights import Spanning, Weighing, Within
+from remind.federation.site_weights import Spanning, Within
 from remind.objectives.base import Objective
 from remind.objectives.weighting import Weighting
 from remind.registry import Options
@@ -25,5 +25,5 @@ class UnitRule(Rule, Weighting):
     options: UnitOptions
 
     @override
-    def weighing(self, objective: Objective) -> Weighing[Any]:
+    def weighing(self, objective: Objective) -> Spanning | Within:
         return Spanning(self) if self.options.units == "groups" else Within(self, objective)

@@ -9,7 +9,7 @@ from remind.errors import UserError
 from remind_server.consortium.certificates import WARN, Lifetime, lifetimes
 from remind_server.consortium.folder import Folder, write_file
 
-STAGES = (WARN, timedelta(days=7), timedelta())  # left until the end, when it is told
+STAGES = (WARN, timedelta(days=7), timedelta())  # left until the end, when the alert is sent
 
 
 def tell_of_certificates(folder: Folder, sender: Sender, now: datetime | None = None) -> None:
@@ -21,22 +21,22 @@ def tell_of_certificates(folder: Folder, sender: Sender, now: datetime | None = 
         A certificate cannot be read.
     """
     now = now or datetime.now(UTC)
-    before, told = _told(folder), set[str]()
+    before, due = _sent(folder), set[str]()
     for one in lifetimes(folder):
         stage = _stage(one, now)
         if stage is None:
             continue
         key = f"{one.name} {one.ends:%Y-%m-%dT%H:%M:%S} {STAGES[stage].days}"
-        told.add(key)
+        due.add(key)
         if key in before:
             continue
         what = "has expired" if one.ends <= now else f"expires in {(one.ends - now).days} day(s)"
         about = {"certificate": one.name, "ends": one.ends.isoformat()}
         subject = f"REMIND: consortium {folder.settings.name}: the {one.name} certificate {what}"
         sender.send(Alert("certificate-expires", subject, one.problem(now), about))
-    if told != before:
+    if due != before:
         try:
-            write_file(folder.alerted, json.dumps(sorted(told)).encode())
+            write_file(folder.alerted, json.dumps(sorted(due)).encode())
         except OSError as error:
             raise UserError(f"{folder.alerted}: cannot be written: {error.strerror}; alerts may be repeated") from None
 
@@ -46,7 +46,7 @@ def _stage(one: Lifetime, now: datetime) -> int | None:
     return max(reached, default=None)
 
 
-def _told(folder: Folder) -> set[str]:
+def _sent(folder: Folder) -> set[str]:
     try:
         return set(json.loads(folder.alerted.read_bytes()))
     except (OSError, ValueError, TypeError):

@@ -7,10 +7,10 @@ from remind.errors import UserError
 from remind.metrics.differences import difference
 from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
+from remind_server.dashboard.combined import Combined
 from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.report import RunReport, run_report
-from remind_server.dashboard.together import Together
 
 MOST_RUNS = 12  # side by side
 _SPLIT = tuple(f"data.{name}" for name in ("sites", "alpha", "rules", "validation", "test", "min-evaluated"))
@@ -64,7 +64,7 @@ class SideBySide:
     """Several runs: scores overall and on the tail, and the settings that are not the same in all of them."""
 
     runs: list[RunReport]
-    tails: list[Together]
+    tails: list[Combined]
     score: str
     warnings: list[str]
     settings: dict[str, list[str | int | float | bool | None]]

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from remind.metrics.aggregates import by_class
 from remind.metrics.scores import SCORES
 from remind_server.dashboard.answers import NO_PATIENTS, Estimate, Measured, Patients
+from remind_server.dashboard.combined import Combined, combined, is_ranked, merged_statistics
 from remind_server.dashboard.published import SMALL, TAIL, Published, Shown
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.together import Together, is_ranked, merged_statistics, together
 from remind_server.store.schema import ALL, Group, RoundGroup, Run
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class GroupTable:
     change_of: str
     change_rounds: int
     rows: list[GroupRow]
-    small: Together
-    tail: Together
+    small: Combined
+    tail: Combined
 
     @property
     def ranked(self) -> list[GroupRow]:
@@ -111,8 +111,8 @@ def group_table(
         change_of=change_of,
         change_rounds=max(back, 0),
         rows=sorted(rows, key=worst_first(by, reverse)),
-        small=together(statistics, small, SMALL, cells.shown, classes, len(small)),
-        tail=together(statistics, tail, TAIL, cells.shown, classes, len(tail)),
+        small=combined(statistics, small, SMALL, cells.shown, classes, len(small)),
+        tail=combined(statistics, tail, TAIL, cells.shown, classes, len(tail)),
     )
 
 

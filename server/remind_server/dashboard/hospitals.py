@@ -37,7 +37,7 @@ class Hospital:
     Attributes
     ----------
     privacy
-        What the hospital told last of its privacy budget in this run; null if its policy tells nothing.
+        The hospital's last report of its privacy budget in this run; null if its policy reports nothing.
     trend
         The score on validation patients in each round; null where it is undefined, withheld or was not measured.
     alone
@@ -88,7 +88,7 @@ def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
         }
         train_n = {site.number: site.train_n if published.trained_at(site.number) else None for site in sites}
         names = {site.number: site.name for site in sites}
-        told = {site.number: _told(site) for site in sites}
+        spent = {site.number: _spent(site) for site in sites}
         absent = reader.cells(session, run.id, table.patients).absent(names)
         other = _alone(session, run)
         other_id = None if other is None else other.id
@@ -96,7 +96,7 @@ def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
     found = [
         _hospital(
             rows.get(number, SiteScores(number, name, Measured(n=None if number in absent else 0), False)),
-            told[number],
+            spent[number],
             train_n[number],
             [measured.get((number, round_)) for round_ in rounds],
             alone.get(name),
@@ -132,7 +132,7 @@ def _hospital(
     )
 
 
-def _told(site: Site) -> Spent | None:
+def _spent(site: Site) -> Spent | None:
     found = site.privacy
     return None if found is None else Spent(**found)  # type: ignore[arg-type]
 

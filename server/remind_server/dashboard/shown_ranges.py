@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from remind.metrics.ranges import Placed, begins, counted
 from remind.metrics.statistics import GroupStatistics, total
 from remind.privacy.publication import Key, Publication
+from remind_server.dashboard.combined import Merged
 from remind_server.dashboard.published import Shown
-from remind_server.dashboard.together import Merged
 from remind_server.store.schema import ALL
 
 FINE, COARSE = 100, 12  # ranges of a curve at most: of everything, and under a minimum count

@@ -16,9 +16,9 @@ from remind.metrics.ranges import Placed, bin_from, counted, lower_ends, points
 from remind.metrics.reliability import probability
 from remind.metrics.statistics import total
 from remind_server.dashboard.answers import Patients
+from remind_server.dashboard.combined import merged_statistics
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.shown_ranges import placed, range_starts
-from remind_server.dashboard.together import merged_statistics
 from remind_server.store.schema import ALL, Group
 
 Integers = NDArray[np.int64]

@@ -12,7 +12,7 @@ from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import AlertSent, Round, RoundSite, Run, Site
 
 SIGNS = {"joined": "▲", "missing": "▼", "back": "△", "refused": "✖", "stage": "│", "best": "★", "ended": "■"}
-MOST_TOLD = 200  # alerts, the newest
+MOST_SENT = 200  # alerts, the newest
 LEFT, LINE = 70, 18  # units of the picture
 NARROW, WIDE, STEP = 320, 900, 46  # its width at least and at most, and of a round where there is room
 
@@ -29,8 +29,8 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Told:
-    """An alert that was sent to a target outside, or was not: `problem` says why."""
+class Notification:
+    """An alert for a target outside the page. `problem` says why it was not sent; empty if it was."""
 
     at: float
     kind: str
@@ -42,12 +42,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The events of a run, by round, and the alerts that went out, the newest first."""
+    """The events of a run, by round, and the alerts that were sent or failed, the newest first."""
 
     run: int
     rounds: int
     events: list[Event]
-    told: list[Told]
+    sent: list[Notification]
 
     @property
     def alerts(self) -> list[Event]:
@@ -64,11 +64,11 @@ def timeline(reader: Reader, run_id: int) -> Timeline:
         stages = {r.round: r.stage for r in session.scalars(select(Round).where(Round.run_id == run_id))}
         found = [*_of_sites(sites, rows), *_of_stages(stages), *_of_run(run)]
         rounds = run.rounds
-        sent = session.scalars(select(AlertSent).where(AlertSent.run_id == run_id).order_by(AlertSent.number.desc()))
-        names = Told.__dataclass_fields__
-        told = [Told(**{name: getattr(row, name) for name in names}) for row in sent.fetchmany(MOST_TOLD)]
+        alerts = session.scalars(select(AlertSent).where(AlertSent.run_id == run_id).order_by(AlertSent.number.desc()))
+        names = Notification.__dataclass_fields__
+        sent = [Notification(**{name: getattr(row, name) for name in names}) for row in alerts.fetchmany(MOST_SENT)]
     order = list(SIGNS)
-    return Timeline(run_id, rounds, sorted(found, key=lambda e: (e.round, order.index(e.kind), e.site or "")), told)
+    return Timeline(run_id, rounds, sorted(found, key=lambda e: (e.round, order.index(e.kind), e.site or "")), sent)
 
 
 def _of_sites(sites: Mapping[int, Site], rows: Iterable[RoundSite]) -> Iterable[Event]:

@@ -11,9 +11,9 @@ from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
 from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Measured, Patients, ScoreName
+from remind_server.dashboard.combined import Combined, is_ranked, merged_statistics
 from remind_server.dashboard.groups import GroupRow, GroupTable, worst_first
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.together import Together, is_ranked, merged_statistics
 from remind_server.store.schema import ALL, Site, SiteCounts
 
 
@@ -40,8 +40,8 @@ class Verdict:
     patients: Patients
     score: str
     overall: Measured
-    tail: Together
-    small: Together
+    tail: Combined
+    small: Combined
     groups: int
     ranked_groups: int
     worst_group: GroupRow | None

@@ -18,7 +18,7 @@ from remind.metrics.statistics import merge
 from remind_server.outputs.protections import is_summed, remarks
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.screen import Screen, Table
-from remind_server.outputs.tables import ALL, WITHHELD, Row, final_rows, round_rows, summary, together
+from remind_server.outputs.tables import ALL, WITHHELD, Row, combined, final_rows, round_rows, summary
 
 TABLES = 10  # per-group tables in a run, about
 MOST_LETTERS = 32  # letters of a group's name; if one is longer, all groups are written as dots
@@ -87,11 +87,11 @@ class Progress(Observer):
         if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
             rows = sorted(round_rows(record, self._start.schema), key=lambda row: -row["train_n"])
             shown = rows[: self.screen.most_rows]
-            everybody = together(record.validation)
+            everybody = combined(record.validation)
             cells = [_whole_cells(ALL, sum(record.counts.values()), everybody)]
             cells += [_group_cells(row, _named(row["mask"], record.counts, self._start.schema.names)) for row in shown]
             if rest := {row["mask"]: row["train_n"] for row in rows[len(shown) :]}:
-                measured = together({k: s for k, s in record.validation.items() if k in rest})
+                measured = combined({k: s for k, s in record.validation.items() if k in rest})
                 cells.append(_whole_cells(_others(len(rest)), sum(rest.values()), measured))
             order = [5, 2, *(6 + i for i in _BY_USE[:1]), 3, *(6 + i for i in _BY_USE[1:2]), 4]
             self._show(Table(_GROUP_COLUMNS, cells, 2, [*order, *(6 + i for i in _BY_USE[2:])], frozenset({0})), rest)
@@ -121,7 +121,7 @@ class Progress(Observer):
         names = [_named(row["mask"], every, result.schema.names) for row in shown]
         cells = [_final_cells(margin, ALL), *map(_final_cells, shown, names)]
         if rest := {row["mask"] for row in of_groups[len(shown) :]}:
-            measured = together({k: s for k, s in merge(result.test.values()).items() if k in rest})
+            measured = combined({k: s for k, s in merge(result.test.values()).items() if k in rest})
             cells.append([_others(len(rest)), str(measured["n"]), *_scores(measured)])
         self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), rest)
         means = summary(result)

@@ -92,9 +92,9 @@ class RoundRecord:
     update_ratios
         Site → its largest block update, divided by the round's median of that block; only sites with compared blocks.
     privacy
-        Answering site → what it tells of its privacy budget; only sites that tell.
-    given
-        Patients per group that the model to begin with was trained on (``start.model``); `counts` are this run's.
+        Answering site → its report of its privacy budget; only sites that report it.
+    initial_counts
+        Patients per group that the initial model was trained on (``start.model``); `counts` are this run's.
     """
 
     round: int
@@ -120,7 +120,7 @@ class RoundRecord:
     refused: Mapping[str, str] = field(default_factory=dict)
     how: Mapping[str, str] = field(default_factory=dict)
     frozen: tuple[int, ...] = ()
-    given: Mapping[int, int] = field(default_factory=dict)
+    initial_counts: Mapping[int, int] = field(default_factory=dict)
     privacy: Mapping[str, PrivacySpent] = field(default_factory=dict)
 
 
@@ -147,7 +147,7 @@ class RunResult:
     left_out
         Site → rounds in which its answer arrived but did not count; the rounds' records give the reason.
     privacy
-        Site → what it told last of its privacy budget; only sites that tell.
+        Site → its last report of its privacy budget; only sites that report it.
     last_tensors
         The model that would be the run's without a choice: the last, or the mean over the last stage.
     """

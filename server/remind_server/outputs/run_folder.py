@@ -129,7 +129,7 @@ class RunFolder(Observer):
             "round": str(record.round),
             "seed": str(self._start.config.seed),
             "weights": json.dumps({str(k): w for k, w in record.weights_after.items()}),
-            "counts": json.dumps({str(k): n for k, n in added(record.counts, record.given).items()}),
+            "counts": json.dumps({str(k): n for k, n in added(record.counts, record.initial_counts).items()}),
             "config": self._start.config.model_dump_json(),
             "schema": json.dumps(self._start.schema.describe()),
         }

@@ -164,7 +164,7 @@ def summary(result: RunResult) -> Row:
 def _small(model: Examined) -> Row:
     """Return the number of groups that tables pool in one row, and the scores of all their patients together."""
     small = small_groups(model.by_group)
-    return {"groups": len(small)} | together({k: s for k, s in model.by_group.items() if k in small})
+    return {"groups": len(small)} | combined({k: s for k, s in model.by_group.items() if k in small})
 
 
 def _one_class(model: Examined, schema: CohortSchema) -> Row | None:
@@ -207,7 +207,7 @@ def withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
     return sum(group in groups_ for groups_ in withheld.values())
 
 
-def together(statistics: Mapping[int, GroupStatistics]) -> Row:
+def combined(statistics: Mapping[int, GroupStatistics]) -> Row:
     """Return the scores of the patients of several groups as one set."""
     return _scores(total(statistics))
 

@@ -16,7 +16,7 @@ from typing import Any
 from remind.config import Config, Scalar
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError, several
-from remind.federation.site_weights import Weighing
+from remind.federation.site_weights import SomeWeighing
 from remind.methods import methods_of
 from remind.model_file import load_model
 from remind.processes.locks import locked
@@ -50,7 +50,7 @@ class Checkpoint:
         Observer → the state that it needs to continue.
     seconds
         Time that the run has taken so far.
-    given
+    initial
         `Start.digest` of the run's initial model; empty if it has none.
     """
 
@@ -61,9 +61,9 @@ class Checkpoint:
     left_out: Mapping[str, int] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-    given: str = ""
+    initial: str = ""
 
-    def require_same(self, config: Config, given: str = "") -> None:
+    def require_same(self, config: Config, initial: str = "") -> None:
         """Check that the settings and the initial model are those of the checkpoint.
 
         Raises
@@ -79,7 +79,7 @@ class Checkpoint:
         ]
         if found:
             raise several("a run must be resumed with the settings that it began with", found)
-        if given != self.given:
+        if initial != self.initial:
             raise UserError(
                 f"start.model: {config.start.model} has changed since the run began; restore the former model"
             )
@@ -118,7 +118,7 @@ class Checkpoints:
         ):
             yield
 
-    def write(self, checkpoint: Checkpoint, weighing: Weighing[Any]) -> None:
+    def write(self, checkpoint: Checkpoint, weighing: SomeWeighing) -> None:
         """Write a checkpoint, which is on disk when this method returns; then remove those that are too old."""
         start = checkpoint.start
         run = {
@@ -134,7 +134,7 @@ class Checkpoints:
             "left_out": dict(checkpoint.left_out),
             "memory": checkpoint.memory,
             "seconds": checkpoint.seconds,
-            "given": checkpoint.given,
+            "given": checkpoint.initial,
         }
         round_ = checkpoint.state.round
         path = self.folder / f"round-{round_:05d}.safetensors"
@@ -145,7 +145,7 @@ class Checkpoints:
         for other in there.keys() - kept:  # too old, or from a later round that was lost when the run was resumed
             there[other].unlink(missing_ok=True)
 
-    def newest(self, weighing: Callable[[Config], Weighing[Any]], say: Callable[[str], None]) -> Checkpoint:
+    def newest(self, weighing: Callable[[Config], SomeWeighing], say: Callable[[str], None]) -> Checkpoint:
         """Return the newest readable checkpoint. A damaged one is reported to `say`, and the one before it is tried.
 
         Raises
@@ -188,7 +188,7 @@ def resumable(folder: Path) -> tuple[Config, int]:
     return config.model_copy(update={"run": run, "results": str(folder.absolute())}), found.nodes
 
 
-def _read(path: Path, weighing: Callable[[Config], Weighing[Any]]) -> Checkpoint:
+def _read(path: Path, weighing: Callable[[Config], SomeWeighing]) -> Checkpoint:
     tensors, metadata = load_model(path, REMEDY)
     try:
         run = json.loads(metadata[RUN])
@@ -204,10 +204,11 @@ def _read(path: Path, weighing: Callable[[Config], Weighing[Any]]) -> Checkpoint
             named=run["named"],
         )
         state = State.of(tensors, metadata, weighing(config), path)
-        rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds", "given")}
+        initial: str = run["given"]
+        rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds")}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: cannot be resumed from: it is not a checkpoint of this version; {REMEDY}") from None
-    return Checkpoint(state, start, **rest)
+    return Checkpoint(state, start, **rest, initial=initial)
 
 
 def _by_group(counts: Mapping[str, int]) -> dict[int, int]:

@@ -61,8 +61,8 @@ class Course:
         groups, schema = self.parties.roster.counts(), self.parties.schema
         if self.tensors is not None:
             return GlobalModel.begun_with(self.tensors, self.config, schema, groups)
-        if self.parties.given is not None:
-            return self.parties.given.model(self.config, schema, groups)
+        if self.parties.initial is not None:
+            return self.parties.initial.model(self.config, schema, groups)
         return GlobalModel.build(self.config, schema, groups)
 
     def with_newcomers(self, state: State[Any]) -> State[Any]:
@@ -99,9 +99,9 @@ class Course:
         after = {**model, **average, **moved}
         if self.methods.rule.counts_answers:
             memory = {**memory, **{COUNTED + site: torch.tensor(state.round) for site in answered}}
-        if self.parties.given is not None:
+        if self.parties.initial is not None:
             lr = learning_rate(self.config.train, *self.stage(state.round))
-            after = anchored(self.config, self.parties.given.tensors, after, training, lr)
+            after = anchored(self.config, self.parties.initial.tensors, after, training, lr)
         if decay := self.config.federation.averaging:
             memory = with_mean(memory, after, training, decay)
         return State(state.round + 1, GlobalModel(after), weights, memory)

@@ -132,7 +132,7 @@ class Examiner:
         members, routing = self.roster.online(grid), self.course.routing(state.round)
         limits, found = self.parties.limits(routing), Measurement(self.parties.offline(members))
         ask = partial(examine_task, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
-        counts = added(self.roster.counts(), self.parties.given_counts)
+        counts = added(self.roster.counts(), self.parties.initial_counts)
         records = ((m, ask(self.config, self.parties.schema, state, m, counts)) for m in members)
         bounds = largest(examination_bounds(m, limits) for m in members)
         for member, answer in self.parties.ask(grid, records, "evaluate", state.round, bounds):
@@ -146,7 +146,7 @@ class Examiner:
         self, secure: SecureAggregation, grid: Grid, state: State[Any], on_test: bool, temper: bool, temperature: float
     ) -> Measurement:
         """The same under masks: all sites' statistics together."""
-        routing, counts = self.course.routing(state.round), added(self.roster.counts(), self.parties.given_counts)
+        routing, counts = self.course.routing(state.round), added(self.roster.counts(), self.parties.initial_counts)
         ask = partial(examination_of, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
         asked = {m.name: ask(self.config, self.parties.schema, state, m, counts) for m in secure.members}
         experts = self.parties.limits(routing).experts or 0

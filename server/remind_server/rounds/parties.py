@@ -29,7 +29,7 @@ class Parties:
         The sites.
     enroller
         Admits new sites to the roster.
-    given
+    initial
         The model of ``start.model``, after it was read; None if the run has no initial model.
     """
 
@@ -37,9 +37,9 @@ class Parties:
         self.config, self.methods = config, methods_of(config)
         self.roster = Roster(config, enrolled)
         self.enroller = Enroller(config, self.roster)
-        self.given: Start | None = None
+        self.initial: Start | None = None
 
-    def read_given(self) -> None:
+    def read_initial(self) -> None:
         """Read the model of ``start.model``.
 
         Raises
@@ -47,12 +47,12 @@ class Parties:
         UserError
             The model does not exist, or cannot be read.
         """
-        self.given = start_of(self.config)
+        self.initial = start_of(self.config)
 
     @property
-    def given_digest(self) -> str:
+    def initial_digest(self) -> str:
         """Digest of the initial model; empty if there is none."""
-        return "" if self.given is None else self.given.digest
+        return "" if self.initial is None else self.initial.digest
 
     @property
     def schema(self) -> CohortSchema:
@@ -69,17 +69,17 @@ class Parties:
     @property
     def known(self) -> frozenset[int]:
         """Groups of the initial model."""
-        return frozenset() if self.given is None else self.given.groups
+        return frozenset() if self.initial is None else self.initial.groups
 
     @property
-    def given_counts(self) -> Mapping[int, int]:
+    def initial_counts(self) -> Mapping[int, int]:
         """Training patients of the initial model, per group."""
-        return {} if self.given is None else self.given.counts
+        return {} if self.initial is None else self.initial.counts
 
     @property
     def routed(self) -> bool:
         """Whether Φ_k is in use in stage 1 too."""
-        return self.given is not None and self.given.routed(self.config)
+        return self.initial is not None and self.initial.routed(self.config)
 
     def trained_by(self, answered: Iterable[str]) -> set[int]:
         """Groups that these members train on."""

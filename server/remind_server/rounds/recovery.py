@@ -49,8 +49,8 @@ class Recovery:
         assert self._start is not None
         memory = {type(observer).__name__: observer.remember() for observer in self.observers}
         seconds, left_out = time.monotonic() - self.began, dict(self._left_out)
-        roster, given = self.parties.roster.remembered(), self.parties.given_digest
-        checkpoint = Checkpoint(state, self._start, roster, self._nodes, left_out, memory, seconds, given)
+        roster, initial = self.parties.roster.remembered(), self.parties.initial_digest
+        checkpoint = Checkpoint(state, self._start, roster, self._nodes, left_out, memory, seconds, initial)
         self.checkpoints.write(checkpoint, self.parties.methods.weighing)
 
     def last(self) -> Checkpoint:
@@ -64,8 +64,8 @@ class Recovery:
         if self.checkpoints is None:
             raise UserError("run.resume: this run stores no checkpoints")
         found = self.checkpoints.newest(lambda config: methods_of(config).weighing, log.warning)
-        self.parties.read_given()
-        found.require_same(self.parties.config, self.parties.given_digest)
+        self.parties.read_initial()
+        found.require_same(self.parties.config, self.parties.initial_digest)
         return found
 
     def restore(self, found: Checkpoint) -> None:

@@ -106,7 +106,7 @@ class RoundRunner:
             frozen=tuple(sorted(counts.keys() - outcome.trained)),
             expected=self.roster.expected,
             refused=dict(self.roster.refused),
-            given=parties.given_counts,
+            initial_counts=parties.initial_counts,
             privacy=outcome.privacy,
         )
         for observer in self.observers:

@@ -103,7 +103,7 @@ class FedRemind:
         """Enrol the sites and return the initial state."""
         for observer in self.observers:
             observer.begun(self.config)
-        self.parties.read_given()
+        self.parties.read_initial()
         wait_for_members(grid, self.roster, self.config.federation.deadline)
         self.parties.enroller.enrol_newcomers(grid)
         self.roster.require_members()

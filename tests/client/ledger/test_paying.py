@@ -193,21 +193,21 @@ def test_loss_sums_leave_every_few_rounds_are_paid_and_move_lambda(tmp_path):
     moved = [record.weights_used != record.weights_after for record in recorder.rounds]
     assert moved == [False, True, False, True, False]
     assert [bool(record.risks) for record in recorder.rounds] == moved
-    told = sites[0].spender.told().releases
+    told = sites[0].spender.spent().releases
     assert told["training losses"] == pytest.approx(epsilon(compose([Mechanism("losses", 0.01)] * 2), DELTA), rel=1e-6)
 
 
 def test_a_released_loss_sum_is_bounded_and_has_the_noise_that_is_paid_for(tmp_path):
     private = private_site(tmp_path, TELLS | {"privacy.loss-noise": 5.0}).engine.patients.private
     most = 2 * np.log(2)
-    found = [private.said_losses({k: GroupLoss(9, 4.0) for k in private.counts}, most, str(i)) for i in range(300)]
+    found = [private.noisy_losses({k: GroupLoss(9, 4.0) for k in private.counts}, most, str(i)) for i in range(300)]
     for k, n in private.counts.items():
         sums = np.array([one[k].loss_sum for one in found])
         assert {one[k].count for one in found} == {n}
         assert 0 <= sums.min() <= sums.max() <= n * most
     wide = PrivateSteps(private.config, SECRET, dict.fromkeys(range(1, 8), 10**6))
     middle = {k: GroupLoss(1, 5e5) for k in wide.counts}
-    errors = [one.loss_sum - 5e5 for i in range(100) for one in wide.said_losses(middle, most, str(i)).values()]
+    errors = [one.loss_sum - 5e5 for i in range(100) for one in wide.noisy_losses(middle, most, str(i)).values()]
     assert np.std(errors) == pytest.approx(5.0 * most, rel=0.1)
 
 

@@ -47,7 +47,7 @@ def test_a_damaged_list_tells_again_and_not_never(folder):
     sender = Listening()
     tell_of_certificates(folder, sender, server.ends)
     assert any(one.about["certificate"] == "server" for one in sender.sent)
-    assert alerting._told(folder)
+    assert alerting._sent(folder)
 
 
 def test_runs_of_the_consortium_read_its_file(folder, monkeypatch):

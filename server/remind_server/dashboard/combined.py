@@ -19,7 +19,7 @@ Merged = Mapping[int, GroupStatistics]
 
 
 @dataclass(frozen=True)
-class Together:
+class Combined:
     """Several groups whose patients are scored as one set.
 
     `scores` are null where they are not known: no such patients, or a run of an earlier version. `one_class` is the
@@ -50,18 +50,18 @@ def is_ranked(measured: Measured, by_class: Collection[int]) -> bool:
     return is_supported([measured.n - measured.positives, measured.positives])
 
 
-def together(
+def combined(
     merged: Merged, members: Collection[int], place: int, shown: Shown, classes: Collection[str], groups: int
-) -> Together:
+) -> Combined:
     """Return the scores of the members' patients as one set, as far as `shown` allows."""
     found = total({k: merged[k] for k in sorted(members) if k in merged})
     if found is None:
-        return Together(groups, None)
+        return Combined(groups, None)
     if not shown.score(ALL, place):
         number = found.count if shown.number(ALL, place) else None
-        return Together(groups, Measured(n=number, suppressed=number is None, withheld=True))
+        return Combined(groups, Measured(n=number, suppressed=number is None, withheld=True))
     called = one_class(found.confusion_CC)
-    return Together(groups, measured(found), None if called is None else list(classes)[called])
+    return Combined(groups, measured(found), None if called is None else list(classes)[called])
 
 
 def measured(statistics: GroupStatistics) -> Measured:
