@@ -1,20 +1,16 @@
 """Predict with the model of a run: cohorts in, one row per patient out.
 
-Letters: N patients, B of a batch, C classes.
+Letters: N patients, C classes.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from remind.data.batches.batch import SiteData
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.frames import from_frames
 from remind.data.cohort.new_patients import CHUNK, NewPatients, open_cohort
@@ -24,14 +20,13 @@ from remind.errors import UserError
 from remind.metrics.calibration import Calibration
 from remind.prediction.bundle import Bundle, read_bundle
 from remind.prediction.hospitals import Hospitals
+from remind.prediction.log_probabilities import log_probabilities
 from remind.prediction.model import LoadedModel
 from remind.prediction.predictions import SERVED, Predictions, join, objects, refused
 from remind.prediction.ranges import Ranges, Units
 from remind.prediction.reasons import reasons
 from remind.prediction.site_part import SitePart
 from remind.training.device import choose_device
-from remind.training.outputs import outputs
-from remind.training.site_data import FreshTokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +202,7 @@ class Predictor:
 
         Every patient must have a modality. The encoders are this hospital's; an empty name means the shared model.
         """
-        log_p_NC, _ = self._logits(self._hospitals.load(site)[0], cohort)
+        log_p_NC, _ = self._log_p(self._hospitals.load(site)[0], cohort)
         return self._calibrated(log_p_NC, cohort.groups_N)
 
     def believed(self, found: Predictions) -> NDArray[np.float64]:
@@ -227,7 +222,7 @@ class Predictor:
     def _predict(self, site: str, cohort: Cohort) -> Predictions:
         """Return the predictions with one hospital's encoders; every patient must have a modality."""
         loaded, part = self._hospitals.load(site)
-        log_p_NC, open_N = self._logits(loaded, cohort)
+        log_p_NC, open_N = self._log_p(loaded, cohort)
         group_N, n = cohort.groups_N, len(cohort)
         p_NC = self._calibrated(log_p_NC, group_N)
         decision_N = self.decided(p_NC, group_N)
@@ -247,27 +242,8 @@ class Predictor:
             self._reasons(cohort, train_N, part),
         )
 
-    def _logits(self, loaded: LoadedModel, cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return ln p, (N, C), and the share of open gates, (N,); NaN for a model without gates.
-
-        Patients of combinations that only other hospitals trained are computed last. The batches of the others are
-        then the same as in the final examination.
-        """
-        config = self.bundle.config
-        source = FreshTokens(loaded.model, SiteData(cohort, loaded.dtype, self.device))
-        log_p_NC = np.full((len(cohort), len(self.schema.classes)), np.nan)
-        open_N = np.full(len(cohort), np.nan)
-        reached_N = np.isin(cohort.groups_N, [int(k) for k in loaded.elsewhere])
-        with threads(config.threads):
-            for rows, reach in ((~reached_N, False), (reached_N, True)):
-                index_N = np.flatnonzero(rows)
-                with loaded.with_all_routers() if reach else nullcontext():
-                    for batch, output in outputs(loaded.model, source, index_N, loaded.routing):
-                        index_B = batch.index_B.cpu().numpy()
-                        log_p_NC[index_B] = output.logits_BC.double().log_softmax(dim=-1).cpu().numpy()
-                        if output.open_B is not None:
-                            open_N[index_B] = output.open_B.double().cpu().numpy()
-        return log_p_NC, open_N
+    def _log_p(self, loaded: LoadedModel, cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return log_probabilities(loaded, cohort, self.device, self.bundle.config.threads)
 
     def _reasons(self, cohort: Cohort, train_N: NDArray[np.int64], part: SitePart | None) -> NDArray[np.object_]:
         self.units.add(cohort, Ranges() if part is None else part.ranges)
@@ -293,17 +269,6 @@ class Predictor:
                     ]
                 )
             )
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Context: torch uses as many CPU threads as the run did. Another number changes the order, and so the rounding."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or os.cpu_count() or 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def load(run: str | Path, site: str | None = None, *, least: int = LEAST, device: str = "auto") -> Predictor:

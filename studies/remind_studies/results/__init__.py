@@ -2,7 +2,8 @@
 
 from remind_studies.results.contenders import Run
 from remind_studies.results.format import Results, StudyMade
-from remind_studies.results.panel_format import Best, Estimate, Gain, GroupScore, Joining, Panel, SiteScore, Summary
+from remind_studies.results.panel_format import Panel
+from remind_studies.results.score_format import Best, Estimate, Gain, GroupScore, Joining, SiteScore, Summary
 from remind_studies.results.tables import results
 
 __all__ = [

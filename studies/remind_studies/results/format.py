@@ -1,6 +1,7 @@
 """The format of results.json. It contains every number of a report, so that the report computes nothing.
 
-Panels are in `panel_format`. docs/statistics.md defines the numbers and how they are computed.
+Panels are in `panel_format`, their scores in `score_format`. docs/statistics.md defines the numbers and how they are
+computed.
 """
 
 import json
@@ -12,7 +13,8 @@ from remind.config import Scalar, Section
 from remind.errors import UserError
 from remind.federation.message_types import first_problem
 from remind_studies.made import Made
-from remind_studies.results.panel_format import Natural, Panel
+from remind_studies.results.panel_format import Panel
+from remind_studies.results.score_format import Natural
 from remind_studies.study import Metric
 
 

@@ -12,7 +12,7 @@ from statistics import fmean
 from remind.metrics.scores import SCORES, scores
 from remind.metrics.statistics import total
 from remind_studies.cells.cell import BySite
-from remind_studies.results import panel_format as written
+from remind_studies.results import score_format as written
 from remind_studies.results.contenders import Contender
 from remind_studies.results.statistics import Values, equivalence, holm, paired
 from remind_studies.study import Metric

@@ -11,6 +11,7 @@ from remind import groups
 from remind.metrics.aggregates import lopsided
 from remind.metrics.scores import SCORES
 from remind_studies.results import panel_format as written
+from remind_studies.results import score_format as scored
 from remind_studies.results.arm_scores import ArmScores, BySeed, arm_scores
 from remind_studies.results.census import Census, census
 from remind_studies.results.contenders import Contender, Run, contenders, reference
@@ -99,7 +100,7 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
             for site, one in who.sites.items()
         ),
         summaries=tuple(
-            written.Summary(
+            scored.Summary(
                 arm=arm,
                 measure=one.measure,
                 metric=one.metric,
@@ -132,7 +133,7 @@ def _values(found: BySeed, metric: Metric, ground: Ground) -> Values:
 
 
 def _estimated(values: Values, metric: Metric, ratio: float) -> dict[str, Any]:
-    """Fields of a `written.Estimate`: the interval ends where the metric does."""
+    """Fields of a `scored.Estimate`: the interval ends where the metric does."""
     mean = estimate(values, ratio)
     high = mean.high if mean.high is None or not SCORES[metric].within_one else min(mean.high, 1.0)
     low = None if mean.low is None else max(mean.low, 0.0)
@@ -157,9 +158,9 @@ def _groups(who: Census, scope: Scope, ground: Ground) -> tuple[written.Group, .
     )
 
 
-def _group_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) -> tuple[written.GroupScore, ...]:
+def _group_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) -> tuple[scored.GroupScore, ...]:
     return tuple(
-        written.GroupScore(
+        scored.GroupScore(
             arm=arm,
             mask=mask,
             metric=metric,
@@ -172,9 +173,9 @@ def _group_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) -
     )
 
 
-def _site_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) -> tuple[written.SiteScore, ...]:
+def _site_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) -> tuple[scored.SiteScore, ...]:
     return tuple(
-        written.SiteScore(
+        scored.SiteScore(
             arm=arm,
             site=site,
             metric=metric,
@@ -189,7 +190,7 @@ def _site_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) ->
 
 def _tests(
     columns: Sequence[Columns], rows: Sequence[Contender], against: str, ratio: float, ground: Ground
-) -> tuple[written.Comparison, ...]:
+) -> tuple[scored.Comparison, ...]:
     """Every other arm against the reference; Holm over each family.
 
     Methods and anchors answer different questions and are families apart. So are the study's own measure, by which
@@ -210,7 +211,7 @@ def _tests(
         family, [equivalence(one.by_arm[arm], one.by_arm[against], ratio, ground.margin) for one, arm, _ in pairs]
     )
     return tuple(
-        written.Comparison(
+        scored.Comparison(
             measure=one.measure,
             metric=one.metric,
             arm=arm,
@@ -238,9 +239,9 @@ def _by_family(family: Sequence[Hashable], p_values: Values) -> list[float | Non
     return adjusted
 
 
-def _best(columns: Iterable[Columns], ranked: Sequence[str], ratio: float, margin: float) -> tuple[written.Best, ...]:
+def _best(columns: Iterable[Columns], ranked: Sequence[str], ratio: float, margin: float) -> tuple[scored.Best, ...]:
     return tuple(
-        written.Best(measure=one.measure, metric=one.metric, first=found.first, equal=found.equal, open=found.open)
+        scored.Best(measure=one.measure, metric=one.metric, first=found.first, equal=found.equal, open=found.open)
         for one in columns
         if one.metric in COMPARABLE
         for found in (

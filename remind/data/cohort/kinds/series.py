@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from remind.data.cohort.contents import Contents, Integers, Mask, ragged_hide, ragged_join, ragged_rows, ragged_take
 from remind.data.cohort.kind import Columns, Floats, Kind, Measured, Text, ToTensor, register
+from remind.data.cohort.kinds.series_features import features_of_items
+from remind.data.cohort.kinds.series_times import CLOSE, check_times
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed
 from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
-CLOSE = 1 + 1e-6  # rounding to float32 may move a time this much beyond the horizon
-LIFETIME = 120 * 365.25 * 24  # hours; no patient is observed longer
-MOST_ITEMS = 2000  # whose leak is looked for: the most frequent ones
 
 
 class SeriesSection(Section):
@@ -171,7 +170,7 @@ class SeriesKind(Kind[SeriesSection, SeriesSchema, Series]):
 
     @override
     def features(self, schema: SeriesSchema, contents: Series) -> Iterator[tuple[str, Floats]]:
-        yield from _of_items(schema, contents)
+        yield from features_of_items(schema.items, contents.offsets_N1, contents.item_O, contents.value_O)
 
     @override
     def measured(self, schema: SeriesSchema, contents: Series) -> Iterator[Measured]:
@@ -222,7 +221,7 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
     if section.items is None:
         warn_of_spellings(source, wanted.name, items, "item")
     time_R = _hours(source, wanted, patient_R)
-    _check_times(source, section, time_R, given_R)
+    check_times(source, section.time, None if section.clip else section.horizon, time_R, given_R)
     if patient_R is None or position is None:
         return None
     keep_R = given_R & (patient_R >= 0) & (item_R >= 0) & (time_R >= 0) & ~excluded_R
@@ -285,47 +284,3 @@ def _items(
         remedy = f"declare it in {field}.items, or leave it out with {field}.exclude"
         source.report(f"undeclared items: {strangers}", remedy, section.item, unknown_R)
     return item_R, items, excluded_R
-
-
-def _check_times(
-    source: Source, section: SeriesSection, time_R: NDArray[np.float64], given_R: NDArray[np.bool_]
-) -> None:
-    """Check the times in hours, (R,), of the rows that hold a value."""
-    if (bad_R := given_R & np.isnan(time_R) & source.empty(section.time)).any():
-        source.report("no time", "fill it in, or remove the row", section.time, bad_R)
-    if (bad_R := given_R & (time_R < 0)).any():
-        source.report(
-            "negative time", "count time from the patient's start (admission), or remove the row", section.time, bad_R
-        )
-    if (bad_R := given_R & (time_R > LIFETIME)).any():
-        remedy = "is it a date written as a number, or another unit? count hours from the start, or set time_unit"
-        source.report("more than 120 years after the start", remedy, section.time, bad_R)
-    elif (
-        section.horizon is not None
-        and not section.clip
-        and (bad_R := given_R & (time_R > section.horizon * CLOSE)).any()
-    ):
-        remedy = "set clip = true to leave later observations out, or a larger horizon; check time_unit"
-        source.report(f"after the horizon of {section.horizon:g} hours", remedy, section.time, bad_R)
-
-
-def _of_items(schema: SeriesSchema, data: Series) -> Iterator[tuple[str, Floats]]:
-    n = len(data.offsets_N1) - 1
-    patient_O = np.repeat(np.arange(n), np.diff(data.offsets_N1))
-    frequent = np.argsort(-np.bincount(data.item_O, minlength=len(schema.items)), kind="stable")[:MOST_ITEMS]
-    order_O = np.argsort(data.item_O, kind="stable")  # by item; the sort is stable, so patients and times stay in order
-    starts = np.searchsorted(data.item_O[order_O], np.arange(len(schema.items) + 1))
-    for item in frequent.tolist():
-        rows = order_O[starts[item] : starts[item + 1]]
-        if not len(rows):
-            continue
-        count_n = np.bincount(patient_O[rows], minlength=n)
-        last_n = np.full(n, np.nan)
-        last_n[patient_O[rows]] = data.value_O[rows]
-        with np.errstate(invalid="ignore"):
-            mean_n = np.bincount(patient_O[rows], data.value_O[rows].astype(np.float64), n) / count_n
-        name = repr(schema.items[item])
-        yield name, mean_n
-        yield name, last_n
-        yield f"whether {name} was measured", (count_n > 0).astype(np.float64)
-        yield f"how often {name} was measured", count_n.astype(np.float64)

@@ -1,0 +1,57 @@
+"""The probabilities of a loaded model for the patients of one hospital. Letters: N patients, C classes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from remind.data.batches.batch import SiteData
+from remind.data.cohort.cohort import Cohort
+from remind.prediction.model import LoadedModel
+from remind.training.outputs import outputs
+from remind.training.site_data import FreshTokens
+
+
+def log_probabilities(
+    loaded: LoadedModel, cohort: Cohort, device: torch.device, cpu_threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ln p, (N, C), and the share of open gates, (N,); NaN for a model without gates.
+
+    Patients of combinations that only other hospitals trained are computed last. The batches of the others are then
+    the same as in the final examination.
+
+    Parameters
+    ----------
+    cohort
+        Patients of one hospital; each has a modality.
+    cpu_threads
+        ``threads`` of the run's config; 0: one per core.
+    """
+    source = FreshTokens(loaded.model, SiteData(cohort, loaded.dtype, device))
+    log_p_NC = np.full((len(cohort), len(cohort.schema.classes)), np.nan)
+    open_N = np.full(len(cohort), np.nan)
+    reached_N = np.isin(cohort.groups_N, [int(k) for k in loaded.elsewhere])
+    with threads(cpu_threads):
+        for rows, reach in ((~reached_N, False), (reached_N, True)):
+            index_N = np.flatnonzero(rows)
+            with loaded.with_all_routers() if reach else nullcontext():
+                for batch, output in outputs(loaded.model, source, index_N, loaded.routing):
+                    index_B = batch.index_B.cpu().numpy()
+                    log_p_NC[index_B] = output.logits_BC.double().log_softmax(dim=-1).cpu().numpy()
+                    if output.open_B is not None:
+                        open_N[index_B] = output.open_B.double().cpu().numpy()
+    return log_p_NC, open_N
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Context: torch uses as many CPU threads as the run did. Another number changes the order, and so the rounding."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
