@@ -52,7 +52,7 @@ class ScaffoldOptions(Options):
     options=ScaffoldOptions,
 )
 class Scaffold(Rule):
-    """See the module. An answer that did not count leaves no trace: the site goes on with the c_s of its last one."""
+    """See the module. An answer that did not count leaves no trace: the site continues with the c_s of its last one."""
 
     encoders = EVERY
     broadcasts = (CONTROL,)
