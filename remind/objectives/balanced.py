@@ -26,7 +26,7 @@ class BalancedOptions(Options):
     options=BalancedOptions,
 )
 class Balanced(Objective):
-    """Pr(patient i) = λ_k / n_k with λ_k = 1/G, or λ_k ∝ √n_k; every drawn patient counts alike."""
+    """Pr(patient i) = λ_k / n_k with λ_k = 1/G, or λ_k ∝ √n_k; every drawn patient has the same weight."""
 
     weighs = True
     sampling = "group"

@@ -42,7 +42,7 @@ class Phase:
     train
         False: sites evaluate the model and take no steps.
     only
-        Names of the parameters that train; None: all that the stage trains.
+        Names of the parameters that are trained; None: all that the stage trains.
     balanced
         Whether the groups of its part have equal weights, for any λ.
     """
@@ -108,14 +108,14 @@ class Objective(Weighting):
     needs_held_out
         Whether a phase trains on validation patients, so that it must know how many of them a group has.
     couples_patients
-        Whether a patient's loss depends on other patients of the step, or the step's loss is no weighted sum of its
+        Whether a patient's loss depends on other patients of the step, or the step's loss is not a weighted sum of its
         patients' losses. No bound on one patient's gradient then bounds what the patient does to the step's, so that
         steps with differential privacy must refuse it.
     private
         Whether steps with differential privacy admit it: a patient's loss is the patient's alone, and nothing else that
         it asks of a site (labels, mistakes, held-out patients) would leave without noise.
     mixes_tokens
-        Whether it makes up patients from the tokens of two.
+        Whether it creates patients from the tokens of two.
     sampling
         How its steps must draw patients; None: as configured.
     """
@@ -150,7 +150,7 @@ class Objective(Weighting):
 
     @property
     def first_judged(self) -> int:
-        """Rounds after which the first model exists that may become the run's: one at least, in the last training."""
+        """Number of rounds after which the first model exists that may become the run's: at least one, in the last training."""
         phases = self.phases(self.config.train.rounds)
         return max((phase.start for phase in phases if phase.restart), default=0) + 1
 
@@ -171,7 +171,7 @@ class Objective(Weighting):
         return self.losses_on(step, step.tokens_BMD)
 
     def coupled_loss(self, step: StepInput) -> Tensor | None:
-        """Return the part of a step's loss that is no sum over patients, a scalar; only if `couples_patients`."""
+        """Return the part of a step's loss that is not a sum over patients, a scalar; only if `couples_patients`."""
         return None
 
     def step_loss(self, step: StepInput) -> Tensor:

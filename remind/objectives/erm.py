@@ -1,4 +1,4 @@
-"""Empirical risk minimisation: every patient counts alike."""
+"""Empirical risk minimisation: every patient has the same weight."""
 
 from remind.objectives.base import Objective, registry
 

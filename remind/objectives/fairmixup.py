@@ -1,4 +1,4 @@
-"""Fair mixup: a model whose output changes little on the way from one group to another."""
+"""Fair mixup: penalises changes of the output on the path from one group to another."""
 
 import torch
 from pydantic import Field
@@ -28,8 +28,8 @@ class FairMixup(Objective):
     """mean ℓ + λ·|mean_pairs ∇f(x_t)·(z₁ − z₀)|, x_t = t·z₀ + (1 − t)·z₁, t ~ U(0, 1), at the fusion's input.
 
     t is drawn once a step, for all of its pairs: the penalty stands for ∫|d/dt E f(x_t)| dt, how much the mean output
-    varies on the way. With a t for each pair the mean over pairs would be the integral without the absolute value: the
-    gap of the end points, whatever lies between.
+    varies along the path. With a t for each pair, the mean over pairs would be the integral without the absolute value:
+    the difference of the end points, whatever lies between.
 
     Two of the groups in a step are drawn; the smaller one's patients are each paired with one of the other's. f is the
     vector of class probabilities, and the absolute means are averaged over classes. Paths run through the modalities

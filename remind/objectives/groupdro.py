@@ -17,13 +17,13 @@ class GroupDRO(Objective):
     """min_θ max_{λ∈Δ} Σ_k λ_k R_k(θ) with λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j) (Eq. 2–4; algorithm §2.7).
 
     Differs from the authors' code: the weights of groups absent from a round keep their odds, where the public code
-    lets them lose mass; and γ of a round is γ × local steps, for the gradient adds up in the exponent.
+    lets them lose mass; and γ of a round is γ × local steps, because the gradient adds up in the exponent.
 
-    With ``dro.regret`` the step goes by R_k − R*_k, what a group has lost of the best that this run has seen of it, so
-    that a group that is hard for every model does not draw all weight (algorithm §4.8; cf. Agarwal and Zhang, Minimax
+    With ``dro.regret`` the step uses R_k − R*_k, the difference to the group's lowest risk in this run so far, so that a
+    group that is hard for every model does not get all the weight (algorithm §4.8; cf. Agarwal and Zhang, Minimax
     regret optimization, 2022). With ``dro.floor`` no λ_k falls below that share of λ₀.
 
-    The state is ln λ: a λ too small for a sum of losses to feel it still comes back when its risk is the higher one.
+    The state is ln λ: a λ_k that is too small to change a sum of losses grows again when its risk is the higher one.
     No round changes ln(λ_j/λ_k) by more than ``dro.max_log_odds_step``, whatever risks are reported.
     """
 

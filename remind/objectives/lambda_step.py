@@ -18,10 +18,10 @@ LEAST = 1e-300  # smallest λ that is multiplied; n_{s,k}/n_k of it is still a n
 def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform", prior: float = 50.0) -> dict[Unit, float]:
     """λ₀ over the groups seen in training (algorithm §4.6).
 
-    uniform: 1/G, the paper's. proportional: ∝ n_k, from which γ = .02 hardly ever moves: plain ERM. sqrt: ∝ √n_k, for
-    cohorts whose rarest groups hold a handful of patients, whom 1/G each would have seen hundreds of times. shrunk:
-    ∝ r_k/G + (1 − r_k)·n_k/n with r_k = n_k/(n_k + prior), so that only a group of enough patients gets the weight of
-    an equal.
+    uniform: 1/G, as in the paper. proportional: ∝ n_k; with γ = .02 λ hardly changes, so that training is close to ERM.
+    sqrt: ∝ √n_k, for cohorts whose rarest groups have only a few patients, which 1/G each would repeat hundreds of
+    times. shrunk: ∝ r_k/G + (1 − r_k)·n_k/n with r_k = n_k/(n_k + prior), so that only groups with enough patients get
+    the weight 1/G.
     """
     total_n, number = math.fsum(count_of.values()), len(count_of)
 
@@ -51,7 +51,7 @@ def update_weights(
     risk_of
         R_k of each reporting group; each must have a weight.
     gamma
-        Step per round: γ of one step times the local steps of the round, for the gradient adds up in the exponent.
+        Step per round: γ of one step times the local steps of the round, because the gradient adds up in the exponent.
     most
         Largest change of ln(λ_j/λ_k) of two groups (`tilted`).
     """
@@ -63,7 +63,7 @@ def update_weights(
 def tilted(logs: Mapping[Unit, float], tilt: Mapping[Unit, float], most: float = math.inf) -> dict[Unit, float]:
     """ln λ of the units in `tilt` after λ_k ∝ λ_k·exp(tilt_k) among them; their mass stays. Empty if nothing moves.
 
-    On logarithms nothing runs out of digits: what fell far comes back as soon as its risk is the higher one.
+    Logarithms do not underflow: a weight that has become very small grows again as soon as its risk is the higher one.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def tilted(logs: Mapping[Unit, float], tilt: Mapping[Unit, float], most: float =
         ln λ of every unit in `tilt`, and perhaps of others.
     most
         Bound on the change of ln(λ_j/λ_k) of any two units, and so of each one's ln λ and ln-odds: tilts are moved into
-        a window of that width. The window holds the median as far as it can, so that one false number moves itself, and
-        not the order of the others.
+        a window of that width. The window holds the median as far as it can, so that one false number changes its own
+        weight, and not the order of the others.
     """
     ranked = sorted(tilt.values())
     if not ranked or ranked[0] == ranked[-1]:
@@ -119,8 +119,8 @@ def floored(weights: Mapping[Unit, float], least: Mapping[Unit, float]) -> dict[
 def risks(loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustment: float = 0.0) -> dict[int, float]:
     """R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (algorithm §3, §4.8).
 
-    Never a mean of site means. The adjustment c stands for how much a group's training loss, n_k patients in all,
-    flatters it; groups without training patients steer nothing and are left out.
+    This is never a mean of site means. The adjustment c/√n_k estimates how much the training loss of a group with n_k
+    patients is too low. Groups without training patients have no weight and are left out.
     """
     return {
         k: loss.loss_sum / loss.count + adjustment / math.sqrt(counts[k])

@@ -28,8 +28,8 @@ class LogitAdjustment(Objective):
     """ℓ = −ln softmax(f + τ·ln π_k)_y, with π_k the class shares among the training patients of the patient's group.
 
     Predictions use f alone. The paper has one prior; prevalence differs several-fold between modality combinations, so
-    the prior here is the group's. One patient is added to each class, or a class that a small group lacks would have
-    the logit −∞. A group that was never seen is not adjusted.
+    the prior here is the group's. One patient is added to each class; otherwise a class that a small group lacks would
+    have the logit −∞. A group that was never seen is not adjusted.
     """
 
     needs_labels = True

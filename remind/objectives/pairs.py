@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def partners(allowed_BB: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a random partner for each patient among those allowed, (B,); a patient without any is its own partner."""
+    """Draw a random partner for each patient among those allowed, (B,); a patient without such a partner is its own partner."""
     chosen = torch.arange(len(allowed_BB))
     for i, allowed_B in enumerate(allowed_BB.cpu()):
         others = allowed_B.nonzero().squeeze(1)
@@ -23,7 +23,7 @@ def mixed(first: Tensor, second: Tensor, t_B: Tensor) -> Tensor:
 
 
 def common(presence_Bm: Tensor, other_Bm: Tensor) -> Tensor:
-    """Return the modalities that both have; if they share none, those of the first, (B, m) bool."""
+    """Return the modalities that both patients have; if there are none, those of the first, (B, m) bool."""
     both_Bm = presence_Bm & other_Bm
     return torch.where(both_Bm.any(dim=1, keepdim=True), both_Bm, presence_Bm)
 

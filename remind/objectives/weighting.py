@@ -18,7 +18,7 @@ __all__ = ["Proportional", "Unit", "WeightState", "Weighting"]
 
 @dataclass(frozen=True)
 class WeightState(Generic[Unit]):
-    """Weights of the units, which sum to 1, and whatever else a method carries from round to round.
+    """Weights of the units, which sum to 1, and anything else that a method keeps from round to round.
 
     Attributes
     ----------
@@ -87,12 +87,12 @@ class Weighting(ABC):
 
 
 class Proportional(Weighting):
-    """Every patient counts alike: weights n/Σn, whatever the risks."""
+    """Every patient has the same weight: units weigh n/Σn, whatever the risks."""
 
     @override
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
         return WeightState(initial_weights(counts, "proportional"))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """Newcomers are weighed by their patients too."""
+        """New units are also weighted by their patients."""
         return self.initial(counts)
