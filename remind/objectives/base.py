@@ -150,7 +150,7 @@ class Objective(Weighting):
 
     @property
     def first_judged(self) -> int:
-        """Number of rounds after which the first model exists that may become the run's: at least one, in the last training."""
+        """Rounds after which the first model exists that may become the run's: one or more, in the last training."""
         phases = self.phases(self.config.train.rounds)
         return max((phase.start for phase in phases if phase.restart), default=0) + 1
 

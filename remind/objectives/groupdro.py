@@ -19,8 +19,8 @@ class GroupDRO(Objective):
     Differs from the authors' code: the weights of groups absent from a round keep their odds, where the public code
     lets them lose mass; and γ of a round is γ × local steps, because the gradient adds up in the exponent.
 
-    With ``dro.regret`` the step uses R_k − R*_k, the difference to the group's lowest risk in this run so far, so that a
-    group that is hard for every model does not get all the weight (algorithm §4.8; cf. Agarwal and Zhang, Minimax
+    With ``dro.regret`` the step uses R_k − R*_k, the difference to the group's lowest risk in this run so far, so that
+    a group that is hard for every model does not get all the weight (algorithm §4.8; cf. Agarwal and Zhang, Minimax
     regret optimization, 2022). With ``dro.floor`` no λ_k falls below that share of λ₀.
 
     The state is ln λ: a λ_k that is too small to change a sum of losses grows again when its risk is the higher one.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def partners(allowed_BB: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a random partner for each patient among those allowed, (B,); a patient without such a partner is its own partner."""
+    """Draw a random partner for each patient among those allowed, (B,); a patient without one is its own partner."""
     chosen = torch.arange(len(allowed_BB))
     for i, allowed_B in enumerate(allowed_BB.cpu()):
         others = allowed_B.nonzero().squeeze(1)
