@@ -13,6 +13,7 @@ from remind.federation.aggregators.base import registry as aggregators
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
 from remind.federation.site_weights import SomeWeighing
+from remind.federation.unbiased import require_linear
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import Objective
 from remind.objectives.base import registry as objectives
@@ -92,7 +93,9 @@ def methods_of(config: Config) -> Methods:
         )
     if config.privacy.mode != "none":
         _must_keep_patients_apart(config, fusion_method, objective_method, rule_method)
-    return Methods(objective, rule, rule.weighing(objective), aggregator)
+    weighing = rule.weighing(objective)
+    require_linear(config, rule, weighing, aggregator)
+    return Methods(objective, rule, weighing, aggregator)
 
 
 def _must_leave_replies(aggregator: str, name: str, rule: Rule) -> None:

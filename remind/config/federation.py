@@ -28,6 +28,15 @@ class FederationConfig(Section):
     participation: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the connected sites that get a task, drawn in each round; never below min-sites"
     )
+    draw: Literal["uniform", "share"] = Field(
+        "uniform",
+        description="how participation draws the sites: all alike, or in proportion to their shares of the objective",
+    )
+    estimate: Literal["ratio", "unbiased"] = Field(
+        "ratio",
+        description="ratio: average over the sites that answered; unbiased: the mean over all draws is the step of a "
+        "round in which all take part (docs/methods.md)",
+    )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of sites whose replies close a round")
     deadline: Positive = Field(600.0, description="seconds after which a round closes without the missing sites")
     retries: Annotated[int, Field(ge=0)] = Field(

@@ -25,8 +25,9 @@ class BlockAverage:
         block_weights: Mapping[str, float],
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
+        chance: float = 1.0,
     ) -> None:
-        """Add one checked reply with the site's weight a_s for each block.
+        """Add one checked reply with the site's weight a_s/π_s for each block.
 
         Parameters
         ----------
@@ -34,9 +35,11 @@ class BlockAverage:
             The tensors that the site sent back, and its weights.
         sent, losses
             The model that the site received, and its training losses on it; for rules that need more than an average.
+        chance
+            π_s, the probability with which the site was drawn to take part in the round.
         """
         for name, tensor in tensors.items():
-            weight = block_weights.get(block_of(name), 0.0)  # no weight: λ of all its groups is 0
+            weight = block_weights.get(block_of(name), 0.0) / chance  # no weight: λ of all its groups is 0
             if name not in self._sum:
                 self._sum[name] = torch.zeros(tensor.shape, dtype=torch.float64)
                 self._weight[name] = 0.0

@@ -5,6 +5,7 @@ w_k/c_k, so that m_{s,k} = w_k·n_{s,k}/c_k of the objective lies there: its mas
 aggregation needs follows from the masses (`block_weights.block_weights`), whatever the rule.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from pydantic import TypeAdapter
 from typing_extensions import override
 
+from remind.federation.participation import Draw
 from remind.metrics.statistics import GroupLoss, merge
 from remind.objectives.lambda_step import risks
 from remind.objectives.weighting import Weighting, WeightState
@@ -57,8 +59,21 @@ class Weighing(ABC, Generic[S]):
         """Return what one site receives."""
 
     @abstractmethod
-    def update(self, state: S, sites: Sites, losses: Losses, adjustment: float, steps: int) -> S:
-        """Return the next round's state, from the reporting sites' losses on the model at the round's beginning."""
+    def update(
+        self, state: S, sites: Sites, losses: Losses, adjustment: float, steps: int, draw: Draw | None = None
+    ) -> S:
+        """Return the next round's state, from the reporting sites' losses on the model at the round's beginning.
+
+        Parameters
+        ----------
+        draw
+            How the sites were drawn; None: all were asked.
+        """
+
+    @property
+    @abstractmethod
+    def weightings(self) -> tuple[Weighting, ...]:
+        """The weightings by which it weighs."""
 
     def compare(self, state: S, received: Losses, local: Losses, progress: float) -> S:
         """Return the state after `update`, from what the sites lose on the model received and on their own.
@@ -117,15 +132,34 @@ class Spanning(Weighing[WeightState[int]]):
         return SiteWeights({k: state.weights[k] for k in sites[site]}, {k: counts[k] for k in sites[site]})
 
     def update(
-        self, state: WeightState[int], sites: Sites, losses: Losses, adjustment: float, steps: int
+        self,
+        state: WeightState[int],
+        sites: Sites,
+        losses: Losses,
+        adjustment: float,
+        steps: int,
+        draw: Draw | None = None,
     ) -> WeightState[int]:
         """Update from the groups' risks over the patients of all sites, never from a mean of site means."""
         counts = total(sites)
-        return self.weighting.update(state, risks(merge(losses.values()), counts, adjustment), counts, steps)
+        if draw is None or draw.whole or (draw.alike and not draw.unbiased):
+            measured = risks(merge(losses.values()), counts, adjustment)
+            return replace(self.weighting.update(state, measured, counts, steps), known=state.known)
+        means = {site: {k: loss.loss for k, loss in own.items()} for site, own in losses.items()}
+        estimated = {
+            k: risk + adjustment / math.sqrt(counts[k]) for k, risk in draw.risks(sites, means, state.known).items()
+        }
+        known = {**state.known, **replace(draw, unbiased=False).risks(sites, means, {})} if draw.unbiased else {}
+        return replace(self.weighting.update(state, estimated, counts, steps), known=known)
+
+    @property
+    def weightings(self) -> tuple[Weighting, ...]:
+        """The one of groups."""
+        return (self.weighting,)
 
     @override
     def admit(self, state: WeightState[int], sites: Sites) -> WeightState[int]:
-        return self.weighting.admit(state, total(sites))
+        return replace(self.weighting.admit(state, total(sites)), known=state.known)
 
     def uniform(self, state: WeightState[int], sites: Sites, held_out: Sites, site: str) -> SiteWeights:
         """Return 1/G for the groups of which any site has held-out patients."""
@@ -177,16 +211,27 @@ class Within(Weighing[Nested]):
         own = held_out[site]
         return _alike(state.sites.weights[site] / max(len(own), 1), own, own, sites[site])
 
-    def update(self, state: Nested, sites: Sites, losses: Losses, adjustment: float, steps: int) -> Nested:
-        """Update each reporting site's groups by its own losses, and the sites by the mean loss of their patients."""
+    def update(
+        self, state: Nested, sites: Sites, losses: Losses, adjustment: float, steps: int, draw: Draw | None = None
+    ) -> Nested:
+        """Update each reporting site's groups by its own losses, and the sites by the mean loss of their patients.
+
+        A site's groups step when the site is drawn: for an unbiased estimate 1/π_s times as far.
+        """
         groups = dict(state.groups)
         of_site = {}
         for site, measured in sorted(losses.items()):
             own = sites[site]
-            groups[site] = self.inside.update(groups[site], risks(measured, own, adjustment), own, steps)
+            far = steps / draw.chances[site] if draw is not None and draw.unbiased else steps
+            groups[site] = self.inside.update(groups[site], risks(measured, own, adjustment), own, far)
             if known := {k: loss for k, loss in measured.items() if k in own}:
                 of_site[site] = mean_loss(known)
         return Nested(self.between.update(state.sites, of_site, _sizes(sites), steps), groups)
+
+    @property
+    def weightings(self) -> tuple[Weighting, ...]:
+        """That of sites, and that of the groups within one."""
+        return self.between, self.inside
 
     @override
     def admit(self, state: Nested, sites: Sites) -> Nested:

@@ -40,7 +40,7 @@ class CVaR(Objective):
         return WeightState(initial_weights(counts, "uniform"))
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """Return the maximiser for the last reported risk of each group.
 

@@ -41,7 +41,7 @@ class FairBatch(Objective):
         return WeightState(initial_weights(counts, "proportional"))
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """Make one move among the groups that reported; the others keep their share."""
         if len(risks) < 2:

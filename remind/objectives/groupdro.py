@@ -29,13 +29,14 @@ class GroupDRO(Objective):
 
     weighs = True
     private = True
+    linear = True
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
         """λ₀ as ``dro.initial`` says."""
         return WeightState(initial_weights(counts, self.config.dro.initial, self.config.dro.prior))
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """One exponentiated-gradient step."""
         dro, lowest = self.config.dro, dict(state.memory)

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import ClassVar, Generic
 
 from typing_extensions import override
 
@@ -24,11 +24,14 @@ class WeightState(Generic[Unit]):
     ----------
     logs
         ln λ, where a method multiplies weights; `tilt` keeps it. Empty before the first update.
+    known
+        Last measured risk of the units, where a round's risks are estimated (`remind.federation.participation`).
     """
 
     weights: Mapping[Unit, float]
     memory: Mapping[Unit, float] = field(default_factory=dict)
     logs: Mapping[Unit, float] = field(default_factory=dict)
+    known: Mapping[Unit, float] = field(default_factory=dict)
 
     def log_weights(self) -> dict[Unit, float]:
         """Return ln λ of every unit with a positive weight."""
@@ -51,14 +54,23 @@ class WeightState(Generic[Unit]):
 
 
 class Weighting(ABC):
-    """A rule for the weights of the units."""
+    """A rule for the weights of the units.
+
+    Attributes
+    ----------
+    linear
+        Whether a step of `update` changes the log-odds by a linear function of the risks, as long as
+        ``dro.max_log_odds_step`` does not bind: an unbiased estimate of the risks then gives an unbiased step.
+    """
+
+    linear: ClassVar[bool] = False
 
     @abstractmethod
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
         """Return the weights before the first round, from the training patients of each unit."""
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """Return the weights of the next round.
 
@@ -71,9 +83,14 @@ class Weighting(ABC):
         counts
             Training patients of every unit.
         steps
-            Local steps of a round.
+            Local steps of a round; divided by the probability that the units were measured, where that is not 1.
         """
         return state
+
+    @property
+    def fixed(self) -> bool:
+        """Whether no round changes the weights."""
+        return type(self).update is Weighting.update
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
         """Return the state with units that appeared after the start: 1/G each, the odds of the others unchanged."""

@@ -29,7 +29,7 @@ def sites(folder, config):
 def test_by_default_a_run_needs_more_than_half_of_the_enrolled(enrolled, asked, needed):
     roster = Roster(settings({"federation.min-sites": asked}), [f"h{i}" for i in range(enrolled)])
     assert roster.needed == needed
-    assert len(roster.sampled(roster.online(FakeGrid({})), 0)) == 0
+    assert len(roster.draw([m.name for m in roster.online(FakeGrid({}))], 0, {}).drawn) == 0
 
 
 def test_hospitals_with_a_registered_name_are_expected_though_no_ledger_names_them():

@@ -48,7 +48,7 @@ def members(number):
 
 def drawn(share, round_, number=20, seed=0, min_sites=1):
     changes = {"federation.participation": share, "federation.min-sites": min_sites, "seed": seed}
-    return [m.name for m in Roster(settings(changes)).sampled(members(number), round_)]
+    return sorted(Roster(settings(changes)).draw([m.name for m in members(number)], round_, {}).drawn)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_the_draw_is_of_seed_and_round_and_fair():
 def test_who_else_is_there_does_not_change_the_order_among_the_rest():
     roster = Roster(settings({"federation.participation": 0.5}))
     everybody = members(20)
-    asked = {m.name for m in roster.sampled(everybody, 1)}
-    fewer = [m for m in everybody if m.name in asked or m.node_id % 2]
-    assert {m.name for m in roster.sampled(fewer, 1)} <= asked
+    asked = roster.draw([m.name for m in everybody], 1, {}).drawn
+    fewer = [m.name for m in everybody if m.name in asked or m.node_id % 2]
+    assert roster.draw(fewer, 1, {}).drawn <= asked
 
 
 def test_a_round_asks_its_share_and_the_others_are_not_absent(two_fifths):

@@ -79,8 +79,9 @@ class Together(BlockAverage):
         block_weights: Mapping[str, float],
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
+        chance: float = 1.0,
     ) -> None:
-        super().add(tensors, block_weights, sent, losses)
+        super().add(tensors, block_weights, sent, losses, chance)
         by_block: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             by_block.setdefault(block_of(name), {})[name] = tensor

@@ -38,7 +38,7 @@ class AFL(UnitRule):
         return WeightState(initial_weights(counts, "proportional"))
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """One projected step."""
         return WeightState(ascend(state.weights, risks, self.options.step))

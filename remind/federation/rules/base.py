@@ -66,6 +66,9 @@ class Rule:
         Whether a site is told in which round its last answer of this stage counted (`RoundSettings.counted`).
     measures_local
         Whether sites also report the losses of their own models, after the steps, for `Weighing.compare`.
+    linear_step
+        Whether `server_step`, if the rule has its own, is linear in the average: then an unbiased estimate of the
+        average gives an unbiased step.
     """
 
     encoders: tuple[str, ...] = EVERY
@@ -77,6 +80,7 @@ class Rule:
     broadcasts: ClassVar[tuple[str, ...]] = ()
     counts_answers: ClassVar[bool] = False
     measures_local: ClassVar[bool] = False
+    linear_step: ClassVar[bool] = False
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config

@@ -37,7 +37,7 @@ class DRFA(AFL):
         return losses
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """Make one projected step for all local steps."""
         return super().update(state, {unit: steps * risk for unit, risk in risks.items()}, counts, steps)

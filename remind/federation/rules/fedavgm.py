@@ -32,6 +32,7 @@ class FedAvgM(Rule):
     """
 
     private = True
+    linear_step = True
     encoders = EVERY
     options: FedAvgMOptions
 

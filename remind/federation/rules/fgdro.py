@@ -56,7 +56,7 @@ class FGDROKL(UnitRule):
         return WeightState(initial_weights(counts, "proportional"))
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """The maximiser for the averaged risks, or as close to it as one round may go.
 
@@ -88,7 +88,7 @@ class FGDROCVaR(UnitRule):
         return WeightState(initial_weights(counts, "uniform"))
 
     def update(
-        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: int
+        self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
         """The maximiser for the averaged risks; a unit that never reported keeps its weight."""
         return worst_of_known(state, average(state.memory, risks, self.options.beta), self.options.alpha)

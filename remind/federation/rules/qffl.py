@@ -71,6 +71,7 @@ class QFedAvg(BlockAverage):
         block_weights: Mapping[str, float],
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
+        chance: float = 1.0,
     ) -> None:
         if sent is None or not losses:
             raise ValueError("q-FedAvg needs the model that was sent, and the losses on it")
@@ -82,8 +83,10 @@ class QFedAvg(BlockAverage):
         norm = sum(undo[name] ** 2 * float(d.square().sum()) for name, d in delta.items())
         h = self.q * loss ** (self.q - 1) * norm + self.lipschitz * loss**self.q
         for name, d in delta.items():
-            self._pull[name] = self._pull.get(name, torch.zeros_like(d)).add_(d, alpha=weight[name] * loss**self.q)
-            self._curvature[name] = self._curvature.get(name, 0.0) + weight[name] * h
+            self._pull[name] = self._pull.get(name, torch.zeros_like(d)).add_(
+                d, alpha=weight[name] / chance * loss**self.q
+            )
+            self._curvature[name] = self._curvature.get(name, 0.0) + weight[name] / chance * h
 
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors that replies carried, after the step; dtypes do not change."""

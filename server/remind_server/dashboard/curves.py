@@ -46,6 +46,8 @@ class Curves:
     seconds: list[float]
     bytes_down: list[int]
     bytes_up: list[int]
+    effective_sites: Numbers
+    sampling_error: Numbers
     curves: list[Curve]
 
 
@@ -67,6 +69,8 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
         seconds=[round(round_.seconds, 3) for round_ in rounds],
         bytes_down=[round_.bytes_down for round_ in rounds],
         bytes_up=[round_.bytes_up for round_ in rounds],
+        effective_sites=[round_.effective_sites for round_ in rounds],
+        sampling_error=[round_.sampling_error for round_ in rounds],
         curves=[
             _curve(k, groups[k].name if k else "all groups", order, values, shown)
             for k in wanted

@@ -105,10 +105,10 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/rounds.csv")
     def rounds(run_id: int) -> StreamingResponse:
-        """Time and bytes of every round."""
+        """Time and bytes of every round, and what the draw of its sites does to its step."""
         found = curves(reader, run_id, ())
-        columns = (found.round, found.stage, found.seconds, found.bytes_down, found.bytes_up)
-        head = ("round", "stage", "seconds", "bytes_down", "bytes_up")
+        head = ("round", "stage", "seconds", "bytes_down", "bytes_up", "effective_sites", "sampling_error")
+        columns = [getattr(found, name) for name in head]
         return _file(f"run{run_id}-rounds", head, zip(*columns, strict=True))
 
     @router.get("/compare.csv")

@@ -28,6 +28,10 @@ class Attendance(Observer):
         self.unexamined: dict[str, str] = {}
         self._why: dict[str, str] = {}
         self._counted: set[str] = set()
+        self._waiting: set[str] = set()  # members that no round has asked so far
+        self._asked: set[str] = set()
+        self._effective: list[float] = []
+        self._errors: list[float] = []
 
     def remember(self) -> dict[str, Any]:
         """Return which sites counted and which missed rounds so far."""
@@ -40,6 +44,9 @@ class Attendance(Observer):
             "trained": sorted(self._trained),
             "why": self._why,
             "counted": sorted(self._counted),
+            "asked": sorted(self._asked),
+            "effective": self._effective,
+            "errors": self._errors,
         }
 
     def resumed(self, start: RunStart, round_: int, memory: Mapping[str, Any]) -> None:
@@ -52,6 +59,8 @@ class Attendance(Observer):
             self.how = {site: Counter(kinds) for site, kinds in memory["how"].items()}
             self._groups |= {int(k): name for k, name in memory["groups"].items()}
             self._trained = set(memory["trained"])
+            self._asked = set(memory.get("asked", ()))
+            self._effective, self._errors = list(memory.get("effective", ())), list(memory.get("errors", ()))
 
     def started(self, start: RunStart) -> None:
         """Store the refused and the expected sites."""
@@ -61,10 +70,15 @@ class Attendance(Observer):
     def round_started(self, start: RoundStart) -> None:
         """Update the refused sites: a newcomer may have joined since."""
         self.refused = dict(start.refused)
+        self._asked.update(start.asked)
+        self._waiting = set(start.sites) - self._asked
 
     def round_done(self, record: RoundRecord, tensors: Mapping[str, Tensor]) -> None:
         """Store which sites counted in the round."""
         self._counted |= set(record.answered)
+        if record.chances:
+            self._effective.append(record.effective_sites)
+            self._errors += [] if record.sampling_error is None else [record.sampling_error]
         self._why |= record.absent
         self.expected = record.expected or self.expected
         self.missed.update(record.absent.keys())
@@ -91,6 +105,19 @@ class Attendance(Observer):
             "rounds_missed": missed,
             "missed_how": how,
             "never_trained": self.untrained,
+            "drawn": self._drawn(),
+        }
+
+    def _drawn(self) -> dict[str, Any] | None:
+        """Return what ``federation.participation`` did to the run, if rounds asked a part of the sites."""
+        if not self._effective:
+            return None
+        error = sum(self._errors) / len(self._errors) if self._errors else None
+        return {
+            "rounds": len(self._effective),
+            "effective_sites": sum(self._effective) / len(self._effective),
+            "sampling_error": error,
+            "never_drawn": sorted(self._waiting - self._counted - self._why.keys()),
         }
 
     @property

@@ -83,6 +83,11 @@ class Progress(Observer):
             f"round {record.round} of {record.rounds} ({stage}): {len(record.answered)} sites, {objective}, "
             f"{duration(record.seconds)}, {duration(left)} left"
         )
+        if record.chances:
+            self.say(
+                f"  {len(record.answered)} of {len(record.chances)} drawn sites answered, worth "
+                f"{record.effective_sites:.1f} of equal weight" + _error_text(record.sampling_error)
+            )
         self._missing(record.absent, "not counted")
         if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
             rows = sorted(round_rows(record, self._start.schema), key=lambda row: -row["train_n"])
@@ -171,6 +176,11 @@ class Progress(Observer):
         left = ([f"{len(hidden)} rows"] if hidden else []) + ([f"columns {', '.join(gone)}"] if gone else [])
         if left:
             self.say(f"  (not shown: {' and '.join(left)}; the results folder has all, remind simulate --verbose too)")
+
+
+def _error_text(error: float | None) -> str:
+    """Return the standard error of a step owing to the draw, as text."""
+    return "" if error is None else f"; standard error of the step from the draw {error:.0%}"
 
 
 def _named(mask: int, among: Iterable[int], names: Sequence[str]) -> str:

@@ -95,6 +95,12 @@ class RoundRecord:
         Answering site → its report of its privacy budget; only sites that report it.
     initial_counts
         Patients per group that the initial model was trained on (``start.model``); `counts` are this run's.
+    effective_sites
+        (Σ w)²/Σ w² over the weights with which the answers entered the shared parameters.
+    sampling_error
+        Standard error of the step owing to the draw of the sites, as a part of the step's norm; None: not estimated.
+    chances
+        Connected site → probability with which it was drawn for the round; empty if all were asked.
     """
 
     round: int
@@ -122,6 +128,9 @@ class RoundRecord:
     frozen: tuple[int, ...] = ()
     initial_counts: Mapping[int, int] = field(default_factory=dict)
     privacy: Mapping[str, PrivacySpent] = field(default_factory=dict)
+    effective_sites: float = 0.0
+    sampling_error: float | None = None
+    chances: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,9 @@ class RunFolder(Observer):
             "expected": list(record.expected),
             "bytes_down": record.bytes_down,
             "bytes_up": record.bytes_up,
+            "effective_sites": round(record.effective_sites, 4),
+            "sampling_error": record.sampling_error,
+            "chances": {site: round(chance, 6) for site, chance in sorted(record.chances.items())},
         }
         _append(self.folder / ROUNDS, [line])
         metadata = self._metadata[record.round] = {

@@ -73,12 +73,15 @@ class RoundReplies:
         Answering site → what it tells of its privacy budget, if it does.
     left
         Those of `absent` that left the run in an earlier round.
+    chances
+        Site → probability with which it was drawn for this round; 1 if not given.
     """
 
     limits: Limits
     absent: dict[str, str]
     average: BlockAverage
     left: Collection[str] = ()
+    chances: Mapping[str, float] = field(default_factory=dict)
     train: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
     local: dict[str, Mapping[int, GroupLoss]] = field(default_factory=dict)
     validation: dict[str, Mapping[int, GroupStatistics]] = field(default_factory=dict)
@@ -122,7 +125,7 @@ class RoundReplies:
             self.local[one.name] = {k: loss.value() for k, loss in one.report.local.items()}
             self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
             weights, sent = one.assignment.task.block_weights, one.assignment.sent
-            self.average.add(one.tensors, weights, sent, self.train[one.name])
+            self.average.add(one.tensors, weights, sent, self.train[one.name], self.chances.get(one.name, 1.0))
             self.answered.append(one.name)
             if one.report.privacy is not None:
                 self.privacy[one.name] = one.report.privacy

@@ -13,6 +13,7 @@ from remind_server.rounds.group_quorum import require_groups
 from remind_server.rounds.member import Member
 from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.round_exchange import RoundExchange
+from remind_server.rounds.sample import Sample
 from remind_server.rounds.secure import SecureAggregation
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import Assignment
@@ -34,14 +35,13 @@ class MaskedExchange(RoundExchange):
         grid: Grid,
         state: State[Any],
         tasks: Mapping[int, Assignment],
-        members: Sequence[Member],
-        online: Sequence[Member],
+        sample: Sample,
     ) -> RoundOutcome:
         """Collect masked answers, then the shares by which the sums can be read; see `RoundExchange.run`."""
         secure, model = self.secure, state.model.tensors
         tasks = secure.assignments(tasks, state.round)
-        replies = secure.replies(tasks, model, state.round, self.parties.offline(online))
-        records = ((m, tasks[m.node_id].record()) for m in members)
+        replies = secure.replies(tasks, model, state.round, self.parties.offline(sample.online))
+        records = ((m, tasks[m.node_id].record()) for m in sample.members)
         for member, answer in self.parties.ask(grid, records, "train", state.round, replies.bounds()):
             self.roster.record_answer(member, answer)
             replies.take(member.name, answer)

@@ -44,3 +44,4 @@ class RoundOutcome:
     received: Losses = field(default_factory=dict)
     local: Losses = field(default_factory=dict)
     privacy: Mapping[str, PrivacySpent] = field(default_factory=dict)
+    sampling_error: float | None = None

@@ -4,6 +4,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -12,6 +13,7 @@ from remind.config import Config
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError, several
 from remind.federation.message_statistics import PrivacySpent
+from remind.federation.participation import Draw, alike, by_share, systematic
 from remind.quoting import reason
 from remind.seeds import derive
 from remind_server.rounds.exchange import Answer, patiently
@@ -135,17 +137,23 @@ class Roster:
         """Members that can take part in a round now, by name."""
         return [m for m in self.online(grid) if m.name not in self.left]
 
-    def sampled(self, online: Sequence[Member], round_: int) -> list[Member]:
-        """Return a sample of the connected members, by name: at least the share `federation.participation`.
+    def draw(self, names: Sequence[str], round_: int, shares: Mapping[str, float]) -> Draw:
+        """Draw those of these members that take part in a round: at least the share `federation.participation`.
 
-        The sample depends on the run's seed, the round and the members' names. The presence of other members does not
-        change the order of two members.
+        The draw depends on the run's seed, the round, the members' names, and with ``federation.draw = "share"`` on
+        their shares of the objective. Without shares, the presence of other members does not change the order of two.
         """
         federation = self.config.federation
-        number = math.ceil(federation.participation * len(online) - 1e-9)
-        rank = {m.name: derive(self.config.seed, "participation", round_, m.name) for m in online}
-        chosen = sorted(online, key=lambda m: rank[m.name])[: max(number, self.needed)]
-        return sorted(chosen, key=lambda m: m.name)
+        number = min(max(math.ceil(federation.participation * len(names) - 1e-9), self.needed), len(names))
+        unbiased = federation.estimate == "unbiased"
+        if number == len(names):
+            return replace(Draw.everybody(names), unbiased=unbiased)
+        order = sorted(names, key=lambda name: derive(self.config.seed, "participation", round_, name))
+        if federation.draw == "uniform":
+            return Draw(alike(sorted(names), number), frozenset(order[:number]), unbiased)
+        chances = by_share({name: shares[name] for name in names}, number)
+        start = derive(self.config.seed, "participation start", round_) / 2**63
+        return Draw(chances, systematic(chances, order, start), unbiased)
 
     def expect(self, names: Iterable[str]) -> None:
         """Add registered names to those of the hospitals that should take part."""

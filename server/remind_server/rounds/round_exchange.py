@@ -8,6 +8,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from remind.federation.bounds import largest
+from remind.federation.drawn_average import DrawnAverage
 from remind.federation.site_weights import Losses
 from remind.metrics.statistics import merge
 from remind_server.outputs.records import Observer
@@ -17,6 +18,7 @@ from remind_server.rounds.group_quorum import require_groups
 from remind_server.rounds.member import Member
 from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.parties import Parties
+from remind_server.rounds.sample import Sample
 from remind_server.rounds.secure_round import MaskedReplies
 from remind_server.rounds.state import State
 from remind_server.rounds.tasks import Assignment
@@ -47,19 +49,16 @@ class RoundExchange(ABC):
         grid: Grid,
         state: State[Any],
         tasks: Mapping[int, Assignment],
-        members: Sequence[Member],
-        online: Sequence[Member],
+        sample: Sample,
     ) -> RoundOutcome:
-        """Send the tasks to `members`, and combine their replies.
+        """Send the tasks to the members of the sample, and combine their replies.
 
         Parameters
         ----------
         tasks
             Node → task.
-        members
+        sample
             The members that take part in the round.
-        online
-            The members that are connected.
 
         Raises
         ------
@@ -94,14 +93,14 @@ class PlainExchange(RoundExchange):
         grid: Grid,
         state: State[Any],
         tasks: Mapping[int, Assignment],
-        members: Sequence[Member],
-        online: Sequence[Member],
+        sample: Sample,
     ) -> RoundOutcome:
         """Send the tasks, and check and average the reports as they arrive; see `RoundExchange.run`."""
         parties, config = self.parties, self.parties.config
         limits = parties.limits(self.course.stage(state.round)[0] == 2 or parties.routed)
-        replies = RoundReplies(limits, parties.offline(online), parties.methods.combiner(), left=self.roster.left)
-        records = ((m, tasks[m.node_id].record()) for m in members)
+        offline, combiner = parties.offline(sample.online), sample.combiner(parties.methods)
+        replies = RoundReplies(limits, offline, combiner, self.roster.left, sample.draw.chances)
+        records = ((m, tasks[m.node_id].record()) for m in sample.members)
         bounds = largest(report_bounds(task, limits) for task in tasks.values())
         for member, answer in parties.ask(grid, records, "train", state.round, bounds):
             self.roster.record_answer(member, answer)
@@ -130,4 +129,5 @@ class PlainExchange(RoundExchange):
             received=replies.train,
             local=replies.local,
             privacy=dict(replies.privacy),
+            sampling_error=combiner.error(state.model.tensors) if isinstance(combiner, DrawnAverage) else None,
         )

@@ -8,15 +8,18 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from remind.federation.blocks import SHARED
+from remind.federation.participation import Draw
 from remind.objectives.lambda_step import risks
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart
 from remind_server.rounds.collect import TooFewError
 from remind_server.rounds.course import Course
 from remind_server.rounds.member import Member
 from remind_server.rounds.round_exchange import RoundExchange
+from remind_server.rounds.sample import Sample
 from remind_server.rounds.secure import SecureAggregation
 from remind_server.rounds.state import State
-from remind_server.rounds.tasks import train_tasks
+from remind_server.rounds.tasks import round_weights, train_tasks
 from remind_server.rounds.waiting import wait_for_groups, wait_for_members
 
 log = logging.getLogger("flwr")
@@ -68,16 +71,18 @@ class RoundRunner:
         state = self.course.begin_phase(state)
         config, parties = self.config, self.parties
         online = self.roster.training(grid)
-        members = self._participants(online, state.round)
+        sample = self._sample(online, state)
+        members = sample.members
         stage = self.course.stage(state.round)[0]
         self._announce(state.round + 1, stage, members)
         everybody = self.roster.members.values()
         receivers = self.exchange.receivers(members)
         tasks = train_tasks(config, parties.schema, state, everybody, receivers, parties.known, parties.routed)
         counts = self.roster.counts()
-        outcome = self.exchange.run(grid, state, tasks, members, online)
+        outcome = self.exchange.run(grid, state, tasks, sample)
         weighing, sites, adjustment = self.methods.weighing, parties.sites, config.dro.adjustment
-        weights = weighing.update(state.weights, sites, outcome.measured, adjustment, config.train.local_steps)
+        draw = None if sample.draw.whole else sample.draw
+        weights = weighing.update(state.weights, sites, outcome.measured, adjustment, config.train.local_steps, draw)
         progress = state.round / config.train.rounds
         weights = weighing.compare(weights, outcome.received, outcome.local, progress)
         best = self.course.best(state, outcome.validation)
@@ -108,16 +113,23 @@ class RoundRunner:
             refused=dict(self.roster.refused),
             initial_counts=parties.initial_counts,
             privacy=outcome.privacy,
+            effective_sites=sample.effective(outcome.answered, tasks),
+            sampling_error=outcome.sampling_error,
+            chances={} if draw is None else draw.chances,
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
         return after
 
-    def _participants(self, online: Sequence[Member], round_: int) -> Sequence[Member]:
+    def _sample(self, online: Sequence[Member], state: State[Any]) -> Sample:
         """Return the members that take part: a sample, except in rounds whose task every site must get."""
-        phase = self.methods.objective.phase(round_)
-        everyone = not phase.train or (phase.restart and round_ == phase.start)
-        return online if everyone else self.roster.sampled(online, round_)
+        phase, names = self.methods.objective.phase(state.round), [member.name for member in online]
+        everyone = not phase.train or (phase.restart and state.round == phase.start)
+        if everyone or self.config.federation.participation == 1:
+            return Sample.of(online, Draw.everybody(names))
+        weights = round_weights(self.config, self.parties.schema, state, self.roster.members.values())
+        shares = {name: own.get(SHARED, 0.0) for name, own in weights.items()}
+        return Sample.of(online, self.roster.draw(names, state.round, shares), weights)
 
     def _announce(self, round_: int, stage: int, members: Sequence[Member]) -> None:
         """Tell the observers that a round begins, with the members that get a task."""

@@ -14,7 +14,7 @@ from remind.federation.block_weights import block_weights
 from remind.federation.blocks import WireType, beside, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine, Task
-from remind.federation.site_weights import Sites, SiteWeights, total
+from remind.federation.site_weights import Masses, Sites, SiteWeights, total
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Phase
 from remind_server.rounds.member import Member
@@ -103,20 +103,15 @@ def train_tasks(
         As in `Task`, for the initial model; a site gets only its own groups.
     """
     methods = methods_of(config)
-    sites = sites_of(everybody)
-    counts = total(sites)
-    weighed, own_of = _weights_for(methods, state, sites, everybody)
-    masses = {name: weighed[name].masses(own) for name, own in own_of.items()}
-    whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
+    weighed, masses = _weights_for(methods, state, sites_of(everybody), everybody)
+    weights = weights_of_blocks(config, schema, everybody, masses)
     labels = _labels(everybody) if methods.objective.needs_labels else {}
     stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phases(config.train.rounds))
     tasks = {}
     for member in members:
         own, share = member.counts, masses[member.name]
-        modalities = shared_modalities(config, schema, own)
-        sent = state.model.select(own, modalities)
+        sent = state.model.select(own, shared_modalities(config, schema, own))
         besides = _besides(methods.rule.broadcasts, state.memory, sent)
-        bits = {name: schema.names.index(name) for name in modalities}
         task = Task(
             round=state.round,
             stage=stage,
@@ -125,7 +120,7 @@ def train_tasks(
             seed=config.seed,
             weights=weighed[member.name].weights,
             counts=weighed[member.name].counts,
-            block_weights=block_weights(share, whole, own, counts, bits),
+            block_weights=weights[member.name],
             labels={k: labels[k] for k in own if k in labels},
             candidates=candidates(config, state),
             given=tuple(k for k in sorted(own) if k in given),
@@ -151,7 +146,39 @@ def _besides(words: Iterable[str], memory: Mapping[str, Tensor], sent: Iterable[
     return {beside(word, name): memory[key] for word, name in named if (key := f"{word}/{name}") in memory}
 
 
+def round_weights(
+    config: Config, schema: CohortSchema, state: State[Any], everybody: Collection[Member]
+) -> dict[str, dict[str, float]]:
+    """Return the weight a_s of every block at every member, asked or not, in the round that follows `state`.
+
+    They follow from what members reported when they enrolled.
+    """
+    _, masses = _weights_for(methods_of(config), state, sites_of(everybody), everybody)
+    return weights_of_blocks(config, schema, everybody, masses)
+
+
+def weights_of_blocks(
+    config: Config, schema: CohortSchema, everybody: Collection[Member], masses: Mapping[str, Masses]
+) -> dict[str, dict[str, float]]:
+    """Return member → block → a_s, from the members' parts of the objective."""
+    counts = total(sites_of(everybody))
+    whole = {k: fsum(own[k] for own in masses.values() if k in own) for k in counts}
+    found = {}
+    for member in everybody:
+        bits = {name: schema.names.index(name) for name in shared_modalities(config, schema, member.counts)}
+        found[member.name] = block_weights(masses[member.name], whole, member.counts, counts, bits)
+    return found
+
+
 def _weights_for(
+    methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
+) -> tuple[dict[str, SiteWeights], dict[str, Masses]]:
+    """Return the weights for each site, and the part of the objective of each of its groups."""
+    weighed, own_of = _patients_for(methods, state, sites, members)
+    return weighed, {name: weighed[name].masses(own) for name, own in own_of.items()}
+
+
+def _patients_for(
     methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
 ) -> tuple[dict[str, SiteWeights], dict[str, Mapping[int, int]]]:
     """Return the weights for each site, and the number of patients per group that the round trains on."""

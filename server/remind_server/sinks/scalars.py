@@ -23,6 +23,8 @@ def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]
         "round/bytes_up": record.bytes_up,
         "round/answered": len(record.answered),
         "round/absent": len(record.absent),
+        "round/effective_sites": record.effective_sites if record.chances else None,
+        "round/sampling_error": record.sampling_error,
     }
     for row in round_rows(record, schema):
         group = row["group"]

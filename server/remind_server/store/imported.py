@@ -84,6 +84,8 @@ def _enter(session: Session, folder: Path) -> int:
     for line in rounds:
         times = {"seconds": line["seconds"], "ended": run.began}
         sent = {"bytes_down": line["bytes_down"], "bytes_up": line["bytes_up"]}
+        if line.get("chances"):
+            sent |= {name: line[name] for name in ("effective_sites", "sampling_error")}
         session.add(Round(**of, round=line["round"], stage=line["stage"], **times, **sent))
         for name, absent in [*((name, None) for name in line["answered"]), *line["absent"].items()]:
             session.add(RoundSite(**of, round=line["round"], site=site_of[name], absent=absent))

@@ -188,6 +188,8 @@ class StoreObserver(Observer):
                 run_id=rows.run_id, round=record.round, stage=record.stage, seconds=record.seconds, ended=now
             )
             round_.bytes_down, round_.bytes_up = record.bytes_down, record.bytes_up
+            round_.effective_sites = record.effective_sites if record.chances else None
+            round_.sampling_error = record.sampling_error
             session.add(round_)
             for name, told in record.privacy.items():
                 number = Site.run_id == rows.run_id, Site.number == rows.site_number[name]

@@ -157,6 +157,8 @@ class Round(_OfRun, Base):
     ended: Mapped[float]
     bytes_down: Mapped[int] = mapped_column(BigInteger)
     bytes_up: Mapped[int] = mapped_column(BigInteger)
+    effective_sites: Mapped[float | None]  # NULL: not known, or all sites were asked
+    sampling_error: Mapped[float | None]
 
 
 class RoundSite(_OfRun, Base):
