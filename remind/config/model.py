@@ -39,6 +39,11 @@ class EncoderConfig(Section):
         "(shares); or also cross-fitted scores from all tables, series and codes by boosted trees (trees), "
         "logistic regression (linear), or both",
     )
+    pretraining_rounds: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="before the first round, each hospital's encoders of tables and series learn without labels to "
+        "tell hidden values, for this many rounds of train.local-steps; patients without a label count too",
+    )
     buckets: Count = Field(8192, description="rows of the embedding of words and codes; more of them are hashed")
     augment: Literal["none", "light"] = Field(
         "light", description="augmentation of training images while encoders train"

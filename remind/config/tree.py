@@ -90,12 +90,23 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _keeps_what_was_pretrained(self) -> Self:
+        if self.model.encoders.pretraining_rounds and self.federation.encoders == "shared":
+            raise ValueError(
+                f"model.encoders.pretraining-rounds = {self.model.encoders.pretraining_rounds}: with "
+                "federation.encoders = 'shared' the first message replaces what a hospital's encoders have learned; "
+                "set federation.encoders to 'local' or 'frozen', or pretraining-rounds to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _keeps_its_guarantee(self) -> Self:
         if self.privacy.mode == "none":
             return self
         raw = {
             "model.encoders.alone": self.model.encoders.alone != "none",
             "model.linear": self.model.linear,
+            "model.encoders.pretraining-rounds": self.model.encoders.pretraining_rounds > 0,
             "model.encoders.numbers": self.model.encoders.numbers != "standard",
         }
         problems = [f"{key} fits on patients without noise; leave it out" for key, used in raw.items() if used]

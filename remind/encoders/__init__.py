@@ -3,6 +3,26 @@
 The libraries that the backbones come from (timm, torchvision, MONAI, transformers) are imported when one is built.
 """
 
-from remind.encoders.base import Encoder, build_encoder, choices, encoders, needs_fit, positions, token_count
+from remind.encoders.base import (
+    Encoder,
+    build_encoder,
+    check_pretraining,
+    choices,
+    encoders,
+    learns_unlabelled,
+    needs_fit,
+    positions,
+    token_count,
+)
 
-__all__ = ["Encoder", "build_encoder", "choices", "encoders", "needs_fit", "positions", "token_count"]
+__all__ = [
+    "Encoder",
+    "build_encoder",
+    "check_pretraining",
+    "choices",
+    "encoders",
+    "learns_unlabelled",
+    "needs_fit",
+    "positions",
+    "token_count",
+]

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from remind.config import ModelConfig
 from remind.data.cohort.kind import kinds
-from remind.data.cohort.schema import ModalitySchema
+from remind.data.cohort.schema import CohortSchema, ModalitySchema
+from remind.encoders.hidden_values import HiddenValues
 from remind.errors import UserError
 from remind.extensions import load_extensions, load_folder
 from remind.registry import Options, Registry
@@ -24,6 +25,7 @@ from remind.suggest import did_you_mean
 
 PACKAGE = "remind.encoders"
 KEY = "model.encoders.choice"
+PRETRAINING = "model.encoders.pretraining-rounds"
 
 
 class Encoder(nn.Module, ABC):
@@ -53,6 +55,10 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: Any) -> Tensor:
         """Return the tokens (P, l, D) of the P patients who have the modality."""
+
+    def hidden_values(self) -> HiddenValues | None:
+        """Return how the encoder learns without labels (``model.encoders.pretraining-rounds``); None: it does not."""
+        return None
 
     def core(self) -> nn.Module | None:
         """Return the backbone without its adapter, to compile or to freeze it separately.
@@ -135,6 +141,27 @@ def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
     """
     build, options = _chosen(schema, config)
     return int(build.token_count(schema, config, *options))
+
+
+def learns_unlabelled(schema: ModalitySchema, config: ModelConfig) -> bool:
+    """Return whether the encoder of a modality can learn without labels."""
+    return _chosen(schema, config)[0].hidden_values is not Encoder.hidden_values
+
+
+def check_pretraining(schema: CohortSchema, config: ModelConfig) -> None:
+    """Check that a cohort has something to learn from without labels.
+
+    Raises
+    ------
+    UserError
+        No modality's encoder can learn without labels.
+    """
+    if config.encoders.pretraining_rounds and not any(learns_unlabelled(m, config) for m in schema.modalities):
+        kinds = ", ".join(sorted({m.kind for m in schema.modalities}))
+        raise UserError(
+            f"{PRETRAINING} = {config.encoders.pretraining_rounds}: cohort {schema.name} has {kinds}, whose encoders "
+            "do not learn without labels (those of tables and series do); set it to 0"
+        )
 
 
 def positions(schema: ModalitySchema, config: ModelConfig) -> int:

@@ -6,16 +6,17 @@ Shapes: B patients, O observations of the batch, I items, Q queries, K width of 
 """
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from remind.config import ModelConfig
 from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
 from remind.encoders.base import Encoder, patches, register
+from remind.encoders.hidden_values import HiddenObservations
 from remind.encoders.series_set import SetAttention
 from remind.encoders.standardise import moments
 
@@ -65,6 +66,10 @@ class SeriesEncoder(Encoder):
         for i in range(self.items):
             self.mean_I[i], self.std_I[i] = moments(value_O[modality.item_O == i])
 
+    @override
+    def hidden_values(self) -> HiddenObservations:
+        return HiddenObservations(self)
+
     def forward(self, inputs: SeriesBatch) -> Tensor:
         """Observations of B patients → (B, l, D)."""
         if self.training and self.hide > 0:
@@ -85,16 +90,17 @@ class SeriesEncoder(Encoder):
             1, self.token_I, item_BID
         )
         if self.set is not None:
-            z_BlD = self.set(z_BlD, h_OK, self._standardised(inputs), inputs, self.token_I)
+            z_BlD = self.set(z_BlD, h_OK, self.standardised(inputs), inputs, self.token_I)
         out: Tensor = z_BlD + self.adapter(functional.gelu(z_BlD))
         return out
 
-    def _standardised(self, inputs: SeriesBatch) -> Tensor:
+    def standardised(self, inputs: SeriesBatch) -> Tensor:
+        """Return the values of the observations as the encoder sees them, (O,)."""
         return ((inputs.value_O - self.mean_I[inputs.item_O]) / self.std_I[inputs.item_O]).clamp(-CLIP, CLIP)
 
     def _observations(self, inputs: SeriesBatch) -> Tensor:
         """Embedding of every observation, (O, K)."""
-        z_O = self._standardised(inputs)
+        z_O = self.standardised(inputs)
         t_O1 = (inputs.time_O / self.horizon).unsqueeze(1)
         angle_OF = t_O1 * (math.pi * torch.arange(1, FREQUENCIES + 1, device=t_O1.device, dtype=t_O1.dtype))
         clock_OK = self.clock(torch.cat([t_O1, angle_OF.sin(), angle_OF.cos()], dim=1))
@@ -130,11 +136,4 @@ def _segment_max(h_OK: Tensor, segment_O: Tensor, count_S: Tensor) -> Tensor:
 
 def _some(inputs: SeriesBatch, hide: float) -> SeriesBatch:
     """The observations that a coin lets through, each with probability 1 − `hide`."""
-    kept = (torch.rand(len(inputs.item_O), device=inputs.item_O.device) >= hide).nonzero().squeeze(1)
-    return replace(
-        inputs,
-        time_O=inputs.time_O[kept],
-        item_O=inputs.item_O[kept],
-        value_O=inputs.value_O[kept],
-        patient_O=inputs.patient_O[kept],
-    )
+    return inputs.taken(torch.rand(len(inputs.item_O), device=inputs.item_O.device) >= hide)

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from remind.config import ModelConfig
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.encoders.base import Encoder, patches, register
+from remind.encoders.hidden_values import HiddenCells
 from remind.encoders.numbers import KNOTS, Periodic, knots, normal_scores
 from remind.encoders.standardise import moments
 from remind.privacy.tape import current_tape
@@ -36,7 +38,7 @@ class TableEncoder(Encoder):
 
     def __init__(self, schema: TableSchema, config: ModelConfig) -> None:
         super().__init__(schema, config)
-        self.schema, self.hide = schema, config.hide
+        self.schema, self.hide, self.width = schema, config.hide, config.width
         levels = [len(schema.categories.get(column, ())) for column in schema.columns]
         self.levels = levels
         extra = 2 * config.encoders.periodic
@@ -89,6 +91,10 @@ class TableEncoder(Encoder):
                 if self.knot_FQ is not None:
                     self.knot_FQ[f] = torch.from_numpy(knots(seen_N))
 
+    @override
+    def hidden_values(self) -> HiddenCells:
+        return HiddenCells(self)
+
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, F) with NaN for missing and level indices in categorical columns → (B, l, D)."""
         if self.training and self.hide > 0:
@@ -113,7 +119,7 @@ class TableEncoder(Encoder):
 
     def _features(self, values_BF: Tensor) -> Tensor:
         missing_BF = values_BF.isnan()
-        z_BF = self._scaled(values_BF).nan_to_num().clamp(-CLIP, CLIP)
+        z_BF = self.scaled(values_BF)
         waves_BFK = self.periodic(z_BF) if self.periodic is not None else z_BF.new_zeros(*z_BF.shape, 0)
         parts = []
         for f, count in enumerate(self.levels):
@@ -126,7 +132,8 @@ class TableEncoder(Encoder):
             parts += [missing_BF[:, f : f + 1].to(z_BF.dtype)]
         return torch.cat(parts, dim=1)
 
-    def _scaled(self, values_BF: Tensor) -> Tensor:
-        if self.knot_FQ is None:
-            return (values_BF - self.mean_F) / self.std_F
-        return normal_scores(values_BF, self.knot_FQ)
+    def scaled(self, values_BF: Tensor) -> Tensor:
+        """Return numbers as the encoder sees them, 0 where they are missing; categories have no meaning here."""
+        by_rank = self.knot_FQ is not None
+        z_BF = normal_scores(values_BF, self.knot_FQ) if by_rank else (values_BF - self.mean_F) / self.std_F
+        return z_BF.nan_to_num().clamp(-CLIP, CLIP)

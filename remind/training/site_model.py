@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from remind.config import Config
 from remind.data.batches.batch import Batch
 from remind.data.cohort.schema import CohortSchema
-from remind.encoders import build_encoder, token_count
+from remind.encoders import build_encoder, check_pretraining, token_count
 from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone, linear_rows
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
 from remind.privacy.tape import current_tape
@@ -106,9 +106,10 @@ def fusion_of(schema: CohortSchema, config: Config) -> FusionModel:
     Raises
     ------
     UserError
-        ``model.encoders.alone`` does not go with the cohort.
+        ``model.encoders.alone`` or its ``pretraining-rounds`` do not go with the cohort.
     """
     check_alone(schema, config.model)
+    check_pretraining(schema, config.model)
     counts = tuple(token_counts(schema, config).values())
     context = Context(
         model=config.model,

@@ -14,7 +14,9 @@ from remind.federation.blocks import ENCODERS, Entry, beside, group_block, split
 from remind.federation.install import install
 from remind.federation.rules.base import Rule
 from remind.objectives.base import OWN
+from remind.seeds import derive
 from remind.training.device import Precision, compile_backbones, prepare
+from remind.training.pretraining import pretrain
 from remind.training.private.admission import admit
 from remind.training.site_data import CachedTokens, FreshTokens, TokenSource
 from remind_client.engine.new_model import new_model
@@ -62,6 +64,7 @@ class ModelState:
         self.beside: dict[str, Tensor] = {}
         self._digests: dict[str, str] = {}  # hashes of the current encoders; a missing name means unknown
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
+        self._pretrained = False  # whether the encoders in memory learned without labels, and are not stored yet
 
     def receive(self, index: tuple[Entry, ...], buffer: Buffer) -> dict[str, Tensor]:
         """Load the site's own tensors from its store and the rest from the message.
@@ -78,6 +81,7 @@ class ModelState:
             raise ValueError(f"the message contains blocks of groups that the site does not observe: {sorted(foreign)}")
         for name, parameter in self.model.encoders.named_parameters():  # as in a new process: roundings depend on it
             parameter.requires_grad_(self._trainable[name])
+        self._pretrain()
         for name, found in self._store.digests().items():
             if self._digests.get(name) != found:
                 self.model.encoders[name].load_state_dict(self._store.encoder(name, found))
@@ -137,11 +141,21 @@ class ModelState:
         kept = self.kept | stays
         if optimizer is None:
             self._store.save_kept(kept)
-        elif trained:
+        elif trained or self._pretrained:
+            self._pretrained = False
             encoders = dict(self.model.encoders.items())
             self._digests = self._store.save(encoders, optimizer.state_dict(), stage, kept, since, wanted)
         else:
             self._store.save_optimizer(self._store.digests(), optimizer.state_dict(), stage, kept, since, wanted)
+
+    def _pretrain(self) -> None:
+        """Train the initial encoders without labels, before their first round; later they are read from the store."""
+        if not self._config.model.encoders.pretraining_rounds or self._pretrained or self._store.digests():
+            return
+        seed = derive(self._config.seed, "pretraining", self._patients.site)
+        pretrain(self.model, self._patients.cohort, self._config, seed)
+        self._pretrained = True
+        self.mark_changed()
 
     def _stays(self, name: str) -> bool:
         """Whether a parameter stays at this site under the federated rule; encoders are stored separately."""
@@ -153,7 +167,8 @@ class ModelState:
         The objective's state stays.
         """
         self.model.fusion.keep_groups((), self._config.seed)
-        fresh = new_model(self._patients, self._config, self._store)
+        self._store.forget({name: kept for name, kept in self._store.kept().items() if name.startswith(OWN)})
+        fresh = new_model(self._patients, self._config, self._store)  # after that, so that it fits what is forgotten
         self.model.load_state_dict(fresh.state_dict(), strict=False)
         self.mark_changed()
-        self._store.forget({name: kept for name, kept in self._store.kept().items() if name.startswith(OWN)})
+        self._pretrained = False

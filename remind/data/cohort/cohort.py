@@ -41,6 +41,9 @@ class Cohort:
         bool: which modalities each patient has, in the order of ``schema.names``.
     modalities
         `Contents` per modality name; every one covers all N patients.
+    unlabelled
+        Patients without a label (−1) who belong here: only what learns without labels uses them. They are no patients
+        of this cohort in any other sense. None: there are none.
     """
 
     schema: CohortSchema
@@ -51,6 +54,7 @@ class Cohort:
     split_N: NDArray[np.int8] | None
     presence_Nm: NDArray[np.bool_]
     modalities: dict[str, Contents]
+    unlabelled: "Cohort | None" = None
 
     def __len__(self) -> int:
         return len(self.patient_id_N)
@@ -61,7 +65,7 @@ class Cohort:
         return groups.masks(self.presence_Nm)
 
     def take(self, index: NDArray[Any] | Sequence[int]) -> "Cohort":
-        """Select the patients at the positions (or under the mask) `index`, in that order."""
+        """Select the patients at the positions (or under the mask) `index`, in that order; none without a label."""
         index = positions(np.asarray(index))
         return replace(
             self,
@@ -72,10 +76,11 @@ class Cohort:
             split_N=None if self.split_N is None else self.split_N[index],
             presence_Nm=self.presence_Nm[index],
             modalities={name: modality.take(index) for name, modality in self.modalities.items()},
+            unlabelled=None,
         )
 
     def without(self, *names: str, where_N: NDArray[np.bool_] | None = None) -> "Cohort":
-        """Hide the modalities `names` from all patients, or only from those in `where_N`.
+        """Hide the modalities `names` from all patients, or only from those in `where_N` (then none is unlabelled).
 
         The schema stays the same, so that models still fit. Patients who lose their last modality stay in group 0; the
         caller drops them.
@@ -87,7 +92,8 @@ class Cohort:
         """
         hidden_N = np.ones(len(self), dtype=bool) if where_N is None else where_N
         modalities = {**self.modalities, **{name: self.modalities[name].hide(hidden_N) for name in names}}
-        return replace(self, modalities=modalities, presence_Nm=presence(self.schema, modalities))
+        others = None if self.unlabelled is None or where_N is not None else self.unlabelled.without(*names)
+        return replace(self, modalities=modalities, presence_Nm=presence(self.schema, modalities), unlabelled=others)
 
     def __eq__(self, other: object) -> bool:
         fields = self.__dataclass_fields__
@@ -113,6 +119,7 @@ def concatenate(parts: Sequence[Cohort]) -> Cohort:
     The result has sites and splits only if all of the cohorts have them.
     """
     first = parts[0]
+    unlabelled = [part.unlabelled for part in parts if part.unlabelled is not None]
     return replace(
         first,
         patient_id_N=np.concatenate([part.patient_id_N for part in parts]),
@@ -122,6 +129,7 @@ def concatenate(parts: Sequence[Cohort]) -> Cohort:
         split_N=_joined([part.split_N for part in parts]),
         presence_Nm=np.concatenate([part.presence_Nm for part in parts]),
         modalities={name: join([part.modalities[name] for part in parts]) for name in first.schema.names},
+        unlabelled=concatenate(unlabelled) if unlabelled else None,
     )
 
 

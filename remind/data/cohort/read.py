@@ -199,5 +199,6 @@ def _assemble(
         presence_Nm=presence_Rm,
         modalities=modalities,
     )
-    cohort = cohort if keep_R.all() else cohort.take(keep_R)
+    others = cohort.take(~labelled_R & some_R) if (~labelled_R & some_R).any() else None
+    cohort = replace(cohort if keep_R.all() else cohort.take(keep_R), unlabelled=others)
     return Loaded(declared, cohort, (), int((~labelled_R).sum()), int(empty_R.sum()))

@@ -1,6 +1,7 @@
 """What hospitals lack: ``3: no imaging; 2: only clinical, labs``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def apply_rules(cohorts: Mapping[str, Cohort], rules: str) -> dict[str, Cohort]:
             continue
         hidden = [name for name in present if (name in modalities) == (verb == "no")]
         kept = result[site].without(*hidden)
-        result[site] = kept.take(np.flatnonzero(kept.groups_N))
+        result[site] = replace(kept.take(np.flatnonzero(kept.groups_N)), unlabelled=kept.unlabelled)
         if not len(result[site]):
             problems.append(f"{rule!r} leaves site {site!r} without patients: none has anything else; change the rule")
             result[site] = cohorts[site]

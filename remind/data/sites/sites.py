@@ -1,6 +1,6 @@
 """Assigns patients to hospitals: real ones from the site column, or random ones with skewed modality mixes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from remind.data.cohort.read import read_cohort
 from remind.data.cohort.source_files import find_file, open_source
 from remind.data.sites.lacking import apply_rules
 from remind.data.sites.split import persons, shuffled
+from remind.data.sites.unlabelled import without_label
 from remind.errors import UserError, several
 
 SMALLEST = 0.2  # a random site gets at least this fraction of an equal share of the persons
@@ -59,7 +60,8 @@ def split_sites(cohort: Cohort, n_sites: int | None, data: DataConfig, seed: int
     by_column = data.sites == "column" or (data.sites == "auto" and cohort.site_N is not None)
     site_N = _column(cohort, n_sites) if by_column else _drawn(cohort, n_sites, data.alpha, seed)
     names = sorted(set(site_N.tolist()), key=lambda name: (len(name), name) if not by_column else (0, name))
-    cohorts = {name: cohort.take(site_N == name) for name in names}
+    others = without_label(cohort, site_N)
+    cohorts = {name: replace(cohort.take(site_N == name), unlabelled=others.get(name)) for name in names}
     return [Site(name, part) for name, part in apply_rules(cohorts, data.rules).items()]
 
 

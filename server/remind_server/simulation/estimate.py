@@ -109,6 +109,7 @@ def estimate(config: Config, size: Size, sites: int, processes: int, coordinator
     batch = train.batch or 256
     share = train.warmup_rounds / rounds  # stage 2 computes tokens once
     per_step = 3 * 2 * batch * (size.work if share else 0) / (_rate(config) * EFFICIENCY)
+    rounds += config.model.encoders.pretraining_rounds
     seconds = sites * rounds * (train.local_steps * (STEP + per_step * max(share, 0.2)) + 0.3) / processes
     gpu = _gpu(config)
     if gpu is not None:

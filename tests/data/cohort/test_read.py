@@ -228,6 +228,9 @@ def test_patient_without_label_dropped(folder):
     cohort = read_cohort(folder.path)
     assert cohort.patient_id_N.tolist() == ["001", "003", "004"]
     assert contents(cohort, "vitals").offsets_N1.tolist() == [0, 0, 1, 3]
+    assert cohort.unlabelled is not None, "what learns without labels has them"
+    assert cohort.unlabelled.patient_id_N.tolist() == ["002"]
+    assert cohort.take([0]).unlabelled is None
 
 
 def test_horizon_clips_where_asked(folder):

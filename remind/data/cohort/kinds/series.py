@@ -138,6 +138,12 @@ class SeriesBatch:
     patient_O: "Tensor"
     patients: int
 
+    def taken(self, keep_O: "Tensor") -> "SeriesBatch":
+        """Return the batch with the observations of this mask alone; the patients stay."""
+        kept = keep_O.nonzero().squeeze(1)
+        own = (self.time_O, self.item_O, self.value_O, self.patient_O)
+        return SeriesBatch(*(array[kept] for array in own), self.patients)
+
 
 @register
 class SeriesKind(Kind[SeriesSection, SeriesSchema, Series]):

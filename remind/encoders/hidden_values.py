@@ -1,0 +1,90 @@
+"""Learning without labels: an encoder learns to tell values that were hidden from it (``pretraining-rounds``).
+
+Each class here holds an encoder and a head that predicts the hidden values from the encoder's tokens. Only the encoder
+is kept. Masked features of tables: SCARF and VIME have the same pretext (Yoon et al., VIME, NeurIPS 2020).
+
+Shapes: P patients, F columns, X outputs of the head, O observations, I items, T terms of time, l tokens, D width.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from remind.data.cohort.kinds.series import SeriesBatch
+
+if TYPE_CHECKING:
+    from remind.encoders.series import SeriesEncoder
+    from remind.encoders.table import TableEncoder
+
+HIDDEN = 0.3  # chance of each value to be hidden
+TERMS = 5  # of time: 1, t, t², and a sine and a cosine over the horizon
+
+
+class HiddenValues(nn.Module, ABC):
+    """An encoder, and the head that predicts from its tokens what was hidden from it."""
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> Tensor | None:
+        """Hide some of the values of P patients, and return the mean loss of the hidden ones; None if none is hidden.
+
+        `inputs` is what the encoder receives.
+        """
+
+
+class HiddenCells(HiddenValues):
+    """Hidden cells of a table: the scaled value of a number, the level of a category."""
+
+    def __init__(self, encoder: "TableEncoder") -> None:
+        super().__init__()
+        self.encoder, self.widths = encoder, [count or 1 for count in encoder.levels]
+        tokens, _, width = encoder.weight_lPD.shape if encoder.runs is None else (len(encoder.runs), 0, encoder.width)
+        self.head = nn.Linear(tokens * width, sum(self.widths))
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor | None:
+        hidden_PF = ~inputs.isnan() & (torch.rand_like(inputs) < HIDDEN)
+        if not hidden_PF.any():
+            return None
+        told_PX = self.head(self.encoder(inputs.masked_fill(hidden_PF, torch.nan)).flatten(1))
+        scaled_PF = self.encoder.scaled(inputs)
+        losses = []
+        for f, (told_PK, count) in enumerate(zip(told_PX.split(self.widths, dim=1), self.encoder.levels, strict=True)):
+            row_P = hidden_PF[:, f]
+            if count:
+                level_P = inputs[row_P, f].long()
+                losses.append(functional.cross_entropy(told_PK[row_P], level_P, reduction="none"))
+            else:
+                losses.append(functional.smooth_l1_loss(told_PK[row_P, 0], scaled_PF[row_P, f], reduction="none"))
+        return torch.cat(losses).mean()
+
+
+class HiddenObservations(HiddenValues):
+    """Hidden observations of a series: the standardised value of an item at the time of the observation.
+
+    The head gives each item a function of time: the sum of `TERMS` coefficients times 1, t, t², sin 2πt, cos 2πt, with
+    t in units of the horizon.
+    """
+
+    def __init__(self, encoder: "SeriesEncoder") -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.tokens * encoder.absent_ID.shape[1], encoder.items * TERMS)
+
+    @override
+    def forward(self, inputs: SeriesBatch) -> Tensor | None:
+        hidden_O = torch.rand_like(inputs.value_O) < HIDDEN
+        if not hidden_O.any():
+            return None
+        told_PX = self.head(self.encoder(inputs.taken(~hidden_O)).flatten(1))
+        told_PIT = told_PX.view(inputs.patients, self.encoder.items, TERMS)
+        hidden = inputs.taken(hidden_O)
+        t_O = hidden.time_O / self.encoder.horizon
+        turn_O = 2 * math.pi * t_O
+        terms_OT = torch.stack([torch.ones_like(t_O), t_O, t_O**2, turn_O.sin(), turn_O.cos()], dim=1)
+        told_O = (told_PIT[hidden.patient_O, hidden.item_O] * terms_OT).sum(dim=1)
+        return functional.smooth_l1_loss(told_O, self.encoder.standardised(hidden))
