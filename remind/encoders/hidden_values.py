@@ -8,7 +8,8 @@ Shapes: P patients, F columns, X outputs of the head, O observations, I items, T
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,6 @@ from torch.nn import functional
 from typing_extensions import override
 
 from remind.data.cohort.kinds.series import SeriesBatch
-
-if TYPE_CHECKING:
-    from remind.encoders.series import SeriesEncoder
-    from remind.encoders.table import TableEncoder
 
 HIDDEN = 0.3  # chance of each value to be hidden
 TERMS = 5  # of time: 1, t, t², and a sine and a cosine over the horizon
@@ -37,13 +34,25 @@ class HiddenValues(nn.Module, ABC):
 
 
 class HiddenCells(HiddenValues):
-    """Hidden cells of a table: the scaled value of a number, the level of a category."""
+    """Hidden cells of a table: the scaled value of a number, the level of a category.
 
-    def __init__(self, encoder: "TableEncoder") -> None:
+    Parameters
+    ----------
+    encoder
+        The encoder; its tokens have `size` numbers in all.
+    scaled
+        (P, F) → numbers as the encoder sees them.
+    levels
+        Levels of each column; 0: a number.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, scaled: Callable[[Tensor], Tensor], levels: Sequence[int], size: int
+    ) -> None:
         super().__init__()
-        self.encoder, self.widths = encoder, [count or 1 for count in encoder.levels]
-        tokens, _, width = encoder.weight_lPD.shape if encoder.runs is None else (len(encoder.runs), 0, encoder.width)
-        self.head = nn.Linear(tokens * width, sum(self.widths))
+        self.encoder, self.scaled, self.levels = encoder, scaled, levels
+        self.widths = [count or 1 for count in levels]
+        self.head = nn.Linear(size, sum(self.widths))
 
     @override
     def forward(self, inputs: Tensor) -> Tensor | None:
@@ -51,9 +60,9 @@ class HiddenCells(HiddenValues):
         if not hidden_PF.any():
             return None
         told_PX = self.head(self.encoder(inputs.masked_fill(hidden_PF, torch.nan)).flatten(1))
-        scaled_PF = self.encoder.scaled(inputs)
+        scaled_PF = self.scaled(inputs)
         losses = []
-        for f, (told_PK, count) in enumerate(zip(told_PX.split(self.widths, dim=1), self.encoder.levels, strict=True)):
+        for f, (told_PK, count) in enumerate(zip(told_PX.split(self.widths, dim=1), self.levels, strict=True)):
             row_P = hidden_PF[:, f]
             if count:
                 level_P = inputs[row_P, f].long()
@@ -68,12 +77,23 @@ class HiddenObservations(HiddenValues):
 
     The head gives each item a function of time: the sum of `TERMS` coefficients times 1, t, t², sin 2πt, cos 2πt, with
     t in units of the horizon.
+
+    Parameters
+    ----------
+    encoder
+        The encoder; its tokens have `size` numbers in all.
+    standardised
+        Observations → their values as the encoder sees them, (O,).
+    items, horizon
+        Number of items, and hours of observation.
     """
 
-    def __init__(self, encoder: "SeriesEncoder") -> None:
+    def __init__(
+        self, encoder: nn.Module, standardised: Callable[[SeriesBatch], Tensor], items: int, horizon: float, size: int
+    ) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.tokens * encoder.absent_ID.shape[1], encoder.items * TERMS)
+        self.encoder, self.standardised, self.items, self.horizon = encoder, standardised, items, horizon
+        self.head = nn.Linear(size, items * TERMS)
 
     @override
     def forward(self, inputs: SeriesBatch) -> Tensor | None:
@@ -81,10 +101,10 @@ class HiddenObservations(HiddenValues):
         if not hidden_O.any():
             return None
         told_PX = self.head(self.encoder(inputs.taken(~hidden_O)).flatten(1))
-        told_PIT = told_PX.view(inputs.patients, self.encoder.items, TERMS)
+        told_PIT = told_PX.view(inputs.patients, self.items, TERMS)
         hidden = inputs.taken(hidden_O)
-        t_O = hidden.time_O / self.encoder.horizon
+        t_O = hidden.time_O / self.horizon
         turn_O = 2 * math.pi * t_O
         terms_OT = torch.stack([torch.ones_like(t_O), t_O, t_O**2, turn_O.sin(), turn_O.cos()], dim=1)
         told_O = (told_PIT[hidden.patient_O, hidden.item_O] * terms_OT).sum(dim=1)
-        return functional.smooth_l1_loss(told_O, self.encoder.standardised(hidden))
+        return functional.smooth_l1_loss(told_O, self.standardised(hidden))

@@ -68,7 +68,8 @@ class SeriesEncoder(Encoder):
 
     @override
     def hidden_values(self) -> HiddenObservations:
-        return HiddenObservations(self)
+        size = self.tokens * self.absent_ID.shape[1]
+        return HiddenObservations(self, self.standardised, self.items, self.horizon, size)
 
     def forward(self, inputs: SeriesBatch) -> Tensor:
         """Observations of B patients → (B, l, D)."""

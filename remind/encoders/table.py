@@ -93,7 +93,8 @@ class TableEncoder(Encoder):
 
     @override
     def hidden_values(self) -> HiddenCells:
-        return HiddenCells(self)
+        tokens = len(self.weight_lPD) if self.runs is None else len(self.runs)
+        return HiddenCells(self, self.scaled, self.levels, tokens * self.width)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, F) with NaN for missing and level indices in categorical columns → (B, l, D)."""

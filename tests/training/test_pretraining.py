@@ -14,7 +14,7 @@ from remind.data.cohort.kinds.series import SeriesBatch, SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder
-from remind.encoders.hidden_values import HIDDEN, HiddenCells, HiddenObservations
+from remind.encoders.hidden_values import HIDDEN
 from remind.errors import UserError
 from remind.training.pretraining import draws, learners, pretrain
 from remind.training.site_model import SiteModel, fusion_of
@@ -44,7 +44,7 @@ def differ(one, other):
 @pytest.mark.parametrize("changes", [{}, {"model.encoders.table": "features"}, {"model.encoders.numbers": "quantile"}])
 def test_the_loss_of_hidden_cells_is_that_of_a_loop(changes):
     encoder: Any = build_encoder(TABLE, settings(changes).model, 0).double()
-    hidden = HiddenCells(encoder).double()
+    hidden = encoder.hidden_values().double()
     values_PF = torch.tensor([[0.5, 1.0, torch.nan], [-1.0, 0.0, 2.0], [3.0, torch.nan, 0.1]] * 4, dtype=torch.float64)
     torch.manual_seed(3)
     found = hidden(values_PF)
@@ -72,7 +72,7 @@ def test_the_loss_of_hidden_cells_is_that_of_a_loop(changes):
 def test_the_loss_of_hidden_observations_is_that_of_a_loop():
     encoder: Any = build_encoder(SERIES, settings().model, 0).double()
     encoder.mean_I[:], encoder.std_I[:] = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 0.5])
-    hidden = HiddenObservations(encoder).double()
+    hidden = encoder.hidden_values().double()
     rng = np.random.default_rng(0)
     patient_O = torch.arange(4).repeat_interleave(5)
     time_O, value_O = (torch.from_numpy(rng.uniform(0, 24, size=20)) for _ in range(2))
