@@ -55,7 +55,7 @@ class SyntheticConfig(Section):
     )
     standardise: Literal["train", "given"] = Field(
         "train",
-        description="numbers of tables by each hospital's training patients, or by declared mean and deviation, which "
-        "tell nothing of patients (privacy.mode)",
+        description="numbers of tables and series by each hospital's training patients, or by declared mean and "
+        "deviation, which tell nothing of patients (privacy.mode)",
     )
     size: Annotated[int, Field(ge=8, le=512)] = Field(32, description="pixels along a side of images, volumes, videos")

@@ -29,7 +29,16 @@ PRETRAINING = "model.encoders.pretraining-rounds"
 
 
 class Encoder(nn.Module, ABC):
-    """Values of one modality → tokens. Its weights and what `fit` learns stay at the site."""
+    """Values of one modality → tokens. Its weights and what `fit` learns stay at the site.
+
+    Attributes
+    ----------
+    private
+        Whether a test shows that the tape has its patients' gradients (`remind.privacy.tape`). If not, a private step
+        encodes patient by patient, which is right for any encoder, and slower.
+    """
+
+    private: bool = False
 
     def __init__(self, schema: Any, config: ModelConfig) -> None:
         super().__init__()

@@ -39,8 +39,9 @@ class SeriesEncoder(Encoder):
         self.hide = config.hide
         self.queries = math.gcd(QUERIES, width)
         self.items, self.horizon = items, schema.horizon_hours
-        self.register_buffer("mean_I", torch.zeros(items))
-        self.register_buffer("std_I", torch.ones(items))
+        self.schema = schema
+        self.register_buffer("mean_I", torch.tensor([schema.mean.get(item, 0.0) for item in schema.items]))
+        self.register_buffer("std_I", torch.tensor([schema.std.get(item, 1.0) for item in schema.items]))
         runs = patches(items, config.tokens)
         self.register_buffer("token_I", torch.tensor([t for t, run in enumerate(runs) for _ in run]), persistent=False)
         self.tokens = len(runs)
@@ -60,8 +61,15 @@ class SeriesEncoder(Encoder):
         """One token per item or run of items."""
         return len(patches(len(schema.items), config.tokens))
 
+    @classmethod
+    def fits(cls, schema: SeriesSchema) -> bool:
+        """See `Encoder`."""
+        return schema.standardise == "train"
+
     def fit(self, modality: Series) -> None:
-        """Mean and standard deviation of each item's values; an item never seen keeps 0 and 1."""
+        """Mean and standard deviation of each item's values, if the schema says so; an item never seen keeps 0, 1."""
+        if self.schema.standardise != "train":
+            return
         value_O = modality.value_O.astype(np.float64)
         for i in range(self.items):
             self.mean_I[i], self.std_I[i] = moments(value_O[modality.item_O == i])

@@ -15,7 +15,7 @@ def preprocessing(bundle: Bundle) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for schema in bundle.schema.modalities:
         about: dict[str, Any] = {"kind": schema.kind, "statistics": "none"}
-        if isinstance(schema, TableSchema) and schema.standardise == "given":
+        if isinstance(schema, TableSchema | SeriesSchema) and schema.standardise == "given":
             about |= {"statistics": "declared", "mean": schema.mean, "std": schema.std}
         elif needs_fit(schema, bundle.config.model):
             about["statistics"] = "each hospital's own, from its training patients; its encoder contains them"

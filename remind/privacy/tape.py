@@ -6,7 +6,8 @@ each patient's gradient over *all* parameters without forming the gradient (ghos
 
 This module does not depend on models. Hooks record the layers of torch (`remind.training.private.layers`). A module
 that has parameters of its own calls `per_patient`, `gather_rows` or `Tape.product`, and names the parameters in
-``taped``. Without a tape, these calls do not change any bit of the result.
+``taped``. `Tape.separate` records any module that is called for each patient by itself. Without a tape, these calls do
+not change any bit of the result.
 
 Shapes: B patients of the step, P of them in the current subset (such as those who have a modality), G groups, E
 independent products (the experts, or 1), S rows of a patient in each, I inputs, O outputs.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -76,7 +78,25 @@ class Whole:
     shaped: Arrange | None = None
 
 
-Part = Outer | Whole
+@dataclass(frozen=True)
+class Separate:
+    """Per-patient gradients of one parameter of a module that computes each patient by itself (`Tape.separate`).
+
+    Attributes
+    ----------
+    square_P
+        Squared norms.
+    total
+        Returns the sum of the gradients with coefficients (P,).
+    """
+
+    parameter: Tensor
+    square_P: Tensor
+    patient_P: Tensor | None
+    total: Arrange
+
+
+Part = Outer | Whole | Separate
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,40 @@ class Tape:
 
         self.add(output, (weight, bias), parts)
 
+    def separate(self, outputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
+        """Record a module that computed each of P patients by itself, whatever its layers; return its outputs together.
+
+        Parameters
+        ----------
+        outputs
+            One per patient, (1, …), computed without a tape.
+        parameters
+            Those of the module that require a gradient.
+        """
+        here, joined_P = self.patient_P, torch.cat(list(outputs))
+
+        def parts(grad_P: Tensor) -> list[Part]:
+            of_patient = torch.split(grad_P, 1)
+            square_XP = grad_P.new_zeros(len(parameters), len(outputs))
+            for i, (output, grad) in enumerate(zip(outputs, of_patient, strict=True)):
+                for x, found in enumerate(gradients([output], [grad])):
+                    square_XP[x, i] = _square(found.reshape(-1))
+            totals: list[tuple[Tensor, tuple[Tensor, ...]]] = []
+
+            def total(x: int, c_P: Tensor) -> Tensor:
+                if not totals or not torch.equal(totals[0][0], c_P):  # one pass gives the sums of all parameters
+                    weighted = [c * grad for c, grad in zip(c_P, of_patient, strict=True)]
+                    totals[:] = [(c_P, gradients(outputs, weighted))]
+                return totals[0][1][x]
+
+            return [Separate(p, square_XP[x], here, partial(total, x)) for x, p in enumerate(parameters)]
+
+        def gradients(of: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(of, parameters, grads, retain_graph=True, materialize_grads=True)
+
+        self.add(joined_P, parameters, parts)
+        return joined_P
+
     @contextmanager
     def restricted_to(self, patient_P: Tensor) -> Iterator[None]:
         """Within the block, modules compute only these patients of the step."""
@@ -162,8 +216,8 @@ def current_tape() -> Tape | None:
 
 
 @contextmanager
-def record(tape: Tape) -> Iterator[None]:
-    """Record on a tape within the block."""
+def record(tape: Tape | None) -> Iterator[None]:
+    """Record on a tape within the block; None: record nothing."""
     token = _CURRENT.set(tape)
     try:
         yield
@@ -213,12 +267,10 @@ def squared_norms(parts: Sequence[Part], patients: int) -> Tensor:
     wholes = [part for part in parts if isinstance(part, Whole)]
     outers = [part for part in parts if isinstance(part, Outer)]
     if len(parts) == 1:
-        (part,) = parts
-        square_P = _square(_flatten(part.grad_P)) if isinstance(part, Whole) else _outer_norms(part)
-        return _scatter(square_P, part.patient_P, patients)
-    if not outers:
+        return _scatter(_square_of(parts[0]), parts[0].patient_P, patients)
+    if len(wholes) == len(parts):
         return _square(rows_of(parts, patients))
-    if wholes:
+    if len(outers) != len(parts):
         raise ValueError("a parameter is used both in a product and elsewhere")
     inputs = [_scatter(part.input_EPSI, part.patient_P, patients, dim=1) for part in outers]
     grads = [_scatter(part.grad_EPSO, part.patient_P, patients, dim=1) for part in outers]
@@ -243,11 +295,20 @@ def rows_of(parts: Sequence[Part], patients: int) -> Tensor:
 def weighted_sum(part: Part, coefficient_B: Tensor) -> Tensor:
     """Return Σ_i c_i·g_i of a part, in the shape of its parameter."""
     c_P = coefficient_B if part.patient_P is None else coefficient_B[part.patient_P]
+    if isinstance(part, Separate):
+        return part.total(c_P)
     if isinstance(part, Whole):
         total_X = c_P @ _flatten(part.grad_P)
         return total_X.view(part.parameter.shape) if part.shaped is None else part.shaped(total_X)
     grad_EPSO = part.grad_EPSO * c_P[None, :, None, None]
     return part.shaped(part.input_EPSI.flatten(1, 2).transpose(1, 2) @ grad_EPSO.flatten(1, 2))
+
+
+def _square_of(part: Part) -> Tensor:
+    """Return the squared norm of each patient's gradient, (P,)."""
+    if isinstance(part, Separate):
+        return part.square_P
+    return _square(_flatten(part.grad_P)) if isinstance(part, Whole) else _outer_norms(part)
 
 
 def _outer_norms(part: Outer) -> Tensor:
@@ -266,7 +327,8 @@ def _outer_norms(part: Outer) -> Tensor:
 
 def _square(rows_PX: Tensor) -> Tensor:
     """Return ‖x‖² along the last dimension; torch reads the numbers once."""
-    return torch.linalg.vector_norm(rows_PX, dim=-1).square()
+    norm_P: Tensor = torch.linalg.vector_norm(rows_PX, dim=-1)
+    return norm_P.square()
 
 
 def _scatter(tensor_P: Tensor, patient_P: Tensor | None, patients: int, dim: int = 0) -> Tensor:

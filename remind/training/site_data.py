@@ -12,6 +12,7 @@ from typing_extensions import override
 from remind.data.batches.batch import Batch, SiteData
 from remind.data.batches.lazy import Request
 from remind.encoders.alone.encoder import ALONE
+from remind.privacy.tape import current_tape
 from remind.seeds import derive
 from remind.training.site_model import SiteModel, side_by_side
 from remind.training.token_cache import TokenCache, cache_key
@@ -47,9 +48,18 @@ class FreshTokens(TokenSource):
     @override
     def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:
         seeds = [None if augment is None else derive(augment, "batch", i) for i in range(len(indices))]
-        requests = [Request(index_B, seed) for index_B, seed in zip(indices, seeds, strict=True)]
-        for batch in self.data.batches(requests):
-            yield batch, self.model.tokens(batch)
+        separate = self.model.separate if current_tape() is not None else ()
+        together = tuple(name for name in self.model.counts if name not in separate) if separate else None
+        requests = []
+        for index_B, seed in zip(indices, seeds, strict=True):
+            requests.append(Request(index_B, seed, together))
+            for i, index in enumerate(index_B if separate else ()):
+                own = None if seed is None else derive(seed, "patient", i)
+                requests.append(Request(np.array([index]), own, separate))
+        batches = self.data.batches(requests)
+        for index_B in indices:
+            batch = next(batches)
+            yield batch, self.model.tokens(batch, [next(batches) for _ in index_B] if separate else ())
 
 
 class CachedTokens(TokenSource):

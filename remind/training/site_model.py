@@ -16,7 +16,7 @@ from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder, check_pretraining, token_count
 from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone, linear_rows
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
-from remind.privacy.tape import current_tape
+from remind.privacy.tape import current_tape, record
 
 
 class SiteModel(nn.Module):
@@ -62,15 +62,42 @@ class SiteModel(nn.Module):
             tokens_PlD: Tensor = self.encoders[name](batch.inputs[name])
         return tokens_PlD.to(like.dtype)
 
-    def tokens(self, batch: Batch) -> Tensor:
+    @property
+    def separate(self) -> tuple[str, ...]:
+        """Return the modalities that a private step encodes patient by patient (`Encoder.private`)."""
+        return tuple(name for name in self.counts if name in self.encoders and not self.encoders[name].private)
+
+    def encode_separately(self, name: str, ones: Sequence[Batch]) -> Tensor:
+        """Return the tokens (P, l, D) of those who have a modality, from a batch for each of B patients."""
+        column, tape, like = list(self.counts).index(name), current_tape(), self.like
+        having = [i for i, one in enumerate(ones) if one.presence_Bm[0, column]]
+        with record(None):
+            outputs = [self.encode(name, ones[i]) for i in having]
+        if not having:
+            return like.new_zeros(0, self.counts[name], self.width)
+        if tape is None:
+            return torch.cat(outputs)
+        with tape.restricted_to(torch.tensor(having, device=like.device)):
+            return tape.separate(outputs, [p for p in self.encoders[name].parameters() if p.requires_grad])
+
+    def tokens(self, batch: Batch, ones: Sequence[Batch] = ()) -> Tensor:
         """Return the tokens of all modalities, (B, M, D); zeros if a patient, or the site, lacks the modality.
 
         With ``model.encoders.alone`` one more token stands behind them, with ``model.linear`` more, see
         `remind.encoders.alone`.
 
         An encoder receives only the patients who have its modality.
+
+        Parameters
+        ----------
+        ones
+            The values of `separate` modalities, a batch for each patient, which then are not in `batch`.
         """
-        tokens_BMD = side_by_side([self.encode(name, batch) for name in self.counts], batch.presence_Bm)
+        separate = self.separate if ones else ()
+        parts = [
+            self.encode_separately(name, ones) if name in separate else self.encode(name, batch) for name in self.counts
+        ]
+        tokens_BMD = side_by_side(parts, batch.presence_Bm)
         return self.with_alone(tokens_BMD, self.alone(batch))
 
     def alone(self, batch: Batch) -> Tensor | None:

@@ -91,7 +91,8 @@ def fitted(section: Section, schema: ModalitySchema, file: DataFile | None, key:
         _check_columns(section, schema, file, key, by)
     for name, theirs in shared.items():
         ours = getattr(section, name)
-        own_check = isinstance(schema, TableSchema) and name in {"columns", "standardise", "mean", "std"}
+        scales = "standardise" in type(schema).model_fields and name in {"standardise", "mean", "std"}
+        own_check = scales or (isinstance(schema, TableSchema) and name == "columns")
         if name in section.model_fields_set and not own_check and _plain(ours) != _plain(theirs):
             what = f"is {_words(ours)}, and the model's is {_words(theirs)}"
             by.append(Problem(TOML, what, ANOTHER, column=f"modalities.{schema.name}.{name}"))

@@ -38,10 +38,11 @@ def require_given_scales(schema: CohortSchema, config: Config) -> None:
     """
     remedies = {
         True: 'declare standardise = "given" with mean and std in cohort.toml, or leave it out',
-        False: "no scale can be declared for this kind of modality; leave it out",
+        False: "no scale can be declared for this encoder; choose another one, or leave the modality out",
     }
+    declared = {m.name: "standardise" in type(m).model_fields for m in schema.modalities}
     problems = [
-        f"modality {m.name} ({m.kind}) is standardised by each hospital's own patients: {remedies[m.kind == 'table']}"
+        f"modality {m.name} ({m.kind}) is standardised by each hospital's own patients: {remedies[declared[m.name]]}"
         for m in schema.modalities
         if needs_fit(m, config.model)
     ]

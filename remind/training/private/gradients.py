@@ -21,9 +21,15 @@ from typing_extensions import override
 
 from remind.objectives.base import Objective, StepInput
 from remind.privacy.noise import DrawnAhead, Randomness, add_noise
-from remind.privacy.tape import Part, Tape, Whole, record, rows_of, squared_norms, weighted_sum
+from remind.privacy.tape import Part, Tape, record, rows_of, squared_norms, weighted_sum
 from remind.training.gradients import Gradients
-from remind.training.private.layers import record_layers, unrecorded_error
+from remind.training.private.layers import (
+    Buffers,
+    buffers,
+    record_layers,
+    require_unchanged,
+    unrecorded_error,
+)
 from remind.training.site_model import SiteModel
 
 
@@ -88,6 +94,7 @@ class PrivateGradients(Gradients):
         self._secret, self._question = secret, question
         self._tape, self._steps = Tape(), 0
         self._noise: DrawnAhead | None = None
+        self._buffers: Buffers = {}
 
     @contextmanager
     def recording(self, noisy: bool = True) -> Iterator[None]:
@@ -100,6 +107,7 @@ class PrivateGradients(Gradients):
             draws them in the meantime: they depend on no patient.
         """
         self._tape.clear()
+        self._buffers = buffers(self.model)
         with ThreadPoolExecutor(1) as thread, record_layers(self.model), record(self._tape):
             if noisy:
                 numbers = sum(parameter.numel() for parameter in self.training().values())
@@ -149,6 +157,7 @@ class PrivateGradients(Gradients):
         named = self.training()
         names = {id(parameter): name for name, parameter in named.items()}
         loss = (step.weight_B * objective.patient_losses(step)).sum()
+        require_unchanged(self.model, self._buffers)
         records = list(self._tape.records)
         self._tape.clear()
         # The pass also computes the gradients of parameters without a record, to check that they have none. It does
@@ -174,7 +183,7 @@ class PrivateGradients(Gradients):
         sums: dict[str, Tensor] = {}
         for name, several in parts.items():
             for part in several:
-                total = weighted_sum(part, coefficient_B.to(_dtype(part)))
+                total = weighted_sum(part, coefficient_B.to(part.parameter.dtype))
                 sums[name] = sums[name] + total if name in sums else total
         return ClippedSum(sums, norm_B)
 
@@ -211,7 +220,3 @@ class PrivateGradients(Gradients):
         given_P = torch.from_numpy(add_noise(sum_P.numpy(), self.how.clip, self.how.noise, noise))
         for parameter, piece in zip(named.values(), torch.split(given_P, sizes), strict=True):
             parameter.grad = piece.view(parameter.shape).to(parameter).div_(self.how.patients)
-
-
-def _dtype(part: Part) -> torch.dtype:
-    return part.grad_P.dtype if isinstance(part, Whole) else part.grad_EPSO.dtype

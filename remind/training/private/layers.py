@@ -3,7 +3,7 @@
 `register` adds a class of layers: a function that records (layer, input, output).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from remind.encoders.base import Encoder
 from remind.errors import UserError
 from remind.privacy.tape import Part, Tape, Whole, current_tape
 
+Buffers = Mapping[str, tuple[int, int]]  # identity and version by name
 Recorder = Callable[[Tape, Any, Tensor, Tensor], None]
 _KINDS: dict[type[nn.Module], Recorder] = {}
 
@@ -82,6 +84,8 @@ def require_recorded(model: nn.Module) -> None:
     for name, layer in model.named_modules():
         if isinstance(layer, _BatchNorm) and any(p.requires_grad for p in model.parameters()):
             raise UserError(f"privacy.mode: {name} normalises over the patients of a batch, so {_NO_BOUND}")
+        if isinstance(layer, Encoder) and not layer.private:
+            claimed.append(name)  # `Tape.separate` records all of it
         own = (
             [n for n, _ in layer.named_parameters(recurse=False)]
             if type(layer) in _KINDS
@@ -94,7 +98,31 @@ def require_recorded(model: nn.Module) -> None:
             raise unrecorded_error(name)
 
 
-_NO_BOUND = "a bound on one patient's gradient does not bound the patient's effect; freeze it, or choose another layer"
+def buffers(model: nn.Module) -> Buffers:
+    """Return which state a model has besides its parameters, and how often it has been changed."""
+    return {name: (id(buffer), buffer._version) for name, buffer in model.named_buffers()}
+
+
+def require_unchanged(model: nn.Module, before: Buffers) -> None:
+    """Refuse a model that keeps what it sees of patients, as running means do: no noise would be added to it.
+
+    Raises
+    ------
+    UserError
+        The text names the buffer.
+    """
+    for name, state in buffers(model).items():
+        if name in before and before[name] != state:
+            raise UserError(
+                f"privacy.mode: the step changes {name}, which is computed from patients and gets no noise; choose a "
+                "layer that keeps no statistics, or freeze the encoders (federation.encoders = 'frozen')"
+            )
+
+
+_NO_BOUND = (
+    "a bound on one patient's gradient does not bound the patient's effect; choose a network with group or layer norm, "
+    "or freeze the encoders (federation.encoders = 'frozen')"
+)
 
 
 def unrecorded_error(name: str) -> UserError:

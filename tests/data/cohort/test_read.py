@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from remind import groups
+from remind.config import Config
 from remind.data.checks.check import check_cohort
 from remind.data.cohort.read import read_cohort
 from remind.data.sites.sites import number_of_sites
+from remind.encoders import build_encoder, needs_fit
 from remind.errors import UserError
 from tests.builders.cohorts import contents, declared
 
@@ -46,6 +48,19 @@ def test_no_torch_needed():
     )
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_declared_scales_of_a_series_are_those_of_its_encoder(folder):
+    scales = 'standardise = "given"\nmean = { HR = 85, Temp = 37 }\nstd = { HR = 20, Temp = 0.5 }\n'
+    folder.edit("cohort.toml", "horizon", scales + "horizon")
+    cohort, config = read_cohort(folder.path), Config()
+    vitals = cohort.schema.modalities[1]
+    assert not needs_fit(vitals, config.model)
+    encoder = build_encoder(vitals, config.model, 0)
+    encoder.fit(contents(cohort, "vitals"))  # learns nothing
+    assert encoder.mean_I.tolist() == [85, 37]
+    assert encoder.std_I.tolist() == [20, 0.5]
+    assert read_cohort(folder.path).schema == cohort.schema
 
 
 def test_root_and_toml_elsewhere(folder, tmp_path_factory):
@@ -146,6 +161,19 @@ SPOILED = {
         "[modalities.v",
         "mean = { age = 1 }\nstd = { age = 1 }\n[modalities.v",
         ["given"],
+    ),
+    "scales of series not used": ("cohort.toml", "horizon", "mean = { HR = 1 }\nstd = { HR = 1 }\nhorizon", ["given"]),
+    "scale of no item": (
+        "cohort.toml",
+        "horizon",
+        'standardise = "given"\nmean = { HR = 1, Tmp = 1 }\nstd = { HR = 1, Tmp = 1 }\nhorizon',
+        ["modalities.vitals.mean", "'Tmp'", "mean 'Temp'?", "without mean and std of Temp"],
+    ),
+    "scale without deviation": (
+        "cohort.toml",
+        "horizon",
+        'standardise = "given"\nmean = { HR = 1 }\nhorizon',
+        ["modalities.vitals", "different items", "HR"],
     ),
     "missing file": (
         "cohort.toml",

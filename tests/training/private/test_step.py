@@ -73,7 +73,6 @@ def test_a_parameter_that_nobody_claims_stops_the_step_by_name():
     [
         ({"method.fusion": "remind(rank = 2)"}, r"groups\.1\.residual_left_LDr"),
         ({"method.fusion": "remind(compose = true)"}, r"parts\.residual_mLDES"),
-        ({"model.encoders.table": "features"}, r"encoders\.a\.mixing\.self_attn\.in_proj_weight"),
     ],
 )
 def test_what_is_not_on_the_tape_is_refused_before_a_step(changes, name):

@@ -11,6 +11,7 @@ from remind.data.cohort.kinds.series import Series, SeriesSchema
 from remind.data.synthetic.features.base import FEATURE_NOISE, Asked, makes
 
 ITEMS, HORIZON_HOURS = ("heart_rate", "pressure", "temperature"), 48.0
+LEVEL_I, SCALE_I = np.array([80.0, 120.0, 37.0]), np.array([12.0, 15.0, 0.7])
 FEWEST, MOST = 12, 30  # observations of a patient
 
 
@@ -29,8 +30,16 @@ def make_series(asked: Asked) -> tuple[SeriesSchema, Series]:
     u_OK = latents_NK[patient_O]
     clean_O = np.cos(angle_I)[item_O] * u_OK[:, 0] + np.sin(angle_I)[item_O] * u_OK[:, 2]
     clean_O += trend_I[item_O] * u_OK[:, 1] * phase_O + FEATURE_NOISE * rng.standard_normal(len(patient_O))
-    value_O = (np.array([80.0, 120.0, 37.0])[item_O] + np.array([12.0, 15.0, 0.7])[item_O] * clean_O).astype(np.float32)
+    value_O = (LEVEL_I[item_O] + SCALE_I[item_O] * clean_O).astype(np.float32)
     order_O = np.lexsort((item_O, time_O, patient_O))
     offsets_N1 = np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64)
     series = Series(offsets_N1, time_O[order_O], item_O[order_O].astype(np.int64), value_O[order_O])
-    return SeriesSchema(name=name, items=ITEMS, horizon_hours=HORIZON_HOURS), series
+    schema = SeriesSchema(name=name, items=ITEMS, horizon_hours=HORIZON_HOURS)
+    if asked.given:
+        std_I = SCALE_I * np.sqrt(1 + trend_I**2 + FEATURE_NOISE**2)
+        known = {
+            "mean": dict(zip(ITEMS, LEVEL_I.tolist(), strict=True)),
+            "std": dict(zip(ITEMS, std_I.tolist(), strict=True)),
+        }
+        schema = schema.model_copy(update={"standardise": "given"} | known)
+    return schema, series
