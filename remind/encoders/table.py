@@ -136,6 +136,8 @@ class TableEncoder(Encoder):
 
     def scaled(self, values_BF: Tensor) -> Tensor:
         """Return numbers as the encoder sees them, 0 where they are missing; categories have no meaning here."""
-        by_rank = self.knot_FQ is not None
-        z_BF = normal_scores(values_BF, self.knot_FQ) if by_rank else (values_BF - self.mean_F) / self.std_F
+        if self.knot_FQ is None:
+            z_BF = (values_BF - self.mean_F) / self.std_F
+        else:
+            z_BF = normal_scores(values_BF, self.knot_FQ)
         return z_BF.nan_to_num().clamp(-CLIP, CLIP)
