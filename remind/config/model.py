@@ -78,6 +78,11 @@ class ModelConfig(Section):
     projection: bool = Field(
         False, description="a linear map per modality on top of its encoder, shared by all hospitals"
     )
+    prototypes: NonNegative = Field(
+        0.0,
+        description="factor of a loss that draws the tokens of a class, in each modality, to a prototype which all "
+        "hospitals share, so that local encoders stay alike; 0: none",
+    )
     linear: bool = Field(
         False,
         description="add a linear model of the numbers of all tables, series and codes, standardised at each "

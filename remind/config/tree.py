@@ -121,6 +121,8 @@ class Config(Section):
             for (key, used), value in zip(released.items(), ("last", "none", "", False), strict=True)
             if used
         ]
+        if self.model.prototypes:
+            problems.append("model.prototypes: the pull of one patient on a prototype is not bounded; set it to 0")
         if self.precision == "bfloat16":
             problems.append("precision: norms of gradients need float32; set it to 'float32'")
         if self.privacy.mode == "joint":

@@ -22,6 +22,7 @@ from remind.config import Count, Fraction, ModelConfig, Section
 from remind.fusion.around import AloneScale, Projection, SharedLinear, known_rows
 from remind.fusion.group_modules import GroupModules
 from remind.fusion.modality_dropout import drop_modalities
+from remind.fusion.prototypes import Prototypes
 from remind.fusion.support import Support
 from remind.groups import MAX_MODALITIES
 from remind.registry import Options, Registry
@@ -83,7 +84,7 @@ class FusionOutput:
     """The output of a model for B patients.
 
     A method whose training needs more than this (several predictions, pairs, labels) returns a subclass with its own
-    `loss`; training uses only this method.
+    `loss`; training adds to it what is around every model (`total_loss`).
 
     Attributes
     ----------
@@ -98,12 +99,22 @@ class FusionOutput:
     use_BE
         Mean weight of each expert in the outputs of a patient's tokens, without gradient: rows sum to 1, or to 0 for
         a patient who needed no expert. None where there are no experts.
+    aligned_BC
+        What ``model.prototypes`` adds to a patient's training loss if the patient is of class c; None: nothing.
     """
 
     logits_BC: Tensor
     open_B: Tensor | None = None
     auxiliary_B: Tensor | None = None
     use_BE: Tensor | None = None
+    aligned_BC: Tensor | None = None
+
+    def total_loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
+        """Return `loss` and what keeps encoders of different hospitals alike, (B,)."""
+        loss_B = self.loss(label_B, criterion)
+        if self.aligned_BC is None:
+            return loss_B
+        return loss_B + self.aligned_BC.gather(1, label_B.unsqueeze(1)).squeeze(1)
 
     def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
         """Return the training loss of each patient, (B,)."""
@@ -138,6 +149,8 @@ class FusionModel(nn.Module, ABC):
         self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
         self.alone = AloneScale(context.model.blend) if context.model.encoders.alone != "none" else None
         self.linear = SharedLinear(context.numbers, context.width, context.classes) if context.numbers else None
+        factor, sizes = context.model.prototypes, (len(context.modalities), context.classes, context.width)
+        self.prototypes = Prototypes(*sizes, factor) if factor else None
         if context.model.stays:
             self.not_exported = (
                 "it adds to what each hospital knows alone (model.encoders.alone, model.linear), which does not leave"
@@ -179,6 +192,8 @@ class FusionModel(nn.Module, ABC):
             seen = self.projection(seen)
             seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(seen)]
         output = self.fuse(seen, presence_Bm, group_B, routing)
+        if self.prototypes is not None and self.training and not routing:  # in stage 2 encoders no longer move
+            output = replace(output, aligned_BC=self.prototypes(seen, presence_Bm))
         if alone_BRD is None:
             return output
         logits_BC = output.logits_BC

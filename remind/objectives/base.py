@@ -63,7 +63,7 @@ class Output(Protocol):
     def logits_BC(self) -> Tensor:
         """Class logits."""
 
-    def loss(self, label_B: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def total_loss(self, label_B: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return the training loss of each patient, (B,)."""
 
 
@@ -191,7 +191,7 @@ class Objective(Weighting):
         def criterion(logits_BC: Tensor, label_B: Tensor) -> Tensor:
             return self.criterion(logits_BC, label_B, batch.group_B, step.labels)
 
-        loss_B = output.loss(batch.label_B, criterion)
+        loss_B = output.total_loss(batch.label_B, criterion)
         if self.config.train.ranking > 0:
             fewer_Bm = draw_fewer(batch.presence_Bm, step.generator)
             fewer_B = criterion(step.fuse(tokens_BMD, fewer_Bm, group_of(fewer_Bm)).logits_BC, batch.label_B)

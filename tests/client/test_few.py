@@ -1,5 +1,7 @@
 """An update of a model part that one patient or a few patients moved does not leave the site."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from remind.federation.blocks import unpack
 from remind.federation.flower import read_as
 from remind.federation.messages import Task
+from remind.fusion.prototypes import PROTOTYPES
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
 from remind.training.sampling import Step
@@ -57,10 +60,12 @@ def test_a_deck_of_just_enough_patients_is_never_held_back(draws):
     assert blocks_below_minimum([Step(np.array(rows), np.ones(draws))], GROUP_N, NAMES, ("group:1",), 10) == frozenset()
 
 
-def answer(folder, minimum, **changes):
-    """Tensors that went to a site, and those that came back."""
+def answer(folder, minimum, rare=None, **changes):
+    """Tensors that went to a site, and those that came back; `rare`: so many patients are of the second class."""
     config = settings({"train.warmup-rounds": 1, "train.batch": 16, "train.local-steps": 2} | changes)
     patients = cohort([1] * 60 + [3] * 30, split_N=[0] * 90)
+    if rare is not None:
+        patients = replace(patients, label_N=(np.arange(90) % (90 // rare) == 0).astype(np.int64))
     one = Site("s", patients, config, SiteStore(folder), CPU, minimum)
     counts = one.engine.patients.counts
     member = Member(2, "s", counts, frozenset(counts))
@@ -80,6 +85,15 @@ def test_one_patients_gradient_does_not_leave(tmp_path):
     assert sent.keys() == back.keys()
     assert moved(sent, back) == set()
     assert moved(*answer(tmp_path / "free", 1, **{"train.batch": 1, "train.local-steps": 1}))
+
+
+def test_a_prototype_of_few_patients_goes_back_as_it_came(tmp_path):
+    """Of 60 patients one class has 4, and modality b is one of 30: the minimum holds for each pair of the two."""
+    sent, back = answer(tmp_path, 10, rare=4, **{"model.prototypes": 1.0, "train.batch": 0})
+    moved_mC = (sent[PROTOTYPES] != back[PROTOTYPES]).any(dim=2)
+    assert moved_mC.tolist() == [[True, False], [True, False], [False, False]], "nobody has modality c"
+    free, all_back = answer(tmp_path / "free", 1, rare=4, **{"model.prototypes": 1.0, "train.batch": 0})
+    assert (free[PROTOTYPES] != all_back[PROTOTYPES]).any(dim=2)[:2].all()
 
 
 def test_a_rare_group_in_a_small_round_goes_back_as_it_came(tmp_path):

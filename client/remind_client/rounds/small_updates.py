@@ -42,6 +42,28 @@ def blocks_below_minimum(
     return frozenset(block for block, pull_P in pulls.items() if _below_minimum(pull_P, minimum))
 
 
+def prototypes_below_minimum(
+    plan: Sequence[Step],
+    label_N: NDArray[np.int64],
+    presence_Nm: NDArray[np.bool_],
+    classes: int,
+    minimum: int,
+) -> NDArray[np.bool_]:
+    """Return of which modalities and classes the prototype may not leave (``model.prototypes``), (m, C) bool.
+
+    A prototype is a mean over the patients of one class who have the modality. It obeys the rule of a part of its own.
+    """
+    pull_N = np.zeros(len(label_N))
+    for step in plan:
+        np.add.at(pull_N, step.index_B, np.abs(step.weight_B))
+    return np.array(
+        [
+            [_below_minimum(pull_N[has_N & (label_N == label)], minimum) for label in range(classes)]
+            for has_N in presence_Nm.T
+        ]
+    )
+
+
 def _reaching(block: str, group_N: NDArray[np.int64], modalities: Sequence[str]) -> NDArray[np.bool_]:
     """Return which patients contribute to a block, (N,) bool."""
     kind, _, name = block.partition(":")

@@ -5,12 +5,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from remind.data.cohort.cohort import VALIDATION
 from remind.federation.blocks import block_of, index_of, pack, split_beside, unpack
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
+from remind.fusion.prototypes import PROTOTYPES
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Phase
 from remind.seeds import derive, seeded
@@ -20,7 +22,7 @@ from remind_client.engine.site_engine import SiteEngine
 from remind_client.ledger.spender import Spender
 from remind_client.rounds.answers import evaluations, require_finite
 from remind_client.rounds.releases import PrivateReleases
-from remind_client.rounds.small_updates import blocks_below_minimum
+from remind_client.rounds.small_updates import blocks_below_minimum, prototypes_below_minimum
 
 log = logging.getLogger(__name__)
 Received = Mapping[str, Tensor]
@@ -108,6 +110,8 @@ class RoundTraining:
         self, task: Task, buffer: Buffer, received: Mapping[str, Tensor], work: LocalWork
     ) -> Mapping[str, Tensor]:
         """Return the current tensors, except those of parts that too few patients changed: these as received."""
+        if PROTOTYPES in received:
+            received = {**received, PROTOTYPES: self._prototypes(task, buffer, received[PROTOTYPES], work)}
         if not work.withheld:
             return received
         log.info("round %d: fewer than %d patients moved %s; sent back", task.round, self.minimum, work.withheld)
@@ -122,6 +126,15 @@ class RoundTraining:
         cohort = self.engine.patients.cohort
         blocks = {entry.block for entry in task.index}
         return blocks_below_minimum(work.plan, cohort.groups_N, cohort.schema.names, blocks, self.minimum)
+
+    def _prototypes(self, task: Task, buffer: Buffer, trained_mCD: Tensor, work: LocalWork) -> Tensor:
+        """Return the prototypes, those of too few patients as received."""
+        cohort = self.engine.patients.cohort
+        few_mC = prototypes_below_minimum(
+            work.plan, cohort.label_N, cohort.presence_Nm, len(cohort.schema.classes), self.minimum
+        )
+        as_received_mCD = unpack(task.index, buffer)[PROTOTYPES].to(trained_mCD)
+        return torch.where(torch.from_numpy(few_mC).to(trained_mCD.device).unsqueeze(2), as_received_mCD, trained_mCD)
 
 
 def begun(engine: SiteEngine, task: Task, buffer: Buffer, key: str) -> tuple[Received, LocalWork, Phase, bool]:
