@@ -7,31 +7,40 @@ from typing import Any
 from remind.config import Config
 from remind.encoders import choices
 from remind.errors import UserError
-from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage, Merging
 from remind.federation.aggregators.base import Aggregator
 from remind.federation.aggregators.base import registry as aggregators
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
 from remind.federation.site_weights import SomeWeighing
 from remind.federation.unbiased import require_linear
+from remind.fusion.base import FusionModel
 from remind.fusion.base import registry as fusions
 from remind.objectives.base import Objective
 from remind.objectives.base import registry as objectives
 from remind.registry import Method, Registry
 
+FUSION = "fusion."  # begins the names of the fusion model's parameters
+
 
 @dataclass(frozen=True, eq=False)
 class Methods:
-    """Objective, rule and aggregator of a run, built from its config."""
+    """Objective, rule and aggregator of a run, built from its config, and the class of its fusion model."""
 
     objective: Objective
     rule: Rule
     weighing: SomeWeighing
     aggregator: Aggregator
+    fusion: type[FusionModel]
 
     def combiner(self) -> BlockAverage:
         """Return the object that takes a round's replies: the aggregator's, or that of a rule which has its own."""
-        return self.rule.combiner() if self.aggregator.averages else self.aggregator.combiner()
+        others = self.rule.combiner() if self.aggregator.averages else self.aggregator.combiner()
+        return Merging(others, self.merges, self.fusion.merge) if self.fusion.merged else others
+
+    def merges(self, name: str) -> bool:
+        """Return whether a tensor is merged by the fusion model, and neither trained nor averaged."""
+        return name.startswith(FUSION) and name.removeprefix(FUSION) in self.fusion.merged
 
     @property
     def averages(self) -> bool:
@@ -94,8 +103,8 @@ def methods_of(config: Config) -> Methods:
     if config.privacy.mode != "none":
         _must_keep_patients_apart(config, fusion_method, objective_method, rule_method)
     weighing = rule.weighing(objective)
-    require_linear(config, rule, weighing, aggregator)
-    return Methods(objective, rule, weighing, aggregator)
+    require_linear(config, rule, weighing, aggregator, bool(fusion_method.build.merged))
+    return Methods(objective, rule, weighing, aggregator, fusion_method.build)
 
 
 def _must_leave_replies(aggregator: str, name: str, rule: Rule) -> None:

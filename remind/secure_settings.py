@@ -26,6 +26,9 @@ def require_summable(config: Config) -> None:
         f"method.rule = {config.method.rule!r}: it weighs each site's answer by itself": (
             methods.aggregator.averages and not methods.averages
         ),
+        f"method.fusion = {config.method.fusion!r}: the coordinator must see what each site sends, not a sum": (
+            bool(methods.fusion.merged)
+        ),
         f"method.rule = {config.method.rule!r}: it sends more than the model, and a masked round does not": (
             bool(methods.rule.broadcasts)
         ),

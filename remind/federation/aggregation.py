@@ -1,9 +1,10 @@
 """Averages block by block as replies arrive, so memory does not grow with the number of sites."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from remind.federation.blocks import block_of
 from remind.metrics.statistics import GroupLoss
@@ -61,3 +62,49 @@ class BlockAverage:
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The global tensors with every averaged one replaced."""
         return {**tensors, **self.average(tensors)}
+
+
+Merge = Callable[[str, Sequence[Tensor], Tensor], Tensor]
+
+
+class Merging(BlockAverage):
+    """Another combiner for all tensors but some, which are few and small: their replies are kept, and merged.
+
+    Parameters
+    ----------
+    others
+        The combiner of all other tensors.
+    merges
+        Whether a tensor, by name, is merged.
+    merge
+        Name, replies and value before → the new value. A site that sends what it received says nothing.
+    """
+
+    def __init__(self, others: BlockAverage, merges: Callable[[str], bool], merge: Merge) -> None:
+        super().__init__()
+        self._others, self._merges, self._merge = others, merges, merge
+        self._replies: dict[str, list[Tensor]] = {}
+
+    @override
+    def add(
+        self,
+        tensors: Mapping[str, Tensor],
+        block_weights: Mapping[str, float],
+        sent: Mapping[str, Tensor] | None = None,
+        losses: Mapping[int, GroupLoss] | None = None,
+        chance: float = 1.0,
+    ) -> None:
+        averaged = {name: tensor for name, tensor in tensors.items() if not self._merges(name)}
+        self._others.add(averaged, block_weights, sent, losses, chance)
+        for name in tensors.keys() - averaged.keys():
+            if sent is None or not torch.equal(tensors[name].to(sent[name].dtype), sent[name]):
+                self._replies.setdefault(name, []).append(tensors[name])
+
+    @override
+    def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        merged = {n: self._merge(n, replies, tensors[n]) for n, replies in self._replies.items() if n in tensors}
+        return self._others.average(tensors) | merged
+
+    @override
+    def weights(self) -> dict[str, float]:
+        return self._others.weights()

@@ -7,8 +7,12 @@ from remind.federation.rules.base import Rule
 from remind.federation.site_weights import SomeWeighing, Weighing
 
 
-def require_linear(config: Config, rule: Rule, weighing: SomeWeighing, aggregator: Aggregator) -> None:
+def require_linear(
+    config: Config, rule: Rule, weighing: SomeWeighing, aggregator: Aggregator, merges: bool = False
+) -> None:
     """Refuse an unbiased estimate for steps that are not linear: of these the mean over draws is another step.
+
+    `merges` says whether the fusion model has parameters that are not averaged.
 
     Raises
     ------
@@ -36,6 +40,7 @@ def require_linear(config: Config, rule: Rule, weighing: SomeWeighing, aggregato
         f"method.aggregator = {config.method.aggregator!r}: its result is no sum over hospitals; take mean": (
             not aggregator.averages
         ),
+        f"method.fusion = {config.method.fusion!r}: what hospitals send of it is no sum": merges,
         f"method.rule = {config.method.rule!r}: it divides one sum over hospitals by another": (
             own.combiner is not Rule.combiner
         ),

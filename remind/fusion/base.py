@@ -12,7 +12,7 @@ E experts, C classes, G groups.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -140,6 +140,7 @@ class FusionModel(nn.Module, ABC):
     not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
     private = False  # whether a test shows that the tape has its patients' gradients (`remind.privacy.tape`)
     compares = 0  # training patients of the site that a prediction is compared with, in stage 1 too, at most
+    merged: ClassVar[tuple[str, ...]] = ()  # parameters that a site fills by `gather`, and that are not averaged
 
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()
@@ -187,10 +188,7 @@ class FusionModel(nn.Module, ABC):
         if self.training and self.modality_dropout > 0:
             presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
             group_B = group_of(presence_Bm)
-        seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(tokens)]
-        if self.projection is not None:
-            seen = self.projection(seen)
-            seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(seen)]
+        seen = self.seen(tokens, presence_Bm)
         output = self.fuse(seen, presence_Bm, group_B, routing)
         if self.prototypes is not None and self.training and not routing:  # in stage 2 encoders no longer move
             output = replace(output, aligned_BC=self.prototypes(seen, presence_Bm))
@@ -203,6 +201,13 @@ class FusionModel(nn.Module, ABC):
         if self.alone is not None:
             logits_BC = self.alone(logits_BC, alone_BRD[:, :rows].flatten(1), presence_Bm)
         return replace(output, logits_BC=logits_BC)
+
+    def seen(self, tokens: Sequence[Tensor], presence_Bm: Tensor) -> list[Tensor]:
+        """Return the tokens as `fuse` receives them: 0 where a modality is absent, after ``model.projection``."""
+        seen = [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(tokens)]
+        if self.projection is None:
+            return seen
+        return [torch.where(presence_Bm[:, i, None, None], z_BlD, 0.0) for i, z_BlD in enumerate(self.projection(seen))]
 
     # Hooks
 
@@ -236,6 +241,22 @@ class FusionModel(nn.Module, ABC):
 
         Methods that retrieve give no patient of a step what the step hides from it.
         """
+
+    def gather(self, patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]], least: int) -> None:
+        """Fill the parameters of `merged` at a site, after the steps of a round.
+
+        Parameters
+        ----------
+        patients
+            Batches of the site's training patients: tokens as `fuse` receives them, presence (B, m), labels (B,).
+        least
+            The site's minimum count: what is told must be of at least so many patients.
+        """
+
+    @classmethod
+    def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
+        """Return the new value of a parameter of `merged`, from what the sites sent and from its value before."""
+        raise NotImplementedError(f"{cls.__name__} has parameters to merge and does not say how")
 
     def of_others(self, modality: int, tokens: Tensor) -> Tensor:
         """Return tokens (…, l, D) of patients of a support as this model sees tokens of that modality."""

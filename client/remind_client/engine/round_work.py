@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from functools import partial
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from remind.adaptation.moving import moving, rates
 from remind.config import Config
+from remind.data.batches.batch import Batch
 from remind.data.cohort.cohort import TRAIN
 from remind.federation.blocks import block_of
 from remind.federation.install import gradient_scale
@@ -92,7 +95,7 @@ class WorkBuilder:
             measure=partial(self._evaluation.statistics, source, TRAIN, routing, task.labels),
             kept=state.kept,
             beside=state.beside,
-            travelling=tuple(received),
+            travelling=tuple(name for name in received if not self._methods.merges(name)),
             retokenise=None if train_encoders else state.current_tokens,
         )
 
@@ -107,9 +110,25 @@ class WorkBuilder:
             RoundSettings(routing=routing),
             measure=partial(self._evaluation.statistics, source, TRAIN, routing),
             kept=state.kept,
-            travelling=tuple(received),
+            travelling=tuple(name for name in received if not self._methods.merges(name)),
             retokenise=state.current_tokens if isinstance(source, CachedTokens) else None,
         )
+
+    def gather(self, work: LocalWork, task: Task, least: int) -> None:
+        """Let the fusion model fill what is merged and not averaged, from the training patients of active groups."""
+        fusion, cohort = self._state.model.fusion, self._patients.cohort
+        if not fusion.merged:
+            return
+        rows = self._patients.index[TRAIN]
+        rows = rows[np.isin(cohort.groups_N[rows], list(task.weights))]
+        chunks = [rows[start : start + work.source.chunk] for start in range(0, len(rows), work.source.chunk)]
+        self._state.model.eval()
+        with torch.no_grad():
+            fusion.gather((self._as_seen(*found) for found in work.source.batches(chunks)), least)
+
+    def _as_seen(self, batch: Batch, tokens_BMD: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        model = self._state.model
+        return model.fusion.seen(model.by_modality(tokens_BMD), batch.presence_Bm), batch.presence_Bm, batch.label_B
 
     def stage_number(self, task: Task, phase: Phase) -> int:
         """Return the number of the stage, counted over all phases; an optimiser's state belongs to one stage."""

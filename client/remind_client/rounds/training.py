@@ -72,6 +72,8 @@ class RoundTraining:
         released = {} if self.releases is None else self.releases.losses(task, losses, key)
         losses = self._work(task, phase, work, train_encoders, key) or losses
         local: Mapping[int, GroupLoss] = work.measure() if methods.rule.measures_local and phase.train else {}
+        if phase.train:
+            engine.work.gather(work, task, self.minimum)
         require_finite([*losses.values(), *local.values()])
         state.save(
             work.optimizer, engine.work.stage_number(task, phase), train_encoders, task.round + 1, task.candidates

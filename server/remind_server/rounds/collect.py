@@ -15,6 +15,7 @@ from remind.federation.flower import Expected, PeerRefusedError, read_as
 from remind.federation.message_statistics import PrivacySpent
 from remind.federation.message_types import MOST_EXPERTS
 from remind.federation.messages import Examination, Report
+from remind.methods import methods_of
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums
 from remind.quoting import reason
@@ -104,7 +105,8 @@ class RoundReplies:
             tensors = unpack(report.index, buffer)
             if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
-            size = update_size(assignment.sent, tensors)
+            merges = methods_of(self.limits.config).merges
+            size = update_size(assignment.sent, {n: t for n, t in tensors.items() if not merges(n)})
             if problem := size_problem(size.relative, self.limits.config.federation.max_update):
                 raise ValueError(problem)
         except ValueError as error:

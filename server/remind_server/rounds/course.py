@@ -93,7 +93,9 @@ class Course:
             lr, known = learning_rate(self.config.train, *self.stage(state.round)), self.parties.known
             rate = rates(self.config, known)
             average, before = stepped(self.config.train, model, replies.gradients, before, lr, rate)
-        training = {n: t for n, t in average.items() if phase.train and (phase.only is None or phase.only(n))}
+        merged = {n for n in average if self.methods.merges(n)}
+        trains = phase.only or (lambda name: True)
+        training = {n: t for n, t in average.items() if phase.train and n not in merged and trains(n)}
         told = Replies(learning_rate(self.config.train, *self.stage(state.round)), replies.weights())
         moved, memory = self.methods.rule.server_round(model, training, before, told)
         after = {**model, **average, **moved}

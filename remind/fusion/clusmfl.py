@@ -1,0 +1,186 @@
+"""ClusMFL (Wang et al. 2025, arXiv 2502.12180): a pool of cluster centres of each modality and label.
+
+    h_i = mean of the tokens of modality i
+    each hospital: centres of FINCH on its h_i of label c, of clusters of enough patients; P_ic: those of all hospitals
+    f_i = h_i where modality i is present, else a centre of P_iy, drawn in every step: y is the patient's own label
+    head on [LN f_1; …; LN f_m]
+    loss + contrast·mean over present i of −1/|P_iy| Σ_{p ∈ P_iy} ln(e^{cos(h_i, p)/τ} / Σ_{q ∈ P_i} e^{cos(h_i, q)/τ})
+
+A prediction does not know y. There f_i = Σ_c q_c·mean(P_ic), with q_c ∝ exp(mean over present j of
+mean_{p ∈ P_jc} cos(h_j, p)/τ); the paper leaves this open. Where P_ic is empty (before the first round; a label that no
+hospital has enough patients of), a learnt embedding of the modality takes its place. The encoder of a modality is
+averaged in proportion to the patients who have it, as under every rule here (`federation.block_weights`).
+
+The pool is the one part of a model that is not averaged (`FusionModel.merged`): a hospital sends its own centres and
+receives everybody's. Where they are more than `pool`, the coordinator clusters them again. *A centre is a mean of
+patients' features with one label*: of at least `least` patients, and of the hospital's own minimum count.
+
+Shapes: B patients, m modalities, D width, C classes, P centres in the pool.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from remind.config import Count, NonNegative, Positive
+from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.finch import centres
+from remind.fusion.layers import modality_means
+
+
+class ClusMFLOptions(FusionOptions):
+    """Size of the pool, and the contrast."""
+
+    pool: Count = Field(16, description="centres of each modality and label in the pool, at most; half from a hospital")
+    least: Count = Field(5, description="patients behind a centre, at least")
+    sample: Count = Field(1024, description="patients of each modality and label that a hospital clusters, at most")
+    contrast: NonNegative = Field(0.5, description="factor of the contrast with the pool")
+    temperature: Positive = Field(0.5, description="τ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithCentres(FusionOutput):
+    """Output while training: the logits for every label that a patient may have, and its contrast.
+
+    Attributes
+    ----------
+    of_label_BCC
+        Logits of each patient with stand-ins of each label.
+    contrast_BC
+        The contrast with the pool, for each label.
+    """
+
+    of_label_BCC: Tensor
+    contrast_BC: Tensor
+
+    @override
+    def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
+        row_B = torch.arange(len(label_B), device=label_B.device)
+        return criterion(self.of_label_BCC[row_B, label_B], label_B) + self.contrast_BC[row_B, label_B]
+
+
+@registry.register(
+    "clusmfl",
+    title="pool of cluster centres of each modality and label; a centre of the same label for an absent modality",
+    paper="Wang et al., ClusMFL, arXiv 2502.12180",
+    year=2025,
+    options=ClusMFLOptions,
+)
+class ClusMFL(FusionModel):
+    """Both stages are alike; nothing belongs to a group."""
+
+    takes_alone = False  # its loss is not of the common prediction alone
+    merged = ("pool_mCPD",)
+
+    def __init__(self, context: Context, options: ClusMFLOptions) -> None:
+        super().__init__(context, options)
+        width, modalities = context.width, len(context.modalities)
+        self.options = options
+        shape = (modalities, context.classes, options.pool, width)
+        self.pool_mCPD = nn.Parameter(torch.zeros(shape), requires_grad=False)  # rows of 0 are empty
+        self.placeholder_mD = nn.Parameter(torch.randn(modalities, width) * 0.02)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(context.dropout)
+        self.head = nn.Linear(modalities * width, context.classes)
+
+    @override
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        h_BmD, pool_mCPD = modality_means(tokens), self.pool_mCPD.detach()
+        filled_mCP = pool_mCPD.abs().sum(dim=3) > 0
+        score_BmCP = torch.einsum("bid,icpd->bicp", _unit(h_BmD), _unit(pool_mCPD)) / self.options.temperature
+        mean_mCD = self._of_label(pool_mCPD.sum(dim=2) / filled_mCP.sum(dim=2).clamp(min=1).unsqueeze(2))
+        fit_BC = self._fit(score_BmCP, filled_mCP, presence_Bm)
+        expected_BmD = torch.einsum("bc,icd->bid", fit_BC.softmax(dim=1), mean_mCD.to(fit_BC.dtype))
+        logits_BC = self._logits(h_BmD, expected_BmD, presence_Bm)
+        if not self.training:
+            return FusionOutput(logits_BC)
+        drawn_BCmD = self._drawn(pool_mCPD, filled_mCP, len(h_BmD))
+        of_label = [self._logits(h_BmD, drawn_BCmD[:, c], presence_Bm) for c in range(drawn_BCmD.shape[1])]
+        contrast_BC = self.options.contrast * self._contrast(score_BmCP, filled_mCP, presence_Bm)
+        return WithCentres(logits_BC, of_label_BCC=torch.stack(of_label, dim=1), contrast_BC=contrast_BC)
+
+    def _logits(self, h_BmD: Tensor, stand_in_BmD: Tensor, presence_Bm: Tensor) -> Tensor:
+        f_BmD = torch.where(presence_Bm.unsqueeze(2), h_BmD, stand_in_BmD.to(h_BmD.dtype))
+        logits_BC: Tensor = self.head(self.dropout(self.norm(f_BmD)).flatten(1))
+        return logits_BC
+
+    def _of_label(self, mean_mCD: Tensor) -> Tensor:
+        """Return what stands for each modality and label: its centres, or the placeholder if it has none."""
+        empty_mC1 = (mean_mCD == 0).all(dim=2, keepdim=True)
+        return torch.where(empty_mC1, self.placeholder_mD.unsqueeze(1).to(mean_mCD.dtype), mean_mCD)
+
+    def _fit(self, score_BmCP: Tensor, filled_mCP: Tensor, presence_Bm: Tensor) -> Tensor:
+        """Return how well a patient's present modalities fit the centres of each label, (B, C)."""
+        mean_BmC = _mean(score_BmCP, filled_mCP.unsqueeze(0), 3)
+        return _mean(mean_BmC, presence_Bm.unsqueeze(2), 1)
+
+    def _drawn(self, pool_mCPD: Tensor, filled_mCP: Tensor, patients: int) -> Tensor:
+        """Return a centre of each label and modality for each patient, (B, C, m, D)."""
+        luck_BmCP = torch.rand(patients, *filled_mCP.shape, device=pool_mCPD.device)
+        choice_BmC = torch.where(filled_mCP, luck_BmCP, -1.0).argmax(dim=3)
+        one_hot_BmCP = functional.one_hot(choice_BmC, pool_mCPD.shape[2]).to(pool_mCPD.dtype)
+        drawn_BmCD = torch.einsum("bicp,icpd->bicd", one_hot_BmCP, pool_mCPD)
+        return torch.stack([self._of_label(drawn_mCD) for drawn_mCD in drawn_BmCD]).transpose(1, 2)
+
+    def _contrast(self, score_BmCP: Tensor, filled_mCP: Tensor, presence_Bm: Tensor) -> Tensor:
+        """Return the contrast of each patient, for each label that it may have, (B, C)."""
+        masked_BmCP = score_BmCP.masked_fill(~filled_mCP, -torch.inf)
+        any_m = filled_mCP.any(dim=(1, 2))
+        masked_BmCP = torch.where(any_m[:, None, None], masked_BmCP, 0.0)  # no centre at all: no contrast
+        log_p_BmCP = score_BmCP - masked_BmCP.logsumexp(dim=(2, 3), keepdim=True)
+        loss_BmC = -_mean(log_p_BmCP, filled_mCP.unsqueeze(0), 3)
+        counts_BmC = presence_Bm.unsqueeze(2) & filled_mCP.any(dim=2)
+        return torch.where(counts_BmC, loss_BmC, 0.0).sum(dim=1) / presence_Bm.sum(dim=1, keepdim=True)
+
+    # The pool
+
+    @override
+    @torch.no_grad()
+    def gather(self, patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]], least: int) -> None:
+        """Replace the pool by the centres of this hospital."""
+        parts = [(modality_means(seen), presence_Bm, label_B) for seen, presence_Bm, label_B in patients]
+        self.pool_mCPD.zero_()
+        if not parts:
+            return
+        h_NmD, presence_Nm, label_N = (torch.cat(column) for column in zip(*parts, strict=True))
+        for i, pool_CPD in enumerate(self.pool_mCPD):
+            for c, pool_PD in enumerate(pool_CPD):
+                row_R = (presence_Nm[:, i] & (label_N == c)).nonzero().squeeze(1)[: self.options.sample]
+                own_KD = centres(
+                    h_NmD[row_R, i].double(), max(self.options.pool // 2, 1), max(self.options.least, least)
+                )
+                pool_PD[: len(own_KD)] = own_KD.to(pool_PD)
+
+    @classmethod
+    @override
+    def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
+        """Return the centres of all hospitals; those of before where nobody sent one of a modality and label."""
+        merged_mCPD = before.clone()
+        for place in ((i, c) for i in range(before.shape[0]) for c in range(before.shape[1])):
+            sent_KD = torch.cat([_filled(reply_mCPD[place]) for reply_mCPD in replies])
+            if len(sent_KD) > before.shape[2]:
+                sent_KD = centres(sent_KD.double(), before.shape[2]).to(sent_KD)
+            if len(sent_KD):
+                merged_mCPD[place] = 0
+                merged_mCPD[place][: len(sent_KD)] = sent_KD.to(before)
+        return merged_mCPD
+
+
+def _filled(pool_PD: Tensor) -> Tensor:
+    return pool_PD[pool_PD.abs().sum(dim=1) > 0]
+
+
+def _mean(x: Tensor, counts: Tensor, dim: int) -> Tensor:
+    """Return the mean over those that count; 0 where none does."""
+    counts = counts.expand_as(x)
+    return torch.where(counts, x, 0.0).sum(dim=dim) / counts.sum(dim=dim).clamp(min=1)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Return x/‖x‖ over the last dimension; 0 for 0."""
+    return functional.normalize(x, dim=-1)
