@@ -7,6 +7,7 @@ from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
 from remind.config import TrainConfig
+from remind.training.eager import eager
 from remind.training.site_model import SiteModel
 
 
@@ -37,8 +38,8 @@ def build_optimizer(
 def optimizer_of(config: TrainConfig, groups: list[dict[str, Any]]) -> Optimizer:
     """Build ``train.optimizer`` over these groups of parameters."""
     if config.optimizer == "sgd":
-        return SGD(groups, lr=config.lr, weight_decay=config.weight_decay)
-    return AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        return eager(SGD)(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return eager(AdamW)(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def _plain(part: tuple[float, list[Parameter]]) -> tuple[bool, float]:

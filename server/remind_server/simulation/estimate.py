@@ -8,6 +8,7 @@ the models.
 import os
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from remind.data.cohort.schema import CohortSchema, ModalitySchema
 from remind.durations import duration
 from remind.encoders import build_encoder, positions
 from remind.errors import UserError
+from remind.training.eager import ShapesOnly
 from remind.training.site_model import fusion_of
 
 PROCESS = 0.7e9  # bytes of a Python process that has imported torch and Flower and has no model
@@ -68,7 +70,7 @@ class Estimate:
 
 def size_of(config: Config, schema: CohortSchema, groups: Iterable[int]) -> Size:
     """Return the size of the model of a hospital with every modality, if possible without weights."""
-    with torch.device("meta"):
+    with torch.device("meta"), ShapesOnly():
         fusion = fusion_of(schema, config)
         fusion.add_groups(sorted(groups), config.seed)
     inner = _parameters(fusion)
@@ -157,9 +159,9 @@ def _encoder_parameters(modality: ModalitySchema, config: Config) -> int | None:
     if encoders.text != "words":
         plain["text_weights"] = "random"
     model = config.model.model_copy(update={"encoders": encoders.model_copy(update=plain)})
-    for device in ("meta", "cpu"):  # some backbones compute during construction, which needs real weights
+    for device, how in (("meta", ShapesOnly()), ("cpu", nullcontext())):  # some backbones compute with their weights
         try:
-            with torch.device(device):
+            with torch.device(device), how:
                 return _parameters(build_encoder(modality, model, config.seed))
         except Exception:  # for example, a model's description must be fetched, and there is no network
             continue

@@ -29,6 +29,7 @@ INDIFFERENT = {
     "FLWR_LOCAL_CONTROL_API_PORT",
     "FLWR_TELEMETRY_ENABLED",
     "PYTHONUNBUFFERED",
+    "TORCHINDUCTOR_CACHE_DIR",  # torch sets it in a process that loads its compiler
 }
 HOME = "FLWR_HOME"
 

@@ -21,6 +21,7 @@ from remind.errors import UserError
 from remind.federation.messages import Task
 from remind.methods import methods_of
 from remind.training.device import choose_device
+from remind.training.eager import ShapesOnly
 from remind.training.site_model import fusion_of
 from remind.training.work import LocalWork
 from remind_client.load import prepare_process
@@ -162,7 +163,7 @@ def refuse_what_does_not_fit(cohort: Cohort, *configs: Config) -> None:
 
 def bytes_of(cohort: Cohort, config: Config) -> int:
     """Return the size in bytes of a fusion model's parameters, without allocating them."""
-    with torch.device("meta"):
+    with torch.device("meta"), ShapesOnly():
         fusion = fusion_of(cohort.schema, config)
         fusion.add_groups(groups.counts(cohort.groups_N), config.seed)
     return sum(p.numel() * p.element_size() for p in fusion.parameters())
