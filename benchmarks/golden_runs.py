@@ -3,16 +3,18 @@
     python benchmarks/golden_runs.py BEFORE [AFTER] [--only rule-fedremind]
 
 BEFORE and AFTER are commits; without AFTER it is the working tree. Each method runs on both sides, in two stages on the
-same small synthetic cohort and three hospitals: every fusion model, every objective, every rule, and REMIND with
-encoders at the site, frozen and shared. The tensors of the global model and all rows of `final.csv` are compared. Both
-sides run on this machine, so that its rounding does not matter. Prints a line per method, `new` for a method that
-BEFORE lacks; the exit code is 1 if a method differs or fails.
+same small synthetic cohort and five hospitals: every fusion model, every objective, every rule, every aggregator, and
+REMIND with encoders at the site, frozen and shared. The tensors of the global model and all rows of `final.csv` are
+compared. Both sides run on this machine, so that its rounding does not matter. Prints a line per method: `same`,
+`DIFFERENT`, `FAILED`, or `new` for a method or a setting that BEFORE lacks. The exit code is 1 if a method differs or
+fails.
 """
 
 import argparse
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,7 @@ COMMON = (
     "synthetic.patients=300 train.warmup-rounds=2 train.routing-rounds=2 train.local-steps=3 train.batch=16 "
     'model.width=16 model.heads=2 model.experts=4 model.tokens=4 device="cpu"'
 )
+UNKNOWN = r"method\.\w+: (there is no|no such key)"  # what a run says of a method or a setting that it does not know
 PLAIN = {"fusion": "remind", "objective": "groupdro", "rule": "fedremind"}
 # One process per tree loads torch once; each run is a child of it, so that no run sees another's state.
 RUNNER = """
@@ -45,7 +48,7 @@ for folder, settings in json.load(sys.stdin):
     if not child:
         out = os.open(folder + ".log", os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(out, 1), os.dup2(out, 2)
-        sys.argv = ["remind", "simulate", "--num-clients", "3", "-c", settings + f' results="{folder}"']
+        sys.argv = ["remind", "simulate", "--num-clients", "5", "-c", settings + f' results="{folder}"']
         status = 1
         try:
             remind.cli.main()
@@ -89,7 +92,7 @@ def main() -> int:
 def _verdict(before: Path, after: Path) -> str:
     """Return the result of comparing two runs; failures are in capitals."""
     digests = [_digest(before), _digest(after)]
-    if digests[0] is None and "there is no" in before.with_suffix(".log").read_text():
+    if digests[0] is None and re.search(UNKNOWN, before.with_suffix(".log").read_text(encoding="utf-8")):
         return "new"
     if None in digests:
         return "FAILED"
@@ -98,7 +101,7 @@ def _verdict(before: Path, after: Path) -> str:
 
 def _reason(*runs: Path) -> str:
     """The last line that each failed run wrote, where one did."""
-    logs = [path.with_suffix(".log").read_text().splitlines() for path in runs if _digest(path) is None]
+    logs = [path.with_suffix(".log").read_text(encoding="utf-8").splitlines() for path in runs if _digest(path) is None]
     return "".join(f": {line}" for line in dict.fromkeys(log[-1] for log in logs if log))
 
 
