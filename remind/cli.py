@@ -45,9 +45,29 @@ def _root(version: Annotated[bool, version_option("remind")] = False) -> None:
 
 
 @app.command("config")
-def show_config() -> None:
-    """Print every setting with its default and meaning, as TOML."""
-    print(to_toml(Config()), end="")
+def show_config(
+    run_config: Annotated[
+        list[str] | None,
+        typer.Option("--run-config", "-c", help="Settings: 'train.lr=0.01 dro.gamma=0.1', or a TOML file."),
+    ] = None,
+    hospitals: Annotated[
+        int | None, typer.Option(min=1, help="Hospitals that would take part; default: some numbers of them.")
+    ] = None,
+    patients: Annotated[int, typer.Option(min=0, help="Training patients of the smallest hospital, if known.")] = 0,
+) -> None:
+    """Print every setting with its value and meaning, as TOML; and, as comments, what privacy a run with them gives.
+
+    Nothing is trained, sent or spent.
+    """
+    from remind.config_pairs import read_pairs
+    from remind.privacy_plan import SOME, plan_of, protections_text
+
+    config = Config.from_flat(read_pairs(run_config, "--run-config"), "--run-config")
+    plan = plan_of(config, SOME if hospitals is None else (hospitals,), patients)
+    lines = ["Protections (docs/privacy.md):", *protections_text(), ""]
+    lines += ["A run with these settings:", *(plan.lines() if plan else ["privacy.mode = none: no guarantee"])]
+    print("".join(f"# {line}".rstrip() + "\n" for line in lines))
+    print(to_toml(config), end="")
 
 
 @app.command("methods")

@@ -55,8 +55,10 @@ FLOORS = (
         "web",
     ),
     (
+        "config_pairs",
         "data",
         "fusion",
+        "privacy_plan",
     ),
     (
         "encoders",

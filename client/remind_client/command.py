@@ -93,8 +93,13 @@ def approve(
     config: SiteFile = HERE,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Withdraw the approval.")] = False,
 ) -> None:
-    """Approve runs of a configuration, where the policy has `approval = true`."""
+    """Approve runs of a configuration, where the policy has `approval = true`.
+
+    The list says what each would cost a patient, before anything is spent.
+    """
     from remind_client.approval import set_approval, waiting
+    from remind_client.policy.configurations import changes_of
+    from remind_client.run_plan import plan_lines
     from remind_client.site_config import load_site_config
 
     site = load_site_config(config)
@@ -104,6 +109,9 @@ def approve(
         return
     for fingerprint, run in waiting(site).items():
         print(f"{fingerprint}  last requested by run {run}")
+        if (wanted := site.configurations.of(fingerprint)) is not None:
+            for line in (*plan_lines(site, wanted), "settings: " + "; ".join(changes_of(wanted) or ["the defaults"])):
+                print(f"  {line}")
 
 
 @app.command("ledger")

@@ -8,15 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from remind.config import Config
 from remind.errors import UserError
 from remind_client.ledger.account import RunAccount, account_of
 from remind_client.ledger.show import to_rows
+from remind_client.run_plan import plan_lines
 from remind_client.site_config import SiteConfig
 
 WORDS = {
     "Enrolment": "description of the data: schema, patients per combination of modalities",
     "Report": "changes of the model after local steps, with statistics where no guarantee is asked for",
     "Examination": "scores of the model on validation and test patients",
+    "Keys": "public keys of secure aggregation",
+    "Dealt": "shares of secrets, each readable by one other hospital alone",
+    "MaskedAnswer": "changes of the model or sums of gradients, or scores, under masks: readable in sum alone",
+    "Unmasked": "shares with which the coordinator reads the sum over all hospitals",
 }
 OUTSIDE = (
     "how long an answer took, whether there was one, and the text of a refusal",
@@ -45,10 +51,11 @@ def form_of(site: SiteConfig, run: str) -> str:
     """
     limits, ledger = site.policy.privacy, site.privacy_ledger
     account = account_of(ledger, limits.delta, limits.epsilon_per_run, limits.epsilon_for_life, run)
-    entries = [entry for entry in site.audit_log.entries() if str(entry.get("run")) == run]
+    entries = [entry for entry in site.audit_log.entries() if run in (str(entry.get("run")), entry.get("of"))]
     if not account.runs and not entries:
         raise UserError(f"ledger: neither the privacy ledger nor the audit log knows a run {run!r}")
     spent = account.runs[0] if account.runs else None
+    config = _config(site, run, entries)
     whole = f"for life: epsilon {account.epsilon:.3g} at delta {account.delta:g}"
     if account.for_life is not None:
         whole += f" of {account.for_life:g} that the policy allows"
@@ -63,9 +70,19 @@ def form_of(site: SiteConfig, run: str) -> str:
             "",
             *_sent_table(_sent(entries)),
             "",
+            *(
+                [
+                    "## What the run may cost, by its settings",
+                    "",
+                    *(f"- {line}" for line in plan_lines(site, config)),
+                    "",
+                ]
+                if config
+                else []
+            ),
             "## Under which guarantee",
             "",
-            *(_guarantee(spent, limits.delta) if spent else _none(site.policy.minimum_patients)),
+            *_given(spent, limits.delta, config, site.policy.minimum_patients),
             "",
             *([f"All runs of this hospital together, {whole}.", ""] if spent else []),
             "## What is outside the guarantee",
@@ -75,7 +92,7 @@ def form_of(site: SiteConfig, run: str) -> str:
             "",
             "## Residual risk",
             "",
-            *_risk(spent),
+            *_risk(spent, config),
             "",
             "## To be filled in by the hospital",
             "",
@@ -138,6 +155,21 @@ def _guarantee(run: RunAccount, delta: float) -> list[str]:
     ]
 
 
+def _config(site: SiteConfig, run: str, entries: Sequence[dict[str, Any]]) -> Config | None:
+    """The run's settings; None if they were not kept."""
+    asked = [str(entry.get("configuration")) for entry in entries if entry.get("event") == "asked"]
+    found = site.ledger.configuration(run) or (asked[-1] if asked else "")
+    return site.configurations.of(found) if found else None
+
+
+def _given(spent: RunAccount | None, delta: float, config: Config | None, minimum: int) -> list[str]:
+    if spent is not None:
+        return _guarantee(spent, delta)
+    if config is not None and config.privacy.mode != "none":
+        return ["Nothing has been spent yet."]
+    return _none(minimum)
+
+
 def _none(minimum: int) -> list[str]:
     return [
         f"None per patient. Combinations with fewer than {minimum} training patients were withheld",
@@ -145,13 +177,19 @@ def _none(minimum: int) -> list[str]:
     ]
 
 
-def _risk(run: RunAccount | None) -> list[str]:
+def _risk(run: RunAccount | None, config: Config | None) -> list[str]:
+    if run is None and config is not None and config.privacy.mode != "none":
+        return _odds(config.privacy.epsilon)
     if run is None or not math.isfinite(run.epsilon):
         return [
             "A person who sees the changes of the model can find which patients were in a small group, or guess their",
             "labels (docs/privacy.md).",
         ]
-    odds = math.exp(min(run.epsilon, 700))
+    return _odds(run.epsilon)
+
+
+def _odds(epsilon: float) -> list[str]:
+    odds = math.exp(min(epsilon, 700))
     return [
         "A person who sees all answers, and knows all other patients, can raise the odds of a guess that a patient was",
         f"in the data at most {odds:.3g}-fold (e to the epsilon), apart from a chance of delta. This presumes that the",

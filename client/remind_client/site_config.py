@@ -16,6 +16,7 @@ from remind.invalid import invalid
 from remind_client.audit.log import AuditLog
 from remind_client.coordinator import CoordinatorSection, Kit, kit_of
 from remind_client.ledger.spends import PrivacyLedger
+from remind_client.policy.configurations import Configurations
 from remind_client.policy.ledger import Ledger
 from remind_client.policy.rules import Policy
 from remind_client.vault.key import VaultKey, key_from_environment, key_from_file
@@ -152,6 +153,11 @@ class SiteConfig(_Section):
     def ledger(self) -> Ledger:
         """The policy's ledger."""
         return Ledger(self.state_folder / "policy")
+
+    @property
+    def configurations(self) -> Configurations:
+        """The run configs that were asked of this site."""
+        return Configurations(self.state_folder / "configurations")
 
     @cached_property
     def privacy_ledger(self) -> PrivacyLedger:

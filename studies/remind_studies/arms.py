@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from remind.config import Config, Scalar
+from remind.config_pairs import flatten, read_toml
 from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
@@ -10,7 +11,6 @@ from remind.methods import methods_of
 from remind.objectives.base import registry as objectives
 from remind.suggest import did_you_mean
 from remind_server.presets import PRESET_SUFFIX, preset_files
-from remind_server.simulation.flwr_pairs import flatten, read_toml
 from remind_studies.cells.yardstick import FEDERATED, LEARNER, LOCAL, PLACE, POOLED, RUNNER
 from remind_studies.study import Arm, Settings
 from remind_studies.yardsticks.base import registry as yardsticks

@@ -4,6 +4,7 @@ import pytest
 
 from remind.config import Scalar
 from remind.errors import UserError
+from remind.privacy_plan import plan_of
 from remind.secagg.limits import TOGETHER
 from remind_client import app as app_module
 from remind_client.ledger.account import account_of
@@ -40,6 +41,7 @@ def test_three_hospitals_pay_for_the_sum_and_know_what_their_own_share_gives(tmp
     settings = configs.settings(JOINT)
     FedRemind(settings, [recorder]).run(Doors(sites, settings.flat(), monkeypatch))
     assert [r.answered for r in recorder.rounds] == [NAMES, NAMES]
+    plan = plan_of(settings, [3])
     assert set(recorder.result.test) <= {TOGETHER}
     assert set(recorder.rounds[-1].privacy) == set(NAMES)
     for site in sites:
@@ -48,6 +50,11 @@ def test_three_hospitals_pay_for_the_sum_and_know_what_their_own_share_gives(tmp
         (run,) = account.runs
         assert told.epsilon == pytest.approx(run.epsilon)
         assert told.own == pytest.approx(run.own)
+        assert plan.epsilon == pytest.approx(run.epsilon)  # known before the run
+        assert plan.own[3] == pytest.approx(run.own)
+        form = form_of(site, "one")
+        assert f"- {plan.lines()[0]}" in form
+        assert "| MaskedAnswer | changes of the model or sums of gradients" in form, "asked for by the run's own name"
         assert 1.3 * run.epsilon < run.own  # of three hospitals two are in a sum for sure: a share is smaller
         assert f"{OWN}: epsilon" in to_text(account)
         assert '"own":' in to_json(account)

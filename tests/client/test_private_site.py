@@ -141,8 +141,8 @@ def usable(changes):
 def test_noise_is_found_for_the_epsilon_of_the_run():
     config = Config.from_flat(usable({"privacy.epsilon": 3.0, "train.batch": 32}))
     steps = PrivateSteps(config, bytes(32), {1: 300, 3: 200})
-    assert steps.rate == pytest.approx(32 / 500)
-    whole = compose([steps.counted, *[steps.round] * config.train.rounds])
+    assert steps.schedule.rate == pytest.approx(32 / 500)
+    whole = compose([steps.schedule.counted, *[steps.schedule.round] * config.train.rounds])
     assert 2.9 < epsilon(whole, config.privacy.delta) <= 3.0
 
 

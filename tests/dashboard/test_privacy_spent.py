@@ -41,3 +41,13 @@ def test_where_scores_are_known_in_sum_only_each_hospitals_spending_is_shown(eng
     assert "sums over all hospitals alone" in page
     assert "ε 4.25<small>3.75 left; 7.50 if the others left their noise out</small>" in page
     assert '<th scope="row" class="name">Bern</th><td class="num">–</td>' in page
+
+
+def test_the_rounds_say_which_model_they_are_of_or_why_they_have_no_scores(engine, tmp_path, client):
+    Drill(engine, tmp_path / "run", SITES).start().round()
+    assert "the model that the round received: that after the round before" in client.get("/runs/1").text
+    changes = {"federation.secure-aggregation": True}
+    Drill(engine, tmp_path / "other", SITES, changes=changes).start().round()
+    page = client.get("/runs/2").text
+    assert "No scores between the rounds: validation patients are not measured under secure aggregation" in page
+    assert "the model that the round received" not in page

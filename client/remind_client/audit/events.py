@@ -61,7 +61,10 @@ class Approved(Event):
 
 
 class _OfRun(Event):
+    """`run`: its number at Flower; `of`: its identity, where that is not the number, as of a run that was resumed."""
+
     run: RunId
+    of: Words = ""
     request: Words
     round: int | None = None
 

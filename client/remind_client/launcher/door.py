@@ -112,9 +112,11 @@ class Door:
         config, problem = _config(context)
         request, buffer = _read_request(message)
         visit.round = getattr(request, "round", None)
+        visit.of = config.run.id if config else ""
         self.site.audit_log.append(
             Asked(
                 run=str(visit.run),
+                of=visit.of,
                 request=visit.request,
                 round=visit.round,
                 app=bundle.app,
@@ -125,6 +127,7 @@ class Door:
         require_bundle(policy, bundle)
         if config is None:
             raise RefusedError(f"the run config is not valid: {problem}")
+        self.site.configurations.keep(config)
         if request is None:
             raise RefusedError("the message has an unknown type")
         run = run_name(config, context.run_id)
@@ -200,6 +203,7 @@ class Door:
         self.site.audit_log.append(
             Answered(
                 run=str(visit.run),
+                of=visit.of,
                 request=visit.request,
                 round=visit.round,
                 answer=type(reply).__name__,
@@ -212,7 +216,7 @@ class Door:
         reason = quoted(reason, LONGEST - 50)  # it may quote the coordinator
         try:
             self.site.audit_log.append(
-                RefusedEvent(run=str(visit.run), request=visit.request, round=visit.round, reason=reason)
+                RefusedEvent(run=str(visit.run), of=visit.of, request=visit.request, round=visit.round, reason=reason)
             )
         except (OSError, UserError):  # the refusal must leave anyway: it reveals nothing about the site's patients
             log.exception("the refusal could not be written to the audit log")
@@ -226,6 +230,7 @@ class _Visit:
     run: int
     request: str
     round: int | None
+    of: str = ""
 
 
 def _config(context: Context) -> tuple[Config | None, str]:

@@ -9,7 +9,6 @@ from remind.config import Config
 from remind.federation.messages import Examine, Task
 from remind.metrics.private_scores import noisy_statistics
 from remind.metrics.statistics import GroupLoss, GroupStatistics
-from remind.privacy.accounting import Mechanism
 from remind.privacy.noise import Randomness
 from remind.training.evaluate import most_loss
 from remind_client.engine.private_steps import PrivateSteps
@@ -55,7 +54,7 @@ class PrivateReleases:
         """Pay for the counts that the site reports, once for as long as they are the same."""
         if self.spender is not None:
             counts = sha256(repr(sorted(self.private.counts.items())).encode()).hexdigest()
-            self.spender.pay(None, counts, [Release(TRAINING, self.private.counted)])
+            self.spender.pay(None, counts, [Release(TRAINING, self.private.schedule.counted)])
 
     def pay_for_round(self, task: Task, question: str, makers: Mapping[str, int]) -> str:
         """Pay for the steps of a round; return the key of its draws and noise.
@@ -76,7 +75,7 @@ class PrivateReleases:
         self.pay_for_counts()  # weights and normalisers are computed from counts; other patients now, other counts
         key = self.key(question, training=True)
         if self.spender is not None:
-            released = self.private.releases(task.round)
+            released = self.private.schedule.releases(task.round)
             own = [self.private.own(each, tuple(makers.values())) for each in released]
             self.spender.pay(task.round, key, [Release(TRAINING, m, own=o) for m, o in zip(released, own, strict=True)])
         return key
@@ -87,7 +86,7 @@ class PrivateReleases:
 
     def losses(self, task: Task, exact: Mapping[int, GroupLoss], key: str) -> Mapping[int, GroupLoss]:
         """Return what leaves of the losses of the received model; in most rounds nothing."""
-        if not self.private.releases_losses(task.round):
+        if not self.private.schedule.releases_losses(task.round):
             return {}
         return self.private.noisy_losses(exact, most_loss(self.config, self.classes), key)
 
@@ -98,7 +97,7 @@ class PrivateReleases:
         if not task.on_test or self.classes != 2:
             return {}, {}
         key = self.key(question, training=False)
-        cost = Mechanism("scores", self.config.privacy.scores_noise)
+        cost = self.private.schedule.scores
         try:
             if self.spender is not None:
                 self.spender.pay(task.round, key, [Release(TEST, cost), Release(VALIDATION, cost)])

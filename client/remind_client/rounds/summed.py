@@ -56,7 +56,7 @@ class SummedTraining:
         """
         started, engine = time.perf_counter(), self.engine
         _, work, phase, train_encoders = begun(engine, task, buffer, key)
-        noised = self.releases.private.releases_losses(task.round)
+        noised = self.releases.private.schedule.releases_losses(task.round)
         losses = self._losses(task, work.measure(), key) if noised else {}
         if train_encoders:
             engine.state.mark_changed()
@@ -83,7 +83,7 @@ class SummedTraining:
             if not np.isfinite(exact).all():
                 raise UserError(f"training has diverged: the gradient of {name} is not finite; lower the learning rate")
             most = most_steps(len(task.secure.observers[block]), TENSORS.bits)
-            share = share_of(private.noise, self.makers[block])
+            share = share_of(private.schedule.noise, self.makers[block])
             found[name] = shared_steps(exact, private.config.privacy.clip, share, most, randomness[block])
         return found
 
@@ -98,7 +98,7 @@ class SummedTraining:
                 continue
             total = np.array([exact[k].loss_sum if k in exact else 0.0]) * LOSS_ROOM
             most = most_steps(len(task.secure.observers[block]), STATISTICS.bits - 2)  # far beyond any sum of losses
-            share = share_of(private.losses.noise, self.makers[block])
+            share = share_of(private.schedule.losses.noise, self.makers[block])
             randomness = Randomness(private.secret, key, f"share of the noise of the losses of {k}")
             (steps,) = shared_steps(total, bound, share, most, randomness)
             found[k] = private.counts[k], int(steps)

@@ -33,10 +33,12 @@ def run(
     wait: Annotated[bool, typer.Option(help="Wait until the run ends; exit code 20 if it fails.")] = False,
 ) -> None:
     """Start a run over all hospitals that are online."""
-    from remind_server.consortium.runs import run_settings
+    from remind_server.consortium.runs import plan_lines, run_settings
 
     folder = open_folder(where, "run")
     values = run_settings(run_config)
+    for line in plan_lines(folder, values):
+        print(line)
     note(folder, "run", settings=" ".join(f"{name}={value!r}" for name, value in values.items()))
     _start(folder, lambda link: values, wait)
 

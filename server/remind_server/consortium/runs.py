@@ -7,8 +7,11 @@ from pathlib import Path
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
+from remind.privacy_plan import SOME, plan_of
+from remind.secagg.limits import FEWEST
 from remind_server.consortium.flower import Control, Run, UnreachableError, app_bundle
 from remind_server.consortium.folder import Folder
+from remind_server.consortium.ledger import read_ledger
 from remind_server.consortium.run_record import RunRecord, read_record, records_of
 from remind_server.rounds.checkpoints import resumable
 from remind_server.simulation.flwr_pairs import read_pairs
@@ -32,6 +35,13 @@ def run_settings(typed: Sequence[str] | None) -> dict[str, Scalar]:
     values = read_pairs(typed, "--run-config")
     Config.from_flat(values, "--run-config")
     return values
+
+
+def plan_lines(folder: Folder, values: Mapping[str, Scalar]) -> list[str]:
+    """Return what a run with these settings will cost a patient of a hospital; nothing without a guarantee."""
+    enrolled = len(read_ledger(folder.ledger).active())
+    plan = plan_of(Config.from_flat(values), (enrolled,) if enrolled >= FEWEST else SOME)
+    return plan.lines() if plan is not None else []
 
 
 def submit(control: Control, values: Mapping[str, Scalar]) -> int:

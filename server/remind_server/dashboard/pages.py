@@ -24,8 +24,8 @@ from remind_server.dashboard.strips import LEVELS
 from remind_server.dashboard.templating import page
 from remind_server.dashboard.thresholds import group_curves
 from remind_server.dashboard.timeline import timeline
-from remind_server.dashboard.verdict import verdict
-from remind_server.outputs.protections import is_summed, remarks
+from remind_server.dashboard.verdict import Verdict, verdict
+from remind_server.outputs.protections import Settings, is_summed, nothing_between, remarks, remarks_on_chance
 from remind_server.store.schema import ALL
 
 FEW = 50  # ranked groups in tables unless all are requested
@@ -87,11 +87,13 @@ def routes(reader: Reader) -> APIRouter:
         report = run_report(reader, run_id, table.patients)
         drawn = group_curves(reader, run_id, (group, ALL), table.patients, of)
         own, everyone = drawn.get(group), drawn.get(ALL)
+        found = verdict(reader, table, score)
         return page(
             request,
             "run.html",
             report=report,
-            remarks=remarks(report.settings),
+            remarks=[*remarks(report.settings), *_remarks_on_chance(report.settings, found)],
+            between=nothing_between(report.settings),
             summed=is_summed(report.settings),
             hospitals=hospitals(reader, table, score),
             group=group,
@@ -102,7 +104,7 @@ def routes(reader: Reader) -> APIRouter:
             threshold_pictures=threshold_pictures(own, everyone) if own else [],
             table=table,
             rows=rows,
-            verdict=verdict(reader, table, score),
+            verdict=found,
             matrix=matrix(reader, listed, score),
             experts=experts,
             experts_top=max((weight for row in experts.rows for weight in row.use or ()), default=0.0),
@@ -142,6 +144,14 @@ def routes(reader: Reader) -> APIRouter:
         return page(request, "compare.html", comparison=pair, score=score)
 
     return router
+
+
+def _remarks_on_chance(settings: Settings, found: Verdict) -> list[str]:
+    """What is to be said of the scores of a private run's test patients; nothing while there are none."""
+    auroc = getattr(found.overall, "auroc", None)
+    if found.patients != "test" or found.overall.withheld or found.overall.suppressed or auroc is None:
+        return []
+    return remarks_on_chance(settings, auroc.value, auroc.low, auroc.high)
 
 
 def _choosable(table: GroupTable, group: int) -> list[tuple[int, str]]:

@@ -15,10 +15,12 @@ from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT
 from remind.metrics.statistics import merge
-from remind_server.outputs.protections import is_summed, remarks
+from remind.privacy_plan import plan_of
+from remind.secagg.limits import FEWEST
+from remind_server.outputs.protections import is_summed, nothing_between, remarks, remarks_on_chance
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.screen import Screen, Table
-from remind_server.outputs.tables import ALL, WITHHELD, Row, combined, final_rows, round_rows, summary
+from remind_server.outputs.tables import ALL, WITHHELD, Row, combined, final_rows, interval_rows, round_rows, summary
 
 TABLES = 10  # per-group tables in a run, about
 MOST_LETTERS = 32  # letters of a group's name; if one is longer, all groups are written as dots
@@ -33,7 +35,8 @@ LEGEND = (
     "specificity .90; benefit: net benefit at probability .20; ECE: calibration error; log-loss: mean −ln p of the "
     "true class; own loss: the objective's;\n"
     "  *: tail, a group of less than "
-    f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined"
+    f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined; a round's table is of the model that the round "
+    "received: that after the round before"
 )
 _FINAL_COLUMNS = ("", "n", *_COLUMNS)
 
@@ -60,7 +63,11 @@ class Progress(Observer):
             self.say(f"  {site}: {sum(counts.values())} training patients in {len(counts)} groups")
         for site, reason in start.refused.items():
             self.say(f"  {site}: not taking part: {_indented(reason)}")
+        for line in _plan_lines(start):
+            self.say(line)
         self.say(LEGEND)
+        if why := nothing_between(start.config.flat()):
+            self.say(f"  {why}")
         if _dotted(start.counts, start.schema.names):
             self.say(f"  ●○: groups by their modalities, in this order: {', '.join(start.schema.names)}")
 
@@ -89,7 +96,7 @@ class Progress(Observer):
                 f"{record.effective_sites:.1f} of equal weight" + _error_text(record.sampling_error)
             )
         self._missing(record.absent, "not counted")
-        if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None:
+        if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None and _measured(record):
             rows = sorted(round_rows(record, self._start.schema), key=lambda row: -row["train_n"])
             shown = rows[: self.screen.most_rows]
             everybody = combined(record.validation)
@@ -138,6 +145,9 @@ class Progress(Observer):
             self._sites([row for row in rows if row["group"] == ALL])
             named.insert(0, (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]))
         self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
+        measured: Row = next((row["intervals"] for row in interval_rows(result) if row["group"] == ALL), {})
+        for text in remarks_on_chance(settings, margin["auroc"], *(measured.get("auroc") or (None, None))):
+            self.say(text)
         if (one := means["one_class"]) is not None:
             found = ", ".join(f"{100 * (share or 0):.0f} % of {name}" for name, share in one["recognised"].items())
             self.say(f"the model calls nearly everyone {one['class']}: it recognises {found}; accuracy says little")
@@ -181,6 +191,19 @@ class Progress(Observer):
 def _error_text(error: float | None) -> str:
     """Return the standard error of a step owing to the draw, as text."""
     return "" if error is None else f"; standard error of the step from the draw {error:.0%}"
+
+
+def _plan_lines(start: RunStart) -> list[str]:
+    """What the run will cost a patient, by its settings and the smallest hospital."""
+    smallest = min((sum(counts.values()) for counts in start.sites.values()), default=0)
+    hospitals = (len(start.sites),) if len(start.sites) >= FEWEST else ()
+    plan = plan_of(start.config, hospitals, smallest)
+    return plan.lines() if plan is not None else []
+
+
+def _measured(record: RoundRecord) -> bool:
+    """Whether the round's table would say anything: not where all that it measures stays at the hospitals."""
+    return bool(record.risks) or any(statistics.count for statistics in record.validation.values())
 
 
 def _named(mask: int, among: Iterable[int], names: Sequence[str]) -> str:

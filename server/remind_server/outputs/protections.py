@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from remind.secagg.limits import FEWEST, TOGETHER
 
 Settings = Mapping[str, object]
+NEARLY_CHANCE = 0.6  # an AUROC below it under noise is said to be hardly more than guessing
 
 
 def is_summed(settings: Settings) -> bool:
@@ -37,3 +38,33 @@ def remarks(settings: Settings) -> list[str]:
             "share gives alone stands beside it."
         )
     return found
+
+
+def nothing_between(settings: Settings) -> str:
+    """Why a round has no scores; empty if it has."""
+    private = settings.get("privacy.mode", "none") != "none"
+    if not private and not is_summed(settings):
+        return ""
+    every = settings.get("privacy.loss-every") if private else 1
+    risk = f", and the risk every {every} round(s) alone" if private and every else ", and no risk" if private else ""
+    return (
+        "no scores between the rounds: validation patients are not measured under "
+        f"{'privacy.mode = ' + str(settings['privacy.mode']) if private else 'secure aggregation'}{risk}; the final "
+        "model is measured at the end"
+    )
+
+
+def remarks_on_chance(settings: Settings, auroc: float | None, low: float | None, high: float | None) -> list[str]:
+    """Say that a private run's model is not distinguished from guessing, or that nothing of it was measured."""
+    if settings.get("privacy.mode", "none") == "none":
+        return []
+    guarantee = f"privacy.mode = {settings['privacy.mode']} at ε = {settings.get('privacy.epsilon')}"
+    if auroc is None:
+        return [f"{guarantee}: no score of the final model is known, so nothing says whether it has learned anything."]
+    if low is None or high is None or not (low <= 0.5 or high <= 0.5 or auroc < NEARLY_CHANCE):
+        return []
+    return [
+        f"{guarantee}: AUROC {auroc:.3f} [{low:.3f}, {high:.3f}] of all test patients is hardly more than guessing "
+        "(0.5). The noise is too much for these settings: try them with `remind bench privacy`, which spends nothing, "
+        "with another learning rate, more rounds, a smaller model, mode joint or more hospitals."
+    ]

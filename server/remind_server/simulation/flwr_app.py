@@ -4,8 +4,8 @@ import tomllib
 from pathlib import Path
 
 from remind.config import Scalar
+from remind.config_pairs import flatten
 from remind_server.simulation.app_config import SERVER_APP
-from remind_server.simulation.flwr_pairs import flatten
 
 
 def defaults(app_dir: Path) -> dict[str, Scalar] | None:

@@ -252,8 +252,8 @@ class NoisySteps(View):
         private = PrivateSteps(config, secret, groups.counts(group_N))
         number, question = config.train.rounds * config.train.local_steps, f"attack {draw}"
         equal = dict.fromkeys(private.counts, 1.0)
-        plan = poisson_steps(index_N, group_N, equal, private.rate, number, secret, question)
-        how = Clipping(config.privacy.clip, private.noise, private.rate * len(index_N))
+        plan = poisson_steps(index_N, group_N, equal, private.schedule.rate, number, secret, question)
+        how = Clipping(config.privacy.clip, private.schedule.noise, private.schedule.rate * len(index_N))
         return self.target.noisy(plan, how, question)
 
 

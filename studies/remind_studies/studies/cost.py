@@ -7,10 +7,10 @@ from pydantic import Field
 from typing_extensions import override
 
 from remind.config import Config, Positive, Scalar
+from remind.config_pairs import flatten, read_toml
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
 from remind.registry import Options
-from remind_server.simulation.flwr_pairs import flatten, read_toml
 from remind_studies.cells.cost import REFERENCE
 from remind_studies.studies.variants import REMIND, config_of, listed
 from remind_studies.study import Arm, Panel, Request, Study, registry

@@ -33,9 +33,9 @@ def test_rounds_and_counts_are_paid_with_what_the_noise_is(tmp_path):
     for round_ in range(3):
         site.train(*question(site, round_))
     private = site.engine.patients.private
-    assert private.round == Mechanism("gradient", 1.0, private.rate, 2)
+    assert private.schedule.round == Mechanism("gradient", 1.0, private.schedule.rate, 2)
     spent = site.spender.ledger.run_total("1").epsilon(DELTA)
-    assert spent == pytest.approx(epsilon(compose([private.counted, *[private.round] * 3]), DELTA))
+    assert spent == pytest.approx(epsilon(compose([private.schedule.counted, *[private.schedule.round] * 3]), DELTA))
 
 
 def test_the_same_question_is_paid_once_and_another_global_model_again(tmp_path):
@@ -109,7 +109,8 @@ def left(tmp_path_factory):
     root = tmp_path_factory.mktemp("left")
     names = {"federation.min-sites": 2}
     sites = [private_site(root / name, names, name=name) for name in ("a", "b", "c")]
-    two = compose([sites[1].engine.patients.private.counted, *[sites[1].engine.patients.private.round] * 2])
+    schedule = sites[1].engine.patients.private.schedule
+    two = compose([schedule.counted, *[schedule.round] * 2])
     sites[1] = private_site(root / "b", names, limits=only(epsilon(two, DELTA) * 1.001), name="b")
     recorder, folder = Recorder(), RunFolder(root / "results")
     FedRemind(sites[0].config, [recorder, folder]).run(SiteGrid(sites))
@@ -216,6 +217,6 @@ def test_losses_take_their_part_of_epsilon_from_the_steps(tmp_path):
     plain = private_site(tmp_path / "1", given).engine.patients.private
     tells = given | {"privacy.loss-every": 1, "privacy.loss-noise": 4.0}
     telling = private_site(tmp_path / "2", tells).engine.patients.private
-    assert telling.noise > plain.noise
-    whole = compose([telling.counted, *(each for r in range(5) for each in telling.releases(r))])
+    assert telling.schedule.noise > plain.schedule.noise
+    whole = compose([telling.schedule.counted, *(each for r in range(5) for each in telling.schedule.releases(r))])
     assert 7.9 < epsilon(whole, DELTA) <= 8.0
