@@ -140,7 +140,9 @@ class FusionModel(nn.Module, ABC):
     not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
     private = False  # whether a test shows that the tape has its patients' gradients (`remind.privacy.tape`)
     compares = 0  # training patients of the site that a prediction is compared with, in stage 1 too, at most
-    merged: ClassVar[tuple[str, ...]] = ()  # parameters that a site fills by `gather`, and that are not averaged
+    merged: ClassVar[
+        tuple[str, ...]
+    ] = ()  # parameters that are not averaged but merged; a site may fill them (`gather`)
 
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()

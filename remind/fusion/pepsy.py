@@ -1,0 +1,109 @@
+"""PEPSY (Nguyen et al., NeurIPS 2025, arXiv 2510.22880): embedding controls reconfigure what a patient's data show.
+
+    h_i = mean of the tokens of modality i, 0 where it is absent;  z = f_e([h_1; …; h_m]) ∈ R^D
+    Ψ = N controls c_n with keys k_n;  the selected ones: the `top-k` largest cos(z, k_n), w their softmax(cos/τ)
+    r = 1 + f_r([z; Σ w_n c_n]);  head on LN(z ∘ r)
+    loss + pull·mean over the selected of (1 − cos(z, k_n)), which moves the keys only
+
+A hospital's patients with a pattern of missing data select the controls that the pattern has trained: Ψ is its profile.
+f_e, f_r and the head are averaged. *Controls are not* (`FusionModel.merged`): the n-th control of one hospital need not
+mean what another's n-th does. The coordinator matches them, as probabilistic federated prompt tuning does, whose
+aggregation the paper takes: `matched`. So controls of like profiles are averaged with each other, and those of other
+patterns stay apart. Every hospital counts alike.
+
+What we chose where the paper is open: ∘ is the product; the number of controls is fixed, where the prompts' model has
+a Beta-Bernoulli prior on it; one match is the assignment of least squared distance. Features missing within a modality
+are the encoders' business here.
+
+Shapes: B patients, m modalities, D width, N controls, K selected.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from remind.config import Count, NonNegative, Positive
+from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.layers import modality_means, perceptron
+
+ROUNDS = 10  # of matching, at most
+
+
+class PepsyOptions(FusionOptions):
+    """The controls."""
+
+    controls: Count = Field(16, description="N")
+    top_k: Count = Field(4, description="controls selected for a patient")
+    temperature: Positive = Field(0.5, description="τ of the selected controls' weights")
+    pull: NonNegative = Field(0.1, description="factor of the distance between a representation and its keys")
+    expansion: Count = Field(2, description="hidden width of the networks, in units of D")
+
+
+@registry.register(
+    "pepsy",
+    title="embedding controls that a patient's keys select reconfigure the representation; matched across hospitals",
+    paper="Nguyen et al., PEPSY, NeurIPS 2025, arXiv 2510.22880",
+    year=2025,
+    options=PepsyOptions,
+)
+class Pepsy(FusionModel):
+    """Both stages are alike; nothing belongs to a group."""
+
+    merged = ("controls_NK",)
+
+    def __init__(self, context: Context, options: PepsyOptions) -> None:
+        super().__init__(context, options)
+        width, wide = context.width, len(context.modalities) * context.width
+        self.options, self.chosen = options, min(options.top_k, options.controls)
+        self.encode = perceptron(wide, options.expansion * width, width, context.dropout)
+        self.reconfigure = perceptron(2 * width, options.expansion * width, width, context.dropout)
+        self.controls_NK = nn.Parameter(torch.randn(options.controls, 2 * width) * width**-0.5)  # key, then control
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, context.classes)
+
+    @override
+    def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
+        z_BD = self.encode(modality_means(tokens).flatten(1))
+        key_ND, control_ND = self.controls_NK.chunk(2, dim=1)
+        near_BN = functional.normalize(z_BD.to(key_ND.dtype), dim=1) @ functional.normalize(key_ND, dim=1).T
+        cos_BK, place_BK = near_BN.topk(self.chosen, dim=1)
+        weight_BK = (cos_BK / self.options.temperature).softmax(dim=1)
+        told_BD = (weight_BK.unsqueeze(2) * control_ND[place_BK]).sum(dim=1).to(z_BD.dtype)
+        r_BD = 1 + self.reconfigure(torch.cat([z_BD, told_BD], dim=1))
+        logits_BC = self.head(self.norm(z_BD * r_BD))
+        if not self.training:
+            return FusionOutput(logits_BC)
+        fixed_BD = functional.normalize(z_BD.detach().to(key_ND.dtype), dim=1)
+        own_BK = (fixed_BD.unsqueeze(1) * functional.normalize(key_ND[place_BK], dim=2)).sum(dim=2)
+        return FusionOutput(logits_BC, auxiliary_B=self.options.pull * (1 - own_BK).mean(dim=1))
+
+    @classmethod
+    @override
+    def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
+        """Return the matched controls of all hospitals."""
+        return matched([reply.double() for reply in replies], before.double()).to(before.dtype)
+
+
+def matched(replies: Sequence[Tensor], before_NK: Tensor) -> Tensor:
+    """Return N summaries (N, K) of the hospitals' rows, from those of before.
+
+    Until nothing changes: each hospital's rows are assigned to the summaries, one to one, by the least sum of squared
+    distances; each summary becomes the mean of the rows assigned to it. The order of the hospitals does not matter.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    summary_NK, last = before_NK, None
+    for _ in range(ROUNDS):
+        places = [linear_sum_assignment(torch.cdist(summary_NK, rows_NK).square().numpy())[1] for rows_NK in replies]
+        summary_NK = torch.stack([rows_NK[place_N] for rows_NK, place_N in zip(replies, places, strict=True)]).mean(
+            dim=0
+        )
+        if last is not None and all(np.array_equal(a, b) for a, b in zip(places, last, strict=True)):
+            break
+        last = places
+    return summary_NK

@@ -1,0 +1,132 @@
+"""PEPSY against a loop; controls are matched across hospitals, whatever their order at each."""
+
+import itertools
+
+import pytest
+import torch
+
+from remind.config import Config, Scalar
+from remind.errors import UserError
+from remind.fusion.pepsy import matched
+from remind.secure_settings import require_summable
+from remind_server.rounds.strategy import FedRemind
+from tests.builders.cohorts import cohort
+from tests.builders.configs import BASE
+from tests.builders.fusions import context, cross_entropy, model, noisy, patients
+from tests.builders.grids import WireGrid
+from tests.builders.observers import Recorder
+from tests.builders.sites import site
+from tests.fusion.loops import loop_linear, loop_norm, loop_perceptron, loop_softmax
+
+GROUPS = (5, 2, 7, 5, 1, 6)
+LABEL = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def small(options="controls = 6, top-k = 2, temperature = 0.3, pull = 0.7"):
+    return noisy(model("pepsy", context(), options=options).double())
+
+
+def loop(fusion, batch, b):
+    """Logits and the mean cosine of the selected keys."""
+    h = [t[b].mean(dim=0) * batch.presence[b, i] for i, t in enumerate(batch.tokens)]
+    z = loop_perceptron(fusion.encode, torch.cat(h))
+    keys, controls = fusion.controls_NK[:, :8], fusion.controls_NK[:, 8:]
+    near = [float((z @ k / (z.norm() * k.norm())).detach()) for k in keys]
+    best = sorted(range(len(near)), key=lambda n: -near[n])[:2]
+    w = loop_softmax(torch.tensor([near[n] / 0.3 for n in best], dtype=torch.float64))
+    told = sum(w[j] * controls[n] for j, n in enumerate(best))
+    r = 1 + loop_perceptron(fusion.reconfigure, torch.cat([z, told]))
+    return loop_linear(fusion.head, loop_norm(fusion.norm, z * r)), sum(near[n] for n in best) / 2
+
+
+def test_equals_the_loop_and_the_pull_is_the_selected_keys():
+    fusion, batch = small().train(), patients(context(), GROUPS, dtype=torch.float64)
+    output = batch.given_to(fusion)
+    for b in range(len(GROUPS)):
+        logits, near = loop(fusion, batch, b)
+        torch.testing.assert_close(output.logits_BC[b], logits, rtol=0, atol=1e-9)
+        assert output.auxiliary_B[b].item() == pytest.approx(0.7 * (1 - near), abs=1e-9)
+
+
+def test_the_pull_moves_selected_keys_alone():
+    fusion, batch = small().train(), patients(context(), (5,), dtype=torch.float64)
+    batch.given_to(fusion).auxiliary_B.sum().backward()
+    moved = fusion.controls_NK.grad.abs()
+    assert int((moved[:, :8].sum(dim=1) > 0).sum()) == 2
+    assert not moved[:, 8:].any()
+    assert all(p.grad is None for n, p in fusion.named_parameters() if n != "controls_NK")
+
+
+def test_a_patient_who_selects_no_control_does_not_train_it():
+    fusion, batch = small("controls = 6, top-k = 1").train(), patients(context(), (5,), dtype=torch.float64)
+    batch.given_to(fusion).loss(LABEL[:1], cross_entropy).sum().backward()
+    assert int((fusion.controls_NK.grad.abs().sum(dim=1) > 0).sum()) == 1
+
+
+# Across hospitals
+
+
+def rows(seed, number=4, width=3):
+    return torch.randn(number, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_what_is_common_is_found_whatever_its_order_at_each_hospital():
+    common = 5 * rows(0)
+    orders = [[0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0]]
+    shaken = [common[order] + 0.01 * rows(9 + i) for i, order in enumerate(orders)]
+    found = matched(shaken, common + 0.5 * rows(20))
+    torch.testing.assert_close(found, common, rtol=0, atol=0.05)
+    plain = torch.stack(shaken).mean(dim=0)
+    assert (plain - common).abs().max() > 1, "an average by position would not"
+
+
+def test_the_assignment_is_the_best_of_all():
+    before, reply = rows(1), rows(2)
+    distances = {
+        p: sum(float((before[n] - reply[p[n]]).square().sum()) for n in range(4))
+        for p in itertools.permutations(range(4))
+    }
+    best = min(distances, key=distances.__getitem__)
+    torch.testing.assert_close(matched([reply], before), reply[list(best)])
+
+
+def test_the_order_of_hospitals_does_not_matter_and_those_alike_change_nothing():
+    before, replies = rows(3), [rows(3) + 0.1 * rows(s) for s in (4, 5, 6)]
+    torch.testing.assert_close(matched(replies, before), matched(replies[::-1], before))
+    torch.testing.assert_close(matched([before, before], before), before)
+
+
+MIXES = {"s1": [1, 3, 3] * 8, "s2": [3, 6, 2] * 8}
+CONTROLS = "fusion.controls_NK"
+
+
+def settings(**changes: Scalar) -> Config:
+    method: dict[str, Scalar] = {"method.fusion": "pepsy(controls = 4)", "method.rule": "lg", "method.objective": "erm"}
+    return Config.from_flat(BASE | method | {"train.warmup-rounds": 1, "train.routing-rounds": 0} | changes)
+
+
+def test_in_a_run_hospitals_send_their_own_and_get_the_matched(tmp_path):
+    config = settings()
+    grid = WireGrid([site(n, cohort(m, i), config, tmp_path) for i, (n, m) in enumerate(MIXES.items())])
+    recorder = Recorder()
+    FedRemind(config, [recorder]).run(grid)
+    sent = []
+    for kind, report, buffer in grid.answers:
+        if kind == "train":
+            start = 0
+            for entry in report.index:
+                if entry.name == CONTROLS:
+                    part = buffer[start : start + entry.nbytes].copy()
+                    sent.append(torch.from_numpy(part).view(torch.float32).view(entry.shape).double())
+                start += entry.nbytes
+    assert len(sent) == 2
+    assert not torch.equal(*sent)
+    found = recorder.models[-1][CONTROLS].double()
+    expected = matched(sent, found)  # what it has become is a fixed point of the match
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_masked_rounds_refuse_it_by_name():
+    changes: dict[str, Scalar] = {"federation.secure-aggregation": True, "train.select": "last"}
+    with pytest.raises(UserError, match=r"(?s)pepsy.*what each site sends"):
+        require_summable(settings(**changes))
