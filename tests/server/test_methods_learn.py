@@ -62,7 +62,7 @@ def auroc(folder, seed, fusion, objective, rule) -> float:
 
 
 def together() -> list[tuple[str, str, str]]:
-    """As few runs as there are rules: each has the next fusion model and the next objective that its rule allows."""
+    """As few runs as there are rules, or fusion models: each has the next fusion model and the next objective that its rule allows."""
     any_objective, unweighed = (
         cycle([m.name for m in objectives.methods() if weighing or not m.build.weighs]) for weighing in (True, False)
     )
@@ -71,7 +71,9 @@ def together() -> list[tuple[str, str, str]]:
         (next(fusion), next(unweighed if m.build.weighs else any_objective), m.name)
         for m in sorted(rules.methods(), key=lambda m: m.build.weighs)
     ]
-    return [(*ALONE.get(rule, (fusion, objective)), rule) for fusion, objective, rule in found]
+    found = [(*ALONE.get(rule, (fusion, objective)), rule) for fusion, objective, rule in found]
+    left = {m.name for m in fusions.methods()} - {fusion for fusion, _, _ in found}
+    return found + [(fusion, next(any_objective), "fedremind") for fusion in sorted(left)]
 
 
 def test_every_method_is_in_a_run():
