@@ -62,7 +62,7 @@ def auroc(folder, seed, fusion, objective, rule) -> float:
 
 
 def together() -> list[tuple[str, str, str]]:
-    """As few runs as there are rules, or fusion models: each has the next fusion model and the next objective that its rule allows."""
+    """As few runs as rules or fusion models: each has the next fusion model, and an objective that its rule allows."""
     any_objective, unweighed = (
         cycle([m.name for m in objectives.methods() if weighing or not m.build.weighs]) for weighing in (True, False)
     )
