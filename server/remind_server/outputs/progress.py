@@ -145,8 +145,8 @@ class Progress(Observer):
             self._sites([row for row in rows if row["group"] == ALL])
             named.insert(0, (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]))
         self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
-        measured: Row = next((row["intervals"] for row in interval_rows(result) if row["group"] == ALL), {})
-        for text in remarks_on_chance(settings, margin["auroc"], *(measured.get("auroc") or (None, None))):
+        margins: Row = next((row["intervals"] for row in interval_rows(result) if row["group"] == ALL), {})
+        for text in remarks_on_chance(settings, margin["auroc"], *(margins.get("auroc") or (None, None))):
             self.say(text)
         if (one := means["one_class"]) is not None:
             found = ", ".join(f"{100 * (share or 0):.0f} % of {name}" for name, share in one["recognised"].items())
