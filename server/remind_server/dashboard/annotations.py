@@ -1,4 +1,4 @@
-"""What people say of a run: tags, notes, and whether it is archived. The only thing that a page changes."""
+"""Tags, notes and the archive mark of a run: the only data that a page changes."""
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ LONGEST_FORM = 30_000  # bytes
 
 
 def routes(reader: Reader) -> APIRouter:
-    """Return the route of the form on the page of a run; no form on another site's page reaches it."""
+    """Return the route of the form on the page of a run. It refuses forms of other web sites."""
     router = APIRouter(include_in_schema=False)
 
     @router.post(ANNOTATE)
@@ -29,7 +29,7 @@ def routes(reader: Reader) -> APIRouter:
 
 
 def write(reader: Reader, run_id: int, tags: str, notes: str, archived: bool) -> None:
-    """Write what a person says of a run.
+    """Store tags, notes and the archive mark of a run.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Scores of some patients as every answer of the dashboard has them: as numbers, withheld or undefined."""
+"""Scores of a set of patients in the answers of the dashboard: numbers, withheld, or undefined."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ Counts = list[int | None]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its 95 % interval; null ends: not known, of a run that was imported from its folder."""
+    """A score with its 95 % interval. The ends are null if they are unknown, as for a run imported from its folder."""
 
     value: float
     low: float | None
@@ -26,7 +26,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of some patients.
+    """Scores of a set of patients.
 
     If `withheld` is set, only the number of patients is shown. If `suppressed` is set, nothing is shown. Either
     protects small groups. Otherwise, null means 'undefined', and n = 0 means no patients. `sites_withholding` counts

@@ -36,7 +36,7 @@ def routes(reader: Reader) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
         offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
     ) -> list[RunState]:
-        """Runs, newest first; the header ``X-Total-Count`` says how many there are."""
+        """Runs, newest first. The header ``X-Total-Count`` has their number."""
         response.headers["X-Total-Count"] = str(reader.total())
         return reader.runs(limit, offset)
 
@@ -47,7 +47,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/verdict")
     def first(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Verdict:
-        """By one score: overall, on the tail, in the worst ranked group and hospital."""
+        """One score: overall, on the tail, and in the worst ranked group and hospital."""
         return verdict(reader, group_table(reader, run_id, score, on), score)
 
     @router.get("/runs/{run_id}/timeline")
@@ -57,7 +57,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/model")
     def model(run_id: int) -> ModelCard | None:
-        """Which round's model it is, reliability, calibration and decisions on test patients; null before the end."""
+        """Round of the run's model; reliability, calibration, decisions on test patients; null before the end."""
         return model_card(reader, run_id)
 
     @router.get("/runs/{run_id}/groups")
@@ -67,7 +67,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/hospitals")
     def at_each_hospital(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Hospitals:
-        """One score of every hospital's own patients, its trend, and the gain over training alone where known."""
+        """One score of every hospital's own patients, its trend, and the gain over training alone if it is known."""
         return hospitals(reader, group_table(reader, run_id, "name", on), score)
 
     @router.get("/runs/{run_id}/thresholds")
@@ -89,7 +89,7 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/curves")
     def over_rounds(run_id: int, groups: Groups = "") -> Curves:
-        """λ, risk, gate and scores over the rounds: of all groups together, and of those asked for."""
+        """λ, risk, gate and scores over the rounds: of all groups together, and of the requested groups."""
         numbers = [int(part) for part in groups.split(",") if part]
         if len(numbers) > MOST_CURVES:
             raise UserError(

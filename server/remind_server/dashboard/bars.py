@@ -19,7 +19,7 @@ def bar_scale(hospitals: Hospitals) -> Markup:
 
 
 def interval_bar(scores: Measured, overall: Measured, hospitals: Hospitals) -> Markup:
-    """Return a score's interval as a bar, the score as a dot, and the score of everybody as an upright line."""
+    """Return a score's interval as a bar, the score as a dot, and the score of all patients as a vertical line."""
     found: Estimate | None = getattr(scores, hospitals.score)
     everybody: Estimate | None = getattr(overall, hospitals.score)
     if found is None:
@@ -70,7 +70,7 @@ def sparkline(row: Hospital, hospitals: Hospitals) -> Markup:
 
 
 def _unbroken(places: Sequence[int]) -> list[list[int]]:
-    """Return runs of consecutive places: a line has a gap where a round is not known."""
+    """Return runs of consecutive positions: a line has a gap at a round without a value."""
     found: list[list[int]] = []
     for i in places:
         if found and found[-1][-1] == i - 1:
@@ -81,7 +81,7 @@ def _unbroken(places: Sequence[int]) -> list[list[int]]:
 
 
 def _ends(hospitals: Hospitals) -> tuple[float, float]:
-    """Return the ends of the scale: what the intervals need, to the next tenth; of a share at most 0 and 1."""
+    """Return the ends of the scale: those of the intervals, rounded outwards to a tenth; of a share within 0 and 1."""
     found = [one for row in hospitals.rows if (one := getattr(row.scores, hospitals.score)) is not None]
     ends = [end for one in found for end in (one.value, one.low, one.high) if end is not None] or [0.0, 1.0]
     low, high = math.floor(10 * min(ends)) / 10, math.ceil(10 * max(ends)) / 10

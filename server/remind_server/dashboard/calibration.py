@@ -1,9 +1,10 @@
-"""The model of a run: which round's it is, how far its probabilities can be believed, and its decisions.
+"""The model of a run: its round, the reliability of its probabilities, and its decisions.
 
-Under a minimum count no scores of single groups are shown here, and reliability of one model only, the calibrated one
-if there is one, over the ranges of probability of the curves by threshold (`thresholds`), which have that many patients
-of the class and of the rest. The decision curve is then that of these ranges, and sensitivity and specificity are shown
-where the threshold in use lies between two of them. So no small count is there, and none follows from others.
+With a minimum count, this view shows no scores of single groups. It shows the reliability of one model only (the
+calibrated one if there is one), over the probability ranges of the threshold curves (`thresholds`), each with at least
+the minimum of patients of the class and of the rest. The decision curve uses these ranges, and sensitivity and
+specificity are shown only if the threshold in use lies between two ranges. So no small count is shown, and none follows
+from other numbers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,8 +31,8 @@ YARDSTICK = "yardstick"
 class ModelScores:
     """Probabilities and decisions of a group's test patients, or of all, raw or calibrated; intervals are of 95 %.
 
-    Sensitivity and specificity are of the decisions: at the operating point where there is one, else of the likeliest
-    class; null unless there are two classes.
+    Sensitivity and specificity are those of the decisions: at the operating point if there is one, else for the
+    likeliest class; null unless there are two classes.
     """
 
     group: str
@@ -56,7 +57,7 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Patients of a range of predicted probability of the scored class, of whom so many are of it."""
+    """Patients in a range of predicted probability of the scored class, and how many of them are of this class."""
 
     group: str
     model: str
@@ -69,13 +70,13 @@ class ReliabilityBin:
 
     @property
     def observed(self) -> float:
-        """The share that is of the class."""
+        """The share of these patients who are of the class."""
         return self.of_class / self.n
 
 
 @dataclass(frozen=True)
 class DecisionPoint:
-    """Net benefit at a threshold probability, by the model and of treating everybody; of treating nobody it is 0."""
+    """Net benefit at a threshold probability: of the model, and of treating everybody. Treating nobody has 0."""
 
     group: str
     model: str
@@ -87,7 +88,7 @@ class DecisionPoint:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The model of a run that has ended: which round's and why (null: the last), its calibration and decisions."""
+    """The model of a run that has ended: its round and why (null: the last), its calibration and decisions."""
 
     run: int
     round: int
@@ -106,7 +107,7 @@ _DECIDED = tuple(name for name in _SCORES if name.startswith(("sensitivity", "sp
 
 
 def model_card(reader: Reader, run_id: int) -> ModelCard | None:
-    """What is known of the run's model; None before its end, or of a run that an earlier version wrote."""
+    """The run's model; None before the end of the run, or if an earlier version wrote the run."""
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
         content: Any = run.model
@@ -157,7 +158,7 @@ def _bins(curves: GroupCurves) -> list[ReliabilityBin]:
 
 
 def _one_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the calibrated model, of which two would tell finer ranges; of the raw one if there is no other."""
+    """The rows of the calibrated model, or of the raw one without it. Rows of both would reveal finer ranges."""
     last = rows[-1]["model"] if rows else None
     return [row for row in rows if row["model"] == last]
 
@@ -167,7 +168,7 @@ def _point(row: dict[str, Any]) -> DecisionPoint:
 
 
 def decisions_of(bins: Sequence[ReliabilityBin]) -> list[DecisionPoint]:
-    """Net benefit at the lower ends of these ranges, from what they tell."""
+    """Net benefit at the lower ends of these ranges, computed from their counts."""
     found = []
     for one in bins:
         own = [b for b in bins if (b.group, b.model, b.scored) == (one.group, one.model, one.scored)]
@@ -190,7 +191,7 @@ def decisions_of(bins: Sequence[ReliabilityBin]) -> list[DecisionPoint]:
 def joined(rows: Iterable[dict[str, Any]], least: int) -> list[ReliabilityBin]:
     """Reliability bins; neighbours of one curve are joined until each has `least` of the class and of the rest.
 
-    What is left over at the upper end joins the bin before it. A curve that has not so many in all is left out.
+    The remainder at the upper end joins the bin before it. A curve with fewer patients in total is left out.
     """
     curves: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -229,7 +230,7 @@ def reliability_picture(card: ModelCard) -> Markup:
 
 
 def decision_picture(card: ModelCard) -> Markup:
-    """Net benefit against the threshold, of all test patients: treating all, and by the model raw and calibrated."""
+    """Net benefit against the threshold, of all test patients: treating everybody, and the raw and calibrated model."""
     own = [row for row in card.decisions if row.group == EVERYONE and row.threshold <= MOST_THRESHOLD]
     keys = list(dict.fromkeys((row.model, row.scored) for row in own))
     if not keys:

@@ -39,9 +39,9 @@ class Cells:
         return {row.site: self._shown(row) for row in rows}
 
     def absent(self, sites: Iterable[int]) -> set[int]:
-        """Return those of these sites that were not measured with the others: they did not count when the model was.
+        """Return those of these sites whose answers did not count when the model was evaluated.
 
-        Of a run that was imported this is not known, and none is returned.
+        This is unknown for an imported run; then none is returned.
         """
         where = (SiteCounts.run_id == self.run_id, SiteCounts.patients == self.patients)
         last = select(func.max(SiteCounts.round)).where(*where).scalar_subquery()

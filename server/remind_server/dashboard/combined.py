@@ -1,4 +1,4 @@
-"""Several groups scored as one set of patients, and which groups have the support to be ranked."""
+"""Scores of several groups as one set of patients, and which groups have enough patients to be ranked."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ Merged = Mapping[int, GroupStatistics]
 class Combined:
     """Several groups whose patients are scored as one set.
 
-    `scores` are null where they are not known: no such patients, or a run of an earlier version. `one_class` is the
-    class that nearly everyone is called (`metrics.remarks`), null if there is none.
+    `scores` are null if they are unknown: there are no such patients, or an earlier version wrote the run. `one_class`
+    is the class that the model predicts for nearly everyone (`metrics.remarks`), null if there is none.
     """
 
     groups: int
@@ -32,16 +32,16 @@ class Combined:
 
 
 def merged_statistics(session: Session, run_id: int, patients: Patients) -> Merged:
-    """Return the statistics of each group over all sites: all of them, so nothing of this may be shown unasked."""
+    """Return the statistics of each group over all sites. They are not suppressed: ask `Shown` before showing any."""
     where = (MergedStatistics.run_id == run_id, MergedStatistics.patients == patients)
     rows = session.scalars(select(MergedStatistics).where(*where))
     return {row.group: found for row in rows if (found := unpack(row.packed)) is not None}
 
 
 def is_ranked(measured: Measured, by_class: Collection[int]) -> bool:
-    """Return whether what is shown of some patients supports a rank.
+    """Return whether there are enough patients for a rank.
 
-    `by_class` is how many they are of each class; empty if the run's version did not store it.
+    `by_class` is the number of patients of each class; empty if the version that wrote the run did not store it.
     """
     if measured.withheld or not measured.n:
         return False

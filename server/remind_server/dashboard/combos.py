@@ -1,8 +1,8 @@
 """Modality combinations as rows of a dot matrix, as in UpSet plots: one dot per modality, dark where it is present.
 
-Lex et al. 2014, "UpSet: visualization of intersecting sets". The full name is the text of each row, for readers of
-screens and for copying; where it is too long for a table it is not drawn, and a short form that is as exact stands
-beside the dots.
+Lex et al. 2014, "UpSet: visualization of intersecting sets". The full name is the text of each row, for screen readers
+and for copying. If it is too long for a table, it is not drawn, and an equally exact short form stands beside the
+dots.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ MOST_LETTERS = 28  # of a name that is drawn beside its dots
 
 
 def combo(name: str, modalities: Sequence[str]) -> Markup:
-    """Return a group's dots and its name; a row of something else, such as all groups, is its name alone."""
+    """Return a group's dots and its name; for any other row, such as all groups, the name alone."""
     own = [i for i, modality in enumerate(modalities) if modality in name.split("+")]
     if not own or name != "+".join(modalities[i] for i in own):
         return Markup('<span class="whole">{}</span>').format(breakable(name))
@@ -35,13 +35,13 @@ def combo(name: str, modalities: Sequence[str]) -> Markup:
 
 
 def heads(modalities: Sequence[str]) -> Markup:
-    """Return the names of the modalities, upright, each above its column of dots."""
+    """Return the names of the modalities, vertical, each above its column of dots."""
     texts = Markup("").join(Markup('<span title="{0}">{0}</span>').format(name) for name in modalities)
     return Markup('<span class="modalities">{}</span>').format(texts)
 
 
 def short(name: str, modalities: Sequence[str]) -> str:
-    """Return a form of a group's name that is drawn beside its dots: what it lacks if that is short, else how many."""
+    """Return a short form of a group's name: the modalities that it lacks if that is short, else their number."""
     own = name.split("+")
     lacking = [modality for modality in modalities if modality not in own]
     if not lacking:

@@ -45,7 +45,7 @@ class Pair:
 class Comparison:
     """Two runs: different settings, overall scores, every group, and the small groups and the tail together.
 
-    `paired`: nothing says that the patients differ; else `warnings` say what does.
+    `paired`: there is no sign that the patients differ; otherwise `warnings` has the signs.
     """
 
     first: RunReport
@@ -124,7 +124,7 @@ def side_by_side(reader: Reader, runs: Sequence[int], score: ScoreName, patients
 
 
 def differing_patients(reports: Sequence[RunReport]) -> list[str]:
-    """Return what says that the runs were tested on different patients; empty if nothing does."""
+    """Return the signs that the runs were tested on different patients; empty if there are none."""
     settings = _settings(reports)
     found = [
         _differ("cohorts", [report.run.cohort for report in reports]),

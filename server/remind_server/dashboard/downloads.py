@@ -178,7 +178,7 @@ def _site_files(router: APIRouter, reader: Reader) -> None:
 
     @router.get("/runs/{run_id}/thresholds.csv")
     def by_threshold(run_id: int, on: Patients | None = None, of: int = 0) -> StreamingResponse:
-        """Curves over the threshold of all patients and of each group; withheld ones are not there."""
+        """Curves over the threshold of all patients and of each group, without the withheld ones."""
         numbers = [ALL, *(row.number for row in group_table(reader, run_id, "name", on).rows)]
         found = group_curves(reader, run_id, numbers, on, of)
         head = ["group", "class", *ThresholdPoint.__dataclass_fields__]
@@ -192,7 +192,7 @@ def _site_files(router: APIRouter, reader: Reader) -> None:
 
 
 def _more_files(router: APIRouter, reader: Reader) -> None:
-    """Add the files about the model of a run that has ended, before that nothing but heads; and all files as one."""
+    """Add the files about the model of a run (only headers before the run ends), and all files as one."""
     add_everything(router, reader)
     _site_files(router, reader)
 

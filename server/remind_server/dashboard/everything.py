@@ -1,4 +1,4 @@
-"""All that the page shows of a run as one file: every CSV of the downloads, and run, answer and timeline as JSON."""
+"""Everything that the page shows of a run as one file: every CSV download, and run, verdict and timeline as JSON."""
 
 import inspect
 import io
@@ -23,7 +23,7 @@ PREFIX = "/runs/{run_id}/"
 
 
 def add_everything(router: APIRouter, reader: Reader) -> None:
-    """Add the route to the router of the CSV files; it holds all files that the router has by then, and later ones."""
+    """Add the route to the router of the CSV files. The file has all CSV files of the router, also later ones."""
 
     @router.get(f"{PREFIX}everything.zip")
     async def everything(run_id: int) -> Response:
@@ -45,7 +45,7 @@ def add_everything(router: APIRouter, reader: Reader) -> None:
 
 
 def _tables(router: APIRouter, patients: list[str]) -> Iterable[tuple[str, Any]]:
-    """Yield the name of each CSV file, and what makes it."""
+    """Yield the name of each CSV file and the function that makes it."""
     for route in router.routes:
         if isinstance(route, APIRoute) and route.path.startswith(PREFIX) and route.path.endswith(".csv"):
             name = route.path.removeprefix(PREFIX)

@@ -32,7 +32,7 @@ class ExpertRow:
 
 @dataclass(frozen=True)
 class ExpertMap:
-    """Groups × experts; the first row is all groups together. No rows if the model has no experts, or uses none yet."""
+    """Groups × experts; the first row is all groups together. No rows if the model has or uses no experts yet."""
 
     run: int
     patients: Patients

@@ -136,7 +136,7 @@ def _change(group: int, now: _ShownRound, before: _ShownRound, score: str) -> fl
 
 
 def worst_first(by: SortKey, reverse: bool = False) -> Callable[[GroupRow], Any]:
-    """Return a key for sorting: the worst first by `by`, or the best if `reverse`; what has no such number last."""
+    """Return a sorting key: the worst first by `by`, or the best if `reverse`; groups without this number last."""
 
     def key(row: GroupRow) -> tuple[bool, bool, float, Sequence[int]]:
         letters = [-ord(letter) for letter in row.name] + [1] if reverse else [ord(letter) for letter in row.name]

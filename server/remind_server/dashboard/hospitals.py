@@ -1,4 +1,4 @@
-"""How good the model is at each hospital: its score, its trend, and what joining gained it over training alone."""
+"""The model at each hospital: its score, its trend, and the gain over training alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _SAME = ("data.", "synthetic.", "seed")  # settings that decide who is tested wh
 
 @dataclass(frozen=True)
 class Spent:
-    """What a hospital's patients have spent of their privacy in a run, as the message `PrivacySpent` says."""
+    """The privacy budget that a run has spent at a hospital, as in the message `PrivacySpent`."""
 
     epsilon: float
     delta: float
@@ -41,11 +41,11 @@ class Hospital:
     trend
         The score on validation patients in each round; null where it is undefined, withheld or was not measured.
     alone
-        The score where each hospital trained on its own patients alone (rule `local`), on the same patients; null if
-        no such run of the same cohort, seed and division is in the store.
+        The score of a run in which each hospital trained alone (rule `local`), on the same patients; null if the store
+        has no such run of the same cohort, seed and split.
     gain
-        This score less that of training alone, so that better is positive, with its 95 % interval. The interval
-        takes the two for independent, which for the same patients is wider than need be.
+        This score minus that of training alone, better is positive, with its 95 % interval. The interval assumes
+        independent scores, so it is wider than necessary for the same patients.
     """
 
     number: int
@@ -62,7 +62,7 @@ class Hospital:
 
 @dataclass(frozen=True)
 class Hospitals:
-    """Hospitals, worst first by a score, too small ones last; `alone_run` is the run in which each trained alone."""
+    """Hospitals, worst first by a score, too small ones last; in `alone_run` each hospital trained alone."""
 
     run: int
     patients: Patients
@@ -146,7 +146,7 @@ def _gain(now: Estimate, before: Estimate, lower_is_better: bool) -> Estimate | 
 
 
 def _alone(session: Session, run: Run) -> Run | None:
-    """Return the newest finished run in which each hospital trained alone, on the same patients, divided alike."""
+    """Return the newest finished run in which each hospital trained alone, on the same patients with the same split."""
     if run.config.get("method.rule") == ALONE:
         return None
     ended = (Run.cohort == run.cohort, Run.seed == run.seed, Run.status.in_((FINISHED, INCOMPLETE)), Run.id != run.id)

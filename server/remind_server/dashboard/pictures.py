@@ -23,7 +23,7 @@ class Line:
 
 
 def plot(lines: Sequence[Line], x: str, y: str, words: str, chosen: Points = ()) -> Markup:
-    """Draw lines over x and y from 0 to 1; `chosen` are points to be ringed, `words` say what is drawn."""
+    """Draw lines over x and y from 0 to 1; `chosen` are points to mark with a ring; `words` describe the picture."""
     drawn = []
     for line in lines:
         at = [_at(*point) for point in line.points]
@@ -59,7 +59,7 @@ def plot(lines: Sequence[Line], x: str, y: str, words: str, chosen: Points = ())
 def threshold_pictures(own: GroupCurves, everyone: GroupCurves | None) -> list[tuple[str, Markup]]:
     """Draw ROC, precision–recall, calibration and threshold curves, each with its caption.
 
-    Beside a group's line stands that of all patients, where they are another.
+    A group's plot also has the line of all patients.
     """
     both = [("own", own, "●")] + ([("everyone", everyone, "")] if everyone and everyone.number != own.number else [])
     who, chosen = own.group, own.chosen
@@ -112,7 +112,7 @@ def threshold_pictures(own: GroupCurves, everyone: GroupCurves | None) -> list[t
 
 
 def _calibration(curves: GroupCurves) -> Points:
-    """Return mean prediction and observed share of at most `TENTHS` joined ranges of about as many patients each."""
+    """Return mean prediction and observed share of at most `TENTHS` joined ranges of about equal numbers of patients."""
     found: list[tuple[float, float]] = []
     n = of_class = 0
     predicted = 0.0

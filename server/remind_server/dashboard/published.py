@@ -33,7 +33,7 @@ class Measured:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """Return what identifies it within the run; sites keep their patients."""
+        """Return a key that identifies the set within the run; sites keep their patients."""
         return tuple(sorted(self.sites))
 
 
@@ -139,9 +139,9 @@ def _ask(publication: Publication, patients: str, whole: Measured, tail: frozens
     """Request the numbers in the order in which a reader needs them: what is shown first is suppressed last.
 
     All patients and the groups with the support to be ranked; the small groups together, and the tail; the sites; the
-    other groups; at last the cells of single sites. Which groups are small follows from what is shown: a group whose
-    scores are withheld counts as small. All small numbers are requested first, in vain: so whatever is shown after
-    that protects them.
+    other groups; finally the cells of single sites. Which groups are small follows from what is shown: a group whose
+    scores are withheld counts as small. All small numbers are requested first and refused: so whatever is shown
+    after that protects them.
     """
     counts = {
         (patients, site, group, c): n
@@ -162,7 +162,7 @@ def _ask(publication: Publication, patients: str, whole: Measured, tail: frozens
     asked, shown, hidden = set[Cell](), set[Cell](), set[Cell]()
 
     def numbers_of(cells: Iterable[Cell]) -> dict[Key, list[Key]]:
-        """A cell is its number of patients and those of each class, which its scores tell."""
+        """A cell has its number of patients and the numbers of each class, which its scores would reveal."""
         numbers: dict[Key, list[Key]] = {}
         for cell in cells:
             for atom in of_cell.get(cell, ()):

@@ -1,4 +1,4 @@
-"""Access to the run store; what may be shown is decided here, once after each change of a run."""
+"""Access to the run store. It decides what may be shown, once after each change of a run."""
 
 import logging
 import threading
@@ -69,7 +69,7 @@ class Reader:
             return run_state(run, answers_taken(session, run_id).get(run_id, 0))
 
     def said(self, run_id: int) -> dict[str, Any]:
-        """Return what people say of a run: tags, notes, whether it is archived."""
+        """Return tags, notes and the archive mark of a run."""
         with Session(self.engine) as session:
             run = self.run(session, run_id)
             return {"tags": run.tags, "notes": run.notes, "archived": run.archived}
@@ -100,7 +100,7 @@ class Reader:
             return found
 
     def published_soon(self, run_id: int, change: int) -> Published | None:
-        """Return what may be shown of a run if that is known already; else find out in the background."""
+        """Return what may be shown of a run if that is decided; otherwise decide in the background."""
         if self.min_count <= 1:
             return EVERYTHING
         seen, found = self._published.get(run_id, (None, None))
@@ -123,7 +123,7 @@ class Reader:
             self.decided += 1
 
     def decide(self, key: Hashable, decide: Callable[[], Decision]) -> Decision:
-        """Return what was decided under this key, which names the run and its state; decide it if that is new."""
+        """Return the decision with this key, which names the run and its state; decide if there is none yet."""
         with self._deciding_more:
             if key not in self._decided:
                 while len(self._decided) >= REMEMBERED:

@@ -26,7 +26,7 @@ _COLUMNS = (*STORED, Run.tags, Run.notes, Run.archived)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person looks for. `text` is searched in names, cohorts, methods, tags and notes; each word must occur."""
+    """A search. `text` is searched in names, cohorts, methods, tags and notes; each word must occur."""
 
     text: str = ""
     status: str = ""
@@ -60,7 +60,7 @@ class RunLine:
     missing
         Sites that did not count in the last round.
     overall
-        Scores of all its patients: test patients, or validation patients where it has none yet. Null while it is being
+        Scores of all its patients: test patients, or validation patients where it has none yet. Null until it is
         decided what may be shown.
     """
 
@@ -107,7 +107,7 @@ def run_list(reader: Reader, wanted: Wanted, score: str = "auroc") -> RunList:
         every, unreadable = _read(session)
         chosen = [one for one in every if _fits(one, wanted)]
         chosen.sort(key=lambda one: one.state.id, reverse=wanted.down)
-        if wanted.sort == "score":  # a score that may not be shown must not be told by its place either
+        if wanted.sort == "score":  # the order must not reveal a score that may not be shown
             lines = [_line(reader, session, one) for one in chosen]
             lines.sort(key=lambda line: _score_key(line, score, wanted.down))
         else:

@@ -1,4 +1,4 @@
-"""The state of a run, as far as its own row tells, and whether its coordinator is still heard."""
+"""The state of a run from its own row, and whether its coordinator still sends heartbeats."""
 
 import time
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def run_state(run: Run | RunState, answers: int) -> RunState:
 
 
 def is_stalled(run: Run | RunState) -> bool:
-    """Return whether nothing has been heard lately of an active run."""
+    """Return whether an active run has sent no heartbeat lately."""
     return run.status in (WAITING, RUNNING) and time.time() - run.heard > SILENCE
 
 

@@ -1,10 +1,10 @@
-"""The ranges of predicted probability of which the curves by threshold are made, and whose curves may be shown.
+"""The ranges of predicted probability of the threshold curves, and which groups' curves may be shown.
 
-Under a minimum count a curve is a function of counts that may be shown. All curves then have the same ranges of the
-model's log-odds, each with the minimum of patients of the class and of the rest among all patients; ranges of a group
-are unions of these. Which groups' curves are shown is decided as for every table (`remind.privacy.publication`): no
-small count of a group in a range follows from all curves together. What groups and sites count in all is protected
-where these numbers are shown (`published`); here a reader is assumed to know it.
+With a minimum count, a curve is a function of counts that may be shown. All curves then use the same ranges of the
+model's log-odds, each with at least the minimum of patients of the class and of the rest among all patients; ranges of
+a group are unions of these. `remind.privacy.publication` decides, as for every table, which groups' curves are shown:
+no small count of a group in a range follows from all curves together. Totals of groups and sites are protected where
+they are shown (`published`); here we assume that a reader knows them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ def _atoms(table: Mapping[int, Integers]) -> dict[Key, int]:
 
 
 def _unions(counts_2R: Integers, rest_2R: Integers | None, minimum: int, most: int) -> list[int]:
-    """Return the ranges at which at most `most` unions begin; what is left at the end joins the last.
+    """Return the ranges at which at most `most` unions begin; the remainder joins the last union.
 
     Each has the minimum of patients of either class, and so have the other groups in it, or none (`rest_2R`).
     """

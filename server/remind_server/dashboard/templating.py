@@ -70,9 +70,9 @@ def moment(seconds: float) -> str:
 
 
 def heat(value: float | None, score: str) -> str:
-    """CSS class of a score's cell: h0 (0.5) … h9 (1), and below 0.5 l1 … l5 (0); turned round if 0 is best.
+    """CSS class of a score's cell: h0 (0.5) … h9 (1), and below 0.5 l1 … l5 (0); reversed if 0 is best.
 
-    Without colour if the score is no share. No score is white: a white cell has none.
+    A score that is not a share has no colour. No score has a white cell: a white cell means that there is no score.
     """
     if value is None or not SCORES[score].within_one:
         return ""

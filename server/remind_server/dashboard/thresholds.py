@@ -1,4 +1,4 @@
-"""Curves of each group over the threshold of a decision, from merged histograms."""
+"""Curves of each group over the decision threshold, from merged histograms."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True)
 class ThresholdPoint:
-    """What a threshold probability achieves; precision is null where nobody is called, `called` a share of all."""
+    """The result of a threshold probability. `called` is the share predicted positive; precision is null if it is 0."""
 
     threshold: float
     sensitivity: float
@@ -49,7 +49,7 @@ class ThresholdPoint:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the decision in use achieves, with 95 % intervals; `wanted` is the operating point's condition, or empty."""
+    """The result of the decision in use, with 95 % intervals; `wanted` is the operating point's condition, or empty."""
 
     wanted: str
     threshold: float
@@ -65,8 +65,8 @@ class Chosen:
 class GroupCurves:
     """ROC, precision–recall, calibration and threshold curves of a group's patients, or of all.
 
-    `points` go from a threshold that calls nobody to one that calls everybody; `ranges` are what they are made of, from
-    the lowest probability up. Probabilities are calibrated where `calibrated` says so.
+    `points` go from a threshold at which nobody is positive to one at which everybody is; they are computed from
+    `ranges`, which start at the lowest probability. `calibrated` says whether the probabilities are calibrated.
     """
 
     number: int
@@ -85,8 +85,8 @@ def group_curves(
 ) -> dict[int, GroupCurves]:
     """Return the curves of these groups (`ALL`: of all patients), without those withheld, undefined or not known.
 
-    `scored` is the place of the class scored against the rest, of two classes always the second. They are not known of
-    runs that an earlier version wrote, and before a first evaluation.
+    `scored` is the place of the class scored against the rest, of two classes always the second. They are unknown for
+    runs of an earlier version, and before the first evaluation.
     """
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
@@ -116,7 +116,7 @@ def group_curves(
 
 @dataclass(frozen=True)
 class _Decision:
-    """What turns the model's log-odds into probabilities and decisions; with three classes or more, only the former."""
+    """Converts the model's log-odds into probabilities and, with two classes, decisions."""
 
     calibration: Calibration | None
     two: bool
@@ -128,7 +128,7 @@ class _Decision:
         return self._scaling(mask).odds(odds_K)
 
     def cut(self, mask: int | None) -> float | None:
-        """Return the threshold in use as the model's own log-odds: the operating point's, else that of p = 1/2."""
+        """Return the threshold in use, in the model's own log-odds: the operating point's, else that of p = 1/2."""
         if not self.two:
             return None
         if self.calibration is None:
@@ -139,7 +139,7 @@ class _Decision:
 
     @property
     def calibrated(self) -> bool:
-        """Return whether the probabilities are others than the model's own."""
+        """Return whether the probabilities differ from the model's own."""
         return self.calibration is not None and self.two and self.calibration.method != "none"
 
     def _scaling(self, mask: int | None) -> Scaling:
@@ -194,7 +194,7 @@ def _curves(
 def _chosen(
     shares: Sequence[ThresholdPoint], starts: Sequence[int], counts_2R: Integers, decision: _Decision, mask: int | None
 ) -> Chosen | None:
-    """Return what the decision in use achieves; None if its threshold is no end of a range."""
+    """Return the result of the decision in use; None if its threshold is not the end of a range."""
     cut = decision.cut(mask)
     if cut is None or (begin := bin_from(cut)) not in starts:
         return None

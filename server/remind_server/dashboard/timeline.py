@@ -51,12 +51,12 @@ class Timeline:
 
     @property
     def alerts(self) -> list[Event]:
-        """Return what somebody should look into."""
+        """Return the events that somebody should check."""
         return [event for event in self.events if event.alert]
 
 
 def timeline(reader: Reader, run_id: int) -> Timeline:
-    """Return the events of a run by round; `alert` marks those that somebody should look into."""
+    """Return the events of a run by round; `alert` marks those that somebody should check."""
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
         sites = {site.number: site for site in session.scalars(select(Site).where(Site.run_id == run_id))}
@@ -108,7 +108,7 @@ def _of_run(run: Run) -> Iterable[Event]:
 
 
 def picture(found: Timeline) -> Markup:
-    """Return the events over the rounds: a line of signs for each kind; the list below says the same in words."""
+    """Return a picture of the events over the rounds: a line of signs for each kind. The list below says the same."""
     kinds = [kind for kind in SIGNS if any(event.kind == kind for event in found.events)]
     width = min(WIDE, max(NARROW, LEFT + 20 + STEP * found.rounds))
     step = (width - LEFT - 20) / max(1, found.rounds)

@@ -1,4 +1,4 @@
-"""The first things to know of a run: how good overall, on the tail, and in the worst group and hospital."""
+"""The main results of a run: overall, on the tail, and in the worst group and hospital."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class SiteScores:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first things to know of a run, by one score: overall, on the tail, the worst group and hospital.
+    """The main results of a run by one score: overall, on the tail, in the worst group and hospital.
 
-    The worst are among the ranked ones alone, null if none is. `one_class` is the class that nearly everyone is called,
-    and `recalls` the share of each class that is called so rightly. `withheld_groups` and `withheld_sites` have
-    patients, or may have, and no scores that may be shown.
+    The worst are those of the ranked ones, null if none is ranked. `one_class` is the class that the model predicts for
+    nearly everyone, and `recalls` the share of each class that is predicted correctly. `withheld_groups` and
+    `withheld_sites` have patients, or may have, but no scores that may be shown.
     """
 
     run: int

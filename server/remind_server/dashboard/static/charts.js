@@ -1,14 +1,14 @@
-// Draws the curves of the chosen groups, and again when a round has ended or other groups are ticked.
+// Draws the curves of the chosen groups. Draws them again when a round has ended or other groups are ticked.
 "use strict";
 const section = document.getElementById("curves");
 const drawn = new Map();
 const COLOURS = 8;
 const SHARES = section.dataset.shares.split(","); // series in 0 … 1
 const MOST = 12;
-const DASHES = [[], [6, 4]]; // from the ninth series on, colours and marks come again with dashes
-const MARKS = "●■▲◆▼✚✖★"; // so that no series is told by its colour alone
-const MARK = 7; // pixels of one
-const STEPS = 6; // about so many marks on a line
+const DASHES = [[], [6, 4]]; // from the ninth series on, colours and marks repeat with dashes
+const MARKS = "●■▲◆▼✚✖★"; // so that series differ in more than colour
+const MARK = 7; // pixels of a mark
+const STEPS = 6; // approximate number of marks on a line
 const remembered = `charted-${section.dataset.run}`;
 let charted = (sessionStorage.getItem(remembered) ?? section.dataset.charted).split(",").filter(Boolean).map(Number);
 let wanted = 0;
@@ -55,7 +55,7 @@ function drawMarks(plot) {
   });
 }
 
-// What each series is: its line with its mark, and its whole name, once for all charts.
+// The legend of all charts: line, mark and full name of each series.
 function drawLegend(series) {
   const list = document.getElementById("curve-legend");
   if (!list) return;
@@ -141,7 +141,7 @@ function drawAll(found, other) {
     else if (what === "seconds") draw(place, [line("seconds", 0)], [found.round, found.seconds]);
     else if (other) drawBoth(place, what, found, other);
     else {
-      // λ of all groups together says nothing: it is always 1
+      // λ of all groups together is always 1
       const curves = what === "weight" ? found.curves.slice(1) : found.curves;
       const series = curves.map((c) => line(c.name, Math.max(charted.indexOf(c.number), 0), c.number === 0));
       draw(place, series, [found.round, ...curves.map((c) => c[what])]);
@@ -164,7 +164,7 @@ async function update() {
   const mine = ++wanted;
   const { run, other } = section.dataset;
   const found = await Promise.all([curvesOf(run, charted), other ? curvesOf(other, []) : null]);
-  if (mine !== wanted || !found[0]) return; // a later request is under way
+  if (mine !== wanted || !found[0]) return; // a later request has been sent
   drawAll(...found);
   performance.mark("charts drawn");
   document.documentElement.dataset.ready = String(found[0].round.length);

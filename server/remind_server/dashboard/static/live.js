@@ -1,4 +1,4 @@
-// Keeps the page current: on an event from the server it fetches itself again and replaces the parts that changed.
+// Keeps the page current: on an event from the server it fetches the page again and replaces the parts that changed.
 "use strict";
 const main = document.querySelector("main");
 const light = document.getElementById("live");
@@ -11,7 +11,7 @@ function say(state, text) {
   light.textContent = text;
 }
 
-// `what`: "health" where nothing but an answer of a site is new, else "page".
+// `what`: "health" if only the answer of a site is new, else "page".
 async function refresh(what) {
   if (refreshing) {
     again = again === "page" ? again : what;
@@ -24,11 +24,11 @@ async function refresh(what) {
     if (answer.ok) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (what === "page" || butAnswers(seenBy(fresh)) === butAnswers(main.dataset.seen)) replaceParts(fresh);
-      else again = "page"; // more than an answer was new when it was fetched
+      else again = "page"; // more than an answer was new
       if (what === "page") document.dispatchEvent(new Event("refreshed"));
     }
   } catch {
-    // the server is away; the event stream connects again by itself, and says so
+    // the server cannot be reached; the event stream reconnects and shows this
   } finally {
     refreshing = false;
     if (again) {
@@ -43,7 +43,7 @@ function seenBy(page) {
   return page.querySelector("main").dataset.seen;
 }
 
-// What was seen is run:change:status, and of one run the answers in the round under way as a fourth part.
+// The last seen state is run:change:status; on the page of a run, a fourth part counts the answers of the current round.
 function butAnswers(seen) {
   return main.dataset.health ? seen.split(":").slice(0, 3).join(":") : seen;
 }
@@ -82,7 +82,7 @@ function listen() {
   });
   events.addEventListener("error", async () => {
     say("lost", "connection lost, trying again");
-    if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
+    if (events.readyState !== EventSource.CLOSED) return; // it reconnects by itself
     const answer = await fetch(main.dataset.events, { method: "HEAD" }).catch(() => null);
     if (answer?.status === 401) signedOut();
     else setTimeout(listen, 3000);

@@ -1,4 +1,4 @@
-// The printed address carries the token behind '#': take it out of the address bar and send it as the form would.
+// The printed address contains the token after '#': remove it from the address bar and send it as the form would.
 "use strict";
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 if (token) {

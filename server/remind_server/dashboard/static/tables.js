@@ -1,14 +1,14 @@
-// Tables: what a cell or a row means in full, under the pointer and by arrow keys; sorting that keeps the place;
+// Tables: the full text of a cell or a row, under the pointer and by arrow keys; sorting that keeps the position;
 // wide tables that fit on paper.
 "use strict";
-const PAPER = 1030; // pixels across A4 on its side, without margins
+const PAPER = 1030; // pixels of the width of A4 in landscape, without margins
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.setAttribute("role", "tooltip");
 tip.hidden = true;
 document.body.append(tip);
 
-// A row's full name, and of a cell of groups × sites all that is known of it.
+// The full name of a row, and all numbers of a cell of groups × sites.
 function words(element) {
   const cell = element.closest(".matrix td");
   if (!cell) return element.closest("[data-tip]")?.dataset.tip ?? element.closest("tr")?.querySelector("th [data-tip]")?.dataset.tip;
@@ -61,7 +61,7 @@ document.addEventListener("keydown", (event) => {
   requestAnimationFrame(() => show(cell.querySelector("[data-tip]") ?? cell));
 });
 
-// Another order or score: the page is fetched and its parts are replaced where they are, so that the place is kept.
+// Another order or score: fetch the page and replace its parts in place, so that the scroll position is kept.
 document.addEventListener("click", async (event) => {
   const link = event.target.closest?.("main [data-live] a[href^='?']");
   if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
