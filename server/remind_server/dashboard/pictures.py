@@ -112,7 +112,7 @@ def threshold_pictures(own: GroupCurves, everyone: GroupCurves | None) -> list[t
 
 
 def _calibration(curves: GroupCurves) -> Points:
-    """Return mean prediction and observed share of at most `TENTHS` joined ranges of about equal numbers of patients."""
+    """Return mean prediction and observed share of at most `TENTHS` joined ranges of about equally many patients."""
     found: list[tuple[float, float]] = []
     n = of_class = 0
     predicted = 0.0
