@@ -4,18 +4,21 @@
         --methods "remind, softmoe" --try "defaults:" --try "alone: model.encoders.alone='both'" \
         --try "dropout: method.fusion='{fusion}(modality-dropout = 0.3)'"
 
-An option has a name and settings as for `flwr run`: pairs, a file or a preset. `{fusion}` is the method's fusion model.
-Every method of `--methods` (as for `remind bench`) tries the same options, so all have the same budget. A table for
-each cohort and method has the AUROC of all patients, of all tail patients, and the mean over tail groups with at least
-ten patients, on validation and on test patients, as means over seeds. The row *chosen* is nested: each seed's test
-patients are scored by the option that is best on that seed's validation patients of all cohorts together. The best
-option has the largest mean over cohorts of the mean of the three columns, each minus the first option's. No test
-patient therefore affects the choice. The last lines name the option that is best on the validation patients of all
-seeds and cohorts: the preset. Stored runs are not repeated.
+An option has a name and settings as for `flwr run`: pairs, a file or a preset, or several of these after semicolons
+(`--try "mine: recommended; train.lr=0.001"`). `{fusion}` is the method's fusion model; of another model that a preset
+names, a method takes the options alone. Every method of `--methods` (as for `remind bench`) tries the same options, so
+all have the same budget. A table for each cohort and method has the AUROC of all patients, of all tail patients, and
+the mean over tail groups with at least ten patients, on validation and on test patients, as means over seeds. The row
+*chosen* is nested: each seed's test patients are scored by the option that is best on that seed's validation patients
+of all cohorts together. The best option has the largest mean over cohorts of the mean of the three columns, each minus
+the first option's. No test patient therefore affects the choice. The last lines name the option that is best on the
+validation patients of all seeds and cohorts: the preset. Stored runs are not repeated, so an interrupted command
+continues where it was; `results/options-COHORT` has them.
 """
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +44,7 @@ from remind_studies.tuning import LEAST
 Three = tuple[float, float, float]
 Pair = tuple[Three, Three]  # of validation, of test patients
 NAN = float("nan")
+PART = re.compile(r""";(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""")  # semicolons outside of quotation marks
 
 
 def main() -> None:
@@ -57,7 +61,7 @@ def main() -> None:
     options: dict[str, dict[str, Scalar]] = {}
     for option in given.options:
         name, _, settings = option.partition(":")
-        options[name.strip()] = read_pairs([settings.strip()] if settings.strip() else None, "--try")
+        options[name.strip()] = read_pairs([part.strip() for part in PART.split(settings) if part.strip()], "--try")
     places = {place: {**common, "data.cohort": str(Path(place).resolve())} for place in given.cohorts}
     chosen = []
     for method in read_arms(given.methods, common):
@@ -81,9 +85,12 @@ def main() -> None:
 
 
 def filled(method: Arm, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The settings of a method with an option; the option's count more."""
+    """The settings of a method with an option; the option's count more, but a method stays what it is."""
     fusion = str(method.settings["method.fusion"]).partition("(")[0].strip()
     own = {key: v.replace("{fusion}", fusion) if isinstance(v, str) else v for key, v in settings.items()}
+    if "method.fusion" in own:  # a preset names the model that it was chosen for
+        _, bracket, options = str(own["method.fusion"]).partition("(")
+        own["method.fusion"] = fusion + bracket + options
     return {**method.settings, **own}
 
 

@@ -66,6 +66,11 @@ class ModelConfig(Section):
 
     width: Count = Field(64, description="D")
     experts: Count = Field(16, description="E")
+    merged: bool = Field(
+        False,
+        description="experts were merged (remind analyze --merge-experts, which sets it): each counts as often as the "
+        "experts that it replaces",
+    )
     slots: Count = Field(1, description="S")
     heads: Count = Field(4, description="attention heads")
     expansion: Count = Field(4, description="hidden width of an expert, in units of D")

@@ -226,7 +226,7 @@ class FusionModel(nn.Module, ABC):
 
         Steps with privacy add noise to every other one: whether a patient reached it tells of the patients.
         """
-        return False
+        return name.endswith(".log_times_E")  # of merged experts
 
     def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
         """Return which of a site's N training patients take part in the steps of a stage, (N,) bool.

@@ -1,5 +1,6 @@
 """The pre-norm fusion block (algorithm §2.2): Z ← Z + MHA(LN Z); Z ← Z + SoftMoE(LN Z)."""
 
+import torch
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
@@ -9,7 +10,12 @@ from remind.fusion.routing import Gate, Router
 
 
 class RemindBlock(nn.Module):
-    """Attention, then a Soft MoE whose router has a residual per group."""
+    """Attention, then a Soft MoE whose router has a residual per group.
+
+    ``log_times_E`` is ln m of merged experts (`fusion.merging`), None where there are none.
+    """
+
+    log_times_E: nn.Parameter | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -21,6 +27,8 @@ class RemindBlock(nn.Module):
         self.router = Router(config.width, config.experts, config.slots, config.router, config.router_scale)
         self.moe = SoftMoE(config.experts, config.width, config.expansion * config.width)
         self.dropout = nn.Dropout(config.dropout)
+        merged_E = nn.Parameter(torch.zeros(config.experts), requires_grad=False) if config.merged else None
+        self.register_parameter("log_times_E", merged_E)
 
     def forward(
         self, z_BMD: Tensor, residual_GDES: Tensor | None = None, row_B: Tensor | None = None
@@ -32,6 +40,9 @@ class RemindBlock(nn.Module):
         """
         z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD)))
         x_BMD = self.moe_norm(z_BMD)
-        logits_BMES, open_B = self.router(x_BMD, residual_GDES, row_B, self.gate, self.threshold)
-        use_BE = combine_weights(logits_BMES.detach()).sum(dim=-1).mean(dim=1)
-        return z_BMD + self.dropout(self.moe(x_BMD, logits_BMES)), open_B, use_BE
+        log_times_E = (
+            None if self.log_times_E is None else self.log_times_E.detach()
+        )  # merging gave it: no step moves it
+        logits_BMES, open_B = self.router(x_BMD, residual_GDES, row_B, self.gate, self.threshold, log_times_E)
+        use_BE = combine_weights(logits_BMES.detach(), log_times_E).sum(dim=-1).mean(dim=1)
+        return z_BMD + self.dropout(self.moe(x_BMD, logits_BMES, log_times_E)), open_B, use_BE

@@ -18,8 +18,13 @@ def dispatch_weights(logits_BMES: Tensor) -> Tensor:
     return logits_BMES.softmax(dim=1)
 
 
-def combine_weights(logits_BMES: Tensor) -> Tensor:
-    """Share of each slot in each token's output: softmax over all (E, S) (Eq. 6), (B, M, E, S)."""
+def combine_weights(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
+    """Share of each slot in each token's output: softmax over all (E, S) (Eq. 6), (B, M, E, S).
+
+    With ln m of merged experts (`fusion.merging`) each counts as m equal ones.
+    """
+    if log_times_E is not None:
+        logits_BMES = logits_BMES + log_times_E.unsqueeze(1)
     return logits_BMES.flatten(2).softmax(dim=-1).view_as(logits_BMES)
 
 
@@ -59,10 +64,11 @@ class SoftMoE(nn.Module):
         super().__init__()
         self.experts = Experts(experts, width, hidden)
 
-    def forward(self, x_BMD: Tensor, logits_BMES: Tensor) -> Tensor:
+    def forward(self, x_BMD: Tensor, logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
         """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts see x as it is, not normalised (algorithm §4.3)."""
         batch, _, experts, slots = logits_BMES.shape
-        dispatch_BMX, combine_BMX = dispatch_weights(logits_BMES).flatten(2), combine_weights(logits_BMES).flatten(2)
+        dispatch_BMX = dispatch_weights(logits_BMES).flatten(2)
+        combine_BMX = combine_weights(logits_BMES, log_times_E).flatten(2)
         slots_BXD = torch.bmm(dispatch_BMX.transpose(1, 2), x_BMD)
         out_BESD = self.experts(slots_BXD.view(batch, experts, slots, x_BMD.shape[2]))
         return torch.bmm(combine_BMX, out_BESD.flatten(1, 2))

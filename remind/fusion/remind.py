@@ -155,7 +155,7 @@ class Remind(FusionModel):
 
     @override
     def idle(self, name: str, routing: bool) -> bool:
-        return ".residual_" in name and (not routing or self.config.gate == "never")
+        return super().idle(name, routing) or (".residual_" in name and (not routing or self.config.gate == "never"))
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:

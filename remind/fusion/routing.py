@@ -15,24 +15,34 @@ from remind.privacy.tape import current_tape, per_patient
 Gate = Literal["always", "entropy", "kl", "never"]
 
 
-def routing_entropy(logits_BMES: Tensor) -> Tensor:
+def routing_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
     """Mean over tokens and slots of the entropy, in nats, of softmax_E: a token's distribution over experts, (B,).
 
     Per token, not the joint entropy of Eq. 8, which cannot tell confident routing; per slot, as the paper's appendix
-    has it: slot s of every expert is one question to all experts (algorithm §4.2). With S = 1 there is one.
+    has it: slot s of every expert is one question to all experts (algorithm §4.2). With S = 1 there is one. With
+    ln m of merged experts each counts as m equal ones.
     """
-    log_BXE = logits_BMES.transpose(2, 3).flatten(1, 2).log_softmax(dim=-1)
+    logits_BXE = logits_BMES.transpose(2, 3).flatten(1, 2)
+    if log_times_E is not None:
+        log_BXE = (logits_BXE + log_times_E).log_softmax(dim=-1)
+        return -(log_BXE.exp() * (log_BXE - log_times_E)).sum(dim=(1, 2)) / log_BXE.shape[1]
+    log_BXE = logits_BXE.log_softmax(dim=-1)
     # Few passes over few tensors, because this is a large part of the gate's cost. log p is finite where p rounds to 0.
     return -(log_BXE.exp() * log_BXE).sum(dim=(1, 2)) / log_BXE.shape[1]
 
 
-def routing_kl(logits_BMES: Tensor) -> Tensor:
+def routing_kl(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
     """Mean over tokens and slots of KL(a token's distribution over experts ‖ uniform) = ln E − entropy, (B,)."""
-    return math.log(logits_BMES.shape[2]) - routing_entropy(logits_BMES)
+    return most_entropy(logits_BMES, log_times_E) - routing_entropy(logits_BMES, log_times_E)
+
+
+def most_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> float | Tensor:
+    """Return ln E, the largest entropy; with merged experts E counts those that were merged."""
+    return math.log(logits_BMES.shape[2]) if log_times_E is None else log_times_E.logsumexp(dim=0)
 
 
 @torch.no_grad()
-def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float) -> Tensor:
+def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float, log_times_E: Tensor | None = None) -> Tensor:
     """Return whether each patient's shared routing is uncertain enough for Φ_k, (B,) bool; carries no gradient.
 
     entropy: H > ξ·ln E. kl: KL < threshold. With E = 1 there is no uncertainty and both stay closed.
@@ -40,11 +50,11 @@ def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float) -> Tensor:
     batch = logits_BMES.shape[0]
     if gate in ("always", "never"):
         return torch.full((batch,), gate == "always", device=logits_BMES.device)
-    if logits_BMES.shape[2] == 1:
+    if logits_BMES.shape[2] == 1 and log_times_E is None:
         return torch.zeros(batch, dtype=torch.bool, device=logits_BMES.device)
     if gate == "entropy":
-        return routing_entropy(logits_BMES) > threshold * math.log(logits_BMES.shape[2])
-    return routing_kl(logits_BMES) < threshold
+        return routing_entropy(logits_BMES, log_times_E) > threshold * most_entropy(logits_BMES, log_times_E)
+    return routing_kl(logits_BMES, log_times_E) < threshold
 
 
 class Router(nn.Module):
@@ -66,7 +76,13 @@ class Router(nn.Module):
             self.scale = nn.Parameter(torch.tensor(scale * math.sqrt(width)))
 
     def forward(
-        self, x_BMD: Tensor, residual_GDES: Tensor | None, row_B: Tensor | None, gate: Gate, threshold: float
+        self,
+        x_BMD: Tensor,
+        residual_GDES: Tensor | None,
+        row_B: Tensor | None,
+        gate: Gate,
+        threshold: float,
+        log_times_E: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Router logits (B, M, E, S), and where Φ_k was used, (B,) bool.
 
@@ -74,6 +90,8 @@ class Router(nn.Module):
         ----------
         x_BMD
             Normalised tokens, the input of the experts.
+        log_times_E
+            ln m of merged experts, for the gate; None: there are none.
         residual_GDES, row_B
             Φ_k of the G groups of the batch and each patient's row in it; None: shared routing only. Where Φ_k = 0 the
             logits equal the shared ones bit for bit: they are the same batched product, on the same numbers.
@@ -82,10 +100,10 @@ class Router(nn.Module):
         open_B = torch.zeros(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
         if current_tape() is not None:
             own_BDES = None if residual_GDES is None or row_B is None else residual_GDES[row_B]
-            return self._by_patient(x_BMD, inverse_BM1, own_BDES, gate, threshold)
+            return self._by_patient(x_BMD, inverse_BM1, own_BDES, gate, threshold, log_times_E)
         if residual_GDES is not None and row_B is not None and gate != "never":
             phi_GDX = self._columns(residual_GDES)
-            open_B = self._open(x_BMD, inverse_BM1, phi_GDX[:1], gate, threshold)
+            open_B = self._open(x_BMD, inverse_BM1, phi_GDX[:1], gate, threshold, log_times_E)
             if traced() or open_B.any():
                 own_BDX = phi_GDX.index_select(0, torch.where(open_B, 1 + row_B, 0))
                 return self._logits(x_BMD, inverse_BM1, own_BDX), open_B
@@ -93,7 +111,13 @@ class Router(nn.Module):
         return self._logits(x_BMD, inverse_BM1, shared_BDX), open_B
 
     def _by_patient(
-        self, x_BMD: Tensor, inverse_BM1: Tensor | None, residual_BDES: Tensor | None, gate: Gate, threshold: float
+        self,
+        x_BMD: Tensor,
+        inverse_BM1: Tensor | None,
+        residual_BDES: Tensor | None,
+        gate: Gate,
+        threshold: float,
+        log_times_E: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """The same, with Φ formed for each patient, so that the gradient towards it is the patient's."""
         patients = x_BMD.shape[0]
@@ -101,7 +125,7 @@ class Router(nn.Module):
         open_B = torch.zeros(patients, dtype=torch.bool, device=x_BMD.device)
         if residual_BDES is not None and gate != "never":
             with torch.no_grad():
-                open_B = self._open(x_BMD, inverse_BM1, self._columns(None), gate, threshold)
+                open_B = self._open(x_BMD, inverse_BM1, self._columns(None), gate, threshold, log_times_E)
             phi_BDX = phi_BDX + torch.where(open_B[:, None, None], residual_BDES.flatten(2), 0.0)
         if self.kind == "cosine":
             scale_B11 = per_patient(self.scale, patients)[:, None, None]
@@ -120,12 +144,19 @@ class Router(nn.Module):
 
     @torch.no_grad()
     def _open(
-        self, x_BMD: Tensor, inverse_BM1: Tensor | None, shared_1DX: Tensor, gate: Gate, threshold: float
+        self,
+        x_BMD: Tensor,
+        inverse_BM1: Tensor | None,
+        shared_1DX: Tensor,
+        gate: Gate,
+        threshold: float,
+        log_times_E: Tensor | None,
     ) -> Tensor:
         """`gate_open` of the shared logits, which "always" need not know."""
         if gate == "always":
             return torch.ones(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
-        return gate_open(self._logits(x_BMD, inverse_BM1, shared_1DX.expand(x_BMD.shape[0], -1, -1)), gate, threshold)
+        logits_BMES = self._logits(x_BMD, inverse_BM1, shared_1DX.expand(x_BMD.shape[0], -1, -1))
+        return gate_open(logits_BMES, gate, threshold, log_times_E)
 
     def _logits(self, x_BMD: Tensor, inverse_BM1: Tensor | None, phi_BDX: Tensor) -> Tensor:
         """Product of each patient's tokens, with inverse norms where they count, and that patient's Φ, (B, M, E, S).

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from remind.cli_options import Quiet, printer
+from remind.errors import UserError
 
 
 def analyze_command(
@@ -38,12 +39,28 @@ def analyze_command(
     min_count: Annotated[
         int | None, typer.Option(min=1, help="Suppress groups with fewer patients; default: 10, synthetic 1.")
     ] = None,
+    merge_experts: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Instead: merge experts that patients use alike to this number, write the model to --out, and print "
+            "what it costs each group.",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Analyse one trained model: gradients, experts, λ, gate, entropy, and the value of each modality to each group.
 
     A stored run is trained again to evaluate the model during training; on one machine, runs repeat to the last bit.
     """
+    say = printer(quiet, lambda text: print(text, file=sys.stderr, flush=True))
+    if merge_experts is not None:
+        from remind_studies.analysis.merge import merge_experts as merge
+
+        if run is None or out is None or cohort is not None or against is not None or run_config:
+            raise UserError("--merge-experts needs a finished run and --out, a new folder, and no other run")
+        merge(run.expanduser(), merge_experts, out, min_count, say)
+        return
     from remind_studies.analysis.request import analyze
 
     analyze(
@@ -58,5 +75,5 @@ def analyze_command(
         run_config=run_config or [],
         command=shlex.join(["remind", *sys.argv[1:]]),
         min_count=min_count,
-        say=printer(quiet, lambda text: print(text, file=sys.stderr, flush=True)),
+        say=say,
     )
