@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from remind.backup_commands import backup_command, restore_command
 from remind.cli_options import HELP_NAMES, CohortArgument, CohortOption, required_cohort, version_option
 from remind.config import Config, Scalar
 from remind.config_toml import to_toml
@@ -34,6 +35,8 @@ app.add_typer(data_app, name="data")
 app.command("export")(export_command)
 data_app.add_typer(import_app, name="import")
 app.command("predict")(predict_command)
+app.command("backup")(backup_command)
+app.command("restore")(restore_command)
 
 Root = Annotated[str, typer.Option(help="Folder of the files, if cohort.toml is in another folder.")]
 MinCount = Annotated[int, typer.Option(min=1, help="Suppress the numbers of groups with fewer patients.")]
