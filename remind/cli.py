@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from remind.backup_commands import backup_command, restore_command
+from remind.backup.command import backup_command, restore_command
 from remind.cli_options import HELP_NAMES, CohortArgument, CohortOption, required_cohort, version_option
 from remind.config import Config, Scalar
 from remind.config_toml import to_toml

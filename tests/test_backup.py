@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from typer.testing import CliRunner
 
-from remind.backup import MANIFEST, restore_backup, write_backup
+from remind.backup.archive import MANIFEST, restore_backup, write_backup
 from remind.cli import app
 from remind.errors import UserError
 from remind_server.consortium.folder import Folder

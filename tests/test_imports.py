@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "durations errors files former_names hash_chain quoting seeds suggest version",
         "invalid",
         "cli_options config consortium extensions groups model_file privacy processes",
-        "alerts config_toml metrics paths registry secagg web",
+        "alerts backup config_toml metrics paths registry secagg web",
         "config_pairs data fusion privacy_plan",
         "encoders objectives",
         "training",

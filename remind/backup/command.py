@@ -11,7 +11,7 @@ def backup_command(
     file: Annotated[Path, typer.Argument(help="The backup to write, such as heart.tar.gz; it must not exist.")],
 ) -> None:
     """Write a folder to one file, also while programs use it. The file is as confidential as the folder."""
-    from remind.backup import write_backup
+    from remind.backup.archive import write_backup
 
     print(f"{file}: {write_backup(folder, file)} files of {folder}; only its owner can read it")
 
@@ -21,6 +21,6 @@ def restore_command(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
 ) -> None:
     """Restore a backup into a new or empty folder, after every file was compared with its digest."""
-    from remind.backup import restore_backup
+    from remind.backup.archive import restore_backup
 
     print(f"{folder}: {restore_backup(file, folder)} files restored from {file}")

@@ -1,0 +1,1 @@
+"""Backup of a folder in one file, and its restoration."""
