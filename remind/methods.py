@@ -100,6 +100,8 @@ def methods_of(config: Config) -> Methods:
             f"train.select: {objective_method.name} trains on validation patients, so that they can choose no round's "
             "model; set train.select = 'last'"
         )
+    if rule.personal:
+        _must_be_of_the_last_round(config, rule_method.name)
     if config.privacy.mode != "none":
         _must_keep_patients_apart(config, fusion_method, objective_method, rule_method)
     weighing = rule.weighing(objective)
@@ -116,6 +118,20 @@ def _must_leave_replies(aggregator: str, name: str, rule: Rule) -> None:
     else:
         return
     raise UserError(f"method.aggregator: {aggregator} does not go with method.rule = {name!r}: {why}; leave it at mean")
+
+
+def _must_be_of_the_last_round(config: Config, rule: str) -> None:
+    """Refuse settings that change the common model after the rounds: sites get their own of the last round."""
+    changed = {
+        "train.select": (config.train.select != "last", "'last'"),
+        "federation.averaging": (config.federation.averaging > 0, "0"),
+        "evaluation.choose-blend": (config.evaluation.choose_blend, "false"),
+    }
+    for key, (holds, remedy) in changed.items():
+        if holds:
+            raise UserError(
+                f"{key}: under {rule} each hospital has its own model of the last round; set it to {remedy}"
+            )
 
 
 def _must_keep_patients_apart(config: Config, *chosen: Method[Any]) -> None:

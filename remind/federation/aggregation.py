@@ -1,6 +1,7 @@
 """Averages block by block as replies arrive, so memory does not grow with the number of sites."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +9,14 @@ from typing_extensions import override
 
 from remind.federation.blocks import block_of
 from remind.metrics.statistics import GroupLoss
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one site sent: its tensors, and a_s of each block."""
+
+    tensors: Mapping[str, Tensor]
+    weights: Mapping[str, float]
 
 
 class BlockAverage:
@@ -27,6 +36,7 @@ class BlockAverage:
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
         chance: float = 1.0,
+        site: str = "",
     ) -> None:
         """Add one checked reply with the site's weight a_s/π_s for each block.
 
@@ -38,6 +48,8 @@ class BlockAverage:
             The model that the site received, and its training losses on it; for rules that need more than an average.
         chance
             π_s, the probability with which the site was drawn to take part in the round.
+        site
+            Its name, for rules that keep a model for each site.
         """
         for name, tensor in tensors.items():
             weight = block_weights.get(block_of(name), 0.0) / chance  # no weight: λ of all its groups is 0
@@ -58,6 +70,10 @@ class BlockAverage:
     def weights(self) -> dict[str, float]:
         """Σ_s a_s of the replies that carried a tensor, by name."""
         return dict(self._weight)
+
+    def by_site(self) -> Mapping[str, "Reply"]:
+        """Return the replies of each site, where the rule keeps them."""
+        return {}
 
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The global tensors with every averaged one replaced."""
@@ -93,9 +109,10 @@ class Merging(BlockAverage):
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
         chance: float = 1.0,
+        site: str = "",
     ) -> None:
         averaged = {name: tensor for name, tensor in tensors.items() if not self._merges(name)}
-        self._others.add(averaged, block_weights, sent, losses, chance)
+        self._others.add(averaged, block_weights, sent, losses, chance, site)
         for name in tensors.keys() - averaged.keys():
             if sent is None or not torch.equal(tensors[name].to(sent[name].dtype), sent[name]):
                 self._replies.setdefault(name, []).append(tensors[name])
@@ -108,3 +125,32 @@ class Merging(BlockAverage):
     @override
     def weights(self) -> dict[str, float]:
         return self._others.weights()
+
+    @override
+    def by_site(self) -> Mapping[str, Reply]:
+        return self._others.by_site()
+
+
+class BySite(BlockAverage):
+    """An average that also keeps every reply: memory for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._replies: dict[str, Reply] = {}
+
+    @override
+    def add(
+        self,
+        tensors: Mapping[str, Tensor],
+        block_weights: Mapping[str, float],
+        sent: Mapping[str, Tensor] | None = None,
+        losses: Mapping[int, GroupLoss] | None = None,
+        chance: float = 1.0,
+        site: str = "",
+    ) -> None:
+        super().add(tensors, block_weights, sent, losses, chance, site)
+        self._replies[site] = Reply(tensors, block_weights)
+
+    @override
+    def by_site(self) -> Mapping[str, Reply]:
+        return self._replies

@@ -43,6 +43,7 @@ class DrawnAverage(BlockAverage):
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
         chance: float = 1.0,
+        site: str = "",
     ) -> None:
         if sent is None:
             raise ValueError("an unbiased average needs the model that was sent")

@@ -80,6 +80,7 @@ class Together(BlockAverage):
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
         chance: float = 1.0,
+        site: str = "",
     ) -> None:
         super().add(tensors, block_weights, sent, losses, chance)
         by_block: dict[str, dict[str, Tensor]] = {}

@@ -6,13 +6,13 @@ hospital asks it what to send and what to do in a round.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
 
 from remind.config import Config
-from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage, Reply
 from remind.federation.site_weights import SomeWeighing, Within
 from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Objective
@@ -34,10 +34,13 @@ class Replies:
         Learning rate of the round at the sites.
     weight
         Σ_s a_s over the replies that carried a tensor, by name: 1 if every site that has the block answered.
+    by_site
+        What each site sent, where the rule's combiner keeps it.
     """
 
     lr: float
     weight: Mapping[str, float]
+    by_site: Mapping[str, Reply] = field(default_factory=dict)
 
 
 class Rule:
@@ -66,6 +69,10 @@ class Rule:
         Whether a site is told in which round its last answer of this stage counted (`RoundSettings.counted`).
     measures_local
         Whether sites also report the losses of their own models, after the steps, for `Weighing.compare`.
+    lasting
+        Words of the coordinator's memory that outlast a stage: entries ``<word>/…``.
+    personal
+        Whether the coordinator has a model for each site (`for_site`).
     linear_step
         Whether `server_step`, if the rule has its own, is linear in the average: then an unbiased estimate of the
         average gives an unbiased step.
@@ -80,6 +87,8 @@ class Rule:
     broadcasts: ClassVar[tuple[str, ...]] = ()
     counts_answers: ClassVar[bool] = False
     measures_local: ClassVar[bool] = False
+    lasting: ClassVar[tuple[str, ...]] = ()
+    personal: ClassVar[bool] = False
     linear_step: ClassVar[bool] = False
 
     def __init__(self, options: Options, config: Config) -> None:
@@ -114,7 +123,7 @@ class Rule:
             unchanged, and a rule does not change its memory of them.
         memory
             Of `server_init`, or of the step before. It is reset with each stage and phase, like the
-            optimisers of sites. A group that appeared later has no entries yet.
+            optimisers of sites, but for what is `lasting`. A group that appeared later has no entries yet.
         """
         return average, memory
 
@@ -123,6 +132,10 @@ class Rule:
     ) -> tuple[Tensors, Tensors]:
         """Do as `server_step`, for a rule whose step depends on more than the average."""
         return self.server_step(model, average, memory)
+
+    def for_site(self, site: str, tensors: Tensors, memory: Tensors) -> Tensors:
+        """Return what a site receives in place of these tensors of the common model, by the same names."""
+        return tensors
 
     # At both ends
 

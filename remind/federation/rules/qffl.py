@@ -72,6 +72,7 @@ class QFedAvg(BlockAverage):
         sent: Mapping[str, Tensor] | None = None,
         losses: Mapping[int, GroupLoss] | None = None,
         chance: float = 1.0,
+        site: str = "",
     ) -> None:
         if sent is None or not losses:
             raise ValueError("q-FedAvg needs the model that was sent, and the losses on it")

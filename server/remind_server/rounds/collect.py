@@ -127,7 +127,9 @@ class RoundReplies:
             self.local[one.name] = {k: loss.value() for k, loss in one.report.local.items()}
             self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
             weights, sent = one.assignment.task.block_weights, one.assignment.sent
-            self.average.add(one.tensors, weights, sent, self.train[one.name], self.chances.get(one.name, 1.0))
+            self.average.add(
+                one.tensors, weights, sent, self.train[one.name], self.chances.get(one.name, 1.0), one.name
+            )
             self.answered.append(one.name)
             if one.report.privacy is not None:
                 self.privacy[one.name] = one.report.privacy

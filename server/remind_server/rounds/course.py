@@ -77,7 +77,9 @@ class Course:
         if begins and phase.restart:
             return self.fresh(state.round)
         if begins or self.stage(max(state.round - 1, 0))[0] != self.stage(state.round)[0]:
-            return replace(state, memory=self.methods.rule.server_init(state.model.tensors))
+            rule, words = self.methods.rule, tuple(f"{word}/" for word in self.methods.rule.lasting)
+            lasting = {n: t for n, t in state.memory.items() if words and n.startswith(words)}
+            return replace(state, memory={**lasting, **rule.server_init(state.model.tensors)})
         return state
 
     def stepped(
@@ -96,7 +98,7 @@ class Course:
         merged = {n for n in average if self.methods.merges(n)}
         trains = phase.only or (lambda name: True)
         training = {n: t for n, t in average.items() if phase.train and n not in merged and trains(n)}
-        told = Replies(learning_rate(self.config.train, *self.stage(state.round)), replies.weights())
+        told = Replies(learning_rate(self.config.train, *self.stage(state.round)), replies.weights(), replies.by_site())
         moved, memory = self.methods.rule.server_round(model, training, before, told)
         after = {**model, **average, **moved}
         if self.methods.rule.counts_answers:

@@ -110,7 +110,8 @@ def train_tasks(
     tasks = {}
     for member in members:
         own, share = member.counts, masses[member.name]
-        sent = state.model.select(own, shared_modalities(config, schema, own))
+        common = state.model.select(own, shared_modalities(config, schema, own))
+        sent = dict(methods.rule.for_site(member.name, common, state.memory))
         besides = _besides(methods.rule.broadcasts, state.memory, sent)
         task = Task(
             round=state.round,
@@ -242,7 +243,8 @@ def examination_of(
     on_test, temper, temperature
         See `Examine`.
     """
-    sent = state.model.select(member.observed, shared_modalities(config, schema, member.observed))
+    common = state.model.select(member.observed, shared_modalities(config, schema, member.observed))
+    sent = dict(methods_of(config).rule.for_site(member.name, common, state.memory))
     dtype = config.federation.dtype
     task = Examine(
         round=state.round,

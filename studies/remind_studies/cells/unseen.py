@@ -101,7 +101,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
 def refuse_what_does_not_travel(config: Config) -> None:
     """Check that the rule has a single complete model, which can be adapted."""
     rule = methods_of(config).rule
-    personal = type(rule).measured is not Rule.measured
+    personal = rule.personal or type(rule).measured is not Rule.measured
     if rule.pooled or personal or not rule.groups_travel or not rule.travels("fusion.head.weight"):
         raise UserError(f"unseen: with method.rule={config.method.rule!r} there is no single complete model to adapt")
 

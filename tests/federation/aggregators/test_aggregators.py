@@ -136,7 +136,7 @@ def test_rules_that_leave_no_replies_are_refused_and_all_others_are_not(aggregat
     settings: dict[str, Scalar] = {"method.rule": rule, "method.objective": "erm", "federation.encoders": encoders}
     settings["method.aggregator"] = aggregator
     config = Config.from_flat(settings)
-    if rule in ("local", "pooled", "qffl"):
+    if rule in ("local", "pooled", "qffl", "fedmsplit"):
         with pytest.raises(UserError, match=f"method.aggregator: {aggregator} does not go with method.rule = '{rule}'"):
             methods_of(config)
     else:
