@@ -14,6 +14,7 @@ from remind.data.checks.check import check_cohort
 from remind.data.cohort.read import read_cohort
 from remind.data.sites.sites import number_of_sites
 from remind.encoders import build_encoder, needs_fit
+from remind.encoders.series import SeriesEncoder
 from remind.errors import UserError
 from tests.builders.cohorts import contents, declared
 
@@ -57,6 +58,7 @@ def test_declared_scales_of_a_series_are_those_of_its_encoder(folder):
     vitals = cohort.schema.modalities[1]
     assert not needs_fit(vitals, config.model)
     encoder = build_encoder(vitals, config.model, 0)
+    assert isinstance(encoder, SeriesEncoder)
     encoder.fit(contents(cohort, "vitals"))  # learns nothing
     assert encoder.mean_I.tolist() == [85, 37]
     assert encoder.std_I.tolist() == [20, 0.5]

@@ -26,10 +26,10 @@ class DyingExchange(MaskedExchange):
 
     point = "opened"
 
-    def run(self, grid, state, tasks, members, online):
+    def run(self, grid, state, tasks, sample):
         if state.round == 1 and self.point == "before":
             raise Killed
-        outcome = super().run(grid, state, tasks, members, online)
+        outcome = super().run(grid, state, tasks, sample)
         if state.round == 1:
             raise Killed
         return outcome

@@ -159,8 +159,9 @@ class SeriesBatch:
     def taken(self, keep_O: "Tensor") -> "SeriesBatch":
         """Return the batch with the observations of this mask alone; the patients stay."""
         kept = keep_O.nonzero().squeeze(1)
-        own = (self.time_O, self.item_O, self.value_O, self.patient_O)
-        return SeriesBatch(*(array[kept] for array in own), self.patients)
+        return SeriesBatch(
+            self.time_O[kept], self.item_O[kept], self.value_O[kept], self.patient_O[kept], self.patients
+        )
 
 
 @register
