@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -185,13 +185,16 @@ class Tape:
 
             def total(x: int, c_P: Tensor) -> Tensor:
                 if not totals or not torch.equal(totals[0][0], c_P):  # one pass gives the sums of all parameters
-                    weighted = [c * grad for c, grad in zip(c_P, of_patient, strict=True)]
-                    totals[:] = [(c_P, gradients(outputs, weighted))]
+                    counted = [i for i, c in enumerate(c_P.tolist()) if c]  # not the others: zero times infinity
+                    weighted = [c_P[i] * of_patient[i] for i in counted]
+                    totals[:] = [(c_P, gradients([outputs[i] for i in counted], weighted))]
                 return totals[0][1][x]
 
             return [Separate(p, square_XP[x], here, partial(total, x)) for x, p in enumerate(parameters)]
 
         def gradients(of: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            if not of:
+                return tuple(torch.zeros_like(parameter) for parameter in parameters)
             return torch.autograd.grad(of, parameters, grads, retain_graph=True, materialize_grads=True)
 
         self.add(joined_P, parameters, parts)
@@ -290,6 +293,20 @@ def rows_of(parts: Sequence[Part], patients: int) -> Tensor:
     if not wholes or len(wholes) != len(parts):
         raise ValueError("gradients of a product are not formed patient by patient")
     return torch.stack([_scatter(_flatten(part.grad_P), part.patient_P, patients) for part in wholes]).sum(dim=0)
+
+
+def restricted(part: Part, kept_B: Tensor) -> Part:
+    """Return the part without the other patients, whose numbers may be infinite, so that they do not reach the sum."""
+    if isinstance(part, Separate):  # its total leaves out who has the coefficient zero
+        return part
+    kept_P = kept_B if part.patient_P is None else kept_B[part.patient_P]
+    index_P = kept_P.nonzero().squeeze(1)
+    patient_P = index_P if part.patient_P is None else part.patient_P[index_P]
+    if isinstance(part, Whole):
+        return replace(part, grad_P=part.grad_P[index_P], patient_P=patient_P)
+    return replace(
+        part, input_EPSI=part.input_EPSI[:, index_P], grad_EPSO=part.grad_EPSO[:, index_P], patient_P=patient_P
+    )
 
 
 def weighted_sum(part: Part, coefficient_B: Tensor) -> Tensor:

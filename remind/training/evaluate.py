@@ -49,7 +49,10 @@ def evaluate(
     parts = []
     for batch, output in outputs(model, source, index_N, routing):
         loss_B = objective.criterion(output.logits_BC, batch.label_B, batch.group_B, labels or {})
-        loss_B = loss_B.clamp(max=most_loss(objective.config, output.logits_BC.shape[1]))
+        most = most_loss(objective.config, output.logits_BC.shape[1])
+        loss_B = loss_B.clamp(max=most)
+        if objective.config.privacy.mode != "none":  # as for gradients: no patient makes the sum undefined
+            loss_B = loss_B.nan_to_num(nan=most)
         opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B
         log_p_BC = (output.logits_BC.double() / temperature).log_softmax(dim=-1)
         parts.append(

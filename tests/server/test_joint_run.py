@@ -5,10 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from flwr.app import Message
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
-from remind.federation.flower import from_record
+from remind.federation.flower import from_record, to_record
 from remind.federation.messages import Enrolment, Task
 from remind.federation.secure_messages import Dealt, Keys, MaskedAnswer, Unmask, Unmasked
 from remind.privacy.accounting import Mechanism, compose, epsilon
@@ -22,6 +23,7 @@ from remind_client.rounds.site import Site
 from remind_client.store.site_store import SiteStore
 from remind_server.rounds.checkpoints import Checkpoints
 from remind_server.rounds.strategy import FedRemind
+from remind_server.simulation.local_grid import FIRST_NODE_ID
 from tests.builders.cohorts import cohort
 from tests.builders.configs import BASE
 from tests.builders.grids import WireGrid
@@ -212,6 +214,26 @@ def test_a_site_whose_budget_ends_leaves_and_the_run_goes_on(tmp_path):
     everybody, others = ("s1", "s2", "s3", "s4"), ("s1", "s3", "s4")
     assert answered == [everybody, everybody, others, others]
     assert recorder.rounds[-1].how["s2"] == "left"
+
+
+def test_a_model_that_overflows_for_patients_is_answered_like_any_other(tmp_path):
+    """A refusal, or a sum that is no number, would tell whether patients are here for whom it overflows."""
+    losses: dict[str, Scalar] = {"privacy.loss-every": 1, "privacy.loss-noise": 1.0, "train.optimizer": "sgd"}
+    several, recorder = sites(tmp_path, config(**ONE | losses)), Recorder()
+
+    class Hostile(WireGrid):
+        def _work(self, message):
+            task, buffer = from_record(message.content)
+            if not isinstance(task, Task):
+                return super()._work(message)
+            huge = np.full(buffer.size // 4, 3e38, np.float32).view(np.uint8)
+            site = several[message.metadata.dst_node_id - FIRST_NODE_ID]
+            return Message(to_record(*site.train_masked(task, huge)), reply_to=message)
+
+    FedRemind(several[0].config, [recorder]).run(Hostile(several))
+    assert recorder.rounds[0].answered == ("s1", "s2", "s3", "s4")
+    assert all(torch.isfinite(tensor).all() for tensor in recorder.models[-1].values())
+    assert all(np.isfinite(risk) for risk in recorder.rounds[0].risks.values())
 
 
 @pytest.mark.slow

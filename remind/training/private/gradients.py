@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from remind.objectives.base import Objective, StepInput
 from remind.privacy.noise import DrawnAhead, Randomness, add_noise
-from remind.privacy.tape import Part, Tape, record, rows_of, squared_norms, weighted_sum
+from remind.privacy.tape import Part, Tape, record, restricted, rows_of, squared_norms, weighted_sum
 from remind.training.gradients import Gradients
 from remind.training.private.layers import (
     Buffers,
@@ -180,6 +180,10 @@ class PrivateGradients(Gradients):
     def _clipped(self, parts: Mapping[str, Sequence[Part]], patients: int, like: Tensor) -> ClippedSum:
         norm_B = self._norms(parts, patients, like)
         coefficient_B = (self.how.clip / norm_B.clamp_min(1e-30)).clamp(max=1.0)
+        finite_B = torch.isfinite(norm_B)
+        if not finite_B.all():  # of a model chosen so that some patient's gradient overflows: he counts as zero, which
+            coefficient_B = coefficient_B.where(finite_B, 0.0)  # clipping allows; a refusal would tell that he is here
+            parts = {name: [restricted(part, finite_B) for part in several] for name, several in parts.items()}
         sums: dict[str, Tensor] = {}
         for name, several in parts.items():
             for part in several:
