@@ -138,12 +138,17 @@ def _must_keep_patients_apart(config: Config, *chosen: Method[Any]) -> None:
     """Refuse methods under which no bound on one patient's gradient bounds what the patient does to what leaves."""
     registries: tuple[Registry[Any], ...] = (fusions, objectives, rules)
     for key, method, registry in zip(("fusion", "objective", "rule"), chosen, registries, strict=True):
-        if not getattr(method.build, "private", False):
-            admitted = sorted(one.name for one in registry.methods() if getattr(one.build, "private", False))
+        if not says_private(method):
+            admitted = sorted(one.name for one in registry.methods() if says_private(one))
             raise UserError(
                 f"method.{key}: {method.name} does not go with privacy.mode = {config.privacy.mode!r}: "
                 f"{APART[key]}; choose {', '.join(admitted)}"
             )
+
+
+def says_private(method: Method[Any]) -> bool:
+    """Whether the class itself says that private steps admit it: what a base class says does not hold for additions."""
+    return vars(method.build).get("private") is True
 
 
 APART = {

@@ -46,7 +46,7 @@ class TableEncoder(Encoder):
         starts = np.concatenate([[0], np.cumsum(widths)])
         runs = patches(len(levels), config.tokens)
         single = config.encoders.table == "features"
-        self.private = not single
+        self.private = not single and type(self) is TableEncoder  # a subclass may compute something else
         columns = [[column] for run in runs for column in run] if single else runs
         features = [[f for column in run for f in range(starts[column], starts[column + 1])] for run in columns]
         longest = max(map(len, features))

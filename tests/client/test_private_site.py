@@ -10,10 +10,15 @@ from remind.federation.blocks import unpack
 from remind.federation.bounds import ORDINARY
 from remind.federation.flower import read_as
 from remind.federation.messages import Task
+from remind.federation.rules.fedadam import FedAdam
+from remind.federation.rules.fedremind import FedRemindRule
 from remind.fusion.base import registry as fusions
-from remind.methods import methods_of
+from remind.fusion.remind import Remind
+from remind.methods import methods_of, says_private
 from remind.objectives.base import registry as objectives
+from remind.objectives.erm import ERM
 from remind.privacy.accounting import compose, epsilon
+from remind.registry import Method, Options
 from remind_client.engine.private_steps import PrivateSteps, simulated_secret
 from remind_client.engine.site_engine import SiteEngine
 from remind_client.rounds.site import Site
@@ -114,6 +119,29 @@ def test_an_update_does_not_depend_on_whether_a_group_has_patients_in_the_draw(t
     before, after = unpack(task.index, buffer), unpack(task.index, answer)
     still = [n for n in before if torch.equal(before[n], after[n]) and ".residual_" not in n]
     assert still == []
+
+
+def test_parts_that_a_rule_leaves_alone_get_no_noise_and_count_in_no_norm(tmp_path):
+    """Private adaptation: experts, routers and encoders stay as they are, to the bit."""
+    one = sites(tmp_path, {"method.rule": 'adapt(parts = "head+groups")', "privacy.rate": 1.0})[0]
+    task, buffer = asked(one)
+    before = {name: p.detach().clone() for name, p in one.engine.model.named_parameters()}
+    _, answer = one.train(task, buffer)
+    sent, answered = unpack(task.index, buffer), unpack(task.index, answer)
+    moved = {name for name in sent if not torch.equal(sent[name], answered[name])}
+    assert moved == {name for name in sent if ".head." in name or name.endswith(".missing_D")}
+    encoders = {n: p for n, p in one.engine.model.named_parameters() if n.startswith("encoders.")}
+    assert encoders
+    assert all(torch.equal(before[name], p) for name, p in encoders.items())
+
+
+@pytest.mark.parametrize("kind", [Remind, ERM, FedRemindRule, FedAdam])
+def test_what_a_class_says_of_privacy_does_not_hold_for_those_made_of_it(kind):
+    def said(build):
+        return says_private(Method("added", "", "", 0, Options, build))
+
+    assert said(kind)
+    assert not said(type("Added", (kind,), {}))
 
 
 def test_a_hospital_sends_no_score(tmp_path):

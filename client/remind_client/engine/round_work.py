@@ -66,7 +66,7 @@ class WorkBuilder:
         self._support.update(routing)
         optimizer = self._optimizer(task, phase, train_encoders) if phase.train else None
         augmented = train_encoders and config.model.encoders.augment != "none"
-        only = intersection(phase.only, trained)
+        only = intersection(intersection(phase.only, trained), self._methods.rule.moving())
         plan = []
         if optimizer is not None and _has_parameters(optimizer):
             plan = plan_steps(self._patients, state, self._methods.objective, config, task, phase, key)

@@ -16,7 +16,7 @@ from remind.errors import UserError
 from remind.federation.rules.base import Rule, registry
 from remind.federation.site_weights import Spanning
 from remind.metrics.statistics import GroupLoss
-from remind.objectives.base import Objective
+from remind.objectives.base import Names, Objective
 from remind.registry import Options
 from remind.seeds import derive
 from remind.training.work import LocalWork
@@ -72,6 +72,12 @@ class Adapt(Rule):
     """
 
     options: AdaptOptions
+
+    private = True
+
+    @override
+    def moving(self) -> Names:
+        return self.moves
 
     @override
     def weighing(self, objective: Objective) -> Spanning:

@@ -38,7 +38,6 @@ class Adaptive(Rule):
     sites. Everything restarts in stage 2, as the sites' optimisers do.
     """
 
-    private = True
     encoders = EVERY
     options: AdaptiveOptions
 

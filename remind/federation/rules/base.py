@@ -15,7 +15,7 @@ from remind.config import Config
 from remind.federation.aggregation import BlockAverage, Reply
 from remind.federation.site_weights import SomeWeighing, Within
 from remind.metrics.statistics import GroupLoss
-from remind.objectives.base import Objective
+from remind.objectives.base import Names, Objective
 from remind.objectives.weighting import Proportional
 from remind.registry import Options, Registry
 from remind.training.work import LocalWork
@@ -58,7 +58,7 @@ class Rule:
         Whether sites send tensors at all.
     private
         Whether a site takes every step of its plan once, and the rule uses no risks: what steps with differential
-        privacy need.
+        privacy need. Each class says it for itself; subclasses do not inherit it.
     weighs
         Whether the rule weighs sites or groups by their risks; then the objective must not.
     broadcasts
@@ -93,6 +93,10 @@ class Rule:
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config
+
+    def moving(self) -> Names | None:
+        """Return which parameters train; None: all. The others get no noise under a privacy guarantee."""
+        return None
 
     # At the coordinator
 

@@ -20,6 +20,8 @@ class FedAdam(Adaptive):
     η_t is Adam's correction as Flower's FedAdam has it, which is the reference; the paper has none.
     """
 
+    private = True
+
     @override
     def second_moment(self, v: Tensor, square: Tensor) -> Tensor:
         return self.options.beta2 * v + (1 - self.options.beta2) * square

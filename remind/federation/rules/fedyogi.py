@@ -17,6 +17,8 @@ from remind.federation.rules.base import registry
 class FedYogi(Adaptive):
     """v ← v − (1 − β₂)·Δ²·sign(v − Δ²): one round with a small update does not make the next steps large."""
 
+    private = True
+
     @override
     def second_moment(self, v: Tensor, square: Tensor) -> Tensor:
         return v - (1 - self.options.beta2) * square * (v - square).sign()

@@ -158,11 +158,11 @@ class PrivateGradients(Gradients):
         names = {id(parameter): name for name, parameter in named.items()}
         loss = (step.weight_B * objective.patient_losses(step)).sum()
         require_unchanged(self.model, self._buffers)
-        records = list(self._tape.records)
+        explained = {id(parameter) for one in self._tape.records for parameter in one.parameters}
+        records = [one for one in self._tape.records if any(id(parameter) in names for parameter in one.parameters)]
         self._tape.clear()
         # The pass also computes the gradients of parameters without a record, to check that they have none. It does
         # not compute those of recorded parameters.
-        explained = {id(parameter) for one in records for parameter in one.parameters}
         others = {name: p for name, p in self.model.named_parameters() if p.requires_grad and id(p) not in explained}
         outputs = [one.output for one in records]
         found = torch.autograd.grad(loss, [*outputs, *others.values()], allow_unused=True)

@@ -1,5 +1,6 @@
 """Study `privacy`: what a guarantee costs in scores, and with which settings it costs least."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import Field
@@ -28,6 +29,9 @@ class PrivacyOptions(Options):
 
     epsilon: str = Field("8, 3, 1", description="ε of a run; separated by commas; settings are sought for the first")
     r_max: str = Field("1, 4", description="caps of a patient's weight, with uniform λ; separated by commas; or empty")
+    parts: str = Field(
+        "", description="also train these parts alone, as rule adapt names them: head+groups is a cheap adaptation"
+    )
     settings: bool = Field(True, description="whether to seek better settings")
 
 
@@ -95,6 +99,14 @@ class Privacy(Study):
             request.main.but(mode, {**both, **guaranteed(mode, epsilon), **private})
             for mode in modes(_hospitals(request))
         ]
+        if self.options.parts:
+            alone: Settings = {"method.rule": f"adapt(parts = {json.dumps(self.options.parts)})"}
+            arms += [
+                request.main.but(f"{PLAIN}, {self.options.parts} alone", {**both, **unprotected(), **alone}),
+                request.main.but(
+                    f"site, {self.options.parts} alone", {**both, **guaranteed("site", epsilon), **private, **alone}
+                ),
+            ]
         return Panel(name, title, tuple(arms), clients=request.clients, runner="private", reference=PLAIN)
 
     def _settings(self, request: Request, epsilon: float) -> Panel:
