@@ -17,6 +17,7 @@ from remind.metrics.scores import BOUNDED, SCORES, TIGHT
 from remind.metrics.statistics import merge
 from remind.privacy_plan import plan_of
 from remind.secagg.limits import FEWEST
+from remind.training.private.reach import warnings as too_much_noise
 from remind_server.outputs.protections import is_summed, nothing_between, remarks, remarks_on_chance
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.screen import Screen, Table
@@ -198,7 +199,10 @@ def _plan_lines(start: RunStart) -> list[str]:
     smallest = min((sum(counts.values()) for counts in start.sites.values()), default=0)
     hospitals = (len(start.sites),) if len(start.sites) >= FEWEST else ()
     plan = plan_of(start.config, hospitals, smallest)
-    return plan.lines() if plan is not None else []
+    if plan is None:
+        return []
+    patients = [sum(counts.values()) for counts in start.sites.values()]
+    return [*plan.lines(), *(f"warning: {text}" for text in too_much_noise(start.config, start.schema, patients))]
 
 
 def _measured(record: RoundRecord) -> bool:

@@ -169,6 +169,7 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     from remind.alerts.settings import read_alerts
     from remind.data.checks.leaks import leaks
     from remind.data.sites.hospitals import SYNTHETIC, virtual_hospitals
+    from remind.training.private.reach import warnings
 
     config = Config.from_flat({**defaults, **(plan.run or {})})
     number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))
@@ -179,6 +180,8 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     if plan.results:
         read_alerts(Path(plan.results).parent)
     leaking = [] if config.data.cohort == SYNTHETIC else leaks([site.cohort for site in hospitals])
+    schema, share = hospitals[0].cohort.schema, 1 - config.data.validation - config.data.test
+    leaking += warnings(config, schema, [round(len(site.cohort) * share) for site in hospitals])
     return leaking + [
         f"site {site.name}: all {len(site.cohort)} patients are of class "
         f"{site.cohort.schema.classes[site.cohort.label_N[0]]!r}; its AUROC and balanced accuracy are undefined"

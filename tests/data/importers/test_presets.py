@@ -23,7 +23,7 @@ def read(name):
 
 
 def test_there_is_no_preset_that_is_not_tested():
-    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "recommended"}
+    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "recommended", "private"}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -84,3 +84,17 @@ def test_what_is_recommended_differs_from_the_defaults_in_seven_settings():
         "train.select": "overall",
     }
     methods_of(recommended)  # they go together
+
+
+def test_the_preset_for_private_runs_has_a_small_model_that_learns_fast():
+    private, _ = read("private")
+    differs = {key: value for key, value in private.flat().items() if Config().flat()[key] != value}
+    assert differs == {
+        "model.width": 16,
+        "model.experts": 4,
+        "train.lr": 0.01,
+        "train.routing-lr": 0.01,
+        "evaluation.calibration": "none",
+        "privacy.mode": "site",
+    }
+    methods_of(private)  # they go together

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from remind.config import Config, SyntheticConfig
+from remind.config import Config, Scalar, SyntheticConfig
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
@@ -112,6 +112,19 @@ def test_a_hospital_of_one_class_is_worth_a_warning(tmp_path):
     (warning,) = check_hospitals(made, {})
     assert warning.startswith("site calm: all ")
     assert "'no'" in warning
+
+
+def test_a_private_run_that_cannot_learn_is_worth_a_warning_before_it_spends():
+    settings: dict[str, Scalar] = {
+        "synthetic.patients": 200,
+        "synthetic.standardise": "given",
+        "evaluation.calibration": "none",
+        "privacy.mode": "site",
+    }
+    (warning,) = check_hospitals(Plan({"num-supernodes": 2}, settings), {})
+    assert "noise leaves almost nothing to learn" in warning
+    learns = {"model.width": 16, "model.experts": 4, "train.lr": 0.02, "train.routing-lr": 0.02}
+    assert check_hospitals(Plan({"num-supernodes": 2}, settings | learns), {}) == []
 
 
 def test_a_model_to_begin_with_that_is_none_is_named_before_the_run_makes_its_folder(tmp_path):
