@@ -123,7 +123,7 @@ def test_a_private_run_that_cannot_learn_is_worth_a_warning_before_it_spends():
     }
     (warning,) = check_hospitals(Plan({"num-supernodes": 2}, settings), {})
     assert "noise leaves almost nothing to learn" in warning
-    learns = {"model.width": 16, "model.experts": 4, "train.lr": 0.02, "train.routing-lr": 0.02}
+    learns: dict[str, Scalar] = {"model.width": 16, "model.experts": 4, "train.lr": 0.02, "train.routing-lr": 0.02}
     assert check_hospitals(Plan({"num-supernodes": 2}, settings | learns), {}) == []
 
 
