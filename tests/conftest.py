@@ -25,6 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 LONGEST = ["test_typed.py", "test_week.py", "test_simulation.py", "test_afternoon.py", "test_resume_consortium.py"]
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # models are tiny, and sums in one order round alike on every machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start: a thread that waits for a core uses it
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -1,7 +1,6 @@
 """Commands of the documents do what the text says: run in the order of each document, with small settings."""
 
 import itertools
-import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,17 +8,13 @@ import pytest
 
 from remind.consortium.enrolment import verify_request
 from remind_server.consortium.proxy import nginx_program
-from remind_studies.cells import pool
+from tests.builders.study_processes import start_quickly
 from tests.docs.commands import DOCUMENTS
 from tests.docs.known_runs import KnownRuns
 from tests.docs.reader import Reader, commands
 from tests.docs.typed_words import ALONE, GUIDES, excuse
 
 pytestmark = pytest.mark.slow
-
-# The processes of studies come from one that has loaded torch: each study alone would load it again.
-STARTED = multiprocessing.get_context("forkserver")
-STARTED.set_forkserver_preload(["torch", "remind_studies.cells.pool", "remind_server.simulation.simulate"])
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +27,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: KnownRuns) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("REMIND_STORE", raising=False)
-    monkeypatch.setattr(pool, "get_context", lambda way: STARTED)
+    start_quickly(monkeypatch)
     reader = Reader(tmp_path, known)
     with reader.ending:
         yield reader

@@ -168,6 +168,13 @@ class Hospital:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+def share_machine(site: Path, health: int) -> None:
+    """Let a site run beside others: a port of its own, no GPU, and one thread: two that wait for a core use it."""
+    set_value(site / "site.toml", "health_port = 8780", f"health_port = {health}")
+    set_value(site / "site.toml", 'device = "auto"', 'device = "cpu"')
+    set_value(site / "site.toml", "threads = 0", "threads = 1")
+
+
 def set_value(file: Path, old: str, new: str) -> None:
     """Change a line of a file that is there."""
     text = file.read_text()

@@ -13,6 +13,7 @@ from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 from remind.model_file import load_model
 from tests.client.test_site_config import kit
+from tests.e2e.loopback import set_value
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +35,7 @@ def test_a_hospital_that_was_not_there_predicts_with_an_exported_model(tmp_path)
     patients = generate(SyntheticConfig(patients=200), seed=5)
     write_cohort(patients, tmp_path / "cohort")
     typed("remind_client", "init", kit(tmp_path / "kit", "west"), "--folder", site, "--cohort", tmp_path / "cohort")
+    set_value(site / "site.toml", "threads = 0", "threads = 1")
     said = typed("remind_client", "adapt", model, "--config", site, "--rounds", "2", "--quiet")
     assert "use it: remind-site predict --run adapted-model" in said
     out = tmp_path / "out.csv"

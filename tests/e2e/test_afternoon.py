@@ -20,7 +20,7 @@ from remind_client.store.site_store import SiteStore
 from remind_server.consortium.proxy import nginx_program
 from tests.builders.served import as_json
 from tests.e2e.coordinator import ROOT, Coordinator
-from tests.e2e.loopback import set_value, site_command
+from tests.e2e.loopback import set_value, share_machine, site_command
 from tests.machine import free_ports, until
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ class Hospital:
         assert done.returncode == 0, done.stderr
         self.fingerprint = re.search(r"SHA256:\S+", done.stdout + done.stderr)[0]
         (self.health,) = free_ports(1)
-        set_value(self.home / "site.toml", "health_port = 8780", f"health_port = {self.health}")
+        share_machine(self.home, self.health)
         self.process = None
 
     def start(self):

@@ -25,6 +25,7 @@ from tests.e2e.loopback import (
     Hospital,
     certificates,
     set_value,
+    share_machine,
     site_command,
 )
 from tests.machine import free_port, until
@@ -119,9 +120,8 @@ def hospital(consortium, tmp_path_factory):
     made = site_command("vault", "key", folder / "vault.key")
     assert made.returncode == 0, made.stderr
     config = site / "site.toml"
-    set_value(config, "health_port = 8780", f"health_port = {health}")
     set_value(config, "minimum_patients = 10", f"minimum_patients = {MINIMUM}")
-    set_value(config, 'device = "auto"', 'device = "cpu"')
+    share_machine(site, health)
     set_value(config, '# key_file = "/run/secrets/vault.key"', f'key_file = "{folder / "vault.key"}"')
     consortium.enrol(site / "enrolment-request.json")
     running = Hospital(site, health)
@@ -326,7 +326,12 @@ def test_a_site_that_is_not_enrolled_says_so(hospital, consortium, tmp_path):
     )
     assert made.returncode == 0, made.stderr
     stranger = Hospital(tmp_path / "site", free_port())
-    set_value(stranger.folder / "site.toml", "health_port = 8780", f"health_port = {stranger.health}\nwarm = false")
+    share_machine(stranger.folder, stranger.health)
+    set_value(
+        stranger.folder / "site.toml",
+        f"health_port = {stranger.health}",
+        f"health_port = {stranger.health}\nwarm = false",
+    )
     stranger.start()
     until(lambda: "not enrolled" in stranger.ask("status")[1].get("refused", ""), "refusal")
     assert stranger.ask("ready")[0] == 503

@@ -26,7 +26,7 @@ from remind_server.consortium.certificates import load_certificates
 from remind_server.consortium.folder import write_file
 from remind_server.consortium.proxy import nginx_program
 from tests.e2e.coordinator import Coordinator
-from tests.e2e.loopback import Hospital, set_value, site_command
+from tests.e2e.loopback import Hospital, share_machine, site_command
 from tests.machine import free_ports, until
 
 pytestmark = pytest.mark.slow
@@ -80,8 +80,7 @@ class Week:
         made = site_command("init", kit, "--folder", folder, "--cohort", self.home / f"cohort-{name}")
         assert made.returncode == 0, made.stderr
         (health,) = free_ports(1)
-        set_value(folder / "site.toml", "health_port = 8780", f"health_port = {health}")
-        set_value(folder / "site.toml", 'device = "auto"', 'device = "cpu"')
+        share_machine(folder, health)
         fingerprint = re.search(r"SHA256:\S+", made.stdout + made.stderr)[0]
         c("enrol", c.where, folder / "enrolment-request.json", "--fingerprint", fingerprint)
         self.sites[name] = Hospital(folder, health)

@@ -25,6 +25,11 @@ from tests.builders.studies import SMALL
 from tests.studies.cells import stuck
 
 
+@pytest.fixture(autouse=True)
+def study_processes():
+    """Start processes as the command does."""
+
+
 def cells(seeds, **changes):
     made = [Cell.of(SMALL | changes | {"seed": seed}, clients=2) for seed in seeds]
     return {cell.key("here"): cell for cell in made}
