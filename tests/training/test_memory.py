@@ -42,8 +42,8 @@ if len(sys.argv) > 4:
 FedRemind(config).run(LocalGrid(client_app(lambda context: site), 1, {}, 1))
 """
 SIZE = (8, 32, 32)
-RAW = (64, 256, 512)  # bytes: 8 MiB in a file, 32 MiB as float32
-PATIENTS, SPARE = 320, 256 * 2**20  # 2.5 GiB of files
+RAW = (64, 512, 512)  # bytes: 16 MiB in a file, 64 MiB as float32
+PATIENTS, SPARE = 320, 512 * 2**20  # 5 GiB of files
 
 
 @pytest.fixture(scope="module")
