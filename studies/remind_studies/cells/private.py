@@ -86,10 +86,10 @@ def looks(config: Config, patients: Sequence[Hospital], folder: Path) -> dict[st
         numbers = sum(p.numel() for n, p in _travelling(work).items() if not private.idle(n))
         for direction, step in zip(directions, work.plan, strict=False):
             share = share_of(1.0, len(sites)) if said.joint else 1.0
-            direction.variance += (share * private.how.noise * private.how.clip / said.rate) ** 2
-            _add(direction, work, private, step, said.rate, site.engine.device)
+            direction.variance += (share * private.how.noise * private.how.clip / said.schedule.rate) ** 2
+            _add(direction, work, private, step, said.schedule.rate, site.engine.device)
         noises.append(private.how.noise)
-        rates.append(said.rate)
+        rates.append(said.schedule.rate)
     found = [direction.facts(numbers) for direction in directions if direction.exact]
     return {
         "cosine of a step": fmean(cosine for cosine, _ in found) if found else 0.0,
