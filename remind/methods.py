@@ -102,6 +102,10 @@ def methods_of(config: Config) -> Methods:
         )
     if rule.personal:
         _must_be_of_the_last_round(config, rule_method.name)
+    if config.privacy.mode != "none" and config.train.rich_rounds:
+        raise UserError(
+            f"train.rich-rounds: with privacy.mode = {config.privacy.mode!r} rounds draw from all patients; set it to 0"
+        )
     if config.privacy.mode != "none":
         _must_keep_patients_apart(config, fusion_method, objective_method, rule_method)
     weighing = rule.weighing(objective)

@@ -62,10 +62,19 @@ class TrainConfig(Section):
         description="factor of the More-vs-Fewer loss: fewer modalities must not be better than all of a patient's",
     )
 
+    rich_rounds: Annotated[int, Field(ge=0)] = Field(
+        0, description="rounds at the beginning that train only on patients with many modalities"
+    )
+    rich_modalities: Annotated[int, Field(ge=0)] = Field(
+        0, description="modalities of these patients, at least; 0: the most that any patient has"
+    )
+
     @model_validator(mode="after")
     def _trains(self) -> Self:
         if self.warmup_rounds + self.routing_rounds == 0:
             raise ValueError("warmup-rounds and routing-rounds are both 0: nothing would be trained")
+        if self.rich_rounds > self.rounds:
+            raise ValueError(f"rich-rounds {self.rich_rounds} are more than the {self.rounds} rounds of both stages")
         if self.patience and self.select == "last":
             raise ValueError(f"patience {self.patience} needs a measure: set train.select")
         return self

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from remind.config import Config
 from remind.errors import UserError
+from remind.federation.richer import rich
 from remind.secure_settings import require_summable
 from remind_server.outputs.records import Observer, RunResult, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
@@ -151,6 +152,11 @@ class FedRemind:
             raise UserError(
                 f"method.rule: pooled needs all patients at one site, and there are {members}; "
                 "start the simulation with `remind simulate` or `flwr run --num-clients`, which bring them together"
+            )
+        if self.config.train.rich_rounds and not rich(self.config.train, self.roster.counts()):
+            wanted = self.config.train.rich_modalities
+            raise UserError(
+                f"train.rich-modalities: no patient of the hospitals has {wanted}; take fewer, or 0 for the most of any"
             )
         if classes > 2 and asked.calibration == "vector":
             raise UserError(

@@ -14,6 +14,7 @@ from remind.federation.block_weights import block_weights
 from remind.federation.blocks import WireType, beside, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine, Task
+from remind.federation.richer import of_richer, rich
 from remind.federation.site_weights import Masses, Sites, SiteWeights, total
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Phase
@@ -176,6 +177,9 @@ def _weights_for(
 ) -> tuple[dict[str, SiteWeights], dict[str, Masses]]:
     """Return the weights for each site, and the part of the objective of each of its groups."""
     weighed, own_of = _patients_for(methods, state, sites, members)
+    train = methods.objective.config.train
+    if state.round < train.rich_rounds:
+        weighed = of_richer(weighed, own_of, rich(train, total(sites)))
     return weighed, {name: weighed[name].masses(own) for name, own in own_of.items()}
 
 
