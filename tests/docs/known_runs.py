@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from remind_studies.cells.folder import CELLS, StudyFolder
 
-PROGRAMS = ("benchmarks/options.py", "benchmarks/preset.py")  # benchmarks that are studies, in a process of their own
+PROGRAMS = ("benchmarks/options.py", "benchmarks/preset.py")  # benchmarks that are studies
 
 
 class KnownRuns:
@@ -19,12 +19,8 @@ class KnownRuns:
         (folder / CELLS).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def known(self, words: list[str], results: Path) -> Iterator[None]:
+    def known(self, results: Path) -> Iterator[None]:
         """Let a command find all runs so far, and keep those that it makes; `results`: where it writes its studies."""
-        for place in self._places(words, results):
-            place.mkdir(parents=True, exist_ok=True)
-            if not (place / CELLS).exists():
-                (place / CELLS).symlink_to(self.folder / CELLS)
         make, known = StudyFolder.__init__, self.folder
 
         def beside(folder: StudyFolder, path: Path, others: tuple[Path, ...] = (), **named: tuple[Path, ...]) -> None:
@@ -35,9 +31,3 @@ class KnownRuns:
         for cell in results.glob(f"*/{CELLS}/*.json"):
             if not (self.folder / CELLS / cell.name).exists():
                 shutil.copy(cell, self.folder / CELLS)
-
-    def _places(self, words: list[str], results: Path) -> list[Path]:
-        if words[0] != "python" or words[1] not in PROGRAMS:
-            return []
-        cohorts = [word for word in words[2:] if word.endswith(".toml") and "cohorts/" in word]
-        return [results / f"{Path(words[1]).stem}-{Path(cohort).stem}" for cohort in cohorts]

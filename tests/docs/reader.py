@@ -9,12 +9,15 @@ The words of a command stay as they are written. What differs, for all documents
 - ``flwr run simulation/ …`` is typed as ``remind simulate …``, which does the same job (docs/running.md); the tests in
   tests/e2e and `.ci/run` type it as it is.
 - A study does not repeat runs of an earlier command (`known_runs`): the public cohorts are all alike.
+- Benchmarks that are studies run in this process, which has their libraries; all others are programs.
 - What serves for ever is started, asked for its health and ended.
 """
 
 import contextlib
+import io
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -45,7 +48,7 @@ from remind_server.rounds.strategy import FedRemind
 from tests.builders.enrolments import Hospital, Registry
 from tests.builders.site_files import write_site
 from tests.docs.commands import CHECKED, ROOT, blocks, spans, words_of
-from tests.docs.known_runs import KnownRuns
+from tests.docs.known_runs import PROGRAMS, KnownRuns
 from tests.docs.typed_words import (
     CODES,
     FEWER_CELLS,
@@ -140,7 +143,7 @@ class Reader:
             self._hospital(trained)
         study = studied(words)
         if study not in STUDIED:
-            with self.known.known(words, self.folder / "results"):
+            with self.known.known(self.folder / "results"):
                 (self._serve if at_start(words, SERVERS, "") else self._run)(words)
         if study:
             STUDIED.add(study)
@@ -203,7 +206,9 @@ class Reader:
 
     def _run(self, words: list[str]) -> None:
         typed = [*words, *at_start(words, MORE, ())]
-        if typed[0] == "python":
+        if typed[0] == "python" and typed[1] in PROGRAMS:
+            code, said = in_this_process(typed[1:])
+        elif typed[0] == "python":
             program = ["-m", typed[2]] if typed[1] == "-m" else [str(ROOT / typed[1])]
             command = [sys.executable, *program, *typed[1 + len(program) :]]
             done = subprocess.run(
@@ -258,6 +263,23 @@ def as_simulate(words: list[str]) -> Iterator[str]:
             yield from ("--num-clients", next(rest).removeprefix("num-supernodes="))
         elif word != "--stream":
             yield word
+
+
+def in_this_process(words: list[str]) -> tuple[int, str]:
+    """Run a benchmark that is a study as its program would, without loading all libraries again: exit code, output."""
+    file, code = ROOT / words[0], 0
+    with (
+        io.StringIO() as said,
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        patch.object(sys, "argv", words),
+        patch.object(sys, "path", [str(file.parent), *sys.path]),
+    ):
+        try:
+            runpy.run_path(str(file), run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return code, said.getvalue()
 
 
 def environment() -> dict[str, str]:

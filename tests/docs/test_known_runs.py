@@ -18,21 +18,10 @@ RESULT = CellResult(
 def test_runs_of_one_command_are_found_by_the_next(tmp_path):
     known = KnownRuns(tmp_path / "known")
     results = tmp_path / "one" / "results"
-    with known.known(["remind", "bench", "compare"], results):
+    with known.known(results):
         StudyFolder(results / "compare-heart").keep("a", RESULT)
-    with known.known(["remind", "bench", "ablate"], tmp_path / "two" / "results"):
+    with known.known(tmp_path / "two" / "results"):
         folder = StudyFolder(tmp_path / "two" / "results" / "ablate-heart", beside=[tmp_path / "elsewhere"])
         assert folder.find("a") == RESULT
         assert folder.find("b") is None
     assert StudyFolder(tmp_path / "three").find("a") is None, "only a reader of the documents has them"
-
-
-def test_so_are_those_of_a_program_of_its_own(tmp_path):
-    known = KnownRuns(tmp_path / "known")
-    words = ["python", "benchmarks/options.py", "simulation/cohorts/heart.toml", "--try", "defaults:"]
-    for name in ("one", "two"):
-        results = tmp_path / name
-        with known.known(words, results):
-            there = StudyFolder(results / "options-heart")  # of another process: it knows this folder alone
-            assert there.has("a") == (name == "two")
-            there.keep("a", RESULT)
