@@ -91,6 +91,12 @@ def test_the_run_in_short(client, result):
     told = summary(result)
     assert found["tail"]["scores"]["auroc"]["value"] == told["tail_patients"]["auroc"]
     assert found["worst_group"]["scores"]["auroc"]["value"] == told["worst_group"]["auroc"]["value"]
+    for place in ("worst_group_if_equal", "worst_site_if_equal"):
+        assert 0.3 < found[place] < found["overall"]["auroc"]["value"], "the smallest of several noisy scores"
+    assert found["worst_group_if_equal"] == pytest.approx(told["worst_group"]["auroc"]["if_equal"], abs=0.03)
+    assert client.get("/api/runs/1/verdict?score=macro_f1").json()["worst_group_if_equal"] is None
+    shown = client.get("/runs/1").text.partition('id="answer-group-by-chance">about ')[2].partition(" ")[0]
+    assert float(shown) == pytest.approx(found["worst_group_if_equal"], abs=6e-3)
 
 
 def test_one_class_gets_a_remark(engine, tmp_path, client, monkeypatch):

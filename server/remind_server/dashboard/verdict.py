@@ -1,11 +1,15 @@
 """The main results of a run: overall, on the tail, and in the worst group and hospital."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from remind.metrics.chance import DRAWN, DRAWS
 from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import total
@@ -31,9 +35,11 @@ class SiteScores:
 class Verdict:
     """The main results of a run by one score: overall, on the tail, in the worst group and hospital.
 
-    The worst are those of the ranked ones, null if none is ranked. `one_class` is the class that the model predicts for
-    nearly everyone, and `recalls` the share of each class that is predicted correctly. `withheld_groups` and
-    `withheld_sites` have patients, or may have, but no scores that may be shown.
+    The worst are those of the ranked ones, null if none is ranked. `worst_group_if_equal` and `worst_site_if_equal` are
+    the values to expect by chance alone if each had the overall score (`remind.metrics.chance`), null for fewer than
+    two, for scores without a model of chance, and where a number that it needs is not shown. `one_class` is the class
+    that the model predicts for nearly everyone, and `recalls` the share of each class that is predicted correctly.
+    `withheld_groups` and `withheld_sites` have patients, or may have, but no scores that may be shown.
     """
 
     run: int
@@ -45,9 +51,11 @@ class Verdict:
     groups: int
     ranked_groups: int
     worst_group: GroupRow | None
+    worst_group_if_equal: float | None
     sites: int
     ranked_sites: int
     worst_site: SiteScores | None
+    worst_site_if_equal: float | None
     one_class: str | None
     recalls: dict[str, float]
     withheld_groups: int
@@ -77,14 +85,31 @@ def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
         groups=len(table.rows),
         ranked_groups=len(table.ranked),
         worst_group=min(groups, key=worst_first(score), default=None),
+        worst_group_if_equal=worst_if_equal(score, overall, [row.scores for row in groups]),
         sites=len(sites),
         ranked_sites=len(ranked),
         worst_site=min(ranked, key=lambda site: (sign * getattr(site.scores, score).value, site.name), default=None),
+        worst_site_if_equal=worst_if_equal(score, overall, [site.scores for site in ranked]),
         one_class=None if called is None else classes[called],
         recalls={name: share for name, share in zip(classes, shares, strict=False) if share is not None},
         withheld_groups=sum(row.scores.withheld or row.scores.suppressed for row in table.rows),
         withheld_sites=sum(site.scores.withheld or site.scores.suppressed for site in sites),
     )
+
+
+def worst_if_equal(score: str, overall: Measured, rows: Sequence[Measured]) -> float | None:
+    """Return the worst score to expect of these rows if each had the overall score, from what the page shows."""
+    found = getattr(overall, score, None)
+    if score not in DRAWN or found is None or overall.withheld or len(rows) < 2:
+        return None
+    known = [(row.n, row.positives) for row in rows]
+    sizes = tuple((n - positives, positives) for n, positives in known if n is not None and positives is not None)
+    return _by_chance(score, found.value, sizes) if len(sizes) == len(rows) else None
+
+
+@lru_cache(maxsize=64)
+def _by_chance(score: str, value: float, sizes: tuple[tuple[int, int], ...]) -> float | None:
+    return DRAWN[score](value, sizes, np.random.default_rng(DRAWS))
 
 
 def site_scores(reader: Reader, table: GroupTable) -> list[SiteScores]:

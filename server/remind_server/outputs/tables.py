@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from remind import groups
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.message_statistics import USE_DIGITS
@@ -22,6 +24,7 @@ from remind.metrics.aggregates import (
     tail_groups,
     worst,
 )
+from remind.metrics.chance import DRAWS, expected_worst
 from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import SCORES, Scores, intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
@@ -232,10 +235,18 @@ def _mean(name: str, model: Examined, scope: Scope, of: int) -> Row:
 
 
 def _worst(model: Examined, scope: Scope, schema: CohortSchema) -> Row:
-    """Return for each score the worst ranked group and its value; None if no group is ranked."""
+    """Return for each score the worst ranked group and its value; None if no group is ranked.
+
+    `if_equal` is the value that would be expected if all these groups were equal; None for scores without a model.
+    """
     found: Row = {}
     for metric in SCORES:
         values = apart("worst_group", model, scope, metric)
         group = worst(values, metric)
-        found[metric] = group and {"group": groups.name(int(group), schema.names), "value": values[group]}
+        if group is None:
+            found[metric] = None
+            continue
+        rows = [model.by_group[k] for k in sorted(scope.ranked_groups(metric))]
+        by_chance = expected_worst(rows, metric, np.random.default_rng(DRAWS))
+        found[metric] = {"group": groups.name(int(group), schema.names), "value": values[group], "if_equal": by_chance}
     return found

@@ -19,6 +19,7 @@ from remind.federation.rules.base import Rule
 from remind.files import write_whole
 from remind.fusion.merging import Clusters, blocks_with_experts, clusters, merged, similarity
 from remind.methods import methods_of
+from remind.metrics.aggregates import tail_groups
 from remind.metrics.scores import scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind.model_file import load_model, save_model
@@ -72,7 +73,7 @@ def merge_experts(folder: Path, number: int, out: Path, min_count: int | None, s
         with after_hospitals.in_use(new, routing) as views:
             after = measured(views)
     shown = Patients.of(hospitals).publishable(minimum).groups
-    tail, names = groups.tail(hospitals.counts()), hospitals.schema.names
+    tail, names = tail_groups(hospitals.counts(), before), hospitals.schema.names
     rows = cost(before, after, shown, tail, names)
     _write(run, out, config, new, about, found)
     content = {

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TypeVar
 
+from remind.metrics.chance import worst_by_chance
 from remind.metrics.scores import Scores, scores
 from remind.metrics.statistics import GroupStatistics, total
 from remind_studies.cells.cell import Outcome
-from remind_studies.results.chance import worst_by_chance
 from remind_studies.results.measures import ByMetric, Examined, Scope, by_metric, examine, measure
 
 Key = TypeVar("Key", int, str)  # a group or a site

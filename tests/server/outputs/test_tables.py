@@ -45,7 +45,10 @@ def test_summary_averages_what_the_rows_say():
         assert found["mean_over_tail_groups"][key] == pytest.approx(next(r[key] for r in groups_ if r["mask"] == 3))
         assert found["overall"][key] == next(r[key] for r in rows if (r["site"], r["group"]) == (ALL, ALL))
     worst = max(groups_, key=lambda r: r["log_loss"])
-    assert found["worst_group"]["log_loss"] == {"group": worst["group"], "value": worst["log_loss"]}
+    assert found["worst_group"]["log_loss"] == {"group": worst["group"], "value": worst["log_loss"], "if_equal": None}
+    by_chance = found["worst_group"]["accuracy"]
+    assert by_chance["value"] <= found["overall"]["accuracy"]
+    assert 0 < by_chance["if_equal"] <= np.mean([r["accuracy"] for r in groups_]) + 0.05
     assert (found["groups"], found["tail_groups"], found["tail_groups_tested"], found["sites"]) == (3, 3, 2, 3)
     means = found["mean_over_tail_groups"]
     assert (means["averaged"]["auroc"], means["of"]) == (1, 3), "one of three tail groups can be ranked"

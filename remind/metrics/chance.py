@@ -11,8 +11,6 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from remind.metrics.aggregates import Examined, Scope, by_class
 from remind.metrics.scores import scores
@@ -40,17 +38,22 @@ def worst_by_chance(models: Mapping[int, Examined], scope: Scope) -> dict[tuple[
             ("worst_group", model.by_group, scope.ranked_groups),
             ("worst_site", model.by_site, scope.ranked_sites),
         ):
-            chosen = {metric: [one for key, one in rows.items() if key in ranked(metric)] for metric in DRAWN}
-            together = {metric: scores(reduce(GroupStatistics.__add__, own)) for metric, own in chosen.items() if own}
-            values = {
-                metric: draw(getattr(own, metric), [by_class(one) for one in chosen[metric]], rng)
-                for metric, own in together.items()
-                for draw in (DRAWN[metric],)
-            }
-            for metric, value in values.items():
+            for metric in DRAWN:
+                value = expected_worst([one for key, one in rows.items() if key in ranked(metric)], metric, rng)
                 if value is not None:
                     found.setdefault((measure, metric), []).append(value)
     return {key: fmean(values) for key, values in found.items()}
+
+
+def expected_worst(rows: Sequence[GroupStatistics], metric: str, rng: np.random.Generator) -> float | None:
+    """Return the expected worst score of ranked groups, or sites, if each had the score of all their patients.
+
+    None for metrics that are not drawn, and where there are no rows or the score is undefined.
+    """
+    if metric not in DRAWN or not rows:
+        return None
+    together = scores(reduce(GroupStatistics.__add__, rows))
+    return DRAWN[metric](getattr(together, metric), [by_class(one) for one in rows], rng)
 
 
 def expected_worst_auroc(
@@ -60,6 +63,8 @@ def expected_worst_auroc(
 
     Groups without one of the two have none; None where no group has one, and for more than two classes.
     """
+    from scipy.special import ndtri  # scipy takes long to import, and most programs need no chance
+
     sizes = [size for size in sizes if len(size) == 2 and min(size) > 0]
     if auroc is None or not sizes:
         return None
@@ -79,6 +84,8 @@ def expected_worst_accuracy(
 
 def _aurocs(distance: float, size: Sequence[int], rng: np.random.Generator, draws: int) -> Floats:
     """AUROC of each draw, by the rank sum of those with the outcome."""
+    from scipy.stats import rankdata
+
     negatives, positives = size
     below = rng.normal(size=(draws, negatives))
     above = rng.normal(loc=distance, size=(draws, positives))

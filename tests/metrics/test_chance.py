@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from remind_studies.results.chance import expected_worst_accuracy, expected_worst_auroc, worst_by_chance
+from remind.metrics.chance import expected_worst_accuracy, expected_worst_auroc, worst_by_chance
 from tests.metrics.test_aggregates import MODEL, SCOPE
 
 
