@@ -12,6 +12,8 @@ OFF: dict[str, tuple[str, Scalar]] = {  # what is not the paper's, by name: its 
     "what hospitals know alone": ("model.encoders.alone", "none"),
     "the shared linear model": ("model.linear", False),
     "the shared projection": ("model.projection", False),
+    "prototypes": ("model.prototypes", 0.0),
+    "learning without labels": ("model.encoders.pretraining-rounds", 0),
     "the anchor of encoders": ("train.anchor", 0.0),
     "the mean over rounds": ("federation.averaging", 0.0),
     "shrinking": ("train.shrink", 0.0),
@@ -71,4 +73,6 @@ def _besides(whole: Arm, config: Config) -> list[Arm]:
     fusion = [
         _with(whole, config, f"without {n}", **{o: off}) for n, (o, off) in OFF_FUSION.items() if options[o] != off
     ]
+    if config.dro.initial == "shrunk":
+        settings.append(whole.but("without shrinking λ₀", {"dro.initial": "proportional"}))
     return settings + fusion
