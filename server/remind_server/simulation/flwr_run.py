@@ -237,6 +237,10 @@ def submit(run: Callable[..., None], given: dict[str, Any], plan: "Plan | None")
         with followed(run) as seen:
             try:
                 run(**given)
+            except BaseException:  # as if Flower could not start its SuperLink in time
+                if given["stream"] and results and not seen.ids:
+                    _say("no run was started, so that this folder was not made")
+                raise
             finally:
                 if managed and not seen.ids and not plan.named:
                     with suppress(OSError):

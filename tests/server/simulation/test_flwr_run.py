@@ -306,3 +306,16 @@ def test_the_hook_extends_the_real_command_line():
     code = f"import sys; sys.path[:0] = {paths!r}; " + code
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "['num_clients', 'cohort', 'yes'] flwr.cli.run.run False"]
+
+
+def test_a_folder_that_was_announced_and_not_made_is_said(flower, monkeypatch):
+    """As if the SuperLink was not up in Flower's time."""
+
+    def late():
+        raise typer.Exit(1)
+
+    monkeypatch.setattr(sys.modules[__name__], "init_http_client_from_connection", late)
+    result = flower("ours", "--stream")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "no run was started, so that this folder was not made"
+    assert not list(Path("results").glob("*"))
