@@ -4,8 +4,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from remind.fusion.base import registry
+from remind.fusion.base import group_of, registry
 from remind.fusion.moe_retriever import MoERetrieverOptions
+from remind.fusion.more_vs_fewer import draw_fewer
 from remind.fusion.sparse import cv_squared
 from remind.fusion.support import TokenPool
 from remind.groups import members
@@ -248,6 +249,37 @@ def test_nobody_gets_its_own_hidden_tokens_back(routing):
         assert not (theirs == mine.unsqueeze(1)).any()
         asked += theirs.numel()
     assert asked > 100
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_nor_what_the_ranking_loss_hides(routing):
+    """``train.ranking`` gives each patient a second time, with fewer modalities, by presence alone."""
+    of = context()
+    batch = patients(of, (7,) * 12)
+    for i, z in enumerate(batch.tokens):
+        z[:] = torch.arange(12.0)[:, None, None] + 100.0 * i
+    fusion, index, drawn = model("moe_retriever", of).train(), torch.arange(12), []
+    fusion.set_support(TokenPool(batch.tokens, batch.presence, 0, index_N=index))
+    retrieve = fusion._retrieve_one
+    fusion._retrieve_one = lambda own, intra, missing: drawn.append((own, intra)) or retrieve(own, intra, missing)
+    torch.manual_seed(0)
+    for _ in range(10):
+        fewer = draw_fewer(batch.presence, torch.Generator().manual_seed(0))
+        fusion.set_step_patients(index)
+        fusion(batch.tokens, fewer, group_of(fewer), routing)
+    assert sum(intra.numel() for _, intra in drawn) > 100
+    for own, intra in drawn:
+        assert not (intra[:, :, 0, 0] % 100 == (own[0][:, 0, 0] % 100).unsqueeze(1)).any()
+
+
+def test_the_defaults_are_the_papers():
+    options = MoERetrieverOptions()
+    assert options.end_to_end
+    assert options.auxiliary == 0, "the paper has no loss of balance; the release has"
+    fusion = model("moe_retriever", context()).train()
+    batch, label = patients(context(), (5, 6, 7, 7)), torch.tensor([0, 1, 2, 0])
+    output = batch.given_to(fusion, routing=False)
+    torch.testing.assert_close(output.loss(label, cross_entropy), cross_entropy(output.logits_BC, label))
 
 
 def test_patients_that_an_objective_has_mixed_get_nobody_of_the_step():
