@@ -178,7 +178,7 @@ class Study(ABC):
         """
 
     def advice(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
-        """Return what the study recommends, in a sentence; empty: nothing.
+        """Return what the study found or recommends beyond its tables, in sentences; empty: nothing.
 
         Parameters
         ----------

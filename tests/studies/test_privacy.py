@@ -1,5 +1,7 @@
 """The study of privacy: its panels, what it recommends, and what a guarantee leaves of a step."""
 
+from typing import Any
+
 import pytest
 
 from remind.errors import UserError
@@ -12,6 +14,7 @@ from remind_studies.report.write import render
 from remind_studies.results.format import Results
 from remind_studies.studies.privacy import PLAIN, SETTINGS
 from remind_studies.studies.private import OF_MODE, modes
+from remind_studies.study import registry
 from tests.builders.studies import LARGER, plan, request
 
 COMMON = LARGER | {"synthetic.kinds": "table, table, table, table", "synthetic.standardise": "given"}
@@ -108,6 +111,29 @@ def test_two_hospitals_cannot_share_noise():
     assert modes(2) == ("site",)
 
 
+def test_parts_alone_stand_beside_the_whole_model():
+    of, found = panels("privacy(epsilon = '8', r-max = '', settings = false, parts = 'head+groups')")
+    (panel,) = found.values()
+    configs = {arm.name: panel.cell(arm, of.common, 0).config for arm in panel.arms}
+    assert list(configs)[-2:] == ["no guarantee, head+groups alone", "site, head+groups alone"]
+    assert {c.method.rule for c in list(configs.values())[-2:]} == {'adapt(parts = "head+groups")'}
+    assert [c.privacy.mode for c in list(configs.values())[-2:]] == ["none", "site"]
+    with pytest.raises(UserError, match="there is no part 'heads'"):
+        panels("privacy(epsilon = '8', parts = 'heads')")
+
+
+def test_what_each_guarantee_costs_is_said_in_a_sentence(monkeypatch):
+    monkeypatch.setattr("remind_studies.studies.privacy.judge_all", lambda results, metric: results or None)
+    of = request(common=COMMON)
+    method, options = registry.choose("privacy(epsilon = '8, 1', r-max = '', settings = false)")
+    study = method.build(options)
+    found: Any = {("ε = 8", PLAIN): 0.9, ("ε = 8", "site"): 0.8512, ("ε = 1", PLAIN): 0.9, ("ε = 1", "joint"): 0.7}
+    said = "ε = 8: no guarantee 0.900, site 0.851; ε = 1: no guarantee 0.900, joint 0.700"
+    said = f"AUROC of all validation patients: {said}."
+    assert study.advice(of, found) == said
+    assert study.advice(of, {}) == ""
+
+
 @pytest.mark.slow
 def test_a_study_says_what_it_recommends(tmp_path):
     shown = []
@@ -135,7 +161,8 @@ def test_a_study_says_what_it_recommends(tmp_path):
     assert "privacy.epsilon=1000" in results.advice
     assert shown == [markdown(results)]
     assert markdown(results).endswith(results.advice)
-    assert "Recommended" in render(results)
+    assert "What this study asked" in render(results)
+    assert "of all validation patients: ε = 1000: no guarantee 0." in results.advice
     assert {fact.name for fact in results.facts} == {"cosine of a step", "signal ÷ noise of a step", "σ", "rate"}
 
 

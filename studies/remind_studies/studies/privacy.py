@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
+from remind.methods import methods_of
 from remind.metrics.scores import SCORES
 from remind.registry import Options
 from remind.training.private.admission import require_given_scales
@@ -65,14 +66,28 @@ class Privacy(Study):
         for panel in found:
             for arm in panel.arms:
                 config = config_of(request, arm.but(arm.name, panel.settings))
+                methods_of(config)
                 if config.privacy.mode != NONE:
                     require_given_scales(request.cohort.schema, config)
         return tuple(found)
 
     @override
     def advice(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
-        if not self.options.settings:
-            return ""
+        best = self._best(request, found) if self.options.settings else ""
+        return " ".join(filter(None, (best and f"{best}.", self._costs(request, found))))
+
+    def _costs(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
+        """What each guarantee costs all validation patients: the question of the study."""
+        told = []
+        for epsilon in self._positive("epsilon", self.options.epsilon):
+            panel = self._panel(request, f"ε = {epsilon:g}", "", epsilon, {}, {})
+            scores = {a.name: judge_all(found.get((panel.name, a.name), ()), request.metric) for a in panel.arms}
+            texts = [f"{name} {score:.3f}" for name, score in scores.items() if score is not None]
+            told += [f"ε = {epsilon:g}: {', '.join(texts)}"] if texts else []
+        written = SCORES[request.metric].column
+        return f"{written} of all validation patients: {'; '.join(told)}." if told else ""
+
+    def _best(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
         epsilon = self._positive("epsilon", self.options.epsilon)[0]
         panel = self._settings(request, epsilon)
         scores = {arm.name: judge_all(found.get((panel.name, arm.name), ()), request.metric) for arm in panel.arms}
