@@ -118,10 +118,6 @@ NOT_HERE = {
     ("remind", "bench", "privacy"): Excuse(
         "needs a cohort with declared scales", "tests/studies/test_privacy.py::test_a_study_says_what_it_recommends"
     ),
-    ("remind", "bench", 'privacy(r-max = "", settings = false, parts = "head+groups")'): Excuse(
-        "needs a cohort with declared scales",
-        "tests/studies/test_privacy.py::test_parts_alone_stand_beside_the_whole_model",
-    ),
     ("remind", "bench", "widths(small = 4)"): Excuse(
         "is a study that the reader writes", "tests/newcomer/test_one_file.py::test_a_study_runs_and_is_reported"
     ),

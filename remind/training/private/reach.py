@@ -67,13 +67,13 @@ def warnings(config: Config, schema: CohortSchema, patients: Sequence[int]) -> l
     if found >= LEAST:
         return []
     train, faster = config.train, 2 * LEAST / max(found, 1e-12)
-    settings = ["more patients per step (train.batch)", "a smaller model (model.width, model.experts)"]
+    settings = ["more patients per step (train.batch)", "more rounds", "a smaller model (model.width, model.experts)"]
     if faster * train.lr <= 0.05:
         settings.insert(0, f"train.lr and train.routing-lr of {faster:.2g} times as much")
     return [
         f"privacy.mode = {config.privacy.mode!r}: with these settings noise leaves almost nothing to learn (reach "
-        f"{found:.1g}, wanted: {LEAST:g}; docs/privacy.md), and epsilon would be spent on it. Change "
-        f"{', '.join(settings)}, or take the settings of the preset private; then a larger privacy.epsilon"
+        f"{found:.1g}, wanted: {LEAST:g}; docs/privacy.md), and epsilon would be spent on it. Try "
+        f"{', '.join(settings)}, or the settings of the preset private; at last a larger privacy.epsilon"
     ]
 
 
