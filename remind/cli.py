@@ -18,6 +18,7 @@ from remind.cli_options import HELP_NAMES, CohortArgument, CohortOption, require
 from remind.config import Config, Scalar
 from remind.config_toml import to_toml
 from remind.data.importers.command import import_app
+from remind.disk import disk_error, in_words
 from remind.errors import UserError
 from remind.export.command import export_command
 from remind.prediction.command import predict_command
@@ -164,11 +165,16 @@ def whole_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line. A user's mistake ends it with one message and exit code 1."""
+    """Run the command line. A user's mistake, or a full disk, ends it with one message and exit code 1."""
     try:
         whole_app()()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if (full := disk_error(error)) is None:
+            raise
+        print(f"error: {in_words(full)}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

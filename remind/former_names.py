@@ -36,6 +36,7 @@ _KEPT = (
     ),
 )
 _RENAMED = {
+    "remind_client.disk": "remind.disk",
     "remind_client.few": "remind_client.rounds.small_updates",
     "remind_client.private": "remind_client.engine.private_steps",
     "remind_server.model": "remind.global_model",

@@ -6,6 +6,8 @@ one without any error.
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from remind.errors import UserError
 
 DIGEST, FORMAT = "sha256", "format"  # keys in the file's metadata: one flipped bit cannot make both unknown
 WITH_DIGEST = "2"
+_OS_ERROR = re.compile(r"os error (\d+)")  # in the text of a SafetensorError
 
 
 def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
@@ -38,7 +41,14 @@ def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     Call it inside `remind.files.write_whole`, so that the file is complete or absent.
     """
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(whole, path, metadata={**metadata, FORMAT: WITH_DIGEST, DIGEST: digest_of(whole, metadata)})
+    try:
+        save_file(whole, path, metadata={**metadata, FORMAT: WITH_DIGEST, DIGEST: digest_of(whole, metadata)})
+    except SafetensorError as error:  # of the operating system's error only the text is left
+        found = _OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def load_model(path: Path, remedy: str = "restore it from a copy") -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 # Parts of each package, the lowest floor first: a part imports parts of lower floors of its package alone.
 FLOORS: dict[str, tuple[str, ...]] = {
     "remind": (
-        "durations errors files former_names hash_chain quoting seeds suggest version",
+        "disk durations errors files former_names hash_chain quoting seeds suggest version",
         "invalid",
         "cli_options config consortium extensions groups model_file privacy processes",
         "alerts backup config_toml metrics paths registry secagg web",
@@ -48,7 +48,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "app",
     ),
     "remind_client": (
-        "audit cohort_cache coordinator disk exit_codes flower_internals identity policy question site_option",
+        "audit cohort_cache coordinator exit_codes flower_internals identity policy question site_option",
         "ledger vault",
         "refusal site_config store",
         "approval engine initialise predict retention run_plan vault_begin",

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from remind.cli_options import HELP_NAMES, version_option
+from remind.disk import disk_error
 from remind.errors import UserError
-from remind_client.disk import disk_error
 from remind_client.exit_codes import Exit
 from remind_client.model_commands import adapt, export, predict, serve
 from remind_client.refusal import words_within

@@ -1,8 +1,8 @@
 """Reasons that a site gives when it cannot answer. The text contains no paths, no values and nothing about patients."""
 
+from remind.disk import disk_error, in_words, reason
 from remind.errors import UserError
 from remind.secagg.limits import RefusedError
-from remind_client.disk import disk_error, in_words, reason
 from remind_client.ledger.budget import BudgetError
 from remind_client.question import TooOldError
 from remind_client.vault.errors import VaultError

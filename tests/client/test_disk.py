@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from remind.data.synthetic.write import write_cohort
+from remind.disk import disk_error, in_words
 from remind.errors import UserError
 from remind.federation.flower import from_record
 from remind.federation.messages import Refusal
 from remind.training.token_cache import TokenCache
 from remind_client import command
 from remind_client.checks import local
-from remind_client.disk import disk_error, in_words
 from remind_client.exit_codes import Exit
 from remind_client.launcher.door import Door
 from remind_client.refusal import words_for, words_within

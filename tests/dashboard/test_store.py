@@ -24,9 +24,10 @@ from remind_server.dashboard.report import run_report
 from remind_server.outputs.records import RunStart
 from remind_server.run_observers import run_observers
 from remind_server.store import run_rows
+from remind_server.store.observer import StoreObserver
 from remind_server.store.open import open_store, shown, store_url
 from remind_server.store.rows import cell_rows
-from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run
+from remind_server.store.schema import LOST, Base, Cell, RoundGroup, Run, tables_by_round
 from tests.builders.configs import settings
 from tests.builders.stored_runs import Drill
 from tests.machine import until
@@ -297,3 +298,27 @@ def test_postgresql(tmp_path):
             engine.dispose()
         finally:
             do(tools / "pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop")
+
+
+def test_a_round_that_a_crash_cost_its_checkpoint_is_written_again(engine, tmp_path):
+    """The store has the second round, the newest checkpoint the first: a resumed run ends with each round once."""
+    drill = Drill(engine, tmp_path / "results" / "run", SITES, rounds=2).start()
+    drill.round()
+    memory = drill.observer.remember()
+    drill.round()
+    drill.observer.heartbeat.stop()
+    again = Drill(engine, tmp_path / "results" / "run", SITES, rounds=2)
+    again.observer.heartbeat.stop()
+    again.observer = StoreObserver(engine, tmp_path / "results" / "run", beat=0.2)
+    start = RunStart(again.config, again.schema, SITES, again.counts, {})
+    again.observer.resumed(start, 1, memory)
+    again.done = 1
+    again.round()
+    again.finish()
+    run = Reader(engine).state(1)
+    assert (run.status, run.round) == ("finished", 2)
+    for table in tables_by_round():
+        with Session(engine) as session:
+            rounds = set(session.scalars(select(table.round).where(table.run_id == 1)))
+        assert rounds <= {1, 2, 3}, table.__tablename__
+    assert {"rounds", "round_sites", "round_groups", "site_rounds"} <= {t.__tablename__ for t in tables_by_round()}

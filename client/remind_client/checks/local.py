@@ -9,12 +9,12 @@ from pathlib import Path
 
 from remind.consortium.enrolment import fingerprint, public_key_text
 from remind.data.checks.check import check_cohort
+from remind.disk import disk_error
 from remind.errors import UserError
 from remind.processes.private_files import private_folder
 from remind_client.audit.log import segments
 from remind_client.audit.verify import verify
 from remind_client.checks.finding import Finding, failed, ok, warning
-from remind_client.disk import disk_error
 from remind_client.identity import read_private_key
 from remind_client.launcher.install import OTHERS, install_launchers
 from remind_client.ledger.rollback import REMEDY as ROLLBACK_REMEDY

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Protocol
 
 from typing_extensions import override
 
+from remind.disk import named
 from remind.processes.private_files import write_private
-from remind_client.disk import named
 from remind_client.vault.key import VaultKey
 from remind_client.vault.stream import HEADER_BYTES, Sealer, key_id, opened
 

@@ -4,6 +4,7 @@ It drives a Flower `Grid` itself rather than through `flwr.serverapp.strategy.St
 all nodes and two exchanges a round; here every site gets its own blocks, and a round is one exchange.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from remind.config import Config
+from remind.disk import disk_error, in_words
 from remind.errors import UserError
 from remind.federation.richer import rich
 from remind.secure_settings import require_summable
@@ -28,6 +30,8 @@ from remind_server.rounds.round_runner import RoundRunner
 from remind_server.rounds.secure import SecureAggregation
 from remind_server.rounds.state import State
 from remind_server.rounds.waiting import wait_for_members
+
+log = logging.getLogger(__name__)
 
 
 class FedRemind:
@@ -90,7 +94,10 @@ class FedRemind:
             result = examiner.result(grid, last, self.recovery.began, self.exchange.left_out)
         except BaseException as error:  # observers are told of an interruption too
             for observer in self.observers:
-                observer.failed(_reason(error))
+                try:
+                    observer.failed(_reason(error))
+                except Exception:  # the reason of the end must not be lost, nor the other observers' knowledge of it
+                    log.exception("%s could not note the end of the run", type(observer).__name__)
             raise
         for observer in self.observers:
             observer.finished(result)
@@ -172,4 +179,6 @@ def _reason(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if (full := disk_error(error)) is not None:
+        return in_words(full)
     return f"{type(error).__name__}: {error}"

@@ -35,8 +35,8 @@ from remind_server.store.schema import (
     RoundSite,
     Run,
     Site,
-    SiteCounts,
     SiteRound,
+    tables_by_round,
 )
 from remind_server.store.write_queue import WriteQueue
 
@@ -102,7 +102,7 @@ class StoreObserver(Observer):
 
         def write(session: Session) -> None:
             end_lost_runs(session)
-            for table in (Round, RoundSite, RoundGroup, SiteCounts):
+            for table in tables_by_round():
                 session.execute(delete(table).where(table.run_id == self.rows.run_id, table.round > round_))
             alive = {"status": RUNNING, "reason": "", "ended": None, "round_began": None, "round_closes": None}
             self.rows.change(session, round=round_, **alive)

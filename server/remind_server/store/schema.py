@@ -186,6 +186,12 @@ class RoundGroup(_OfRun, _Scored, _Withheld, Base):
     risk: Mapped[float | None]
 
 
+def tables_by_round() -> list[Any]:
+    """Return every table whose rows belong to a round of a run: what a resumed run writes again."""
+    tables = (mapper.class_ for mapper in Base.registry.mappers)
+    return [table for table in tables if issubclass(table, _OfRun) and hasattr(table, "round")]
+
+
 class Cell(_OfRun, _Scored, _Withheld, Base):
     """Scores of one group at one site: validation patients as of the last round, test patients at the end."""
 

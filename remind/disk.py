@@ -11,6 +11,7 @@ REASONS = {
     errno.ENOSPC: "is full",
     errno.EDQUOT: "is full for this user (quota)",
     errno.EROFS: "is read-only",
+    errno.EFBIG: "takes no larger file from this process (its limit, ulimit -f, or the file system's)",
 }
 
 
@@ -25,7 +26,7 @@ def reason(error: OSError) -> str:
 
 
 def in_words(error: OSError) -> str:
-    """Message for the site's operator: which file, why, and what to do."""
+    """Message for the operator: which file, why, and what to do."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}cannot be written: {reason(error)}; free disk space there, or make it writable for this user"
 
