@@ -35,7 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "prediction",
         "export",
         "methods methods_list",
-        "global_model secure_settings",
+        "global_model privacy_reach secure_settings",
         "adaptation",
         "api cli",
     ),

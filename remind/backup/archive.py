@@ -23,7 +23,7 @@ from remind.files import whole
 from remind.version import VERSION
 
 MANIFEST = "remind-backup.json"
-PASSING = ("run",)  # folders directly below that are written anew at every start
+PASSING = ("run",)  # folders directly below that are written again at every start
 _SQLITE, _BESIDE, _LOCK, _PARTIAL = b"SQLite format 3\0", ("-wal", "-shm", "-journal"), ".lock", ".partial"
 
 

@@ -1,6 +1,6 @@
 """Processes of studies that begin with their libraries loaded.
 
-One process has loaded them and forks each of these; those of `remind bench` load them anew, which takes seconds.
+One process has loaded them and forks each of these; those of `remind bench` load them again, which takes seconds.
 """
 
 import multiprocessing

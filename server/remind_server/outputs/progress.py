@@ -16,8 +16,8 @@ from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, SCORES, TIGHT
 from remind.metrics.statistics import merge
 from remind.privacy_plan import plan_of
+from remind.privacy_reach import warnings as too_much_noise
 from remind.secagg.limits import FEWEST
-from remind.training.private.reach import warnings as too_much_noise
 from remind_server.outputs.protections import is_summed, nothing_between, remarks, remarks_on_chance
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.screen import Screen, Table

@@ -169,7 +169,7 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     from remind.alerts.settings import read_alerts
     from remind.data.checks.leaks import leaks
     from remind.data.sites.hospitals import SYNTHETIC, virtual_hospitals
-    from remind.training.private.reach import warnings
+    from remind.privacy_reach import warnings
 
     config = Config.from_flat({**defaults, **(plan.run or {})})
     number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))

@@ -6,7 +6,7 @@ import pytest
 
 from remind.config import Config
 from remind.data.synthetic.generate import generate
-from remind.training.private.reach import LEAST, numbers_of, reach, warnings
+from remind.privacy_reach import LEAST, numbers_of, reach, warnings
 from remind.training.site_model import fusion_of
 
 SITE = {"privacy.mode": "site", "evaluation.calibration": "none", "synthetic.standardise": "given"}
