@@ -2,6 +2,7 @@
 
 import pytest
 
+from remind.config import Scalar
 from remind.federation.message_statistics import PrivacySpent
 from tests.builders.stored_runs import Drill
 
@@ -51,3 +52,14 @@ def test_the_rounds_say_which_model_they_are_of_or_why_they_have_no_scores(engin
     page = client.get("/runs/2").text
     assert "No scores between the rounds: validation patients are not measured under secure aggregation" in page
     assert "the model that the round received" not in page
+
+
+def test_a_private_run_that_learned_next_to_nothing_says_so(engine, tmp_path, client, monkeypatch):
+    changes: dict[str, Scalar] = {"privacy.mode": "site", "privacy.epsilon": 3.0, "evaluation.calibration": "none"}
+    drill = Drill(engine, tmp_path / "run", SITES, changes=changes).start()
+    drill.round()
+    assert "hardly more than guessing" not in client.get("/runs/1").text
+    drill.finish()
+    assert "hardly more than guessing" not in client.get("/runs/1").text
+    monkeypatch.setattr("remind_server.outputs.protections.NEARLY_CHANCE", 1.0)
+    assert "privacy.mode = site at ε = 3.0: AUROC" in client.get("/runs/1").text

@@ -65,7 +65,7 @@ class Coordinator:
         command = [sys.executable, "-m", "remind_server.consortium", "serve", str(self.where)]
         with self.log.open("w") as out:
             self.process = subprocess.Popen(command, env=self.env, cwd=self.home, stdout=out, stderr=out)
-        until(self.well, "consortium served")
+        until(self.well, "consortium served", 180)
 
     def well(self):
         assert self.process.poll() is None, self.log.read_text()

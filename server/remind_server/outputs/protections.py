@@ -65,6 +65,6 @@ def remarks_on_chance(settings: Settings, auroc: float | None, low: float | None
         return []
     return [
         f"{guarantee}: AUROC {auroc:.3f} [{low:.3f}, {high:.3f}] of all test patients is hardly more than guessing "
-        "(0.5). The noise is too much for these settings: try them with `remind bench privacy`, which spends nothing, "
+        "(0.5). The noise is too much for these settings: try them with remind bench privacy, which spends nothing, "
         "with another learning rate, more rounds, a smaller model, mode joint or more hospitals."
     ]
