@@ -119,6 +119,18 @@ class Week:
     def logs(self) -> str:
         return "\n".join(s.log.read_text()[-1500:] if s.log.exists() else "" for s in self.sites.values())
 
+    def end(self) -> None:
+        started = [site.process for site in self.sites.values() if site.process is not None]
+        for process in started:
+            if process.poll() is None:
+                process.terminate()
+        for process in started:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.coordinator.end()
+
 
 @pytest.fixture
 def week(tmp_path):
@@ -133,16 +145,7 @@ def week(tmp_path):
         week.coordinator.start()
         yield week
     finally:
-        for site in week.sites.values():
-            if site.process is not None and site.process.poll() is None:
-                site.process.terminate()
-        for site in week.sites.values():
-            if site.process is not None:
-                try:
-                    site.process.wait(60)
-                except subprocess.TimeoutExpired:
-                    site.process.kill()
-        week.coordinator.end()
+        week.end()
 
 
 def pid_of(site: Hospital, program: str) -> int:
