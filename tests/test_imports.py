@@ -28,6 +28,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "invalid",
         "cli_options config consortium extensions groups model_file privacy processes",
         "alerts backup config_toml metrics paths registry secagg web",
+        "outcomes",
         "config_pairs data fusion privacy_plan",
         "encoders objectives",
         "training",

@@ -24,6 +24,7 @@ from remind.metrics.calibration import Calibration
 from remind.metrics.calibration_fit import fit, fit_several
 from remind.metrics.selection import Verdict, is_better, judge
 from remind.metrics.statistics import GroupStatistics
+from remind.outcomes.base import require
 from remind.training.schedule import learning_rate
 
 Tensors = Mapping[str, Tensor]
@@ -112,6 +113,7 @@ class Alone:
     """
 
     def __init__(self, hospital: Hospital, start: Start, say: Callable[[str], None] = lambda text: None) -> None:
+        require(hospital.cohort.schema.predicts, "adapting a model to one hospital")
         self.hospital, self.start, self.config, self.say = hospital, start, hospital.config, say
         self.methods = methods_of(self.config)
         self.schema = hospital.cohort.schema

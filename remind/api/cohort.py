@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from remind import groups
 from remind.data.cohort.cohort import SPLITS
@@ -45,7 +45,7 @@ class Cohort(Patients):
 
         columns = {
             "patient_id": self.patient_id_N,
-            "label": [self.schema.classes[c] if c >= 0 else None for c in self.label_N.tolist()],
+            **self._labels(),
             "group": [groups.name(k, self.schema.names) for k in self.groups_N.tolist()],
         }
         if self.site_N is not None:
@@ -53,6 +53,12 @@ class Cohort(Patients):
         if self.split_N is not None:
             columns["split"] = [SPLITS[part] for part in self.split_N.tolist()]
         return pd.DataFrame(columns)
+
+    def _labels(self) -> dict[str, list[Any]]:
+        """Return the columns of the label: the class, or those that a cohort of another outcome is written with."""
+        if not self.schema.predicts.by_class:
+            return self.schema.predicts.decode(self.label_N, self.target_NT)
+        return {"label": [self.schema.classes[c] if c >= 0 else None for c in self.label_N.tolist()]}
 
     def counts(self) -> "pd.DataFrame":
         """Return a row per group: its name, patients n, share of all patients 0 … 1, and whether it is a tail group."""

@@ -50,6 +50,7 @@ class SyntheticConfig(Section):
         0.7, description="share of the label's signal in cross-modal products whose signs differ per group"
     )
     noise: NonNegative = Field(0.3, description="standard deviation of the label noise, in units of the signal's")
+    outcome: str = Field("classes", description="what the label is: an outcome of docs/cohorts.md")
     kinds: str = Field(
         "", description="a kind per modality, such as 'image, table, text, codes'; empty: M2 a series, the rest tables"
     )

@@ -53,6 +53,14 @@ class TrainConfig(Section):
         "auprc",
         "sensitivity",
         "net_benefit",
+        "mae",
+        "rmse",
+        "r2",
+        "ccc",
+        "c_index",
+        "c_ipcw",
+        "integrated_brier",
+        "weighted_kappa",
     ] = Field("log_loss", description="score of that measure")
     patience: Annotated[int, Field(ge=0)] = Field(
         0, description="end after this many rounds of the last stage without a better model; 0: never"

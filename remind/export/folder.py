@@ -23,6 +23,7 @@ from remind.export.settings import preprocessing, public_config
 from remind.fusion.base import FusionModel
 from remind.metrics.calibration import CALIBRATION, write_calibration
 from remind.model_file import save_model
+from remind.outcomes.base import require
 from remind.prediction.bundle import MODEL, SITES, Bundle, read_bundle, require_new_folder
 from remind.prediction.model import LoadedModel
 from remind.prediction.ranges import Ranges
@@ -128,6 +129,7 @@ def export_model(
     bundle: Bundle, facts: RunFacts, out: Path, wishes: Wishes, patients: Mapping[str, Cohort]
 ) -> Exported:
     """Write a model and the facts about it; the folder appears complete or not at all."""
+    require(bundle.schema.predicts, "remind export")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:

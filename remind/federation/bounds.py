@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from remind.metrics.histograms import BINS
-from remind.metrics.statistics import scored_classes
 from remind.metrics.tempering import BETA_K
+from remind.outcomes.base import Outcome
 
 LONGEST_VALUE = 26  # characters of a number in JSON and its separator: -1.7976931348623157e+308, "
 CELL_VALUES, CELL_TEXT = 5, 32  # per filled bin: class, hit, bin, patients
@@ -43,21 +43,21 @@ ORDINARY = Bounds(text=8 << 20, values=400_000, buffer=1 << 40)
 NO_TENSORS = Bounds(ORDINARY.text, ORDINARY.values, 0)
 
 
-def reply_bounds(groups: int, classes: int, experts: int, tensors: int = 0, nbytes: int = 0) -> Bounds:
+def reply_bounds(groups: int, outcome: Outcome, experts: int, tensors: int = 0, nbytes: int = 0) -> Bounds:
     """Return the bounds of the answer to a task or an examination.
 
     Parameters
     ----------
     groups
         Groups that the site can have statistics of.
-    classes, experts
-        C, and E.
+    outcome, experts
+        What is predicted, and E.
     tensors, nbytes
         Number and bytes of the tensors that were sent and come back.
     """
-    histograms = len(scored_classes(classes))
-    cells = groups * 3 * histograms * 2 * BINS  # test, validation, calibrated
-    others = groups * (3 * (30 + classes * (classes + 1) + experts) + 14 + 2 * len(BETA_K))
+    classes = len(outcome.strata) if outcome.by_class else 0
+    cells = groups * 3 * outcome.histograms * 2 * BINS  # test, validation, calibrated
+    others = groups * (3 * (30 + classes * (classes + 1) + outcome.sums + experts) + 14 + 2 * len(BETA_K))
     values = SOME_VALUES + others + cells * CELL_VALUES + tensors * TENSOR_VALUES
     text = SOME_TEXT + LONGEST_VALUE * (SOME_VALUES + others) + cells * CELL_TEXT
     text += tensors * (LONGEST_VALUE * TENSOR_VALUES + TENSOR_TEXT)

@@ -13,9 +13,14 @@ from remind.federation.message_types import MOST, MOST_EXPERTS, Count, Finite, M
 from remind.metrics.histograms import BINS, GRID, ScoreHistograms
 from remind.metrics.statistics import MOST_LOG_LOSS, GroupLoss, GroupStatistics, scored_classes
 from remind.metrics.tempering import BETA_K, TemperedSums
+from remind.outcomes.base import outcomes
 
 USE_DIGITS = 4  # decimals of a use sum: a map needs no more, and every digit reveals something about patients
+MOST_SUMS = 2**16  # of an outcome; far more than any has
 MOST_CLASSES_LOG = 20.0  # ln of the number of classes, and far more
+
+
+Signed = Annotated[float, Field(ge=-MOST, le=MOST)]
 
 
 class LossSum(Message):
@@ -38,7 +43,7 @@ class Evaluation(Message):
     """`GroupStatistics` as a message; use sums are rounded.
 
     `bins` is the version of the score histograms' bins (`histograms.GRID`). Histograms of another version cannot be
-    added.
+    added. What holds for one outcome alone is checked where it is known (`Outcome.problem`).
     """
 
     count: Count
@@ -52,6 +57,8 @@ class Evaluation(Message):
     bins: Literal[2]
     scores: list[tuple[Natural, Natural, Natural, Count]]
     use_sum: Annotated[list[Finite], Field(max_length=MOST_EXPERTS)] = Field(default_factory=list)
+    outcome: Name = "classes"
+    sums: Annotated[list[Signed], Field(max_length=MOST_SUMS)] = Field(default_factory=list)
 
     @classmethod
     def of(cls, statistics: GroupStatistics) -> Self:
@@ -68,20 +75,29 @@ class Evaluation(Message):
             confusion=statistics.confusion_CC.tolist(),
             scores=statistics.scores.cells(),
             use_sum=statistics.use_sum_E.round(USE_DIGITS).tolist(),
+            outcome=statistics.outcome,
+            sums=statistics.sums_S.tolist(),
         )
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         classes = len(self.confusion)
-        if any(len(row) != classes for row in self.confusion) or sum(map(sum, self.confusion)) != self.count:
+        if (outcome := outcomes().get(self.outcome)) is None:
+            raise ValueError("outcome is not known here")
+        patients = self.count if outcome.by_class else 0
+        if any(len(row) != classes for row in self.confusion) or sum(map(sum, self.confusion)) != patients:
             raise ValueError("confusion is not square or does not add up to count")
         if self.open_sum > self.count:
             raise ValueError("open_sum is more than count")
-        for name, most in (("log_loss", math.inf), ("brier", 1.0 if classes == 2 else 2.0)):
+        for name, most in (("log_loss", math.inf), ("brier", 2.0 if classes > 2 else 1.0)):
             _sums_fit(name, self.count, getattr(self, f"{name}_sum"), getattr(self, f"{name}_squares"), most)
         rounding = 0.02 * self.count + len(self.use_sum) * 10.0**-USE_DIGITS  # the weights may be of bfloat16
         if sum(self.use_sum) > self.count + rounding:
             raise ValueError("use_sum adds up to more than count")
+        if not outcome.by_class:  # `Outcome.problem` knows more
+            if any(hit > 1 or k >= BINS for _, hit, k, _ in self.scores):
+                raise ValueError("a score bin does not exist")
+            return self
         of_class = [sum(self.confusion[c]) for c in scored_classes(classes)]
         found = [[0, 0] for _ in of_class]
         for h, hit, k, number in self.scores:
@@ -94,7 +110,7 @@ class Evaluation(Message):
 
     def value(self) -> GroupStatistics:
         """The statistics."""
-        confusion_CC = np.array(self.confusion, dtype=np.int64)
+        confusion_CC = np.array(self.confusion, dtype=np.int64).reshape(len(self.confusion), len(self.confusion))
         scores = ScoreHistograms.of(self.scores)
         use_sum_E = np.array(self.use_sum, dtype=np.float64)
         return GroupStatistics(
@@ -108,13 +124,13 @@ class Evaluation(Message):
             confusion_CC=confusion_CC,
             scores=scores,
             use_sum_E=use_sum_E,
+            outcome=self.outcome,
+            sums_S=np.array(self.sums, dtype=np.float64),
         )
 
 
 Sums = Annotated[tuple[Finite, ...], Field(min_length=len(BETA_K), max_length=len(BETA_K))]
-Slopes = Annotated[
-    tuple[Annotated[float, Field(ge=-MOST, le=MOST)], ...], Field(min_length=len(BETA_K), max_length=len(BETA_K))
-]
+Slopes = Annotated[tuple[Signed, ...], Field(min_length=len(BETA_K), max_length=len(BETA_K))]
 
 
 class Tempered(Message):

@@ -39,7 +39,7 @@ class Context(Section):
     """
 
     model: ModelConfig = Field(description="[model] of the run")
-    classes: Count = Field(description="C")
+    classes: Count = Field(description="C, or the outputs per patient of another outcome (`remind.outcomes`)")
     modalities: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_MODALITIES)] = Field(
         description="names, in schema order"
     )
@@ -139,6 +139,7 @@ class FusionModel(nn.Module, ABC):
     ranks = False  # whether its own loss already ranks more modalities above fewer
     not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
     private = False  # whether a test shows that the tape has its patients' gradients (`remind.privacy.tape`)
+    outcomes = ""  # why only classes without an order can be predicted; empty: any outcome
     compares = 0  # training patients of the site that a prediction is compared with, in stage 1 too, at most
     merged: ClassVar[
         tuple[str, ...]

@@ -75,6 +75,7 @@ class ClusMFL(FusionModel):
     """Both stages are alike; nothing belongs to a group."""
 
     takes_alone = False  # its loss is not of the common prediction alone
+    outcomes = "it has centres of each class"
     merged = ("pool_mCPD",)
 
     def __init__(self, context: Context, options: ClusMFLOptions) -> None:

@@ -68,6 +68,8 @@ class WithConfidence(FusionOutput):
 class ConfSMoE(FusionModel):
     """Both stages are alike; nothing belongs to a group."""
 
+    outcomes = "its gate learns from the probability of the true class"
+
     takes_alone = False  # its loss is not of the common prediction alone
 
     def __init__(self, context: Context, options: ConfSMoEOptions) -> None:

@@ -36,6 +36,8 @@ class LateOptions(FusionOptions):
 class LateFusion(FusionModel):
     """Fusion without parameters of a group."""
 
+    outcomes = "it averages probabilities of classes"
+
     private = True
 
     def __init__(self, context: Context, options: LateOptions) -> None:

@@ -77,6 +77,8 @@ class WithPrototypes(FusionOutput):
 class MFCPL(FusionModel):
     """Both stages are alike; nothing belongs to a group."""
 
+    outcomes = "it has a prototype of each class"
+
     takes_alone = False  # its loss is not of the common prediction alone
 
     def __init__(self, context: Context, options: MFCPLOptions) -> None:

@@ -102,6 +102,7 @@ class Muse(ComparingModel):
     """Both stages are alike; nothing belongs to a group. The loss couples the patients of a step."""
 
     takes_alone = False  # its loss is not of the common prediction alone
+    outcomes = "it contrasts patients of different classes"
 
     def __init__(self, context: Context, options: MuseOptions) -> None:
         super().__init__(context, options)

@@ -22,7 +22,7 @@ import numpy as np
 
 from remind import groups
 from remind.metrics.score import Score
-from remind.metrics.scores import SCORES, Scores, scores
+from remind.metrics.scores import EVERY, SCORES, Scores, scores, scores_of
 from remind.metrics.statistics import GroupStatistics, merge, total
 
 LEAST = 30  # with fewer tested patients, a group or site is shown but never ranked
@@ -50,12 +50,12 @@ def is_ranked(by_class: Collection[int], score: Score, least: int = LEAST) -> bo
 
 
 def lopsided(by_class: Collection[int], least: int = LEAST) -> bool:
-    """Return whether fewer than two classes have enough patients.
+    """Return whether fewer than two classes have enough patients; never of an outcome without classes (one number).
 
     An AUROC of 10 patients with the outcome and 30 without has a standard error of about .1 (Hanley and McNeil 1982).
     With one patient of a class, the AUROC is only that patient's rank.
     """
-    return sum(n >= max(1, least // OF_A_CLASS) for n in by_class) < 2
+    return len(by_class) != 1 and sum(n >= max(1, least // OF_A_CLASS) for n in by_class) < 2
 
 
 def is_supported(by_class: Collection[int], least: int = LEAST) -> bool:
@@ -95,11 +95,11 @@ class Scope:
 
     def ranked_groups(self, metric: str) -> frozenset[int]:
         """Return the groups that are ranked by this score."""
-        return self.groups - self.lopsided_groups if SCORES[metric].two_classes else self.groups
+        return self.groups - self.lopsided_groups if EVERY[metric].two_classes else self.groups
 
     def ranked_sites(self, metric: str) -> frozenset[str]:
         """Return the sites that are ranked by this score."""
-        return self.sites - self.lopsided_sites if SCORES[metric].two_classes else self.sites
+        return self.sites - self.lopsided_sites if EVERY[metric].two_classes else self.sites
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,11 @@ class Examined:
     by_site: Mapping[str, GroupStatistics]
     groups: Mapping[int, Scores]
     sites: Mapping[str, Scores]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores of its outcome; those of classes if nobody was tested."""
+        return tuple(scores_of(next((own.outcome for own in self.by_group.values()), "classes")))
 
 
 def examine(test: Mapping[str, Mapping[int, GroupStatistics]]) -> Examined:
@@ -145,8 +150,17 @@ def tail_groups(counts: Mapping[int, int], tested: Collection[int] = ()) -> froz
 
 
 def by_class(statistics: GroupStatistics) -> list[int]:
-    """Return the number of patients of each class."""
-    return [int(n) for n in statistics.confusion_CC.sum(axis=1)]
+    """Return the number of patients of each class.
+
+    Without classes: of those without and with the event, on average over the score histograms (labels), or of all.
+    """
+    if len(statistics.confusion_CC):
+        return [int(n) for n in statistics.confusion_CC.sum(axis=1)]
+    every, hits = (int(n) for n in statistics.scores.totals())
+    if not every:
+        return [statistics.count]
+    events = round(statistics.count * hits / every)
+    return [statistics.count - events, events]
 
 
 def measure(name: str, model: Examined, scope: Scope) -> ByMetric:
@@ -164,15 +178,18 @@ def measure(name: str, model: Examined, scope: Scope) -> ByMetric:
         There is no such measure.
     """
     if name in _APART:
-        return {metric: _combined(name, metric, list(apart(name, model, scope, metric).values())) for metric in SCORES}
+        return {
+            metric: _combined(name, metric, list(apart(name, model, scope, metric).values()))
+            for metric in model.metrics
+        }
     belongs = _patients(name, scope)
     everyone = total({group: own for group, own in model.by_group.items() if belongs(group)})
-    return by_metric(scores(everyone) if everyone else None)
+    return by_metric(scores(everyone) if everyone else None, model.metrics)
 
 
 def averaged(name: str, model: Examined, scope: Scope) -> dict[str, int]:
     """Return how many groups or sites a measure averages, or takes the worst of, per score."""
-    return {metric: len(apart(name, model, scope, metric)) for metric in SCORES}
+    return {metric: len(apart(name, model, scope, metric)) for metric in model.metrics}
 
 
 def apart(name: str, model: Examined, scope: Scope, metric: str) -> dict[int | str, float]:
@@ -190,13 +207,13 @@ def apart(name: str, model: Examined, scope: Scope, metric: str) -> dict[int | s
 
 def worst(values: Mapping[int | str, float], metric: str) -> int | str | None:
     """Return the group or site with the worst score; None if there is none."""
-    sign = -1 if SCORES[metric].lower_is_better else 1
+    sign = -1 if EVERY[metric].lower_is_better else 1
     return min(values, key=lambda key: (sign * values[key], str(key)), default=None)
 
 
-def by_metric(found: Scores | None) -> ByMetric:
-    """Return every score of the registry; all None if there are no patients."""
-    return {metric: getattr(found, metric) if found else None for metric in SCORES}
+def by_metric(found: Scores | None, metrics: Collection[str] = tuple(SCORES)) -> ByMetric:
+    """Return these scores; all None if there are no patients."""
+    return {metric: getattr(found, metric) if found else None for metric in metrics}
 
 
 _APART = frozenset({"mean_tail", "mean_groups", "worst_group", "mean_sites", "worst_site"})
@@ -207,7 +224,7 @@ def _combined(name: str, metric: str, values: list[float]) -> float | None:
         return None
     if name.startswith("mean"):
         return float(np.mean(values))
-    return max(values) if SCORES[metric].lower_is_better else min(values)
+    return max(values) if EVERY[metric].lower_is_better else min(values)
 
 
 def _patients(name: str, scope: Scope) -> Callable[[int], bool]:

@@ -57,6 +57,15 @@ class ScoreHistograms:
         table_F4 = np.stack([row_F // 2, row_F % 2, bin_F, self.count_F], axis=1)
         return [(h, hit, k, n) for h, hit, k, n in table_F4.tolist()]
 
+    def totals(self) -> tuple[int, int]:
+        """Return the patients of all cells, and those of the classes scored; a patient counts in every histogram."""
+        return int(self.count_F.sum()), int(self.count_F[self.code_F // BINS % 2 == 1].sum())
+
+    def only(self, h: int) -> "ScoreHistograms":
+        """Return the histogram of one class scored."""
+        mine_F = self.code_F // BINS // 2 == h
+        return ScoreHistograms(self.code_F[mine_F], self.count_F[mine_F])
+
     def each(self) -> Iterator[Integers]:
         """Return every histogram (2, K): row 0 the rest, row 1 the class scored; columns are filled bins, ascending."""
         return (histogram_2K for _, histogram_2K in self.placed())

@@ -9,7 +9,9 @@ from remind.extensions import load_extensions, load_folder
 from remind.metrics.intervals import Interval
 from remind.metrics.statistics import GroupStatistics
 
+OF_OUTCOMES = "remind.metrics.outcome_scores"
 PACKAGE, GROUP = "remind.metrics.scores", "remind.scores"
+BY_CLASS = ("classes", "ordinal")  # outcomes whose statistics hold a confusion table and histograms of classes
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _TAKEN = frozenset(
     {"n", "positives", "group", "site", "tail", "weight", "risk", "gate_open", "train_n", "name", "round"}
@@ -45,6 +47,8 @@ class Score:
         Whether it is undefined if only one class occurs among the patients.
     comparable
         Whether it can compare models that were trained with different objectives.
+    outcomes
+        Names of the outcomes (`remind.outcomes`) whose statistics it is computed from; empty: of every outcome.
     """
 
     name: str
@@ -58,6 +62,11 @@ class Score:
     within_one: bool = True
     two_classes: bool = False
     comparable: bool = True
+    outcomes: tuple[str, ...] = BY_CLASS
+
+    def is_of(self, outcome: str) -> bool:
+        """Return whether it is a score of this outcome."""
+        return not self.outcomes or outcome in self.outcomes
 
 
 def register(score: Score) -> Score:
@@ -81,6 +90,7 @@ def register(score: Score) -> Score:
 def registered(listed: Sequence[str]) -> dict[str, Score]:
     """Import the modules that register scores, and return these: those `listed` in this order, then others by name."""
     load_folder(PACKAGE)
+    load_folder(OF_OUTCOMES)
     load_extensions(GROUP)
     names = [name for name in listed if name in _REGISTERED]
     return {name: _REGISTERED[name] for name in [*names, *sorted(_REGISTERED.keys() - set(listed))]}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from remind.metrics.aggregates import examine, measure, scope_of
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 from remind.metrics.statistics import GroupStatistics, total
 
 LEAST = 10  # validation patients of a group that enters mean-tail or worst-group
@@ -60,4 +60,4 @@ def is_better(new: Verdict, best: Verdict | None, score: str) -> bool:
         return True
     if new.patients < ALIKE * best.patients:
         return False
-    return new.value < best.value if SCORES[score].lower_is_better else new.value > best.value
+    return new.value < best.value if EVERY[score].lower_is_better else new.value > best.value

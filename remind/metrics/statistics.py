@@ -59,6 +59,11 @@ class GroupStatistics(GroupLoss):
     use_sum_E
         Sum over patients of the mean weight of each expert (`FusionOutput.use_BE`). Empty if there are no experts.
         The sum of two that differ in length is empty too, because it is unknown for all patients together.
+    outcome
+        What the statistics are of (`remind.outcomes`). Without classes, `confusion_CC` is empty, and log-loss is the
+        outcome's own −ln likelihood, perhaps without a constant.
+    sums_S
+        Further sums over patients, as the outcome defines them.
     """
 
     log_loss_sum: float
@@ -69,6 +74,8 @@ class GroupStatistics(GroupLoss):
     confusion_CC: Integers
     scores: ScoreHistograms
     use_sum_E: Floats = field(default_factory=lambda: np.zeros(0))
+    outcome: str = "classes"
+    sums_S: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def log_loss(self) -> float:
@@ -102,6 +109,8 @@ class GroupStatistics(GroupLoss):
             self.confusion_CC + other.confusion_CC,
             self.scores + other.scores,
             self.use_sum_E + other.use_sum_E if len(self.use_sum_E) == len(other.use_sum_E) else np.zeros(0),
+            self.outcome,
+            self.sums_S + other.sums_S,
         )
 
 
@@ -120,8 +129,13 @@ def collect(
     log_p_BC: Floats,
     open_B: Floats,
     use_BE: Floats | None = None,
+    *,
+    outcome: str = "classes",
 ) -> dict[int, GroupStatistics]:
-    """Compute the statistics of each group among B patients, from the objective's losses and the model's outputs."""
+    """Compute the statistics of each group among B patients, from the objective's losses and the model's outputs.
+
+    `outcome` is one whose patients have one of C classes each.
+    """
     classes = log_p_BC.shape[1]
     predicted_B = log_p_BC.argmax(axis=1)
     use_BE = np.zeros((len(group_B), 0)) if use_BE is None else use_BE
@@ -144,6 +158,7 @@ def collect(
             confusion_CC=confusion_CC,
             scores=scores,
             use_sum_E=use_BE[mine].sum(axis=0),
+            outcome=outcome,
         )
     return statistics
 

@@ -20,6 +20,8 @@ from remind.fusion.base import group_of
 from remind.fusion.more_vs_fewer import draw_fewer, more_vs_fewer
 from remind.objectives.focal import focal_loss
 from remind.objectives.weighting import Proportional, Unit, Weighting, WeightState
+from remind.outcomes.base import Outcome
+from remind.outcomes.classes import Classes
 from remind.registry import Options, Registry
 
 OWN = "objective/"  # prefix for the names of what an objective stores at a site
@@ -85,6 +87,8 @@ class StepInput:
         Random generator of this step, on the CPU.
     labels
         Training patients of each group by class, over all that the weights span; empty unless `needs_labels`.
+    outcome
+        What is predicted; None: classes.
     """
 
     batch: Batch
@@ -94,6 +98,7 @@ class StepInput:
     token_counts: tuple[int, ...]
     generator: torch.Generator
     labels: Labels
+    outcome: Outcome | None = None
 
 
 class Objective(Weighting):
@@ -126,6 +131,7 @@ class Objective(Weighting):
     couples_patients = False
     mixes_tokens = False
     private = False
+    outcomes = ""  # why only classes without an order can be predicted; empty: any outcome
     sampling: Literal["group", "weighted"] | None = None
 
     def __init__(self, options: Options, config: Config) -> None:
@@ -163,6 +169,14 @@ class Objective(Weighting):
         """Return the unweighted loss of each patient's prediction, (B,): it is minimised, and R_k is its mean."""
         return focal_loss(logits_BC, label_B, self.config.train.focal_gamma)
 
+    def loss_of(
+        self, outcome: Outcome | None, raw_BW: Tensor, target: Tensor, group_B: Tensor, labels: Labels
+    ) -> Tensor:
+        """Return the loss of each patient's prediction, (B,): of classes the `criterion`, else the outcome's own."""
+        if outcome is None or isinstance(outcome, Classes):
+            return self.criterion(raw_BW, target, group_B, labels)
+        return outcome.loss(raw_BW, target)
+
     def patient_losses(self, step: StepInput) -> Tensor:
         """Return the unweighted loss of each patient of a step, (B,): the core of an objective.
 
@@ -189,12 +203,12 @@ class Objective(Weighting):
         output = step.fuse(tokens_BMD, batch.presence_Bm, batch.group_B)
 
         def criterion(logits_BC: Tensor, label_B: Tensor) -> Tensor:
-            return self.criterion(logits_BC, label_B, batch.group_B, step.labels)
+            return self.loss_of(step.outcome, logits_BC, label_B, batch.group_B, step.labels)
 
-        loss_B = output.total_loss(batch.label_B, criterion)
+        loss_B = output.total_loss(batch.target, criterion)
         if self.config.train.ranking > 0:
             fewer_Bm = draw_fewer(batch.presence_Bm, step.generator)
-            fewer_B = criterion(step.fuse(tokens_BMD, fewer_Bm, group_of(fewer_Bm)).logits_BC, batch.label_B)
+            fewer_B = criterion(step.fuse(tokens_BMD, fewer_Bm, group_of(fewer_Bm)).logits_BC, batch.target)
             paired_B = (fewer_Bm != batch.presence_Bm).any(dim=1)
             loss_B = more_vs_fewer(loss_B, torch.where(paired_B, fewer_B, loss_B), self.config.train.ranking)
         return loss_B

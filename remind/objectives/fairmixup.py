@@ -36,6 +36,7 @@ class FairMixup(Objective):
     that both patients have; pairs with nothing in common are left out.
     """
 
+    outcomes = "it compares probabilities of classes"
     couples_patients = True
     mixes_tokens = True
     options: FairMixupOptions

@@ -42,6 +42,7 @@ class JTT(Objective):
     to this factor.
     """
 
+    outcomes = "it copies patients whose class is predicted wrongly"
     options: JTTOptions
 
     def phases(self, rounds: int) -> tuple[Phase, ...]:

@@ -32,6 +32,7 @@ class LISA(Objective):
     without such a partner in the step is trained on as it is.
     """
 
+    outcomes = "it mixes patients of the same class"
     couples_patients = True
     mixes_tokens = True
     options: LISAOptions

@@ -32,6 +32,7 @@ class LogitAdjustment(Objective):
     have the logit −∞. A group that was never seen is not adjusted.
     """
 
+    outcomes = "it adjusts the logits of classes"
     needs_labels = True
     options: LogitAdjustmentOptions
 

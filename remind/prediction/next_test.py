@@ -14,6 +14,7 @@ from remind import groups
 from remind.data.cohort.cohort import TRAIN, Cohort, Text
 from remind.data.cohort.schema import CohortSchema
 from remind.errors import UserError
+from remind.outcomes.base import require
 from remind.prediction.expected_change import Pairs, expect
 from remind.prediction.predictions import SERVED, Predictions, numbers, objects
 from remind.prediction.predictor import Predictor
@@ -103,6 +104,7 @@ class NextTest:
     """
 
     def __init__(self, predictor: Predictor, reference: Cohort | Reference, *, least: int = LEAST) -> None:
+        require(predictor.schema.predicts, "the next test", by_class=True)
         if least < 2:
             raise UserError(f"least: {least}; an interval needs at least 2 reference patients")
         self.predictor, self.least = predictor, least

@@ -51,6 +51,9 @@ class Predictions:
         Share of blocks in which the combination's own router was used, 0 … 1; NaN for a model without such a gate.
     reasons_N
         Objects: tuples of texts, the reasons not to trust the model for this patient; empty if there is none.
+    values_NV
+        Numbers that another outcome than classes predicts (`Outcome.values`); NaN for a patient without a prediction;
+        None: classes.
     """
 
     schema: CohortSchema
@@ -64,6 +67,7 @@ class Predictions:
     train_N: Integers
     open_N: Floats
     reasons_N: NDArray[np.object_]
+    values_NV: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.patient_id_N)
@@ -80,7 +84,7 @@ class Predictions:
 
     def take(self, index: NDArray[Any]) -> "Predictions":
         """Select the patients at these positions (or under this mask), in that order."""
-        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "schema"}
+        arrays = {name: array[index] for name, array in _arrays(self).items()}
         return Predictions(self.schema, **arrays)
 
     def columns(self) -> dict[str, list[Any]]:
@@ -92,13 +96,17 @@ class Predictions:
             "status": self.status_N.tolist(),
             "group": [groups.name(k, self.schema.names) for k in self.group_N.tolist()],
         }
+        if self.values_NV is not None:
+            names = self.schema.predicts.values
+            table |= {name: numbers(self.values_NV[:, v]) for v, name in enumerate(names)}
         table |= {f"p_{name}": numbers(self.p_NC[:, c]) for c, name in enumerate(classes)}
         table |= {f"calibrated_{name}": numbers(self.calibrated_NC[:, c]) for c, name in enumerate(classes)}
         decided = [classes[c] if c >= 0 else None for c in self.decision_N.tolist()]
         opened = [None if value is None else value > 0 for value in numbers(self.open_N)]
         trusted = [ok and not reasons for ok, reasons in zip(served, self.reasons_N, strict=True)]
+        if self.schema.predicts.by_class:
+            table["decision"] = decided
         return table | {
-            "decision": decided,
             "train_n": self.train_N.tolist(),
             "gate_open": opened,
             "trusted": trusted,
@@ -114,9 +122,14 @@ class Predictions:
 
 def join(parts: Sequence[Predictions]) -> Predictions:
     """Return the patients of all parts, in their order; at least one part."""
-    names = [f.name for f in fields(Predictions) if f.name != "schema"]
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _arrays(parts[0])}
     return Predictions(parts[0].schema, **arrays)
+
+
+def _arrays(of: Predictions) -> dict[str, NDArray[Any]]:
+    """Return the arrays, one entry per patient each."""
+    found = {f.name: getattr(of, f.name) for f in fields(of) if f.name != "schema"}
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def refused(schema: CohortSchema, patient_id_N: Text, reasons: Sequence[str], group_N: Integers) -> Predictions:
@@ -134,6 +147,7 @@ def refused(schema: CohortSchema, patient_id_N: Text, reasons: Sequence[str], gr
         np.zeros(n, dtype=np.int64),
         np.full(n, np.nan),
         objects([()] * n),
+        None if schema.predicts.by_class else np.full((n, len(schema.predicts.values)), np.nan),
     )
 
 

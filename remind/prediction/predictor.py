@@ -87,6 +87,8 @@ class Predictor:
     @property
     def _uncalibrated(self) -> str:
         """Why probabilities are not calibrated; empty if they are."""
+        if not self.schema.predicts.by_class:
+            return ""
         if self.calibration is None:
             return UNCALIBRATED
         lacking = self.calibration.reason if self.calibration.method == "none" else ""
@@ -173,8 +175,9 @@ class Predictor:
         Returns
         -------
         DataFrame
-            patient_id; site; status (``ok``, or why there is no prediction); group; p_<class>, the model's
-            raw probabilities; calibrated_<class>, empty without a calibration; decision, a class;
+            patient_id; site; status (``ok``, or why there is no prediction); group; the numbers of another outcome
+            than classes (docs/predict.md), or p_<class>, the model's raw probabilities;
+            calibrated_<class>, empty without a calibration; decision, a class;
             train_n, training patients of the group; gate_open; trusted; reasons, why not. Probabilities lie in 0 … 1.
 
         Raises
@@ -202,7 +205,7 @@ class Predictor:
 
         Every patient must have a modality. The encoders are this hospital's; an empty name means the shared model.
         """
-        log_p_NC, _ = self._log_p(self._hospitals.load(site)[0], cohort)
+        log_p_NC, _, _ = self._log_p(self._hospitals.load(site)[0], cohort)
         return self._calibrated(log_p_NC, cohort.groups_N)
 
     def believed(self, found: Predictions) -> NDArray[np.float64]:
@@ -211,6 +214,8 @@ class Predictor:
 
     def decided(self, p_NC: NDArray[np.float64], group_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the decided class of each patient, (N,), from the probabilities that `believed` returns."""
+        if not self.schema.predicts.by_class:
+            return np.full(len(p_NC), -1, dtype=np.int64)
         found_N = p_NC.argmax(axis=1) if self.calibration is None else self.calibration.decide(p_NC, group_N)
         return found_N.astype(np.int64)
 
@@ -222,7 +227,7 @@ class Predictor:
     def _predict(self, site: str, cohort: Cohort) -> Predictions:
         """Return the predictions with one hospital's encoders; every patient must have a modality."""
         loaded, part = self._hospitals.load(site)
-        log_p_NC, open_N = self._log_p(loaded, cohort)
+        log_p_NC, open_N, values_NV = self._log_p(loaded, cohort)
         group_N, n = cohort.groups_N, len(cohort)
         p_NC = self._calibrated(log_p_NC, group_N)
         decision_N = self.decided(p_NC, group_N)
@@ -240,9 +245,12 @@ class Predictor:
             train_N,
             open_N,
             self._reasons(cohort, train_N, part),
+            values_NV,
         )
 
-    def _log_p(self, loaded: LoadedModel, cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _log_p(
+        self, loaded: LoadedModel, cohort: Cohort
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         return log_probabilities(loaded, cohort, self.device, self.bundle.config.threads)
 
     def _reasons(self, cohort: Cohort, train_N: NDArray[np.int64], part: SitePart | None) -> NDArray[np.object_]:

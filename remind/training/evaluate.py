@@ -1,23 +1,22 @@
 """Evaluates a model on a site's patients, per group."""
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from remind.config import Config
-from remind.metrics.statistics import GroupStatistics, collect, merge
+from remind.metrics.statistics import GroupStatistics, merge
 from remind.metrics.tempering import TemperedSums, tempered
 from remind.objectives.base import Labels, Objective
+from remind.outcomes.base import Outcome, Seen
 from remind.training.outputs import outputs
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 
 
-def most_loss(config: Config, classes: int) -> float:
+def most_loss(config: Config, outcome: Outcome) -> float:
     """Return the largest value that one patient's loss may contribute, in nats."""
-    return config.federation.max_loss * math.log(classes)
+    return config.federation.max_loss * outcome.chance_loss
 
 
 @torch.no_grad()
@@ -44,27 +43,25 @@ def evaluate(
     labels
         Patients of each group by class, where the objective needs them.
     temperature
-        Logits are divided by it; not for the objective's own loss.
+        Logits of classes are divided by it; not for the objective's own loss.
     """
     parts = []
     for batch, output in outputs(model, source, index_N, routing):
-        loss_B = objective.criterion(output.logits_BC, batch.label_B, batch.group_B, labels or {})
-        most = most_loss(objective.config, output.logits_BC.shape[1])
+        loss_B = objective.loss_of(model.outcome, output.logits_BC, batch.target, batch.group_B, labels or {})
+        most = most_loss(objective.config, model.outcome)
         loss_B = loss_B.clamp(max=most)
         if objective.config.privacy.mode != "none":  # as for gradients: no patient makes the sum undefined
             loss_B = loss_B.nan_to_num(nan=most)
         opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B
-        log_p_BC = (output.logits_BC.double() / temperature).log_softmax(dim=-1)
-        parts.append(
-            collect(
-                batch.group_B.cpu().numpy(),
-                batch.label_B.cpu().numpy(),
-                loss_B.double().cpu().numpy(),
-                log_p_BC.cpu().numpy(),
-                opened_B.double().cpu().numpy(),
-                None if output.use_BE is None else output.use_BE.double().cpu().numpy(),
-            )
+        seen = Seen(
+            batch.group_B.cpu().numpy(),
+            batch.label_B.cpu().numpy(),
+            None if batch.target_BT is None else batch.target_BT.cpu().numpy(),
+            loss_B.double().cpu().numpy(),
+            opened_B.double().cpu().numpy(),
+            None if output.use_BE is None else output.use_BE.double().cpu().numpy(),
         )
+        parts.append(model.outcome.collect(seen, output.logits_BC.double().cpu().numpy(), temperature))
     return merge(parts)
 
 

@@ -17,6 +17,7 @@ from remind.encoders import build_encoder, check_pretraining, token_count
 from remind.encoders.alone.encoder import ALONE, AloneEncoder, check_alone, linear_rows
 from remind.fusion.base import Context, FusionModel, FusionOutput, build_fusion
 from remind.privacy.tape import current_tape, record
+from remind.training.outcome_check import check_outcome
 
 
 class SiteModel(nn.Module):
@@ -28,6 +29,8 @@ class SiteModel(nn.Module):
         Parameters of encoders that never train, such as positions by sines.
     autocast
         Whether matrix products run in bfloat16; weights and logits stay as they are.
+    outcome
+        What it predicts.
     """
 
     def __init__(self, schema: CohortSchema, config: Config, has: Sequence[str]) -> None:
@@ -42,6 +45,7 @@ class SiteModel(nn.Module):
         self.fixed = frozenset(n for n, p in self.encoders.named_parameters() if not p.requires_grad)
         self.fusion = fusion_of(schema, config)
         self.width = config.model.width
+        self.outcome = schema.predicts
 
     @property
     def like(self) -> Tensor:
@@ -133,14 +137,16 @@ def fusion_of(schema: CohortSchema, config: Config) -> FusionModel:
     Raises
     ------
     UserError
-        ``model.encoders.alone`` or its ``pretraining-rounds`` do not go with the cohort.
+        ``model.encoders.alone`` or its ``pretraining-rounds`` do not go with the cohort, or a setting needs another
+        outcome than the cohort's.
     """
+    check_outcome(schema.predicts, config)
     check_alone(schema, config.model)
     check_pretraining(schema, config.model)
     counts = tuple(token_counts(schema, config).values())
     context = Context(
         model=config.model,
-        classes=len(schema.classes),
+        classes=schema.predicts.width,
         modalities=schema.names,
         tokens=counts,
         numbers=linear_rows(schema, config.model),

@@ -228,6 +228,7 @@ class LocalWork:
             tuple(self.model.counts.values()),
             torch.Generator().manual_seed(seed),
             self.settings.labels,
+            self.model.outcome,
         )
 
 

@@ -11,6 +11,7 @@ from remind.data.sites.hospitals import SYNTHETIC
 from remind.data.sites.sites import number_of_sites
 from remind.errors import UserError
 from remind.metrics.scores import SCORES
+from remind.outcomes.base import require
 from remind.privacy.threshold import default_minimum
 from remind.suggest import did_you_mean
 from remind_server.simulation.estimate import estimate, refuse_what_is_too_large, size_of
@@ -167,9 +168,11 @@ def _request(
         raise UserError(f"--methods: {', '.join(YARDSTICKS)} are yardsticks; give also a method to compare with them")
     drawn = config.data.cohort == SYNTHETIC or config.data.sites == "dirichlet"
     drawn = drawn or number_of_sites(config.data.cohort, config.data.root) is None
+    patients = cohort_of(config.data, config.synthetic, 0)
+    require(patients.schema.predicts, "remind bench")
     return Request(
         common=common,
-        cohort=cohort_of(config.data, config.synthetic, 0),
+        cohort=patients,
         arms=arms,
         seeds=read_seeds(seeds, plan.seeds),
         clients=clients or (OUR_DEFAULT if drawn else None),

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from remind.data.checks.check import check_cohort
-from remind.data.cohort.declaration import CohortFile, LabelSection, PatientsSection, SplitSection, read_declaration
+from remind.data.cohort.declaration import CohortFile, PatientsSection, SplitSection, read_declaration
 from remind.data.cohort.kind import kinds
+from remind.outcomes.base import outcomes
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text(encoding="utf-8")
 FILES = re.findall(r"^`(\w+\.csv)`.*\n\n((?:    .+\n)+)", DOCS, flags=re.MULTILINE)
@@ -37,7 +38,7 @@ def test_every_field_is_documented():
     sections: tuple[Any, ...] = (
         CohortFile,
         PatientsSection,
-        LabelSection,
+        *(outcome.section for outcome in outcomes().values()),
         SplitSection,
         *(kind.section for kind in kinds().values()),
     )

@@ -12,6 +12,7 @@ from remind.federation.flower import from_record, read_as, to_record
 from remind.federation.message_statistics import Evaluation, LossSum
 from remind.federation.messages import Enrol, Enrolment, Examination, Report
 from remind.metrics.statistics import collect
+from remind.outcomes.classes import Classes
 
 LOSS = {"count": 1, "loss_sum": 1.0}
 
@@ -44,7 +45,7 @@ SWOLLEN = {
 
 @pytest.mark.parametrize("case", SWOLLEN)
 def test_a_swollen_reply_costs_nothing_and_is_refused_in_few_words(case):
-    record, bounds = said(SWOLLEN[case]), reply_bounds(groups=3, classes=2, experts=16)
+    record, bounds = said(SWOLLEN[case]), reply_bounds(3, Classes(classes=("no", "yes")), experts=16)
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="too large") as caught:
@@ -85,7 +86,7 @@ def test_the_largest_right_answer_fits(classes, groups, experts):
     )
     evaluation = Evaluation.of(next(iter(found.values())))
     part = {2**40 - 1 - k: evaluation for k in range(groups)}
-    bounds = reply_bounds(groups, classes, experts)
+    bounds = reply_bounds(groups, Classes(classes=tuple(map(str, range(classes)))), experts)
     examination = Examination(round=1, test=part, validation=part, seconds=1 / 3)
     assert read_as(to_record(examination), Examination, bounds)[0] == examination
     losses = {k: LossSum(count=count, loss_sum=1 / 3e-7) for k in part}

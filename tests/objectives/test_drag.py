@@ -12,11 +12,12 @@ from remind.federation.rules.base import registry as rules
 from remind.federation.rules.units import UnitRule
 from remind.objectives.base import registry as objectives
 from remind.objectives.weighting import Weighting, WeightState
+from remind.outcomes.classes import Classes
 from remind.training.evaluate import most_loss
 
 GROUPS, STEPS = 5, 4
 GAMMA, STEP, MU, BETA, ALPHA = 0.02, 0.1, 2.0, 0.5, 0.3
-MOST = most_loss(Config(), 2)  # M: what a patient's loss counts at most, in nats
+MOST = most_loss(Config(), Classes(classes=("no", "yes")))  # M: what a patient's loss counts at most, in nats
 SETTINGS: dict[str, Scalar] = {"dro.gamma": GAMMA}
 Weights = Mapping[int, float]
 

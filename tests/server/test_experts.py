@@ -12,6 +12,7 @@ from remind.federation.messages import Task
 from remind.fusion.base import registry
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
+from remind.outcomes.classes import Classes
 from remind_server.rounds.checks import Limits, experts_of
 from remind_server.rounds.collect import RoundReplies
 from remind_server.rounds.exchange import Answer
@@ -66,7 +67,9 @@ def test_another_number_of_experts_is_named_and_does_not_count(said, tmp_path):
     next(iter(changed["validation"].values()))["use_sum"] = said
     tampered = RecordDict({"message": ConfigRecord({"json": json.dumps(changed)}), "buffer": record["buffer"]})
     for reply, counts in ((record, True), (tampered, False)):
-        replies = RoundReplies(Limits(config, 2, experts_of(config, NAMES, False)), {}, BlockAverage())
+        replies = RoundReplies(
+            Limits(config, Classes(classes=("no", "yes")), experts_of(config, NAMES, False)), {}, BlockAverage()
+        )
         replies.take("s", assignment, Answer(2, reply))
         replies.settle()
         assert (replies.answered == ["s"]) == counts

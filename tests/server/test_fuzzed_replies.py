@@ -14,6 +14,7 @@ from remind.federation.flower import read_as, to_record
 from remind.federation.messages import Task
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
+from remind.outcomes.classes import Classes
 from remind_server.rounds.checks import Limits
 from remind_server.rounds.collect import RoundReplies
 from remind_server.rounds.exchange import Answer
@@ -60,7 +61,7 @@ def leaves(node, path=()):
 
 
 def taken(config, assignment, record) -> RoundReplies:
-    replies = RoundReplies(Limits(config, 2), {}, BlockAverage())
+    replies = RoundReplies(Limits(config, Classes(classes=("no", "yes"))), {}, BlockAverage())
     replies.take("s", assignment, Answer(2, record))
     replies.settle()
     return replies

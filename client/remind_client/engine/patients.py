@@ -88,6 +88,6 @@ class SitePatients:
         """Return the training patients of each group by class; empty if the objective does not need them."""
         if not objective.needs_labels:
             return {}
-        rows, classes = self.index[TRAIN], len(self.cohort.schema.classes)
+        rows, classes = self.index[TRAIN], len(self.cohort.schema.strata)
         group_N, label_N = self.cohort.groups_N[rows], self.cohort.label_N[rows]
         return {k: tuple(np.bincount(label_N[group_N == k], minlength=classes).tolist()) for k in self.counts}

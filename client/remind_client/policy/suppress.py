@@ -50,6 +50,8 @@ KNOWN: dict[type[Message], frozenset[str]] = {
             "bins",
             "scores",
             "use_sum",
+            "outcome",
+            "sums",
         }
     ),
 }

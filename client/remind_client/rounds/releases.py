@@ -9,6 +9,7 @@ from remind.config import Config
 from remind.federation.messages import Examine, Task
 from remind.metrics.private_scores import noisy_statistics
 from remind.metrics.statistics import GroupLoss, GroupStatistics
+from remind.outcomes.base import Outcome
 from remind.privacy.noise import Randomness
 from remind.training.evaluate import most_loss
 from remind_client.engine.private_steps import PrivateSteps
@@ -44,7 +45,7 @@ class PrivateReleases:
 
     private: PrivateSteps
     config: Config
-    classes: int
+    outcome: Outcome
     store: SiteStore
     secret: bytes
     spender: Spender | None
@@ -88,13 +89,13 @@ class PrivateReleases:
         """Return what leaves of the losses of the received model; in most rounds nothing."""
         if not self.private.schedule.releases_losses(task.round):
             return {}
-        return self.private.noisy_losses(exact, most_loss(self.config, self.classes), key)
+        return self.private.noisy_losses(exact, most_loss(self.config, self.outcome), key)
 
     def scores(
         self, task: Examine, question: str, test: Statistics, validation: Statistics
     ) -> tuple[Statistics, Statistics]:
         """Return what leaves of a final examination; nothing if the budget is not enough for it."""
-        if not task.on_test or self.classes != 2:
+        if not task.on_test or len(self.outcome.strata) != 2:
             return {}, {}
         key = self.key(question, training=False)
         cost = self.private.schedule.scores

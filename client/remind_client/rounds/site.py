@@ -171,8 +171,8 @@ class Site:
         private = self.engine.patients.private
         if private is None:
             return None
-        classes = len(self.cohort.schema.classes)
-        return PrivateReleases(private, self.config, classes, self.store, self.secret, self.spender, self.version)
+        outcome = self.cohort.schema.predicts
+        return PrivateReleases(private, self.config, outcome, self.store, self.secret, self.spender, self.version)
 
     def _train(self, task: Task, buffer: Buffer) -> tuple[Report | MaskedAnswer, Buffer]:
         """Answer from the history, or from the state before the round."""

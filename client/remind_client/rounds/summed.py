@@ -91,7 +91,7 @@ class SummedTraining:
         """Return group → patients as said, and the sum of their losses with noise."""
         private = self.releases.private
         assert task.secure is not None
-        bound = most_loss(private.config, self.releases.classes)
+        bound = most_loss(private.config, self.releases.outcome)
         found = {}
         for k in sorted(private.counts):
             if (block := group_block(k)) not in self.makers:

@@ -12,6 +12,7 @@ import numpy as np
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.schema import CohortSchema, difference
 from remind.errors import UserError
+from remind.outcomes.base import require
 from remind.prediction.next_test import ESTIMATES, NextTest, NextTests
 from remind.prediction.predictions import Predictions
 from remind.prediction.predictor import LEAST, Predictor
@@ -137,6 +138,7 @@ class ModelKeeper:
 
     def _load(self) -> Served:
         bundle = self.source.read()
+        require(bundle.schema.predicts, "remind-site serve", by_class=True)
         if strange := without_form(bundle.schema):
             raise UserError(
                 f"{bundle.where}: the kind of modality {strange[0]} comes from another package and has no JSON form; "

@@ -41,13 +41,15 @@ class Batch:
     index_B
         int64, positions in the cohort.
     group_B, label_B
-        int64.
+        int64; `label_B` is the stratum (`Cohort.label_N`).
     presence_Bm
         bool.
     inputs
         Per modality, what its encoder receives of the P patients who have it, in order. A table gives values (P, F),
         NaN = missing; an image, volume or video gives pixels (P, channels, …) in [0, 1]; other kinds give the batch
         class of their name.
+    target_BT
+        Targets in float64, whose precision does not depend on the model's; None: `label_B` tells all.
     """
 
     index_B: Tensor
@@ -55,6 +57,12 @@ class Batch:
     presence_Bm: Tensor
     label_B: Tensor
     inputs: dict[str, Any]
+    target_BT: Tensor | None = None
+
+    @property
+    def target(self) -> Tensor:
+        """What the loss compares with: the target (B, T), or the classes (B,) where these are all."""
+        return self.label_B if self.target_BT is None else self.target_BT
 
 
 class SiteData:
@@ -82,6 +90,7 @@ class SiteData:
         self.cohort, self.dtype, self.device = cohort, dtype, torch.device(device)
         self._group_N, self._presence_Nm = self._tensor(cohort.groups_N), self._tensor(cohort.presence_Nm)
         self._label_N = self._tensor(cohort.label_N)
+        self._target_NT = None if cohort.target_NT is None else self._tensor(cohort.target_NT)
         self._kinds = {s.name: kind_of(s) for s in cohort.schema.modalities}
         self._in_memory = {
             s.name: self._kinds[s.name].inputs(s, cohort.modalities[s.name], self._values)
@@ -120,7 +129,8 @@ class SiteData:
     def without_values(self, index_B: Integers) -> Batch:
         """Return a batch with the groups and labels of the patients at these positions, but with no modality data."""
         rows = torch.as_tensor(index_B, device=self.device)
-        return Batch(rows, self._group_N[rows], self._presence_Nm[rows], self._label_N[rows], {})
+        target_BT = None if self._target_NT is None else self._target_NT[rows]
+        return Batch(rows, self._group_N[rows], self._presence_Nm[rows], self._label_N[rows], {}, target_BT)
 
     @cached_property
     def digests(self) -> dict[str, str]:

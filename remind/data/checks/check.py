@@ -78,7 +78,7 @@ def group_rows(cohort: Cohort) -> list[GroupRow]:
     """The group table of a cohort, largest group first."""
     count_of = groups.counts(cohort.groups_N)
     share_of, tail = groups.shares(count_of), groups.tail(count_of)
-    n_classes, sites = len(cohort.schema.classes), sites_of(cohort)
+    n_classes, sites = len(cohort.schema.strata), sites_of(cohort)
     rows = []
     for group in sorted(count_of, key=lambda g: (-count_of[g], g)):
         inside_N = cohort.groups_N == group

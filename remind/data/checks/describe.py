@@ -109,7 +109,7 @@ def describe(cohort: Cohort, min_count: int = MIN_COUNT) -> Description:
     if cohort.site_N is not None:
         site_N = np.unique(cohort.site_N, return_inverse=True)[1]
     person_N = np.unique(cohort.person_N, return_inverse=True)[1]
-    size = (len(groups_G), len(sites), len(cohort.schema.classes))
+    size = (len(groups_G), len(sites), len(cohort.schema.strata))
     count_G, count_S, count_C, count_GS, count_GC = publishable(
         (group_N, site_N, cohort.label_N), size, person_N, min_count
     )
@@ -119,7 +119,7 @@ def describe(cohort: Cohort, min_count: int = MIN_COUNT) -> Description:
         patients=len(cohort),
         modalities=cohort.schema.names,
         sites=sites,
-        classes=cohort.schema.classes,
+        classes=cohort.schema.strata,
         member_Gm=(groups_G[order, None] >> np.arange(len(cohort.schema.names)) & 1).astype(bool),
         count_G=count_G[order],
         count_S=count_S,

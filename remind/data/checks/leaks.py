@@ -41,7 +41,7 @@ def leaks(cohorts: Sequence[Cohort]) -> list[str]:
     the AUROC of one class against the others, in a sample.
     """
     cohort = concatenate([cohort.take(_sample(cohort, len(cohorts))) for cohort in cohorts])
-    classes = len(cohort.schema.classes)
+    classes = len(cohort.schema.strata)
     lines = []
     for modality in cohort.schema.modalities:
         found: dict[str, float] = {}

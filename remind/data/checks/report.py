@@ -136,7 +136,7 @@ class Report:
     def _groups(self, schema: CohortSchema) -> list[str]:
         """Format the groups with their classes, then with their sites."""
         digits = len(str(len(self.groups)))
-        rows = [["group", "patients", "share", "", *schema.classes]]
+        rows = [["group", "patients", "share", "", *schema.strata]]
         for number, row in enumerate(self.groups, start=1):
             classes = [f"{n} ({n / row.patients:.0%})" for n in row.classes]
             where = "tail" if row.tail else "head"

@@ -41,7 +41,7 @@ def _left_out(loaded: Loaded) -> list[str]:
 
 def _labels(cohort: Cohort) -> list[str]:
     lines = []
-    classes = cohort.schema.classes
+    classes = cohort.schema.strata
     if absent := [name for code, name in enumerate(classes) if not (cohort.label_N == code).any()]:
         lines.append(f"no patient has the label {listed(absent)}: these classes cannot be learned from this cohort")
     for site in [] if cohort.site_N is None else np.unique(cohort.site_N).tolist():
@@ -59,7 +59,10 @@ def _labels(cohort: Cohort) -> list[str]:
 def _of_modality(declared: CohortFile, data: Contents, modality: ModalitySchema) -> list[str]:
     if not data.present().any():
         return [] if declared.modalities[modality.name].absent else [f"{modality.name}: no patient has it"]
-    outcome = {declared.label.column, *([declared.split.column] if declared.split else [])}
+    outcome = {
+        *(column.name for column in declared.label.columns),
+        *([declared.split.column] if declared.split else []),
+    }
     return kind_of(modality).suspicious(modality, data, frozenset(outcome))
 
 

@@ -32,7 +32,7 @@ class Cohort:
     person_N
         Identifies the person; differs from `patient_id_N` if rows are visits. Splits never divide a person.
     label_N
-        int64, 0 … C − 1.
+        int64, the stratum (`schema.strata`): of an outcome by class the class 0 … C − 1, and the target itself.
     site_N
         Hospital of each patient, or None.
     split_N
@@ -44,6 +44,8 @@ class Cohort:
     unlabelled
         Patients without a label (−1) who belong here: only what learns without labels uses them. They are no patients
         of this cohort in any other sense. None: there are none.
+    target_NT
+        Targets that strata do not tell (`remind.outcomes`), in the units of the patients file; None: strata tell all.
     """
 
     schema: CohortSchema
@@ -55,6 +57,7 @@ class Cohort:
     presence_Nm: NDArray[np.bool_]
     modalities: dict[str, Contents]
     unlabelled: "Cohort | None" = None
+    target_NT: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.patient_id_N)
@@ -77,6 +80,7 @@ class Cohort:
             presence_Nm=self.presence_Nm[index],
             modalities={name: modality.take(index) for name, modality in self.modalities.items()},
             unlabelled=None,
+            target_NT=None if self.target_NT is None else self.target_NT[index],
         )
 
     def without(self, *names: str, where_N: NDArray[np.bool_] | None = None) -> "Cohort":
@@ -109,7 +113,7 @@ def presence(schema: CohortSchema, modalities: dict[str, Contents]) -> NDArray[n
 
 def _same(a: object, b: object) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
+        return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     return type(a) is type(b) and a == b
 
 
@@ -130,6 +134,7 @@ def concatenate(parts: Sequence[Cohort]) -> Cohort:
         presence_Nm=np.concatenate([part.presence_Nm for part in parts]),
         modalities={name: join([part.modalities[name] for part in parts]) for name in first.schema.names},
         unlabelled=concatenate(unlabelled) if unlabelled else None,
+        target_NT=_joined([part.target_NT for part in parts]),
     )
 
 

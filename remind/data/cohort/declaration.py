@@ -17,6 +17,7 @@ from remind.data.cohort.text import declared_text
 from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
 from remind.invalid import written
+from remind.outcomes.base import DEFAULT, LabelSection, Outcome, outcomes
 from remind.suggest import did_you_mean
 
 FILE_NAME = "cohort.toml"
@@ -31,20 +32,6 @@ class PatientsSection(Declared):
     patient: Name | None = None
     site: Name | None = None
     empty: Literal["error", "drop"] = "error"
-
-
-class LabelSection(Declared):
-    """The label: what the model predicts."""
-
-    column: Name = "label"
-    classes: Annotated[tuple[Name, ...], Field(min_length=2)]
-    missing: Literal["error", "drop"] = "error"
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        if len(set(map(declared_text, self.classes))) < len(self.classes):
-            raise ValueError("two classes have the same name")
-        return self
 
 
 class SplitSection(Declared):
@@ -76,18 +63,34 @@ def _of_its_kind(value: Any) -> Any:
 ModalitySection = Annotated[SerializeAsAny[Section], BeforeValidator(_of_its_kind)]
 
 
+def _of_its_outcome(value: Any) -> Any:
+    """Read the section of the label as that of its outcome."""
+    if isinstance(value, dict):
+        outcome = outcomes().get(str(value.get("kind", DEFAULT)))
+        if outcome is None:
+            raise PydanticCustomError("no_such_outcome", "no outcome")
+        value = outcome.section.model_validate(value)
+    for column in value.columns if isinstance(value, LabelSection) else ():
+        if len(set(map(declared_text, column.names or ()))) < len(column.names or ()):
+            raise ValueError("two classes have the same name")
+    return value
+
+
+OutcomeSection = Annotated[SerializeAsAny[LabelSection], BeforeValidator(_of_its_outcome)]
+
+
 class CohortFile(Declared):
     """A parsed cohort.toml. The order of `modalities` defines the bit order of the groups."""
 
     name: Name
     root: Name | None = None
     patients: PatientsSection = PatientsSection()
-    label: LabelSection
+    label: OutcomeSection
     split: SplitSection | None = None
     modalities: Annotated[dict[ModalityName, ModalitySection], Field(min_length=1, max_length=MAX_MODALITIES)]
 
 
-def read_declaration(path: str | Path, root: str = "", classes: tuple[str, ...] = ()) -> tuple[CohortFile, Path]:
+def read_declaration(path: str | Path, root: str = "", outcome: Outcome | None = None) -> tuple[CohortFile, Path]:
     """Parse cohort.toml and find the folder of its data files.
 
     Parameters
@@ -96,8 +99,8 @@ def read_declaration(path: str | Path, root: str = "", classes: tuple[str, ...] 
         The file, or a folder that holds a ``cohort.toml``.
     root
         Folder of the data files. If empty, cohort.toml names it; else it is the folder that holds cohort.toml.
-    classes
-        Classes of a model that is to predict; then cohort.toml needs no ``[label]``.
+    outcome
+        That of a model that is to predict; then cohort.toml needs no ``[label]``.
 
     Raises
     ------
@@ -121,8 +124,8 @@ def read_declaration(path: str | Path, root: str = "", classes: tuple[str, ...] 
         raise UserError(f"{file}: not valid TOML: {error}; correct that line") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}; check its permissions") from None
-    if classes:
-        content.setdefault("label", {"classes": list(classes)})
+    if outcome is not None:
+        content.setdefault("label", outcome.section.of(outcome))
     try:
         declared = CohortFile.model_validate(_tuples(content))
     except ValidationError as error:
@@ -159,6 +162,10 @@ def _problem(item: dict[str, Any], content: dict[str, Any]) -> Problem:
             field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
             what, remedy = "must say how the modality's file is read", f"use one of {listed(kinds())}"
             remedy += did_you_mean(str(value), kinds())
+        case "no_such_outcome":
+            field, value = f"{field}.kind", seen.get("kind") if isinstance(seen, dict) else None
+            what, remedy = "must say what the label is", f"use one of {listed(outcomes())}"
+            remedy += did_you_mean(str(value), outcomes())
         case "string_pattern_mismatch":
             what, remedy = "not a name for a modality", "use only letters, digits, - and _"
         case "too_short":
@@ -179,6 +186,11 @@ _EXAMPLES = {
     "label": 'add [label] with a line like classes = ["no", "yes"]',
     "classes": 'add a line like classes = ["no", "yes"]',
     "modalities": "add [modalities.<name>] for each modality",
+    "range": "add a line like range = [3, 20], the smallest and the largest possible value",
+    "edges": "add a line like edges = [1, 2, 4, 8], the ends of the intervals of time",
+    "time": 'add a line like time = "days", the column with the time',
+    "event": 'add a line like event = "died", the column that says whether the event happened',
+    "labels": 'add a line like labels = ["death", "readmission"], the columns of the labels',
 }
 
 
@@ -195,7 +207,9 @@ def _plain(message: str) -> str:
 
 def _fields_beside(path: list[str], content: dict[str, Any]) -> list[str]:
     """Return the field names that are accepted in the section that holds an unknown field."""
-    sections: dict[str, type[Declared]] = {"patients": PatientsSection, "label": LabelSection, "split": SplitSection}
+    sections: dict[str, type[Declared]] = {"patients": PatientsSection, "split": SplitSection}
+    if path[0] == "label":
+        return list(outcomes()[content["label"].get("kind", DEFAULT)].section.model_fields)
     if len(path) == 1:
         return list(CohortFile.model_fields)
     if path[0] == "modalities":

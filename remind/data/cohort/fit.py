@@ -42,10 +42,17 @@ def section_of(schema: ModalitySchema) -> Section:
 def check_modalities(declared: CohortFile, schema: CohortSchema) -> list[Problem]:
     """Return the contradictions between cohort.toml and the model: classes, modalities and kinds."""
     problems = []
-    classes = tuple(declared.label.classes)
-    if classes != schema.classes:
+    declares, predicts = declared.label.outcome, schema.predicts
+    classes = declares.strata
+    if declares.kind != predicts.kind:
+        what = f"the outcome is {declares.kind}, and the model's is {predicts.kind}"
+        problems.append(Problem(TOML, what, ANOTHER, column="label.kind"))
+    elif predicts.by_class and classes != schema.classes:
         what = f"classes {listed(classes)}, and the model's are {listed(schema.classes)}"
         problems.append(Problem(TOML, what, ANOTHER, column="label.classes"))
+    elif declares != predicts:
+        what = f"the outcome is {declares.describe()}, and the model's is {predicts.describe()}"
+        problems.append(Problem(TOML, what, ANOTHER, column="label"))
     known: Mapping[str, ModalitySchema] = {m.name: m for m in schema.modalities}
     for name, section in declared.modalities.items():
         field = f"modalities.{name}"

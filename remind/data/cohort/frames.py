@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from remind.data.cohort.declaration import CohortFile, LabelSection, PatientsSection
+from remind.data.cohort.declaration import CohortFile, PatientsSection
 from remind.data.cohort.fit import fit_files, section_of
 from remind.data.cohort.new_patients import NewPatients
 from remind.data.cohort.problems import Problem, shortened, suggest
@@ -69,7 +69,7 @@ def from_frames(
         name=where,
         root=None,
         patients=PatientsSection(id=key),
-        label=LabelSection(classes=schema.classes),
+        label=schema.predicts.section.of(schema.predicts),
         split=None,
         modalities=sections,
     )

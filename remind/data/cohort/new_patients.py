@@ -6,7 +6,7 @@ Letters: N patients of a chunk, R rows.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,17 @@ from remind.data.cohort.declaration import CohortFile, read_declaration
 from remind.data.cohort.examine import examine, mask_of
 from remind.data.cohort.fit import Fitted, check_modalities, fit_files
 from remind.data.cohort.kind import kind_of
-from remind.data.cohort.patients import DEFAULT_SITE, class_codes
+from remind.data.cohort.patients import DEFAULT_SITE, label_column
 from remind.data.cohort.problems import Problem, counted, listed, shortened
 from remind.data.cohort.rows import DataFile, hashes, open_file
 from remind.data.cohort.schema import CohortSchema
 from remind.data.cohort.sections import Section
 from remind.data.cohort.source_files import SUFFIXES, find_file
 from remind.data.cohort.tabular import Source, Spoiled
-from remind.data.cohort.text import Names
 from remind.data.cohort.verdicts import Memory
 from remind.data.cohort.wanted import Wanted
 from remind.errors import UserError
+from remind.outcomes.base import Encoded
 
 CHUNK = 8192  # patients in memory at a time; a multiple of every batch, so that batches do not depend on it
 MOST = 3  # problems that are told of one patient
@@ -135,7 +135,8 @@ class NewPatients:
             schema=self.schema,
             patient_id_N=id_N,
             person_N=id_N,
-            label_N=self._labels(source),
+            label_N=(labels := self._labels(source)).label_R,
+            target_NT=labels.target_RT,
             site_N=self._sites(source),
             split_N=None,
             presence_Nm=presence(self.schema, contents),
@@ -197,14 +198,18 @@ class NewPatients:
         column = self.declared.patients.site or DEFAULT_SITE
         return _column(source, column)[0] if column in source.columns else None
 
-    def _labels(self, source: Source) -> NDArray[np.int64]:
-        """Return labels where there are some, −1 where there are none: nothing of a prediction depends on them."""
-        column = self.declared.label.column
-        if column not in source.columns:
-            return np.full(len(source), -1, dtype=np.int64)
-        classes = class_codes(self.schema.classes)
-        codes_R, names = source.texts(column, Names(classes))
-        return np.array([*(classes.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R]
+    def _labels(self, source: Source) -> Encoded:
+        """Return labels where there are some, −1 where there are none: nothing of a prediction depends on them.
+
+        What is no label counts as none, and is not reported.
+        """
+        section = self.declared.label
+        if any(column.name not in source.columns for column in section.columns):
+            width = self.schema.predicts.targets
+            target_NT = np.full((len(source), width), np.nan) if width else None
+            return Encoded(np.full(len(source), -1, dtype=np.int64), target_NT)
+        quiet = replace(source, problems=[], spoiled=[])
+        return section.outcome.encode([label_column(quiet, column)[0] for column in section.columns])
 
 
 class _Places(dict[str, int]):
@@ -229,7 +234,7 @@ def open_cohort(path: str | Path, schema: CohortSchema, root: str = "", memory: 
     UserError
         Names everything that is wrong with cohort.toml and with the files' columns.
     """
-    declared, folder = read_declaration(path, root, schema.classes)
+    declared, folder = read_declaration(path, root, schema.predicts)
     problems = check_modalities(declared, schema)
     if problems:
         raise _unfit(path, problems)

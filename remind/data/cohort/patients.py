@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from remind.data.cohort.problems import counted, listed
 from remind.data.cohort.suspicious_texts import warn_of_spellings
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text, number_of
+from remind.outcomes.base import Column, Encoded
 from remind.suggest import did_you_mean
 
 DEFAULT_SITE, DEFAULT_SPLIT = "site", "split"
@@ -23,7 +25,8 @@ MANY_VALUES = 4  # more different numbers than this that are not classes are a m
 class Patients:
     """The R rows of the patients file `file`.
 
-    `label_R` is −1 for a missing label; `starts` holds seconds, by column.
+    `label_R` is the stratum (of classes the class), −1 for a missing label; `target_RT` holds targets that strata do
+    not tell; `starts` holds seconds, by column.
     """
 
     file: str
@@ -33,6 +36,7 @@ class Patients:
     site_R: Text | None
     split_R: NDArray[np.int8] | None
     starts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    target_RT: NDArray[np.float64] | None = None
 
     def position(self) -> dict[str, int]:
         """Return the row of each patient.
@@ -50,7 +54,7 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
     section = declared.patients
     id_R = _ids(source, section.id)
     person_R = id_R if section.patient is None else _filled(source, section.patient, "patients.patient")
-    label_R = _labels(source, declared)
+    labels = _labels(source, declared)
     split_R = _splits(source, declared.split)
     if id_R is None:
         return None
@@ -58,7 +62,8 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
     if split_R is not None:
         _check_persons(source, person_R, split_R)
     starts = {column: source.seconds(column) for column in _starts(source, declared)}
-    return Patients(source.file, id_R, person_R, label_R, read_sites(source, section.site), split_R, starts)
+    site_R = read_sites(source, section.site)
+    return Patients(source.file, id_R, person_R, labels.label_R, site_R, split_R, starts, target_RT=labels.target_RT)
 
 
 def _starts(source: Source, declared: CohortFile) -> list[str]:
@@ -108,29 +113,52 @@ def _repeats(texts_R: Text) -> NDArray[np.bool_]:
     return again_R
 
 
-def _labels(source: Source, declared: CohortFile) -> NDArray[np.int64]:
+def _labels(source: Source, declared: CohortFile) -> Encoded:
     section = declared.label
-    if not source.has(section.column, "label.column"):
-        return np.full(len(source), -1, dtype=np.int64)
-    classes = class_codes(section.classes)
-    codes_R, names = source.texts(section.column, Names(classes))
+    arrays = [label_column(source, column) for column in section.columns]
+    found = section.outcome.encode([array for array, _ in arrays])
+    for column, (_, empty_R) in zip(section.columns, arrays, strict=True):
+        if section.missing == "error" and empty_R.any():
+            remedy = 'fill it in, or set label.missing = "drop" to leave these patients out'
+            source.report("no label", remedy, column.name, empty_R)
+    return found
+
+
+def label_column(source: Source, column: Column) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return a column of the label, codes (R,) of names or numbers, and which rows are empty; −1 and NaN there."""
+    if not source.has(column.name, column.field):
+        nothing = np.full(len(source), -1) if column.names else np.full(len(source), np.nan)
+        return nothing, np.zeros(len(source), dtype=bool)
+    return _numbers(source, column) if column.names is None else _codes(source, column, column.names)
+
+
+def _numbers(source: Source, column: Column) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    value_R = source.numbers(column.name)
+    low, high = (end if end is not None else sign * np.inf for end, sign in ((column.low, -1), (column.high, 1)))
+    beyond_R = (value_R < low) | (value_R > high)
+    if beyond_R.any():
+        remedy = f"correct it, or change {column.bounds}"
+        source.report(f"a number outside of {low:g} … {high:g}", remedy, column.name, beyond_R)
+    return value_R, source.empty(column.name)
+
+
+def _codes(source: Source, column: Column, known: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    classes = class_codes(known)
+    codes_R, names = source.texts(column.name, Names(classes))
     unknown = [name not in classes for name in names]
     if any(unknown) and _continuous([name for name in names if name not in classes]):
         what = f"a number of many values ({len(names)} different ones), not a class"
         remedy = (
-            f"only classes can be predicted now: cut it into ranges, of which each is one of {listed(section.classes)}"
+            f"with label.classes only classes can be predicted: cut it into ranges, of which each is one of "
+            f'{listed(known)}; or predict the number itself with kind = "regression" in [label]'
         )
-        source.report(what, remedy, section.column, np.array([*unknown, False])[codes_R])
+        source.report(what, remedy, column.name, np.array([*unknown, False])[codes_R])
     elif any(unknown):
-        accepted = f"{listed(section.classes)}, or 0 to {len(section.classes) - 1}"
+        accepted = f"{listed(known)}, or 0 to {len(known) - 1}"
         bad_R = np.array([*unknown, False])[codes_R]
-        remedy = f"use {accepted}, or change label.classes{_meant(names, unknown, section.classes)}"
-        source.report("not a class", remedy, section.column, bad_R)
-    label_R = np.array([*(classes.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R]
-    if section.missing == "error" and (codes_R < 0).any():
-        remedy = 'fill it in, or set label.missing = "drop" to leave these patients out'
-        source.report("no label", remedy, section.column, codes_R < 0)
-    return label_R
+        remedy = f"use {accepted}, or change label.classes{_meant(names, unknown, known)}"
+        source.report("not a class", remedy, column.name, bad_R)
+    return np.array([*(classes.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R], codes_R < 0
 
 
 def class_codes(classes: Sequence[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from remind.data.cohort.examine import Finding, examine, mask_of
 from remind.data.cohort.kind import kind_of
 from remind.data.cohort.patients import Patients, read_patients
 from remind.data.cohort.problems import Problem, listed, shortened
-from remind.data.cohort.schema import CohortSchema, ModalitySchema
+from remind.data.cohort.schema import CohortSchema, ModalitySchema, label_fields
 from remind.data.cohort.source_files import find_file, open_source
 from remind.data.cohort.verdicts import Memory
 from remind.data.cohort.wanted import Wanted
@@ -123,7 +123,7 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
         return Loaded(declared, None, tuple(problems), broken=broken, folder=folder)
     schema = CohortSchema(
         name=declared.name,
-        classes=declared.label.classes,
+        **label_fields(declared.label.outcome),
         modalities=tuple(modality_schema for modality_schema, _ in found.values()),
     )
     loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
@@ -194,6 +194,7 @@ def _assemble(
         patient_id_N=patients.id_R,
         person_N=patients.person_R,
         label_N=patients.label_R,
+        target_NT=patients.target_RT,
         site_N=patients.site_R,
         split_N=patients.split_R,
         presence_Nm=presence_Rm,

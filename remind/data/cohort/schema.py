@@ -7,13 +7,15 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
 from remind.data.cohort.declaration import CohortFile
 from remind.data.cohort.kind import kinds
 from remind.data.cohort.modality_schema import ModalitySchema, Shared
 from remind.data.cohort.problems import listed
 from remind.former_names import moved
+from remind.outcomes.base import Outcome, outcomes
+from remind.outcomes.classes import Classes
 
 __all__ = ["CohortFile", "CohortSchema", "ModalitySchema", "difference"]
 
@@ -40,12 +42,53 @@ def _of_its_kind(value: Any) -> Any:
     return kind.schema.model_validate(value)
 
 
+def _of_its_outcome(value: Any) -> Any:
+    """Read the record of an outcome by its kind; pydantic reports what is no such record."""
+    if value is None or isinstance(value, Outcome):
+        return value
+    outcome = outcomes().get(str(value.get("kind"))) if isinstance(value, dict) else None
+    if outcome is None:
+        raise ValueError(f"the outcome is not known here ({listed(outcomes())}); install what brings it")
+    return outcome.model_validate(value)
+
+
+def label_fields(outcome: Outcome) -> dict[str, Any]:
+    """Return the fields of a schema with this outcome."""
+    classes = outcome.strata if outcome.by_class else ()
+    return {"classes": classes} if isinstance(outcome, Classes) else {"classes": classes, "outcome": outcome}
+
+
 class CohortSchema(Shared):
-    """Classes and modalities of a cohort; the order of `modalities` is the bit order of the groups."""
+    """Outcome and modalities of a cohort; the order of `modalities` is the bit order of the groups.
+
+    Attributes
+    ----------
+    classes
+        Of an outcome with classes; empty for any other.
+    outcome
+        What is predicted; None: one of the classes, without an order. It is then in no record, so that fingerprints
+        are those of the time when nothing else could be predicted.
+    """
 
     name: str
     classes: tuple[str, ...]
     modalities: tuple[Annotated[SerializeAsAny[ModalitySchema], BeforeValidator(_of_its_kind)], ...]
+    outcome: Annotated[SerializeAsAny[Outcome] | None, BeforeValidator(_of_its_outcome)] = None
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if key != "outcome" or value is not None}
+
+    @property
+    def predicts(self) -> Outcome:
+        """What is predicted."""
+        return Classes(classes=self.classes) if self.outcome is None else self.outcome
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """Names of what `Cohort.label_N` numbers: the classes, or ranges of another outcome."""
+        return self.classes if self.outcome is None else self.outcome.strata
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +110,15 @@ class CohortSchema(Shared):
 def difference(a: CohortSchema, b: CohortSchema) -> list[str]:
     """Describe how two schemas differ, `a`'s side first; empty exactly if their fingerprints are equal."""
     lines = []
-    if a.classes != b.classes:
+    if a.predicts.kind != b.predicts.kind:
+        lines.append(f"outcome: {a.predicts.kind} against {b.predicts.kind}")
+    elif a.classes == b.classes and a.outcome is not None and b.outcome is not None:
+        lines += [
+            f"outcome, {field}: {value} against {getattr(b.outcome, field)}"
+            for field, value in a.outcome
+            if value != getattr(b.outcome, field)
+        ]
+    if a.classes != b.classes and a.predicts.by_class and b.predicts.by_class:
         lines.append(f"classes: {listed(a.classes)} against {listed(b.classes)}")
     if set(a.names) != set(b.names):
         lines.append(f"modalities: {_sets(a.names, b.names)}")

@@ -77,7 +77,7 @@ def unusable(sites: Sequence[Site]) -> list[Problem]:
             remedy = "add some to it, remove the site's rows, or assign them to another site"
             reasons.append(Problem(name, what, remedy))
     cohorts = [site.cohort for site in sites]
-    classes = cohorts[0].schema.classes
+    classes = cohorts[0].schema.strata
     all_N = np.concatenate([c.label_N for c in cohorts])
     train_N = np.concatenate([c.label_N[c.split_N == TRAIN] for c in cohorts])
     for labels_N, which in ((all_N, "patients"), (train_N, "training patients")):

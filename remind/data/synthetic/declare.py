@@ -14,7 +14,9 @@ def declaration_text(cohort: Cohort) -> str:
     """Return the text of cohort.toml for files in the layout of `write.write_cohort`."""
     person = ['patient = "person"'] if persons_differ(cohort) else []
     lines = [f"name = {_toml(cohort.schema.name)}", "", "[patients]", 'id = "patient_id"', *person]
-    lines += ["", "[label]", f"classes = {_toml(cohort.schema.classes)}"]
+    predicts = cohort.schema.predicts
+    label = predicts.section.of(predicts).model_dump(exclude_defaults=True)
+    lines += ["", "[label]", *(f"{field} = {_toml(value)}" for field, value in label.items())]
     for schema in cohort.schema.modalities:
         data = cohort.modalities[schema.name]
         lines += ["", f"[modalities.{schema.name}]", f'kind = "{schema.kind}"']

@@ -5,8 +5,10 @@ Every modality i has K = 3 standard normal latents u_i. In group g, with the sig
     linear      = Σ_{i∈g} w_i u_{i,2} / √|g|                          (w = ±1, shared by all groups)
     interaction = Σ_{i<j∈g} σ_{g,ij} u_{i,0} u_{j,1} / √pairs         (one modality: σ_{g,ii} u_{i,0} u_{i,1})
     signal      = √(1 − ρ)·linear + √ρ·interaction                    (ρ = config.interaction; variance 1)
-    label       = 1[signal + noise·ε > 0]                             (so Pr(1 | latents) = Φ_normal(signal / noise))
+    score       = signal + noise·ε
+    label       = 1[score > 0]                                        (so Pr(1 | latents) = Φ_normal(signal / noise))
 
+Another outcome than classes makes its label of the same score (`Outcome.made`).
 Features are linear in the latents for every kind of modality (`remind.data.synthetic.features`): columns of a table,
 level and trend of a series' items, brightness of patterns, counts of words, log-odds of codes. Among the groups that
 share a pair of modalities, sorted by their share, the sign alternates: a model that fits the head of the distribution
@@ -23,11 +25,14 @@ from remind import groups
 from remind.config import SyntheticConfig
 from remind.data.cohort.cohort import Cohort, presence
 from remind.data.cohort.contents import Contents
-from remind.data.cohort.schema import CohortSchema, ModalitySchema
+from remind.data.cohort.schema import CohortSchema, ModalitySchema, label_fields
 from remind.data.synthetic.features.base import LATENTS, Asked, makers
 from remind.data.synthetic.features.kinds import parse_kinds
 from remind.data.synthetic.laws import LAWS, Law, draw_independent, draw_law, modality_names, parse_missing
 from remind.data.synthetic.write import write_cohort
+from remind.errors import UserError
+from remind.outcomes.base import Encoded, Outcome, outcomes
+from remind.suggest import did_you_mean
 
 __all__ = ["LAWS", "Law", "Truth", "generate", "truth", "write_cohort"]
 
@@ -103,7 +108,7 @@ def generate(config: SyntheticConfig, seed: int) -> Cohort:
     known = truth(config, seed)
     rng = np.random.default_rng([seed, 1])
     n = len(known.groups_N)
-    label_N = (known.signal_N + config.noise * rng.standard_normal(n) > 0).astype(np.int64)
+    outcome, labels = made(config.outcome, known.signal_N + config.noise * rng.standard_normal(n), [seed, 5])
     schemas: list[ModalitySchema] = []
     modalities: dict[str, Contents] = {}
     names = modality_names(known.presence_Nm.shape[1])
@@ -115,10 +120,27 @@ def generate(config: SyntheticConfig, seed: int) -> Cohort:
         )
         schemas.append(modality)
         modalities[name] = data.hide(~present_N)
-    schema = CohortSchema(name=f"synthetic-{config.law}", classes=("no", "yes"), modalities=tuple(schemas))
+    schema = CohortSchema(name=f"synthetic-{config.law}", modalities=tuple(schemas), **label_fields(outcome))
     patient_id_N = np.array([f"p{i:06d}" for i in range(n)], dtype=np.str_)
     present_Nm = presence(schema, modalities)
-    return Cohort(schema, patient_id_N, patient_id_N, label_N, None, None, present_Nm, modalities)
+    target_NT = labels.target_RT
+    return Cohort(
+        schema, patient_id_N, patient_id_N, labels.label_R, None, None, present_Nm, modalities, target_NT=target_NT
+    )
+
+
+def made(name: str, score_N: NDArray[np.float64], seed: list[int]) -> tuple[Outcome, Encoded]:
+    """Return an outcome and labels that follow from these scores of patients.
+
+    Raises
+    ------
+    UserError
+        There is no such outcome.
+    """
+    if (outcome := outcomes().get(name)) is None:
+        remedy = did_you_mean(name, outcomes())
+        raise UserError(f"synthetic.outcome: {name!r} is no outcome; use one of {', '.join(outcomes())}{remedy}")
+    return outcome.made(score_N, np.random.default_rng(seed))
 
 
 def truth(config: SyntheticConfig, seed: int) -> Truth:

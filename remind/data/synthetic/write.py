@@ -51,8 +51,8 @@ def _save(path: Path, columns: Columns) -> None:
 
 
 def _patients(cohort: Cohort) -> Columns:
-    names = np.array(cohort.schema.classes, dtype=np.str_)
-    columns = {"patient_id": cohort.patient_id_N.tolist(), "label": names[cohort.label_N].tolist()}
+    labels = cohort.schema.predicts.decode(cohort.label_N, cohort.target_NT)
+    columns: Columns = {"patient_id": cohort.patient_id_N.tolist(), **labels}
     if persons_differ(cohort):
         columns["person"] = cohort.person_N.tolist()
     if cohort.site_N is not None:

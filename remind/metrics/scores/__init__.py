@@ -1,7 +1,9 @@
 """The registry of scores (algorithm §4.14): each is one module of this folder, which registers itself.
 
-Tables, summary, page, CSV, run store, sinks, metrics, studies and words iterate over `SCORES`. Other packages add
-scores by the entry points `remind.scores`; docs/extend.md shows a whole one.
+`SCORES` are those of classes, and `EVERY` also has those of other outcomes (`remind.metrics.outcome_scores`). Tables,
+summary, page, CSV and words iterate over the scores of a run's outcome, `scores_of`; run store, sinks and metrics over
+`EVERY`; studies over `SCORES`. Other packages add scores by the entry points `remind.scores`; docs/extend.md
+shows a whole one.
 """
 
 from dataclasses import dataclass
@@ -21,16 +23,18 @@ LISTED = (
     *("accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "net_benefit", "brier", "ece"),
     *("log_loss", "loss"),
 )
-SCORES: dict[str, Score] = registered(LISTED)
-WITH_INTERVAL = tuple(name for name, score in SCORES.items() if score.interval)
-BOUNDED = tuple(name for name, score in SCORES.items() if score.bound)
+OF_OUTCOMES = ("weighted_kappa", "mae", "rmse", "r2", "ccc", "c_index", "c_ipcw", "integrated_brier")
+EVERY: dict[str, Score] = registered((*LISTED[:-2], *OF_OUTCOMES, *LISTED[-2:]))
+SCORES: dict[str, Score] = {name: score for name, score in EVERY.items() if score.is_of("classes")}
+WITH_INTERVAL = tuple(name for name, score in EVERY.items() if score.interval)
+BOUNDED = tuple(name for name, score in EVERY.items() if score.bound)
 BOUNDS = tuple(f"{name}_bound" for name in BOUNDED)
-WITHOUT_INTERVAL = tuple(name for name, score in SCORES.items() if not score.interval)
+WITHOUT_INTERVAL = tuple(name for name, score in EVERY.items() if not score.interval)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores that tables show for a group of patients: every score of the registry, None where it is undefined.
+    """The scores of a group of patients: every score of the registry, None where it is undefined or of other outcomes.
 
     The bound of a score, such as `auroc_bound`, is the largest possible difference to the score of the unbinned scores.
 
@@ -48,21 +52,35 @@ class Scores:
         def __getattr__(self, name: str) -> float | None: ...  # the fields below
 
 
-Scores = extended(Scores, dict.fromkeys(names_of(SCORES, ("", "_bound")), (float | None, None)))  # type: ignore[misc]
+Scores = extended(Scores, dict.fromkeys(names_of(EVERY, ("", "_bound")), (float | None, None)))  # type: ignore[misc]
+
+
+def scores_of(outcome: str) -> dict[str, Score]:
+    """Return the scores of an outcome, by name, in the order of lists."""
+    return {name: score for name, score in EVERY.items() if score.is_of(outcome)}
 
 
 def scores(statistics: GroupStatistics) -> Scores:
     """Compute the scores of the patients behind the statistics."""
     confusion_CC = statistics.confusion_CC
-    values = {name: score.value(statistics) for name, score in SCORES.items()}
-    values |= {f"{name}_bound": score.bound(statistics) for name, score in SCORES.items() if score.bound is not None}
+    own = scores_of(statistics.outcome)
+    values = {name: score.value(statistics) for name, score in own.items()}
+    values |= {f"{name}_bound": score.bound(statistics) for name, score in own.items() if score.bound is not None}
     positives = int(confusion_CC[1].sum()) if len(confusion_CC) == 2 else None
     return Scores(n=statistics.count, positives=positives, **values)
 
 
+def row_of(statistics: GroupStatistics | None, outcome: str) -> dict[str, int | float | None]:
+    """Return n, positives, and the scores of an outcome with their bounds, by name; n is 0 if there are no patients."""
+    names = ("n", "positives", *names_of(scores_of(outcome), ("", "_bound")))
+    found = None if statistics is None else scores(statistics)
+    return {name: getattr(found, name, None) for name in names} | ({"n": 0} if found is None else {})
+
+
 def intervals(statistics: GroupStatistics) -> dict[str, Interval | None]:
     """Return the 95 % intervals of the scores that have one; None if the score is undefined."""
-    return {name: s.interval(statistics) for name, s in SCORES.items() if s.interval is not None}
+    own = scores_of(statistics.outcome)
+    return {name: s.interval(statistics) for name, s in own.items() if s.interval is not None}
 
 
 def experts_in_effect(use_E: Floats) -> float | None:

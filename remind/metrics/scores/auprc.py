@@ -1,7 +1,7 @@
 """AUPRC, as average precision."""
 
 from remind.metrics import one_versus_rest
-from remind.metrics.score import Score, register
+from remind.metrics.score import BY_CLASS, Score, register
 from remind.metrics.thresholds import average_precision, precision_interval
 
 register(
@@ -14,5 +14,6 @@ register(
         lambda s: precision_interval(s.scores.each()),
         one_versus_rest.bound(average_precision),
         two_classes=True,
+        outcomes=(*BY_CLASS, "multilabel"),
     )
 )

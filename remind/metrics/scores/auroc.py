@@ -3,7 +3,7 @@
 from remind.metrics import one_versus_rest
 from remind.metrics.formulas import auroc
 from remind.metrics.intervals import auroc_interval
-from remind.metrics.score import Score, register
+from remind.metrics.score import BY_CLASS, Score, register
 
 register(
     Score(
@@ -15,5 +15,6 @@ register(
         lambda s: auroc_interval(s.scores.each()),
         one_versus_rest.bound(auroc),
         two_classes=True,
+        outcomes=(*BY_CLASS, "multilabel"),
     )
 )

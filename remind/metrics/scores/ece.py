@@ -3,7 +3,7 @@
 import numpy as np
 
 from remind.metrics.reliability import curves, ece, ece_interval
-from remind.metrics.score import Score, register
+from remind.metrics.score import BY_CLASS, Score, register
 
 register(
     Score(
@@ -14,5 +14,6 @@ register(
         lambda s: float(np.mean([ece(one) for one in curves(s.scores)])),
         lambda s: ece_interval(curves(s.scores)),
         lower_is_better=True,
+        outcomes=(*BY_CLASS, "multilabel"),
     )
 )

@@ -11,5 +11,6 @@ register(
         lambda s: s.log_loss,
         lower_is_better=True,
         within_one=False,
+        outcomes=(),
     )
 )

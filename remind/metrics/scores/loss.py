@@ -11,6 +11,7 @@ register(
         lambda s: s.loss,
         lower_is_better=True,
         within_one=False,
+        outcomes=(),
         comparable=False,
     )
 )

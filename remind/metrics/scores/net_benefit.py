@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from remind.metrics import thresholds
 from remind.metrics.histograms import bins
 from remind.metrics.intervals import Interval
-from remind.metrics.score import Score, register
+from remind.metrics.score import BY_CLASS, Score, register
 from remind.metrics.statistics import GroupStatistics
 
 
@@ -35,5 +35,6 @@ register(
         _value,
         _interval,
         within_one=False,
+        outcomes=(*BY_CLASS, "multilabel"),
     )
 )

@@ -1,7 +1,7 @@
 """Sensitivity at specificity .90."""
 
 from remind.metrics import one_versus_rest
-from remind.metrics.score import Score, register
+from remind.metrics.score import BY_CLASS, Score, register
 from remind.metrics.thresholds import sensitivity_at, sensitivity_interval
 
 register(
@@ -14,5 +14,6 @@ register(
         lambda s: sensitivity_interval(s.scores.each()),
         one_versus_rest.bound(sensitivity_at),
         two_classes=True,
+        outcomes=(*BY_CLASS, "multilabel"),
     )
 )

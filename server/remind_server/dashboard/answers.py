@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from remind.metrics.score import extended
-from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from remind.metrics.score import extended, names_of
+from remind.metrics.scores import BOUNDS, EVERY, SCORES, WITH_INTERVAL
 
 Patients = Literal["validation", "test"]
 if TYPE_CHECKING:
@@ -22,6 +24,14 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
+
+
+OTHERS = frozenset(names_of({name: score for name, score in EVERY.items() if name not in SCORES}))
+
+
+def without_others(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers without those of other outcomes than classes that are not known."""
+    return {name: value for name, value in found.items() if value or name not in OTHERS or value == 0}
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,15 @@ class Measured:
 
         def __getattr__(self, name: str) -> Any: ...  # a field for each score, and for its bound
 
+    @model_serializer(mode="wrap")
+    def _without_others(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # else no schema
+        """Leave out scores of other outcomes: those of classes, null, are in every answer."""
+        return without_others(handler(self))
+
 
 Measured = extended(  # type: ignore[misc]
     Measured,
-    {name: (Estimate | None if score.interval else float | None, None) for name, score in SCORES.items()}
+    {name: (Estimate | None if score.interval else float | None, None) for name, score in EVERY.items()}
     | dict.fromkeys(BOUNDS, (float | None, None)),
 )
 

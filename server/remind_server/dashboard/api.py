@@ -46,8 +46,9 @@ def routes(reader: Reader) -> APIRouter:
         return run_report(reader, run_id, on)
 
     @router.get("/runs/{run_id}/verdict")
-    def first(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Verdict:
+    def first(run_id: int, score: ScoreName | None = None, on: Patients | None = None) -> Verdict:
         """One score: overall, on the tail, and in the worst ranked group and hospital."""
+        score = reader.score(score, run_id)
         return verdict(reader, group_table(reader, run_id, score, on), score)
 
     @router.get("/runs/{run_id}/timeline")
@@ -66,9 +67,9 @@ def routes(reader: Reader) -> APIRouter:
         return group_table(reader, run_id, by, on)
 
     @router.get("/runs/{run_id}/hospitals")
-    def at_each_hospital(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> Hospitals:
+    def at_each_hospital(run_id: int, score: ScoreName | None = None, on: Patients | None = None) -> Hospitals:
         """One score of every hospital's own patients, its trend, and the gain over training alone if it is known."""
-        return hospitals(reader, group_table(reader, run_id, "name", on), score)
+        return hospitals(reader, group_table(reader, run_id, "name", on), reader.score(score, run_id))
 
     @router.get("/runs/{run_id}/thresholds")
     def by_threshold(run_id: int, group: int = 0, on: Patients | None = None, of: int = 0) -> GroupCurves | None:
@@ -77,10 +78,10 @@ def routes(reader: Reader) -> APIRouter:
 
     @router.get("/runs/{run_id}/matrix")
     def groups_by_sites(
-        run_id: int, score: ScoreName = "auroc", by: SortKey = "log_loss", on: Patients | None = None
+        run_id: int, score: ScoreName | None = None, by: SortKey = "log_loss", on: Patients | None = None
     ) -> Matrix:
         """One score of every group at every site."""
-        return matrix(reader, group_table(reader, run_id, by, on), score)
+        return matrix(reader, group_table(reader, run_id, by, on), reader.score(score, run_id))
 
     @router.get("/runs/{run_id}/experts")
     def groups_by_experts(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> ExpertMap:
@@ -98,15 +99,15 @@ def routes(reader: Reader) -> APIRouter:
         return curves(reader, run_id, numbers)
 
     @router.get("/compare")
-    def compare(first: int, second: int, score: ScoreName = "auroc", on: Patients | None = None) -> Comparison:
+    def compare(first: int, second: int, score: ScoreName | None = None, on: Patients | None = None) -> Comparison:
         """Two runs side by side."""
-        return comparison(reader, first, second, score, on)
+        return comparison(reader, first, second, reader.score(score, first, second), on)
 
     @router.get("/compare/several")
     def several(
-        run: Annotated[list[int], Query()], score: ScoreName = "auroc", on: Patients | None = None
+        run: Annotated[list[int], Query()], score: ScoreName | None = None, on: Patients | None = None
     ) -> SideBySide:
         """Several runs side by side: the settings that differ, and scores overall and on the tail."""
-        return side_by_side(reader, run, score, on)
+        return side_by_side(reader, run, reader.score(score, *run), on)
 
     return router

@@ -111,7 +111,7 @@ def model_card(reader: Reader, run_id: int) -> ModelCard | None:
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
         content: Any = run.model
-        if content is None:
+        if content is None or not (content["scores"] or run.classes):
             return None
         shown = reader.published(session, run).of(TEST)
         everyone = shown.score(ALL, ALL)

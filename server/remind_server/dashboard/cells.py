@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from remind.metrics.scores import BOUNDS, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.published import Shown
-from remind_server.store.schema import ALL, SCORED, Cell, SiteCounts
+from remind_server.store.schema import ALL, EVERY_SCORED, Cell, SiteCounts
 
 Key = tuple[int, int]  # site, group
-_COLUMNS = [Cell.site, Cell.group, Cell.withheld, *(getattr(Cell, name) for name in SCORED)]
+_COLUMNS = [Cell.site, Cell.group, Cell.withheld, *(getattr(Cell, name) for name in EVERY_SCORED)]
 
 
 class Cells:

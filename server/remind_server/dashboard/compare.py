@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from remind.errors import UserError
 from remind.metrics.differences import difference
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.combined import Combined
 from remind_server.dashboard.groups import GroupTable, group_table
@@ -88,7 +88,7 @@ def comparison(
         rows = [found.get(name) for found in by_name]
         tail, ranked = (any(getattr(row, of) for row in rows if row) for of in ("tail", "ranked"))
         pairs.append(_pair(name, tail, ranked, [row.scores if row else None for row in rows], score))
-    sign = -1 if SCORES[score].lower_is_better else 1
+    sign = -1 if EVERY[score].lower_is_better else 1
     pairs.sort(key=lambda p: (not p.ranked, p.difference is None, not p.sure, sign * (p.difference or 0.0), p.name))
     return Comparison(
         first=reports[0],

@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.metrics.score import extended
-from remind.metrics.scores import SCORES
-from remind_server.dashboard.answers import Counts, Numbers
+from remind.metrics.scores import EVERY, scores_of
+from remind_server.dashboard.answers import OTHERS, Counts, Numbers, without_others
 from remind_server.dashboard.published import Published
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, Group, Round, RoundGroup
 
 MOST_CURVES = 36  # groups in one answer, which keeps it well below a megabyte for hundreds of rounds
-_SERIES = ("weight", "risk", "gate_open", "n", *SCORES)
+_SERIES = ("weight", "risk", "gate_open", "n", *EVERY)
 _READ = (*_SERIES, "withheld")
 _OF_TRAINING = ("weight", "risk")
 
@@ -32,8 +33,13 @@ class Curve:
     suppressed: list[int] = field(default_factory=list)
     withheld: list[int] = field(default_factory=list)
 
+    @model_serializer(mode="wrap")
+    def _without_others(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # else no schema
+        """Leave out scores of other outcomes."""
+        return without_others(handler(self))
 
-Curve = extended(Curve, dict.fromkeys(SCORES, (Numbers, list)))  # type: ignore[misc]
+
+Curve = extended(Curve, dict.fromkeys(EVERY, (Numbers, list)))  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
     """Return curves of these groups (at most `MOST_CURVES`) and of all together, and the cost of each round."""
     wanted = [ALL, *sorted(set(numbers) - {ALL})[:MOST_CURVES]]
     with Session(reader.engine) as session:
-        shown = reader.published(session, reader.run(session, run_id))
+        run = reader.run(session, run_id)
+        shown, not_own = reader.published(session, run), OTHERS - scores_of(run.outcome).keys()
         rounds = session.scalars(select(Round).where(Round.run_id == run_id).order_by(Round.round)).all()
         groups = {g.number: g for g in session.scalars(select(Group).where(Group.run_id == run_id))}
         columns = [RoundGroup.group, RoundGroup.round, *(getattr(RoundGroup, name) for name in _READ)]
@@ -72,7 +79,7 @@ def curves(reader: Reader, run_id: int, numbers: Iterable[int]) -> Curves:
         effective_sites=[round_.effective_sites for round_ in rounds],
         sampling_error=[round_.sampling_error for round_ in rounds],
         curves=[
-            _curve(k, groups[k].name if k else "all groups", order, values, shown)
+            _curve(k, groups[k].name if k else "all groups", order, values, shown, not_own)
             for k in wanted
             if k == ALL or k in groups
         ],
@@ -85,6 +92,7 @@ def _curve(
     order: Sequence[int],
     values: Mapping[tuple[int, int], Sequence[float | None]],
     published: Published,
+    not_own: frozenset[str],
 ) -> Curve:
     found: dict[str, list[float | None]] = {series: [] for series in _SERIES}
     suppressed, withheld = [], []
@@ -102,6 +110,8 @@ def _curve(
         for series, value in row.items():
             may = trained if series in _OF_TRAINING else not few if series == "n" else scored
             found[series].append(rounded(value) if may else None)
+    for series in not_own & found.keys():
+        found[series] = []
     return Curve(number, name, **found, suppressed=suppressed, withheld=withheld)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
 from remind.files import escape_formula
-from remind.metrics.scores import BOUNDS, SCORES
+from remind.metrics.score import names_of
+from remind.metrics.scores import scores_of
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.calibration import DecisionPoint, ModelScores, ReliabilityBin, model_card
 from remind_server.dashboard.compare import comparison
@@ -23,10 +24,9 @@ from remind_server.dashboard.groups import SortKey, group_table
 from remind_server.dashboard.hospitals import hospitals
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.thresholds import ThresholdPoint, group_curves
-from remind_server.store.schema import ALL, SCORE_COLUMNS, Group, Site
+from remind_server.store.schema import ALL, Group, Site
 
 WITHHELD = "withheld"
-COLUMNS = ("n", "positives", *SCORE_COLUMNS, *BOUNDS, "gate_open", "sites_withholding")
 
 
 def routes(reader: Reader) -> APIRouter:
@@ -37,8 +37,8 @@ def routes(reader: Reader) -> APIRouter:
     @router.get("/runs/{run_id}/groups.csv")
     def groups(run_id: int, by: SortKey = "log_loss", on: Patients | None = None) -> StreamingResponse:
         """The table of groups."""
-        table = group_table(reader, run_id, by, on)
-        head = ("group", "tail", "ranked", "train_n", "lambda", "risk", f"change_{table.change_of}", *COLUMNS)
+        table, (outcome,) = group_table(reader, run_id, by, on), reader.outcomes(run_id)
+        head = ("group", "tail", "ranked", "train_n", "lambda", "risk", f"change_{table.change_of}", *_columns(outcome))
         rows = (
             [
                 r.name,
@@ -48,7 +48,7 @@ def routes(reader: Reader) -> APIRouter:
                 r.weight,
                 r.risk,
                 r.change,
-                *_cells(r.scores),
+                *_cells(r.scores, outcome),
             ]
             for r in table.rows
         )
@@ -58,7 +58,7 @@ def routes(reader: Reader) -> APIRouter:
     def groups_by_sites(run_id: int, on: Patients | None = None) -> StreamingResponse:
         """Return all scores of every group at every site that has it; `all` names the margins."""
         with Session(reader.engine) as session:
-            reader.run(session, run_id)
+            outcome = reader.run(session, run_id).outcome
             cells = reader.cells(session, run_id, on)
             site = {s.number: s.name for s in session.scalars(select(Site).where(Site.run_id == run_id))} | {ALL: "all"}
             group = {g.number: g.name for g in session.scalars(select(Group).where(Group.run_id == run_id))} | {
@@ -66,8 +66,8 @@ def routes(reader: Reader) -> APIRouter:
             }
             found = dict(cells.every())
         keys = sorted(found, key=lambda key: (key[0] != ALL, site[key[0]], key[1] != ALL, group[key[1]]))
-        rows = ([site[s], group[g], *_cells(found[s, g])] for s, g in keys)
-        return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *COLUMNS), rows)
+        rows = ([site[s], group[g], *_cells(found[s, g], outcome)] for s, g in keys)
+        return _file(f"run{run_id}-matrix-{cells.patients}", ("site", "group", *_columns(outcome)), rows)
 
     @router.get("/runs/{run_id}/experts.csv")
     def groups_by_experts(run_id: int, on: Patients | None = None) -> StreamingResponse:
@@ -86,7 +86,9 @@ def routes(reader: Reader) -> APIRouter:
     def over_rounds(run_id: int) -> StreamingResponse:
         """λ, risk, gate and validation scores of every group in every round; `all groups` first."""
         numbers = sorted(row.number for row in group_table(reader, run_id).rows)
-        series = ("weight", "risk", "n", *SCORES, "gate_open")
+        (outcome,) = reader.outcomes(run_id)
+        names = tuple(scores_of(outcome))
+        series = ("weight", "risk", "n", *names, "gate_open")
 
         def rows() -> Iterator[Sequence[Any]]:
             for start in range(0, max(len(numbers), 1), MOST_CURVES):
@@ -98,7 +100,7 @@ def routes(reader: Reader) -> APIRouter:
                         if i in hidden:
                             values["n"] = WITHHELD
                         elif i in withheld:
-                            values |= dict.fromkeys((*SCORES, "gate_open"), WITHHELD)
+                            values |= dict.fromkeys((*names, "gate_open"), WITHHELD)
                         yield [round_, part.stage[i], curve.name, *values.values()]
 
         return _file(f"run{run_id}-curves", ("round", "stage", "group", "lambda", *series[1:]), rows())
@@ -111,10 +113,21 @@ def routes(reader: Reader) -> APIRouter:
         columns = [getattr(found, name) for name in head]
         return _file(f"run{run_id}-rounds", head, zip(*columns, strict=True))
 
+    _compared(router, reader)
+    return router
+
+
+def _compared(router: APIRouter, reader: Reader) -> None:
+    """Add the file of two runs side by side."""
+
     @router.get("/compare.csv")
-    def compare(first: int, second: int, score: ScoreName = "auroc", on: Patients | None = None) -> StreamingResponse:
+    def compare(
+        first: int, second: int, score: ScoreName | None = None, on: Patients | None = None
+    ) -> StreamingResponse:
         """Two runs side by side, group by group."""
+        score = reader.score(score, first, second)
         found = comparison(reader, first, second, score, on)
+        outcome_of = {run_id: reader.outcomes(run_id)[0] for run_id in (first, second)}
         ends = (f"difference_{score}_low", f"difference_{score}_high")
         head = (
             "group",
@@ -122,7 +135,7 @@ def routes(reader: Reader) -> APIRouter:
             "ranked",
             f"difference_{score}",
             *ends,
-            *(f"{c}_{i}" for i in (first, second) for c in COLUMNS),
+            *(f"{c}_{i}" for i in (first, second) for c in _columns(outcome_of[i])),
         )
         nothing = Measured(n=None)
         rows = (
@@ -133,22 +146,21 @@ def routes(reader: Reader) -> APIRouter:
                 p.difference,
                 p.low,
                 p.high,
-                *_cells(p.first or nothing),
-                *_cells(p.second or nothing),
+                *_cells(p.first or nothing, outcome_of[first]),
+                *_cells(p.second or nothing, outcome_of[second]),
             ]
             for p in (found.overall, found.tail, *found.groups)
         )
         return _file(f"runs-{first}-{second}", head, rows)
-
-    return router
 
 
 def _site_files(router: APIRouter, reader: Reader) -> None:
     """Add the files of the hospitals and of the curves over the threshold."""
 
     @router.get("/runs/{run_id}/hospitals.csv")
-    def of_hospitals(run_id: int, score: ScoreName = "auroc", on: Patients | None = None) -> StreamingResponse:
+    def of_hospitals(run_id: int, score: ScoreName | None = None, on: Patients | None = None) -> StreamingResponse:
         """One score of each hospital, that of training alone, and the gain."""
+        score = reader.score(score, run_id)
         found = hospitals(reader, group_table(reader, run_id, "name", on), score)
         ends = ("", "_low", "_high")
         head = [
@@ -218,16 +230,32 @@ def _more_files(router: APIRouter, reader: Reader) -> None:
         return _file(f"run{run_id}-decisions", head, rows)
 
 
-def _cells(scores: Measured) -> list[Any]:
+def _columns(outcome: str) -> tuple[str, ...]:
+    """Return the columns of the scores of an outcome."""
+    own = scores_of(outcome)
+    numbers = (*names_of(own, ("", "_low", "_high")), *names_of(own, ("_bound",)))
+    return ("n", "positives", *numbers, "gate_open", "sites_withholding")
+
+
+COLUMNS = _columns("classes")
+
+
+def _cells(scores: Measured, outcome: str) -> list[Any]:
     if scores.withheld:
         rest = None if scores.suppressed else WITHHELD
         number = WITHHELD if scores.suppressed else scores.n
-        return [number, *[rest] * (len(COLUMNS) - 2), scores.sites_withholding]
+        return [number, *[rest] * (len(_columns(outcome)) - 2), scores.sites_withholding]
     cells: list[Any] = [scores.n, scores.positives]
-    for name, score in SCORES.items():
+    own = scores_of(outcome)
+    for name, score in own.items():
         found = getattr(scores, name)
         cells += [found] if not score.interval else [found.value, found.low, found.high] if found else [None] * 3
-    return [*cells, *(getattr(scores, name) for name in BOUNDS), scores.gate_open, scores.sites_withholding]
+    return [
+        *cells,
+        *(getattr(scores, name) for name in names_of(own, ("_bound",))),
+        scores.gate_open,
+        scores.sites_withholding,
+    ]
 
 
 def _file(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -35,10 +35,13 @@ def add_everything(router: APIRouter, reader: Reader) -> None:
                 response: StreamingResponse = await run_in_threadpool(call, run_id)
                 parts = [str(part) async for part in response.body_iterator]
                 archive.writestr(f"run{run_id}/{name}", "".join(parts))
-            in_short = verdict(reader, group_table(reader, run_id, "auroc"), "auroc")
+            score = reader.score(None, run_id)
+            in_short = verdict(reader, group_table(reader, run_id, score), score)
             whole = {"run": report, "verdict": in_short, "timeline": timeline(reader, run_id)}
             for name, content in whole.items():
-                text = json.dumps(jsonable_encoder(content), indent=1, ensure_ascii=False)
+                text = json.dumps(
+                    TypeAdapter(type(content)).dump_python(content, mode="json"), indent=1, ensure_ascii=False
+                )
                 archive.writestr(f"run{run_id}/{name}.json", text)
         headers = {"Content-Disposition": f'attachment; filename="run{run_id}.zip"'}
         return Response(buffer.getvalue(), media_type="application/zip", headers=headers)

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.metrics.aggregates import by_class
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 from remind_server.dashboard.answers import NO_PATIENTS, Estimate, Measured, Patients
 from remind_server.dashboard.combined import Combined, combined, is_ranked, merged_statistics
 from remind_server.dashboard.published import SMALL, TAIL, Published, Shown
@@ -18,9 +18,9 @@ from remind_server.store.schema import ALL, Group, RoundGroup, Run
 if TYPE_CHECKING:
     SortKey = str
 else:
-    SortKey = Literal[("log_loss", *(n for n in SCORES if n != "log_loss"), "n", "weight", "train_n", "name")]
+    SortKey = Literal[("log_loss", *(n for n in EVERY if n != "log_loss"), "n", "weight", "train_n", "name")]
 LOOK_BACK = 5  # rounds that a displayed change spans
-_DESCENDING = (*(name for name, score in SCORES.items() if score.lower_is_better), "n", "weight", "train_n")
+_DESCENDING = (*(name for name, score in EVERY.items() if score.lower_is_better), "n", "weight", "train_n")
 _ShownRound = tuple[dict[int, RoundGroup], Shown]  # the groups of a round, and which of them are shown
 
 
@@ -80,7 +80,7 @@ def group_table(
         run = reader.run(session, run_id)
         cells = reader.cells(session, run_id, patients)
         back = min(LOOK_BACK, run.round - 1)
-        change_of = by if by in SCORES else "log_loss"
+        change_of = by if by in EVERY else "log_loss"
         now, before = (_round(reader, session, run, r) for r in (run.round, run.round - back))
         found = session.scalars(select(Group).where(Group.run_id == run_id)).all()
         shown, merged = reader.published(session, run), cells.merged()
@@ -142,7 +142,7 @@ def worst_first(by: SortKey, reverse: bool = False) -> Callable[[GroupRow], Any]
         letters = [-ord(letter) for letter in row.name] + [1] if reverse else [ord(letter) for letter in row.name]
         if by == "name":
             return False, False, 0.0, letters
-        few = by in SCORES and not row.ranked  # too few to rank: shown, but never as the worst
+        few = by in EVERY and not row.ranked  # too few to rank: shown, but never as the worst
         value = getattr(row, by) if by in ("weight", "train_n") else getattr(row.scores, by)
         number = value.value if isinstance(value, Estimate) else value
         if number is None:

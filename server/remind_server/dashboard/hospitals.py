@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.metrics.differences import difference
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Estimate, Measured, Patients
 from remind_server.dashboard.groups import GroupTable, group_table
@@ -128,7 +128,7 @@ def _hospital(
         ranked=own.ranked,
         trend=trend,
         alone=before,
-        gain=None if now is None or before is None else _gain(now, before, SCORES[score].lower_is_better),
+        gain=None if now is None or before is None else _gain(now, before, EVERY[score].lower_is_better),
     )
 
 
@@ -175,5 +175,5 @@ def _scores_of(reader: Reader, run_id: int | None, patients: str) -> dict[str, M
 
 def _worst_first(row: Hospital, score: str) -> tuple[bool, bool, float, str]:
     found = getattr(row.scores, score)
-    sign = -1 if SCORES[score].lower_is_better else 1
+    sign = -1 if EVERY[score].lower_is_better else 1
     return not row.ranked, found is None, sign * found.value if found is not None else 0.0, row.name

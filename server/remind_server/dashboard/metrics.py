@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from remind.metrics.scores import BOUNDED, BOUNDS, SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
+from remind.metrics.scores import BOUNDED, BOUNDS, EVERY, SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, Measured
 from remind_server.dashboard.experts import ExpertMap, expert_map
 from remind_server.dashboard.groups import GroupTable, group_table
@@ -33,15 +33,17 @@ FAMILIES = {
     "remind_group_suppressed": ("1 for a group whose scores are withheld", ("run", "group", "tail")),
     "remind_group_withholding_sites": ("Sites that withhold their patients of the group", ("run", "group", "tail")),
     **{
-        f"remind_group_{name}": (SCORES[name].meaning.capitalize(), ("run", "group", "tail", "patients"))
+        f"remind_group_{name}": (EVERY[name].meaning.capitalize(), ("run", "group", "tail", "patients"))
         for name in WITHOUT_INTERVAL
+        if name in SCORES
     },
     **{
         f"remind_group_{name}_bound": (
-            f"Most that {SCORES[name].title} may be off by its bins",
+            f"Most that {EVERY[name].title} may be off by its bins",
             ("run", "group", "tail", "patients"),
         )
         for name in BOUNDED
+        if name in SCORES
     },
     "remind_group_gate_open": ("Share of patients routed by their group", ("run", "group", "tail")),
     "remind_group_experts_in_effect": (
@@ -138,8 +140,11 @@ def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: 
     _add(families, "remind_group_suppressed", labels, scores.withheld)
     _add(families, "remind_group_withholding_sites", labels, scores.sites_withholding)
     _add(families, "remind_group_patients", [*labels, patients], scores.n)
-    for name in (*WITHOUT_INTERVAL, *BOUNDS):
-        _add(families, f"remind_group_{name}", [*labels, patients], getattr(scores, name))
+    for name in (*WITHOUT_INTERVAL, *BOUNDS):  # those of other outcomes than classes have no family of their own
+        if (family := f"remind_group_{name}") in families:
+            _add(families, family, [*labels, patients], getattr(scores, name))
+        else:
+            _add(families, "remind_group_score", [*labels, patients, name], getattr(scores, name))
     _add(families, "remind_group_gate_open", labels, scores.gate_open)
     for name in WITH_INTERVAL:
         estimate: Estimate | None = getattr(scores, name)

@@ -21,7 +21,7 @@ from remind_server.dashboard.report import run_report
 from remind_server.dashboard.run_list import SortRuns, Wanted, run_list
 from remind_server.dashboard.run_state import Status
 from remind_server.dashboard.strips import LEVELS
-from remind_server.dashboard.templating import page
+from remind_server.dashboard.templating import page, scores_shown
 from remind_server.dashboard.thresholds import group_curves
 from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import Verdict, verdict
@@ -48,8 +48,10 @@ def routes(reader: Reader) -> APIRouter:
         sort: SortRuns = "began",
         down: bool = True,
         page_number: Annotated[int, Query(alias="page", ge=1, lt=2**31)] = 1,
-        score: ScoreName = "auroc",
+        score: ScoreName | None = None,
     ) -> Response:
+        predicted = reader.outcomes()
+        score = reader.score(score)
         wanted = Wanted(q, status, cohort, tag, archived, sort, down, page_number)
         typed = {"q": q, "status": status, "cohort": cohort, "tag": tag, "archived": "1" if archived else ""}
         typed |= {"sort": sort, "down": str(int(down)), "score": score}
@@ -60,7 +62,16 @@ def routes(reader: Reader) -> APIRouter:
 
         news = reader.news()  # before the list: what comes between them is news again
         found = run_list(reader, wanted, score)
-        return page(request, "runs.html", list=found, wanted=wanted, link=link, score=score, news=news)
+        return page(
+            request,
+            "runs.html",
+            list=found,
+            wanted=wanted,
+            link=link,
+            score=score,
+            news=news,
+            **scores_shown(predicted),
+        )
 
     @router.get("/runs/{run_id}")
     def run(
@@ -68,12 +79,13 @@ def routes(reader: Reader) -> APIRouter:
         run_id: int,
         by: SortKey = "log_loss",
         on: Patients | None = None,
-        score: ScoreName = "auroc",
+        score: ScoreName | None = None,
         show: Annotated[str, Query(pattern="^(few|all)$")] = "few",
         order: Annotated[str, Query(pattern="^(worst|best)$")] = "worst",
         group: Annotated[int, Query(ge=0)] = 0,
         of: Annotated[int, Query(ge=0, le=1000)] = 0,
     ) -> Response:
+        score = reader.score(score, run_id)
         table = group_table(reader, run_id, by, on, reverse=order == "best")
         rows = table.rows if show == "all" else table.ranked[:FEW]  # small groups are folded into one row
         listed = replace(table, rows=rows)
@@ -122,6 +134,7 @@ def routes(reader: Reader) -> APIRouter:
             min_count=reader.min_count,
             said=reader.said(run_id),
             timeline=timeline(reader, run_id),
+            **scores_shown([report.outcome]),
         )
 
     @router.get("/runs/{run_id}/health")
@@ -133,15 +146,17 @@ def routes(reader: Reader) -> APIRouter:
     def compare(
         request: Request,
         run: Annotated[list[int] | None, Query()] = None,
-        score: ScoreName = "auroc",
+        score: ScoreName | None = None,
     ) -> Response:
         if run is None or len(run) < 2:
             return RedirectResponse("/", 303)
+        predicted = reader.outcomes(*run)
+        score, names = reader.score(score, *run), scores_shown(predicted)
         if len(run) > 2:
             found = side_by_side(reader, sorted(set(run)), score)
-            return page(request, "side_by_side.html", several=found, score=score)
+            return page(request, "side_by_side.html", several=found, score=score, **names)
         pair = comparison(reader, min(run), max(run), score)  # the older one first
-        return page(request, "compare.html", comparison=pair, score=score)
+        return page(request, "compare.html", comparison=pair, score=score, **names)
 
     return router
 

@@ -12,7 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
-from remind_server.dashboard.answers import Patients
+from remind.metrics.scores import EVERY
+from remind.outcomes.base import outcomes
+from remind_server.dashboard.answers import Patients, ScoreName
 from remind_server.dashboard.cells import Cells
 from remind_server.dashboard.published import EVERYTHING, Published, published
 from remind_server.dashboard.run_state import STORED, RunState, answers_taken, read_state, run_state
@@ -83,6 +85,20 @@ class Reader:
         if run is None:
             raise NoSuchRunError(f"there is no run {run_id}")
         return run
+
+    def outcomes(self, *run_ids: int) -> list[str]:
+        """Return what the models of these runs (none: of all runs) predict, in the order of `remind.outcomes`."""
+        with Session(self.engine) as session:
+            which = select(Run.outcome).where(Run.id.in_(run_ids)) if run_ids else select(Run.outcome)
+            found = set(session.scalars(which.distinct()))
+        return sorted(found, key=[*outcomes(), *sorted(found)].index)
+
+    def score(self, asked: ScoreName | None, *run_ids: int) -> ScoreName:
+        """Return the score asked for if it is one of these runs' outcomes (none: of all runs), else their chief one."""
+        found = [outcome for outcome in self.outcomes(*run_ids) if outcome in outcomes()]
+        if asked is not None and (not found or any(EVERY[asked].is_of(outcome) for outcome in found)):
+            return asked
+        return outcomes()[found[0]].chief if found else "auroc"
 
     def cells(self, session: Session, run_id: int, patients: Patients | None = None) -> Cells:
         """Return the run's cells; by default those of test patients if there are any."""

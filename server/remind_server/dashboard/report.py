@@ -47,6 +47,7 @@ class RunReport:
     run: RunState
     patients: Patients
     classes: list[str]
+    outcome: str
     modalities: list[str]
     sites: list[SiteState]
     overall: Measured
@@ -110,6 +111,7 @@ def run_report(reader: Reader, run_id: int, patients: Patients | None = None) ->
             run=state,
             patients=cells.patients,
             classes=run.classes,
+            outcome=run.outcome,
             modalities=run.modalities,
             sites=_sites(reader, session, run),
             overall=cells.merged()[ALL],

@@ -1,5 +1,6 @@
 """HTML from templates: all text is escaped, and filters format numbers uniformly."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.templating import Jinja2Templates
 from remind.durations import duration
 from remind.groups import TAIL_SHARE
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
-from remind.metrics.scores import BOUNDED, SCORES, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL
+from remind.metrics.scores import BOUNDED, EVERY, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL, scores_of
 from remind.version import VERSION
 from remind_server.dashboard.answers import Estimate
 from remind_server.dashboard.bars import bar_scale, interval_bar, sparkline
@@ -21,11 +22,10 @@ from remind_server.dashboard.strips import most_used, scale, strip
 from remind_server.dashboard.timeline import picture
 
 DASH = "–"  # for what is undefined
-SCORE_NAMES = {name: SCORES[name].title[0].upper() + SCORES[name].title[1:] for name in WITH_INTERVAL}
-LOSS_NAMES = {name: SCORES[name].title[0].upper() + SCORES[name].title[1:] for name in WITHOUT_INTERVAL}
-MEANINGS = {name: score.meaning for name, score in SCORES.items()}
-LOWER = tuple(name for name, score in SCORES.items() if score.lower_is_better)
-SHARES = (*(name for name, score in SCORES.items() if score.within_one), "weight", "gate_open")  # in 0 … 1
+TITLES = {name: score.title[0].upper() + score.title[1:] for name, score in EVERY.items()}
+MEANINGS = {name: score.meaning for name, score in EVERY.items()}
+LOWER = tuple(name for name, score in EVERY.items() if score.lower_is_better)
+SHARES = (*(name for name, score in EVERY.items() if score.within_one), "weight", "gate_open")  # in 0 … 1
 STAGES = {1: "warm-up", 2: "routing"}
 HEAT_STEPS, LOW_STEPS = 10, 5
 
@@ -74,9 +74,9 @@ def heat(value: float | None, score: str) -> str:
 
     A score that is not a share has no colour. No score has a white cell: a white cell means that there is no score.
     """
-    if value is None or not SCORES[score].within_one:
+    if value is None or not EVERY[score].within_one:
         return ""
-    value = 1 - value if SCORES[score].lower_is_better else value
+    value = 1 - value if EVERY[score].lower_is_better else value
     if value < 0.5:
         return f"l{min(int((0.5 - value) * 2 * LOW_STEPS) + 1, LOW_STEPS)}"
     return f"h{min(int((value - 0.5) * 2 * HEAT_STEPS), HEAT_STEPS - 1)}"
@@ -84,11 +84,11 @@ def heat(value: float | None, score: str) -> str:
 
 def heat_scale(score: str) -> Markup:
     """The shades of the matrix from worst to best, with numbers at the ends and in the middle."""
-    if not SCORES[score].within_one:
+    if not EVERY[score].within_one:
         return Markup("")
     shades = [f"l{step}" for step in range(LOW_STEPS, 0, -1)] + [f"h{step}" for step in range(HEAT_STEPS)]
     cells = "".join(f'<i class="{shade}"></i>' for shade in shades)
-    worst, best = ("1", "0") if SCORES[score].lower_is_better else ("0", "1")
+    worst, best = ("1", "0") if EVERY[score].lower_is_better else ("0", "1")
     text = '<span class="scale-row" role="img" aria-label="{0}"><b>{1}</b>{2}<b>.5</b>{3}<b>{4}</b></span>'
     middle = cells.index('<i class="h0"')
     return Markup(text).format(
@@ -130,6 +130,16 @@ def _matrix_cell(
     return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}{shown}</td>'
 
 
+def scores_shown(outcomes: Collection[str]) -> dict[str, Any]:
+    """Return the names and columns of the scores of these outcomes, for a template."""
+    names = {name for outcome in outcomes for name in scores_of(outcome)}
+    return {
+        "SCORE_NAMES": {name: TITLES[name] for name in WITH_INTERVAL if name in names},
+        "LOSS_NAMES": {name: TITLES[name] for name in WITHOUT_INTERVAL if name in names},
+        "COLUMNS": {name: score.column for name, score in EVERY.items() if name in names},
+    }
+
+
 def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:
     """The page made from a template."""
     return _TEMPLATES.TemplateResponse(request, name, values, status_code=status)
@@ -161,12 +171,10 @@ _environment.filters.update(
     timeline_picture=picture,
 )
 _environment.globals.update(
-    SCORE_NAMES=SCORE_NAMES,
-    LOSS_NAMES=LOSS_NAMES,
+    SCORE_NAMES={name: TITLES[name] for name in WITH_INTERVAL},
     MEANINGS=MEANINGS,
     LOWER=LOWER,
     SHARES=SHARES,
-    COLUMNS={name: score.column for name, score in SCORES.items()},
     BOUNDED=BOUNDED,
     LEAST=LEAST,
     LEAST_OF_A_CLASS=LEAST_OF_A_CLASS,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from remind.metrics.chance import DRAWN, DRAWS
 from remind.metrics.remarks import one_class, recalls
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 from remind.metrics.statistics import total
 from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Measured, Patients, ScoreName
@@ -72,7 +72,7 @@ def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
     shares, called = [], None
     if everyone is not None and not overall.withheld:
         shares, called = recalls(everyone.confusion_CC), one_class(everyone.confusion_CC)
-    sign = -1 if SCORES[score].lower_is_better else 1
+    sign = -1 if EVERY[score].lower_is_better else 1
     groups = [row for row in table.ranked if getattr(row.scores, score) is not None]
     ranked = [site for site in sites if site.ranked and getattr(site.scores, score) is not None]
     return Verdict(

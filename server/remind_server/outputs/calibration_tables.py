@@ -113,6 +113,8 @@ def scored_names(result: RunResult) -> tuple[str, ...]:
 
 def _every(result: RunResult) -> Iterator[tuple[str, str, GroupStatistics]]:
     """Yield each group and `all`, raw and calibrated."""
+    if not result.schema.predicts.by_class:
+        return  # there are no probabilities of classes
     raw = merge(result.test.values())
     versions: dict[str, Mapping[int, GroupStatistics]] = {RAW: raw}
     if result.calibration is not None and len(result.schema.classes) == 2:

@@ -13,7 +13,7 @@ from torch import Tensor
 from remind import groups
 from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
-from remind.metrics.scores import BOUNDED, SCORES, TIGHT
+from remind.metrics.scores import EVERY, TIGHT, scores_of
 from remind.metrics.statistics import merge
 from remind.privacy_plan import plan_of
 from remind.privacy_reach import warnings as too_much_noise
@@ -25,10 +25,42 @@ from remind_server.outputs.tables import ALL, WITHHELD, Row, combined, final_row
 
 TABLES = 10  # per-group tables in a run, about
 MOST_LETTERS = 32  # letters of a group's name; if one is longer, all groups are written as dots
-_COLUMNS = tuple(score.column for score in SCORES.values())
-_GROUP_COLUMNS = ("group", "train n", "λ", "risk", "gate", "val n", *_COLUMNS)
-_FIRST = [name for name in ("auroc", "log_loss", "accuracy", "balanced_accuracy", "auprc") if name in SCORES]
-_BY_USE = [list(SCORES).index(name) for name in dict.fromkeys([*_FIRST, *SCORES])]  # scores, the most wanted first
+_FIRST = ("weighted_kappa", "auroc", "mae", "c_index", "log_loss", "accuracy", "balanced_accuracy", "auprc")
+
+
+def _columns(outcome: str) -> tuple[str, ...]:
+    return tuple(score.column for score in scores_of(outcome).values())
+
+
+def _group_columns(outcome: str) -> tuple[str, ...]:
+    return ("group", "train n", "λ", "risk", "gate", "val n", *_columns(outcome))
+
+
+def _final_table(outcome: str, cells: list[list[str]]) -> Table:
+    return Table(("", "n", *_columns(outcome)), cells, 2, [2 + i for i in _by_use(outcome)], frozenset({0}))
+
+
+def _first(row: Row) -> str:
+    """Return the most wanted score among those of a row."""
+    return next(name for name in _FIRST if name in row)
+
+
+def _by_use(outcome: str) -> list[int]:
+    """Return the positions of an outcome's scores, the most wanted first."""
+    names = list(scores_of(outcome))
+    return [names.index(name) for name in dict.fromkeys([*(n for n in _FIRST if n in names), *names])]
+
+
+def _legend(outcome: str) -> str:
+    """Return what the columns of the tables mean."""
+    if outcome == "classes":
+        return LEGEND
+    means = "; ".join(f"{s.column}: {s.meaning}" for s in scores_of(outcome).values() if s.name != "loss")
+    head, _, rest = LEGEND.partition("bal: ")
+    return f"{head}{means}; own loss: the objective's;{rest[rest.index(NEXT) :]}"
+
+
+NEXT = "\n  *: tail"
 LEGEND = (
     "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
     "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
@@ -39,7 +71,6 @@ LEGEND = (
     f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined; a round's table is of the model that the round "
     "received: that after the round before"
 )
-_FINAL_COLUMNS = ("", "n", *_COLUMNS)
 
 
 class Progress(Observer):
@@ -66,7 +97,7 @@ class Progress(Observer):
             self.say(f"  {site}: not taking part: {_indented(reason)}")
         for line in _plan_lines(start):
             self.say(line)
-        self.say(LEGEND)
+        self.say(_legend(start.schema.predicts.kind))
         if why := nothing_between(start.config.flat()):
             self.say(f"  {why}")
         if _dotted(start.counts, start.schema.names):
@@ -100,20 +131,23 @@ class Progress(Observer):
         if record.round % max(1, record.rounds // TABLES) == 0 and self._start is not None and _measured(record):
             rows = sorted(round_rows(record, self._start.schema), key=lambda row: -row["train_n"])
             shown = rows[: self.screen.most_rows]
-            everybody = combined(record.validation)
+            outcome = self._start.schema.predicts.kind
+            by_use = _by_use(outcome)
+            everybody = combined(record.validation, outcome)
             cells = [_whole_cells(ALL, sum(record.counts.values()), everybody)]
             cells += [_group_cells(row, _named(row["mask"], record.counts, self._start.schema.names)) for row in shown]
             if rest := {row["mask"]: row["train_n"] for row in rows[len(shown) :]}:
-                measured = combined({k: s for k, s in record.validation.items() if k in rest})
+                measured = combined({k: s for k, s in record.validation.items() if k in rest}, outcome)
                 cells.append(_whole_cells(_others(len(rest)), sum(rest.values()), measured))
-            order = [5, 2, *(6 + i for i in _BY_USE[:1]), 3, *(6 + i for i in _BY_USE[1:2]), 4]
-            self._show(Table(_GROUP_COLUMNS, cells, 2, [*order, *(6 + i for i in _BY_USE[2:])], frozenset({0})), rest)
+            order = [5, 2, *(6 + i for i in by_use[:1]), 3, *(6 + i for i in by_use[1:2]), 4]
+            order += (6 + i for i in by_use[2:])
+            self._show(Table(_group_columns(outcome), cells, 2, order, frozenset({0})), rest)
 
     def finished(self, result: RunResult) -> None:
         """Print the final model's scores, per group and per site."""
-        rows = final_rows(result)
+        rows, outcome = final_rows(result), result.schema.predicts.kind
         if result.selected is not None:
-            score = SCORES[str(result.selected["score"])].title
+            score = EVERY[str(result.selected["score"])].title
             how = f"best by {score}, {result.selected['by']}: {_number(float(result.selected['value']))}"
             self.say(f"the model is that after round {result.round} of {result.last} ({how} on validation patients)")
         if result.blend is not None:
@@ -134,21 +168,23 @@ class Progress(Observer):
         names = [_named(row["mask"], every, result.schema.names) for row in shown]
         cells = [_final_cells(margin, ALL), *map(_final_cells, shown, names)]
         if rest := {row["mask"] for row in of_groups[len(shown) :]}:
-            measured = combined({k: s for k, s in merge(result.test.values()).items() if k in rest})
+            measured = combined({k: s for k, s in merge(result.test.values()).items() if k in rest}, outcome)
             cells.append([_others(len(rest)), str(measured["n"]), *_scores(measured)])
-        self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), rest)
+        self._show(_final_table(outcome, cells), rest)
         means = summary(result)
         named = [
             (_counted(means["mean_over_tail_groups"], "tail groups"), means["mean_over_tail_groups"]),
             ("all tail patients together", means["tail_patients"]),
         ]
         if not is_summed(settings):
-            self._sites([row for row in rows if row["group"] == ALL])
+            self._sites([row for row in rows if row["group"] == ALL], outcome)
             named.insert(0, (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]))
-        self.say("; ".join(f"{name}: AUROC {_number(of['auroc'])}" for name, of in named))
-        margins: Row = next((row["intervals"] for row in interval_rows(result) if row["group"] == ALL), {})
-        for text in remarks_on_chance(settings, margin["auroc"], *(margins.get("auroc") or (None, None))):
-            self.say(text)
+        first = _first(means["overall"])
+        self.say("; ".join(f"{name}: {EVERY[first].column} {_number(of[first])}" for name, of in named))
+        if "auroc" in margin:
+            margins: Row = next((row["intervals"] for row in interval_rows(result) if row["group"] == ALL), {})
+            for text in remarks_on_chance(settings, margin["auroc"], *(margins.get("auroc") or (None, None))):
+                self.say(text)
         if (one := means["one_class"]) is not None:
             found = ", ".join(f"{100 * (share or 0):.0f} % of {name}" for name, share in one["recognised"].items())
             self.say(f"the model calls nearly everyone {one['class']}: it recognises {found}; accuracy says little")
@@ -162,12 +198,12 @@ class Progress(Observer):
         where = f"; results: {self.results}" if self.results else ""
         self.say(f"done in {duration(result.seconds)}{where}")
 
-    def _sites(self, rows: Sequence[Row]) -> None:
+    def _sites(self, rows: Sequence[Row], outcome: str) -> None:
         """Print each site's scores of its test patients; of many the first ones."""
         self.say("test patients, per site:")
         cells = [_final_cells(row, row["site"]) for row in rows[: self.screen.most_rows]]
         gone = rows[len(cells) :]
-        self._show(Table(_FINAL_COLUMNS, cells, 2, [2 + i for i in _BY_USE], frozenset({0})), gone)
+        self._show(_final_table(outcome, cells), gone)
 
     def _missing(self, absent: Mapping[str, str], what: str) -> None:
         """Print the sites that do not count, with reasons; of many the first ones, and the number of others."""
@@ -236,7 +272,7 @@ def _calibration_lines(found: Row | None) -> list[str]:
     if found["method"] != "none":
         how = f"temperature {found['temperature']:.2f}" if found["temperature"] else "slope and bias"
         changes = ", ".join(
-            f"{SCORES[name].title} {_number(raw[name])} → {_number(after[name])}"
+            f"{EVERY[name].title} {_number(raw[name])} → {_number(after[name])}"
             for name in ("ece", "log_loss", "brier")
         )
         lines.append(f"calibrated ({how}, from {found['patients']} validation patients): {changes}")
@@ -290,16 +326,16 @@ def _final_cells(row: Row, name: str) -> list[str]:
 
 def _scores(row: Row) -> list[str]:
     """Return a cell per score, with its bound if that exceeds `TIGHT`."""
-    cells = {name: _number(row[name]) for name in SCORES}
-    for name in BOUNDED:
-        if (bound := row[f"{name}_bound"]) is not None and bound > TIGHT:
+    cells = {name: _number(row[name]) for name in EVERY if name in row}
+    for name in cells:
+        if (bound := row.get(f"{name}_bound")) is not None and bound > TIGHT:
             cells[name] += f"±{_number(bound)}"
     return list(cells.values())
 
 
 def _counted(mean: Row, what: str) -> str:
-    """Return how many of all groups a mean of AUROCs covers."""
-    return f"mean over {mean['averaged']['auroc']} of {mean['of']} {what}"
+    """Return how many of all groups a mean covers: of AUROCs, or of the first score of another outcome."""
+    return f"mean over {mean['averaged'][_first(mean)]} of {mean['of']} {what}"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

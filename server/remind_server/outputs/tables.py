@@ -1,7 +1,6 @@
 """Makes the rows of a run's tables: per round and group, and at the end per group and site."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from remind.metrics.aggregates import (
 )
 from remind.metrics.chance import DRAWS, expected_worst
 from remind.metrics.remarks import one_class, recalls
-from remind.metrics.scores import SCORES, Scores, intervals, scores
+from remind.metrics.scores import EVERY, intervals, row_of
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.calibration_tables import everyone_rows
 from remind_server.outputs.records import RoundRecord, RunResult
@@ -34,7 +33,6 @@ from remind_server.outputs.records import RoundRecord, RunResult
 Row = dict[str, Any]
 ALL = "all"
 WITHHELD = "withheld"  # instead of a number of patients that every site withholds
-_NOTHING: Row = dict.fromkeys(Scores.__dataclass_fields__) | {"n": 0}
 
 
 def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
@@ -60,7 +58,7 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
                 "risk": record.risks.get(group),
                 "gate_open": measured.open_sum / measured.count if measured else None,
                 "experts": expert_use(measured),
-                "validation": _scores(measured) | ({"n": None} if silent and not measured else {}),
+                "validation": row_of(measured, schema.predicts.kind) | ({"n": None} if silent and not measured else {}),
                 "withheld": silent,
             }
         )
@@ -78,10 +76,11 @@ def final_rows(result: RunResult) -> list[Row]:
     every = sorted({group for statistics in by_site.values() for group in statistics} | set(result.counts))
     tail = tail_of(result)
     rows: list[Row] = []
+    outcome = result.schema.predicts.kind
     for site, statistics in by_site.items():
         silent = result.withheld if site == ALL else {site: result.withheld.get(site, ())}
         margin: Row = {"site": site, "group": ALL, "mask": None, "tail": None, "ranked": None, "lambda": None}
-        rows.append(margin | _known(total(statistics), sum(map(len, silent.values()))))
+        rows.append(margin | _known(total(statistics), outcome, sum(map(len, silent.values()))))
         rows += [
             {
                 "site": site,
@@ -91,7 +90,7 @@ def final_rows(result: RunResult) -> list[Row]:
                 "ranked": _ranked(statistics.get(group)),
                 "lambda": result.weights.get(group),
             }
-            | _known(statistics.get(group), withholding(silent, group))
+            | _known(statistics.get(group), outcome, withholding(silent, group))
             for group in every
             if site == ALL or group in statistics or withholding(silent, group)
         ]
@@ -103,7 +102,7 @@ def interval_rows(result: RunResult) -> list[Row]:
     merged = merge(result.test.values())
     named = {ALL: total(merged)} | {groups.name(group, result.schema.names): found for group, found in merged.items()}
     return [
-        {"group": group, "n_by_class": found.confusion_CC.sum(axis=1).tolist()} | {"intervals": intervals(found)}
+        {"group": group, "n_by_class": by_class(found)} | {"intervals": intervals(found)}
         for group, found in named.items()
         if found is not None
     ]
@@ -135,14 +134,15 @@ def summary(result: RunResult) -> Row:
     model = examine(result.test)
     scope = scope_of(model, result.counts)
     tail_tested = scope.tail & model.by_group.keys()
+    outcome = result.schema.predicts.kind
     return {
-        "overall": _scores(total(model.by_group)),
-        "tail_patients": _scores(total({k: s for k, s in model.by_group.items() if k in scope.tail})),
+        "overall": row_of(total(model.by_group), outcome),
+        "tail_patients": row_of(total({k: s for k, s in model.by_group.items() if k in scope.tail}), outcome),
         "mean_over_sites": _mean("mean_sites", model, scope, len(model.sites)),
         "mean_over_groups": _mean("mean_groups", model, scope, len(model.groups)),
         "mean_over_tail_groups": _mean("mean_tail", model, scope, len(scope.tail)),
         "worst_group": _worst(model, scope, result.schema),
-        "small_groups": _small(model),
+        "small_groups": _small(model, outcome),
         "one_class": _one_class(model, result.schema),
         "model": {
             "round": result.round,
@@ -164,10 +164,10 @@ def summary(result: RunResult) -> Row:
     }
 
 
-def _small(model: Examined) -> Row:
+def _small(model: Examined, outcome: str) -> Row:
     """Return the number of groups that tables pool in one row, and the scores of all their patients together."""
     small = small_groups(model.by_group)
-    return {"groups": len(small)} | combined({k: s for k, s in model.by_group.items() if k in small})
+    return {"groups": len(small)} | combined({k: s for k, s in model.by_group.items() if k in small}, outcome)
 
 
 def _one_class(model: Examined, schema: CohortSchema) -> Row | None:
@@ -210,24 +210,20 @@ def withholding(withheld: Mapping[str, Collection[int]], group: int) -> int:
     return sum(group in groups_ for groups_ in withheld.values())
 
 
-def combined(statistics: Mapping[int, GroupStatistics]) -> Row:
+def combined(statistics: Mapping[int, GroupStatistics], outcome: str) -> Row:
     """Return the scores of the patients of several groups as one set."""
-    return _scores(total(statistics))
+    return row_of(total(statistics), outcome)
 
 
-def _known(statistics: GroupStatistics | None, withheld: int) -> Row:
+def _known(statistics: GroupStatistics | None, outcome: str, withheld: int) -> Row:
     """Return scores and how many sites withheld theirs; if all did, the number of patients is unknown."""
-    row = _scores(statistics) | {"withheld": withheld}
+    row: Row = row_of(statistics, outcome) | {"withheld": withheld}
     return row | {"n": None} if withheld and not statistics else row
 
 
-def _scores(statistics: GroupStatistics | None) -> Row:
-    return asdict(scores(statistics)) if statistics else dict(_NOTHING)
-
-
 def _ranked(statistics: GroupStatistics | None) -> bool:
-    """Return whether AUROC can rank a group: enough patients, and enough of two classes."""
-    return statistics is not None and is_ranked(by_class(statistics), SCORES["auroc"])
+    """Return whether AUROC can rank a group: enough patients, and enough of two classes where there are classes."""
+    return statistics is not None and is_ranked(by_class(statistics), EVERY["auroc"])
 
 
 def _mean(name: str, model: Examined, scope: Scope, of: int) -> Row:
@@ -240,7 +236,7 @@ def _worst(model: Examined, scope: Scope, schema: CohortSchema) -> Row:
     `if_equal` is the value that would be expected if all these groups were equal; None for scores without a model.
     """
     found: Row = {}
-    for metric in SCORES:
+    for metric in model.metrics:
         values = apart("worst_group", model, scope, metric)
         group = worst(values, metric)
         if group is None:

@@ -12,6 +12,7 @@ from remind.federation.message_statistics import Evaluation, LossSum
 from remind.federation.messages import Examination, Report
 from remind.fusion.base import Context, build_fusion
 from remind.metrics.statistics import MOST_LOG_LOSS
+from remind.outcomes.base import Outcome
 from remind.training.evaluate import most_loss
 from remind_server.rounds.member import Member
 from remind_server.rounds.tasks import Assignment
@@ -27,20 +28,20 @@ class Limits:
 
     Attributes
     ----------
-    classes
-        C of the cohort.
+    outcome
+        What the cohort's model predicts.
     experts
         Number of experts of the model (`experts_of`); None: not checked.
     """
 
     config: Config
-    classes: int
+    outcome: Outcome
     experts: int | None = None
 
     @property
     def most_loss(self) -> float:
         """Largest mean loss of a group, in nats: the site clips every patient's loss to this value."""
-        return most_loss(self.config, self.classes) * (1 + ROUNDING)
+        return most_loss(self.config, self.outcome) * (1 + ROUNDING)
 
 
 @lru_cache(maxsize=16)
@@ -125,10 +126,13 @@ def _evaluations(
     evaluations: Mapping[int, Evaluation], observed: Collection[int], enrolled: int, limits: Limits
 ) -> list[str]:
     """Invented groups, patients or losses would change λ (`dro.risk`) and the tables of all sites."""
-    classes, experts = limits.classes, limits.experts
+    outcome, experts = limits.outcome, limits.experts
+    classes = len(outcome.strata) if outcome.by_class else 0
     found = [f"evaluates group {group}, which it did not enrol" for group in evaluations if group not in observed]
     if any(len(evaluation.confusion) != classes for evaluation in evaluations.values()):
         found.append(f"confusion matrices are not of {classes} classes")
+    else:
+        found += sorted({why for one in evaluations.values() if (why := outcome.problem(one.value()))})
     if experts is not None and any(len(evaluation.use_sum) != experts for evaluation in evaluations.values()):
         found.append(f"use of experts is not that of {experts} experts")
     if (patients := sum(evaluation.count for evaluation in evaluations.values())) > MOST_EVALUATED * enrolled:

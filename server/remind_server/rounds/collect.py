@@ -195,12 +195,12 @@ class Measurement:
 def report_bounds(assignment: Assignment, limits: Limits) -> Bounds:
     """Size limits of the answer to a task."""
     tensors = len(assignment.task.index)
-    return reply_bounds(len(assignment.observed), limits.classes, _experts(limits), tensors, assignment.nbytes)
+    return reply_bounds(len(assignment.observed), limits.outcome, _experts(limits), tensors, assignment.nbytes)
 
 
 def examination_bounds(member: Member, limits: Limits) -> Bounds:
     """Size limits of an examination."""
-    return reply_bounds(len(member.observed), limits.classes, _experts(limits))
+    return reply_bounds(len(member.observed), limits.outcome, _experts(limits))
 
 
 def read_examination(answer: Answer, round_: int, member: Member, limits: Limits) -> Examination:

@@ -22,14 +22,14 @@ def enrolment_problem(enrolment: Enrolment, schema: CohortSchema) -> str:
         return f"version {enrolment.version}; the coordinator has {VERSION}; install the same"
     if not enrolment.counts:
         return "no training patients"
-    if any(name != printable(name) or len(name) > SHORT for name in (*schema.names, *schema.classes)):
+    if any(name != printable(name) or len(name) > SHORT for name in (*schema.names, *schema.strata)):
         return f"a name of a class or a modality in its schema is longer than {SHORT} characters or does not print"
     if enrolment.fingerprint != schema.fingerprint:
         return "its fingerprint is not that of its schema"
     if max([*enrolment.counts, *enrolment.observed]) >> len(schema.modalities):
         return "it claims groups of modalities that its schema does not have"
     wrong = [
-        k for k, n in enrolment.labels.items() if len(n) != len(schema.classes) or sum(n) != enrolment.counts.get(k)
+        k for k, n in enrolment.labels.items() if len(n) != len(schema.strata) or sum(n) != enrolment.counts.get(k)
     ]
     if wrong:
         return "its patients by class do not add up to its patients"

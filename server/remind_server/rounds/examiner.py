@@ -106,7 +106,8 @@ class Examiner:
 
     def _tempered(self, grid: Grid, state: State[Any]) -> Calibration | None:
         """Return the temperature, by an exchange on validation patients; None with two classes."""
-        several = len(self.parties.schema.classes) > 2 and self.config.evaluation.calibration != "none"
+        schema = self.parties.schema
+        several = len(schema.classes) > 2 and schema.outcome is None and self.config.evaluation.calibration != "none"
         if not several or not self.methods.objective.holds_out:
             return None
         found = self._measured(grid, state, on_test=False, temper=True)
@@ -157,7 +158,7 @@ class Examiner:
     def _calibration(self, round_: int, validation: Mapping[str, Mapping[int, GroupStatistics]]) -> Calibration | None:
         """Return the calibration and operating points, from the validation statistics; None if not requested."""
         asked, classes = self.config.evaluation, self.parties.schema.classes
-        if asked.calibration == "none" and not asked.operating_point:
+        if self.parties.schema.outcome is not None or (asked.calibration == "none" and not asked.operating_point):
             return None
         if not self.methods.objective.holds_out:
             why = "the objective trains on validation patients, so a calibration cannot be fitted on them"

@@ -94,7 +94,7 @@ class Parties:
 
     def limits(self, routing: bool) -> Limits:
         """Return the limits for replies, in a round with or without routing."""
-        return Limits(self.config, len(self.schema.classes), experts_of(self.config, self.schema.names, routing))
+        return Limits(self.config, self.schema.predicts, experts_of(self.config, self.schema.names, routing))
 
     def ask(
         self, grid: Grid, records: Iterable[tuple[Member, RecordDict]], kind: str, round_: int, bounds: Bounds

@@ -204,7 +204,7 @@ class SecureAggregation:
                     weights.setdefault(block, []).append(task.block_weights.get(block, 0.0))
         tensors: dict[str, Tensor] = {}
         privacy, joint = self.parties.config.privacy, self.parties.config.privacy.mode == "joint"
-        most = most_loss(self.parties.config, len(self.parties.schema.classes))
+        most = most_loss(self.parties.config, self.parties.schema.predicts)
         found = SummedRound(SummedAverage({}), withheld=dict(replies.withheld))
         for block, payload in sums.items():
             _, beside = payload.numbers()

@@ -4,12 +4,12 @@ from dataclasses import asdict
 from typing import Any
 
 from remind.data.cohort.schema import CohortSchema
-from remind.metrics.scores import BOUNDS, SCORES, scores
+from remind.metrics.scores import BOUNDS, EVERY, scores
 from remind.metrics.statistics import total
 from remind_server.outputs.records import RoundRecord, RunResult
 from remind_server.outputs.tables import ALL, WITHHELD, final_rows, round_rows
 
-NUMBERS = ("n", *SCORES, *BOUNDS)
+NUMBERS = ("n", *EVERY, *BOUNDS)
 
 
 def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]:
@@ -29,7 +29,7 @@ def round_scalars(record: RoundRecord, schema: CohortSchema) -> dict[str, float]
     for row in round_rows(record, schema):
         group = row["group"]
         found |= {f"{name}/{group}": row[name] for name in ("lambda", "risk", "gate_open")}
-        found |= {f"validation/{name}/{group}": row["validation"][name] for name in NUMBERS}
+        found |= {f"validation/{name}/{group}": row["validation"].get(name) for name in NUMBERS}
         found[f"validation/{WITHHELD}/{group}"] = row["withheld"] or None
     everyone = total(record.validation)
     numbers: dict[str, Any] = {"n": None if record.withheld else 0} if everyone is None else asdict(scores(everyone))
@@ -42,10 +42,10 @@ def final_scalars(result: RunResult) -> dict[str, float]:
     found: dict[str, Any] = {}
     for row in final_rows(result):
         if row["site"] == ALL:
-            found |= {f"test/{name}/{row['group']}": row[name] for name in NUMBERS}
+            found |= {f"test/{name}/{row['group']}": row.get(name) for name in NUMBERS}
             found[f"test/{WITHHELD}/{row['group']}"] = row["withheld"] or None
         elif row["group"] == ALL:
-            found |= {f"test_at_site/{name}/{row['site']}": row[name] for name in NUMBERS}
+            found |= {f"test_at_site/{name}/{row['site']}": row.get(name) for name in NUMBERS}
             found[f"test_at_site/{WITHHELD}/{row['site']}"] = row["withheld"] or None
     return _defined(found)
 

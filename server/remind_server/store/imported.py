@@ -18,10 +18,10 @@ from remind.errors import UserError
 from remind_server.store.open import writing
 from remind_server.store.schema import (
     ALL,
+    EVERY_SCORED,
     FAILED,
     FINISHED,
     INCOMPLETE,
-    SCORED,
     TEST,
     Cell,
     ExpertUse,
@@ -121,6 +121,7 @@ def _run(folder: Path, config: Line, rounds: list[Line], summary: Line | None) -
         version=config["versions"]["federated-remind"],
         config=dict(_flat(config["config"])),
         classes=list(schema["classes"]),
+        outcome=(schema.get("outcome") or {}).get("kind", "classes"),
         modalities=[one["name"] for one in schema["modalities"]],
         status=FAILED if summary is None else INCOMPLETE if never else FINISHED,
         reason=UNFINISHED if summary is None else reason,
@@ -230,7 +231,7 @@ def _model(folder: Path, summary: Line | None) -> Line | None:
 
 
 def _scored(values: Line) -> Line:
-    return in_columns({name: values.get(name) for name in SCORED} | {"n": values["n"] or 0})
+    return in_columns({name: values.get(name) for name in EVERY_SCORED} | {"n": values["n"] or 0})
 
 
 def _flat(values: Line, before: str = "") -> Iterable[tuple[str, Any]]:

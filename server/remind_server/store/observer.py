@@ -143,6 +143,7 @@ class StoreObserver(Observer):
                 status=RUNNING,
                 cohort=start.schema.name,
                 classes=list(start.schema.classes),
+                outcome=start.schema.predicts.kind,
                 modalities=list(start.schema.names),
             )
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from remind.metrics.packed import pack
-from remind.metrics.scores import SCORES, intervals, scores
+from remind.metrics.scores import EVERY, intervals, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind_server.outputs.records import RoundRecord
 from remind_server.outputs.tables import expert_use, withholding
@@ -94,7 +94,7 @@ def site_round_rows(
             "round": round_,
             "site": site_number[name],
             "n": n,
-            "scores": {key: value for key in SCORES if (value := getattr(measured, key)) is not None},
+            "scores": {key: value for key in EVERY if (value := getattr(measured, key)) is not None},
         }
         for name, (n, measured) in found.items()
     ]

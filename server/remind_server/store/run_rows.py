@@ -9,6 +9,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from remind import groups
+from remind.metrics.aggregates import by_class
 from remind.metrics.statistics import GroupStatistics
 from remind_server.store.rows import cell_rows, expert_rows, merged_rows
 from remind_server.store.schema import (
@@ -94,9 +95,7 @@ class RunRows:
     ) -> None:
         """Write which sites' patients were evaluated, and their counts by class if these are new."""
         for name, found in by_site.items():
-            counts = {
-                str(self.group_number[mask]): one.confusion_CC.sum(axis=1).tolist() for mask, one in found.items()
-            }
+            counts = {str(self.group_number[mask]): by_class(one) for mask, one in found.items()}
             row = SiteCounts(run_id=self.run_id, patients=patients, round=round_, site=self.site_number[name])
             row.counts = None if self._counted.get((patients, name)) == counts else counts
             self._counted[patients, name] = counts

@@ -11,7 +11,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from remind.metrics.score import names_of
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY, SCORES
 
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
@@ -41,6 +41,7 @@ class Run(Base):
     version: Mapped[str] = mapped_column(Text)
     config: Mapped[dict[str, object]] = mapped_column(JSON)
     classes: Mapped[list[str]] = mapped_column(JSON)
+    outcome: Mapped[str] = mapped_column(Text, default="classes", server_default="classes")  # `remind.outcomes`
     modalities: Mapped[list[str]] = mapped_column(JSON)
     status: Mapped[str]
     reason: Mapped[str] = mapped_column(Text, default="")
@@ -113,9 +114,9 @@ def _of_more(name: str) -> "hybrid_property[Any]":
     return hybrid_property(value).expression(expression)
 
 
-SCORE_COLUMNS = tuple(names_of(SCORES, ("", "_low", "_high")))
-_IN_COLUMNS = {name: score for name, score in SCORES.items() if name in WITH_COLUMNS}
-MORE_COLUMNS = tuple(names_of({name: score for name, score in SCORES.items() if name not in WITH_COLUMNS}))
+SCORE_COLUMNS = tuple(names_of(EVERY, ("", "_low", "_high")))
+_IN_COLUMNS = {name: score for name, score in EVERY.items() if name in WITH_COLUMNS}
+MORE_COLUMNS = tuple(names_of({name: score for name, score in EVERY.items() if name not in WITH_COLUMNS}))
 _Scored.__annotations__ |= dict.fromkeys(names_of(_IN_COLUMNS), Mapped[float | None])
 for _name in MORE_COLUMNS:
     setattr(_Scored, _name, _of_more(_name))
@@ -270,11 +271,13 @@ def lost(heard: float) -> dict[str, object]:
     return {"status": FAILED, "reason": reason, "ended": heard, "round_began": None, "round_closes": None}
 
 
-SCORED = (*(name for name in _Scored.__annotations__ if name != "more_scores"), *MORE_COLUMNS)
+_COLUMNS = tuple(name for name in _Scored.__annotations__ if name != "more_scores")
+SCORED = (*_COLUMNS, *(name for name in MORE_COLUMNS if name in set(names_of(SCORES))))
+EVERY_SCORED = (*_COLUMNS, *MORE_COLUMNS)  # of runs of other outcomes too
 
 
 def in_columns(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `SCORED` as columns: scores without a column go into one of JSON, NULL if none is defined."""
-    more = {name: row[name] for name in MORE_COLUMNS}
+    """Return a row of `EVERY_SCORED` as columns: scores without one go into one of JSON, NULL if none is defined."""
+    more = {name: row[name] for name in MORE_COLUMNS if name in row}
     known = any(value is not None for value in more.values())
     return {name: value for name, value in row.items() if name not in more} | {"more_scores": more if known else None}

@@ -26,6 +26,7 @@ from remind.data.sites.hospitals import virtual_hospitals
 from remind.federation.blocks import DTYPES, block_of, group_block, index_of, pack
 from remind.fusion.base import FusionOutput, group_of
 from remind.global_model import GlobalModel
+from remind.outcomes.base import require
 from remind.training.device import choose_device
 from remind.training.site_data import TokenSource
 from remind.training.token_cache import TokenCache
@@ -107,6 +108,7 @@ class Hospitals:
         device = choose_device(config.device)
         hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
         self.schema: CohortSchema = hospitals[0].cohort.schema
+        require(self.schema.predicts, "remind analyze")
         self.sites = []
         for i, hospital in enumerate(hospitals):
             own = folder / str(i)

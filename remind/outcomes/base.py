@@ -1,0 +1,302 @@
+"""The interface of outcomes, and their registry. Nothing here needs torch until a loss is computed.
+
+Shapes: B or N patients, R rows of the patients file, T numbers of a target, W outputs of a model's head, E experts,
+G groups, V values of a prediction.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from remind.errors import UserError
+from remind.extensions import load_extensions, load_folder
+from remind.metrics.histograms import ScoreHistograms
+from remind.metrics.statistics import MOST_LOG_LOSS, GroupStatistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PACKAGE = "remind.outcomes"
+LISTED = ("classes", "ordinal", "multilabel", "regression", "survival")  # only the order of lists for people
+DEFAULT = "classes"  # of a section [label] without kind
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Name = Annotated[str, Field(min_length=1)]
+Class = TypeVar("Class", bound="type[Outcome]")
+_OUTCOMES: dict[str, "type[Outcome]"] = {}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the patients file that holds a part of the label.
+
+    Attributes
+    ----------
+    name, field
+        The column, and the field of cohort.toml that names it.
+    names
+        The names that it may hold, or their numbers 0, 1, …; None: it holds numbers.
+    low, high
+        Bounds of the numbers, themselves included; None: none.
+    bounds
+        Where the user changes the bounds, for the message about a number beyond them.
+    """
+
+    name: str
+    field: str
+    names: tuple[str, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    bounds: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Labels as arrays.
+
+    Attributes
+    ----------
+    label_R
+        Stratum of each row, −1 without a label. Of an outcome by class it is the class, and the target itself.
+    target_RT
+        Target of each row where the stratum is not all of it; anything in a row without a label.
+    """
+
+    label_R: Integers
+    target_RT: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was measured of B patients besides the model's outputs.
+
+    Attributes
+    ----------
+    group_B, label_B
+        Group and stratum.
+    target_BT
+        Target; None where the stratum is the target.
+    loss_B, open_B, use_BE
+        The objective's loss, the share of open gates, and the weights of experts (None: no experts).
+    """
+
+    group_B: Integers
+    label_B: Integers
+    target_BT: Floats | None
+    loss_B: Floats
+    open_B: Floats
+    use_BE: Floats | None = None
+
+
+class LabelSection(BaseModel):
+    """Base class of the section ``[label]`` of cohort.toml; `kind` becomes a Literal of the outcome's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    kind: str
+    missing: Literal["error", "drop"] = "error"
+
+    @property
+    @abstractmethod
+    def outcome(self) -> "Outcome":
+        """The record that sites share."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the patients file, in the order in which `Outcome.encode` takes them."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, outcome: Any) -> Self:
+        """Return the section of a cohort in the layout of `remind.data.synthetic.write`."""
+
+
+class Outcome(BaseModel):
+    """What sites must share of an outcome, and everything that follows from it.
+
+    Attributes
+    ----------
+    section
+        Its section of cohort.toml.
+    by_class
+        Whether each patient has one of C classes: then statistics hold a confusion table and the histograms of classes.
+    chief
+        The score that is shown first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    section: ClassVar[type[LabelSection]]
+    by_class: ClassVar[bool] = False
+    chief: ClassVar[str]
+    title: ClassVar[str]
+
+    kind: str
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """W, numbers that the model's head gives per patient."""
+
+    @property
+    @abstractmethod
+    def strata(self) -> tuple[str, ...]:
+        """Names of the strata that splits balance and tables count: of an outcome by class, the classes."""
+
+    @property
+    @abstractmethod
+    def chance_loss(self) -> float:
+        """Mean loss of a model that knows nothing, in nats: the unit of ``federation.max-loss``."""
+
+    @property
+    def targets(self) -> int:
+        """T, numbers of a target; 0 if strata tell all."""
+        return 0
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the V numbers of a prediction; none of an outcome by class, which has probabilities."""
+        return ()
+
+    @property
+    def sums(self) -> int:
+        """Length of `GroupStatistics.sums_S`."""
+        return 0
+
+    @property
+    def histograms(self) -> int:
+        """Number of score histograms."""
+        return 0
+
+    @abstractmethod
+    def encode(self, columns: Sequence[NDArray[Any]]) -> Encoded:
+        """Return labels from the columns (R,) of the section.
+
+        A column of names holds codes, −1 = empty; one of numbers floats, NaN = empty.
+        """
+
+    @abstractmethod
+    def decode(self, label_N: Integers, target_NT: Floats | None) -> dict[str, list[Any]]:
+        """Return the columns of the patients file that `section.of` declares."""
+
+    @abstractmethod
+    def loss(self, raw_BW: "Tensor", target: "Tensor") -> "Tensor":
+        """Return −ln of each patient's likelihood, (B,), perhaps without a constant: never negative.
+
+        `target` is (B, T), or the classes (B,) of an outcome by class.
+        """
+
+    @abstractmethod
+    def collect(self, seen: Seen, raw_BW: Floats, temperature: float = 1.0) -> dict[int, GroupStatistics]:
+        """Return the statistics of each group among B patients."""
+
+    @classmethod
+    @abstractmethod
+    def made(cls, score_N: Floats, rng: np.random.Generator) -> tuple["Outcome", Encoded]:
+        """Return an outcome of a synthetic cohort, and labels that follow from a score of variance about 1."""
+
+    def predict(self, raw_NW: Floats) -> Floats:
+        """Return the numbers (N, V) of a prediction."""
+        return np.zeros((len(raw_NW), 0))
+
+    def problem(self, statistics: GroupStatistics) -> str:
+        """Return why no patients can have these statistics; empty if some can."""
+        if statistics.outcome != self.kind:
+            return f"statistics are of the outcome {statistics.outcome}, not {self.kind}"
+        if len(statistics.sums_S) != self.sums:
+            return f"statistics have {len(statistics.sums_S)} sums, not {self.sums}"
+        return ""
+
+    def describe(self) -> str:
+        """Describe the outcome in a line."""
+        return self.title
+
+
+def gather(
+    outcome: Outcome,
+    seen: Seen,
+    log_loss_B: Floats,
+    sums_BS: Floats,
+    code_BH: Integers | None = None,
+    brier_B: Floats | None = None,
+) -> dict[int, GroupStatistics]:
+    """Return statistics per group of an outcome without classes, from numbers of each patient.
+
+    Parameters
+    ----------
+    log_loss_B, brier_B, sums_BS
+        What is added up.
+    code_BH
+        Cells of the score histograms that a patient falls into (`ScoreHistograms.code_F`), −1: none.
+    """
+    log_loss_B = np.clip(log_loss_B, 0.0, MOST_LOG_LOSS)
+    brier_B = np.zeros(len(log_loss_B)) if brier_B is None else brier_B
+    use_BE = np.zeros((len(log_loss_B), 0)) if seen.use_BE is None else seen.use_BE
+    code_BH = np.full((len(log_loss_B), 0), -1) if code_BH is None else code_BH
+    found = {}
+    for group in np.unique(seen.group_B).tolist():
+        mine = seen.group_B == group
+        code_N = code_BH[mine].ravel()
+        code_F, count_F = np.unique(code_N[code_N >= 0], return_counts=True)
+        found[group] = GroupStatistics(
+            count=int(mine.sum()),
+            loss_sum=float(seen.loss_B[mine].sum()),
+            log_loss_sum=float(log_loss_B[mine].sum()),
+            log_loss_squares=float((log_loss_B[mine] ** 2).sum()),
+            brier_sum=float(brier_B[mine].sum()),
+            brier_squares=float((brier_B[mine] ** 2).sum()),
+            open_sum=float(seen.open_B[mine].sum()),
+            confusion_CC=np.zeros((0, 0), dtype=np.int64),
+            scores=ScoreHistograms(code_F.astype(np.int64), count_F.astype(np.int64)),
+            use_sum_E=use_BE[mine].sum(axis=0),
+            outcome=outcome.kind,
+            sums_S=sums_BS[mine].sum(axis=0),
+        )
+    return found
+
+
+def require(outcome: Outcome, what: str, by_class: bool = False) -> None:
+    """Refuse what needs classes of a model that predicts something else.
+
+    Parameters
+    ----------
+    by_class
+        Whether probabilities of ordered classes are enough.
+
+    Raises
+    ------
+    UserError
+        It needs classes.
+    """
+    if outcome.kind != "classes" and not (by_class and outcome.by_class):
+        raise UserError(f"{what}: works for classes only now; here the label is {outcome.describe()}")
+
+
+def register(outcome: Class) -> Class:
+    """Add an outcome to the registry, by the Literal of its `kind`.
+
+    Raises
+    ------
+    ValueError
+        Another one has that name.
+    """
+    added: type[Outcome] = outcome
+    (name,) = get_args(added.model_fields["kind"].annotation)
+    known = _OUTCOMES.setdefault(name, outcome)
+    if (known.__module__, known.__qualname__) != (outcome.__module__, outcome.__qualname__):
+        raise ValueError(f"two outcomes are named {name!r}: {known.__module__} and {outcome.__module__}")
+    return outcome
+
+
+def outcomes() -> Mapping[str, type[Outcome]]:
+    """Return every outcome by the name that users write, in the order of docs/cohorts.md; others follow by name."""
+    load_folder(PACKAGE)
+    load_extensions()
+    names = [name for name in LISTED if name in _OUTCOMES]
+    return {name: _OUTCOMES[name] for name in [*names, *sorted(_OUTCOMES.keys() - set(LISTED))]}
