@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from remind.suggest import did_you_mean
 Built = TypeVar("Built")
 Class = TypeVar("Class", bound=type)
 _CALL = re.compile(r"\s*([a-z0-9_]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
+ALIKE = 0.88  # similarity from which the name of a function is taken for a misspelt one of the base
 
 
 class Options(Section):
@@ -92,7 +94,8 @@ class Registry(Generic[Built]):
         ValueError
             Another method has the name.
         TypeError
-            The class or its options do not derive from the folder's base, or the class is abstract.
+            The class or its options do not derive from the folder's base, the class is abstract, or the name of one
+            of its functions is nearly that of a function of the base: nothing would call it.
         """
         own = options or self.options
 
@@ -107,6 +110,8 @@ class Registry(Generic[Built]):
             if inspect.isabstract(build):
                 lacking = ", ".join(sorted(getattr(build, "__abstractmethods__", ())))
                 raise TypeError(f"{self.kind} {name!r}: {build.__name__} must define {lacking}")
+            if hooks := _misspelt_hooks(build, self.base):
+                raise TypeError(f"{self.kind} {name!r}: {build.__name__} defines {hooks}")
             self._methods[name] = Method(name, title, paper, year, own, build)
             return build
 
@@ -150,3 +155,11 @@ def _problem(item: dict[str, Any], options: type[Options]) -> str:
         names = [name.replace("_", "-") for name in options.model_fields]
         return f"{option}: there is no such option{did_you_mean(option, names)}"
     return f"{option}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _misspelt_hooks(build: type, base: type) -> str:
+    """Return a class's own public functions that differ from one of the base by a typing mistake; empty if none."""
+    hooks = [name for name in dir(base) if not name.startswith("_") and callable(getattr(base, name))]
+    own = [name for name, value in vars(build).items() if callable(value) and not name.startswith("_")]
+    near = {name: get_close_matches(name, hooks, n=1, cutoff=ALIKE) for name in own if name not in hooks}
+    return ", ".join(f"{name}, which nothing calls; did you mean {hook[0]!r}?" for name, hook in near.items() if hook)

@@ -192,7 +192,7 @@ class FusionModel(nn.Module, ABC):
             presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
             group_B = group_of(presence_Bm)
         seen = self.seen(tokens, presence_Bm)
-        output = self.fuse(seen, presence_Bm, group_B, routing)
+        output = self._checked(self.fuse(seen, presence_Bm, group_B, routing))
         if self.prototypes is not None and self.training and not routing:  # in stage 2 encoders no longer move
             output = replace(output, aligned_BC=self.prototypes(seen, presence_Bm))
         if alone_BRD is None:
@@ -204,6 +204,15 @@ class FusionModel(nn.Module, ABC):
         if self.alone is not None:
             logits_BC = self.alone(logits_BC, alone_BRD[:, :rows].flatten(1), presence_Bm)
         return replace(output, logits_BC=logits_BC)
+
+    def _checked(self, output: FusionOutput) -> FusionOutput:
+        """Return the output of `fuse`; raises a TypeError that names the class if it is not what `fuse` must return."""
+        if not isinstance(output, FusionOutput):
+            raise TypeError(f"{type(self).__name__}.fuse must return a FusionOutput, not a {type(output).__name__}")
+        if output.logits_BC.dim() != 2 or output.logits_BC.shape[1] != self.context.classes:
+            shape, classes = tuple(output.logits_BC.shape), self.context.classes
+            raise TypeError(f"{type(self).__name__}.fuse: logits_BC has the shape {shape}; it must have (B, {classes})")
+        return output
 
     def seen(self, tokens: Sequence[Tensor], presence_Bm: Tensor) -> list[Tensor]:
         """Return the tokens as `fuse` receives them: 0 where a modality is absent, after ``model.projection``."""

@@ -64,6 +64,12 @@ class SiteModel(nn.Module):
             torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocast),
         ):
             tokens_PlD: Tensor = self.encoders[name](batch.inputs[name])
+        if tokens_PlD.dim() != 3 or tuple(tokens_PlD.shape[1:]) != (self.counts[name], self.width):
+            encoder, shape = type(self.encoders[name]).__name__, tuple(tokens_PlD.shape)
+            raise TypeError(
+                f"{encoder}.forward returned the shape {shape} for modality {name!r}, and must return "
+                f"(P, {self.counts[name]}, {self.width}): token_count and model.width"
+            )
         return tokens_PlD.to(like.dtype)
 
     @property
