@@ -94,6 +94,7 @@ def test_the_preset_for_private_runs_has_a_small_model_that_learns_fast():
         "model.experts": 4,
         "train.lr": 0.01,
         "train.routing-lr": 0.01,
+        "federation.max-update": 2.0,
         "evaluation.calibration": "none",
         "privacy.mode": "site",
     }
