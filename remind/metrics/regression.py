@@ -9,9 +9,8 @@ import math
 from scipy.special import stdtrit
 
 from remind.metrics.intervals import Interval, Z
+from remind.metrics.moments import MOMENTS
 from remind.metrics.statistics import GroupStatistics
-
-MOMENTS = ("scale", "e1", "e2", "e4", "y", "y2", "y3", "y4", "p", "p2", "yp", "e2y", "e2y2")
 
 
 def means(statistics: GroupStatistics) -> dict[str, float]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from remind.metrics.regression import MOMENTS
+from remind.metrics.moments import MOMENTS
 from remind.metrics.statistics import GroupStatistics
 from remind.outcomes.base import (
     Column,

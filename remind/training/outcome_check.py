@@ -3,8 +3,6 @@
 from remind.config import Config
 from remind.errors import UserError, several
 from remind.fusion.base import registry as fusions
-from remind.metrics.scores import EVERY, scores_of
-from remind.objectives.base import registry as objectives
 from remind.outcomes.base import Outcome
 
 
@@ -17,7 +15,9 @@ def check_outcome(outcome: Outcome, config: Config) -> None:
         Names every setting that needs classes, why, and what to choose.
     """
     train = config.train
-    if train.select != "last" and not EVERY[train.select_score].is_of(outcome.kind):
+    if train.select != "last" and not _is_score_of(train.select_score, outcome.kind):
+        from remind.metrics.scores import scores_of
+
         own = [name for name, score in scores_of(outcome.kind).items() if score.comparable]
         raise UserError(
             f"train.select-score = {train.select_score!r}: there is no such score of {outcome.title}; "
@@ -25,6 +25,8 @@ def check_outcome(outcome: Outcome, config: Config) -> None:
         )
     if outcome.kind == "classes":
         return
+    from remind.objectives.base import registry as objectives  # not where a model of classes predicts
+
     found = []
     for key, choice, registry in (
         ("fusion", config.method.fusion, fusions),
@@ -49,3 +51,9 @@ def check_outcome(outcome: Outcome, config: Config) -> None:
     if found:
         what = f"the label is {outcome.describe()} (kind = {outcome.kind!r} in cohort.toml), and these settings need"
         raise several(f"{what} classes", found)
+
+
+def _is_score_of(name: str, outcome: str) -> bool:
+    from remind.metrics.scores import EVERY  # needs scipy, which prediction does without
+
+    return EVERY[name].is_of(outcome)
