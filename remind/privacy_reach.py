@@ -7,7 +7,7 @@ and noise:
     reach = Σ_steps lr · min(1, q·n / (σ·√d))
 
 q·n patients of a step, whose clipped gradients agree at best; noise multiplier σ; d trained numbers. On the heart
-cohort runs with a reach of 0.09 and more learned, and runs with 0.03 and less did not, in both modes (docs/privacy.md).
+cohort runs with a reach of 0.09 and more learned, and runs with 0.03 and less poorly or not at all (docs/privacy.md).
 """
 
 import math
