@@ -17,6 +17,8 @@ from remind.metrics.histograms import BINS
 
 ENTRY = Entry(name="fusion.head.bias", block="shared", shape=(2,), dtype="float32")
 EVALUATION = {
+    "outcome": "classes",
+    "sums": [],
     "count": 3,
     "loss_sum": 1.5,
     "log_loss_sum": 2.5,

@@ -69,9 +69,9 @@ def test_a_look_moves_nothing_and_a_last_layer_alone_moves_alone_whatever_is_rem
 def test_the_memory_begins_anew_in_stage_two(tmp_path, monkeypatch):
     memories, stepped = [], Course.stepped
 
-    def watched(course, state, replies, weights):
+    def watched(course, state, replies, weights, answered):
         memories.append(dict(state.memory))
-        return stepped(course, state, replies, weights)
+        return stepped(course, state, replies, weights, answered)
 
     monkeypatch.setattr(Course, "stepped", watched)
     finished(tmp_path, config(rule="fedadam"), FedRemind)

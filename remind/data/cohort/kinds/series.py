@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from typing_extensions import override
 
 from remind.data.cohort.contents import Contents, Integers, Mask, ragged_hide, ragged_join, ragged_rows, ragged_take
@@ -26,6 +26,7 @@ from remind.data.cohort.wanted import Wanted, patient_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
+SCALES = ("mean", "std", "standardise")
 HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
 
 
@@ -79,6 +80,12 @@ class SeriesSchema(ModalitySchema):
     mean: dict[str, float] = Field({})
     std: dict[str, float] = Field({})
     standardise: Literal["train", "given", "none"] = "train"
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave scales that are learned out of the record: fingerprints are those of the time before declared ones."""
+        found: dict[str, Any] = handler(self)
+        return found if self.standardise != "train" else {k: v for k, v in found.items() if k not in SCALES}
 
 
 @dataclass(frozen=True, eq=False)
