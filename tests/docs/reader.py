@@ -132,6 +132,8 @@ class Reader:
             words = ["RUN" if word in MODELS else word for word in words]
         if words[:2] == ["remind", "bench"]:
             words = [FEWER_CELLS.get(word, word) for word in words]
+        if "--merge-experts" in words:  # the models of a reader have two experts
+            words = [*words, "--merge-experts", "1"]
         words = [self._here(word) for word in words]
         for word in words:
             if word.endswith(".csv"):  # two lines of a text write the same table; a reader would remove the first
