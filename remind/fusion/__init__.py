@@ -1,1 +1,1 @@
-"""Fusion models: tokens of the modalities a patient has → class logits."""
+"""Fusion models: they convert the tokens of a patient's modalities into class logits."""

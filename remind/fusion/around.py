@@ -1,4 +1,4 @@
-"""What stands around every fusion model: a shared map on top of encoders, what a site knows alone, a linear model.
+"""Optional parts around any fusion model: a projection of tokens, scores of a site's own models, a shared linear model.
 
 Shapes: B patients, m modalities, l_i tokens of modality i, R rows of numbers, D width, X = R·D, C classes.
 """
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from remind.privacy.tape import current_tape, per_patient
 
 BLEND = "fusion.alone.blend"  # its name in `SiteModel`
-GAIN = 3.0  # numbers of a linear model count as much: at a transformer's learning rates it learns within a run's rounds
+GAIN = 3.0  # scales the linear model's inputs, so that it learns within a run at a transformer's learning rate
 
 
 class Projection(nn.Module):
-    """Z_i ← Z_i + Z_i W_i + w_i of each modality, 0 at first: encoders stay, what stands on them is shared."""
+    """Z_i ← Z_i + Z_i W_i + w_i for each modality, 0 at first. It is shared, while encoders stay at their sites."""
 
     taped = frozenset({"weight_mDD", "bias_mD"})
 
@@ -36,16 +36,16 @@ class Projection(nn.Module):
 
 
 class AloneScale(nn.Module):
-    """How far the common model trusts what each site knows alone: a factor of scores and one of shares, 1 at first.
+    """Add a site's own scores and class shares to the common model's logits, each with a learned factor, 1 at first.
 
     Parameters
     ----------
     blend
-        b = 0: the site's scores s are added to the common model's logits c, and the model learns what they lack. b > 0:
-        the common model learns without them, and predicts (1 − b)·c + b·s. Two models that were learned from partly
-        the same patients repeat each other's evidence: their sum is too sure of itself, their mean is not. No step
-        trains b, since training patients know nothing of how the model does on others; the coordinator may choose it
-        at the end (``evaluation.choose-blend``).
+        b = 0: the site's scores s are added to the common model's logits c, so the model learns what they lack. b > 0:
+        the common model trains without the scores and predicts (1 − b)·c + b·s. Two models that are trained on partly
+        the same patients use the same evidence twice: their sum is overconfident, their mean is not. No training step
+        changes b, because training patients do not show how well the model generalises. The coordinator may choose b
+        at the end of a run (``evaluation.choose-blend``).
     """
 
     def __init__(self, blend: float = 0.0) -> None:
@@ -55,10 +55,10 @@ class AloneScale(nn.Module):
         self.blend = nn.Parameter(torch.tensor(blend), requires_grad=False) if blend else None
 
     def forward(self, logits_BC: Tensor, known_BX: Tensor, presence_Bm: Tensor) -> Tensor:
-        """Return the logits with what the site knows, (B, C).
+        """Return the logits with the site's scores and class shares, (B, C).
 
-        A patient without a score, since the site has too few patients to learn from or because a modality is hidden,
-        keeps the common model's logits whole.
+        A patient may have no score, because the site has too few patients to fit a model or because a modality is
+        hidden. The common model's logits of such a patient get no blend.
         """
         classes = logits_BC.shape[1]
         shares_BC = self.shares * known_BX[:, classes : 2 * classes]
@@ -72,7 +72,7 @@ class AloneScale(nn.Module):
 
 
 class SharedLinear(nn.Module):
-    """A linear model of every modality's numbers beside the fusion model, which all hospitals share; 0 at first."""
+    """A linear model on the numbers of all modalities. All hospitals share it; its weights start at 0."""
 
     def __init__(self, rows_m: Sequence[int], width: int, classes: int) -> None:
         super().__init__()
@@ -80,21 +80,21 @@ class SharedLinear(nn.Module):
         self.weight_XC = nn.Parameter(torch.zeros(sum(rows_m) * width, classes))
 
     def forward(self, numbers_BRD: Tensor, presence_Bm: Tensor) -> Tensor:
-        """Return what is added to the logits, (B, C); nothing of a modality that the model does not see."""
+        """Return the term that is added to the logits, (B, C). Modalities that the model does not see contribute 0."""
         rows_m = torch.tensor(self.rows_m, device=presence_Bm.device)
         seen_BR = presence_Bm.repeat_interleave(rows_m, dim=1).to(numbers_BRD.dtype)
         return GAIN * (numbers_BRD * seen_BR.unsqueeze(2)).flatten(1) @ self.weight_XC
 
 
 def known_rows(classes: int, modalities: int, width: int) -> int:
-    """Return the number of tokens that hold what a site knows alone: scores, shares, and the modalities behind them."""
+    """Return the number of tokens that hold a site's scores, class shares, and the modalities of the scores."""
     return ceil((2 * classes + modalities) / width)
 
 
 def known_alone(known_BX: Tensor, presence_Bm: Tensor, classes: int) -> Tensor:
-    """Read the token: the scores (B, C), or 0 where they were computed from other modalities than the model sees.
+    """Return the scores (B, C); 0 where they were computed from other modalities than the model sees.
 
-    So a modality that is hidden from the model, in training or to measure its value, is hidden from the scores too.
+    If a modality is hidden from the model, in training or to measure its value, the scores must not reveal it.
     """
     modalities = presence_Bm.shape[1]
     same_B = (known_BX[:, 2 * classes : 2 * classes + modalities] == presence_Bm.to(known_BX.dtype)).all(dim=1)

@@ -1,9 +1,9 @@
-"""Masked self-attention: absent tokens are simply left out, as if the patient's sequence were shorter.
+"""Masked self-attention: tokens of absent modalities are masked, as if the patient's sequence were shorter.
 
     Z ← Z + MHA(LN Z; present tokens);  Z ← Z + MLP(LN Z);  head on the mean of LN Z over the present tokens
 
-With modality dropout this is the strong simple baseline. No positions and no modality embeddings: tokens of different
-encoders tell themselves apart.
+With modality dropout this is a simple and strong baseline. It has no position and no modality embeddings: tokens of
+different encoders already differ.
 
 Shapes: B patients, m modalities, M tokens in all, D width, C classes.
 """
@@ -35,7 +35,7 @@ class AttentionOptions(FusionOptions):
     options=AttentionOptions,
 )
 class AttentionFusion(FusionModel):
-    """Fusion without parameters of a group or of a modality."""
+    """Fusion without parameters that belong to a group or to a modality."""
 
     private = True
 

@@ -1,9 +1,9 @@
-"""The base class of fusion models: tokens of the modalities a patient has → class logits.
+"""The base class of fusion models, which convert the tokens of a patient's modalities into class logits.
 
 A method is one file of this folder: its options, a `FusionModel` that defines `fuse`, and `@registry.register`. Every
 tensor that is sent must be a parameter, because buffers are not sent. Parameters named ``groups.<bitmask>.…`` belong to
-that group, all others are shared; those of the last layer are named ``head.…``, for objectives and federated rules that
-treat it separately.
+that group; all others are shared. Parameters of the last layer are named ``head.…``, because some objectives and
+federated rules treat it separately.
 
 Shapes: B patients in a batch, N patients of a site, m modalities, l_i tokens of modality i, M tokens in all, D width,
 E experts, C classes, G groups.
@@ -34,8 +34,8 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and labels (B,) 
 class Context(Section):
     """The sizes that a model is built for. They come from the cohort and the run, and are the same for every method.
 
-    In `model`, width, heads and dropout apply to all methods; the rest to REMIND, and to Soft MoE, which is REMIND
-    without Φ_k.
+    In `model`, width, heads and dropout apply to all methods. The other settings apply to REMIND and to Soft MoE, which
+    is REMIND without Φ_k.
     """
 
     model: ModelConfig = Field(description="[model] of the run")
@@ -54,17 +54,17 @@ class Context(Section):
 
     @property
     def width(self) -> int:
-        """D."""
+        """D, the width of a token."""
         return self.model.width
 
     @property
     def heads(self) -> int:
-        """Attention heads."""
+        """Number of attention heads."""
         return self.model.heads
 
     @property
     def dropout(self) -> float:
-        """Of attention, expert and hidden outputs while training."""
+        """Dropout rate of attention, expert and hidden outputs in training."""
         return self.model.dropout
 
     @property
@@ -83,24 +83,24 @@ class FusionOptions(Options):
 class FusionOutput:
     """The output of a model for B patients.
 
-    A method whose training needs more than this (several predictions, pairs, labels) returns a subclass with its own
-    `loss`; training adds to it what is around every model (`total_loss`).
+    A method whose training needs more (several predictions, pairs, labels) returns a subclass with its own `loss`.
+    `total_loss` adds the terms that apply to any model.
 
     Attributes
     ----------
     logits_BC
         Class logits.
     open_B
-        Share of blocks in which each patient's own routing was used; None where a method has no such gate.
+        Share of blocks in which the group's own routing was used for each patient; None if the method has no gate.
     auxiliary_B
-        Added to each patient's training loss, its factor included; None outside training or if there is none. A term
-        that couples the patients of a batch (balance of experts) stands alike in every row, so that it counts once
-        wherever the weights of a step's patients sum to 1.
+        Term that is added to each patient's training loss, already multiplied by its factor; None outside training or
+        if there is none. A term that couples the patients of a batch (balance of experts) has the same value in every
+        row, so that it counts once if the weights of a step's patients sum to 1.
     use_BE
         Mean weight of each expert in the outputs of a patient's tokens, without gradient: rows sum to 1, or to 0 for
         a patient who needed no expert. None where there are no experts.
     aligned_BC
-        What ``model.prototypes`` adds to a patient's training loss if the patient is of class c; None: nothing.
+        Term that ``model.prototypes`` adds to a patient's training loss if the patient is of class c; None: no term.
     """
 
     logits_BC: Tensor
@@ -110,7 +110,7 @@ class FusionOutput:
     aligned_BC: Tensor | None = None
 
     def total_loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
-        """Return `loss` and what keeps encoders of different hospitals alike, (B,)."""
+        """Return `loss` plus the prototype term, which aligns the encoders of different hospitals, (B,)."""
         loss_B = self.loss(label_B, criterion)
         if self.aligned_BC is None:
             return loss_B
@@ -135,15 +135,15 @@ class FusionModel(nn.Module, ABC):
     """
 
     shrinkable = False  # whether groups have routers of their own that ``train.shrink`` can pull towards 0
-    takes_alone = True  # whether its loss is of `FusionOutput.logits_BC`, which ``model.encoders.alone`` adds to
+    takes_alone = True  # whether its loss uses `FusionOutput.logits_BC`, to which ``model.encoders.alone`` adds
     ranks = False  # whether its own loss already ranks more modalities above fewer
-    not_exported = ""  # why its stage 2 cannot be a program of its own (`remind.export`); empty: it can
-    private = False  # whether a test shows that the tape has its patients' gradients (`remind.privacy.tape`)
-    outcomes = ""  # why only classes without an order can be predicted; empty: any outcome
-    compares = 0  # training patients of the site that a prediction is compared with, in stage 1 too, at most
+    not_exported = ""  # why its stage 2 cannot be exported (`remind.export`); empty: it can
+    private = False  # whether a test shows that the tape records gradients per patient (`remind.privacy.tape`)
+    outcomes = ""  # why it predicts only classes without an order; empty: it predicts any outcome
+    compares = 0  # maximum number of the site's training patients that a prediction is compared with, also in stage 1
     merged: ClassVar[
         tuple[str, ...]
-    ] = ()  # parameters that are not averaged but merged; a site may fill them (`gather`)
+    ] = ()  # parameters that are merged (`merge`), not averaged; a site may fill them (`gather`)
 
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class FusionModel(nn.Module, ABC):
 
     @abstractmethod
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """Return the output for B patients; as `forward`, but tokens of absent modalities are already 0."""
+        """Return the output for B patients. As `forward`, but tokens of absent modalities are already 0."""
 
     def forward(
         self,
@@ -177,7 +177,7 @@ class FusionModel(nn.Module, ABC):
         Parameters
         ----------
         tokens
-            One (B, l_i, D) tensor per modality. Rows of patients without the modality may hold anything, NaN included.
+            One (B, l_i, D) tensor per modality. Rows of patients without the modality may hold any value, even NaN.
         presence_Bm
             Which modalities each patient has, bool; at least one.
         group_B
@@ -185,15 +185,15 @@ class FusionModel(nn.Module, ABC):
         routing
             False in stage 1, True in stage 2; each method defines the difference.
         alone_BRD
-            What the site knows alone (`remind.encoders.alone`): logits that this model's are added to, and
-            with ``model.linear`` the numbers of all modalities.
+            Outputs of the site's own models (`remind.encoders.alone`): scores and class shares, which are added to this
+            model's logits; with ``model.linear`` also the numbers of all modalities.
         """
         if self.training and self.modality_dropout > 0:
             presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
             group_B = group_of(presence_Bm)
         seen = self.seen(tokens, presence_Bm)
         output = self._checked(self.fuse(seen, presence_Bm, group_B, routing))
-        if self.prototypes is not None and self.training and not routing:  # in stage 2 encoders no longer move
+        if self.prototypes is not None and self.training and not routing:  # in stage 2 encoders are frozen
             output = replace(output, aligned_BC=self.prototypes(seen, presence_Bm))
         if alone_BRD is None:
             return output
@@ -206,7 +206,7 @@ class FusionModel(nn.Module, ABC):
         return replace(output, logits_BC=logits_BC)
 
     def _checked(self, output: FusionOutput) -> FusionOutput:
-        """Return the output of `fuse`; raises a TypeError that names the class if it is not what `fuse` must return."""
+        """Return the output of `fuse`; raise a TypeError that names the class if its type or shape is wrong."""
         if not isinstance(output, FusionOutput):
             raise TypeError(f"{type(self).__name__}.fuse must return a FusionOutput, not a {type(output).__name__}")
         if output.logits_BC.dim() != 2 or output.logits_BC.shape[1] != self.context.classes:
@@ -224,7 +224,7 @@ class FusionModel(nn.Module, ABC):
     # Hooks
 
     def new_group(self, group: int) -> nn.Module | None:
-        """Return the parameters of a new group; None: it needs none. Random values depend only on the group."""
+        """Return the parameters of a new group; None if it needs none. Random values depend only on the group."""
         return None
 
     def shrinks(self, name: str) -> bool:
@@ -232,26 +232,26 @@ class FusionModel(nn.Module, ABC):
         return ".groups." in name and ".residual_" in name
 
     def idle(self, name: str, routing: bool) -> bool:
-        """Return whether no loss reaches a parameter (by its name in this model) in a stage, for any patients.
+        """Return whether a parameter (by its name in this model) has no gradient in a stage, for any patients.
 
-        Steps with privacy add noise to every other one: whether a patient reached it tells of the patients.
+        Private steps add noise to all other parameters, because a zero gradient would reveal something about patients.
         """
-        return name.endswith(".log_times_E")  # of merged experts
+        return name.endswith(".log_times_E")  # constants of merged experts
 
     def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
         """Return which of a site's N training patients take part in the steps of a stage, (N,) bool.
 
-        Never none of them.
+        At least one takes part.
         """
         return torch.ones(len(presence_Nm), dtype=torch.bool, device=presence_Nm.device)
 
     def set_support(self, support: Support | None) -> None:
-        """Receive the source of tokens of other training patients of the same site; methods that retrieve store it."""
+        """Receive the source of other training patients' tokens at this site; methods that retrieve store it."""
 
     def set_step_patients(self, index_B: Tensor | None) -> None:
-        """Receive who is in the next step, by position in the site's cohort; None: nobody of the training patients.
+        """Receive the patients of the next step, as positions in the site's cohort; None: no training patients.
 
-        Methods that retrieve give no patient of a step what the step hides from it.
+        Methods that retrieve use it so that a patient never retrieves its own hidden tokens.
         """
 
     def gather(self, patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]], least: int) -> None:
@@ -262,16 +262,16 @@ class FusionModel(nn.Module, ABC):
         patients
             Batches of the site's training patients: tokens as `fuse` receives them, presence (B, m), labels (B,).
         least
-            The site's minimum count: what is told must be of at least so many patients.
+            The site's minimum count: every published value must be about at least this many patients.
         """
 
     @classmethod
     def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
-        """Return the new value of a parameter of `merged`, from what the sites sent and from its value before."""
+        """Return the new value of a parameter of `merged`, from the sites' replies and its previous value."""
         raise NotImplementedError(f"{cls.__name__} has parameters to merge and does not say how")
 
     def of_others(self, modality: int, tokens: Tensor) -> Tensor:
-        """Return tokens (…, l, D) of patients of a support as this model sees tokens of that modality."""
+        """Return tokens (…, l, D) of supporting patients after this model's projection of the modality."""
         if self.projection is None:
             return tokens
         return tokens + tokens @ self.projection.weight_mDD[modality] + self.projection.bias_mD[modality]
@@ -279,7 +279,7 @@ class FusionModel(nn.Module, ABC):
     # Groups
 
     def add_groups(self, groups: Iterable[int], seed: int) -> None:
-        """Add the parameters of `new_group` for each new group, for any order of the groups."""
+        """Add the parameters of `new_group` for each new group. The order of the groups does not matter."""
         like = next(self.parameters())
         for group in groups:
             if str(group) not in self.groups:
@@ -289,7 +289,7 @@ class FusionModel(nn.Module, ABC):
                     self.groups[str(group)] = own.to(like.device, like.dtype)
 
     def keep_groups(self, groups: Collection[int], seed: int) -> None:
-        """Know exactly these groups: add the new ones and drop the others."""
+        """Keep exactly these groups: add the new ones and remove the others."""
         for key in [key for key in self.groups if int(key) not in groups]:
             del self.groups[key]
         self.add_groups(sorted(groups), seed)
@@ -309,16 +309,16 @@ def build_fusion(choice: str, context: Context, seed: int) -> FusionModel:
     Parameters
     ----------
     choice
-        A method's name, perhaps with options: ``"flexmoe(experts = 8)"``.
+        A method's name, optionally with options: ``"flexmoe(experts = 8)"``.
     context
-        The cohort's sizes.
+        The sizes of the cohort.
     seed
-        The run's.
+        The seed of the run.
 
     Raises
     ------
     UserError
-        There is no such method, or it does not take these options.
+        There is no such method, or it does not accept these options.
     """
     method, options = registry.choose(choice)
     with seeded(derive(seed, "fusion")):
@@ -326,6 +326,6 @@ def build_fusion(choice: str, context: Context, seed: int) -> FusionModel:
 
 
 def group_of(presence_Bm: Tensor) -> Tensor:
-    """Return the group (bitmask) of each patient, (B,) int64; `remind.groups.masks` for tensors."""
+    """Return the group (bitmask) of each patient, (B,) int64. This is `remind.groups.masks` for tensors."""
     bits_m = torch.arange(presence_Bm.shape[1], device=presence_Bm.device)
     return (presence_Bm.long() << bits_m).sum(dim=1)

@@ -12,7 +12,7 @@ from remind.fusion.routing import Gate, Router
 class RemindBlock(nn.Module):
     """Attention, then a Soft MoE whose router has a residual per group.
 
-    ``log_times_E`` is ln m of merged experts (`fusion.merging`), None where there are none.
+    ``log_times_E`` is ln m for merged experts (`fusion.merging`), None without merging.
     """
 
     log_times_E: nn.Parameter | None
@@ -33,16 +33,16 @@ class RemindBlock(nn.Module):
     def forward(
         self, z_BMD: Tensor, residual_GDES: Tensor | None = None, row_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens after the block (B, M, D); where Φ_k was used, (B,) bool; mean use of each expert, (B, E).
+        """Return the tokens after the block (B, M, D), whether Φ_k was used (B,), and the use of each expert (B, E).
 
-        See `Router.forward`. The use of an expert is the mean over a patient's tokens of its combine weights, without
-        gradient; rows sum to 1.
+        See `Router.forward`. The use of an expert is the mean of its combine weights over a patient's tokens, without
+        gradient. Rows sum to 1.
         """
         z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD)))
         x_BMD = self.moe_norm(z_BMD)
         log_times_E = (
             None if self.log_times_E is None else self.log_times_E.detach()
-        )  # merging gave it: no step moves it
+        )  # merging sets it; training steps do not
         logits_BMES, open_B = self.router(x_BMD, residual_GDES, row_B, self.gate, self.threshold, log_times_E)
         use_BE = combine_weights(logits_BMES.detach(), log_times_E).sum(dim=-1).mean(dim=1)
         return z_BMD + self.dropout(self.moe(x_BMD, logits_BMES, log_times_E)), open_B, use_BE

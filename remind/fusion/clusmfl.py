@@ -1,19 +1,19 @@
 """ClusMFL (Wang et al. 2025, arXiv 2502.12180): a pool of cluster centres of each modality and label.
 
     h_i = mean of the tokens of modality i
-    each hospital: centres of FINCH on its h_i of label c, of clusters of enough patients; P_ic: those of all hospitals
-    f_i = h_i where modality i is present, else a centre of P_iy, drawn in every step: y is the patient's own label
+    each hospital: FINCH clusters its h_i of label c; P_ic: the centres of large enough clusters of all hospitals
+    f_i = h_i where modality i is present, else a centre of P_iy, drawn in every step; y is the patient's own label
     head on [LN f_1; …; LN f_m]
     loss + contrast·mean over present i of −1/|P_iy| Σ_{p ∈ P_iy} ln(e^{cos(h_i, p)/τ} / Σ_{q ∈ P_i} e^{cos(h_i, q)/τ})
 
-A prediction does not know y. There f_i = Σ_c q_c·mean(P_ic), with q_c ∝ exp(mean over present j of
-mean_{p ∈ P_jc} cos(h_j, p)/τ); the paper leaves this open. Where P_ic is empty (before the first round; a label that no
-hospital has enough patients of), a learnt embedding of the modality takes its place. The encoder of a modality is
-averaged in proportion to the patients who have it, as under every rule here (`federation.block_weights`).
+At prediction y is unknown. There f_i = Σ_c q_c·mean(P_ic), with q_c ∝ exp(mean over present j of
+mean_{p ∈ P_jc} cos(h_j, p)/τ); the paper does not define this case. Where P_ic is empty (before the first round, or
+because no hospital has enough patients with the label), a learned embedding of the modality replaces it. The encoder of
+a modality is averaged in proportion to the patients who have it, as under every rule here (`federation.block_weights`).
 
-The pool is the one part of a model that is not averaged (`FusionModel.merged`): a hospital sends its own centres and
-receives everybody's. Where they are more than `pool`, the coordinator clusters them again. *A centre is a mean of
-patients' features with one label*: of at least `least` patients, and of the hospital's own minimum count.
+The pool is the only part of a model that is not averaged (`FusionModel.merged`): a hospital sends its own centres and
+receives the centres of all. If there are more than `pool`, the coordinator clusters them again. *A centre is the mean
+feature of patients with one label*: of at least `least` patients, and of at least the hospital's minimum count.
 
 Shapes: B patients, m modalities, D width, C classes, P centres in the pool.
 """
@@ -34,7 +34,7 @@ from remind.fusion.layers import modality_means
 
 
 class ClusMFLOptions(FusionOptions):
-    """Size of the pool, and the contrast."""
+    """Options of the pool and of the contrastive loss."""
 
     pool: Count = Field(16, description="centres of each modality and label in the pool, at most; half from a hospital")
     least: Count = Field(5, description="patients behind a centre, at least")
@@ -45,14 +45,14 @@ class ClusMFLOptions(FusionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class WithCentres(FusionOutput):
-    """Output while training: the logits for every label that a patient may have, and its contrast.
+    """Output in training: the logits and the contrastive loss for every label that a patient may have.
 
     Attributes
     ----------
     of_label_BCC
-        Logits of each patient with stand-ins of each label.
+        Logits of each patient if absent modalities are imputed from each label.
     contrast_BC
-        The contrast with the pool, for each label.
+        The contrastive loss with the pool, for each label.
     """
 
     of_label_BCC: Tensor
@@ -72,9 +72,9 @@ class WithCentres(FusionOutput):
     options=ClusMFLOptions,
 )
 class ClusMFL(FusionModel):
-    """Both stages are alike; nothing belongs to a group."""
+    """Both stages are the same; no parameter belongs to a group."""
 
-    takes_alone = False  # its loss is not of the common prediction alone
+    takes_alone = False  # its loss has more inputs than the common logits
     outcomes = "it has centres of each class"
     merged = ("pool_mCPD",)
 
@@ -83,7 +83,7 @@ class ClusMFL(FusionModel):
         width, modalities = context.width, len(context.modalities)
         self.options = options
         shape = (modalities, context.classes, options.pool, width)
-        self.pool_mCPD = nn.Parameter(torch.zeros(shape), requires_grad=False)  # rows of 0 are empty
+        self.pool_mCPD = nn.Parameter(torch.zeros(shape), requires_grad=False)  # a row of zeros is empty
         self.placeholder_mD = nn.Parameter(torch.randn(modalities, width) * 0.02)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(context.dropout)
@@ -111,17 +111,17 @@ class ClusMFL(FusionModel):
         return logits_BC
 
     def _of_label(self, mean_mCD: Tensor) -> Tensor:
-        """Return what stands for each modality and label: its centres, or the placeholder if it has none."""
+        """Return the features that replace each modality for each label: mean centres, or else the placeholder."""
         empty_mC1 = (mean_mCD == 0).all(dim=2, keepdim=True)
         return torch.where(empty_mC1, self.placeholder_mD.unsqueeze(1).to(mean_mCD.dtype), mean_mCD)
 
     def _fit(self, score_BmCP: Tensor, filled_mCP: Tensor, presence_Bm: Tensor) -> Tensor:
-        """Return how well a patient's present modalities fit the centres of each label, (B, C)."""
+        """Return the mean similarity of a patient's present modalities to the centres of each label, (B, C)."""
         mean_BmC = _mean(score_BmCP, filled_mCP.unsqueeze(0), 3)
         return _mean(mean_BmC, presence_Bm.unsqueeze(2), 1)
 
     def _drawn(self, pool_mCPD: Tensor, filled_mCP: Tensor, patients: int) -> Tensor:
-        """Return a centre of each label and modality for each patient, (B, C, m, D)."""
+        """Draw a centre of each label and modality for each patient, (B, C, m, D)."""
         luck_BmCP = torch.rand(patients, *filled_mCP.shape, device=pool_mCPD.device)
         choice_BmC = torch.where(filled_mCP, luck_BmCP, -1.0).argmax(dim=3)
         one_hot_BmCP = functional.one_hot(choice_BmC, pool_mCPD.shape[2]).to(pool_mCPD.dtype)
@@ -129,10 +129,10 @@ class ClusMFL(FusionModel):
         return torch.stack([self._of_label(drawn_mCD) for drawn_mCD in drawn_BmCD]).transpose(1, 2)
 
     def _contrast(self, score_BmCP: Tensor, filled_mCP: Tensor, presence_Bm: Tensor) -> Tensor:
-        """Return the contrast of each patient, for each label that it may have, (B, C)."""
+        """Return the contrastive loss of each patient, for each label that the patient may have, (B, C)."""
         masked_BmCP = score_BmCP.masked_fill(~filled_mCP, -torch.inf)
         any_m = filled_mCP.any(dim=(1, 2))
-        masked_BmCP = torch.where(any_m[:, None, None], masked_BmCP, 0.0)  # no centre at all: no contrast
+        masked_BmCP = torch.where(any_m[:, None, None], masked_BmCP, 0.0)  # without any centre there is no contrast
         log_p_BmCP = score_BmCP - masked_BmCP.logsumexp(dim=(2, 3), keepdim=True)
         loss_BmC = -_mean(log_p_BmCP, filled_mCP.unsqueeze(0), 3)
         counts_BmC = presence_Bm.unsqueeze(2) & filled_mCP.any(dim=2)
@@ -143,7 +143,7 @@ class ClusMFL(FusionModel):
     @override
     @torch.no_grad()
     def gather(self, patients: Iterable[tuple[Sequence[Tensor], Tensor, Tensor]], least: int) -> None:
-        """Replace the pool by the centres of this hospital."""
+        """Replace the pool with the centres of this hospital."""
         parts = [(modality_means(seen), presence_Bm, label_B) for seen, presence_Bm, label_B in patients]
         self.pool_mCPD.zero_()
         if not parts:
@@ -160,7 +160,7 @@ class ClusMFL(FusionModel):
     @classmethod
     @override
     def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
-        """Return the centres of all hospitals; those of before where nobody sent one of a modality and label."""
+        """Return the centres of all hospitals; the previous ones for a modality and label that no hospital sent."""
         merged_mCPD = before.clone()
         for place in ((i, c) for i in range(before.shape[0]) for c in range(before.shape[1])):
             sent_KD = torch.cat([_filled(reply_mCPD[place]) for reply_mCPD in replies])
@@ -177,7 +177,7 @@ def _filled(pool_PD: Tensor) -> Tensor:
 
 
 def _mean(x: Tensor, counts: Tensor, dim: int) -> Tensor:
-    """Return the mean over those that count; 0 where none does."""
+    """Return the mean over the entries that count; 0 if no entry counts."""
     counts = counts.expand_as(x)
     return torch.where(counts, x, 0.0).sum(dim=dim) / counts.sum(dim=dim).clamp(min=1)
 

@@ -1,7 +1,7 @@
-"""Fusion models that compare patients: with those of the step in training, else with a fixed sample of the site's.
+"""Fusion models that compare patients: in training with those of the step, otherwise with a fixed sample of the site.
 
-So a prediction does not depend on who else is predicted, and can be repeated. The sample is of training patients, in
-stage 1 too; nobody is in it where there is no support.
+Therefore a prediction does not depend on the other patients of the batch, and can be repeated. The sample contains
+training patients, also in stage 1; it is empty without a support.
 
 Shapes: B patients, R patients of the sample, m modalities, D width.
 """
@@ -18,15 +18,15 @@ from remind.fusion.support import Support
 
 
 class ComparingOptions(FusionOptions):
-    """The size of the sample."""
+    """Size of the sample."""
 
     reference: Count = Field(256, description="training patients of the site to compare with outside training, at most")
 
 
 class ComparingModel(FusionModel):
-    """Base class of such models. Training couples the patients of a step; both stages are alike."""
+    """Base class of these models. Training couples the patients of a step; both stages are the same."""
 
-    compares = 256  # by its options
+    compares = 256  # the options replace it
     not_exported = "it compares with a hospital's training patients, whose tokens do not leave the hospital"
 
     def __init__(self, context: Context, options: ComparingOptions) -> None:
@@ -41,7 +41,7 @@ class ComparingModel(FusionModel):
     def reference(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sample: means of each modality's tokens (R, m, D), 0 where absent, and presence (R, m).
 
-        Type and device are those of `like`.
+        The tensors have the type and device of `like`.
         """
         if self._support is None:
             modalities = len(self.context.modalities)

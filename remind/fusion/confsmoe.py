@@ -1,4 +1,4 @@
-"""ConfSMoE (Zheng et al., 2025, arXiv 2505.19525): sparse experts whose gate is a confidence, and two imputations.
+"""ConfSMoE (Zheng et al., 2025, arXiv 2505.19525): sparse experts with a confidence gate, and two imputations.
 
     first imputation:   Z_i = a learned embedding of modality i where it is missing
     experts:            O = Z + Σ_{e ∈ top 2} c_e·expert_e(LN Z),  c_e = σ(confidence_e(LN Z))
@@ -7,11 +7,11 @@
     head on the concatenated means of the modalities' blocks
     loss + confidence·mean over the patient's own tokens and their kept experts of (c_e − p_y)²
 
-p_y is the probability that the model gives the patient's true class, without gradient: the confidence learns from it,
-so labels are used in training only. The gate is no softmax, whose competition the paper holds responsible for the
-collapse of experts; there is no balance loss. What we chose where the paper leaves it open: the confidence is a linear
-layer on the expert's input, so that experts that are not kept need not be computed; p_y is that of the whole model;
-means over own tokens only, so that what is imputed does not teach the gate.
+p_y is the probability that the model gives the patient's true class, without gradient. It is the target of the
+confidence, so labels are used in training only. The gate is not a softmax: according to the paper, competition in the
+softmax makes experts collapse. There is no balance loss. Our choices where the paper defines nothing: the confidence is
+a linear layer on the expert's input, so that experts that are not kept need not be computed; p_y is the probability of
+the whole model; means are over the patient's own tokens, so that imputed tokens do not train the gate.
 
 Shapes: B patients, m modalities, l_i tokens of modality i, M tokens in all, N = B·M, D width, E experts, C classes.
 """
@@ -30,7 +30,7 @@ from remind.fusion.base import Context, Criterion, FusionModel, FusionOutput, re
 from remind.fusion.layers import modality_means, seen_tokens
 from remind.fusion.sparse import SparseMoE, SparseOptions
 
-KEPT = 4  # one of so many scores is kept
+KEPT = 4  # one in this many scores is kept
 
 
 class ConfSMoEOptions(SparseOptions):
@@ -44,7 +44,7 @@ class ConfSMoEOptions(SparseOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class WithConfidence(FusionOutput):
-    """Output while training: also the confidences of the kept experts."""
+    """Output in training: also the confidences of the kept experts."""
 
     confidence_BME: Tensor
     counts_BME: Tensor
@@ -66,11 +66,11 @@ class WithConfidence(FusionOutput):
     options=ConfSMoEOptions,
 )
 class ConfSMoE(FusionModel):
-    """Both stages are alike; nothing belongs to a group."""
+    """Both stages are the same; no parameter belongs to a group."""
 
     outcomes = "its gate learns from the probability of the true class"
 
-    takes_alone = False  # its loss is not of the common prediction alone
+    takes_alone = False  # its loss has more inputs than the common logits
 
     def __init__(self, context: Context, options: ConfSMoEOptions) -> None:
         super().__init__(context, options)
@@ -113,7 +113,7 @@ class ConfSMoE(FusionModel):
         )
 
     def _borrow(self, o_BMD: Tensor, seen_BM: Tensor) -> Tensor:
-        """Return what each token gets from the tokens present by attention to the top quarter of them, (B, M, D)."""
+        """Attend from each token to the top quarter of the present tokens; return the result, (B, M, D)."""
         score_BMM = self.query(o_BMD) @ self.key(o_BMD).transpose(1, 2) / math.sqrt(o_BMD.shape[2])
         score_BMM = score_BMM.masked_fill(~seen_BM.unsqueeze(1), -torch.inf)
         kept_B = (seen_BM.sum(dim=1) + KEPT - 1) // KEPT

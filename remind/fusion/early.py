@@ -1,10 +1,10 @@
-"""Early fusion: the modalities' features are concatenated before any layer learns from them.
+"""Early fusion: the features of all modalities are concatenated before the first layer.
 
     x = [x_1, …, x_m], zeros for the missing;  logits = W2 gelu(W1 x)
 
-Difference to the textbook: the inputs are the means of the modalities' tokens, not raw values. All methods of a run
-share its encoders, raw values (images, series) have no common form, and concatenated token sequences would make W1
-larger than everything else together.
+Difference from the textbook: the inputs are the means of the modalities' tokens, not raw values. All methods of a run
+share its encoders, raw values (images, series) have no common shape, and with concatenated token sequences W1 would be
+larger than all other parameters together.
 
 Shapes: B patients, m modalities, D width, C classes.
 """
@@ -21,7 +21,7 @@ from remind.fusion.layers import hidden_layer, modality_means
 
 
 class EarlyOptions(FusionOptions):
-    """Size of the one network."""
+    """Size of the network."""
 
     expansion: Count = Field(4, description="hidden width, in units of D")
 
@@ -34,7 +34,7 @@ class EarlyOptions(FusionOptions):
     options=EarlyOptions,
 )
 class EarlyFusion(FusionModel):
-    """Fusion without parameters of a group; the network is not told which zeros mean missing."""
+    """Fusion without parameters of a group. The network does not know which zeros mean missing."""
 
     private = True
 

@@ -21,7 +21,7 @@ def dispatch_weights(logits_BMES: Tensor) -> Tensor:
 def combine_weights(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
     """Share of each slot in each token's output: softmax over all (E, S) (Eq. 6), (B, M, E, S).
 
-    With ln m of merged experts (`fusion.merging`) each counts as m equal ones.
+    With `log_times_E` = ln m (`fusion.merging`), a merged expert counts as m equal experts.
     """
     if log_times_E is not None:
         logits_BMES = logits_BMES + log_times_E.unsqueeze(1)
@@ -41,7 +41,7 @@ class Experts(nn.Module):
         self.b2_ED = nn.Parameter(torch.zeros(experts, width))
 
     def forward(self, slots_BESD: Tensor) -> Tensor:
-        """Each expert on its own slots, (B, E, S, D) → (B, E, S, D)."""
+        """Apply each expert to its own slots, (B, E, S, D) → (B, E, S, D)."""
         batch, experts, slots, width = slots_BESD.shape
         rows_END = slots_BESD.transpose(0, 1).reshape(experts, batch * slots, width)
         before_ENH = torch.baddbmm(self.b1_EH.unsqueeze(1), rows_END, self.w1_EDH)
@@ -58,14 +58,14 @@ class Experts(nn.Module):
 
 
 class SoftMoE(nn.Module):
-    """Experts fed and read through router logits; the router itself lies in `fusion.routing`."""
+    """Experts whose inputs and outputs are weighted by router logits; `fusion.routing` computes the logits."""
 
     def __init__(self, experts: int, width: int, hidden: int) -> None:
         super().__init__()
         self.experts = Experts(experts, width, hidden)
 
     def forward(self, x_BMD: Tensor, logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
-        """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts see x as it is, not normalised (algorithm §4.3)."""
+        """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts receive x unnormalised (algorithm §4.3)."""
         batch, _, experts, slots = logits_BMES.shape
         dispatch_BMX = dispatch_weights(logits_BMES).flatten(2)
         combine_BMX = combine_weights(logits_BMES, log_times_E).flatten(2)
@@ -75,6 +75,6 @@ class SoftMoE(nn.Module):
 
 
 def _uniform(*shape: int, fan_in: int) -> Tensor:
-    """The initialisation of `nn.Linear`, per expert: its variance does not grow with the number of experts."""
+    """Initialise as `nn.Linear`, per expert, so that the variance does not depend on the number of experts."""
     bound = 1 / math.sqrt(fan_in)
     return torch.empty(*shape).uniform_(-bound, bound)

@@ -1,15 +1,15 @@
-"""FedFeatGen (Poudel et al. 2025, arXiv 2505.20232): a network translates the features of one modality into another's.
+"""FedFeatGen (Poudel et al. 2025, arXiv 2505.20232): networks predict the features of one modality from another.
 
     h_i = mean of the tokens of modality i
     f_j = h_j where modality j is present, else the mean over the present i of T_ij(h_i)
     head on [LN f_1; …; LN f_m]
     loss + imputation·mean over ordered pairs (i, j) of present modalities of ‖T_ij(h_i) − h_j‖²/D
 
-T_ij, the paper's feature imputation network, is one small network for each ordered pair; it is averaged over sites with
-the rest of the fusion. A hospital that never has modality j so receives translators into j that others have trained.
-What we do differently: the paper has two modalities and trains T_ij after the encoders, in an epoch of its own; here
-both train in the same step, and the features are constants in the loss of T_ij, so that it moves the translators only.
-With several sources the paper says nothing; we take their mean.
+T_ij, the paper's feature imputation network, is one small network for each ordered pair. It is averaged over sites with
+the rest of the fusion model, so that a hospital without modality j receives the T_ij that other hospitals have trained.
+Differences: the paper has two modalities and trains T_ij after the encoders, in a separate epoch. Here both train in
+the same step, and the features are constants in the loss of T_ij, so that this loss changes only T_ij. The paper does
+not define the case of several sources; we use their mean.
 
 Shapes: B patients, m modalities, p ordered pairs, D width, F hidden width, C classes.
 """
@@ -29,7 +29,7 @@ from remind.fusion.layers import modality_means
 
 
 class FedFeatGenOptions(FusionOptions):
-    """Sizes of ours: the paper names a lightweight network, in the dimension of the features."""
+    """Our sizes: the paper only says that the network is small and keeps the dimension of the features."""
 
     imputation: NonNegative = Field(1.0, description="factor of the translators' squared error")
     expansion: Count = Field(1, description="hidden width F of a translator, in units of D")
@@ -62,7 +62,7 @@ class Translators(nn.Module):
     options=FedFeatGenOptions,
 )
 class FedFeatGen(FusionModel):
-    """Both stages are alike; nothing belongs to a group."""
+    """Both stages are the same; no parameter belongs to a group."""
 
     def __init__(self, context: Context, options: FedFeatGenOptions) -> None:
         super().__init__(context, options)

@@ -1,19 +1,19 @@
 """FedMAC (Nguyen et al. 2024, arXiv 2410.03070): imputation embeddings, and weights by mutual reconstruction.
 
-    h_i = mean of the tokens of modality i;  z_i = h_i where modality i is present, else e_i, learnt
-    ẑ_i = R_i·mean_{j≠i} z_j + r_i                      modality i as the others tell it
+    h_i = mean of the tokens of modality i;  z_i = h_i where modality i is present, else e_i, learned
+    ẑ_i = R_i·mean_{j≠i} z_j + r_i                      reconstruction of modality i from the others
     w = softmax_i(cos(ẑ_i, z_i)/τ);  u = Σ_i w_i·(V_i z_i + v_i);  head on LN u
     loss + reconstruct·mean over present i of ‖ẑ_i − z_i‖²/D
          + between·mean over present i ≠ j of K(z_i, z_j) + aggregate·mean over present i of K(u, z_i)
     K(x, z_i) of patient b = −ln( exp(cos(x_b, z_{b,i})/τ) / Σ_{b'} exp(cos(x_b, z_{b',i})/τ) )
 
-The first contrast is between the modalities of a patient; the second holds the aggregate to its own patient, so that it
-cannot become the same for all. b' runs over the patients of the step who have modality i, who are one site's: the added
-losses couple them. e_i, R and V are averaged with the rest of the model, so that a hospital without a modality has the
-others' embedding of it.
+The first contrast is between the modalities of a patient. The second ties the aggregate to its own patient, so that it
+cannot become the same for all patients. b' runs over the patients of the step who have modality i, all of one site: the
+added losses couple them. e_i, R and V are averaged with the rest of the model, so that a hospital without a modality
+receives the embedding that other hospitals have trained.
 
-What we chose where the paper is open or made for parts of one modality: absence is of whole modalities; reconstruction
-is linear; z_i is a constant in the loss of ẑ_i, so that features do not collapse to be easy to tell; the three factors.
+Our choices where the paper defines nothing or addresses missing parts of one modality: whole modalities are absent;
+reconstruction is linear; z_i is a constant in the loss of ẑ_i, so that features do not collapse; the three factors.
 
 Shapes: B patients, m modalities, D width.
 """
@@ -48,7 +48,7 @@ class FedMACOptions(FusionOptions):
     options=FedMACOptions,
 )
 class FedMAC(FusionModel):
-    """Both stages are alike; nothing belongs to a group. Its losses couple the patients of a step."""
+    """Both stages are the same; no parameter belongs to a group. The losses couple the patients of a step."""
 
     def __init__(self, context: Context, options: FedMACOptions) -> None:
         super().__init__(context, options)
@@ -89,12 +89,12 @@ class FedMAC(FusionModel):
         )
 
     def _contrast(self, x_BkD: Tensor, z_BmD: Tensor, presence_Bm: Tensor) -> Tensor:
-        """Return K of each of k vectors of a patient with each modality, (B, k, m); without meaning where absent."""
+        """Return K for each of k vectors of a patient and each modality, (B, k, m); undefined for absent ones."""
         x_BkD, z_BmD = functional.normalize(x_BkD, dim=2), functional.normalize(z_BmD, dim=2)
         score_BkmB = torch.einsum("bkd,cmd->bkmc", x_BkD, z_BmD) / self.options.temperature
         own_Bkm = torch.einsum("bkd,bmd->bkm", x_BkD, z_BmD) / self.options.temperature
         has_mB = presence_Bm.T
-        nobody_m1 = ~has_mB.any(dim=1, keepdim=True)  # a modality that nobody has: finite, and counted nowhere
+        nobody_m1 = ~has_mB.any(dim=1, keepdim=True)  # no patient has the modality: finite, never counted
         return score_BkmB.masked_fill(~(has_mB | nobody_m1), -torch.inf).logsumexp(dim=3) - own_Bkm
 
 
@@ -112,5 +112,5 @@ class Maps(nn.Module):
 
 
 def _mean(x: Tensor, counts: Tensor) -> Tensor:
-    """Return each row's mean over those that count; 0 where none does."""
+    """Return each row's mean over the entries that count; 0 if no entry counts."""
     return torch.where(counts, x, 0.0).sum(dim=1) / counts.sum(dim=1).clamp(min=1)

@@ -1,8 +1,7 @@
-"""FINCH: clusters by first neighbours, without a number of clusters (Sarfraz et al., CVPR 2019, arXiv 1902.11266).
+"""FINCH: first-neighbour clustering without a given number of clusters (Sarfraz et al., CVPR 2019, arXiv 1902.11266).
 
-Two points are linked if one is the other's nearest neighbour by cosine, or if both have the same nearest neighbour; the
-connected components are the clusters. Applied to the means of clusters again, this gives coarser and coarser
-partitions.
+Two points are linked if one is the other's nearest neighbour by cosine, or if both have the same nearest neighbour. The
+clusters are the connected components. Repeated on the means of the clusters, this gives ever coarser partitions.
 
 Shapes: N points, D numbers each, K clusters.
 """
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 
 def partitions(x_ND: Tensor) -> list[Tensor]:
-    """Return the cluster (N,) of each point in every partition, the finest first; the last is of one cluster or two."""
+    """Return each point's cluster (N,) in every partition, the finest first; the last has one or two clusters."""
     number = len(x_ND)
     found: list[Tensor] = []
     label_N = torch.arange(number, device=x_ND.device)
@@ -29,11 +28,11 @@ def partitions(x_ND: Tensor) -> list[Tensor]:
 
 
 def first_neighbours(x_ND: Tensor) -> Tensor:
-    """Return the cluster (N,) of each point: components of the graph of first neighbours, numbered as they come."""
+    """Return the cluster (N,) of each point: connected components of the first-neighbour graph, numbered from 0."""
     unit_ND = functional.normalize(x_ND, dim=1)
     similarity_NN = unit_ND @ unit_ND.T
     similarity_NN.fill_diagonal_(-torch.inf)
-    # A point and its nearest one are in one component; then so are two points with the same nearest one.
+    # Linking each point to its nearest neighbour suffices: two points with the same neighbour are then connected too.
     nearest_N = similarity_NN.argmax(dim=1)
     root_N = torch.arange(len(x_ND), device=x_ND.device)
     while True:
@@ -55,8 +54,8 @@ def means(x_ND: Tensor, label_N: Tensor, number: int) -> Tensor:
 def centres(x_ND: Tensor, most: int, least: int = 1) -> Tensor:
     """Return at most `most` means of clusters of at least `least` points, (K, D), the largest cluster first.
 
-    They are of the partition with most such clusters; of two alike, the one whose clusters hold more points. None if
-    there are too few points.
+    They come from the partition with the most such clusters, at equal numbers from the one whose clusters have more
+    points. The result is empty if there are too few points.
     """
     whole_N = torch.zeros(len(x_ND), dtype=torch.long, device=x_ND.device)
     best_ND, best = x_ND[:0], (0, 0)

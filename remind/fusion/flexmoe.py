@@ -1,14 +1,14 @@
-"""Flex-MoE (Yun et al., NeurIPS 2024, arXiv 2410.08245): a bank of missing modalities, a gate that knows the group.
+"""Flex-MoE (Yun et al., NeurIPS 2024, arXiv 2410.08245): a missing-modality bank, a gate trained by group.
 
     Z_i = bank_{k,i} where modality i of group k is missing;  Z ← Z + MHA(LN(Z + position))
     Z ← Z + Σ_{e ∈ top 4} softmax(g)_e · expert_e(LN Z),  g = LN(Z) W + N(0, (softplus(LN(Z) W') + .01)²)
     head on the concatenated means of the modalities' blocks
-    loss + .01·(CV²(importance) + CV²(load) + CE(g, e_k) of patients who lack something),  e_k their group's expert
+    loss + .01·(CV²(importance) + CV²(load) + CE(g, e_k) of incomplete patients),  e_k the expert of the patient's group
 
-Stage 1 is the paper's warm-up: patients with all modalities, no CE (its G-router); stage 2 adds it (its S-router). What
-we do differently: attention keeps the residual stream (the released layer adds its output to itself); groups map onto
-experts for any m, where the release needs 2^m − 1 ≤ E; the bank holds rows only for what a group lacks; the balance
-loss is one, over all tokens of the batch; the CE is on the scores without noise.
+Stage 1 is the paper's warm-up: patients with all modalities, no CE (its G-router). Stage 2 adds the CE (its S-router).
+Differences: attention keeps the residual stream (the released layer adds its output to itself); groups map to experts
+for any m, while the release needs 2^m − 1 ≤ E; the bank has rows only for modalities that a group lacks; there is one
+balance loss, over all tokens of the batch; the CE uses the scores without noise.
 
 Shapes: B patients, G groups, m modalities, l_i tokens of modality i, M tokens in all, N = B·M, D width, E experts.
 """
@@ -29,18 +29,18 @@ from remind.fusion.sparse import LinearGate, Routing, SparseMoE, SparseOptions, 
 from remind.groups import members
 from remind.seeds import derive
 
-FREE = 0  # expert that is no group's
+FREE = 0  # the expert that belongs to no group
 
 
 class FlexMoEOptions(SparseOptions):
-    """The paper's settings; 4 heads there, here those of the run."""
+    """The paper's settings. The paper has 4 heads; here the run sets their number."""
 
     experts: Annotated[int, Field(ge=2)] = Field(16, description="E; the first belongs to no group")
     expansion: Count = Field(2, description="hidden width of an expert, in units of D")
 
 
 class MissingBank(nn.Module):
-    """A group's tokens for every modality it lacks, by the modality's position."""
+    """Learned tokens of a group for each modality that it lacks, by the position of the modality."""
 
     def __init__(self, group: int, context: Context) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class MissingBank(nn.Module):
     options=FlexMoEOptions,
 )
 class FlexMoE(FusionModel):
-    """One layer. A group's own parameters are its rows of the bank; the full group has none."""
+    """One layer. A group's own parameters are its rows of the bank; the group with all modalities has none."""
 
     def __init__(self, context: Context, options: FlexMoEOptions) -> None:
         super().__init__(context, options)
@@ -75,11 +75,11 @@ class FlexMoE(FusionModel):
         self.head = nn.Linear(len(context.modalities) * width, context.classes)
 
     def new_group(self, group: int) -> nn.Module | None:
-        """Rows of the bank ~ N(0, 1)."""
+        """Return rows of the bank ~ N(0, 1)."""
         return None if group == self.context.full else MissingBank(group, self.context)
 
     def trains_on(self, presence_Nm: Tensor, routing: bool) -> Tensor:
-        """Stage 1: who has the most modalities at the site, that is, all of them where anybody does."""
+        """Select in stage 1 the patients with the most modalities at the site: complete patients, if there are any."""
         if routing or not len(presence_Nm):
             return super().trains_on(presence_Nm, routing)
         number_N = presence_Nm.sum(dim=1)
@@ -87,7 +87,7 @@ class FlexMoE(FusionModel):
 
     @override
     def fuse(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor, routing: bool) -> FusionOutput:
-        """Fuse; the stages differ only in the auxiliary loss."""
+        """Return the output for B patients; the stages differ only in the auxiliary loss."""
         z_BMD = torch.cat(self._fill(tokens, presence_Bm, group_B), dim=1) + self.position_MD
         z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD)))
         x_ND = self.moe_norm(z_BMD).flatten(0, 1)
@@ -101,7 +101,7 @@ class FlexMoE(FusionModel):
         )
 
     def _fill(self, tokens: Sequence[Tensor], presence_Bm: Tensor, group_B: Tensor) -> list[Tensor]:
-        """Tokens with the bank's rows where a modality is missing. An unseen group's: mean of those who lack it too."""
+        """Replace missing modalities with rows of the bank; of an unseen group, with means of known groups' rows."""
         groups, row_B = self.groups.in_batch(group_B)
         filled = []
         for i, z_BlD in enumerate(tokens):
@@ -110,12 +110,12 @@ class FlexMoE(FusionModel):
         return filled
 
     def _bank(self, modality: int, groups: list[int]) -> Tensor:
-        """Rows of a modality for each group, (G, l, D)."""
+        """Return the bank's rows of a modality for each group, (G, l, D)."""
         zero_lD = self.position_MD.new_zeros(self.context.tokens[modality], self.context.width)
         return self.groups.stacked(groups, lambda own: own.tokens.get(str(modality)), zero_lD)
 
     def _auxiliary(self, routed: Routing, group_B: Tensor, routing: bool) -> Tensor:
-        """Auxiliary loss of each patient, (B,): the balance, alike for all, and the patient's own cross-entropy."""
+        """Return the auxiliary loss of each patient, (B,): a common balance loss plus the patient's cross-entropy."""
         balance = balance_loss(routed.weight_NE, routed.load_NE)
         if not routing:
             return (self.auxiliary * balance).expand(len(group_B))
@@ -129,9 +129,10 @@ class FlexMoE(FusionModel):
 
 
 def expert_of(group: int, full: int, experts: int) -> int:
-    """Expert that a group's tokens are pulled to: 1 … E − 1; FREE for the full group, which is pulled to none.
+    """Return the target expert of a group's tokens, 1 … E − 1; FREE for the full group, which has no target.
 
-    Groups below E have one each, as the paper has it; larger ones are hashed onto 1 … E − 1, the same everywhere.
+    Groups with a bitmask below E have one expert each, as in the paper. Others are hashed to 1 … E − 1, which gives the
+    same result at every site.
     """
     if group == full:
         return FREE

@@ -1,13 +1,13 @@
-"""FuseMoE (Han et al., NeurIPS 2024, arXiv 2402.03226): sparse experts behind a Laplace gate per modality.
+"""FuseMoE (Han et al., NeurIPS 2024, arXiv 2402.03226): sparse experts with one Laplace gate per modality.
 
     Z_i = indicator_i where modality i is missing;  Z ← Z + MHA(LN Z)
     X = LN Z;  Z_i ← Z_i + Σ_{e ∈ top 2} softmax(g)_e · expert_e(X_i),  g_e = −‖X_i − w_{i,e}‖₂ (+ noise in training)
     head on the concatenated means of the modalities' blocks;  loss + .01·(CV²(importance) + CV²(load))
 
-One router per modality and one pool of experts for all, the paper's strongest variant; importance and load are sums
-over all tokens of the batch. Unlike the released code, which departs from the paper: a missing modality is a learned
-indicator, not zeros; the balance loss counts; patients attend to their own tokens alone. Left out: the paper's
-irregularity encoder (our encoders do that) and its depth (one layer, as all methods here).
+One router per modality and one pool of experts for all is the paper's best variant. Importance and load are sums over
+all tokens of the batch. The released code differs from the paper; here, as in the paper, a missing modality is a
+learned indicator, not zeros; the balance loss is part of the loss; patients attend to their own tokens only. Omitted:
+the paper's encoder of irregular series (our encoders do this) and its depth (one layer, as all methods here).
 
 Shapes: B patients, m modalities, l_i tokens of modality i, M tokens in all, N = B·M, D width, E experts.
 """
@@ -41,7 +41,7 @@ class FuseMoEOptions(SparseOptions):
     options=FuseMoEOptions,
 )
 class FuseMoE(FusionModel):
-    """One layer without parameters of a group."""
+    """One layer; no parameter belongs to a group."""
 
     def __init__(self, context: Context, options: FuseMoEOptions) -> None:
         super().__init__(context, options)
@@ -76,7 +76,7 @@ class FuseMoE(FusionModel):
         return replace(output, auxiliary_B=balance.expand(len(group_B)))
 
     def _route(self, x_BMD: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and loads of all tokens, (B, M, E) each, every modality's by its own gate."""
+        """Return the weights and loads of all tokens, (B, M, E) each; each modality has its own gate."""
         weights, loads = [], []
         for gate, x_BlD in zip(self.gates, torch.split(x_BMD, list(self.context.tokens), dim=1), strict=True):
             routed: Routing = gate(x_BlD.flatten(0, 1))

@@ -1,4 +1,4 @@
-"""The parameters of groups: one module per known group, and tensors of them for a batch.
+"""The parameters of groups: one module per known group, and their tensors for a batch.
 
 Shapes: B patients in a batch, G groups.
 """
@@ -16,14 +16,14 @@ class GroupModules(nn.ModuleDict):
     """Group (bitmask, as text) → the module of this group."""
 
     def known(self) -> tuple[int, ...]:
-        """Return the groups with parameters of their own, ascending."""
+        """Return the groups that have their own parameters, in ascending order."""
         return tuple(sorted(int(key) for key in self))
 
     def in_batch(self, group_B: Tensor) -> tuple[list[int], Tensor]:
-        """Return groups that include every patient's, and each patient's row among them, (B,).
+        """Return a list of groups that covers the batch, and each patient's position in this list, (B,).
 
-        They are the groups of the batch. While the model is traced they are all known groups, and 0 in place of any
-        other: what is recorded must fit every batch.
+        It lists the groups of the batch. While the model is traced it lists all known groups, then 0 for any other
+        group, because the recorded operations must be valid for every batch.
         """
         if not traced():
             present, row_B = torch.unique(group_B, return_inverse=True)
@@ -37,17 +37,17 @@ class GroupModules(nn.ModuleDict):
         return [*known, 0], (is_BG.long() * row_G).sum(dim=1) + unknown_B.long() * len(known)
 
     def stacked(self, groups: Iterable[int], pick: Callable[[Any], Tensor | None], zero: Tensor) -> Tensor:
-        """Return one tensor of each group's own parameters, stacked (G, …).
+        """Return one tensor from each group's own parameters, stacked (G, …).
 
         Parameters
         ----------
         groups
-            Known or not.
+            Known or unknown groups.
         pick
             Selects the tensor from the module of a group; None if that group has none.
         zero
-            Used if no group has it. If others have it, a group without it gets their mean (algorithm §4.10),
-            which carries no gradient: what belongs to a group learns from the group's own patients only.
+            Used if no group has the tensor. If other groups have it, a group without it gets their mean (algorithm
+            §4.10), without gradient: only a group's own patients train its parameters.
         """
         known = {k: tensor for k in self.known() if (tensor := pick(self[str(k)])) is not None}
         mean = torch.stack(list(known.values())).mean(dim=0).detach() if known else zero

@@ -1,4 +1,4 @@
-"""Intermediate fusion: features of each modality by a network of its own, a learned placeholder where it is missing.
+"""Intermediate fusion: one feature network per modality, and a learned placeholder for a missing modality.
 
     h_i = gelu(W_i LN(mean z_i) + b_i), or placeholder_i;  logits = W2 gelu(W1 [h_1, …, h_m])
 
@@ -32,7 +32,7 @@ class IntermediateOptions(FusionOptions):
     options=IntermediateOptions,
 )
 class IntermediateFusion(FusionModel):
-    """Fusion without parameters of a group."""
+    """Fusion without parameters that belong to a group."""
 
     private = True
     taped = frozenset({"placeholder_mD"})

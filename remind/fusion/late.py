@@ -1,4 +1,4 @@
-"""Late fusion: each modality makes its own prediction, and the predictions of the present modalities are averaged.
+"""Late fusion: each modality has its own classifier, and the predictions of the present modalities are averaged.
 
     p = 1/|g| · Σ_{i∈g} softmax(f_i(mean z_i));  logits = ln p
 
@@ -34,7 +34,7 @@ class LateOptions(FusionOptions):
     options=LateOptions,
 )
 class LateFusion(FusionModel):
-    """Fusion without parameters of a group."""
+    """Fusion without parameters that belong to a group."""
 
     outcomes = "it averages probabilities of classes"
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over a patient's M tokens but those left out; no positions: order cannot matter."""
+    """Masked multi-head self-attention over a patient's M tokens. It has no positions, so their order has no effect."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Attention(nn.Module):
     def forward(self, x_BMD: Tensor, seen_BM: Tensor | None = None) -> Tensor:
         """(B, M, D) → (B, M, D).
 
-        Tokens with `seen_BM` False are attended to by none; their own output has no meaning.
+        No token attends to tokens with `seen_BM` False; the output of these tokens is undefined.
         """
         batch, tokens, width = x_BMD.shape
         qkv = self.qkv(x_BMD).view(batch, tokens, 3, self.heads, width // self.heads)
@@ -46,14 +46,14 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, z_BMD: Tensor, seen_BM: Tensor | None = None) -> Tensor:
-        """Tokens after the layer; see `Attention` for `seen_BM`."""
+        """Return the tokens after the layer; see `Attention` for `seen_BM`."""
         z_BMD = z_BMD + self.dropout(self.attention(self.attention_norm(z_BMD), seen_BM))
         out: Tensor = z_BMD + self.dropout(self.mlp(self.mlp_norm(z_BMD)))
         return out
 
 
 def normed(width: int, *layers: nn.Module) -> nn.Sequential:
-    """Return LN before these layers, under the name by which rules know a normalisation layer."""
+    """Return these layers after LN. Rules identify a normalisation layer by its name, ``norm``."""
     named = {str(number): layer for number, layer in enumerate(layers, start=1)}
     return nn.Sequential(OrderedDict[str, nn.Module](norm=nn.LayerNorm(width), **named))
 
@@ -69,10 +69,10 @@ def perceptron(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Seq
 
 
 def modality_means(tokens: Sequence[Tensor]) -> Tensor:
-    """Mean over the tokens of each modality, (B, m, D)."""
+    """Return the mean over the tokens of each modality, (B, m, D)."""
     return torch.stack([z_BlD.mean(dim=1) for z_BlD in tokens], dim=1)
 
 
 def seen_tokens(presence_Bm: Tensor, counts: Sequence[int]) -> Tensor:
-    """Whether each token belongs to a modality the patient has, (B, M) bool."""
+    """Return whether each token belongs to a modality that the patient has, (B, M) bool."""
     return torch.cat([presence_Bm[:, i : i + 1].expand(-1, count) for i, count in enumerate(counts)], dim=1)

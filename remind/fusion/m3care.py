@@ -1,4 +1,4 @@
-"""M3Care (Zhang et al., KDD 2022): an absent modality is imputed from patients who are alike.
+"""M3Care (Zhang et al., KDD 2022): an absent modality is imputed from similar patients.
 
     S^i_{ab} = (1 − σ(ε_i))·k(φ_i(h_a), φ_i(h_b)) + σ(ε_i)·k(h_a, h_b),  k = mean of Gaussian kernels, three bandwidths
     S_{ab} = mean of S^i_{ab} over the modalities i that both have;  A = relu(S − σ(t)), a patient is its own neighbour
@@ -6,11 +6,11 @@
     present: g·h_i + (1 − g)·ĥ_i, g = σ(gate_i[h_i; ĥ_i]);  absent: ĥ_i
     transformer over the m modalities, head on the mean
 
-h_i is the mean of modality i's tokens. The bandwidths are ½, 1 and 2 times the mean squared distance of those who are
-compared. What we do differently, so that a prediction can be repeated: in training the neighbours are the patients of
-the step; outside training they are a fixed sample of training patients of the same site (`Support.patients`) and the
-patient, never others who are predicted, and that sample is smoothed among itself. A patient whom nobody resembles gets
-ĥ_i from itself if it has the modality, else the layers' response to 0.
+h_i is the mean of modality i's tokens. The bandwidths are ½, 1 and 2 times the mean squared distance of the compared
+patients. Difference, so that a prediction can be repeated: in training the neighbours are the patients of the step.
+Outside training they are a fixed sample of training patients of the same site (`Support.patients`) and the patient
+itself, never other patients of the batch; patients of the sample have neighbours only in the sample. For a patient
+without similar patients, ĥ_i comes from the patient itself if it has the modality, otherwise from an input of 0.
 
 Shapes: B patients, R patients to compare with, m modalities, D width, C classes.
 """
@@ -31,7 +31,7 @@ BANDWIDTHS = (0.5, 1.0, 2.0)
 
 
 class M3CareOptions(ComparingOptions):
-    """Sizes; the paper's structure."""
+    """Sizes. The structure is the paper's."""
 
     expansion: Count = Field(4, description="hidden width of the transformer layer's perceptron, in units of D")
 
@@ -44,7 +44,7 @@ class M3CareOptions(ComparingOptions):
     options=M3CareOptions,
 )
 class M3Care(ComparingModel):
-    """Both stages are alike; nothing belongs to a group. Training couples the patients of a step."""
+    """Both stages are the same; no parameter belongs to a group. Training couples the patients of a step."""
 
     def __init__(self, context: Context, options: M3CareOptions) -> None:
         super().__init__(context, options)
@@ -107,7 +107,7 @@ class M3Care(ComparingModel):
         return [(h_BD, project(h_BD)) for h_BD, project in zip(h_BmD.unbind(1), self.project, strict=True)]
 
     def _scales(self, r_RmD: Tensor, has_Rm: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the mean squared distance of those who have each modality, raw and projected; without gradient."""
+        """Return the mean squared distance of the patients with each modality, raw and projected; without gradient."""
         return [
             (_spread(raw_RD[has_R]), _spread(projected_RD[has_R]))
             for (raw_RD, projected_RD), has_R in zip(self._spaces(r_RmD.detach()), has_Rm.unbind(1), strict=True)
@@ -127,13 +127,13 @@ class M3Care(ComparingModel):
 
 
 def _squared(a_AD: Tensor, b_BD: Tensor) -> Tensor:
-    """Return squared Euclidean distances, (A, B), by differences of inner products in the type of the input."""
+    """Return squared Euclidean distances, (A, B), computed from inner products in the type of the input."""
     a_A1, b_1B = a_AD.square().sum(dim=1, keepdim=True), b_BD.square().sum(dim=1).unsqueeze(0)
     return (a_A1 + b_1B - 2 * a_AD @ b_BD.t()).clamp(min=0)
 
 
 def _spread(x_RD: Tensor) -> Tensor:
-    """Return the mean squared distance of two different rows, 2·the summed variance; 1 where there are not two."""
+    """Return the mean squared distance of two different rows, 2·the summed variance; 1 if there are fewer than two."""
     if len(x_RD) < 2:
         return x_RD.new_ones(())
     return 2 * x_RD.var(dim=0).sum() + 1e-6
@@ -146,5 +146,5 @@ def _kernel(a_AD: Tensor, b_BD: Tensor, scale: Tensor) -> Tensor:
 
 
 def _rows(weight_AB: Tensor) -> Tensor:
-    """Return the weights with rows that sum to 1, or to 0 where nobody weighs."""
+    """Return the weights normalised so that rows sum to 1, or to 0 if all weights of a row are 0."""
     return weight_AB / weight_AB.sum(dim=1, keepdim=True).clamp(min=1e-6)

@@ -1,9 +1,9 @@
-"""Merging experts of a trained Soft MoE: E experts become fewer, those that patients use alike together.
+"""Merging of experts of a trained Soft MoE: clusters of similarly used experts become one expert each.
 
 As M-SMoE (Li et al., Merge, then compress, ICLR 2024, arXiv 2310.01334): experts with similar routing form a cluster;
-the hidden units of each are permuted to fit those of the cluster's most used expert; then parameters are averaged by
-use. A merged expert counts as often as the experts that it replaces: ln m is added to its logits where a token's
-output is combined, and the gate's entropy is that of m equal experts. So identical experts merge without any change.
+the hidden units of each are permuted to match those of the cluster's most used expert; then parameters are averaged,
+weighted by use. A merged expert has the weight of the m experts that it replaces: ln m is added to its logits where a
+token's output is combined, and the gate uses the entropy of m equal experts. Merging identical experts changes nothing.
 
 Shapes: L blocks, B patients, D width, E experts, S slots per expert, H hidden width of an expert, K merged experts.
 """
@@ -22,10 +22,10 @@ TIMES = "log_times_E"
 
 
 def similarity(use_BE: Tensor, phi_DES: Tensor) -> Tensor:
-    """Return how alike experts are, (E, E), 1 for equal ones: mean of two measures from −1 to 1.
+    """Return the similarity of experts, (E, E), 1 for equal ones: the mean of two measures from −1 to 1.
 
-    The correlation of their use over patients, and the cosine of their columns of the router. Where an expert is used
-    alike by all patients only the second counts.
+    They are the correlation of the experts' use over patients, and the cosine of their columns of the router. For an
+    expert that all patients use equally, the result is the second measure only.
     """
     centred_EB = (use_BE - use_BE.mean(dim=0)).double().t()
     size_E = centred_EB.norm(dim=1)
@@ -37,7 +37,7 @@ def similarity(use_BE: Tensor, phi_DES: Tensor) -> Tensor:
 
 
 def clusters(similarity_EE: Tensor, number: int) -> list[list[int]]:
-    """Divide the experts into `number` clusters: the two with the largest mean similarity join, again and again."""
+    """Divide the experts into `number` clusters by repeatedly joining the two with the largest mean similarity."""
     found = [[e] for e in range(len(similarity_EE))]
     near: NDArray[np.float64] = similarity_EE.cpu().numpy()
     while len(found) > number:
@@ -53,7 +53,7 @@ def merged(tensors: Mapping[str, Tensor], found_L: Sequence[Clusters], use_LE: S
     Parameters
     ----------
     tensors
-        Of the global model, or of a hospital's; names that concern no expert stay as they are.
+        Tensors of the global model or of a hospital's model; tensors that belong to no expert stay unchanged.
     found_L
         Clusters of each block.
     use_LE
@@ -93,7 +93,7 @@ def blocks_with_experts(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _weights(found: Clusters, use_E: Tensor) -> Tensor:
-    """Return the weight of each expert in each merged one, (K, E); rows sum to 1."""
+    """Return the weight of each expert in each merged expert, (K, E); rows sum to 1."""
     weight_KE = torch.zeros(len(found), len(use_E), dtype=torch.float64)
     for k, cluster in enumerate(found):
         use = use_E[list(cluster)].double().clamp_min(1e-12)
@@ -102,13 +102,13 @@ def _weights(found: Clusters, use_E: Tensor) -> Tensor:
 
 
 def _averaged(tensor: Tensor, weight_KE: Tensor, axis: int) -> Tensor:
-    """Return weighted means over the experts, which stand on this axis."""
+    """Return weighted means over the experts, which are on this axis."""
     moved: Tensor = torch.tensordot(weight_KE, tensor.double().cpu(), dims=([1], [axis]))
     return moved.movedim(0, axis).to(tensor.device, tensor.dtype)
 
 
 def _aligned(old: Mapping[str, Tensor], found: Clusters, use_E: Tensor) -> dict[str, Tensor]:
-    """Permute the hidden units of each expert so that they fit those of the most used expert of its cluster."""
+    """Permute the hidden units of each expert so that they match those of the most used expert of its cluster."""
     from scipy.optimize import linear_sum_assignment  # takes half a second to import
 
     new = {name: tensor.clone() for name, tensor in old.items()}

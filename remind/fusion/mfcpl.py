@@ -7,11 +7,11 @@
     loss + within·mean over present i of K(h_i, P_i, y) + across·mean over present i and j ≠ i of K(h_i, P_j, y)
          + mean over present i of ‖P_iy − h_i‖²/D,   K(h, P, y) = −log softmax_c(cos(h, P_c)/τ)_y
 
-Complete prototypes, as in the paper: a hospital without modality j receives those of the others. In K the prototypes
-are constants, in the last term the features are, so that P_ic follows the mean feature of its class by gradient steps
-and is averaged with the rest of the fusion, weighted as it is; in the paper each hospital sends means and counts.
-What we do differently: a prototype of the patient's own class, which PmcmFL (arXiv 2312.13508) puts in the place of an
-absent modality while training, would tell the head the label; here the mixture q takes its place in training as well.
+Prototypes are complete, as in the paper: a hospital without modality j receives the prototypes of the others. In K the
+prototypes are constants, in the last term the features are. P_ic therefore follows the mean feature of its class by
+gradient steps, and is averaged with the rest of the fusion model, with the same weights. In the paper each hospital
+sends means and counts. Difference: in training PmcmFL (arXiv 2312.13508) replaces an absent modality with the prototype
+of the patient's own class, which reveals the label to the head; here the mixture q replaces it, also in training.
 
 Shapes: B patients, m modalities, D width, C classes.
 """
@@ -40,12 +40,12 @@ class MFCPLOptions(FusionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class WithPrototypes(FusionOutput):
-    """Output while training: also what the features have to do with the prototypes.
+    """Output in training: also similarities and distances between features and prototypes.
 
     Attributes
     ----------
     similarity_BmmC
-        cos(h_i, P_jc)/τ of the features of modality i with the prototypes of modality j.
+        cos(h_i, P_jc)/τ between the features of modality i and the prototypes of modality j.
     distance_BmC
         ‖P_ic − h_i‖²/D.
     """
@@ -75,11 +75,11 @@ class WithPrototypes(FusionOutput):
     options=MFCPLOptions,
 )
 class MFCPL(FusionModel):
-    """Both stages are alike; nothing belongs to a group."""
+    """Both stages are the same; no parameter belongs to a group."""
 
     outcomes = "it has a prototype of each class"
 
-    takes_alone = False  # its loss is not of the common prediction alone
+    takes_alone = False  # its loss has more inputs than the common logits
 
     def __init__(self, context: Context, options: MFCPLOptions) -> None:
         super().__init__(context, options)

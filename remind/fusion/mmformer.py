@@ -4,10 +4,10 @@
     inter: Z ← layer(Z);  head on the mean of LN Z over all M tokens
     loss + auxiliary·Σ_{i present} ℓ(auxiliary head_i(mean of H_i))
 
-The mask δ also hides modalities at random while training, as in the paper (`modality-dropout`, default 0.5; there each
-of the 2⁴ − 1 combinations of sequences is equally likely). Tokens of an absent modality are 0 and are attended to, as
-in the paper. What we do differently: the encoders in front are the run's, common to all methods; the task is
-classification, so there is one auxiliary head per modality and none per level of a decoder.
+The mask δ also hides modalities at random in training, as in the paper (`modality-dropout`, default 0.5; in the paper
+each of the 2⁴ − 1 combinations of sequences is equally likely). Tokens of an absent modality are 0 and take part in
+attention, as in the paper. Differences: the encoders are those of the run, common to all methods; the task is
+classification, so there is one auxiliary head per modality instead of one per level of a decoder.
 
 Shapes: B patients, m modalities, l_i tokens of modality i, M tokens in all, D width, C classes.
 """
@@ -27,7 +27,7 @@ from remind.privacy.tape import per_patient
 
 
 class MMFormerOptions(FusionOptions):
-    """The paper's settings; 8 heads there, here those of the run."""
+    """The paper's settings. The paper has 8 heads; here the run sets their number."""
 
     modality_dropout: Fraction = Field(0.5, description="chance of each present modality to be hidden while training")
     layers: Count = Field(1, description="transformer layers within each modality, and over all")
@@ -37,7 +37,7 @@ class MMFormerOptions(FusionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class WithOwnHeads(FusionOutput):
-    """Output while training: also the class logits of each modality's own head."""
+    """Output in training: also the class logits of each modality's own head."""
 
     own_BmC: Tensor
     presence_Bm: Tensor
@@ -57,11 +57,11 @@ class WithOwnHeads(FusionOutput):
     options=MMFormerOptions,
 )
 class MMFormer(FusionModel):
-    """Both stages are alike; nothing belongs to a group."""
+    """Both stages are the same; no parameter belongs to a group."""
 
     private = True
     taped = frozenset({"own_position", "position_MD"})
-    takes_alone = False  # its loss is not of the common prediction alone
+    takes_alone = False  # its loss has more inputs than the common logits
 
     def __init__(self, context: Context, options: MMFormerOptions) -> None:
         super().__init__(context, options)

@@ -1,4 +1,4 @@
-"""Modality dropout: in training a patient loses modalities at random, never all of them.
+"""Modality dropout: training hides a patient's modalities at random, but never all of them.
 
 Shapes: B patients, m modalities.
 """

@@ -1,27 +1,26 @@
-"""MoE-Retriever (Yun et al., "Sparse MoE as a New Retriever", 2025): a missing modality's tokens come out of experts.
+"""MoE-Retriever (Yun et al., "Sparse MoE as a New Retriever", 2025): experts compute a missing modality's tokens.
 
-For a patient with modalities mc, and each missing T:
+For a patient with modalities mc, and each missing modality T:
 
     intra = T tokens of |mc| other patients drawn from {S ⊇ mc, T ∈ S};  inter = the patient's own tokens
     C = [intra; inter];  C ← C + MHA(LN C);  w = softmax over the 8 experts of T and 4 shared ones of the gate's scores
     R = Σ_{e ∈ top 4} w_e·expert_e(LN C)    (Eq. 1: the largest of the softmax, not a softmax of the largest)
     Z_T = ½·mean over the supporting patients of R_intra + ½·mean over the modalities of the means of R_inter
 
-then one transformer layer over all of Z and a head on the concatenated means of the modalities' blocks.
+One transformer layer over all of Z follows, and a head on the concatenated means of the modalities' blocks.
 
-Encoders train with the retrieval, as in the paper: in stage 1 the patients of a step support each other, with gradient
-to their encoders too. Stage 2, whose encoders rest, draws from all training patients of the site. With
-``end-to-end = false`` stage 1 is the paper's warm-up throughout, without retrieval: Z_T = 0.
+Encoders train together with the retrieval, as in the paper: in stage 1 the patients of a step support each other, with
+gradient to their encoders. In stage 2 encoders are frozen, and the support is all training patients of the site. With
+``end-to-end = false`` all of stage 1 is the paper's warm-up, without retrieval: Z_T = 0.
 
-What we do differently: the supporting patients are training patients of the same site only (`support`); where nobody
-supports T, the shared experts work on the patient's own tokens alone, so that Z_T is one vector repeated. The routed
-output is what is retrieved; the released forward throws it away and returns the ½ : ½ mean of its inputs, and its
-attention does not cross from one patient or modality to another. The paper has no noise at the gate and no loss of
-balance; the release has the latter (`auxiliary = 0.01`). A patient whose modality is hidden in training never gets its
-own tokens of it back. Outside training the supporting patients of a group are the same for everyone who asks, so that
-predictions can be repeated.
+Differences: the supporting patients are training patients of the same site only (`support`); without support for T, the
+shared experts receive only the patient's own tokens, so that Z_T is one vector repeated. The retrieved tokens are the
+routed output; the released code discards this output and returns the ½ : ½ mean of its inputs, and its attention is
+within one patient and modality. The paper has no gate noise and no balance loss; the released code has a balance loss
+(`auxiliary = 0.01`). A patient whose modality is hidden in training never retrieves its own tokens of this modality.
+Outside training all patients of a group have the same supporting patients, so that predictions can be repeated.
 
-Shapes: B patients in the batch, P of them in one group, n supporting patients each, k patients whom one may not get,
+Shapes: B patients in the batch, P of them in one group, n supporting patients each, k excluded patients each,
 m modalities, L tokens of a context, l tokens of T, M tokens in all, N tokens at a gate, D width, E experts.
 """
 
@@ -42,7 +41,7 @@ from remind.groups import members
 
 
 class MoERetrieverOptions(FusionOptions):
-    """Numbers of experts are the paper's; the widths, the sample and the factor are not in it."""
+    """The numbers of experts are the paper's. The paper does not state widths, sample size and factor."""
 
     own_experts: Count = Field(8, description="|E_T|, experts of each modality")
     shared_experts: Count = Field(4, description="experts of all modalities")
@@ -54,7 +53,7 @@ class MoERetrieverOptions(FusionOptions):
 
     @model_validator(mode="after")
     def _keeps_at_most_the_shared(self) -> Self:
-        if self.top_k > self.shared_experts:  # without support, those are all a token may use
+        if self.top_k > self.shared_experts:  # without support, a token can use only these
             raise ValueError(f"top_k {self.top_k} is more than the {self.shared_experts} shared experts")
         return self
 
@@ -67,9 +66,9 @@ class MoERetrieverOptions(FusionOptions):
     options=MoERetrieverOptions,
 )
 class MoERetriever(FusionModel):
-    """Retrieval in stage 2, then one transformer layer. Nothing belongs to a group."""
+    """Retrieval, then one transformer layer. No parameter belongs to a group."""
 
-    compares = 256  # by its options
+    compares = 256  # the options replace it
     not_exported = "it retrieves the tokens of a hospital's training patients, which do not leave the hospital"
 
     def __init__(self, context: Context, options: MoERetrieverOptions) -> None:
@@ -94,7 +93,7 @@ class MoERetriever(FusionModel):
 
     @override
     def set_support(self, support: Support | None) -> None:
-        """Training patients of this site; None: nobody supports anybody."""
+        """Receive the training patients of this site; None: there is no support."""
         self._support = support
 
     @override
@@ -114,7 +113,7 @@ class MoERetriever(FusionModel):
     def _retrieve(
         self, tokens: Sequence[Tensor], presence_Bm: Tensor, routing: bool
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Tokens with the retrieved ones in place, use of experts (B, E), and the balance loss (B,)."""
+        """Return all tokens with the retrieved ones, the use of experts (B, E), and the balance loss (B,)."""
         group_B = group_of(presence_Bm)
         among_step = self.training and not routing
         support = StepSupport(tokens, presence_Bm) if among_step else self._support
@@ -142,9 +141,9 @@ class MoERetriever(FusionModel):
         return filled, use_BE, (self.auxiliary * loss).expand(len(group_B))
 
     def _barred(self, patients: int, among_step: bool, device: torch.device) -> Tensor | None:
-        """Rows of the support that each patient may not get in training, (B, k): its own.
+        """Return the rows of the support that each patient must not retrieve in training, (B, k): its own row.
 
-        Where an objective has mixed the patients of the step, nobody gets any of them.
+        If an objective has mixed the patients of the step, all of them are excluded for every patient.
         """
         if among_step:
             return torch.arange(patients, device=device).unsqueeze(1)
@@ -154,9 +153,9 @@ class MoERetriever(FusionModel):
         return row_B.unsqueeze(1) if len(row_B) == patients else row_B.expand(patients, -1)
 
     def _retrieve_one(self, own: Sequence[Tensor], intra_PnlD: Tensor, missing: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of `missing` for P patients of one group with tokens `own`, (P, l, D).
+        """Return the tokens of `missing` for P patients of one group with tokens `own`, (P, l, D).
 
-        Also the weights of the experts (P, L, E), and which may have one (E,).
+        Also return the weights of the experts (P, L, E), and which experts are allowed (E,).
         """
         supporters, length = intra_PnlD.shape[1:3]
         c_PLD = torch.cat([intra_PnlD.flatten(1, 2), *own], dim=1)
@@ -176,7 +175,7 @@ class MoERetriever(FusionModel):
         return (intra_PlD + inter_P1D) / 2, weight_PLE, allowed_E
 
     def _allowed(self, missing: int, supported: bool, device: torch.device) -> Tensor:
-        """Experts that may make up modality T, (E,) bool: its own, if anybody supports it, and the shared ones."""
+        """Return the experts allowed for modality T, (E,) bool: the shared ones, and its own if it has support."""
         modality_E = torch.arange(self.experts, device=device) // self.own_experts
         shared_E = torch.arange(self.experts, device=device) >= len(self.context.modalities) * self.own_experts
         return shared_E | (modality_E == missing) if supported else shared_E

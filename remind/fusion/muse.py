@@ -1,18 +1,18 @@
-"""MUSE (Wu et al., ICLR 2024): a bipartite graph of patients and modalities, and contrast between two views of it.
+"""MUSE (Wu et al., ICLR 2024): a bipartite graph of patients and modalities, and a contrastive loss of two views of it.
 
-An edge joins patient b and modality i that b has; it holds e_{bi} = A_i·(mean of the tokens). x_b = 1, x_i is learned.
-Twice, with its own W, U, MLP each time:
+An edge connects patient b to each modality i that b has, with features e_{bi} = A_i·(mean of the tokens). x_b = 1, x_i
+is learned. Two layers, each with its own W, U, MLP:
 
     m_{j→u} = relu(W[x_j; e_{ju}]);  x_u ← relu(U[mean over neighbours j of m_{j→u}; x_u])
     e_{bi} ← MLP([e_{bi}; x_b; x_i])
 
     head on x_b;  loss + contrast·InfoNCE_b + supervised·SupCon_b, temperature .07, cosine similarities
 
-InfoNCE tells the two views of a patient (each edge dropped with probability .5, one kept at least) from those of the
-other patients of the step; SupCon (Khosla et al. 2020) pulls patients of the step with one label together. What we do
-differently, so that a prediction can be repeated: outside training the modality nodes get messages from a fixed
-sample of training patients of the same site (`Support.patients`) and from no patient who is predicted. In a federation
-the graph of a step is that of one site's patients.
+InfoNCE separates the two views of a patient (each edge is dropped with probability .5, at least one is kept) from those
+of the other patients of the step. SupCon (Khosla et al. 2020) makes patients of the step with the same label similar.
+Difference, so that a prediction can be repeated: outside training the modality nodes receive messages from a fixed
+sample of training patients of the same site (`Support.patients`), never from patients of the batch. In a federation the
+graph of a step contains the patients of one site.
 
 Shapes: B patients, m modalities, D width, C classes.
 """
@@ -33,7 +33,7 @@ from remind.fusion.comparing import ComparingModel, ComparingOptions
 from remind.fusion.layers import modality_means, perceptron
 from remind.fusion.modality_dropout import drop_modalities
 
-Edges = tuple[Tensor, Tensor]  # e (B, m, D), and which edges there are (B, m)
+Edges = tuple[Tensor, Tensor]  # features e (B, m, D), and whether each edge exists (B, m)
 
 
 class MuseOptions(ComparingOptions):
@@ -48,7 +48,7 @@ class MuseOptions(ComparingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoViews(FusionOutput):
-    """Output while training: also both views of each patient, normalised, (B, D)."""
+    """Output in training: also both views of each patient, normalised, (B, D)."""
 
     one_BD: Tensor
     other_BD: Tensor
@@ -66,7 +66,7 @@ class TwoViews(FusionOutput):
 
 
 class Messages(nn.Module):
-    """One round of messages. The edges are not updated after the last one, where nobody would use them."""
+    """One round of messages. The last round does not update the edges, because nothing uses them afterwards."""
 
     def __init__(self, width: int, dropout: float, last: bool) -> None:
         super().__init__()
@@ -75,11 +75,11 @@ class Messages(nn.Module):
         self.edge = None if last else perceptron(3 * width, width, width, dropout)
 
     def sent(self, x_D: Tensor, e_BmD: Tensor) -> Tensor:
-        """Return the messages along all edges from nodes x, which broadcast, (B, m, D)."""
+        """Return the messages from nodes x along all edges, (B, m, D); x is broadcast."""
         return torch.relu(self.message(torch.cat([x_D.expand_as(e_BmD), e_BmD], dim=2)))
 
     def updated(self, received: Tensor, x: Tensor) -> Tensor:
-        """Return nodes after a round: of mean message and node before, (…, D)."""
+        """Return the nodes after a round, from the mean message and the previous node, (…, D)."""
         return torch.relu(self.update(torch.cat([received, x], dim=-1)))
 
     def edges(self, e_BmD: Tensor, x_BD: Tensor, x_mD: Tensor) -> Tensor:
@@ -99,9 +99,9 @@ class Messages(nn.Module):
     options=MuseOptions,
 )
 class Muse(ComparingModel):
-    """Both stages are alike; nothing belongs to a group. The loss couples the patients of a step."""
+    """Both stages are the same; no parameter belongs to a group. The loss couples the patients of a step."""
 
-    takes_alone = False  # its loss is not of the common prediction alone
+    takes_alone = False  # its loss has more inputs than the common logits
     outcomes = "it contrasts patients of different classes"
 
     def __init__(self, context: Context, options: MuseOptions) -> None:
@@ -132,8 +132,8 @@ class Muse(ComparingModel):
     def _patients(self, edges: Edges, reference: Edges) -> Tensor:
         """Return the nodes of the patients after all rounds, (B, D).
 
-        Modality nodes receive messages from the patients of `reference` only; if these are the patients themselves
-        (training), it is the graph of the paper.
+        Modality nodes receive messages only from the patients of `reference`. If these are the same patients, as in
+        training, the graph is the paper's.
         """
         (e_BmD, has_Bm), (r_RmD, has_Rm) = edges, reference
         alone = reference is edges
@@ -151,7 +151,7 @@ class Muse(ComparingModel):
 
 
 def _mean(value_BmD: Tensor, has_Bm: Tensor, dim: int) -> Tensor:
-    """Return the mean over the edges along a dimension; 0 where there are none."""
+    """Return the mean over the existing edges along a dimension; 0 if there are none."""
     total = torch.where(has_Bm.unsqueeze(2), value_BmD, 0.0).sum(dim=dim)
     return total / has_Bm.sum(dim=dim).clamp(min=1).unsqueeze(1)
 
@@ -164,9 +164,9 @@ def supervised_contrast(z_BD: Tensor, label_B: Tensor, temperature: float) -> Te
     z_BD
         Normalised representations.
     label_B
-        Classes; peers are the other patients of the same class.
+        Classes. Peers are the other patients of the same class.
     temperature
-        Divides the similarities.
+        Divisor of the similarities.
     """
     itself_BB = torch.eye(len(z_BD), dtype=torch.bool, device=z_BD.device)
     similar_BB = (z_BD @ z_BD.t() / temperature).masked_fill(itself_BB, -torch.inf)

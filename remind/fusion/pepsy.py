@@ -1,19 +1,19 @@
-"""PEPSY (Nguyen et al., NeurIPS 2025, arXiv 2510.22880): embedding controls reconfigure what a patient's data show.
+"""PEPSY (Nguyen et al., NeurIPS 2025, arXiv 2510.22880): selected embedding controls rescale a patient's features.
 
     h_i = mean of the tokens of modality i, 0 where it is absent;  z = f_e([h_1; …; h_m]) ∈ R^D
     Ψ = N controls c_n with keys k_n;  the selected ones: the `top-k` largest cos(z, k_n), w their softmax(cos/τ)
     r = 1 + f_r([z; Σ w_n c_n]);  head on LN(z ∘ r)
-    loss + pull·mean over the selected of (1 − cos(z, k_n)), which moves the keys only
+    loss + pull·mean over the selected of (1 − cos(z, k_n)), which changes the keys only
 
-A hospital's patients with a pattern of missing data select the controls that the pattern has trained: Ψ is its profile.
-f_e, f_r and the head are averaged. *Controls are not* (`FusionModel.merged`): the n-th control of one hospital need not
-mean what another's n-th does. The coordinator matches them, as probabilistic federated prompt tuning does, whose
-aggregation the paper takes: `matched`. So controls of like profiles are averaged with each other, and those of other
-patterns stay apart. Every hospital counts alike.
+Patients with the same pattern of missing data select the controls that this pattern has trained: Ψ is a hospital's
+profile. f_e, f_r and the head are averaged. *Controls are not* (`FusionModel.merged`): the n-th controls of two
+hospitals need not correspond. The coordinator matches them (`matched`) as in probabilistic federated prompt tuning,
+whose aggregation the paper uses. Therefore controls of similar patterns are averaged with each other, and controls of
+different patterns stay separate. All hospitals have equal weight.
 
-What we chose where the paper is open: ∘ is the product; the number of controls is fixed, where the prompts' model has
-a Beta-Bernoulli prior on it; one match is the assignment of least squared distance. Features missing within a modality
-are the encoders' business here.
+Our choices where the paper defines nothing: ∘ is the product; the number of controls is fixed, while federated prompt
+tuning has a Beta-Bernoulli prior on it; a match is the assignment with the least squared distance. Encoders handle
+features that are missing within a modality.
 
 Shapes: B patients, m modalities, D width, N controls, K selected.
 """
@@ -31,11 +31,11 @@ from remind.config import Count, NonNegative, Positive
 from remind.fusion.base import Context, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import modality_means, perceptron
 
-ROUNDS = 10  # of matching, at most
+ROUNDS = 10  # maximum number of matching rounds
 
 
 class PepsyOptions(FusionOptions):
-    """The controls."""
+    """Options of the controls."""
 
     controls: Count = Field(16, description="N")
     top_k: Count = Field(4, description="controls selected for a patient")
@@ -52,7 +52,7 @@ class PepsyOptions(FusionOptions):
     options=PepsyOptions,
 )
 class Pepsy(FusionModel):
-    """Both stages are alike; nothing belongs to a group."""
+    """Both stages are the same; no parameter belongs to a group."""
 
     merged = ("controls_NK",)
 
@@ -90,10 +90,10 @@ class Pepsy(FusionModel):
 
 
 def matched(replies: Sequence[Tensor], before_NK: Tensor) -> Tensor:
-    """Return N summaries (N, K) of the hospitals' rows, from those of before.
+    """Return N summaries (N, K) of the hospitals' rows, starting from the previous summaries.
 
-    Until nothing changes: each hospital's rows are assigned to the summaries, one to one, by the least sum of squared
-    distances; each summary becomes the mean of the rows assigned to it. The order of the hospitals does not matter.
+    Repeat until nothing changes: assign each hospital's rows to the summaries, one to one, with the least sum of
+    squared distances; replace each summary with the mean of its rows. The order of the hospitals does not matter.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -18,12 +18,12 @@ from remind.fusion.block import RemindBlock
 from remind.fusion.tracing import traced
 from remind.privacy.tape import current_tape, gather_rows
 
-MISSING_STD = 0.02  # initial spread of B_k (algorithm §4.11)
-SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k in units of Φ_shared's: the routing of stage 1 stays in force
+MISSING_STD = 0.02  # initial standard deviation of B_k (algorithm §4.11)
+SINE_SHARE = 0.1  # initial size of a sinusoidal Φ_k relative to Φ_shared: small, to keep the routing of stage 1
 
 
 class RemindOptions(FusionOptions):
-    """What the paper varies in its Table 16, and how rare groups borrow from others."""
+    """The variants of the paper's Table 16, and options by which rare groups share parameters with others."""
 
     missing: Literal["learned", "zero"] = Field(
         "learned", description="B_k in place of an absent modality; zero: held at 0, and no parameter"
@@ -49,11 +49,10 @@ class RemindOptions(FusionOptions):
 
 
 class GroupParameters(nn.Module):
-    """What one group has of its own: its router residual in every block, and its missing-modality embedding.
+    """The parameters of one group: its router residual in every block, and its missing-modality embedding.
 
-    The group that has every modality needs no embedding and has none: it would never train, yet enter the mean that
-    unseen groups are given. With a rank r the residual is the product of (L, D, r) and (L, r, E·S), the second 0 at
-    first.
+    The group with every modality has no embedding: it would never train, but would enter the mean that unseen groups
+    receive. With a rank r the residual is the product of (L, D, r) and (L, r, E·S); the second factor is initially 0.
     """
 
     taped = frozenset({"residual_LDES", "missing_D"})
@@ -71,14 +70,14 @@ class GroupParameters(nn.Module):
         self.register_parameter("missing_D", None if missing_D is None else nn.Parameter(missing_D))
 
     def residual(self) -> Tensor:
-        """Φ_k, or Δ_k where it is composed, (L, D, E, S)."""
+        """Return Φ_k, or Δ_k if Φ_k is composed, (L, D, E, S)."""
         if "residual_LDES" in self._parameters:
             return self.residual_LDES
         return (self.residual_left_LDr @ self.residual_right_LrX).view(self.shape)
 
 
 class ModalityParts(nn.Module):
-    """What every group with a modality has in common: U_i of its router and b_i of its missing-modality embedding."""
+    """Parameters that all groups with a modality share: U_i of the router and b_i of the missing-modality embedding."""
 
     def __init__(self, modalities: int, config: ModelConfig) -> None:
         super().__init__()
@@ -87,20 +86,20 @@ class ModalityParts(nn.Module):
         self.missing_mD = nn.Parameter(torch.randn(modalities, config.width) * MISSING_STD)
 
     def of(self, group_G: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ_{i∈g_k} U_i and Σ_{i∈g_k} b_i of each group, (G, L, D, E, S) and (G, D)."""
+        """Return Σ_{i∈g_k} U_i and Σ_{i∈g_k} b_i of each group, (G, L, D, E, S) and (G, D)."""
         bit_m = torch.arange(len(self.missing_mD), device=group_G.device)
         has_Gm = (group_G.unsqueeze(1) >> bit_m & 1).to(self.missing_mD.dtype)
         return torch.einsum("gm,mldes->gldes", has_Gm, self.residual_mLDES), has_Gm @ self.missing_mD
 
 
 def sine_residual(group: int, config: ModelConfig) -> Tensor:
-    """Sinusoidal initial Φ_k, (L, D, E, S): a tenth of Φ_shared's size, the same in every block.
+    """Return the sinusoidal initial Φ_k, (L, D, E, S): a tenth of Φ_shared's size, the same in every block.
 
         Φ_k[d, x] = a·sin(ω_d·x + 2π·u_k + (d odd)·π/2),  ω_d = 10000^(−2⌊d/2⌋/D),  a = √2·SINE_SHARE/√D
 
-    over the columns x = 0 … E·S − 1: position codes of columns, so that experts differ, turned by a phase of the
-    group's. u_k is the fractional part of k·golden ratio (Fibonacci hashing), in integers and so exact for any bitmask:
-    it spreads the groups of a few modalities evenly over the circle.
+    over the columns x = 0 … E·S − 1. These are position encodings of the columns, so that experts differ, shifted by a
+    phase of the group. u_k is the fractional part of k·golden ratio (Fibonacci hashing), computed in integers and
+    therefore exact for any bitmask. It spreads the groups of a few modalities evenly over the circle.
     """
     phase = 2 * math.pi * ((group * 0x9E3779B97F4A7C15) % 2**64) / 2**64
     d_D = torch.arange(config.width, dtype=torch.float64)
@@ -119,10 +118,10 @@ def sine_residual(group: int, config: ModelConfig) -> Tensor:
     options=RemindOptions,
 )
 class Remind(FusionModel):
-    """Tokens of each modality → class logits. Groups come into being by `add_groups`; nothing is sized 2^m.
+    """Tokens of each modality → class logits. `add_groups` adds parameters per group; no tensor has a size of 2^m.
 
-    Stage 1 (`routing` False) holds Φ_k at 0. A group never seen in training uses Φ_k = 0 and the mean of the known B
-    (algorithm §4.10). With `compose` it uses Σ U_i and Σ b_i of its modalities instead.
+    Stage 1 (`routing` False) uses Φ_k = 0. A group that is unseen in training uses Φ_k = 0 and the mean of the known B
+    (algorithm §4.10); with `compose` it uses Σ U_i and Σ b_i of its modalities.
     """
 
     shrinkable = True
@@ -139,7 +138,7 @@ class Remind(FusionModel):
         self.parts = ModalityParts(len(context.modalities), config) if options.compose else None
 
     def new_group(self, group: int) -> nn.Module:
-        """Φ_k = 0 and B_k ~ N(0, .02²), unless the options say otherwise."""
+        """Return Φ_k = 0 and B_k ~ N(0, .02²), unless the options choose another initialisation."""
         config, lacks = self.config, group != self.context.full and self.options.missing == "learned"
         missing_D = torch.randn(config.width) * MISSING_STD if lacks else None
         if missing_D is not None and self.parts is not None:
@@ -163,7 +162,7 @@ class Remind(FusionModel):
         missing_GD, residual_GLDES = self._missing(groups), self._residuals(groups) if routing else None
         if self.parts is not None:
             group_G = torch.tensor(groups, device=group_B.device)
-            if traced():  # groups that are not known share a row, but not their parts: then each patient has a row
+            if traced():  # unknown groups share a row but differ in parts: each patient gets its own row
                 group_G, missing_GD = group_B, missing_GD[row_B]
                 residual_GLDES = None if residual_GLDES is None else residual_GLDES[row_B]
                 row_B = torch.arange(group_B.shape[0], device=group_B.device)
@@ -189,7 +188,7 @@ class Remind(FusionModel):
         )
 
     def _own(self, group: int) -> GroupParameters | None:
-        """What a group has of its own; None if it is not known."""
+        """Return the parameters of a group; None if the group is unknown."""
         if str(group) not in self.groups:
             return None
         own = self.groups[str(group)]
@@ -197,7 +196,7 @@ class Remind(FusionModel):
         return own
 
     def _missing(self, groups: Sequence[int]) -> Tensor:
-        """B_k of each group, or β_k where B is composed, (G, D)."""
+        """Return B_k of each group, or β_k if B is composed, (G, D)."""
         zero_D = torch.zeros_like(self.norm.weight)
         if self.parts is None:
             return self.groups.stacked(groups, lambda own: own.missing_D, zero_D)
@@ -205,14 +204,14 @@ class Remind(FusionModel):
         return torch.stack([zero_D if one is None or one.missing_D is None else one.missing_D for one in own])
 
     def _residuals(self, groups: Sequence[int]) -> Tensor:
-        """Φ_k of each group, or Δ_k where Φ is composed, (G, L, D, E, S); 0 for one that is not known."""
+        """Return Φ_k of each group, or Δ_k if Φ is composed, (G, L, D, E, S); 0 for an unknown group."""
         config, like = self.config, self.norm.weight
         zero = like.new_zeros(config.blocks, config.width, config.experts, config.slots)
         return torch.stack([zero if (own := self._own(k)) is None else own.residual() for k in groups])
 
 
 def fill_missing(tokens: Sequence[Tensor], presence_Bm: Tensor, missing_BD: Tensor) -> Tensor:
-    """All tokens of each patient, (B, M, D), with B_k where a modality is missing (algorithm §2.1)."""
+    """Return all tokens of each patient, (B, M, D), with B_k where a modality is missing (algorithm §2.1)."""
     missing_B1D = missing_BD.unsqueeze(1)
     filled = [torch.where(presence_Bm[:, i, None, None], z_BlD, missing_B1D) for i, z_BlD in enumerate(tokens)]
     return torch.cat(filled, dim=1)

@@ -1,4 +1,4 @@
-"""Group residual routing (Eq. 7; algorithm §2.4, §4.2, §4.4–4.5): Φ = Φ_shared + Φ_k, where the router is unsure.
+"""Group residual routing (Eq. 7; algorithm §2.4, §4.2, §4.4–4.5): Φ = Φ_shared + Φ_k where the router is uncertain.
 
 Shapes: B patients, M tokens, D width, E experts, S slots per expert, G groups in the batch.
 """
@@ -18,16 +18,16 @@ Gate = Literal["always", "entropy", "kl", "never"]
 def routing_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
     """Mean over tokens and slots of the entropy, in nats, of softmax_E: a token's distribution over experts, (B,).
 
-    Per token, not the joint entropy of Eq. 8, which cannot tell confident routing; per slot, as the paper's appendix
-    has it: slot s of every expert is one question to all experts (algorithm §4.2). With S = 1 there is one. With
-    ln m of merged experts each counts as m equal ones.
+    The entropy is per token, because the joint entropy of Eq. 8 does not detect confident routing. It is per slot, as
+    in the paper's appendix: slot s of all experts gives one distribution (algorithm §4.2). With `log_times_E` = ln m, a
+    merged expert counts as m equal experts.
     """
     logits_BXE = logits_BMES.transpose(2, 3).flatten(1, 2)
     if log_times_E is not None:
         log_BXE = (logits_BXE + log_times_E).log_softmax(dim=-1)
         return -(log_BXE.exp() * (log_BXE - log_times_E)).sum(dim=(1, 2)) / log_BXE.shape[1]
     log_BXE = logits_BXE.log_softmax(dim=-1)
-    # Few passes over few tensors, because this is a large part of the gate's cost. log p is finite where p rounds to 0.
+    # Few passes over few tensors, because they are a large part of the gate's cost. log p is finite where p is 0.
     return -(log_BXE.exp() * log_BXE).sum(dim=(1, 2)) / log_BXE.shape[1]
 
 
@@ -37,15 +37,15 @@ def routing_kl(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor
 
 
 def most_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> float | Tensor:
-    """Return ln E, the largest entropy; with merged experts E counts those that were merged."""
+    """Return ln E, the largest entropy; with merged experts E is the number before merging."""
     return math.log(logits_BMES.shape[2]) if log_times_E is None else log_times_E.logsumexp(dim=0)
 
 
 @torch.no_grad()
 def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float, log_times_E: Tensor | None = None) -> Tensor:
-    """Return whether each patient's shared routing is uncertain enough for Φ_k, (B,) bool; carries no gradient.
+    """Return whether each patient's shared routing is uncertain enough for Φ_k, (B,) bool; without gradient.
 
-    entropy: H > ξ·ln E. kl: KL < threshold. With E = 1 there is no uncertainty and both stay closed.
+    entropy: H > ξ·ln E. kl: KL < threshold. With E = 1 there is no uncertainty, and both gates stay closed.
     """
     batch = logits_BMES.shape[0]
     if gate in ("always", "never"):
@@ -60,8 +60,8 @@ def gate_open(logits_BMES: Tensor, gate: Gate, threshold: float, log_times_E: Te
 class Router(nn.Module):
     """Logits of tokens over slots from Φ_shared and, where the gate is open, from Φ_shared + Φ_k.
 
-    cosine: L = s · normalize_D(x) · normalize_D(Φ), s learned, init `scale`·√D: with s = 1 all slots start almost alike
-    and the entropy gate could never close. raw: L = x · Φ.
+    cosine: L = s · normalize_D(x) · normalize_D(Φ), s learned, initially `scale`·√D. With s = 1 all slots would start
+    almost equal, and the entropy gate could never close. raw: L = x · Φ.
     """
 
     taped = frozenset({"phi_DES", "scale"})
@@ -84,17 +84,17 @@ class Router(nn.Module):
         threshold: float,
         log_times_E: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Router logits (B, M, E, S), and where Φ_k was used, (B,) bool.
+        """Return the router logits (B, M, E, S), and whether Φ_k was used for each patient, (B,) bool.
 
         Parameters
         ----------
         x_BMD
             Normalised tokens, the input of the experts.
         log_times_E
-            ln m of merged experts, for the gate; None: there are none.
+            ln m of merged experts, for the gate; None: no expert is merged.
         residual_GDES, row_B
             Φ_k of the G groups of the batch and each patient's row in it; None: shared routing only. Where Φ_k = 0 the
-            logits equal the shared ones bit for bit: they are the same batched product, on the same numbers.
+            logits equal the shared ones bit for bit, because they are the same batched product of the same numbers.
         """
         inverse_BM1 = x_BMD.norm(dim=-1, keepdim=True).clamp_min(1e-12).reciprocal() if self.kind == "cosine" else None
         open_B = torch.zeros(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
@@ -119,7 +119,7 @@ class Router(nn.Module):
         threshold: float,
         log_times_E: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The same, with Φ formed for each patient, so that the gradient towards it is the patient's."""
+        """Compute the same as `forward` with one Φ per patient, so that its gradient is that of the patient."""
         patients = x_BMD.shape[0]
         phi_BDX = per_patient(self.phi_DES, patients).flatten(2)
         open_B = torch.zeros(patients, dtype=torch.bool, device=x_BMD.device)
@@ -133,7 +133,7 @@ class Router(nn.Module):
         return self._logits(x_BMD, inverse_BM1, phi_BDX.expand(patients, -1, -1)), open_B
 
     def _columns(self, residual_GDES: Tensor | None) -> Tensor:
-        """Φ_shared, then Φ_shared + Φ_g of each group, (1 + G, D, E·S); for cosine logits with columns of length s."""
+        """Return Φ_shared and Φ_shared + Φ_g, (1 + G, D, E·S); for cosine logits the columns have length s."""
         phi_GDX = self.phi_DES.flatten(1).unsqueeze(0)
         if residual_GDES is not None:
             phi_GDX = torch.cat([phi_GDX, phi_GDX + residual_GDES.flatten(2)])
@@ -152,17 +152,17 @@ class Router(nn.Module):
         threshold: float,
         log_times_E: Tensor | None,
     ) -> Tensor:
-        """`gate_open` of the shared logits, which "always" need not know."""
+        """Return `gate_open` of the shared logits; the gate "always" does not need them."""
         if gate == "always":
             return torch.ones(x_BMD.shape[0], dtype=torch.bool, device=x_BMD.device)
         logits_BMES = self._logits(x_BMD, inverse_BM1, shared_1DX.expand(x_BMD.shape[0], -1, -1))
         return gate_open(logits_BMES, gate, threshold, log_times_E)
 
     def _logits(self, x_BMD: Tensor, inverse_BM1: Tensor | None, phi_BDX: Tensor) -> Tensor:
-        """Product of each patient's tokens, with inverse norms where they count, and that patient's Φ, (B, M, E, S).
+        """Return the product of each patient's tokens and its Φ, (B, M, E, S); cosine logits also use inverse norms.
 
-        One product with the Φ that counts, not x · Φ + x · Φ_k: half the arithmetic, and a batched one also where
-        all share Φ, since products of other shapes need not round alike.
+        One product with the sum Φ_shared + Φ_k costs half as much as two products. It is batched even if all patients
+        share Φ, because products of other shapes may round differently.
         """
         logits_BMX = torch.bmm(x_BMD, phi_BDX)
         if inverse_BM1 is not None:

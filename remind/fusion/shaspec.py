@@ -1,14 +1,14 @@
-"""ShaSpec (Wang et al., CVPR 2023, arXiv 2307.14126): features that modalities share, and features of each alone.
+"""ShaSpec (Wang et al., CVPR 2023, arXiv 2307.14126): shared features and modality-specific features.
 
     s_i = E_sh(A_i h_i),  r_i = E_i(h_i),  h_i = mean of the tokens of modality i
     f_i = s_i + P[s_i; r_i] where modality i is present, else the mean of s_j over the present j
     head on [f_1; …; f_m]
     loss + .1·mean over pairs of present modalities of |s_i − s_j| + .02·mean over present i of CE(classifier(r_i), i)
 
-The released code uses the first present s_j for an absent modality, and compares s of absent modalities too; here the
-paper counts. What we do differently: E_sh, E_i are perceptrons on the mean of a modality's tokens, since encoders are
-the run's and common to all methods; the adapter A_i to a common shape is a linear layer; the CE over modalities exists
-only where there are two modalities or more.
+The released code uses the first present s_j for an absent modality, and also compares s of absent modalities; we follow
+the paper. Differences: E_sh, E_i are perceptrons on the mean of a modality's tokens, because all methods share the
+encoders of the run; the adapter A_i to a common shape is a linear layer; the CE over modalities requires two modalities
+or more.
 
 Shapes: B patients, m modalities, D width, C classes.
 """
@@ -43,7 +43,7 @@ class ShaSpecOptions(FusionOptions):
     options=ShaSpecOptions,
 )
 class ShaSpec(FusionModel):
-    """Both stages are alike; nothing belongs to a group."""
+    """Both stages are the same; no parameter belongs to a group."""
 
     private = True
 
@@ -74,7 +74,7 @@ class ShaSpec(FusionModel):
         return FusionOutput(self.head(f_BmD.flatten(1)), auxiliary_B=auxiliary_B)
 
     def _auxiliary(self, s_BmD: Tensor, r_BmD: Tensor, presence_Bm: Tensor) -> Tensor | None:
-        """Return both added losses of each patient, (B,); None for a single modality, which has neither."""
+        """Return the sum of both added losses for each patient, (B,); None if the cohort has only one modality."""
         modalities = presence_Bm.shape[1]
         if modalities == 1:
             return None
@@ -88,6 +88,6 @@ class ShaSpec(FusionModel):
 
 
 def _mean(value_Bn: Tensor, counts_Bn: Tensor) -> Tensor:
-    """Return the mean of each row over the entries that count, (B,); 0 where none does."""
+    """Return the mean of each row over the entries that count, (B,); 0 if no entry counts."""
     total_B = torch.where(counts_Bn, value_Bn, 0.0).sum(dim=1)
     return total_B / counts_Bn.sum(dim=1).clamp(min=1)

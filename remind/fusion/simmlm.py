@@ -1,14 +1,15 @@
-"""SimMLM (Li et al., ICCV 2025, arXiv 2507.19264): a dynamic mixture of modality experts, and more must beat fewer.
+"""SimMLM (Li et al., ICCV 2025, arXiv 2507.19264): dynamic mixture of modality experts, More-vs-Fewer ranking.
 
     o_i = expert_i(z_i);  w = softmax over the present of gate(z_1 … z_m);  o = Σ_i w_i·o_i
     stage 1: Σ_{i present} ℓ(o_i), each expert alone
     stage 2: ℓ(X⁺) + ℓ(X⁻) + .1·relu(ℓ(X⁺) − ℓ(X⁻)),  X⁻ ⊂ X⁺ of the same patient
 
-What we do differently: an expert is a perceptron on the mean of its modality's tokens, since encoders are the run's and
-common to all methods; the gate sees these means, zeros for the absent; its weights are one per modality, as in the
-paper (the released code has one per modality and class). X⁺ is what the patient has, X⁻ any strict part of it: our
-patients come incomplete, the paper's are cut at random. Who has one modality has no pair and counts 2·ℓ(X⁺), so that
-groups weigh alike. Outside training stage 1 predicts with equal weights, since its gate is untrained.
+Differences: an expert is a perceptron on the mean of its modality's tokens, because all methods share the encoders of
+the run; the gate receives these means, zeros for absent modalities; it has one weight per modality, as in the paper
+(the released code has one per modality and class). X⁺ is all modalities of the patient, X⁻ any strict subset: our
+patients are incomplete, while the paper removes modalities at random. A patient with one modality has no pair and
+counts 2·ℓ(X⁺), so that patients have equal weight. Outside training stage 1 predicts with equal weights, because the
+gate is untrained.
 
 Shapes: B patients, m modalities, l_i tokens of modality i, D width, C classes.
 """
@@ -36,7 +37,7 @@ class SimMLMOptions(FusionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsAlone(FusionOutput):
-    """Stage 1: the loss of each present modality's expert, summed."""
+    """Output in stage 1, whose loss is the sum of the losses of the present modalities' experts."""
 
     expert_BmC: Tensor
     presence_Bm: Tensor
@@ -49,7 +50,7 @@ class ExpertsAlone(FusionOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class MoreAndFewer(FusionOutput):
-    """Stage 2: the same patients with all and with fewer of their modalities."""
+    """Output in stage 2: the same patients with all and with fewer of their modalities."""
 
     fewer_BC: Tensor
     ranking: float
@@ -67,10 +68,10 @@ class MoreAndFewer(FusionOutput):
     options=SimMLMOptions,
 )
 class SimMLM(FusionModel):
-    """DMoME. Nothing belongs to a group; `use_BE` holds the weights of the modality experts, E = m."""
+    """DMoME. No parameter belongs to a group; `use_BE` contains the weights of the modality experts, E = m."""
 
     ranks = True
-    takes_alone = False  # its loss is of the modalities' own predictions
+    takes_alone = False  # its loss uses the predictions of single modalities
 
     private = True
 
@@ -104,7 +105,7 @@ class SimMLM(FusionModel):
         return MoreAndFewer(logits_BC, use_BE=use_BE, fewer_BC=fewer_BC, ranking=self.ranking)
 
     def _weights(self, means_BmD: Tensor, presence_Bm: Tensor) -> Tensor:
-        """w over the modalities present, (B, m), 0 for the others."""
+        """Return w of the present modalities, (B, m), 0 for absent ones."""
         seen_BmD = torch.where(presence_Bm.unsqueeze(2), means_BmD, 0.0)
         score_Bm: Tensor = self.gate(seen_BmD.flatten(1))
         return score_Bm.masked_fill(~presence_Bm, -torch.inf).softmax(dim=1)

@@ -2,8 +2,8 @@
 
     Z_i = B_k where modality i is missing;  Z ← Z + MHA(LN Z);  Z ← Z + SoftMoE(LN Z);  head on the mean of LN Z
 
-All of it is REMIND's own code and settings with shared routing, so that the two differ in Φ_k and in nothing else.
-GroupDRO is the objective's business, not the model's. Shapes as in `fusion.remind`.
+It is REMIND's code and settings with shared routing, so that the two differ only in Φ_k. GroupDRO belongs to the
+objective, not to the model. Shapes as in `fusion.remind`.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from remind.privacy.tape import gather_rows
 
 
 class MissingEmbedding(nn.Module):
-    """B_k, which stands for every token that a patient of group k lacks."""
+    """B_k, which replaces every token that a patient of group k lacks."""
 
     taped = frozenset({"missing_D"})
     missing_D: nn.Parameter
@@ -37,7 +37,7 @@ class MissingEmbedding(nn.Module):
     options=FusionOptions,
 )
 class SoftMoEFusion(FusionModel):
-    """REMIND with shared routing in both stages. A group's own parameter is B_k; the full group needs none."""
+    """REMIND with shared routing in both stages. The only parameter of a group is B_k; the full group has none."""
 
     private = True
 
@@ -49,7 +49,7 @@ class SoftMoEFusion(FusionModel):
         self.head = nn.Linear(context.width, context.classes)
 
     def new_group(self, group: int) -> nn.Module | None:
-        """B_k ~ N(0, .02²)."""
+        """Return B_k ~ N(0, .02²)."""
         return None if group == self.context.full else MissingEmbedding(self.context.width)
 
     @override

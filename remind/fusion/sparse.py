@@ -1,6 +1,6 @@
-"""Sparse mixtures of experts (Shazeer et al. 2017): a noisy gate keeps the k best of E experts for every token.
+"""Sparse mixtures of experts (Shazeer et al. 2017): a noisy gate selects the k best of E experts for every token.
 
-Shapes: N tokens of all patients of a batch, D width, E experts, k experts kept, R pairs of a token and an expert kept.
+Shapes: N tokens of all patients of a batch, D width, E experts, k experts per token, R selected (token, expert) pairs.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from remind.fusion.base import FusionOptions
 from remind.fusion.experts import Experts
 from remind.fusion.tracing import traced
 
-NOISE_FLOOR = 0.01  # least standard deviation of a gate's noise
+NOISE_FLOOR = 0.01  # smallest standard deviation of a gate's noise
 SHUT = -1e4  # score of a forbidden expert: finite, so that no gradient is inf·0, and exp(SHUT) is 0
 
 
 class SparseOptions(FusionOptions):
-    """FusionOptions that sparse mixtures share."""
+    """Options that all sparse mixtures share."""
 
     experts: Count = Field(16, description="E")
     top_k: Count = Field(4, description="experts kept per token")
@@ -38,7 +38,7 @@ class SparseOptions(FusionOptions):
 
 @dataclass(frozen=True)
 class Routing:
-    """Where the tokens go.
+    """The result of a gate: the experts of each token.
 
     Attributes
     ----------
@@ -47,8 +47,8 @@ class Routing:
     score_NE
         The gate's scores before noise.
     load_NE
-        Probability that a new draw of an expert's noise would have kept it (Shazeer et al., Eq. 8–9), which has a
-        gradient where counting has none. 1 for kept and 0 for others where there is no noise or nothing is left out.
+        Probability that the expert is kept if its noise is drawn again (Shazeer et al., Eq. 8–9). Unlike a count, it
+        has a gradient. Without noise it is 1 for kept experts and 0 for others; if all experts are kept it is 1.
     """
 
     weight_NE: Tensor
@@ -67,10 +67,10 @@ class Gate(nn.Module, ABC):
 
     @abstractmethod
     def scores(self, x_ND: Tensor) -> Tensor:
-        """How well each expert suits each token, (N, E)."""
+        """Return the score of each expert for each token, (N, E)."""
 
     def forward(self, x_ND: Tensor, allowed_E: Tensor | None = None) -> Routing:
-        """Route N tokens, to the experts `allowed_E` (bool) only."""
+        """Route N tokens, only to the experts of `allowed_E` (bool)."""
         score_NE = self.scores(x_ND)
         if allowed_E is not None:
             score_NE = score_NE.masked_fill(~allowed_E, SHUT)
@@ -102,12 +102,12 @@ class LaplaceGate(Gate):
 
     def __init__(self, width: int, experts: int, top_k: int) -> None:
         super().__init__(width, experts, top_k)
-        self.centre_ED = nn.Parameter(torch.randn(experts, width))  # where layer-normalised tokens lie
+        self.centre_ED = nn.Parameter(torch.randn(experts, width))  # the distribution of layer-normalised tokens
 
     @override
     def scores(self, x_ND: Tensor) -> Tensor:
-        """Return the scores from differences; the matrix product of cdist's fast path loses the digits that matter."""
-        if traced():  # ONNX knows no cdist
+        """Return the scores, computed from differences: the matrix product of cdist's fast path is too inaccurate."""
+        if traced():  # ONNX has no cdist
             plain_NE: Tensor = (x_ND.unsqueeze(1) - self.centre_ED).norm(dim=-1)
             return -plain_NE
         distance_NE: Tensor = torch.cdist(x_ND, self.centre_ED, compute_mode="donot_use_mm_for_euclid_dist")
@@ -115,18 +115,18 @@ class LaplaceGate(Gate):
 
 
 class SparseMoE(nn.Module):
-    """Σ_e weight_e · expert_e(x), computing only what a weight asks for; no token is dropped."""
+    """Σ_e weight_e · expert_e(x). It computes only experts with a nonzero weight, and drops no token."""
 
     def __init__(self, experts: int, width: int, hidden: int) -> None:
         super().__init__()
         self.experts = Experts(experts, width, hidden)
 
     def forward(self, x_ND: Tensor, weight_NE: Tensor) -> Tensor:
-        """(N, D) → (N, D). Every expert has as many slots as the busiest needs; its tokens fill the first of them."""
+        """(N, D) → (N, D). Each expert has as many slots as the busiest one needs; its tokens fill the first slots."""
         if traced():
             return self._every_expert(x_ND, weight_NE)
         experts = weight_NE.shape[1]
-        expert_R, token_R = weight_NE.t().nonzero(as_tuple=True)  # expert by expert
+        expert_R, token_R = weight_NE.t().nonzero(as_tuple=True)  # sorted by expert
         count_E = torch.bincount(expert_R, minlength=experts)
         slots = int(count_E.max())
         before_E = count_E.cumsum(0) - count_E
@@ -139,7 +139,7 @@ class SparseMoE(nn.Module):
         return out_ND
 
     def _every_expert(self, x_ND: Tensor, weight_NE: Tensor) -> Tensor:
-        """The same sum over all experts: how many tokens an expert gets is not known while tracing."""
+        """Compute the same sum over all experts, because the tokens per expert are unknown while tracing."""
         rows_1END = x_ND.expand(1, weight_NE.shape[1], -1, -1)
         out_END = self.experts(rows_1END).squeeze(0)
         return torch.einsum("ne,end->nd", weight_NE, out_END)

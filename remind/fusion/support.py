@@ -1,10 +1,10 @@
 """Tokens of other patients for methods that retrieve: only training patients of the same site.
 
-Anything else would move patients' data between hospitals. A pool is not part of a model: it is neither a parameter nor
-a buffer, so no message and no checkpoint can contain it.
+Patients of other sites would require sending patient data between hospitals. A pool is not part of a model: it is
+neither a parameter nor a buffer, so that no message and no checkpoint can contain it.
 
-Shapes: N training patients of the site, R of them who support, P patients who ask, n supporting patients each,
-B patients of a step, k patients whom one that asks may not get, m modalities, l tokens, D width.
+Shapes: N training patients of the site, R of them who support, P requesting patients, n supporting patients each,
+B patients of a step, k excluded patients each, m modalities, l tokens, D width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,45 +19,46 @@ from remind.seeds import derive
 
 
 class Support(Protocol):
-    """Where supporting patients' tokens come from."""
+    """A source of supporting patients' tokens."""
 
     def draw(self, group: int, modality: int, patients: int, fixed: bool, barred_Pk: Tensor | None = None) -> Tensor:
-        """Tokens of `modality` of supporting patients of `group`, (P, n, l, D).
+        """Draw supporting patients of `group`, and return their tokens of `modality`, (P, n, l, D).
 
         Parameters
         ----------
         group
-            mc, the modalities that the asking patients have. Supporting is who has these and `modality`.
+            mc, the modalities of the requesting patients. A supporting patient has all of these and `modality`.
         modality
-            T, position of the modality the asking patients lack.
+            T, the position of the modality that the requesting patients lack.
         patients
-            P. Each asks for n = |mc| supporting patients, drawn without replacement; fewer where fewer exist, or none.
+            P. Each receives n = |mc| supporting patients, drawn without replacement; fewer if fewer exist, perhaps 0.
         fixed
-            The same patients at every call and for everyone who asks: evaluation. Otherwise a new draw for each.
+            True: the same patients at every call and for every requesting patient (evaluation). False: a new draw for
+            each.
         barred_Pk
-            Rows of patients whom each may not get; -1: nobody. Only where the draw is not fixed. Everyone gets as many
-            as the patient gets who has the fewest to choose from.
+            Rows of patients that each requesting patient must not receive; -1: none. Only if `fixed` is False. All
+            receive equally many: as many as are available to the patient with the fewest.
         """
 
     def patients(self, number: int) -> tuple[list[Tensor], Tensor]:
-        """Tokens (R, l_i, D) of each modality, and presence (R, m), of at most `number` patients: always the same."""
+        """Return tokens (R, l_i, D) by modality, and presence (R, m), of at most `number` patients, always the same."""
 
 
 class TokenPool(Support):
-    """`Support` over tokens in memory, as they lie in the cache of stage 2.
+    """`Support` over tokens in memory, in the format of stage 2's cache.
 
     Parameters
     ----------
     tokens
         One (N, l_i, D) tensor per modality.
     presence_Nm
-        Which modalities each of them has, bool.
+        Which modalities each of these patients has, bool.
     seed
-        Of the fixed draws.
+        Seed of the fixed draws.
     generator
-        Of the others, wherever it lies; None: torch's own randomness, as of dropout.
+        Generator of the other draws, on any device; None: torch's global generator, as for dropout.
     index_N
-        Positions of the patients in the site's cohort; None: unknown, nobody of a step is in the pool.
+        Positions of the patients in the site's cohort; None: unknown, so that no patient of a step is in the pool.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class TokenPool(Support):
         self._supporting: dict[tuple[int, int], Tensor] = {}
 
     def rows(self, index_B: Tensor) -> Tensor:
-        """Return the rows of patients of a step in the pool, (B,); -1 of those who are not in it."""
+        """Return the pool's rows of the patients of a step, (B,); -1 for a patient who is not in the pool."""
         if self._index_N is None:
             return torch.full_like(index_B, -1)
         is_BN = index_B.to(self._index_N.device).unsqueeze(1) == self._index_N
@@ -95,12 +96,12 @@ class TokenPool(Support):
         return self._tokens[modality][row_R[choice_Pn]]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the pool by name, for a file that stays at the site: ``tokens.<i>`` and ``presence``."""
+        """Return the pool's tensors by name, for a file that stays at the site: ``tokens.<i>`` and ``presence``."""
         return {f"tokens.{i}": z_NlD for i, z_NlD in enumerate(self._tokens)} | {"presence": self._presence_Nm}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], seed: int) -> "TokenPool":
-        """Return the pool that `tensors` named."""
+        """Return the pool with these named tensors."""
         tokens = [tensors[f"tokens.{i}"] for i in range(len(tensors) - 1)]
         return cls(tokens, tensors["presence"], seed)
 
@@ -113,7 +114,7 @@ class TokenPool(Support):
         return seen, presence_Rm
 
     def _rows(self, group: int, modality: int) -> Tensor:
-        """Positions of the patients with all of `group` and `modality`, ascending."""
+        """Return the positions of the patients with all of `group` and with `modality`, in ascending order."""
         key = (group, modality)
         if key not in self._supporting:
             needed = [*members(group), modality]
@@ -122,14 +123,14 @@ class TokenPool(Support):
 
 
 class StepSupport(Support):
-    """`Support` of the patients of a step for each other: their tokens carry gradient to the encoders.
+    """`Support` among the patients of a step. Gradients flow through their tokens to the encoders.
 
     Parameters
     ----------
     tokens
         One (B, l_i, D) tensor per modality.
     presence_Bm
-        Which modalities each of them shows; what is hidden from the model supports nobody.
+        Which modalities of each patient the model sees; hidden modalities are never used as support.
     """
 
     def __init__(self, tokens: Sequence[Tensor], presence_Bm: Tensor) -> None:
@@ -149,7 +150,7 @@ class StepSupport(Support):
 
 
 def chosen(luck_PR: Tensor, row_R: Tensor, number: int, barred_Pk: Tensor | None) -> Tensor:
-    """Return the positions in `row_R` of the `number` luckiest of each row that are not barred, or fewer, (P, n)."""
+    """Return for each row the positions in `row_R` of the `number` largest draws that are not excluded, (P, n)."""
     if barred_Pk is not None and number:
         barred_PR = (row_R[None, :, None] == barred_Pk.to(row_R.device)[:, None, :]).any(dim=2)
         luck_PR = luck_PR.masked_fill(barred_PR, -1.0)

@@ -1,11 +1,11 @@
-"""Whether a model is being recorded by `torch.export`, for code whose usual form branches on the values of a batch."""
+"""Detects whether `torch.export` traces a model, for code that otherwise branches on the values of a batch."""
 
 import torch
 
 
 def traced() -> bool:
-    """Return whether the operations of this call are recorded, to be repeated on batches of any size and content.
+    """Return whether the current call is traced, to be replayed on batches of any size and content.
 
-    Sizes and branches must then not depend on values; the result must be the same.
+    Then sizes and branches must not depend on values, and the result must stay the same.
     """
     return torch.compiler.is_compiling()
