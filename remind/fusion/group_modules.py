@@ -46,8 +46,8 @@ class GroupModules(nn.ModuleDict):
         pick
             Selects the tensor from the module of a group; None if that group has none.
         zero
-            Used if no group has the tensor. If other groups have it, a group without it gets their mean (algorithm
-            §4.10), without gradient: only a group's own patients train its parameters.
+            Used if no group has the tensor. If other groups have it, a group without it gets their mean
+            (algorithm §4.10), without gradient: only a group's own patients train its parameters.
         """
         known = {k: tensor for k in self.known() if (tensor := pick(self[str(k)])) is not None}
         mean = torch.stack(list(known.values())).mean(dim=0).detach() if known else zero

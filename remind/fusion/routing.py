@@ -27,7 +27,7 @@ def routing_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> T
         log_BXE = (logits_BXE + log_times_E).log_softmax(dim=-1)
         return -(log_BXE.exp() * (log_BXE - log_times_E)).sum(dim=(1, 2)) / log_BXE.shape[1]
     log_BXE = logits_BXE.log_softmax(dim=-1)
-    # Few passes over few tensors, because they are a large part of the gate's cost. log p is finite where p is 0.
+    # Few passes over few tensors, because this costs much of the gate's time. log p is finite where p rounds to 0.
     return -(log_BXE.exp() * log_BXE).sum(dim=(1, 2)) / log_BXE.shape[1]
 
 
