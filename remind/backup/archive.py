@@ -40,6 +40,8 @@ def write_backup(folder: Path, file: Path) -> int:
         raise UserError(f"{folder}: there is no such folder")
     if file.is_relative_to(folder):
         raise UserError(f"{file}: a backup in the folder would contain itself; give a file elsewhere, on another disk")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}; make it first, or give another place")
     if file.exists():
         raise UserError(f"{file}: is there already; give another name")
     digests: dict[str, str] = {}

@@ -98,6 +98,8 @@ class Reader:
         shutil.copytree(ROOT / "simulation", folder / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
         stand_in(folder / "simulation" / "cohorts")
         (folder / "results").mkdir()
+        (folder / "backups").mkdir()
+        (folder / "coordinator" / "federated-remind" / "results").mkdir(parents=True)  # of the service's own account
         (folder / TINY_FILE).write_text(TINY.replace(" ", "\n"))
         made = generate(SyntheticConfig(patients=200), 0)
         for name in ("my-cohort", "my-embed", "mimic-iv", "path/to/cohort"):
@@ -109,6 +111,7 @@ class Reader:
             "/etc/remind-site/": f"{folder}/etc/",
             "/path/to/": f"{folder}/path/to/",
             "/data/": f"{folder}/",
+            "/backup/": f"{folder}/backups/",
             "/abs/cohort.toml": f"{folder}/my-cohort/cohort.toml",
             "/abs/out": f"{folder}/out",
         }
