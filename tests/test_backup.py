@@ -123,7 +123,7 @@ def test_what_would_be_a_mistake_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         write_backup(tmp_path / "none", tmp_path / "b")
     write_backup(tmp_path / "f", tmp_path / "b")
-    with pytest.raises(UserError, match="there is no folder .*nowhere; make it first"):
+    with pytest.raises(UserError, match="nowhere; make it first"):
         write_backup(tmp_path / "f", tmp_path / "nowhere" / "backup.tar.gz")
     with pytest.raises(UserError, match="is there already"):
         write_backup(tmp_path / "f", tmp_path / "b")
