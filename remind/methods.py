@@ -1,13 +1,16 @@
 """The choices that make a method (fusion model, objective, rule, aggregator), and which of them exclude each other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from torch import Tensor
+
 from remind.config import Config
 from remind.encoders import choices
 from remind.errors import UserError
-from remind.federation.aggregation import BlockAverage, Merging
+from remind.federation.aggregation import BlockAverage, Merging, is_as_sent
 from remind.federation.aggregators.base import Aggregator
 from remind.federation.aggregators.base import registry as aggregators
 from remind.federation.rules.base import Rule
@@ -41,6 +44,18 @@ class Methods:
     def merges(self, name: str) -> bool:
         """Return whether a tensor is merged by the fusion model, and neither trained nor averaged."""
         return name.startswith(FUSION) and name.removeprefix(FUSION) in self.fusion.merged
+
+    def told(self, received: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> dict[str, str]:
+        """Return the merged tensors of a reply that are no updates, by name, with what is wrong with each, if anything.
+
+        They have bounds of their own (`FusionModel.beyond`); every other tensor has the limits of updates.
+        """
+        found = {}
+        for name in filter(self.merges, received):
+            problem = self.fusion.beyond(name.removeprefix(FUSION), received[name])
+            if problem is not None:
+                found[name] = "" if is_as_sent(received[name], sent[name]) else problem
+        return found
 
     @property
     def averages(self) -> bool:

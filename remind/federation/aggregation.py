@@ -80,6 +80,11 @@ class BlockAverage:
         return {**tensors, **self.average(tensors)}
 
 
+def is_as_sent(reply: Tensor, sent: Tensor) -> bool:
+    """Whether a site sends back what it received, and so tells nothing."""
+    return torch.equal(reply.to(sent.dtype), sent)
+
+
 Merge = Callable[[str, Sequence[Tensor], Tensor], Tensor]
 
 
@@ -114,7 +119,7 @@ class Merging(BlockAverage):
         averaged = {name: tensor for name, tensor in tensors.items() if not self._merges(name)}
         self._others.add(averaged, block_weights, sent, losses, chance, site)
         for name in tensors.keys() - averaged.keys():
-            if sent is None or not torch.equal(tensors[name].to(sent[name].dtype), sent[name]):
+            if sent is None or not is_as_sent(tensors[name], sent[name]):
                 self._replies.setdefault(name, []).append(tensors[name])
 
     @override

@@ -270,6 +270,15 @@ class FusionModel(nn.Module, ABC):
         """Return the new value of a parameter of `merged`, from the sites' replies and its previous value."""
         raise NotImplementedError(f"{cls.__name__} has parameters to merge and does not say how")
 
+    @classmethod
+    def beyond(cls, name: str, told: Tensor) -> str | None:
+        """Return why no honest site sends this value of a parameter of `merged`; empty if one may.
+
+        None, the default: the reply is an update of the value that was sent, and the limits of updates apply. A class
+        whose sites fill the parameter anew must define its own bound here, and its `gather` must respect the bound.
+        """
+        return None
+
     def of_others(self, modality: int, tokens: Tensor) -> Tensor:
         """Return tokens (…, l, D) of supporting patients after this model's projection of the modality."""
         if self.projection is None:

@@ -14,6 +14,8 @@ a modality is averaged in proportion to the patients who have it, as under every
 The pool is the only part of a model that is not averaged (`FusionModel.merged`): a hospital sends its own centres and
 receives the centres of all. If there are more than `pool`, the coordinator clusters them again. *A centre is the mean
 feature of patients with one label*: of at least `least` patients, and of at least the hospital's minimum count.
+A hospital shortens a centre whose root mean square exceeds `MOST_RMS`. The coordinator leaves out a reply with a longer
+one, or with more centres of a modality and label than half the pool, so that a false reply is bounded.
 
 Shapes: B patients, m modalities, D width, C classes, P centres in the pool.
 """
@@ -31,6 +33,9 @@ from remind.config import Count, NonNegative, Positive
 from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.finch import centres
 from remind.fusion.layers import modality_means
+
+MOST_RMS = 4.0  # of a centre's numbers; cosines and the head's norm, which see centres, depend little on their length
+ROUNDING = 0.01  # relative, of a centre's length on the wire (bfloat16)
 
 
 class ClusMFLOptions(FusionOptions):
@@ -152,10 +157,8 @@ class ClusMFL(FusionModel):
         for i, pool_CPD in enumerate(self.pool_mCPD):
             for c, pool_PD in enumerate(pool_CPD):
                 row_R = (presence_Nm[:, i] & (label_N == c)).nonzero().squeeze(1)[: self.options.sample]
-                own_KD = centres(
-                    h_NmD[row_R, i].double(), max(self.options.pool // 2, 1), max(self.options.least, least)
-                )
-                pool_PD[: len(own_KD)] = own_KD.to(pool_PD)
+                own_KD = centres(h_NmD[row_R, i].double(), _share(self.options.pool), max(self.options.least, least))
+                pool_PD[: len(own_KD)] = _shortened(own_KD).to(pool_PD)
 
     @classmethod
     @override
@@ -170,6 +173,31 @@ class ClusMFL(FusionModel):
                 merged_mCPD[place] = 0
                 merged_mCPD[place][: len(sent_KD)] = sent_KD.to(before)
         return merged_mCPD
+
+    @classmethod
+    @override
+    def beyond(cls, name: str, told: Tensor) -> str | None:
+        """Return whether a site tells more centres, or longer ones, than `gather` leaves."""
+        most = _share(told.shape[2])
+        if (number := int((told.abs().sum(dim=3) > 0).sum(dim=2).max())) > most:
+            return f"it tells {number} centres of a modality and label; a hospital has at most {most}"
+        if (longest := float(_rms(told.double()).max())) > MOST_RMS * (1 + ROUNDING):
+            return f"it tells a centre of root mean square {longest:.3g}; a hospital's own has at most {MOST_RMS:g}"
+        return ""
+
+
+def _share(pool: int) -> int:
+    """Return how many centres of a modality and label one hospital may have in a pool."""
+    return max(pool // 2, 1)
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean(dim=-1).sqrt()
+
+
+def _shortened(centre_KD: Tensor) -> Tensor:
+    """Return centres of the same directions, none longer than a hospital may tell."""
+    return centre_KD * (MOST_RMS / _rms(centre_KD).clamp(min=MOST_RMS)).unsqueeze(-1)
 
 
 def _filled(pool_PD: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
+from remind.federation.rules.feddg_ga import adjusted
 from remind.methods import methods_of
 from remind.metrics.statistics import GroupLoss
 from remind.secure_settings import require_summable
@@ -60,6 +63,31 @@ def test_masses_follow_and_stay_a_distribution():
     masses = {s: sum(one.for_site(state, SITES, s).masses(SITES[s]).values()) for s in SITES}
     assert sum(masses.values()) == pytest.approx(1)
     assert masses["a"] == pytest.approx(0.4 + 0.2)
+
+
+UNIT = st.floats(0, 1)
+
+
+@given(
+    raw=st.lists(UNIT, min_size=3, max_size=3).filter(lambda found: sum(found) > 0.1),
+    gaps=st.lists(st.floats(-7, 7), min_size=3, max_size=3),
+    step=st.floats(0.01, 0.9),
+)
+def test_no_site_gains_more_in_a_round_than_the_step_whatever_it_reports(raw, gaps, step):
+    before = {s: w / sum(raw) for s, w in zip("abc", raw, strict=True)}
+    after = adjusted(before, dict(zip("abc", gaps, strict=True)), step)
+    assert sum(after.values()) == pytest.approx(1)
+    assert all(0 <= after[s] <= before[s] + step + 1e-9 for s in before)
+
+
+def test_a_site_that_lies_in_every_round_takes_all_weight_after_some_rounds():
+    """docs/threat-model.md says so: a round is bounded, a run is not."""
+    weights, rounds = {"a": 0.25, "b": 0.25, "c": 0.25, "liar": 0.25}, 0
+    while weights["liar"] < 1:
+        after = adjusted(weights, {"a": 0.1, "b": 0.1, "c": 0.1, "liar": 6.9}, 0.2)
+        assert after["liar"] <= weights["liar"] + 0.2 + 1e-12
+        weights, rounds = after, rounds + 1
+    assert rounds == 4
 
 
 def test_equal_gaps_change_nothing():

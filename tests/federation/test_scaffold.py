@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 from torch.optim import SGD
 
 from remind.config import Config, Scalar
@@ -154,6 +157,45 @@ def test_a_site_that_may_not_send_does_not_pull_the_others():
         moved, memory = one.server_round({X: x}, average, memory, Replies(LR, {X: 1.0}))
         x = moved[X]
     torch.testing.assert_close(x, optimum(lambda: kept_back()[:2], WEIGHT[:2]), rtol=0, atol=1e-8)
+
+
+# What one site can do
+
+
+@settings_of(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.01, 1)), min_size=1, max_size=12))
+def test_c_is_never_larger_than_the_largest_step_of_the_model_makes_it(steps):
+    """K·η·‖c‖ ≤ max ‖θ⁺ − θ‖ over the rounds, whatever was in the answers: so `federation.max-update` bounds c."""
+    one, x, memory, largest = rule("scaffold(lr = 0)"), torch.zeros(2, dtype=torch.float64), {}, 0.0
+    for a, b, weight in steps:
+        step = torch.tensor([a, b], dtype=torch.float64)
+        largest = max(largest, float(step.norm()))
+        moved, memory = one.server_round({X: x}, {X: x + step}, memory, Replies(LR, {X: weight}))
+        x = moved[X]
+        assert STEPS * LR * float(memory[f"control/{X}"].norm()) <= largest + 1e-9
+
+
+def repeated_lie(text, combine, rounds=60):
+    """How far the model moves in the last round; honest sites have nothing to learn, one of weight .2 sends θ + 1."""
+    one, x, memory = rule(text), torch.zeros(2, dtype=torch.float64), {}
+    those = [Quadratic(torch.zeros(2).double(), torch.zeros(2).double()) for _ in range(2)]
+    for t in range(rounds):
+        sent = {beside("control", X): memory[f"control/{X}"]} if memory else {}
+        for each in those:
+            one.work(each.begin(x, sent, t, t - 1))
+        average = combine([*(each.x.detach() for each in those), x + 1])
+        moved, memory = one.server_round({X: x}, {X: average}, memory, Replies(LR, {X: 1.0}))
+        x, last = moved[X], x
+    return float((x - last).abs().max())
+
+
+def test_a_lie_that_is_repeated_counts_in_full_and_not_by_its_share_unless_the_aggregator_is_robust():
+    """docs/threat-model.md says so: c spreads it to the other sites' steps. It never exceeds what was sent."""
+    mean = lambda replies: sum(w * y for w, y in zip(WEIGHT, replies, strict=True))  # noqa: E731
+    median = lambda replies: torch.stack(replies).median(dim=0).values  # noqa: E731
+    assert repeated_lie("lg", mean) == pytest.approx(0.2)
+    assert repeated_lie("scaffold(lr = 0)", mean) == pytest.approx(1.0, abs=1e-3)
+    assert repeated_lie("scaffold(lr = 0)", median) == 0.0
 
 
 # In a run

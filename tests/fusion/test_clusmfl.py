@@ -7,7 +7,7 @@ import torch
 
 from remind.config import Config, Scalar
 from remind.errors import UserError
-from remind.fusion.clusmfl import ClusMFL
+from remind.fusion.clusmfl import MOST_RMS, ClusMFL
 from remind.fusion.finch import centres
 from remind.secure_settings import require_summable
 from remind_server.rounds.strategy import FedRemind
@@ -129,6 +129,35 @@ def test_a_site_sends_means_of_enough_patients_of_one_label_who_have_the_modalit
             found = in_pool(fusion, i, c)
             assert len(found) == len(expected) <= 3
             assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_longer_centre_than_a_site_may_tell_is_shortened_in_its_direction():
+    of = context()
+    fusion, batch = model("clusmfl", of, options="pool = 6, least = 3").double(), patients(of, (7,) * 40)
+    tokens, label = [100 * t.double() for t in batch.tokens], torch.zeros(40, dtype=torch.long)
+    fusion.gather([(tokens, batch.presence, label)], 1)
+    for i, z in enumerate(tokens):
+        raw = centres(z.mean(dim=1), 3, 3)
+        found = fusion.pool_mCPD[i, 0, : len(raw)]
+        assert len(raw)
+        assert (raw.square().mean(dim=1).sqrt() > MOST_RMS).all()
+        torch.testing.assert_close(found.square().mean(dim=1).sqrt(), torch.full((len(raw),), MOST_RMS).double())
+        assert all(cosine(a, b) == pytest.approx(1) for a, b in zip(found, raw, strict=True))
+    for dtype in (torch.float32, torch.bfloat16):
+        assert ClusMFL.beyond("pool_mCPD", fusion.pool_mCPD.detach().to(dtype)) == ""
+
+
+def test_what_a_site_tells_within_the_bound_leaves_the_pool_within_it():
+    before = torch.zeros(1, 1, 4, 3)
+    told = before.clone()
+    told[0, 0, :2] = torch.tensor([[MOST_RMS] * 3, [-MOST_RMS, MOST_RMS, MOST_RMS]])
+    honest = before.clone()
+    honest[0, 0, :2] = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
+    assert ClusMFL.beyond("pool_mCPD", told) == ""
+    pool = ClusMFL.merge("pool_mCPD", [honest, told, honest], before)
+    assert (pool.square().mean(dim=3).sqrt() <= MOST_RMS).all()
+    told[0, 0, 2] = 1.0
+    assert "3 centres" in (ClusMFL.beyond("pool_mCPD", told) or "")
 
 
 def test_too_few_patients_leave_no_centre():

@@ -96,6 +96,16 @@ def test_the_order_of_hospitals_does_not_matter_and_those_alike_change_nothing()
     torch.testing.assert_close(matched([before, before], before), before)
 
 
+@pytest.mark.parametrize("far", [0.1, 1e6])
+def test_what_one_of_four_hospitals_tells_moves_a_summary_by_no_more_than_a_quarter_of_it(far):
+    """Each summary is the mean of one row of each: a false row of length r moves it by r/S and the honest spread."""
+    before = rows(3)
+    honest = [before + 0.01 * rows(s) for s in (4, 5, 6)]
+    found = matched([*honest, before + far * rows(7)], before)
+    spread = max(float((x - y).norm()) for x in before for y in before) + 0.2
+    assert (found - before).norm(dim=1).max() <= (far * rows(7).norm(dim=1).max() + 3 * spread) / 4
+
+
 MIXES = {"s1": [1, 3, 3] * 8, "s2": [3, 6, 2] * 8}
 CONTROLS = "fusion.controls_NK"
 

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from remind.config import Config
@@ -137,13 +138,13 @@ def evaluated(part, times):
     return said(change)
 
 
-def update(change):
-    """A lie in the tensors: what comes back is a function of what they were, name by name."""
+def update(change, only=""):
+    """A lie in the tensors whose name contains `only`: what comes back is a function of what they were."""
 
     def lie(record):
         report, buffer = from_record(record)
         assert isinstance(report, Report)
-        tensors = {name: change(tensor) for name, tensor in unpack(report.index, buffer).items()}
+        tensors = {n: change(t) if only in n else t for n, t in unpack(report.index, buffer).items()}
         return to_record(report.model_copy(update={"index": index_of(tensors, "float32")}), pack(tensors, "float32"))
 
     return lie
@@ -178,6 +179,62 @@ def test_a_liar_in_training_is_left_out_and_named_every_round(case, without, tmp
     silent = without[changes.get("dro.risk", "train")]
     assert auroc(found) == auroc(silent)
     assert [r.weights_after for r in found.rounds] == [r.weights_after for r in silent.rounds]
+
+
+POOL, CONTROLS = "fusion.pool_mCPD", "fusion.controls_NK"
+HUGE = 1e30  # finite in float32; its square is not
+CLUSMFL, PEPSY = {"method.fusion": "clusmfl(pool = 4)"}, {"method.fusion": "pepsy"}
+LG = {"method.rule": "lg", "method.objective": "erm"}
+
+
+def everywhere(value):
+    return lambda tensor: torch.full_like(tensor, value)
+
+
+# What is no plain average of tensors: parts that sites fill or that are matched, rules with more than an average.
+BESIDE: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "huge centres": (update(lambda t: t * HUGE, POOL), CLUSMFL | LG, f"{POOL}: it tells a centre"),
+    "centres a little too long": (update(lambda t: t.sign() * 4.1, POOL), CLUSMFL | LG, "at most 4"),
+    "a pool of its own": (update(everywhere(1.0), POOL), CLUSMFL | LG, "it tells 4 centres"),
+    "huge controls": (update(everywhere(HUGE), CONTROLS), PEPSY | LG, "max-update"),
+    "controls far beyond others'": (
+        update(lambda t: t * 3, CONTROLS),
+        PEPSY | LG | {"federation.max-update": 10.0},
+        "max-update-ratio",
+    ),
+    "huge tensors under control variates": (update(everywhere(HUGE)), LG | {"method.rule": "scaffold"}, "max-update"),
+    "huge tensors under models of each site": (
+        update(everywhere(HUGE)),
+        LG | {"method.rule": "fedmsplit"},
+        "max-update",
+    ),
+    "a huge loss of its own model": (losses("local", 1e9), LG | {"method.rule": "feddg_ga"}, "max-loss"),
+}
+
+
+@pytest.fixture(scope="module")
+def silent_under(tmp_path_factory):
+    """The run in which that site refuses each training task, by fusion model and rule."""
+    return cache(lambda items: run(tmp_path_factory.mktemp("silent"), "train", no, **dict(items)))
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_a_liar_beside_the_average_is_left_out_and_named_and_touches_nothing(case, silent_under, tmp_path):
+    lie, changes, words = BESIDE[case]
+    found = run(tmp_path, "train", lie, **changes)
+    silent = silent_under(tuple((k, v) for k, v in sorted(changes.items()) if k.startswith("method")))
+    for record in found.rounds:
+        assert set(record.absent) == {liar()}
+        assert words in record.absent[liar()]
+    assert found.result.left_out == {liar(): len(found.rounds)}
+    assert [r.weights_after for r in found.rounds] == [r.weights_after for r in silent.rounds]
+    for of, without_it in zip(found.models, silent.models, strict=True):
+        assert all(torch.equal(tensor, without_it[name]) for name, tensor in of.items())
+
+
+@pytest.mark.parametrize("changes", [CLUSMFL | LG, PEPSY | LG, LG | {"method.rule": "scaffold"}])
+def test_honest_sites_keep_within_the_limits_beside_the_average(changes, tmp_path):
+    assert run(tmp_path, **changes).result.left_out == {}
 
 
 @pytest.mark.slow

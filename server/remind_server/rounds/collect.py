@@ -105,8 +105,10 @@ class RoundReplies:
             tensors = unpack(report.index, buffer)
             if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
-            merges = methods_of(self.limits.config).merges
-            size = update_size(assignment.sent, {n: t for n, t in tensors.items() if not merges(n)})
+            told = methods_of(self.limits.config).told(tensors, assignment.sent)
+            if wrong := [f"{name}: {problem}" for name, problem in told.items() if problem]:
+                raise ValueError("; ".join(wrong))
+            size = update_size(assignment.sent, {n: t for n, t in tensors.items() if n not in told})
             if problem := size_problem(size.relative, self.limits.config.federation.max_update):
                 raise ValueError(problem)
         except ValueError as error:
