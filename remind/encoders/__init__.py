@@ -1,6 +1,6 @@
 """Encoders: the values of one modality → tokens (P, l, D). Each file registers one or more.
 
-The libraries that the backbones come from (timm, torchvision, MONAI, transformers) are imported when one is built.
+The libraries of the backbones (timm, torchvision, MONAI, transformers) are imported when a backbone is built.
 """
 
 from remind.encoders.base import (

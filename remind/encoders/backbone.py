@@ -1,4 +1,4 @@
-"""Shared by picture backbones: inspection without weights, removal of unused parts, batches of one patient."""
+"""Functions for backbones of images: inspection without weights, removal of unused parts, batches of one patient."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ def weightless() -> Iterator[None]:
 def idle_modules(net: nn.Module, inputs: Tensor) -> tuple[str, ...]:
     """Return modules whose weights do not affect the output, such as heads, or norms after unused pooling.
 
-    They would be sent, decayed and stored for nothing. `net` and `inputs` are weightless; `net` cannot be used
+    Sending, decaying and storing them would be useless. `net` and `inputs` are weightless; `net` cannot be used
     afterwards.
     """
     out: Tensor = net(inputs)
@@ -29,13 +29,13 @@ def idle_modules(net: nn.Module, inputs: Tensor) -> tuple[str, ...]:
     remove(net, idle)
     try:
         same = net(inputs).shape == out.shape
-    except Exception:  # the module is called after all, although its result is not used
+    except Exception:  # the network calls the module, although it does not use the result
         same = False
     return idle if same else ()
 
 
 def remove(net: nn.Module, modules: tuple[str, ...]) -> None:
-    """Take modules out of a network."""
+    """Remove modules from a network."""
     for name in modules:
         net.set_submodule(name, nn.Identity())
 
@@ -44,7 +44,7 @@ def remove(net: nn.Module, modules: tuple[str, ...]) -> None:
 def steady_norms(net: nn.Module, patients: int) -> Iterator[None]:
     """Make batch norms use their running statistics for a single patient, also in training.
 
-    The statistics of one patient say nothing about a batch, and a 1 × 1 map has none.
+    Statistics of one patient do not describe a batch, and a 1 × 1 map has no variance.
     """
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.training] if patients == 1 else []
     for norm in norms:
@@ -57,7 +57,7 @@ def steady_norms(net: nn.Module, patients: int) -> Iterator[None]:
 
 
 def _without_gradient(module: nn.Module, path: str = "") -> Iterator[str]:
-    """Return the largest modules all of whose weights could have a gradient but have none."""
+    """Return the largest modules whose weights all require a gradient but have none."""
     for name, child in module.named_children():
         weights = list(child.parameters())
         if weights and all(w.requires_grad and w.grad is None for w in weights):

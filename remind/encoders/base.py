@@ -1,6 +1,6 @@
 """The base class of encoders, and the registry of encoders by kind of modality.
 
-A file in this folder with `register` adds one; `model.encoders.choice` chooses it (docs/extend.md).
+A file in this folder that calls `register` adds an encoder; `model.encoders.choice` selects it (docs/extend.md).
 
 Shapes: P patients who have the modality, l tokens of the modality, D width.
 """
@@ -34,8 +34,8 @@ class Encoder(nn.Module, ABC):
     Attributes
     ----------
     private
-        Whether a test shows that the tape has its patients' gradients (`remind.privacy.tape`). If not, a private step
-        encodes patient by patient, which is right for any encoder, and slower.
+        Whether a test shows that the tape records gradients per patient (`remind.privacy.tape`). If not, a private step
+        encodes one patient at a time, which is correct for any encoder but slower.
     """
 
     private: bool = False
@@ -50,15 +50,15 @@ class Encoder(nn.Module, ABC):
 
     @staticmethod
     def positions(config: ModelConfig) -> int:
-        """Return how many positions of one patient's data each weight meets, roughly: for estimates of time."""
+        """Return roughly to how many positions of one patient's data each weight is applied, to estimate time."""
         return config.tokens
 
     def fit(self, modality: Any) -> None:
-        """Compute standardisation statistics from training patients, if there are any and the schema gives none."""
+        """Compute standardisation statistics from training patients, if there are any and the schema has none."""
 
     @classmethod
     def fits(cls, schema: Any) -> bool:
-        """Return whether `fit` learns anything from a site's patients: then each site has its own encoder."""
+        """Return whether `fit` learns from a site's patients; if so, each site has its own encoder."""
         return cls.fit is not Encoder.fit
 
     @abstractmethod
@@ -66,13 +66,13 @@ class Encoder(nn.Module, ABC):
         """Return the tokens (P, l, D) of the P patients who have the modality."""
 
     def hidden_values(self) -> HiddenValues | None:
-        """Return how the encoder learns without labels (``model.encoders.pretraining-rounds``); None: it does not."""
+        """Return the task for learning without labels (``model.encoders.pretraining-rounds``), or None."""
         return None
 
     def core(self) -> nn.Module | None:
         """Return the backbone without its adapter, to compile or to freeze it separately.
 
-        None if the encoder has none.
+        Return None if the encoder has no backbone.
         """
         return self._modules.get("backbone")
 
@@ -92,7 +92,7 @@ def register(
     options: type[Options] | None = None,
     usual: bool = False,
 ) -> Callable[[EncoderType], EncoderType]:
-    """Make a class an encoder of a kind of modality.
+    """Register a class as an encoder of a kind of modality.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ def register(
     name, title, paper, year
         As for `Registry.register`.
     options
-        The class of its own options. The constructor and `token_count` then take them as their third argument.
+        The class of the encoder's options. The constructor and `token_count` then take them as their third argument.
     usual
-        Whether the kind has this encoder if `model.encoders.choice` names no other.
+        Whether it is the default encoder of the kind, used if `model.encoders.choice` names no other.
 
     Raises
     ------
     ValueError
-        The kind has an encoder of this name, or another usual one.
+        The kind already has an encoder of this name, or another default encoder.
     """
     registry = _registry(schema_type)
 
@@ -122,7 +122,7 @@ def register(
 
 
 def build_encoder(schema: ModalitySchema, config: ModelConfig, seed: int) -> Encoder:
-    """Build a freshly initialised encoder: the same at every site for the same seed, whatever else the site has.
+    """Build a newly initialised encoder. It depends on the seed only, not on the site's other modalities.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def build_encoder(schema: ModalitySchema, config: ModelConfig, seed: int) -> Enc
 
 
 def needs_fit(schema: ModalitySchema, config: ModelConfig) -> bool:
-    """Return whether the encoder of a modality holds statistics of the site that it was built at."""
+    """Return whether the encoder of a modality contains statistics of its site."""
     return bool(_chosen(schema, config)[0].fits(schema))
 
 
@@ -146,7 +146,7 @@ def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
     Raises
     ------
     UserError
-        The config names an unknown encoder or backbone, or one that cannot process what the schema says.
+        The config names an unknown encoder or backbone, or one that cannot process the schema's data.
     """
     build, options = _chosen(schema, config)
     return int(build.token_count(schema, config, *options))
@@ -158,7 +158,7 @@ def learns_unlabelled(schema: ModalitySchema, config: ModelConfig) -> bool:
 
 
 def check_pretraining(schema: CohortSchema, config: ModelConfig) -> None:
-    """Check that a cohort has something to learn from without labels.
+    """Check that a cohort has a modality whose encoder can learn without labels.
 
     Raises
     ------
@@ -174,12 +174,12 @@ def check_pretraining(schema: CohortSchema, config: ModelConfig) -> None:
 
 
 def positions(schema: ModalitySchema, config: ModelConfig) -> int:
-    """Return how many positions of one patient's data each weight of the encoder meets, roughly."""
+    """Return roughly to how many positions of one patient's data each weight of the encoder is applied."""
     return int(_chosen(schema, config)[0].positions(config))
 
 
 def encoders() -> dict[str, tuple[str, Registry[Encoder]]]:
-    """Return, by kind of modality, the name of the usual encoder and the registry of all."""
+    """Return, by kind of modality, the name of the default encoder and the registry of all encoders."""
     load_folder(PACKAGE)
     load_extensions()
     found = {name: kind.schema for name, kind in kinds().items()}
@@ -188,7 +188,7 @@ def encoders() -> dict[str, tuple[str, Registry[Encoder]]]:
 
 @lru_cache(maxsize=64)
 def choices(text: str) -> dict[str, str]:
-    """Return the encoder of each kind that `model.encoders.choice` names, as it is written there.
+    """Return the encoder of each kind that `model.encoders.choice` names, in the user's notation.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def _registry(schema_type: type[ModalitySchema]) -> Registry[Encoder]:
 
 
 def patches(columns: int, tokens: int) -> list[list[int]]:
-    """Columns 0 … columns−1 in at most `tokens` consecutive runs of nearly equal length."""
+    """Divide columns 0 … columns−1 into at most `tokens` consecutive runs of nearly equal length."""
     count = min(columns, tokens)
     edges = [columns * i // count for i in range(count + 1)]
     return [list(range(start, stop)) for start, stop in pairwise(edges)]

@@ -1,6 +1,6 @@
 """Sets of codes → tokens: each code's embedding, pooled by attention with learned queries.
 
-A set has no order and mostly few members, so a few views of it suffice: l is the number of queries, at most QUERIES.
+A set has no order and usually few members, so a few tokens suffice: l is the number of queries, at most QUERIES.
 Shapes: P patients, O codes of the batch, R rows of the embedding, l tokens, D width.
 """
 
@@ -13,12 +13,12 @@ from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.encoders.base import Encoder, register
 
 QUERIES = 4
-SPREADING, LARGEST = 0x1E3779B97F4A7C15, 2**63 - 1  # Fibonacci hashing of places in a long vocabulary
+SPREADING, LARGEST = 0x1E3779B97F4A7C15, 2**63 - 1  # Fibonacci hashing of positions in a long vocabulary
 
 
 @register(CodesSchema, "set", title="attention over the set of codes", usual=True)
 class CodesEncoder(Encoder):
-    """Each token is a weighted mean of the patient's codes, and says how many there are."""
+    """Each token is a weighted mean of the patient's codes, plus a term for their number."""
 
     def __init__(self, schema: CodesSchema, config: ModelConfig) -> None:
         super().__init__(schema, config)
@@ -52,10 +52,10 @@ class CodesEncoder(Encoder):
         return out
 
     def _embed(self, code_O: Tensor) -> Tensor:
-        """Return the row of each code in the vocabulary, (O, D).
+        """Return the embedding of each code, (O, D).
 
-        A hashed code has two rows, from different digits of its hash: codes that share one row rarely share both. A
-        vocabulary with more codes than there are rows is hashed too.
+        The embedding of a hashed code combines two rows, from different digits of its hash: codes that share one row
+        rarely share both. A vocabulary with more codes than rows is hashed too.
         """
         if not self.hashed:
             out: Tensor = self.embedding(code_O)
@@ -68,7 +68,7 @@ class CodesEncoder(Encoder):
 
 
 def segment_softmax(score_OQ: Tensor, segment_O: Tensor, segments: int) -> Tensor:
-    """Softmax over the entries of each segment, for every query."""
+    """Compute the softmax over the entries of each segment, for every query."""
     index_OQ = segment_O.unsqueeze(1).expand_as(score_OQ)
     lowest_SQ = score_OQ.new_full((segments, score_OQ.shape[1]), -torch.inf)
     highest_SQ = lowest_SQ.scatter_reduce(0, index_OQ, score_OQ.detach(), "amax")
@@ -78,7 +78,7 @@ def segment_softmax(score_OQ: Tensor, segment_O: Tensor, segments: int) -> Tenso
 
 
 def some(patient_O: Tensor, patients: int, hide: float) -> Tensor:
-    """Keep each code with probability 1 − `hide`; of every patient at least one code stays."""
+    """Keep each code with probability 1 − `hide`, and at least one code of every patient."""
     draw_O = torch.rand(len(patient_O), device=patient_O.device)
     luckiest_P = draw_O.new_zeros(patients).scatter_reduce(0, patient_O, draw_O, "amax")
     return (draw_O >= hide) | (draw_O == luckiest_P[patient_O])

@@ -1,7 +1,7 @@
-"""Learning without labels: an encoder learns to tell values that were hidden from it (``pretraining-rounds``).
+"""Self-supervised learning: an encoder learns to predict values that are hidden from it (``pretraining-rounds``).
 
-Each class here holds an encoder and a head that predicts the hidden values from the encoder's tokens. Only the encoder
-is kept. Masked features of tables: SCARF and VIME have the same pretext (Yoon et al., VIME, NeurIPS 2020).
+Each class contains an encoder and a head that predicts the hidden values from the encoder's tokens. Only the encoder is
+kept. For tables, SCARF and VIME use the same pretext task, masked features (Yoon et al., VIME, NeurIPS 2020).
 
 Shapes: P patients, F columns, X outputs of the head, O observations, I items, T terms of time, l tokens, D width.
 """
@@ -18,18 +18,18 @@ from typing_extensions import override
 
 from remind.data.cohort.kinds.series import SeriesBatch
 
-HIDDEN = 0.3  # chance of each value to be hidden
-TERMS = 5  # of time: 1, t, t², and a sine and a cosine over the horizon
+HIDDEN = 0.3  # probability that a value is hidden
+TERMS = 5  # functions of time: 1, t, t², and a sine and a cosine over the horizon
 
 
 class HiddenValues(nn.Module, ABC):
-    """An encoder, and the head that predicts from its tokens what was hidden from it."""
+    """An encoder, and a head that predicts the hidden values from the encoder's tokens."""
 
     @abstractmethod
     def forward(self, inputs: Any) -> Tensor | None:
         """Hide some of the values of P patients, and return the mean loss of the hidden ones; None if none is hidden.
 
-        `inputs` is what the encoder receives.
+        `inputs` are the encoder's inputs.
         """
 
 
@@ -41,9 +41,9 @@ class HiddenCells(HiddenValues):
     encoder
         The encoder; its tokens have `size` numbers in all.
     scaled
-        (P, F) → numbers as the encoder sees them.
+        Function of the values (P, F) that returns the numbers as the encoder scales them.
     levels
-        Levels of each column; 0: a number.
+        Number of levels of each column; 0: a numeric column.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class HiddenObservations(HiddenValues):
     encoder
         The encoder; its tokens have `size` numbers in all.
     standardised
-        Observations → their values as the encoder sees them, (O,).
+        Function of the observations that returns their standardised values, (O,).
     items, horizon
         Number of items, and hours of observation.
     """

@@ -1,4 +1,4 @@
-"""Pictures → tokens: any backbone of timm, its CLS token and its map of patches pooled to an even grid.
+"""Images → tokens: any backbone of timm, its CLS token, and its feature map pooled to an even grid.
 
 Shapes: P patients, C channels, H × W pixels, d width of the backbone, n tokens of a transformer, l tokens, D width.
 """
@@ -25,7 +25,7 @@ Size = tuple[int, int]
 
 @register(ImageSchema, "timm", title="a network of timm, model.encoders.image", usual=True)
 class ImageEncoder(Encoder):
-    """CLS (and register) tokens as they are, then the cells of the grid, row by row."""
+    """Unpooled CLS (and register) tokens, then the cells of the grid, row by row."""
 
     mean_C11: Tensor
     std_C11: Tensor
@@ -43,11 +43,11 @@ class ImageEncoder(Encoder):
     @staticmethod
     @override
     def positions(config: ModelConfig) -> int:
-        return 200  # of a map, averaged over the layers
+        return 200  # positions of a feature map, averaged over the layers
 
     @staticmethod
     def token_count(schema: ImageSchema, config: ModelConfig) -> int:
-        """Tokens that are kept, and cells of the grid."""
+        """Return the number of unpooled tokens plus the cells of the grid."""
         kept, cells = _look(config.encoders.image, schema.size, schema.channels).layout(config.tokens)
         return kept + prod(cells) if cells else kept
 
@@ -71,13 +71,13 @@ class _Look:
     width
         d.
     prefix
-        Tokens before those of the patches; 0 of a map.
+        Number of tokens before those of the patches; 0 if the features are a map.
     sides
         Rows and columns of patches.
     idle
-        Modules that do not reach the features.
+        Modules that do not affect the features.
     mean, std
-        Of the pixels that its weights were trained with, per channel.
+        Statistics, per channel, of the pixels that its weights were trained with.
     """
 
     width: int
@@ -88,15 +88,15 @@ class _Look:
     std: tuple[float, ...]
 
     def layout(self, tokens: int) -> tuple[int, tuple[int, ...]]:
-        """Return how many tokens of the prefix are kept, and the grid of the rest; () for none.
+        """Return how many tokens of the prefix are kept, and the grid of the other tokens; () if there are none.
 
-        If a prefix (register tokens) leaves no room for the picture itself, only its first token, CLS, is kept.
+        If a prefix (register tokens) leaves no token for the image itself, only its first token, CLS, is kept.
         """
         kept = self.prefix if self.prefix < tokens else min(self.prefix, 1)
         return kept, grid(self.sides, tokens - kept) if tokens > kept else ()
 
     def map(self, features: Tensor) -> Tensor:
-        """(P, d, rows, columns) from either form of features."""
+        """Return the feature map (P, d, rows, columns) from features of either form."""
         if features.dim() == 4:
             return features
         patches_Pdn = features[:, self.prefix :].transpose(1, 2)
@@ -110,7 +110,7 @@ def _look(name: str, size: Size, channels: int) -> _Look:
     Raises
     ------
     UserError
-        The backbone does not exist, cannot process such pictures, or returns no map of them.
+        The backbone does not exist, cannot process such images, or returns no feature map.
     """
     import timm  # noqa: F401 - before `weightless`, in which nothing may be imported that makes tensors
 
@@ -132,7 +132,7 @@ def _look(name: str, size: Size, channels: int) -> _Look:
 
 
 def _prefix(about: str, declared: int | None, tokens: int, size: Size) -> int:
-    """Tokens before those of the patches; where the network does not say, the fewest that leave a map of this shape."""
+    """Return the number of tokens before the patches: as the network declares, else the fewest that leave a map."""
     for prefix in range(3) if declared is None else [declared]:
         if tokens > prefix:
             rows, columns = map_sides(tokens - prefix, size)
@@ -142,6 +142,6 @@ def _prefix(about: str, declared: int | None, tokens: int, size: Size) -> int:
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> Tensor:
-    """Mean or deviation of each channel; of grey pictures the average over those of the colours."""
+    """Return the mean or deviation of each channel; for grey images the average over the colour channels."""
     stated = torch.tensor(values)
     return stated if len(stated) == channels else stated.mean().repeat(channels)

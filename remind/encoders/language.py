@@ -1,6 +1,6 @@
 """Language models of transformers, by name on the hub or by folder: tokenizer and encoder.
 
-Shapes: P patients, T places of the longest note in the batch, d width.
+Shapes: P patients, T positions of the longest note in the batch, d width.
 """
 
 import inspect
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Tokenizer:
-    """Notes → the model's tokens, cut off at `length`, special ones included."""
+    """Notes → the model's tokens, truncated to `length` with special tokens."""
 
     def __init__(self, tokenizer: Any, length: int) -> None:
         self.tokenizer, self.length = tokenizer, length
@@ -30,7 +30,7 @@ class Tokenizer:
         self.padding = next((n for n in (tokenizer.pad_token_id, tokenizer.eos_token_id) if n is not None), 0)
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens (P, T), int64, and which of them are no padding, bool."""
+        """Return tokens (P, T), int64, and False where a position is padding, bool."""
         found = self.tokenizer(list(texts), truncation=True, max_length=self.length)["input_ids"]
         numbers = [torch.tensor(one or [self.padding]) for one in found]  # an empty note is one token of padding
         number_PT = pad_sequence(numbers, batch_first=True, padding_value=self.padding)
@@ -39,27 +39,27 @@ class Tokenizer:
 
 
 class LastLayer(nn.Module):
-    """A language model as far as its last hidden states."""
+    """A language model up to its last hidden states."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, number_PT: Tensor, valid_PT: Tensor) -> Tensor:
-        """A vector per place, (P, T, d)."""
+        """Return a vector per position, (P, T, d)."""
         out: Tensor = self.net(input_ids=number_PT, attention_mask=valid_PT.long()).last_hidden_state
         return out
 
 
 def language_model(config: EncoderConfig) -> tuple[Tokenizer, LastLayer, int]:
-    """Tokenizer, backbone and d of the model that the user named.
+    """Return tokenizer, backbone and d of the model that the user named.
 
-    Of a model with encoder and decoder only the encoder is kept; of a model with a pooler, not the pooler.
+    Only the encoder of a model is kept, without decoder and pooler.
 
     Raises
     ------
     UserError
-        There is no such model, it cannot be had, is no encoder of text, or its weights do not fit it.
+        The model does not exist, is not available, is not a text encoder, or its weights do not fit.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -92,7 +92,7 @@ def _about(name: str) -> str:
 
 
 def _folder_or_name(name: str) -> str:
-    """A folder as transformers takes it, or a name on the hub."""
+    """Return a folder in the form that transformers accepts, or a name on the hub."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return str(folder)
@@ -102,12 +102,12 @@ def _folder_or_name(name: str) -> str:
 
 
 def _had(config: EncoderConfig, name: str, what: str, load: Callable[..., T], **options: Any) -> T:
-    """Return what `load` returns: from the folder or the hub's cache, else from the hub.
+    """Return the result of `load`: from the folder or the hub's cache, otherwise from the hub.
 
     Raises
     ------
     UserError
-        It does not exist and cannot be fetched, or cannot be used.
+        The files do not exist and cannot be downloaded, or cannot be used.
     """
     from huggingface_hub import constants
 
@@ -116,7 +116,7 @@ def _had(config: EncoderConfig, name: str, what: str, load: Callable[..., T], **
         return load(name, local_files_only=True, **options)
     except OSError as error:
         missing = error
-    except Exception as error:  # any problem of a folder: an unknown kind of model, a missing library
+    except Exception as error:  # any problem with a folder: an unknown type of model, a missing library
         raise UserError(f"{_about(config.text)}, its {what}: cannot be used: {first_line(error)}") from error
     ways_out = ["name a folder that holds config.json, tokenizer and weights", f"set {SECTION}text to words"]
     if what == "weights":
@@ -141,7 +141,7 @@ def _had(config: EncoderConfig, name: str, what: str, load: Callable[..., T], **
 
 
 def _tokenizer(name: str, **options: Any) -> Any:
-    """Load the tokenizer. If its files are missing, transformers silently makes one without vocabulary; refuse that."""
+    """Load the tokenizer. Reject one without vocabulary, which transformers creates silently if files are missing."""
     from transformers import AutoTokenizer
 
     made: Any = AutoTokenizer.from_pretrained(name, **options)
@@ -151,7 +151,7 @@ def _tokenizer(name: str, **options: Any) -> Any:
 
 
 def _fresh(config: EncoderConfig, described: Any) -> nn.Module:
-    """The model with random weights."""
+    """Return the model with random weights."""
     from transformers import AutoModel
 
     auto: Any = AutoModel
@@ -163,13 +163,13 @@ def _fresh(config: EncoderConfig, described: Any) -> nn.Module:
 
 
 def _must_take_masks(name: str, net: nn.Module) -> None:
-    """Refuse a model without masks: it would read the padding of one note as words."""
+    """Reject a model without attention masks: it would read padding as words."""
     if "attention_mask" not in inspect.signature(net.forward).parameters:
         raise UserError(f"{_about(name)}: takes no attention mask, so notes of a batch would mix; choose another model")
 
 
 def _must_be_whole(name: str, net: nn.Module, parameters: dict[str, nn.Parameter], missing: Sequence[str]) -> None:
-    """Refuse missing weights in the part of the model that is kept: transformers fills them with random numbers."""
+    """Reject missing weights in the kept part of the model, because transformers replaces them with random numbers."""
     kept = {id(p) for p in net.parameters()}
     if absent := sorted(n for n in missing if n in parameters and id(parameters[n]) in kept):
         raise UserError(
@@ -179,11 +179,11 @@ def _must_be_whole(name: str, net: nn.Module, parameters: dict[str, nn.Parameter
 
 
 def _length(config: EncoderConfig, described: Any, tokenizer: Any, net: nn.Module) -> int:
-    """Tokens of a note that are read: as many as the user, the tokenizer and the model's positions allow."""
+    """Return how many tokens of a note are read: the least of the user's, the tokenizer's and the model's limits."""
     positions = getattr(described, "max_position_embeddings", None)
     for path, module in net.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            positions = module.num_embeddings - module.padding_idx - 1  # as RoBERTa counts them
+            positions = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts positions from there
     stated = [n for n in (positions, tokenizer.model_max_length) if n is not None and n > 0]
     length = min(config.text_length, *map(int, stated)) if stated else config.text_length
     if length <= (special := tokenizer.num_special_tokens_to_add()):

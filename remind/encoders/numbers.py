@@ -1,4 +1,4 @@
-"""Numbers of a table before they are embedded: on one scale by quantiles, and with periodic features.
+"""Transformations of a table's numbers before the embedding: quantile normalisation and periodic features.
 
 Shapes: B patients, F columns, Q knots, K frequencies.
 """
@@ -13,19 +13,20 @@ from torch import Tensor, nn
 from remind.privacy.tape import per_patient
 
 KNOTS = 65
-EDGE = 1 / (2 * KNOTS)  # the outer knots stand for this share, so that normal scores stay finite
-SPREAD = 0.3  # of initial frequencies, in cycles per standard deviation
+EDGE = 1 / (2 * KNOTS)  # quantile of the first knot; the last is at 1 − EDGE: normal scores stay finite
+SPREAD = 0.3  # standard deviation of initial frequencies, in cycles per standard deviation of the number
 
 
 def knots(value_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the values at evenly spaced quantiles of the observed ones, (Q,); zeros where there are none."""
+    """Return the values at evenly spaced quantiles of the observed values, (Q,); zeros if there are no values."""
     return np.quantile(value_N, np.linspace(0, 1, KNOTS)) if len(value_N) else np.zeros(KNOTS)
 
 
 def normal_scores(value_BF: Tensor, knot_FQ: Tensor) -> Tensor:
     """Map each number to the normal quantile of its rank among the training patients, linear between knots; NaN stays.
 
-    Equal knots, as of a column with few values, share their mean rank. Beyond the outer knots the score stays.
+    Equal knots, as in a column with few different values, get their mean rank. Beyond the outer knots the score is
+    constant.
     """
     flat_FB = value_BF.t().contiguous()
     lower_FB = torch.searchsorted(knot_FQ, flat_FB, right=False)
@@ -43,7 +44,7 @@ def normal_scores(value_BF: Tensor, knot_FQ: Tensor) -> Tensor:
 
 
 class Periodic(nn.Module):
-    """sin(2π c z) and cos(2π c z) of every number with K learned frequencies c of its column.
+    """sin(2π c z) and cos(2π c z) of each number, with K learned frequencies c per column.
 
     Gorishniy, Rubachev, Babenko, On embeddings for numerical features in tabular deep learning, 2022 (arXiv
     2203.05556); the linear layer that follows in their PLR is the embedding of the table.

@@ -1,4 +1,4 @@
-"""Pools a backbone's output to few tokens: maps of patches to grids, sequences to consecutive runs.
+"""Pools a backbone's output to a few tokens: feature maps to grids, sequences to consecutive runs.
 
 Shapes: P patients, d width of the backbone, T positions of a sequence, l tokens.
 """
@@ -17,27 +17,28 @@ from torch.nn import functional
 
 @lru_cache(maxsize=256)
 def grid(sides: tuple[int, ...], cells: int) -> tuple[int, ...]:
-    """Cells per axis of the largest, most even grid of at most `cells` cells on a map with these sides.
+    """Return the cells per axis of the best grid of at most `cells` cells on a map with these sides.
 
-    Largest alone would make 13 cells a strip of 1 × 13. So a grid of n cells counts as n · shortest / longest side; of
-    equals the one with more cells is taken, then the one that is longer in the later axes (15 cells: 3 × 5).
+    The largest grid of 13 cells would be a strip of 1 × 13. Therefore the score of a grid of n cells is
+    n · shortest / longest side. At equal scores the grid with more cells is better, then the grid that is longer in the
+    later axes (15 cells: 3 × 5).
     """
     choices = (shape for shape in product(*(range(1, min(side, cells) + 1) for side in sides)) if prod(shape) <= cells)
     return max(choices, key=lambda shape: (Fraction(prod(shape) * min(shape), max(shape)), prod(shape), shape[::-1]))
 
 
 def pool_map(map_Pd: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Adaptive average pooling of a map (P, d, *sides) of two or three axes to a grid, read row by row: (P, l, d)."""
+    """Pool a map (P, d, *sides) of two or three axes to a grid by adaptive averages, row by row: (P, l, d)."""
     pool: Any = {2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}[len(shape)]
     pooled: Tensor = pool(map_Pd, shape)
     return pooled.flatten(2).transpose(1, 2)
 
 
 def pool_runs(h_PTd: Tensor, valid_PT: Tensor, tokens: int, first: bool) -> tuple[Tensor, Tensor]:
-    """Means over consecutive runs of nearly equal length of each patient's valid positions.
+    """Return means over consecutive runs of nearly equal length of each patient's valid positions.
 
-    A patient's n valid positions make min(n, tokens) runs; the remaining places are empty. Other patients, and how far
-    they were padded, have no part in it.
+    A patient's n valid positions are divided into min(n, tokens) runs; the remaining tokens are empty. The result does
+    not depend on other patients or on padding.
 
     Parameters
     ----------
@@ -48,14 +49,14 @@ def pool_runs(h_PTd: Tensor, valid_PT: Tensor, tokens: int, first: bool) -> tupl
     tokens
         l.
     first
-        Whether position 0 of every patient is a token of its own, not mixed with others.
+        Whether position 0 of every patient is a separate token.
 
     Returns
     -------
     pooled_Pld
-        0 in empty places.
+        0 for empty tokens.
     filled_Pl
-        bool; False in empty places.
+        bool; False for empty tokens.
     """
     alone = int(first)
     kept_Pd = [h_PTd[:, :1]] * alone
@@ -66,7 +67,7 @@ def pool_runs(h_PTd: Tensor, valid_PT: Tensor, tokens: int, first: bool) -> tupl
 
 
 def _run_weights(valid_PT: Tensor, runs: int) -> Tensor:
-    """1/length of its run for every valid position, (P, runs, T): position j of n lies in run ⌈(j+1)·r/n⌉ − 1 of r."""
+    """Return 1/length of the run of each valid position, (P, runs, T): j of n is in run ⌈(j+1)·r/n⌉ − 1 of r."""
     count_P1 = valid_PT.sum(1, keepdim=True)
     used_P1 = count_P1.clamp(max=runs)
     place_PT = valid_PT.cumsum(1)
@@ -76,7 +77,7 @@ def _run_weights(valid_PT: Tensor, runs: int) -> Tensor:
 
 
 def map_sides(places: int, sides: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns of `places` patches that tile a picture of these sides: the pair nearest to its shape."""
+    """Return rows and columns of `places` patches that tile an image: the pair nearest to the image's shape."""
     height, width = sides
 
     def stretch(rows: int) -> Fraction:

@@ -1,7 +1,7 @@
-"""Sources of pretrained weights: the caches of libraries, their hubs, or a file of the user's.
+"""Sources of pretrained weights: the caches of libraries, their hubs, or a file of the user.
 
-Cached weights are used without any request. Otherwise the hub is contacted once, with a short timeout, because behind a
-hospital's firewall nothing answers. Random weights are used only if the user chooses them.
+Cached weights are used without any request. Otherwise the hub is contacted once, with a short timeout, because a
+hospital's firewall may block the request. Random weights are used only if the user chooses them.
 """
 
 import os
@@ -20,12 +20,12 @@ SECTION = "model.encoders."
 
 
 def named_file(key: str, value: str) -> Path | None:
-    """The file that ``image-weights`` or ``volume-weights`` names; None for ``pretrained`` and ``random``.
+    """Return the file that ``image-weights`` or ``volume-weights`` names; None for ``pretrained`` and ``random``.
 
     Raises
     ------
     UserError
-        It is neither of the two words nor a file.
+        The value is neither of the two words nor a file.
     """
     if value in {"pretrained", "random"}:
         return None
@@ -37,12 +37,12 @@ def named_file(key: str, value: str) -> Path | None:
 
 
 def read_file(key: str, path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict saved as .safetensors, .pth, .pt or .bin, on the CPU; no code in it is run.
+    """Read the tensors of a state dict (.safetensors, .pth, .pt or .bin) to the CPU, without running code in the file.
 
     Raises
     ------
     UserError
-        It cannot be read, or holds something else.
+        The file cannot be read, or contains something else.
     """
     from timm.models import load_state_dict
 
@@ -77,7 +77,7 @@ def load_file(key: str, path: Path, backbone: str, net: nn.Module) -> None:
 def misfit(
     key: str, path: Path, backbone: str, absent: Sequence[str], total: int, found: Mapping[str, Tensor]
 ) -> UserError:
-    """A file that is of another network."""
+    """Return the error for a file that belongs to another network."""
     return several(
         f"{SECTION}{key} = '{path}': not the weights of {backbone}",
         [
@@ -89,30 +89,30 @@ def misfit(
 
 
 def hub_file(about: str, repo: str, names: Sequence[str], ways_out: Iterable[str] = ()) -> Path:
-    """The first of these files of a repository on the Hugging Face hub: from its cache, else from the hub.
+    """Return the first available of these files of a Hugging Face repository, from the cache or else from the hub.
 
     Parameters
     ----------
     about
-        What the user asked for, to begin the error with.
+        The user's setting, with which the error message begins.
     repo
         ``owner/name`` or ``owner/name@revision``.
     names
-        Files that would do, best first.
+        Acceptable files, best first.
     ways_out
-        What the user could do instead.
+        Alternatives for the user.
 
     Raises
     ------
     UserError
-        None is in the cache, and the hub cannot be reached or has none of them.
+        No file is in the cache, and the hub cannot be reached or has none of them.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     repo, _, revision = repo.partition("@")
     try:
         cached = [try_to_load_from_cache(repo, name, revision=revision or None) for name in names]
-    except ValueError as error:  # no name that the hub could give
+    except ValueError as error:  # not a valid repository name
         raise UserError(f"{about}: {first_line(error)}") from None
     if (file := next((file for file in cached if isinstance(file, str)), None)) is not None:
         return Path(file)
@@ -135,7 +135,7 @@ def hub_file(about: str, repo: str, names: Sequence[str], ways_out: Iterable[str
 
 
 def ask_hub(repo: str, names: Sequence[str], revision: str = "") -> tuple[str | None, str]:
-    """The first of these files that the hub has, or None and why; one attempt each, given up after `TIMEOUT`."""
+    """Return the first of these files on the hub, or None and the reason; one attempt each, limited to `TIMEOUT`."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
@@ -155,12 +155,12 @@ def ask_hub(repo: str, names: Sequence[str], revision: str = "") -> tuple[str | 
 
 
 def torch_hub_file(about: str, url: str, ways_out: Iterable[str] = ()) -> Path:
-    """A file by its address, from the cache of torch's hub (TORCH_HOME), else downloaded into it.
+    """Return a file by its URL, from the cache of torch's hub (TORCH_HOME), otherwise downloaded into it.
 
     Raises
     ------
     UserError
-        It is not in the cache and cannot be downloaded.
+        The file is not in the cache and cannot be downloaded.
     """
     from huggingface_hub import constants
     from torch import hub
@@ -186,6 +186,6 @@ def torch_hub_file(about: str, url: str, ways_out: Iterable[str] = ()) -> Path:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, else of its cause's; that of the network lies below those of the client."""
+    """Return the first line of the message of an error's cause, or of the error; a network error is often a cause."""
     cause = error.__cause__ or error
     return next(iter(str(cause).strip().splitlines()), type(cause).__name__)

@@ -1,7 +1,7 @@
 """Irregular series → tokens: time-aware attention over each item's observations, no binning, no imputation.
 
-Every observation (item, time, value) is embedded; the observations of one patient and item are pooled by attention
-with learned queries (mean, latest, early … as the data ask) and by maximum; the items' vectors become tokens.
+Each observation (item, time, value) is embedded. The observations of one patient and item are pooled by attention with
+learned queries (which can learn the mean, the latest value, …) and by maximum. The items' vectors become tokens.
 Shapes: B patients, O observations of the batch, I items, Q queries, K width of an observation, l tokens, D width.
 """
 
@@ -20,8 +20,8 @@ from remind.encoders.hidden_values import HiddenObservations
 from remind.encoders.series_set import SetAttention
 from remind.encoders.standardise import moments
 
-CLIP = 8.0  # in standard deviations of the item
-FREQUENCIES = 4  # of the sines and cosines of time; the highest has a period of a quarter of the horizon
+CLIP = 8.0  # limit of values, in standard deviations of the item
+FREQUENCIES = 4  # frequencies of the sines and cosines of time; the highest has half a horizon as its period
 QUERIES = 4
 
 
@@ -67,7 +67,7 @@ class SeriesEncoder(Encoder):
         return schema.standardise == "train"
 
     def fit(self, modality: Series) -> None:
-        """Mean and standard deviation of each item's values, if the schema says so; an item never seen keeps 0, 1."""
+        """Fit each item's mean and standard deviation if the schema requires it; an unobserved item keeps 0 and 1."""
         if self.schema.standardise != "train":
             return
         value_O = modality.value_O.astype(np.float64)
@@ -104,11 +104,11 @@ class SeriesEncoder(Encoder):
         return out
 
     def standardised(self, inputs: SeriesBatch) -> Tensor:
-        """Return the values of the observations as the encoder sees them, (O,)."""
+        """Return the standardised and clipped values of the observations, (O,)."""
         return ((inputs.value_O - self.mean_I[inputs.item_O]) / self.std_I[inputs.item_O]).clamp(-CLIP, CLIP)
 
     def _observations(self, inputs: SeriesBatch) -> Tensor:
-        """Embedding of every observation, (O, K)."""
+        """Return the embedding of each observation, (O, K)."""
         z_O = self.standardised(inputs)
         t_O1 = (inputs.time_O / self.horizon).unsqueeze(1)
         angle_OF = t_O1 * (math.pi * torch.arange(1, FREQUENCIES + 1, device=t_O1.device, dtype=t_O1.dtype))
@@ -120,7 +120,7 @@ class SeriesEncoder(Encoder):
         return out
 
     def _attend(self, h_OK: Tensor, segment_O: Tensor, segments: int) -> Tensor:
-        """Softmax-weighted mean over each segment's observations; each of Q queries pools K/Q of the width, (S, K)."""
+        """Return the attention-weighted mean of each segment, (S, K); each of Q queries pools K/Q of the width."""
         score_OQ = self.score(h_OK)
         index_OQ = segment_O.unsqueeze(1).expand(-1, self.queries)
         highest_SQ = score_OQ.new_full((segments, self.queries), -torch.inf).scatter_reduce(
@@ -136,7 +136,7 @@ class SeriesEncoder(Encoder):
 
 
 def _segment_max(h_OK: Tensor, segment_O: Tensor, count_S: Tensor) -> Tensor:
-    """Largest of each segment's observations per feature, 0 for an empty segment, (S, K)."""
+    """Return the maximum over each segment's observations per feature, 0 for an empty segment, (S, K)."""
     index_OK = segment_O.unsqueeze(1).expand(-1, h_OK.shape[1])
     empty_SK = h_OK.new_full((len(count_S), h_OK.shape[1]), -torch.inf)
     highest_SK = empty_SK.scatter_reduce(0, index_OK, h_OK, "amax")
@@ -144,5 +144,5 @@ def _segment_max(h_OK: Tensor, segment_O: Tensor, count_S: Tensor) -> Tensor:
 
 
 def _some(inputs: SeriesBatch, hide: float) -> SeriesBatch:
-    """The observations that a coin lets through, each with probability 1 − `hide`."""
+    """Keep each observation with probability 1 − `hide`."""
     return inputs.taken(torch.rand(len(inputs.item_O), device=inputs.item_O.device) >= hide)

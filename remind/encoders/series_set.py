@@ -1,7 +1,7 @@
 """Attention over all observations of a patient at once, and summary statistics of each item.
 
-What the encoder of series adds with `model.encoders.series = "set"`: queries over the set of (item, time, value), as in
-STraTS (Tipirneni and Reddy, 2022, arXiv 2107.14293), and the numbers that trees are given.
+The encoder of series adds them with `model.encoders.series = "set"`: queries over the set of (item, time, value), as in
+STraTS (Tipirneni and Reddy, 2022, arXiv 2107.14293), and the summary features that boosted trees use.
 
 Shapes: P patients, O observations, I items, S = P·I segments, l tokens, K width of an observation, D width,
 H heads.
@@ -19,9 +19,9 @@ HEADS = 4
 
 
 def statistics(z_O: Tensor, time_O: Tensor, segment_O: Tensor, segments: int) -> Tensor:
-    """STATISTICS of each segment's standardised values, (S, 7); zeros where there are none.
+    """Return the STATISTICS of each segment's standardised values, (S, 7); zeros for an empty segment.
 
-    Of values at one time the lowest is the earlier, so that the order of the observations does not matter.
+    Values at the same time are sorted by size, so that the order of the observations does not matter.
     """
     count_S = z_O.new_zeros(segments).index_add(0, segment_O, torch.ones_like(z_O))
     mean_S = z_O.new_zeros(segments).index_add(0, segment_O, z_O) / count_S.clamp(min=1)
@@ -39,7 +39,7 @@ def statistics(z_O: Tensor, time_O: Tensor, segment_O: Tensor, segments: int) ->
 
 
 class SetAttention(nn.Module):
-    """Tokens from all observations of a patient, and from each item's statistics, mixed by one layer of attention."""
+    """One layer of attention over tokens that sum item vectors, all observations, and each item's statistics."""
 
     def __init__(self, items: int, tokens: int, config: ModelConfig) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class SetAttention(nn.Module):
         )
 
     def forward(self, z_PlD: Tensor, h_OK: Tensor, z_O: Tensor, inputs: SeriesBatch, token_I: Tensor) -> Tensor:
-        """Tokens of the items (P, l, D), embedded observations and their standardised values → tokens (P, l, D)."""
+        """Convert item tokens (P, l, D), embedded observations and their standardised values to tokens (P, l, D)."""
         patients, items, patient_O = len(z_PlD), len(token_I), inputs.patient_O
         weight_OX = segment_softmax(self.score(h_OK).to(h_OK.dtype), patient_O, patients)
         weight_OlH1 = weight_OX.view(len(h_OK), self.tokens, self.heads, 1)

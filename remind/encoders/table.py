@@ -1,6 +1,6 @@
-"""Tables → at most `tokens` tokens: runs of columns, each embedded at once (the paper's encoder of M4).
+"""Tables → at most `tokens` tokens: each token embeds a run of columns (the paper's encoder of M4).
 
-Or column by column, with attention between the columns (`model.encoders.table`).
+Alternatively each column is embedded, with attention between the columns (`model.encoders.table`).
 
 Shapes: B patients, F columns, P features of the longest patch, c patches (or columns), l tokens, D width, Q knots.
 """
@@ -19,12 +19,12 @@ from remind.encoders.numbers import KNOTS, Periodic, knots, normal_scores
 from remind.encoders.standardise import moments
 from remind.privacy.tape import current_tape
 
-CLIP = 8.0  # standardised values beyond are outliers or slips of the pen; a linear embedding must not follow them
+CLIP = 8.0  # larger standardised values are outliers or errors; a linear embedding must not follow them
 
 
 @register(TableSchema, "patches", title="runs of columns, each embedded as one patch", usual=True)
 class TableEncoder(Encoder):
-    """Each column's features (scaled value or one-hot level, and "is missing") embedded with its patch.
+    """Embeds the features of each patch of columns: scaled value or one-hot level, and "is missing".
 
     With `features` a patch is one column, a layer of attention mixes the columns (FT-Transformer: Gorishniy et al.,
     2021, arXiv 2106.11959), and runs of columns are averaged to tokens.
@@ -72,7 +72,7 @@ class TableEncoder(Encoder):
 
     @staticmethod
     def token_count(schema: TableSchema, config: ModelConfig) -> int:
-        """One token per patch of columns."""
+        """Return one token per patch of columns."""
         return len(patches(len(schema.columns), config.tokens))
 
     @classmethod
@@ -81,7 +81,7 @@ class TableEncoder(Encoder):
         return schema.standardise == "train" and bool(schema.numeric)
 
     def fit(self, modality: Table) -> None:
-        """Learn the scale of each numeric column from its observed values, where the schema says so."""
+        """Learn the scale of each numeric column from its observed values, if the schema requires it."""
         if self.schema.standardise != "train":
             return
         for f, levels in enumerate(self.levels):
@@ -135,7 +135,7 @@ class TableEncoder(Encoder):
         return torch.cat(parts, dim=1)
 
     def scaled(self, values_BF: Tensor) -> Tensor:
-        """Return numbers as the encoder sees them, 0 where they are missing; categories have no meaning here."""
+        """Return the scaled numbers, 0 where they are missing; the result is undefined for categorical columns."""
         if self.knot_FQ is None:
             z_BF = (values_BF - self.mean_F) / self.std_F
         else:

@@ -1,6 +1,6 @@
 """Notes → tokens: a transformer's last layer over the note, pooled to consecutive runs.
 
-Shapes: P patients, T places of the longest note in the batch, d width of the backbone, l tokens, D width.
+Shapes: P patients, T positions of the longest note in the batch, d width of the backbone, l tokens, D width.
 """
 
 from typing import Protocol
@@ -22,24 +22,24 @@ WORDS = "words"
 
 
 class Reader(Protocol):
-    """Notes → what the backbone takes: numbers (P, T) and which of them are no padding.
+    """Notes → inputs of the backbone: numbers (P, T), and False where a position is padding.
 
     Attributes
     ----------
     first
-        Whether place 0 stands for the whole note (CLS).
+        Whether position 0 represents the whole note (CLS).
     """
 
     first: bool
 
     def __call__(self, texts: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Of P notes."""
+        """Return the inputs for P notes."""
         ...
 
 
 @register(TextSchema, "language", title="an encoder of transformers, or words, model.encoders.text", usual=True)
 class TextEncoder(Encoder):
-    """The CLS token where there is one, then the runs; places that a short note leaves empty have learned tokens."""
+    """The CLS token if there is one, then the runs; learned tokens replace the empty tokens of a short note."""
 
     def __init__(self, schema: TextSchema, config: ModelConfig) -> None:
         super().__init__(schema, config)
@@ -49,7 +49,7 @@ class TextEncoder(Encoder):
             raise UserError(f"{key} = {config.encoders.text_weights!r}: give pretrained or random")
         self.reader: Reader
         self.backbone: nn.Module
-        with seeded(int(torch.randint(2**62, ()))):  # the adapter starts alike, whatever is drawn for the backbone
+        with seeded(int(torch.randint(2**62, ()))):  # the adapter's initial weights do not depend on the backbone
             if config.encoders.text == WORDS:
                 width = config.width
                 self.reader = WordReader(config.encoders.buckets, config.encoders.text_length)
@@ -64,11 +64,11 @@ class TextEncoder(Encoder):
     @staticmethod
     @override
     def positions(config: ModelConfig) -> int:
-        return config.encoders.text_length  # the tokens of a long note
+        return config.encoders.text_length  # tokens of a long note
 
     @staticmethod
     def token_count(schema: TextSchema, config: ModelConfig) -> int:
-        """As many as there may be; no more than are read."""
+        """Return the configured number of tokens, but at most the number of tokens that are read."""
         return min(config.tokens, config.encoders.text_length)
 
     def forward(self, inputs: TextBatch) -> Tensor:

@@ -1,6 +1,6 @@
 """Networks of timm by name, from the hub or from a folder, with the weights that the user chose.
 
-timm itself warns where weights do not fit and continues with random ones; here that is an error.
+timm only warns if weights do not fit, and continues with random weights; here this is an error.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from remind.encoders.backbone import remove
 from remind.encoders.pretrained import SECTION, first_line, hub_file, misfit, named_file, read_file, torch_hub_file
 from remind.errors import UserError, several
 
-HUB, FOLDER = "hf-hub:", "local-dir:"  # timm's prefixes of networks that are described outside timm
+HUB, FOLDER = "hf-hub:", "local-dir:"  # timm's prefixes for networks that are defined outside timm
 FILES = ("model.safetensors", "pytorch_model.bin")
 OTHER = "choose another backbone, such as resnet50 or vit_base_patch16_224"
 
 
 class Features(nn.Module):
-    """A timm network as far as its features: (P, d, rows, columns), or (P, n, d) of a transformer."""
+    """A timm network up to its features: (P, d, rows, columns), or (P, n, d) for a transformer."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -31,18 +31,18 @@ class Features(nn.Module):
         self.channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Of pixels (P, C, H, W), standardised."""
+        """Return the features of standardised pixels (P, C, H, W)."""
         features: Tensor = self.net.forward_features(pixels)  # type: ignore[operator]
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 
 
 def about(name: str) -> str:
-    """How messages begin."""
+    """Return the beginning of an error message."""
     return f"{SECTION}image = {name!r}"
 
 
 def create(name: str, size: tuple[int, int], channels: int, **changes: Any) -> nn.Module:
-    """The network without classifier, for pictures of this size; raises what timm raises.
+    """Build the network without classifier for images of this size; errors of timm are raised unchanged.
 
     Raises
     ------
@@ -56,19 +56,19 @@ def create(name: str, size: tuple[int, int], channels: int, **changes: Any) -> n
     with torch.device("meta"):
         described: Any = timm.create_model(source, **shape)
     if described.pretrained_cfg.get("fixed_input_size"):
-        shape["img_size"] = size  # these networks are built for one size, and can be built for another
+        shape["img_size"] = size  # these networks have a fixed input size, which can be set
     net: nn.Module = timm.create_model(source, **shape, **changes)
     return net
 
 
 @contextmanager
 def refusals(name: str, size: tuple[int, int]) -> Iterator[None]:
-    """What a network raises for pictures that it cannot take, in the user's words."""
+    """Convert the error that a network raises for images that it cannot process into a UserError."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # every network reports it in its own way
+    except Exception as error:  # each network raises its own type of error
         raise UserError(
             f"{about(name)}: cannot take pictures of {size[0]} × {size[1]} ({first_line(error)}); "
             "choose another size in cohort.toml (most take 224 × 224) or another backbone"
@@ -76,18 +76,18 @@ def refusals(name: str, size: tuple[int, int]) -> Iterator[None]:
 
 
 def with_weights(config: EncoderConfig, size: tuple[int, int], channels: int, idle: tuple[str, ...]) -> Features:
-    """The network as far as its features, without its `idle` parts, with the weights that the user chose.
+    """Build the network up to its features, without its `idle` parts, with the weights that the user chose.
 
     Raises
     ------
     UserError
-        They cannot be had, or do not fit.
+        The weights are not available, or do not fit.
     """
     name, given = config.image, named_file("image-weights", config.image_weights)
     overlay: dict[str, Any] = {"source": ""}
     if given is not None:
         _must_fit(given, name, size, channels, idle)
-        # a number of classes that no file has: timm then drops the classifier, and takes what there is of the rest
+        # No file has this number of classes: timm then drops the classifier and loads the other weights.
         overlay |= {"file": str(given), "num_classes": -1}
     elif config.image_weights == "pretrained":
         overlay |= _published(name)
@@ -96,7 +96,7 @@ def with_weights(config: EncoderConfig, size: tuple[int, int], channels: int, id
     else:
         try:
             features = Features(create(name, size, channels, pretrained=True, pretrained_cfg_overlay=overlay))
-        except Exception as error:  # raised by torch, safetensors, or a network's own reader of old files
+        except Exception as error:  # from torch, safetensors, or a network's own reader of old files
             what = f"cannot be loaded ({first_line(error)}); remove it and fetch it again"
             raise UserError(f"{about(name)}: {overlay['file']} {what}") from error
     remove(features, idle)
@@ -104,7 +104,7 @@ def with_weights(config: EncoderConfig, size: tuple[int, int], channels: int, id
 
 
 def _source(name: str) -> str:
-    """The name under which timm can build the network without asking anybody.
+    """Return the name under which timm can build the network without a request to a hub.
 
     Raises
     ------
@@ -131,12 +131,12 @@ def _source(name: str) -> str:
 
 
 def _published(name: str) -> dict[str, Any]:
-    """Where timm finds the published weights of a network, once they are on this machine.
+    """Return the arguments with which timm loads the published weights, after they are on this machine.
 
     Raises
     ------
     UserError
-        There are none, or they cannot be fetched.
+        There are no published weights, or they cannot be downloaded.
     """
     import timm
 
@@ -163,19 +163,19 @@ def _published(name: str) -> dict[str, Any]:
 
 
 def _must_fit(file: Path, name: str, size: tuple[int, int], channels: int, idle: tuple[str, ...]) -> None:
-    """A trial with weights of NaN shows which tensors a file reaches, after all that timm does to it on the way.
+    """Check that a file has all weights: a trial network of NaN shows which tensors timm loads after its conversions.
 
     Raises
     ------
     UserError
-        The file has not all that the features depend on.
+        The file lacks weights that the features depend on.
     """
     found = read_file("image-weights", file)
     marked = {n: torch.full((), torch.nan).expand(t.shape) if t.is_floating_point() else t for n, t in found.items()}
     overlay = {"state_dict": marked, "source": "", "num_classes": -1, "custom_load": False}
     try:
         trial = Features(create(name, size, channels, pretrained=True, pretrained_cfg_overlay=overlay))
-    except (RuntimeError, ValueError, KeyError, AttributeError) as error:  # of torch, or of timm's converters of files
+    except (RuntimeError, ValueError, KeyError, AttributeError) as error:  # from torch, or from timm's converters
         reasons = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise several(f"{SECTION}image-weights = '{file}': does not fit {name}", reasons[:5]) from error
     remove(trial, idle)

@@ -1,4 +1,4 @@
-"""Volumes and videos → tokens: a 3-D backbone, its map pooled to an even grid of cells.
+"""Volumes and videos → tokens: a 3-D backbone, whose feature map is pooled to an even grid.
 
 Shapes: P patients, C channels, S slices or frames of H × W pixels, d width of the backbone, l tokens, D width.
 """
@@ -27,7 +27,7 @@ VIDEO = "r3d_18"
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200")
 TRANSFORMER = "vit"
 LONGEST_PATCH = 16
-MOST_PATCHES = 4096  # attention takes the square of it
+MOST_PATCHES = 4096  # the cost of attention grows with its square
 
 
 @register(VolumeSchema, "stack", title="a 3-D network of torchvision or MONAI, model.encoders.volume", usual=True)
@@ -42,7 +42,7 @@ class VolumeEncoder(Encoder):
         name = config.encoders.volume
         width, sides, idle = _look(name, schema.size, schema.channels)
         self.cells = grid(sides, config.tokens)
-        self.adapter = nn.Linear(width, config.width)  # first: the same whatever is drawn for the backbone
+        self.adapter = nn.Linear(width, config.width)  # built first: its initial weights do not depend on the backbone
         self.backbone = _network(name, schema.size, schema.channels)
         remove(self.backbone, idle)
         _load(self.backbone, config.encoders)
@@ -53,18 +53,18 @@ class VolumeEncoder(Encoder):
     @staticmethod
     @override
     def positions(config: ModelConfig) -> int:
-        return 5000  # of a map, averaged over the layers
+        return 5000  # positions of a feature map, averaged over the layers
 
     @staticmethod
     def token_count(schema: VolumeSchema, config: ModelConfig) -> int:
-        """Cells of the grid."""
+        """Return the number of cells of the grid."""
         _, sides, _ = _look(config.encoders.volume, schema.size, schema.channels)
         return prod(grid(sides, config.tokens))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Pixels (P, C, S, H, W) in [0, 1] → (P, l, D)."""
         with steady_norms(self.backbone, len(inputs)):
-            # the statistics of three channels make three of one
+            # the statistics of three channels broadcast a single channel to three
             map_PdSHW = self.backbone((inputs - self.mean_C111) / self.std_C111)
         out: Tensor = self.adapter(pool_map(map_PdSHW, self.cells))
         return out
@@ -72,12 +72,12 @@ class VolumeEncoder(Encoder):
 
 @lru_cache(maxsize=64)
 def _look(name: str, size: Size, channels: int) -> tuple[int, Size, tuple[str, ...]]:
-    """d, the sides of the map and the modules that do not reach it, of a backbone built without memory.
+    """Return d, the sides of the feature map, and the unused modules of a backbone, built without memory for weights.
 
     Raises
     ------
     UserError
-        There is no such backbone, or it cannot take such volumes.
+        The backbone does not exist, or cannot process such volumes.
     """
     _import(name)
     with weightless():
@@ -92,7 +92,7 @@ def _about(name: str) -> str:
 
 
 def _import(name: str) -> None:
-    """Import what builds a backbone, before `weightless`, in which nothing may be imported that makes tensors."""
+    """Import the library of a backbone before `weightless`, inside which no import may create tensors."""
     if name == VIDEO:
         import torchvision.models.video  # noqa: F401
     elif name in RESNETS or name == TRANSFORMER:
@@ -103,7 +103,7 @@ def _import(name: str) -> None:
 
 
 def _network(name: str, size: Size, channels: int) -> nn.Module:
-    """Pixels (P, C, S, H, W), standardised → map (P, d, …); initialised at random."""
+    """Build a randomly initialised backbone: standardised pixels (P, C, S, H, W) → feature map (P, d, …)."""
     if name == VIDEO:
         from torchvision.models.video import r3d_18
 
@@ -114,7 +114,7 @@ def _network(name: str, size: Size, channels: int) -> nn.Module:
 
 
 class _ResNet(nn.Module):
-    """MONAI's ResNet of MedicalNet's layout as far as its last map, a 32nd of each side."""
+    """MONAI's ResNet with MedicalNet's layout, up to its last feature map, a 32nd of each side."""
 
     def __init__(self, name: str, channels: int) -> None:
         super().__init__()
@@ -126,26 +126,26 @@ class _ResNet(nn.Module):
                 block.downsample = _Shortcut(shortcut.keywords["planes"], shortcut.keywords["stride"])
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The last of its feature maps."""
+        """Return the last feature map."""
         out: Tensor = self.net(pixels)[-1]
         return out
 
 
 class _Shortcut(nn.Module):
-    """The shortcut of ResNet-18 and -34, subsampled and padded with zeros; MONAI's own lets no gradient through."""
+    """The shortcut of ResNet-18 and -34, subsampled and padded with zeros; MONAI's version passes no gradient."""
 
     def __init__(self, width: int, stride: int) -> None:
         super().__init__()
         self.width, self.stride = width, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(P, narrow, …) → (P, width, …), fewer places."""
+        """(P, narrow, …) → (P, width, …), with fewer positions."""
         x = functional.avg_pool3d(x, 1, self.stride)
         return functional.pad(x, (0, 0) * 3 + (0, self.width - x.shape[1]))
 
 
 class _Transformer(nn.Module):
-    """MONAI's ViT; a patch is along each side the longest that divides it, up to 16."""
+    """MONAI's ViT. Along each axis, the patch size is the largest divisor of the side, at most 16."""
 
     def __init__(self, size: Size, channels: int) -> None:
         super().__init__()
@@ -162,19 +162,19 @@ class _Transformer(nn.Module):
         self.net = ViT(in_channels=channels, img_size=size, patch_size=patch)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The patches as a map."""
+        """Return the patches as a map."""
         tokens_Pnd = self.net(pixels)[0]
         out: Tensor = tokens_Pnd.transpose(1, 2).unflatten(2, self.sides)
         return out
 
 
 def _load(net: nn.Module, config: EncoderConfig) -> None:
-    """Give a network the weights that the user chose.
+    """Load the weights that the user chose into a network.
 
     Raises
     ------
     UserError
-        They cannot be had, or do not fit.
+        The weights are not available, or do not fit.
     """
     name, choice = config.volume, config.volume_weights
     key = "volume-weights"
@@ -192,7 +192,7 @@ def _load(net: nn.Module, config: EncoderConfig) -> None:
 
 
 def _statistics(name: str, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel: those of Kinetics-400 for r3d_18, else what maps [0, 1] to [−1, 1]."""
+    """Return mean and deviation per channel: Kinetics-400's for r3d_18, else those that map [0, 1] to [−1, 1]."""
     if name == VIDEO:
         from torchvision.models.video import R3D_18_Weights
 

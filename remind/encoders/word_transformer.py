@@ -1,7 +1,7 @@
 """A small transformer over hashed words, for notes in any language if nothing can be downloaded.
 
 Words that share a row of the embedding can only be distinguished by their context.
-Shapes: P patients, T places of the longest note in the batch, D width.
+Shapes: P patients, T positions of the longest note in the batch, D width.
 """
 
 import re
@@ -17,7 +17,7 @@ from remind.config import ModelConfig
 
 LAYERS = 2
 WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
-START = 0  # the row of what stands before the first word; a note without words has at least that
+START = 0  # row of the start token, so that a note without words has at least one token
 
 
 class WordReader:
@@ -26,9 +26,9 @@ class WordReader:
     Parameters
     ----------
     buckets
-        Rows that words share, after the one of `START`.
+        Number of rows for words, after the row of `START`.
     length
-        Places that are read, the first of which is `START`.
+        Maximum number of tokens, including `START`.
     """
 
     first = True
@@ -37,7 +37,7 @@ class WordReader:
         self.buckets, self.length = buckets, length
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Rows (P, T), int64, and which of them are no padding, bool."""
+        """Return rows (P, T), int64, and False where a position is padding, bool."""
         rows = [torch.tensor([START, *self._rows(text)][: self.length]) for text in texts]
         row_PT = pad_sequence(rows, batch_first=True, padding_value=START)
         count_P = torch.tensor([len(one) for one in rows])
@@ -48,7 +48,7 @@ class WordReader:
 
 
 class WordTransformer(nn.Module):
-    """Embedding, sinusoidal places, pre-norm layers."""
+    """Embedding, sinusoidal position encoding, pre-norm layers."""
 
     place_TD: Tensor
 
@@ -66,7 +66,7 @@ class WordTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, row_PT: Tensor, valid_PT: Tensor) -> Tensor:
-        """A vector per place, (P, T, D); of padding anything finite."""
+        """Return a vector per position, (P, T, D); for padding any finite value."""
         h_PTD = self.embedding(row_PT) + self.place_TD[: row_PT.shape[1]]
         for layer in self.layers:
             h_PTD = layer(h_PTD, src_key_padding_mask=~valid_PT)
@@ -75,7 +75,7 @@ class WordTransformer(nn.Module):
 
 
 def sinusoids(places: int, width: int) -> Tensor:
-    """Sines in the even and cosines in the odd features, of wavelengths from 2π to 10 000·2π places, (T, D)."""
+    """Return sines in even and cosines in odd features, with wavelengths from 2π to 10 000·2π positions, (T, D)."""
     place_T1 = torch.arange(places, dtype=torch.float64)[:, None]
     pair_D = torch.arange(width) // 2
     angle_TD = place_T1 / 10_000 ** (2 * pair_D / width)
@@ -84,5 +84,5 @@ def sinusoids(places: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=2**16)
 def _hash(word: str) -> int:
-    """63 bits, the same in every process and at every site."""
+    """Return 63 bits, the same in every process and at every site."""
     return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big") >> 1
