@@ -35,7 +35,7 @@ SETTINGS = {
 SITES = 3
 ALONE = {
     "adapt": ("remind", "groupdro"),  # its encoders stay random here, as it continues with a trained model
-    "scaffold": ("attention", "erm"),  # plain SGD: in so few steps not every fusion model learns (MUSE: .54)
+    "scaffold": ("attention", "erm"),  # plain SGD: in so few steps not every fusion model learns (MUSE does not)
 }
 LONGER = {"jtt": {"train.warmup-rounds": 12, "train.routing-rounds": 6}}  # it trains twice
 

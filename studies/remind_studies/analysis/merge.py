@@ -1,7 +1,7 @@
 """Merge experts of a finished simulation's model, and measure what it costs each group (`remind.fusion.merging`)."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,9 +72,7 @@ def merge_experts(folder: Path, number: int, out: Path, min_count: int | None, s
         after_hospitals = Hospitals(config, run.number, Path(scratch, "after"), run.sites)
         with after_hospitals.in_use(new, routing) as views:
             after = measured(views)
-    shown = Patients.of(hospitals).publishable(minimum).groups
-    tail, names = tail_groups(hospitals.counts(), before), hospitals.schema.names
-    rows = cost(before, after, shown, tail, names)
+    rows = cost(before, after, scored_sets(hospitals, before, minimum))
     _write(run, out, config, new, about, found)
     content = {
         "experts": number,
@@ -121,14 +119,21 @@ def measured(views: Sequence[View]) -> Statistics:
     return merge(view.engine.evaluation.statistics(view.source, TEST, view.routing) for view in views)
 
 
+def scored_sets(hospitals: Hospitals, before: Statistics, minimum: int) -> dict[str, frozenset[int]]:
+    """Return the sets of groups whose scores may be shown: all, the tail, and each group."""
+    tail, names = tail_groups(hospitals.counts(), before), hospitals.schema.names
+    sets = {"all patients": frozenset(before), "tail patients": frozenset(before) & frozenset(tail)}
+    sets |= {groups.name(k, names): frozenset({k}) for k in sorted(before)}
+    shown = Patients.of(hospitals).scored(sets, minimum)
+    return {name: own for name, own in sets.items() if name in shown}
+
+
 def cost(
-    before: Statistics, after: Statistics, shown: frozenset[int], tail: frozenset[int] | set[int], names: Sequence[str]
+    before: Statistics, after: Statistics, sets: Mapping[str, Collection[int]]
 ) -> list[dict[str, str | float | None]]:
-    """Return AUROC and log-loss before and after: of all, of tail patients, and of each group that may be shown."""
-    sets = [("all patients", set(before)), ("tail patients", set(before) & set(tail))]
-    sets += [(groups.name(k, names), {k}) for k in sorted(before) if k in shown]
+    """Return AUROC and log-loss of each set of groups before and after."""
     rows: list[dict[str, str | float | None]] = []
-    for name, chosen in sets:
+    for name, chosen in sets.items():
         pair = [total({k: found[k] for k in chosen if k in found}) for found in (before, after)]
         if pair[0] is None or pair[1] is None:
             continue

@@ -3,7 +3,7 @@
 N patients of all hospitals. An atom is the patients of one group in one part of the split; in the test, of one class.
 """
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +81,23 @@ class Patients:
         rows: set[Row] = {(k, m) for k in groups if ("value", k) not in out for m in members(k)}
         having = {m for k, _, _ in atoms if len(members(k)) > 1 for m in members(k)}
         return Publishable(groups, frozenset(rows | {(None, m) for m in having if ("everyone", m) not in out}))
+
+    def scored(self, sets: Mapping[str, Collection[int]], minimum: int) -> frozenset[str]:
+        """Return the sets of groups whose scores of test patients may be shown.
+
+        Scores tell the numbers of each class. None of these numbers is small, and no small one follows from several.
+        """
+        atoms = [atom for atom in self._atoms() if atom[1] == TEST]
+        numbers = {
+            (name, c): [atom for atom in atoms if atom[0] in own and atom[2] == c]
+            for name, own in sets.items()
+            for c in range(self.classes)
+        }
+        counts = {atom: int(self._in(atom).sum()) for atom in atoms}
+        persons = {atom: set(self.person_N[self._in(atom)]) for atom in atoms}
+        few = [key for key, own in numbers.items() if is_small(len(set().union(*map(persons.get, own))), minimum)]
+        found = Publication(minimum).ask(numbers, counts, {key: key[0] for key in numbers}, few=few)
+        return frozenset(name for name, _ in found)
 
     def _atoms(self) -> list[Atom]:
         sets = [(part, c) for part in PARTS for c in range(self.classes if part == TEST else 1)]

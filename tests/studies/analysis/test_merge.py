@@ -1,6 +1,7 @@
 """`remind analyze RUN --merge-experts`: a model that predicts, and what merging costs each group."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from remind import groups
 from remind.data.cohort.cohort import TEST
 from remind.errors import UserError
 from remind.prediction.bundle import read_bundle
 from remind.prediction.predictor import load
 from remind_studies.analysis.command import analyze_command
 from remind_studies.analysis.merge import as_text
+from remind_studies.analysis.patients import Patients
 from tests.builders.analysed_runs import small_config, train
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -91,3 +94,33 @@ def test_what_cannot_be_merged_is_refused(tmp_path, changes, words):
     train(tmp_path / "run", small_config(train__warmup_rounds=1, train__routing_rounds=1, **changes))
     with pytest.raises(UserError, match=words):
         analyze(tmp_path / "run", "--merge-experts", 2, "--out", tmp_path / "small")
+
+
+def patients(numbers):
+    """Test patients: of each group the numbers of both classes."""
+    rows = [(k, c) for k, of in numbers.items() for c, n in enumerate(of) for _ in range(n)]
+    group_N, label_N = (np.array(column) for column in zip(*rows, strict=True))
+    person_N = np.array([f"p{i}" for i in range(len(rows))])
+    return Patients(group_N, np.full(len(rows), TEST), label_N, person_N, classes=2)
+
+
+def test_no_shown_score_tells_of_a_small_class():
+    own = patients({1: (50, 50), 2: (30, 3), 3: (40, 40)})
+    sets = {"all": {1, 2, 3}, "tail": {2}, "one": {1}, "two": {2}, "three": {3}}
+    assert own.scored(sets, 1) == sets.keys()
+    shown = own.scored(sets, 10)
+    assert not shown & {"two", "tail"}, "three patients of a class"
+    assert len(shown) == 2, "of all, one and three any two; the third would be the difference that is small"
+    few_persons = replace(own, person_N=np.where(own.group_N == 3, "p", own.person_N))
+    assert "three" not in few_persons.scored(sets, 10)
+
+
+def test_the_command_shows_no_score_of_few(folder, hospitals, tmp_path):
+    analyze(folder, "--merge-experts", 2, "--out", tmp_path / "small", "--min-count", 15)
+    rows = {row["patients"] for row in json.loads((tmp_path / "small" / "merged.json").read_text())["cost"]}
+    found, names = Patients.of(hospitals), hospitals.schema.names
+    test_N = found.part_N == TEST
+    for k in np.unique(found.group_N).tolist():
+        of_class = [int((test_N & (found.group_N == k) & (found.label_N == c)).sum()) for c in range(2)]
+        assert groups.name(k, names) not in rows or all(n >= 15 or n == 0 for n in of_class)
+    assert "all patients" in rows
