@@ -275,7 +275,7 @@ class FusionModel(nn.Module, ABC):
         """Return why no honest site sends this value of a parameter of `merged`; empty if one may.
 
         None, the default: the reply is an update of the value that was sent, and the limits of updates apply. A class
-        whose sites fill the parameter anew must define its own bound here, and its `gather` must respect the bound.
+        whose sites fill the parameter again must define its own bound here, and its `gather` must respect the bound.
         """
         return None
 

@@ -1,7 +1,7 @@
-"""A simulation in a process of its own, to which something happens at an exact moment of a round.
+"""Run a simulation in its own process, and inject a fault at an exact moment of a round.
 
-A forkserver imports everything once; each process then takes about a second. What happens is real: a signal that cannot
-be caught, a limit of the operating system under which no file can grow, another clock.
+A forkserver imports everything once; each process then takes about a second. The faults are real: a signal that cannot
+be caught, a limit of the operating system that prevents files from growing, another clock.
 """
 
 import importlib
@@ -41,7 +41,7 @@ class Moment:
     of: str = ""
 
     def arrange(self, what: Callable[[], None]) -> None:
-        """Let `what` happen at this moment."""
+        """Call `what` at this moment."""
         module, _, path = self.place.partition(":")
         *owners, name = path.split(".")
         owner = reduce(getattr, owners, importlib.import_module(module))
@@ -54,7 +54,7 @@ class Moment:
             now = calls[0] == self.number
             if now and self.when == "half":
                 target = next(one for one in given if isinstance(one, Path))
-                if name != "_append":  # what is written whole is another file until it is complete
+                if name != "_append":  # a file that is written whole has another name until it is complete
                     target = target.with_name(target.name + ".partial")
                 with target.open("ab") as out:
                     out.write(b'{"half": ')
@@ -73,7 +73,7 @@ def killed() -> None:
 
 
 def full_disk() -> None:
-    """No file of this process can grow any more."""
+    """Prevent all files of this process from growing."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 
@@ -101,7 +101,7 @@ def _run(folder: Path, words: list[str], moment: Moment | None, what: Callable[[
 def simulate(
     folder: Path, *words: str, moment: Moment | None = None, what: Callable[[], None] | None = None
 ) -> tuple[int | None, str]:
-    """Run ``remind simulate`` with these words; its exit code, and what it said (through a pipe, not into a file)."""
+    """Run ``remind simulate`` with these arguments; return its exit code and its output (from a pipe, not a file)."""
     receives, sends = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(folder, list(words), moment, what, sends))
     process.start()

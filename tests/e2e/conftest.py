@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Flower:
-    """The ``flwr`` command of this environment, and the SuperLink it starts."""
+    """The ``flwr`` command of this environment, and the SuperLink that it starts."""
 
     def __init__(self, home: Path):
         self.home = home
@@ -42,7 +42,7 @@ class Flower:
         }
 
     def __call__(self, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-        """Run ``flwr`` with `arguments` to its end; again if Flower's 15 s for its SuperLink were not enough here."""
+        """Run ``flwr`` with `arguments`; repeat if Flower's limit of 15 s for its SuperLink was too short here."""
         for _ in range(5):
             command = [str(BIN / "flwr"), *arguments]
             done = subprocess.run(
@@ -53,7 +53,7 @@ class Flower:
         return done
 
     def ask(self, *arguments: str) -> Any:
-        """The same in this process; its answer. What is asked again and again shall not start a program each time."""
+        """Run it in this process and return its answer, so that repeated calls do not start a program each time."""
         with patch.object(sys, "__stdout__", io.StringIO()) as said:  # where Flower prints JSON
             CliRunner().invoke(app, [*arguments, "--format", "json"], env=self.env)
         return json.loads(said.getvalue())
@@ -70,7 +70,7 @@ class Flower:
         return log
 
     def status(self, run_id: str) -> str:
-        """Status of a run, as ``flwr list`` tells it of the local SuperLink that has it."""
+        """Return the status of a run, as ``flwr list`` prints it for the run's local SuperLink."""
         for port in self.local_ports():
             with patch.object(local_superlink, "LOCAL_SUPERLINK_HTTP_API_PORT", port):  # read when it was imported
                 listed = self.ask("list", "--run-id", run_id)
@@ -101,7 +101,7 @@ class Flower:
         return found
 
     def end(self) -> None:
-        """End every process, by its id: first asked, then made to."""
+        """End every process by its id, first with SIGTERM, then with SIGKILL."""
         for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
             for pid in self.processes():
                 try:

@@ -1,4 +1,4 @@
-"""A coordinator's machine: the folder of its consortium, what it types, and what it serves with real programs."""
+"""A coordinator's machine: the folder of its consortium, its commands, and its services as real programs."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ class Coordinator:
         self.process = None
 
     def __call__(self, *arguments, code=0):
-        """Type ``remind consortium …``; its standard output, or what it says of a mistake."""
+        """Run ``remind consortium …``; return its standard output, or its error message."""
         command = [sys.executable, "-m", "remind_server.consortium", *map(str, arguments)]
         done = subprocess.run(
             command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=300, check=False
@@ -56,7 +56,7 @@ class Coordinator:
         return done.stderr if code else done.stdout
 
     def ask(self, *arguments):
-        """The same in this process: what is asked again and again shall not start a program each time."""
+        """Run it in this process, so that repeated calls do not start a program each time."""
         done = CliRunner().invoke(consortium_command, [str(a) for a in arguments], env=self.env)
         assert done.exit_code == 0, f"{done.output}{done.exception!r}"
         return done.stdout

@@ -30,7 +30,7 @@ SETTINGS = (
     'federation.encoders="shared" method.objective="erm" evaluation.calibration="none" train.local-steps=1 '
     "train.routing-rounds=1 model.width=16 model.experts=4 federation.min-sites=3 federation.retries=0 "
 )
-# What runs in each hospital's processes: the site stops where it is told to, for a signal that nobody survives.
+# This code runs in each hospital's processes: the site pauses at a given phase, until it is killed.
 STOPPING = """
     import importlib.abc, importlib.util, os, pathlib, signal, sys
 
@@ -63,7 +63,7 @@ STOPPING = """
 
 
 class Joint(Week):
-    """The four hospitals, which the coordinator reaches through a wire that is listened to."""
+    """Four hospitals, whose connection to the coordinator is recorded."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -72,7 +72,7 @@ class Joint(Week):
         (home / "stopping" / "sitecustomize.py").write_text(textwrap.dedent(STOPPING))
 
     def found(self, more: Mapping[str, str]) -> None:
-        """Every hospital enrols, and all compare their roster. `more`: what a hospital's policy says besides."""
+        """Enrol every hospital, and compare all rosters. `more`: additional lines of a hospital's policy."""
         c, given = self.coordinator, SyntheticConfig(patients=800, standardise="given", kinds="table, " * 3 + "table")
         self.wire = wire = Wire(c.port, c.folder.server, c.folder.trust)
         patients = generate(given, 0)  # one cohort, as their tables have the same declared scales
@@ -106,12 +106,12 @@ class Joint(Week):
         site.start(PYTHONPATH=str(self.home / "stopping"), STOP_AT=str(site.folder / "stop-at"))
 
     def stop_at(self, name: str, where: str) -> None:
-        """Let a hospital stand still in a phase, such as ``before Unmask`` or ``after MaskedAnswer``."""
+        """Pause a hospital in a phase, such as ``before Unmask`` or ``after MaskedAnswer``."""
         (self.sites[name].folder / "stopped").unlink(missing_ok=True)
         (self.sites[name].folder / "stop-at").write_text(where)
 
     def kill(self, name: str) -> None:
-        """Once it stands still: kill all its processes with -9, the supervisor first; then start it again."""
+        """When it has paused, kill all its processes with -9, the supervisor first; then start it again."""
         site = self.sites[name]
         until((site.folder / "stopped").is_file, f"{name} stands still: {site.log.read_text()[-2000:]}", 120)
         assert site.process is not None
@@ -160,7 +160,7 @@ def processes_of(site: Hospital) -> list[int]:
 
 
 def _site(*arguments: str | Path) -> str:
-    """Type ``remind-site`` in this process."""
+    """Run ``remind-site`` in this process."""
     done = CliRunner().invoke(site_app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, f"{done.output}{done.exception!r}"
     return done.output

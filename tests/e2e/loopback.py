@@ -98,7 +98,7 @@ class Consortium:
         return kit
 
     def enrol(self, request: Path) -> None:
-        """Let a site in by its request."""
+        """Enrol a site by its request."""
         asked = verify_request(request.read_text())
         public = self.folder / f"{asked.site}.pub"
         public.write_text(asked.public_key + "\n")
@@ -140,7 +140,7 @@ class Hospital:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | env)
 
     def ask(self, page: str) -> tuple[int, dict]:
-        """A page of the health server; code 0 while nobody listens."""
+        """Return a page of the health server; code 0 while no server listens."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.health}/{page}", timeout=10) as answer:
                 return answer.status, json.load(answer)
@@ -176,7 +176,7 @@ def share_machine(site: Path, health: int) -> None:
 
 
 def set_value(file: Path, old: str, new: str) -> None:
-    """Change a line of a file that is there."""
+    """Replace a line of an existing file."""
     text = file.read_text()
     assert old in text, f"{old!r} is not in {file}"
     file.write_text(text.replace(old, new))

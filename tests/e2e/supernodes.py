@@ -50,7 +50,7 @@ class Hospital:
         return process
 
     def refused(self, **options):
-        """Start it, and return what it says when it has given up."""
+        """Start it, and return its output after it has ended with an error."""
         code = self.start(**options).wait(60)
         assert code != 0
         return self.log.read_text()

@@ -34,7 +34,7 @@ SETTINGS = (
 
 
 class Hospital:
-    """What a hospital types, and its site while it runs."""
+    """A hospital's commands, and its running site."""
 
     def __init__(self, name, kit, home):
         self.name, self.home = name, home / name
@@ -194,7 +194,7 @@ def test_hospitals_train_together_one_comes_late_and_one_may_not(afternoon, tmp_
     a_hospital_asks_its_model(early[1], tmp_path)
     the_card_names_who_agreed(out, tmp_path, coordinator.env)
 
-    # One hospital's policy says no: the others continue, and the coordinator is told why.
+    # One hospital's policy refuses: the others continue, and the coordinator learns the reason.
     early[0].end()
     set_value(early[0].home / "site.toml", 'runs = ["federated-remind/*"]', 'runs = ["somebody/else"]')
     early[0].start()

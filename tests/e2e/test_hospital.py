@@ -305,7 +305,7 @@ def test_sigterm_finishes_the_message_at_hand_and_leaves_nothing_behind(hospital
 
 
 def test_code_that_the_hospital_allowed_runs_alone_and_its_errors_stay_here(hospital, consortium):
-    """The same spy, its hash on the list: now it does read the cohort (so the test before could have failed)."""
+    """The same spy with its hash on the list reads the cohort, which proves that the previous test can fail."""
     [asked] = [e for e in hospital.audit() if e["event"] == "asked" and e["app"] == "federated-remind/spy"]
     allowed = f'runs = ["*"]\ncode_bundles = ["{asked["bundle"]}"]'
     set_value(hospital.folder / "site.toml", 'runs = ["federated-remind/*"]', allowed)

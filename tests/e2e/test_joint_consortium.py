@@ -1,4 +1,4 @@
-"""Four hospitals share the noise of runs over TLS: a whole run, the wire, and one that is killed while keys are dealt.
+"""Four hospitals share the noise of runs over TLS: a whole run, its traffic, and a kill during the exchange of keys.
 
 One consortium serves all tests, in their order, as a real one does.
 """

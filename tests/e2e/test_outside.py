@@ -51,7 +51,7 @@ def test_nobody_is_given_a_task(coordinator, where):
 
 
 def flwr(coordinator, *arguments):
-    """The stranger's own ``flwr``: it has the address and the CA certificate of a kit, as everybody may."""
+    """The stranger's own ``flwr``, with the address and CA certificate of a kit, which are public."""
     home = Path(coordinator.env["FLWR_HOME"])
     home.mkdir(exist_ok=True)
     (home / "config.toml").write_text(

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_three_hospitals_train_two_rounds(coordinator, hospital, tmp_path):
-    """Encoders rest at the sites, and a SuperLink that dies meanwhile is not noticed."""
+    """Encoders stay at the sites, and the run survives the death of a SuperLink."""
     names = ["cleveland", "hungarian", "switzerland"]
     sites = [hospital(coordinator, name) for name in names]
     for seed, site in enumerate(sites):

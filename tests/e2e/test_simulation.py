@@ -95,7 +95,7 @@ def test_federation_config_has_their_number_too_and_one_is_enough(flower, tmp_pa
 
 
 def test_the_user_is_told_how_to_watch_and_where_results_are(flower, tmp_path, monkeypatch):
-    """Without a word about hospitals and results: two of them, a folder of its own, a run in the store beside it."""
+    """Without settings for hospitals and results: two hospitals, a new folder, a run in the store beside it."""
     monkeypatch.delenv("REMIND_STORE", raising=False)
     here = tmp_path / """Ann's "own" folder"""
     here.mkdir()
@@ -151,7 +151,7 @@ def tensors_of(model: bytes) -> dict[str, list[float]]:
 
 
 def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
-    """The current round names who was lost; later rounds have everybody, on a new worker."""
+    """The current round names the lost hospitals; later rounds have all, on a new worker."""
     rounds = tmp_path / "r" / "rounds.jsonl"
     settings = "train.warmup-rounds=4 train.routing-rounds=4 train.local-steps=20 synthetic.patients=400 "
     done = flower(

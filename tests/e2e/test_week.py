@@ -64,7 +64,7 @@ LIAR = """
 
 
 class Week:
-    """The coordinator, and what people look at and type."""
+    """The coordinator, and the pages and commands that people use."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -245,7 +245,7 @@ def expired_certificate(week: Week) -> None:
 
 
 def liar_and_late_joiner(week: Week, south: Hospital) -> None:
-    """A site that multiplies its update by a million is named and left out; one that comes late takes part."""
+    """A site that multiplies its update by a million is named and excluded; a site that joins late takes part."""
     assert south.stop(60) == 0
     lies = week.home / "lies"
     lies.mkdir()

@@ -1,4 +1,4 @@
-"""Listens between hospitals and a coordinator: ends TLS with its certificate, and keeps what hospitals send."""
+"""Records traffic between hospitals and a coordinator: terminates TLS with its certificate, and stores requests."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ PIECE = 1 << 16
 
 
 class Wire(threading.Thread):
-    """Passes all bytes on, both ways."""
+    """Forwards all bytes in both directions."""
 
     def __init__(self, to: int, certificate: Path, trust: Path) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Pictures → tokens, with small networks of timm."""
+"""Images → tokens, with small networks of timm."""
 
 from typing import Any
 
@@ -158,7 +158,7 @@ def test_counting_tokens_draws_no_random_numbers():
 def test_state_comes_back():
     made, other = image_encoder(seed=0), image_encoder(seed=1)
     x = pixels(2, 3, 64, 64)
-    made(x)  # moves the statistics of the batch norms
+    made(x)  # updates the statistics of the batch norms
     other.load_state_dict(made.state_dict())
     torch.testing.assert_close(made.eval()(x), other.eval()(x))
 
@@ -204,11 +204,11 @@ class TestMistakes:
 
 
 class TestFiles:
-    """Weights from a file of the user's."""
+    """Weights from a file of the user."""
 
     @pytest.fixture
     def trained(self):
-        """A classifier with weights that no initialisation gives."""
+        """A classifier with weights that differ from any initialisation."""
         torch.manual_seed(5)
         net = timm.create_model("test_resnet", num_classes=7)
         for p in net.parameters():

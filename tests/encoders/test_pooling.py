@@ -1,4 +1,4 @@
-"""Grids and runs against slow ground truths."""
+"""Grids and runs against slow reference implementations."""
 
 from itertools import product
 from math import prod

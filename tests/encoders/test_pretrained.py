@@ -1,4 +1,4 @@
-"""Sources of pretrained weights: caches, a hub that answers, a hub that does not, no network."""
+"""Sources of pretrained weights: caches, a hub that answers, one that does not, no network."""
 
 import hashlib
 import os
@@ -45,7 +45,7 @@ def offline(cache, monkeypatch):
 
 
 class Hub:
-    """A hub on this machine that has `files` by path."""
+    """A hub on this machine that serves `files` by path."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -89,7 +89,7 @@ class Hub:
 
 
 def turn_to(address: str, monkeypatch) -> None:
-    """Make the client ask another hub."""
+    """Make the client use another hub."""
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
 
@@ -103,7 +103,7 @@ def hub(cache, monkeypatch):
 
 
 def put(cache: Path, repo: str, files: dict[str, bytes]) -> None:
-    """Files as a download would have left them."""
+    """Files in the layout of a finished download."""
     folder = cache / f"models--{repo.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text(REVISION)
@@ -114,7 +114,7 @@ def put(cache: Path, repo: str, files: dict[str, bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A network of timm, and the file it is published as."""
+    """A network of timm, and its published file."""
     torch.manual_seed(11)
     net = timm.create_model("test_resnet")
     path = tmp_path_factory.mktemp("published") / "model.safetensors"
@@ -186,7 +186,7 @@ class TestHub:
 
     def test_a_hub_that_is_not_there(self, cache, monkeypatch):
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers here
+            free.bind(("127.0.0.1", 0))  # bound and not listening: connections fail
             turn_to(f"http://127.0.0.1:{free.getsockname()[1]}", monkeypatch)
             with pytest.raises(UserError, match=r"the hub cannot be reached \(.*[Rr]efused"):
                 image_encoder(image_weights="pretrained")
@@ -208,7 +208,7 @@ class TestHub:
 
 
 class TestTorchHub:
-    """Files by their address."""
+    """Files by their URL."""
 
     CONTENT = b"weights"
     NAME = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
@@ -287,7 +287,7 @@ for schema in (
 
 @pytest.mark.slow
 def test_one_message_says_what_is_missing_and_what_to_do(tmp_path):
-    """The defaults on a machine that has never seen the internet."""
+    """The defaults on a machine without internet access and with empty caches."""
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "TORCH_HOME": str(tmp_path / "torch")
     }  # fmt: skip

@@ -130,7 +130,7 @@ def test_finite_with_gradient_also_without_observations(kind, most):
 
 
 def test_gradient_is_exact():
-    """Of the pooled attention too, whose largest score is subtracted without gradient."""
+    """Also through pooled attention, whose largest score is subtracted without gradient."""
     made, batch = encoder(), draw(2, patients=2, most=4)
 
     def of_scores(weight):
@@ -160,7 +160,7 @@ def test_statistics_by_hand():
 
 
 def test_the_set_is_seen_across_items():
-    """A patient's token of one item changes with another item's value; with attention within items it does not."""
+    """An item's token depends on another item's value; with attention within items it does not."""
     batch = draw(6, patients=3, most=6)
     row = int((batch.item_O == batch.item_O[0]).nonzero()[0])
     changed = replace(batch, value_O=batch.value_O.clone())

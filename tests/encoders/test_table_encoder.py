@@ -109,7 +109,7 @@ def test_fit_takes_the_observed_values_of_numeric_columns(seed, number):
 
 
 def test_constant_columns_are_left_alone():
-    """Values that single precision cannot distinguish must not be blown up to CLIP."""
+    """Values that single precision cannot distinguish must not be scaled up to CLIP."""
     made = encoder()
     values_NF = np.tile(np.array([36.6, 0, 1.1, 0, 7.3], np.float32), (3, 1))
     made.fit(Table(values_NF))
@@ -173,7 +173,7 @@ def test_every_tokeniser_keeps_the_properties_of_a_table(changes, tokens):
     values_BF[2] = NAN
     out = made(values_BF)
     assert out.shape == (6, min(tokens, 5), 8) == (6, token_count(SCHEMA, config(tokens, **changes)), 8)
-    torch.testing.assert_close(made(values_BF[[4, 1]]), out[[4, 1]])  # a patient's tokens are the patient's alone
+    torch.testing.assert_close(made(values_BF[[4, 1]]), out[[4, 1]])  # tokens depend only on their own patient
     assert torch.isfinite(out).all()
     out.square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in made.parameters())

@@ -64,7 +64,7 @@ def test_r3d_is_standardised_and_pooled(channels):
 
 
 def test_vit_patches_lie_where_they_were():
-    """What changes in one corner of the volume changes that patch most."""
+    """A change in one corner of the volume changes that corner's patch most."""
     made = volume_encoder("vit", (16, 32, 48), tokens=6).eval()
     x = pixels(1, 1, 16, 32, 48)
     changed = x.clone()
@@ -75,7 +75,7 @@ def test_vit_patches_lie_where_they_were():
 
 
 class TestShortcut:
-    """MONAI's shortcut of ResNet-18 and -34 takes part in no gradient; ours is the same but for that."""
+    """MONAI's shortcut of ResNet-18 and -34 passes no gradient; ours does and is otherwise the same."""
 
     def test_values_are_those_of_monai(self):
         made = volume_encoder("resnet18", (32, 32, 32)).eval()
@@ -90,7 +90,7 @@ class TestShortcut:
         made = volume_encoder(name, (32, 32, 32)).double().eval()
         x, toward = pixels(1, 1, 32, 32, 32).double().requires_grad_(), pixels(1, 1, 32, 32, 32, seed=1).double()
         made(x).sum().backward()
-        step = 1e-8  # hardly ever across a kink of a rectifier
+        step = 1e-8  # small: rarely crosses the kink of a ReLU
         with torch.no_grad():
             slope = (made(x + step * toward).sum() - made(x - step * toward).sum()) / (2 * step)
         torch.testing.assert_close((x.grad * toward).sum(), slope, rtol=1e-4, atol=0)
@@ -145,13 +145,13 @@ def test_state_comes_back():
     made, other = volume_encoder("resnet10", seed=0), volume_encoder("resnet10", seed=1)
     x = pixels(2, 1, 32, 64, 64)
     with torch.no_grad():
-        made(x)  # moves the statistics of the batch norms
+        made(x)  # updates the statistics of the batch norms
         other.load_state_dict(made.state_dict())
         torch.testing.assert_close(made.eval()(x), other.eval()(x))
 
 
 def light(net: nn.Module, value: float = 0.01) -> dict[str, torch.Tensor]:
-    """A state dict of constants that takes next to no room in a file."""
+    """A state dict of constants, which needs little space in a file."""
     return {
         n: torch.full((), value).expand(t.shape) if t.is_floating_point() else t for n, t in net.state_dict().items()
     }

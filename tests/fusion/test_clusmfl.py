@@ -1,4 +1,4 @@
-"""ClusMFL against loops; the pool is everybody's centres, each of enough patients; and it learns from it in a run."""
+"""ClusMFL against loops; the pool contains all hospitals' centres, each of enough patients; a run trains with it."""
 
 import math
 
@@ -70,7 +70,7 @@ def test_a_prediction_is_the_loops():
 
 
 def test_training_draws_a_centre_of_the_patients_own_label():
-    """One centre a label: then the draw is certain, and the loss is the loop's, contrast included."""
+    """With one centre per label the draw is deterministic, and the loss with its contrast equals the loop's."""
     fusion = pooled("pool = 1, temperature = 0.3, contrast = 0.7").train()
     with torch.no_grad():
         fusion.pool_mCPD.copy_(torch.randn(fusion.pool_mCPD.shape, generator=torch.Generator().manual_seed(3)))
@@ -201,8 +201,8 @@ def test_hospitals_send_their_centres_and_get_the_pool(rule, tmp_path):
         pools = [one.store.kept()[POOL] for one in sites]
         assert all(own.any() for own in pools)
         return
-    assert pool[1].any()  # modality b is at both
-    for one in sites:  # and the finished model of a site has it, ditto's too
+    assert pool[1].any()  # both sites have modality b
+    for one in sites:  # the finished models of both sites contain the pool
         assert torch.equal(one.store.model().tensors[POOL].float(), pool.float())
     assert torch.isfinite(pool).all()
 

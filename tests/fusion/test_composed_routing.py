@@ -45,7 +45,7 @@ def test_composed_is_plain_remind_with_the_sums_put_in():
 def test_a_combination_never_seen_has_the_router_of_its_modalities():
     composed = perturbed("compose = true", own=False)
     known = model("remind", OF, (*GROUPS, 6), options="compose = true").double()
-    known.load_state_dict(composed.state_dict(), strict=False)  # of group 6 nothing has been learned
+    known.load_state_dict(composed.state_dict(), strict=False)  # nothing was learned for group 6
     assert torch.equal(logits(composed, [6, 2, 4]), logits(known, [6, 2, 4]))
     with torch.no_grad():
         composed.parts.residual_mLDES[2].add_(1.0)

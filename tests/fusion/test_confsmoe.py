@@ -1,4 +1,4 @@
-"""ConfSMoE against loops: confidences as the gate, imputation before and after the experts, what teaches the gate."""
+"""ConfSMoE against loops: confidences as the gate, imputation before and after the experts, training of the gate."""
 
 import math
 

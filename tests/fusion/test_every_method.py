@@ -17,7 +17,7 @@ from tests.builders.fusions import (
 )
 
 METHODS = [method.name for method in registry.methods()]
-GROUPS = (5, 2, 7, 5, 1, 6)  # of three modalities; 3 and 4 are never among them
+GROUPS = (5, 2, 7, 5, 1, 6)  # of three modalities; groups 3 and 4 do not occur
 STAGES = [False, True]
 every_method = pytest.mark.parametrize("name", METHODS)
 both_stages = pytest.mark.parametrize("routing", STAGES)
@@ -185,7 +185,7 @@ def test_gradients_reach_every_parameter_in_one_stage_or_the_other(name):
     fusion = with_support(name, of).train()
     reached = set()
     torch.manual_seed(0)
-    for seed in range(8):  # sparse experts: what one batch leaves out, another takes
+    for seed in range(8):  # sparse experts: another batch uses the experts that one batch does not
         batch, label = patients(of, GROUPS * 8, seed), torch.arange(48) % CLASSES
         for routing in STAGES:
             fusion.zero_grad(set_to_none=True)

@@ -38,7 +38,7 @@ def loop_expert(experts, e, slot):
 
 
 def loop_soft_moe(experts, x_MD, logits_MES):
-    """One patient, straight from the equations."""
+    """One patient, computed from the equations."""
     tokens, n_experts, slots = logits_MES.shape
     width = x_MD.shape[1]
     outputs = {}
@@ -92,7 +92,7 @@ def gelu_of(x):
 
 
 def case(batch, tokens, experts, slots, width, dtype=torch.float64):
-    """A Soft MoE with weights about 1/√width, tokens and logits, all of which want gradients."""
+    """A Soft MoE with weights about 1/√width, tokens and logits, all of which require gradients."""
     torch.manual_seed(batch + 10 * tokens + 100 * experts)
     moe = SoftMoE(experts, width, 3 * width).to(dtype)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""FedFeatGen against loops: translated features for absent modalities, the translators' error, what it moves."""
+"""FedFeatGen against loops: predicted features of absent modalities, the networks' error, and its gradients."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_the_added_loss_moves_translators_alone():
 
 
 def test_translators_learn_what_one_modality_tells_of_another():
-    """h_1 = 2·h_0: after training the translation of modality 0 stands for modality 1."""
+    """h_1 = 2·h_0: after training the prediction from modality 0 replaces modality 1."""
     of = context(2)
     fusion = model("fedfeatgen", of).train()
     optimizer = torch.optim.Adam(fusion.parameters(), lr=0.02)

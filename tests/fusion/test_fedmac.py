@@ -63,7 +63,7 @@ def test_the_added_losses(reconstruct, between, aggregate):
 
 
 def test_what_the_others_tell_well_weighs_more():
-    """The map of modality 0 made to copy: where the other two say what it is, it gets the largest weight."""
+    """The map of modality 0 copies its input: if the other two modalities predict it, it gets the largest weight."""
     fusion = model("fedmac", context(), options="temperature = 0.1").double()
     with torch.no_grad():
         fusion.reconstruct.weight_mDD.zero_()

@@ -1,4 +1,4 @@
-"""FINCH against loops, and on clusters that are plain to see."""
+"""FINCH against loops, and on well-separated clusters."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""M3Care against loops over pairs of patients: likeness, imputation from neighbours, the fixed sample."""
+"""M3Care against loops over pairs of patients: similarity, imputation from neighbours, the fixed sample."""
 
 import math
 
@@ -16,7 +16,7 @@ def sigmoid(value):
 
 
 def scale(rows):
-    """Mean squared distance of two different rows, and what keeps it from 0."""
+    """Mean squared distance of two different rows, plus a constant that keeps it positive."""
     if len(rows) < 2:
         return 1.0
     pairs = [((a - b) ** 2).sum().item() for n, a in enumerate(rows) for b in rows[:n]]
@@ -29,7 +29,7 @@ def kernel(a, b, of):
 
 
 class Loop:
-    """h, presence and likeness of some patients, with the bandwidths of `reference`."""
+    """h, presence and similarity of some patients, with the bandwidths of `reference`."""
 
     def __init__(self, fusion, h, has, reference):
         self.fusion, self.h, self.has = fusion, h, has
@@ -88,7 +88,7 @@ def means(batch):
 
 
 def close(seed):
-    """Patients so alike that they are neighbours, in a model whose threshold lets them be."""
+    """Patients similar enough to be neighbours under the model's threshold."""
     of = context()
     fusion = noisy(model("m3care", of).double())
     with torch.no_grad():

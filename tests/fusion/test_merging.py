@@ -1,4 +1,4 @@
-"""Merged experts: identical ones merge without a change, others by their likeness; loops and counts by hand."""
+"""Merged experts: merging identical ones changes nothing, others merge by similarity; loops and hand-made counts."""
 
 import math
 
@@ -17,7 +17,7 @@ PAIRS = [[0, 3], [1, 2]]
 
 
 def twins(options="", name="remind", **settings):
-    """A model of four experts, in which 3 is 0 and 2 is 1, with other hidden units in front; and its patients."""
+    """A model of four experts, where 3 equals 0 and 2 equals 1 up to the order of hidden units; and its patients."""
     of = context(experts=4, blocks=2, slots=2, **settings)
     fusion = noisy(model(name, of, KNOWN, options=options).double())
     order = torch.randperm(fusion.blocks[0].moe.experts.b1_EH.shape[1], generator=torch.Generator().manual_seed(0))

@@ -75,7 +75,7 @@ def test_prototypes_follow_the_means_of_their_class():
 
 
 def test_the_head_and_the_contrast_take_prototypes_as_they_are():
-    """Only the squared distance moves them; a class that nobody of the batch has keeps its prototypes."""
+    """Only the squared distance changes prototypes; a class without patients in the batch keeps its own."""
     fusion = noisy(model("mfcpl", context())).train()
     batch = patients(context(), (5, 2, 1))
     batch.given_to(fusion).loss(torch.tensor([0, 0, 1]), cross_entropy).sum().backward()

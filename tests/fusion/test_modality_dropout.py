@@ -1,4 +1,4 @@
-"""Modality dropout: never all, never what was absent, at the stated rate."""
+"""Modality dropout: it never hides all modalities, never adds one, and has the stated rate."""
 
 import pytest
 import torch

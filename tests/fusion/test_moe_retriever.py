@@ -85,7 +85,7 @@ def test_equals_the_loop_without_support():
     of = context()
     fusion = noisy(model("moe_retriever", of, options=OPTIONS).double())
     check(fusion, of, True, lambda group, missing: torch.zeros(0, of.tokens[missing], of.width))
-    fusion.set_support(patients(of, [1, 2, 4], dtype=torch.float64).pool())  # nobody has two modalities
+    fusion.set_support(patients(of, [1, 2, 4], dtype=torch.float64).pool())  # no patient has two modalities
     check(fusion, of, True, lambda group, missing: torch.zeros(0, of.tokens[missing], of.width))
 
 
@@ -105,7 +105,7 @@ def test_warm_up_does_not_retrieve():
 
 
 class Asked:
-    """A pool that notes what it is asked for."""
+    """A pool that records its requests."""
 
     def __init__(self, pool):
         self.pool, self.calls = pool, []
@@ -205,7 +205,7 @@ def test_weights_are_the_largest_of_the_softmax_and_have_no_noise():
 def test_in_stage_one_the_patients_of_a_step_support_each_other_with_gradient():
     of = context()
     fusion = noisy(model("moe_retriever", of)).train()
-    fusion.set_support(patients(of, [7, 7], seed=9).pool())  # of measurements; training does not look at it
+    fusion.set_support(patients(of, [7, 7], seed=9).pool())  # for evaluation; training does not use it
     batch = patients(of, (5, 7, 7))
     for z in batch.tokens:
         z.requires_grad_()
@@ -226,7 +226,7 @@ def test_outside_training_stage_one_asks_the_sample():
 
 @pytest.mark.parametrize("routing", [False, True])
 def test_nobody_gets_its_own_hidden_tokens_back(routing):
-    """Everyone has all modalities, half of which are hidden: in no draw is a patient among its own supporters."""
+    """All patients have all modalities, half of them hidden: no draw gives a patient itself as support."""
     of = context()
     batch = patients(of, (7,) * 12)
     for i, z in enumerate(batch.tokens):

@@ -15,7 +15,7 @@ LABEL = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def loop_graph(fusion, edges, nodes, givers):
-    """Patient nodes after all rounds. `edges`: (b, i) → e; modality nodes hear the patients `givers` only."""
+    """Patient nodes after all rounds. `edges`: (b, i) → e; modality nodes receive messages from `givers` only."""
     width = fusion.node_mD.shape[1]
     x = {b: torch.ones(width).double() for b in nodes}
     v = dict(enumerate(fusion.node_mD))

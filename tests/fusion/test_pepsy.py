@@ -1,4 +1,4 @@
-"""PEPSY against a loop; controls are matched across hospitals, whatever their order at each."""
+"""PEPSY against a loop; controls are matched across hospitals, independently of their order."""
 
 import itertools
 
@@ -132,7 +132,7 @@ def test_in_a_run_hospitals_send_their_own_and_get_the_matched(tmp_path):
     assert len(sent) == 2
     assert not torch.equal(*sent)
     found = recorder.models[-1][CONTROLS].double()
-    expected = matched(sent, found)  # what it has become is a fixed point of the match
+    expected = matched(sent, found)  # the result is a fixed point of the matching
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 

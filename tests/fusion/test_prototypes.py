@@ -1,4 +1,4 @@
-"""Prototypes around any fusion model, against loops: the added loss, and what follows what."""
+"""Prototypes with any fusion model, against loops: the added loss and its gradients."""
 
 import math
 
@@ -18,7 +18,7 @@ FACTOR = 0.7
 
 
 def loop(fusion, batch, b, label):
-    """What is added for one patient."""
+    """The loss that is added for one patient."""
     added, present = 0.0, [i for i in range(3) if batch.presence[b, i]]
     for i in present:
         h = batch.tokens[i][b].mean(dim=0)

@@ -1,4 +1,4 @@
-"""Table 16's variants of REMIND: B_k held at 0, and Φ_k that begin as waves."""
+"""Table 16's variants of REMIND: B_k fixed at 0, and sinusoidal initial Φ_k."""
 
 import math
 

@@ -42,7 +42,7 @@ def test_entropy_and_kl_equal_the_loop(tokens, experts, slots, seed):
 
 
 def test_slots_are_asked_one_by_one():
-    """Slot 1 is sure in either case; how large its logits are beside those of slot 2 must not matter."""
+    """Slot 1 is certain in both cases; the size of its logits relative to slot 2 must have no effect."""
     sure, unsure = torch.tensor([30.0, 0, 0, 0]), torch.zeros(4)
     for shift in (-100.0, 0.0, 100.0):
         logits_BMES = torch.stack([sure + shift, unsure], dim=-1).view(1, 1, 4, 2).double()
@@ -86,7 +86,7 @@ def test_one_expert_leaves_nothing_to_be_unsure_about():
 
 
 def two_products(router, x_BMD, residual_GDES, row_B, gate, threshold):
-    """The router as Eq. 7 reads: x · Φ_shared, to which x · Φ_k is added where the gate is open."""
+    """The router as in Eq. 7: x · Φ_shared, plus x · Φ_k where the gate is open."""
     if router.kind == "cosine":
         x_BMD = torch.nn.functional.normalize(x_BMD, dim=-1)
 
@@ -132,7 +132,7 @@ def test_logits_and_gradients_are_those_of_two_products(kind, gate, slots):
 
 
 def gate_scores(router, x_BMD, gate):
-    """What the gate compares with its threshold."""
+    """The value that the gate compares with its threshold."""
     shared_BMES, _ = router(x_BMD, None, None, "never", 0.0)
     return routing_kl(shared_BMES) if gate == "kl" else routing_entropy(shared_BMES) / math.log(shared_BMES.shape[2])
 

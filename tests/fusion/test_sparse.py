@@ -1,4 +1,4 @@
-"""Gates, loads, balance and sparse experts against loops and against draws."""
+"""Gates, loads, balance and sparse experts against loops and random draws."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The support pool: which patients support which, how many, and how often the same."""
+"""The support pool: which patients support which, how many, and whether draws repeat."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def pool(generator=None, seed=0):
     of = context()
     batch = patients(of, GROUPS)
     for i, z in enumerate(batch.tokens):
-        z[:] = torch.arange(len(GROUPS))[:, None, None] * 10.0 + i  # tokens that say whose they are
+        z[:] = torch.arange(len(GROUPS))[:, None, None] * 10.0 + i  # tokens that identify their patient
     return TokenPool(batch.tokens, batch.presence, seed, generator), of
 
 
@@ -97,7 +97,7 @@ def test_patients_to_compare_with_are_always_the_same_and_absent_tokens_are_0():
 
 @pytest.mark.parametrize("name", ["moe_retriever", "muse", "m3care"])
 def test_tokens_of_others_pass_the_projection_too(name):
-    """Others whose tokens are x, seen through a projection z ↦ 3z, are others whose tokens are 3x, seen as they are."""
+    """Support with tokens x and a projection z ↦ 3z equals support with tokens 3x and no projection."""
     of = context(projection=True)
     batch, others = patients(of, (5, 6, 1), dtype=torch.float64), patients(of, [7, 7, 3], seed=9, dtype=torch.float64)
     logits = []
