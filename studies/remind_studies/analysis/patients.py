@@ -95,7 +95,9 @@ class Patients:
         }
         counts = {atom: int(self._in(atom).sum()) for atom in atoms}
         persons = {atom: set(self.person_N[self._in(atom)]) for atom in atoms}
-        few = [key for key, own in numbers.items() if is_small(len(set().union(*map(persons.get, own))), minimum)]
+        few = [
+            key for key, own in numbers.items() if is_small(len(set().union(*(persons[atom] for atom in own))), minimum)
+        ]
         found = Publication(minimum).ask(numbers, counts, {key: key[0] for key in numbers}, few=few)
         return frozenset(name for name, _ in found)
 
