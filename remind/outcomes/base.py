@@ -39,8 +39,9 @@ class Column:
     ----------
     name, field
         The column, and the field of cohort.toml that names it.
-    names
-        The names that it may hold, or their numbers 0, 1, …; None: it holds numbers.
+    names, names_field
+        The names that it may hold, or their numbers 0, 1, …, and the field of cohort.toml that lists them; None: it
+        holds numbers.
     low, high
         Bounds of the numbers, themselves included; None: none.
     bounds
@@ -53,6 +54,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     bounds: str = ""
+    names_field: str = "label.classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +203,17 @@ class Outcome(BaseModel):
     def made(cls, score_N: Floats, rng: np.random.Generator) -> tuple["Outcome", Encoded]:
         """Return an outcome of a synthetic cohort, and labels that follow from a score of variance about 1."""
 
+    @abstractmethod
+    def alike(self, label_N: Integers, target_NT: Floats | None) -> str:
+        """Say what all N ≥ 1 patients share, if nothing can be learned from them; empty if something can.
+
+        It completes the sentence "all patients …".
+        """
+
+    @abstractmethod
+    def lacking(self, label_N: Integers, target_NT: Floats | None) -> list[str]:
+        """Return warnings about what these N ≥ 1 patients do not show of the outcome."""
+
     def predict(self, raw_NW: Floats) -> Floats:
         """Return the numbers (N, V) of a prediction."""
         return np.zeros((len(raw_NW), 0))
@@ -275,7 +288,10 @@ def require(outcome: Outcome, what: str, by_class: bool = False) -> None:
         It needs classes.
     """
     if outcome.kind != "classes" and not (by_class and outcome.by_class):
-        raise UserError(f"{what}: works for classes only now; here the label is {outcome.describe()}")
+        raise UserError(
+            f"{what}: works for classes only now; here the label is {outcome.describe()} (kind = {outcome.kind!r} in "
+            "cohort.toml); leave it out, or use a model of classes"
+        )
 
 
 def register(outcome: Class) -> Class:

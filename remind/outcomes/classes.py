@@ -71,6 +71,16 @@ class ByClass(Outcome):
     def decode(self, label_N: Integers, target_NT: Floats | None) -> dict[str, list[Any]]:
         return {"label": np.array(self.classes, dtype=np.str_)[label_N].tolist()}
 
+    @override
+    def alike(self, label_N: Integers, target_NT: Floats | None) -> str:
+        return f"are of class {self.classes[label_N[0]]!r}" if (label_N == label_N[0]).all() else ""
+
+    @override
+    def lacking(self, label_N: Integers, target_NT: Floats | None) -> list[str]:
+        absent = [name for code, name in enumerate(self.classes) if not (label_N == code).any()]
+        words = f"no patient has the label {', '.join(absent)}: these classes cannot be learned from this cohort"
+        return [words] if absent else []
+
     def log_p(self, raw_BW: "Tensor") -> "Tensor":
         """Return ln of the probability of each class, (B, C)."""
         return raw_BW.log_softmax(dim=-1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from remind.metrics.histograms import BINS, bins
@@ -38,6 +38,12 @@ class MultilabelSection(LabelSection):
     labels: Annotated[tuple[Name, ...], Field(min_length=2)]
     values: tuple[Name, Name] = ("no", "yes")
 
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if twice := sorted({label for label in self.labels if self.labels.count(label) > 1}):
+            raise ValueError(f"labels lists {', '.join(twice)} more than once: name each column once")
+        return self
+
     @property
     @override
     def outcome(self) -> "Multilabel":
@@ -46,7 +52,7 @@ class MultilabelSection(LabelSection):
     @property
     @override
     def columns(self) -> tuple[Column, ...]:
-        return tuple(Column(label, "label.labels", self.values) for label in self.labels)
+        return tuple(Column(label, "label.labels", self.values, names_field="label.values") for label in self.labels)
 
     @classmethod
     @override
@@ -107,6 +113,28 @@ class Multilabel(Outcome):
         assert target_NT is not None
         names = {0.0: "no", 1.0: "yes"}
         return {label: [names.get(v) for v in target_NT[:, i].tolist()] for i, label in enumerate(self.labels)}
+
+    @override
+    def alike(self, label_N: Integers, target_NT: Floats | None) -> str:
+        assert target_NT is not None
+        seen = [self._seen(target_NT, i) for i in range(self.width)]
+        return "have the same labels" if all(len(values) < 2 for values in seen) else ""
+
+    @override
+    def lacking(self, label_N: Integers, target_NT: Floats | None) -> list[str]:
+        assert target_NT is not None
+        words = {(): "is known of no patient", (0.0,): "holds for no patient", (1.0,): "holds for every patient"}
+        seen = {label: tuple(self._seen(target_NT, i)) for i, label in enumerate(self.labels)}
+        return [
+            f"label {label!r} {words[values]}: it cannot be learned from this cohort"
+            for label, values in seen.items()
+            if values in words
+        ]
+
+    @staticmethod
+    def _seen(target_NT: Floats, label: int) -> list[float]:
+        """Return the different values of a label among the patients of whom it is known."""
+        return sorted(set(target_NT[~np.isnan(target_NT[:, label]), label].tolist()))
 
     @override
     def loss(self, raw_BW: "Tensor", target: "Tensor") -> "Tensor":

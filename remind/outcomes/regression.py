@@ -5,6 +5,7 @@ have the same without anything being fitted across them. A prediction outside of
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 QUARTILE = 0.6744897501960817  # of the standard normal law: four strata of equal size where mean and scale fit
+FEW, FAR = 20, 3.0  # patients from which on mean and scale are compared with theirs; and the factor that is far off
 WIDEST = 1000.0  # of the range, in scales: a wider one makes sums of fourth powers useless
 
 
@@ -50,6 +52,8 @@ class RegressionSection(LabelSection):
         low, high = self.range
         if low >= high:
             raise ValueError("range must be the smallest and the largest possible value, such as [3, 20]")
+        if not isfinite(high - low):
+            raise ValueError(f"range = [{low:g}, {high:g}] is too wide to compute with: narrow it")
         if self.mean is not None and not low <= self.mean <= high:
             raise ValueError(f"mean = {self.mean:g} lies outside of range = [{low:g}, {high:g}]")
         if self.scale is not None and not (high - low) / WIDEST <= self.scale <= high - low:
@@ -124,7 +128,9 @@ class Regression(Outcome):
     @property
     @override
     def strata(self) -> tuple[str, ...]:
-        a, b, c = (f"{edge:.4g}" for edge in self._edges.tolist())
+        edges = self._edges.tolist()
+        digits = next((n for n in (4, 6, 9, 12) if len({f"{edge:.{n}g}" for edge in edges}) == len(edges)), 17)
+        a, b, c = (f"{edge:.{digits}g}" for edge in edges)
         return f"< {a}", f"{a} … {b}", f"{b} … {c}", f"> {c}"
 
     @property
@@ -161,6 +167,25 @@ class Regression(Outcome):
     def decode(self, label_N: Integers, target_NT: Floats | None) -> dict[str, list[Any]]:
         assert target_NT is not None
         return {"label": target_NT[:, 0].tolist()}
+
+    @override
+    def alike(self, label_N: Integers, target_NT: Floats | None) -> str:
+        assert target_NT is not None
+        number_N = target_NT[:, 0]
+        return f"have the number {number_N[0]:g}" if (number_N == number_N[0]).all() else ""
+
+    @override
+    def lacking(self, label_N: Integers, target_NT: Floats | None) -> list[str]:
+        assert target_NT is not None
+        mean, spread = float(target_NT[:, 0].mean()), float(target_NT[:, 0].std())
+        fits = abs(mean - self.mean) <= self.scale and self.scale / FAR <= spread <= self.scale * FAR
+        if len(label_N) < FEW or fits:
+            return []
+        return [
+            f"the label's mean and standard deviation are about {mean:.2g} and {spread:.2g}, but label.mean and "
+            f"label.scale are {self.mean:.4g} and {self.scale:.4g}: learning is slow then; agree with the other "
+            "hospitals on values that fit"
+        ]
 
     @override
     def loss(self, raw_BW: "Tensor", target: "Tensor") -> "Tensor":

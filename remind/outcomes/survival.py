@@ -46,9 +46,11 @@ class SurvivalSection(LabelSection):
     unit: str = ""
 
     @model_validator(mode="after")
-    def _ascending(self) -> Self:
+    def _consistent(self) -> Self:
         if list(self.edges) != sorted(set(self.edges)):
             raise ValueError("edges must rise: give the end of each interval of time, such as [1, 2, 4, 8]")
+        if self.time == self.event:
+            raise ValueError(f"time and event are both the column {self.time!r}: name two different columns")
         return self
 
     @property
@@ -60,7 +62,7 @@ class SurvivalSection(LabelSection):
     @override
     def columns(self) -> tuple[Column, ...]:
         time = Column(self.time, "label.time", low=0.0, bounds="the unit or the start of the time")
-        return time, Column(self.event, "label.event", self.events)
+        return time, Column(self.event, "label.event", self.events, names_field="label.events")
 
     @classmethod
     @override
@@ -150,6 +152,22 @@ class Survival(Outcome):
         within_N = np.searchsorted(edges_K, time_N, side="left")  # t_{k-1} < t ≤ t_k
         survived_N = np.searchsorted(edges_K, time_N, side="right")  # ends ≤ t
         return np.where(event_N, within_N, survived_N).astype(np.int64), event_N
+
+    @override
+    def alike(self, label_N: Integers, target_NT: Floats | None) -> str:
+        assert target_NT is not None
+        place_N, event_N = self.placed(target_NT)
+        if not event_N.any():
+            return f"are without the event until the last edge, {self.edges[-1]:g} {self.unit}".rstrip()
+        same = event_N.all() and (place_N == place_N[0]).all()
+        return "have the event in the same interval" if same else ""
+
+    @override
+    def lacking(self, label_N: Integers, target_NT: Floats | None) -> list[str]:
+        assert target_NT is not None
+        if self.placed(target_NT)[1].any():
+            return []
+        return [f"no patient has the event until the last edge, {self.edges[-1]:g}: check label.edges and its unit"]
 
     @override
     def loss(self, raw_BW: "Tensor", target: "Tensor") -> "Tensor":

@@ -104,7 +104,7 @@ class NextTest:
     """
 
     def __init__(self, predictor: Predictor, reference: Cohort | Reference, *, least: int = LEAST) -> None:
-        require(predictor.schema.predicts, "the next test", by_class=True)
+        require(predictor.schema.predicts, "the next test (--next-test)", by_class=True)
         if least < 2:
             raise UserError(f"least: {least}; an interval needs at least 2 reference patients")
         self.predictor, self.least = predictor, least

@@ -10,7 +10,7 @@ from remind.data.cohort.contents import Contents
 from remind.data.cohort.declaration import CohortFile
 from remind.data.cohort.kind import Seen, kind_of
 from remind.data.cohort.modality_schema import ModalitySchema
-from remind.data.cohort.problems import counted, listed
+from remind.data.cohort.problems import counted
 from remind.data.cohort.read import Loaded
 
 
@@ -40,16 +40,18 @@ def _left_out(loaded: Loaded) -> list[str]:
 
 
 def _labels(cohort: Cohort) -> list[str]:
-    lines = []
-    classes = cohort.schema.strata
-    if absent := [name for code, name in enumerate(classes) if not (cohort.label_N == code).any()]:
-        lines.append(f"no patient has the label {listed(absent)}: these classes cannot be learned from this cohort")
+    outcome = cohort.schema.predicts
+    lines = outcome.lacking(cohort.label_N, cohort.target_NT)
     for site in [] if cohort.site_N is None else np.unique(cohort.site_N).tolist():
-        here = np.unique(cohort.label_N[cohort.site_N == site])
-        if here.size == 1:
-            lines.append(
-                f"site {site!r} has patients of only one class ({classes[here[0]]}): no AUROC can be measured there"
-            )
+        here_N = cohort.site_N == site
+        label_N, target_NT = cohort.label_N[here_N], None if cohort.target_NT is None else cohort.target_NT[here_N]
+        if not (alike := outcome.alike(label_N, target_NT)):
+            continue
+        if outcome.by_class:
+            name = outcome.strata[label_N[0]]
+            lines.append(f"site {site!r} has patients of only one class ({name}): no AUROC can be measured there")
+        else:
+            lines.append(f"site {site!r}: all {len(label_N)} patients {alike}: the scores there say little")
     if cohort.split_N is not None:
         held_out = [SPLITS[code] for code in (1, 2) if not (cohort.split_N == code).any()]
         lines += [f"the split has no {name} patients" for name in held_out]

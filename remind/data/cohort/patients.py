@@ -149,14 +149,14 @@ def _codes(source: Source, column: Column, known: tuple[str, ...]) -> tuple[NDAr
     if any(unknown) and _continuous([name for name in names if name not in classes]):
         what = f"a number of many values ({len(names)} different ones), not a class"
         remedy = (
-            f"with label.classes only classes can be predicted: cut it into ranges, of which each is one of "
+            f"with {column.names_field} only {listed(known)} can be in it: cut it into ranges, of which each is one of "
             f'{listed(known)}; or predict the number itself with kind = "regression" in [label]'
         )
         source.report(what, remedy, column.name, np.array([*unknown, False])[codes_R])
     elif any(unknown):
-        accepted = f"{listed(known)}, or 0 to {len(known) - 1}"
+        accepted = f"{listed(known)}, or {'0 or 1' if len(known) == 2 else f'0 to {len(known) - 1}'}"
         bad_R = np.array([*unknown, False])[codes_R]
-        remedy = f"use {accepted}, or change label.classes{_meant(names, unknown, known)}"
+        remedy = f"use {accepted}, or change {column.names_field}{_meant(names, unknown, known)}"
         source.report("not a class", remedy, column.name, bad_R)
     return np.array([*(classes.get(name, -1) for name in names), -1], dtype=np.int64)[codes_R], codes_R < 0
 

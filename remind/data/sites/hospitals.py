@@ -77,13 +77,15 @@ def unusable(sites: Sequence[Site]) -> list[Problem]:
             remedy = "add some to it, remove the site's rows, or assign them to another site"
             reasons.append(Problem(name, what, remedy))
     cohorts = [site.cohort for site in sites]
-    classes = cohorts[0].schema.strata
-    all_N = np.concatenate([c.label_N for c in cohorts])
-    train_N = np.concatenate([c.label_N[c.split_N == TRAIN] for c in cohorts])
-    for labels_N, which in ((all_N, "patients"), (train_N, "training patients")):
-        if len(labels_N) and (labels_N == labels_N[0]).all():
-            what = f"all {len(labels_N)} {which} are of class {classes[labels_N[0]]!r}: there is nothing to learn"
-            remedy = "check the label (a hospital that trains with others may have a single class)"
+    label_N = np.concatenate([c.label_N for c in cohorts])
+    targets = [c.target_NT for c in cohorts if c.target_NT is not None]
+    target_NT = np.concatenate(targets) if targets else None
+    training_N = np.concatenate([np.zeros(len(c), bool) if c.split_N is None else c.split_N == TRAIN for c in cohorts])
+    for here_N, which in ((np.ones(len(label_N), dtype=bool), "patients"), (training_N, "training patients")):
+        target_HT = None if target_NT is None else target_NT[here_N]
+        if here_N.any() and (alike := cohorts[0].schema.predicts.alike(label_N[here_N], target_HT)):
+            what = f"all {here_N.sum()} {which} {alike}: there is nothing to learn"
+            remedy = "check the label (a hospital that trains with others may have patients who are all alike)"
             reasons.append(Problem(name, what, remedy))
             break
     return reasons
