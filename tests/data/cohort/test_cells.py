@@ -322,4 +322,4 @@ def test_a_measurement_is_no_label(tmp_path):
     folder = cohort(tmp_path / "c", ids, patient_id=ids, a=np.arange(20.0))
     pd.DataFrame({"patient_id": ids, "label": np.linspace(3, 9, 20)}).to_csv(folder / "patients.csv", index=False)
     (problem,) = check_cohort(folder).problems
-    assert "only classes can be predicted" in problem.remedy
+    assert "with label.classes only no, yes can be in it" in problem.remedy
