@@ -161,11 +161,11 @@ def test_hospitals_come_back_when_their_worker_was_killed(flower, tmp_path):
         cwd=tmp_path,
     )
     run = json.loads(done.stdout)["run-id"]
-    until(lambda: rounds.is_file() and len(rounds.read_text().splitlines()) >= 2, limit=240)
+    until(lambda: rounds.is_file() and len(rounds.read_text().splitlines()) >= 2, limit=480)
     workers = [pid for pid in flower.processes() if b"ray::ClientAppActor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert workers
     os.kill(workers[0], signal.SIGKILL)
-    until(lambda: flower.status(run).startswith("finished"), limit=240)
+    until(lambda: flower.status(run).startswith("finished"), limit=480)
     log = flower("log", run, "--show").stdout
     assert flower.status(run) == "finished:completed", log
     answered = [json.loads(line)["answered"] for line in rounds.read_text().splitlines()]
