@@ -1,7 +1,7 @@
 """Averages block by block as replies arrive, so memory does not grow with the number of sites."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,10 +13,26 @@ from remind.metrics.statistics import GroupLoss
 
 @dataclass(frozen=True)
 class Reply:
-    """What one site sent: its tensors, and a_s of each block."""
+    """One checked reply of a site.
+
+    Attributes
+    ----------
+    tensors, weights
+        What the site sent back, and a_s of each block.
+    sent, losses
+        The model that the site received, and its training losses on it; for rules that need more than an average.
+    chance
+        π_s, the probability with which the site was drawn to take part in the round.
+    site
+        Its name, for rules that keep a model for each site.
+    """
 
     tensors: Mapping[str, Tensor]
     weights: Mapping[str, float]
+    sent: Mapping[str, Tensor] | None = None
+    losses: Mapping[int, GroupLoss] | None = None
+    chance: float = 1.0
+    site: str = ""
 
 
 class BlockAverage:
@@ -38,21 +54,13 @@ class BlockAverage:
         chance: float = 1.0,
         site: str = "",
     ) -> None:
-        """Add one checked reply with the site's weight a_s/π_s for each block.
+        """Add one checked reply, described by the fields of `Reply`."""
+        self.take(Reply(tensors, block_weights, sent, losses, chance, site))
 
-        Parameters
-        ----------
-        tensors, block_weights
-            The tensors that the site sent back, and its weights.
-        sent, losses
-            The model that the site received, and its training losses on it; for rules that need more than an average.
-        chance
-            π_s, the probability with which the site was drawn to take part in the round.
-        site
-            Its name, for rules that keep a model for each site.
-        """
-        for name, tensor in tensors.items():
-            weight = block_weights.get(block_of(name), 0.0) / chance  # no weight: λ of all its groups is 0
+    def take(self, reply: Reply) -> None:
+        """Add one checked reply with the site's weight a_s/π_s for each block. Combiners of rules override this."""
+        for name, tensor in reply.tensors.items():
+            weight = reply.weights.get(block_of(name), 0.0) / reply.chance  # no weight: λ of all its groups is 0
             if name not in self._sum:
                 self._sum[name] = torch.zeros(tensor.shape, dtype=torch.float64)
                 self._weight[name] = 0.0
@@ -107,20 +115,12 @@ class Merging(BlockAverage):
         self._replies: dict[str, list[Tensor]] = {}
 
     @override
-    def add(
-        self,
-        tensors: Mapping[str, Tensor],
-        block_weights: Mapping[str, float],
-        sent: Mapping[str, Tensor] | None = None,
-        losses: Mapping[int, GroupLoss] | None = None,
-        chance: float = 1.0,
-        site: str = "",
-    ) -> None:
-        averaged = {name: tensor for name, tensor in tensors.items() if not self._merges(name)}
-        self._others.add(averaged, block_weights, sent, losses, chance, site)
-        for name in tensors.keys() - averaged.keys():
-            if sent is None or not is_as_sent(tensors[name], sent[name]):
-                self._replies.setdefault(name, []).append(tensors[name])
+    def take(self, reply: Reply) -> None:
+        averaged = {name: tensor for name, tensor in reply.tensors.items() if not self._merges(name)}
+        self._others.take(replace(reply, tensors=averaged))
+        for name in reply.tensors.keys() - averaged.keys():
+            if reply.sent is None or not is_as_sent(reply.tensors[name], reply.sent[name]):
+                self._replies.setdefault(name, []).append(reply.tensors[name])
 
     @override
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -144,17 +144,9 @@ class BySite(BlockAverage):
         self._replies: dict[str, Reply] = {}
 
     @override
-    def add(
-        self,
-        tensors: Mapping[str, Tensor],
-        block_weights: Mapping[str, float],
-        sent: Mapping[str, Tensor] | None = None,
-        losses: Mapping[int, GroupLoss] | None = None,
-        chance: float = 1.0,
-        site: str = "",
-    ) -> None:
-        super().add(tensors, block_weights, sent, losses, chance, site)
-        self._replies[site] = Reply(tensors, block_weights)
+    def take(self, reply: Reply) -> None:
+        super().take(reply)
+        self._replies[reply.site] = reply
 
     @override
     def by_site(self) -> Mapping[str, Reply]:

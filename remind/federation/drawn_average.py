@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage, Reply
 from remind.federation.blocks import block_of
 from remind.federation.participation import Draw
-from remind.metrics.statistics import GroupLoss
 
 
 class DrawnAverage(BlockAverage):
@@ -36,19 +35,11 @@ class DrawnAverage(BlockAverage):
         self._spread = _Spread(draw.alike)
 
     @override
-    def add(
-        self,
-        tensors: Mapping[str, Tensor],
-        block_weights: Mapping[str, float],
-        sent: Mapping[str, Tensor] | None = None,
-        losses: Mapping[int, GroupLoss] | None = None,
-        chance: float = 1.0,
-        site: str = "",
-    ) -> None:
-        if sent is None:
+    def take(self, reply: Reply) -> None:
+        if reply.sent is None:
             raise ValueError("an unbiased average needs the model that was sent")
-        super().add(tensors, block_weights, sent, losses, chance)
-        self._spread.add(tensors, {b: a / chance for b, a in block_weights.items()}, sent, chance)
+        super().take(reply)
+        self._spread.add(reply.tensors, reply.weights, reply.sent, reply.chance)
 
     @override
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -107,7 +98,9 @@ class _Spread:
             return
         self._number, self._total, self._one = self._number + 1, self._total + 1 - chance, 1 - chance
         for name, tensor in tensors.items():
-            moved = weights.get(block_of(name), 0.0) * (tensor.to(torch.float64) - sent[name].to(torch.float64))
+            moved = (
+                weights.get(block_of(name), 0.0) / chance * (tensor.to(torch.float64) - sent[name].to(torch.float64))
+            )
             self._squares[name] = self._squares.get(name, 0.0) + (1 - chance) * float(moved.square().sum())
             if not self._alike:
                 self._sums[name] = self._sums.get(name, torch.zeros_like(moved)).add_(moved, alpha=1 - chance)

@@ -14,9 +14,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from remind.config import Config
-from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage, Reply
 from remind.federation.blocks import block_of
-from remind.metrics.statistics import GroupLoss
 from remind.registry import Options, Registry
 
 
@@ -73,21 +72,13 @@ class Together(BlockAverage):
         self._replies: dict[str, list[Mapping[str, Tensor]]] = {}  # block → replies with weight
 
     @override
-    def add(
-        self,
-        tensors: Mapping[str, Tensor],
-        block_weights: Mapping[str, float],
-        sent: Mapping[str, Tensor] | None = None,
-        losses: Mapping[int, GroupLoss] | None = None,
-        chance: float = 1.0,
-        site: str = "",
-    ) -> None:
-        super().add(tensors, block_weights, sent, losses, chance)
+    def take(self, reply: Reply) -> None:
+        super().take(reply)
         by_block: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
+        for name, tensor in reply.tensors.items():
             by_block.setdefault(block_of(name), {})[name] = tensor
         for block, own in by_block.items():
-            if block_weights.get(block, 0.0) > 0:
+            if reply.weights.get(block, 0.0) > 0:
                 self._replies.setdefault(block, []).append(own)
 
     @override

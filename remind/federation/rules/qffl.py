@@ -8,10 +8,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from remind.config import NonNegative
-from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage, Reply
 from remind.federation.blocks import block_of
 from remind.federation.rules.base import Rule, registry
-from remind.metrics.statistics import GroupLoss
 from remind.registry import Options
 
 
@@ -65,22 +64,15 @@ class QFedAvg(BlockAverage):
         self._curvature: dict[str, float] = {}
 
     @override
-    def add(
-        self,
-        tensors: Mapping[str, Tensor],
-        block_weights: Mapping[str, float],
-        sent: Mapping[str, Tensor] | None = None,
-        losses: Mapping[int, GroupLoss] | None = None,
-        chance: float = 1.0,
-        site: str = "",
-    ) -> None:
+    def take(self, reply: Reply) -> None:
+        sent, losses, chance = reply.sent, reply.losses, reply.chance
         if sent is None or not losses:
             raise ValueError("q-FedAvg needs the model that was sent, and the losses on it")
-        weight = {name: block_weights.get(block_of(name), 0.0) for name in tensors}
-        undo = {name: a / block_weights["shared"] if self.scaled else 1.0 for name, a in weight.items()}
+        weight = {name: reply.weights.get(block_of(name), 0.0) for name in reply.tensors}
+        undo = {name: a / reply.weights["shared"] if self.scaled else 1.0 for name, a in weight.items()}
         loss = sum(one.loss_sum for one in losses.values()) / sum(one.count for one in losses.values())
         loss = max(loss, 1e-10)
-        delta = {n: self.lipschitz * (sent[n].double() - tensor.double()) for n, tensor in tensors.items()}
+        delta = {n: self.lipschitz * (sent[n].double() - tensor.double()) for n, tensor in reply.tensors.items()}
         norm = sum(undo[name] ** 2 * float(d.square().sum()) for name, d in delta.items())
         h = self.q * loss ** (self.q - 1) * norm + self.lipschitz * loss**self.q
         for name, d in delta.items():

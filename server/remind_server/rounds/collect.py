@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from remind.errors import UserError, several
-from remind.federation.aggregation import BlockAverage
+from remind.federation.aggregation import BlockAverage, Reply
 from remind.federation.blocks import unpack
 from remind.federation.bounds import Bounds, reply_bounds
 from remind.federation.flower import Expected, PeerRefusedError, read_as
@@ -129,9 +129,8 @@ class RoundReplies:
             self.local[one.name] = {k: loss.value() for k, loss in one.report.local.items()}
             self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
             weights, sent = one.assignment.task.block_weights, one.assignment.sent
-            self.average.add(
-                one.tensors, weights, sent, self.train[one.name], self.chances.get(one.name, 1.0), one.name
-            )
+            chance = self.chances.get(one.name, 1.0)
+            self.average.take(Reply(one.tensors, weights, sent, self.train[one.name], chance, one.name))
             self.answered.append(one.name)
             if one.report.privacy is not None:
                 self.privacy[one.name] = one.report.privacy
