@@ -14,7 +14,8 @@ from torch.nn import functional
 from typing_extensions import override
 
 from remind.config import ModelConfig
-from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesBatch
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.encoders.base import Encoder, patches, register
 from remind.encoders.hidden_values import HiddenObservations
 from remind.encoders.series_set import SetAttention

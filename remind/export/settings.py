@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.encoders import needs_fit
 from remind.prediction.bundle import Bundle

@@ -25,9 +25,9 @@ from remind.outcomes.base import (
     Name,
     Outcome,
     Seen,
-    gather,
     register,
 )
+from remind.outcomes.group_sums import gather
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,8 @@ import numpy as np
 
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort, presence
 from remind.data.cohort.contents import Contents
-from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema, ModalitySchema
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import gelu
 
-from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesBatch
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.encoders import build_encoder, token_count
 from remind.encoders.base import patches
 from remind.encoders.series import CLIP, FREQUENCIES

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from remind.data.cohort.cohort import TEST, TRAIN
 from remind.data.cohort.kinds.pictures import ImageSchema
-from remind.data.cohort.kinds.series import SeriesBatch, SeriesSchema
+from remind.data.cohort.kinds.series import SeriesBatch
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.schema import CohortSchema
 from remind.encoders import build_encoder

@@ -20,7 +20,8 @@ from remind.data.cohort.examine import examine
 from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import Codes, CodesSchema
 from remind.data.cohort.kinds.pictures import Files, Reading
-from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.kinds.text import Texts, TextSchema
 from remind.data.cohort.schema import CohortSchema, ModalitySchema

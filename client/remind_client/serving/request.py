@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import CodesSchema
 from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
-from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.kinds.text import TextSchema
 from remind.data.cohort.schema import CohortSchema, ModalitySchema

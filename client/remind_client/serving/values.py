@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from remind.data.cohort.kinds.codes import CodesSchema
-from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.text import Names, declared_text, id_text, is_missing
 from remind.suggest import did_you_mean

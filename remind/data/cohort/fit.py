@@ -9,7 +9,7 @@ from typing import Any
 
 from remind.data.cohort.declaration import CohortFile
 from remind.data.cohort.kind import kinds
-from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.problems import Problem, listed, suggest
 from remind.data.cohort.row_counters import row_numbers

@@ -24,7 +24,7 @@ __getattr__ = moved(
     __name__,
     {
         "remind.data.cohort.kinds.table": "TableSchema",
-        "remind.data.cohort.kinds.series": "SeriesSchema",
+        "remind.data.cohort.kinds.series_schema": "SeriesSchema",
         "remind.data.cohort.kinds.pictures": "ImageSchema VolumeSchema",
         "remind.data.cohort.kinds.text": "TextSchema",
         "remind.data.cohort.kinds.codes": "CodesSchema",

@@ -18,7 +18,7 @@ __getattr__ = moved(
     __name__,
     {
         "remind.data.cohort.kinds.table": "TableSection",
-        "remind.data.cohort.kinds.series": "SeriesSection",
+        "remind.data.cohort.kinds.series_schema": "SeriesSection",
         "remind.data.cohort.kinds.pictures": "ImageSection VolumeSection",
         "remind.data.cohort.kinds.text": "TextSection",
         "remind.data.cohort.kinds.codes": "CodesSection",

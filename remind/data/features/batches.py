@@ -17,7 +17,8 @@ from torch import Tensor
 
 from remind.data.cohort.kind import Kind, kind_of
 from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
-from remind.data.cohort.kinds.series import Series, SeriesBatch, SeriesSchema
+from remind.data.cohort.kinds.series import Series, SeriesBatch
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.schema import ModalitySchema
 from remind.data.features.series import STATISTICS, summary

@@ -11,7 +11,8 @@ from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.kind import kind_of
 from remind.data.cohort.kinds.codes import Codes, CodesSchema
 from remind.data.cohort.kinds.pictures import ImageSchema, VolumeSchema
-from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import Table, TableSchema
 from remind.data.cohort.kinds.text import TextSchema
 from remind.data.cohort.schema import ModalitySchema

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.features.columns import Floats
 
 STATISTICS = ("count", "first", "last", "min", "max", "mean", "std", "slope", "hours since last")

@@ -21,7 +21,8 @@ from typing_extensions import override
 
 from remind.objectives.base import Objective, StepInput
 from remind.privacy.noise import DrawnAhead, Randomness, add_noise
-from remind.privacy.tape import Part, Tape, record, restricted, rows_of, squared_norms, weighted_sum
+from remind.privacy.tape import Tape, record
+from remind.privacy.tape_parts import Part, restricted, rows_of, squared_norms, weighted_sum
 from remind.training.gradients import Gradients
 from remind.training.private.layers import (
     Buffers,

@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from remind.encoders.base import Encoder
 from remind.errors import UserError
-from remind.privacy.tape import Part, Tape, Whole, current_tape
+from remind.privacy.tape import Tape, current_tape
+from remind.privacy.tape_parts import Part, Whole
 
 Buffers = Mapping[str, tuple[int, int]]  # identity and version by name
 Recorder = Callable[[Tape, Any, Tensor, Tensor], None]

@@ -3,7 +3,7 @@
 import pytest
 
 from remind.data.cohort.declaration import read_declaration
-from remind.data.cohort.kinds.series import SeriesSchema
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.cohort.read import read_cohort
 from remind.data.cohort.schema import CohortSchema, difference

@@ -5,7 +5,8 @@ import torch
 
 from remind.data.cohort.kinds.codes import CodesBatch, CodesSchema
 from remind.data.cohort.kinds.pictures import ImageSchema
-from remind.data.cohort.kinds.series import SeriesBatch, SeriesSchema
+from remind.data.cohort.kinds.series import SeriesBatch
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.cohort.kinds.table import TableSchema
 from remind.data.features.batches import BUCKETS, has_rows, levels_of, rows_of
 

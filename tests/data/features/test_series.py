@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.features.series import STATISTICS, names, summary
 
 SCHEMA = SeriesSchema(name="labs", items=("Na", "K", "pH"), horizon_hours=48.0)

@@ -10,7 +10,8 @@ from remind.config import Scalar
 from remind.data.batches.batch import SiteData
 from remind.fusion.base import registry
 from remind.methods import methods_of
-from remind.privacy.tape import Tape, restricted, squared_norms, weighted_sum
+from remind.privacy.tape import Tape
+from remind.privacy.tape_parts import restricted, squared_norms, weighted_sum
 from remind.training.local import build_optimizer
 from remind.training.private.gradients import Clipping, PrivateGradients
 from remind.training.private.layers import require_recorded

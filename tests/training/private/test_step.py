@@ -12,7 +12,7 @@ from torch import nn
 
 from remind.errors import UserError
 from remind.fusion.experts import Experts
-from remind.privacy import tape as tape_module
+from remind.privacy import tape_parts
 from remind.privacy.noise import add_noise
 from remind.privacy.tape import Tape, record
 from remind.training.private import gradients as gradients_module
@@ -110,9 +110,9 @@ def test_layers_agree_with_opacus(kind):
     for name, parameter in layer.named_parameters():
         (part,) = [part for part in parts if part.parameter is parameter]
         grad_B = parameter.grad_sample  # type: ignore[attr-defined]
-        torch.testing.assert_close(tape_module.squared_norms([part], 6), grad_B.flatten(1).square().sum(1), msg=name)
+        torch.testing.assert_close(tape_parts.squared_norms([part], 6), grad_B.flatten(1).square().sum(1), msg=name)
         expected = torch.einsum("b,b...->...", coefficient_B, grad_B)
-        torch.testing.assert_close(tape_module.weighted_sum(part, coefficient_B), expected, msg=name)
+        torch.testing.assert_close(tape_parts.weighted_sum(part, coefficient_B), expected, msg=name)
 
 
 def audited(work, calls=40, weight=400.0):

@@ -3,21 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from typing_extensions import override
 
 from remind.data.cohort.contents import Contents, Integers, Mask, ragged_hide, ragged_join, ragged_rows, ragged_take
 from remind.data.cohort.kind import Columns, Floats, Kind, Measured, Text, ToTensor, register
 from remind.data.cohort.kinds.series_features import features_of_items
+from remind.data.cohort.kinds.series_schema import SeriesSchema, SeriesSection, check_scales, schema_of
 from remind.data.cohort.kinds.series_times import CLOSE, check_times
-from remind.data.cohort.modality_schema import ModalitySchema
-from remind.data.cohort.problems import Problem, listed, suggest
-from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
+from remind.data.cohort.problems import Problem, listed
 from remind.data.cohort.suspicious_texts import warn_of_spellings
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
@@ -26,66 +24,7 @@ from remind.data.cohort.wanted import Wanted, patient_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCALES = ("mean", "std", "standardise")
 HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
-
-
-class SeriesSection(Section):
-    """A modality with many observations per patient: (time, item, value)."""
-
-    kind: Literal["series"]
-    time: Name = "time"
-    time_unit: Literal["second", "minute", "hour", "day"] | None = None
-    start: Name | None = None
-    item: Name = "item"
-    value: Name = "value"
-    items: Annotated[tuple[Scalar, ...], Field(min_length=1)] | None = None
-    exclude: tuple[Scalar, ...] = ()
-    horizon: Annotated[float, Field(gt=0)] | None = None
-    clip: bool = False
-    mean: dict[Name, float] = Field({})
-    std: dict[Name, Annotated[float, Field(gt=0)]] = Field({})
-    standardise: Literal["train", "given", "none"] = "train"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.standardise != "given" and (self.mean or self.std):
-            raise ValueError('mean and std are only used with standardise = "given"; add it or remove them')
-        if set(self.mean) != set(self.std):
-            raise ValueError(f"mean and std name different items: {sorted(set(self.mean) ^ set(self.std))}")
-        without_repeats("items and exclude", tuple(declared_text(v) for v in (*(self.items or ()), *self.exclude)))
-        if self.start is not None and self.time_unit is not None:
-            raise ValueError("start makes hours of dates: leave time_unit out")
-        if self.clip and self.horizon is None:
-            raise ValueError("clip = true needs a horizon to clip at")
-        if self.absent and (self.file is not None or self.items is None or self.horizon is None):
-            raise ValueError("absent = true needs items and horizon, so that other sites know them, and no file")
-        return self
-
-
-class SeriesSchema(ModalitySchema):
-    """A modality with observations (time, item, value); times lie between 0 and `horizon_hours`.
-
-    Attributes
-    ----------
-    mean, std
-        The given statistics of every item's values if `standardise` is ``"given"``; else empty.
-    standardise
-        ``"train"``: from the site's training patients; ``"given"``; ``"none"``.
-    """
-
-    kind: Literal["series"] = "series"
-    items: tuple[str, ...]
-    horizon_hours: float
-    mean: dict[str, float] = Field({})
-    std: dict[str, float] = Field({})
-    standardise: Literal["train", "given", "none"] = "train"
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave scales that are learned out of the record: fingerprints are those of the time before declared ones."""
-        found: dict[str, Any] = handler(self)
-        return found if self.standardise != "train" else {k: v for k, v in found.items() if k not in SCALES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +125,8 @@ class SeriesKind(Kind[SeriesSection, SeriesSchema, Series]):
         items = tuple(declared_text(item) for item in section.items or ())
         nothing_O = np.empty(0, dtype=np.float32)
         data = Series(np.zeros(n + 1, dtype=np.int64), nothing_O, np.empty(0, dtype=np.int64), nothing_O)
-        schema = _schema(name, section, items, section.horizon or 1.0)
-        _check_scales(problems, f"modalities.{name}", schema)
+        schema = schema_of(name, section, items, section.horizon or 1.0)
+        check_scales(problems, f"modalities.{name}", schema)
         return schema, data
 
     @override
@@ -262,7 +201,7 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
     item_R, items, excluded_R = _items(source, field, section, given_R)
     if section.items is None:
         warn_of_spellings(source, wanted.name, items, "item")
-    _check_scales(source.problems, field, _schema(wanted.name, section, items, 1.0))
+    check_scales(source.problems, field, schema_of(wanted.name, section, items, 1.0))
     time_R = _hours(source, wanted, patient_R)
     check_times(source, section.time, None if section.clip else section.horizon, time_R, given_R)
     if patient_R is None or position is None:
@@ -275,32 +214,9 @@ def read_series(source: Source, wanted: Wanted[SeriesSection]) -> tuple[SeriesSc
     offsets_N1 = np.zeros(len(position) + 1, dtype=np.int64)
     np.cumsum(np.bincount(patient_O, minlength=len(position)), out=offsets_N1[1:])
     horizon = section.horizon or float(time_O.max(initial=0.0)) or 1.0
-    schema = _schema(wanted.name, section, items, horizon)
+    schema = schema_of(wanted.name, section, items, horizon)
     value_O = value_R[keep_R].astype(np.float32)
     return schema, Series(offsets_N1, time_O[order_O], item_O[order_O], value_O[order_O])
-
-
-def _schema(name: str, section: SeriesSection, items: tuple[str, ...], horizon: float) -> SeriesSchema:
-    return SeriesSchema(
-        name=name,
-        items=items,
-        horizon_hours=horizon,
-        mean=section.mean,
-        std=section.std,
-        standardise=section.standardise,
-    )
-
-
-def _check_scales(problems: list[Problem], field: str, schema: SeriesSchema) -> None:
-    """Require that given statistics are those of the items."""
-    for item in schema.mean:
-        if item not in schema.items:
-            what = f"mean names {item!r}, which is not one of the items used"
-            problems.append(Problem("cohort.toml", what, suggest(item, schema.items), column=f"{field}.mean"))
-    lacking = [item for item in schema.items if item not in schema.mean]
-    if schema.standardise == "given" and lacking:
-        what = f'standardise = "given" without mean and std of {listed(lacking)}'
-        problems.append(Problem("cohort.toml", what, "give them", column=field))
 
 
 def _hours(source: Source, wanted: Wanted[SeriesSection], patient_R: NDArray[np.int64] | None) -> NDArray[np.float64]:

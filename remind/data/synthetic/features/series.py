@@ -7,7 +7,8 @@ from math import sqrt
 
 import numpy as np
 
-from remind.data.cohort.kinds.series import Series, SeriesSchema
+from remind.data.cohort.kinds.series import Series
+from remind.data.cohort.kinds.series_schema import SeriesSchema
 from remind.data.synthetic.features.base import FEATURE_NOISE, Asked, makes
 
 ITEMS, HORIZON_HOURS = ("heart_rate", "pressure", "temperature"), 48.0
