@@ -6,8 +6,7 @@ and noise:
 
     reach = Σ_steps lr · min(1, q·n / (σ·√d))
 
-q·n patients of a step, whose clipped gradients agree at best; noise multiplier σ; d trained numbers. On the heart
-cohort runs with a reach of 0.09 and more learned, and runs with 0.03 and less poorly or not at all (docs/privacy.md).
+q·n patients of a step, whose clipped gradients agree at best; noise multiplier σ; d trained numbers.
 """
 
 import math
@@ -22,7 +21,7 @@ from remind.secagg.limits import FEWEST, least_honest
 from remind.training.schedule import learning_rate
 from remind.training.site_model import fusion_of
 
-LEAST = 0.05  # below it nothing can be expected; half way between runs that learned and runs that did not
+LEAST = 0.05  # set by hand, between runs on the heart cohort that learned and runs that did not (docs/privacy.md)
 
 
 def reach(config: Config, numbers: int, patients: Sequence[int]) -> float:

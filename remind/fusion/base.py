@@ -12,7 +12,7 @@ E experts, C classes, G groups.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -145,6 +145,11 @@ class FusionModel(nn.Module, ABC):
         tuple[str, ...]
     ] = ()  # parameters that are merged (`merge`), not averaged; a site may fill them (`gather`)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.merged and not any("merge" in vars(base) for base in cls.__mro__[: cls.__mro__.index(FusionModel)]):
+            raise TypeError(f"{cls.__name__} has parameters to merge ({', '.join(cls.merged)}) and must define merge")
+
     def __init__(self, context: Context, options: FusionOptions) -> None:
         super().__init__()
         self.context = context
@@ -268,7 +273,7 @@ class FusionModel(nn.Module, ABC):
     @classmethod
     def merge(cls, name: str, replies: Sequence[Tensor], before: Tensor) -> Tensor:
         """Return the new value of a parameter of `merged`, from the sites' replies and its previous value."""
-        raise NotImplementedError(f"{cls.__name__} has parameters to merge and does not say how")
+        raise TypeError(f"{cls.__name__} has no parameters to merge: {name}")
 
     @classmethod
     def beyond(cls, name: str, told: Tensor) -> str | None:

@@ -161,3 +161,10 @@ def test_options_derive_from_those_of_the_folder():
 
 def test_no_method_of_ours_is_refused():
     assert all(registry.methods() for _, registry in KINDS)
+
+
+def test_parameters_to_merge_need_a_merge():
+    with pytest.raises(TypeError, match=r"Pool has parameters to merge \(pool_CD\) and must define merge"):
+        type("Pool", (Model,), {"merged": ("pool_CD",)})
+    merge = classmethod(lambda cls, name, replies, before: before)
+    assert type("Pool", (Model,), {"merged": ("pool_CD",), "merge": merge}).merged == ("pool_CD",)
