@@ -133,3 +133,54 @@ def test_what_would_be_a_mistake_is_refused(tmp_path):
         restore_backup(tmp_path / "none", tmp_path / "back")
     with tarfile.open(tmp_path / "b") as archive:
         assert archive.getnames() == ["a", MANIFEST]
+
+
+def test_an_empty_folder_or_a_file_is_no_backup(tmp_path):
+    """An empty folder is mostly a disk that is not mounted."""
+    (tmp_path / "f").mkdir()
+    with pytest.raises(UserError, match="nothing to back up"):
+        write_backup(tmp_path / "f", tmp_path / "b")
+    (tmp_path / "f" / "a").write_text("a")
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        write_backup(tmp_path / "f" / "a", tmp_path / "b")
+    (tmp_path / "f" / MANIFEST).write_text("{}")
+    with pytest.raises(UserError, match="rename it"):
+        write_backup(tmp_path / "f", tmp_path / "b")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out_in_silence(tmp_path, monkeypatch):
+    (tmp_path / "f" / "keys").mkdir(parents=True)
+    (tmp_path / "f" / "a").write_text("a")
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("keys"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", denied)
+        with pytest.raises(UserError, match=r"keys: the backup was not made: Permission denied"):
+            write_backup(tmp_path / "f", tmp_path / "b")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f"]
+
+
+def test_links_are_named_as_left_out(tmp_path):
+    (tmp_path / "f" / "deep").mkdir(parents=True)
+    (tmp_path / "f" / "a").write_text("a")
+    (tmp_path / "f" / "deep" / "patients").symlink_to(tmp_path, target_is_directory=True)
+    done = CliRunner().invoke(app, ["backup", str(tmp_path / "f"), str(tmp_path / "b")])
+    assert done.exit_code == 0
+    assert "links to other places: deep/patients;" in done.output
+
+
+@pytest.mark.parametrize("listed", [b"no JSON", b"\xff\xfe"])
+def test_a_list_that_is_no_json_is_damage_and_leaves_no_folders(listed, tmp_path):
+    with tarfile.open(tmp_path / "b", "w:gz") as archive:
+        entry = tarfile.TarInfo(MANIFEST)
+        entry.size = len(listed)
+        archive.addfile(entry, io.BytesIO(listed))
+    with pytest.raises(UserError, match="is damaged, or no backup"):
+        restore_backup(tmp_path / "b", tmp_path / "new" / "deep" / "back")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b"]

@@ -37,7 +37,11 @@ def write_backup(folder: Path, file: Path) -> int:
     """
     folder, file = folder.absolute(), file.absolute()
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
+        raise UserError(
+            f"{folder}: is a file, not a folder" if folder.exists() else f"{folder}: there is no such folder"
+        )
+    if (folder / MANIFEST).exists():
+        raise UserError(f"{folder / MANIFEST}: has the name of a backup's own list of files; rename it first")
     if file.is_relative_to(folder):
         raise UserError(f"{file}: a backup in the folder would contain itself; give a file elsewhere, on another disk")
     if not file.parent.is_dir():
@@ -51,6 +55,8 @@ def write_backup(folder: Path, file: Path) -> int:
                 name = path.relative_to(folder).as_posix()
                 with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile, such as an old checkpoint
                     digests[name] = _add(archive, name, path)
+            if not digests:
+                raise UserError(f"{folder}: holds nothing to back up; is it the right folder, and its disk mounted?")
             manifest = {"made-by": VERSION, "folder": folder.name, "files": digests}
             _put(archive, MANIFEST, json.dumps(manifest).encode(), 0o600)
     except (OSError, sqlite3.Error) as error:
@@ -69,23 +75,35 @@ def restore_backup(file: Path, folder: Path) -> int:
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: holds something already; restore into a new folder, and move it when it is right")
+    new = [parent for parent in folder.parents if not parent.exists()]
     try:
+        file.open("rb").close()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
             number = _unpack(file, Path(made) / "all")
             if folder.exists():
                 folder.rmdir()
             os.replace(Path(made) / "all", folder)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise UserError(f"{file}: is damaged, or no backup ({error}); nothing was restored") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be restored to {folder}: {_reason(error)}; nothing was restored") from None
+    finally:
+        for parent in new:  # those that this call made; they stay if they hold what was restored
+            with contextlib.suppress(OSError):
+                parent.rmdir()
     return number
+
+
+def links(folder: Path) -> list[str]:
+    """Return the symbolic links of a folder, which its backup leaves out: what they point to is elsewhere."""
+    found = (Path(root) / name for root, folders, names in os.walk(folder) for name in folders + names)
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.is_symlink())
 
 
 def _files(folder: Path) -> Iterator[Path]:
     """Yield the files to keep, in order; links, sockets and what others lock or are writing are left out."""
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=_unreadable):
         here = Path(root)
         folders[:] = sorted(name for name in folders if here != folder or name not in PASSING)
         for name in sorted(names):
@@ -95,6 +113,12 @@ def _files(folder: Path) -> Iterator[Path]:
             database = next((name.removesuffix(end) for end in _BESIDE if name.endswith(end)), None)
             if database is None or not _is_database(here / database):
                 yield path
+
+
+def _unreadable(error: OSError) -> None:
+    """Refuse a folder that cannot be read, which os.walk would leave out; one that was removed meanwhile is no loss."""
+    if not isinstance(error, FileNotFoundError):
+        raise UserError(f"{error.filename}: the backup was not made: {_reason(error)}") from None
 
 
 def _is_database(path: Path) -> bool:

@@ -11,9 +11,11 @@ def backup_command(
     file: Annotated[Path, typer.Argument(help="The backup to write, such as heart.tar.gz; it must not exist.")],
 ) -> None:
     """Write a folder to one file, also while programs use it. The file is as confidential as the folder."""
-    from remind.backup.archive import write_backup
+    from remind.backup.archive import links, write_backup
 
     print(f"{file}: {write_backup(folder, file)} files of {folder}; only its owner can read it")
+    if left_out := links(folder):
+        print(f"warning: not in it, because they are links to other places: {', '.join(left_out)}; back these up too")
 
 
 def restore_command(
