@@ -166,5 +166,5 @@ def test_no_method_of_ours_is_refused():
 def test_parameters_to_merge_need_a_merge():
     with pytest.raises(TypeError, match=r"Pool has parameters to merge \(pool_CD\) and must define merge"):
         type("Pool", (Model,), {"merged": ("pool_CD",)})
-    merge = classmethod(lambda cls, name, replies, before: before)
-    assert type("Pool", (Model,), {"merged": ("pool_CD",), "merge": merge}).merged == ("pool_CD",)
+    whole = type("Whole", (Model,), {"merged": ("pool_CD",), "merge": classmethod(lambda cls, name, replies, own: own)})
+    assert predicted(whole).logits_BC.shape == (2, CONTEXT.classes)
