@@ -122,3 +122,35 @@ def test_log_loss_is_not_of_classes_alone_and_a_refusal_has_a_remedy():
         UserError, match=r"kind = 'regression' in cohort.toml\); leave it out, or use a model of classes"
     ):
         require(own, "remind export")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        'kind = "regression"\ncolumn = "patient_id"\nrange = [0, 100]',
+        'kind = "survival"\ntime = "days"\nevent = "patient_id"\nedges = [3, 7]',
+        'kind = "multilabel"\nlabels = ["death", "patient_id"]',
+        'column = "patient_id"\nclasses = ["no", "yes"]',
+    ],
+)
+def test_the_column_of_ids_is_no_outcome(tmp_path, label):
+    with pytest.raises(
+        UserError, match=r"field 'label': it reads the column 'patient_id', which has the patients' ids"
+    ):
+        checked(tmp_path / "c", label, BOTH[1])
+
+
+@pytest.mark.parametrize("wrong", ["nan", "-3", '"a"'])
+def test_a_wrong_entry_of_a_list_is_not_counted_as_missing(tmp_path, wrong):
+    label, columns = DIED
+    with pytest.raises(UserError) as caught:
+        checked(tmp_path / "c", label.replace("[3, 7, 14]", f"[{wrong}, 4]"), columns)
+    assert "label.edges 1" in str(caught.value)
+    assert "give at least" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("label", "columns"), [HBA1C, DIED, GRADE, BOTH])
+def test_a_cohort_without_patients_is_not_told_to_lack_a_modality(tmp_path, label, columns):
+    report = checked(tmp_path / "c", label, {name: [] for name in columns})
+    (line,) = [str(problem) for problem in report.problems if "patients.csv" in str(problem)]
+    assert line == "patients.csv: has no rows; add a row per patient"

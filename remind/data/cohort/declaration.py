@@ -7,7 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from remind.data.cohort.kind import kinds
@@ -89,6 +97,15 @@ class CohortFile(Declared):
     split: SplitSection | None = None
     modalities: Annotated[dict[ModalityName, ModalitySection], Field(min_length=1, max_length=MAX_MODALITIES)]
 
+    @field_validator("label")
+    @classmethod
+    def _is_no_id(cls, label: LabelSection, info: ValidationInfo) -> LabelSection:
+        patients = info.data.get("patients")  # missing if it is itself wrong
+        for column in label.columns if patients else ():
+            if column.name in (patients.id, patients.patient):
+                raise ValueError(f"it reads the column {column.name!r}, which has the patients' ids: name another")
+        return label
+
 
 def read_declaration(path: str | Path, root: str = "", outcome: Outcome | None = None) -> tuple[CohortFile, Path]:
     """Parse cohort.toml and find the folder of its data files.
@@ -146,7 +163,10 @@ def _tuples(value: Any) -> Any:
 
 def _problems(error: ValidationError, content: dict[str, Any]) -> list[Problem]:
     """Describe each wrong field as one problem, in the user's terms."""
-    return [_problem(dict(item), content) for item in error.errors()]
+    items = [dict(item) for item in error.errors()]
+    # pydantic counts only right entries: a list with a wrong one may have enough of them
+    wrong = {item["loc"][:-1] for item in items if item["loc"] and isinstance(item["loc"][-1], int)}
+    return [_problem(item, content) for item in items if item["type"] != "too_short" or item["loc"] not in wrong]
 
 
 def _problem(item: dict[str, Any], content: dict[str, Any]) -> Problem:

@@ -147,7 +147,7 @@ def _broken(
 
 def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem], remarks: list[str]) -> Patients | None:
     path = find_file(folder, "patients", declared.patients.file, "patients", problems)
-    source = open_source(path, problems, remarks) if path else None
+    source = open_source(path, problems, remarks, "add a row per patient") if path else None
     return None if source is None else read_patients(source, declared)
 
 
@@ -164,7 +164,8 @@ def _load_modality(
     if section.absent:
         return kind_of(section).absent(name, section, len(position or ()), problems)
     path = find_file(folder, name, section.file, f"modalities.{name}", problems)
-    source = open_source(path, problems, remarks) if path else None
+    if_empty = "add rows (for a modality that no patient of this site has: absent = true)"
+    source = open_source(path, problems, remarks, if_empty) if path else None
     if source is None:
         return None
     wanted = Wanted(name, section, section.id or declared.patients.id, position, folder, starts)

@@ -53,8 +53,10 @@ def find_file(folder: Path, stem: str, file: str | None, field: str, problems: l
     return None
 
 
-def open_source(path: Path, problems: list[Problem], remarks: list[str] | None = None) -> Source | None:
-    """Open a .csv or .parquet; None, and a problem, if it cannot be read or has no rows."""
+def open_source(
+    path: Path, problems: list[Problem], remarks: list[str] | None = None, if_empty: str = "add rows"
+) -> Source | None:
+    """Open a .csv or .parquet; None, and a problem, if it cannot be read or has no rows, with the remedy `if_empty`."""
     layout = None
     try:
         if path.suffix.lower() == ".csv":
@@ -69,7 +71,7 @@ def open_source(path: Path, problems: list[Problem], remarks: list[str] | None =
         return None
     source = Source(path.name, table, problems, [] if remarks is None else remarks, layout)
     if not len(source):
-        source.report("has no rows", "add rows (for a modality that no patient of this site has: absent = true)")
+        source.report("has no rows", if_empty)
         return None
     return source
 

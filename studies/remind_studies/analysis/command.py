@@ -57,8 +57,12 @@ def analyze_command(
     if merge_experts is not None:
         from remind_studies.analysis.merge import merge_experts as merge
 
-        if run is None or out is None or cohort is not None or against is not None or run_config:
-            raise UserError("--merge-experts needs a finished run and --out, a new folder, and no other run")
+        others = (cohort, against, num_clients, run_config or None, final or None)
+        if run is None or out is None or any(other is not None for other in others):
+            raise UserError(
+                "--merge-experts needs the results folder of a finished run and --out, a new folder; beside these it "
+                "takes --min-count alone"
+            )
         merge(run.expanduser(), merge_experts, out, min_count, say)
         return
     from remind_studies.analysis.request import analyze

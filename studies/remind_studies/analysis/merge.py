@@ -188,6 +188,8 @@ def _check(run: StoredRun, tensors: Tensors, number: int) -> None:
             f"{run.folder}: {run.config.method.fusion} has no experts in all of whose slots every token has a share; "
             "experts of remind and softmoe can be merged"
         )
+    if has < 2:
+        raise UserError(f"{run.folder}: the model has one expert, so there is nothing to merge")
     if not 0 < number < has:
         raise UserError(f"--merge-experts {number}: the model has {has} experts; give a number from 1 to {has - 1}")
 

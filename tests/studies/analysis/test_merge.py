@@ -75,8 +75,10 @@ def test_a_wrong_number_is_one_message(folder, tmp_path, number, words):
 
 
 def test_what_it_needs_is_said(folder, tmp_path):
-    with pytest.raises(UserError, match="needs a finished run and --out"):
-        analyze(folder, "--merge-experts", 2)
+    for words in ([], ["--out", tmp_path / "o", "--final"], ["--out", tmp_path / "o", "--num-clients", 3]):
+        with pytest.raises(UserError, match=r"needs the results folder of a finished run and --out.*--min-count alone"):
+            analyze(folder, "--merge-experts", 2, *words)
+    assert not (tmp_path / "o").exists()
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="exists already"):
         analyze(folder, "--merge-experts", 2, "--out", tmp_path / "there")
