@@ -100,9 +100,10 @@ class CohortFile(Declared):
     @field_validator("label")
     @classmethod
     def _is_no_id(cls, label: LabelSection, info: ValidationInfo) -> LabelSection:
-        patients = info.data.get("patients")  # missing if it is itself wrong
-        for column in label.columns if patients else ():
-            if column.name in (patients.id, patients.patient):
+        patients: PatientsSection | None = info.data.get("patients")  # None if it is itself wrong
+        ids = (patients.id, patients.patient) if patients else ()
+        for column in label.columns:
+            if column.name in ids:
                 raise ValueError(f"it reads the column {column.name!r}, which has the patients' ids: name another")
         return label
 
@@ -163,10 +164,10 @@ def _tuples(value: Any) -> Any:
 
 def _problems(error: ValidationError, content: dict[str, Any]) -> list[Problem]:
     """Describe each wrong field as one problem, in the user's terms."""
-    items = [dict(item) for item in error.errors()]
+    items = error.errors()
     # pydantic counts only right entries: a list with a wrong one may have enough of them
     wrong = {item["loc"][:-1] for item in items if item["loc"] and isinstance(item["loc"][-1], int)}
-    return [_problem(item, content) for item in items if item["type"] != "too_short" or item["loc"] not in wrong]
+    return [_problem(dict(item), content) for item in items if item["type"] != "too_short" or item["loc"] not in wrong]
 
 
 def _problem(item: dict[str, Any], content: dict[str, Any]) -> Problem:
