@@ -128,20 +128,26 @@ def ledger(
     config: SiteFile = HERE,
 ) -> None:
     """Show what runs have spent of the patients' privacy, on what, and what is left (docs/privacy.md)."""
+    from remind_client.audit.verify import verify
     from remind_client.ledger.account import account_of
     from remind_client.ledger.rollback import enter_lost
     from remind_client.ledger.show import to_csv, to_json, to_text
     from remind_client.privacy_form import form_of
     from remind_client.site_config import load_site_config
 
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)  # what is printed stays JSON, CSV or a form
+
     if as_json + as_csv + form > 1:
         raise UserError("--json, --csv and --form: give one of them")
     site = load_site_config(config)
+    if form and not run:
+        raise UserError("--form: name the run that it is about: remind-site ledger RUN --form")
     if from_audit_log:
-        print(f"entered from the audit log: {enter_lost(site.privacy_ledger, site.audit_log)} spend(s)")
+        if problems := verify(site.audit_log.folder).problems:
+            say(f"warning: the audit log is damaged: {'; '.join(problems)}; spends may be missing in it")
+        say(f"entered from the audit log: {enter_lost(site.privacy_ledger, site.audit_log)} spend(s)")
     if form:
-        if not run:
-            raise UserError("--form: name the run that it is about: remind-site ledger RUN --form")
         print(form_of(site, run), end="")
         return
     spends, limits = site.privacy_ledger.spends(run), site.policy.privacy

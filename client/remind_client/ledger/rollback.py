@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from remind.errors import UserError
 from remind.privacy.accounting import Mechanism
-from remind_client.audit.log import AuditLog
+from remind_client.audit.log import AuditLog, segments
 from remind_client.ledger.budget import Release
 from remind_client.ledger.spends import PrivacyLedger
 
@@ -62,7 +62,14 @@ def enter_lost(ledger: PrivacyLedger, log: AuditLog) -> int:
     """Enter the spends that the ledger lacks, whatever the limits; return how many.
 
     Their questions are not known: if one of them is asked again, it is paid again.
+
+    Raises
+    ------
+    UserError
+        There is no audit log to enter them from.
     """
+    if not segments(log.folder):
+        raise UserError(f"{log.folder}: no audit log is there, so nothing can be entered; put its files there first")
     lost = lost_spends(ledger, log)
     for one in lost:
         ledger.spend(one.run, one.round, one.question, [one.release], ())

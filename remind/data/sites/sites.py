@@ -83,7 +83,7 @@ def number_of_sites(path: str | Path, root: str = "") -> int | None:
         return None if cohort.site_N is None else len(np.unique(cohort.site_N))
     problems: list[Problem] = []
     file = find_file(folder, "patients", declared.patients.file, "patients", problems)
-    source = open_source(file, problems) if file else None
+    source = open_source(file, problems, if_empty="add a row per patient") if file else None
     site_R = read_sites(source, declared.patients.site) if source else None
     if problems:
         raise several(f"the sites of cohort {declared.name!r} cannot be read", map(str, problems))

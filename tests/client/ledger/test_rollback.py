@@ -1,8 +1,10 @@
 """A privacy ledger that is older than the audit log spends nothing, until what it lacks is entered."""
 
+import json
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
@@ -10,8 +12,9 @@ from remind.federation.messages import Refusal, Report
 from remind.privacy.accounting import Mechanism
 from remind_client import app as app_module
 from remind_client.audit.events import Spent
-from remind_client.audit.log import AuditLog
+from remind_client.audit.log import AuditLog, segments
 from remind_client.checks.local import check_ledger
+from remind_client.command import app as command
 from remind_client.ledger.budget import TRAINING, Release
 from remind_client.ledger.rollback import enter_lost, lost_spends, require_newest
 from remind_client.ledger.spender import Spender
@@ -93,3 +96,45 @@ def test_a_hospital_with_an_old_ledger_or_none_takes_no_part_and_its_command_rep
     (finding,) = check_ledger(site)
     assert finding.level == "ok"
     assert not isinstance(ask(site, ENROL, "query"), Refusal)
+
+
+@pytest.fixture
+def restored(tmp_path):
+    """A hospital that restored a backup: its audit log has two spends that its ledger lacks."""
+    site = write_site(tmp_path / "restored")
+    pay(site.privacy_ledger, site.audit_log, "7", [0, 1])
+    shutil.rmtree(site.privacy_ledger.folder)
+    return write_site(tmp_path / "restored")
+
+
+def ledger_command(site, *words):
+    return CliRunner().invoke(command, ["ledger", "7", "--from-audit-log", "--config", str(site.base), *words])
+
+
+@pytest.mark.parametrize(("words", "read"), [("--json", json.loads), ("--csv", lambda text: text.index("number,at,"))])
+def test_what_was_entered_is_said_beside_the_json_or_csv(restored, words, read):
+    done = ledger_command(restored, words)
+    assert done.exit_code == 0, done.output
+    read(done.stdout)
+    assert done.stdout[0] in "{n", "nothing stands before it"
+    assert "entered from the audit log: 2 spend(s)" in done.stderr
+
+
+def test_what_a_damaged_log_still_knows_is_entered_with_a_warning(restored):
+    (file,) = segments(restored.audit_log.folder)
+    file.write_bytes(file.read_bytes().replace(b'"round": 0', b'"round": 5').replace(b'"round":0', b'"round":5'))
+    done = ledger_command(restored)
+    assert "warning: the audit log is damaged" in done.stderr
+    assert "1 spend(s)" in done.stderr, "the changed entry is not believed"
+
+
+def test_without_an_audit_log_nothing_is_said_to_be_entered(tmp_path):
+    done = ledger_command(write_site(tmp_path / "new"))
+    assert isinstance(done.exception, UserError)
+    assert "no audit log is there" in str(done.exception)
+
+
+def test_a_form_without_its_run_enters_nothing(restored):
+    done = CliRunner().invoke(command, ["ledger", "--form", "--from-audit-log", "--config", str(restored.base)])
+    assert "--form: name the run" in str(done.exception)
+    assert restored.privacy_ledger.spends() == []
