@@ -52,7 +52,7 @@ def _root(version: Annotated[bool, version_option("remind")] = False) -> None:
 def show_config(
     run_config: Annotated[
         list[str] | None,
-        typer.Option("--run-config", "-c", help="Settings: 'train.lr=0.01 dro.gamma=0.1', or a TOML file."),
+        typer.Option("--run-config", "-c", help="Settings: 'train.lr=0.01 dro.gamma=0.1', a TOML file, or a preset."),
     ] = None,
     hospitals: Annotated[
         int | None, typer.Option(min=1, help="Hospitals that would take part; default: some numbers of them.")
@@ -64,9 +64,10 @@ def show_config(
     Nothing is trained, sent or spent.
     """
     from remind.config_pairs import read_pairs
+    from remind.presets import preset_files
     from remind.privacy_plan import SOME, plan_of, protections_text
 
-    config = Config.from_flat(read_pairs(run_config, "--run-config"), "--run-config")
+    config = Config.from_flat(read_pairs(run_config, "--run-config", preset_files()), "--run-config")
     plan = plan_of(config, SOME if hospitals is None else (hospitals,), patients)
     lines = ["Protections (docs/privacy.md):", *protections_text(), ""]
     lines += ["A run with these settings:", *(plan.lines() if plan else ["privacy.mode = none: no guarantee"])]

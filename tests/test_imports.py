@@ -24,7 +24,7 @@ MAY_IMPORT = {
 # Parts of each package, the lowest floor first: a part imports parts of lower floors of its package alone.
 FLOORS: dict[str, tuple[str, ...]] = {
     "remind": (
-        "disk durations errors files former_names hash_chain quoting seeds suggest version",
+        "disk durations errors files former_names hash_chain presets quoting seeds suggest version",
         "invalid",
         "cli_options config consortium extensions groups model_file privacy processes",
         "alerts backup config_toml metrics paths registry secagg web",
@@ -41,7 +41,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "api cli",
     ),
     "remind_server": (
-        "flower_internals outputs presets",
+        "flower_internals outputs",
         "alerting rounds sinks store",
         "dashboard run_observers",
         "simulation",

@@ -118,3 +118,12 @@ def test_remind_config_alone_prints_the_defaults():
     done = CliRunner().invoke(app, ["config"])
     assert Config.from_flat({"seed": tomllib.loads(done.stdout)["seed"]}) == Config()
     assert "# privacy.mode = none: no guarantee" in done.stdout
+
+
+def test_a_preset_is_known_by_its_name_as_to_the_commands_that_run():
+    done = CliRunner().invoke(app, ["config", "-c", "private", "-c", "privacy.epsilon=8.0", "--hospitals", "3"])
+    assert done.exit_code == 0, done.output
+    assert 'mode = "site"' in done.output
+    assert "epsilon at most 8 " in done.output
+    done = CliRunner().invoke(app, ["config", "-c", "privat"])
+    assert "did you mean 'private'?" in str(done.exception)

@@ -9,8 +9,8 @@ from remind.federation.rules.base import registry as rules
 from remind.fusion.base import registry as fusions
 from remind.methods import methods_of
 from remind.objectives.base import registry as objectives
+from remind.presets import PRESET_SUFFIX, preset_files
 from remind.suggest import did_you_mean
-from remind_server.presets import PRESET_SUFFIX, preset_files
 from remind_studies.cells.yardstick import FEDERATED, LEARNER, LOCAL, PLACE, POOLED, RUNNER
 from remind_studies.study import Arm, Settings
 from remind_studies.yardsticks.base import registry as yardsticks

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from remind import config_pairs
 from remind.config import Scalar
 from remind.config_toml import literal
-from remind_server.presets import preset_files
+from remind.presets import preset_files
 
 
 def read_pairs(given: Sequence[str] | None, option: str, presets: bool = True) -> dict[str, Scalar]:
