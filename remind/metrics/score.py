@@ -49,6 +49,9 @@ class Score:
         Whether it can compare models that were trained with different objectives.
     outcomes
         Names of the outcomes (`remind.outcomes`) whose statistics it is computed from; empty: of every outcome.
+    guessing
+        Its value for a model that knows nothing of a patient, and that below which a model is hardly better; None if
+        they depend on the patients.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Score:
     two_classes: bool = False
     comparable: bool = True
     outcomes: tuple[str, ...] = BY_CLASS
+    guessing: tuple[float, float] | None = None
 
     def is_of(self, outcome: str) -> bool:
         """Return whether it is a score of this outcome."""

@@ -94,6 +94,22 @@ class Seen:
     use_BE: Floats | None = None
 
 
+@dataclass(frozen=True)
+class Sides:
+    """Words for the two sides of which a score that ranks needs patients each.
+
+    Attributes
+    ----------
+    each
+        Completes "10 patients …", of either side: "of each of two classes".
+    one
+        Completes "fewer than 10 patients in total or …": "of one class".
+    """
+
+    each: str
+    one: str
+
+
 class LabelSection(BaseModel):
     """Base class of the section ``[label]`` of cohort.toml; `kind` becomes a Literal of the outcome's name."""
 
@@ -129,6 +145,10 @@ class Outcome(BaseModel):
         Whether each patient has one of C classes: then statistics hold a confusion table and the histograms of classes.
     chief
         The score that is shown first.
+    sides
+        Words for the sides whose patients `remind.metrics.aggregates.by_class` counts; None: patients are one number.
+    undefined
+        Example of a score that some patients do not determine; completes "undefined, such as …".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -137,6 +157,8 @@ class Outcome(BaseModel):
     by_class: ClassVar[bool] = False
     chief: ClassVar[str]
     title: ClassVar[str]
+    sides: ClassVar[Sides | None] = None
+    undefined: ClassVar[str] = "a correlation of one patient"
 
     kind: str
 
@@ -248,6 +270,17 @@ def require(outcome: Outcome, what: str, by_class: bool = False) -> None:
             f"{what}: works for classes only now; here the label is {outcome.describe()} (kind = {outcome.kind!r} in "
             "cohort.toml); leave it out, or use a model of classes"
         )
+
+
+def unsupported(kind: str, least: int, of_each: int) -> str:
+    """Say which patients of this kind of outcome are too few for a rank: "fewer than 30 patients …"."""
+    sides = kind_of(kind).sides
+    return f"fewer than {least} patients" + (f", or not {of_each} {sides.each}" if sides else "")
+
+
+def kind_of(name: str) -> "type[Outcome]":
+    """Return the outcome of this name; the interface itself, with its general words, if it is not installed here."""
+    return outcomes().get(name, Outcome)
 
 
 def register(outcome: Class) -> Class:

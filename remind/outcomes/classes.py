@@ -10,7 +10,18 @@ from pydantic import Field
 from typing_extensions import override
 
 from remind.metrics.statistics import GroupStatistics, collect, scored_classes
-from remind.outcomes.base import Column, Encoded, Floats, Integers, LabelSection, Name, Outcome, Seen, register
+from remind.outcomes.base import (
+    Column,
+    Encoded,
+    Floats,
+    Integers,
+    LabelSection,
+    Name,
+    Outcome,
+    Seen,
+    Sides,
+    register,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +55,8 @@ class ByClass(Outcome):
 
     by_class: ClassVar[bool] = True
     chief: ClassVar[str] = "auroc"
+    sides: ClassVar[Sides | None] = Sides("of each of two classes", "of one class")
+    undefined: ClassVar[str] = "AUROC with patients of only one class"
 
     classes: tuple[str, ...]
 

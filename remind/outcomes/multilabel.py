@@ -20,6 +20,7 @@ from remind.outcomes.base import (
     Name,
     Outcome,
     Seen,
+    Sides,
     register,
 )
 from remind.outcomes.group_sums import gather
@@ -67,6 +68,10 @@ class Multilabel(Outcome):
     section: ClassVar[type[LabelSection]] = MultilabelSection
     chief: ClassVar[str] = "auroc"
     title: ClassVar[str] = "several labels"
+    sides: ClassVar[Sides | None] = Sides(
+        "each with a label and without it (on average over the labels)", "of those with or without a label"
+    )
+    undefined: ClassVar[str] = "AUROC if each label holds for all patients or for none"
 
     kind: Literal["multilabel"] = "multilabel"
     labels: tuple[str, ...]

@@ -111,6 +111,7 @@ class Regression(Outcome):
     section: ClassVar[type[LabelSection]] = RegressionSection
     chief: ClassVar[str] = "mae"
     title: ClassVar[str] = "a number"
+    undefined: ClassVar[str] = "R² of one patient, or of patients with the same number"
 
     kind: Literal["regression"] = "regression"
     low: float

@@ -25,6 +25,7 @@ from remind.outcomes.base import (
     Name,
     Outcome,
     Seen,
+    Sides,
     register,
 )
 from remind.outcomes.group_sums import gather
@@ -82,6 +83,8 @@ class Survival(Outcome):
     section: ClassVar[type[LabelSection]] = SurvivalSection
     chief: ClassVar[str] = "c_index"
     title: ClassVar[str] = "the time to an event"
+    sides: ClassVar[Sides | None] = Sides("each with the event and without it", "of those with or without the event")
+    undefined: ClassVar[str] = "C-index with patients who all lack the event"
 
     kind: Literal["survival"] = "survival"
     edges: tuple[float, ...]

@@ -9,10 +9,12 @@ from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
 
 from remind.config import Config, Scalar
+from remind.data.cohort.schema import CohortSchema, label_fields
 from remind.federation.message_statistics import PrivacySpent
 from remind.metrics.histograms import histograms
 from remind.metrics.scores import SCORES
 from remind.metrics.statistics import GroupStatistics, brier, merge
+from remind.outcomes.base import Outcome, Seen, outcomes
 from remind_server.outputs.records import RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.store.observer import StoreObserver
 from remind_server.store.open import writing
@@ -64,6 +66,15 @@ def statistics(
     )
 
 
+def statistics_of(kind: str, n: int, seed: int, experts: int = 16) -> tuple[Outcome, GroupStatistics]:
+    """Return an outcome as of synthetic cohorts, and statistics of `n` artificial patients of it."""
+    rng = np.random.default_rng(seed)
+    outcome, made = outcomes()[kind].made(rng.normal(size=n), rng)
+    use_BE = rng.dirichlet(np.ones(experts), n) if experts else None
+    seen = Seen(np.ones(n, np.int64), made.label_R, made.target_RT, rng.uniform(0.2, 0.7, n), rng.random(n), use_BE)
+    return outcome, outcome.collect(seen, rng.normal(size=(n, outcome.width)))[1]
+
+
 class Drill:
     """A run that a test drives, round by round, through the store's observer. Who makes a store ends its drills."""
 
@@ -88,10 +99,15 @@ class Drill:
         changes: Mapping[str, Scalar] | None = None,
         share: float = 0.5,
         names: Sequence[str] = NAMES[:3],
+        outcome: str = "",
     ) -> None:
+        self.outcome = outcome
         self.seed, self.experts, self.share = seed, experts, share
         self.observer = StoreObserver(engine, folder, beat=0.2)
         self.schema = schema(tuple(names), series=())
+        if outcome:
+            predicts = statistics_of(outcome, 1, 0)[0]
+            self.schema = CohortSchema(name="tiny", modalities=self.schema.modalities, **label_fields(predicts))
         own: dict[str, Scalar] = {"train.warmup-rounds": rounds // 2, "train.routing-rounds": rounds - rounds // 2}
         self.config: Config = settings(own | {"results": str(folder), "seed": seed} | dict(changes or {}))
         self.sites, self.rounds, self.refused, self.done = sites, rounds, refused or {}, 0
@@ -120,14 +136,7 @@ class Drill:
         self.done += 1
         by_site = {
             name: {
-                k: statistics(
-                    n,
-                    1000 * self.seed + 100 * i + k + self.done,
-                    0.5 + 0.3 * self.done,
-                    self.experts,
-                    who=100 * i + k,
-                    share=self.share,
-                )
+                k: self._statistics(n, 1000 * self.seed + 100 * i + k + self.done, 0.5 + 0.3 * self.done, 100 * i + k)
                 for k, n in found.items()
             }
             for i, (name, found) in enumerate(self.patients.items())
@@ -157,16 +166,18 @@ class Drill:
 
     def finish(self) -> RunResult:
         test = {
-            name: {
-                k: statistics(2 * n, 1000 * self.seed + 7 * i + k, 2.0, self.experts, 7 * i + k, self.share)
-                for k, n in found.items()
-            }
+            name: {k: self._statistics(2 * n, 1000 * self.seed + 7 * i + k, 2.0, 7 * i + k) for k, n in found.items()}
             for i, (name, found) in enumerate(self.patients.items())
         }
         weights = dict.fromkeys(self.counts, 1 / len(self.counts))
         result = RunResult(self.config, self.schema, self.counts, weights, {}, test, self.validation or test, {}, 12.0)
         self.observer.finished(result)
         return result
+
+    def _statistics(self, n: int, seed: int, skill: float, who: int) -> GroupStatistics:
+        if self.outcome:
+            return statistics_of(self.outcome, n, who, self.experts)[1]
+        return statistics(n, seed, skill, self.experts, who=who, share=self.share)
 
 
 def large_run(engine: Engine, groups: int = 300, sites: int = 50, rounds: int = 200, experts: int = 128) -> int:

@@ -26,5 +26,6 @@ register(
         _bound,
         two_classes=True,
         outcomes=("survival",),
+        guessing=(0.5, 0.6),
     )
 )

@@ -13,5 +13,6 @@ register(
         regression.r2_interval,
         within_one=False,
         outcomes=("regression",),
+        guessing=(0.0, 0.04),  # a correlation of .2
     )
 )

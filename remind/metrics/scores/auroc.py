@@ -16,5 +16,6 @@ register(
         one_versus_rest.bound(auroc),
         two_classes=True,
         outcomes=(*BY_CLASS, "multilabel"),
+        guessing=(0.5, 0.6),
     )
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from remind.errors import UserError
 from remind.metrics.differences import difference
 from remind.metrics.scores import EVERY
+from remind.outcomes.base import kind_of
 from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
 from remind_server.dashboard.combined import Combined
 from remind_server.dashboard.groups import GroupTable, group_table
@@ -78,7 +79,7 @@ def comparison(
     Raises
     ------
     UserError
-        They predict different classes.
+        They predict different things, or different classes.
     """
     reports = _reports(reader, (first, second), patients)
     tables = [group_table(reader, report.run.id, "name", report.patients) for report in reports]
@@ -109,7 +110,7 @@ def side_by_side(reader: Reader, runs: Sequence[int], score: ScoreName, patients
     Raises
     ------
     UserError
-        They predict different classes, or are too many.
+        They predict different things or classes, or are too many.
     """
     if not 2 <= len(runs) <= MOST_RUNS:
         raise UserError(f"run: {len(runs)} runs given; 2 to {MOST_RUNS} can be shown side by side")
@@ -152,6 +153,10 @@ def _reports(reader: Reader, runs: Sequence[int], patients: Patients | None) -> 
     reports = [run_report(reader, run_id, patients) for run_id in runs]
     if len({report.patients for report in reports}) > 1:  # some have no test scores: compare validation with validation
         reports = [run_report(reader, run_id, "validation") for run_id in runs]
+    kinds = {report.outcome: report.run.name for report in reports}
+    if len(kinds) > 1:
+        said = "; ".join(f"{name}: {getattr(kind_of(of), 'title', of)}" for of, name in kinds.items())
+        raise UserError(f"these runs predict different things, so their scores cannot be compared ({said})")
     classes = {tuple(report.classes): report.run.name for report in reports if report.classes}
     if len(classes) > 1:
         said = "; ".join(f"{name}: {', '.join(of)}" for of, name in classes.items())

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from remind.metrics.aggregates import by_class
 from remind.metrics.scores import EVERY
+from remind.outcomes.base import kind_of
 from remind_server.dashboard.answers import NO_PATIENTS, Estimate, Measured, Patients
 from remind_server.dashboard.combined import Combined, combined, is_ranked, merged_statistics
 from remind_server.dashboard.published import SMALL, TAIL, Published, Shown
@@ -95,9 +96,9 @@ def group_table(
                 train_suppressed=not shown.trained(group.number),
                 weight=row.weight_after if (row := _trained(group, now[0], shown)) else None,
                 risk=row.risk if row else None,
-                scores=merged.get(group.number, NO_PATIENTS),
+                scores=(found_of := merged.get(group.number, NO_PATIENTS)),
                 change=_change(group.number, now, before, change_of) if back > 0 else None,
-                ranked=is_ranked(merged.get(group.number, NO_PATIENTS), classes_of.get(group.number, ())),
+                ranked=is_ranked(found_of, classes_of.get(group.number) or _as_one(run, found_of)),
             )
             for group in found
         ]
@@ -114,6 +115,11 @@ def group_table(
         small=combined(statistics, small, SMALL, cells.shown, classes, len(small)),
         tail=combined(statistics, tail, TAIL, cells.shown, classes, len(tail)),
     )
+
+
+def _as_one(run: Run, measured: Measured) -> list[int]:
+    """Return the patients of a group as one number where the outcome has no sides, and nothing else is known."""
+    return [] if kind_of(run.outcome).sides or measured.n is None else [measured.n]
 
 
 def _trained(group: Group, rows: Mapping[int, RoundGroup], shown: Published) -> RoundGroup | None:

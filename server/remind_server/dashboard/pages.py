@@ -7,6 +7,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
+from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
+from remind.outcomes.base import kind_of, unsupported
 from remind_server.dashboard.answers import Patients, ScoreName
 from remind_server.dashboard.calibration import decision_picture, model_card, reliability_picture
 from remind_server.dashboard.compare import comparison, side_by_side
@@ -17,7 +19,7 @@ from remind_server.dashboard.hospitals import hospitals
 from remind_server.dashboard.matrix import matrix
 from remind_server.dashboard.pictures import threshold_pictures
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import run_report
+from remind_server.dashboard.report import RunReport, run_report
 from remind_server.dashboard.run_list import SortRuns, Wanted, run_list
 from remind_server.dashboard.run_state import Status
 from remind_server.dashboard.strips import LEVELS
@@ -25,7 +27,7 @@ from remind_server.dashboard.templating import page, scores_shown
 from remind_server.dashboard.thresholds import group_curves
 from remind_server.dashboard.timeline import timeline
 from remind_server.dashboard.verdict import Verdict, verdict
-from remind_server.outputs.protections import Settings, is_summed, nothing_between, remarks, remarks_on_chance
+from remind_server.outputs.protections import is_summed, judged_by, nothing_between, remarks, remarks_on_chance
 from remind_server.store.schema import ALL
 
 FEW = 50  # ranked groups in tables unless all are requested
@@ -104,13 +106,17 @@ def routes(reader: Reader) -> APIRouter:
             request,
             "run.html",
             report=report,
-            remarks=[*remarks(report.settings), *_remarks_on_chance(report.settings, found)],
+            remarks=[*remarks(report.settings), *_remarks_on_chance(report, found)],
             between=nothing_between(report.settings),
             summed=is_summed(report.settings),
             hospitals=hospitals(reader, table, score),
             group=group,
             of=of,
             scored=report.classes[1:] if len(report.classes) == 2 else report.classes,
+            positive=report.classes[1] if len(report.classes) == 2 else "",
+            predicts=(predicts := kind_of(report.outcome)),
+            sides=predicts.sides,
+            unsupported=unsupported(report.outcome, LEAST, LEAST_OF_A_CLASS),
             curves_of_groups=_choosable(table, group) if everyone or own else [],
             threshold_curves=own,
             threshold_pictures=threshold_pictures(own, everyone) if own else [],
@@ -161,12 +167,13 @@ def routes(reader: Reader) -> APIRouter:
     return router
 
 
-def _remarks_on_chance(settings: Settings, found: Verdict) -> list[str]:
+def _remarks_on_chance(report: RunReport, found: Verdict) -> list[str]:
     """What is to be said of the scores of a private run's test patients; nothing while there are none."""
-    auroc = getattr(found.overall, "auroc", None)
-    if found.patients != "test" or found.overall.withheld or found.overall.suppressed or auroc is None:
+    name = judged_by(report.outcome)
+    own = getattr(found.overall, name) if name else None
+    if found.patients != "test" or found.overall.withheld or found.overall.suppressed or own is None:
         return []
-    return remarks_on_chance(settings, auroc.value, auroc.low, auroc.high)
+    return remarks_on_chance(report.settings, name, own.value, own.low, own.high)
 
 
 def _choosable(table: GroupTable, group: int) -> list[tuple[int, str]]:

@@ -17,6 +17,7 @@ from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Measured, Patients, ScoreName
 from remind_server.dashboard.combined import Combined, is_ranked, merged_statistics
 from remind_server.dashboard.groups import GroupRow, GroupTable, worst_first
+from remind_server.dashboard.published import NONE_SHOWN
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, Site, SiteCounts
 
@@ -39,7 +40,8 @@ class Verdict:
     the values to expect by chance alone if each had the overall score (`remind.metrics.chance`), null for fewer than
     two, for scores without a model of chance, and where a number that it needs is not shown. `one_class` is the class
     that the model predicts for nearly everyone, and `recalls` the share of each class that is predicted correctly.
-    `withheld_groups` and `withheld_sites` have patients, or may have, but no scores that may be shown.
+    `withheld_groups` and `withheld_sites` have patients, or may have, but no scores that may be shown. `counted` is
+    false if they are withheld because the store does not know the patients of each hospital, as of an imported run.
     """
 
     run: int
@@ -60,6 +62,7 @@ class Verdict:
     recalls: dict[str, float]
     withheld_groups: int
     withheld_sites: int
+    counted: bool
 
 
 def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
@@ -67,7 +70,8 @@ def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
     sites = site_scores(reader, table)
     with Session(reader.engine) as session:
         classes = reader.run(session, table.run).classes
-        overall = reader.cells(session, table.run, table.patients).merged()[ALL]
+        overall = (cells := reader.cells(session, table.run, table.patients)).merged()[ALL]
+        counted = not (overall.withheld and cells.shown is NONE_SHOWN)
         everyone = total(dict(merged_statistics(session, table.run, table.patients)))
     shares, called = [], None
     if everyone is not None and not overall.withheld:
@@ -94,6 +98,7 @@ def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
         recalls={name: share for name, share in zip(classes, shares, strict=False) if share is not None},
         withheld_groups=sum(row.scores.withheld or row.scores.suppressed for row in table.rows),
         withheld_sites=sum(site.scores.withheld or site.scores.suppressed for site in sites),
+        counted=counted,
     )
 
 

@@ -15,10 +15,11 @@ from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import EVERY, TIGHT, scores_of
 from remind.metrics.statistics import merge
+from remind.outcomes.base import unsupported
 from remind.privacy_plan import plan_of
 from remind.privacy_reach import warnings as too_much_noise
 from remind.secagg.limits import FEWEST
-from remind_server.outputs.protections import is_summed, nothing_between, remarks, remarks_on_chance
+from remind_server.outputs.protections import is_summed, judged_by, nothing_between, remarks, remarks_on_chance
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.screen import Screen, Table
 from remind_server.outputs.tables import ALL, WITHHELD, Row, combined, final_rows, interval_rows, round_rows, summary
@@ -159,7 +160,7 @@ class Progress(Observer):
         settings = result.config.flat()
         for text in remarks(settings):
             self.say(text)
-        few = f"fewer than {LEAST} patients, or than {LEAST_OF_A_CLASS} of a second class"
+        few = unsupported(outcome, LEAST, LEAST_OF_A_CLASS)
         self.say(f"test patients, per group (* tail; ° not ranked: {few}):")
         margin, *of_groups = [row for row in rows if row["site"] == ALL]
         of_groups.sort(key=lambda row: -result.counts.get(row["mask"], 0))
@@ -181,9 +182,9 @@ class Progress(Observer):
             named.insert(0, (_counted(means["mean_over_sites"], "sites"), means["mean_over_sites"]))
         first = _first(means["overall"])
         self.say("; ".join(f"{name}: {EVERY[first].column} {_number(of[first])}" for name, of in named))
-        if "auroc" in margin:
+        if (name := judged_by(outcome)) is not None:
             margins: Row = next((row["intervals"] for row in interval_rows(result) if row["group"] == ALL), {})
-            for text in remarks_on_chance(settings, margin["auroc"], *(margins.get("auroc") or (None, None))):
+            for text in remarks_on_chance(settings, name, margin.get(name), *(margins.get(name) or (None, None))):
                 self.say(text)
         if (one := means["one_class"]) is not None:
             found = ", ".join(f"{100 * (share or 0):.0f} % of {name}" for name, share in one["recognised"].items())

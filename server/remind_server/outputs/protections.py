@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from remind.metrics.scores import EVERY, scores_of
 from remind.secagg.limits import FEWEST, TOGETHER
 
 Settings = Mapping[str, object]
-NEARLY_CHANCE = 0.6  # an AUROC below it under noise is said to be hardly more than guessing
 
 
 def is_summed(settings: Settings) -> bool:
@@ -54,17 +54,29 @@ def nothing_between(settings: Settings) -> str:
     )
 
 
-def remarks_on_chance(settings: Settings, auroc: float | None, low: float | None, high: float | None) -> list[str]:
-    """Say that a private run's model is not distinguished from guessing, or that nothing of it was measured."""
-    if settings.get("privacy.mode", "none") == "none":
+def judged_by(outcome: str) -> str | None:
+    """Return the score by which a model of this outcome is compared with guessing; None if it has none."""
+    return next((name for name, score in scores_of(outcome).items() if score.guessing), None)
+
+
+def remarks_on_chance(
+    settings: Settings, name: str | None, value: float | None, low: float | None, high: float | None
+) -> list[str]:
+    """Say that a private run's model is not distinguished from guessing, or that nothing of it was measured.
+
+    `name` is that of the score (`judged_by`), whose 95 % interval is `low` … `high`.
+    """
+    guessing = EVERY[name].guessing if name else None
+    if name is None or guessing is None or settings.get("privacy.mode", "none") == "none":
         return []
     guarantee = f"privacy.mode = {settings['privacy.mode']} at ε = {settings.get('privacy.epsilon')}"
-    if auroc is None:
+    if value is None:
         return [f"{guarantee}: no score of the final model is known, so nothing says whether it has learned anything."]
-    if low is None or high is None or not (low <= 0.5 or high <= 0.5 or auroc < NEARLY_CHANCE):
+    if low is None or high is None or not (low <= guessing[0] or value < guessing[1]):
         return []
+    score = f"{EVERY[name].title} {value:.3f} [{low:.3f}, {high:.3f}]"
     return [
-        f"{guarantee}: AUROC {auroc:.3f} [{low:.3f}, {high:.3f}] of all test patients is hardly more than guessing "
-        "(0.5). The noise is too much for these settings: try them with remind bench privacy, which spends nothing, "
-        "with another learning rate, more rounds, a smaller model, mode joint or more hospitals."
+        f"{guarantee}: {score} of all test patients is hardly more than guessing ({guessing[0]:g}). The noise is too "
+        "much for these settings: try them with remind bench privacy, which spends nothing, with another learning "
+        "rate, more rounds, a smaller model, mode joint or more hospitals."
     ]

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
+from remind.outcomes.base import kind_of
 from remind_server.store.open import writing
 from remind_server.store.schema import (
     ALL,
@@ -91,7 +92,7 @@ def _enter(session: Session, folder: Path) -> int:
             session.add(RoundSite(**of, round=line["round"], site=site_of[name], absent=absent))
     _insert(session, RoundGroup, [of | row for row in _round_groups(groups, number_of)])
     _insert(session, Cell, [of | row for row in _cells(final, number_of, site_of, _intervals(folder))])
-    if len(run.classes) == 2:
+    if len(run.classes) == 2 or kind_of(run.outcome).sides is None:
         session.add_all(SiteCounts(**of, **row) for row in _counts(final, number_of, site_of, run.round + 1))
     of_experts = of | {"patients": TEST}
     uses = [
@@ -191,11 +192,12 @@ def _cells(
 
 
 def _counts(final: list[Line], number_of: Mapping[str, int], site_of: Mapping[str, int], round_: int) -> Iterable[Line]:
-    """What the store knows of two classes: a hospital's test patients of each group by class."""
+    """A hospital's test patients of each group: of two classes by class, of an outcome without sides as one number."""
     by_site: dict[str, dict[str, list[int]]] = {}
     for row in final:
         if row["site"] != "all" and row["group"] != "all" and row["n"]:
-            counts = [row["n"] - row["positives"], row["positives"]]
+            positives = row.get("positives")
+            counts = [row["n"]] if positives is None else [row["n"] - positives, positives]
             by_site.setdefault(row["site"], {})[str(number_of[row["group"]])] = counts
     for site, found in by_site.items():
         yield {"patients": TEST, "round": round_, "site": site_of[site], "counts": found}

@@ -40,10 +40,10 @@ def test_why_a_round_has_no_scores_is_said():
 def test_a_private_model_that_is_hardly_better_than_guessing_is_called_so():
     private = settings(SITE).flat()
     for scores in ((0.52, 0.47, 0.57), (0.7, 0.45, 0.95), (0.57, 0.54, 0.6), (0.4, 0.3, 0.45)):
-        (said,) = remarks_on_chance(private, *scores)
+        (said,) = remarks_on_chance(private, "auroc", *scores)
         assert "hardly more than guessing" in said
         assert "remind bench privacy" in said
-    assert remarks_on_chance(private, 0.8, 0.75, 0.85) == []
-    assert remarks_on_chance(settings({}).flat(), 0.5, 0.4, 0.6) == []
-    (said,) = remarks_on_chance(private, None, None, None)
+    assert remarks_on_chance(private, "auroc", 0.8, 0.75, 0.85) == []
+    assert remarks_on_chance(settings({}).flat(), "auroc", 0.5, 0.4, 0.6) == []
+    (said,) = remarks_on_chance(private, "auroc", None, None, None)
     assert "no score of the final model is known" in said

@@ -1,0 +1,121 @@
+"""Words and columns of the page follow from what a run's model predicts; every outcome of the registry is tried."""
+
+import json
+import re
+
+import pytest
+
+from remind.config import Scalar
+from remind.metrics.scores import EVERY
+from remind.outcomes.base import outcomes
+from remind_server.outputs.progress import Progress
+from remind_server.outputs.protections import judged_by
+from remind_server.outputs.tables import final_rows
+from remind_server.store.imported import import_runs
+from tests.builders.stored_runs import Drill
+
+SITES = {"Basel": {1: 60, 3: 40}, "Chur": {1: 50, 7: 3}}
+WITHOUT_CLASSES = sorted(name for name, one in outcomes().items() if not one.by_class)
+
+
+def run(engine, folder, outcome):
+    drill = Drill(engine, folder, SITES, rounds=2, outcome=outcome, experts=0).start()
+    drill.round()
+    drill.finish()
+
+
+def words(page):
+    """The text of a page, without what is a name or a setting of the run."""
+    return re.sub(r"\s+", " ", re.sub(r'<[^>]*?(?:title="([^"]*)")?[^>]*>', r" \1 ", page.split('id="downloads"')[0]))
+
+
+@pytest.mark.parametrize("min_count", [1, 10])
+@pytest.mark.parametrize("outcome", outcomes())
+def test_a_page_speaks_of_what_is_predicted(engine, tmp_path, client_of, outcome, min_count):
+    run(engine, tmp_path, outcome)
+    page = client_of(min_count).get("/runs/1?show=all")
+    assert page.status_code == 200
+    text = words(page.text)
+    assert f"undefined, such as {outcomes()[outcome].undefined}" in text
+    sides = outcomes()[outcome].sides
+    if sides is None:
+        assert "Ranked : at least 30 patients." in text
+    else:
+        assert f"and 10 {sides.each}" in text
+        assert (sides.one in text) == (min_count > 1 or sides.one in outcomes()[outcome].undefined)
+    if not outcomes()[outcome].by_class:
+        assert not re.search(r"\bclass(es)?\b", text.split("Log-loss :")[0].split("Explanation of terms")[0])
+
+
+@pytest.mark.parametrize("outcome", outcomes())
+def test_positives_are_a_column_of_two_classes_alone(engine, tmp_path, client_of, outcome):
+    run(engine, tmp_path, outcome)
+    page = client_of(1).get("/runs/1?show=all").text
+    table = re.search(r'<table class="groups".*?</table>', page, re.DOTALL)[0]
+    assert (">Pos.</th>" in table) == (outcome == "classes")
+    heads = len(re.findall(r'<th scope="col"', table))
+    for row in re.findall(r"<tr [^>]*data-group.*?</tr>", table, re.DOTALL):
+        assert len(re.findall(r"<t[dh]\b", row)) == heads
+
+
+def test_outcomes_are_not_compared_with_each_other(engine, tmp_path, client):
+    kinds = WITHOUT_CLASSES[:2]
+    for number, outcome in enumerate([*kinds, "classes"]):
+        run(engine, tmp_path / str(number), outcome)
+    for runs in ((1, 2), (1, 3), (1, 2, 3)):
+        answer = client.get("/compare?" + "&".join(f"run={number}" for number in runs))
+        assert answer.status_code == 422
+        assert outcomes()[kinds[0]].title in answer.text
+
+
+@pytest.mark.parametrize("outcome", outcomes())
+def test_an_imported_run_shows_its_scores_or_says_why_not(engine, tmp_path, client_of, outcome):
+    drill = Drill(engine, tmp_path / "own", SITES, rounds=2, outcome=outcome, experts=0).start()
+    drill.round()
+    folder = tmp_path / "copy" / "20260101-000000-tiny"
+    folder.mkdir(parents=True)
+    rows = final_rows(drill.finish())
+    told = {"seed": 0, "versions": {"federated-remind": "0"}, "config": {}, "groups": {}}
+    told |= {"schema": drill.schema.model_dump(mode="json"), "sites": {name: {} for name in SITES}}
+    written = {"config.json": told, "final.json": rows, "summary.json": {"tail_patients": {}}}
+    for name, content in written.items():
+        (folder / name).write_text(json.dumps(content, default=float))
+    assert import_runs(engine, folder.parent)[0].endswith("imported as run 2")
+    whole = next(row for row in rows if row["site"] == row["group"] == "all")
+    for min_count in (1, 10):
+        client = client_of(min_count)
+        overall = client.get("/api/runs/2").json()["overall"]
+        known = min_count == 1 or outcome == "classes" or outcomes()[outcome].sides is None
+        assert overall["n"] == (whole["n"] if known else None)
+        ranked = [row["ranked"] for row in client.get("/api/runs/2/groups").json()["rows"]]
+        assert any(ranked) == (outcome == "classes" or outcomes()[outcome].sides is None)
+        assert ('id="not-counted"' in client.get("/runs/2").text) == (not known)
+
+
+@pytest.mark.parametrize("outcome", outcomes())
+def test_the_screen_says_which_patients_a_rank_needs(engine, tmp_path, outcome):
+    drill = Drill(engine, tmp_path, SITES, rounds=2, outcome=outcome, experts=0).start()
+    drill.round()
+    lines = list[str]()
+    Progress(lines.append).finished(drill.finish())
+    sides = outcomes()[outcome].sides
+    needs = f"fewer than 30 patients, or not 10 {sides.each}" if sides else "fewer than 30 patients"
+    assert any(line.endswith(f"° not ranked: {needs}):") for line in lines)
+
+
+@pytest.mark.parametrize("outcome", outcomes())
+def test_a_private_run_of_any_outcome_is_compared_with_guessing(engine, tmp_path, client_of, outcome):
+    """The predictions of these statistics are noise; a score by which that shows is named."""
+    changes: dict[str, Scalar] = {"privacy.mode": "site", "evaluation.calibration": "none"}
+    drill = Drill(engine, tmp_path, SITES, rounds=2, outcome=outcome, experts=0, changes=changes).start()
+    drill.round()
+    lines = list[str]()
+    Progress(lines.append).finished(drill.finish())
+    name = judged_by(outcome)
+    assert EVERY[name].guessing
+    found = client_of(1).get("/api/runs/1").json()["overall"][name]
+    said = found["low"] <= EVERY[name].guessing[0] or found["value"] < EVERY[name].guessing[1]
+    text = f"{EVERY[name].title} {found['value']:.3f} ["
+    for place in ("\n".join(lines), client_of(1).get("/runs/1").text):
+        assert (text in place and "hardly more than guessing" in place) == said
+    assert said
