@@ -165,7 +165,8 @@ def _request(
     folds(config)
     arms = read_arms(methods or plan.methods, common)
     if all(arm.anchor for arm in arms):
-        raise UserError(f"--methods: {', '.join(YARDSTICKS)} are yardsticks; give also a method to compare with them")
+        names = ", ".join(dict.fromkeys((*YARDSTICKS, *(arm.name for arm in arms))))
+        raise UserError(f"--methods: {names} are yardsticks; give also a method to compare with them")
     drawn = config.data.cohort == SYNTHETIC or config.data.sites == "dirichlet"
     drawn = drawn or number_of_sites(config.data.cohort, config.data.root) is None
     patients = cohort_of(config.data, config.synthetic, 0)

@@ -30,3 +30,15 @@ def test_three_rows_and_the_groups_columns():
 def test_mistakes(options, words):
     with pytest.raises(UserError, match=words):
         plan(f"transfer({options})", request())
+
+
+@pytest.mark.parametrize("study", ["transfer", "unseen", "calibration", "adapt"])
+def test_trees_are_no_model_whose_training_a_study_changes(study):
+    """They had rows of their own: three times the same trees, as if they had been trained on the rich alone."""
+    with pytest.raises(UserError, match=r"changes how a model is trained, and .*boosting is none; leave it out"):
+        plan(study, request("remind, boosting"))
+
+
+def test_a_setting_that_the_study_sets_is_not_ignored():
+    with pytest.raises(UserError, match=r"train.rich-rounds: transfer sets it; give"):
+        plan("transfer(least = 5)", request(**{"train.rich-rounds": 1}))

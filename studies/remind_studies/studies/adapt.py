@@ -11,7 +11,7 @@ from remind.errors import UserError
 from remind.registry import Options
 from remind_studies.cells.adapt import ADAPTED, ALL, SEPARATOR, label
 from remind_studies.cells.unseen import refuse_what_does_not_travel
-from remind_studies.studies.variants import REMIND, config_of, listed
+from remind_studies.studies.variants import REMIND, config_of, listed, require_models
 from remind_studies.study import Panel, Request, Study, registry
 from remind_studies.yardsticks.base import registry as yardsticks
 
@@ -45,6 +45,7 @@ class AdaptStudy(Study):
 
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
+        require_models(request, "adapt")
         sites = request.clients or len(set(request.cohort.site_N.tolist() if request.cohort.site_N is not None else []))
         if sites < 2:
             raise UserError("adapt: with one hospital left out, no other would train; give a cohort with two or more")

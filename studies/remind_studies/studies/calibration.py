@@ -6,7 +6,7 @@ from remind.errors import UserError
 from remind.methods import methods_of
 from remind.registry import Options
 from remind_studies.cells.calibration import RAW
-from remind_studies.studies.variants import REMIND, config_of
+from remind_studies.studies.variants import REMIND, config_of, require_models
 from remind_studies.study import Panel, Request, Study, registry
 
 
@@ -27,6 +27,7 @@ class CalibrationStudy(Study):
 
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
+        require_models(request, "calibration")
         if (classes := len(request.cohort.schema.classes)) != 2:
             raise UserError(f"calibration: the study needs two classes, and the cohort has {classes}")
         for arm in request.arms:

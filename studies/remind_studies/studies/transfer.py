@@ -9,7 +9,7 @@ from remind import groups
 from remind.config import Count
 from remind.errors import UserError
 from remind.registry import Options
-from remind_studies.studies.variants import config_of
+from remind_studies.studies.variants import config_of, require_models
 from remind_studies.study import Panel, Request, Study, registry
 
 
@@ -41,6 +41,9 @@ class Transfer(Study):
 
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
+        require_models(request, "transfer")
+        if given := [key for key in ("train.rich-rounds", "train.rich-modalities") if key in request.common]:
+            raise UserError(f"--run-config {given[0]}: transfer sets it; give transfer(modalities = …, share = …)")
         counts = groups.counts(request.cohort.groups_N)
         number = {k: len(groups.members(k)) for k in counts}
         least = self.options.modalities or max(number.values())

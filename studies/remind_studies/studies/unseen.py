@@ -13,7 +13,7 @@ from remind.errors import UserError
 from remind.registry import Options
 from remind.seeds import derive
 from remind_studies.cells.unseen import refuse_what_does_not_travel
-from remind_studies.studies.variants import REMIND, config_of, listed
+from remind_studies.studies.variants import REMIND, config_of, listed, require_models
 from remind_studies.study import Panel, Request, Study, registry
 
 
@@ -42,6 +42,7 @@ class Unseen(Study):
 
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
+        require_models(request, "unseen")
         schema = request.cohort.schema
         held = self._held(request)
         every = set(groups.counts(request.cohort.groups_N))

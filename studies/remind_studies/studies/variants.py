@@ -35,6 +35,18 @@ def remind_of(request: Request, study: str) -> Arm:
     raise UserError(f"--methods: {study} varies REMIND itself, and none of {names} is REMIND; add remind")
 
 
+def require_models(request: Request, study: str) -> None:
+    """Refuse yardsticks such as boosted trees where a study changes how a model is trained, which changes no tree.
+
+    Raises
+    ------
+    UserError
+        A method is a yardstick with cells of its own.
+    """
+    if found := [arm.name for arm in request.arms if arm.runner]:
+        raise UserError(f"--methods: {study} changes how a model is trained, and {found[0]} is none; leave it out")
+
+
 def with_options(choice: str, **options: Scalar) -> str:
     """A fusion model as it is written, with these options set: ``remind(missing = "zero")``; unchanged if they are."""
     method, given = fusions.choose(choice)
