@@ -1,9 +1,12 @@
 """What hospitals tell of their privacy budgets: on the page and as JSON, and nothing of hospitals that do not tell."""
 
+from dataclasses import replace
+
 import pytest
 
 from remind.config import Scalar
 from remind.federation.message_statistics import PrivacySpent
+from remind.metrics.scores import EVERY
 from tests.builders.stored_runs import Drill
 
 SITES = {"Basel": {1: 80, 3: 60}, "Bern": {1: 70, 3: 50}}
@@ -61,5 +64,5 @@ def test_a_private_run_that_learned_next_to_nothing_says_so(engine, tmp_path, cl
     assert "hardly more than guessing" not in client.get("/runs/1").text
     drill.finish()
     assert "hardly more than guessing" not in client.get("/runs/1").text
-    monkeypatch.setattr("remind_server.outputs.protections.NEARLY_CHANCE", 1.0)
+    monkeypatch.setitem(EVERY, "auroc", replace(EVERY["auroc"], guessing=(0.5, 1.0)))
     assert "privacy.mode = site at ε = 3.0: AUROC" in client.get("/runs/1").text
