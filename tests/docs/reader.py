@@ -37,6 +37,8 @@ from remind.config import SyntheticConfig
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
 from remind.prediction.bundle import read_bundle
+from remind_client.audit.events import Stopped
+from remind_client.audit.log import segments
 from remind_client.command import app as site_app
 from remind_client.site_config import load_site_config
 from remind_client.store.site_store import SiteStore
@@ -99,7 +101,9 @@ class Reader:
         stand_in(folder / "simulation" / "cohorts")
         (folder / "results").mkdir()
         (folder / "backups").mkdir()
-        (folder / "coordinator" / "federated-remind" / "results").mkdir(parents=True)  # of the service's own account
+        results = folder / "coordinator" / "federated-remind" / "results"  # of the service's own account
+        (results / "heart").mkdir(parents=True)
+        (results / "heart" / "summary.json").write_text("{}")
         (folder / TINY_FILE).write_text(TINY.replace(" ", "\n"))
         made = generate(SyntheticConfig(patients=200), 0)
         for name in ("my-cohort", "my-embed", "mimic-iv", "path/to/cohort"):
@@ -202,6 +206,8 @@ class Reader:
             new_key_file(write_site(place).vault_key_path)
             shutil.copytree(self.folder / "my-cohort", place / "cohort")
         site = load_site_config(place)
+        if not segments(site.audit_log.folder):
+            site.audit_log.append(Stopped(reason="evening"))
         if trained and not site.runs_folder.is_dir():
             part = read_bundle(self._run_at_hand()).part(SITES[0])
             SiteStore(site.runs_folder / "run-1", site.open_vault()).save_model(part)

@@ -31,7 +31,7 @@ MOMENTS = {
     "a site is in its steps": Moment("remind.training.work:LocalWork.steps", "after"),
     "a site writes its state": Moment("remind.processes.private_files:write_whole", "half", of="sites/1"),
     "a site has answered": Moment(f"{SITE}:RoundTraining.answer", "after"),
-    "the first answer is added": Moment("remind.federation.aggregation:BlockAverage.add", "after"),
+    "the first answer is added": Moment("remind.federation.aggregation:BlockAverage.take", "after"),
     "the model steps": Moment("remind_server.rounds.course:Course.stepped"),
     "the round's line is written": Moment(f"{FOLDER}:_append", "half", of="rounds.jsonl"),
     "the model is written": Moment(f"{FOLDER}:write_whole", "half", of="model.safetensors"),
