@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from remind.config import Config
+from remind.config import Config, TrainConfig
 from remind.encoders import choices
 from remind.errors import UserError
 from remind.federation.aggregation import BlockAverage, Merging, is_as_sent
@@ -22,6 +22,7 @@ from remind.fusion.base import registry as fusions
 from remind.objectives.base import Objective
 from remind.objectives.base import registry as objectives
 from remind.registry import Method, Registry
+from remind.suggest import did_you_mean
 
 FUSION = "fusion."  # begins the names of the fusion model's parameters
 
@@ -70,10 +71,11 @@ def methods_of(config: Config) -> Methods:
     Raises
     ------
     UserError
-        A method or an encoder is unknown, or the choices exclude each other. The error gives the reason and a valid
-        choice.
+        A method, an encoder or a score is unknown, or the choices exclude each other. The error gives the reason and a
+        valid choice.
     """
     choices(config.model.encoders.choice)
+    _must_name_a_score(config.train.select_score)
     fusion_method, _ = fusions.choose(config.method.fusion)
     objective_method, objective_options = objectives.choose(config.method.objective)
     rule_method, rule_options = rules.choose(config.method.rule)
@@ -126,6 +128,19 @@ def methods_of(config: Config) -> Methods:
     weighing = rule.weighing(objective)
     require_linear(config, rule, weighing, aggregator, bool(fusion_method.build.merged))
     return Methods(objective, rule, weighing, aggregator, fusion_method.build)
+
+
+def _must_name_a_score(name: str) -> None:
+    """Refuse a name that no score has, or a score which cannot compare models of different objectives."""
+    if name == TrainConfig.model_fields["select_score"].default:
+        return
+    from remind.metrics.scores import EVERY  # needs scipy, which prediction does without
+
+    names = [score.name for score in EVERY.values() if score.comparable]
+    if name not in names:
+        raise UserError(
+            f"train.select-score: there is no {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}"
+        )
 
 
 def _must_leave_replies(aggregator: str, name: str, rule: Rule) -> None:

@@ -1,7 +1,7 @@
 """Settings of an adaptation: the hospital's choices, the config of the run, and the split of the patients."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from remind.adaptation.start import Start
 from remind.config import Config, Fraction, NonNegative, Scalar, Section, StartConfig
+from remind.config.run import Trained
 from remind.data.cohort.cohort import TRAIN, VALIDATION, Cohort
 from remind.data.sites.split import draw_split, persons
 from remind.errors import UserError, several
@@ -25,7 +26,7 @@ ENOUGH = 20  # validation patients needed to choose a round; fewer are trained o
 class Choices(Section):
     """The hospital's choices for an adaptation."""
 
-    shared: Literal["frozen", "head", "tuned"] = StartConfig.model_fields["shared"].default
+    shared: Trained = StartConfig.model_fields["shared"].default
     rate: Annotated[float, Field(gt=0, le=1)] = StartConfig.model_fields["rate"].default
     anchor: NonNegative = StartConfig.model_fields["anchor"].default
     rounds: Annotated[int, Field(ge=0)] | None = Field(

@@ -9,11 +9,13 @@ from remind.config.section import Section
 
 OPERATING_POINT = re.compile(r"youden|(?P<what>sensitivity|specificity) >= (?P<share>0?\.\d*[1-9]\d*)")
 
+CalibrationMethod = Literal["none", "temperature", "vector"]
+
 
 class EvaluationConfig(Section):
     """Calibration and operating point, fitted on validation patients before test patients are evaluated."""
 
-    calibration: Literal["none", "temperature", "vector"] = Field(
+    calibration: CalibrationMethod = Field(
         "temperature", description="none, one temperature, or (vector) a slope and a bias, with two classes only"
     )
     group_calibration: bool = Field(

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from remind.config.section import AtLeast1, Count, Fraction, Positive, Section, Unit01
 
+WireType = Literal["float32", "bfloat16", "float64"]
+
 
 class FederationConfig(Section):
     """Tensors that sites send, limits of replies, and how long a round waits."""
@@ -50,7 +52,7 @@ class FederationConfig(Section):
         description="hospitals answer under masks, so that only sums over three or more can be read; no tables by "
         "hospital (docs/secure-aggregation.md)",
     )
-    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the sent tensors")
+    dtype: WireType = Field("float32", description="type of the sent tensors")
     max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
     max_update_ratio: AtLeast1 = Field(
         5.0,

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from remind.config.section import Count, Fraction, NonNegative, Positive, Section
 
+Gate = Literal["always", "entropy", "kl", "never"]
+RouterLogits = Literal["cosine", "raw"]
+
 
 class EncoderConfig(Section):
     """The encoder of each kind of modality, and the settings of the default encoders of pictures, notes and codes."""
@@ -78,7 +81,7 @@ class ModelConfig(Section):
     tokens: Count = Field(16, description="largest number of tokens of one modality")
     dropout: Fraction = Field(0.2, description="dropout of tokens, attention and expert outputs in training")
     hide: Fraction = Field(0.2, description="share of table cells and of observations hidden in training")
-    router: Literal["cosine", "raw"] = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
+    router: RouterLogits = Field("cosine", description="router logits: s·cos(x, φ), or x·φ")
     router_scale: Positive = Field(1.0, description="initial s of cosine logits, in units of √D")
     projection: bool = Field(
         False, description="a linear map per modality on top of its encoder, shared by all hospitals"
@@ -98,7 +101,7 @@ class ModelConfig(Section):
         description="share of a hospital's own scores (encoders.alone) in the log-odds of a prediction; the common "
         "model then learns without them. 0: they are added from the start, and the common model learns what they lack",
     )
-    gate: Literal["always", "entropy", "kl", "never"] = Field("entropy", description="when Φ_k is used")
+    gate: Gate = Field("entropy", description="when Φ_k is used")
     threshold: NonNegative = Field(0.8, description="ξ: gate opens at entropy > ξ·ln E (kl: at KL < ξ)")
     encoders: EncoderConfig = EncoderConfig()
 

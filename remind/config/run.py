@@ -22,11 +22,14 @@ class RunSection(Section):
     )
 
 
+Trained = Literal["frozen", "head", "tuned"]
+
+
 class StartConfig(Section):
     """A trained model with which the run begins, instead of a new one; hospitals train new encoders."""
 
     model: str = Field("", description="the folder of `remind export`, or of a run; empty: a new model")
-    shared: Literal["frozen", "head", "tuned"] = Field(
+    shared: Trained = Field(
         "frozen",
         description="part of that model that trains: none (head and routers are frozen too), its last layer, or all",
     )

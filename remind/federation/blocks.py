@@ -8,7 +8,7 @@ buffer and an index of its tensors: one array however many tensors (flower §2).
 
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import Parameter
 
+from remind.config.federation import WireType
 from remind.quoting import quoted
 
 ENCODERS = "encoders."
 RULE = "rule/"  # begins the names of what a rule sends besides the parameters
 SHARED = "shared"
-WireType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,

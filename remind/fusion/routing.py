@@ -4,15 +4,13 @@ Shapes: B patients, M tokens, D width, E experts, S slots per expert, G groups i
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from remind.config.model import Gate, RouterLogits
 from remind.fusion.tracing import traced
 from remind.privacy.tape import current_tape, per_patient
-
-Gate = Literal["always", "entropy", "kl", "never"]
 
 
 def routing_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
@@ -66,9 +64,7 @@ class Router(nn.Module):
 
     taped = frozenset({"phi_DES", "scale"})
 
-    def __init__(
-        self, width: int, experts: int, slots: int, kind: Literal["cosine", "raw"] = "cosine", scale: float = 1.0
-    ) -> None:
+    def __init__(self, width: int, experts: int, slots: int, kind: RouterLogits = "cosine", scale: float = 1.0) -> None:
         super().__init__()
         self.kind = kind
         self.phi_DES = nn.Parameter(torch.randn(width, experts, slots) / math.sqrt(width))

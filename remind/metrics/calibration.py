@@ -9,12 +9,13 @@ An operating point is a threshold of the second class's calibrated log-odds, cho
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from remind.config.evaluation import CalibrationMethod
 from remind.errors import UserError
 from remind.files import write_whole
 
@@ -22,7 +23,6 @@ CALIBRATION = "calibration.json"
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Method = Literal["none", "temperature", "vector"]
 Factor = Annotated[float, Field(gt=0)]
 Unit01 = Annotated[float, Field(ge=0, le=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -123,7 +123,7 @@ class Calibration(_Part):
         The threshold for all patients; and by group, for groups with enough validation patients of both classes.
     """
 
-    method: Method
+    method: CalibrationMethod
     classes: tuple[str, ...]
     round: Natural
     patients: Natural

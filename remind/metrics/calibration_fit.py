@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind.config import OPERATING_POINT
-from remind.metrics.calibration import Calibration, Method, OperatingPoint, Scaling
+from remind.config.evaluation import CalibrationMethod
+from remind.metrics.calibration import Calibration, OperatingPoint, Scaling
 from remind.metrics.histograms import BINS, ScoreHistograms, bins, centres, edges
 from remind.metrics.reliability import probability
 from remind.metrics.statistics import MOST_LOG_LOSS, GroupStatistics, total
@@ -37,7 +38,7 @@ FARTHEST = 1e300  # log-odds of a threshold, finite in JSON
 def fit(
     validation: Mapping[int, GroupStatistics],
     classes: tuple[str, ...],
-    method: Method,
+    method: CalibrationMethod,
     wanted: str = "",
     round_: int = 0,
     own: bool = False,
@@ -115,7 +116,7 @@ def _placed(statistics: GroupStatistics) -> Placed:
     return next(statistics.scores.placed())
 
 
-def _scaling(statistics: GroupStatistics, method: Method, towards: Scaling) -> Scaling:
+def _scaling(statistics: GroupStatistics, method: CalibrationMethod, towards: Scaling) -> Scaling:
     """Minimise Σ −ln p of the true class over ln slope and bias, with `PRIOR` patients' pull towards a scaling.
 
     The sum is convex in slope and bias, so there is one minimum in ln slope and bias too.

@@ -7,13 +7,14 @@ Shapes: B patients in a step, M tokens, D width, C classes.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from remind.config import Config
+from remind.config.train import Sampling
 from remind.data.batches.batch import Batch
 from remind.data.cohort.cohort import TRAIN, VALIDATION
 from remind.fusion.base import group_of
@@ -132,7 +133,7 @@ class Objective(Weighting):
     mixes_tokens = False
     private = False
     outcomes = ""  # why only classes without an order can be predicted; empty: any outcome
-    sampling: Literal["group", "weighted"] | None = None
+    sampling: Sampling | None = None
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options, self.config = options, config

@@ -5,13 +5,13 @@ Weights are a mapping group → λ whose values sum to 1. No result depends on t
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
+from remind.config.train import Initial
 from remind.metrics.statistics import GroupLoss
 
 Weights = Mapping[int, float]
 Unit = TypeVar("Unit", int, str)  # a group, or a site if a rule weighs sites
-Initial = Literal["uniform", "sqrt", "proportional", "shrunk"]
 LEAST = 1e-300  # smallest λ that is multiplied; n_{s,k}/n_k of it is still a number with full precision
 
 

@@ -13,6 +13,21 @@ from remind_server.store.observer import StoreObserver
 from remind_server.store.open import open_store, store_url
 
 
+def _tensorboard(folder: Path) -> Observer:
+    from remind_server.sinks.tensorboard import TensorBoardSink
+
+    return TensorBoardSink(folder)
+
+
+def _mlflow(folder: Path) -> Observer:
+    from remind_server.sinks.mlflow import MlflowSink
+
+    return MlflowSink(folder)
+
+
+MAKERS: dict[str, Callable[[Path], Observer]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}  # of `config.SINKS`
+
+
 def run_observers(config: Config, folder: Path, say: Callable[[str], None]) -> list[Observer]:
     """Observers of a run with results in `folder`.
 
@@ -33,14 +48,7 @@ def run_observers(config: Config, folder: Path, say: Callable[[str], None]) -> l
     except UserError as error:
         say(f"this run will not show up in the dashboard: {error}")
     try:
-        if "tensorboard" in config.sink_names:
-            from remind_server.sinks.tensorboard import TensorBoardSink
-
-            found.append(TensorBoardSink(folder))
-        if "mlflow" in config.sink_names:
-            from remind_server.sinks.mlflow import MlflowSink
-
-            found.append(MlflowSink(folder))
+        found += [make(folder) for name, make in MAKERS.items() if name in config.sink_names]
     except ModuleNotFoundError as error:
         extras = ",".join(sorted(config.sink_names))
         raise UserError(f"sinks: {error.name} is not installed: pip install 'federated-remind[{extras}]'") from None

@@ -66,6 +66,7 @@ def test_it_shows_wherever_scores_do(installed, tmp_path):
     assert -1 <= kappa <= 1
     assert found["api"]["value"] == pytest.approx(kappa)
     assert found["api"]["low"] <= kappa <= found["api"]["high"]
+    assert found["chosen_by"] == "kappa"
     assert found["summary"] == pytest.approx(kappa)
     assert any(value == pytest.approx(kappa, rel=1e-5) for value in found["csv"])
     assert any(value == pytest.approx(kappa) for value in found["prometheus"])
@@ -103,7 +104,8 @@ from tests.builders.configs import BASE
 
 os.environ.pop("REMIND_STORE", None)
 folder, said = Path(sys.argv[1]), []
-config = Config.from_flat(BASE | {"synthetic.patients": 160, "results": str(folder)})
+chosen = {"train.select": "overall", "train.select-score": "kappa"}
+config = Config.from_flat(BASE | chosen | {"synthetic.patients": 160, "results": str(folder)})
 simulate(config, 2, [RunFolder(folder), Progress(said.append), *run_observers(config, folder, said.append)])
 engine = open_store(store_url(folder.parent))
 with TestClient(dashboard_app(engine, Access(token="t")), headers={"authorization": "Bearer t"}) as client:
@@ -117,6 +119,7 @@ with TestClient(dashboard_app(engine, Access(token="t")), headers={"authorizatio
     print(json.dumps({
         "final": final["all", "all"]["kappa"],
         "summary": summary["overall"]["kappa"],
+        "chosen_by": summary["selected"]["score"],
         "api": report["overall"]["kappa"],
         "csv": [float(line["kappa"]) for line in lines if line["kappa"]],
         "prometheus": [float(line.rsplit(" ", 1)[1]) for line in metrics],

@@ -9,7 +9,8 @@ from remind.errors import UserError
 from remind.federation.blocks import index_of, pack
 from remind.federation.messages import Examine
 from remind.global_model import GlobalModel
-from remind.metrics.scores import SCORES
+from remind.methods import methods_of
+from remind.metrics.scores import EVERY, SCORES
 from remind.metrics.selection import Verdict, is_better
 from remind.metrics.statistics import merge, total
 from remind.model_file import load_model
@@ -107,12 +108,31 @@ def test_an_objective_that_trains_on_validation_patients_is_refused():
         ({"train.select": "overall", "federation.participation": 0.5}, "participation = 1"),
         ({"train.select": "overall", "data.validation": 0.0}, "needs validation patients"),
         ({"train.select": "best"}, "train.select"),
-        ({"train.select": "overall", "train.select-score": "loss"}, "train.select-score"),
     ],
 )
 def test_settings_that_do_not_go_together(changes, said):
     with pytest.raises(UserError, match=said):
         Config.from_flat(changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("loss", "train.select-score: there is no 'loss'"),  # differs between objectives, so that it compares no models
+        ("aurok", "train.select-score: there is no 'aurok'; did you mean 'auroc'"),
+    ],
+)
+@pytest.mark.parametrize("select", ["overall", "last"])
+def test_a_score_that_chooses_no_model_is_refused(name, says, select):
+    with pytest.raises(UserError, match=says) as error:
+        methods_of(config(**{"train.select": select, "train.select-score": name}))
+    assert ", log_loss" in str(error.value)
+
+
+def test_every_score_that_compares_models_can_choose_one():
+    for name, score in EVERY.items():
+        if score.comparable:
+            methods_of(config(**{"train.select": "overall", "train.select-score": name}))
 
 
 def test_patience_ends_the_last_stage_early(tmp_path):

@@ -5,7 +5,7 @@ Nothing here opens a data file. docs/cohorts.md describes the same content for t
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BeforeValidator,
@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from remind.data.cohort.kind import kinds
 from remind.data.cohort.problems import Problem, listed, suggest
-from remind.data.cohort.sections import Declared, Name, Scalar, Section
+from remind.data.cohort.sections import Broken, Declared, Name, Scalar, Section
 from remind.data.cohort.text import declared_text
 from remind.errors import UserError, several
 from remind.groups import MAX_MODALITIES
@@ -39,7 +39,7 @@ class PatientsSection(Declared):
     id: Name = "patient_id"
     patient: Name | None = None
     site: Name | None = None
-    empty: Literal["error", "drop"] = "error"
+    empty: Broken = "error"
 
 
 class SplitSection(Declared):

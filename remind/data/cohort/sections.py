@@ -13,6 +13,7 @@ from remind.former_names import moved
 Scalar = str | int | float | bool
 Name = Annotated[str, Field(min_length=1)]
 Broken = Literal["error", "drop"]
+Standardise = Literal["train", "given", "none"]
 
 __getattr__ = moved(
     __name__,

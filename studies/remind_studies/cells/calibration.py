@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
+from remind.config.evaluation import CalibrationMethod
 from remind.errors import UserError
-from remind.metrics.calibration import Method
 from remind.metrics.calibration_fit import calibrated, fit
 from remind.metrics.statistics import merge
 from remind_studies.cells.cell import Cell, CellResult, Outcome
@@ -12,7 +12,7 @@ from remind_studies.cells.patients import hospitals
 from remind_studies.cells.train import Traces, evaluations, federate, result_of
 
 RAW = "raw"
-METHODS: tuple[Method, ...] = ("temperature", "vector")
+METHODS: tuple[CalibrationMethod, ...] = ("temperature", "vector")
 
 
 def run(cell: Cell, folder: Path) -> CellResult:

@@ -27,6 +27,7 @@ from remind.data.files import (
     read_image,
     read_volume,
 )
+from remind.data.files.pixels import Channels
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 Width = Annotated[float, Field(gt=0)]
@@ -37,7 +38,7 @@ class ImageSection(PathSection):
 
     kind: Literal["image"]
     size: tuple[Side, Side] = (224, 224)
-    channels: Literal[1, 3] = 3
+    channels: Channels = 3
     resize: bool = True
     window: tuple[float, Width] | None = None
 
@@ -47,7 +48,7 @@ class VolumeSection(PathSection):
 
     kind: Literal["volume", "video"]
     size: tuple[Side, Side, Side]
-    channels: Literal[1, 3] = 1
+    channels: Channels = 1
     resize: bool = False
     window: tuple[float, Width] | None = None
 
@@ -57,7 +58,7 @@ class ImageSchema(ModalitySchema):
 
     kind: Literal["image"] = "image"
     size: tuple[int, int]
-    channels: Literal[1, 3]
+    channels: Channels
 
 
 class VolumeSchema(ModalitySchema):
@@ -65,7 +66,7 @@ class VolumeSchema(ModalitySchema):
 
     kind: Literal["volume", "video"] = "volume"
     size: tuple[int, int, int]
-    channels: Literal[1, 3]
+    channels: Channels
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed, suggest
-from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
+from remind.data.cohort.sections import Name, Scalar, Section, Standardise, without_repeats
 from remind.data.cohort.text import declared_text
 
 SCALES = ("mean", "std", "standardise")
@@ -27,7 +27,7 @@ class SeriesSection(Section):
     clip: bool = False
     mean: dict[Name, float] = Field({})
     std: dict[Name, Annotated[float, Field(gt=0)]] = Field({})
-    standardise: Literal["train", "given", "none"] = "train"
+    standardise: Standardise = "train"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -61,7 +61,7 @@ class SeriesSchema(ModalitySchema):
     horizon_hours: float
     mean: dict[str, float] = Field({})
     std: dict[str, float] = Field({})
-    standardise: Literal["train", "given", "none"] = "train"
+    standardise: Standardise = "train"
 
     @model_serializer(mode="wrap")
     def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

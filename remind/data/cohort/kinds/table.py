@@ -16,7 +16,7 @@ from remind.data.cohort.kind import Columns, Floats, Kind, Measured, Text, ToTen
 from remind.data.cohort.modality_schema import ModalitySchema
 from remind.data.cohort.problems import Problem, listed, suggest
 from remind.data.cohort.row_counters import in_order, row_numbers
-from remind.data.cohort.sections import Name, Scalar, Section, without_repeats
+from remind.data.cohort.sections import Name, Scalar, Section, Standardise, without_repeats
 from remind.data.cohort.tabular import Source
 from remind.data.cohort.text import Names, declared_text
 from remind.data.cohort.wanted import Wanted, missing_words, one_row_each, patient_rows
@@ -34,7 +34,7 @@ class TableSection(Section):
     categories: dict[Name, Annotated[tuple[Scalar, ...], Field(min_length=1)]] = Field({})
     mean: dict[Name, float] = Field({})
     std: dict[Name, Annotated[float, Field(gt=0)]] = Field({})
-    standardise: Literal["train", "given", "none"] = "train"
+    standardise: Standardise = "train"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -73,7 +73,7 @@ class TableSchema(ModalitySchema):
     categories: dict[str, tuple[str, ...]] = Field({})
     mean: dict[str, float] = Field({})
     std: dict[str, float] = Field({})
-    standardise: Literal["train", "given", "none"] = "train"
+    standardise: Standardise = "train"
 
     @property
     def numeric(self) -> tuple[str, ...]:
