@@ -1,5 +1,8 @@
 """Parts of per-patient gradients that a tape records, their norms and weighted sums.
 
+A norm is never too small: where sums can cancel, what rounding can have taken from it is added. A coordinator chooses
+the model, and with activations of a mean far above their spread it could otherwise make a norm vanish in rounding.
+
 Shapes: as in `remind.privacy.tape`.
 """
 
@@ -93,7 +96,10 @@ def squared_norms(parts: Sequence[Part], patients: int) -> Tensor:
     if len(parts) == 1:
         return _scatter(_square_of(parts[0]), parts[0].patient_P, patients)
     if len(wholes) == len(parts):
-        return square(rows_of(parts, patients))
+        apart_B = torch.stack([_scatter(_square_of(part), part.patient_P, patients).sqrt() for part in parts]).sum(
+            dim=0
+        )
+        return square(rows_of(parts, patients)) + _rounding(apart_B, len(parts)) * apart_B.square()
     if len(outers) != len(parts):
         raise ValueError("a parameter is used both in a product and elsewhere")
     inputs = [_scatter(part.input_EPSI, part.patient_P, patients, dim=1) for part in outers]
@@ -150,17 +156,42 @@ def _square_of(part: Part) -> Tensor:
 
 
 def _outer_norms(part: Outer) -> Tensor:
-    """Return ‖Σ_s x_s ⊗ d_s‖² of each patient, summed over the E products, (P,).
+    """Return at least ‖Σ_s x_s ⊗ d_s‖² of each patient, summed over the E products, (P,).
 
-    Computes ⟨XXᵀ, DDᵀ⟩, or forms the product XᵀD if that is smaller.
+    Computes ⟨XXᵀ, DDᵀ⟩, or forms the product XᵀD if that is smaller. Of the first, terms cancel if the rows of d add up
+    to little and those of x have a common mean. What rounding takes from it, a part of ‖X‖²·‖D‖² at most, is added, and
+    so is what numbers that are too small for their format can have lost.
     """
     input_EPSI, grad_EPSO = part.input_EPSI, part.grad_EPSO
-    if input_EPSI.shape[2] == 1:
-        return (square(input_EPSI.squeeze(2)) * square(grad_EPSO.squeeze(2))).sum(dim=0)
+    rows, inputs, outputs = *input_EPSI.shape[2:], grad_EPSO.shape[3]
+    if rows == 1:
+        return (_length(input_EPSI.squeeze(2)) * _length(grad_EPSO.squeeze(2))).square().sum(dim=0)
     if part.is_small:
-        return square(part.formed().grad_P)
-    gram_EPSS = input_EPSI @ input_EPSI.transpose(2, 3)
-    return (gram_EPSS * (grad_EPSO @ grad_EPSO.transpose(2, 3))).sum(dim=(0, 2, 3)).clamp_min(0)
+        square_P = square(part.formed().grad_P)
+        squares_EP = [square(x_EPSX.flatten(2)) for x_EPSX in (input_EPSI, grad_EPSO)]
+    else:
+        gram_EPSS, other_EPSS = input_EPSI @ input_EPSI.transpose(2, 3), grad_EPSO @ grad_EPSO.transpose(2, 3)
+        square_P = (gram_EPSS * other_EPSS).sum(dim=(0, 2, 3)).clamp_min(0)
+        squares_EP = [x_EPSS.diagonal(dim1=2, dim2=3).sum(dim=2) for x_EPSS in (gram_EPSS, other_EPSS)]
+    input_EP, grad_EP = squares_EP
+    rounded_EP = _rounding(grad_EPSO, rows + inputs + outputs) * input_EP * grad_EP
+    lost_EP = _tiny(grad_EPSO) * rows * (inputs * grad_EP + outputs * input_EP)
+    return square_P + (rounded_EP + lost_EP).sum(dim=0)
+
+
+def _length(rows_EPX: Tensor) -> Tensor:
+    """Return at least ‖x‖ along the last dimension, also where its square is too small for the format."""
+    norm_EP: Tensor = torch.linalg.vector_norm(rows_EPX, dim=-1)
+    return norm_EP + math.sqrt(rows_EPX.shape[-1] * _tiny(rows_EPX))
+
+
+def _tiny(like: Tensor) -> float:
+    return torch.finfo(like.dtype).smallest_normal
+
+
+def _rounding(like: Tensor, terms: int) -> float:
+    """Return a bound on the relative error of a sum of so many terms, whatever its order (Higham 2002, chapter 3)."""
+    return terms * torch.finfo(like.dtype).eps / 2
 
 
 def square(rows_PX: Tensor) -> Tensor:
