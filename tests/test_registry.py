@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import remind.federation.rules.base as rules_base
 import remind.fusion.base as fusion_base
@@ -16,6 +17,7 @@ from remind.objectives.base import Objective
 from remind.registry import Options, Registry
 from tests.builders import recipes
 from tests.builders.recipes import recipe
+from tests.federation import test_every_rule as rule_contract
 from tests.fusion import test_every_method as contract
 from tests.server.test_method_matrix import completes, config
 
@@ -57,6 +59,11 @@ def test_the_recipe_for_a_rule_with_a_memory_runs_the_whole_way(tmp_path, monkey
         settled, half = (
             completes(tmp_path / str(rate), config(rule=f"fifteenth(rate = {rate})")).models for rate in (1.0, 0.5)
         )
+        for dtype in (torch.float32, torch.float64):
+            rule_contract.test_a_step_is_a_pure_function_that_keeps_names_shapes_and_types("fifteenth", dtype)
+        rule_contract.test_a_block_in_no_reply_keeps_its_value_and_its_memory("fifteenth")
+        rule_contract.test_a_group_that_appears_later_has_no_memory_yet("fifteenth")
+        rule_contract.test_a_site_receives_the_tensors_of_the_model_by_their_names("fifteenth")
     assert any((settled[0][n] != half[0][n]).any() for n in settled[0])
 
 
