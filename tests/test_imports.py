@@ -1,6 +1,7 @@
 """Imports point down: no circle between modules or parts of a package; packages and parts of remind stand in order."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
 PACKAGES = {
     "remind": ROOT / "remind",
     "remind_server": ROOT / "server" / "remind_server",
@@ -21,58 +23,27 @@ MAY_IMPORT = {
     "remind_client": {"remind"},
     "remind_studies": {"remind", "remind_server", "remind_client"},
 }
+
+
+def floors_of(text: str) -> dict[str, tuple[str, ...]]:
+    """The floors of each package in docs/design.md, the lowest first: names of parts, separated by spaces."""
+    block = text.split("### Floors\n")[1]
+    found: dict[str, dict[int, str]] = {}
+    number = 0
+    for line in block.splitlines():
+        if new := re.fullmatch(r" {4}(\w+)", line):
+            package = new[1]
+            found[package] = {}
+        elif part := re.fullmatch(r" {6}([ \d]{2})  (\S.*)", line):
+            number = int(part[1]) if part[1].strip() else number
+            found[package][number] = f"{found[package].get(number, '')} {part[2]}"
+        elif found and line and not line.startswith(" "):
+            break
+    return {package: tuple(floors[n] for n in range(1, len(floors) + 1)) for package, floors in found.items()}
+
+
 # Parts of each package, the lowest floor first: a part imports parts of lower floors of its package alone.
-FLOORS: dict[str, tuple[str, ...]] = {
-    "remind": (
-        "disk durations errors files former_names hash_chain presets quoting seeds suggest version",
-        "invalid",
-        "cli_options config consortium extensions groups model_file privacy processes",
-        "alerts backup config_toml metrics paths registry secagg web",
-        "outcomes",
-        "config_pairs data fusion privacy_plan",
-        "encoders objectives",
-        "training",
-        "federation",
-        "prediction",
-        "export",
-        "methods methods_list",
-        "global_model privacy_reach secure_settings",
-        "adaptation",
-        "api cli",
-    ),
-    "remind_server": (
-        "flower_internals outputs",
-        "alerting rounds sinks store",
-        "dashboard run_observers",
-        "simulation",
-        "consortium",
-        "app",
-    ),
-    "remind_client": (
-        "audit cohort_cache coordinator exit_codes flower_internals identity policy question site_option",
-        "ledger vault",
-        "refusal site_config store",
-        "approval engine initialise predict retention run_plan vault_begin",
-        "export privacy_form rounds serving",
-        "load",
-        "adaptation app",
-        "adapt launcher",
-        "adapt_into model_commands supernode",
-        "supervisor",
-        "checks",
-        "command",
-        "__main__",
-    ),
-    "remind_studies": (
-        "html made yardsticks",
-        "cells",
-        "study",
-        "arms results stored_request tuning",
-        "report studies",
-        "analysis bench",
-        "command",
-    ),
-}
+FLOORS = floors_of(DESIGN)
 
 Edges = Mapping[str, set[str]]
 
@@ -154,7 +125,9 @@ def test_the_parts_of_a_package_stand_in_order_and_import_downwards(package):
     named = {name for floor in floors for name in floor}
     here = {part(m).partition(".")[2] for m in EDGES if m.startswith(f"{package}.")}
     optional = set() if package == "remind" else {name for name in here if (PACKAGES[package] / f"{name}.py").exists()}
-    assert here - optional <= named <= here, "a new part has a floor in FLOORS; single files outside remind need none"
+    assert here - optional <= named <= here, (
+        "a new part has a floor in docs/design.md; single files outside remind need none"
+    )
     height = {f"{package}.{name}": i for i, floor in enumerate(floors) for name in floor}
     assert upward(without_roots(EDGES), height) == []
 
@@ -168,6 +141,21 @@ def upward(edges: Edges, height: Mapping[str, int]) -> list[tuple[str, str]]:
         if part(module) != part(target) and part(module) in height and part(target) in height
         if height[part(target)] >= height[part(module)]
     ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_house_lists_every_folder_of_a_package_and_no_other(package):
+    of_package = re.split(r"^ {4}(?=\S)", DESIGN.split("## The house\n")[1].split("\n### ")[0], flags=re.MULTILINE)
+    (own,) = [text for text in of_package if text.split("/ ")[0].split("/")[-1].strip() == package]
+    listed = {name for line in own.splitlines()[1:] for name in re.findall(r"(?:^ {6}|(?<=/ ))(\w+)/(?= )", line)}
+    folders = {path.name for path in PACKAGES[package].iterdir() if (path / "__init__.py").exists()}
+    assert listed == folders
+
+
+def test_every_package_has_floors_and_a_floor_may_take_several_lines():
+    assert FLOORS.keys() == PACKAGES.keys()
+    text = "### Floors\n\n    one\n       2  c d\n          e\n       1  a\n\nNext.\n\n    two\n       1  b\n"
+    assert [floor.split() for floor in floors_of(text)["one"]] == [["a"], ["c", "d", "e"]]
 
 
 def test_an_import_that_points_up_is_found_wherever_it_stands():
