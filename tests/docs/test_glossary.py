@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GREEK = {"λ": "lambda", "Φ": "phi", "Σ": "sigma"}
+GREEK = {"δ": "delta", "ε": "epsilon", "λ": "lambda", "Φ": "phi", "Σ": "sigma"}
 TERM = re.compile(r"^\*\*(.+?)\*\*", re.MULTILINE)
 AVOIDED = re.compile(r"^\| (?!not \|)([^|]+?) \| ([^|]+?) \|$", re.MULTILINE)
 WRITTEN = ("*.md", "*.py", "*.html", "*.jinja", "*.js", "*.toml", "*.yaml", "*.yml", "*.txt", "*.service")
