@@ -11,7 +11,7 @@ from sqlalchemy import inspect
 from remind.metrics import scores as registry
 from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect
-from remind_server.dashboard.answers import Measured, ScoreName
+from remind_server.dashboard.answers import PatientScores, ScoreName
 from remind_server.dashboard.curves import Curve
 from remind_server.dashboard.downloads import COLUMNS
 from remind_server.dashboard.groups import SortKey
@@ -27,7 +27,7 @@ def of_two(odds_B, label_B, loss_B):
     return collect(np.ones(number, dtype=np.int64), label_B, loss_B, log_p_BC, np.zeros(number))[1]
 
 
-@pytest.mark.parametrize("shown", [Scores, Measured, Curve])
+@pytest.mark.parametrize("shown", [Scores, PatientScores, Curve])
 def test_types_have_a_field_for_each(shown):
     assert set(SCORES) <= {field.name for field in fields(shown)}
     assert shown is Curve or set(BOUNDS) <= {field.name for field in fields(shown)}

@@ -118,6 +118,20 @@ def test_an_unfinished_kind_is_refused_when_it_is_registered(tmp_path, monkeypat
         with pytest.raises(TypeError, match="Unfinished: section and schema must give kind the same Literal"):
             register(Unfinished)
 
+        class Asymmetric(waveform):
+            def form(self, schema):
+                return {}
+
+        with pytest.raises(TypeError, match="Asymmetric defines form, and must define of_request, of_requests too"):
+            register(Asymmetric)
+
+        class Nameless(waveform):
+            def summary(self, schema, contents):
+                return np.zeros((len(contents.present()), 1))
+
+        with pytest.raises(TypeError, match="Nameless defines summary, and must define summary_names too"):
+            register(Nameless)
+
         class Second(waveform):
             pass
 

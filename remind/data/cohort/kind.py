@@ -205,6 +205,7 @@ class Kind(ABC, Generic[SectionT, SchemaT, ContentsT]):
         """
 
 
+TOGETHER = (("form", "of_request", "of_requests"), ("summary_names", "summary"))  # hooks that need each other
 _KINDS: dict[str, Kind[Any, Any, Any]] = {}
 
 
@@ -214,13 +215,19 @@ def register(kind: Registered) -> Registered:
     Raises
     ------
     TypeError
-        The kind lacks a method or a class, or its section and schema do not list the same names.
+        The kind lacks a method or a class, defines a hook without those that it needs, or its section and schema do not
+        list the same names.
     ValueError
         Another kind has one of the names.
     """
     if inspect.isabstract(kind):
         lacking = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
         raise TypeError(f"kind of modality {kind.__name__} must define {lacking}")
+    for hooks in TOGETHER:
+        own = [name for name in hooks if getattr(kind, name) is not getattr(Kind, name)]
+        if own and len(own) < len(hooks):
+            lacking = ", ".join(name for name in hooks if name not in own)
+            raise TypeError(f"kind of modality {kind.__name__} defines {', '.join(own)}, and must define {lacking} too")
     for attribute, base in (("section", Section), ("schema", ModalitySchema), ("contents", kind.contents_base)):
         if not issubclass(getattr(kind, attribute, object), base):
             raise TypeError(f"kind of modality {kind.__name__}: {attribute} must be a class of {base.__name__}")

@@ -15,13 +15,13 @@ of the sites that can compare; the others keep their weight.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import fsum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import override
 
 from remind.federation.rules.base import Rule, registry
-from remind.federation.site_weights import Losses, Nested, Weighing, Within, mean_loss
+from remind.federation.site_weights import Losses, Nested, SomeWeighing, Within, mean_loss
 from remind.objectives.base import Objective
 from remind.objectives.lambda_step import initial_weights
 from remind.objectives.weighting import Unit, Weighting, WeightState
@@ -51,7 +51,7 @@ class FedDGGA(Rule):
     options: FedDGGAOptions
 
     @override
-    def weighing(self, objective: Objective) -> Weighing[Any]:
+    def weighing(self, objective: Objective) -> SomeWeighing:
         return Adjusted(BySize(), objective, self.options.step)
 
 

@@ -35,7 +35,7 @@ def without_others(found: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Measured:
+class PatientScores:
     """Scores of a set of patients.
 
     If `withheld` is set, only the number of patients is shown. If `suppressed` is set, nothing is shown. Either
@@ -62,11 +62,11 @@ class Measured:
         return without_others(handler(self))
 
 
-Measured = extended(  # type: ignore[misc]
-    Measured,
+PatientScores = extended(  # type: ignore[misc]
+    PatientScores,
     {name: (Estimate | None if score.interval else float | None, None) for name, score in EVERY.items()}
     | dict.fromkeys(BOUNDS, (float | None, None)),
 )
 
 
-NO_PATIENTS = Measured(n=0)
+NO_PATIENTS = PatientScores(n=0)

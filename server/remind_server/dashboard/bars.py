@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from remind_server.dashboard.answers import Estimate, Measured
+from remind_server.dashboard.answers import Estimate, PatientScores
 from remind_server.dashboard.hospitals import Hospital, Hospitals
 
 WIDTH, HEIGHT = 180, 18  # units of a bar
@@ -18,7 +18,7 @@ def bar_scale(hospitals: Hospitals) -> Markup:
     return Markup('<span class="bar-scale"><span>{}</span><span>{}</span></span>').format(_short(low), _short(high))
 
 
-def interval_bar(scores: Measured, overall: Measured, hospitals: Hospitals) -> Markup:
+def interval_bar(scores: PatientScores, overall: PatientScores, hospitals: Hospitals) -> Markup:
     """Return a score's interval as a bar, the score as a dot, and the score of all patients as a vertical line."""
     found: Estimate | None = getattr(scores, hospitals.score)
     everybody: Estimate | None = getattr(overall, hospitals.score)

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from remind.metrics.scores import BOUNDS, WITH_INTERVAL, WITHOUT_INTERVAL
-from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
+from remind_server.dashboard.answers import Estimate, Patients, PatientScores, ScoreName
 from remind_server.dashboard.published import Shown
 from remind_server.store.schema import ALL, EVERY_SCORED, Cell, SiteCounts
 
@@ -27,13 +27,13 @@ class Cells:
         self._mine = (Cell.run_id == run_id, Cell.patients == self.patients)
         self.shown = shown_of(self.patients)
 
-    def merged(self) -> dict[int, Measured]:
+    def merged(self) -> dict[int, PatientScores]:
         """Return the scores of each group over all sites; `ALL` stands for all patients."""
         rows = self.session.execute(select(*_COLUMNS).where(*self._mine, Cell.site == ALL))
         found = {row.group: self._shown(row) for row in rows}
-        return found if ALL in found else found | {ALL: Measured(n=0)}
+        return found if ALL in found else found | {ALL: PatientScores(n=0)}
 
-    def of_sites(self) -> dict[int, Measured]:
+    def of_sites(self) -> dict[int, PatientScores]:
         """Return the scores of each site over all groups."""
         rows = self.session.execute(select(*_COLUMNS).where(*self._mine, Cell.group == ALL, Cell.site != ALL))
         return {row.site: self._shown(row) for row in rows}
@@ -48,7 +48,7 @@ class Cells:
         there = set(self.session.scalars(select(SiteCounts.site).where(*where, SiteCounts.round == last)))
         return set(sites) - there if there else set()
 
-    def every(self) -> Iterator[tuple[Key, Measured]]:
+    def every(self) -> Iterator[tuple[Key, PatientScores]]:
         """Return all cells, including the margins."""
         for row in self.session.execute(select(*_COLUMNS).where(*self._mine)):
             yield (row.site, row.group), self._shown(row)
@@ -70,15 +70,15 @@ class Cells:
         """Return whether a cell with patients has hidden scores."""
         return not self.shown.score(site, group)
 
-    def _shown(self, row: Any) -> Measured:
+    def _shown(self, row: Any) -> PatientScores:
         if not row.n and not row.withheld:
-            return Measured(n=0)
+            return PatientScores(n=0)
         if not row.n or not self.shown.score(row.site, row.group):
             number = row.n if row.n and self.shown.number(row.site, row.group) else None
-            return Measured(n=number, suppressed=number is None, withheld=True, sites_withholding=row.withheld)
+            return PatientScores(n=number, suppressed=number is None, withheld=True, sites_withholding=row.withheld)
         values: dict[str, Any] = {name: _estimate(row, name) for name in WITH_INTERVAL}
         values |= {name: getattr(row, name) for name in (*WITHOUT_INTERVAL, *BOUNDS)}
-        return Measured(
+        return PatientScores(
             n=row.n,
             positives=row.positives,
             gate_open=row.gate_open,

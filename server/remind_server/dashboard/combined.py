@@ -11,7 +11,7 @@ from remind.metrics.packed import unpack
 from remind.metrics.remarks import one_class
 from remind.metrics.scores import intervals, scores
 from remind.metrics.statistics import GroupStatistics, total
-from remind_server.dashboard.answers import Estimate, Measured, Patients
+from remind_server.dashboard.answers import Estimate, Patients, PatientScores
 from remind_server.dashboard.published import Shown
 from remind_server.store.schema import ALL, MergedStatistics
 
@@ -27,7 +27,7 @@ class Combined:
     """
 
     groups: int
-    scores: Measured | None
+    scores: PatientScores | None
     one_class: str | None = None
 
 
@@ -38,7 +38,7 @@ def merged_statistics(session: Session, run_id: int, patients: Patients) -> Merg
     return {row.group: found for row in rows if (found := unpack(row.packed)) is not None}
 
 
-def is_ranked(measured: Measured, by_class: Collection[int]) -> bool:
+def is_ranked(measured: PatientScores, by_class: Collection[int]) -> bool:
     """Return whether there are enough patients for a rank.
 
     `by_class` is the number of patients of each class; empty if the version that wrote the run did not store it.
@@ -59,16 +59,16 @@ def combined(
         return Combined(groups, None)
     if not shown.score(ALL, place):
         number = found.count if shown.number(ALL, place) else None
-        return Combined(groups, Measured(n=number, suppressed=number is None, withheld=True))
+        return Combined(groups, PatientScores(n=number, suppressed=number is None, withheld=True))
     called = one_class(found.confusion_CC)
     return Combined(groups, measured(found), None if called is None else list(classes)[called])
 
 
-def measured(statistics: GroupStatistics) -> Measured:
+def measured(statistics: GroupStatistics) -> PatientScores:
     """Return scores and intervals of some patients."""
     values = scores(statistics)
-    found = {name: getattr(values, name) for name in Measured.__dataclass_fields__ if hasattr(values, name)}
+    found = {name: getattr(values, name) for name in PatientScores.__dataclass_fields__ if hasattr(values, name)}
     for name, interval in intervals(statistics).items():
         low_high, value = interval, getattr(values, name)
         found[name] = Estimate(value, *low_high) if value is not None and low_high is not None else None
-    return Measured(**found, gate_open=statistics.open_sum / statistics.count)
+    return PatientScores(**found, gate_open=statistics.open_sum / statistics.count)

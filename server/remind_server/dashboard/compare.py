@@ -7,7 +7,7 @@ from remind.errors import UserError
 from remind.metrics.differences import difference
 from remind.metrics.scores import EVERY
 from remind.outcomes.base import kind_of
-from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
+from remind_server.dashboard.answers import Estimate, Patients, PatientScores, ScoreName
 from remind_server.dashboard.combined import Combined
 from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
@@ -30,8 +30,8 @@ class Pair:
     name: str
     tail: bool
     ranked: bool
-    first: Measured | None
-    second: Measured | None
+    first: PatientScores | None
+    second: PatientScores | None
     difference: float | None
     low: float | None = None
     high: float | None = None
@@ -175,14 +175,14 @@ def _table(reader: Reader, report: RunReport) -> GroupTable:
     return group_table(reader, report.run.id, "name", report.patients)
 
 
-def _pair(name: str, tail: bool, ranked: bool, both: Sequence[Measured | None], score: str) -> Pair:
+def _pair(name: str, tail: bool, ranked: bool, both: Sequence[PatientScores | None], score: str) -> Pair:
     first, second = (_scored(scores, score) if scores else None for scores in both)
     if first is None or second is None:
         return Pair(name, tail, ranked, both[0], both[1], None)
     return Pair(name, tail, ranked, both[0], both[1], *difference(first, second))
 
 
-def _scored(scores: Measured, score: str) -> tuple[float, float, float] | None:
+def _scored(scores: PatientScores, score: str) -> tuple[float, float, float] | None:
     found: Estimate | None = getattr(scores, score)
     if found is None or found.low is None or found.high is None:
         return None

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from remind.files import escape_formula
 from remind.metrics.score import names_of
 from remind.metrics.scores import scores_of
-from remind_server.dashboard.answers import Estimate, Measured, Patients, ScoreName
+from remind_server.dashboard.answers import Estimate, Patients, PatientScores, ScoreName
 from remind_server.dashboard.calibration import DecisionPoint, ModelScores, ReliabilityBin, model_card
 from remind_server.dashboard.compare import comparison
 from remind_server.dashboard.curves import MOST_CURVES, curves
@@ -137,7 +137,7 @@ def _compared(router: APIRouter, reader: Reader) -> None:
             *ends,
             *(f"{c}_{i}" for i in (first, second) for c in _columns(outcome_of[i])),
         )
-        nothing = Measured(n=None)
+        nothing = PatientScores(n=None)
         rows = (
             [
                 p.name,
@@ -240,7 +240,7 @@ def _columns(outcome: str) -> tuple[str, ...]:
 COLUMNS = _columns("classes")
 
 
-def _cells(scores: Measured, outcome: str) -> list[Any]:
+def _cells(scores: PatientScores, outcome: str) -> list[Any]:
     if scores.withheld:
         rest = None if scores.suppressed else WITHHELD
         number = WITHHELD if scores.suppressed else scores.n

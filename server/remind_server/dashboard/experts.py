@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.metrics.scores import experts_in_effect
-from remind_server.dashboard.answers import NO_PATIENTS, Measured, Patients
+from remind_server.dashboard.answers import NO_PATIENTS, Patients, PatientScores
 from remind_server.dashboard.groups import GroupTable
 from remind_server.dashboard.reader import Reader
 from remind_server.store.schema import ALL, ExpertUse
@@ -53,7 +53,7 @@ def expert_map(reader: Reader, table: GroupTable) -> ExpertMap:
     return ExpertMap(table.run, table.patients, max(map(len, use_of.values())), rows)
 
 
-def _row(name: str, tail: bool, scores: Measured, use: Sequence[float] | None) -> ExpertRow:
+def _row(name: str, tail: bool, scores: PatientScores, use: Sequence[float] | None) -> ExpertRow:
     if scores.withheld:
         return ExpertRow(name, tail, scores.n, scores.suppressed, True, None, None)
     in_effect = None if use is None else experts_in_effect(np.array(use))

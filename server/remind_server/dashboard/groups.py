@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from remind.metrics.aggregates import by_class
 from remind.metrics.scores import EVERY
 from remind.outcomes.base import kind_of
-from remind_server.dashboard.answers import NO_PATIENTS, Estimate, Measured, Patients
+from remind_server.dashboard.answers import NO_PATIENTS, Estimate, Patients, PatientScores
 from remind_server.dashboard.combined import Combined, combined, is_ranked, merged_statistics
 from remind_server.dashboard.published import SMALL, TAIL, Published, Shown
 from remind_server.dashboard.reader import Reader
@@ -40,7 +40,7 @@ class GroupRow:
     train_suppressed: bool
     weight: float | None
     risk: float | None
-    scores: Measured
+    scores: PatientScores
     change: float | None
     ranked: bool
 
@@ -117,7 +117,7 @@ def group_table(
     )
 
 
-def _as_one(run: Run, measured: Measured) -> list[int]:
+def _as_one(run: Run, measured: PatientScores) -> list[int]:
     """Return the patients of a group as one number where the outcome has no sides, and nothing else is known."""
     return [] if kind_of(run.outcome).sides or measured.n is None else [measured.n]
 

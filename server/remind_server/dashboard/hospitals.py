@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from remind.metrics.differences import difference
 from remind.metrics.scores import EVERY
 from remind.secagg.limits import TOGETHER
-from remind_server.dashboard.answers import Estimate, Measured, Patients
+from remind_server.dashboard.answers import Estimate, Patients, PatientScores
 from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.verdict import SiteScores, site_scores
@@ -53,7 +53,7 @@ class Hospital:
     privacy: Spent | None
     train_n: int | None
     train_suppressed: bool
-    scores: Measured
+    scores: PatientScores
     ranked: bool
     trend: list[float | None]
     alone: Estimate | None
@@ -95,7 +95,7 @@ def hospitals(reader: Reader, table: GroupTable, score: str) -> Hospitals:
     alone = _scores_of(reader, other_id, table.patients)
     found = [
         _hospital(
-            rows.get(number, SiteScores(number, name, Measured(n=None if number in absent else 0), False)),
+            rows.get(number, SiteScores(number, name, PatientScores(n=None if number in absent else 0), False)),
             spent[number],
             train_n[number],
             [measured.get((number, round_)) for round_ in rounds],
@@ -113,7 +113,7 @@ def _hospital(
     privacy: Spent | None,
     train_n: int | None,
     trend: list[float | None],
-    alone: Measured | None,
+    alone: PatientScores | None,
     score: str,
 ) -> Hospital:
     now = getattr(own.scores, score)
@@ -165,7 +165,7 @@ def _division(run: Run) -> Mapping[str, object]:
     return {key: value for key, value in run.config.items() if key.startswith(_SAME)}
 
 
-def _scores_of(reader: Reader, run_id: int | None, patients: str) -> dict[str, Measured]:
+def _scores_of(reader: Reader, run_id: int | None, patients: str) -> dict[str, PatientScores]:
     """Return a run's scores by the name of the hospital; none where it has no such patients."""
     if run_id is None:
         return {}

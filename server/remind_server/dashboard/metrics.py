@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from remind.metrics.scores import BOUNDED, BOUNDS, EVERY, SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
-from remind_server.dashboard.answers import Estimate, Measured
+from remind_server.dashboard.answers import Estimate, PatientScores
 from remind_server.dashboard.experts import ExpertMap, expert_map
 from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
@@ -135,7 +135,7 @@ def _experts(families: dict[str, GaugeMetricFamily], label: str, found: ExpertMa
         _add(families, "remind_group_experts_in_effect", labels, row.in_effect)
 
 
-def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: str, scores: Measured) -> None:
+def _group(families: dict[str, GaugeMetricFamily], labels: list[str], patients: str, scores: PatientScores) -> None:
     """Add samples of defined values; a suppressed group gets a marker, and its number if that may be shown."""
     _add(families, "remind_group_suppressed", labels, scores.withheld)
     _add(families, "remind_group_withholding_sites", labels, scores.sites_withholding)

@@ -26,8 +26,8 @@ MOST_CELLS = 6_000  # group × site × class, beyond which the cells of single s
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The patients that were evaluated together in some rounds: site → its counts."""
+class Evaluated:
+    """The patients that were evaluated together in some rounds, as counts of each site."""
 
     sites: Mapping[int, Counts]
 
@@ -118,7 +118,7 @@ def published(session: Session, run: Run, min_count: int) -> Published:
     return Published(rounds, of_test, trained, trained_at)
 
 
-def _measured(session: Session, run_id: int, patients: str) -> dict[int, Measured | None]:
+def _measured(session: Session, run_id: int, patients: str) -> dict[int, Evaluated | None]:
     """Return the evaluated patients by round; None if a site's patients differ from those of an earlier round."""
     where = (SiteCounts.run_id == run_id, SiteCounts.patients == patients)
     found: dict[int, dict[int, Counts]] = {}
@@ -130,12 +130,14 @@ def _measured(session: Session, run_id: int, patients: str) -> dict[int, Measure
         first.setdefault(row.site, now[row.site])
         found.setdefault(row.round, {})[row.site] = now[row.site]
     return {
-        round_: Measured(sites) if all(first[site] == counts for site, counts in sites.items()) else None
+        round_: Evaluated(sites) if all(first[site] == counts for site, counts in sites.items()) else None
         for round_, sites in found.items()
     }
 
 
-def _ask(publication: Publication, patients: str, whole: Measured, tail: frozenset[int], closed: bool = False) -> Shown:
+def _ask(
+    publication: Publication, patients: str, whole: Evaluated, tail: frozenset[int], closed: bool = False
+) -> Shown:
     """Request the numbers in the order in which a reader needs them: what is shown first is suppressed last.
 
     All patients and the groups with the support to be ranked; the small groups together, and the tail; the sites; the
@@ -196,7 +198,7 @@ def _ask(publication: Publication, patients: str, whole: Measured, tail: frozens
 
 
 def _know_totals(
-    publication: Publication, axis: str, train: Mapping[int, int], parts: Sequence[tuple[str, Measured | None]]
+    publication: Publication, axis: str, train: Mapping[int, int], parts: Sequence[tuple[str, Evaluated | None]]
 ) -> None:
     """Account for known totals: `remind data describe` shows training, validation and test patients together."""
     counts: dict[Key, int] = {(axis, number): n for number, n in train.items()}

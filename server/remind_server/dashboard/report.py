@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from remind.secagg.limits import TOGETHER
-from remind_server.dashboard.answers import Measured, Patients
+from remind_server.dashboard.answers import Patients, PatientScores
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.run_state import RunState, answers_taken, is_stalled, run_state
 from remind_server.store.schema import ALL, RUNNING, WAITING, Group, Round, RoundSite, Run, Site
@@ -50,7 +50,7 @@ class RunReport:
     outcome: str
     modalities: list[str]
     sites: list[SiteState]
-    overall: Measured
+    overall: PatientScores
     groups: int
     tail_groups: int
     last_seconds: float | None

@@ -12,7 +12,7 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from remind.secagg.limits import TOGETHER
-from remind_server.dashboard.answers import Measured, Patients
+from remind_server.dashboard.answers import Patients, PatientScores
 from remind_server.dashboard.cells import Cells
 from remind_server.dashboard.reader import Reader
 from remind_server.dashboard.run_state import STORED, RunState, read_state
@@ -70,7 +70,7 @@ class RunLine:
     sites: int
     missing: list[str]
     patients: Patients
-    overall: Measured | None
+    overall: PatientScores | None
     tags: list[str]
     notes: str
     archived: bool
@@ -207,7 +207,7 @@ def _line(reader: Reader, session: Session, one: _Found) -> RunLine:
     )
 
 
-def _overall(reader: Reader, session: Session, state: RunState) -> tuple[Patients, Measured | None]:
+def _overall(reader: Reader, session: Session, state: RunState) -> tuple[Patients, PatientScores | None]:
     published = reader.published_soon(state.id, state.change)
     if published is None:
         return "test", None

@@ -14,7 +14,7 @@ from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import EVERY
 from remind.metrics.statistics import total
 from remind.secagg.limits import TOGETHER
-from remind_server.dashboard.answers import Measured, Patients, ScoreName
+from remind_server.dashboard.answers import Patients, PatientScores, ScoreName
 from remind_server.dashboard.combined import Combined, is_ranked, merged_statistics
 from remind_server.dashboard.groups import GroupRow, GroupTable, worst_first
 from remind_server.dashboard.published import NONE_SHOWN
@@ -28,7 +28,7 @@ class SiteScores:
 
     number: int
     name: str
-    scores: Measured
+    scores: PatientScores
     ranked: bool
 
 
@@ -47,7 +47,7 @@ class Verdict:
     run: int
     patients: Patients
     score: str
-    overall: Measured
+    overall: PatientScores
     tail: Combined
     small: Combined
     groups: int
@@ -102,7 +102,7 @@ def verdict(reader: Reader, table: GroupTable, score: ScoreName) -> Verdict:
     )
 
 
-def worst_if_equal(score: str, overall: Measured, rows: Sequence[Measured]) -> float | None:
+def worst_if_equal(score: str, overall: PatientScores, rows: Sequence[PatientScores]) -> float | None:
     """Return the worst score to expect of these rows if each had the overall score, from what the page shows."""
     found = getattr(overall, score, None)
     if score not in DRAWN or found is None or overall.withheld or len(rows) < 2:

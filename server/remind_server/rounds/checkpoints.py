@@ -22,7 +22,7 @@ from remind.model_file import load_model
 from remind.processes.locks import locked
 from remind_server.outputs.records import RunStart
 from remind_server.outputs.results_claim import require_unfinished
-from remind_server.rounds.state import REMEDY, State
+from remind_server.rounds.state import REMEDY, SomeState, State
 
 FOLDER, RUN = "checkpoints", "run"
 _NAME = re.compile(r"round-(\d{5,})\.safetensors")
@@ -54,7 +54,7 @@ class Checkpoint:
         `Start.digest` of the run's initial model; empty if it has none.
     """
 
-    state: State[Any]
+    state: SomeState
     start: RunStart
     roster: Mapping[str, Any]
     nodes: int

@@ -20,7 +20,7 @@ from remind.metrics.statistics import GroupStatistics
 from remind.training.schedule import learning_rate
 from remind_server.rounds.joint import SummedGradients, stepped
 from remind_server.rounds.parties import Parties
-from remind_server.rounds.state import Best, State
+from remind_server.rounds.state import Best, SomeState, State
 from remind_server.rounds.tasks import COUNTED, stage_of
 
 
@@ -50,7 +50,7 @@ class Course:
             return self.config.train.routing_rounds > 0
         return self.stage(round_)[0] == 2
 
-    def fresh(self, round_: int) -> State[Any]:
+    def fresh(self, round_: int) -> SomeState:
         """Return the initial state of a training that begins in this round."""
         model = self._first_model()
         memory = self.methods.rule.server_init(model.tensors)
@@ -65,12 +65,12 @@ class Course:
             return self.parties.initial.model(self.config, schema, groups)
         return GlobalModel.build(self.config, schema, groups)
 
-    def with_newcomers(self, state: State[Any]) -> State[Any]:
+    def with_newcomers(self, state: SomeState) -> SomeState:
         """Return the state with blocks and λ for groups and sites that it lacks."""
         model = state.model.with_groups(self.config, self.parties.schema, self.parties.roster.counts())
         return replace(state, model=model, weights=self.methods.weighing.admit(state.weights, self.parties.sites))
 
-    def begin_phase(self, state: State[Any]) -> State[Any]:
+    def begin_phase(self, state: SomeState) -> SomeState:
         """Reset the state if the objective restarts in this round; reset the rule's memory when a stage begins."""
         phase = self.methods.objective.phase(state.round)
         begins = state.round == phase.start
@@ -82,9 +82,7 @@ class Course:
             return replace(state, memory={**lasting, **rule.server_init(state.model.tensors)})
         return state
 
-    def stepped(
-        self, state: State[Any], replies: BlockAverage, weights: Any, answered: Iterable[str] = ()
-    ) -> State[Any]:
+    def stepped(self, state: SomeState, replies: BlockAverage, weights: Any, answered: Iterable[str] = ()) -> SomeState:
         """Return the state after the rule's step on the parameters of this phase; unchanged if no site trained.
 
         `answered` are the sites whose answers count.
@@ -110,11 +108,11 @@ class Course:
             memory = with_mean(memory, after, training, decay)
         return State(state.round + 1, GlobalModel(after), weights, memory)
 
-    def ended(self, state: State[Any]) -> State[Any]:
+    def ended(self, state: SomeState) -> SomeState:
         """Return the state after the last round: with ``federation.averaging``, its model is the mean."""
         return replace(state, model=GlobalModel(mean_of(state.memory, state.model.tensors)))
 
-    def best(self, state: State[Any], validation: Mapping[int, GroupStatistics]) -> Best | None:
+    def best(self, state: SomeState, validation: Mapping[int, GroupStatistics]) -> Best | None:
         """Return the best model so far, if the run chooses one: that of `state` with these statistics, or an earlier.
 
         A model from before a restart of the objective is never chosen, and neither is an untrained one. With
@@ -129,7 +127,7 @@ class Course:
             return state.best
         return Best(verdict, state.model, self.methods.weighing.shown(state.weights, self.parties.sites))
 
-    def is_over(self, state: State[Any]) -> bool:
+    def is_over(self, state: SomeState) -> bool:
         """Whether all rounds are done, or the last `train.patience` rounds brought no better model.
 
         Stage 1 never ends early, because stage 2 continues from it with a new optimiser.

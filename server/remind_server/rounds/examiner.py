@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from flwr.serverapp import Grid
@@ -23,7 +22,7 @@ from remind_server.outputs.records import RunResult
 from remind_server.rounds.collect import Measurement, examination_bounds, read_examination
 from remind_server.rounds.course import Course
 from remind_server.rounds.secure import SecureAggregation
-from remind_server.rounds.state import Best, State
+from remind_server.rounds.state import Best, SomeState
 from remind_server.rounds.tasks import examination_of, examine_task
 
 BLENDS = (0.25, 0.5, 0.75, 1.0)  # shares of hospitals' own scores that are tried
@@ -36,7 +35,7 @@ class Examiner:
         self.course, self.parties, self.secure = course, course.parties, secure
         self.config, self.methods, self.roster = course.config, course.methods, course.parties.roster
 
-    def result(self, grid: Grid, last: State[Any], began: float, left_out: Mapping[str, int]) -> RunResult:
+    def result(self, grid: Grid, last: SomeState, began: float, left_out: Mapping[str, int]) -> RunResult:
         """Evaluate the run's model on test patients and on validation patients.
 
         Parameters
@@ -74,7 +73,7 @@ class Examiner:
             privacy=dict(self.roster.privacy),
         )
 
-    def _chosen(self, grid: Grid, last: State[Any]) -> State[Any]:
+    def _chosen(self, grid: Grid, last: SomeState) -> SomeState:
         """Return the state with the run's model: the last one, or the best one after the last was evaluated too."""
         if self.config.train.select == "last":
             return last
@@ -83,7 +82,7 @@ class Examiner:
             return replace(last, best=best)
         return replace(last, round=best.verdict.round, model=best.model, best=best)
 
-    def _blended(self, grid: Grid, state: State[Any]) -> tuple[State[Any], float | None]:
+    def _blended(self, grid: Grid, state: SomeState) -> tuple[SomeState, float | None]:
         """Return the state with the best share of hospitals' own scores on validation patients, and that share.
 
         Each share of `BLENDS` is tried in one exchange, and the lowest log-loss over all validation patients decides.
@@ -91,7 +90,7 @@ class Examiner:
         """
         if not self.config.evaluation.choose_blend or BLEND not in state.model.tensors:
             return state, None
-        tried: list[tuple[float, float, State[Any]]] = []
+        tried: list[tuple[float, float, SomeState]] = []
         for share in BLENDS:
             tensors = {**state.model.tensors, BLEND: torch.full_like(state.model.tensors[BLEND], share)}
             trial = replace(state, model=replace(state.model, tensors=tensors))
@@ -104,7 +103,7 @@ class Examiner:
         _, share, best = min(tried, key=lambda one: one[:2])
         return best, share
 
-    def _tempered(self, grid: Grid, state: State[Any]) -> Calibration | None:
+    def _tempered(self, grid: Grid, state: SomeState) -> Calibration | None:
         """Return the temperature, by an exchange on validation patients; None with two classes."""
         schema = self.parties.schema
         several = len(schema.classes) > 2 and schema.outcome is None and self.config.evaluation.calibration != "none"
@@ -125,7 +124,7 @@ class Examiner:
         return {"by": train.select, "score": train.select_score, "value": best.verdict.value}
 
     def _measured(
-        self, grid: Grid, state: State[Any], on_test: bool = True, temper: bool = False, temperature: float = 1.0
+        self, grid: Grid, state: SomeState, on_test: bool = True, temper: bool = False, temperature: float = 1.0
     ) -> Measurement:
         """Evaluate a model in one exchange; `examine_task` describes the options."""
         if self.secure is not None:
@@ -144,7 +143,7 @@ class Examiner:
         return found
 
     def _summed(
-        self, secure: SecureAggregation, grid: Grid, state: State[Any], on_test: bool, temper: bool, temperature: float
+        self, secure: SecureAggregation, grid: Grid, state: SomeState, on_test: bool, temper: bool, temperature: float
     ) -> Measurement:
         """The same under masks: all sites' statistics together."""
         routing, counts = self.course.routing(state.round), added(self.roster.counts(), self.parties.initial_counts)

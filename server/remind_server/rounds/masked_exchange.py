@@ -1,7 +1,6 @@
 """The exchange of a round with secure aggregation: masked replies, then the shares that reveal their sums."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from flwr.serverapp import Grid
 
@@ -15,7 +14,7 @@ from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.round_exchange import RoundExchange
 from remind_server.rounds.sample import Sample
 from remind_server.rounds.secure import SecureAggregation
-from remind_server.rounds.state import State
+from remind_server.rounds.state import SomeState
 from remind_server.rounds.tasks import Assignment
 
 
@@ -33,7 +32,7 @@ class MaskedExchange(RoundExchange):
     def run(
         self,
         grid: Grid,
-        state: State[Any],
+        state: SomeState,
         tasks: Mapping[int, Assignment],
         sample: Sample,
     ) -> RoundOutcome:

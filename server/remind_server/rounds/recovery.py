@@ -4,14 +4,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from remind.errors import UserError
 from remind.methods import methods_of
 from remind_server.outputs.records import Observer, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
 from remind_server.rounds.parties import Parties
-from remind_server.rounds.state import State
+from remind_server.rounds.state import SomeState
 
 log = logging.getLogger("flwr")
 
@@ -42,7 +41,7 @@ class Recovery:
         """Note how the run started, with how many connected nodes."""
         self._start, self._nodes = start, nodes
 
-    def save(self, state: State[Any]) -> None:
+    def save(self, state: SomeState) -> None:
         """Write a checkpoint. If a run is resumed from it, the observers' output of later rounds is discarded."""
         if self.checkpoints is None:
             return

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from flwr.serverapp import Grid
 
@@ -20,7 +19,7 @@ from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.parties import Parties
 from remind_server.rounds.sample import Sample
 from remind_server.rounds.secure_round import MaskedReplies
-from remind_server.rounds.state import State
+from remind_server.rounds.state import SomeState
 from remind_server.rounds.tasks import Assignment
 
 
@@ -47,7 +46,7 @@ class RoundExchange(ABC):
     def run(
         self,
         grid: Grid,
-        state: State[Any],
+        state: SomeState,
         tasks: Mapping[int, Assignment],
         sample: Sample,
     ) -> RoundOutcome:
@@ -91,7 +90,7 @@ class PlainExchange(RoundExchange):
     def run(
         self,
         grid: Grid,
-        state: State[Any],
+        state: SomeState,
         tasks: Mapping[int, Assignment],
         sample: Sample,
     ) -> RoundOutcome:

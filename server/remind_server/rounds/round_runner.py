@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from flwr.serverapp import Grid
 
@@ -18,7 +17,7 @@ from remind_server.rounds.member import Member
 from remind_server.rounds.round_exchange import RoundExchange
 from remind_server.rounds.sample import Sample
 from remind_server.rounds.secure import SecureAggregation
-from remind_server.rounds.state import State
+from remind_server.rounds.state import SomeState
 from remind_server.rounds.tasks import round_weights, train_tasks
 from remind_server.rounds.waiting import wait_for_groups, wait_for_members
 
@@ -41,7 +40,7 @@ class RoundRunner:
         self.config, self.methods, self.parties = course.config, course.methods, course.parties
         self.roster = self.parties.roster
 
-    def run(self, grid: Grid, state: State[Any]) -> State[Any]:
+    def run(self, grid: Grid, state: SomeState) -> SomeState:
         """Run one round. If too few sites answered and others may come back, wait for them and repeat the round.
 
         A repeated round costs the sites that answered nothing: a hospital gives the same answer to the same question.
@@ -63,7 +62,7 @@ class RoundRunner:
             self.secure.admit()
         return [member for member in joined if member.node_id in self.roster.members]
 
-    def _attempt(self, grid: Grid, state: State[Any]) -> State[Any]:
+    def _attempt(self, grid: Grid, state: SomeState) -> SomeState:
         """Run one exchange, then take the steps of model and weights."""
         began = time.monotonic()
         if state.round and self.enrol_newcomers(grid):
@@ -121,7 +120,7 @@ class RoundRunner:
             observer.round_done(record, after.model.tensors)
         return after
 
-    def _sample(self, online: Sequence[Member], state: State[Any]) -> Sample:
+    def _sample(self, online: Sequence[Member], state: SomeState) -> Sample:
         """Return the members that take part: a sample, except in rounds whose task every site must get."""
         phase, names = self.methods.objective.phase(state.round), [member.name for member in online]
         everyone = not phase.train or (phase.restart and state.round == phase.start)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -93,6 +93,9 @@ class State(Generic[S]):
             why = "its weights belong to another method" if isinstance(error, ValidationError) else "it is not a state"
             raise UserError(f"{path}: cannot be resumed from: {why}; {REMEDY}") from None
         return cls(round_, GlobalModel(_named(tensors, MODEL)), weights, _named(tensors, MEMORY), best)
+
+
+SomeState: TypeAlias = State[Any]  # of a run: the config decides the type of its weights, see `SomeWeighing`
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 from flwr.serverapp import Grid
 from torch import Tensor
@@ -28,7 +27,7 @@ from remind_server.rounds.recovery import Recovery
 from remind_server.rounds.round_exchange import PlainExchange, RoundExchange
 from remind_server.rounds.round_runner import RoundRunner
 from remind_server.rounds.secure import SecureAggregation
-from remind_server.rounds.state import State
+from remind_server.rounds.state import SomeState
 from remind_server.rounds.waiting import wait_for_members
 
 log = logging.getLogger(__name__)
@@ -103,11 +102,11 @@ class FedRemind:
             observer.finished(result)
         return result
 
-    def _round(self, grid: Grid, state: State[Any]) -> State[Any]:
+    def _round(self, grid: Grid, state: SomeState) -> SomeState:
         """Return the state after one round."""
         return self.rounds.run(grid, state)
 
-    def _start(self, grid: Grid) -> State[Any]:
+    def _start(self, grid: Grid) -> SomeState:
         """Enrol the sites and return the initial state."""
         for observer in self.observers:
             observer.begun(self.config)
@@ -135,7 +134,7 @@ class FedRemind:
         self.recovery.save(state)
         return state
 
-    def _resume(self, grid: Grid, found: Checkpoint) -> State[Any]:
+    def _resume(self, grid: Grid, found: Checkpoint) -> SomeState:
         """Resume a run from a checkpoint. The sites enrol again, because their nodes may have changed."""
         self.recovery.restore(found)
         if self.secure is not None:

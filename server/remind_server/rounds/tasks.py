@@ -19,7 +19,7 @@ from remind.federation.site_weights import Masses, Sites, SiteWeights, total
 from remind.methods import Methods, methods_of
 from remind.objectives.base import Phase
 from remind_server.rounds.member import Member
-from remind_server.rounds.state import State
+from remind_server.rounds.state import SomeState
 
 COUNTED = "counted/"  # begins the names, in the memory, of the rounds in which sites' answers last counted
 
@@ -88,7 +88,7 @@ def sites_of(members: Iterable[Member]) -> Sites:
 def train_tasks(
     config: Config,
     schema: CohortSchema,
-    state: State[Any],
+    state: SomeState,
     everybody: Collection[Member],
     members: Iterable[Member],
     given: Collection[int] = (),
@@ -149,7 +149,7 @@ def _besides(words: Iterable[str], memory: Mapping[str, Tensor], sent: Iterable[
 
 
 def round_weights(
-    config: Config, schema: CohortSchema, state: State[Any], everybody: Collection[Member]
+    config: Config, schema: CohortSchema, state: SomeState, everybody: Collection[Member]
 ) -> dict[str, dict[str, float]]:
     """Return the weight a_s of every block at every member, asked or not, in the round that follows `state`.
 
@@ -173,7 +173,7 @@ def weights_of_blocks(
 
 
 def _weights_for(
-    methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
+    methods: Methods, state: SomeState, sites: Sites, members: Collection[Member]
 ) -> tuple[dict[str, SiteWeights], dict[str, Masses]]:
     """Return the weights for each site, and the part of the objective of each of its groups."""
     weighed, own_of = _patients_for(methods, state, sites, members)
@@ -184,7 +184,7 @@ def _weights_for(
 
 
 def _patients_for(
-    methods: Methods, state: State[Any], sites: Sites, members: Collection[Member]
+    methods: Methods, state: SomeState, sites: Sites, members: Collection[Member]
 ) -> tuple[dict[str, SiteWeights], dict[str, Mapping[int, int]]]:
     """Return the weights for each site, and the number of patients per group that the round trains on."""
     if not methods.objective.phase(state.round).balanced:
@@ -204,7 +204,7 @@ def _labels(members: Iterable[Member]) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def candidates(config: Config, state: State[Any]) -> tuple[int, ...]:
+def candidates(config: Config, state: SomeState) -> tuple[int, ...]:
     """Return the rounds whose models may still be chosen: the best so far, and the one that this round evaluates."""
     if config.train.select == "last":
         return ()
@@ -214,7 +214,7 @@ def candidates(config: Config, state: State[Any]) -> tuple[int, ...]:
 def examine_task(
     config: Config,
     schema: CohortSchema,
-    state: State[Any],
+    state: SomeState,
     member: Member,
     counts: Mapping[int, int] | None = None,
     **asked: Any,
@@ -227,7 +227,7 @@ def examine_task(
 def examination_of(
     config: Config,
     schema: CohortSchema,
-    state: State[Any],
+    state: SomeState,
     member: Member,
     counts: Mapping[int, int] | None = None,
     *,
