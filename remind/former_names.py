@@ -24,6 +24,7 @@ _KEPT = (
     ("remind.data", "remind.data.sites", "hospitals split"),
     ("remind.data", "remind.data.synthetic", "declare laws write"),
     ("remind.federation", "remind.consortium", "enrolment"),
+    ("remind_client", "remind_client.models", "adapt adapt_into adaptation export predict"),
     ("remind_client", "remind_client.rounds", "secure site"),
     ("remind_client", "remind_client.store", "history"),
     ("remind_server.dashboard", "remind.web", "access guard listening sign_in"),

@@ -34,7 +34,7 @@ def predict(
     --next-test uses this hospital's own patients that the model was not trained on as reference patients.
     """
     from remind.prediction.command import run_prediction
-    from remind_client.predict import site_next_test, site_predictor
+    from remind_client.models.predict import site_next_test, site_predictor
     from remind_client.site_config import load_site_config
 
     site = load_site_config(config)
@@ -86,7 +86,7 @@ def adapt(
 ) -> None:
     """Adapt a trained model to this hospital's patients: train its encoders and, with --shared, more parts."""
     from remind.adaptation.settings import choose
-    from remind_client.adapt import adapt_here, lines
+    from remind_client.models.adapt import adapt_here, lines
     from remind_client.site_config import load_site_config
 
     choices = choose(
@@ -123,7 +123,7 @@ def export(
 ) -> None:
     """Write this hospital's own model as an unencrypted folder, in the form of remind export. Nothing is sent."""
     from remind.export.command import say
-    from remind_client.export import export_here
+    from remind_client.models.export import export_here
     from remind_client.site_config import load_site_config
 
     site = load_site_config(config)

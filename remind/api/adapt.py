@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from remind.data.cohort.cohort import Cohort
     from remind.prediction.predictor import Predictor
 
-ADAPT = "remind_client.adapt_into:adapt_into"  # a reference: the library imports no hospital
+ADAPT = "remind_client.models.adapt_into:adapt_into"  # a reference: the library imports no hospital
 
 
 def adapt(

@@ -13,7 +13,7 @@ from remind.errors import UserError
 from remind.prediction.bundle import of_part, read_bundle
 from remind.prediction.predictor import Predictor
 from remind.prediction.site_part import FILE
-from remind_client.adaptation import Adaptation
+from remind_client.models.adaptation import Adaptation
 from remind_client.rounds.site import Site
 from remind_client.store.site_store import SiteStore
 from remind_server.rounds.strategy import FedRemind

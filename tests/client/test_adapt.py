@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind.metrics.calibration import CALIBRATION
-from remind_client.adapt import encoders_of
 from remind_client.command import app, main
 from remind_client.exit_codes import Exit
-from remind_client.predict import runs_with_model, site_predictor
+from remind_client.models.adapt import encoders_of
+from remind_client.models.predict import runs_with_model, site_predictor
 from remind_client.store.site_store import SiteStore
 from tests.builders import predicting
 from tests.builders.cohorts import cohort, schema

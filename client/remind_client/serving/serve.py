@@ -14,7 +14,7 @@ from remind.web.access import Access, networks, token_from
 from remind.web.ended import EndedSessions
 from remind.web.listening import in_url, is_loopback, listen
 from remind_client.audit.events import Predicted, Serving
-from remind_client.predict import site_next_test
+from remind_client.models.predict import site_next_test
 from remind_client.serving.app import Files, Limits, serving_app
 from remind_client.serving.model import ModelKeeper, Served
 from remind_client.serving.monitor import Monitor

@@ -12,7 +12,7 @@ from remind.errors import UserError
 from remind.metrics.calibration import CALIBRATION
 from remind.prediction.bundle import Bundle, read_bundle
 from remind.prediction.site_part import FILE
-from remind_client.predict import runs_with_model, site_bundle
+from remind_client.models.predict import runs_with_model, site_bundle
 from remind_client.site_config import SiteConfig
 
 

@@ -22,7 +22,7 @@ from remind.data.sites.split import shuffled
 from remind.errors import UserError
 from remind.federation.message_statistics import Evaluation
 from remind.metrics.statistics import GroupStatistics
-from remind_client.adaptation import Adaptation
+from remind_client.models.adaptation import Adaptation
 from remind_client.store.site_store import SiteStore
 from remind_studies.cells.cell import Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals

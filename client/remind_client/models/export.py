@@ -7,7 +7,7 @@ from remind.export.card import Wishes
 from remind.export.folder import Exported, check_new, export_hospital
 from remind.prediction.next_test import held_out
 from remind_client.audit.events import ExportedModel
-from remind_client.predict import own_patients, site_bundle
+from remind_client.models.predict import own_patients, site_bundle
 from remind_client.site_config import SiteConfig
 
 

@@ -16,8 +16,8 @@ from remind.files import write_whole
 from remind.metrics.calibration import CALIBRATION
 from remind.model_file import save_model
 from remind.prediction.bundle import MODEL, SITES, require_new_folder
-from remind_client.adapt import encoders_of
-from remind_client.adaptation import Adaptation
+from remind_client.models.adapt import encoders_of
+from remind_client.models.adaptation import Adaptation
 from remind_client.store.site_store import SiteStore
 
 

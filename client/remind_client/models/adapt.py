@@ -19,8 +19,8 @@ from remind.prediction.bundle import SITES
 from remind.prediction.site_part import FILE, SitePart, open_part
 from remind.processes.locks import locked
 from remind.processes.private_files import private_folder
-from remind_client.adaptation import Adaptation, Say
 from remind_client.audit.events import AdaptedModel
+from remind_client.models.adaptation import Adaptation, Say
 from remind_client.policy.rules import named_models
 from remind_client.site_config import SiteConfig
 from remind_client.store.site_store import SiteStore

@@ -1,0 +1,1 @@
+"""What a hospital does with trained models: adapts them to its patients, predicts, exports."""
