@@ -28,6 +28,13 @@ _KEPT = (
     ("remind_client", "remind_client.rounds", "secure site"),
     ("remind_client", "remind_client.store", "history"),
     ("remind_server.dashboard", "remind.web", "access guard listening sign_in"),
+    ("remind_server.dashboard", "remind_server.dashboard.drawing", "bars combos pictures strips templating"),
+    (
+        "remind_server.dashboard",
+        "remind_server.dashboard.views",
+        "calibration compare curves everything experts groups hospitals matrix report run_list thresholds timeline "
+        "verdict",
+    ),
     ("remind_server", "remind_server.outputs", "progress records run_folder tables"),
     ("remind_server", "remind_server.rounds", "checks collect exchange roster strategy tasks"),
     (
@@ -42,6 +49,10 @@ _RENAMED = {
     "remind_client.private": "remind_client.engine.private_steps",
     "remind_server.model": "remind.global_model",
     "remind_server.rounds.model": "remind.global_model",
+    "remind_server.rounds.joint": "remind_server.rounds.secure.joint",
+    "remind_server.rounds.secure_results": "remind_server.rounds.secure.results",
+    "remind_server.rounds.secure_round": "remind_server.rounds.secure.masked_replies",
+    "remind_server.rounds.secure_setup": "remind_server.rounds.secure.setup",
     "remind.data.odd": "remind.data.checks.warnings",
     "remind.data.odd_files": "remind.data.cohort.kinds.picture_warnings",
     "remind.data.rules": "remind.data.sites.lacking",

@@ -14,8 +14,8 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 
 from remind.data.cohort.cohort import TRAIN
-from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.views.groups import group_table
 from remind_server.rounds.strategy import FedRemind
 from remind_server.sinks.scalars import final_scalars, round_scalars
 from remind_server.store import observer as observing

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 
 from remind.web.access import Access
 from remind_server.dashboard.app import dashboard_app
-from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.views.groups import group_table
 from remind_server.store.open import open_store, store_url
 from remind_server.store.schema import Base
 from tests.builders.stored_runs import Drill

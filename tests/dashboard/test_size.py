@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from remind_server.dashboard.curves import MOST_CURVES
+from remind_server.dashboard.views.curves import MOST_CURVES
 from tests.builders.stored_runs import large_run
 
 MEGABYTE = 1_000_000

@@ -17,10 +17,10 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from remind.errors import UserError
-from remind_server.dashboard.experts import expert_map
-from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import run_report
+from remind_server.dashboard.views.experts import expert_map
+from remind_server.dashboard.views.groups import group_table
+from remind_server.dashboard.views.report import run_report
 from remind_server.outputs.records import RunStart
 from remind_server.run_observers import run_observers
 from remind_server.store import run_rows

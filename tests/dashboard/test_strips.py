@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remind_server.dashboard.strips import LEVELS, most_used, scale, strip, strip_width
+from remind_server.dashboard.drawing.strips import LEVELS, most_used, scale, strip, strip_width
 
 WEIGHTS = st.lists(st.sampled_from([0.0, 0.001, 0.05, 0.1, 0.25, 0.5, 1.0]), min_size=1, max_size=300)
 

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import run_report
+from remind_server.dashboard.views.report import run_report
 from remind_server.store.open import FILE_NAME, open_store, store_url
 from tests.machine import until
 

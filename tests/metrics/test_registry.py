@@ -12,10 +12,10 @@ from remind.metrics import scores as registry
 from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect
 from remind_server.dashboard.answers import PatientScores, ScoreName
-from remind_server.dashboard.curves import Curve
 from remind_server.dashboard.downloads import COLUMNS
-from remind_server.dashboard.groups import SortKey
 from remind_server.dashboard.metrics import FAMILIES
+from remind_server.dashboard.views.curves import Curve
+from remind_server.dashboard.views.groups import SortKey
 from remind_server.sinks.scalars import NUMBERS
 from remind_server.store.schema import Cell, RoundGroup
 from remind_studies.report.words import METRICS

@@ -17,13 +17,13 @@ from remind.metrics.statistics import merge
 from remind.secagg.codec import TENSORS
 from remind.secagg.limits import TOGETHER
 from remind_client.site_config import VARIABLE
-from remind_server.dashboard.groups import group_table
-from remind_server.dashboard.hospitals import hospitals
-from remind_server.dashboard.matrix import matrix
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import run_report
-from remind_server.dashboard.run_list import Wanted, run_list
-from remind_server.dashboard.verdict import verdict
+from remind_server.dashboard.views.groups import group_table
+from remind_server.dashboard.views.hospitals import hospitals
+from remind_server.dashboard.views.matrix import matrix
+from remind_server.dashboard.views.report import run_report
+from remind_server.dashboard.views.run_list import Wanted, run_list
+from remind_server.dashboard.views.verdict import verdict
 from remind_server.outputs.run_folder import FINAL_CSV, RunFolder
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.simulate import simulate

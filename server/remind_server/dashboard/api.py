@@ -6,19 +6,19 @@ from fastapi import APIRouter, Query, Response
 
 from remind.errors import UserError
 from remind_server.dashboard.answers import Patients, ScoreName
-from remind_server.dashboard.calibration import ModelCard, model_card
-from remind_server.dashboard.compare import Comparison, SideBySide, comparison, side_by_side
-from remind_server.dashboard.curves import MOST_CURVES, Curves, curves
-from remind_server.dashboard.experts import ExpertMap, expert_map
-from remind_server.dashboard.groups import GroupTable, SortKey, group_table
-from remind_server.dashboard.hospitals import Hospitals, hospitals
-from remind_server.dashboard.matrix import Matrix, matrix
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import RunReport, run_report
 from remind_server.dashboard.run_state import RunState
-from remind_server.dashboard.thresholds import GroupCurves, group_curves
-from remind_server.dashboard.timeline import Timeline, timeline
-from remind_server.dashboard.verdict import Verdict, verdict
+from remind_server.dashboard.views.calibration import ModelCard, model_card
+from remind_server.dashboard.views.compare import Comparison, SideBySide, comparison, side_by_side
+from remind_server.dashboard.views.curves import MOST_CURVES, Curves, curves
+from remind_server.dashboard.views.experts import ExpertMap, expert_map
+from remind_server.dashboard.views.groups import GroupTable, SortKey, group_table
+from remind_server.dashboard.views.hospitals import Hospitals, hospitals
+from remind_server.dashboard.views.matrix import Matrix, matrix
+from remind_server.dashboard.views.report import RunReport, run_report
+from remind_server.dashboard.views.thresholds import GroupCurves, group_curves
+from remind_server.dashboard.views.timeline import Timeline, timeline
+from remind_server.dashboard.views.verdict import Verdict, verdict
 
 Groups = Annotated[
     str,

@@ -16,8 +16,8 @@ from remind.web import sign_in
 from remind.web.access import Access
 from remind.web.guard import HEALTH, Guard
 from remind_server.dashboard import annotations, api, downloads, events, metrics, pages
+from remind_server.dashboard.drawing.templating import page
 from remind_server.dashboard.reader import NoSuchRunError, Reader
-from remind_server.dashboard.templating import page
 from remind_server.store.schema import Run
 
 

@@ -15,15 +15,15 @@ from remind.files import escape_formula
 from remind.metrics.score import names_of
 from remind.metrics.scores import scores_of
 from remind_server.dashboard.answers import Estimate, Patients, PatientScores, ScoreName
-from remind_server.dashboard.calibration import DecisionPoint, ModelScores, ReliabilityBin, model_card
-from remind_server.dashboard.compare import comparison
-from remind_server.dashboard.curves import MOST_CURVES, curves
-from remind_server.dashboard.everything import add_everything
-from remind_server.dashboard.experts import ExpertRow, expert_map
-from remind_server.dashboard.groups import SortKey, group_table
-from remind_server.dashboard.hospitals import hospitals
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.thresholds import ThresholdPoint, group_curves
+from remind_server.dashboard.views.calibration import DecisionPoint, ModelScores, ReliabilityBin, model_card
+from remind_server.dashboard.views.compare import comparison
+from remind_server.dashboard.views.curves import MOST_CURVES, curves
+from remind_server.dashboard.views.everything import add_everything
+from remind_server.dashboard.views.experts import ExpertRow, expert_map
+from remind_server.dashboard.views.groups import SortKey, group_table
+from remind_server.dashboard.views.hospitals import hospitals
+from remind_server.dashboard.views.thresholds import ThresholdPoint, group_curves
 from remind_server.store.schema import ALL, Group, Site
 
 WITHHELD = "withheld"

@@ -9,11 +9,11 @@ from prometheus_client.registry import Collector
 
 from remind.metrics.scores import BOUNDED, BOUNDS, EVERY, SCORES, WITH_INTERVAL, WITHOUT_INTERVAL
 from remind_server.dashboard.answers import Estimate, PatientScores
-from remind_server.dashboard.experts import ExpertMap, expert_map
-from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import RunReport, run_report
 from remind_server.dashboard.run_state import RunState
+from remind_server.dashboard.views.experts import ExpertMap, expert_map
+from remind_server.dashboard.views.groups import GroupTable, group_table
+from remind_server.dashboard.views.report import RunReport, run_report
 
 FAMILIES = {
     "remind_run_status": ("1 for the current status of the run, 0 for the others", ("run", "name", "cohort", "status")),

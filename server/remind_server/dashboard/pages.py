@@ -10,23 +10,23 @@ from starlette.responses import RedirectResponse
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.outcomes.base import kind_of, unsupported
 from remind_server.dashboard.answers import Patients, ScoreName
-from remind_server.dashboard.calibration import decision_picture, model_card, reliability_picture
-from remind_server.dashboard.compare import comparison, side_by_side
-from remind_server.dashboard.curves import curves
-from remind_server.dashboard.experts import expert_map
-from remind_server.dashboard.groups import GroupTable, SortKey, group_table
-from remind_server.dashboard.hospitals import hospitals
-from remind_server.dashboard.matrix import matrix
-from remind_server.dashboard.pictures import threshold_pictures
+from remind_server.dashboard.drawing.pictures import threshold_pictures
+from remind_server.dashboard.drawing.strips import LEVELS
+from remind_server.dashboard.drawing.templating import page, scores_shown
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import RunReport, run_report
-from remind_server.dashboard.run_list import SortRuns, Wanted, run_list
 from remind_server.dashboard.run_state import Status
-from remind_server.dashboard.strips import LEVELS
-from remind_server.dashboard.templating import page, scores_shown
-from remind_server.dashboard.thresholds import group_curves
-from remind_server.dashboard.timeline import timeline
-from remind_server.dashboard.verdict import Verdict, verdict
+from remind_server.dashboard.views.calibration import decision_picture, model_card, reliability_picture
+from remind_server.dashboard.views.compare import comparison, side_by_side
+from remind_server.dashboard.views.curves import curves
+from remind_server.dashboard.views.experts import expert_map
+from remind_server.dashboard.views.groups import GroupTable, SortKey, group_table
+from remind_server.dashboard.views.hospitals import hospitals
+from remind_server.dashboard.views.matrix import matrix
+from remind_server.dashboard.views.report import RunReport, run_report
+from remind_server.dashboard.views.run_list import SortRuns, Wanted, run_list
+from remind_server.dashboard.views.thresholds import group_curves
+from remind_server.dashboard.views.timeline import timeline
+from remind_server.dashboard.views.verdict import Verdict, verdict
 from remind_server.outputs.protections import is_summed, judged_by, nothing_between, remarks, remarks_on_chance
 from remind_server.store.schema import ALL
 

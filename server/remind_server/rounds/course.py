@@ -18,8 +18,8 @@ from remind.global_model import GlobalModel
 from remind.metrics.selection import is_better, judge
 from remind.metrics.statistics import GroupStatistics
 from remind.training.schedule import learning_rate
-from remind_server.rounds.joint import SummedGradients, stepped
 from remind_server.rounds.parties import Parties
+from remind_server.rounds.secure.joint import SummedGradients, stepped
 from remind_server.rounds.state import Best, SomeState, State
 from remind_server.rounds.tasks import COUNTED, stage_of
 

@@ -21,7 +21,7 @@ from remind.secagg.limits import TOGETHER
 from remind_server.outputs.records import RunResult
 from remind_server.rounds.collect import Measurement, examination_bounds, read_examination
 from remind_server.rounds.course import Course
-from remind_server.rounds.secure import SecureAggregation
+from remind_server.rounds.secure.aggregation import SecureAggregation
 from remind_server.rounds.state import Best, SomeState
 from remind_server.rounds.tasks import examination_of, examine_task
 

@@ -13,7 +13,7 @@ from remind_server.rounds.member import Member
 from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.round_exchange import RoundExchange
 from remind_server.rounds.sample import Sample
-from remind_server.rounds.secure import SecureAggregation
+from remind_server.rounds.secure.aggregation import SecureAggregation
 from remind_server.rounds.state import SomeState
 from remind_server.rounds.tasks import Assignment
 

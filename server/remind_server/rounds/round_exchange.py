@@ -18,7 +18,7 @@ from remind_server.rounds.member import Member
 from remind_server.rounds.outcome import RoundOutcome
 from remind_server.rounds.parties import Parties
 from remind_server.rounds.sample import Sample
-from remind_server.rounds.secure_round import MaskedReplies
+from remind_server.rounds.secure.masked_replies import MaskedReplies
 from remind_server.rounds.state import SomeState
 from remind_server.rounds.tasks import Assignment
 

@@ -16,7 +16,7 @@ from remind_server.rounds.course import Course
 from remind_server.rounds.member import Member
 from remind_server.rounds.round_exchange import RoundExchange
 from remind_server.rounds.sample import Sample
-from remind_server.rounds.secure import SecureAggregation
+from remind_server.rounds.secure.aggregation import SecureAggregation
 from remind_server.rounds.state import SomeState
 from remind_server.rounds.tasks import round_weights, train_tasks
 from remind_server.rounds.waiting import wait_for_groups, wait_for_members

@@ -26,7 +26,7 @@ from remind_server.rounds.parties import Parties
 from remind_server.rounds.recovery import Recovery
 from remind_server.rounds.round_exchange import PlainExchange, RoundExchange
 from remind_server.rounds.round_runner import RoundRunner
-from remind_server.rounds.secure import SecureAggregation
+from remind_server.rounds.secure.aggregation import SecureAggregation
 from remind_server.rounds.state import SomeState
 from remind_server.rounds.waiting import wait_for_members
 

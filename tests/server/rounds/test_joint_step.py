@@ -6,7 +6,7 @@ from torch.nn import Parameter
 from torch.optim import AdamW
 
 from remind.config import TrainConfig
-from remind_server.rounds.joint import stepped
+from remind_server.rounds.secure.joint import stepped
 
 MODEL = {"fusion.head.weight": torch.linspace(-1, 1, 6).view(2, 3), "fusion.groups.3.residual_LDES": torch.ones(4)}
 TRAIN = TrainConfig(weight_decay=0.1, residual_rate=5.0)

@@ -8,7 +8,7 @@ import torch
 from remind.errors import UserError
 from remind_server.rounds.checkpoints import Checkpoints
 from remind_server.rounds.masked_exchange import MaskedExchange
-from remind_server.rounds.secure_setup import FILE, kept
+from remind_server.rounds.secure.setup import FILE, kept
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.grids import SiteGrid

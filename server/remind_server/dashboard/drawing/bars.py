@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from remind_server.dashboard.answers import Estimate, PatientScores
-from remind_server.dashboard.hospitals import Hospital, Hospitals
+from remind_server.dashboard.views.hospitals import Hospital, Hospitals
 
 WIDTH, HEIGHT = 180, 18  # units of a bar
 LINE, TALL = 110, 26  # units of a trend

@@ -33,12 +33,12 @@ from remind.secagg.plan import Plan
 from remind.secure_settings import require_noise
 from remind.training.evaluate import most_loss
 from remind_server.rounds.collect import Measurement
-from remind_server.rounds.joint import SummedGradients
 from remind_server.rounds.member import Member
 from remind_server.rounds.parties import Parties
-from remind_server.rounds.secure_results import SummedAverage, SummedRound, measurement_of
-from remind_server.rounds.secure_round import MaskedReplies
-from remind_server.rounds.secure_setup import NO_KEYS, Dealing, keep, kept, set_up, slots_of
+from remind_server.rounds.secure.joint import SummedGradients
+from remind_server.rounds.secure.masked_replies import MaskedReplies
+from remind_server.rounds.secure.results import SummedAverage, SummedRound, measurement_of
+from remind_server.rounds.secure.setup import NO_KEYS, Dealing, keep, kept, set_up, slots_of
 from remind_server.rounds.tasks import Assignment
 
 log = logging.getLogger("flwr")

@@ -15,11 +15,11 @@ from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
 from remind.metrics.scores import BOUNDED, EVERY, TIGHT, WITH_INTERVAL, WITHOUT_INTERVAL, scores_of
 from remind.version import VERSION
 from remind_server.dashboard.answers import Estimate
-from remind_server.dashboard.bars import bar_scale, interval_bar, sparkline
-from remind_server.dashboard.combos import breakable, combo, heads
-from remind_server.dashboard.matrix import Matrix
-from remind_server.dashboard.strips import most_used, scale, strip
-from remind_server.dashboard.timeline import picture
+from remind_server.dashboard.drawing.bars import bar_scale, interval_bar, sparkline
+from remind_server.dashboard.drawing.combos import breakable, combo, heads
+from remind_server.dashboard.drawing.strips import most_used, scale, strip
+from remind_server.dashboard.views.matrix import Matrix
+from remind_server.dashboard.views.timeline import picture
 
 DASH = "–"  # for what is undefined
 TITLES = {name: score.title[0].upper() + score.title[1:] for name, score in EVERY.items()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from remind_server.dashboard.thresholds import GroupCurves
+from remind_server.dashboard.views.thresholds import GroupCurves
 
 SIZE, LEFT, BELOW = 220, 52, 44  # units: a plot's side, and room for the numbers and names of its axes
 TENTHS = 10  # ranges of the calibration curve

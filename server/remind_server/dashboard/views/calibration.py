@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from remind_server.dashboard.combined import merged_statistics
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.thresholds import GroupCurves, group_curves
+from remind_server.dashboard.views.thresholds import GroupCurves, group_curves
 from remind_server.store.schema import ALL, TEST
 
 EVERYONE = "all"

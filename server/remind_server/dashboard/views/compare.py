@@ -9,9 +9,9 @@ from remind.metrics.scores import EVERY
 from remind.outcomes.base import kind_of
 from remind_server.dashboard.answers import Estimate, Patients, PatientScores, ScoreName
 from remind_server.dashboard.combined import Combined
-from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import RunReport, run_report
+from remind_server.dashboard.views.groups import GroupTable, group_table
+from remind_server.dashboard.views.report import RunReport, run_report
 
 MOST_RUNS = 12  # side by side
 _SPLIT = tuple(f"data.{name}" for name in ("sites", "alpha", "rules", "validation", "test", "min-evaluated"))

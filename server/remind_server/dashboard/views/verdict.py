@@ -16,9 +16,9 @@ from remind.metrics.statistics import total
 from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Patients, PatientScores, ScoreName
 from remind_server.dashboard.combined import Combined, is_ranked, merged_statistics
-from remind_server.dashboard.groups import GroupRow, GroupTable, worst_first
 from remind_server.dashboard.published import NONE_SHOWN
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.views.groups import GroupRow, GroupTable, worst_first
 from remind_server.store.schema import ALL, Site, SiteCounts
 
 

@@ -10,9 +10,9 @@ from remind.metrics.differences import difference
 from remind.metrics.scores import EVERY
 from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Estimate, Patients, PatientScores
-from remind_server.dashboard.groups import GroupTable, group_table
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.verdict import SiteScores, site_scores
+from remind_server.dashboard.views.groups import GroupTable, group_table
+from remind_server.dashboard.views.verdict import SiteScores, site_scores
 from remind_server.store.schema import ALL, FINISHED, INCOMPLETE, Round, Run, Site, SiteRound
 
 ALONE = "local"  # the rule under which each hospital trains on its own patients

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from remind.metrics.scores import experts_in_effect
 from remind_server.dashboard.answers import NO_PATIENTS, Patients, PatientScores
-from remind_server.dashboard.groups import GroupTable
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.views.groups import GroupTable
 from remind_server.store.schema import ALL, ExpertUse
 
 

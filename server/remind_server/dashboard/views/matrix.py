@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from remind.secagg.limits import TOGETHER
 from remind_server.dashboard.answers import Counts, Numbers, Patients, ScoreName
-from remind_server.dashboard.curves import rounded
-from remind_server.dashboard.groups import GroupTable
 from remind_server.dashboard.reader import Reader
+from remind_server.dashboard.views.curves import rounded
+from remind_server.dashboard.views.groups import GroupTable
 from remind_server.store.schema import Site
 
 

@@ -13,11 +13,11 @@ from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from remind_server.dashboard.groups import group_table
 from remind_server.dashboard.reader import Reader
-from remind_server.dashboard.report import run_report
-from remind_server.dashboard.timeline import timeline
-from remind_server.dashboard.verdict import verdict
+from remind_server.dashboard.views.groups import group_table
+from remind_server.dashboard.views.report import run_report
+from remind_server.dashboard.views.timeline import timeline
+from remind_server.dashboard.views.verdict import verdict
 
 PREFIX = "/runs/{run_id}/"
 

@@ -1,0 +1,1 @@
+"""How pages draw numbers: bars, strips, pictures, and the templates' filters."""
