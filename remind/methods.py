@@ -46,7 +46,7 @@ class Methods:
         """Return whether a tensor is merged by the fusion model, and neither trained nor averaged."""
         return name.startswith(FUSION) and name.removeprefix(FUSION) in self.fusion.merged
 
-    def told(self, received: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> dict[str, str]:
+    def no_updates(self, received: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> dict[str, str]:
         """Return the merged tensors of a reply that are no updates, by name, with what is wrong with each, if anything.
 
         They have bounds of their own (`FusionModel.beyond`); every other tensor has the limits of updates.

@@ -276,7 +276,7 @@ class FusionModel(nn.Module, ABC):
         raise TypeError(f"{cls.__name__} has no parameters to merge: {name}")
 
     @classmethod
-    def beyond(cls, name: str, told: Tensor) -> str | None:
+    def beyond(cls, name: str, received: Tensor) -> str | None:
         """Return why no honest site sends this value of a parameter of `merged`; empty if one may.
 
         None, the default: the reply is an update of the value that was sent, and the limits of updates apply. A class

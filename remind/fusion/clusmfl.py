@@ -176,12 +176,12 @@ class ClusMFL(FusionModel):
 
     @classmethod
     @override
-    def beyond(cls, name: str, told: Tensor) -> str | None:
+    def beyond(cls, name: str, received: Tensor) -> str | None:
         """Return whether a site tells more centres, or longer ones, than `gather` leaves."""
-        most = _share(told.shape[2])
-        if (number := int((told.abs().sum(dim=3) > 0).sum(dim=2).max())) > most:
+        most = _share(received.shape[2])
+        if (number := int((received.abs().sum(dim=3) > 0).sum(dim=2).max())) > most:
             return f"it tells {number} centres of a modality and label; a hospital has at most {most}"
-        if (longest := float(_rms(told.double()).max())) > MOST_RMS * (1 + ROUNDING):
+        if (longest := float(_rms(received.double()).max())) > MOST_RMS * (1 + ROUNDING):
             return f"it tells a centre of root mean square {longest:.3g}; a hospital's own has at most {MOST_RMS:g}"
         return ""
 

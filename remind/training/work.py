@@ -73,7 +73,7 @@ class RoundSettings:
 
 @dataclass
 class LocalWork:
-    """The received model, the round's plan of steps, and everything to take them: only this class takes steps.
+    """The received model, the round's plan of steps, and everything to take them; a round has no other steps.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from remind_server.outputs.progress import LEGEND
+from remind_server.outputs.progress_tables import LEGEND
 from tests.dashboard.browser import DESKTOP, PHONE, serving
 from tests.dashboard.real_cohorts import ALONE, FAST, GROUPS, HEART, NHANES, real_runs
 

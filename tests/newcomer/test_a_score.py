@@ -94,7 +94,8 @@ from remind_server.dashboard.access import Access
 from remind_server.dashboard.app import dashboard_app
 from remind_server.dashboard.downloads import COLUMNS
 from remind_server.run_observers import run_observers
-from remind_server.outputs.progress import LEGEND, Progress
+from remind_server.outputs.progress import Progress
+from remind_server.outputs.progress_tables import LEGEND
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.simulation.simulate import simulate
 from remind_server.sinks.scalars import NUMBERS

@@ -105,10 +105,10 @@ class RoundReplies:
             tensors = unpack(report.index, buffer)
             if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
-            told = methods_of(self.limits.config).told(tensors, assignment.sent)
-            if wrong := [f"{name}: {problem}" for name, problem in told.items() if problem]:
+            merged = methods_of(self.limits.config).no_updates(tensors, assignment.sent)
+            if wrong := [f"{name}: {problem}" for name, problem in merged.items() if problem]:
                 raise ValueError("; ".join(wrong))
-            size = update_size(assignment.sent, {n: t for n, t in tensors.items() if n not in told})
+            size = update_size(assignment.sent, {n: t for n, t in tensors.items() if n not in merged})
             if problem := size_problem(size.relative, self.limits.config.federation.max_update):
                 raise ValueError(problem)
         except ValueError as error:

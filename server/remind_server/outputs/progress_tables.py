@@ -1,0 +1,116 @@
+"""The tables of a run on the screen: their columns and cells, the names of groups, and the legend."""
+
+from collections.abc import Iterable, Sequence
+
+from remind import groups
+from remind.metrics.scores import EVERY, TIGHT, scores_of
+from remind_server.outputs.screen import Table
+from remind_server.outputs.tables import ALL, WITHHELD, Row
+
+MOST_LETTERS = 32  # letters of a group's name; if one is longer, all groups are written as dots
+FIRST = ("weighted_kappa", "auroc", "mae", "c_index", "log_loss", "accuracy", "balanced_accuracy", "auprc")
+NEXT = "\n  *: tail"
+LEGEND = (
+    "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "
+    "patients;\n  Σλ·R: the objective; gate: share of its validation patients for whom the group's own routing Φ_k was "
+    "used; bal: balanced accuracy; F1: macro-F1; AUPRC: average precision;\n  sens@90: sensitivity at "
+    "specificity .90; benefit: net benefit at probability .20; ECE: calibration error; log-loss: mean −ln p of the "
+    "true class; own loss: the objective's;\n"
+    "  *: tail, a group of less than "
+    f"{groups.TAIL_SHARE:.0%} of the training patients; –: undefined; a round's table is of the model that the round "
+    "received: that after the round before"
+)
+
+
+def columns(outcome: str) -> tuple[str, ...]:
+    """Return the heads of the columns of an outcome's scores."""
+    return tuple(score.column for score in scores_of(outcome).values())
+
+
+def group_columns(outcome: str) -> tuple[str, ...]:
+    """Return the heads of a round's table of groups."""
+    return ("group", "train n", "λ", "risk", "gate", "val n", *columns(outcome))
+
+
+def final_table(outcome: str, cells: list[list[str]]) -> Table:
+    """Return the table of the final scores."""
+    return Table(("", "n", *columns(outcome)), cells, 2, [2 + i for i in by_use(outcome)], frozenset({0}))
+
+
+def first_score(row: Row) -> str:
+    """Return the most wanted score among those of a row."""
+    return next(name for name in FIRST if name in row)
+
+
+def by_use(outcome: str) -> list[int]:
+    """Return the positions of an outcome's scores, the most wanted first."""
+    names = list(scores_of(outcome))
+    return [names.index(name) for name in dict.fromkeys([*(n for n in FIRST if n in names), *names])]
+
+
+def legend(outcome: str) -> str:
+    """Return what the columns of the tables mean."""
+    if outcome == "classes":
+        return LEGEND
+    means = "; ".join(f"{s.column}: {s.meaning}" for s in scores_of(outcome).values() if s.name != "loss")
+    head, _, rest = LEGEND.partition("bal: ")
+    return f"{head}{means}; own loss: the objective's;{rest[rest.index(NEXT) :]}"
+
+
+def named(mask: int, among: Iterable[int], names: Sequence[str]) -> str:
+    """Return a group's name, or its dots if a name in the table is too long for a line."""
+    return groups.dots(mask, len(names)) if dotted(among, names) else groups.label(mask, names)
+
+
+def dotted(among: Iterable[int], names: Sequence[str]) -> bool:
+    """Return whether a table of these groups writes them as dots."""
+    return any(len(groups.label(mask, names)) > MOST_LETTERS for mask in among)
+
+
+def others(number: int) -> str:
+    """Return the name of the row of all groups that have none of their own."""
+    return f"{number} other groups" if number > 1 else "1 other group"
+
+
+def group_cells(row: Row, name: str) -> list[str]:
+    """Return the cells of one group in a round's table."""
+    v = row["validation"]
+    return [
+        name + "*" * row["tail"],
+        str(row["train_n"]),
+        number(row["lambda"]),
+        number(row["risk"]),
+        number(row["gate_open"], 2),
+        WITHHELD if row["withheld"] and not v["n"] else str(v["n"]),
+        *score_cells(v),
+    ]
+
+
+def whole_cells(name: str, train_n: int, measured: Row) -> list[str]:
+    """Return the cells of several groups together, which have no λ, no risk and no gate."""
+    return [name, str(train_n), "", "", "", str(measured["n"]), *score_cells(measured)]
+
+
+def final_cells(row: Row, name: str) -> list[str]:
+    """Return the cells of a row of the final table."""
+    marks = "*" * bool(row["tail"]) + "°" * (row["ranked"] is False) if row["site"] == ALL else ""
+    return [name + marks, WITHHELD if row["n"] is None else str(row["n"]), *score_cells(row)]
+
+
+def score_cells(row: Row) -> list[str]:
+    """Return a cell per score, with its bound if that exceeds `TIGHT`."""
+    cells = {name: number(row[name]) for name in EVERY if name in row}
+    for name in cells:
+        if (bound := row.get(f"{name}_bound")) is not None and bound > TIGHT:
+            cells[name] += f"±{number(bound)}"
+    return list(cells.values())
+
+
+def counted(mean: Row, what: str) -> str:
+    """Return how many of all groups a mean covers: of AUROCs, or of the first score of another outcome."""
+    return f"mean over {mean['averaged'][first_score(mean)]} of {mean['of']} {what}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a score as text; a dash if it is undefined."""
+    return "–" if value is None else f"{value:.{digits}f}"
