@@ -74,7 +74,8 @@ def load_site(identity: Identity, config: Config, run_id: int) -> Site:
         hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, identity.partitions)
         hospital = hospitals[identity.partition]
         minimum = 1
-        store = SiteStore(results_folder(config, run_id) / "sites" / str(identity.partition))  # a name may hold slashes
+        folder = results_folder(config, run_id) / "sites" / str(identity.partition)  # a name may hold slashes
+        store = SiteStore(folder, PlainVault(durable=False))
     else:
         if not identity.cohort:
             raise UserError("node config: cohort is missing; give the folder of this site's cohort")

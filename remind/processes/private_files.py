@@ -26,7 +26,7 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+def write_private(path: Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Create or replace a private file atomically: after a failure or a kill it has the old or the new content.
 
     Parameters
@@ -35,6 +35,8 @@ def write_private(path: Path, content: bytes | Callable[[BinaryIO], object]) -> 
         The file; its folder exists.
     content
         The bytes, or a function that writes them into a given binary file.
+    durable
+        If False, it is not flushed to the disk: a kill of the process cannot damage it, a power cut can.
 
     Raises
     ------
@@ -48,10 +50,12 @@ def write_private(path: Path, content: bytes | Callable[[BinaryIO], object]) -> 
                 content(out)
             else:
                 out.write(content)
-            sync(out)
+            if durable:
+                sync(out)
 
     write_whole(path, write, private=True)
-    flush(path.parent)
+    if durable:
+        flush(path.parent)
 
 
 def create_private(path: Path, content: bytes) -> None:

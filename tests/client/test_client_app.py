@@ -10,6 +10,7 @@ from remind.federation.messages import Enrol, Enrolment, Refusal, Task
 from remind.version import VERSION
 from remind_client import app as app_module
 from remind_client.app import app
+from remind_client.load import Identity, load_site
 from remind_server.simulation.local_grid import LocalGrid
 from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
@@ -66,6 +67,12 @@ def test_both_kinds_of_site_enrol(hospital, virtual):
     assert (real.site, made_up.site) == ("St Mary", "site-1")
     assert real.observed == (1, 2, 3)
     assert sum(real.counts.values()) == 12, "the cohort's own split: half of them train"
+
+
+def test_only_files_of_a_real_hospital_are_flushed_to_the_disk(hospital, virtual, tmp_path):
+    config = settings({"synthetic.patients": 60, "results": str(tmp_path / "run")})
+    assert load_site(Identity.of(hospital), config, 1).store.vault.durable
+    assert not load_site(Identity.of(virtual), config, 1).store.vault.durable
 
 
 @pytest.mark.parametrize("error", [KeyError(SECRET), ValueError(SECRET), RuntimeError(SECRET), OSError(2, SECRET)])

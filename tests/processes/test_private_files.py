@@ -43,6 +43,15 @@ WRITERS = {
 }
 
 
+def test_what_need_not_outlive_a_power_cut_is_whole_and_private_without_a_flush(tmp_path, synced):
+    path = tmp_path / "state"
+    write_private(path, b"old", durable=False)
+    write_private(path, lambda out: out.write(b"new"), durable=False)
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not synced
+
+
 @pytest.mark.parametrize("how", WRITERS)
 def test_its_owner_alone_reads_it_and_it_is_on_the_disk(how, tmp_path, synced):
     path = tmp_path / "secret"

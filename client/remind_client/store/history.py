@@ -167,7 +167,8 @@ class History:
         os.replace(partial, target)
         with contextlib.suppress(FileNotFoundError):  # it remains if both names were the same file before
             partial.unlink()
-        flush(target.parent)
+        if self.vault.durable:
+            flush(target.parent)
 
 
 def _digest(report: str, buffer: torch.Tensor) -> str:
