@@ -54,6 +54,11 @@ MORE = {
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
     ("python", "benchmarks/honest_updates.py"): SMALL,
     ("python", "benchmarks/options.py"): ("--seeds", "1", "--jobs", "1", "--methods", "remind", *SMALL),
+    ("python", "benchmarks/peers.py"): (
+        *("--sites", "2", "--rounds", "2", "--steps", "1", "--batch", "8", "--patients", "20", "--width", "8"),
+        *("--only", "plain", "ours"),
+    ),
+    ("python", "benchmarks/scale.py"): ("--sites", "3", "--rounds", "2", "--patients", "30"),
     ("python", "benchmarks/preset.py"): ("--seeds", "1", "--jobs", "1", *SMALL),
     ("python", "benchmarks/private_step.py"): ("--size", "fprm", "--patients", "4", "--repeats", "1", "--steps", "1"),
     ("python", "benchmarks/prediction_memory.py"): ("--few", "100", "--many", "200"),
