@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from flwr.app import Error, Message, RecordDict
@@ -40,6 +41,47 @@ class WireGrid(SiteGrid):
         reply = super()._work(message)
         self.answers.append((message.metadata.message_type, *from_record(reply.content)))
         return reply
+
+
+class KnownAnswers(SiteGrid):
+    """A grid for many runs in which most sites are asked the same: an answer that an earlier run got is not made again.
+
+    A site's answer follows from its settings and from all that it was asked (tests/server/rounds/test_resume.py). A
+    site that is asked something new does first the work of what it was asked before.
+
+    Parameters
+    ----------
+    known
+        The answers of all runs: by the settings, the site, and all that it was asked.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        known: dict[str, RecordDict],
+        seconds_to_answer: Callable[[Message], float] = at_once,
+    ) -> None:
+        super().__init__(sites, seconds_to_answer)
+        self._known = known
+        self._asked: dict[int, list[Message]] = {node: [] for node in self._contexts}  # and not worked on
+        self._history = {
+            node: f"{site.config.model_dump_json()} {site.name}"
+            for node, site in zip(self._contexts, sites, strict=True)
+        }
+
+    def _work(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        request, buffer = from_record(message.content)
+        asked = f"{self._history[node]}\n{message.metadata.message_type} {request.model_dump_json()}"
+        self._history[node] = history = sha256(asked.encode() + buffer.tobytes()).hexdigest()
+        self._asked[node].append(message)
+        if history not in self._known:
+            *before, newest = self._asked[node]
+            for earlier in before:
+                super()._work(earlier)
+            self._asked[node].clear()
+            self._known[history] = super()._work(newest).content
+        return Message(self._known[history], reply_to=message)
 
 
 @dataclass

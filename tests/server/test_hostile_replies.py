@@ -16,7 +16,7 @@ from remind.federation.messages import Enrol, Refusal, Report
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
-from tests.builders.grids import SiteGrid
+from tests.builders.grids import KnownAnswers
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
@@ -25,23 +25,18 @@ FOREIGN = 2  # a group that the hostile site does not have
 RISK = "validation"  # on whom λ is steered: also what hostile evaluations could move
 
 
-class Tampered(SiteGrid):
-    """What the hostile site sends is changed on its way, in one kind of message.
+class Tampered(KnownAnswers):
+    """What the hostile site sends is changed on its way, in one kind of message."""
 
-    All runs send the same tasks, so the sites train but once for all of them (`trained`).
-    """
-
-    trained: ClassVar[dict[int, RecordDict]] = {}
+    known: ClassVar[dict[str, RecordDict]] = {}
 
     def __init__(self, sites, kind, tamper):
-        super().__init__(sites)
+        super().__init__(sites, self.known)
         self.kind, self.tamper = kind, tamper
 
     def _work(self, message):
         kind, node = message.metadata.message_type, message.metadata.dst_node_id
-        known = self.trained if kind == "train" else {}
-        content = known[node] if node in known else super()._work(message).content
-        known[node] = content
+        content = super()._work(message).content
         return Message(self.tamper(content) if (kind, node) == (self.kind, 4) else content, reply_to=message)
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from remind.metrics.scores import scores
 from remind.metrics.statistics import merge, total
 from remind_server.outputs.tables import summary
 from remind_server.rounds.strategy import FedRemind
-from tests.builders.grids import SiteGrid
+from tests.builders.grids import KnownAnswers
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
@@ -49,11 +49,13 @@ def hospitals(patients=SETTINGS["synthetic.patients"]):
     return virtual_hospitals(config.data, config.synthetic, config.seed, SITES)
 
 
-class Lying(SiteGrid):
+class Lying(KnownAnswers):
     """What one site answers to one kind of message is changed on its way, in every round."""
 
+    known: ClassVar[dict[str, RecordDict]] = {}
+
     def __init__(self, sites, kind, lie):
-        super().__init__(sites)
+        super().__init__(sites, self.known)
         self.kind, self.lie, self.liar = kind, lie, list(self._contexts)[LIAR]
 
     def _work(self, message):
