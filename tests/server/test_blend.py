@@ -14,7 +14,13 @@ from tests.builders.configs import settings
 from tests.server.test_method_matrix import config, run
 
 MIXES = {"s1": [1, 3, 7] * 40, "s2": [3, 5, 7] * 40}
-BLENDED: dict[str, Scalar] = {"model.encoders.alone": "linear", "model.blend": 0.5, "evaluation.choose-blend": True}
+BLENDED: dict[str, Scalar] = {
+    "train.warmup-rounds": 1,
+    "train.routing-rounds": 1,
+    "model.encoders.alone": "linear",
+    "model.blend": 0.5,
+    "evaluation.choose-blend": True,
+}
 
 
 @pytest.fixture(autouse=True)
