@@ -1,6 +1,7 @@
 """A run resumed from its last checkpoint equals an uninterrupted run bit by bit (invariant 7)."""
 
 import json
+import shutil
 from dataclasses import fields
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from remind.errors import UserError
 from remind.federation.rules.base import registry as rules
 from remind.global_model import GlobalModel
 from remind.methods import methods_of
-from remind.model_file import load_model
+from remind.model_file import load_model, save_model
 from remind.objectives.base import registry as objectives
 from remind_server.outputs.records import RunStart
 from remind_server.outputs.run_folder import FINAL_JSON, GROUPS, MODEL, ROUNDS, SUMMARY, RunFolder
@@ -79,6 +80,21 @@ def whole(folder, settings):
     observers = [RunFolder(folder / "run"), recorder]
     FedRemind(settings, observers, checkpoints=kept).run(SiteGrid(sites(folder / "sites", settings, False)))
     return recorder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The folder of an uninterrupted run with these settings and what was seen of it; tests only read it."""
+    known = {}
+
+    def found(settings):
+        key = settings.model_dump_json()
+        if key not in known:
+            folder = tmp_path_factory.mktemp("whole")
+            known[key] = folder, whole(folder, settings)
+        return known[key]
+
+    return found
 
 
 def resumed(settings):
@@ -149,46 +165,46 @@ def named(choice):
     return ",".join(f"{k}={v}" for k, v in choice.items())
 
 
-def equals_uninterrupted(folder, number, choice):
+def equals_uninterrupted(folder, number, choice, uninterrupted):
     settings = config(**NOISY | choice)
-    one = whole(folder / "whole", settings)
-    two = killed(folder / "killed", settings, 1 + number % 4, ALL_POINTS[number // 4 % 3])
-    assert_same(folder / "whole", folder / "killed", one, two)
+    where, one = uninterrupted(settings)
+    two = killed(folder, settings, 1 + number % 4, ALL_POINTS[number // 4 % 3])
+    assert_same(where, folder, one, two)
 
 
 @pytest.mark.parametrize(("number", "choice"), [(2, FEW[0]), (5, FEW[1]), (6, FEW[2]), (11, FEW[3])])
-def test_killed_and_resumed_equals_uninterrupted(number, choice, tmp_path):
-    equals_uninterrupted(tmp_path, number, choice)
+def test_killed_and_resumed_equals_uninterrupted(number, choice, tmp_path, uninterrupted):
+    equals_uninterrupted(tmp_path, number, choice, uninterrupted)
 
 
 @pytest.mark.parametrize("choice", [FEW[1], FEW[3] | STEEP])
-def test_killed_in_the_final_examination_and_resumed_equals_uninterrupted(choice, tmp_path):
+def test_killed_in_the_final_examination_and_resumed_equals_uninterrupted(choice, tmp_path, uninterrupted):
     settings = config(**NOISY | choice)
-    one = whole(tmp_path / "whole", settings)
-    two = killed(tmp_path / "killed", settings, settings.train.rounds, "examined")
-    assert_same(tmp_path / "whole", tmp_path / "killed", one, two)
+    where, one = uninterrupted(settings)
+    two = killed(tmp_path, settings, settings.train.rounds, "examined")
+    assert_same(where, tmp_path, one, two)
     assert not two.rounds
     assert one.result.selected is None or one.result.round < one.result.last, "or the test shows nothing of a choice"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "choice"), list(enumerate(EVERY)), ids=map(named, EVERY))
-def test_every_method_killed_and_resumed_equals_uninterrupted(number, choice, tmp_path):
-    equals_uninterrupted(tmp_path, number, choice)
+def test_every_method_killed_and_resumed_equals_uninterrupted(number, choice, tmp_path, uninterrupted):
+    equals_uninterrupted(tmp_path, number, choice, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 @pytest.mark.parametrize("point", ALL_POINTS)
-def test_killed_at_any_point_of_any_round(at, point, tmp_path):
+def test_killed_at_any_point_of_any_round(at, point, tmp_path, uninterrupted):
     settings = config(rule="fedavgm", **NOISY)
-    one = whole(tmp_path / "whole", settings)
-    assert_same(tmp_path / "whole", tmp_path / "killed", one, killed(tmp_path / "killed", settings, at, point))
+    where, one = uninterrupted(settings)
+    assert_same(where, tmp_path, one, killed(tmp_path, settings, at, point))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog, uninterrupted):
     settings = config(**NOISY)
-    one = whole(tmp_path / "whole", settings)
+    where, one = uninterrupted(settings)
 
     def damage(folder):
         path = folder / "run" / "checkpoints" / "round-00003.safetensors"
@@ -196,8 +212,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capl
         content[-1] ^= 1
         path.write_bytes(content)
 
-    two = killed(tmp_path / "killed", settings, 4, "before", keeps_answers=True, between=damage)
-    assert_same(tmp_path / "whole", tmp_path / "killed", one, two)
+    two = killed(tmp_path, settings, 4, "before", keeps_answers=True, between=damage)
+    assert_same(where, tmp_path, one, two)
     assert len(two.rounds) == 2, "round 3 was done again, from the answers that the sites keep"
     assert "round-00003.safetensors: was changed since it was written" in caplog.text
     assert "resuming from the checkpoint before it, after round 2" in caplog.text
@@ -213,32 +229,32 @@ def test_checkpoints_are_kept_by_rule_and_a_second_process_is_refused(tmp_path):
     assert all(p.stat().st_mode & 0o777 == 0o600 for p in kept.folder.glob("*.safetensors"))
 
 
-def test_what_cannot_be_resumed_is_refused(tmp_path):
+def test_what_cannot_be_resumed_is_refused(tmp_path, uninterrupted):
     settings = config(**NOISY)
     kept = Checkpoints(tmp_path / "none")
     with pytest.raises(UserError, match="no checkpoint to resume from"):
         FedRemind(resumed(settings), checkpoints=kept).run(SiteGrid([]))
-    whole(tmp_path / "whole", settings)
+    run = uninterrupted(settings)[0] / "run"
     with pytest.raises(UserError, match="has ended; there is nothing to resume"):
-        RunFolder(tmp_path / "whole" / "run", resumes=True)
+        RunFolder(run, resumes=True)
     other = resumed(config(**NOISY | {"train.lr": 0.01}))
     with pytest.raises(UserError, match=r"train.lr: 0.01; the run began with 0.0005"):
-        FedRemind(other, checkpoints=Checkpoints(tmp_path / "whole" / "run")).run(SiteGrid([]))
+        FedRemind(other, checkpoints=Checkpoints(run)).run(SiteGrid([]))
 
 
-def test_a_run_goes_on_only_with_the_very_model_that_it_began_with(tmp_path):
-    for seed in (0, 1):
-        whole(tmp_path / f"given-{seed}", config(seed=seed))
-    model = tmp_path / "given-0" / "run" / MODEL
-    settings = config(**NOISY | {"start.model": str(model.parent), "start.shared": "tuned"})
-    one, first = whole(tmp_path / "whole", settings), model.read_bytes()
+def test_a_run_goes_on_only_with_the_very_model_that_it_began_with(tmp_path, uninterrupted):
+    given = tmp_path / "given"
+    shutil.copytree(uninterrupted(config(**NOISY))[0] / "run", given)
+    settings = config(**NOISY | {"start.model": str(given), "start.shared": "tuned"})
+    one, first = whole(tmp_path / "whole", settings), (given / MODEL).read_bytes()
 
     def replaced(folder):
-        model.write_bytes((tmp_path / "given-1" / "run" / MODEL).read_bytes())
+        tensors, more = load_model(given / MODEL)
+        save_model(given / MODEL, {name: 2 * tensor for name, tensor in tensors.items()}, more)
         kept = Checkpoints(folder / "run")
-        with pytest.raises(UserError, match="given-0/run has changed since the run began; restore the former"):
+        with pytest.raises(UserError, match="given has changed since the run began; restore the former"):
             FedRemind(resumed(settings), checkpoints=kept).run(SiteGrid([]))
-        model.write_bytes(first)
+        (given / MODEL).write_bytes(first)
 
     two = killed(tmp_path / "killed", settings, 3, "before", between=replaced)
     assert_same(tmp_path / "whole", tmp_path / "killed", one, two)
