@@ -71,16 +71,14 @@ class Randomness:
     def normals(self, number: int) -> Floats:
         """Return standard normal numbers."""
         half = (number + 1) // 2
-        radius, angle = self.uniforms(2 * half).reshape(2, half)
-        np.log(radius, out=radius)
-        radius *= -2
-        np.sqrt(radius, out=radius)
-        angle *= math.tau
-        # Torch's sine and cosine take a fifth of the time of numpy's.
-        found, angles = torch.empty(2, half, dtype=torch.float64), torch.from_numpy(angle)
-        torch.cos(angles, out=found[0])
-        torch.sin(angles, out=found[1])
-        normals: Floats = found.mul_(torch.from_numpy(radius)).numpy().reshape(-1)[:number]
+        # Torch's logarithm, sine and cosine take a fifth to a half of the time of numpy's.
+        radius, angle = torch.from_numpy(self.uniforms(2 * half).reshape(2, half))
+        radius.log_().mul_(-2).sqrt_()
+        angle.mul_(math.tau)
+        found = torch.empty(2, half, dtype=torch.float64)
+        torch.cos(angle, out=found[0])
+        torch.sin(angle, out=found[1])
+        normals: Floats = found.mul_(radius).numpy().reshape(-1)[:number]
         return normals
 
     def bernoulli(self, number: int, rate: float) -> NDArray[np.bool_]:

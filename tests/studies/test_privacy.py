@@ -53,6 +53,7 @@ def test_settings_differ_in_rounds_rate_learning_rate_and_size():
     whole = arms["site"]
     assert arms["site, rate × 4"].train.batch == 4 * whole.train.batch
     assert arms["site, lr × 10"].train.lr == pytest.approx(10 * whole.train.lr)
+    assert arms["site, lr × 10"].federation.max_update == pytest.approx(10 * whole.federation.max_update)
     assert arms["site, half the rounds, rate × 4, lr × 10"].train.warmup_rounds == 2
     assert arms["site, D = 16 and E = 4, rate × 4, lr × 10"].model.width == 16
     assert {c.privacy.epsilon for name, c in arms.items() if name != PLAIN} == {8.0}

@@ -153,7 +153,11 @@ def _changes(config: Config) -> Iterator[tuple[str, Settings]]:
     by_batch = train.batch and not config.privacy.rate and config.privacy.mode != "joint"  # joint: all in every step
     larger: dict[str, Scalar] = {"train.batch": DRAWN * train.batch} if by_batch else {}
     also = "rate × 4, " if larger else ""
-    faster: dict[str, Scalar] = {"train.lr": FASTER * train.lr, "train.routing-lr": FASTER * train.routing_lr}
+    faster: dict[str, Scalar] = {
+        "train.lr": FASTER * train.lr,
+        "train.routing-lr": FASTER * train.routing_lr,
+        "federation.max-update": FASTER * config.federation.max_update,  # steps are as much longer
+    }
     fewer: dict[str, Scalar] = {
         "train.warmup-rounds": (train.warmup_rounds + 1) // 2,
         "train.routing-rounds": (train.routing_rounds + 1) // 2,
