@@ -52,7 +52,7 @@ def one_cohort(argument: str | None, option: str | None) -> str | None:
 
 
 def required_cohort(argument: str | None, option: str | None) -> str:
-    """As `one_cohort`; raises a UserError if none was given."""
+    """Return the cohort as `one_cohort` does; raise a UserError if none was given."""
     found = one_cohort(argument, option)
     if found is None:
         raise UserError("no cohort given: name its folder or its cohort.toml, as argument or with --cohort")
@@ -60,7 +60,7 @@ def required_cohort(argument: str | None, option: str | None) -> str:
 
 
 def version_option(name: str) -> Any:
-    """The option ``--version`` of the program `name`."""
+    """Return the option ``--version`` of the program `name`."""
 
     def show(wanted: bool) -> None:
         if wanted:

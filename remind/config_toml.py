@@ -9,7 +9,7 @@ _ESCAPES = {code: f"\\u{code:04X}" for code in (*range(0x20), 0x22, 0x7F)} | {or
 
 
 def literal(value: Scalar) -> str:
-    r"""TOML literal of a scalar, on one line and without a quote inside text (``"a\u0022b"``)."""
+    r"""Return the TOML literal of a scalar, on one line and without a quote inside text (``"a\u0022b"``)."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -18,7 +18,7 @@ def literal(value: Scalar) -> str:
 
 
 def to_toml(config: Config, table: str = "") -> str:
-    """Every field of `config` with its description as a comment, one table per section.
+    """Write every field of `config` with its description as a comment, one table per section.
 
     Parameters
     ----------

@@ -21,12 +21,12 @@ def disk_error(error: BaseException) -> OSError | None:
 
 
 def reason(error: OSError) -> str:
-    """The reason as text without a path, such as ``the disk is full``."""
+    """Return the reason as text without a path, such as ``the disk is full``."""
     return f"the disk {REASONS[error.errno or 0]}"
 
 
 def in_words(error: OSError) -> str:
-    """Message for the operator: which file, why, and what to do."""
+    """Return the message for the operator: which file, why, and what to do."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}cannot be written: {reason(error)}; free disk space there, or make it writable for this user"
 

@@ -46,7 +46,7 @@ def write_whole(path: Path, write: Callable[[Path], object], *, private: bool = 
 
 @contextlib.contextmanager
 def whole(path: Path, *, private: bool = False, durable: bool = False) -> Iterator[Path]:
-    """Like `write_whole`: the block writes to the path it receives, which replaces `path` unless the block raises."""
+    """Do as `write_whole`: the block writes to the path it receives, which replaces `path` unless the block raises."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         if private:

@@ -80,7 +80,7 @@ def tail(count_of: Mapping[int, int], threshold: float = TAIL_SHARE) -> frozense
 
 
 def probability(group: int, missing_m: Sequence[float]) -> float:
-    """Pr(g_k) when modality i is missing with probability p_i independently, given that one at least is present.
+    """Return Pr(g_k) if modality i is missing with probability p_i independently, given that one at least is present.
 
     ∏_{i∈g} (1 − p_i) · ∏_{j∉g} p_j / (1 − ∏_j p_j), for any m: the normaliser needs no sum over 2^m groups.
     """

@@ -21,7 +21,7 @@ ENCODER = "encoder of "
 
 
 def listing() -> dict[str, list[dict[str, Any]]]:
-    """Kind → its methods: name, one line, paper, year, options with defaults and meaning, how it is written in full.
+    """List the methods by kind: name, one line, paper, year, options with defaults and meaning, the word in full.
 
     The encoders of each kind of modality are among them, the usual one first.
     """
@@ -49,7 +49,7 @@ def _entry(method: Any) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, list[dict[str, Any]]]) -> str:
-    """The list for people: what to write, and after it what it means."""
+    """Return the list for people: what to write, and after it what it means."""
     lines = []
     for kind, methods in found.items():
         kind_of_modality = kind.removeprefix(ENCODER)

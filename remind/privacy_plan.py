@@ -135,7 +135,7 @@ class Schedule:
         return Mechanism("gradient", self.noise, self.rate, self.config.train.local_steps)
 
     def releases_losses(self, round_: int) -> bool:
-        """Whether the loss sums of a round, from 0, are released."""
+        """Return whether the loss sums of a round, from 0, are released."""
         every = self.config.privacy.loss_every
         return every > 0 and (round_ + 1) % every == 0
 
@@ -248,7 +248,7 @@ def plan_of(config: Config, hospitals: Iterable[int], patients: int = 0) -> Priv
 
 
 def _own(schedule: Schedule, hospitals: int) -> float:
-    """ε of a training patient by the noise of one hospital alone, in the worst case of so many or fewer."""
+    """Return ε of a training patient by the noise of one hospital alone, in the worst case of so many or fewer."""
     privacy = schedule.config.privacy
     makers = [least_honest(n, n, privacy.colluding) for n in range(FEWEST, hospitals + 1)]
     if not makers or makers[-1] < 1:

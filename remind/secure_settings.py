@@ -70,13 +70,13 @@ def require_noise(config: Config, hospitals: int) -> None:
 
 
 def _one_step(methods: Methods) -> bool:
-    """Whether a round of the rule is nothing but steps, with all that trains sent."""
+    """Return whether a round of the rule is nothing but steps, with all that trains sent."""
     rule = type(methods.rule)
     return rule.work is Rule.work and rule.server_step is Rule.server_step and rule.travels is Rule.travels
 
 
 def _sums(methods: Methods) -> bool:
-    """Whether the weights of patients are the same at all sites, and follow from sums."""
+    """Return whether the weights of patients are the same at all sites, and follow from sums."""
     weighing = methods.weighing
     if isinstance(weighing, Spanning):
         return True

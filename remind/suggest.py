@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(typed: str, names: Iterable[str]) -> str:
-    """``"; did you mean 'train.lr'?"``, to append to an error about `typed`; empty if no name is similar.
+    """Return ``"; did you mean 'train.lr'?"``, to append to an error about `typed`; empty if no name is similar.
 
     Dotted names are also compared by their last part, because a missing section (``lr`` for ``train.lr``) is as common
     a mistake as a misspelling, and an equal section makes any two names look similar; a last part may be written out

@@ -16,7 +16,7 @@ _last: dict[str, tuple[Stamp, Cohort]] = {}  # of one path
 
 
 def cached_cohort(path: str | Path, memory: Memory | None = None) -> Cohort:
-    """Like `read_cohort`; a second call only compares the files' sizes and times.
+    """Read the cohort as `read_cohort` does; a second call only compares the files' sizes and times.
 
     All files under the cohort's folder, and under the `root` that cohort.toml names, are compared, so a repaired or
     removed image is noticed. Files elsewhere that a table names are not: restart the site.
@@ -31,12 +31,12 @@ def cached_cohort(path: str | Path, memory: Memory | None = None) -> Cohort:
 
 
 def cohort_version(path: str | Path) -> str:
-    """What tells the cohort as it is now from every other state of it: a digest of its files' sizes and times."""
+    """Return a digest of the files' sizes and times, which is another for every other state of the cohort."""
     return hashlib.sha256(repr(_stamp(Path(path))).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> Stamp:
-    """Sizes and times of the cohort's files. A missing cohort is no error here, because `read_cohort` reports it."""
+    """Stamp the cohort's files by size and time. A missing cohort is no error here: `read_cohort` reports it."""
     roots = {path}
     with suppress(UserError):
         roots.add(read_declaration(path)[1])

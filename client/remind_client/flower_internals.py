@@ -146,7 +146,7 @@ def load_component(component: str, content: bytes, folder: Path) -> ClientApp:
 
 
 def fetch_and_send() -> tuple[Callable[..., int | None], Callable[..., None]]:
-    """Flower's two steps: fetching a message into the node's memory, and sending its answer.
+    """Return Flower's two steps: fetching a message into the node's memory, and sending its answer.
 
     They are called by keyword: ``state, object_store, node_config, receive, get_run, get_fab, pull_object,
     confirm_message_received, trusted_entities`` and ``state, object_store, send, push_object``.

@@ -156,7 +156,7 @@ def _guarantee(run: RunAccount, delta: float) -> list[str]:
 
 
 def _config(site: SiteConfig, run: str, entries: Sequence[dict[str, Any]]) -> Config | None:
-    """The run's settings; None if they were not kept."""
+    """Return the run's settings; None if they were not kept."""
     asked = [str(entry.get("configuration")) for entry in entries if entry.get("event") == "asked"]
     found = site.ledger.configuration(run) or (asked[-1] if asked else "")
     return site.configurations.of(found) if found else None

@@ -11,7 +11,7 @@ ITS_LOG = "its own log says more"
 
 
 def words_for(error: BaseException) -> str:
-    """The reason that may leave the site."""
+    """Return the reason that may leave the site."""
     if (full := disk_error(error)) is not None:
         return f"the site cannot store its state: {reason(full)}; {ITS_LOG}"
     if isinstance(error, TooOldError):
@@ -30,7 +30,7 @@ def words_for(error: BaseException) -> str:
 
 
 def words_within(error: BaseException) -> str:
-    """The reason for the site's own log, or for the researcher who simulates all sites; empty: log a traceback."""
+    """Word the reason for the site's own log, or for the researcher who simulates all sites; empty: log a traceback."""
     if (full := disk_error(error)) is not None:
         return in_words(full)
     return str(error) if isinstance(error, UserError | TooOldError | BudgetError | RefusedError) else ""

@@ -165,7 +165,7 @@ class SiteConfig(_Section):
         return PrivacyLedger(self.state_folder / "privacy")
 
     def kit(self) -> Kit:
-        """Address of the coordinator and the certificates that identify it.
+        """Return the address of the coordinator and the certificates that identify it.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class SiteConfig(_Section):
         return self.path(self.vault.key_file) if self.vault.key_file else self.key_path.with_name(VAULT_KEY)
 
     def vault_key(self) -> VaultKey | None:
-        """The vault's key; None without a vault.
+        """Return the vault's key; None without a vault.
 
         Raises
         ------
@@ -194,12 +194,12 @@ class SiteConfig(_Section):
         return key_from_environment(self.vault.key_env) if self.vault.enabled else None
 
     def open_vault(self) -> Vault:
-        """The vault for the files that the site stores for runs."""
+        """Return the vault for the files that the site stores for runs."""
         key = self.vault_key()
         return SealedVault(self.runs_folder, [key]) if key else PlainVault()
 
     def memory(self) -> Memory:
-        """The cache of checked cohort files; the vault encrypts it."""
+        """Return the cache of checked cohort files; the vault encrypts it."""
         try:
             return VaultMemory(self.runs_folder / EXAMINED, self.open_vault())
         except UserError:  # no key yet: nothing is remembered, least of all unencrypted
@@ -245,6 +245,6 @@ def with_vault_key(site: SiteConfig, file: Path | None) -> SiteConfig:
 
 
 def this_site() -> SiteConfig | None:
-    """The site that the environment names; None if it names none, as in a simulation."""
+    """Return the site that the environment names; None if it names none, as in a simulation."""
     path = os.environ.get(VARIABLE)
     return load_site_config(Path(path)) if path else None

@@ -248,7 +248,7 @@ class Alone:
         return self.hospital.examine(task, pack(sent, dtype))
 
     def _routing(self, round_: int) -> bool:
-        """Whether the model after this many rounds uses Φ_k."""
+        """Return whether the model after this many rounds uses Φ_k."""
         train = self.config.train
         return self.routed or (train.routing_rounds > 0 and round_ >= train.warmup_rounds)
 

@@ -70,7 +70,7 @@ class Start:
         return digest_of(self.tensors, about)
 
     def routed(self, config: Config) -> bool:
-        """Whether encoders train with Φ_k in use, as in the final model.
+        """Return whether encoders train with Φ_k in use, as in the final model.
 
         False for methods that retrieve tokens of other patients, since these tokens must not change meanwhile.
         """

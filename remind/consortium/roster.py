@@ -48,5 +48,5 @@ def read_roster(path: Path) -> dict[str, str]:
 
 
 def roster_text(keys: Mapping[str, str]) -> str:
-    """The file's content for these hospitals."""
+    """Return the file's content for these hospitals."""
     return "".join(f'"{name}" = "{key}"\n' for name, key in sorted(keys.items()))

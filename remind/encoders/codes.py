@@ -33,11 +33,11 @@ class CodesEncoder(Encoder):
 
     @staticmethod
     def token_count(schema: CodesSchema, config: ModelConfig) -> int:
-        """One token per query."""
+        """Return the number of tokens: one per query."""
         return min(config.tokens, QUERIES)
 
     def forward(self, inputs: CodesBatch) -> Tensor:
-        """Codes of P patients → (P, l, D)."""
+        """Encode the codes of P patients → (P, l, D)."""
         code_O, patient_O = inputs.code_O, inputs.patient_O
         if self.training and self.hide > 0:
             kept_O = some(patient_O, inputs.patients, self.hide)

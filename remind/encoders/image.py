@@ -52,7 +52,7 @@ class ImageEncoder(Encoder):
         return kept + prod(cells) if cells else kept
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Pixels (P, C, H, W) in [0, 1] → (P, l, D)."""
+        """Encode pixels (P, C, H, W) in [0, 1] → (P, l, D)."""
         with steady_norms(self.backbone, len(inputs)):
             features = self.backbone((inputs - self.mean_C11) / self.std_C11)
         parts = [features[:, : self.kept]] if self.kept else []

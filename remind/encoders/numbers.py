@@ -57,6 +57,6 @@ class Periodic(nn.Module):
         self.frequency_FK = nn.Parameter(torch.randn(columns, frequencies) * SPREAD)
 
     def forward(self, z_BF: Tensor) -> Tensor:
-        """(B, F) without NaN → (B, F, 2·K)."""
+        """Expand numbers (B, F) without NaN → (B, F, 2·K)."""
         angle_BFK = 2 * math.pi * z_BF.unsqueeze(2) * per_patient(self.frequency_FK, z_BF.shape[0])
         return torch.cat([angle_BFK.sin(), angle_BFK.cos()], dim=2)

@@ -59,7 +59,7 @@ class SeriesEncoder(Encoder):
 
     @staticmethod
     def token_count(schema: SeriesSchema, config: ModelConfig) -> int:
-        """One token per item or run of items."""
+        """Return the number of tokens: one per item or run of items."""
         return len(patches(len(schema.items), config.tokens))
 
     @classmethod
@@ -81,7 +81,7 @@ class SeriesEncoder(Encoder):
         return HiddenObservations(self, self.standardised, self.items, self.horizon, size)
 
     def forward(self, inputs: SeriesBatch) -> Tensor:
-        """Observations of B patients → (B, l, D)."""
+        """Encode the observations of B patients → (B, l, D)."""
         if self.training and self.hide > 0:
             inputs = _some(inputs, self.hide)
         h_OK = self._observations(inputs)

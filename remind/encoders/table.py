@@ -98,7 +98,7 @@ class TableEncoder(Encoder):
         return HiddenCells(self, self.scaled, self.levels, tokens * self.width)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, F) with NaN for missing and level indices in categorical columns → (B, l, D)."""
+        """Encode (B, F), with NaN for missing and level indices in categorical columns, → (B, l, D)."""
         if self.training and self.hide > 0:
             inputs = inputs.masked_fill(torch.rand_like(inputs) < self.hide, torch.nan)
         features_BX = functional.pad(self._features(inputs), (0, 1))

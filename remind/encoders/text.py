@@ -72,7 +72,7 @@ class TextEncoder(Encoder):
         return min(config.tokens, config.encoders.text_length)
 
     def forward(self, inputs: TextBatch) -> Tensor:
-        """P notes → (P, l, D)."""
+        """Encode P notes → (P, l, D)."""
         device = self.empty_lD.device
         number_PT, valid_PT = (of.to(device) for of in self.reader(inputs.texts))
         h_PTd = self.backbone(number_PT, valid_PT)

@@ -62,7 +62,7 @@ class VolumeEncoder(Encoder):
         return prod(grid(sides, config.tokens))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Pixels (P, C, S, H, W) in [0, 1] → (P, l, D)."""
+        """Encode pixels (P, C, S, H, W) in [0, 1] → (P, l, D)."""
         with steady_norms(self.backbone, len(inputs)):
             # the statistics of three channels broadcast a single channel to three
             map_PdSHW = self.backbone((inputs - self.mean_C111) / self.std_C111)
@@ -139,7 +139,7 @@ class _Shortcut(nn.Module):
         self.width, self.stride = width, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(P, narrow, …) → (P, width, …), with fewer positions."""
+        """Map (P, narrow, …) → (P, width, …), with fewer positions."""
         x = functional.avg_pool3d(x, 1, self.stride)
         return functional.pad(x, (0, 0) * 3 + (0, self.width - x.shape[1]))
 

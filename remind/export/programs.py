@@ -110,7 +110,7 @@ def run_onnx(path: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Context: hide the exporters' messages, which concern their own code; `check` compares the results on patients."""
+    """Hide the exporters' messages, which concern their own code; `check` compares the results on patients."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -35,7 +35,7 @@ class SiteWeights:
     counts: Mapping[int, int]
 
     def masses(self, own: Counts) -> Masses:
-        """m_{s,k} of a site with these patients."""
+        """Return m_{s,k} of a site with these patients."""
         return {k: self.weights[k] * n / self.counts[k] for k, n in sorted(own.items())}
 
 
@@ -167,7 +167,7 @@ class Spanning(Weighing[WeightState[int]]):
         return _alike(1 / max(len(counts), 1), counts, held_out[site], sites[site])
 
     def shown(self, state: WeightState[int], sites: Sites) -> dict[int, float]:
-        """λ itself."""
+        """Return λ itself."""
         return dict(sorted(state.weights.items()))
 
 
@@ -207,7 +207,7 @@ class Within(Weighing[Nested]):
         return SiteWeights({k: share * inside[k] for k in sites[site]}, dict(sites[site]))
 
     def uniform(self, state: Nested, sites: Sites, held_out: Sites, site: str) -> SiteWeights:
-        """The weight of the site, shared by the groups that it holds patients out of."""
+        """Return the weight of the site, shared by the groups that it holds patients out of."""
         own = held_out[site]
         return _alike(state.sites.weights[site] / max(len(own), 1), own, own, sites[site])
 

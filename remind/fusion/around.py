@@ -26,7 +26,7 @@ class Projection(nn.Module):
         self.bias_mD = nn.Parameter(torch.zeros(modalities, width))
 
     def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
-        """Tokens (B, l_i, D) of each modality → the same shapes."""
+        """Map the tokens (B, l_i, D) of each modality to the same shapes."""
         if current_tape() is not None:
             weight_BmDD = per_patient(self.weight_mDD, tokens[0].shape[0])
             bias_Bm1D = per_patient(self.bias_mD, tokens[0].shape[0]).unsqueeze(2)

@@ -65,7 +65,7 @@ class SoftMoE(nn.Module):
         self.experts = Experts(experts, width, hidden)
 
     def forward(self, x_BMD: Tensor, logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
-        """Output (B, M, D) = combine · expert(dispatchᵀ x). Experts receive x unnormalised (algorithm §4.3)."""
+        """Return combine · expert(dispatchᵀ x), (B, M, D). Experts receive x unnormalised (algorithm §4.3)."""
         batch, _, experts, slots = logits_BMES.shape
         dispatch_BMX = dispatch_weights(logits_BMES).flatten(2)
         combine_BMX = combine_weights(logits_BMES, log_times_E).flatten(2)

@@ -107,7 +107,7 @@ class Maps(nn.Module):
         self.bias_mD = nn.Parameter(torch.zeros(modalities, width))
 
     def forward(self, x_BmD: Tensor) -> Tensor:
-        """(B, m, D) → (B, m, D)."""
+        """Map (B, m, D) → (B, m, D)."""
         return torch.einsum("bmd,mde->bme", x_BmD, self.weight_mDD) + self.bias_mD
 
 

@@ -21,7 +21,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x_BMD: Tensor, seen_BM: Tensor | None = None) -> Tensor:
-        """(B, M, D) → (B, M, D).
+        """Map (B, M, D) → (B, M, D).
 
         No token attends to tokens with `seen_BM` False; the output of these tokens is undefined.
         """
@@ -59,12 +59,12 @@ def normed(width: int, *layers: nn.Module) -> nn.Sequential:
 
 
 def hidden_layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
-    """dropout(gelu(W x + b))."""
+    """Build dropout(gelu(W x + b))."""
     return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), nn.Dropout(dropout))
 
 
 def perceptron(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    """W2 dropout(gelu(W1 x + b1)) + b2."""
+    """Build W2 dropout(gelu(W1 x + b1)) + b2."""
     return nn.Sequential(*hidden_layer(inputs, hidden, dropout), nn.Linear(hidden, outputs))
 
 

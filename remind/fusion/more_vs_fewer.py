@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 def more_vs_fewer(loss_more_B: Tensor, loss_fewer_B: Tensor, weight: float = 0.1) -> Tensor:
-    """ℓ(X⁺) + ℓ(X⁻) + weight·relu(ℓ(X⁺) − ℓ(X⁻)) of each patient, (B,).
+    """Return ℓ(X⁺) + ℓ(X⁻) + weight·relu(ℓ(X⁺) − ℓ(X⁻)) of each patient, (B,).
 
     A patient with one modality has no pair. Pass ℓ(X⁻) := ℓ(X⁺) for these patients (`draw_fewer` leaves their rows
     unchanged): they then have the same weight as others, and their ranking term is 0.

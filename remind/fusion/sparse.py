@@ -122,7 +122,7 @@ class SparseMoE(nn.Module):
         self.experts = Experts(experts, width, hidden)
 
     def forward(self, x_ND: Tensor, weight_NE: Tensor) -> Tensor:
-        """(N, D) → (N, D). Each expert has as many slots as the busiest one needs; its tokens fill the first slots."""
+        """Map (N, D) → (N, D). Each expert has as many slots as the busiest one needs; tokens fill the first slots."""
         if traced():
             return self._every_expert(x_ND, weight_NE)
         experts = weight_NE.shape[1]
@@ -146,14 +146,14 @@ class SparseMoE(nn.Module):
 
 
 def top_k_softmax(score_NE: Tensor, top_k: int) -> Tensor:
-    """Softmax over the k largest of each row, 0 elsewhere, (N, E)."""
+    """Return the softmax over the k largest of each row, 0 elsewhere, (N, E)."""
     value_Nk, index_Nk = score_NE.topk(top_k, dim=1)
     kept_Nk = value_Nk.softmax(dim=1)
     return kept_Nk.new_zeros(score_NE.shape).scatter(1, index_Nk, kept_Nk)
 
 
 def chance_of_top_k(score_NE: Tensor, noisy_NE: Tensor, spread_NE: Tensor, top_k: int) -> Tensor:
-    """P(x, e) = Φ((score_e − k-th largest noisy score of the others) / spread_e), (N, E) (Shazeer et al., Eq. 9)."""
+    """Return Φ((score_e − k-th largest noisy score of the others) / spread_e), (N, E) (Shazeer et al., Eq. 9)."""
     if top_k == score_NE.shape[1]:
         return torch.ones_like(score_NE)
     top_NK = noisy_NE.topk(top_k + 1, dim=1).values
@@ -164,10 +164,10 @@ def chance_of_top_k(score_NE: Tensor, noisy_NE: Tensor, spread_NE: Tensor, top_k
 
 
 def cv_squared(total_E: Tensor) -> Tensor:
-    """Squared coefficient of variation, variance / mean², over the E experts; 0 for one expert."""
+    """Return the squared coefficient of variation, variance / mean², over the E experts; 0 for one expert."""
     return total_E.var(correction=0) / (total_E.mean().square() + 1e-10)
 
 
 def balance_loss(weight_NE: Tensor, load_NE: Tensor) -> Tensor:
-    """CV²(importance) + CV²(load): importance and load of an expert are its sums over the N tokens."""
+    """Return CV²(importance) + CV²(load): importance and load of an expert are its sums over the N tokens."""
     return cv_squared(weight_NE.sum(dim=0)) + cv_squared(load_NE.sum(dim=0))

@@ -73,7 +73,7 @@ def whole(noisy_2K: Floats) -> Integers:
 
 
 def _statistics(group: int, count_2K: Integers) -> GroupStatistics:
-    """Statistics of patients in the middles of these bins."""
+    """Return the statistics of patients in the middles of these bins."""
     p_K = (np.arange(BINS) + 0.5) / BINS
     label_N = np.repeat([0, 1], count_2K.sum(axis=1))
     p_N = np.concatenate([np.repeat(p_K, count_K) for count_K in count_2K])

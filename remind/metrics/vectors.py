@@ -16,7 +16,7 @@ TEMPERED = 1 + 2 * len(BETA_K)  # numbers of `TemperedSums`
 
 
 def statistics_length(classes: int, experts: int) -> int:
-    """Numbers of one group's statistics."""
+    """Return how many numbers one group's statistics have."""
     return 1 + len(_SUMS) + classes**2 + experts + 2 * BINS * len(scored_classes(classes))
 
 

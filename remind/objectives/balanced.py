@@ -37,5 +37,5 @@ class Balanced(Objective):
         return WeightState(initial_weights(counts, self.options.towards))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """The shares depend only on the groups that exist."""
+        """Compute the weights again: the shares depend only on the groups that exist."""
         return self.initial(counts)

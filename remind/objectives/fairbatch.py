@@ -37,7 +37,7 @@ class FairBatch(Objective):
     options: FairBatchOptions
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """n_k/n."""
+        """Return n_k/n."""
         return WeightState(initial_weights(counts, "proportional"))
 
     def update(

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 
 def focal_loss(logits_BC: Tensor, label_B: Tensor, gamma: float = 2.0) -> Tensor:
-    """−(1 − p)^γ · ln p of the true class, per patient, (B,); no α, exact gradient (the weight is not detached).
+    """Return −(1 − p)^γ · ln p of the true class, (B,); no α, exact gradient (the weight is not detached).
 
     γ = 0 is cross-entropy.
     """

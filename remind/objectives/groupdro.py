@@ -32,13 +32,13 @@ class GroupDRO(Objective):
     linear = True
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """λ₀ as ``dro.initial`` says."""
+        """Return λ₀ as ``dro.initial`` says."""
         return WeightState(initial_weights(counts, self.config.dro.initial, self.config.dro.prior))
 
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
-        """One exponentiated-gradient step."""
+        """Take one exponentiated-gradient step."""
         dro, lowest = self.config.dro, dict(state.memory)
         if dro.regret:
             lowest |= {k: min(risk, lowest.get(k, risk)) for k, risk in risks.items()}

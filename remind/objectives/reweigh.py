@@ -24,5 +24,5 @@ class Reweigh(Objective):
         return WeightState(initial_weights(counts, "uniform"))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """The weights depend only on the groups that exist."""
+        """Compute the weights again: they depend only on the groups that exist."""
         return self.initial(counts)

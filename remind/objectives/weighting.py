@@ -111,5 +111,5 @@ class Proportional(Weighting):
         return WeightState(initial_weights(counts, "proportional"))
 
     def admit(self, state: WeightState[Unit], counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """New units are also weighted by their patients."""
+        """Weigh new units by their patients, too."""
         return self.initial(counts)

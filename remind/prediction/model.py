@@ -63,7 +63,7 @@ class LoadedModel:
 
     @contextmanager
     def with_all_routers(self) -> "Iterator[None]":
-        """Context: the model also uses the routers of the groups that only other hospitals observe."""
+        """Let the model also use the routers of the groups that only other hospitals observe."""
         fusion = self.model.fusion
         own = fusion.groups
         fusion.groups = GroupModules({**dict(own.items()), **self.elsewhere})

@@ -131,7 +131,7 @@ class Tape:
 
     @contextmanager
     def restricted_to(self, patient_P: Tensor) -> Iterator[None]:
-        """Within the block, modules compute only these patients of the step."""
+        """Let modules compute only these patients of the step within the block."""
         before, self.patient_P = self.patient_P, patient_P
         try:
             yield

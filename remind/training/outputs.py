@@ -16,7 +16,7 @@ from remind.training.site_model import SiteModel
 
 @contextmanager
 def without_gradient(model: nn.Module) -> Iterator[None]:
-    """Inside the block no parameter requires a gradient.
+    """Let no parameter require a gradient within the block.
 
     torch chooses between kernels by this flag, inside `torch.no_grad` too, and kernels differ in the last digits. An
     examination and a prediction must agree to the last one.

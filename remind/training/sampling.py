@@ -34,7 +34,7 @@ def steps(
     rng: np.random.Generator,
     own: Mapping[int, int] | None = None,
 ) -> Iterator[Step]:
-    """The local steps of one round.
+    """Yield the local steps of one round.
 
     Parameters
     ----------

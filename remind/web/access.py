@@ -125,7 +125,7 @@ def networks(text: str) -> tuple[Network, ...]:
 
 
 def token_from(path: Path) -> str:
-    """The token in a file, which is made with its folder, readable by its owner alone, if it is not there.
+    """Return the token in a file; make the file with its folder, readable by its owner alone, if it is not there.
 
     Raises
     ------

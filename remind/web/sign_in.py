@@ -26,7 +26,7 @@ def wanted(request: Request, home: str = "/") -> str:
 
 
 def routes(access: Access, page: Page, home: str = "/") -> APIRouter:
-    """The sign-in page and its form.
+    """Return the sign-in page and its form.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def set_message_id(message: Message, message_id: str) -> None:
 
 
 def array_body(content: bytes) -> tuple[list[str], bytes] | None:
-    """Of a piece of a message that is an array: ids of its pieces, and a JSON text that names them; else None."""
+    """Return the ids of an array's pieces and the JSON text that names them; None if the piece is no array."""
     kind, children, _ = get_object_head_values_from_object_content(content)
     return (children, get_object_body(content, Array)) if kind == Array.__qualname__ else None
 
@@ -67,7 +67,7 @@ SIMULATION = "flwr.simulation.run_simulation"  # loaded in the process of a simu
 
 
 def simulation_pool() -> Any:
-    """The class of the pool of Ray workers, in the process of a simulation; None anywhere else.
+    """Return the class of the pool of Ray workers, in the process of a simulation; None anywhere else.
 
     It has ``fetch_result_and_return_actor_to_pool``, ``_future_to_actor`` and ``create_actor_fn``; a Flower that has no
     such pool any more keeps its own behaviour.
@@ -88,7 +88,7 @@ PORT, START = "LOCAL_SUPERLINK_HTTP_API_PORT", "_start_local_superlink"
 
 
 def connection_reader_and_handler() -> tuple[Callable[[str | None], Any], Callable[..., Any]]:
-    """Flower's reader of a connection by its name, and the context in which its commands say errors."""
+    """Return Flower's reader of a connection by its name, and the context in which its commands say errors."""
     from flwr.cli.flower_config import read_superlink_connection
     from flwr.cli.utils import cli_output_handler
 
@@ -101,7 +101,7 @@ def replaced_in_run(
     connect: Callable[[Callable[..., Any]], Callable[..., Any]],
     stream: Callable[[Callable[[int, Any], None]], Callable[[int, Any], None]],
 ) -> Iterator[None]:
-    """Within, Flower's `run` connects and streams the log with what these make of its own functions.
+    """Let Flower's `run` connect and stream the log with what these make of its own functions.
 
     `connect` gets what returns a client with ``StartRun``, ``StreamLogs`` and ``ListRuns``; `stream` gets what shows
     the log of a run's id with such a client. A Flower that has no such functions any more is left as it is.
@@ -117,7 +117,7 @@ def replaced_in_run(
 
 
 def run_status(run_id: int, client: Any) -> tuple[str, str]:
-    """How a run stands (``finished:completed``, ``running`` …) and Flower's details."""
+    """Return how a run stands (``finished:completed``, ``running`` …) and Flower's details."""
     from flwr.proto.control_pb2 import ListRunsRequest
 
     status = client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id].status
@@ -125,7 +125,7 @@ def run_status(run_id: int, client: Any) -> tuple[str, str]:
 
 
 def local_superlink() -> tuple[str, Callable[..., None]] | None:
-    """Port of the SuperLink that `flwr run` starts by itself, and what starts it; None if this Flower has none."""
+    """Return the port of the SuperLink that `flwr run` starts, and what starts it; None if this Flower has none."""
     import flwr.cli.local_superlink as flower
 
     names = vars(flower)

@@ -59,14 +59,14 @@ class AuditLog:
             return _write(path, event, head)
 
     def entries(self) -> Iterator[Entry]:
-        """Entries in order, without damaged lines (`verify` reports those)."""
+        """Yield the entries in order, without damaged lines (`verify` reports those)."""
         for path in segments(self.folder):
             for line in path.read_bytes().split(b"\n"):
                 if (entry := parse(line)) is not None:
                     yield entry
 
     def last(self, event: str) -> Entry | None:
-        """The newest entry of a kind."""
+        """Return the newest entry of a kind."""
         for path in reversed(segments(self.folder)):
             for line in reversed(path.read_bytes().split(b"\n")):
                 entry = parse(line)
@@ -76,12 +76,12 @@ class AuditLog:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The log's files, oldest first."""
+    """Return the log's files, oldest first."""
     return sorted(folder.glob(PATTERN))
 
 
 def tail(file: BinaryIO) -> tuple[bytes, bytes]:
-    """The last complete line of a file, without its newline, and the bytes after it."""
+    """Return the last complete line of a file, without its newline, and the bytes after it."""
     end = file.seek(0, os.SEEK_END)
     start, held = end, b""
     while start > 0 and held.count(b"\n") < 2:

@@ -4,7 +4,7 @@ from remind_client.audit.chain import Entry
 
 
 def to_text(entry: Entry) -> str:
-    """One line of text; groups and tensors are abbreviated."""
+    """Return one line of text; groups and tensors are abbreviated."""
     head = f"{entry['sequence']:>6}  {entry['time'][:19]}Z  {entry['event']:<9}"
     return f"{head} {_content(entry)}".rstrip()
 

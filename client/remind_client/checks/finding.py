@@ -19,22 +19,22 @@ class Finding:
 
 
 def ok(check: str, seen: str) -> Finding:
-    """The check passed."""
+    """Return the finding that the check passed."""
     return Finding(check, "ok", seen)
 
 
 def warning(check: str, seen: str, remedy: str) -> Finding:
-    """The site works, but this is probably a mistake."""
+    """Return the finding that the site works, but that this is probably a mistake."""
     return Finding(check, "warning", seen, remedy)
 
 
 def failed(check: str, seen: str, remedy: str) -> Finding:
-    """The site does not work like this."""
+    """Return the finding that the site does not work like this."""
     return Finding(check, "failed", seen, remedy)
 
 
 def all_in_order(findings: Iterable[Finding]) -> bool:
-    """Whether no check failed."""
+    """Return whether no check failed."""
     return all(finding.level != "failed" for finding in findings)
 
 

@@ -110,7 +110,7 @@ class PrivateSteps:
         return PrivateGradients(model, how, self.secret, question, idle)
 
     def _relative(self, task: Task) -> dict[int, float]:
-        """r_k of the groups in play."""
+        """Return r_k of the groups in play."""
         weights, most = {k: w for k, w in task.weights.items() if w > 0 and k in self.counts}, self.config.privacy.r_max
         if task.secure is not None and self.joint:
             return {k: min(w / task.counts[k] / task.secure.plain, most) for k, w in weights.items()}

@@ -135,7 +135,7 @@ class WorkBuilder:
         return task.stage + self._stages_before(phase)
 
     def restarts_training(self, task: Task, phase: Phase) -> bool:
-        """Whether the site starts its training again in this round.
+        """Return whether the site starts its training again in this round.
 
         This is the first round of a phase that restarts, or the first of its rounds that the site attends.
         """
@@ -163,7 +163,7 @@ class WorkBuilder:
         return private.gradients(task, key, self._state.model, idle)
 
     def _freeze_others(self, trained: Names | None) -> None:
-        """In a run that starts with a trained model, compute no gradients of parameters that do not train."""
+        """Compute no gradients of parameters that do not train, in a run that starts with a trained model."""
         if self._config.start.model:
             for name, parameter in self._state.model.fusion.named_parameters(prefix="fusion"):
                 parameter.requires_grad_(trained is None or trained(name))
@@ -199,5 +199,5 @@ class WorkBuilder:
 
 
 def _has_parameters(optimizer: Optimizer) -> bool:
-    """Whether there is anything to train: not with frozen encoders under a frozen model that knows all groups."""
+    """Return whether anything trains: nothing does with frozen encoders and a frozen model that knows all groups."""
     return any(group["params"] for group in optimizer.param_groups)

@@ -12,7 +12,7 @@ PATIENCE = 5.0  # seconds for one
 
 
 def ask_status(path: Path) -> dict[str, object] | None:
-    """Status of the worker that listens at `path`; None if none answers."""
+    """Return the status of the worker that listens at `path`; None if none answers."""
     return _ask(path, "status")
 
 

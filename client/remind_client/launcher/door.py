@@ -138,7 +138,7 @@ class Door:
         return self._release(run, fingerprint(config), request, reply)
 
     def _own_settings(self) -> dict[str, str | int]:
-        """Run-config settings that the site decides, whatever the run asks for."""
+        """Return the run-config settings that the site decides, whatever the run asks for."""
         resources = self.site.resources
         return {"device": self.site.device, "threads": resources.threads, "workers": resources.workers}
 

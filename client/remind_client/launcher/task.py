@@ -98,7 +98,7 @@ def load(bundle: Bundle, content: bytes, folder: Path) -> ClientApp:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Within the block SIGINT raises `TaskStopped`; afterwards the old handler is restored."""
+    """Let SIGINT raise `TaskStopped` within the block; restore the old handler afterwards."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame

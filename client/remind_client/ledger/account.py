@@ -105,7 +105,7 @@ def _run(
 
 
 def own_epsilon(rows: Sequence[Spend], delta: float) -> float | None:
-    """ε of these spends of one run by this site's own noise alone; None where it shared none."""
+    """Return ε of these spends of one run by this site's own noise alone; None where it shared none."""
     if all(row.release.own is None for row in rows):
         return None
     by_part: dict[str, list[Release]] = {}

@@ -53,7 +53,7 @@ def require_newest(ledger: PrivacyLedger, log: AuditLog) -> None:
 
 
 def rollback_problem(ledger: PrivacyLedger, log: AuditLog) -> str:
-    """What the ledger lacks, in words; empty if nothing."""
+    """Return what the ledger lacks, in words; empty if nothing."""
     lost = lost_spends(ledger, log)
     return f"{ledger.path}: {len(lost)} spend(s) of the audit log are not in it: it counts too little" if lost else ""
 
@@ -77,7 +77,7 @@ def enter_lost(ledger: PrivacyLedger, log: AuditLog) -> int:
 
 
 def _logged(log: AuditLog) -> Iterator[tuple[int, Lost]]:
-    """Number in the ledger, and the spend, of all that the log knows."""
+    """Yield the number in the ledger, and the spend, of all that the log knows."""
     for entry in log.entries():
         if entry.get("event") != "spent":
             continue

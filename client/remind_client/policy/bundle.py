@@ -42,7 +42,7 @@ class Bundle:
     code: tuple[str, ...]
 
     def not_configuration(self) -> str:
-        """Why this file is more than configuration; empty if it is configuration only."""
+        """Return why this file is more than configuration; empty if it is configuration only."""
         if self.code:
             return f"this one brings {len(self.code)} other file(s), e.g. {self.code[0]}"
         if self.component != OURS:  # any importable name would do for a stranger: os:system, say

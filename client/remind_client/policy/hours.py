@@ -41,7 +41,7 @@ class Window:
         return cls(_days(form["days"], text), _minutes(form["start"], text), _minutes(form["end"], text))
 
     def holds(self, moment: datetime) -> bool:
-        """Whether a moment lies in the window, in the moment's own time zone."""
+        """Return whether a moment lies in the window, in the moment's own time zone."""
         minute = moment.hour * 60 + moment.minute
         today, yesterday = moment.weekday(), (moment - timedelta(days=1)).weekday()
         if self.start < self.end:

@@ -26,7 +26,7 @@ class Ledger:
     folder: Path
 
     def rounds(self, day: date) -> int:
-        """Number of training rounds that began on this day."""
+        """Return the number of training rounds that began on this day."""
         kept = _read(self.folder / "rounds.json", _Day)
         return kept.rounds if kept.day == day.isoformat() else 0
 
@@ -62,11 +62,11 @@ class Ledger:
             _write(self.folder / "approved.json", _Approved(configurations=tuple(sorted(kept))))
 
     def approved(self) -> frozenset[str]:
-        """Fingerprints of the approved run configs."""
+        """Return the fingerprints of the approved run configs."""
         return frozenset(_read(self.folder / "approved.json", _Approved).configurations)
 
     def is_repeated(self, run: int | str, round_: int, question: str) -> bool:
-        """Whether a run has asked this very question for a round before; note it, unless it has.
+        """Note this question of a run for a round, unless the run has asked it before; return whether it has.
 
         The answer is the same as then, so it reveals nothing new and is not counted.
         """
@@ -85,11 +85,11 @@ class Ledger:
             _write(self._of(run), kept.model_copy(update=released))
 
     def configuration(self, run: int | str) -> str:
-        """Fingerprint of the config with which the run enrolled this site; empty if it has not, or it is not known."""
+        """Return the fingerprint of the config with which the run enrolled this site; empty if none is known."""
         return _read(self._of(run), _Run).configuration
 
     def released(self, run: int | str) -> frozenset[int] | None:
-        """Groups that were released to the run; None if the run has not enrolled this site."""
+        """Return the groups that were released to the run; None if the run has not enrolled this site."""
         groups = _read(self._of(run), _Run).groups
         return None if groups is None else frozenset(groups)
 

@@ -53,7 +53,7 @@ class PrivacyPolicy(BaseModel):
         return self.epsilon_per_run is not None or self.epsilon_for_life is not None
 
     def problem(self, config: Config) -> str:
-        """Why a run may not run here, in words that may leave; empty if it may."""
+        """Return why a run may not run here, in words that may leave; empty if it may."""
         if missing := [protection for protection in self.require if protection not in provided(config)]:
             what, has = {
                 "site": (
@@ -84,7 +84,7 @@ class PrivacyPolicy(BaseModel):
 
 
 def provided(config: Config) -> frozenset[str]:
-    """Protections that a run provides."""
+    """Return the protections that a run provides."""
     mode = config.privacy.mode
     found = {
         "site": mode == "site",

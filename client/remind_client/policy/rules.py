@@ -101,11 +101,11 @@ class Policy(BaseModel):
         return ZoneInfo(self.timezone) if self.timezone else None
 
     def run_allowed(self, app: str) -> bool:
-        """Whether an app of this name may run."""
+        """Return whether an app of this name may run."""
         return any(fnmatchcase(app, pattern) for pattern in self.runs)
 
     def training_problems(self, config: Config) -> list[str]:
-        """Why a run may not train with these settings; empty if it may. Batch 0 means all of the site's patients.
+        """List why a run may not train with these settings; empty if it may. Batch 0 means all of the site's patients.
 
         Limits on steps are for what a plain gradient tells. Where hospitals share the noise, the site takes no steps:
         a limit on ε takes their place.
@@ -127,24 +127,24 @@ class Policy(BaseModel):
         return [problem for problem, holds in wrong.items() if holds]
 
     def block_allowed(self, block: str) -> bool:
-        """Whether tensors of this block may leave."""
+        """Return whether tensors of this block may leave."""
         return any(fnmatchcase(block, pattern) for pattern in self.tensors)
 
     def model_allowed(self, name: str) -> bool:
-        """Whether a run may name these weights or this text model.
+        """Return whether a run may name these weights or this text model.
 
         A name can refer to a local file or to a download.
         """
         return any(fnmatchcase(name, pattern) for pattern in self.models)
 
     def open_at(self, moment: datetime) -> bool:
-        """Whether a moment (with a time zone) lies in the hours of operation."""
+        """Return whether a moment (with a time zone) lies in the hours of operation."""
         local = moment.astimezone(self.zone)
         return not self.hours or any(Window.parse(text).holds(local) for text in self.hours)
 
 
 def fingerprint(config: Config) -> str:
-    """SHA-256 of a run config, independent of its order, without the settings in `NO_MATTER`."""
+    """Return the SHA-256 of a run config, independent of its order, without the settings in `NO_MATTER`."""
     matters = {"federation.retries"} if config.privacy.mode == "joint" else set()  # the noise of a step follows from it
     settings = {name: value for name, value in config.flat().items() if name not in NO_MATTER - matters}
     text = "\n".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
@@ -152,7 +152,7 @@ def fingerprint(config: Config) -> str:
 
 
 def named_models(config: Config) -> dict[str, str]:
-    """Settings of a run that name weights or a text model, with their values.
+    """Return the settings of a run that name weights or a text model, with their values.
 
     The plain name of a backbone does not count: its code is installed here. A name with a scheme or a path does (timm
     fetches ``hf-hub:…``, and reads ``local-dir:…``).

@@ -181,7 +181,7 @@ def _id(given: Any) -> str | None:
 
 
 def _is_text(given: Any) -> bool:
-    """Whether every text can be encoded; JSON allows half surrogate pairs, UTF-8 does not."""
+    """Return whether every text can be encoded; JSON allows half surrogate pairs, UTF-8 does not."""
     try:
         json.dumps(given, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -75,7 +75,7 @@ def split_problems(cohort: Cohort) -> list[Problem]:
 
 
 def group_rows(cohort: Cohort) -> list[GroupRow]:
-    """The group table of a cohort, largest group first."""
+    """Return the group table of a cohort, largest group first."""
     count_of = groups.counts(cohort.groups_N)
     share_of, tail = groups.shares(count_of), groups.tail(count_of)
     n_classes, sites = len(cohort.schema.strata), sites_of(cohort)

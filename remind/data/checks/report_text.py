@@ -33,7 +33,7 @@ def wrapped(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
 
 
 def ranges(numbers: Sequence[int]) -> list[str]:
-    """``["2", "5–7"]`` of 2, 5, 6, 7; ascending numbers."""
+    """Return ``["2", "5–7"]`` for 2, 5, 6, 7; the numbers ascend."""
     runs: list[list[int]] = []
     for number in numbers:
         if not runs or number != runs[-1][-1] + 1:

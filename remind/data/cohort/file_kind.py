@@ -126,7 +126,7 @@ class PathKind(FileKind[PathSectionT, SchemaT, FilesT]):
 
     @override
     def columns(self, folder: Path, patient_id_N: Text, schema: SchemaT, contents: FilesT) -> Columns:
-        """Files are copied, so that the cohort does not depend on other folders; their names are numbers."""
+        """Copy the files, so that the cohort does not depend on other folders; their names are numbers."""
         (folder / schema.name).mkdir()
         having = np.flatnonzero(contents.present())
         paths = [self._written(contents.source_N[i], folder / schema.name / f"{i:06d}") for i in having]

@@ -62,7 +62,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """``1 patient``, ``2 patients``."""
+    """Return the number with its noun: ``1 patient``, ``2 patients``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
@@ -74,7 +74,7 @@ def listed(names: Iterable[object], most: int = 12) -> str:
 
 
 def shortened(problems: Sequence[Problem], most: int = MOST) -> list[str]:
-    """A line per problem; of the files of one modality the first `most`, the rest counted by reason."""
+    """Return a line per problem; of the files of one modality the first `most`, the rest counted by reason."""
     lines: list[str] = []
     of_files: dict[str, list[tuple[Problem, str]]] = {}
     for problem in problems:

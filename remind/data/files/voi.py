@@ -40,7 +40,7 @@ class View:
         return ends((self.centre, self.width)) if self.function == "LINEAR_EXACT" else None
 
     def curve(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """SIGMOID: y = 1 / (1 + exp(−4 (x − c) / w))."""
+        """Compute SIGMOID: y = 1 / (1 + exp(−4 (x − c) / w))."""
         with np.errstate(over="ignore"):  # exp becomes infinite and y = 0
             return np.asarray(1 / (1 + np.exp(-4 * (x - self.centre) / self.width)), dtype=np.float32)
 

@@ -34,11 +34,11 @@ class AFL(UnitRule):
     options: AFLOptions
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """n_s/n."""
+        """Return n_s/n."""
         return WeightState(initial_weights(counts, "proportional"))
 
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
-        """One projected step."""
+        """Take one projected step."""
         return WeightState(ascend(state.weights, risks, self.options.step))

@@ -35,7 +35,7 @@ class CVaROptions(AverageOptions):
 
 
 def average(memory: Mapping[Unit, float], risks: Mapping[Unit, float], beta: float) -> dict[Unit, float]:
-    """u ← (1 − β)·u + β·R of the units that reported; the first report is taken as u."""
+    """Compute u ← (1 − β)·u + β·R of the units that reported; the first report is taken as u."""
     return {**memory, **{unit: (1 - beta) * memory.get(unit, r) + beta * r for unit, r in risks.items()}}
 
 
@@ -52,13 +52,13 @@ class FGDROKL(UnitRule):
     options: KLOptions
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """p."""
+        """Return p."""
         return WeightState(initial_weights(counts, "proportional"))
 
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
-        """The maximiser for the averaged risks, or as close to it as one round may go.
+        """Return the maximiser for the averaged risks, or as close to it as one round may go.
 
         Units without a report keep their weight.
         """
@@ -84,11 +84,11 @@ class FGDROCVaR(UnitRule):
     options: CVaROptions
 
     def initial(self, counts: Mapping[Unit, int]) -> WeightState[Unit]:
-        """1/K each."""
+        """Return 1/K each."""
         return WeightState(initial_weights(counts, "uniform"))
 
     def update(
         self, state: WeightState[Unit], risks: Mapping[Unit, float], counts: Mapping[Unit, int], steps: float
     ) -> WeightState[Unit]:
-        """The maximiser for the averaged risks; a unit that never reported keeps its weight."""
+        """Return the maximiser for the averaged risks; a unit that never reported keeps its weight."""
         return worst_of_known(state, average(state.memory, risks, self.options.beta), self.options.alpha)

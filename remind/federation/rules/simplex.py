@@ -19,7 +19,7 @@ def project(values: Mapping[Unit, float]) -> dict[Unit, float]:
 
 
 def ascend(weights: Mapping[Unit, float], gradient: Mapping[Unit, float], step: float) -> dict[Unit, float]:
-    """λ ← Π(λ + step·∇), among the units with a gradient; the others keep their weight."""
+    """Take the step λ ← Π(λ + step·∇) among the units with a gradient; the others keep their weight."""
     moving = sorted(unit for unit in gradient if unit in weights)
     mass = sum(weights[unit] for unit in moving)
     if not moving or mass <= 0:

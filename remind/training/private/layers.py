@@ -33,7 +33,7 @@ def register(kind: type[nn.Module]) -> Callable[[Recorder], Recorder]:
 
 @register(nn.Linear)
 def _linear(tape: Tape, layer: nn.Linear, x: Tensor, y: Tensor) -> None:
-    """(P, …, I) → (P, …, O)."""
+    """Record a layer (P, …, I) → (P, …, O)."""
     x_EPSI = x.reshape(1, len(x), -1, x.shape[-1])
 
     def arrange(grad: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def _linear(tape: Tape, layer: nn.Linear, x: Tensor, y: Tensor) -> None:
 
 @register(nn.LayerNorm)
 def _layer_norm(tape: Tape, layer: nn.LayerNorm, x: Tensor, y: Tensor) -> None:
-    """(P, …, D) → (P, …, D)."""
+    """Record a layer (P, …, D) → (P, …, D)."""
     normed = functional.layer_norm(x.detach(), layer.normalized_shape, eps=layer.eps)
     here, weight, bias = tape.patient_P, layer.weight, layer.bias
 
@@ -58,7 +58,7 @@ def _layer_norm(tape: Tape, layer: nn.LayerNorm, x: Tensor, y: Tensor) -> None:
 
 @contextmanager
 def record_layers(model: nn.Module) -> Iterator[None]:
-    """Within the block, the model's layers record their inputs and outputs on the current tape."""
+    """Let the model's layers record their inputs and outputs on the current tape within the block."""
     hooks = [layer.register_forward_hook(_record) for layer in model.modules() if type(layer) in _KINDS]
     try:
         yield

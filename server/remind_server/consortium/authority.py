@@ -19,7 +19,7 @@ PrivateKey = ec.EllipticCurvePrivateKey
 
 
 def new_key() -> PrivateKey:
-    """A key on P-384."""
+    """Return a key on P-384."""
     return ec.generate_private_key(ec.SECP384R1())
 
 
@@ -57,7 +57,7 @@ def issue_server(
 
 
 def key_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
-    """PKCS #8, encrypted if there is a passphrase."""
+    """Return the key as PKCS #8, encrypted if there is a passphrase."""
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
         encryption = serialization.BestAvailableEncryption(passphrase)

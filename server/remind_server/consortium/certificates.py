@@ -94,7 +94,7 @@ def lifetimes(folder: Folder) -> list[Lifetime]:
 
 
 def warnings(folder: Folder, now: datetime | None = None) -> list[str]:
-    """Warnings about certificates that expire within 30 days, have expired, or do not match."""
+    """Warn about certificates that expire within 30 days, have expired, or do not match."""
     now = now or datetime.now(UTC)
     return [problem for lifetime in lifetimes(folder) if (problem := lifetime.problem(now))] + mismatches(folder)
 

@@ -148,7 +148,7 @@ class Control:
         return sorted(found, key=lambda run: run.started)
 
     def run(self, run_id: int) -> Run:
-        """One run."""
+        """Read one run."""
         with self._errors():
             answer = self._client.ListRuns(ListRunsRequest(run_id=run_id))
         if run_id not in answer.run_dict:

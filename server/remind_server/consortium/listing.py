@@ -16,7 +16,7 @@ _HEAD = ("site", "status", "last seen", "last run", "enrolled", "node", "locatio
 
 
 def sites_text(folder: Folder) -> str:
-    """Table of the sites, and remarks below it."""
+    """Return a table of the sites, and remarks below it."""
     rows, remarks = _rows(folder)
     last = last_of_sites(folder)
     lines = [_HEAD, *(_cells(row, last.get(row.site.name)) for row in rows)]

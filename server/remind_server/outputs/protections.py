@@ -9,7 +9,7 @@ Settings = Mapping[str, object]
 
 
 def is_summed(settings: Settings) -> bool:
-    """Whether the run's coordinator knows sums over hospitals alone, so that no hospital has scores of its own."""
+    """Return whether the coordinator knows only sums over hospitals, so that no hospital has scores of its own."""
     return bool(settings.get("federation.secure-aggregation"))
 
 
@@ -41,7 +41,7 @@ def remarks(settings: Settings) -> list[str]:
 
 
 def nothing_between(settings: Settings) -> str:
-    """Why a round has no scores; empty if it has."""
+    """Return why a round has no scores; empty if it has."""
     private = settings.get("privacy.mode", "none") != "none"
     if not private and not is_summed(settings):
         return ""

@@ -10,7 +10,7 @@ class Clock(Protocol):
     """A monotonic clock, in seconds."""
 
     def now(self) -> float:
-        """Seconds since some fixed moment."""
+        """Return the seconds since some fixed moment."""
 
     def sleep(self, seconds: float) -> None:
         """Wait for this many seconds."""
@@ -20,7 +20,7 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> float:
-        """Seconds since some fixed moment."""
+        """Return the seconds since some fixed moment."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
@@ -35,7 +35,7 @@ class SimulatedClock:
         self._now = 0.0
 
     def now(self) -> float:
-        """Seconds since the clock was made."""
+        """Return the seconds since the clock was made."""
         return self._now
 
     def sleep(self, seconds: float) -> None:

@@ -50,7 +50,7 @@ class Answer:
 
 
 def lifetime(deadline: float) -> float:
-    """Ttl in seconds of a message whose exchange closes after `deadline`.
+    """Return the time to live, in seconds, of a message whose exchange closes after `deadline`.
 
     It is longer than the deadline, because Flower discards an answer together with its expired message, and the
     coordinator fetches answers until after the close. It is not much longer, so that no site works on a task whose
@@ -162,7 +162,7 @@ class _InTurn:
 
 
 def patiently(what: str, call: Callable[[], Result]) -> Result:
-    """Result of a call to the SuperLink. Flower does not retry an HTTP 500 and raises it here (flower §5).
+    """Call the SuperLink, and return the result. Flower does not retry an HTTP 500 and raises it here (flower §5).
 
     Raises
     ------
@@ -179,7 +179,7 @@ def patiently(what: str, call: Callable[[], Result]) -> Result:
 
 
 def _push(grid: Grid, message: Message) -> str | None:
-    """Message id; None if it cannot be sent. Flower gives no id, or an empty one, for a node that is gone by now."""
+    """Push a message; return its id, or None: Flower gives no id, or an empty one, for a node that is gone by now."""
     try:
         ids = patiently("sending", lambda: list(grid.push_messages([message])))
     except Exception as error:  # one node's message must not end the run
@@ -189,7 +189,7 @@ def _push(grid: Grid, message: Message) -> str | None:
 
 
 def _pull(grid: Grid, message_id: str) -> Message | None:
-    """The reply to one message, if it has arrived; a failed call counts as no reply yet."""
+    """Pull the reply to one message, if it has arrived; a failed call counts as no reply yet."""
     try:
         return next(iter(grid.pull_messages([message_id])), None)
     except Exception as error:  # whatever the transport raises

@@ -28,7 +28,7 @@ _most: ContextVar[int | None] = ContextVar("most bytes of a reply", default=None
 
 @contextmanager
 def replies_within(bounds: Bounds) -> Iterator[None]:
-    """Context: a reply with more bytes than this becomes an error of its site."""
+    """Turn a reply with more bytes than this into an error of its site."""
     before = _most.set(ENVELOPE + 4 * bounds.text + bounds.buffer)  # a character has up to four bytes
     try:
         yield
@@ -37,7 +37,7 @@ def replies_within(bounds: Bounds) -> Iterator[None]:
 
 
 def pull_objects(object_ids: list[str], pull_object_fn: Callable[[str], bytes], **options: Any) -> dict[str, bytes]:
-    """Flower's function of this name, with a limit.
+    """Do as Flower's function of this name, with a limit.
 
     Raises
     ------

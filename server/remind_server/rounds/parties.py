@@ -82,7 +82,7 @@ class Parties:
         return self.initial is not None and self.initial.routed(self.config)
 
     def trained_by(self, answered: Iterable[str]) -> set[int]:
-        """Groups that these members train on."""
+        """Return the groups that these members train on."""
         names = set(answered)
         return {k for member in self.roster.members.values() if member.name in names for k in member.counts}
 

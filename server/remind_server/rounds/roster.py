@@ -77,7 +77,7 @@ class Roster:
         return f"federation.min-sites asks for {self.needed}{automatic if self._named else ''}"
 
     def missing(self) -> dict[str, str]:
-        """Expected hospitals that are neither members nor refused: they never connected."""
+        """Return the expected hospitals that are neither members nor refused: they never connected."""
         known = {member.name for member in self.members.values()} | set(self.refused)
         return {name: NEVER_CONNECTED for name in self.expected if name not in known}
 
@@ -105,14 +105,14 @@ class Roster:
         self.members = {member.node_id: member for member in members}
 
     def counts(self) -> dict[int, int]:
-        """Global n_k over all members, groups ascending."""
+        """Return n_k over all members, groups ascending."""
         total: Counter[int] = Counter()
         for member in self.members.values():
             total.update(member.counts)
         return dict(sorted(total.items()))
 
     def online(self, grid: Grid) -> list[Member]:
-        """Members whose node is online now, by name: the order of all sums."""
+        """Return the members whose node is online now, by name: the order of all sums."""
         here = set(patiently("listing nodes", lambda: list(grid.get_node_ids())))
         return sorted((m for m in self.members.values() if m.node_id in here), key=lambda m: m.name)
 
@@ -134,7 +134,7 @@ class Roster:
         log.warning("%s %s", name, self.left[name])
 
     def training(self, grid: Grid) -> list[Member]:
-        """Members that can take part in a round now, by name."""
+        """Return the members that can take part in a round now, by name."""
         return [m for m in self.online(grid) if m.name not in self.left]
 
     def draw(self, names: Sequence[str], round_: int, shares: Mapping[str, float]) -> Draw:

@@ -26,7 +26,7 @@ def scored(statistics: GroupStatistics | None) -> Row:
 
 
 def _stored(statistics: GroupStatistics | None) -> Row:
-    """What `scored` gives, as columns."""
+    """Return what `scored` gives, as columns."""
     return in_columns(scored(statistics))
 
 

@@ -28,7 +28,7 @@ SOFT_MOE = "softmoe"
 
 
 def with_soft_moe(run: StoredRun | Planned) -> Planned:
-    """The same run with Soft MoE in place of its fusion model; objective and rule stay."""
+    """Return the same run with Soft MoE in place of its fusion model; objective and rule stay."""
     method = run.config.method.model_copy(update={"fusion": SOFT_MOE})
     return Planned(run.config.model_copy(update={"method": method}), run.number)
 
@@ -69,7 +69,7 @@ def analyse(
 
 
 def _model(run: StoredRun | Planned, wish: Wish, say: Say) -> tuple[CohortFacts, Patients, ModelAnalysis]:
-    """Everything about one model, and about the patients it was trained on."""
+    """Measure everything about one model, and about the patients it was trained on."""
     config = run.config
     routing = routes(config, config.train.rounds)
     with TemporaryDirectory(prefix="remind-analyze-") as scratch:
@@ -117,7 +117,7 @@ def _same_patients(run: StoredRun | Planned, against: StoredRun) -> None:
 
 
 def _gate(fusion: FusionModel) -> Gate | None:
-    """When a model uses Φ_k; None for a model that has none."""
+    """Return when a model uses Φ_k; None for a model that has none."""
     if not isinstance(fusion, Remind):
         return None
     config = fusion.config

@@ -41,7 +41,7 @@ class Prediction:
         return loss_N
 
     def aurocs(self, weight_RN: Floats) -> Floats:
-        """AUROC with these weights of the patients, (R,): the mean over classes of one class against the rest.
+        """Return AUROC with these weights of the patients, (R,): the mean over classes of one against the rest.
 
         NaN where a class that occurs among the patients, or the rest, has no weight.
         """
@@ -85,7 +85,10 @@ def gains(full: Prediction, hidden: Prediction, person_N: NDArray[np.str_], seed
 
 
 def weighted_auroc(score_N: Floats, positive_N: NDArray[np.bool_], weight_RN: Floats) -> Floats:
-    """Σ_{i positive, j not} w_i w_j (1[s_i > s_j] + ½·1[s_i = s_j]) / (Σ w_i · Σ w_j), (R,); NaN if a sum is 0."""
+    """Return Σ_{i positive, j not} w_i w_j (1[s_i > s_j] + ½·1[s_i = s_j]) / (Σ w_i · Σ w_j), (R,).
+
+    NaN where a sum is 0.
+    """
     order_N = np.argsort(score_N, kind="stable")
     first_K = np.unique(score_N[order_N], return_index=True)[1]
     weight_RN, positive_N = weight_RN[:, order_N], positive_N[order_N]

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 def expert_use(views: Sequence[View], few: int) -> ExpertUse | None:
-    """Experts of all training patients; None if the model has no experts.
+    """Return the experts of all training patients; None if the model has no experts.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def top_share(use_NE: Floats) -> Floats:
 
 
 def apart(share_of: Mapping[int, Floats]) -> float | None:
-    """Mean over pairs of groups of the total variation distance between their shares, as distributions over experts.
+    """Average over pairs of groups the total variation distance between their distributions over experts.
 
     0: all groups use the same experts alike; 1: no two groups share one. None for fewer than two groups that use any.
     """

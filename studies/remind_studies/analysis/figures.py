@@ -46,7 +46,7 @@ class Groups:
 
     @classmethod
     def of(cls, analysis: Analysis) -> "Groups":
-        """Those of an analysis; ``*`` marks a tail group."""
+        """Return those of an analysis; ``*`` marks a tail group."""
         ordered = sorted(analysis.cohort.groups, key=lambda g: (-g.train, -g.test, g.mask))
         names = tuple(g.name + "*" * g.tail for g in ordered)
         trained = tuple(numbered(name, g.train) for name, g in zip(names, ordered, strict=True))
@@ -59,7 +59,7 @@ def numbered(name: str, patients: int) -> str:
 
 
 def pictures(analysis: Analysis) -> dict[str, Picture | None]:
-    """Every picture by its name; None where there is nothing to draw."""
+    """Return every picture by its name; None where there is nothing to draw."""
     groups = Groups.of(analysis)
     return {
         "consistency": _consistency(analysis, groups),

@@ -52,11 +52,11 @@ class Jacobian:
         return sum(self._counts)
 
     def times(self, v: Tensors) -> Tensor:
-        """J v, (n,): a Jacobian-vector product."""
+        """Return J v, (n,): a Jacobian-vector product."""
         return torch.cat([forth(v)[0].detach() for forth in self._forth])
 
     def transposed_times(self, u_N: Tensor) -> Tensors:
-        """Jᵀ u, in the parameters' shapes: a vector-Jacobian product."""
+        """Return Jᵀ u, in the parameters' shapes: a vector-Jacobian product."""
         pieces = zip(self._back, torch.split(u_N, self._counts), strict=True)
         found = [back(piece_N)[0] for back, piece_N in pieces]
         return {name: torch.stack([part[name] for part in found]).sum(dim=0).detach() for name in found[0]}
@@ -114,7 +114,7 @@ def cosine(a: Direction | None, b: Direction | None) -> float | None:
 
 
 def norm(tensors: Mapping[str, Tensor]) -> float:
-    """Euclidean norm of all entries together."""
+    """Return the Euclidean norm of all entries together."""
     return sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors.values()))
 
 

@@ -131,7 +131,7 @@ class Hospitals:
 
     @contextmanager
     def in_use(self, tensors: Tensors, routing: bool, every_group: bool = False) -> Iterator[list[View]]:
-        """Context: each hospital's model has these tensors of the coordinator.
+        """Give each hospital's model these tensors of the coordinator.
 
         This does not disturb a training in progress, because every message contains its own tensors.
 

@@ -198,7 +198,7 @@ class _Entropies:
 
 @contextmanager
 def _recorded(fusion: nn.Module) -> Iterator[_Entropies]:
-    """Context: record the entropies of a model's routers."""
+    """Record the entropies of a model's routers."""
     heard = _Entropies()
 
     def hook(router: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

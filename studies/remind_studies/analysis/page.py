@@ -25,7 +25,7 @@ def write_page(analysis: Analysis, path: Path) -> Path:
 
 
 def render(analysis: Analysis) -> str:
-    """The page as HTML; the same for the same numbers."""
+    """Render the page as HTML; it is the same for the same numbers."""
     return (
         _environment()
         .get_template("analysis.html")

@@ -41,7 +41,7 @@ class Patients:
 
     @classmethod
     def of(cls, hospitals: Hospitals) -> "Patients":
-        """Those of all hospitals."""
+        """Join those of all hospitals."""
         found = [
             (cohort.groups_N[row_N], np.full(len(row_N), part), cohort.label_N[row_N], cohort.person_N[row_N])
             for cohort, index in ((site.cohort, site.engine.patients.index) for site in hospitals.sites)

@@ -85,7 +85,7 @@ class Column:
 
 
 def draw_lines(charts: Sequence[Chart], names: Sequence[str], routing_from: int | None) -> "Figure":
-    """Charts side by side, with one legend.
+    """Draw charts side by side, with one legend.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def draw_lines(charts: Sequence[Chart], names: Sequence[str], routing_from: int 
 
 
 def look(place: int) -> dict[str, Any]:
-    """Keywords of `Axes.plot` for the group of this place."""
+    """Return the keywords of `Axes.plot` for the group of this place."""
     return {
         "color": ALL_COLOURS[place % len(ALL_COLOURS)],
         "marker": ALL_MARKERS[place % len(ALL_MARKERS)],
@@ -139,7 +139,7 @@ def look(place: int) -> dict[str, Any]:
 
 
 def draw_heat(heats: Sequence[Heat], names: Sequence[str]) -> "Figure":
-    """Heat maps side by side: darker for more; experts in the order of the groups that use them most."""
+    """Draw heat maps side by side: darker for more; experts in the order of the groups that use them most."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -175,14 +175,14 @@ def draw_heat(heats: Sequence[Heat], names: Sequence[str]) -> "Figure":
 
 
 def _ordered(share_GE: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int]]:
-    """Experts in the order of the group that uses each most, those of one group by how much."""
+    """Order the experts by the group that uses each most, those of one group by how much."""
     known_GE = np.nan_to_num(share_GE)
     order_E = np.lexsort((-known_GE.max(axis=0), known_GE.argmax(axis=0)))
     return share_GE[:, order_E], order_E.tolist()
 
 
 def draw_value(columns: Sequence[Column], rows: Sequence[str], models: Sequence[str], unit: str) -> "Figure":
-    """A column per modality, a row per group: the gain by the modality with its interval, a marker per model."""
+    """Draw a column per modality, a row per group: the gain by the modality with its interval, a marker per model."""
     from matplotlib.figure import Figure
 
     figure = Figure(

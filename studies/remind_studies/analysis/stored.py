@@ -45,11 +45,11 @@ class StoredRun:
         return self.folder / SITES
 
     def tensors(self) -> dict[str, Tensor]:
-        """The final global model."""
+        """Return the final global model."""
         return load_model(self.folder / MODEL, WHERE)[0]
 
     def weights(self) -> tuple[Weights, ...]:
-        """λ after 0, 1, 2 … rounds; of a repeated round, the last values."""
+        """Return λ after 0, 1, 2 … rounds; of a repeated round, the last values."""
         path = self.folder / GROUPS
         after: dict[int, dict[int, float]] = {}
         try:
@@ -89,7 +89,7 @@ class StoredRun:
 
 
 def read_run(folder: Path) -> StoredRun:
-    """The run in a results folder.
+    """Read the run in a results folder.
 
     Raises
     ------

@@ -29,7 +29,7 @@ class Table:
 
 
 def tables(analysis: Analysis) -> dict[str, Table]:
-    """Every table by its name."""
+    """Return every table by its name."""
     groups = Groups.of(analysis)
     return {
         "groups": _groups(analysis, groups),
@@ -46,12 +46,12 @@ def number(value: float | None) -> str:
 
 
 def signed(value: float) -> str:
-    """As `number`, with its sign."""
+    """Format as `number` does, with the sign."""
     return f"{value:+.3f}".replace("-", "−")
 
 
 def interval(gain: Gain | None) -> str:
-    """A gain with its interval."""
+    """Format a gain with its interval."""
     if gain is None:
         return NOTHING
     if gain.low is None or gain.high is None:

@@ -17,7 +17,7 @@ def sentences(analysis: Analysis) -> list[str]:
 
 
 def _begun(model: ModelAnalysis, sentence: str, several: bool) -> str:
-    """The sentence with the model's name before it, where there are several."""
+    """Begin the sentence with the model's name, where there are several."""
     return f"{model.name}: {sentence}" if several else sentence[0].upper() + sentence[1:]
 
 
@@ -74,7 +74,7 @@ def _weights(analysis: Analysis, model: ModelAnalysis) -> list[str]:
 
 
 def _value(analysis: Analysis, model: ModelAnalysis) -> str:
-    """Modalities whose gain among all patients can be told from 0."""
+    """Name the modalities whose gain among all patients can be told from 0."""
     told: list[tuple[float, str]] = []
     everyone: list[ModalityValue] = [v for v in model.modality_value if v.mask is None]
     for v in everyone:

@@ -57,7 +57,7 @@ def folder_contents(root: Path) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    """Digest of a file's content."""
+    """Return the digest of a file's content."""
     return sha256(path.read_bytes()).hexdigest()
 
 

@@ -66,7 +66,7 @@ class Stepper:
             torch.cuda.synchronize()
 
     def candidate(self) -> Candidate:
-        """The step to be timed."""
+        """Return the step to be timed."""
         return Candidate(self.step)
 
     @property
@@ -75,7 +75,7 @@ class Stepper:
         return "cpu" if self.config.threads == 1 and self.site.engine.device.type == "cpu" else "wall"
 
     def facts(self) -> dict[str, float]:
-        """Sizes, FLOPs and open gates."""
+        """Return the sizes, FLOPs and open gates."""
         fusion, encoders = self.site.engine.model.fusion, self.site.engine.model.encoders
         own = [sum(p.numel() for p in group.parameters()) for group in fusion.groups.values()]
         with FlopCounterMode(display=False) as counter:
@@ -93,7 +93,7 @@ class Stepper:
 
     @torch.no_grad()
     def _encoding(self) -> int:
-        """FLOPs of the encoders' forward pass over the step's patients, as in stage 1."""
+        """Return the FLOPs of the encoders' forward pass over the step's patients, as in stage 1."""
         engine = self.site.engine
         engine.model.eval()  # in training mode, modalities are hidden at random
         with FlopCounterMode(display=False) as counter:
@@ -134,7 +134,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
 
 
 def one_step(config: Config, like: str = "") -> Config:
-    """The config for one step of stage 2; with another fusion model, plainly trained, if `like` names one."""
+    """Return the config for one step of stage 2; with another fusion model, plainly trained, if `like` names one."""
     plain: dict[str, Scalar] = {"method.fusion": like, "method.objective": "erm", "train.ranking": 0.0} if like else {}
     several_phases = len(methods_of(config).objective.phases(config.train.rounds)) > 1
     changes: dict[str, Scalar] = {

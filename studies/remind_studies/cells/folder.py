@@ -34,7 +34,7 @@ class StudyFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Context: lock this folder; raises UserError if another process has locked it."""
+        """Lock this folder; raise a UserError if another process has locked it."""
         busy = f"--out: another process uses {self.path}; wait for it, or give another folder"
         with locked(self.path / ".lock", busy):
             yield

@@ -79,17 +79,17 @@ class Target:
         return tuple(n for n, p in self.work.model.named_parameters() if n.startswith(prefix) and p.requires_grad)
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The same, in this order."""
+        """Return the same, in this order."""
         named = dict(self.work.model.named_parameters())
         return tuple(named[name] for name in self.names)
 
     def input(self, step: Step) -> StepInput:
-        """What a step of these patients computes with."""
+        """Return what a step of these patients computes with."""
         batch, tokens_BMD = next(iter(self.work.source.batches([step.index_B])))
         return self.work.step_input(step, batch, tokens_BMD, derive(self.config.seed, "attack"))
 
     def gradients(self, index_N: Integers, clip: float = EXACT) -> Floats:
-        """Each of these patients' gradient of the group's parameters, (N, P), clipped as the hospital clips."""
+        """Return each of these patients' gradient of the group's parameters, (N, P), clipped as the hospital clips."""
         private, found = PrivateGradients(self.work.model, Clipping(clip, 0.0, 1.0), bytes(32), "candidates"), []
         for part in np.array_split(index_N, max(1, len(index_N) // 128)):
             with private.recording(noisy=False):
@@ -98,13 +98,13 @@ class Target:
         return np.concatenate(found)
 
     def plain(self, index_B: Integers, weight: float) -> Floats:
-        """The exact gradient of a step of these patients, (P,)."""
+        """Return the exact gradient of a step of these patients, (P,)."""
         self.work.model.zero_grad(set_to_none=True)
         PlainGradients().compute(self.work.objective, self.input(Step(index_B, np.full(len(index_B), weight))))
         return self._read(True)
 
     def update(self, plan: list[Step]) -> Floats:
-        """What a round of these steps subtracts from the group's parameters, (P,); the model stays as it is."""
+        """Return what a round of these steps subtracts from the group's parameters, (P,); the model stays as it is."""
         before = {name: tensor.detach().clone() for name, tensor in self.work.model.named_parameters()}
         start = self._read(False)
         self.work.plan, self.work.optimizer = plan, build_optimizer(self.config.train, self.work.model, False)
@@ -116,7 +116,7 @@ class Target:
         return moved
 
     def noisy(self, plan: list[Step], how: Clipping, question: str) -> Floats:
-        """The sum of the private gradients of these steps, all of the model as it is, times q·n, (P,).
+        """Return the sum of the private gradients of these steps, all of the model as it is, times q·n, (P,).
 
         No dropout draws, so a patient's gradient is the same in every step. It is computed once, and each step sums the
         clipped gradients of those drawn and adds the noise of its own.
@@ -147,7 +147,7 @@ class Hospital:
     others: Integers
 
     def patients(self) -> Integers:
-        """All of them, in the order of the cohort."""
+        """Return all of them, in the order of the cohort."""
         return np.sort(np.concatenate([self.members, self.others]))
 
 
@@ -169,7 +169,7 @@ class View(ABC):
         self.target = target
 
     def candidates(self, index_N: Integers) -> Floats:
-        """What the coordinator compares it with, (N, P)."""
+        """Return what the coordinator compares it with, (N, P)."""
         return self.target.gradients(index_N)
 
     @abstractmethod

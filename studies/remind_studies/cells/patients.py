@@ -24,7 +24,7 @@ from remind_studies.cells.missingness import hide
 
 
 def folds(config: Config) -> int:
-    """K of the cross-validation that ``data.test`` stands for.
+    """Return K of the cross-validation that ``data.test`` stands for.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def folds(config: Config) -> int:
 
 
 def hospitals(cell: Cell) -> tuple[Site, ...]:
-    """Hospitals of a cell by name, with training, validation and test patients.
+    """Return the hospitals of a cell by name, with training, validation and test patients.
 
     Raises
     ------

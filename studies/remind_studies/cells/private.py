@@ -47,7 +47,7 @@ class Direction:
     variance: float = 0.0
 
     def facts(self, numbers: int) -> tuple[float, float]:
-        """Cosine, and signal ÷ noise."""
+        """Return the cosine, and signal ÷ noise."""
         exact, clipped = _flat(self.exact), _flat(self.clipped)
         noise = numbers * self.variance
         signal = float(clipped.square().sum())
@@ -64,7 +64,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
     done = train.federate(config, patients, folder / "run", [traces])
 
     def measured(part: int) -> BySite:
-        """Of all patients of a part: those of combinations that a hospital does not say are tested too."""
+        """Measure all patients of a part: those of combinations that a hospital does not say are tested too."""
         parts = {site.name: np.flatnonzero(site.cohort.split_N == part) for site in done.sites}
         return train.evaluations({s.name: s.evaluate(parts[s.name], done.result.routing) for s in done.sites})
 
@@ -100,7 +100,7 @@ def looks(config: Config, patients: Sequence[Hospital], folder: Path) -> dict[st
 
 
 def _work(site: Site, known: Sequence[int]) -> LocalWork:
-    """The first round's work at a site."""
+    """Return the first round's work at a site."""
     engine, config = site.engine, site.config
     engine.model.fusion.keep_groups(known, config.seed)
     counts = engine.patients.counts
@@ -138,7 +138,7 @@ def _add(
 
 
 def _travelling(work: LocalWork) -> dict[str, Tensor]:
-    """Parameters of the model that all hospitals share, and of groups."""
+    """Return the parameters of the model that all hospitals share, and of groups."""
     return {n: p for n, p in work.model.named_parameters() if n.startswith("fusion.") and p.requires_grad}
 
 

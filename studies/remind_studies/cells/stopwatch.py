@@ -73,12 +73,12 @@ def _lap(step: Callable[[], object], now: Callable[[], float]) -> Lap:
 
 
 def seconds(laps: Laps, name: str) -> float:
-    """Median seconds of a step."""
+    """Return the median seconds of a step."""
     return median(lap.seconds for lap in laps[name])
 
 
 def ratio(laps: Laps, name: str, to: str) -> tuple[float, float, float]:
-    """Median over the laps of time ÷ that of the other's lap of the same turn, and its 95 % interval."""
+    """Return the median over the laps of time ÷ that of the other's lap of the same turn, and its 95 % interval."""
     ratios = sorted(mine.seconds / other.seconds for mine, other in zip(laps[name], laps[to], strict=True))
     count = len(ratios)
     low = max(0, int(count / 2 - 0.98 * sqrt(count)))

@@ -89,7 +89,7 @@ def federate(
 
 
 def sites_of(config: Config, patients: Sequence[Hospital], folder: Path) -> tuple[Site, ...]:
-    """Hospitals as the federation runs them: virtual, so that the secret of a privacy guarantee follows from the seed.
+    """Return the hospitals as the federation runs them: virtual, so that secrets of privacy follow from the seed.
 
     No ledger pays for what they release: settings are tried, and nothing leaves the researcher.
     """
@@ -140,14 +140,14 @@ def _pooled(config: Config, patients: tuple[Hospital, ...], folder: Path, traces
 
 
 def evaluations(statistics: Statistics) -> BySite:
-    """Statistics as they are written."""
+    """Return the statistics as they are written."""
     return {site: {k: Evaluation.of(s) for k, s in own.items()} for site, own in statistics.items()}
 
 
 def result_of(
     cell: Cell, patients: Sequence[Hospital], outcomes: Sequence[Outcome], traces: Traces, began: float
 ) -> CellResult:
-    """A cell's result; `began` by the monotonic clock."""
+    """Return a cell's result; `began` by the monotonic clock."""
     training = {p.name: groups.counts(p.cohort.groups_N[p.cohort.split_N == TRAIN]) for p in patients}
     every = sorted({k for own in training.values() for k in own})
     schema = patients[0].cohort.schema

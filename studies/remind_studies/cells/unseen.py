@@ -113,12 +113,12 @@ def training_patients(cohort: Cohort) -> int:
 
 
 def without_training(cohort: Cohort, held: Collection[int]) -> Cohort:
-    """The patients without those of the held-out groups, except for their test patients."""
+    """Return the patients without those of the held-out groups, except for their test patients."""
     return cohort.take(~np.isin(cohort.groups_N, list(held)) | (cohort.split_N == TEST))
 
 
 def only(cohort: Cohort, held: Collection[int]) -> Cohort:
-    """The patients of the held-out groups, except for their test patients."""
+    """Return the patients of the held-out groups, except for their test patients."""
     return cohort.take(np.isin(cohort.groups_N, list(held)) & (cohort.split_N != TEST))
 
 
@@ -166,7 +166,7 @@ def hand_over_encoders(site: Site, patients: Cohort, store: SiteStore) -> None:
 
 
 def examined(name: str, base: Federation, tensors: Mapping[str, Tensor], routing: bool) -> Outcome:
-    """Every hospital's statistics of a global model, with its own encoders."""
+    """Examine a global model at every hospital, with its own encoders."""
     config, schema, found = base.result.config, base.result.schema, {}
     for site in base.sites:
         modalities = shared_modalities(config, schema, site.engine.patients.observed)

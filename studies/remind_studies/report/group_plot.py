@@ -93,7 +93,7 @@ def draw_groups(rows: Sequence[GroupRow], looks: Mapping[str, Look], title: str,
 
 
 def _draw(axes: "Axes", found: Sequence[tuple[float, Dot]], look: Look, alpha: float) -> None:
-    """Markers and intervals of one arm, at their heights."""
+    """Draw markers and intervals of one arm, at their heights."""
     ends = [(y, one.low, one.high) for y, one in found if one.low is not None and one.high is not None]
     if ends:
         y_n, low_n, high_n = zip(*ends, strict=True)

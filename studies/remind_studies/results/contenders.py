@@ -40,7 +40,7 @@ class Contender:
 
 
 def contenders(panel: Panel, runs: Iterable[Run]) -> tuple[Contender, ...]:
-    """The rows of a panel, in the order of its arms, then of what their runs measured.
+    """Return the rows of a panel, in the order of its arms, then of what their runs measured.
 
     A model that has a name is called "<arm>, <model>", or by its name alone where the panel has one arm.
 

@@ -51,7 +51,7 @@ class Inference:
 
 
 def estimate(values: Values, ratio: float) -> Inference:
-    """Mean of the values with its interval and test.
+    """Return the mean of the values with its interval and test.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def estimate(values: Values, ratio: float) -> Inference:
 
 
 def paired(values: Values, against: Values, ratio: float) -> Inference:
-    """Mean of the differences, `values` minus `against`, seed by seed."""
+    """Return the mean of the differences, `values` minus `against`, seed by seed."""
     return estimate(_differences(values, against), ratio)
 
 
@@ -113,7 +113,7 @@ class Standing:
 
 
 def equivalence(values: Values, against: Values, ratio: float, margin: float) -> float | None:
-    """p of the hypothesis that the difference is `margin` or more, in either direction.
+    """Return p of the hypothesis that the difference is `margin` or more, in either direction.
 
     Two one-sided tests (Schuirmann 1987) with the variance of this module: the larger p. Equal on each
     of `SAME` seeds or more: 0; on fewer that may be chance, as scores of few patients are coarse.
@@ -128,7 +128,7 @@ def equivalence(values: Values, against: Values, ratio: float, margin: float) ->
 
 
 def detectable(sd: float | None, n: int, ratio: float, level: float = LEVEL, power: float = POWER) -> float | None:
-    """The smallest true difference that a test of this level finds with this power, if the spread is `sd`.
+    """Return the smallest true difference that a test of this level finds with this power, if the spread is `sd`.
 
     From the noncentral t distribution with n − 1 degrees of freedom; the power in the wrong direction is not counted.
     """
@@ -175,7 +175,7 @@ def standings(values: Mapping[str, Values], ratio: float, margin: float, *, lowe
 
 
 def _sure(names: Sequence[str], p_values: Values) -> set[str]:
-    """Those whose p, adjusted by Holm, is below the level."""
+    """Return those whose p, adjusted by Holm, is below the level."""
     return {name for name, p in zip(names, holm(p_values), strict=True) if p is not None and p < LEVEL}
 
 

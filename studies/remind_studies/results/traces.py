@@ -9,13 +9,13 @@ from remind_studies.results.panel_format import Trace, TraceRound
 
 
 def traces(rows: Iterable[Contender]) -> tuple[Trace, ...]:
-    """The trace of each arm that has one."""
+    """Return the trace of each arm that has one."""
     found = {row.name: [result.rounds for result in row.results.values()] for row in rows}
     return tuple(Trace(arm=name, rounds=_mean(own)) for name, own in found.items() if any(own))
 
 
 def _mean(by_seed: Sequence[Sequence[RoundTrace]]) -> tuple[TraceRound, ...]:
-    """Means over the seeds, round by round; a group counts in the seeds that have it."""
+    """Average over the seeds, round by round; a group counts in the seeds that have it."""
     rounds: dict[tuple[int, int], list[RoundTrace]] = {}
     for own in by_seed:
         for one in own:

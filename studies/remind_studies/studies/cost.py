@@ -66,7 +66,7 @@ class Cost(Study):
 
 
 def _with_gates(request: Request, arm: Arm) -> tuple[Arm, ...]:
-    """The method; REMIND also without group routing, and with it for every patient."""
+    """Return the method; REMIND also without group routing, and with it for every patient."""
     config = config_of(request, arm)
     if fusions.choose(config.method.fusion)[0].name != REMIND:
         return (arm,)
@@ -76,7 +76,7 @@ def _with_gates(request: Request, arm: Arm) -> tuple[Arm, ...]:
 
 
 def _sizes(path: Path) -> dict[str, Scalar]:
-    """[model] of a file but for its encoders, and its batch."""
+    """Return [model] of a file but for its encoders, and its batch."""
     values = {k.replace("_", "-"): v for k, v in flatten(read_toml(path, "sizes"), str(path)).items()}
     inside = {k: v for k, v in values.items() if k.startswith("model.") and k not in NOT_SIZES}
     found = {k: v for k, v in inside.items() if not k.startswith("model.encoders.")}

@@ -66,7 +66,7 @@ class Unseen(Study):
         )
 
     def _held(self, request: Request) -> set[int]:
-        """Groups to hold out, by bitmask."""
+        """Return the groups to hold out, by bitmask."""
         names, counts = request.cohort.schema.names, groups.counts(request.cohort.groups_N)
         if self.options.groups:
             found = set(listed(self.options.groups, lambda text: groups.parse(text, names), "groups"))
