@@ -41,6 +41,11 @@ class TrainConfig(Section):
     step_rounds: Count = Field(5, description="schedule 'step': rounds between drops")
     step_factor: Positive = Field(0.1, description="schedule 'step': factor of a drop")
     focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
+    measure_patients: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="rounds that train encoders: patients of each group whom a site measures, of those it trains on and "
+        "of those it validates on (docs/methods.md); 0: all",
+    )
     select: Literal["last", "overall", "tail-patients", "mean-tail", "worst-group"] = Field(
         "last",
         description="the run's model: of the last round, or of the best by this measure on validation patients",
@@ -69,6 +74,8 @@ class TrainConfig(Section):
             raise ValueError("warmup-rounds and routing-rounds are both 0: nothing would be trained")
         if self.rich_rounds > self.rounds:
             raise ValueError(f"rich-rounds {self.rich_rounds} are more than the {self.rounds} rounds of both stages")
+        if self.measure_patients == 1:
+            raise ValueError("measure-patients 1: one patient shows no spread; take 2 or more, or 0 for all")
         if self.patience and self.select == "last":
             raise ValueError(f"patience {self.patience} needs a measure: set train.select")
         return self

@@ -123,6 +123,8 @@ class Config(Section):
         ]
         if self.model.prototypes:
             problems.append("model.prototypes: the pull of one patient on a prototype is not bounded; set it to 0")
+        if self.train.measure_patients:
+            problems.append("train.measure-patients: noise is for sums over all patients; set it to 0")
         if self.precision == "bfloat16":
             problems.append("precision: norms of gradients need float32; set it to 'float32'")
         if self.privacy.mode == "joint":

@@ -57,7 +57,7 @@ def reply_bounds(groups: int, outcome: Outcome, experts: int, tensors: int = 0, 
     """
     classes = len(outcome.strata) if outcome.by_class else 0
     cells = groups * 3 * outcome.histograms * 2 * BINS  # test, validation, calibrated
-    others = groups * (3 * (30 + classes * (classes + 1) + outcome.sums + experts) + 14 + 2 * len(BETA_K))
+    others = groups * (3 * (30 + classes * (classes + 1) + outcome.sums + experts) + 16 + 2 * len(BETA_K))
     values = SOME_VALUES + others + cells * CELL_VALUES + tensors * TENSOR_VALUES
     text = SOME_TEXT + LONGEST_VALUE * (SOME_VALUES + others) + cells * CELL_TEXT
     text += tensors * (LONGEST_VALUE * TENSOR_VALUES + TENSOR_TEXT)

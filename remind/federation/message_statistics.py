@@ -28,15 +28,16 @@ class LossSum(Message):
 
     count: Count
     loss_sum: Finite
+    variance: Annotated[float, Field(ge=0, le=MOST**2)] = 0.0
 
     @classmethod
     def of(cls, loss: GroupLoss) -> Self:
         """Message of the statistics."""
-        return cls(count=loss.count, loss_sum=loss.loss_sum)
+        return cls(count=loss.count, loss_sum=loss.loss_sum, variance=loss.variance)
 
     def value(self) -> GroupLoss:
         """The statistics."""
-        return GroupLoss(self.count, self.loss_sum)
+        return GroupLoss(self.count, self.loss_sum, variance=self.variance)
 
 
 class Evaluation(Message):

@@ -4,6 +4,7 @@ The sum of the sites' statistics equals those of the pooled patients exactly (de
 Shapes: B patients, C classes, E experts, G groups.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -22,18 +23,31 @@ MOST_LOG_LOSS = 100.0  # per patient, in nats: p = 4e-44, the end of float32; so
 
 @dataclass(frozen=True)
 class GroupLoss:
-    """The statistics that update λ: patients of one group, and the sum of their losses."""
+    """The statistics that update λ: patients of one group, and the sum of their losses.
+
+    Attributes
+    ----------
+    variance
+        Of `loss_sum`, where it is estimated from a sample of the patients; 0: it is of all of them.
+    """
 
     count: int
     loss_sum: float
+    variance: float = field(default=0.0, kw_only=True)
 
     @property
     def loss(self) -> float:
         """Return the mean loss per patient: R_k of the patients counted here."""
         return self.loss_sum / self.count
 
+    @property
+    def error(self) -> float:
+        """Return the standard error of `loss` owing to the sample; 0: all patients were measured."""
+        return math.sqrt(self.variance) / self.count
+
     def __add__(self, other: "GroupLoss") -> "GroupLoss":
-        return GroupLoss(self.count + other.count, self.loss_sum + other.loss_sum)
+        variance = self.variance + other.variance  # sites draw independently
+        return GroupLoss(self.count + other.count, self.loss_sum + other.loss_sum, variance=variance)
 
 
 @dataclass(frozen=True)

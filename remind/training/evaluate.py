@@ -3,8 +3,11 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from remind.config import Config
+from remind.data.batches.batch import Batch
+from remind.fusion.base import FusionOutput
 from remind.metrics.statistics import GroupStatistics, merge
 from remind.metrics.tempering import TemperedSums, tempered
 from remind.objectives.base import Labels, Objective
@@ -17,6 +20,18 @@ from remind.training.site_model import SiteModel
 def most_loss(config: Config, outcome: Outcome) -> float:
     """Return the largest value that one patient's loss may contribute, in nats."""
     return config.federation.max_loss * outcome.chance_loss
+
+
+def clipped_loss(
+    model: SiteModel, objective: Objective, batch: Batch, output: FusionOutput, labels: Labels | None
+) -> Tensor:
+    """Return the objective's loss of each patient of a batch, (B,), as it counts in a measurement: see `evaluate`."""
+    loss_B = objective.loss_of(model.outcome, output.logits_BC, batch.target, batch.group_B, labels or {})
+    most = most_loss(objective.config, model.outcome)
+    loss_B = loss_B.clamp(max=most)
+    if objective.config.privacy.mode != "none":  # as for gradients: no patient makes the sum undefined
+        loss_B = loss_B.nan_to_num(nan=most)
+    return loss_B
 
 
 @torch.no_grad()
@@ -47,11 +62,7 @@ def evaluate(
     """
     parts = []
     for batch, output in outputs(model, source, index_N, routing):
-        loss_B = objective.loss_of(model.outcome, output.logits_BC, batch.target, batch.group_B, labels or {})
-        most = most_loss(objective.config, model.outcome)
-        loss_B = loss_B.clamp(max=most)
-        if objective.config.privacy.mode != "none":  # as for gradients: no patient makes the sum undefined
-            loss_B = loss_B.nan_to_num(nan=most)
+        loss_B = clipped_loss(model, objective, batch, output, labels)
         opened_B = torch.zeros_like(loss_B) if output.open_B is None else output.open_B
         seen = Seen(
             batch.group_B.cpu().numpy(),

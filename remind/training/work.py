@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from remind.data.batches.batch import Batch
-from remind.metrics.statistics import GroupStatistics
+from remind.metrics.statistics import GroupLoss
 from remind.objectives.base import Labels, Names, Objective, StepInput
 from remind.seeds import derive
 from remind.training.gradients import Gradients, PlainGradients
@@ -19,7 +19,7 @@ from remind.training.sampling import Step
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 
-Measure = Callable[[], dict[int, GroupStatistics]]
+Measure = Callable[[], Mapping[int, GroupLoss]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class LocalWork:
     gradients
         Computes the gradient of a step.
     measure
-        Statistics of the training patients on the model as it is.
+        Losses of the training patients per group on the model as it is.
     kept
         Tensors that stay at this site from round to round, under names of the rule's or the objective's choice.
     beside

@@ -89,8 +89,8 @@ def test_the_largest_right_answer_fits(classes, groups, experts):
     bounds = reply_bounds(groups, Classes(classes=tuple(map(str, range(classes)))), experts)
     examination = Examination(round=1, test=part, validation=part, seconds=1 / 3)
     assert read_as(to_record(examination), Examination, bounds)[0] == examination
-    losses = {k: LossSum(count=count, loss_sum=1 / 3e-7) for k in part}
-    whole = Report(round=1, share=1 / 3, train=losses, validation=part, seconds=1 / 3, index=())
+    losses = {k: LossSum(count=count, loss_sum=1 / 3e-7, variance=1 / 3e-7) for k in part}
+    whole = Report(round=1, share=1 / 3, train=losses, local=losses, validation=part, seconds=1 / 3, index=())
     assert read_as(to_record(whole), Report, bounds)[0] == whole
 
 

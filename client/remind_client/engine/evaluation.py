@@ -4,14 +4,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from remind.data.cohort.cohort import TRAIN
-from remind.metrics.statistics import GroupStatistics
+from remind import groups
+from remind.data.cohort.cohort import TRAIN, VALIDATION
+from remind.federation.messages import Task
+from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.objectives.base import Labels, Objective
+from remind.seeds import derive
 from remind.training.evaluate import evaluate
+from remind.training.measure import drawn, estimated
 from remind.training.site_data import TokenSource
 from remind.training.site_model import SiteModel
 from remind.training.work import LocalWork
-from remind_client.engine.patients import SitePatients
+from remind_client.engine.patients import Integers, SitePatients
 
 
 class Evaluation:
@@ -27,6 +31,22 @@ class Evaluation:
         labels = self._patients.labels(self._objective) if labels is None else labels
         rows = self._patients.evaluated(part)
         return evaluate(self._model, source, rows, self._objective, routing, labels, temperature)
+
+    def sampled_losses(self, source: TokenSource, task: Task, most: int) -> dict[int, GroupLoss]:
+        """Estimate the losses of the training patients from at most `most` of each group, drawn anew in every round."""
+        seed = derive(task.seed, "measured", self._patients.site, task.round)
+        rows = self._sample(TRAIN, most, seed)
+        counts = groups.counts(self._patients.cohort.groups_N[self._patients.evaluated(TRAIN)])
+        return estimated(self._model, source, rows, counts, self._objective, task.routing, task.labels)
+
+    def sampled_validation(self, source: TokenSource, task: Task, most: int) -> dict[int, GroupStatistics]:
+        """Return statistics of at most `most` validation patients of each group, the same in all rounds of a run."""
+        rows = self._sample(VALIDATION, most, derive(task.seed, "validated", self._patients.site))
+        return evaluate(self._model, source, rows, self._objective, task.routing, task.labels)
+
+    def _sample(self, part: int, most: int, seed: int) -> Integers:
+        rows = self._patients.evaluated(part)
+        return drawn(rows, self._patients.cohort.groups_N[rows], most, seed)
 
     @torch.no_grad()
     def mistakes(self, work: LocalWork) -> Tensor:

@@ -35,7 +35,7 @@ KNOWN: dict[type[Message], frozenset[str]] = {
     Report: frozenset({"kind", "round", "share", "train", "validation", "local", "seconds", "index", "privacy"}),
     Examination: frozenset({"kind", "round", "test", "validation", "calibrated", "tempered", "seconds"}),
     Tempered: frozenset({"count", "loss", "slope"}),
-    LossSum: frozenset({"count", "loss_sum"}),
+    LossSum: frozenset({"count", "loss_sum", "variance"}),
     PrivacySpent: frozenset({"epsilon", "delta", "left", "own", "releases"}),
     Evaluation: frozenset(
         {

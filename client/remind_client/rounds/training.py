@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from remind.federation.blocks import block_of, index_of, pack, split_beside, unp
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
 from remind.fusion.prototypes import PROTOTYPES
-from remind.metrics.statistics import GroupLoss
+from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.objectives.base import Phase
 from remind.seeds import derive, seeded
 from remind.training.work import LocalWork
@@ -66,9 +67,12 @@ class RoundTraining:
         methods, state = engine.methods, engine.state
         received, work, phase, train_encoders = begun(engine, task, buffer, key)
         work.withheld = self._withheld(task, work)
+        most = self._measured(train_encoders)
+        if most:
+            work.measure = partial(engine.evaluation.sampled_losses, work.source, task, most)
         losses: Mapping[int, GroupLoss] = work.measure()
         with methods.rule.measured(work):
-            validation = engine.evaluation.statistics(work.source, VALIDATION, task.routing, task.labels)
+            validation = self._validation(task, work, most)
         released = {} if self.releases is None else self.releases.losses(task, losses, key)
         losses = self._work(task, phase, work, train_encoders, key) or losses
         local: Mapping[int, GroupLoss] = work.measure() if methods.rule.measures_local and phase.train else {}
@@ -91,6 +95,21 @@ class RoundTraining:
             privacy=self.spender.spent() if self.spender is not None else None,
         )
         return report, pack(self._sent(task, buffer, received, work), engine.config.federation.dtype)
+
+    def _measured(self, train_encoders: bool) -> int:
+        """Return how many patients of each group are measured, at least the site's minimum; 0: all.
+
+        With frozen encoders the tokens are there already, and measuring everybody costs little.
+        """
+        most = self.engine.config.train.measure_patients
+        return max(most, self.minimum) if most and train_encoders else 0
+
+    def _validation(self, task: Task, work: LocalWork, most: int) -> dict[int, GroupStatistics]:
+        """Return statistics of the validation patients; of all where a choice or λ depends on them."""
+        engine, config = self.engine, self.engine.config
+        if most and config.train.select == "last" and config.dro.risk == "train":
+            return engine.evaluation.sampled_validation(work.source, task, most)
+        return engine.evaluation.statistics(work.source, VALIDATION, task.routing, task.labels)
 
     def _work(
         self, task: Task, phase: Phase, work: LocalWork, train_encoders: bool, key: str

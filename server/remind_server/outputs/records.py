@@ -101,6 +101,9 @@ class RoundRecord:
         Standard error of the step owing to the draw of the sites, as a part of the step's norm; None: not estimated.
     chances
         Connected site → probability with which it was drawn for the round; empty if all were asked.
+    risk_errors
+        Standard error of R_k owing to the samples of patients on which it was measured (``train.measure-patients``);
+        groups of whom all patients were measured are absent.
     """
 
     round: int
@@ -131,6 +134,7 @@ class RoundRecord:
     effective_sites: float = 0.0
     sampling_error: float | None = None
     chances: Mapping[str, float] = field(default_factory=dict)
+    risk_errors: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def round_rows(record: RoundRecord, schema: CohortSchema) -> list[Row]:
                 "lambda": record.weights_used[group],
                 "lambda_next": record.weights_after[group],
                 "risk": record.risks.get(group),
+                "risk_error": record.risk_errors.get(group),
                 "gate_open": measured.open_sum / measured.count if measured else None,
                 "experts": expert_use(measured),
                 "validation": row_of(measured, schema.predicts.kind) | ({"n": None} if silent and not measured else {}),

@@ -85,6 +85,7 @@ def report_problems(
         elif loss.count != assignment.counts[group]:
             found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
     found += _losses(report.train, limits) + _losses(report.local, limits)
+    found += _errors([*report.train.items(), *report.local.items()], limits)
     if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
         found.append(f"sends tensors that are not {assignment.dtype}")
     enrolled = sum(assignment.counts.values())
@@ -148,6 +149,19 @@ def _losses(losses: Mapping[int, LossSum] | Mapping[int, Evaluation], limits: Li
         f"claims a mean loss of {mean:.3g} in group {group}; one patient's is at most {most:.3g} (federation.max-loss)"
         for group, loss in losses.items()
         if (mean := loss.loss_sum / loss.count) > most
+    ]
+
+
+def _errors(losses: Collection[tuple[int, LossSum]], limits: Limits) -> list[str]:
+    """A standard error is that of a sample, and no loss in it is larger than a patient's may be."""
+    if not limits.config.train.measure_patients:
+        sampled = any(loss.variance for _, loss in losses)
+        return ["reports the error of a sample, but all patients are measured"] if sampled else []
+    most = limits.most_loss
+    return [
+        f"claims a standard error of {error:.3g} in group {group}; one patient's loss is at most {most:.3g}"
+        for group, loss in losses
+        if (error := loss.value().error) > most
     ]
 
 

@@ -115,6 +115,7 @@ class RoundRunner:
             effective_sites=sample.effective(outcome.answered, tasks),
             sampling_error=outcome.sampling_error,
             chances={} if draw is None else draw.chances,
+            risk_errors={k: loss.error for k, loss in outcome.losses.items() if loss.variance},
         )
         for observer in self.observers:
             observer.round_done(record, after.model.tensors)
