@@ -13,6 +13,7 @@ from remind.errors import UserError
 from remind.federation.aggregation import BlockAverage, Merging, is_as_sent
 from remind.federation.aggregators.base import Aggregator
 from remind.federation.aggregators.base import registry as aggregators
+from remind.federation.blocks import SentType
 from remind.federation.rules.base import Rule
 from remind.federation.rules.base import registry as rules
 from remind.federation.site_weights import SomeWeighing
@@ -45,6 +46,10 @@ class Methods:
     def merges(self, name: str) -> bool:
         """Return whether a tensor is merged by the fusion model, and neither trained nor averaged."""
         return name.startswith(FUSION) and name.removeprefix(FUSION) in self.fusion.merged
+
+    def reply_type(self, name: str, config: Config) -> SentType:
+        """Return the type in which a site answers with a tensor; merged ones are no updates, so they stay exact."""
+        return "int8" if config.federation.updates == "int8" and not self.merges(name) else config.federation.dtype
 
     def no_updates(self, received: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> dict[str, str]:
         """Return the merged tensors of a reply that are no updates, by name, with what is wrong with each, if anything.
@@ -89,6 +94,10 @@ def methods_of(config: Config) -> Methods:
         raise UserError(
             f"method.rule: {rule_method.name} does not go with federation.encoders={config.federation.encoders!r}; "
             f"set it to {' or '.join(map(repr, rule.encoders))}"
+        )
+    if config.federation.updates == "int8" and rule.broadcasts:
+        raise UserError(
+            f"federation.updates = 'int8': {rule_method.name} needs exactly what was sent; set it to 'exact'"
         )
     if config.train.ranking > 0 and getattr(fusion_method.build, "ranks", False):
         raise UserError(

@@ -107,6 +107,7 @@ def adapted_config(start: Start, choices: Choices, device: str = "auto") -> Conf
         "federation.participation": 1.0,
         "federation.averaging": 0.0,
         "federation.dtype": "float64" if config.precision == "float64" else "float32",
+        "federation.updates": "exact",
         "start.model": start.where,
         "start.shared": choices.shared,
         "start.rate": choices.rate,

@@ -53,6 +53,11 @@ class FederationConfig(Section):
         "hospital (docs/secure-aggregation.md)",
     )
     dtype: WireType = Field("float32", description="type of the sent tensors")
+    updates: Literal["exact", "int8"] = Field(
+        "exact",
+        description="what sites answer: tensors of this type, or int8: their updates in 8 bits with error feedback "
+        "(docs/methods.md)",
+    )
     max_update: Positive = Field(0.5, description="leave out an update with ‖update‖ > max-update · max(1, ‖sent‖)")
     max_update_ratio: AtLeast1 = Field(
         5.0,

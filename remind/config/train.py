@@ -43,8 +43,8 @@ class TrainConfig(Section):
     focal_gamma: NonNegative = Field(2.0, description="focusing parameter of the focal loss")
     measure_patients: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="rounds that train encoders: patients of each group whom a site measures, of those it trains on and "
-        "of those it validates on (docs/methods.md); 0: all",
+        description="rounds that train encoders: patients of each group whom a site measures, of those it trains on "
+        "and of those it validates on (docs/methods.md); 0: all",
     )
     select: Literal["last", "overall", "tail-patients", "mean-tail", "worst-group"] = Field(
         "last",

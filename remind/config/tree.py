@@ -82,6 +82,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _can_sum_what_is_sent(self) -> Self:
+        if self.federation.updates == "int8" and self.federation.secure_aggregation:
+            raise ValueError(
+                "federation.updates = 'int8' does not go with federation.secure-aggregation: masks are for numbers "
+                "with one scale at all hospitals; set it to 'exact'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_choose_a_blend(self) -> Self:
         if self.evaluation.choose_blend and not self.model.blend:
             raise ValueError("evaluation.choose-blend needs a share to train with: model.blend is 0")

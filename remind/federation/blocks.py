@@ -8,7 +8,7 @@ buffer and an index of its tensors: one array however many tensors (flower §2).
 
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from remind.config.federation import WireType
+from remind.federation.quantised import dequantise, nbytes_of, quantise
 from remind.quoting import quoted
 
 ENCODERS = "encoders."
 RULE = "rule/"  # begins the names of what a rule sends besides the parameters
 SHARED = "shared"
+INT8: Literal["int8"] = "int8"  # an update, not a value: see `quantised`
+SentType = WireType | Literal["int8"]
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -92,29 +95,41 @@ class Entry(BaseModel):
     name: Annotated[str, Field(max_length=300)]
     block: Annotated[str, Field(max_length=300)]
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=8)]
-    dtype: WireType
+    dtype: SentType
 
     @property
     def nbytes(self) -> int:
         """Return the number of bytes in the buffer."""
+        if self.dtype == INT8:
+            return nbytes_of(prod(self.shape))
         return prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
-def index_of(tensors: Mapping[str, Tensor], dtype: WireType) -> tuple[Entry, ...]:
+Types = SentType | Callable[[str], SentType]  # one for all tensors, or by name
+
+
+def index_of(tensors: Mapping[str, Tensor], dtype: Types) -> tuple[Entry, ...]:
     """Return the index of the buffer that `pack` makes: tensors sorted by name."""
     return tuple(
-        Entry(name=name, block=block_of(name), shape=tuple(tensor.shape), dtype=dtype)
+        Entry(name=name, block=block_of(name), shape=tuple(tensor.shape), dtype=_type(dtype, name))
         for name, tensor in sorted(tensors.items())
     )
 
 
-def pack(tensors: Mapping[str, Tensor], dtype: WireType) -> NDArray[np.uint8]:
+def pack(tensors: Mapping[str, Tensor], dtype: Types) -> NDArray[np.uint8]:
     """Pack tensors into one flat buffer of raw bytes in native order (little-endian on every machine torch runs on)."""
-    parts = [
-        tensor.detach().to("cpu", DTYPES[dtype]).contiguous().view(-1).view(torch.uint8).numpy()
-        for _, tensor in sorted(tensors.items())
-    ]
+    parts = [_raw(tensor, _type(dtype, name)) for name, tensor in sorted(tensors.items())]
     return np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+
+def _raw(tensor: Tensor, dtype: SentType) -> NDArray[np.uint8]:
+    if dtype == INT8:
+        return quantise(tensor)
+    return tensor.detach().to("cpu", DTYPES[dtype]).contiguous().view(-1).view(torch.uint8).numpy()
+
+
+def _type(dtype: Types, name: str) -> SentType:
+    return dtype(name) if callable(dtype) else dtype
 
 
 def unpack(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, Tensor]:
@@ -135,8 +150,11 @@ def unpack(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, Tenso
         stop = start + entry.nbytes
         if stop > buffer.size:
             raise ValueError(f"buffer of {buffer.size} bytes ends within {entry.name}")
-        raw = torch.from_numpy(buffer[start:stop].copy())
-        tensors[entry.name] = raw.view(DTYPES[entry.dtype]).view(entry.shape)
+        if entry.dtype == INT8:
+            tensors[entry.name] = dequantise(buffer[start:stop], prod(entry.shape)).view(entry.shape)
+        else:
+            raw = torch.from_numpy(buffer[start:stop].copy())
+            tensors[entry.name] = raw.view(DTYPES[entry.dtype]).view(entry.shape)
         start = stop
     if start != buffer.size:
         raise ValueError(f"buffer has {buffer.size - start} bytes that its index does not name")

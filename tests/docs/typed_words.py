@@ -50,7 +50,10 @@ MORE = {
     ("remind-site", "serve"): ("--port", "0"),
     ("python", "benchmarks/cached_tokens.py"): ("--small", "--patients", "2", "--batch", "2", "--steps", "1"),
     ("python", "benchmarks/first_prediction.py"): ("--repeats", "1"),
-    ("python", "benchmarks/measuring.py"): ("--patients", "4", "--measured", "2", "--batch", "2", "--steps", "1", "--rounds", "1"),
+    ("python", "benchmarks/measuring.py"): (
+        *("--patients", "4", "--measured", "2", "--batch", "2", "--steps", "1", "--rounds", "1"),
+    ),
+    ("python", "benchmarks/bytes.py"): ("--seeds", "1", *SMALL),
     ("python", "benchmarks/golden_runs.py"): ("--only", "rule-fedremind"),
     ("python", "benchmarks/group_routing.py"): ("--size", "small", "--repeats", "2", "--steps", "1"),
     ("python", "benchmarks/honest_updates.py"): SMALL,

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from remind.data.cohort.cohort import VALIDATION
-from remind.federation.blocks import block_of, index_of, pack, split_beside, unpack
+from remind.errors import UserError
+from remind.federation.blocks import INT8, SentType, block_of, index_of, pack, split_beside, unpack
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
+from remind.federation.quantised import with_feedback
 from remind.fusion.prototypes import PROTOTYPES
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.objectives.base import Phase
@@ -79,6 +81,7 @@ class RoundTraining:
         if phase.train:
             engine.work.gather(work, task, self.minimum)
         require_finite([*losses.values(), *local.values()])
+        sent = self._in_wire_type(task, buffer, self._sent(task, buffer, received, work), work)
         state.save(
             work.optimizer, engine.work.stage_number(task, phase), train_encoders, task.round + 1, task.candidates
         )
@@ -91,10 +94,35 @@ class RoundTraining:
             validation=evaluations(validation) if self.releases is None else {},
             local={k: LossSum.of(s) for k, s in local.items() if k in task.weights},
             seconds=time.perf_counter() - started,
-            index=index_of(received, engine.config.federation.dtype),
+            index=index_of(sent, self._type),
             privacy=self.spender.spent() if self.spender is not None else None,
         )
-        return report, pack(self._sent(task, buffer, received, work), engine.config.federation.dtype)
+        return report, pack(sent, self._type)
+
+    def _type(self, name: str) -> SentType:
+        return self.engine.methods.reply_type(name, self.engine.config)
+
+    def _in_wire_type(
+        self, task: Task, buffer: Buffer, tensors: Mapping[str, Tensor], work: LocalWork
+    ) -> Mapping[str, Tensor]:
+        """Return what is packed: tensors, or with ``federation.updates`` = int8 updates, whose rounding is kept here.
+
+        To a part that goes back as it was received, nothing of earlier rounds is added; nor to prototypes, of which
+        some may go back while others do not.
+        """
+        names = [name for name in tensors if self._type(name) == INT8]
+        if not names:
+            return tensors
+        before = unpack(task.index, buffer)
+        updates = {name: tensors[name].detach() - before[name].to(tensors[name]) for name in names}
+        if wrong := [name for name, update in updates.items() if not bool(torch.isfinite(update).all())]:
+            raise UserError(
+                f"training has diverged: {wrong[0]} is not finite; lower the learning rate (train.lr, --lr)"
+            )
+        state, silent = self.engine.state, [n for n in names if n == PROTOTYPES or block_of(n) in work.withheld]
+        sent, left = with_feedback(updates, state.kept, silent)
+        state.kept |= left
+        return {**tensors, **sent}
 
     def _measured(self, train_encoders: bool) -> int:
         """Return how many patients of each group are measured, at least the site's minimum; 0: all.

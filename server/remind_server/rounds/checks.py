@@ -11,6 +11,7 @@ from remind.config import Config
 from remind.federation.message_statistics import Evaluation, LossSum
 from remind.federation.messages import Examination, Report
 from remind.fusion.base import Context, build_fusion
+from remind.methods import methods_of
 from remind.metrics.statistics import MOST_LOG_LOSS
 from remind.outcomes.base import Outcome
 from remind.training.evaluate import most_loss
@@ -86,8 +87,9 @@ def report_problems(
             found.append(f"reports {loss.count} patients of group {group}; it enrolled {assignment.counts[group]}")
     found += _losses(report.train, limits) + _losses(report.local, limits)
     found += _errors([*report.train.items(), *report.local.items()], limits)
-    if {entry.dtype for entry in report.index} != {entry.dtype for entry in task.index}:
-        found.append(f"sends tensors that are not {assignment.dtype}")
+    methods = methods_of(limits.config)
+    if wrong := [e for e in report.index if e.dtype != methods.reply_type(e.name, limits.config)]:
+        found.append(f"sends tensors that are not {methods.reply_type(wrong[0].name, limits.config)}")
     enrolled = sum(assignment.counts.values())
     found += _evaluations(report.validation, assignment.observed, enrolled, limits)
     return found + _tensors(assignment.sent, received)

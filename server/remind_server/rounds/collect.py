@@ -105,6 +105,7 @@ class RoundReplies:
             tensors = unpack(report.index, buffer)
             if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
+            tensors = assignment.answered(report.index, tensors)
             merged = methods_of(self.limits.config).no_updates(tensors, assignment.sent)
             if wrong := [f"{name}: {problem}" for name, problem in merged.items() if problem]:
                 raise ValueError("; ".join(wrong))

@@ -11,7 +11,7 @@ from torch import Tensor
 from remind.config import Config, TrainConfig
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.block_weights import block_weights
-from remind.federation.blocks import WireType, beside, index_of, pack
+from remind.federation.blocks import DTYPES, INT8, Entry, WireType, beside, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.messages import Examine, Task
 from remind.federation.richer import of_richer, rich
@@ -42,6 +42,19 @@ class Assignment:
     def record(self) -> RecordDict:
         """Return the message. It is built when it is sent, so that memory does not hold the tensors of all sites."""
         return to_record(self.task, pack({**self.sent, **self.beside}, self.dtype))
+
+    def answered(self, index: Iterable[Entry], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of an answer, where some are updates (``federation.updates``) of what the site received.
+
+        Its names and shapes are those that were sent.
+        """
+        found = dict(tensors)
+        for entry in index:
+            if entry.dtype == INT8:
+                sent = self.sent[entry.name]
+                received = sent.to(DTYPES[self.dtype]).to(sent.dtype)  # as the site got it
+                found[entry.name] = received + tensors[entry.name].to(sent.dtype)
+        return found
 
     @property
     def nbytes(self) -> int:

@@ -145,6 +145,7 @@ FEW: list[dict[str, Scalar]] = [
     {"rule": "ditto", "objective": "jtt"},
     {"federation.encoders": "shared", "federation.averaging": 0.9},
     {"train.select": "overall", "data.validation": 0.2},
+    {"federation.updates": "int8", "federation.participation": 0.5, "federation.min-sites": 1},
 ]
 STEEP: dict[str, Scalar] = {
     "train.lr": 0.02,
@@ -172,7 +173,7 @@ def equals_uninterrupted(folder, number, choice, uninterrupted):
     assert_same(where, folder, one, two)
 
 
-@pytest.mark.parametrize(("number", "choice"), [(2, FEW[0]), (5, FEW[1]), (6, FEW[2]), (11, FEW[3])])
+@pytest.mark.parametrize(("number", "choice"), [(2, FEW[0]), (5, FEW[1]), (6, FEW[2]), (11, FEW[3]), (5, FEW[4])])
 def test_killed_and_resumed_equals_uninterrupted(number, choice, tmp_path, uninterrupted):
     equals_uninterrupted(tmp_path, number, choice, uninterrupted)
 
