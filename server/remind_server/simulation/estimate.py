@@ -1,8 +1,8 @@
 """Estimate, before a simulation starts, its parameters, processes, memory and approximate time.
 
-A hospital's model stays in the memory of every process that has served it (`remind_client.app`), so memory grows with
-hospitals × processes. The patients' own data are not counted: pictures are read when needed, the rest is small beside
-the models.
+A hospital's model stays in the memory of every process that has served it (`remind_client.app`), so with Ray memory
+grows with hospitals × processes. The patients' own data are not counted: pictures are read when needed, the rest is
+small beside the models.
 """
 
 import os
@@ -90,7 +90,9 @@ def size_of(config: Config, schema: CohortSchema, groups: Iterable[int]) -> Size
     return Size(encoders, inner, float(work), tuple(unknown))
 
 
-def estimate(config: Config, size: Size, sites: int, processes: int, coordinator: bool = True) -> Estimate:
+def estimate(
+    config: Config, size: Size, sites: int, processes: int, coordinator: bool = True, apart: bool = False
+) -> Estimate:
     """Estimate a run.
 
     Parameters
@@ -99,12 +101,14 @@ def estimate(config: Config, size: Size, sites: int, processes: int, coordinator
         Number of processes that serve hospitals at the same time.
     coordinator
         Whether the coordinator is one process more.
+    apart
+        Whether each hospital has one process for the whole run; else each may serve all of them.
     """
     item = 8 if config.precision == "float64" else 4
     whole = size.encoders + size.fusion
     training = whole if config.federation.encoders != "frozen" else size.fusion
     moments = 3 if config.train.optimizer == "adamw" else 1  # the gradient, and AdamW's two moments
-    served = sites * whole * item + moments * training * item
+    served = (sites / processes if apart else sites) * whole * item + moments * training * item
     travelling = size.fusion + (size.encoders if config.federation.encoders == "shared" else 0)
     own = 4 * travelling * item  # the model, the sum of replies, and a message packed and unpacked
     rounds, train = config.train.rounds, config.train

@@ -216,8 +216,8 @@ def _check_protections(config: Config, schema: "CohortSchema", hospitals: int) -
         require_given_scales(schema, config)
 
 
-def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool) -> "Estimate":
-    """Estimate what the simulation of `plan` needs, in this process or in the processes that Ray runs in parallel.
+def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool, jobs: int = 1) -> "Estimate":
+    """Estimate what the simulation of `plan` needs, in `jobs` processes of ours or in those that Ray runs in parallel.
 
     Raises
     ------
@@ -234,8 +234,9 @@ def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool) -> "
     size = size_of(config, hospitals[0].cohort.schema, observed)
     cpus = int(plan.federation.get(ALL_CPUS) or os.cpu_count() or 1)
     side_by_side = max(1, cpus // max(1, int(plan.federation.get(CLIENT_CPUS, 1))))
-    processes = 1 if in_process else min(len(hospitals), side_by_side)
-    return estimate(config, size, len(hospitals), processes, coordinator=not in_process)
+    processes = min(len(hospitals), jobs if in_process else side_by_side)
+    coordinator = not in_process or processes > 1
+    return estimate(config, size, len(hospitals), processes, coordinator, apart=in_process)
 
 
 def plan_elsewhere(

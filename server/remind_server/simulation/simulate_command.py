@@ -47,6 +47,9 @@ def simulate_command(
             metavar="RUN", help="Continue with the unfinished run in this results folder, from its last checkpoint."
         ),
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Hospitals that work at a time, each in a process; 0: one per core.")
+    ] = 1,
     quiet: Quiet = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print every group, site and score, whatever the screen's size.")
@@ -69,10 +72,12 @@ def simulate_command(
     from remind_server.rounds.checkpoints import Checkpoints, resumable
     from remind_server.run_observers import run_observers
     from remind_server.simulation.simulate import simulate
+    from remind_server.simulation.worker_grid import side_by_side
 
+    jobs = side_by_side(jobs)
     chosen = one_cohort(cohort, cohort_option)
     if resume is None:
-        config, clients = _planned(run_config, chosen, num_clients, quiet, yes)
+        config, clients = _planned(run_config, chosen, num_clients, quiet, yes, jobs)
     else:
         if chosen is not None or run_config or num_clients is not None:
             raise UserError(
@@ -86,7 +91,7 @@ def simulate_command(
     observers = [folder, attendance, progress, *run_observers(config, folder.folder, print)]
     try:
         with termination_is_interruption():
-            simulate(config, clients, observers, checkpoints=checkpoints)
+            simulate(config, clients, observers, checkpoints=checkpoints, jobs=jobs)
     except KeyboardInterrupt:
         print(f"stopped before the end; resume it with: remind simulate --resume {folder.folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -99,7 +104,7 @@ def simulate_command(
 
 
 def _planned(
-    run_config: list[str] | None, cohort: str | None, num_clients: int | None, quiet: bool, yes: bool
+    run_config: list[str] | None, cohort: str | None, num_clients: int | None, quiet: bool, yes: bool, jobs: int
 ) -> tuple[Config, int]:
     """Config and number of hospitals of a new run, checked, with a results folder of its own."""
     from remind_server.simulation.estimate import refuse_what_is_too_large
@@ -109,7 +114,7 @@ def _planned(
         raise UserError("run.resume: resume with: remind simulate --resume FOLDER")
     for warning in check_hospitals(plan, {}):
         print(f"warning: {warning}", file=sys.stderr)
-    found = estimated(plan, {}, in_process=True)
+    found = estimated(plan, {}, in_process=True, jobs=jobs)
     refuse_what_is_too_large(found, yes, REMEDY)
     if not quiet:
         print(found, file=sys.stderr)
