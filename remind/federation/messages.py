@@ -81,6 +81,8 @@ class Task(Message):
         The last round of this stage in which the site's answer counted, where the rule asks; None: none.
     secure
         Among whom each block of the answer is summed; None: the answer is not masked.
+    held
+        Blocks that are left out because the site has them, with the digest of each (`held.digests`).
     """
 
     kind: Literal["task"] = "task"
@@ -98,6 +100,7 @@ class Task(Message):
     routed: bool = False
     counted: Natural | None = None
     secure: Secure | None = None
+    held: dict[Name, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     index: tuple[Entry, ...]
 
     @property

@@ -65,6 +65,7 @@ TASK = {
         "plain": 0.125,
         "experts": 0,
     },
+    "held": {"encoder:a": "0" * 64},
     "index": [ENTRY.model_dump(mode="json")],
 }
 

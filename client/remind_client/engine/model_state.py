@@ -1,6 +1,6 @@
 """The model of a site in memory, and its exchange with the message and with the store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from remind.config import Config
 from remind.data.batches.batch import SiteData
 from remind.federation.blocks import ENCODERS, Entry, beside, group_block, split_beside, unpack
+from remind.federation.held import digests, encoders_of
 from remind.federation.install import install
 from remind.federation.rules.base import Rule
 from remind.objectives.base import OWN
@@ -64,17 +65,25 @@ class ModelState:
         self.beside: dict[str, Tensor] = {}
         self._digests: dict[str, str] = {}  # hashes of the current encoders; a missing name means unknown
         self._cached: tuple[dict[str, str], CachedTokens] | None = None
+        self._received = False  # whether encoders in memory came with the last message, and are not stored yet
         self._pretrained = False  # whether the encoders in memory learned without labels, and are not stored yet
 
-    def receive(self, index: tuple[Entry, ...], buffer: Buffer) -> dict[str, Tensor]:
+    def receive(
+        self, index: tuple[Entry, ...], buffer: Buffer, held: Mapping[str, str] | None = None
+    ) -> dict[str, Tensor]:
         """Load the site's own tensors from its store and the rest from the message.
 
         Return the received parameters by name.
 
+        Parameters
+        ----------
+        held
+            Blocks that the message leaves out because they are in the store, with their digests.
+
         Raises
         ------
         ValueError
-            The message contains tensors that this site does not accept.
+            The message contains tensors that this site does not accept, or leaves out what the site does not have.
         """
         own = {group_block(k) for k in self._patients.observed}
         if foreign := {e.block for e in index if e.block.startswith("group:")} - own:
@@ -86,6 +95,7 @@ class ModelState:
             if self._digests.get(name) != found:
                 self.model.encoders[name].load_state_dict(self._store.encoder(name, found))
                 self._digests[name] = found
+        self._require(held or {})
         rule, shared = self._rule, self._config.federation.encoders == "shared"
         tensors, self.beside = split_beside(unpack(index, buffer))
         known = {beside(word, name): t.shape for word in rule.broadcasts for name, t in tensors.items()}
@@ -93,7 +103,8 @@ class ModelState:
             raise ValueError(f"tensor {strange[0]} is not one that this site accepts")
         groups_here = None if rule.groups_travel else tuple(self._patients.counts)
         received = install(self.model, tensors, shared, self._config.seed, groups_here, rule.travels)
-        if any(name.startswith(ENCODERS) for name in received):
+        self._received = any(name.startswith(ENCODERS) for name in received)
+        if self._received:
             self.mark_changed()
         self.kept = self._store.kept()
         named = dict(self.model.named_parameters())
@@ -141,12 +152,21 @@ class ModelState:
         kept = self.kept | stays
         if optimizer is None:
             self._store.save_kept(kept)
-        elif trained or self._pretrained:
-            self._pretrained = False
+        elif trained or self._pretrained or self._received:
+            self._pretrained = self._received = False
             encoders = dict(self.model.encoders.items())
             self._digests = self._store.save(encoders, optimizer.state_dict(), stage, kept, since, wanted)
         else:
             self._store.save_optimizer(self._store.digests(), optimizer.state_dict(), stage, kept, since, wanted)
+
+    def _require(self, held: Mapping[str, str]) -> None:
+        """Refuse a message that leaves out encoders which this site has not, or no longer."""
+        if not held:
+            return
+        named = {name: p for name, p in self.model.named_parameters() if self._rule.travels(name)}
+        here = digests(encoders_of(named), self._config.federation.dtype)
+        if lacking := sorted(block for block, digest_ in held.items() if here.get(block) != digest_):
+            raise ValueError(f"the message leaves out {', '.join(lacking)}, which this site no longer has")
 
     def _pretrain(self) -> None:
         """Train the initial encoders without labels, before their first round; later they are read from the store."""

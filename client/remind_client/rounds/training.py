@@ -11,7 +11,8 @@ from torch import Tensor
 
 from remind.data.cohort.cohort import VALIDATION
 from remind.errors import UserError
-from remind.federation.blocks import INT8, SentType, block_of, index_of, pack, split_beside, unpack
+from remind.federation.blocks import ENCODERS, INT8, SentType, block_of, index_of, pack, split_beside, unpack
+from remind.federation.held import encoders_rest
 from remind.federation.message_statistics import LossSum
 from remind.federation.messages import Report, Task
 from remind.federation.quantised import with_feedback
@@ -68,6 +69,8 @@ class RoundTraining:
         started, engine = time.perf_counter(), self.engine
         methods, state = engine.methods, engine.state
         received, work, phase, train_encoders = begun(engine, task, buffer, key)
+        if encoders_rest(engine.config, methods.rule, task.stage, phase.train):
+            received = {name: tensor for name, tensor in received.items() if not name.startswith(ENCODERS)}
         work.withheld = self._withheld(task, work)
         most = self._measured(train_encoders)
         if most:
@@ -201,5 +204,5 @@ def begun(engine: SiteEngine, task: Task, buffer: Buffer, key: str) -> tuple[Rec
         engine.state.reset()
     train_encoders = phase.train and task.stage == 1 and engine.config.federation.encoders != "frozen"
     engine.store.activate()
-    received = engine.state.receive(task.index, buffer)
+    received = engine.state.receive(task.index, buffer, task.held)
     return received, engine.work.training(task, phase, received, train_encoders, key), phase, train_encoders

@@ -92,7 +92,7 @@ def report_problems(
         found.append(f"sends tensors that are not {methods.reply_type(wrong[0].name, limits.config)}")
     enrolled = sum(assignment.counts.values())
     found += _evaluations(report.validation, assignment.observed, enrolled, limits)
-    return found + _tensors(assignment.sent, received)
+    return found + _tensors(assignment.expected, received)
 
 
 def examination_problems(task_round: int, examination: Examination, member: Member, limits: Limits) -> list[str]:

@@ -106,7 +106,7 @@ class RoundReplies:
             if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
             tensors = assignment.answered(report.index, tensors)
-            merged = methods_of(self.limits.config).no_updates(tensors, assignment.sent)
+            merged = methods_of(self.limits.config).no_updates(tensors, assignment.expected)
             if wrong := [f"{name}: {problem}" for name, problem in merged.items() if problem]:
                 raise ValueError("; ".join(wrong))
             size = update_size(assignment.sent, {n: t for n, t in tensors.items() if n not in merged})
@@ -129,7 +129,7 @@ class RoundReplies:
             self.train[one.name] = {k: loss.value() for k, loss in one.report.train.items()}
             self.local[one.name] = {k: loss.value() for k, loss in one.report.local.items()}
             self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
-            weights, sent = one.assignment.task.block_weights, one.assignment.sent
+            weights, sent = one.assignment.task.block_weights, one.assignment.expected
             chance = self.chances.get(one.name, 1.0)
             self.average.take(Reply(one.tensors, weights, sent, self.train[one.name], chance, one.name))
             self.answered.append(one.name)

@@ -3,7 +3,7 @@
 Nothing is sent here. The result depends only on the config, the parties and the replies.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from remind.adaptation.moving import anchored, rates
 from remind.federation.aggregation import BlockAverage
 from remind.federation.averaging import mean_of, with_mean
+from remind.federation.held import HOLDS, encoders_rest
 from remind.federation.rules.base import Replies
 from remind.global_model import GlobalModel
 from remind.metrics.selection import is_better, judge
@@ -82,13 +83,16 @@ class Course:
             return replace(state, memory={**lasting, **rule.server_init(state.model.tensors)})
         return state
 
-    def stepped(self, state: SomeState, replies: BlockAverage, weights: Any, answered: Iterable[str] = ()) -> SomeState:
+    def stepped(
+        self, state: SomeState, replies: BlockAverage, weights: Any, answered: Collection[str] = ()
+    ) -> SomeState:
         """Return the state after the rule's step on the parameters of this phase; unchanged if no site trained.
 
         `answered` are the sites whose answers count.
         """
         phase, model = self.methods.objective.phase(state.round), state.model.tensors
-        average, before = replies.average(model), state.memory
+        average = replies.average(model)
+        before = {name: tensor for name, tensor in state.memory.items() if not name.startswith(HOLDS)}
         if isinstance(replies, SummedGradients):
             lr, known = learning_rate(self.config.train, *self.stage(state.round)), self.parties.known
             rate = rates(self.config, known)
@@ -101,6 +105,8 @@ class Course:
         after = {**model, **average, **moved}
         if self.methods.rule.counts_answers:
             memory = {**memory, **{COUNTED + site: torch.tensor(state.round) for site in answered}}
+        if encoders_rest(self.config, self.methods.rule, self.stage(state.round)[0], phase.train):
+            memory = {**memory, **{HOLDS + site: torch.tensor(state.round) for site in answered}}
         if self.parties.initial is not None:
             lr = learning_rate(self.config.train, *self.stage(state.round))
             after = anchored(self.config, self.parties.initial.tensors, after, training, lr)

@@ -11,8 +11,9 @@ from torch import Tensor
 from remind.config import Config, TrainConfig
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.block_weights import block_weights
-from remind.federation.blocks import DTYPES, INT8, Entry, WireType, beside, index_of, pack
+from remind.federation.blocks import DTYPES, ENCODERS, INT8, Entry, WireType, beside, block_of, index_of, pack
 from remind.federation.flower import to_record
+from remind.federation.held import HOLDS, digests, encoders_of, encoders_rest
 from remind.federation.messages import Examine, Task
 from remind.federation.richer import of_richer, rich
 from remind.federation.site_weights import Masses, Sites, SiteWeights, total
@@ -28,7 +29,12 @@ COUNTED = "counted/"  # begins the names, in the memory, of the rounds in which 
 class Assignment:
     """A site's task, and the values for checking its reply: tensors sent, W_s, n_{s,k}, groups that it can evaluate.
 
-    `beside` is what the rule sends besides the tensors of the model, which does not come back.
+    Attributes
+    ----------
+    beside
+        What the rule sends besides the tensors of the model, which does not come back.
+    rest
+        Whether encoders do not come back either: the round does not train them.
     """
 
     task: Task
@@ -38,6 +44,12 @@ class Assignment:
     observed: frozenset[int]
     dtype: WireType
     beside: Mapping[str, Tensor] = field(default_factory=dict)
+    rest: bool = False
+
+    @property
+    def expected(self) -> Mapping[str, Tensor]:
+        """Those of the sent tensors that come back."""
+        return {n: t for n, t in self.sent.items() if not n.startswith(ENCODERS)} if self.rest else self.sent
 
     def record(self) -> RecordDict:
         """Return the message. It is built when it is sent, so that memory does not hold the tensors of all sites."""
@@ -122,10 +134,16 @@ def train_tasks(
     labels = _labels(everybody) if methods.objective.needs_labels else {}
     stage, stage_round, stage_rounds = stage_of(config, state.round, methods.objective.phases(config.train.rounds))
     tasks = {}
+    rest = encoders_rest(config, methods.rule, stage, methods.objective.phase(state.round).train)
+    known = digests(encoders_of(state.model.tensors), config.federation.dtype) if rest else {}
     for member in members:
         own, share = member.counts, masses[member.name]
         common = state.model.select(own, shared_modalities(config, schema, own))
         sent = dict(methods.rule.for_site(member.name, common, state.memory))
+        held = {}
+        if rest and HOLDS + member.name in state.memory:
+            held = {block: known[block] for block in sorted({block_of(name) for name in encoders_of(sent)})}
+            sent = {name: tensor for name, tensor in sent.items() if not name.startswith(ENCODERS)}
         besides = _besides(methods.rule.broadcasts, state.memory, sent)
         task = Task(
             round=state.round,
@@ -141,10 +159,11 @@ def train_tasks(
             given=tuple(k for k in sorted(own) if k in given),
             routed=routed,
             counted=last_counted(state.memory, member.name),
+            held=held,
             index=index_of({**sent, **besides}, config.federation.dtype),
         )
         tasks[member.node_id] = Assignment(
-            task, sent, fsum(share.values()), own, member.observed, config.federation.dtype, besides
+            task, sent, fsum(share.values()), own, member.observed, config.federation.dtype, besides, rest
         )
     return tasks
 
