@@ -10,6 +10,8 @@ from typing_extensions import override
 from remind.federation.blocks import block_of
 from remind.metrics.statistics import GroupLoss
 
+PIECE = 1 << 20  # numbers that are converted at a time
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -64,7 +66,7 @@ class BlockAverage:
             if name not in self._sum:
                 self._sum[name] = torch.zeros(tensor.shape, dtype=torch.float64)
                 self._weight[name] = 0.0
-            self._sum[name].add_(tensor.to(torch.float64), alpha=weight)
+            add_scaled(self._sum[name], tensor, weight)
             self._weight[name] += weight
 
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -86,6 +88,13 @@ class BlockAverage:
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The global tensors with every averaged one replaced."""
         return {**tensors, **self.average(tensors)}
+
+
+def add_scaled(whole: Tensor, part: Tensor, weight: float) -> None:
+    """Add weight·part to a sum in float64, piece by piece, so that no second tensor of its size is made."""
+    flat, of = whole.view(-1), part.reshape(-1)
+    for start in range(0, len(flat), PIECE):
+        flat[start : start + PIECE].add_(of[start : start + PIECE].to(torch.float64), alpha=weight)
 
 
 def is_as_sent(reply: Tensor, sent: Tensor) -> bool:

@@ -6,7 +6,7 @@ sends besides the parameters (``rule/<word>/<parameter>``) is in the block of th
 buffer and an index of its tensors: one array however many tensors (flower §2).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 from typing import Annotated, Literal
 
@@ -132,15 +132,40 @@ def _type(dtype: Types, name: str) -> SentType:
     return dtype(name) if callable(dtype) else dtype
 
 
-def unpack(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, Tensor]:
-    """Return the tensors of a buffer, by name.
+class Unpacked(Mapping[str, Tensor]):
+    """The tensors of a buffer, by name: each is copied out of it when it is asked for, and every time.
 
     Raises
     ------
     ValueError
         The index does not fit the buffer, or names a tensor twice or in a wrong block.
     """
-    tensors: dict[str, Tensor] = {}
+
+    def __init__(self, index: Iterable[Entry], buffer: NDArray[np.uint8]) -> None:
+        self._places, self._buffer = places_of(index, buffer), buffer
+
+    def __getitem__(self, name: str) -> Tensor:
+        entry, start = self._places[name]
+        part = self._buffer[start : start + entry.nbytes]
+        if entry.dtype == INT8:
+            return dequantise(part, prod(entry.shape)).view(entry.shape)
+        return torch.from_numpy(part.copy()).view(DTYPES[entry.dtype]).view(entry.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def unpack(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, Tensor]:
+    """Return the tensors of a buffer, by name; errors as in `Unpacked`."""
+    return dict(Unpacked(index, buffer))
+
+
+def places_of(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, tuple[Entry, int]]:
+    """Return the entry of each tensor and where it begins in the buffer; errors as in `Unpacked`."""
+    tensors: dict[str, tuple[Entry, int]] = {}
     start = 0
     for entry in index:
         if entry.name in tensors:
@@ -150,11 +175,7 @@ def unpack(index: Iterable[Entry], buffer: NDArray[np.uint8]) -> dict[str, Tenso
         stop = start + entry.nbytes
         if stop > buffer.size:
             raise ValueError(f"buffer of {buffer.size} bytes ends within {entry.name}")
-        if entry.dtype == INT8:
-            tensors[entry.name] = dequantise(buffer[start:stop], prod(entry.shape)).view(entry.shape)
-        else:
-            raw = torch.from_numpy(buffer[start:stop].copy())
-            tensors[entry.name] = raw.view(DTYPES[entry.dtype]).view(entry.shape)
+        tensors[entry.name] = entry, start
         start = stop
     if start != buffer.size:
         raise ValueError(f"buffer has {buffer.size - start} bytes that its index does not name")

@@ -3,6 +3,7 @@
 One array, one string (flower §2).
 """
 
+from io import BytesIO
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -35,6 +36,7 @@ _AnyMessage = Annotated[
 ]
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(_AnyMessage)
 Expected = TypeVar("Expected", bound=Message)
+NUMPY = "numpy.ndarray"  # Flower's word for an array in NumPy's own format
 
 
 def to_record(message: Message, buffer: NDArray[np.uint8] | None = None) -> RecordDict:
@@ -77,12 +79,22 @@ def _flat(arrays: ArrayRecord) -> NDArray[np.uint8]:
     if list(arrays) != ["bytes"]:
         raise ValueError(f"buffer holds arrays {listed(sorted(arrays))}, not one")
     try:
-        buffer = arrays["bytes"].numpy()
+        buffer = _in_place(arrays["bytes"])
     except Exception as error:  # untrusted bytes: NumPy may raise anything
         raise ValueError(f"buffer is not an array ({type(error).__name__})") from None
     if buffer.dtype != np.uint8 or buffer.ndim != 1:
         raise ValueError(f"buffer is {quoted(buffer.dtype)} of {buffer.ndim} dimensions, not flat bytes")
     return buffer
+
+
+def _in_place(array: Array) -> NDArray[np.uint8]:
+    """Return a flat array of bytes where it lies in its message, read-only; any other as Flower reads it."""
+    head = BytesIO(array.data)  # shares the bytes
+    if array.stype == NUMPY and np.lib.format.read_magic(head) == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+        if dtype == np.uint8 and len(shape) == 1 and len(array.data) == head.tell() + shape[0]:
+            return np.frombuffer(array.data, np.uint8, offset=head.tell())
+    return array.numpy()
 
 
 class PeerRefusedError(ValueError):

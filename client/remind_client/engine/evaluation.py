@@ -33,7 +33,7 @@ class Evaluation:
         return evaluate(self._model, source, rows, self._objective, routing, labels, temperature)
 
     def sampled_losses(self, source: TokenSource, task: Task, most: int) -> dict[int, GroupLoss]:
-        """Estimate the losses of the training patients from at most `most` of each group, drawn anew in every round."""
+        """Estimate the losses of training patients from at most `most` of each group, drawn again in every round."""
         seed = derive(task.seed, "measured", self._patients.site, task.round)
         rows = self._sample(TRAIN, most, seed)
         counts = groups.counts(self._patients.cohort.groups_N[self._patients.evaluated(TRAIN)])

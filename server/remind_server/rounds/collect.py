@@ -1,6 +1,6 @@
 """Collect the replies of a round: validate them, average them as they arrive, and record why a reply was left out."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from remind.errors import UserError, several
 from remind.federation.aggregation import BlockAverage, Reply
-from remind.federation.blocks import unpack
+from remind.federation.blocks import Unpacked
 from remind.federation.bounds import Bounds, reply_bounds
 from remind.federation.flower import Expected, PeerRefusedError, read_as
 from remind.federation.message_statistics import PrivacySpent
@@ -23,6 +23,7 @@ from remind_server.rounds.checks import Limits, examination_problems, report_pro
 from remind_server.rounds.exchange import Answer
 from remind_server.rounds.member import Member
 from remind_server.rounds.outliers import Outliers, update_size
+from remind_server.rounds.shelf import kept
 from remind_server.rounds.tasks import Assignment
 
 LATE, GONE, FAILED, LEFT_OUT, LEFT = "late", "gone", "failed", "left out", "left"
@@ -37,8 +38,12 @@ class _Waiting:
     name: str
     assignment: Assignment
     report: Report
-    tensors: Mapping[str, Tensor]
+    buffer: Callable[[], NDArray[np.uint8]]
     nbytes: int
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return what it answered."""
+        return self.assignment.answered(self.report.index, Unpacked(self.report.index, self.buffer()))
 
 
 class TooFewError(UserError):
@@ -58,7 +63,7 @@ def kind_of_absence(answer: Answer, error: ValueError) -> str:
 
 @dataclass
 class RoundReplies:
-    """Replies of one round. Memory holds only the running averages and at most two replies.
+    """Replies of one round. Memory holds only the running averages and one reply; large ones that wait are on disk.
 
     Attributes
     ----------
@@ -102,22 +107,23 @@ class RoundReplies:
         """Accept a site's reply; return the sites whose outcome is now decided, in order of arrival."""
         try:
             report, buffer = _read(answer, Report, report_bounds(assignment, self.limits))
-            tensors = unpack(report.index, buffer)
+            tensors: Mapping[str, Tensor] = Unpacked(report.index, buffer)
             if found := report_problems(assignment, report, tensors, self.limits):
                 raise ValueError("; ".join(found))
             tensors = assignment.answered(report.index, tensors)
             merged = methods_of(self.limits.config).no_updates(tensors, assignment.expected)
             if wrong := [f"{name}: {problem}" for name, problem in merged.items() if problem]:
                 raise ValueError("; ".join(wrong))
-            size = update_size(assignment.sent, {n: t for n, t in tensors.items() if n not in merged})
+            size = update_size(assignment.expected, tensors, besides=merged)
             if problem := size_problem(size.relative, self.limits.config.federation.max_update):
                 raise ValueError(problem)
         except ValueError as error:
             self._leave_out(name, error, kind_of_absence(answer, error), came=answer.record is not None)
             return [name]
         self.outliers.add(name, size)
-        self._waiting.append(_Waiting(name, assignment, report, tensors, buffer.nbytes))
-        return self.settle() if self.outliers.judged else []
+        judged = self.outliers.judged
+        self._waiting.append(_Waiting(name, assignment, report, kept(buffer, judged), buffer.nbytes))
+        return self.settle() if judged else []
 
     def settle(self) -> list[str]:
         """Decide for all waiting replies whether they count; return their names."""
@@ -131,7 +137,7 @@ class RoundReplies:
             self.validation[one.name] = {k: evaluation.value() for k, evaluation in one.report.validation.items()}
             weights, sent = one.assignment.task.block_weights, one.assignment.expected
             chance = self.chances.get(one.name, 1.0)
-            self.average.take(Reply(one.tensors, weights, sent, self.train[one.name], chance, one.name))
+            self.average.take(Reply(one.tensors(), weights, sent, self.train[one.name], chance, one.name))
             self.answered.append(one.name)
             if one.report.privacy is not None:
                 self.privacy[one.name] = one.report.privacy

@@ -10,7 +10,7 @@ as large as those of sites that hardly moved.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -43,11 +43,16 @@ class UpdateSize:
         return math.hypot(*self.norms.values()) / self.model
 
 
-def update_size(sent: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> UpdateSize:
-    """Return the size of an update; `sent` and `received` have the same names."""
+def update_size(
+    sent: Mapping[str, Tensor], received: Mapping[str, Tensor], besides: Collection[str] = ()
+) -> UpdateSize:
+    """Return the size of an update but for the tensors `besides`; `sent` and `received` have the same names."""
     squared_sent = 0.0
     squared: dict[str, float] = {}
-    for name, tensor in received.items():
+    for name in received:
+        if name in besides:
+            continue
+        tensor = received[name]
         was, block = sent[name].double(), block_of(name)
         squared_sent += float(was.square().sum())
         squared[block] = squared.get(block, 0.0) + float((tensor.double() - was).square().sum())

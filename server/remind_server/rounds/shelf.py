@@ -1,9 +1,29 @@
 """Store early answers on disk until their turn, so that memory does not grow with the number of sites."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
+from numpy.typing import NDArray
+
+LARGE = 1 << 24  # bytes of tensors that wait on disk and not in memory
+
+
+def kept(buffer: NDArray[np.uint8], used_now: bool = False) -> Callable[[], NDArray[np.uint8]]:
+    """Return what returns a buffer again, once: a large one waits in an unnamed file, unless it is used at once."""
+    if used_now or buffer.nbytes < LARGE:
+        return lambda: buffer
+    file = tempfile.TemporaryFile(prefix="remind-answer-")  # noqa: SIM115 - closed when it is read, or forgotten
+    file.write(memoryview(buffer))
+
+    def read() -> NDArray[np.uint8]:
+        with file:
+            file.seek(0)
+            return np.frombuffer(file.read(), np.uint8)
+
+    return read
 
 
 @dataclass(frozen=True)

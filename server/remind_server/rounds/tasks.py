@@ -55,18 +55,16 @@ class Assignment:
         """Return the message. It is built when it is sent, so that memory does not hold the tensors of all sites."""
         return to_record(self.task, pack({**self.sent, **self.beside}, self.dtype))
 
-    def answered(self, index: Iterable[Entry], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def answered(self, index: Iterable[Entry], tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the tensors of an answer, where some are updates (``federation.updates``) of what the site received.
 
         Its names and shapes are those that were sent.
         """
-        found = dict(tensors)
-        for entry in index:
-            if entry.dtype == INT8:
-                sent = self.sent[entry.name]
-                received = sent.to(DTYPES[self.dtype]).to(sent.dtype)  # as the site got it
-                found[entry.name] = received + tensors[entry.name].to(sent.dtype)
-        return found
+        updates = [entry.name for entry in index if entry.dtype == INT8]
+        if not updates:
+            return tensors
+        received = {name: self.sent[name].to(DTYPES[self.dtype]).to(self.sent[name].dtype) for name in updates}
+        return {**tensors, **{name: whole + tensors[name].to(whole.dtype) for name, whole in received.items()}}
 
     @property
     def nbytes(self) -> int:

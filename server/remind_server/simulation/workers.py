@@ -1,6 +1,6 @@
 """Worker processes of a simulation: forked from one that has loaded the patients, so that all of them share these.
 
-The process that forks them is started afresh and has run nothing in parallel, because a fork of a process with threads
+The process that forks them is a new one and has run nothing in parallel, because a fork of a process with threads
 may hang. A worker that dies is replaced by one that loads the patients itself.
 """
 

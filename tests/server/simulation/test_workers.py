@@ -14,7 +14,7 @@ from tests.builders import worker_apps
 from tests.builders.configs import BASE
 from tests.builders.observers import Recorder
 
-SMALL = BASE | {"synthetic.patients": 240, "synthetic.size": 4, "model.dropout": 0.2, "model.hide": 0.2}
+SMALL = BASE | {"synthetic.patients": 240, "synthetic.size": 8, "model.dropout": 0.2, "model.hide": 0.2}
 APPS = "tests.builders.worker_apps"
 
 
