@@ -49,6 +49,8 @@ class Score:
         Whether it can compare models that were trained with different objectives.
     outcomes
         Names of the outcomes (`remind.outcomes`) whose statistics it is computed from; empty: of every outcome.
+    in_unit
+        Whether it is in the unit of the number that is predicted (`Outcome.spread`).
     guessing
         Its value for a model that knows nothing of a patient, and that below which a model is hardly better; None if
         they depend on the patients.
@@ -66,6 +68,7 @@ class Score:
     two_classes: bool = False
     comparable: bool = True
     outcomes: tuple[str, ...] = BY_CLASS
+    in_unit: bool = False
     guessing: tuple[float, float] | None = None
 
     def is_of(self, outcome: str) -> bool:

@@ -188,6 +188,11 @@ class Outcome(BaseModel):
         return ()
 
     @property
+    def spread(self) -> tuple[float, str]:
+        """Size and name of the unit of scores in the target's own unit (`Score.in_unit`): about how patients differ."""
+        return 1.0, ""
+
+    @property
     def sums(self) -> int:
         """Length of `GroupStatistics.sums_S`."""
         return 0

@@ -155,6 +155,11 @@ class Regression(Outcome):
 
     @property
     @override
+    def spread(self) -> tuple[float, str]:
+        return self.scale, self.unit
+
+    @property
+    @override
     def sums(self) -> int:
         return len(MOMENTS)
 

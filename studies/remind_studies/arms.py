@@ -49,10 +49,16 @@ def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
     return arms
 
 
-def anchored(arms: tuple[Arm, ...], main: Arm) -> tuple[Arm, ...]:
-    """The arms with what stands beside them: the main method and every yardstick at each hospital alone and pooled."""
-    names = {arm.name for arm in arms}
-    return (*arms, *(arm for arm in (*anchors(main), *all_yardsticks()) if arm.name not in names))
+def anchored(arms: tuple[Arm, ...], main: Arm, *, yardsticks: bool = True) -> tuple[Arm, ...]:
+    """The arms with what stands beside them: the main method and every yardstick at each hospital alone and pooled.
+
+    Parameters
+    ----------
+    yardsticks
+        Whether these can predict the outcome (`Request.yardsticks`).
+    """
+    names, beside = {arm.name for arm in arms}, all_yardsticks() if yardsticks else ()
+    return (*arms, *(arm for arm in (*anchors(main), *beside) if arm.name not in names))
 
 
 def anchors(arm: Arm) -> tuple[Arm, ...]:

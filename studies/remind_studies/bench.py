@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from remind.config import Config, Scalar
 from remind.data.sites.hospitals import SYNTHETIC
 from remind.data.sites.sites import number_of_sites
 from remind.errors import UserError
-from remind.metrics.scores import SCORES
-from remind.outcomes.base import require
+from remind.metrics.scores import EVERY
+from remind.outcomes.base import Outcome
 from remind.privacy.threshold import default_minimum
 from remind.suggest import did_you_mean
+from remind.training.outcome_check import check_outcome
 from remind_server.simulation.estimate import estimate, refuse_what_is_too_large, size_of
 from remind_server.simulation.flwr_pairs import read_pairs
 from remind_server.simulation.flwr_plan import OUR_DEFAULT, cohort_name
@@ -26,10 +27,11 @@ from remind_studies.made import made
 from remind_studies.report import markdown, write_report
 from remind_studies.results import Run, StudyMade, results
 from remind_studies.results.mailed import mailed
-from remind_studies.results.measures import COMPARABLE
+from remind_studies.results.measures import COMPARABLE, comparable
 from remind_studies.stored_request import StoredRequest, folder_for
-from remind_studies.study import Panel, Request, Study, registry
+from remind_studies.study import Arm, Panel, Request, Study, registry
 from remind_studies.tuning import Tuning, tune_arms
+from remind_studies.yardsticks.tasks import supports
 
 Say = Callable[[str], None]
 
@@ -145,13 +147,9 @@ def _request(
     anchors: bool,
 ) -> Request:
     """Validate all typed options before anything runs."""
-    if metric not in SCORES:
+    if metric and metric not in EVERY:
         hint = did_you_mean(metric, COMPARABLE)
         raise UserError(f"--metric: there is no {metric!r}{hint}; there are {', '.join(sorted(COMPARABLE))}")
-    if metric not in COMPARABLE:
-        raise UserError(
-            f"--metric: {metric} is the {SCORES[metric].meaning}; use one of {', '.join(sorted(COMPARABLE))}"
-        )
     common: dict[str, Scalar] = {**read_pairs(run_config, "--run-config")}
     if "data.cohort" in common and cohort != SYNTHETIC:
         raise UserError(f"--cohort {cohort} and --run-config data.cohort={common['data.cohort']}: give one")
@@ -170,7 +168,8 @@ def _request(
     drawn = config.data.cohort == SYNTHETIC or config.data.sites == "dirichlet"
     drawn = drawn or number_of_sites(config.data.cohort, config.data.root) is None
     patients = cohort_of(config.data, config.synthetic, 0)
-    require(patients.schema.predicts, "remind bench")
+    metric = _metric(metric, patients.schema.predicts)
+    _refuse_what_needs_classes(plan, patients.schema.predicts, arms, common)
     return Request(
         common=common,
         cohort=patients,
@@ -180,6 +179,34 @@ def _request(
         metric=metric,
         anchors=anchors,
     )
+
+
+def _metric(metric: str, outcome: Outcome) -> str:
+    """Return the score to compare by: the outcome's first unless another one is given."""
+    metric = metric or outcome.chief
+    if metric not in (own := comparable(outcome.kind)):
+        why = f"is the {EVERY[metric].meaning}" if EVERY[metric].is_of(outcome.kind) else f"is none of {outcome.title}"
+        raise UserError(f"--metric: {metric} {why}; use one of {', '.join(sorted(own))}")
+    return metric
+
+
+def _refuse_what_needs_classes(
+    plan: Study, outcome: Outcome, arms: Sequence[Arm], common: Mapping[str, Scalar]
+) -> None:
+    """Refuse studies, methods and yardsticks that cannot predict what the cohort's label is."""
+    if plan.classes_only and outcome.kind != "classes":
+        raise UserError(
+            f"this study is for classes only: {plan.classes_only}; here the label is {outcome.describe()} "
+            f"(kind = {outcome.kind!r} in cohort.toml)"
+        )
+    for arm in arms:
+        if not arm.runner:
+            try:
+                check_outcome(outcome, Config.from_flat({**common, **arm.settings, "seed": 0}))
+            except UserError as error:
+                raise UserError(f"--methods: {arm.name}: {error}") from None
+        elif not supports(outcome):
+            raise UserError(f"--methods: {arm.name} cannot predict {outcome.title}; leave it out")
 
 
 def read_seeds(text: str, default: int) -> tuple[int, ...]:

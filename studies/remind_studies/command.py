@@ -28,8 +28,8 @@ def bench_command(
         list[str] | None, typer.Option("--run-config", "-c", help="Settings of every run, as for flwr run.")
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="Score to compare by: auroc, auprc, log_loss, brier, ece, accuracy, …")
-    ] = "auroc",
+        str, typer.Option(help="Score to compare by: auroc, log_loss, mae, c_index, …; default: the outcome's first.")
+    ] = "",
     tune: Annotated[int, typer.Option(min=0, help="Settings tried for each method; 0: as given.")] = 0,
     anchors: Annotated[bool, typer.Option(help="Each hospital alone and all patients in one place beside.")] = True,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one per core.")] = 0,

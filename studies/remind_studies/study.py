@@ -6,21 +6,22 @@ A study is one file of `studies/`: its `options`, a `Study` that plans its panel
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
 from remind.config import Config, Scalar, Section
 from remind.data.cohort.cohort import Cohort
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 from remind.registry import Options, Registry
 from remind_studies.cells.cell import Cell, CellResult
 from remind_studies.cells.yardstick import LOCAL, PLACE, POOLED, needed
 from remind_studies.cells.yardstick import RUNNER as YARDSTICK
+from remind_studies.yardsticks.tasks import supports
 
 
 def _known(metric: str) -> str:
-    if metric not in SCORES:
+    if metric not in EVERY:
         raise ValueError(f"there is no score {metric!r}")
     return metric
 
@@ -144,6 +145,11 @@ class Request:
         return Config.from_flat(dict(self.common))
 
     @property
+    def yardsticks(self) -> bool:
+        """Return whether yardsticks can predict what the cohort's label is."""
+        return supports(self.cohort.schema.predicts)
+
+    @property
     def main(self) -> Arm:
         """Return the main method of the study: the one named remind, else the first that is no anchor."""
         ranked = sorted((arm for arm in self.arms if not arm.anchor), key=lambda arm: bool(arm.runner))
@@ -159,10 +165,13 @@ class Study(ABC):
         Default of ``--methods``.
     seeds
         Default number of seeds.
+    classes_only
+        Why it needs classes; empty: it is for every outcome.
     """
 
     methods = "softmoe, attention, groupdro, reweigh, fedavg, remind"
     seeds = 10
+    classes_only: ClassVar[str] = ""
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -17,7 +17,7 @@ import numpy as np
 from remind import groups
 from remind.config import Config, Scalar
 from remind.errors import UserError
-from remind.metrics.scores import SCORES, scores
+from remind.metrics.scores import EVERY, scores
 from remind.metrics.statistics import GroupStatistics, merge, total
 from remind.seeds import derive
 from remind_studies.cells.cell import Cell, CellResult
@@ -179,7 +179,7 @@ def training_counts(results: list[CellResult]) -> Counter[int]:
 
 def _score(statistics: GroupStatistics, metric: str) -> float | None:
     value: float | None = getattr(scores(statistics), metric)
-    return -value if value is not None and SCORES[metric].lower_is_better else value
+    return -value if value is not None and EVERY[metric].lower_is_better else value
 
 
 def _seeds(request: Request) -> tuple[int, ...]:

@@ -38,21 +38,24 @@ def leaks(cohorts: Sequence[Cohort]) -> list[str]:
 
     A column, item or level counts by its value (an item of a series by its mean, its last value and how often it was
     measured). A code, item, column, modality or word of a note also counts by whether a patient has it. The measure is
-    the AUROC of one class against the others, in a sample.
+    the AUROC of one class against the others, in a sample; of another outcome, of one of its strata, of each of its
+    labels, and of each quarter of its numbers.
     """
     cohort = concatenate([cohort.take(_sample(cohort, len(cohorts))) for cohort in cohorts])
-    classes = len(cohort.schema.strata)
+    labels = _labels(cohort)
     lines = []
     for modality in cohort.schema.modalities:
         found: dict[str, float] = {}
         candidates = list(_candidates(modality, cohort.modalities[modality.name]))
         for words, values_n in candidates:
-            for auroc in _aurocs(values_n, cohort.label_N, classes, len(candidates)):
-                if auroc >= DECIDES and auroc > found.get(words, 0.0):
-                    found[words] = auroc
+            for label_n, classes in labels:
+                for auroc in _aurocs(values_n, label_n, classes, len(candidates)):
+                    if auroc >= DECIDES and auroc > found.get(words, 0.0):
+                        found[words] = auroc
         if (members := kind_of(modality).members(modality, cohort.modalities[modality.name])) is not None:
-            for leak in _of_members(members, cohort.label_N, classes):
-                found[leak.words] = leak.auroc
+            for label_n, classes in labels:
+                for leak in _of_members(members, label_n, classes):
+                    found[leak.words] = max(leak.auroc, found.get(leak.words, 0.0))
         if found:
             worst = sorted(found, key=lambda words: -found[words])
             named = listed((f"{words} (AUROC {found[words]:.3f})" for words in worst), 5)
@@ -61,6 +64,21 @@ def leaks(cohorts: Sequence[Cohort]) -> list[str]:
                 "was it known before the outcome? if not, leave it out"
             )
     return lines
+
+
+def _labels(cohort: Cohort) -> list[tuple[Labels, int]]:
+    """Return what a feature may tell, as classes (n,), −1 = not known, and their number.
+
+    Strata, and each target that strata do not tell: itself if it has two values, else its quarters.
+    """
+    found = [(cohort.label_N, len(cohort.schema.strata))]
+    for target_n in [] if cohort.target_NT is None else cohort.target_NT.T:
+        known_n = ~np.isnan(target_n)
+        values = np.unique(target_n[known_n])
+        edges = values[1:] if len(values) <= 2 else np.unique(np.quantile(target_n[known_n], [0.25, 0.5, 0.75]))
+        label_n = np.where(known_n, np.searchsorted(edges, target_n, side="right"), -1)
+        found.append((label_n.astype(np.int64), len(edges) + 1))
+    return found
 
 
 def _sample(cohort: Cohort, of: int) -> NDArray[np.int64]:
@@ -83,9 +101,9 @@ def _candidates(schema: ModalitySchema, data: Contents) -> Iterator[tuple[str, F
 def _of_members(data: Members, label_n: Labels, classes: int) -> list[Leak]:
     """Check all at once, because there may be many: a patient has a code or lacks it."""
     label_O = np.repeat(label_n, np.diff(data.offsets_N1))
-    count_VC = np.bincount(data.member_O * classes + label_O, minlength=len(data.names) * classes)
-    count_VC = count_VC.reshape(-1, classes)
-    n_C = np.bincount(label_n, minlength=classes)
+    code_O = (data.member_O * classes + label_O)[label_O >= 0]
+    count_VC = np.bincount(code_O, minlength=len(data.names) * classes).reshape(-1, classes)
+    n_C = np.bincount(label_n[label_n >= 0], minlength=classes)
     found: dict[int, float] = {}
     for c in range(classes):
         inside, outside = int(n_C[c]), int(n_C.sum() - n_C[c])
@@ -99,7 +117,7 @@ def _of_members(data: Members, label_n: Labels, classes: int) -> list[Leak]:
 
 def _aurocs(values_n: Floats, label_n: Labels, classes: int, features: int) -> Iterator[float]:
     """Return how well values order each class against the others, 0.5 … 1; none if there are too few values."""
-    there_n = ~np.isnan(values_n)
+    there_n = ~np.isnan(values_n) & (label_n >= 0)
     label_n = label_n[there_n]
     count_C = np.bincount(label_n, minlength=classes)
     _, place_n, equal_V = np.unique(values_n[there_n], return_inverse=True, return_counts=True)

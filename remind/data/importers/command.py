@@ -106,6 +106,18 @@ def mimic_iv(
     _run(import_mimic, settings)
 
 
+@import_app.command("omop")
+def omop(
+    cdm: Annotated[Path, typer.Option(help="Folder with a .csv or .csv.gz of each table.")],
+    mapping: Annotated[Path, typer.Option(help="TOML file: visits, outcome, concepts of each modality.")],
+    out: Out,
+) -> None:
+    """Visits of an OMOP CDM: measurements, drugs, conditions, notes; outcomes by a mapping file."""
+    from remind.data.importers.omop import OmopSettings, import_omop
+
+    _run(import_omop, OmopSettings(cdm, mapping, out))
+
+
 @import_app.command("fprm")
 def fprm(
     index: Annotated[Path, typer.Option(help="A .csv or .parquet with a row per example.")],

@@ -103,10 +103,19 @@ def write_declaration(
     classes: Sequence[str],
     modalities: Mapping[str, Mapping[str, Any]],
     comments: Sequence[str] = (),
+    label: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the cohort.toml of a cohort whose column ``person`` identifies the persons."""
+    """Write the cohort.toml of a cohort whose column ``person`` identifies the persons.
+
+    Parameters
+    ----------
+    label
+        Fields of the section [label]; None: that of these classes.
+    """
+    own = {"classes": classes} if label is None else label
     lines = [*(f"# {comment}" for comment in comments), f"name = {_toml(name)}", ""]
-    lines += ["[patients]", 'patient = "person"', "", "[label]", f"classes = {_toml(classes)}"]
+    lines += ["[patients]", 'patient = "person"', "", "[label]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in own.items()]
     for modality, fields in modalities.items():
         lines += ["", f"[modalities.{modality}]", *(f"{key} = {_toml(value)}" for key, value in fields.items())]
     (folder / FILE_NAME).write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -14,5 +14,6 @@ register(
         lower_is_better=True,
         within_one=False,
         outcomes=("regression",),
+        in_unit=True,
     )
 )

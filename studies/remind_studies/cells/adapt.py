@@ -30,6 +30,7 @@ from remind_studies.cells.train import Traces, federate, result_of
 from remind_studies.cells.unseen import refuse_what_does_not_travel
 from remind_studies.cells.yardstick import examined, learning
 from remind_studies.yardsticks.base import Yardstick, registry
+from remind_studies.yardsticks.tasks import answers
 
 ALONE, ADAPTED, SEPARATOR = "alone", "adapted", ": "
 ALL = 0  # as a number of patients
@@ -118,8 +119,7 @@ def of_yardstick(name: str, hospital: Hospital) -> dict[int, Evaluation]:
     yardstick: Yardstick = method.build(options)
     assert hospital.cohort.split_N is not None
     to_features = FeatureMap.fitted(hospital.cohort.take(hospital.cohort.split_N == TRAIN))
-    classes = len(hospital.cohort.schema.classes)
-    (model,) = yardstick.models([learning(hospital.cohort, to_features)], classes)
+    (model,) = answers(yardstick, hospital.cohort.schema.predicts, [learning(hospital.cohort, to_features)])
     return examined(hospital, to_features, model)[0]
 
 

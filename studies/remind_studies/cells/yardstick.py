@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from remind.config import Scalar
 from remind.data.cohort.cohort import TEST, TRAIN, VALIDATION, Cohort
@@ -15,12 +17,14 @@ from remind.data.features import FeatureMap
 from remind.data.sites.hospitals import pool
 from remind.data.sites.sites import Site as Hospital
 from remind.federation.message_statistics import Evaluation
-from remind.metrics.statistics import collect
+from remind.metrics.statistics import GroupStatistics, collect
+from remind.outcomes.base import Seen
 from remind_studies.cells.cell import BySite, Cell, CellResult, Outcome
 from remind_studies.cells.patients import hospitals
 from remind_studies.cells.train import Traces, evaluations, result_of
-from remind_studies.yardsticks.base import Hospital as Learning
-from remind_studies.yardsticks.base import Model, Sample, Yardstick, log_p, registry
+from remind_studies.yardsticks.base import Yardstick, registry
+from remind_studies.yardsticks.tasks import Answers, answers
+from remind_studies.yardsticks.tasks import Patients as Learning
 
 RUNNER, LEARNER, PLACE = "yardstick", "learner", "place"
 LOCAL, POOLED, FEDERATED = "local", "pooled", "federated"
@@ -42,10 +46,9 @@ def run(cell: Cell, folder: Path) -> CellResult:
     yardstick: Yardstick = method.build(options)
     pooled = str(cell.options[PLACE]) == POOLED
     places = [pool(patients)] if pooled else list(patients)
-    classes = len(patients[0].cohort.schema.classes)
     maps = _maps(yardstick, places)
     learners = [learning(own.cohort, to_features) for own, to_features in zip(places, maps, strict=True)]
-    models = yardstick.models(learners, classes)
+    models = answers(yardstick, patients[0].cohort.schema.predicts, learners)
     if pooled:
         maps, models = maps * len(patients), [models[0]] * len(patients)
     found = [examined(own, *pair) for own, pair in zip(patients, zip(maps, models, strict=True), strict=True)]
@@ -64,14 +67,14 @@ def _maps(yardstick: Yardstick, places: Sequence[Hospital]) -> list[FeatureMap]:
     return [FeatureMap.fitted(_part(own.cohort, TRAIN)) for own in places]
 
 
-def learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
+def learning(cohort: Cohort, to_features: FeatureMap) -> tuple[Learning, Learning]:
     """Return a hospital's training patients, and the patients that choose between settings."""
-    return Learning(train=_sample(cohort, to_features, TRAIN), validation=_sample(cohort, to_features, VALIDATION))
+    train, validation = (_part(cohort, part) for part in (TRAIN, VALIDATION))
+    return _learning(train, to_features), _learning(validation, to_features)
 
 
-def _sample(cohort: Cohort, to_features: FeatureMap, part: int) -> Sample:
-    chosen = _part(cohort, part)
-    return Sample(to_features.features(chosen), chosen.label_N)
+def _learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
+    return Learning(to_features.features(cohort), cohort.label_N, cohort.target_NT)
 
 
 def _part(cohort: Cohort, part: int) -> Cohort:
@@ -80,17 +83,23 @@ def _part(cohort: Cohort, part: int) -> Cohort:
     return cohort.take(cohort.split_N == part)
 
 
-def examined(hospital: Hospital, to_features: FeatureMap, model: Model) -> tuple[Groups, Groups]:
+def examined(hospital: Hospital, to_features: FeatureMap, model: Answers) -> tuple[Groups, Groups]:
     """Statistics of a hospital's test and of its validation patients, by group."""
     found: list[BySite] = []
     for part in (TEST, VALIDATION):
         chosen = _part(hospital.cohort, part)
-        if len(chosen) == 0:
-            found.append(evaluations({hospital.name: {}}))
-            continue
-        log_p_NC = log_p(model.p_NC(to_features.features(chosen)))
-        loss_N = -log_p_NC[np.arange(len(chosen)), chosen.label_N]
-        own = collect(chosen.groups_N, chosen.label_N, loss_N, log_p_NC, np.zeros(len(chosen)))
+        own = _collected(chosen, model.outputs(to_features.features(chosen))) if len(chosen) else {}
         found.append(evaluations({hospital.name: own}))
     test, validation = (one[hospital.name] for one in found)
     return test, validation
+
+
+def _collected(cohort: Cohort, output_NW: NDArray[np.float64]) -> dict[int, GroupStatistics]:
+    """Statistics from what a model's head would give; of an outcome by class from ln p."""
+    outcome, shut_N = cohort.schema.predicts, np.zeros(len(cohort))
+    if outcome.by_class:
+        loss_N = -output_NW[np.arange(len(cohort)), cohort.label_N]
+        return collect(cohort.groups_N, cohort.label_N, loss_N, output_NW, shut_N, outcome=outcome.kind)
+    assert cohort.target_NT is not None
+    loss_N = outcome.loss(torch.from_numpy(output_NW), torch.from_numpy(cohort.target_NT)).numpy()
+    return outcome.collect(Seen(cohort.groups_N, cohort.label_N, cohort.target_NT, loss_N, shut_N), output_NW)

@@ -122,7 +122,7 @@ def _judged(view: PanelView, rivals: Sequence[Difference]) -> tuple[Verdict, str
             "remains sure when all methods count.",
         )
     better = f"{mine} is better than {named(behind)}" if behind else ""
-    within = f"within ±{view.results.margin:g}"
+    within = f"within {view.margin}"
     if undecided:
         lead = f"{better}; it" if better else mine
         same = f"; it is equal, {within}, to {named(equal)}" if equal else ""

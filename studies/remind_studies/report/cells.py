@@ -10,11 +10,11 @@ from remind_studies.results import GroupScore, SiteScore, Summary
 BEST, FIRST, EQUAL, OPEN = "★", "▲", "≈", "?"
 
 
-def marks(margin: float) -> str:
+def marks(margin: str) -> str:
     """Explain the marks."""
     return (
         f"{BEST}: the best of its column, and every other method is shown to be behind it or to be equal. "
-        f"{FIRST}: the best mean where that is not sure. {EQUAL}: shown to lie within ±{margin:g} of the best mean. "
+        f"{FIRST}: the best mean where that is not sure. {EQUAL}: shown to lie within {margin} of the best mean. "
         f"{OPEN}: neither shown to differ from the best mean nor shown to be equal. No mark: behind."
     )
 

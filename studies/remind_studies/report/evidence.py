@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from remind.metrics.scores import TIGHT
 from remind_studies.report.forest import Difference
 from remind_studies.report.view import PanelView
-from remind_studies.report.words import METRICS, counted, interval, listed, number, p_value, said, signed
+from remind_studies.report.words import counted, interval, listed, number, p_value, said, signed
 from remind_studies.results import Summary
 
 ENOUGH_SEEDS = 10  # below, no headline claim
@@ -27,7 +27,7 @@ def numbers(view: PanelView) -> tuple[str, ...]:
         return ()
     strongest = view.first(view.rivals, measure)
     who, by_arm = said(view.reference), {one.arm: one for one in view.differences(measure)}
-    parts = [f"{METRICS[view.metric]}, {view.measure_name(measure)}: {who} reaches {_estimate(mine)}"]
+    parts = [f"{view.metric_name}, {view.measure_name(measure)}: {who} reaches {_estimate(mine)}"]
     other = view.summary(strongest, measure)
     if other is not None:
         parts.append(f"the strongest other, {said(strongest)}, reaches {_estimate(other)}")

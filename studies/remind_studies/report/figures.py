@@ -12,7 +12,7 @@ from remind_studies.report.sweep_plot import draw_sweeps
 from remind_studies.report.sweeps import sweeps
 from remind_studies.report.trace_plot import DRAWN, Trace, draw_traces
 from remind_studies.report.view import PanelView
-from remind_studies.report.words import METRICS, number, signed
+from remind_studies.report.words import number, signed
 from remind_studies.results.statistics import LEVEL
 
 MOST_GROUPS, MOST_ARMS = 40, 6  # drawn in one plot; the tables hold all
@@ -40,7 +40,7 @@ def forest(view: PanelView) -> Picture | None:
     ]
     if not columns:
         return None
-    title = f"{METRICS[view.metric]} of each method minus that of {view.reference}"
+    title = f"{view.metric_name} of each method minus that of {view.reference}"
     words = _sentences((name, ((row.arm, signed(row.difference)) for row in rows)) for name, rows in columns)
     caption = (
         f"{title}, over paired seeds, with 95 % intervals. Filled markers and bold numbers: adjusted p below {LEVEL}; "
@@ -65,7 +65,7 @@ def group_plot(view: PanelView) -> Picture | None:
             rows.append(GroupRow(f"{position} · {group.name}", group.ranked, dots))
     if not rows:
         return None
-    drawn, metric = rows[:MOST_GROUPS], METRICS[view.metric]
+    drawn, metric = rows[:MOST_GROUPS], view.metric_name
     looks = {arm: view.looks[arm] for arm in arms}
     words = _sentences(
         (row.label, ((arm, number(one.mean)) for arm, one in row.dots.items() if arm == view.reference))
@@ -112,7 +112,7 @@ def sweep_plot(views: Sequence[PanelView]) -> Picture | None:
     if not found:
         return None
     results = views[0].results
-    what = f"{METRICS[results.metric]}, {views[0].measure_name(results.measure)}"
+    what = f"{views[0].metric_name}, {views[0].measure_name(results.measure)}"
     words = _sentences(
         (f"{sweep.title} {value}".strip(), [(arm, _mean(ones[i])) for arm, ones in sweep.dots.items()])
         for sweep in found

@@ -7,7 +7,7 @@ from remind_studies.report.figures import Picture
 from remind_studies.report.forest import Difference, draw_forest
 from remind_studies.report.style import inline, looks
 from remind_studies.report.view import PanelView
-from remind_studies.report.words import METRICS, counted, interval, number, said, signed
+from remind_studies.report.words import counted, interval, number, said, signed
 from remind_studies.results import Joining
 from remind_studies.results.statistics import LEVEL
 
@@ -28,10 +28,10 @@ def chapter(view: PanelView) -> Chapter | None:
     found = next((one for one in view.panel.joining if one.arm == view.reference), None)
     if found is None or not found.hospitals:
         return None
-    return Chapter(sentence(found, view.results.margin), _table(view, found), _picture(view, found))
+    return Chapter(sentence(found, view.margin), _table(view, found), _picture(view, found))
 
 
-def sentence(found: Joining, margin: float) -> str:
+def sentence(found: Joining, margin: str) -> str:
     """Report how many hospitals gain, and how much."""
     rows = [row for row in _rows(found) if row.difference is not None]
     gaining = sum((row.difference or 0) > 0 for row in rows)
@@ -41,7 +41,7 @@ def sentence(found: Joining, margin: float) -> str:
     return (
         f"With {said(found.arm)} the mean is better than with the best that a hospital has alone at {gaining} of "
         f"{counted(len(rows), 'hospital')}: {sure} gain surely, {losing} lose surely, and for {equal} both are shown "
-        f"to be equal within ±{margin:g}. Mean over the hospitals: {signed(found.gain)} "
+        f"to be equal within {margin}. Mean over the hospitals: {signed(found.gain)} "
         f"{interval(found.low, found.high, signed)}".rstrip()
         + "."
     )
@@ -87,7 +87,7 @@ def _table(view: PanelView, found: Joining) -> Table:
         ("gain", "joined minus alone, positive where joining is better; p adjusted by Holm over the hospitals"),
     ]
     caption = (
-        f"{METRICS[view.metric]} of each ranked hospital's test patients: the best that it has alone, chosen on its "
+        f"{view.metric_name} of each ranked hospital's test patients: the best that it has alone, chosen on its "
         f"own validation patients seed by seed, and with {found.arm}."
     )
     return Table(f"{view.key}-joining", caption, "hospital", head, rows)
@@ -97,7 +97,7 @@ def _picture(view: PanelView, found: Joining) -> Picture | None:
     rows = _rows(found)
     if all(row.difference is None for row in rows):
         return None
-    title = f"Gain in {METRICS[view.metric]} of each hospital that joins"
+    title = f"Gain in {view.metric_name} of each hospital that joins"
     words = "; ".join(f"{row.arm} {signed(row.difference)}" for row in rows)
     caption = f"{title}, with 95 % intervals over paired seeds. Right of 0: joining is better. Filled: sure."
     names = looks([row.arm for row in rows], (), "")

@@ -7,7 +7,7 @@ from remind_studies.report.answer import answer
 from remind_studies.report.cells import EQUAL
 from remind_studies.report.forest import Difference
 from remind_studies.report.view import PanelView, views
-from remind_studies.report.words import DASH, METRICS, counted, interval, number, p_value, quantity, signed
+from remind_studies.report.words import DASH, counted, interval, number, p_value, quantity, signed
 from remind_studies.results import Results
 
 
@@ -24,7 +24,7 @@ def markdown(results: Results) -> str:
 
 def _panel(view: PanelView) -> str:
     results, tested = view.results, {one.arm: one for one in view.differences(view.results.measure)}
-    title = f"{view.title}: {METRICS[view.metric]}, {counted(view.seeds, 'seed')}"
+    title = f"{view.title}: {view.metric_name}, {counted(view.seeds, 'seed')}"
     head = [title, *map(view.measure_name, view.measures), f"{view.measure_name(results.measure)}, − {view.reference}"]
     rows = []
     for arm in view.arms:
@@ -32,7 +32,7 @@ def _panel(view: PanelView) -> str:
         rows.append([f"*{arm}*" if arm in view.anchors else arm, *scores, _difference(tested.get(arm))])
     told = answer(view)
     parts = [" ".join((told.sentence, *told.caveats)), _table(head, rows)]
-    parts += [joining.sentence(one, results.margin) for one in view.panel.joining if one.hospitals]
+    parts += [joining.sentence(one, view.margin) for one in view.panel.joining if one.hospitals]
     return "\n\n".join(parts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from remind_studies.report.answer import WORDS, Answer
 from remind_studies.report.cells import Cell, Row, Table, difference, score
 from remind_studies.report.view import PanelView
-from remind_studies.report.words import DASH, METRICS
+from remind_studies.report.words import DASH
 
 
 def overview(answers: Sequence[tuple[PanelView, Answer]]) -> Table | None:
@@ -13,7 +13,7 @@ def overview(answers: Sequence[tuple[PanelView, Answer]]) -> Table | None:
     if not answers:
         return None
     first = answers[0][0]
-    what = f"{METRICS[first.metric]}, {first.measure_name(first.results.measure)}"
+    what = f"{first.metric_name}, {first.measure_name(first.results.measure)}"
     rows = [_row(view, one) for view, one in answers if view.panel.summaries]
     head = [
         ("in a word", ""),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from remind_studies.report.cells import EQUAL, Cell, Row, Table, difference, fact, marks, score
 from remind_studies.report.view import PanelView
-from remind_studies.report.words import MEANING, METRICS, count
+from remind_studies.report.words import MEANING, count
 from remind_studies.results import Results
 from remind_studies.results.statistics import LEVEL
 
@@ -15,7 +15,7 @@ MEAN = "mean over the seeds and its 95 % interval"
 def headline(view: PanelView) -> Table | None:
     """Return the table of arms by measures, in the study's metric."""
     pairs = [(measure, view.metric) for measure in view.measures]
-    caption = f"{METRICS[view.metric]} of test patients: {MEAN}. {marks(view.results.margin)}"
+    caption = f"{view.metric_name} of test patients: {MEAN}. {marks(view.margin)}"
     caption += f" {view.ranked_tail}"
     if view.anchors:
         caption += " Last: yardsticks, never ranked."
@@ -42,9 +42,9 @@ def tests(view: PanelView) -> Table | None:
         for arm in arms
     ]
     caption = (
-        f"{METRICS[view.metric]} of each method minus that of {view.reference}, over paired seeds: mean difference, "
+        f"{view.metric_name} of each method minus that of {view.reference}, over paired seeds: mean difference, "
         f"95 % interval, p adjusted by Holm, methods and anchors apart. Bold: adjusted p below {LEVEL}. "
-        f"{EQUAL}: shown to be smaller than {view.results.margin:g}."
+        f"{EQUAL}: shown to be smaller than {view.margin.lstrip('±')}."
     )
     return Table(f"{view.key}-tests", caption, "method", _head(view, columns), rows) if rows else None
 
@@ -65,12 +65,21 @@ def groups(view: PanelView) -> Table | None:
     head = [
         ("train", "training patients, mean over the seeds"),
         ("tested", "patients tested at least once"),
-        ("positives", "tested patients of the second class"),
+        _positives(view),
         ("part", MEANING["tail"]),
         *((arm, "") for arm in view.arms),
     ]
-    caption = f"{METRICS[view.metric]} of every modality combination, the most frequent first: {MEAN}."
+    caption = f"{view.metric_name} of every modality combination, the most frequent first: {MEAN}."
     return Table(f"{view.key}-groups", caption, "group", head, rows) if rows else None
+
+
+def _positives(view: PanelView) -> tuple[str, str]:
+    """Return the head of the column of those with the outcome, and what it is."""
+    if view.results.cohort.outcome == "survival":
+        return "events", "tested patients with the event"
+    if view.results.cohort.outcome == "multilabel":
+        return "positives", "tested patients with a label, on average over the labels"
+    return "positives", "tested patients of the second class"
 
 
 def sites(view: PanelView) -> Table | None:
@@ -82,9 +91,7 @@ def sites(view: PanelView) -> Table | None:
         rows.append(Row(site.name, [Cell(count(site.tested), site.tested), *scores], look, note))
     head = [("tested", "patients tested at least once"), *((arm, "") for arm in view.arms)]
     return (
-        Table(f"{view.key}-sites", f"{METRICS[view.metric]} at every site: {MEAN}.", "site", head, rows)
-        if rows
-        else None
+        Table(f"{view.key}-sites", f"{view.metric_name} at every site: {MEAN}.", "site", head, rows) if rows else None
     )
 
 
@@ -109,7 +116,7 @@ def _head(view: PanelView, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, 
     several = len({metric for _, metric in named}) > 1
     return [
         (
-            f"{METRICS[metric]}, {view.measure_name(measure)}" if several else view.measure_name(measure),
+            f"{view.name_of(metric)}, {view.measure_name(measure)}" if several else view.measure_name(measure),
             _meaning(view, measure),
         )
         for measure, metric in named

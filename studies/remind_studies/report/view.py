@@ -6,7 +6,8 @@ from functools import cached_property
 
 from remind import groups
 from remind.metrics.aggregates import OF_A_CLASS
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
+from remind.outcomes.base import kind_of
 from remind_studies.report.cells import BEST, EQUAL, FIRST, OPEN
 from remind_studies.report.forest import Difference
 from remind_studies.report.style import Look, looks
@@ -38,6 +39,25 @@ class PanelView:
     def metric(self) -> Metric:
         """Return the metric of the headline."""
         return self.results.metric
+
+    @property
+    def metric_name(self) -> str:
+        """Return the title of the metric, with its unit."""
+        return self.name_of(self.metric)
+
+    @property
+    def margin(self) -> str:
+        """Return the margin of equality, with its unit."""
+        return f"±{self.results.margin:g}{self._unit(self.metric)}"
+
+    def name_of(self, metric: str) -> str:
+        """Return the title of a score; where it is in the unit of what is predicted, with the unit."""
+        unit = self._unit(metric).strip()
+        return f"{METRICS[metric]} ({unit})" if unit else METRICS[metric]
+
+    def _unit(self, metric: str) -> str:
+        unit = self.results.cohort.unit
+        return f" {unit}" if unit and EVERY[metric].in_unit else ""
 
     @property
     def lower_better(self) -> bool:
@@ -124,7 +144,9 @@ class PanelView:
     def enough(self) -> str:
         """Return a sentence about what a group or site needs to be ranked."""
         least = self.results.least
-        classes = f", {max(1, least // OF_A_CLASS)} of each of two classes" * SCORES[self.metric].two_classes
+        sides = kind_of(self.results.cohort.outcome).sides
+        needs_both = EVERY[self.metric].two_classes and sides is not None
+        classes = f", {max(1, least // OF_A_CLASS)} {sides.each}" if needs_both and sides else ""
         return f"{least} tested patients or more{classes}"
 
     def summary(self, arm: str, measure: str, metric: str = "") -> Summary | None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from remind.groups import TAIL_SHARE
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 
 DASH, MINUS, TIGHT = "–", "−", "\u00a0"  # the last: a space where no line is broken
 DIGITS = 3
-METRICS = {name: score.title for name, score in SCORES.items()}
+METRICS = {name: score.title for name, score in EVERY.items()}
 MEASURES = {
     "overall": "all patients",
     "mean_tail": "mean of tail groups",

@@ -50,7 +50,8 @@ def write_report(results: Results, path: Path) -> None:
 def render(results: Results) -> str:
     """Return the report as HTML; equal results give equal pages."""
     costs = {fact.panel for fact in results.facts}
-    chapters = [_chapter(view) for view in views(results) if view.panel.summaries or view.panel.name not in costs]
+    every = views(results)
+    chapters = [_chapter(view) for view in every if view.panel.summaries or view.panel.name not in costs]
     answers = [(one.view, one.answer) for one in chapters]
     return _environment.get_template("report.html").render(
         results=results,
@@ -61,7 +62,7 @@ def render(results: Results) -> str:
         costs=tables.costs(results),
         setting_arms=_setting_arms(results),
         level=LEVEL,
-        marks=marks(results.margin),
+        marks=marks(every[0].margin if every else ""),
         tail_share=TAIL_SHARE,
         measures=[(name, MEANING[measure]) for measure, name in MEASURES.items()],
     )

@@ -9,7 +9,7 @@ from remind.metrics.chance import worst_by_chance
 from remind.metrics.scores import Scores, scores
 from remind.metrics.statistics import GroupStatistics, total
 from remind_studies.cells.cell import Outcome
-from remind_studies.results.measures import ByMetric, Examined, Scope, by_metric, examine, measure
+from remind_studies.results.measures import METRICS, ByMetric, Examined, Scope, by_metric, examine, measure
 
 Key = TypeVar("Key", int, str)  # a group or a site
 BySeed = Mapping[int, ByMetric]
@@ -40,13 +40,17 @@ class ArmScores:
     auroc_bound: float | None
 
 
-def arm_scores(outcomes: Mapping[int, Outcome], scope: Scope, measures: Sequence[str]) -> ArmScores:
+def arm_scores(
+    outcomes: Mapping[int, Outcome], scope: Scope, measures: Sequence[str], metrics: Sequence[str] = METRICS
+) -> ArmScores:
     """Score what an arm's runs measured.
 
     Parameters
     ----------
     outcomes
         By seed, ascending: the order in which statistics are added up.
+    metrics
+        Scores of what is predicted; by default those of classes.
 
     Raises
     ------
@@ -59,10 +63,10 @@ def arm_scores(outcomes: Mapping[int, Outcome], scope: Scope, measures: Sequence
     }
     return ArmScores(
         measures={name: {seed: measure(name, model, scope) for seed, model in models.items()} for name in measures},
-        groups=_turned({seed: model.groups for seed, model in models.items()}),
-        sites=_turned({seed: model.sites for seed, model in models.items()}),
-        pooled_groups=_pooled(model.by_group for model in models.values()),
-        pooled_sites=_pooled(model.by_site for model in models.values()),
+        groups=_turned({seed: model.groups for seed, model in models.items()}, metrics),
+        sites=_turned({seed: model.sites for seed, model in models.items()}, metrics),
+        pooled_groups=_pooled((model.by_group for model in models.values()), metrics),
+        pooled_sites=_pooled((model.by_site for model in models.values()), metrics),
         if_equal=worst_by_chance(models, scope),
         auroc_bound=max((b for model in models.values() for b in _bounds(model, scope)), default=None),
     )
@@ -76,19 +80,19 @@ def _bounds(model: Examined, scope: Scope) -> Iterable[float]:
     return [own.auroc_bound for own in counted if own.auroc_bound is not None]
 
 
-def _turned(by_seed: Mapping[int, Mapping[Key, Scores]]) -> dict[Key, dict[int, ByMetric]]:
+def _turned(by_seed: Mapping[int, Mapping[Key, Scores]], metrics: Sequence[str]) -> dict[Key, dict[int, ByMetric]]:
     """Scores by group or site, then seed."""
     found: dict[Key, dict[int, ByMetric]] = {}
     for seed, own in by_seed.items():
         for key, one in own.items():
-            found.setdefault(key, {})[seed] = by_metric(one)
+            found.setdefault(key, {})[seed] = by_metric(one, metrics)
     return found
 
 
-def _pooled(parts: Iterable[Mapping[Key, GroupStatistics]]) -> dict[Key, ByMetric]:
+def _pooled(parts: Iterable[Mapping[Key, GroupStatistics]], metrics: Sequence[str]) -> dict[Key, ByMetric]:
     """Scores of each group's or site's patients of all parts together."""
     found: dict[Key, list[GroupStatistics]] = {}
     for part in parts:
         for key, statistics in part.items():
             found.setdefault(key, []).append(statistics)
-    return {key: by_metric(scores(reduce(GroupStatistics.__add__, own))) for key, own in found.items()}
+    return {key: by_metric(scores(reduce(GroupStatistics.__add__, own)), metrics) for key, own in found.items()}

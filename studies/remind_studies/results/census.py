@@ -11,6 +11,7 @@ from typing import TypeVar
 from remind import groups
 from remind.errors import UserError
 from remind.federation.message_statistics import Evaluation
+from remind.metrics.aggregates import by_class
 from remind_studies.cells.cell import BySite
 from remind_studies.results.contenders import Contender
 
@@ -20,7 +21,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Size:
-    """Patients by class."""
+    """Patients by class, or on two sides of another outcome (`aggregates.by_class`), or in one number."""
 
     by_class: tuple[int, ...] = ()
 
@@ -31,7 +32,7 @@ class Size:
 
     @property
     def positives(self) -> int:
-        """Of class 1."""
+        """Of class 1, or with the event or label."""
         return sum(self.by_class[1:2])
 
     def __add__(self, other: "Size") -> "Size":
@@ -152,7 +153,7 @@ def _sizes(test: BySite, key: Callable[[str, int], Key]) -> dict[Key, Size]:
 
 
 def _size(evaluation: Evaluation) -> Size:
-    return Size(tuple(map(sum, evaluation.confusion)))
+    return Size(tuple(by_class(evaluation.value())))
 
 
 def _tested(key: Key, by_seed: Mapping[int, Mapping[Key, Size]], folds: int) -> Tested:

@@ -19,7 +19,15 @@ from remind_studies.study import Metric
 
 
 class Cohort(Section):
-    """Whose patients. `groups` and `sites` are numbers of them, `sites` those of the study's first panel."""
+    """Whose patients. `groups` and `sites` are numbers of them, `sites` those of the study's first panel.
+
+    Attributes
+    ----------
+    outcome
+        Kind of the label (`remind.outcomes`).
+    unit
+        Unit of a number that is predicted; empty: none, or not named.
+    """
 
     name: str
     patients: Natural
@@ -27,6 +35,8 @@ class Cohort(Section):
     sites: Natural
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
+    outcome: str = "classes"
+    unit: str = ""
 
 
 class Tuning(Section):
@@ -110,7 +120,7 @@ class Results(Section):
     least
         Tested patients below which a group or hospital is shown but never ranked.
     margin
-        Difference below which methods count as equal, if a test shows that it is smaller.
+        Difference in `metric` below which methods count as equal, if a test shows that it is smaller.
     min_count
         Groups and hospitals with fewer patients are suppressed; 1: none.
     advice

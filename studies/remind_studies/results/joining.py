@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from remind.metrics.scores import SCORES, scores
+from remind.metrics.scores import EVERY, scores
 from remind.metrics.statistics import total
 from remind_studies.cells.cell import BySite
 from remind_studies.results import score_format as written
@@ -49,7 +49,7 @@ def joining(
 def _joining(
     row: Contender, alone: Mapping[str, Alone], seeds: Sequence[int], metric: Metric, ratio: float, margin: float
 ) -> written.Joining:
-    sign = -1 if SCORES[metric].lower_is_better else 1
+    sign = -1 if EVERY[metric].lower_is_better else 1
     joined = {site: tuple(_score(row, seed, site, metric) for seed in seeds) for site in alone}
     found = {site: paired(joined[site], one.values, ratio) for site, one in alone.items()}
     adjusted = holm([one.p for one in found.values()])
@@ -95,7 +95,7 @@ def _alone(own: Sequence[Contender], site: str, seeds: Sequence[int], metric: Me
 def _best(there: Sequence[Contender], seed: int, site: str, metric: Metric) -> Contender | None:
     """The best on the hospital's validation patients; the first named of equals, and where there are none."""
     for by in (metric, "log_loss"):
-        sign = -1 if SCORES[by].lower_is_better else 1
+        sign = -1 if EVERY[by].lower_is_better else 1
         values = [_of(row.outcomes[seed].validation, site, by) for row in there]
         if there and all(value is not None for value in values):
             known = [sign * value for value in values if value is not None]

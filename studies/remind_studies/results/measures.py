@@ -13,12 +13,18 @@ from remind.metrics.aggregates import (
     examine,
     measure,
 )
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY, SCORES, scores_of
 
-METRICS = tuple(SCORES)
-LOWER_IS_BETTER = frozenset(name for name, score in SCORES.items() if score.lower_is_better)
-COMPARABLE = frozenset(name for name, score in SCORES.items() if score.comparable)
+METRICS = tuple(SCORES)  # of classes
+LOWER_IS_BETTER = frozenset(name for name, score in EVERY.items() if score.lower_is_better)
+COMPARABLE = frozenset(name for name, score in EVERY.items() if score.comparable)
 DESCRIPTIVE = frozenset({"head_patients", "mean_groups", "mean_sites"})  # follow from the others
+
+
+def comparable(outcome: str) -> list[str]:
+    """Return the scores of an outcome that can compare models."""
+    return [name for name in scores_of(outcome) if name in COMPARABLE]
+
 
 __all__ = [
     "ABSENT",
@@ -34,6 +40,7 @@ __all__ = [
     "Examined",
     "Scope",
     "by_metric",
+    "comparable",
     "examine",
     "measure",
 ]

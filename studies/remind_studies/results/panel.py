@@ -9,14 +9,15 @@ from typing import Any
 
 from remind import groups
 from remind.metrics.aggregates import lopsided
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY, scores_of
+from remind.outcomes.base import Outcome
 from remind_studies.results import panel_format as written
 from remind_studies.results import score_format as scored
 from remind_studies.results.arm_scores import ArmScores, BySeed, arm_scores
 from remind_studies.results.census import Census, census
 from remind_studies.results.contenders import Contender, Run, contenders, reference
 from remind_studies.results.joining import joining
-from remind_studies.results.measures import COMPARABLE, DESCRIPTIVE, LOWER_IS_BETTER, METRICS, USUAL, Scope
+from remind_studies.results.measures import COMPARABLE, DESCRIPTIVE, LOWER_IS_BETTER, USUAL, Scope
 from remind_studies.results.statistics import Values, detectable, equivalence, estimate, holm, paired, standings
 from remind_studies.results.traces import traces
 from remind_studies.study import Metric, Panel
@@ -33,7 +34,10 @@ class Ground:
     least
         Tested patients below which a group or hospital is never ranked.
     measure, margin
-        What the study is judged by, and which difference in it counts as none.
+        What the study is judged by, and which difference in it counts as none: of scores in the unit of a predicted
+        number, in this number's spread (`margin_of`).
+    outcome
+        What is predicted.
     """
 
     seeds: tuple[int, ...]
@@ -43,7 +47,21 @@ class Ground:
     measure: str
     margin: float
     modalities: tuple[str, ...]
-    classes: tuple[str, ...]
+    outcome: Outcome
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Scores of the outcome."""
+        return tuple(scores_of(self.outcome.kind))
+
+    @property
+    def two_sides(self) -> bool:
+        """Whether patients are on two sides, such as with and without an event, which tables count."""
+        return len(self.outcome.strata) == 2 if self.outcome.by_class else self.outcome.sides is not None
+
+    def margin_of(self, metric: str) -> float:
+        """Return which difference in a score counts as none."""
+        return self.margin * (self.outcome.spread[0] if EVERY[metric].in_unit else 1.0)
 
 
 @dataclass(frozen=True)
@@ -75,11 +93,11 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
         lopsided_sites=frozenset(site for site, one in who.sites.items() if lopsided(one.once.by_class, ground.least)),
     )
     names = tuple(dict.fromkeys((*USUAL, *panel.measures))) if any(row.outcomes for row in rows) else ()
-    found = {row.name: arm_scores(row.outcomes, scope, names) for row in rows} if names else {}
+    found = {row.name: arm_scores(row.outcomes, scope, names, ground.metrics) for row in rows} if names else {}
     columns = [
         Columns(name, metric, {arm: _values(own.measures[name], metric, ground) for arm, own in found.items()})
         for name in names
-        for metric in METRICS
+        for metric in ground.metrics
     ]
     against = reference(panel, rows)
     return written.Panel(
@@ -93,7 +111,7 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
                 name=site,
                 test_n=one.mean,
                 tested=one.once.patients,
-                positives=one.once.positives if len(ground.classes) == 2 else None,
+                positives=one.once.positives if ground.two_sides else None,
                 fewest=one.fewest,
                 ranked=site in scope.ranked_sites(ground.metric),
             )
@@ -117,11 +135,16 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
             [one for one in columns if one.metric in COMPARABLE],
             [row.name for row in rows if not row.anchor],
             who.ratio,
-            ground.margin,
+            ground,
         ),
         traces=traces(rows),
         joining=joining(
-            rows, sorted(scope.ranked_sites(ground.metric)), ground.seeds, ground.metric, who.ratio, ground.margin
+            rows,
+            sorted(scope.ranked_sites(ground.metric)),
+            ground.seeds,
+            ground.metric,
+            who.ratio,
+            ground.margin_of(ground.metric),
         ),
         auroc_bound=max((b for own in found.values() if (b := own.auroc_bound) is not None), default=None),
     )
@@ -135,8 +158,9 @@ def _values(found: BySeed, metric: Metric, ground: Ground) -> Values:
 def _estimated(values: Values, metric: Metric, ratio: float) -> dict[str, Any]:
     """Fields of a `scored.Estimate`: the interval ends where the metric does."""
     mean = estimate(values, ratio)
-    high = mean.high if mean.high is None or not SCORES[metric].within_one else min(mean.high, 1.0)
-    low = None if mean.low is None else max(mean.low, 0.0)
+    score = EVERY[metric]
+    high = min(mean.high, 1.0) if mean.high is not None and score.within_one else mean.high
+    low = max(mean.low, 0.0) if mean.low is not None and (score.within_one or score.lower_is_better) else mean.low
     return {"values": values, "n": mean.n, "mean": mean.mean, "sd": mean.sd, "low": low, "high": high}
 
 
@@ -150,7 +174,7 @@ def _groups(who: Census, scope: Scope, ground: Ground) -> tuple[written.Group, .
             train_n=who.train[mask],
             test_n=one.mean,
             tested=one.once.patients,
-            positives=one.once.positives if len(ground.classes) == 2 else None,
+            positives=one.once.positives if ground.two_sides else None,
             fewest=one.fewest,
             ranked=mask in scope.ranked_groups(ground.metric),
         )
@@ -169,7 +193,7 @@ def _group_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) -
         )
         for arm, own in found.items()
         for mask in who.groups
-        for metric in METRICS
+        for metric in ground.metrics
     )
 
 
@@ -184,7 +208,7 @@ def _site_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) ->
         )
         for arm, own in found.items()
         for site in who.sites
-        for metric in METRICS
+        for metric in ground.metrics
     )
 
 
@@ -208,7 +232,11 @@ def _tests(
     family = [(arm in anchors, one.measure == ground.measure, one.measure in DESCRIPTIVE) for one, arm, _ in pairs]
     adjusted = _by_family(family, [found.p for _, _, found in pairs])
     equal = _by_family(
-        family, [equivalence(one.by_arm[arm], one.by_arm[against], ratio, ground.margin) for one, arm, _ in pairs]
+        family,
+        [
+            equivalence(one.by_arm[arm], one.by_arm[against], ratio, ground.margin_of(one.metric))
+            for one, arm, _ in pairs
+        ],
     )
     return tuple(
         scored.Comparison(
@@ -239,12 +267,17 @@ def _by_family(family: Sequence[Hashable], p_values: Values) -> list[float | Non
     return adjusted
 
 
-def _best(columns: Iterable[Columns], ranked: Sequence[str], ratio: float, margin: float) -> tuple[scored.Best, ...]:
+def _best(columns: Iterable[Columns], ranked: Sequence[str], ratio: float, ground: Ground) -> tuple[scored.Best, ...]:
     return tuple(
         scored.Best(measure=one.measure, metric=one.metric, first=found.first, equal=found.equal, open=found.open)
         for one in columns
         if one.metric in COMPARABLE
         for found in (
-            standings({a: one.by_arm[a] for a in ranked}, ratio, margin, lower=one.metric in LOWER_IS_BETTER),
+            standings(
+                {a: one.by_arm[a] for a in ranked},
+                ratio,
+                ground.margin_of(one.metric),
+                lower=one.metric in LOWER_IS_BETTER,
+            ),
         )
     )

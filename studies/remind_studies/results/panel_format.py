@@ -41,7 +41,7 @@ class Group(Section):
     tested
         Patients tested at least once: the sum over the folds of one partition, of that partition that tested most.
     positives
-        Those of class 1; None for more than two classes.
+        Those of class 1, or with the event or label; None for more than two classes, and for a number.
     fewest
         Fewest patients of one class that a seed tested: what `values` of a score are of; classes without a patient
         aside.

@@ -1,8 +1,9 @@
 """The format of the scores and comparisons in a panel of results.json.
 
 Lists over seeds (`values`) are in the order of `Results.seeds`, None where a score is undefined or the run is missing.
-Scores are between 0 and 1, higher is better; of `log_loss` (mean −ln p of the true class) and `loss` (the objective's
-own, never compared between arms) lower is better. Groups are bitmasks over `Cohort.modalities`.
+Direction and bounds of each score are in the registry (`remind.metrics.score.Score`): of `brier`, `ece`, `log_loss`
+(mean −ln p of the true class), `loss` (the objective's own, never compared between arms), `mae`, `rmse` and
+`integrated_brier` lower is better. `mae` and `rmse` are in `Cohort.unit`. Groups are bitmasks over `Cohort.modalities`.
 """
 
 from typing import Annotated, Self

@@ -50,6 +50,8 @@ def results(
         Settings of every run.
     missing
         Why runs have no result, by "panel / arm / seed 3".
+    margin
+        Difference that counts as none, of scores in a predicted number's unit as a share of its declared scale.
     advice
         What the study recommends.
 
@@ -67,7 +69,7 @@ def results(
         measure=PRIMARY,
         margin=margin,
         modalities=cohort.schema.names,
-        classes=tuple(cohort.schema.classes),
+        outcome=cohort.schema.predicts,
     )
     tables = tuple(tabulate(panel, runs, ground) for panel in panels)
     return written.Results(
@@ -79,14 +81,16 @@ def results(
             groups=int((np.unique(cohort.groups_N) > 0).sum()),
             sites=len(tables[0].sites) if tables else 0,
             modalities=ground.modalities,
-            classes=ground.classes,
+            classes=tuple(cohort.schema.classes),
+            outcome=ground.outcome.kind,
+            unit=ground.outcome.spread[1],
         ),
         seeds=seeds,
         folds=ground.folds,
         metric=metric,
         measure=PRIMARY,
         least=least,
-        margin=margin,
+        margin=ground.margin_of(metric),
         tuning=written.Tuning(**tuning),
         settings=written.Settings(common=dict(common), arms=_settings(panels)),
         panels=tables,

@@ -58,7 +58,7 @@ class Ablate(Study):
         )
         title = f"parts of {whole.name} on {request.cohort.schema.name}"
         arms = (*arms, *beside(request, arms, whole))
-        arms = anchored(arms, whole) if request.anchors else arms
+        arms = anchored(arms, whole, yardsticks=request.yardsticks) if request.anchors else arms
         return (Panel("ablate", title, arms, clients=request.clients, reference=whole.name),)
 
 

@@ -42,6 +42,7 @@ class AdaptStudy(Study):
 
     methods, seeds = REMIND, 5
     options: AdaptOptions
+    classes_only = "a hospital adapts models of classes"
 
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:

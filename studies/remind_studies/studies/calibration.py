@@ -24,6 +24,7 @@ class CalibrationStudy(Study):
     """
 
     methods = REMIND
+    classes_only = "calibrated are probabilities of two classes"
 
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:

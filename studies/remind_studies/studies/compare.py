@@ -2,7 +2,7 @@
 
 from typing_extensions import override
 
-from remind_studies.arms import anchored
+from remind_studies.studies.variants import with_anchors
 from remind_studies.study import Panel, Request, Study, registry
 
 
@@ -18,7 +18,7 @@ class Compare(Study):
         panel = Panel(
             name="compare",
             title=f"{number} method{'s' * (number > 1)} on {request.cohort.schema.name}",
-            arms=anchored(request.arms, request.main) if request.anchors else request.arms,
+            arms=with_anchors(request),
             clients=request.clients,
             reference=request.main.name,
         )

@@ -7,9 +7,8 @@ from typing_extensions import override
 
 from remind.errors import UserError
 from remind.registry import Options
-from remind_studies.arms import anchored
 from remind_studies.cells.missingness import spared
-from remind_studies.studies.variants import listed
+from remind_studies.studies.variants import listed, with_anchors
 from remind_studies.study import Panel, Request, Study, registry
 
 
@@ -53,7 +52,7 @@ class Extreme(Study):
         return Panel(
             name=name,
             title=f"{self.options.share:.0%} of the patients with {name} lose it{kept}",
-            arms=anchored(request.arms, request.main) if request.anchors else request.arms,
+            arms=with_anchors(request),
             options={"hide": name, "share": self.options.share},
             clients=request.clients,
             reference=request.main.name,

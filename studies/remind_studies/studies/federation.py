@@ -76,7 +76,7 @@ class Federation(Study):
         found = (*under, *beside(request, under, request.main))
         if request.anchors:
             names = {arm.name for arm in found}
-            found = (*found, *(arm for arm in all_yardsticks() if arm.name not in names))
+            found = (*found, *(arm for arm in all_yardsticks() if request.yardsticks and arm.name not in names))
         return tuple(sorted(found, key=lambda arm: arm.anchor))
 
     def _numbers(self, option: str, most: float) -> tuple[float, ...]:

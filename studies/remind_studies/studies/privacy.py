@@ -9,7 +9,7 @@ from typing_extensions import override
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.methods import methods_of
-from remind.metrics.scores import SCORES
+from remind.metrics.scores import EVERY
 from remind.registry import Options
 from remind.training.private.admission import require_given_scales
 from remind_studies.cells.cell import PLACES, CellResult
@@ -52,6 +52,7 @@ class Privacy(Study):
 
     methods, seeds = "remind", 3
     options: PrivacyOptions
+    classes_only = "what runs with a guarantee release is bounded for classes"
 
     @override
     def plan(self, request: Request) -> tuple[Panel, ...]:
@@ -84,7 +85,7 @@ class Privacy(Study):
             scores = {a.name: judge_all(found.get((panel.name, a.name), ()), request.metric) for a in panel.arms}
             texts = [f"{name} {score:.3f}" for name, score in scores.items() if score is not None]
             told += [f"ε = {epsilon:g}: {', '.join(texts)}"] if texts else []
-        written = SCORES[request.metric].column
+        written = EVERY[request.metric].column
         return f"{written} of all validation patients: {'; '.join(told)}." if told else ""
 
     def _best(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
@@ -94,7 +95,7 @@ class Privacy(Study):
         plain, tried = scores.pop(PLAIN), {name: score for name, score in scores.items() if score is not None}
         if not tried:
             return ""
-        better = min if SCORES[request.metric].lower_is_better else max
+        better = min if EVERY[request.metric].lower_is_better else max
         best = better(tried, key=lambda name: tried[name])
         arm = next(arm for arm in panel.arms if arm.name == best)
         beside = "" if plain is None else f", {plain:.3f} without a guarantee"

@@ -8,6 +8,7 @@ from typing import TypeVar
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.fusion.base import registry as fusions
+from remind_studies.arms import anchored
 from remind_studies.study import Arm, Request
 
 REMIND = "remind"
@@ -18,6 +19,13 @@ Item = TypeVar("Item")
 def config_of(request: Request, arm: Arm) -> Config:
     """The whole config of an arm; its seed means nothing."""
     return Config.from_flat({**request.common, **arm.settings}, f"method {arm.name!r}")
+
+
+def with_anchors(request: Request) -> tuple[Arm, ...]:
+    """The methods of the request, with their anchors and yardsticks where these are asked for."""
+    if not request.anchors:
+        return request.arms
+    return anchored(request.arms, request.main, yardsticks=request.yardsticks)
 
 
 def remind_of(request: Request, study: str) -> Arm:

@@ -10,6 +10,7 @@ from remind.data.checks.check import check_cohort
 from remind.data.checks.leaks import MOST_PATIENTS, leaks
 from remind.data.cohort.cohort import concatenate
 from remind.data.synthetic.generate import generate
+from remind.data.synthetic.write import write_cohort
 
 N = 60
 
@@ -147,3 +148,28 @@ def test_large_cohorts_are_sampled(monkeypatch):
     cohort_ = generate(SyntheticConfig(patients=6 * MOST_PATIENTS, law="independent", missing="0.1", kinds="table"), 0)
     assert leaks([cohort_, cohort_]) == []
     assert 0.9 * MOST_PATIENTS < len(looked_at[0]) <= MOST_PATIENTS
+
+
+@pytest.mark.parametrize(
+    ("outcome", "column"),
+    [
+        ("regression", "label"),
+        ("survival", "time"),
+        ("survival", "event"),
+        ("multilabel", "death"),
+        ("multilabel", "readmission"),
+        ("ordinal", "label"),
+    ],
+)
+def test_the_outcomes_own_column_as_a_feature(outcome, column, tmp_path):
+    """Of every outcome, and of each of its columns."""
+    cohort = generate(SyntheticConfig(patients=150, outcome=outcome, law="independent", missing="0.3,0.3"), 0)
+    write_cohort(cohort, tmp_path / "c")
+    patients = pd.read_parquet(tmp_path / "c/patients.parquet")
+    values = patients[column]
+    numbers = values if values.dtype.kind in "if" else pd.Series(pd.factorize(values, sort=True)[0])
+    pd.DataFrame({"patient_id": patients["patient_id"], "copied": numbers}).to_csv(tmp_path / "c/late.csv", index=False)
+    with (tmp_path / "c/cohort.toml").open("a") as file:
+        file.write('\n[modalities.late]\nkind = "table"\ncolumns = ["copied"]\n')
+    (warning,) = warnings(tmp_path / "c")
+    assert warning.startswith("late: 'copied'")

@@ -41,7 +41,7 @@ def built(name: str):
 
 
 def predicted(name: str, hospitals, features, classes: int = 2):
-    return [model.p_NC(features) for model in built(name).models(hospitals, classes)]
+    return [model.predict(features) for model in built(name).models(hospitals, classes)]
 
 
 def test_there_are_trees_a_linear_model_and_federations_of_trees():
@@ -133,7 +133,7 @@ def test_federated_trees_of_one_hospital_are_local_trees(way):
     xgboost = pytest.importorskip("xgboost")
     own, test = hospital(3), sample(50, patients=40).features
     yardstick = built(way)
-    p_NC = yardstick.models([own], 2)[0].p_NC(test)
+    p_NC = yardstick.models([own], 2)[0].predict(test)
     share = float(own.train.label_N.mean())
     data = xgboost.DMatrix(own.train.features.values_NF, own.train.label_N)
     rows = xgboost.DMatrix(test.values_NF)
@@ -171,7 +171,7 @@ def test_a_hospital_that_fails_is_not_left_out_silently():
 
 def test_folds_are_dealt_within_each_class():
     label_N = np.array([0] * 11 + [1] * 4)
-    fold_N = folds(label_N, 5)
+    fold_N = folds(Sample(sample(0, 15).features, label_N), 5)
     for label, most in ((0, 3), (1, 1)):
         assert np.bincount(fold_N[label_N == label], minlength=5).max() <= most
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 from remind.data.features import Features
 from remind.registry import Options
 from remind_studies.yardsticks.base import (
+    NUMBER,
     Floats,
     Hospital,
     Learner,
@@ -39,12 +40,14 @@ class BoostingOptions(Options):
 class Trees(Model):
     """A fitted ensemble. Two classes: LightGBM gives the probability of the second."""
 
-    def __init__(self, booster: Any) -> None:
-        self._booster = booster
+    def __init__(self, booster: Any, classes: int) -> None:
+        self._booster, self._classes = booster, classes
 
     @override
-    def p_NC(self, features: Features) -> Floats:
+    def predict(self, features: Features) -> Floats:
         p = np.asarray(self._booster.predict(features.values_NF, num_threads=1))
+        if self._classes == NUMBER:
+            return p[:, None]
         return np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
 
 
@@ -59,11 +62,12 @@ class Boosting(Learner):
         lightgbm = _library()
         train, parameters = in_order(hospital.train), self._parameters(classes)
         rounds = self.options.rounds or _rounds(lightgbm, parameters, train)
-        return Trees(lightgbm.train(parameters, _data(lightgbm, train), rounds))
+        return Trees(lightgbm.train(parameters, _data(lightgbm, train), rounds), classes)
 
     def _parameters(self, classes: int) -> dict[str, Any]:
         own = self.options
-        objective = {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
+        named = {NUMBER: "regression", 2: "binary"}.get(classes, "multiclass")
+        objective = {"objective": named} | ({"num_class": classes} if named == "multiclass" else {})
         return {
             **objective,
             "learning_rate": own.learning_rate,
@@ -79,11 +83,11 @@ class Boosting(Learner):
 
 
 def _rounds(lightgbm: Any, parameters: dict[str, Any], train: Sample) -> int:
-    """Number of trees of the smallest mean log-loss over the folds.
+    """Number of trees of the smallest mean loss over the folds: log-loss, or the squared error of a number.
 
     Folds that would leave one class to train on are left out; where none remains, a tenth of the most.
     """
-    fold_N = folds(train.label_N, FOLDS)
+    fold_N = folds(train, FOLDS)
     pairs = [(np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)) for fold in range(FOLDS)]
     pairs = [(rest, held) for rest, held in pairs if len(held) and not one_class(train.label_N[rest])]
     if not pairs:

@@ -6,7 +6,17 @@ import numpy as np
 from typing_extensions import override
 
 from remind.data.features import Features
-from remind_studies.yardsticks.base import Constant, Floats, Hospital, Model, Yardstick, log_p, one_class, registry
+from remind_studies.yardsticks.base import (
+    NUMBER,
+    Constant,
+    Floats,
+    Hospital,
+    Model,
+    Yardstick,
+    log_p,
+    one_class,
+    registry,
+)
 from remind_studies.yardsticks.methods.boosting import Boosting, BoostingOptions
 
 
@@ -14,17 +24,27 @@ class Mean(Model):
     """The mean of all hospitals' models, on the shares of the classes of one hospital.
 
     ln p = Σ_s w_s (ln p_s − ln share_s) + ln share, up to a constant: what each model says beyond the shares of its own
-    hospital, weighed by patients; a hospital with one class says nothing.
+    hospital, weighed by patients; a hospital with one class says nothing. Of numbers the same without logarithms, with
+    the means of the hospitals for the shares.
     """
 
-    def __init__(self, models: Sequence[Model], shares: Sequence[Model], weight_S: Floats, own: Model) -> None:
+    def __init__(
+        self, models: Sequence[Model], shares: Sequence[Model], weight_S: Floats, own: Model, classes: int
+    ) -> None:
         self._models, self._shares, self._weight_S, self._own = models, shares, weight_S, own
+        self._classes = classes
 
     @override
-    def p_NC(self, features: Features) -> Floats:
-        says_NC = log_p(self._own.p_NC(features))
+    def predict(self, features: Features) -> Floats:
+        def said(model: Model) -> Floats:
+            predicted_NC = model.predict(features)
+            return predicted_NC if self._classes == NUMBER else log_p(predicted_NC)
+
+        says_NC = said(self._own)
         for model, share, weight in zip(self._models, self._shares, self._weight_S, strict=True):
-            says_NC = says_NC + weight * (log_p(model.p_NC(features)) - log_p(share.p_NC(features)))
+            says_NC = says_NC + weight * (said(model) - said(share))
+        if self._classes == NUMBER:
+            return says_NC
         says_NC = np.exp(says_NC - says_NC.max(axis=1, keepdims=True))
         return np.asarray(says_NC / says_NC.sum(axis=1, keepdims=True))
 
@@ -51,4 +71,4 @@ class ExchangedTrees(Yardstick):
         models = [trees.fit(hospitals[s], classes) for s in able]
         weight_S = np.array([float(len(hospitals[s].train)) for s in able])
         weight_S = weight_S / max(weight_S.sum(), 1.0)
-        return [Mean(models, [shares[s] for s in able], weight_S, own) for own in shares]
+        return [Mean(models, [shares[s] for s in able], weight_S, own, classes) for own in shares]

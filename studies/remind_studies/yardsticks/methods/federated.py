@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
 from remind.data.features import Features
 from remind.registry import Options
 from remind_studies.yardsticks.base import (
+    NUMBER,
+    Constant,
     Floats,
     Hospital,
+    Labels,
     Model,
     Sample,
     Yardstick,
     in_order,
-    mean_log_loss,
+    mean_loss,
     missing,
     registry,
 )
@@ -35,16 +37,21 @@ class TreeOptions(Options):
 
 
 class OneAgainstRest(Model):
-    """Trees for one class of two, or for each class against the others, whose probabilities are then scaled to 1."""
+    """Trees for one class of two, or for each class against the others, whose probabilities are then scaled to 1.
 
-    def __init__(self, boosters: Sequence[tuple[Any, int]]) -> None:
-        self._boosters = boosters
+    Of a number, the trees for it.
+    """
+
+    def __init__(self, boosters: Sequence[tuple[Any, int]], classes: int) -> None:
+        self._boosters, self._classes = boosters, classes
 
     @override
-    def p_NC(self, features: Features) -> Floats:
+    def predict(self, features: Features) -> Floats:
         data = _library().DMatrix(features.values_NF, nthread=1)
         p_NC = np.stack([b.predict(data, iteration_range=(0, trees)) for b, trees in self._boosters], axis=1)
         p_NC = p_NC.astype(np.float64)
+        if self._classes == NUMBER:
+            return p_NC
         if len(self._boosters) == 1:
             return np.concatenate([1 - p_NC, p_NC], axis=1)
         return np.asarray(p_NC / np.maximum(p_NC.sum(axis=1, keepdims=True), np.finfo(float).tiny))
@@ -53,7 +60,8 @@ class OneAgainstRest(Model):
 class FederatedTrees(Yardstick):
     """Base of both ways. The validation patients of all hospitals together choose how many rounds are kept.
 
-    Hospitals tell the coordinator their numbers of training patients per class, since trees must begin with one share.
+    Hospitals tell the coordinator their numbers of training patients per class, since trees must begin with one share;
+    of numbers nothing, since those of an outcome are standardised by what is declared: trees begin with 0.
     """
 
     federated = True
@@ -62,16 +70,25 @@ class FederatedTrees(Yardstick):
 
     @override
     def models(self, hospitals: Sequence[Hospital], classes: int) -> Sequence[Model]:
-        targets = (1,) if classes == 2 else tuple(range(classes))
-        model = OneAgainstRest([self._grown(hospitals, target) for target in targets])
+        able = [own for own in hospitals if len(own.train)]
+        if not able:
+            return [Constant(own.train.label_N, classes) for own in hospitals]
+        targets = {NUMBER: (None,), 2: (1,)}.get(classes, tuple(range(classes)))
+        model = OneAgainstRest([self._grown(able, target) for target in targets], classes)
         return [model] * len(hospitals)
 
-    def parameters(self, share: float, hospitals: int) -> dict[str, Any]:
-        """Return XGBoost's parameters. With bagging the hospitals' trees add up, so each counts 1/hospitals."""
+    def parameters(self, share: float | None, hospitals: int) -> dict[str, Any]:
+        """Return XGBoost's parameters. With bagging the hospitals' trees add up, so each counts 1/hospitals.
+
+        Parameters
+        ----------
+        share
+            Of the class among the training patients; None: trees for a number.
+        """
         rate = self.options.learning_rate / (hospitals if self.way == "bagging" else 1)
         return {
-            "objective": "binary:logistic",
-            "base_score": share,
+            "objective": "reg:squarederror" if share is None else "binary:logistic",
+            "base_score": 0.0 if share is None else share,
             "eta": rate,
             "max_depth": self.options.depth,
             "tree_method": "hist",
@@ -80,12 +97,13 @@ class FederatedTrees(Yardstick):
             "verbosity": 0,
         }
 
-    def _grown(self, hospitals: Sequence[Hospital], target: int) -> tuple[Any, int]:
-        """Trees for one class, and how many of them are kept."""
+    def _grown(self, hospitals: Sequence[Hospital], target: int | None) -> tuple[Any, int]:
+        """Trees for one class, or for a number (None), and how many of them are kept."""
         xgboost = _library()
         samples = [in_order(own.train) for own in hospitals]
         label_N = np.concatenate([own.label_N for own in samples])
-        parameters = self.parameters(float(np.clip((label_N == target).mean(), SURE, 1 - SURE)), len(hospitals))
+        share = None if target is None else float(np.clip((label_N == target).mean(), SURE, 1 - SURE))
+        parameters = self.parameters(share, len(hospitals))
         data = [_matrix(xgboost, own, target) for own in samples]
 
         def step(hospital: int, model: bytes) -> bytes:
@@ -131,23 +149,31 @@ class XgbCyclic(FederatedTrees):
     way = "cyclic"
 
 
-def _kept(xgboost: Any, booster: Any, hospitals: Sequence[Hospital], target: int, each: int) -> int:
-    """Trees of the round with the smallest log-loss over all validation patients; all where there are none."""
+def _kept(xgboost: Any, booster: Any, hospitals: Sequence[Hospital], target: int | None, each: int) -> int:
+    """Trees of the round with the smallest loss over all validation patients; all where there are none."""
     trees = int(booster.num_boosted_rounds())
     held = [own.validation for own in hospitals if len(own.validation)]
     if not held:
         return trees
-    label_N: NDArray[np.int64] = np.concatenate([(own.label_N == target).astype(np.int64) for own in held])
+    label_N: Labels = np.concatenate([_wanted(own, target) for own in held])
     data = xgboost.DMatrix(np.concatenate([own.features.values_NF for own in held]), nthread=1)
     losses = []
     for number in range(each, trees + 1, each):
         p = booster.predict(data, iteration_range=(0, number)).astype(np.float64)
-        losses.append(mean_log_loss(np.stack([1 - p, p], axis=1), label_N))
+        if target is None:
+            losses.append(mean_loss(p[:, None], label_N, NUMBER))
+        else:
+            losses.append(mean_loss(np.stack([1 - p, p], axis=1), label_N, 2))
     return each * (1 + int(np.argmin(losses)))
 
 
-def _matrix(xgboost: Any, sample: Sample, target: int) -> Any:
-    return xgboost.DMatrix(sample.features.values_NF, (sample.label_N == target).astype(np.float32), nthread=1)
+def _wanted(sample: Sample, target: int | None) -> Labels:
+    """1 for patients of the class and 0 for others, or the numbers."""
+    return sample.label_N if target is None else (sample.label_N == target).astype(np.int64)
+
+
+def _matrix(xgboost: Any, sample: Sample, target: int | None) -> Any:
+    return xgboost.DMatrix(sample.features.values_NF, _wanted(sample, target).astype(np.float32), nthread=1)
 
 
 def _library() -> Any:

@@ -1,4 +1,7 @@
-"""Logistic regression with a ridge penalty. Letters: N patients, F columns of features, Z of inputs."""
+"""Logistic regression with a ridge penalty; of numbers, linear regression.
+
+Letters: N patients, F columns of features, Z of inputs.
+"""
 
 from typing import Any
 
@@ -7,13 +10,16 @@ from typing_extensions import override
 
 from remind.data.features import Features
 from remind_studies.yardsticks.base import (
+    NUMBER,
     Floats,
     Hospital,
+    Labels,
     Learner,
     Model,
+    Sample,
     folds,
     in_order,
-    mean_log_loss,
+    mean_loss,
     missing,
     one_class,
     registry,
@@ -61,10 +67,8 @@ class Linear(Model):
         self._inputs, self._regression, self._classes = inputs, regression, classes
 
     @override
-    def p_NC(self, features: Features) -> Floats:
-        p_NC = np.zeros((len(features.values_NF), self._classes))
-        p_NC[:, self._regression.classes_] = self._regression.predict_proba(self._inputs(features))
-        return p_NC
+    def predict(self, features: Features) -> Floats:
+        return _predicted(self._regression, self._inputs(features), self._classes)
 
 
 @registry.register("logistic", title="logistic regression with a ridge penalty", paper="Cox", year=1958)
@@ -75,13 +79,13 @@ class Logistic(Learner):
     def fit(self, hospital: Hospital, classes: int) -> Model:
         train = in_order(hospital.train)
         inputs = Inputs(train.features)
-        penalty = PENALTIES[int(np.argmin(_losses(train.features, train.label_N, classes)))]
-        return Linear(inputs, _regression(inputs(train.features), train.label_N, penalty), classes)
+        penalty = PENALTIES[int(np.argmin(_losses(train, classes)))]
+        return Linear(inputs, _regression(inputs(train.features), train.label_N, penalty, classes), classes)
 
 
-def _losses(features: Features, label_N: Any, classes: int) -> list[float]:
-    """Mean log-loss of each penalty over the folds; a fold that leaves one class to train on is left out."""
-    fold_N = folds(label_N, FOLDS)
+def _losses(train: Sample, classes: int) -> list[float]:
+    """Mean loss of each penalty over the folds; a fold that leaves one class to train on is left out."""
+    features, label_N, fold_N = train.features, train.label_N, folds(train, FOLDS)
     found: list[list[float]] = [[] for _ in PENALTIES]
     for fold in range(FOLDS):
         rest, held = fold_N != fold, fold_N == fold
@@ -90,16 +94,24 @@ def _losses(features: Features, label_N: Any, classes: int) -> list[float]:
         inputs = Inputs(features.take(rest))
         x_train, x_held = inputs(features.take(rest)), inputs(features.take(held))
         for i, penalty in enumerate(PENALTIES):
-            regression = _regression(x_train, label_N[rest], penalty)
-            p_NC = np.zeros((int(held.sum()), classes))
-            p_NC[:, regression.classes_] = regression.predict_proba(x_held)
-            found[i].append(mean_log_loss(p_NC, label_N[held]))
+            regression = _regression(x_train, label_N[rest], penalty, classes)
+            found[i].append(mean_loss(_predicted(regression, x_held, classes), label_N[held], classes))
     return [float(np.mean(losses)) if losses else 0.0 for losses in found]
 
 
-def _regression(x_NZ: Floats, label_N: Any, penalty: float) -> Any:
+def _predicted(regression: Any, x_NZ: Floats, classes: int) -> Floats:
+    if classes == NUMBER:
+        return np.asarray(regression.predict(x_NZ))[:, None]
+    p_NC = np.zeros((len(x_NZ), classes))
+    p_NC[:, regression.classes_] = regression.predict_proba(x_NZ)
+    return p_NC
+
+
+def _regression(x_NZ: Floats, label_N: Labels, penalty: float, classes: int) -> Any:
     try:
-        from sklearn.linear_model import LogisticRegression
+        from sklearn.linear_model import LogisticRegression, Ridge
     except ImportError:
         raise missing("scikit-learn") from None
+    if classes == NUMBER:
+        return Ridge(alpha=1 / penalty).fit(x_NZ, label_N)
     return LogisticRegression(C=penalty, max_iter=1000).fit(x_NZ, label_N)
