@@ -93,3 +93,20 @@ def test_an_option_is_worth_what_it_gains_over_the_first_on_validation_patients_
     assert shown([(0.8, 0.7, float("nan")), (0.9, float("nan"), float("nan"))]) == "0.850 / 0.700 / –"
     assert gain(found, "first", 0, "first") == 0
     assert gain(found, "other", 0, "first") == pytest.approx((0.1 + 0.0) / 2)
+
+
+def test_cohorts_of_other_outcomes_have_no_column_of_the_outcome_among_their_inputs(tmp_path):
+    made = runpy.run_path(str(FOLDER / "outcome_cohorts.py"))
+    if not made["DATA"].is_dir():
+        pytest.skip("the real cohorts are not here")
+    for name, outcomes in (("nhanes", {"LBXGH"}), ("cinc", {"los_d", "left", "label", "survival_d"})):
+        declared, patients = made[name](made["DATA"])
+        folder = made["write"](tmp_path / name, made["DATA"], declared, patients)
+        written = tomllib.loads((folder / "cohort.toml").read_text())
+        modalities = written["modalities"]
+        assert modalities, "inputs are left"
+        named = {c for m in modalities.values() for c in (*m.get("columns", ()), *m.get("items", ()))}
+        assert not named & outcomes
+        assert written["label"].get("column", written["label"].get("time")) in outcomes
+        assert not patients[written["label"].get("column", "los_d")].isna().any()
+    assert (patients["los_d"] > 2).all(), "nobody leaves while inputs are still measured"

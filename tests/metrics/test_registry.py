@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import inspect
 
 from remind.metrics import scores as registry
-from remind.metrics.scores import BOUNDS, SCORES, WITH_INTERVAL, Scores, intervals, scores
+from remind.metrics.scores import BOUNDS, EVERY, SCORES, WITH_INTERVAL, Scores, intervals, scores
 from remind.metrics.statistics import collect
 from remind_server.dashboard.answers import PatientScores, ScoreName
 from remind_server.dashboard.downloads import COLUMNS
