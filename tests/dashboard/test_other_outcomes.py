@@ -1,8 +1,10 @@
 """Words and columns of the page follow from what a run's model predicts; every outcome of the registry is tried."""
 
+import csv
 import json
 import re
 
+import numpy as np
 import pytest
 
 from remind.config import Scalar
@@ -10,7 +12,7 @@ from remind.metrics.scores import EVERY
 from remind.outcomes.base import outcomes
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.protections import judged_by
-from remind_server.outputs.tables import final_rows
+from remind_server.outputs.tables import final_rows, label_rows
 from remind_server.store.imported import import_runs
 from tests.builders.stored_runs import Drill
 
@@ -119,3 +121,55 @@ def test_a_private_run_of_any_outcome_is_compared_with_guessing(engine, tmp_path
     for place in ("\n".join(lines), client_of(1).get("/runs/1").text):
         assert (text in place and "hardly more than guessing" in place) == said
     assert said
+
+
+def test_scores_of_each_label_on_screen_file_and_page(engine, tmp_path, client_of):
+    drill = Drill(engine, tmp_path / "own", SITES, rounds=2, outcome="multilabel", experts=0).start()
+    drill.round()
+    result = drill.finish()
+    rows = label_rows(result)
+    outcome = drill.schema.predicts
+    assert [row["label"] for row in rows] == list(outcome.labels)
+    whole = next(row for row in final_rows(result) if row["site"] == row["group"] == "all")
+    assert whole["auroc"] == pytest.approx(np.mean([row["auroc"] for row in rows]))
+    assert whole["auprc"] == pytest.approx(np.mean([row["auprc"] for row in rows]))
+    assert all(row["auroc_low"] < row["auroc"] < row["auroc_high"] for row in rows)
+    lines = list[str]()
+    Progress(lines.append).finished(result)
+    assert any(line.split()[:2] == [rows[0]["label"], str(rows[0]["n"])] for line in "\n".join(lines).splitlines())
+    pages = [client_of(1).get("/runs/1").text]
+    folder = tmp_path / "copy" / "20260101-000000-tiny"
+    folder.mkdir(parents=True)
+    told = {"seed": 0, "versions": {"federated-remind": "0"}, "config": {}, "groups": {}}
+    told |= {"schema": drill.schema.model_dump(mode="json"), "sites": {name: {} for name in SITES}}
+    written = {"config.json": told, "final.json": final_rows(result), "summary.json": {"tail_patients": {}}}
+    for name, content in written.items():
+        (folder / name).write_text(json.dumps(content, default=float))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert import_runs(engine, folder.parent)[0].endswith("imported as run 2")
+    pages.append(client_of(1).get("/runs/2").text)
+    for page in pages:
+        table = re.search(r'<section id="labels".*?</section>', page, re.DOTALL)[0]
+        for row in rows:
+            assert f">{row['label']}</th>" in table
+            assert f">{row['auroc']:.3f}" in table
+            assert f'<td class="num">{row["positives"]}</td>' in table
+    most = max(min(row["positives"], row["n"] - row["positives"]) for row in rows)
+    hidden = re.search(r'<section id="labels".*?</section>', client_of(most + 1).get("/runs/1").text, re.DOTALL)[0]
+    assert hidden.count("withheld") == len(rows)
+    assert not any(f">{row['auroc']:.3f}" in hidden for row in rows)
+
+
+def test_scores_in_the_unit_of_a_number_are_shown_with_it(engine, tmp_path, client_of):
+    run(engine, tmp_path, "regression")
+    client = client_of(1)
+    text = words(client.get("/runs/1").text)
+    assert "mean absolute error (points)" in text
+    assert "MAE (points)" in text
+    assert "R² (" not in text
+    assert client.get("/api/runs/1").json()["unit"] == "points"
+    run(engine, tmp_path / "other", "ordinal")
+    assert "(points)" not in client.get("/runs/2").text

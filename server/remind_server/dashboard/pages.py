@@ -21,6 +21,7 @@ from remind_server.dashboard.views.curves import curves
 from remind_server.dashboard.views.experts import expert_map
 from remind_server.dashboard.views.groups import GroupTable, SortKey, group_table
 from remind_server.dashboard.views.hospitals import hospitals
+from remind_server.dashboard.views.labels import labels
 from remind_server.dashboard.views.matrix import matrix
 from remind_server.dashboard.views.report import RunReport, run_report
 from remind_server.dashboard.views.run_list import SortRuns, Wanted, run_list
@@ -140,7 +141,9 @@ def routes(reader: Reader) -> APIRouter:
             min_count=reader.min_count,
             said=reader.said(run_id),
             timeline=timeline(reader, run_id),
-            **scores_shown([report.outcome]),
+            labels=labels(reader, run_id),
+            least=max(reader.min_count, 1),
+            **scores_shown([report.outcome], report.unit),
         )
 
     @router.get("/runs/{run_id}/health")
@@ -157,7 +160,7 @@ def routes(reader: Reader) -> APIRouter:
         if run is None or len(run) < 2:
             return RedirectResponse("/", 303)
         predicted = reader.outcomes(*run)
-        score, names = reader.score(score, *run), scores_shown(predicted)
+        score, names = reader.score(score, *run), scores_shown(predicted, reader.unit(*run))
         if len(run) > 2:
             found = side_by_side(reader, sorted(set(run)), score)
             return page(request, "side_by_side.html", several=found, score=score, **names)

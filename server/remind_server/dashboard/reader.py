@@ -93,6 +93,12 @@ class Reader:
             found = set(session.scalars(which.distinct()))
         return sorted(found, key=[*outcomes(), *sorted(found)].index)
 
+    def unit(self, *run_ids: int) -> str:
+        """Return the unit of the number that these runs predict; empty if there is none, or not one for all."""
+        with Session(self.engine) as session:
+            found = {(t or {}).get("unit", "") for t in session.scalars(select(Run.target).where(Run.id.in_(run_ids)))}
+        return str(found.pop()) if len(found) == 1 else ""
+
     def score(self, asked: ScoreName | None, *run_ids: int) -> ScoreName:
         """Return the score asked for if it is one of these runs' outcomes (none: of all runs), else their chief one."""
         found = [outcome for outcome in self.outcomes(*run_ids) if outcome in outcomes()]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from remind.durations import duration
 from remind.metrics.aggregates import LEAST, LEAST_OF_A_CLASS
+from remind.metrics.labels import SCORED
 from remind.metrics.scores import EVERY
 from remind.metrics.statistics import merge
 from remind.outcomes.base import unsupported
@@ -37,7 +38,16 @@ from remind_server.outputs.progress_tables import (
 from remind_server.outputs.protections import is_summed, judged_by, nothing_between, remarks, remarks_on_chance
 from remind_server.outputs.records import Observer, RoundRecord, RunResult, RunStart
 from remind_server.outputs.screen import Screen, Table
-from remind_server.outputs.tables import ALL, Row, combined, final_rows, interval_rows, round_rows, summary
+from remind_server.outputs.tables import (
+    ALL,
+    Row,
+    combined,
+    final_rows,
+    interval_rows,
+    label_rows,
+    round_rows,
+    summary,
+)
 
 TABLES = 10  # per-group tables in a run, about
 
@@ -140,6 +150,7 @@ class Progress(Observer):
             measured = combined({k: s for k, s in merge(result.test.values()).items() if k in rest}, outcome)
             cells.append([others(len(rest)), str(measured["n"]), *score_cells(measured)])
         self._show(final_table(outcome, cells), rest)
+        self._labels(label_rows(result))
         means = summary(result)
         lines = [
             (counted(means["mean_over_tail_groups"], "tail groups"), means["mean_over_tail_groups"]),
@@ -166,6 +177,20 @@ class Progress(Observer):
         self._missing(result.absent, "not examined")
         where = f"; results: {self.results}" if self.results else ""
         self.say(f"done in {duration(result.seconds)}{where}")
+
+    def _labels(self, rows: Sequence[Row]) -> None:
+        """Print the scores of each label, where there are labels."""
+        if not rows:
+            return
+        self.say("test patients, per label:")
+        cells = [
+            [str(row["label"]), str(row["n"]), str(row["positives"]), *(number(row[name]) for name in SCORED)]
+            for row in rows
+        ]
+        self._show(
+            Table(("label", "n", "holds", *(EVERY[name].column for name in SCORED)), cells, 2, [2, 3, 4], frozenset()),
+            [],
+        )
 
     def _sites(self, rows: Sequence[Row], outcome: str) -> None:
         """Print each site's scores of its test patients; of many the first ones."""

@@ -23,12 +23,12 @@ from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.calibration_tables import calibration_rows, decision_rows, reliability_rows
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.outputs.results_claim import refuse_what_holds_something, require_unfinished
-from remind_server.outputs.tables import expert_rows, final_rows, interval_rows, round_rows, summary
+from remind_server.outputs.tables import expert_rows, final_rows, interval_rows, label_rows, round_rows, summary
 
 CONFIG, ROUNDS, GROUPS = "config.json", "rounds.jsonl", "groups.jsonl"
 FINAL_CSV, FINAL_JSON, SUMMARY, MODEL = "final.csv", "final.json", "summary.json", "model.safetensors"
 LAST = "last.safetensors"  # the last round's model, if the run's model is that of another round
-EXPERTS, INTERVALS = "experts.csv", "intervals.json"
+EXPERTS, INTERVALS, LABELS = "experts.csv", "intervals.json", "labels.csv"
 CALIBRATION_CSV, RELIABILITY, DECISIONS = "calibration.csv", "reliability.csv", "decision-curve.csv"
 
 
@@ -150,6 +150,8 @@ class RunFolder(Observer):
         self._write(INTERVALS, lambda path: _dump(interval_rows(result), path))
         if experts := expert_rows(result):
             self._write(EXPERTS, lambda path: _csv(experts, path))
+        if labels := label_rows(result):
+            self._write(LABELS, lambda path: _csv(labels, path))
         if result.calibration is not None:
             write_calibration(self.folder / CALIBRATION, result.calibration)
         for name, rows_of in (

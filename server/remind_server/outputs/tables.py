@@ -1,6 +1,6 @@
 """Makes the rows of a run's tables: per round and group, and at the end per group and site."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from remind import groups
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.message_statistics import USE_DIGITS
+from remind.metrics import labels
 from remind.metrics.aggregates import (
     LEAST,
     Examined,
@@ -27,6 +28,8 @@ from remind.metrics.chance import DRAWS, expected_worst
 from remind.metrics.remarks import one_class, recalls
 from remind.metrics.scores import EVERY, intervals, row_of
 from remind.metrics.statistics import GroupStatistics, merge, total
+from remind.outcomes.base import Outcome
+from remind.outcomes.multilabel import Multilabel
 from remind_server.outputs.calibration_tables import everyone_rows
 from remind_server.outputs.records import RoundRecord, RunResult
 
@@ -107,6 +110,24 @@ def interval_rows(result: RunResult) -> list[Row]:
         for group, found in named.items()
         if found is not None
     ]
+
+
+def label_rows(result: RunResult) -> list[Row]:
+    """Return scores of each label on test patients; none of an outcome without several labels."""
+    outcome, everyone = result.schema.predicts, total(merge(result.test.values()))
+    if everyone is None or not isinstance(outcome, Multilabel):
+        return []
+    return labels.label_rows(everyone, outcome.labels)
+
+
+def target_content(outcome: Outcome, rows: Sequence[Row] = ()) -> Row | None:
+    """Return what the run store keeps of what is predicted: the unit of a number, the scores of labels."""
+    found: Row = {}
+    if unit := outcome.spread[1]:
+        found["unit"] = unit
+    if rows:
+        found["labels"] = list(rows)
+    return found or None
 
 
 def expert_rows(result: RunResult) -> list[Row]:

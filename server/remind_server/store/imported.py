@@ -123,6 +123,7 @@ def _run(folder: Path, config: Line, rounds: list[Line], summary: Line | None) -
         config=dict(_flat(config["config"])),
         classes=list(schema["classes"]),
         outcome=(schema.get("outcome") or {}).get("kind", "classes"),
+        target=_target(folder, schema),
         modalities=[one["name"] for one in schema["modalities"]],
         status=FAILED if summary is None else INCOMPLETE if never else FINISHED,
         reason=UNFINISHED if summary is None else reason,
@@ -254,6 +255,24 @@ def _lines(path: Path) -> list[Line]:
         except ValueError:
             break
     return found
+
+
+def _target(folder: Path, schema: Line) -> Line | None:
+    """Return the unit of a number and the scores of labels, as the observer writes them."""
+    found: Line = {}
+    if unit := (schema.get("outcome") or {}).get("unit"):
+        found["unit"] = unit
+    if labels := _rows(folder / "labels.csv"):
+        found["labels"] = [
+            {key: text if key == "label" else _label_number(key, text) for key, text in row.items()} for row in labels
+        ]
+    return found or None
+
+
+def _label_number(key: str, text: str) -> int | float | None:
+    if not text:
+        return None
+    return int(text) if key in ("n", "positives") else float(text)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from remind.version import VERSION
 from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.calibration_tables import model_content
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
+from remind_server.outputs.tables import label_rows, target_content
 from remind_server.store.heartbeat import BEAT, Heartbeat
 from remind_server.store.open import writing
 from remind_server.store.rows import round_group_rows, site_round_rows
@@ -144,6 +145,7 @@ class StoreObserver(Observer):
                 cohort=start.schema.name,
                 classes=list(start.schema.classes),
                 outcome=start.schema.predicts.kind,
+                target=target_content(start.schema.predicts),
                 modalities=list(start.schema.names),
             )
 
@@ -227,9 +229,15 @@ class StoreObserver(Observer):
                 here = {name: found for name, found in withheld.items() if name in by_site}
                 self.rows.replace_cells(session, patients, by_site, here)
                 self.rows.enter_counts(session, patients, self._round + 1, by_site)
-            model = model_content(result)
             self.rows.change(
-                session, status=status, reason=reason, ended=now, round_began=None, round_closes=None, model=model
+                session,
+                status=status,
+                reason=reason,
+                ended=now,
+                round_began=None,
+                round_closes=None,
+                model=model_content(result),
+                target=target_content(result.schema.predicts, label_rows(result)),
             )
 
         self._queue.write(write)

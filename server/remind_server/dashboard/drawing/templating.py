@@ -130,13 +130,23 @@ def _matrix_cell(
     return f'<td class="{heat(value, score)}">{number(value, 2)}\n{n}{shown}</td>'
 
 
-def scores_shown(outcomes: Collection[str]) -> dict[str, Any]:
-    """Return the names and columns of the scores of these outcomes, for a template."""
+def scores_shown(outcomes: Collection[str], unit: str = "") -> dict[str, Any]:
+    """Return the names and columns of the scores of these outcomes, for a template.
+
+    Parameters
+    ----------
+    unit
+        Unit of the number that is predicted, which scores in this unit are shown with.
+    """
     names = {name for outcome in outcomes for name in scores_of(outcome)}
+
+    def written(title: str, name: str) -> str:
+        return f"{title} ({unit})" if unit and EVERY[name].in_unit else title
+
     return {
-        "SCORE_NAMES": {name: TITLES[name] for name in WITH_INTERVAL if name in names},
-        "LOSS_NAMES": {name: TITLES[name] for name in WITHOUT_INTERVAL if name in names},
-        "COLUMNS": {name: score.column for name, score in EVERY.items() if name in names},
+        "SCORE_NAMES": {name: written(TITLES[name], name) for name in WITH_INTERVAL if name in names},
+        "LOSS_NAMES": {name: written(TITLES[name], name) for name in WITHOUT_INTERVAL if name in names},
+        "COLUMNS": {name: written(score.column, name) for name, score in EVERY.items() if name in names},
     }
 
 

@@ -48,6 +48,7 @@ class RunReport:
     patients: Patients
     classes: list[str]
     outcome: str
+    unit: str
     modalities: list[str]
     sites: list[SiteState]
     overall: PatientScores
@@ -112,6 +113,7 @@ def run_report(reader: Reader, run_id: int, patients: Patients | None = None) ->
             patients=cells.patients,
             classes=run.classes,
             outcome=run.outcome,
+            unit=str((run.target or {}).get("unit", "")),
             modalities=run.modalities,
             sites=_sites(reader, session, run),
             overall=cells.merged()[ALL],
