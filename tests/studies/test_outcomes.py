@@ -14,7 +14,9 @@ from remind.errors import UserError
 from remind.metrics.scores import EVERY, scores_of
 from remind.outcomes.base import outcomes
 from remind_server.simulation.flwr_pairs import write_pairs
+from remind_studies import bench as module
 from remind_studies.bench import bench
+from remind_studies.cells.pool import work
 from remind_studies.study import registry
 from remind_studies.yardsticks.base import NUMBER, Model, Yardstick, mean_loss
 from remind_studies.yardsticks.base import registry as yardsticks
@@ -119,6 +121,17 @@ def test_rows_of_a_patient_share_a_fold():
     assert len(set(fold_R.tolist())) == 5
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Run cells one after the other here: processes take longer to start than these runs to train."""
+
+    def run_cells(cells, names, folder, jobs, say):
+        found = {key: work(cell, key, folder.path) for key, cell in cells.items() if not folder.has(key)}
+        return {key: reason for key, reason in found.items() if reason}
+
+    monkeypatch.setattr(module, "run_cells", run_cells)
+
+
 CHOICES: dict[str, Any] = {
     "cohort": "synthetic",
     "methods": "softmoe, remind, xgb_bagging(rounds = 3)",
@@ -141,7 +154,7 @@ def study(folder, name, kind, **changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_comparison_of_every_outcome(kind, tmp_path):
+def test_a_comparison_of_every_outcome(kind, tmp_path, in_this_process):
     found, page = study(tmp_path, "compare", kind, methods="softmoe, remind, xgb_bagging(rounds = 3), boosting")
     outcome = outcomes()[kind]
     assert found["metric"] == outcome.chief
@@ -181,7 +194,7 @@ def test_a_comparison_of_every_outcome(kind, tmp_path):
         "federation(sites = '2', alpha = '1', participation = '1')",
     ],
 )
-def test_other_studies_of_a_number(name, tmp_path):
+def test_other_studies_of_a_number(name, tmp_path, in_this_process):
     method = registry.choose(name)[0].build
     methods = method.methods if name.startswith("joining") else "remind"
     found, _ = study(tmp_path, name, "regression", methods=methods, seeds="1")

@@ -12,6 +12,7 @@ import typer
 from remind.data.importers.mimic_settings import CodesRule, Label, NotesRule
 
 AbsentFiles = Literal["error", "drop"]
+EicuLabel = Literal["in-hospital", "unit", "length-of-stay"]  # `eicu.Label`, whose module takes long to import
 
 import_app = typer.Typer(help="Make a cohort from the files of a published data set.", no_args_is_help=True)
 
@@ -104,6 +105,23 @@ def mimic_iv(
         allow_leakage=allow_leakage,
     )
     _run(import_mimic, settings)
+
+
+@import_app.command("eicu")
+def eicu(
+    folder: Annotated[Path, typer.Option("--eicu", help="Folder of the release, with patient.csv.gz.")],
+    label: Annotated[
+        EicuLabel,
+        typer.Option(click_type=_one_of(EicuLabel), help="Death in hospital, in the unit; days in the unit."),
+    ],
+    out: Out,
+    hours: Annotated[float, typer.Option(help="Hours from the admission to the unit that are read.")] = 24.0,
+    first: Annotated[bool, typer.Option("--first", help="Take each person's first stay only.")] = False,
+) -> None:
+    """Stays in intensive care of many hospitals: vitals, labs, diagnoses; mortality, length of stay."""
+    from remind.data.importers.eicu import EicuSettings, import_eicu
+
+    _run(import_eicu, EicuSettings(folder, out, label, hours, first))
 
 
 @import_app.command("omop")
