@@ -60,19 +60,20 @@ def embed(
 @import_app.command("mimic-iv")
 def mimic_iv(
     hosp: Annotated[Path, typer.Option(help="Folder hosp of MIMIC-IV.")],
-    label: Annotated[Label, typer.Option(click_type=_one_of(Label), help="Death within 48 h, in hospital, in a year.")],
+    label: Annotated[Label, typer.Option(click_type=_one_of(Label), help="Death, readmission, or length of stay.")],
     out: Out,
     icu: Annotated[Path | None, typer.Option(help="Folder icu; without it an example is an admission.")] = None,
     note: Annotated[Path | None, typer.Option(help="Folder note of MIMIC-IV-Note; without it no notes.")] = None,
     hours: Annotated[float, typer.Option(help="Hours from a stay's start that are read.")] = 48.0,
     notes: Annotated[
         NotesRule | None,
-        typer.Option(click_type=_one_of(NotesRule), help="Default: radiology; one-year: discharge."),
+        typer.Option(click_type=_one_of(NotesRule), help="Default: radiology; one-year, readmission: discharge."),
     ] = None,
     codes: Annotated[
         CodesRule | None,
         typer.Option(
-            click_type=_one_of(CodesRule), help="Admissions whose codes to use. Default: previous; one-year: all."
+            click_type=_one_of(CodesRule),
+            help="Admissions whose codes to use. Default: previous; after the discharge: all.",
         ),
     ] = None,
     first: Annotated[bool, typer.Option("--first", help="Take each person's first stay only.")] = False,
@@ -84,7 +85,7 @@ def mimic_iv(
         bool, typer.Option("--allow-leakage", help="Take notes or codes that tell how the stay ended.")
     ] = False,
 ) -> None:
-    """Stays in intensive care: notes, labs and vitals, diagnoses; mortality."""
+    """Stays in intensive care: notes, labs and vitals, diagnoses; mortality, readmission, length of stay."""
     from remind.data.importers.mimic_iv import import_mimic
     from remind.data.importers.mimic_settings import MimicSettings
 

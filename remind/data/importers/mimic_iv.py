@@ -16,8 +16,10 @@ from remind.data.importers.mimic_settings import MimicSettings
 from remind.data.importers.mimic_stays import CLASSES, LeftOut, Stays
 from remind.data.importers.release import Progress, ReleaseFile, find_file, open_file, silent, stop_at
 from remind.errors import UserError, several
+from remind.outcomes.base import LabelSection, outcomes
 
 Files = Mapping[str, ReleaseFile]
+EDGES = (3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 21.0, 30.0)  # days of length-of-stay
 Fields = dict[str, Any]  # the fields of a modality's section in cohort.toml
 Modality = tuple[NDArray[np.bool_], Fields]  # which examples have it, (N,), and its fields
 
@@ -175,7 +177,8 @@ def _finish(
             (folder / f"{name}.parquet").unlink()
             sections[name] = {key: value for key, value in fields.items() if key != "order"} | {"absent": True}
     kept = stays.take(keep_N)
-    columns = {"patient_id": kept.id_N, "person": kept.subject_N, "label": [CLASSES[i] for i in kept.label_N]}
+    section, told = _outcome(settings, kept)
+    columns: dict[str, Any] = {"patient_id": kept.id_N, "person": kept.subject_N, **told}
     if settings.care_units:
         columns["site"] = kept.unit_N.tolist()
     write_table(folder, "patients", columns)
@@ -189,14 +192,33 @@ def _finish(
         f"codes {settings.codes_rule}.{f' {leaks}: LEAKS the outcome.' if leaks else ''}",
     ]
     name = f"mimic-iv-{settings.label}{'-leaky' if leaks else ''}"
-    write_declaration(folder, name, CLASSES, sections, comments)
+    label = section.model_dump(mode="json", exclude_defaults=True)
+    strata = section.outcome.strata
+    write_declaration(folder, name, strata, sections, comments, label=label)
     return Summary(
         folder=settings.out,
         modalities=tuple(modalities),
-        classes=CLASSES,
+        classes=strata,
         presence_Nm=presence_Nm[keep_N],
-        label_N=kept.label_N,
+        label_N=_strata(section, kept),
         persons=len(np.unique(kept.subject_N)),
         left_out=tuple(left_out),
         remarks=tuple(remarks),
     )
+
+
+def _outcome(settings: MimicSettings, stays: Stays) -> tuple[LabelSection, dict[str, list[Any]]]:
+    """Return the section [label], and the columns of the patients file that it names."""
+    if settings.label == "length-of-stay":
+        fields = {"kind": "survival", "events": ("died", "left"), "edges": EDGES, "unit": "days"}
+        events = [("died", "left")[i] for i in stays.label_N]
+        return outcomes()["survival"].section.model_validate(fields), {"time": stays.days_N.tolist(), "event": events}
+    classes = ("no", "yes") if settings.label == "readmission" else CLASSES
+    return outcomes()["classes"].section.model_validate({"classes": classes}), {
+        "label": [classes[i] for i in stays.label_N]
+    }
+
+
+def _strata(section: LabelSection, stays: Stays) -> NDArray[np.int64]:
+    numbers = len(section.columns) == 2
+    return section.outcome.encode([stays.days_N, stays.label_N] if numbers else [stays.label_N]).label_R

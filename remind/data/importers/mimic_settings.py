@@ -6,7 +6,8 @@ from typing import Literal
 
 from remind.errors import several
 
-Label = Literal["48h", "in-hospital", "one-year"]
+Label = Literal["48h", "in-hospital", "one-year", "readmission", "length-of-stay"]
+AT_DISCHARGE: tuple[Label, ...] = ("one-year", "readmission")  # labels whose index time is the discharge
 NotesRule = Literal["radiology", "history", "discharge"]
 CodesRule = Literal["previous", "this", "all"]
 
@@ -25,8 +26,8 @@ class MimicSettings:
     label
         The outcome to predict (`mimic_stays`).
     hours
-        Hours from a stay's start during which labs and vitals are taken; also the index time of ``48h`` and
-        ``in-hospital``.
+        Hours from a stay's start during which labs and vitals are taken; also the index time, where it is not the
+        discharge.
     notes, codes
         Which ones (`mimic_notes.wanted_notes`, `mimic_codes.wanted_codes`); None: the choice that fits the label.
     first
@@ -61,17 +62,17 @@ class MimicSettings:
     @property
     def notes_rule(self) -> NotesRule:
         """Return `notes`, or the default for the label."""
-        return self.notes or ("discharge" if self.label == "one-year" else "radiology")
+        return self.notes or ("discharge" if self.label in AT_DISCHARGE else "radiology")
 
     @property
     def codes_rule(self) -> CodesRule:
         """Return `codes`, or the default for the label."""
-        return self.codes or ("all" if self.label == "one-year" else "previous")
+        return self.codes or ("all" if self.label in AT_DISCHARGE else "previous")
 
     @property
     def leaks(self) -> tuple[str, ...]:
         """Return the options that use data written after the index time."""
-        if self.label == "one-year":
+        if self.label in AT_DISCHARGE:
             return ()
         notes = ["--notes discharge"] if self.notes_rule == "discharge" else []
         codes = [f"--codes {self.codes_rule}"] if self.codes_rule != "previous" else []

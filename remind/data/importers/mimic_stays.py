@@ -13,6 +13,10 @@ in-hospital  start + hours               in this hospital admission, after the i
 one-year     discharge from hospital     within 365 days after the index time; a stay that ends with death is no example
 ===========  ==========================  =======================================================================
 
+``readmission`` has the examples and the index time of ``one-year``; its outcome is another hospital admission of the
+person within 30 days. ``length-of-stay`` has those of ``in-hospital``; its outcome is the time from the stay's start
+until it is left, where a death within the stay censors.
+
 All times are whole seconds since 1970.
 """
 
@@ -24,7 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from remind.data.importers.mimic_settings import Label
+from remind.data.importers.mimic_settings import AT_DISCHARGE, Label
 from remind.data.importers.release import TEXT, TIME, WHOLE
 
 PATIENTS = {"subject_id": WHOLE, "dod": TIME}
@@ -46,6 +50,7 @@ ICU_STAYS = {
 }
 HOUR, DAY = 3600, 86400
 CLASSES = ("alive", "died")
+RETURN = 30  # days
 LeftOut = list[tuple[str, int]]
 Integers = NDArray[np.int64]
 _SPAN = 1 << 36  # more seconds than any time in MIMIC-IV, so that subject · span + time sorts by both
@@ -68,7 +73,9 @@ class Stays:
     admitted_N
         Start of the hospital admission.
     label_N
-        0 alive, 1 died.
+        0 alive, 1 died; of ``readmission`` 1 readmitted; of ``length-of-stay`` 1 left alive.
+    days_N
+        Days from the stay's start until it was left, or the person died in it.
     unit_N
         First care unit; empty without the icu module.
     """
@@ -81,6 +88,7 @@ class Stays:
     index_N: Integers
     admitted_N: Integers
     label_N: Integers
+    days_N: NDArray[np.float64]
     unit_N: NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -127,21 +135,21 @@ def find_stays(
     patients, admissions, icu
         The tables of the release, with the columns above; without `icu`, admissions are the stays.
     hours
-        Hours from a stay's start to the index time of the labels ``48h`` and ``in-hospital``; for all labels, how long
-        labs and vitals are taken.
+        Hours from a stay's start to the index time, where this is not the discharge; for all labels, how long labs and
+        vitals are taken.
     first
         Whether to take only the first stay of each person.
     """
     rows = _rows(admissions, icu).merge(_deaths(patients, admissions), how="left", on="subject_id")
     start, discharge, death = rows["start"], rows["dischtime"], rows["death"]
-    index = discharge if label == "one-year" else start + round(hours * HOUR)
+    index = discharge if label in AT_DISCHARGE else start + round(hours * HOUR)
     leave = np.minimum(rows["leave"], discharge)
     rules: dict[str, Any] = {
         "stays of persons who are not in the patients table": ~rows["subject_id"].isin(patients["subject_id"]),
         "stays without an admission, or with times that are missing or in disorder": rows["disorder"],
         "later stays of a person of whom the first is taken": rows.duplicated("subject_id") & first,
     }
-    if label == "one-year":
+    if label in AT_DISCHARGE:
         rules["stays of admissions that ended with death: no discharge to predict from"] = rows["expired"]
         rules["deaths that are recorded before the discharge"] = death <= index
         rules["later stays of an admission of which the first is taken"] = rows.duplicated("hadm_id")
@@ -153,8 +161,15 @@ def find_stays(
     for what, breaks in rules.items():
         out.append((what, int((keep & breaks).sum())))
         keep &= ~breaks
-    horizon = {"48h": index + 2 * DAY, "one-year": index + 365 * DAY}
-    died = rows["expired"] if label == "in-hospital" else (death > index) & (death <= horizon[label])
+    dead_inside = rows["expired"] & (death <= leave)
+    ends = death.where(dead_inside, leave)
+    holds = {
+        "48h": (death > index) & (death <= index + 2 * DAY),
+        "in-hospital": rows["expired"],
+        "one-year": (death > index) & (death <= index + 365 * DAY),
+        "readmission": _readmitted(rows, admissions),
+        "length-of-stay": ~dead_inside,
+    }[label]
     stays = Stays(
         id_N=_whole(rows["id"]),
         subject_N=_whole(rows["subject_id"]),
@@ -163,10 +178,24 @@ def find_stays(
         end_N=_whole(np.minimum(start + round(hours * HOUR), index)),
         index_N=_whole(index),
         admitted_N=_whole(rows["admittime"]),
-        label_N=_whole(died.astype(int)),
+        label_N=_whole(holds.astype(int)),
+        days_N=((ends - start) / DAY).fillna(0.0).to_numpy(dtype=np.float64),
         unit_N=rows["unit"].fillna("").to_numpy(dtype=np.str_),
     )
     return stays.take(keep.to_numpy(dtype=bool)), out
+
+
+def _readmitted(rows: pd.DataFrame, admissions: pd.DataFrame) -> "pd.Series[Any]":
+    """Return whether the person of each row was admitted again within `RETURN` days after the discharge."""
+    starts = admissions.drop_duplicates("hadm_id").assign(again=seconds(admissions["admittime"]))
+    later = (
+        rows[["subject_id", "hadm_id", "dischtime"]]
+        .reset_index()
+        .merge(starts[["subject_id", "hadm_id", "again"]], on="subject_id", suffixes=("", "_again"))
+    )
+    gap = later["again"] - later["dischtime"]
+    back = later.loc[(later["hadm_id"] != later["hadm_id_again"]) & (gap >= 0) & (gap <= RETURN * DAY), "index"]
+    return pd.Series(rows.index.isin(set(back)), index=rows.index)
 
 
 def knows_later_deaths(patients: pd.DataFrame, admissions: pd.DataFrame) -> bool:
