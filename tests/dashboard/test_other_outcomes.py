@@ -167,9 +167,9 @@ def test_scores_in_the_unit_of_a_number_are_shown_with_it(engine, tmp_path, clie
     run(engine, tmp_path, "regression")
     client = client_of(1)
     text = words(client.get("/runs/1").text)
-    assert "mean absolute error (points)" in text
+    assert "Mean absolute error (points)" in text
     assert "MAE (points)" in text
-    assert "R² (" not in text
+    assert "R² (points)" not in text
     assert client.get("/api/runs/1").json()["unit"] == "points"
     run(engine, tmp_path / "other", "ordinal")
     assert "(points)" not in client.get("/runs/2").text

@@ -10,6 +10,7 @@ import click
 import typer
 
 from remind.data.importers.mimic_settings import CodesRule, Label, NotesRule
+from remind.errors import UserError
 
 AbsentFiles = Literal["error", "drop"]
 EicuLabel = Literal["in-hospital", "unit", "length-of-stay"]  # `eicu.Label`, whose module takes long to import
@@ -108,6 +109,35 @@ def mimic_iv(
     _run(import_mimic, settings)
 
 
+@import_app.command("bids")
+def bids(
+    folder: Annotated[Path, typer.Option("--bids", help="Folder with participants.tsv.")],
+    label: Annotated[str, typer.Option(help="Column of participants.tsv to predict.")],
+    out: Out,
+    suffixes: Annotated[str, typer.Option(help="Suffixes of images, a modality each.")] = "T1w,T2w,FLAIR",
+    size: Annotated[str, typer.Option(help="Slices, height, width of the volumes.")] = "32,128,128",
+    columns: Annotated[str, typer.Option(help="Columns of participants.tsv that are a table of features.")] = "",
+    site: Annotated[str, typer.Option(help="Column with the hospital.")] = "",
+    classes: Annotated[str, typer.Option(help="Classes of the label in order; default: as they sort.")] = "",
+    number: Annotated[str, typer.Option("--range", help="Smallest and largest value of a number to predict.")] = "",
+) -> None:
+    """Volumes of a BIDS folder, such as T1w and FLAIR; a class or a number of participants.tsv."""
+    from remind.data.importers.bids import BidsSettings, import_bids
+
+    settings = BidsSettings(
+        bids=folder,
+        out=out,
+        label=label,
+        suffixes=_parts(suffixes),
+        size=_three(size),
+        columns=_parts(columns),
+        site=site,
+        classes=_parts(classes),
+        range=_two(number) if number else None,
+    )
+    _run(import_bids, settings)
+
+
 @import_app.command("eicu")
 def eicu(
     folder: Annotated[Path, typer.Option("--eicu", help="Folder of the release, with patient.csv.gz.")],
@@ -174,3 +204,19 @@ def fprm(
 
 def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _three(text: str) -> tuple[int, int, int]:
+    parts = _parts(text)
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"--size {text}: give slices, height and width, such as 32,128,128")
+    depth, height, width = map(int, parts)
+    return depth, height, width
+
+
+def _two(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, _parts(text))
+    except ValueError:
+        raise UserError(f"--range {text}: give the smallest and the largest number, such as 0,30") from None
+    return low, high
