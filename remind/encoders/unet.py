@@ -83,9 +83,9 @@ class UNetEncoder(DenseEncoder):
         return self.adapter(pool_map(found, self.cells)), maps
 
 
-def convolution(before: int, after: int, stride: int = 1, kernel: int = 3) -> nn.Module:
+def convolution(before: int, after: int, stride: int = 1) -> nn.Module:
     """Return MONAI's convolution with instance norm and PReLU."""
     from monai.networks.blocks import Convolution
 
-    block: Any = Convolution(3, before, after, strides=stride, kernel_size=kernel)
+    block: Any = Convolution(3, before, after, strides=stride, bias=False)
     return block  # type: ignore[no-any-return]

@@ -45,9 +45,9 @@ class DenseHead(nn.Module):
         self.adapters = nn.ModuleList(
             nn.ModuleList(nn.Conv3d(d, d, kernel_size=1) for _ in form.mapped) for d in channels
         )
-        self.merged = nn.ModuleList(Convolution(3, 2 * d, d, kernel_size=1) for d in channels)
+        self.merged = nn.ModuleList(Convolution(3, 2 * d, d, kernel_size=1, bias=False) for d in channels)
         pairs = pairwise(channels)
-        self.expanded = nn.ModuleList(Convolution(3, d + deeper, d) for d, deeper in pairs)
+        self.expanded = nn.ModuleList(Convolution(3, d + deeper, d, bias=False) for d, deeper in pairs)
         self.steer = nn.Linear(steering, 2 * sum(channels))
         self.out = nn.Conv3d(channels[0], form.regions, kernel_size=1)
 

@@ -176,7 +176,7 @@ def map_shapes_of(schema: CohortSchema, config: Config) -> dict[str, tuple[MapSh
     """Return the shapes of the feature maps of each modality that has some; none unless the outcome is a mask."""
     if schema.predicts.mask is None:
         return {}
-    found = {m.name: map_shapes(m, config.model) for m in schema.modalities}
+    found = {m.name: map_shapes(m, config.model) for m in schema.modalities if m.kind == "volume"}
     return {name: shapes for name, shapes in found.items() if shapes}
 
 
