@@ -3,7 +3,9 @@
 import nibabel
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from remind.cli import app
 from remind.data.checks.check import check_cohort
 from remind.data.cohort.read import read_cohort
 from remind.data.importers.brats import BratsSettings, box, cut, grey, import_brats
@@ -127,3 +129,14 @@ def test_mistakes_are_told_and_leave_no_cohort(spoil, words, tmp_path):
     with pytest.raises(UserError, match=words):
         import_brats(BratsSettings(tmp_path / "in", tmp_path / "out", SIZE))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command(tmp_path):
+    release(tmp_path / "in")
+    words = ["data", "import", "brats", "--data", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, [*words, "--size", "8,8,8"])
+    assert found.exit_code == 0
+    assert "wrote 6 examples of 5 persons" in found.output
+    assert read_cohort(tmp_path / "out").schema.predicts.size == (8, 8, 8)
+    wrong = CliRunner().invoke(app, [*words, "--size", "8,8"])
+    assert "--size 8,8: give three numbers of 4 to 1024" in str(wrong.exception)
