@@ -71,7 +71,8 @@ class SiteModel(nn.Module):
             nullcontext() if tape is None else tape.restricted_to(having_P),
             torch.autocast(like.device.type, torch.bfloat16, enabled=self.autocast),
         ):
-            encoder, maps = self.encoders[name], ()
+            encoder = self.encoders[name]
+            maps: Sequence[Tensor] = ()
             if name in self.maps:
                 assert isinstance(encoder, DenseEncoder)
                 tokens_PlD, maps = encoder.dense(batch.inputs[name])
