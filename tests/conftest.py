@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first, then those of real processes: none shall begin when the other workers are done."""
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (place.get(item.path.name, len(place)), "e2e" not in item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what is loaded by now, libraries and tests, from garbage collection, which would visit it every time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
