@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from flwr.app import RecordDict
 
 from remind.config import Scalar
 from remind_server.rounds.strategy import FedRemind
 from remind_server.simulation.simulate import simulate
 from tests.builders.cohorts import cohort
 from tests.builders.configs import settings
-from tests.builders.grids import SiteGrid
+from tests.builders.grids import KnownAnswers, SiteGrid
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
@@ -32,12 +33,17 @@ def virtual(folder, **changes):
     return simulate(settings(own | changes), 3)
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return virtual(tmp_path_factory.mktemp("first"))
+
+
 def same(a, b) -> bool:
     return a.weights == b.weights and all(torch.equal(a.tensors[n], b.tensors[n]) for n in a.tensors)
 
 
-def test_the_same_seed_gives_the_same_model(tmp_path):
-    first, second = virtual(tmp_path / "1"), virtual(tmp_path / "2")
+def test_the_same_seed_gives_the_same_model(first, tmp_path):
+    second = virtual(tmp_path / "2")
     assert same(first, second)
     assert first.test.keys() == second.test.keys() == {"site-1", "site-2", "site-3"}
     for name in first.test:
@@ -54,25 +60,25 @@ def test_what_a_model_compares_patients_with_does_not_depend_on_the_process(tmp_
         changes: dict[str, Scalar] = {
             "method.fusion": "moe_retriever",
             "train.warmup-rounds": 2,
+            "train.routing-rounds": 0,
             "synthetic.patients": 90,
         }
         found.append(virtual(tmp_path / str(before), **changes))
     assert same(*found)
 
 
-def test_results_say_lambda_and_counts(tmp_path):
-    result = virtual(tmp_path)
-    assert result.config.seed == 0
-    assert set(result.weights) == set(result.counts)
-    assert math.fsum(result.weights.values()) == pytest.approx(1, abs=1e-12)
-    assert any(w != pytest.approx(1 / len(result.weights)) for w in result.weights.values())
+def test_results_say_lambda_and_counts(first):
+    assert first.config.seed == 0
+    assert set(first.weights) == set(first.counts)
+    assert math.fsum(first.weights.values()) == pytest.approx(1, abs=1e-12)
+    assert any(w != pytest.approx(1 / len(first.weights)) for w in first.weights.values())
 
 
 def test_the_order_of_nodes_does_not_matter(tmp_path):
-    results = []
+    results, known = [], {}
     for number, order in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0])):
         three = sites(tmp_path / str(number))
-        results.append(FedRemind(three[0].config).run(SiteGrid([three[i] for i in order])))
+        results.append(FedRemind(three[0].config).run(KnownAnswers([three[i] for i in order], known)))
     assert same(results[0], results[1])
     assert same(results[0], results[2])
 
@@ -80,6 +86,7 @@ def test_the_order_of_nodes_does_not_matter(tmp_path):
 @pytest.mark.parametrize("silent", [None, 2, 3, 4])
 def test_who_answers_first_does_not_matter_and_one_silent_hospital_costs_the_others_nothing(tmp_path, silent):
     """Answers come in reversed order, in seconds of a round of 60; training messages of `silent` never."""
+    known: dict[str, RecordDict] = {}
 
     def run(folder, seconds):
         def of(message):
@@ -87,7 +94,7 @@ def test_who_answers_first_does_not_matter_and_one_silent_hospital_costs_the_oth
             return math.inf if node == silent and kind == "train" else seconds[node]
 
         recorder, config = Recorder(), settings({"federation.deadline": 60.0})
-        result = FedRemind(config, [recorder]).run(SiteGrid(sites(folder), of))
+        result = FedRemind(config, [recorder]).run(KnownAnswers(sites(folder), known, of))
         return result, recorder.rounds
 
     first, rounds = run(tmp_path / "1", {2: 1.0, 3: 2.0, 4: 3.0})

@@ -34,6 +34,13 @@ def run(folder, settings, observers=(), strategy=FedRemind):
     return recorder, sites
 
 
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory):
+    """A run that chooses among its rounds: its settings, its folder with ``run`` and ``sites``, and what was seen."""
+    settings, folder = config(**STEEP, **{"train.select": "overall"}), tmp_path_factory.mktemp("chosen")
+    return settings, folder, run(folder / "sites", settings, [RunFolder(folder / "run")])[0]
+
+
 def values(recorder, score="log_loss"):
     """Score of all validation patients of each round's model, by rounds after which it was the global one."""
     return {r.round - 1: SCORES[score].value(total(r.validation)) for r in recorder.rounds if r.round > 1}
@@ -62,11 +69,10 @@ def test_the_best_round_is_examined_with_what_its_sites_had_then(rule, objective
         assert set(one.store.digests()) == set(one.engine.model.encoders)
 
 
-def test_a_site_that_restarts_finds_the_encoders_of_the_best_round(tmp_path):
-    settings = config(**STEEP, **{"train.select": "overall"})
-    found, _ = run(tmp_path, settings)
+def test_a_site_that_restarts_finds_the_encoders_of_the_best_round(chosen):
+    settings, folder, found = chosen
     for seed, (name, mix) in enumerate(MIXES.items()):
-        reopened = site(name, cohort(mix, seed), settings, tmp_path)
+        reopened = site(name, cohort(mix, seed), settings, folder / "sites")
         tensors = GlobalModel(found.models[found.result.round - 1]).select(reopened.engine.patients.observed, ())
         task = Examine(round=found.result.round, routing=found.result.routing, index=index_of(tensors, "float32"))
         answer = reopened.examine(task, pack(tensors, "float32"))
@@ -145,12 +151,10 @@ def test_patience_ends_the_last_stage_early(tmp_path):
     assert measured[min(measured, key=measured.get)] >= found.result.selected["value"]
 
 
-def test_the_folder_has_both_models_and_says_which_is_which(tmp_path):
-    settings = config(**STEEP, **{"train.select": "overall"})
-    observer = RunFolder(tmp_path / "run")
-    found, _ = run(tmp_path / "sites", settings, [observer])
-    tensors, said = load_model(tmp_path / "run" / MODEL)
-    last, said_last = load_model(tmp_path / "run" / LAST)
+def test_the_folder_has_both_models_and_says_which_is_which(chosen):
+    _, folder, found = chosen
+    tensors, said = load_model(folder / "run" / MODEL)
+    last, said_last = load_model(folder / "run" / LAST)
     assert said["round"] == str(found.result.round)
     assert (said["last"], said_last["round"]) == ("6", "6")
     assert '"by": "overall"' in said["selected"]
@@ -191,9 +195,8 @@ class FromFile(FedRemind):
         return State.load(self.path, self.methods.weighing)
 
 
-def test_what_is_best_survives_in_the_state_s_file(tmp_path):
-    settings = config(**STEEP, **{"train.select": "overall"})
-    plain, _ = run(tmp_path / "plain", settings)
+def test_what_is_best_survives_in_the_state_s_file(chosen, tmp_path):
+    settings, _, plain = chosen
     FromFile.path = tmp_path / "state.safetensors"
     other, _ = run(tmp_path / "other", settings, strategy=FromFile)
     assert other.result.round == plain.result.round

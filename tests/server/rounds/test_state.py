@@ -1,7 +1,10 @@
 """The coordinator's state, saved and loaded: a run then ends with the same bits."""
 
+from functools import cache
+
 import pytest
 import torch
+from flwr.app import RecordDict
 from safetensors.torch import save_file
 
 from remind.errors import UserError
@@ -11,7 +14,7 @@ from remind_server.rounds.course import Course
 from remind_server.rounds.state import State
 from remind_server.rounds.strategy import FedRemind
 from tests.builders.cohorts import cohort
-from tests.builders.grids import SiteGrid
+from tests.builders.grids import KnownAnswers
 from tests.builders.observers import Recorder
 from tests.builders.sites import site
 from tests.server.test_method_matrix import MIXES, config
@@ -29,11 +32,24 @@ class Forgetful(FedRemind):
         return State.load(self.path, self.methods.weighing)
 
 
+KNOWN: dict[str, RecordDict] = {}  # the coordinators are what differs between runs
+
+
 def finished(folder, settings, make):
     recorder = Recorder()
     sites = [site(n, cohort(mix, seed), settings, folder) for seed, (n, mix) in enumerate(MIXES.items())]
-    make(settings, [recorder]).run(SiteGrid(sites))
+    make(settings, [recorder]).run(KnownAnswers(sites, KNOWN))
     return recorder
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """What was seen of an uninterrupted run of this rule and objective."""
+    return cache(lambda rule, objective: finished(tmp_path_factory.mktemp("plain"), chosen(rule, objective), FedRemind))
+
+
+def chosen(rule, objective):
+    return config(rule=rule, objective=objective, **{"dro.regret": True})
 
 
 @pytest.mark.parametrize(
@@ -45,21 +61,20 @@ def finished(folder, settings, make):
         ("fedavgm", "dfr"),
     ],
 )
-def test_a_run_from_file_to_file_is_the_run(rule, objective, tmp_path):
-    settings = config(rule=rule, objective=objective, **{"dro.regret": True})
-    plain = finished(tmp_path / "plain", settings, FedRemind)
+def test_a_run_from_file_to_file_is_the_run(rule, objective, plain, tmp_path):
+    run, settings = plain(rule, objective), chosen(rule, objective)
     other = finished(tmp_path / "other", settings, lambda s, o: Forgetful(s, o, tmp_path / "state.safetensors"))
-    for models in zip(plain.models, other.models, strict=True):
+    for models in zip(run.models, other.models, strict=True):
         assert models[0].keys() == models[1].keys()
         assert all(torch.equal(models[0][n], models[1][n]) for n in models[0])
-    assert [r.weights_after for r in plain.rounds] == [r.weights_after for r in other.rounds]
+    assert [r.weights_after for r in run.rounds] == [r.weights_after for r in other.rounds]
 
 
 @pytest.mark.parametrize("rule", ["fedavgm", "fedadam", "fedyogi"])
-def test_a_look_moves_nothing_and_a_last_layer_alone_moves_alone_whatever_is_remembered(rule, tmp_path):
-    looked = finished(tmp_path / "jtt", config(rule=rule, objective="jtt"), FedRemind).models
+def test_a_look_moves_nothing_and_a_last_layer_alone_moves_alone_whatever_is_remembered(rule, plain):
+    looked = plain(rule, "jtt").models
     assert all(torch.equal(t, looked[0][n]) for n, t in looked[1].items())
-    ends = finished(tmp_path / "dfr", config(rule=rule, objective="dfr"), FedRemind).models
+    ends = plain(rule, "dfr").models
     assert {n for n, t in ends[-1].items() if not torch.equal(t, ends[-2][n])} <= {
         "fusion.head.weight",
         "fusion.head.bias",
