@@ -278,11 +278,15 @@ def test_so_many_that_may_collude_that_no_noise_is_left_are_refused(tmp_path):
         Config.from_flat({"privacy.mode": "site", "privacy.colluding": 2})
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return run(sites(tmp_path_factory.mktemp("uninterrupted"), config()))[0]
+
+
 @pytest.mark.parametrize("point", ["before", "opened"])
-def test_a_killed_run_goes_on_and_pays_again_only_for_what_was_opened(point, tmp_path):
+def test_a_killed_run_goes_on_and_pays_again_only_for_what_was_opened(point, uninterrupted, tmp_path):
     """Sums that were opened are a release; the round begun again has other masks, so it is another one."""
     settings = config()
-    whole, _ = run(sites(tmp_path / "whole", settings))
     several, folder = sites(tmp_path / "killed", settings, keeps_answers=True), Checkpoints(tmp_path / "run")
     with pytest.raises(Killed):
         Dying(settings, checkpoints=folder, point=point).run(WireGrid(several))
@@ -291,5 +295,5 @@ def test_a_killed_run_goes_on_and_pays_again_only_for_what_was_opened(point, tmp
     assert [record.round for record in recorder.rounds] == [2]
     paid = [s.round for s in several[0].spender.ledger.spends("run") if s.release.mechanism.what == "gradient"]
     assert paid == ([0, 1] if point == "before" else [0, 1, 1])
-    alike = all(torch.equal(recorder.models[-1][n], t) for n, t in whole.models[-1].items())
+    alike = all(torch.equal(recorder.models[-1][n], t) for n, t in uninterrupted.models[-1].items())
     assert alike == (point == "before")

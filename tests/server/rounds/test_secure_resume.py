@@ -56,11 +56,17 @@ def resumed(settings):
     return settings.model_copy(update={"run": settings.run.model_copy(update={"resume": True})})
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What was seen of an uninterrupted run."""
+    settings, recorder = config(**SECURE), Recorder()
+    FedRemind(settings, [recorder]).run(SiteGrid(sites(tmp_path_factory.mktemp("whole"), settings)))
+    return recorder
+
+
 @pytest.mark.parametrize("point", ["before", "opened"])
-def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(point, tmp_path):
+def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(point, whole, tmp_path):
     settings = config(**SECURE)
-    whole = Recorder()
-    FedRemind(settings, [whole]).run(SiteGrid(sites(tmp_path / "whole", settings)))
     grid, folder = SiteGrid(sites(tmp_path / "killed", settings)), Checkpoints(tmp_path / "run")
     dying = Dying(settings, checkpoints=folder, point=point)
     with pytest.raises(Killed):
