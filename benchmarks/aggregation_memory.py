@@ -123,9 +123,8 @@ def main() -> None:
             words = ["--one", candidate, "--file", str(file)]
             words += ["--sites", str(given.sites), "--megabytes", str(given.megabytes)]
             done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
-            print(
-                f"{candidate}: {float(done.stdout.split()[-1]):.2f} models of {given.megabytes} MB, {given.sites} sites"
-            )
+            models = float(done.stdout.split()[-1])
+            print(f"{candidate}: {models:.2f} models of {given.megabytes} MB, {given.sites} sites", flush=True)
 
 
 if __name__ == "__main__":

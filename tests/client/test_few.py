@@ -125,3 +125,13 @@ def test_rounding_of_earlier_rounds_does_not_go_with_a_part_that_goes_back(tmp_p
     assert (back[head] - again[head]).mean() > 0.4, "and with one that leaves it does"
     store = SiteStore(tmp_path / "again").kept()
     assert all(torch.equal(store[RESIDUAL + name], kept[RESIDUAL + name]) for name in rare), "it waits"
+
+
+def test_encoders_that_rest_stay_out_of_the_answer_of_few_patients_too(tmp_path):
+    """They are not sent back as received either, which the coordinator would take for something not asked for."""
+    rest = {"federation.encoders": "shared", "train.warmup-rounds": 0, "train.routing-rounds": 1}
+    sent, back = answer(tmp_path, 100, **rest)
+    encoders = {name for name in sent if name.startswith("encoders.")}
+    assert encoders
+    assert back.keys() == sent.keys() - encoders
+    assert moved({name: sent[name] for name in back}, back) == set(), "90 patients are fewer than 100"

@@ -168,7 +168,8 @@ class RoundTraining:
             return received
         log.info("round %d: fewer than %d patients moved %s; sent back", task.round, self.minimum, work.withheld)
         unchanged, _ = split_beside(unpack(task.index, buffer))
-        instead = {name: t for name, t in (unchanged | work.instead).items() if block_of(name) in work.withheld}
+        own = {name: t for name, t in (unchanged | work.instead).items() if name in received}  # no encoders that rest
+        instead = {name: t for name, t in own.items() if block_of(name) in work.withheld}
         return {**received, **instead}
 
     def _withheld(self, task: Task, work: LocalWork) -> frozenset[str]:
