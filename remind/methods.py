@@ -190,7 +190,7 @@ def _must_keep_patients_apart(config: Config, *chosen: Method[Any]) -> None:
 
 
 def says_private(method: Method[Any]) -> bool:
-    """Whether the class itself says that private steps admit it: what a base class says does not hold for additions."""
+    """Return whether the class itself says that private steps admit it; a base class does not speak for additions."""
     return vars(method.build).get("private") is True
 
 
@@ -202,5 +202,5 @@ APART = {
 
 
 def _besides(config: Config) -> str:
-    """The setting that adds to a fusion model's logits."""
+    """Return the setting that adds to a fusion model's logits."""
     return "model.linear" if config.model.encoders.alone == "none" else "model.encoders.alone"

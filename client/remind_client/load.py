@@ -127,7 +127,7 @@ def _private(
 
 
 def _secure(config: Config, run_id: int, name: str, store: SiteStore, virtual: bool) -> SecureAnswers | None:
-    """What masks the site's answers; None if the run does not aggregate securely."""
+    """Return what masks the site's answers; None if the run does not aggregate securely."""
     if not config.federation.secure_aggregation:
         return None
     ours = None if virtual else this_site()  # a simulation may run on the machine of a hospital

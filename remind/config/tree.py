@@ -143,7 +143,7 @@ class Config(Section):
         return self
 
     def _joint_problems(self) -> list[str]:
-        """What does not go with noise that hospitals share: it hides a sum, and nothing that came before the sum."""
+        """List what does not go with noise that hospitals share: it hides a sum, and nothing that came before."""
         train, encoders = self.train, self.federation.encoders
         found = {
             "federation.secure-aggregation: shares of noise protect in the sum alone; set it to true": (

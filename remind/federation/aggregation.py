@@ -70,7 +70,7 @@ class BlockAverage:
             self._weight[name] += weight
 
     def average(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The average of every global tensor that some reply carried with weight, dtypes unchanged."""
+        """Return the average of every global tensor that some reply carried with weight, dtypes unchanged."""
         return {
             name: (self._sum[name] / self._weight[name]).to(tensor.dtype)
             for name, tensor in tensors.items()
@@ -78,7 +78,7 @@ class BlockAverage:
         }
 
     def weights(self) -> dict[str, float]:
-        """Σ_s a_s of the replies that carried a tensor, by name."""
+        """Return Σ_s a_s of the replies that carried a tensor, by name."""
         return dict(self._weight)
 
     def by_site(self) -> Mapping[str, "Reply"]:
@@ -86,7 +86,7 @@ class BlockAverage:
         return {}
 
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The global tensors with every averaged one replaced."""
+        """Return the global tensors with every averaged one replaced."""
         return {**tensors, **self.average(tensors)}
 
 
@@ -98,7 +98,7 @@ def add_scaled(whole: Tensor, part: Tensor, weight: float) -> None:
 
 
 def is_as_sent(reply: Tensor, sent: Tensor) -> bool:
-    """Whether a site sends back what it received, and so tells nothing."""
+    """Return whether a site sends back what it received, and so tells nothing."""
     return torch.equal(reply.to(sent.dtype), sent)
 
 

@@ -32,11 +32,11 @@ class LossSum(Message):
 
     @classmethod
     def of(cls, loss: GroupLoss) -> Self:
-        """Message of the statistics."""
+        """Return the message of the statistics."""
         return cls(count=loss.count, loss_sum=loss.loss_sum, variance=loss.variance)
 
     def value(self) -> GroupLoss:
-        """The statistics."""
+        """Return the statistics."""
         return GroupLoss(self.count, self.loss_sum, variance=self.variance)
 
 
@@ -63,7 +63,7 @@ class Evaluation(Message):
 
     @classmethod
     def of(cls, statistics: GroupStatistics) -> Self:
-        """Message of the statistics."""
+        """Return the message of the statistics."""
         return cls(
             count=statistics.count,
             loss_sum=statistics.loss_sum,
@@ -110,7 +110,7 @@ class Evaluation(Message):
         return self
 
     def value(self) -> GroupStatistics:
-        """The statistics."""
+        """Return the statistics."""
         confusion_CC = np.array(self.confusion, dtype=np.int64).reshape(len(self.confusion), len(self.confusion))
         scores = ScoreHistograms.of(self.scores)
         use_sum_E = np.array(self.use_sum, dtype=np.float64)
@@ -143,7 +143,7 @@ class Tempered(Message):
 
     @classmethod
     def of(cls, sums: TemperedSums) -> Self:
-        """Message of the sums; rounding may make a loss negative by less than any patient's."""
+        """Return the message of the sums; rounding may make a loss negative by less than any patient's."""
         return cls(count=sums.count, loss=tuple(sums.loss_K.clip(min=0).tolist()), slope=tuple(sums.slope_K.tolist()))
 
     @model_validator(mode="after")
@@ -156,7 +156,7 @@ class Tempered(Message):
         return self
 
     def value(self) -> TemperedSums:
-        """The sums."""
+        """Return the sums."""
         return TemperedSums(self.count, np.array(self.loss), np.array(self.slope))
 
 

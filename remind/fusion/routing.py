@@ -14,7 +14,7 @@ from remind.privacy.tape import current_tape, per_patient
 
 
 def routing_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
-    """Mean over tokens and slots of the entropy, in nats, of softmax_E: a token's distribution over experts, (B,).
+    """Average over tokens and slots the entropy, in nats, of softmax_E: a token's distribution over experts, (B,).
 
     The entropy is per token, because the joint entropy of Eq. 8 does not detect confident routing. It is per slot, as
     in the paper's appendix: slot s of all experts gives one distribution (algorithm §4.2). With `log_times_E` = ln m, a
@@ -30,7 +30,7 @@ def routing_entropy(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> T
 
 
 def routing_kl(logits_BMES: Tensor, log_times_E: Tensor | None = None) -> Tensor:
-    """Mean over tokens and slots of KL(a token's distribution over experts ‖ uniform) = ln E − entropy, (B,)."""
+    """Average over tokens and slots KL(a token's distribution over experts ‖ uniform) = ln E − entropy, (B,)."""
     return most_entropy(logits_BMES, log_times_E) - routing_entropy(logits_BMES, log_times_E)
 
 

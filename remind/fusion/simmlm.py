@@ -47,7 +47,7 @@ class Mixture(FusionOutput):
 
     @override
     def decoded(self, decode: Decode, presence_Bm: Tensor) -> Self:
-        """Each expert steers the dense head on the maps of its own modality, and the gate mixes their masks."""
+        """Let each expert steer the dense head on the maps of its own modality; the gate mixes their masks."""
         alone_mm = torch.eye(presence_Bm.shape[1], dtype=torch.bool, device=presence_Bm.device)
         experts = zip(self.expert_BmC.unbind(1), alone_mm, strict=True)
         expert_BmC = torch.stack([decode(steering_BC, presence_Bm & own_m) for steering_BC, own_m in experts], dim=1)
@@ -61,7 +61,7 @@ class ExpertsAlone(Mixture):
     presence_Bm: Tensor
 
     def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
-        """Σ_{i present} ℓ(o_i), (B,)."""
+        """Return Σ_{i present} ℓ(o_i), (B,)."""
         loss_Bm = torch.stack([criterion(expert_BC, label_B) for expert_BC in self.expert_BmC.unbind(1)], dim=1)
         return torch.where(self.presence_Bm, loss_Bm, 0.0).sum(dim=1)
 
@@ -79,7 +79,7 @@ class MoreAndFewer(Mixture):
         return _mix(self.fewer_weight_Bm, self.expert_BmC)
 
     def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
-        """ℓ(X⁺) + ℓ(X⁻) + ranking·relu(ℓ(X⁺) − ℓ(X⁻)), (B,)."""
+        """Return ℓ(X⁺) + ℓ(X⁻) + ranking·relu(ℓ(X⁺) − ℓ(X⁻)), (B,)."""
         return more_vs_fewer(criterion(self.logits_BC, label_B), criterion(self.fewer_BC, label_B), self.ranking)
 
 

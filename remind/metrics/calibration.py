@@ -46,7 +46,7 @@ class Scaling(_Part):
 
     @classmethod
     def of_temperature(cls, temperature: float, classes: int) -> Self:
-        """z ← z/T; T = 1 changes nothing."""
+        """Build z ← z/T; T = 1 changes nothing."""
         return cls(weights=(1 / temperature,) * classes, bias=(0.0,) * classes)
 
     @property
@@ -56,7 +56,7 @@ class Scaling(_Part):
 
     @classmethod
     def of_odds(cls, slope: float, bias: float) -> Self:
-        """Two classes: log-odds ← slope·log-odds + bias."""
+        """Build the calibration of two classes, log-odds ← slope·log-odds + bias."""
         return cls(weights=(slope, slope), bias=(0.0, bias))
 
     @model_validator(mode="after")

@@ -83,7 +83,7 @@ def expected_worst_accuracy(
 
 
 def _aurocs(distance: float, size: Sequence[int], rng: np.random.Generator, draws: int) -> Floats:
-    """AUROC of each draw, by the rank sum of those with the outcome."""
+    """Return the AUROC of each draw, by the rank sum of those with the outcome."""
     negatives, positives = size
     below = rng.normal(size=(draws, negatives))
     above = rng.normal(loc=distance, size=(draws, positives))

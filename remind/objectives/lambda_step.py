@@ -16,7 +16,7 @@ LEAST = 1e-300  # smallest λ that is multiplied; n_{s,k}/n_k of it is still a n
 
 
 def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform", prior: float = 50.0) -> dict[Unit, float]:
-    """λ₀ over the groups seen in training (algorithm §4.6).
+    """Return λ₀ over the groups seen in training (algorithm §4.6).
 
     uniform: 1/G, as in the paper. proportional: ∝ n_k; with γ = .02 λ hardly changes, so that training is close to ERM.
     sqrt: ∝ √n_k, for cohorts whose rarest groups have only a few patients, which 1/G each would repeat hundreds of
@@ -39,7 +39,7 @@ def initial_weights(count_of: Mapping[Unit, int], kind: Initial = "uniform", pri
 def update_weights(
     weights: Mapping[Unit, float], risk_of: Mapping[Unit, float], gamma: float, most: float = math.inf
 ) -> dict[Unit, float]:
-    """λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j), over the groups that reported a risk (Eq. 4).
+    """Take λ_k ← λ_k·exp(γ R_k) / Σ_j λ_j·exp(γ R_j) over the groups that reported a risk (Eq. 4).
 
     A group without a report keeps its λ to the last bit: the reporting groups redistribute exactly their own mass, so
     an absent group neither gains nor loses odds (algorithm §3).
@@ -61,7 +61,7 @@ def update_weights(
 
 
 def tilted(logs: Mapping[Unit, float], tilt: Mapping[Unit, float], most: float = math.inf) -> dict[Unit, float]:
-    """ln λ of the units in `tilt` after λ_k ∝ λ_k·exp(tilt_k) among them; their mass stays. Empty if nothing moves.
+    """Return ln λ of the units in `tilt` after λ_k ∝ λ_k·exp(tilt_k); their mass stays. Empty if nothing moves.
 
     Logarithms do not underflow: a weight that has become very small grows again as soon as its risk is the higher one.
 
@@ -117,7 +117,7 @@ def floored(weights: Mapping[Unit, float], least: Mapping[Unit, float]) -> dict[
 
 
 def risks(loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustment: float = 0.0) -> dict[int, float]:
-    """R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (algorithm §3, §4.8).
+    """Return R_k = Σ_s loss_sum_{s,k} / Σ_s count_{s,k} of statistics merged over sites, + c/√n_k (algorithm §3, §4.8).
 
     This is never a mean of site means. The adjustment c/√n_k estimates how much the training loss of a group with n_k
     patients is too low. Groups without training patients have no weight and are left out.
@@ -130,7 +130,7 @@ def risks(loss_of: Mapping[int, GroupLoss], counts: Mapping[int, int], adjustmen
 
 
 def admit(weights: Mapping[Unit, float], newcomers: Mapping[Unit, int]) -> dict[Unit, float]:
-    """Weights with groups first seen after the start: 1/G each, the others' odds unchanged."""
+    """Return the weights with groups first seen after the start: 1/G each, the others' odds unchanged."""
     fresh = sorted(g for g in newcomers if g not in weights)
     if not fresh:
         return dict(weights)
@@ -141,7 +141,7 @@ def admit(weights: Mapping[Unit, float], newcomers: Mapping[Unit, int]) -> dict[
 
 
 def site_share(weights: Weights, counts: Mapping[int, int], own: Mapping[int, int]) -> float:
-    """W_s = Σ_{k∈G_s} λ_k·n_{s,k}/n_k, the share of the objective that lies at a site; Σ_s W_s = 1 (algorithm §3).
+    """Return W_s = Σ_{k∈G_s} λ_k·n_{s,k}/n_k, a site's share of the objective; Σ_s W_s = 1 (algorithm §3).
 
     Parameters
     ----------

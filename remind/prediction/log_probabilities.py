@@ -66,7 +66,7 @@ def log_probabilities(
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Context: torch uses as many CPU threads as the run did. Another number changes the order, and so the rounding."""
+    """Let torch use as many CPU threads as the run did. Another number changes the order, and so the rounding."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or os.cpu_count() or 1)
     try:

@@ -44,7 +44,7 @@ def evaluate(
     labels: Labels | None = None,
     temperature: float = 1.0,
 ) -> dict[int, GroupStatistics]:
-    """Statistics per group of the patients at positions `index_N`, on the model as it is.
+    """Return the statistics per group of the patients at positions `index_N`, on the model as it is.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def evaluate(
 
 @torch.no_grad()
 def temper(model: SiteModel, source: TokenSource, index_N: NDArray[np.int64], routing: bool) -> dict[int, TemperedSums]:
-    """Sums per group of the patients at positions `index_N` that a temperature is fitted on, on the model as it is."""
+    """Sum per group what a temperature is fitted on, of the patients at positions `index_N`."""
     model.eval()
     found: dict[int, TemperedSums] = {}
     chunks = [chunk for chunk in np.split(index_N, range(source.chunk, len(index_N), source.chunk)) if len(chunk)]

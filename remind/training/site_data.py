@@ -98,7 +98,7 @@ class CachedTokens(TokenSource):
 
     @torch.no_grad()
     def _known_alone(self) -> Tensor | None:
-        """What the site knows alone of every patient, (N, R, D): few numbers, computed again in every process."""
+        """Compute what the site knows alone of every patient, (N, R, D): few numbers, new in every process."""
         if ALONE not in self.model.encoders:
             return None
         reads = self.model.encoders[ALONE].reads

@@ -132,7 +132,7 @@ class LocalWork:
 
     @contextmanager
     def replaced(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside the block, give the model's parameters of these names these values, and use tokens that fit them."""
+        """Give the model's parameters of these names these values within the block, and use tokens that fit them."""
         named, source = self.named(), self.source
         before = {name: named[name].detach().clone() for name in tensors}
         self._load(tensors)

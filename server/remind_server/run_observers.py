@@ -29,7 +29,7 @@ MAKERS: dict[str, Callable[[Path], Observer]] = {"tensorboard": _tensorboard, "m
 
 
 def run_observers(config: Config, folder: Path, say: Callable[[str], None]) -> list[Observer]:
-    """Observers of a run with results in `folder`.
+    """Return the observers of a run with results in `folder`.
 
     A run does not depend on its run store: if the store fails, the run warns and continues. A missing sink that the
     config names is an error.

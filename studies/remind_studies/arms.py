@@ -25,7 +25,7 @@ YARDSTICKS = PLACES = (LOCAL, POOLED)  # federated rules that are none: each hos
 
 
 def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
-    """The methods of a comma-separated list.
+    """Read the methods of a comma-separated list.
 
     A method is made of parts joined by ``+``: the name of a fusion model, an objective, a federated rule, each perhaps
     with options, a preset such as ``paper``, or a TOML file of settings. What it does not name is plain: Soft MoE, mean
@@ -50,7 +50,7 @@ def read_arms(text: str, common: Settings) -> tuple[Arm, ...]:
 
 
 def anchored(arms: tuple[Arm, ...], main: Arm, *, yardsticks: bool = True) -> tuple[Arm, ...]:
-    """The arms with what stands beside them: the main method and every yardstick at each hospital alone and pooled.
+    """Add what stands beside the arms: the main method and every yardstick at each hospital alone and pooled.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def anchored(arms: tuple[Arm, ...], main: Arm, *, yardsticks: bool = True) -> tu
 
 
 def anchors(arm: Arm) -> tuple[Arm, ...]:
-    """The lower and the upper anchor of a method: the same at each hospital alone, and on all patients in one place.
+    """Return the lower and the upper anchor of a method: at each hospital alone, and on all patients in one place.
 
     A yardstick has none of its own.
     """
@@ -75,12 +75,12 @@ def anchors(arm: Arm) -> tuple[Arm, ...]:
 
 
 def all_yardsticks() -> tuple[Arm, ...]:
-    """Every yardstick in every place: boosted trees and logistic regression alone and pooled, federated trees."""
+    """List every yardstick in every place: boosted trees and logistic regression alone and pooled, federated trees."""
     return tuple(yardstick(method.name, place) for method in yardsticks.methods() for place in _places(method.name))
 
 
 def yardstick(method: str, place: str, name: str = "") -> Arm:
-    """A yardstick at each hospital alone, or on all patients in one place, or in a federation.
+    """Return a yardstick at each hospital alone, or on all patients in one place, or in a federation.
 
     A federation competes with the methods wherever it is named; beside them it is shown as the others are.
     """
@@ -105,7 +105,7 @@ def _arm(text: str, common: Settings) -> Arm:
 
 
 def _named_yardstick(parts: list[str], name: str) -> Arm | None:
-    """The yardstick that the parts name; None where the first part is none.
+    """Return the yardstick that the parts name; None where the first part is none.
 
     Raises
     ------
@@ -124,12 +124,12 @@ def _named_yardstick(parts: list[str], name: str) -> Arm | None:
 
 
 def _places(method: str) -> tuple[str, ...]:
-    """Where a yardstick can be."""
+    """Return the places where a yardstick can be."""
     return (FEDERATED,) if yardsticks.choose(method)[0].build.federated else PLACES
 
 
 def _part(text: str) -> dict[str, Scalar]:
-    """Settings that a part of a method stands for."""
+    """Return the settings that a part of a method stands for."""
     if text.endswith(PRESET_SUFFIX):
         return _file(Path(text).expanduser())
     name = text.partition("(")[0].strip()
@@ -151,7 +151,7 @@ def _part(text: str) -> dict[str, Scalar]:
 
 
 def _completed(settings: dict[str, Scalar]) -> dict[str, Scalar]:
-    """What is not named is plain; a rule that needs encoders to travel gets them."""
+    """Complete the settings: what is not named is plain; a rule that needs encoders to travel gets them."""
     objective = str(settings.get("method.objective", PLAIN_OBJECTIVE))
     weighs = objectives.choose(objective)[0].build.weighs
     rule = str(settings.get("method.rule", SPANNING_RULE if weighs else PLAIN_RULE))
@@ -172,7 +172,7 @@ def _file(path: Path) -> dict[str, Scalar]:
 
 
 def _split(text: str, by: str) -> list[str]:
-    """Parts between the separators that do not stand in brackets or quotes."""
+    """Split into the parts between the separators that do not stand in brackets or quotes."""
     parts, depth, quoted = [""], 0, False
     for character in text:
         quoted ^= character == '"'

@@ -129,7 +129,7 @@ def bench(
 
 
 def _by_arm(runs: Sequence[Run]) -> dict[tuple[str, str], list[CellResult]]:
-    """Results by panel and arm."""
+    """Return the results by panel and arm."""
     found: dict[tuple[str, str], list[CellResult]] = {}
     for one in runs:
         found.setdefault((one.panel, one.arm), []).append(one.result)

@@ -72,7 +72,7 @@ class Tuning:
         return replace(request, arms=arms)
 
     def described(self, cohort: str) -> dict[str, Any]:
-        """For the report; on a cohort that the defaults were chosen on, nothing that runs with them is untuned."""
+        """Describe it for the report; on a cohort that chose the defaults, nothing that runs with them is untuned."""
         text = (
             f"{self.budget} settings tried for each method, the first the method as given, each trained with the seeds "
             f"{', '.join(map(str, self.seeds))}; the best mean over tail groups on their validation patients won."

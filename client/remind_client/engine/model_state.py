@@ -183,7 +183,7 @@ class ModelState:
         self.mark_changed()
 
     def _stays(self, name: str) -> bool:
-        """Whether a parameter stays at this site under the federated rule; encoders are stored separately."""
+        """Return whether a parameter stays at this site under the federated rule; encoders are stored separately."""
         return not name.startswith(ENCODERS) and not self._rule.travels(name)
 
     def reset(self) -> None:

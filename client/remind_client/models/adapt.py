@@ -149,7 +149,7 @@ def _refuse_by_policy(site: SiteConfig, start: Start) -> None:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Context: lock this folder, and remove it if the work does not finish."""
+    """Lock this folder, and remove it if the work does not finish."""
     busy = f"{folder.name}: another remind-site adapt is working on it; wait for it, or give another --name"
     with locked(folder.with_name(f".{folder.name}.lock"), busy):
         if folder.exists():  # left by a process that was killed

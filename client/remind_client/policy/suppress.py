@@ -75,14 +75,14 @@ def require_known(message: Message) -> None:
 
 
 def released_groups(enrolment: Enrolment, minimum: int) -> frozenset[int]:
-    """Groups that the site may report to the coordinator."""
+    """Return the groups that the site may report to the coordinator."""
     if minimum <= 1:
         return frozenset(enrolment.observed) | frozenset(enrolment.counts)
     return large_groups(enrolment.counts, minimum)
 
 
 def suppress_enrolment(enrolment: Enrolment, minimum: int, named: bool | None = None) -> Enrolment:
-    """Enrolment without the groups that are not released, and with what the policy says of the site's name."""
+    """Return an enrolment without the groups that are not released; the policy decides about the site's name."""
     require_known(enrolment)
     released = released_groups(enrolment, minimum)
     return enrolment.model_copy(
@@ -111,7 +111,7 @@ def suppress_report(report: Report, released: Collection[int], minimum: int, tel
 
 
 def suppress_examination(examination: Examination, released: Collection[int], minimum: int) -> Examination:
-    """Examination without statistics that are not released."""
+    """Return the examination without statistics that are not released."""
     require_known(examination)
     return examination.model_copy(
         update={
@@ -124,7 +124,7 @@ def suppress_examination(examination: Examination, released: Collection[int], mi
 
 
 def counts_of(message: Message) -> dict[str, dict[int, int]]:
-    """Patients per group in each part of a message, for the audit log."""
+    """Count the patients per group in each part of a message, for the audit log."""
     match message:
         case Enrolment():
             labels = message.labels

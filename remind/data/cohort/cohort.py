@@ -111,7 +111,7 @@ class Cohort:
 
 
 def presence(schema: CohortSchema, modalities: dict[str, Contents]) -> NDArray[np.bool_]:
-    """Which patient has which modality, (N, m) in the order of the schema."""
+    """Return which patient has which modality, (N, m), in the order of the schema."""
     return np.stack([modalities[name].present() for name in schema.names], axis=1)
 
 

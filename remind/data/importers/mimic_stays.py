@@ -217,7 +217,7 @@ def _whole(column: Any) -> Integers:
 
 
 def _rows(admissions: pd.DataFrame, icu: pd.DataFrame | None) -> pd.DataFrame:
-    """A row per stay, by person and start: id, subject_id, hadm_id, start, leave, admittime, dischtime, expired."""
+    """List the stays by person and start: id, subject_id, hadm_id, start, leave, admittime, dischtime, expired."""
     hospital = admissions.drop_duplicates("hadm_id").copy()
     hospital["admittime"], hospital["dischtime"] = seconds(hospital["admittime"]), seconds(hospital["dischtime"])
     hospital["expired"] = (hospital["hospital_expire_flag"] == 1) | hospital["deathtime"].notna()

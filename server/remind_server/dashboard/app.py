@@ -22,7 +22,7 @@ from remind_server.store.schema import Run
 
 
 def dashboard_app(engine: Engine, access: Access, min_count: int = 0) -> FastAPI:
-    """The dashboard over a run store.
+    """Build the dashboard over a run store.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ class RunMetrics(Collector):
 
 
 def routes(reader: Reader) -> APIRouter:
-    """``/metrics``."""
+    """Return the route ``/metrics``."""
     router = APIRouter(tags=["metrics"])
     registry = CollectorRegistry()
     registry.register(RunMetrics(reader))

@@ -171,7 +171,7 @@ def routes(reader: Reader) -> APIRouter:
 
 
 def _remarks_on_chance(report: RunReport, found: Verdict) -> list[str]:
-    """What is to be said of the scores of a private run's test patients; nothing while there are none."""
+    """Say what matters about the scores of a private run's test patients; nothing while there are none."""
     name = judged_by(report.outcome)
     own = getattr(found.overall, name) if name else None
     if found.patients != "test" or found.overall.withheld or found.overall.suppressed or own is None:

@@ -164,7 +164,7 @@ def _ask(
     asked, shown, hidden = set[Cell](), set[Cell](), set[Cell]()
 
     def numbers_of(cells: Iterable[Cell]) -> dict[Key, list[Key]]:
-        """A cell has its number of patients and the numbers of each class, which its scores would reveal."""
+        """Return by cell its patients and the numbers of each class, which its scores would reveal."""
         numbers: dict[Key, list[Key]] = {}
         for cell in cells:
             for atom in of_cell.get(cell, ()):

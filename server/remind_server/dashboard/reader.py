@@ -43,7 +43,7 @@ class Reader:
         self._deciding_more = threading.Lock()
 
     def runs(self, limit: int = 200, offset: int = 0) -> list[RunState]:
-        """Runs that can be read, newest first."""
+        """Return the runs that can be read, newest first."""
         with Session(self.engine) as session:
             rows = session.execute(select(*STORED).order_by(Run.id.desc()).limit(limit).offset(offset)).all()
             answers = answers_taken(session)
@@ -77,7 +77,7 @@ class Reader:
             return {"tags": run.tags, "notes": run.notes, "archived": run.archived}
 
     def run(self, session: Session, run_id: int) -> Run:
-        """The run of this number."""
+        """Return the run of this number."""
         try:
             run = session.get(Run, run_id) if 0 < run_id < 2**31 else None
         except ValueError as error:

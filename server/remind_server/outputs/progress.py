@@ -225,7 +225,7 @@ def _error_text(error: float | None) -> str:
 
 
 def _plan_lines(start: RunStart) -> list[str]:
-    """What the run will cost a patient, by its settings and the smallest hospital."""
+    """Return what the run will cost a patient, by its settings and the smallest hospital."""
     smallest = min((sum(counts.values()) for counts in start.sites.values()), default=0)
     hospitals = (len(start.sites),) if len(start.sites) >= FEWEST else ()
     plan = plan_of(start.config, hospitals, smallest)
@@ -236,7 +236,7 @@ def _plan_lines(start: RunStart) -> list[str]:
 
 
 def _measured(record: RoundRecord) -> bool:
-    """Whether the round's table would say anything: not where all that it measures stays at the hospitals."""
+    """Return whether the round's table would say anything: not where all that it measures stays at the hospitals."""
     return bool(record.risks) or any(statistics.count for statistics in record.validation.values())
 
 

@@ -110,7 +110,7 @@ def examination_problems(task_round: int, examination: Examination, member: Memb
 
 
 def _tempered(examination: Examination, observed: Collection[int]) -> list[str]:
-    """The statistics for fitting a temperature, and the calibrated test, must concern the evaluated patients."""
+    """List where sums for fitting a temperature, or the calibrated test, do not concern the evaluated patients."""
     found = [
         f"tempers group {group}, which it did not enrol" for group in examination.tempered if group not in observed
     ]
@@ -128,7 +128,7 @@ def _round(answered: int, asked: int) -> list[str]:
 def _evaluations(
     evaluations: Mapping[int, Evaluation], observed: Collection[int], enrolled: int, limits: Limits
 ) -> list[str]:
-    """Invented groups, patients or losses would change λ (`dro.risk`) and the tables of all sites."""
+    """List invented groups, patients or losses: they would change λ (`dro.risk`) and the tables of all sites."""
     outcome, experts = limits.outcome, limits.experts
     classes = len(outcome.strata) if outcome.by_class else 0
     found = [f"evaluates group {group}, which it did not enrol" for group in evaluations if group not in observed]
@@ -155,7 +155,7 @@ def _losses(losses: Mapping[int, LossSum] | Mapping[int, Evaluation], limits: Li
 
 
 def _errors(losses: Collection[tuple[int, LossSum]], limits: Limits) -> list[str]:
-    """A standard error is that of a sample, and no loss in it is larger than a patient's may be."""
+    """List impossible standard errors: without a sample, or larger than a patient's loss may be."""
     if not limits.config.train.measure_patients:
         sampled = any(loss.variance for _, loss in losses)
         return ["reports the error of a sample, but all patients are measured"] if sampled else []

@@ -201,13 +201,13 @@ class Measurement:
 
 
 def report_bounds(assignment: Assignment, limits: Limits) -> Bounds:
-    """Size limits of the answer to a task."""
+    """Return the size limits of the answer to a task."""
     tensors = len(assignment.task.index)
     return reply_bounds(len(assignment.observed), limits.outcome, _experts(limits), tensors, assignment.nbytes)
 
 
 def examination_bounds(member: Member, limits: Limits) -> Bounds:
-    """Size limits of an examination."""
+    """Return the size limits of an examination."""
     return reply_bounds(len(member.observed), limits.outcome, _experts(limits))
 
 

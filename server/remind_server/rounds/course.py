@@ -44,7 +44,7 @@ class Course:
         return stage_of(self.config, round_, self.phases)
 
     def routing(self, round_: int) -> bool:
-        """Whether the model after this many rounds uses Φ_k, as the next round would evaluate it."""
+        """Return whether the model after this many rounds uses Φ_k, as the next round would evaluate it."""
         if self.parties.routed:
             return True
         if round_ >= self.config.train.rounds:
@@ -134,7 +134,7 @@ class Course:
         return Best(verdict, state.model, self.methods.weighing.shown(state.weights, self.parties.sites))
 
     def is_over(self, state: SomeState) -> bool:
-        """Whether all rounds are done, or the last `train.patience` rounds brought no better model.
+        """Return whether all rounds are done, or the last `train.patience` rounds brought no better model.
 
         Stage 1 never ends early, because stage 2 continues from it with a new optimiser.
         """

@@ -114,7 +114,7 @@ class Examiner:
         return fit_several(merge(found.validation.values()), sums, self.parties.schema.classes, state.round)
 
     def _withheld(self, test: Mapping[str, Mapping[int, GroupStatistics]]) -> dict[str, frozenset[int]]:
-        """Groups about which nothing is known: below a hospital's minimum, or of fewer than three hospitals."""
+        """List groups about which nothing is known: below a hospital's minimum, or of fewer than three hospitals."""
         if self.secure is None:
             return self.roster.withheld(test)
         return {TOGETHER: frozenset(self.roster.counts().keys() - test.get(TOGETHER, {}).keys())}
@@ -145,7 +145,7 @@ class Examiner:
     def _summed(
         self, secure: SecureAggregation, grid: Grid, state: SomeState, on_test: bool, temper: bool, temperature: float
     ) -> Measurement:
-        """The same under masks: all sites' statistics together."""
+        """Do the same under masks: all sites' statistics together."""
         routing, counts = self.course.routing(state.round), added(self.roster.counts(), self.parties.initial_counts)
         ask = partial(examination_of, routing=routing, on_test=on_test, temper=temper, temperature=temperature)
         asked = {m.name: ask(self.config, self.parties.schema, state, m, counts) for m in secure.members}

@@ -104,7 +104,7 @@ def _warmup_rounds(train: TrainConfig, rounds: int) -> int:
 
 
 def sites_of(members: Iterable[Member]) -> Sites:
-    """Training patients per group of every member, by name."""
+    """Return the training patients per group of every member, by name."""
     return {member.name: member.counts for member in sorted(members, key=lambda m: m.name)}
 
 
@@ -249,7 +249,7 @@ def examine_task(
     counts: Mapping[int, int] | None = None,
     **asked: Any,
 ) -> RecordDict:
-    """The message of `examination_of`."""
+    """Return the message of `examination_of`."""
     task, sent = examination_of(config, schema, state, member, counts, **asked)
     return to_record(task, pack(sent, config.federation.dtype))
 

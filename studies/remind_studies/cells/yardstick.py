@@ -61,7 +61,7 @@ def run(cell: Cell, folder: Path) -> CellResult:
 
 
 def _maps(yardstick: Yardstick, places: Sequence[Hospital]) -> list[FeatureMap]:
-    """The features of each place: with its own training patients' word weights, or in a federation without weights."""
+    """Fit the features of each place: with its own training patients' word weights, or in a federation without."""
     if yardstick.federated:
         return [FeatureMap.of(places[0].cohort.schema)] * len(places)
     return [FeatureMap.fitted(_part(own.cohort, TRAIN)) for own in places]
@@ -78,13 +78,13 @@ def _learning(cohort: Cohort, to_features: FeatureMap) -> Learning:
 
 
 def _part(cohort: Cohort, part: int) -> Cohort:
-    """The patients of a part of the split."""
+    """Return the patients of a part of the split."""
     assert cohort.split_N is not None
     return cohort.take(cohort.split_N == part)
 
 
 def examined(hospital: Hospital, to_features: FeatureMap, model: Answers) -> tuple[Groups, Groups]:
-    """Statistics of a hospital's test and of its validation patients, by group."""
+    """Return the statistics of a hospital's test and of its validation patients, by group."""
     found: list[BySite] = []
     for part in (TEST, VALIDATION):
         chosen = _part(hospital.cohort, part)
@@ -95,7 +95,7 @@ def examined(hospital: Hospital, to_features: FeatureMap, model: Answers) -> tup
 
 
 def _collected(cohort: Cohort, output_NW: NDArray[np.float64]) -> dict[int, GroupStatistics]:
-    """Statistics from what a model's head would give; of an outcome by class from ln p."""
+    """Return the statistics from what a model's head would give; of an outcome by class from ln p."""
     outcome, shut_N = cohort.schema.predicts, np.zeros(len(cohort))
     if outcome.by_class:
         loss_N = -output_NW[np.arange(len(cohort)), cohort.label_N]

@@ -114,7 +114,7 @@ def why_undefined(view: PanelView) -> str:
 
 
 def named(ones: Sequence[Difference]) -> str:
-    """Names, those of the largest differences first, the rest counted."""
+    """List names, those of the largest differences first, and count the rest."""
     names = [said(one.arm) for one in _largest_first(ones)]
     return listed([*names[:NAMED], f"{len(names) - NAMED} more"] if len(names) > NAMED else names)
 

@@ -111,7 +111,7 @@ def costs(results: Results) -> list[Table]:
 
 
 def _head(view: PanelView, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Names of measures, with that of the metric where it is not the study's or the table has several."""
+    """Return the names of measures, with that of the metric where it is not the study's or the table has several."""
     named = list(pairs)
     several = len({metric for _, metric in named}) > 1
     return [

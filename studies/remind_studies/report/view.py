@@ -201,7 +201,7 @@ class PanelView:
         return (*first, *(pair for pair in there if pair not in first))
 
     def better(self, difference: Difference) -> bool | None:
-        """Whether the other arm is surely better than the reference; None where no difference was found."""
+        """Return whether the other arm is surely better than the reference; None where no difference was found."""
         if not difference.sure or difference.difference is None:
             return None
         return (difference.difference < 0) if self.lower_better else (difference.difference > 0)

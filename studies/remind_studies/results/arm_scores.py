@@ -81,7 +81,7 @@ def _bounds(model: Examined, scope: Scope) -> Iterable[float]:
 
 
 def _turned(by_seed: Mapping[int, Mapping[Key, Scores]], metrics: Sequence[str]) -> dict[Key, dict[int, ByMetric]]:
-    """Scores by group or site, then seed."""
+    """Return the scores by group or site, then seed."""
     found: dict[Key, dict[int, ByMetric]] = {}
     for seed, own in by_seed.items():
         for key, one in own.items():
@@ -90,7 +90,7 @@ def _turned(by_seed: Mapping[int, Mapping[Key, Scores]], metrics: Sequence[str])
 
 
 def _pooled(parts: Iterable[Mapping[Key, GroupStatistics]], metrics: Sequence[str]) -> dict[Key, ByMetric]:
-    """Scores of each group's or site's patients of all parts together."""
+    """Return the scores of each group's or site's patients of all parts together."""
     found: dict[Key, list[GroupStatistics]] = {}
     for part in parts:
         for key, statistics in part.items():

@@ -116,7 +116,7 @@ def census(panel: str, rows: Sequence[Contender], folds: int) -> Census:
 
 
 def _check_paired(panel: str, rows: Sequence[Contender]) -> dict[int, BySite]:
-    """The test of each seed, which has the same patients for every arm."""
+    """Return the test of each seed, which has the same patients for every arm."""
     tests = {row.name: {seed: outcome.test for seed, outcome in row.outcomes.items()} for row in rows}
     first = _of_first(tests)
     for name, own in tests.items():

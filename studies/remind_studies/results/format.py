@@ -156,7 +156,7 @@ class Results(Section):
         return self
 
     def to_json(self) -> str:
-        """The file's text: the same bytes for the same results."""
+        """Return the file's text: the same bytes for the same results."""
         return (
             json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
             + "\n"

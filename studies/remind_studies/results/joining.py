@@ -93,7 +93,7 @@ def _alone(own: Sequence[Contender], site: str, seeds: Sequence[int], metric: Me
 
 
 def _best(there: Sequence[Contender], seed: int, site: str, metric: Metric) -> Contender | None:
-    """The best on the hospital's validation patients; the first named of equals, and where there are none."""
+    """Return the best on the hospital's validation patients; the first named of equals, and where there are none."""
     for by in (metric, "log_loss"):
         sign = -1 if EVERY[by].lower_is_better else 1
         values = [_of(row.outcomes[seed].validation, site, by) for row in there]
@@ -114,7 +114,7 @@ def _of(by_site: BySite, site: str, metric: str) -> float | None:
 
 
 def _mean(values: Sequence[Values]) -> Values:
-    """Mean over the hospitals of each seed; None where one has no score: the hospitals are the same in all seeds."""
+    """Average over the hospitals of each seed; None where one has no score: all seeds have the same hospitals."""
     return tuple(None if None in own else fmean(v for v in own if v is not None) for own in zip(*values, strict=True))
 
 

@@ -74,7 +74,7 @@ class Columns:
 
 
 def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel:
-    """The panel as results.json has it.
+    """Return the panel as results.json has it.
 
     Raises
     ------
@@ -151,12 +151,12 @@ def tabulate(panel: Panel, runs: Iterable[Run], ground: Ground) -> written.Panel
 
 
 def _values(found: BySeed, metric: Metric, ground: Ground) -> Values:
-    """One value per seed; None where there is no run, or no score."""
+    """Return one value per seed; None where there is no run, or no score."""
     return tuple(found[seed][metric] if seed in found else None for seed in ground.seeds)
 
 
 def _estimated(values: Values, metric: Metric, ratio: float) -> dict[str, Any]:
-    """Fields of a `scored.Estimate`: the interval ends where the metric does."""
+    """Return the fields of a `scored.Estimate`: the interval ends where the metric does."""
     mean = estimate(values, ratio)
     score = EVERY[metric]
     high = min(mean.high, 1.0) if mean.high is not None and score.within_one else mean.high
@@ -165,7 +165,7 @@ def _estimated(values: Values, metric: Metric, ratio: float) -> dict[str, Any]:
 
 
 def _groups(who: Census, scope: Scope, ground: Ground) -> tuple[written.Group, ...]:
-    """Most training patients first."""
+    """List the groups, most training patients first."""
     return tuple(
         written.Group(
             mask=mask,
@@ -215,7 +215,7 @@ def _site_scores(found: Mapping[str, ArmScores], who: Census, ground: Ground) ->
 def _tests(
     columns: Sequence[Columns], rows: Sequence[Contender], against: str, ratio: float, ground: Ground
 ) -> tuple[scored.Comparison, ...]:
-    """Every other arm against the reference; Holm over each family.
+    """Test every other arm against the reference; Holm over each family.
 
     Methods and anchors answer different questions and are families apart. So are the study's own measure, by which
     alone a headline is claimed, the other main measures, and those that describe what these already claim.
@@ -258,7 +258,7 @@ def _tests(
 
 
 def _by_family(family: Sequence[Hashable], p_values: Values) -> list[float | None]:
-    """p-values adjusted by Holm within each family."""
+    """Adjust p-values by Holm within each family."""
     adjusted: list[float | None] = [None] * len(p_values)
     for key in set(family):
         mine = [i for i, own in enumerate(family) if own == key]

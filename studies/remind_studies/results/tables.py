@@ -119,7 +119,7 @@ def _of_arm(panel: Panel, arm: Arm) -> dict[str, Scalar]:
 
 
 def _facts(panel: Panel, runs: Iterable[Run], seeds: Sequence[int]) -> Iterable[written.Fact]:
-    """Numbers that the panel's runners added, in the order in which they did."""
+    """List the numbers that the panel's runners added, in the order in which they did."""
     for arm, found in {row.arm: row.results for row in contenders(panel, runs)}.items():
         for name in dict.fromkeys(name for result in found.values() for name in result.facts):
             values = tuple(found[seed].facts.get(name) if seed in found else None for seed in seeds)

@@ -67,7 +67,7 @@ def _with(whole: Arm, config: Config, name: str, **options: Scalar) -> Arm:
 
 
 def _besides(whole: Arm, config: Config) -> list[Arm]:
-    """The method without each of its options that are not the paper's, as far as it has them."""
+    """Return the method without each of its options that are not the paper's, as far as it has them."""
     flat, options = config.flat(), fusions.choose(config.method.fusion)[1].model_dump()
     settings = [whole.but(f"without {n}", {key: off}) for n, (key, off) in OFF.items() if flat[key] != off]
     fusion = [

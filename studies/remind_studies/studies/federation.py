@@ -71,7 +71,7 @@ class Federation(Study):
         return tuple(panels)
 
     def _arms(self, request: Request) -> tuple[Arm, ...]:
-        """The main method under each rule, then the others of the request; the first is the reference."""
+        """Return the main method under each rule, then the others of the request; the first is the reference."""
         under = tuple(_under(request, text) for text in listed(self.options.rules, str, "rules"))
         found = (*under, *beside(request, under, request.main))
         if request.anchors:
@@ -88,7 +88,7 @@ class Federation(Study):
 
 
 def _under(request: Request, text: str) -> Arm:
-    """The main method under a rule; one that weighs by risk itself takes every patient alike, as it must."""
+    """Return the main method under a rule; one that weighs by risk itself takes every patient alike, as it must."""
     rule = rules.choose(text)[0]
     config = config_of(request, request.main)
     encoders = config.federation.encoders
@@ -102,6 +102,6 @@ def _under(request: Request, text: str) -> Arm:
 
 
 def _own_hospitals(request: Request) -> set[str]:
-    """Names of the hospitals that the cohort has by itself; without ``request.clients`` it has some."""
+    """Return the names of the hospitals that the cohort has by itself; without ``request.clients`` it has some."""
     assert request.cohort.site_N is not None
     return set(request.cohort.site_N.tolist())

@@ -78,7 +78,7 @@ class Privacy(Study):
         return " ".join(filter(None, (best and f"{best}.", self._costs(request, found))))
 
     def _costs(self, request: Request, found: Mapping[tuple[str, str], Sequence[CellResult]]) -> str:
-        """What each guarantee costs all validation patients: the question of the study."""
+        """Return what each guarantee costs all validation patients: the question of the study."""
         told = []
         for epsilon in self._positive("epsilon", self.options.epsilon):
             panel = self._panel(request, f"ε = {epsilon:g}", "", epsilon, {}, {})
@@ -109,7 +109,7 @@ class Privacy(Study):
     def _panel(
         self, request: Request, name: str, title: str, epsilon: float, both: Settings, private: Settings
     ) -> Panel:
-        """Without a guarantee and with each mode."""
+        """Compare no guarantee with each mode."""
         arms = [request.main.but(PLAIN, {**both, **unprotected()})]
         arms += [
             request.main.but(mode, {**both, **guaranteed(mode, epsilon), **private})
@@ -126,7 +126,7 @@ class Privacy(Study):
         return Panel(name, title, tuple(arms), clients=request.clients, runner="private", reference=PLAIN)
 
     def _settings(self, request: Request, epsilon: float) -> Panel:
-        """Each mode as configured, and with changes of rounds, rate, learning rate and size, alone and together."""
+        """Compare each mode as configured with changes of rounds, rate, learning rate and size, alone and together."""
         arms = [request.main.but(PLAIN, unprotected())]
         for mode in modes(_hospitals(request)):
             whole = request.main.but(mode, guaranteed(mode, epsilon))
@@ -149,7 +149,7 @@ def _hospitals(request: Request) -> int:
 
 
 def _changes(config: Config) -> Iterator[tuple[str, Settings]]:
-    """What is tried besides the configured settings."""
+    """Yield what is tried besides the configured settings."""
     train = config.train
     by_batch = train.batch and not config.privacy.rate and config.privacy.mode != "joint"  # joint: all in every step
     larger: dict[str, Scalar] = {"train.batch": DRAWN * train.batch} if by_batch else {}

@@ -17,19 +17,19 @@ Item = TypeVar("Item")
 
 
 def config_of(request: Request, arm: Arm) -> Config:
-    """The whole config of an arm; its seed means nothing."""
+    """Return the whole config of an arm; its seed means nothing."""
     return Config.from_flat({**request.common, **arm.settings}, f"method {arm.name!r}")
 
 
 def with_anchors(request: Request) -> tuple[Arm, ...]:
-    """The methods of the request, with their anchors and yardsticks where these are asked for."""
+    """Return the methods of the request, with their anchors and yardsticks where these are asked for."""
     if not request.anchors:
         return request.arms
     return anchored(request.arms, request.main, yardsticks=request.yardsticks)
 
 
 def remind_of(request: Request, study: str) -> Arm:
-    """The method that the study takes apart: the main one if it is REMIND, else the first that is.
+    """Return the method that the study takes apart: the main one if it is REMIND, else the first that is.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def require_models(request: Request, study: str) -> None:
 
 
 def with_options(choice: str, **options: Scalar) -> str:
-    """A fusion model as it is written, with these options set: ``remind(missing = "zero")``; unchanged if they are."""
+    """Write a fusion model with these options set: ``remind(missing = "zero")``; unchanged if they are."""
     method, given = fusions.choose(choice)
     changed = method.options.model_validate({**given.model_dump(), **options})
     if changed == given:
@@ -67,13 +67,13 @@ def with_options(choice: str, **options: Scalar) -> str:
 
 
 def beside(request: Request, arms: tuple[Arm, ...], instead: Arm) -> tuple[Arm, ...]:
-    """The methods of the request but for the one that `arms` stand for, as far as none of these has their name."""
+    """Return the methods of the request but for the one that `arms` stand for, unless one of these has their name."""
     names = {arm.name for arm in arms} | {instead.name}
     return tuple(arm for arm in request.arms if arm.name not in names)
 
 
 def listed(text: str, read: Callable[[str], Item], option: str) -> tuple[Item, ...]:
-    """The items of a comma-separated option, each read by `read`, none twice.
+    """Return the items of a comma-separated option, each read by `read`, none twice.
 
     Raises
     ------

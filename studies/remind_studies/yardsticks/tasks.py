@@ -88,7 +88,7 @@ def _classes(outcome: Outcome) -> int:
 
 
 def _sample(outcome: Outcome, patients: Patients, question: int) -> Sample:
-    """The patients with what is asked of them."""
+    """Return the patients with what is asked of them."""
     if isinstance(outcome, ByClass):
         return Sample(patients.features, patients.label_N)
     target_NT = patients.target_NT

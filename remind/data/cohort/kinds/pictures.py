@@ -171,7 +171,7 @@ class ImageKind(_Pictures[ImageSection, ImageSchema]):
 
     @override
     def load(self, schema: ImageSchema, contents: Files, source: Any) -> NDArray[np.float32]:
-        """Pixels (C, H, W) in [0, 1]."""
+        """Load the pixels (C, H, W) in [0, 1]."""
         window, resize = contents.reading.window, contents.reading.resize
         if isinstance(source, Path):
             return read_image(source, schema.size, schema.channels, window, resize)
@@ -204,7 +204,7 @@ class StackKind(_Pictures[VolumeSection, VolumeSchema]):
 
     @override
     def load(self, schema: VolumeSchema, contents: Files, source: Any) -> NDArray[np.float32]:
-        """Pixels (C, D, H, W) in [0, 1]."""
+        """Load the pixels (C, D, H, W) in [0, 1]."""
         window, resize = contents.reading.window, contents.reading.resize
         if isinstance(source, Path):
             return read_volume(source, schema.size, schema.channels, window, resize)

@@ -179,7 +179,7 @@ class TableKind(Kind[TableSection, TableSchema, Table]):
 
     @override
     def inputs(self, schema: TableSchema, contents: Table, tensor: ToTensor) -> Callable[[Integers], Any]:
-        """Values (P, F), NaN = missing. The whole table is kept on the device."""
+        """Return the values (P, F), NaN = missing. The whole table is kept on the device."""
         values_NF = tensor(contents.values_NF)
         return lambda index_P: values_NF[tensor(index_P)]
 

@@ -70,7 +70,7 @@ def moment(seconds: float) -> str:
 
 
 def heat(value: float | None, score: str) -> str:
-    """CSS class of a score's cell: h0 (0.5) … h9 (1), and below 0.5 l1 … l5 (0); reversed if 0 is best.
+    """Return the CSS class of a score's cell: h0 (0.5) … h9 (1), below 0.5 l1 … l5 (0); reversed if 0 is best.
 
     A score that is not a share has no colour. No score has a white cell: a white cell means that there is no score.
     """
@@ -83,7 +83,7 @@ def heat(value: float | None, score: str) -> str:
 
 
 def heat_scale(score: str) -> Markup:
-    """The shades of the matrix from worst to best, with numbers at the ends and in the middle."""
+    """Return the shades of the matrix from worst to best, with numbers at the ends and in the middle."""
     if not EVERY[score].within_one:
         return Markup("")
     shades = [f"l{step}" for step in range(LOW_STEPS, 0, -1)] + [f"h{step}" for step in range(HEAT_STEPS)]
@@ -151,7 +151,7 @@ def scores_shown(outcomes: Collection[str], unit: str = "") -> dict[str, Any]:
 
 
 def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:
-    """The page made from a template."""
+    """Return the page made from a template."""
     return _TEMPLATES.TemplateResponse(request, name, values, status_code=status)
 
 

@@ -107,7 +107,7 @@ _DECIDED = tuple(name for name in _SCORES if name.startswith(("sensitivity", "sp
 
 
 def model_card(reader: Reader, run_id: int) -> ModelCard | None:
-    """The run's model; None before the end of the run, or if an earlier version wrote the run."""
+    """Return the run's model; None before the end of the run, or if an earlier version wrote the run."""
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
         content: Any = run.model
@@ -149,7 +149,7 @@ def model_card(reader: Reader, run_id: int) -> ModelCard | None:
 
 
 def _bins(curves: GroupCurves) -> list[ReliabilityBin]:
-    """The ranges of a curve over the threshold."""
+    """Return the ranges of a curve over the threshold."""
     model = "calibrated" if curves.calibrated else "raw"
     return [
         ReliabilityBin(EVERYONE, model, curves.scored, one.low, one.high, one.n, one.of_class, one.predicted)
@@ -158,7 +158,7 @@ def _bins(curves: GroupCurves) -> list[ReliabilityBin]:
 
 
 def _one_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the calibrated model, or of the raw one without it. Rows of both would reveal finer ranges."""
+    """Return the rows of the calibrated model, or of the raw one without it. Rows of both would reveal finer ranges."""
     last = rows[-1]["model"] if rows else None
     return [row for row in rows if row["model"] == last]
 
@@ -168,7 +168,7 @@ def _point(row: dict[str, Any]) -> DecisionPoint:
 
 
 def decisions_of(bins: Sequence[ReliabilityBin]) -> list[DecisionPoint]:
-    """Net benefit at the lower ends of these ranges, computed from their counts."""
+    """Compute the net benefit at the lower ends of these ranges from their counts."""
     found = []
     for one in bins:
         own = [b for b in bins if (b.group, b.model, b.scored) == (one.group, one.model, one.scored)]
@@ -189,7 +189,7 @@ def decisions_of(bins: Sequence[ReliabilityBin]) -> list[DecisionPoint]:
 
 
 def joined(rows: Iterable[dict[str, Any]], least: int) -> list[ReliabilityBin]:
-    """Reliability bins; neighbours of one curve are joined until each has `least` of the class and of the rest.
+    """Return reliability bins; neighbours of one curve are joined until each has `least` of the class and of the rest.
 
     The remainder at the upper end joins the bin before it. A curve with fewer patients in total is left out.
     """
@@ -219,7 +219,7 @@ def _together(a: ReliabilityBin, b: ReliabilityBin) -> ReliabilityBin:
 
 
 def reliability_picture(card: ModelCard) -> Markup:
-    """Observed against predicted, of all test patients, raw and calibrated; the diagonal is perfect."""
+    """Draw observed against predicted, of all test patients, raw and calibrated; the diagonal is perfect."""
     own = [one for one in card.reliability if one.group == EVERYONE]
     lines = [
         (key[0], [(one.predicted, one.observed) for one in own if (one.model, one.scored) == key])
@@ -230,7 +230,7 @@ def reliability_picture(card: ModelCard) -> Markup:
 
 
 def decision_picture(card: ModelCard) -> Markup:
-    """Net benefit against the threshold, of all test patients: treating everybody, and the raw and calibrated model."""
+    """Draw the net benefit by threshold, of all test patients: treating everybody, and the raw and calibrated model."""
     own = [row for row in card.decisions if row.group == EVERYONE and row.threshold <= MOST_THRESHOLD]
     keys = list(dict.fromkeys((row.model, row.scored) for row in own))
     if not keys:
@@ -242,7 +242,7 @@ def decision_picture(card: ModelCard) -> Markup:
 
 
 def _picture(lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], top: float, words: str) -> Markup:
-    """Lines by the name of their model over x from 0 to 1 and y from 0 to `top`; what lies outside is cut."""
+    """Draw lines by the name of their model over x from 0 to 1 and y from 0 to `top`; what lies outside is cut."""
     drawn = []
     for name, line in lines:
         at = [(round(SIZE * x), round(SIZE * (1 - y / top))) for x, y in line]

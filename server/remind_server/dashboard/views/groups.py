@@ -76,7 +76,7 @@ class GroupTable:
 def group_table(
     reader: Reader, run_id: int, by: SortKey = "log_loss", patients: Patients | None = None, reverse: bool = False
 ) -> GroupTable:
-    """Every group, worst first by `by`, or best first if `reverse`; groups without that number last."""
+    """Return every group, worst first by `by`, or best first if `reverse`; groups without that number last."""
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
         cells = reader.cells(session, run_id, patients)

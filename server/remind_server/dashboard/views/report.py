@@ -98,7 +98,7 @@ class RunReport:
 
 
 def run_report(reader: Reader, run_id: int, patients: Patients | None = None) -> RunReport:
-    """Health and overall scores."""
+    """Return health and overall scores."""
     with Session(reader.engine) as session:
         run = reader.run(session, run_id)
         rounds = session.scalars(select(Round).where(Round.run_id == run_id).order_by(Round.round)).all()

@@ -140,7 +140,7 @@ class SecureAggregation:
         return found
 
     def _plain_weight(self, assignments: Iterable[Assignment], patient: Mapping[int, float]) -> float:
-        """A patient's weight in plain averaging, 1/N, where hospitals share the noise."""
+        """Return a patient's weight in plain averaging, 1/N, where hospitals share the noise."""
         if self.parties.config.privacy.mode != "joint":
             return 0.0
         n = [(k, count) for a in assignments for k, count in a.counts.items() if patient.get(k, 0.0) > 0]
@@ -165,7 +165,7 @@ class SecureAggregation:
         return {block: tuple(names) for block, names in sorted(found.items()) if self._enough(len(names))}
 
     def _enough(self, observers: int) -> bool:
-        """Whether a block of so many hospitals is sent: fewer learn of each other, or do not have enough noise."""
+        """Return whether a block of so many hospitals is sent: fewer learn of each other, or lack noise."""
         privacy, sites = self.parties.config.privacy, len(self.dealing.deals)
         noisy = privacy.mode != "joint" or least_honest(observers, sites, privacy.colluding) >= 1
         return observers >= FEWEST and noisy
@@ -228,7 +228,7 @@ class SecureAggregation:
         return found
 
     def _expected(self, assignments: Iterable[Assignment]) -> float:
-        """q·n: how many patients take part in a step of these hospitals, by the numbers that they have said."""
+        """Return q·n: how many patients take part in a step of these hospitals, by the numbers that they have said."""
         weights = [(a.task.weights.get(k, 0.0), n) for a in assignments for k, n in a.counts.items()]
         return (self.parties.config.privacy.rate or 1.0) * max(1, sum(n for weight, n in weights if weight > 0))
 
@@ -276,7 +276,7 @@ class SecureAggregation:
         return SecureSum(self.dealing.book, self.dealing.deals, plans, lengths)
 
     def _slot_of(self, round_: int) -> int:
-        """The slot of a round: the same again as long as nothing was opened in it."""
+        """Return the slot of a round: the same again as long as nothing was opened in it."""
         if self.dealing.round != round_ or self.dealing.opened:
             slot = self._fresh()
             self._become(self.dealing.model_copy(update={"round": round_, "slot": slot, "opened": False}))

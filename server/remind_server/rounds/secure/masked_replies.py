@@ -56,7 +56,7 @@ class MaskedReplies:
         self.how |= {name: LEFT if name in left else GONE for name in self.absent}
 
     def bounds(self) -> Bounds:
-        """Size limits of an answer."""
+        """Return the size limits of an answer."""
         return Bounds(ORDINARY.text, ORDINARY.values, sum(nbytes_of(n) for n in self.total.lengths.values()))
 
     def take(self, name: str, answer: Answer) -> None:
@@ -122,7 +122,7 @@ class MaskedReplies:
         return sums
 
     def _asked(self, grid: Grid, records: Iterable[tuple[Member, RecordDict]]) -> list[Member]:
-        """Those who did not open their shares."""
+        """Return those who did not open their shares."""
         silent = []
         for member, answer in self.parties.ask(grid, records, "query", self.round, NO_TENSORS):
             try:

@@ -38,7 +38,7 @@ class SummedRound:
 
 
 def measurement_of(task: Examine, sums: Mapping[str, Payload], classes: int, absent: Mapping[str, str]) -> Measurement:
-    """The sums as the statistics of one site, `TOGETHER`."""
+    """Return the sums as the statistics of one site, `TOGETHER`."""
     everybody = Measurement(dict(absent))
     parts: dict[str, dict[int, GroupStatistics]] = {"test": {}, "validation": {}, "calibrated": {}}
     tempered: dict[int, TemperedSums] = {}

@@ -57,12 +57,12 @@ class Dealing(BaseModel):
 
 
 def slots_of(config: Config) -> int:
-    """Aggregations that a run has keys for."""
+    """Return how many aggregations a run has keys for."""
     return 2 * config.train.rounds + SPARE
 
 
 def kept(folder: Path | None) -> Dealing | None:
-    """What a resumed run had dealt; None: nothing was stored.
+    """Read what a resumed run had dealt; None: nothing was stored.
 
     Raises
     ------

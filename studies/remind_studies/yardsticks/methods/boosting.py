@@ -83,7 +83,7 @@ class Boosting(Learner):
 
 
 def _rounds(lightgbm: Any, parameters: dict[str, Any], train: Sample) -> int:
-    """Number of trees of the smallest mean loss over the folds: log-loss, or the squared error of a number.
+    """Return the number of trees of the smallest mean loss over the folds: log-loss, or the squared error of a number.
 
     Folds that would leave one class to train on are left out; where none remains, a tenth of the most.
     """

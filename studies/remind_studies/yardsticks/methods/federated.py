@@ -98,7 +98,7 @@ class FederatedTrees(Yardstick):
         }
 
     def _grown(self, hospitals: Sequence[Hospital], target: int | None) -> tuple[Any, int]:
-        """Trees for one class, or for a number (None), and how many of them are kept."""
+        """Return the trees for one class, or for a number (None), and how many of them are kept."""
         xgboost = _library()
         samples = [in_order(own.train) for own in hospitals]
         label_N = np.concatenate([own.label_N for own in samples])
@@ -150,7 +150,7 @@ class XgbCyclic(FederatedTrees):
 
 
 def _kept(xgboost: Any, booster: Any, hospitals: Sequence[Hospital], target: int | None, each: int) -> int:
-    """Trees of the round with the smallest loss over all validation patients; all where there are none."""
+    """Return the trees of the round with the smallest loss over all validation patients; all where there are none."""
     trees = int(booster.num_boosted_rounds())
     held = [own.validation for own in hospitals if len(own.validation)]
     if not held:

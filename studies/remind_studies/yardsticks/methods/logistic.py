@@ -84,7 +84,7 @@ class Logistic(Learner):
 
 
 def _losses(train: Sample, classes: int) -> list[float]:
-    """Mean loss of each penalty over the folds; a fold that leaves one class to train on is left out."""
+    """Return the mean loss of each penalty over the folds; a fold that leaves one class to train on is left out."""
     features, label_N, fold_N = train.features, train.label_N, folds(train, FOLDS)
     found: list[list[float]] = [[] for _ in PENALTIES]
     for fold in range(FOLDS):
