@@ -60,7 +60,7 @@ def site(job: Job, folder: Path) -> None:
         (folder / STARTS / f"{round_}-{number}").write_text(str(time.time()))
         load(model, {name.removeprefix("model."): torch.as_tensor(t) for name, t in received.params.items()})
         loss, patients = job.train(model, number, round_)
-        params = received.params | {f"model.{name}": t.numpy() for name, t in taken(model).items()}
+        params = received.params | {f"model.{name}": t for name, t in taken(model).items()}
         meta = {"NUM_STEPS_CURRENT_ROUND": patients}
         flare.send(flare.FLModel(params=params, metrics={"loss": loss}, meta=meta))
 
