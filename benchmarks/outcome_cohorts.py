@@ -5,9 +5,9 @@
 writes two cohorts, each a patients file and a cohort.toml that refers to the data where it is:
 
 - ``nhanes_hba1c``: HbA1c in % (regression). The modality hba1c, which is the outcome, is left out; patients without a
-  measurement are too.
+  measurement have no label and are dropped.
 - ``cinc2012_stay``: days in hospital (survival). The event is leaving alive; a death censors. Stays of unknown length
-  (−1) are left out, and so are those that ended within the 48 hours that are read.
+  (−1), and those that ended within the 48 hours that are read, have no label and are dropped.
 """
 
 import argparse
@@ -30,10 +30,11 @@ def nhanes(data: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     declared = _declared("nhanes_2017_2020")
     del declared["modalities"]["hba1c"]
     label = {"kind": "regression", "column": "LBXGH", "range": [2, 20], "mean": 5.8, "scale": 1.0, "unit": "%"}
+    label["missing"] = "drop"
     folder = data / "nhanes_2017_2020"
     measured = pd.read_parquet(folder / "hba1c.parquet").dropna()
     patients = pd.read_csv(folder / "patients.csv", usecols=["pid", "site_group8"])
-    return declared | {"name": "nhanes_hba1c", "label": label}, patients.merge(measured, on="pid")
+    return declared | {"name": "nhanes_hba1c", "label": label}, patients.merge(measured, how="left", on="pid")
 
 
 def cinc(data: Path) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -45,10 +46,11 @@ def cinc(data: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         "event": "left",
         "edges": [4, 6, 8, 10, 14, 21, 30],
         "unit": "days",
+        "missing": "drop",
     }
     patients = pd.read_csv(data / "cinc2012_icu/patients.csv", usecols=["pid", "site", "los_d", "label"])
-    patients = patients[patients["los_d"] > READ]
     patients["left"] = patients.pop("label").map({0: "yes", 1: "no"})
+    patients.loc[patients["los_d"] <= READ, ["los_d", "left"]] = None
     return declared | {"name": "cinc2012_stay", "label": label}, patients
 
 
