@@ -11,10 +11,7 @@ from remind_studies.cells import pool
 
 STARTED = multiprocessing.get_context("forkserver")
 STARTED.set_forkserver_preload(
-    [
-        *("torch", "torch.nested", "lightgbm"),  # reading a file of tensors asks for torch.nested
-        *("remind_studies.cells.pool", "remind_server.simulation.simulate", "remind_client.app"),
-    ]
+    ["torch", "lightgbm", "remind_studies.cells.pool", "remind_server.simulation.simulate", "remind_client.app"]
 )
 
 
