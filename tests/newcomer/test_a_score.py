@@ -120,7 +120,7 @@ with TestClient(dashboard_app(engine, Access(token="t")), headers={"authorizatio
     print(json.dumps({
         "final": final["all", "all"]["kappa"],
         "summary": summary["overall"]["kappa"],
-        "chosen_by": summary["selected"]["score"],
+        "chosen_by": summary["model"]["selected"]["score"],
         "api": report["overall"]["kappa"],
         "csv": [float(line["kappa"]) for line in lines if line["kappa"]],
         "prometheus": [float(line.rsplit(" ", 1)[1]) for line in metrics],
