@@ -131,7 +131,8 @@ def describe(
 def synthesise(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder for the cohort.")],
     patients: Annotated[int, typer.Option(help="Patients in all.")] = 4000,
-    law: Annotated[str, typer.Option(help="fprm, embed, mimic-iv or independent.")] = "fprm",
+    law: Annotated[str, typer.Option(help="fprm, embed, mimic-iv, brats or independent.")] = "fprm",
+    outcome: Annotated[str, typer.Option(help="What the label is; see docs/cohorts.md.")] = "classes",
     missing: Annotated[str, typer.Option(help="Law 'independent': Pr(modality i is missing), comma-separated.")] = "",
     interaction: Annotated[float, typer.Option(help="Share of the signal in products whose signs differ.")] = 0.7,
     noise: Annotated[float, typer.Option(help="Label noise, in standard deviations of the signal.")] = 0.3,
@@ -144,7 +145,7 @@ def synthesise(
     from remind.data.synthetic.write import write_cohort
 
     values: dict[str, Scalar] = {"patients": patients, "law": law, "interaction": interaction, "noise": noise}
-    values |= {"kinds": kinds, "size": size}
+    values |= {"kinds": kinds, "size": size, "outcome": outcome}
     values |= {"missing": missing} if missing else {}
     flat: dict[str, Scalar] = {f"synthetic.{key}": value for key, value in values.items()}
     config = Config.from_flat(flat | {"seed": seed}, "options")

@@ -42,17 +42,26 @@ class SyntheticConfig(Section):
     """The built-in cohort, used where data.cohort = 'synthetic'."""
 
     patients: Count = Field(4000, description="number of patients")
-    law: Literal["fprm", "embed", "mimic-iv", "independent"] = Field(
-        "fprm", description="how combinations are distributed: one of the paper's cohorts, or Pr(g_k) of algorithm §1"
+    law: Literal["fprm", "embed", "mimic-iv", "brats", "independent"] = Field(
+        "fprm",
+        description="how combinations are distributed: one of the paper's cohorts, four sequences of MRI (brats), or "
+        "Pr(g_k) of algorithm §1",
     )
     missing: str = Field("0.1, 0.4, 0.6, 0.2", description="law 'independent': Pr(modality i is missing), one each")
     interaction: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.7, description="share of the label's signal in cross-modal products whose signs differ per group"
+        0.7,
+        description="share of the label's signal in cross-modal products whose signs differ per group; not of masks",
     )
-    noise: NonNegative = Field(0.3, description="standard deviation of the label noise, in units of the signal's")
+    noise: NonNegative = Field(
+        0.3,
+        description="standard deviation of the label noise, in units of the signal's; of masks, of the volumes' grain, "
+        "in units of 25 grey levels of 255",
+    )
     outcome: str = Field("classes", description="what the label is: an outcome of docs/cohorts.md")
     kinds: str = Field(
-        "", description="a kind per modality, such as 'image, table, text, codes'; empty: M2 a series, the rest tables"
+        "",
+        description="a kind per modality, such as 'image, table, text, codes'; empty: M2 a series, the rest tables, or "
+        "with masks all volumes",
     )
     standardise: Literal["train", "given"] = Field(
         "train",

@@ -6,12 +6,13 @@ Shapes: P patients who have the modality, l tokens of the modality, D width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar, get_args
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from remind.config import ModelConfig
 from remind.data.cohort.kind import kinds
@@ -26,6 +27,7 @@ from remind.suggest import did_you_mean
 PACKAGE = "remind.encoders"
 KEY = "model.encoders.choice"
 PRETRAINING = "model.encoders.pretraining-rounds"
+MapShape = tuple[int, int, int, int]  # channels, D, H, W
 
 
 class Encoder(nn.Module, ABC):
@@ -75,6 +77,26 @@ class Encoder(nn.Module, ABC):
         Return None if the encoder has no backbone.
         """
         return self._modules.get("backbone")
+
+
+class DenseEncoder(Encoder):
+    """An encoder that also gives feature maps, for outcomes that are masks (`remind.fusion.dense`)."""
+
+    @staticmethod
+    @abstractmethod
+    def map_shapes(schema: Any, config: ModelConfig) -> tuple[MapShape, ...]:
+        """Return the shape (channels, D, H, W) of each map, the one with most voxels first.
+
+        It depends only on the schema, as `token_count`; the first map has the volume's own D, H, W.
+        """
+
+    @abstractmethod
+    def dense(self, inputs: Any) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the tokens (P, l, D) and the maps (P, channels, D, H, W) of the P patients who have the modality."""
+
+    @override
+    def forward(self, inputs: Any) -> Tensor:
+        return self.dense(inputs)[0]
 
 
 EncoderType = TypeVar("EncoderType", bound=type[Encoder])
@@ -150,6 +172,12 @@ def token_count(schema: ModalitySchema, config: ModelConfig) -> int:
     """
     build, options = _chosen(schema, config)
     return int(build.token_count(schema, config, *options))
+
+
+def map_shapes(schema: ModalitySchema, config: ModelConfig) -> tuple[MapShape, ...]:
+    """Return the shapes of the feature maps that a modality's encoder gives for masks; none if it gives none."""
+    build, options = _chosen(schema, config)
+    return tuple(build.map_shapes(schema, config, *options)) if issubclass(build, DenseEncoder) else ()
 
 
 def learns_unlabelled(schema: ModalitySchema, config: ModelConfig) -> bool:

@@ -12,6 +12,7 @@ E experts, C classes, G groups.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from remind.config import Count, Fraction, ModelConfig, Section
 from remind.fusion.around import AloneScale, Projection, SharedLinear, known_rows
+from remind.fusion.dense import DenseForm, DenseHead, Maps
 from remind.fusion.group_modules import GroupModules
 from remind.fusion.modality_dropout import drop_modalities
 from remind.fusion.prototypes import Prototypes
@@ -29,6 +31,7 @@ from remind.registry import Options, Registry
 from remind.seeds import derive, seeded
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and labels (B,) of the batch, in its order → loss (B,)
+Decode = Callable[[Tensor, Tensor], Tensor]  # steering (B, C) and presence (B, m) → logits of a mask (B, R·V)
 
 
 class Context(Section):
@@ -39,12 +42,16 @@ class Context(Section):
     """
 
     model: ModelConfig = Field(description="[model] of the run")
-    classes: Count = Field(description="C, or the outputs per patient of another outcome (`remind.outcomes`)")
+    classes: Count = Field(
+        description="C, or the outputs per patient of another outcome (`remind.outcomes`); of a mask, the numbers that "
+        "steer the dense head"
+    )
     modalities: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_MODALITIES)] = Field(
         description="names, in schema order"
     )
     tokens: tuple[Count, ...] = Field(description="l_1 … l_m")
     numbers: tuple[int, ...] = Field((), description="rows of each modality's numbers, with ``model.linear``")
+    dense: DenseForm | None = Field(None, description="form of the dense head, if the outcome is a mask")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -121,6 +128,13 @@ class FusionOutput:
         loss_B = criterion(self.logits_BC, label_B)
         return loss_B if self.auxiliary_B is None else loss_B + self.auxiliary_B
 
+    def decoded(self, decode: Decode, presence_Bm: Tensor) -> Self:
+        """Return the output with the logits of a mask in place of the numbers that steer the dense head.
+
+        A method whose loss uses other predictions than `logits_BC` must decode these too.
+        """
+        return replace(self, logits_BC=decode(self.logits_BC, presence_Bm))
+
     def cast(self, dtype: torch.dtype) -> Self:
         """Convert the output to another type, for instance after autocast."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -140,6 +154,7 @@ class FusionModel(nn.Module, ABC):
     not_exported = ""  # why its stage 2 cannot be exported (`remind.export`); empty: it can
     private = False  # whether a test shows that the tape records gradients per patient (`remind.privacy.tape`)
     outcomes = ""  # why it predicts only classes without an order; empty: it predicts any outcome
+    masks = ""  # why it predicts no mask; empty: its `fuse` may steer a dense head
     compares = 0  # maximum number of the site's training patients that a prediction is compared with, also in stage 1
     merged: ClassVar[
         tuple[str, ...]
@@ -158,6 +173,7 @@ class FusionModel(nn.Module, ABC):
         self.projection = Projection(len(context.modalities), context.width) if context.model.projection else None
         self.alone = AloneScale(context.model.blend) if context.model.encoders.alone != "none" else None
         self.linear = SharedLinear(context.numbers, context.width, context.classes) if context.numbers else None
+        self.dense = DenseHead(context.dense, context.classes) if context.dense is not None else None
         factor, sizes = context.model.prototypes, (len(context.modalities), context.classes, context.width)
         self.prototypes = Prototypes(*sizes, factor) if factor else None
         if context.model.stays:
@@ -176,6 +192,7 @@ class FusionModel(nn.Module, ABC):
         group_B: Tensor,
         routing: bool = True,
         alone_BRD: Tensor | None = None,
+        maps: Maps | None = None,
     ) -> FusionOutput:
         """Return the output for B patients.
 
@@ -192,12 +209,17 @@ class FusionModel(nn.Module, ABC):
         alone_BRD
             Outputs of the site's own models (`remind.encoders.alone`): scores and class shares, which are added to this
             model's logits; with ``model.linear`` also the numbers of all modalities.
+        maps
+            Feature maps of the modalities that have some, if the outcome is a mask; then logits are (B, R·V).
         """
         if self.training and self.modality_dropout > 0:
             presence_Bm = drop_modalities(presence_Bm, self.modality_dropout)
             group_B = group_of(presence_Bm)
         seen = self.seen(tokens, presence_Bm)
         output = self._checked(self.fuse(seen, presence_Bm, group_B, routing))
+        if self.dense is not None:
+            assert maps is not None
+            output = output.decoded(partial(self.dense, maps), presence_Bm)
         if self.prototypes is not None and self.training and not routing:  # in stage 2 encoders are frozen
             output = replace(output, aligned_BC=self.prototypes(seen, presence_Bm))
         if alone_BRD is None:

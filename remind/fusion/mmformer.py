@@ -62,6 +62,7 @@ class MMFormer(FusionModel):
     private = True
     taped = frozenset({"own_position", "position_MD"})
     takes_alone = False  # its loss has more inputs than the common logits
+    masks = "it has a classifier of each modality, and no mask of each"
 
     def __init__(self, context: Context, options: MMFormerOptions) -> None:
         super().__init__(context, options)

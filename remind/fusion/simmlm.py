@@ -9,13 +9,16 @@ the run; the gate receives these means, zeros for absent modalities; it has one 
 (the released code has one per modality and class). X⁺ is all modalities of the patient, X⁻ any strict subset: our
 patients are incomplete, while the paper removes modalities at random. A patient with one modality has no pair and
 counts 2·ℓ(X⁺), so that patients have equal weight. Outside training stage 1 predicts with equal weights, because the
-gate is untrained.
+gate is untrained. If the outcome is a mask, an expert is its perceptron together with the dense head on the maps of its
+own modality; experts share that head and not its adapters to the modalities (the paper has a whole network each), and
+X⁺ and X⁻ are mixtures of the same experts' masks, so that a pair sees the same volumes, moved alike by augmentation.
 
 Shapes: B patients, m modalities, l_i tokens of modality i, D width, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from pydantic import Field
@@ -23,7 +26,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from remind.config import Count, NonNegative
-from remind.fusion.base import Context, Criterion, FusionModel, FusionOptions, FusionOutput, registry
+from remind.fusion.base import Context, Criterion, Decode, FusionModel, FusionOptions, FusionOutput, registry
 from remind.fusion.layers import hidden_layer, modality_means, normed, perceptron
 from remind.fusion.more_vs_fewer import draw_fewer, more_vs_fewer
 
@@ -36,10 +39,25 @@ class SimMLMOptions(FusionOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpertsAlone(FusionOutput):
-    """Output in stage 1, whose loss is the sum of the losses of the present modalities' experts."""
+class Mixture(FusionOutput):
+    """Predictions of the experts and their weights; outside training it is all there is."""
 
     expert_BmC: Tensor
+    weight_Bm: Tensor
+
+    @override
+    def decoded(self, decode: Decode, presence_Bm: Tensor) -> Self:
+        """Let each expert steer the dense head on the maps of its own modality; the gate mixes their masks."""
+        alone_mm = torch.eye(presence_Bm.shape[1], dtype=torch.bool, device=presence_Bm.device)
+        experts = zip(self.expert_BmC.unbind(1), alone_mm, strict=True)
+        expert_BmC = torch.stack([decode(steering_BC, presence_Bm & own_m) for steering_BC, own_m in experts], dim=1)
+        return replace(self, expert_BmC=expert_BmC, logits_BC=_mix(self.weight_Bm, expert_BmC))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertsAlone(Mixture):
+    """Output in stage 1, whose loss is the sum of the losses of the present modalities' experts."""
+
     presence_Bm: Tensor
 
     def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
@@ -49,11 +67,16 @@ class ExpertsAlone(FusionOutput):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoreAndFewer(FusionOutput):
+class MoreAndFewer(Mixture):
     """Output in stage 2: the same patients with all and with fewer of their modalities."""
 
-    fewer_BC: Tensor
+    fewer_weight_Bm: Tensor
     ranking: float
+
+    @property
+    def fewer_BC(self) -> Tensor:
+        """Prediction from fewer modalities, (B, C)."""
+        return _mix(self.fewer_weight_Bm, self.expert_BmC)
 
     def loss(self, label_B: Tensor, criterion: Criterion) -> Tensor:
         """Return ℓ(X⁺) + ℓ(X⁻) + ranking·relu(ℓ(X⁺) − ℓ(X⁻)), (B,)."""
@@ -96,13 +119,15 @@ class SimMLM(FusionModel):
         networks = zip(self.hidden, self.head, means_BmD.unbind(1), strict=True)
         expert_BmC = torch.stack([head(hidden(mean_BD)) for hidden, head, mean_BD in networks], dim=1)
         weight_Bm = self._weights(means_BmD, presence_Bm) if routing else _equal(presence_Bm, expert_BmC.dtype)
-        logits_BC, use_BE = _mix(weight_Bm, expert_BmC), weight_Bm.detach()
+        mixture = Mixture(
+            _mix(weight_Bm, expert_BmC), use_BE=weight_Bm.detach(), expert_BmC=expert_BmC, weight_Bm=weight_Bm
+        )
         if not self.training:
-            return FusionOutput(logits_BC, use_BE=use_BE)
+            return mixture
         if not routing:
-            return ExpertsAlone(logits_BC, use_BE=use_BE, expert_BmC=expert_BmC, presence_Bm=presence_Bm)
-        fewer_BC = _mix(self._weights(means_BmD, draw_fewer(presence_Bm)), expert_BmC)
-        return MoreAndFewer(logits_BC, use_BE=use_BE, fewer_BC=fewer_BC, ranking=self.ranking)
+            return ExpertsAlone(**vars(mixture), presence_Bm=presence_Bm)
+        fewer_weight_Bm = self._weights(means_BmD, draw_fewer(presence_Bm))
+        return MoreAndFewer(**vars(mixture), fewer_weight_Bm=fewer_weight_Bm, ranking=self.ranking)
 
     def _weights(self, means_BmD: Tensor, presence_Bm: Tensor) -> Tensor:
         """Return w of the present modalities, (B, m), 0 for absent ones."""

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PACKAGE = "remind.outcomes"
-LISTED = ("classes", "ordinal", "multilabel", "regression", "survival")  # only the order of lists for people
+LISTED = (
+    "classes",
+    "ordinal",
+    "multilabel",
+    "regression",
+    "survival",
+    "segmentation",
+)  # only the order of lists for people
 DEFAULT = "classes"  # of a section [label] without kind
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -45,6 +52,8 @@ class Column:
         Bounds of the numbers, themselves included; None: none.
     bounds
         Where the user changes the bounds, for the message about a number beyond them.
+    paths
+        Whether it holds paths of files.
     """
 
     name: str
@@ -54,6 +63,26 @@ class Column:
     high: float | None = None
     bounds: str = ""
     names_field: str = "label.classes"
+    paths: bool = False
+
+
+@dataclass(frozen=True)
+class MaskForm:
+    """What an outcome that is a mask expects of each patient's file.
+
+    Attributes
+    ----------
+    size
+        (D, H, W) of the mask, and of each volume.
+    values
+        Numbers other than 0 that a voxel may have, ascending.
+    regions
+        R, logits per voxel.
+    """
+
+    size: tuple[int, int, int]
+    values: tuple[int, ...]
+    regions: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +95,13 @@ class Encoded:
         Stratum of each row, −1 without a label. Of an outcome by class it is the class, and the target itself.
     target_RT
         Target of each row where the stratum is not all of it; anything in a row without a label.
+    file_R
+        Objects: the path of the file that holds the target, None without one; None: targets are in no files.
     """
 
     label_R: Integers
     target_RT: Floats | None = None
+    file_R: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +113,14 @@ class Seen:
     group_B, label_B
         Group and stratum.
     target_BT
-        Target; None where the stratum is the target.
+        Target; None where the stratum is the target. Of a mask the numbers of its voxels.
     loss_B, open_B, use_BE
         The objective's loss, the share of open gates, and the weights of experts (None: no experts).
     """
 
     group_B: Integers
     label_B: Integers
-    target_BT: Floats | None
+    target_BT: NDArray[Any] | None
     loss_B: Floats
     open_B: Floats
     use_BE: Floats | None = None
@@ -179,8 +211,13 @@ class Outcome(BaseModel):
 
     @property
     def targets(self) -> int:
-        """T, numbers of a target; 0 if strata tell all."""
+        """T, numbers of a target; 0 if strata tell all, or if targets are in files."""
         return 0
+
+    @property
+    def mask(self) -> MaskForm | None:
+        """Form of the files that hold the targets, if these are masks: then the model has a dense head."""
+        return None
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -206,7 +243,8 @@ class Outcome(BaseModel):
     def encode(self, columns: Sequence[NDArray[Any]]) -> Encoded:
         """Return labels from the columns (R,) of the section.
 
-        A column of names holds codes, −1 = empty; one of numbers floats, NaN = empty.
+        A column of names holds codes, −1 = empty; one of numbers floats, NaN = empty; one of paths objects, None =
+        empty.
         """
 
     @abstractmethod

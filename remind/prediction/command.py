@@ -47,6 +47,9 @@ def predict_command(
         str,
         typer.Option(help="With --next-test: a cohort of reference patients. Default: the run's held-out patients."),
     ] = "",
+    masks: Annotated[
+        Path | None, typer.Option(help="A new or empty folder for predicted masks, one NIfTI file per patient.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Predict for the patients of a cohort: one row each. Labels are not needed; any modality may be missing.
@@ -60,6 +63,10 @@ def predict_command(
         raise UserError("--reference needs --next-test: it names the reference patients of that table")
     check_names(out, next_test)
     predictor = load(run, site, least=least, device=device)
+    if masks is not None:
+        from remind.prediction.masks import MaskFolder
+
+        predictor.masks = MaskFolder(masks, predictor.schema)
     tests = None
     if next_test is not None:
         from remind.prediction.next_test import NextTest
@@ -103,6 +110,8 @@ def run_prediction(
         print_csv(parts)
     else:
         write(out, parts)
+    if predictor.masks is not None:
+        predictor.masks.finish()
     for text in [*predictor.warnings, *patients.remarks, *predictor.units.suspected()]:
         print(f"warning: {text}", file=sys.stderr)
     if not quiet:

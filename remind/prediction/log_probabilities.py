@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 from remind.data.batches.batch import SiteData
 from remind.data.cohort.cohort import Cohort
 from remind.outcomes.classes import ByClass
+from remind.prediction.masks import MaskFolder
 from remind.prediction.model import LoadedModel
 from remind.training.outputs import outputs
 from remind.training.site_data import FreshTokens
 
 
 def log_probabilities(
-    loaded: LoadedModel, cohort: Cohort, device: torch.device, cpu_threads: int
+    loaded: LoadedModel,
+    cohort: Cohort,
+    device: torch.device,
+    cpu_threads: int,
+    masks: MaskFolder | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
     """Return ln p, (N, C), the share of open gates, (N,), NaN for a model without gates, and numbers (N, V).
 
@@ -32,6 +37,8 @@ def log_probabilities(
         Patients of one hospital; each has a modality.
     cpu_threads
         ``threads`` of the run's config; 0: one per core.
+    masks
+        Where predicted masks are written; None: nowhere.
     """
     source = FreshTokens(loaded.model, SiteData(cohort, loaded.dtype, device))
     log_p_NC = np.full((len(cohort), len(cohort.schema.classes)), np.nan)
@@ -50,6 +57,8 @@ def log_probabilities(
                         log_p_NC[index_B] = outcome.log_p(raw_BW).cpu().numpy()
                     elif values_NV is not None:
                         values_NV[index_B] = outcome.predict(raw_BW.cpu().numpy())
+                    for i, raw_W in zip(index_B.tolist(), raw_BW.cpu().numpy(), strict=True) if masks else ():
+                        masks.write(str(cohort.patient_id_N[i]), raw_W)  # type: ignore[union-attr]
                     if output.open_B is not None:
                         open_N[index_B] = output.open_B.double().cpu().numpy()
     return log_p_NC, open_N, values_NV

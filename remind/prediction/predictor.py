@@ -21,6 +21,7 @@ from remind.metrics.calibration import Calibration
 from remind.prediction.bundle import Bundle, read_bundle
 from remind.prediction.hospitals import Hospitals
 from remind.prediction.log_probabilities import log_probabilities
+from remind.prediction.masks import MaskFolder
 from remind.prediction.model import LoadedModel
 from remind.prediction.predictions import SERVED, Predictions, join, objects, refused
 from remind.prediction.ranges import Ranges, Units
@@ -67,6 +68,7 @@ class Predictor:
         self.bundle, self.site, self.least = bundle, site, least
         self.device = choose_device(device)
         self.units = Units()
+        self.masks: MaskFolder | None = None  # where predicted masks are written
         self._hospitals = Hospitals(bundle, site, self.device)
 
     @property
@@ -251,7 +253,7 @@ class Predictor:
     def _log_p(
         self, loaded: LoadedModel, cohort: Cohort
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
-        return log_probabilities(loaded, cohort, self.device, self.bundle.config.threads)
+        return log_probabilities(loaded, cohort, self.device, self.bundle.config.threads, self.masks)
 
     def _reasons(self, cohort: Cohort, train_N: NDArray[np.int64], part: SitePart | None) -> NDArray[np.object_]:
         self.units.add(cohort, Ranges() if part is None else part.ranges)

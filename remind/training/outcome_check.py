@@ -48,9 +48,22 @@ def check_outcome(outcome: Outcome, config: Config) -> None:
         "evaluation.operating-point": (bool(asked.operating_point), "leave it empty"),
     }
     found += [f"{name}: only for classes; {remedy}" for name, (set_, remedy) in needs.items() if set_]
+    if outcome.mask is not None:
+        _check_mask(outcome, config)
     if found:
         what = f"the label is {outcome.describe()} (kind = {outcome.kind!r} in cohort.toml), and these settings need"
         raise several(f"{what} classes", found)
+
+
+def _check_mask(outcome: Outcome, config: Config) -> None:
+    """Refuse a fusion model that cannot steer a dense head."""
+    method, _ = fusions.choose(config.method.fusion)
+    if why := method.build.masks:
+        able = sorted(one.name for one in fusions.methods() if not one.build.outcomes and not one.build.masks)
+        raise UserError(
+            f"method.fusion = {method.name!r} predicts no mask, which the label is ({outcome.describe()}): {why}; "
+            f"choose one of {', '.join(able)}"
+        )
 
 
 def _is_score_of(name: str, outcome: str) -> bool:

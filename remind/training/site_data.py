@@ -18,6 +18,7 @@ from remind.training.site_model import SiteModel, side_by_side
 from remind.training.token_cache import TokenCache, cache_key
 
 Integers = NDArray[np.int64]
+MOST_MAPPED = 2**26  # numbers in the feature maps of the patients that are evaluated at a time
 CHUNK, LAZY_CHUNK = 512, 64  # patients evaluated or encoded at a time; fewer if pictures must be read
 
 
@@ -44,6 +45,8 @@ class FreshTokens(TokenSource):
     def __init__(self, model: SiteModel, data: SiteData) -> None:
         self.model, self.data = model, data
         self.chunk = LAZY_CHUNK if data.lazy else CHUNK
+        if model.maps:  # maps are large: as many patients as have 256 MiB of them
+            self.chunk = max(1, min(LAZY_CHUNK, MOST_MAPPED // (sum(model.map_rows.values()) * model.width)))
 
     @override
     def batches(self, indices: Sequence[Integers], augment: int | None = None) -> Iterator[tuple[Batch, Tensor]]:

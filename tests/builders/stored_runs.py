@@ -32,6 +32,7 @@ from remind_server.store.schema import (
 )
 from tests.builders.cohorts import schema
 from tests.builders.configs import settings
+from tests.builders.masks import drawn
 
 MARKUP = '<script>document.title="owned"</script><img src=x onerror=alert(1)>"&\'' + "n" * 200
 EVIL = MARKUP[:200]  # a site name as long as a registered name may be
@@ -69,8 +70,12 @@ def statistics(
 def statistics_of(kind: str, n: int, seed: int, experts: int = 16) -> tuple[Outcome, GroupStatistics]:
     """Return an outcome as of synthetic cohorts, and statistics of `n` artificial patients of it."""
     rng = np.random.default_rng(seed)
-    outcome, made = outcomes()[kind].made(rng.normal(size=n), rng)
     use_BE = rng.dirichlet(np.ones(experts), n) if experts else None
+    if kind == "segmentation":
+        masks, target_BV = drawn(n, rng)
+        seen = Seen(np.ones(n, np.int64), np.zeros(n, np.int64), target_BV, rng.random(n), rng.random(n), use_BE)
+        return masks, masks.collect(seen, rng.normal(size=(n, masks.width)))[1]
+    outcome, made = outcomes()[kind].made(rng.normal(size=n), rng)
     seen = Seen(np.ones(n, np.int64), made.label_R, made.target_RT, rng.uniform(0.2, 0.7, n), rng.random(n), use_BE)
     return outcome, outcome.collect(seen, rng.normal(size=(n, outcome.width)))[1]
 

@@ -19,18 +19,25 @@ from remind.metrics.scores import scores, scores_of
 from remind.metrics.statistics import merge
 from remind.outcomes.base import Seen, outcomes
 from remind.training.outcome_check import check_outcome
+from tests.builders.masks import cohort_of_masks, numbers_of
 
 OTHERS = [name for name in outcomes() if name != "classes"]
 
 
 def cohort_of(outcome: str, patients: int = 60):
+    if outcome == "segmentation":
+        return cohort_of_masks(patients)
     return generate(SyntheticConfig(patients=patients, outcome=outcome), 0)
 
 
 def seen_of(cohort, loss_N=None):
     nothing = np.zeros(len(cohort))
     loss_N = nothing if loss_N is None else loss_N
-    return Seen(cohort.groups_N, cohort.label_N, cohort.target_NT, loss_N, nothing)
+    return Seen(cohort.groups_N, cohort.label_N, target_of(cohort), loss_N, nothing)
+
+
+def target_of(cohort):
+    return cohort.target_NT if cohort.masks is None else numbers_of(cohort)
 
 
 def raw_of(cohort, seed=0):
@@ -67,7 +74,7 @@ def test_hospitals_with_another_outcome_are_told_apart(outcome):
 def test_the_loss_that_trains_is_the_loss_that_is_measured(outcome):
     cohort = cohort_of(outcome)
     own, raw_NW = cohort.schema.predicts, raw_of(cohort)
-    target = torch.from_numpy(cohort.label_N if cohort.target_NT is None else cohort.target_NT)
+    target = torch.from_numpy(cohort.label_N if target_of(cohort) is None else target_of(cohort))
     raw = torch.from_numpy(raw_NW).requires_grad_()
     loss_N = own.loss(raw, target)
     found = own.collect(seen_of(cohort), raw_NW)

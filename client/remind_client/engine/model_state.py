@@ -114,8 +114,11 @@ class ModelState:
         return dict(received)
 
     def tokens(self, fresh: bool) -> TokenSource:
-        """Return tokens with gradient, or cached tokens; a cache is valid only for the encoder weights that made it."""
-        if fresh:
+        """Return tokens with gradient, or cached tokens; a cache is valid only for the encoder weights that made it.
+
+        Feature maps (of an outcome that is a mask) are too large to be cached: they are computed again at each step.
+        """
+        if fresh or self.model.maps:
             return FreshTokens(self.model, self.data)
         for name, encoder in self.model.encoders.items():
             if name not in self._digests:
@@ -126,7 +129,9 @@ class ModelState:
         return self._cached[1]
 
     def current_tokens(self) -> TokenSource:
-        """Return cached tokens of the encoders in memory, which a method may have replaced for some steps."""
+        """Return tokens of the encoders in memory, which a method may have replaced for some steps."""
+        if self.model.maps:
+            return FreshTokens(self.model, self.data)
         digests = {name: digest(encoder) for name, encoder in self.model.encoders.items()}
         return CachedTokens(self.model, self.data, self._store.tokens(), digests)
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from remind.data.batches.lazy import LazyModalities, Loader, Request
+from remind.data.batches.lazy import MASK, LazyModalities, Loader, Request
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.file_kind import FileKind
 from remind.data.cohort.kind import kind_of
@@ -49,7 +49,8 @@ class Batch:
         NaN = missing; an image, volume or video gives pixels (P, channels, …) in [0, 1]; other kinds give the batch
         class of their name.
     target_BT
-        Targets in float64, whose precision does not depend on the model's; None: `label_B` tells all.
+        Targets in float64, whose precision does not depend on the model's; None: `label_B` tells all. Of a mask the
+        numbers of its voxels (B, V), uint8.
     """
 
     index_B: Tensor
@@ -124,7 +125,9 @@ class SiteData:
                 for i, name in enumerate(self.cohort.schema.names)
                 if request.wants(name)
             }
-            yield replace(self.without_values(request.index_B), inputs=inputs)
+            batch = replace(self.without_values(request.index_B), inputs=inputs)
+            mask = loaded.get(MASK)
+            yield replace(batch, target_BT=mask.to(self.device)) if isinstance(mask, Tensor) else batch
 
     def without_values(self, index_B: Integers) -> Batch:
         """Return a batch with the groups and labels of the patients at these positions, but with no modality data."""

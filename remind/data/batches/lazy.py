@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from remind.data.batches.augment import augment
+from remind.data.batches.augment import augment, augment_mask
 from remind.data.cohort.cohort import Cohort
 from remind.data.cohort.contents import OnePerPatient
 from remind.data.cohort.file_kind import FileKind
 from remind.data.cohort.kind import kind_of
+from remind.data.cohort.masks import Masks
 from remind.data.files import Unreadable
 from remind.errors import UserError
 from remind.seeds import derive
 
 Loaded = dict[str, Tensor | tuple[str, ...]]
+MASK = " mask"  # in `Loaded`, the targets (B, V); no modality has such a name
 
 
 @dataclass(frozen=True)
@@ -60,24 +62,30 @@ class _Refused:
 
 
 class LazyModalities(Dataset[Loaded | _Refused]):
-    """The modalities of a cohort that are read from files, or whose pixels must be computed."""
+    """The modalities of a cohort that are read from files, or whose pixels must be computed, and the masks.
+
+    If the target is a mask, a patient's pictures and mask are all moved alike in augmentation, so that they stay the
+    same place of the body, in every sequence and for every combination of them.
+    """
 
     def __init__(self, cohort: Cohort) -> None:
         self.patient_id_N = cohort.patient_id_N
         self.schemas = {m.name: m for m in cohort.schema.modalities}
         self.contents = {name: one for name, one in cohort.modalities.items() if isinstance(one, OnePerPatient)}
+        self.masks = cohort.masks if isinstance(cohort.masks, Masks) else None
 
     def __getitem__(self, request: Request) -> Loaded | _Refused:
         try:
-            return {name: self._load(name, request) for name in self.contents if request.wants(name)}
+            loaded = {name: self._load(name, request) for name in self.contents if request.wants(name)}
+            return loaded if self.masks is None else loaded | {MASK: self._masks(self.masks, request)}
         except UserError as error:
             return _Refused(str(error))
 
     def _load(self, name: str, request: Request) -> Tensor | tuple[str, ...]:
         """Load the arrays (P, …), or the P texts, of the patients who have the modality."""
         contents, kind, shape = self.contents[name], self._kind(name), self._kind(name).shape(self.schemas[name])
-        having = [int(i) for i in request.index_B if contents.source_N[i] is not None]
-        loaded = [self._one(name, i) for i in having]
+        places = [place for place, i in enumerate(request.index_B) if contents.source_N[i] is not None]
+        loaded = [self._one(name, int(request.index_B[place])) for place in places]
         if shape is None:
             return tuple(str(one) for one in loaded)
         if not loaded:
@@ -85,8 +93,25 @@ class LazyModalities(Dataset[Loaded | _Refused]):
         arrays = torch.from_numpy(np.stack([np.asarray(one) for one in loaded]))
         if request.seed is None or not kind.pictures:
             return arrays
-        seeds = [derive(request.seed, name, place) for place in range(len(having))]
+        if self.masks is None:
+            seeds = [derive(request.seed, name, place) for place in range(len(places))]
+        else:
+            seeds = [derive(request.seed, MASK, place) for place in places]
         return torch.stack([augment(picture, seed) for picture, seed in zip(arrays, seeds, strict=True)])
+
+    def _masks(self, masks: Masks, request: Request) -> Tensor:
+        """Load the numbers (B, V) of the voxels of the patients' masks."""
+        found = []
+        for place, i in enumerate(request.index_B.tolist()):
+            try:
+                mask = torch.from_numpy(masks.load(i))
+            except Unreadable as error:
+                who = f"mask of patient {self.patient_id_N[i]}"
+                raise UserError(
+                    f"{who}: {error.what}; {error.remedy}; the file has changed since it was checked"
+                ) from None
+            found.append(mask if request.seed is None else augment_mask(mask, derive(request.seed, MASK, place)))
+        return torch.stack(found).flatten(1) if found else torch.zeros(0, 0, dtype=torch.uint8)
 
     def _kind(self, name: str) -> FileKind[Any, Any, Any]:
         kind = kind_of(self.schemas[name])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remind import groups
-from remind.data.cohort.contents import Contents, join, positions
+from remind.data.cohort.contents import Contents, OnePerPatient, join, positions
 from remind.data.cohort.schema import CohortSchema
 
 Text = NDArray[np.str_]
@@ -46,6 +46,8 @@ class Cohort:
         of this cohort in any other sense. None: there are none.
     target_NT
         Targets that strata do not tell (`remind.outcomes`), in the units of the patients file; None: strata tell all.
+    masks
+        Files of the targets, if these are masks (`remind.data.cohort.masks`); None: they are not.
     """
 
     schema: CohortSchema
@@ -58,6 +60,7 @@ class Cohort:
     modalities: dict[str, Contents]
     unlabelled: "Cohort | None" = None
     target_NT: NDArray[np.float64] | None = None
+    masks: OnePerPatient | None = None
 
     def __len__(self) -> int:
         return len(self.patient_id_N)
@@ -81,6 +84,7 @@ class Cohort:
             modalities={name: modality.take(index) for name, modality in self.modalities.items()},
             unlabelled=None,
             target_NT=None if self.target_NT is None else self.target_NT[index],
+            masks=None if self.masks is None else self.masks.take(index),
         )
 
     def without(self, *names: str, where_N: NDArray[np.bool_] | None = None) -> "Cohort":
@@ -135,6 +139,7 @@ def concatenate(parts: Sequence[Cohort]) -> Cohort:
         modalities={name: join([part.modalities[name] for part in parts]) for name in first.schema.names},
         unlabelled=concatenate(unlabelled) if unlabelled else None,
         target_NT=_joined([part.target_NT for part in parts]),
+        masks=None if first.masks is None else first.masks.joined([p.masks for p in parts[1:] if p.masks is not None]),
     )
 
 

@@ -107,6 +107,25 @@ class CohortFile(Declared):
                 raise ValueError(f"it reads the column {column.name!r}, which has the patients' ids: name another")
         return label
 
+    @model_validator(mode="after")
+    def _volumes_fit_the_mask(self) -> Self:
+        if (form := self.label.outcome.mask) is None:
+            return self
+        volumes = {
+            name: tuple(getattr(one, "size", ())) for name, one in self.modalities.items() if one.kind == "volume"
+        }
+        if not volumes:
+            raise ValueError(
+                'a mask is learned from volumes, and no modality is one: add [modalities.<name>] with kind = "volume"'
+            )
+        for name, size in volumes.items():
+            if size != form.size:
+                raise ValueError(
+                    f"modalities.{name}.size is {listed(map(str, size))}, and the mask's label.size "
+                    f"{listed(map(str, form.size))}: give both the same, and set resize = true where files differ"
+                )
+        return self
+
 
 def read_declaration(path: str | Path, root: str = "", outcome: Outcome | None = None) -> tuple[CohortFile, Path]:
     """Parse cohort.toml and find the folder of its data files.
@@ -211,6 +230,8 @@ _EXAMPLES = {
     "edges": "add a line like edges = [1, 2, 4, 8], the ends of the intervals of time",
     "time": 'add a line like time = "days", the column with the time',
     "event": 'add a line like event = "died", the column that says whether the event happened',
+    "size": "add a line like size = [128, 128, 128]: slices, height and width of each patient's volume",
+    "regions": "add a line like regions = { whole = [1, 2, 4], core = [1, 4] }, the mask's numbers in each region",
     "labels": 'add a line like labels = ["death", "readmission"], the columns of the labels',
 }
 

@@ -5,7 +5,7 @@ Without a writable cache the examination only takes longer.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -63,13 +63,30 @@ def examine(schema: ModalitySchema, contents: Contents, memory: Memory | None = 
     if not isinstance(contents, OnePerPatient):
         return Examined()
     at = {i: source for i, source in enumerate(contents.source_N) if isinstance(source, Path)}
+    kind = kind_of(schema)
+    assert isinstance(kind, FileKind)
+    asked = "\0".join([f"{schema.model_dump_json(exclude={'name'})} {contents.converted()}", *kind_code(schema)])
+    return examine_paths(at, asked, partial(kind.examine, schema, contents), memory)
+
+
+def examine_paths(
+    at: Mapping[int, Path], asked: str, look: Callable[[Path], Sight], memory: Memory | None = None
+) -> Examined:
+    """Examine the files at these positions.
+
+    Parameters
+    ----------
+    asked
+        All that a verdict depends on besides the file and the code of the readers.
+    look
+        Opens a file as it will be read, and raises `Unreadable` if it cannot be used; sent to worker processes.
+    """
     if not at:
         return Examined()
     paths = list(dict.fromkeys(at.values()))
     folders = sorted({str(path.absolute().parent) for path in paths})
-    asked = f"{schema.model_dump_json(exclude={'name'})} {contents.converted()}"
-    verdicts = Verdicts(memory or UserMemory(), "\0".join([asked, *kind_code(schema), *folders]))
-    found = _examine_files(paths, verdicts, partial(_examine_one, schema, contents))
+    verdicts = Verdicts(memory or UserMemory(), "\0".join([asked, *folders]))
+    found = _examine_files(paths, verdicts, partial(_examine_one, look))
     findings = {i: one for i, path in at.items() if isinstance(one := found[path], Finding)}
     sights = {path: one.sight for path, one in found.items() if isinstance(one, Good) and one.sight != NOTHING_SEEN}
     return Examined(findings, sights)
@@ -105,11 +122,9 @@ def _in_parallel(paths: list[Path], one: "partial[Finding | Good]", jobs: int) -
         return dict(zip(paths, map(one, paths), strict=True))
 
 
-def _examine_one(schema: ModalitySchema, contents: OnePerPatient, path: Path) -> Finding | Good:
-    kind = kind_of(schema)
-    assert isinstance(kind, FileKind)
+def _examine_one(look: Callable[[Path], Sight], path: Path) -> Finding | Good:
     try:
-        sight = kind.examine(schema, contents, path)
+        sight = look(path)
         with reading():
             return Good(sight != NOTHING_SEEN and is_dicom(path), sight)
     except Unreadable as error:

@@ -209,7 +209,7 @@ class NewPatients:
             target_NT = np.full((len(source), width), np.nan) if width else None
             return Encoded(np.full(len(source), -1, dtype=np.int64), target_NT)
         quiet = replace(source, problems=[], spoiled=[])
-        return section.outcome.encode([label_column(quiet, column)[0] for column in section.columns])
+        return section.outcome.encode([label_column(quiet, column, self.folder)[0] for column in section.columns])
 
 
 class _Places(dict[str, int]):

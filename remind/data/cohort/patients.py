@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Patients:
     split_R: NDArray[np.int8] | None
     starts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     target_RT: NDArray[np.float64] | None = None
+    mask_R: NDArray[np.object_] | None = None
 
     def position(self) -> dict[str, int]:
         """Return the row of each patient.
@@ -46,15 +48,15 @@ class Patients:
         return {patient: row for row, patient in enumerate(dict.fromkeys(self.id_R.tolist()))}
 
 
-def read_patients(source: Source, declared: CohortFile) -> Patients | None:
+def read_patients(source: Source, declared: CohortFile, folder: Path = Path()) -> Patients | None:
     """Read the rows of the patients file and report every problem to the source.
 
-    Returns None if the patients cannot be identified.
+    Returns None if the patients cannot be identified. Relative paths of masks start from `folder`.
     """
     section = declared.patients
     id_R = _ids(source, section.id)
     person_R = id_R if section.patient is None else _filled(source, section.patient, "patients.patient")
-    labels = _labels(source, declared)
+    labels = _labels(source, declared, folder)
     split_R = _splits(source, declared.split)
     if id_R is None:
         return None
@@ -63,7 +65,8 @@ def read_patients(source: Source, declared: CohortFile) -> Patients | None:
         _check_persons(source, person_R, split_R)
     starts = {column: source.seconds(column) for column in _starts(source, declared)}
     site_R = read_sites(source, section.site)
-    return Patients(source.file, id_R, person_R, labels.label_R, site_R, split_R, starts, target_RT=labels.target_RT)
+    label_R, target_RT, mask_R = labels.label_R, labels.target_RT, labels.file_R
+    return Patients(source.file, id_R, person_R, label_R, site_R, split_R, starts, target_RT=target_RT, mask_R=mask_R)
 
 
 def _starts(source: Source, declared: CohortFile) -> list[str]:
@@ -113,9 +116,9 @@ def _repeats(texts_R: Text) -> NDArray[np.bool_]:
     return again_R
 
 
-def _labels(source: Source, declared: CohortFile) -> Encoded:
+def _labels(source: Source, declared: CohortFile, folder: Path) -> Encoded:
     section = declared.label
-    arrays = [label_column(source, column) for column in section.columns]
+    arrays = [label_column(source, column, folder) for column in section.columns]
     found = section.outcome.encode([array for array, _ in arrays])
     for column, (_, empty_R) in zip(section.columns, arrays, strict=True):
         if section.missing == "error" and empty_R.any():
@@ -124,12 +127,27 @@ def _labels(source: Source, declared: CohortFile) -> Encoded:
     return found
 
 
-def label_column(source: Source, column: Column) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return a column of the label, codes (R,) of names or numbers, and which rows are empty; −1 and NaN there."""
+def label_column(source: Source, column: Column, folder: Path = Path()) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return a column of the label, and which rows are empty.
+
+    It holds codes (R,) of names, numbers or paths, which start from `folder`; −1, NaN or None where a row is empty.
+    """
+    if column.paths:
+        return _paths(source, column, folder)
     if not source.has(column.name, column.field):
         nothing = np.full(len(source), -1) if column.names else np.full(len(source), np.nan)
         return nothing, np.zeros(len(source), dtype=bool)
     return _numbers(source, column) if column.names is None else _codes(source, column, column.names)
+
+
+def _paths(source: Source, column: Column, folder: Path) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    path_R = np.full(len(source), None, dtype=object)
+    if not source.has(column.name, column.field):
+        return path_R, np.zeros(len(source), dtype=bool)
+    codes_R, names = source.texts(column.name)
+    paths = [folder / Path(name).expanduser() for name in names]
+    path_R[:] = [paths[code] if code >= 0 else None for code in codes_R]
+    return path_R, codes_R < 0
 
 
 def _numbers(source: Source, column: Column) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

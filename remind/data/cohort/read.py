@@ -12,6 +12,7 @@ from remind.data.cohort.contents import Contents, OnePerPatient
 from remind.data.cohort.declaration import CohortFile, read_declaration
 from remind.data.cohort.examine import Finding, examine, mask_of
 from remind.data.cohort.kind import kind_of
+from remind.data.cohort.masks import Masks, masks_of
 from remind.data.cohort.patients import Patients, read_patients
 from remind.data.cohort.problems import Problem, listed, shortened
 from remind.data.cohort.schema import CohortSchema, ModalitySchema, label_fields
@@ -119,6 +120,9 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
             else:
                 broken[name] = lines
                 found[name] = modality, contents.hide(mask_of(findings, len(patients.id_R)))
+    masks = None if patients is None else masks_of(declared.label, patients.mask_R)
+    if patients is not None and masks is not None:
+        problems += masks.problems(patients.id_R, declared.label.columns[0].name, memory)
     if patients is None or problems:
         return Loaded(declared, None, tuple(problems), broken=broken, folder=folder)
     schema = CohortSchema(
@@ -126,7 +130,7 @@ def load(path: str | Path, root: str = "", memory: Memory | None = None) -> Load
         **label_fields(declared.label.outcome),
         modalities=tuple(modality_schema for modality_schema, _ in found.values()),
     )
-    loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()})
+    loaded = _assemble(declared, schema, patients, {name: data for name, (_, data) in found.items()}, masks)
     return replace(loaded, broken=broken, sights=sights, remarks=tuple(remarks), folder=folder)
 
 
@@ -148,7 +152,7 @@ def _broken(
 def _load_patients(declared: CohortFile, folder: Path, problems: list[Problem], remarks: list[str]) -> Patients | None:
     path = find_file(folder, "patients", declared.patients.file, "patients", problems)
     source = open_source(path, problems, remarks, "add a row per patient") if path else None
-    return None if source is None else read_patients(source, declared)
+    return None if source is None else read_patients(source, declared, folder)
 
 
 def _load_modality(
@@ -173,7 +177,11 @@ def _load_modality(
 
 
 def _assemble(
-    declared: CohortFile, schema: CohortSchema, patients: Patients, modalities: dict[str, Contents]
+    declared: CohortFile,
+    schema: CohortSchema,
+    patients: Patients,
+    modalities: dict[str, Contents],
+    masks: Masks | None,
 ) -> Loaded:
     """Build the cohort without the patients that cohort.toml allows to leave out; others without data are a problem."""
     presence_Rm = presence(schema, modalities)
@@ -200,6 +208,7 @@ def _assemble(
         split_N=patients.split_R,
         presence_Nm=presence_Rm,
         modalities=modalities,
+        masks=masks,
     )
     others = cohort.take(~labelled_R & some_R) if (~labelled_R & some_R).any() else None
     cohort = replace(cohort if keep_R.all() else cohort.take(keep_R), unlabelled=others)

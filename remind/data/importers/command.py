@@ -167,6 +167,30 @@ def omop(
     _run(import_omop, OmopSettings(cdm, mapping, out))
 
 
+@import_app.command("brats")
+def brats(
+    data: Annotated[Path, typer.Option(help="Folder with a folder per patient.")],
+    out: Out,
+    size: Annotated[str, typer.Option(help="Voxels that are kept around the brain: slices, rows, columns.")] = (
+        "128,128,128"
+    ),
+    sites: Annotated[
+        Path | None, typer.Option(help="A .csv with Subject_ID and Partition_ID: the hospital of each patient.")
+    ] = None,
+) -> None:
+    """Four sequences of MRI of a brain tumour, and its mask."""
+    from remind.data.importers.brats import BratsSettings, import_brats
+
+    _run(import_brats, BratsSettings(data, out, _size(size), sites))
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    parts = _parts(text)
+    if len(parts) != 3 or not all(part.isdecimal() and 4 <= int(part) <= 1024 for part in parts):
+        raise UserError(f"--size {text}: give three numbers of 4 to 1024, such as 128,128,128")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
 @import_app.command("fprm")
 def fprm(
     index: Annotated[Path, typer.Option(help="A .csv or .parquet with a row per example.")],

@@ -8,7 +8,8 @@ Every modality i has K = 3 standard normal latents u_i. In group g, with the sig
     score       = signal + noise·ε
     label       = 1[score > 0]                                        (so Pr(1 | latents) = Φ_normal(signal / noise))
 
-Another outcome than classes makes its label of the same score (`Outcome.made`).
+Another outcome than classes makes its label of the same score (`Outcome.made`); masks come with volumes of their own
+(`remind.data.synthetic.tumours`), whose patients have the same modalities.
 Features are linear in the latents for every kind of modality (`remind.data.synthetic.features`): columns of a table,
 level and trend of a series' items, brightness of patterns, counts of words, log-odds of codes. Among the groups that
 share a pair of modalities, sorted by their share, the sign alternates: a model that fits the head of the distribution
@@ -29,6 +30,7 @@ from remind.data.cohort.schema import CohortSchema, ModalitySchema, label_fields
 from remind.data.synthetic.features.base import LATENTS, Asked, makers
 from remind.data.synthetic.features.kinds import parse_kinds
 from remind.data.synthetic.laws import LAWS, Law, draw_independent, draw_law, modality_names, parse_missing
+from remind.data.synthetic.tumours import generate_tumours
 from remind.data.synthetic.write import write_cohort
 from remind.errors import UserError
 from remind.outcomes.base import Encoded, Outcome, outcomes
@@ -106,12 +108,14 @@ def generate(config: SyntheticConfig, seed: int) -> Cohort:
         ``config.missing`` is not a list of probabilities, or ``config.kinds`` does not give a kind per modality.
     """
     known = truth(config, seed)
+    names = names_of(config, known.presence_Nm.shape[1])
+    if config.outcome == "segmentation":
+        return generate_tumours(config, names, known.presence_Nm, seed)
     rng = np.random.default_rng([seed, 1])
     n = len(known.groups_N)
     outcome, labels = made(config.outcome, known.signal_N + config.noise * rng.standard_normal(n), [seed, 5])
     schemas: list[ModalitySchema] = []
     modalities: dict[str, Contents] = {}
-    names = modality_names(known.presence_Nm.shape[1])
     for i, (name, kind) in enumerate(zip(names, parse_kinds(config.kinds, names), strict=True)):
         latents_NK, present_N = known.latents_NmK[:, i], known.presence_Nm[:, i]
         features = np.random.default_rng([seed, 2, i])
@@ -127,6 +131,11 @@ def generate(config: SyntheticConfig, seed: int) -> Cohort:
     return Cohort(
         schema, patient_id_N, patient_id_N, labels.label_R, None, None, present_Nm, modalities, target_NT=target_NT
     )
+
+
+def names_of(config: SyntheticConfig, modalities: int) -> tuple[str, ...]:
+    """Return the names of the modalities: those of the law, or M1, M2 and so on."""
+    return modality_names(modalities) if config.law == "independent" else LAWS[config.law].modalities
 
 
 def made(name: str, score_N: NDArray[np.float64], seed: list[int]) -> tuple[Outcome, Encoded]:

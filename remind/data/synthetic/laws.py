@@ -1,4 +1,7 @@
-"""Distributions of modality combinations: the paper's three cohorts (algorithm §2), and Pr(g_k) of algorithm §1."""
+"""Distributions of modality combinations: the paper's three cohorts (algorithm §2), and Pr(g_k) of algorithm §1.
+
+``brats`` has the four sequences of BraTS, whose patients are complete; the shares of its combinations are ours.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +21,8 @@ class Law:
     shares: Mapping[int, float]
 
 
-def _law(n_modalities: int, published: Mapping[str, float]) -> Law:
-    names = modality_names(n_modalities)
+def _law(n_modalities: int, published: Mapping[str, float], names: tuple[str, ...] = ()) -> Law:
+    names = names or modality_names(n_modalities)
     total = sum(published.values())  # the published shares of FPRM sum to .999
     return Law(names, {groups.parse(group, names): share / total for group, share in published.items()})
 
@@ -46,6 +49,18 @@ LAWS: Mapping[str, Law] = {
             "M2+M3": 0.147,
             "M1+M2+M3": 0.403,
         },
+    ),
+    "brats": _law(
+        4,
+        {
+            "t1+t1ce+t2+flair": 0.5,
+            "t1+t1ce+flair": 0.15,
+            "t1+t2+flair": 0.15,
+            "t1ce+flair": 0.1,
+            "t2+flair": 0.05,
+            "t1+t1ce": 0.05,
+        },
+        ("t1", "t1ce", "t2", "flair"),
     ),
 }
 

@@ -9,6 +9,7 @@ import pyarrow.parquet
 from remind.data.cohort.cohort import SPLITS, Cohort
 from remind.data.cohort.declaration import FILE_NAME
 from remind.data.cohort.kind import Columns, kind_of
+from remind.data.cohort.masks import Masks
 from remind.data.synthetic.declare import declaration_text, persons_differ
 from remind.errors import UserError
 
@@ -35,7 +36,7 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise UserError(f"{path}: not empty; name a new folder for the cohort")
-        _save(path / "patients.parquet", _patients(cohort))
+        _save(path / "patients.parquet", _patients(cohort, path))
         for schema in cohort.schema.modalities:
             data = cohort.modalities[schema.name]
             if data.present().any():  # otherwise cohort.toml declares it absent
@@ -50,8 +51,12 @@ def _save(path: Path, columns: Columns) -> None:
     pa.parquet.write_table(pa.table(columns), path)
 
 
-def _patients(cohort: Cohort) -> Columns:
-    labels = cohort.schema.predicts.decode(cohort.label_N, cohort.target_NT)
+def _patients(cohort: Cohort, folder: Path) -> Columns:
+    predicts = cohort.schema.predicts
+    labels = predicts.decode(cohort.label_N, cohort.target_NT)
+    if isinstance(cohort.masks, Masks):
+        (column,) = predicts.section.of(predicts).columns
+        labels |= {column.name: cohort.masks.copied(folder)}
     columns: Columns = {"patient_id": cohort.patient_id_N.tolist(), **labels}
     if persons_differ(cohort):
         columns["person"] = cohort.person_N.tolist()

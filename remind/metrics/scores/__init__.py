@@ -23,7 +23,11 @@ LISTED = (
     *("accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "net_benefit", "brier", "ece"),
     *("log_loss", "loss"),
 )
-OF_OUTCOMES = ("weighted_kappa", "mae", "rmse", "r2", "ccc", "c_index", "c_ipcw", "integrated_brier")
+OF_OUTCOMES = (
+    *("weighted_kappa", "mae", "rmse", "r2", "ccc", "c_index", "c_ipcw", "integrated_brier"),
+    *("dice", "dice_1", "dice_2", "dice_3", "dice_4", "dice_pooled"),
+    *("hd95", "hd95_1", "hd95_2", "hd95_3", "hd95_4"),
+)
 EVERY: dict[str, Score] = registered((*LISTED[:-2], *OF_OUTCOMES, *LISTED[-2:]))
 SCORES: dict[str, Score] = {name: score for name, score in EVERY.items() if score.is_of("classes")}
 WITH_INTERVAL = tuple(name for name, score in EVERY.items() if score.interval)

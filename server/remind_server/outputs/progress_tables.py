@@ -8,7 +8,10 @@ from remind_server.outputs.screen import Table
 from remind_server.outputs.tables import ALL, WITHHELD, Row
 
 MOST_LETTERS = 32  # letters of a group's name; if one is longer, all groups are written as dots
-FIRST = ("weighted_kappa", "auroc", "mae", "c_index", "log_loss", "accuracy", "balanced_accuracy", "auprc")
+FIRST = (
+    *("weighted_kappa", "auroc", "mae", "c_index", "dice", "hd95"),
+    *("log_loss", "accuracy", "balanced_accuracy", "auprc"),
+)
 NEXT = "\n  *: tail"
 LEGEND = (
     "in the tables: λ: weight of the group in the objective, all sum to 1; risk: R, mean loss of the group's training "

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from remind.config import Config
+from remind.config import Config, SyntheticConfig
+from remind.data.synthetic.generate import generate
+from remind.encoders.base import map_shapes
 from remind.methods import methods_of
+from remind.training.outcome_check import check_outcome
 from remind_server.simulation.flwr_pairs import read_pairs
 
 PRESETS = Path(__file__).parents[3] / "simulation" / "presets"
@@ -23,7 +26,7 @@ def read(name):
 
 
 def test_there_is_no_preset_that_is_not_tested():
-    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "recommended", "private"}
+    assert {path.stem for path in PRESETS.glob("*.toml")} == {*PAPER, "paper", "recommended", "private", "segmentation"}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -99,3 +102,13 @@ def test_the_preset_for_private_runs_has_a_small_model_that_learns_fast():
         "privacy.mode": "site",
     }
     methods_of(private)  # they go together
+
+
+def test_the_preset_for_masks_has_an_encoder_with_feature_maps():
+    config, text = read("segmentation")
+    schema = generate(SyntheticConfig(patients=4, outcome="segmentation", law="brats", size=16), 0).schema
+    for choice in (config.model.encoders.choice, *re.findall(r'choice = "([^"]+)"', text)):
+        encoders = config.model.encoders.model_copy(update={"choice": choice})
+        assert map_shapes(schema.modalities[0], config.model.model_copy(update={"encoders": encoders}))
+    check_outcome(schema.predicts, config)
+    methods_of(config)  # they go together
