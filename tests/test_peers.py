@@ -1,5 +1,6 @@
 """The job that `benchmarks/peers.py` gives to every framework: all of them must end with the same model."""
 
+import importlib
 import os
 import runpy
 import subprocess
@@ -26,8 +27,8 @@ def peers(monkeypatch):
 
 
 def test_in_process_simulation_ends_with_the_model_of_the_plain_loop(peers, tmp_path):
-    from peers import ours, plain
-    from peers.job import Job, Record
+    ours, plain, of_job = (importlib.import_module(f"peers.{name}") for name in ("ours", "plain", "job"))
+    Job, Record = of_job.Job, of_job.Record
 
     job, ends = Job(**TINY), {}
     for name, do in (("plain", plain.main), ("ours", ours.in_process)):
@@ -46,7 +47,8 @@ def test_in_process_simulation_ends_with_the_model_of_the_plain_loop(peers, tmp_
 
 
 def test_a_round_costs_what_the_processes_used_between_its_ends(peers):
-    from peers.measure import FailedError, Timeline, figures
+    measure = importlib.import_module("peers.measure")
+    FailedError, Timeline, figures = measure.FailedError, measure.Timeline, measure.figures
 
     timeline = Timeline(seen=[(100.0, 0.0), (110.0, 5.0), (120.0, 25.0)], peak=7)
     measured = figures(timeline, 90.0, [104.0, 108.0, 115.0])

@@ -44,7 +44,7 @@ class UNetEncoder(DenseEncoder):
     def __init__(self, schema: VolumeSchema, config: ModelConfig, options: UNetOptions) -> None:
         super().__init__(schema, config)
         shapes = self.map_shapes(schema, config, options)
-        before = schema.channels
+        before: int = schema.channels
         self.levels = nn.ModuleList()
         for level, (channels, *_) in enumerate(shapes):
             self.levels.append(
@@ -56,13 +56,15 @@ class UNetEncoder(DenseEncoder):
 
     @staticmethod
     @override
-    def token_count(schema: VolumeSchema, config: ModelConfig, options: UNetOptions) -> int:
+    def token_count(schema: VolumeSchema, config: ModelConfig, options: UNetOptions) -> int:  # type: ignore[override]
         deepest = UNetEncoder.map_shapes(schema, config, options)[-1]
         return prod(grid(deepest[1:], config.tokens))
 
     @staticmethod
     @override
-    def map_shapes(schema: VolumeSchema, config: ModelConfig, options: UNetOptions) -> tuple[MapShape, ...]:
+    def map_shapes(  # type: ignore[override]
+        schema: VolumeSchema, config: ModelConfig, options: UNetOptions
+    ) -> tuple[MapShape, ...]:
         sides, shapes = schema.size, []
         for level in range(options.levels):
             shapes.append((options.channels * 2**level, *sides))
@@ -85,7 +87,7 @@ class UNetEncoder(DenseEncoder):
 
 def convolution(before: int, after: int, stride: int = 1) -> nn.Module:
     """Return MONAI's convolution with instance norm and PReLU."""
-    from monai.networks.blocks import Convolution
+    from monai.networks.blocks.convolutions import Convolution
 
     block: Any = Convolution(3, before, after, strides=stride, bias=False)
     return block  # type: ignore[no-any-return]

@@ -71,8 +71,10 @@ def with_feedback(
     sent, left = {}, {}
     for name, update in updates.items():
         before = kept.get(RESIDUAL + name)
-        waits = name in silent or before is None or before.shape != update.shape
-        whole = update if waits else update + before.to(update)
+        if name in silent or before is None or before.shape != update.shape:
+            whole = update
+        else:
+            whole = update + before.to(update)
         sent[name] = dequantise(quantise(whole), whole.numel()).view(whole.shape).to(whole)
         if name not in silent:
             left[RESIDUAL + name] = (whole - sent[name]).detach().cpu()

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from remind.federation.blocks import DTYPES, SHARED, Entry, WireType, block_of
+from remind.config.federation import WireType
+from remind.federation.blocks import DTYPES, SHARED, Entry, block_of
 from remind.federation.messages import Examine, Task
 from remind.metrics.statistics import GroupLoss, GroupStatistics
 from remind.metrics.tempering import TemperedSums

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from remind.config import ModelConfig
+from remind.config.model import Gate
 from remind.fusion.experts import SoftMoE, combine_weights
 from remind.fusion.layers import Attention
-from remind.fusion.routing import Gate, Router
+from remind.fusion.routing import Router
 
 
 class RemindBlock(nn.Module):

@@ -38,7 +38,7 @@ class DenseHead(nn.Module):
 
     def __init__(self, form: DenseForm, steering: int) -> None:
         super().__init__()
-        from monai.networks.blocks import Convolution
+        from monai.networks.blocks.convolutions import Convolution
 
         self.form = form
         channels = [shape[0] for shape in form.shapes]

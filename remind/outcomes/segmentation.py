@@ -198,7 +198,8 @@ class Segmentation(Outcome):
         member_KR = np.array([[value in numbers for _, numbers in self.regions] for value in values.tolist()])
         raw_NRV = raw_NW.reshape(len(raw_NW), len(self.regions), -1)
         score_NKV = np.einsum("kr,nrv->nkv", member_KR.astype(np.float64), raw_NRV)
-        return values[score_NKV.argmax(axis=1)]
+        numbers_NV: NDArray[np.uint8] = values[score_NKV.argmax(axis=1)]
+        return numbers_NV
 
     @override
     def collect(self, seen: Seen, raw_BW: Floats, temperature: float = 1.0) -> dict[int, GroupStatistics]:
@@ -216,7 +217,7 @@ class Segmentation(Outcome):
 
     def hd95(self, y_BRV: NDArray[np.bool_], found_BRV: NDArray[np.bool_]) -> Floats:
         """Return the 95th percentile of the distances between true and predicted borders, in mm, (B, R)."""
-        from monai.metrics import compute_hausdorff_distance
+        from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
         some_BR, called_BR = y_BRV.any(axis=2), found_BRV.any(axis=2)
         hd95_BR = np.where(some_BR == called_BR, 0.0, self.diagonal)

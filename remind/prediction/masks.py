@@ -62,7 +62,9 @@ class MaskFolder:
         numbers_DHW = self.outcome.numbers(raw_W[None])[0].reshape(self.outcome.size)
         depth, height, width = self.outcome.spacing
         # voxels are counted to the patient's left, back and head, as `remind.data.files.nifti` lays them out
-        image = nibabel.Nifti1Image(np.swapaxes(numbers_DHW, 0, 2), np.diag([-width, -height, depth, 1.0]))
+        image = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
+            np.swapaxes(numbers_DHW, 0, 2), np.diag([-width, -height, depth, 1.0])
+        )
         name = f"{len(self._written):06d}.nii.gz"
         try:
             with whole(self.folder / name, private=True) as partial:

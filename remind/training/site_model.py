@@ -88,7 +88,7 @@ class SiteModel(nn.Module):
             return tokens_PlD.to(like.dtype)
         flat = torch.cat([one.to(like.dtype).flatten(1) for one in maps], dim=1)
         rows_PX = functional.pad(flat, (0, self.map_rows[name] * self.width - flat.shape[1]))
-        return torch.cat([tokens_PlD.to(like.dtype), rows_PX.unflatten(1, (-1, self.width))], dim=1)
+        return torch.cat([tokens_PlD.to(like.dtype), rows_PX.reshape(len(rows_PX), -1, self.width)], dim=1)
 
     @property
     def separate(self) -> tuple[str, ...]:
@@ -160,11 +160,11 @@ class SiteModel(nn.Module):
     def _unfolded(self, rows_BXD: Tensor) -> list[list[Tensor]]:
         """Return the feature maps (B, channels, D, H, W) of each modality and level from the rows that hold them."""
         found = []
-        of_modalities = rows_BXD.split(list(self.map_rows.values()), dim=1)
+        of_modalities = torch.split(rows_BXD, list(self.map_rows.values()), dim=1)
         for shapes, own in zip(self.maps.values(), of_modalities, strict=True):
             sizes = [prod(shape) for shape in shapes]
-            levels = own.flatten(1)[:, : sum(sizes)].split(sizes, dim=1)
-            found.append([one.unflatten(1, shape) for one, shape in zip(levels, shapes, strict=True)])
+            levels = torch.split(own.flatten(1)[:, : sum(sizes)], sizes, dim=1)
+            found.append([one.reshape(-1, *shape) for one, shape in zip(levels, shapes, strict=True)])
         return found
 
 

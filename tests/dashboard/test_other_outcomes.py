@@ -10,6 +10,7 @@ import pytest
 from remind.config import Scalar
 from remind.metrics.scores import EVERY
 from remind.outcomes.base import outcomes
+from remind.outcomes.multilabel import Multilabel
 from remind_server.outputs.progress import Progress
 from remind_server.outputs.protections import judged_by
 from remind_server.outputs.tables import final_rows, label_rows
@@ -129,6 +130,7 @@ def test_scores_of_each_label_on_screen_file_and_page(engine, tmp_path, client_o
     result = drill.finish()
     rows = label_rows(result)
     outcome = drill.schema.predicts
+    assert isinstance(outcome, Multilabel)
     assert [row["label"] for row in rows] == list(outcome.labels)
     whole = next(row for row in final_rows(result) if row["site"] == row["group"] == "all")
     assert whole["auroc"] == pytest.approx(np.mean([row["auroc"] for row in rows]))

@@ -7,6 +7,7 @@ import pytest
 
 from remind.metrics.scores import EVERY, scores_of
 from remind.outcomes.base import outcomes
+from remind.outcomes.multilabel import Multilabel
 from remind_server.store.open import open_store, store_url
 from tests.builders.stored_runs import Drill
 from tests.dashboard.browser import DESKTOP, PHONE, serving
@@ -56,5 +57,6 @@ def test_the_page_of_a_run(visit, server, screenshots, outcome, size):
         assert box["width"] > 0
         assert box["height"] > 0
         own, _ = outcomes()["multilabel"].made(np.zeros(1), np.random.default_rng(0))
+        assert isinstance(own, Multilabel)
         for label in own.labels:
             assert label in page.inner_text("#labels")

@@ -124,7 +124,7 @@ def test_patients_do_not_see_each_other_and_their_order_does_not_matter(of):
     encoder, index = made(of, torch.float64), having(of[0])[:5]
     together = encoder(inputs(of, index, torch.float64))
     order = [3, 0, 4, 1, 2]
-    close = {"rtol": 0, "atol": 1e-9}
+    close: Any = {"rtol": 0, "atol": 1e-9}
     torch.testing.assert_close(encoder(inputs(of, index[order], torch.float64)), together[order], **close)
     for row, patient in enumerate(index):
         torch.testing.assert_close(encoder(inputs(of, [patient], torch.float64))[0], together[row], **close)

@@ -1,6 +1,7 @@
 """Shared encoders that a round does not train: they do not come back, and are sent once to each site."""
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from tests.builders.observers import Recorder
 from tests.builders.sites import site
 
 MIXES = {"one": [1, 2, 3] * 8, "two": [3, 5] * 8, "three": [1, 7] * 8}
-SHARED = {"federation.encoders": "shared", "train.warmup-rounds": 2, "train.routing-rounds": 3}
+SHARED: dict[str, Any] = {"federation.encoders": "shared", "train.warmup-rounds": 2, "train.routing-rounds": 3}
 
 
 def run(folder, grid=SiteGrid, before=None, **changes):
@@ -64,6 +65,9 @@ def test_what_comes_back_names_no_encoder(tmp_path):
 
 class Wiping(SiteGrid):
     """A grid that calls `before` with each message, and with what starts the second site again."""
+
+    before: Any
+    again: Any
 
     def _work(self, message):
         self.before(message, self.again)

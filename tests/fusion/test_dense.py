@@ -6,6 +6,7 @@ import torch
 
 from remind.data.batches.lazy import Request
 from remind.fusion.base import group_of, registry
+from remind.fusion.simmlm import MoreAndFewer
 from tests.builders.masks import small_model
 
 ABLE = [one.name for one in registry.methods() if not one.build.outcomes and not one.build.masks]
@@ -85,6 +86,7 @@ def test_pairs_of_simmlm_are_of_the_same_volumes():
     batch = batch_of(data, *range(6))
     model.train()
     output = model.fuse(model.tokens(batch), batch.presence_Bm, batch.group_B, True)
+    assert isinstance(output, MoreAndFewer)
     fewer_Bm = output.fewer_weight_Bm > 0
     assert (fewer_Bm <= batch.presence_Bm).all()
     assert (fewer_Bm.sum(dim=1) < batch.presence_Bm.sum(dim=1)).any()

@@ -1,5 +1,7 @@
 """Scores of each label equal those of its patients alone, merged over hospitals or not."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -25,7 +27,7 @@ def test_labels_against_scikit_learn():
         return outcome.collect(seen, raw_NL[part])
 
     half = np.arange(n) < 130
-    rows = label_rows(total(merge([collected(half), collected(~half)])), outcome.labels)
+    rows: list[dict[str, Any]] = label_rows(total(merge([collected(half), collected(~half)])), outcome.labels)
     assert rows == label_rows(total(collected(half | ~half)), outcome.labels)
     for position, row in enumerate(rows[:3]):
         known = ~np.isnan(target_NL[:, position])

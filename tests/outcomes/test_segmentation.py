@@ -1,12 +1,14 @@
 """Masks: scores against MONAI on the pooled patients, the loss against loops, mistakes in files in words."""
 
 from dataclasses import replace
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.metrics import DiceMetric, compute_hausdorff_distance
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import DiceMetric
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
@@ -14,6 +16,7 @@ from remind.config import Config, SyntheticConfig
 from remind.data.batches.augment import augment, augment_mask
 from remind.data.batches.lazy import Request
 from remind.data.checks.check import check_cohort
+from remind.data.cohort.masks import Masks
 from remind.data.files.mask import read_mask
 from remind.data.synthetic.generate import generate
 from remind.data.synthetic.write import write_cohort
@@ -53,7 +56,7 @@ def test_dice_and_hd95_of_merged_sites_are_monais_of_the_pooled_patients():
     assert not outcome.problem(together)
     found, shape = scores(together), (N, 3, *outcome.size)
     y, p = (torch.from_numpy(one.reshape(shape)) for one in (outcome.inside(target_NV), outcome.found(raw_NW)))
-    dice_NR = DiceMetric(reduction="none", ignore_empty=False)(p.float(), y.float()).numpy()
+    dice_NR = np.array(DiceMetric(reduction="none", ignore_empty=False)(p.float(), y.float()))
     assert found.dice == pytest.approx(dice_NR.mean(), abs=1e-6)
     for r, own in enumerate(dice_NR.mean(axis=0)):
         assert getattr(found, f"dice_{r + 1}") == pytest.approx(own, abs=1e-6)
@@ -143,7 +146,9 @@ def test_sums_that_no_patients_can_have_are_named():
 
 
 def test_pictures_and_mask_of_a_patient_move_alike():
-    mask = torch.from_numpy(cohort_of_masks(1, side=32).masks.load(0))
+    masks = cohort_of_masks(1, side=32).masks
+    assert isinstance(masks, Masks)
+    mask = torch.from_numpy(masks.load(0))
     seen_as = (mask > 0).float().unsqueeze(0)
     elsewhere = 0
     for seed in range(5):
@@ -261,6 +266,7 @@ def test_a_section_is_what_its_outcome_says():
 
 def test_a_written_mask_is_read_as_the_numbers_that_were_predicted(tmp_path):
     schema = cohort_of_masks(12).schema
+    assert isinstance(schema.predicts, Segmentation)
     outcome = schema.predicts.model_copy(update={"spacing": (3.0, 1.0, 2.0)})
     schema = schema.model_copy(update={"outcome": outcome})
     folder = MaskFolder(tmp_path / "masks", schema)
@@ -275,7 +281,8 @@ def test_a_written_mask_is_read_as_the_numbers_that_were_predicted(tmp_path):
     for i in range(2):
         file = tmp_path / "masks" / f"{i:06d}.nii.gz"
         assert read_mask(file, outcome.size, outcome.mask.values, False).ravel().tolist() == numbers_NV[i].tolist()
-        assert nibabel.load(file).header.get_zooms() == (2.0, 1.0, 3.0)
+        header: Any = nibabel.load(file).header
+        assert header.get_zooms() == (2.0, 1.0, 3.0)
         assert file.stat().st_mode & 0o077 == 0
     with pytest.raises(UserError, match="not a new or empty folder"):
         MaskFolder(tmp_path / "masks", schema)

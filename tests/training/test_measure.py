@@ -2,6 +2,7 @@
 
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,8 +54,9 @@ def test_each_group_is_drawn_from_evenly_and_small_ones_are_whole():
     assert len(drawn(np.array([], int), np.array([], int), 5, 0)) == 0
 
 
-def run(folder, **changes):
-    config = settings({"train.warmup-rounds": 2, "federation.dtype": "float64", "precision": "float64"} | changes)
+def run(folder, **changes: Any):
+    base: dict[str, Any] = {"train.warmup-rounds": 2, "federation.dtype": "float64", "precision": "float64"}
+    config = settings(base | changes)
     sites = [site(name, cohort(mix, seed), config, folder) for seed, (name, mix) in enumerate(MIXES.items())]
     recorder = Recorder()
     FedRemind(config, [recorder]).run(SiteGrid(sites))
@@ -92,6 +94,6 @@ def test_validation_patients_are_all_measured_where_something_depends_on_them(tm
 def test_what_does_not_go_with_it_is_refused():
     with pytest.raises(UserError, match="one patient shows no spread"):
         Config.from_flat(BASE | {"train.measure-patients": 1})
-    private = {"privacy.mode": "site", "evaluation.calibration": "none", "train.measure-patients": 8}
+    private: dict[str, Any] = {"privacy.mode": "site", "evaluation.calibration": "none", "train.measure-patients": 8}
     with pytest.raises(UserError, match="noise is for sums over all patients"):
         Config.from_flat(private)

@@ -81,8 +81,8 @@ def import_bids(settings: BidsSettings, progress: Progress = silent) -> Summary:
         table_N = np.array([any(row[c] is not None for c in settings.columns) for row in labelled], dtype=bool)
         if settings.columns:
             presence_Nm = np.column_stack([presence_Nm, table_N])
-        keep_N = presence_Nm.any(axis=1)
-        if not keep_N.any():
+        keep_N = [any(row) for row in presence_Nm.tolist()]
+        if not any(keep_N):
             raise UserError(
                 f"--bids {settings.bids}: no participant with a label has an image of {listed(settings.suffixes)}"
             )
@@ -138,7 +138,7 @@ def _rows(settings: BidsSettings) -> list[Row]:
         problems.append(Problem("--columns", f"has the label {settings.label!r}", "leave it out: it is the outcome"))
     if problems:
         raise several(f"{path} cannot be imported", map(str, problems))
-    cleaned = [
+    cleaned: list[Row] = [
         {key: None if (text or "").strip() in MISSING else text.strip() for key, text in row.items()} for row in rows
     ]
     ids = [row[ID] for row in cleaned]

@@ -12,6 +12,7 @@ Letters: N patients, D, H, W sides of a volume.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,14 +141,14 @@ def _sites(settings: BratsSettings, patients: list[_Patient]) -> dict[str, str]:
 
 def _write(patient: _Patient, folder: Path, file: str, size: Size) -> list[Problem]:
     """Write a patient's volumes and mask, cut by one box; return what is wrong with their files."""
-    arrays: dict[str, NDArray[np.float32]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     problems = []
     for part, path in patient.files.items():
         try:
             with reading():
                 arrays[part] = decode(path, None, stack=True).array
                 if part == MASK:
-                    arrays[part] = fit_mask(arrays[part], arrays[part].shape, NUMBERS, resize=False)  # type: ignore[arg-type]
+                    arrays[part] = fit_mask(arrays[part], arrays[part].shape, NUMBERS, resize=False)
         except Unreadable as error:
             problems.append(Problem(path.name, error.what, error.remedy))
     if problems:
@@ -194,7 +195,8 @@ def grey(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return grey levels: 0 outside of the brain, 65535 at the 99.5th percentile of its voxels and above."""
     own = array[array > 0]
     white = float(np.percentile(own, PERCENTILE)) if own.size else 1.0
-    return np.rint(np.clip(array / white, 0, 1) * WHITE).astype(np.uint16)
+    levels: NDArray[np.uint16] = np.rint(np.clip(array / white, 0, 1) * WHITE).astype(np.uint16)
+    return levels
 
 
 def _declare(

@@ -17,7 +17,6 @@ from remind.data.importers.omop_mapping import Codes, Item, Modality, Notes, Per
 from remind.data.importers.omop_visits import LeftOut
 from remind.data.importers.release import NUMBER, TEXT, TIME, WHOLE, ReleaseFile
 
-HOUR = pd.Timedelta(hours=1)
 COLUMNS: dict[str, dict[str, Any]] = {
     "person": {"person_id": WHOLE, "gender_concept_id": WHOLE, "year_of_birth": WHOLE},
     "measurement": {
@@ -99,7 +98,7 @@ def _series(
     left_out += [(f"{name}: values {why}", n) for why, n in counts.items()]
     whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "time", "item", "value"])
     whole = whole.sort_values(["id", "time", "item"], kind="stable")
-    hours = ((examples["index"] - examples["start"]) / HOUR).max()
+    hours = _hours(examples["start"], examples["index"]).max()
     columns = {
         "patient_id": whole["id"].astype("int64").to_numpy(),
         "time": whole["time"].astype("float64").to_numpy(),
@@ -124,9 +123,10 @@ def _values(rows: pd.DataFrame, item: Item, counts: dict[str, int]) -> pd.DataFr
     for why, lost_R in zip(counts, (empty_R, foreign_R, beyond_R), strict=True):
         counts[why] += int(lost_R.sum())
     keep_R = ~(empty_R | foreign_R | beyond_R)
-    hours = (rows["time"] - rows["start"]) / HOUR
+    hours = _hours(rows["start"], rows["time"])
     found = pd.DataFrame({"id": rows["id"], "time": hours, "item": rows["item"], "value": value_R})
-    return found[keep_R]
+    kept: pd.DataFrame = found[keep_R]
+    return kept
 
 
 def _codes(asked: Codes, file: ReleaseFile, examples: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,7 +163,7 @@ def _notes(asked: Notes, file: ReleaseFile, examples: pd.DataFrame) -> tuple[dic
         time = rows["note_datetime"].where(rows["note_datetime"].notna(), late) if "note_datetime" in rows else late
         found = _joined(rows, time, examples)
         found = found[(found["time"] >= found["start"]) & (found["time"] <= found["index"])]
-        found = found.assign(before=(found["index"] - found["time"]) / HOUR)
+        found = found.assign(before=_hours(found["time"], found["index"]))
         parts.append(found[["id", "before", "note_text"]])
     whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "before", "note_text"])
     whole = whole.sort_values(["id", "before"], kind="stable")
@@ -196,3 +196,8 @@ GENDERS = {8507: "male", 8532: "female"}
 
 def _or_none(values: Sequence[Any]) -> list[Any]:
     return [None if pd.isna(value) else value for value in values]
+
+
+def _hours(since: "pd.Series[Any]", until: "pd.Series[Any]") -> "pd.Series[float]":
+    """Return the hours between the times of two columns."""
+    return (until - since).dt.total_seconds() / 3600

@@ -80,7 +80,8 @@ def outcome_of(
     inside_N = (death <= end.where(end != end.dt.normalize(), end + DAY)).to_numpy()  # a date means its whole day
     kinds = {name: own.section for name, own in outcomes().items()}
     if label.kind == "length-of-stay":
-        days_N = ((end.where(~inside_N, death.where(death < end, end)) - examples["start"]) / DAY).to_numpy()
+        left = end.where(~inside_N, death.where(death < end, end))
+        days_N = (left - examples["start"]).dt.total_seconds().to_numpy() / 86400
         section = kinds["survival"].model_validate(
             {"kind": "survival", "events": ("died", "left"), "edges": label.edges, "unit": "days"}
         )

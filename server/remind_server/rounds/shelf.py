@@ -16,7 +16,7 @@ def kept(buffer: NDArray[np.uint8], used_now: bool = False) -> Callable[[], NDAr
     if used_now or buffer.nbytes < LARGE:
         return lambda: buffer
     file = tempfile.TemporaryFile(prefix="remind-answer-")  # noqa: SIM115 - closed when it is read, or forgotten
-    file.write(memoryview(buffer))
+    file.write(buffer.data)
 
     def read() -> NDArray[np.uint8]:
         with file:

@@ -9,9 +9,10 @@ from flwr.app import RecordDict
 from torch import Tensor
 
 from remind.config import Config, TrainConfig
+from remind.config.federation import WireType
 from remind.data.cohort.schema import CohortSchema
 from remind.federation.block_weights import block_weights
-from remind.federation.blocks import DTYPES, ENCODERS, INT8, Entry, WireType, beside, block_of, index_of, pack
+from remind.federation.blocks import DTYPES, ENCODERS, INT8, Entry, beside, block_of, index_of, pack
 from remind.federation.flower import to_record
 from remind.federation.held import HOLDS, digests, encoders_of, encoders_rest
 from remind.federation.messages import Examine, Task

@@ -71,7 +71,7 @@ def test_participants_their_images_and_their_table(bids, tmp_path):
     assert [path.rpartition("/")[2] for path in paths] == ["sub-01_ses-1_run-1_T1w.nii.gz", "sub-02_T1w.nii"]
     table = pd.read_parquet(tmp_path / "out/participant.parquet").set_index("patient_id")
     assert "diagnosis" not in table.columns
-    assert table.loc["sub-01"].tolist() == [70, "F"]
+    assert list(table.loc["sub-01"]) == [70, "F"]
 
 
 def test_a_number_is_a_label_too(bids, tmp_path):

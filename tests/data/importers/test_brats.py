@@ -1,5 +1,7 @@
 """BraTS: both spellings, one box for all sequences and the mask, numbers of regions, hospitals, mistakes in words."""
 
+from typing import Any
+
 import nibabel
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ from typer.testing import CliRunner
 
 from remind.cli import app
 from remind.data.checks.check import check_cohort
+from remind.data.cohort.masks import Masks
 from remind.data.cohort.read import read_cohort
 from remind.data.importers.brats import BratsSettings, box, cut, grey, import_brats
 from remind.errors import UserError
+from remind.outcomes.segmentation import Segmentation
 
 SHAPE = (14, 16, 12)  # X, Y, Z of the files
 SIZE = (8, 8, 8)  # D, H, W of the cohort
@@ -59,11 +63,14 @@ def test_a_release_becomes_a_cohort_whose_voxels_stay_together(tmp_path):
     assert len(cohort) == 5
     assert cohort.presence_Nm.tolist().count([True, False, True, True]) == 1
     assert cohort.person_N.tolist().count("BraTS-GLI-00007") == 2
+    assert isinstance(cohort.schema.predicts, Segmentation)
+    assert isinstance(cohort.masks, Masks)
     assert cohort.schema.predicts.names == ("whole", "core", "enhancing")
     for i in range(5):
         mask = cohort.masks.load(i)
         assert [int((mask == n).sum()) for n in (1, 2, 4)] == [7, 56, 1]
-        pixels = np.load(cohort.modalities["t2"].source_N[i])
+        volumes_of: Any = cohort.modalities["t2"]
+        pixels = np.load(volumes_of.source_N[i])
         assert pixels.dtype == np.uint16
         assert pixels[mask > 0].min() > 0
         assert pixels[mask > 0].mean() > 1.2 * pixels[(mask == 0) & (pixels > 0)].mean()
@@ -137,6 +144,8 @@ def test_the_command(tmp_path):
     found = CliRunner().invoke(app, [*words, "--size", "8,8,8"])
     assert found.exit_code == 0
     assert "wrote 6 examples of 5 persons" in found.output
-    assert read_cohort(tmp_path / "out").schema.predicts.size == (8, 8, 8)
+    outcome = read_cohort(tmp_path / "out").schema.predicts
+    assert isinstance(outcome, Segmentation)
+    assert outcome.size == (8, 8, 8)
     wrong = CliRunner().invoke(app, [*words, "--size", "8,8"])
     assert "--size 8,8: give three numbers of 4 to 1024" in str(wrong.exception)
