@@ -81,8 +81,8 @@ def import_bids(settings: BidsSettings, progress: Progress = silent) -> Summary:
         table_N = np.array([any(row[c] is not None for c in settings.columns) for row in labelled], dtype=bool)
         if settings.columns:
             presence_Nm = np.column_stack([presence_Nm, table_N])
-        keep_N = [any(row) for row in presence_Nm.tolist()]
-        if not any(keep_N):
+        keep_N = np.fromiter((any(row) for row in presence_Nm.tolist()), dtype=np.bool_, count=len(presence_Nm))
+        if not any(keep_N.tolist()):
             raise UserError(
                 f"--bids {settings.bids}: no participant with a label has an image of {listed(settings.suffixes)}"
             )
