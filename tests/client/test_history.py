@@ -11,8 +11,9 @@ from remind.methods import methods_of
 from remind_client.question import TooOldError
 from remind_client.refusal import words_for
 from remind_client.rounds.site import Site
-from remind_client.store.history import ANSWER, STATE
+from remind_client.store.history import ANSWER, INDEX, STATE
 from remind_client.store.site_store import SiteStore
+from remind_client.vault.errors import VaultError
 from remind_client.vault.key import VaultKey
 from remind_client.vault.rotate import rotate
 from remind_client.vault.vault import PlainVault, SealedVault
@@ -181,3 +182,39 @@ def test_versions_open_after_the_key_was_changed(make, tmp_path, vault):
     store = SiteStore(one.store.folder, SealedVault(tmp_path, [new]))
     other = Site("s", one.cohort, one.config, store, CPU, keeps_answers=True)
     assert np.array_equal(other.train(*ask(one, 0))[1], answer)
+
+
+def test_a_repeated_round_replaces_a_damaged_state(make, tmp_path):
+    one, straight = make(), make("run-2")
+    for each in (one, straight):
+        each.train(*ask(each, 0))
+        each.train(*ask(each, 1))
+    (tmp_path / "run-1" / STATE).unlink()
+    (tmp_path / "run-1" / STATE).write_bytes(b"no state")
+    expected = straight.train(*ask(straight, 1, seed=5))[1]
+    assert np.array_equal(make().train(*ask(straight, 1, seed=5))[1], expected)
+
+
+def test_a_site_whose_state_before_the_round_is_lost_refuses_instead_of_using_a_later_one(make, tmp_path):
+    one = make()
+    for round_ in (0, 1):
+        one.train(*ask(one, round_))
+    (tmp_path / "run-1" / f"{STATE}~1").unlink()
+    with pytest.raises(TooOldError) as caught:
+        make().train(*ask(one, 1, seed=5))
+    assert words_for(caught.value) == (
+        "round 2 was requested again, but the state before it is missing at this site, which has only the one after "
+        "2 rounds"
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_states_that_the_list_does_not_name_are_not_used(make, tmp_path, vault, content):
+    one = make()
+    one.train(*ask(one, 0))
+    path = tmp_path / "run-1" / INDEX
+    path.unlink()
+    if content is not None:
+        vault.write(path, lambda out: out.write(content))
+    with pytest.raises(VaultError, match=r"history.json: is missing, or not what this site wrote; restore it"):
+        make().train(*ask(one, 0, seed=5))

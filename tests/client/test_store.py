@@ -183,7 +183,7 @@ def test_what_belongs_to_the_best_round_stays_and_nothing_older(sealed, tmp_path
 def test_the_end_of_a_run_leaves_what_belongs_to_each_round_that_may_be_chosen_and_no_optimiser(tmp_path):
     store = SiteStore(tmp_path)
     for round_ in range(6):
-        store.history.begin(round_, store.needed(), keep=2)
+        store.history.begin(round_, store.needed, keep=2)
         train(store, [round_], lambda r: 2 if r > 2 else None)
     before = {path.name for path in tmp_path.iterdir()}
     store.activate(2)

@@ -11,6 +11,7 @@ from remind.seeds import derive
 from remind.training.site_model import SiteModel
 from remind_client.engine.patients import SitePatients
 from remind_client.store.site_store import SiteStore
+from remind_client.vault.errors import VaultError
 
 
 def new_model(patients: SitePatients, config: Config, store: SiteStore) -> SiteModel:
@@ -23,9 +24,16 @@ def new_model(patients: SitePatients, config: Config, store: SiteStore) -> SiteM
     training = patients.training()
     for name in has:
         model.encoders[name].fit(training.modalities[name])  # type: ignore[operator]
-    if ALONE in model.encoders and ALONE not in store.digests():  # a stored one is loaded before each message
+    if ALONE in model.encoders and not _stores(store, ALONE):  # a stored one is loaded before each message
         _fit_own_models(model, training, derive(config.seed, "alone", patients.site))
     return model
+
+
+def _stores(store: SiteStore, encoder: str) -> bool:
+    try:
+        return encoder in store.digests()
+    except VaultError:  # a repeated round replaces a damaged state; any other message names the file
+        return False
 
 
 def _fit_own_models(model: SiteModel, training: Cohort, seed: int) -> None:

@@ -181,7 +181,7 @@ class Site:
         if self.keeps_answers and (known := history.answer(task.round, question)) is not None:
             log.info("round %d: the same question as before, so the answer is the same", task.round + 1)
             return known
-        restored = history.begin(task.round, self.store.needed(), self.config.federation.checkpoints)
+        restored = history.begin(task.round, self.store.needed, self.config.federation.checkpoints, self.store.since)
         if restored or self._in_doubt:
             self.engine = self._new_engine()
         self._in_doubt = True

@@ -14,7 +14,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,12 +28,12 @@ from remind.federation.messages import Report
 from remind.federation.secure_messages import MaskedAnswer
 from remind.files import flush
 from remind.model_file import digest_of
+from remind.site_states import ENDED, INDEX, STATE, VERSION, stored_rounds
 from remind_client.question import TooOldError
 from remind_client.vault.errors import VaultError
-from remind_client.vault.vault import VERSION, Vault
+from remind_client.vault.vault import Vault
 
-STATE, ANSWER, INDEX = "state.pt", "answer.pt", "history.json"
-ENDED = "ended"  # content of the index of a run that has ended
+ANSWER = "answer.pt"
 Buffer = NDArray[np.uint8]
 Kept = Report | MaskedAnswer
 _KEPT: TypeAdapter[Kept] = TypeAdapter(Annotated[Kept, Field(discriminator="kind")])
@@ -46,20 +46,26 @@ class History:
     folder: Path
     vault: Vault
 
-    def begin(self, round_: int, encoders: set[str], keep: int) -> bool:
+    def begin(
+        self, round_: int, encoders: Callable[[], set[str]], keep: int, since: Callable[[], int] = lambda: 0
+    ) -> bool:
         """Keep the state before this round, and restore it first if needed; return whether it was restored.
 
         Parameters
         ----------
         encoders
-            Encoder files that the current state needs.
+            Returns the encoder files that the current state needs; not called if it is replaced: it may be damaged.
         keep
             Number of rounds to keep, including this one.
+        since
+            Returns after how many rounds the current state belongs to the global model; called as `encoders` is.
 
         Raises
         ------
         TooOldError
             The site no longer has the state before this round, because it has done later rounds or the run has ended.
+        VaultError
+            The list of the stored states is missing or damaged.
         """
         if self._index() == ENDED:
             raise TooOldError(f"round {round_ + 1} was requested, but this run has ended at this site; start a new run")
@@ -73,9 +79,14 @@ class History:
                 f"round {round_ + 1} was requested again, but this site has begun round {max(kept) + 1} and has only "
                 f"its states before rounds {', '.join(str(r + 1) for r in sorted(kept))}"
             )
+        if (rounds := since()) > round_:
+            raise TooOldError(
+                f"round {round_ + 1} was requested again, but the state before it is missing at this site, which has "
+                f"only the one after {rounds} rounds"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         newest = sorted(kept, reverse=True)[: keep - 1]
-        wanted = {r: kept[r] for r in newest} | {round_: sorted(encoders)}
+        wanted = {r: kept[r] for r in newest} | {round_: sorted(encoders())}
         self._write_index(kept | wanted)  # before the link exists, so that no needed encoder file is removed
         if (self.folder / STATE).is_file():
             self._link(self.folder / STATE, self._version(STATE, round_))
@@ -127,7 +138,10 @@ class History:
             found = {} if index == ENDED else {int(r): [str(name) for name in names] for r, names in index.items()}
         except (ValueError, AttributeError, TypeError):
             raise self._damaged() from None
-        return {r: names for r, names in found.items() if self._version(STATE, r).is_file()}
+        there = stored_rounds(self.folder)
+        if index != ENDED and not there <= found.keys():
+            raise self._damaged()
+        return {r: names for r, names in found.items() if r in there}
 
     def _index(self) -> Any:
         path = self.folder / INDEX
@@ -137,7 +151,9 @@ class History:
             raise self._damaged() from None
 
     def _damaged(self) -> VaultError:
-        return VaultError(f"{self.folder / INDEX}: this site did not write this content; remove the run's folder")
+        return VaultError(
+            f"{self.folder / INDEX}: is missing, or not what this site wrote; restore it, or remove the run's folder"
+        )
 
     def _keep(self, wanted: Collection[int], answers: int) -> None:
         """Remove all other states, and the answers to rounds after `answers` or before the first wanted round.

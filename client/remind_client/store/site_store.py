@@ -10,7 +10,6 @@ before, which is judged next, and of the best so far. One of them is active, at 
 this one. The final examination activates that of the chosen round.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +20,10 @@ from torch import Tensor, nn
 from remind.model_file import digest_of
 from remind.prediction.site_part import FILE as MODEL
 from remind.prediction.site_part import SitePart
+from remind.site_states import STATE, encoder_file, fingerprint
 from remind.training.token_cache import TokenCache
 from remind_client.store.files import TensorFiles
-from remind_client.store.history import STATE, History
+from remind_client.store.history import History
 from remind_client.store.round_parts import newest, part_of_round, parts_of
 from remind_client.vault.tokens import SealedTokenCache
 from remind_client.vault.vault import PlainVault, SealedVault, Vault
@@ -194,9 +194,11 @@ class SiteStore:
         """Return a digest (hex) of what an answer depends on here: the site's own tensors, for training all of it."""
         state = self._state()
         names = ("encoders", "kept", "stage", "optimizer") if training else ("encoders", "kept")
-        sha = hashlib.sha256()
-        _hash_into(sha, {name: state.get(name) for name in names})
-        return sha.hexdigest()
+        return fingerprint({name: state.get(name) for name in names})
+
+    def since(self) -> int:
+        """Rounds after which the present state belongs to the global model; 0 before the first."""
+        return max((int(part["since"]) for part in parts_of(self._state())), default=0)
 
     def stage(self) -> int:
         """Number of the stage of the last steps; 0 before the first."""
@@ -209,7 +211,7 @@ class SiteStore:
         return SealedTokenCache(folder, self.vault) if isinstance(self.vault, SealedVault) else TokenCache(folder)
 
     def _encoder(self, name: str, found: str) -> Path:
-        return self.folder / f"encoder-{name}-{found[:40]}.pt"
+        return self.folder / encoder_file(name, found)
 
     def _state(self) -> dict[str, Any]:
         """Return what the state's file holds. A message asks several times: only another file is read again."""
@@ -231,21 +233,6 @@ class SiteStore:
     @property
     def _files(self) -> TensorFiles:
         return TensorFiles(self.vault)
-
-
-def _hash_into(sha: Any, value: Any) -> None:
-    """Hash what a state is made of; a dict's order does not count."""
-    if isinstance(value, Mapping):
-        for key in sorted(value, key=repr):
-            sha.update(f"{key!r}:".encode())
-            _hash_into(sha, value[key])
-    elif isinstance(value, list | tuple):
-        for one in value:
-            _hash_into(sha, one)
-    elif isinstance(value, Tensor):
-        sha.update(digest_of({"": value}).encode())
-    else:
-        sha.update(f"{value!r};".encode())
 
 
 def digest(module: nn.Module) -> str:

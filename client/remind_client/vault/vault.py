@@ -15,10 +15,10 @@ from typing_extensions import override
 
 from remind.disk import named
 from remind.processes.private_files import write_private
+from remind.site_states import VERSION
 from remind_client.vault.key import VaultKey
 from remind_client.vault.stream import HEADER_BYTES, Sealer, key_id, opened
 
-VERSION = "~"  # begins the part of a file's name that tells its versions apart
 Writer = Callable[[Any], object]  # given something with `write(bytes)`
 
 

@@ -20,6 +20,7 @@ from remind.federation.site_weights import SomeWeighing
 from remind.methods import methods_of
 from remind.model_file import load_model
 from remind.processes.locks import locked
+from remind.site_states import SiteStates
 from remind_server.outputs.records import RunStart
 from remind_server.outputs.results_claim import require_unfinished
 from remind_server.rounds.state import REMEDY, SomeState, State
@@ -52,6 +53,10 @@ class Checkpoint:
         Time that the run has taken so far.
     initial
         `Start.digest` of the run's initial model; empty if it has none.
+    site_states
+        Simulated site → digest of its state (`SiteStates.digests`).
+    over
+        Whether no round follows.
     """
 
     state: SomeState
@@ -62,6 +67,8 @@ class Checkpoint:
     memory: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     initial: str = ""
+    site_states: Mapping[str, str] = field(default_factory=dict)
+    over: bool = False
 
     def require_same(self, config: Config, initial: str = "") -> None:
         """Check that the settings and the initial model are those of the checkpoint.
@@ -135,6 +142,8 @@ class Checkpoints:
             "memory": checkpoint.memory,
             "seconds": checkpoint.seconds,
             "given": checkpoint.initial,
+            "site_states": dict(checkpoint.site_states),
+            "over": checkpoint.over,
         }
         round_ = checkpoint.state.round
         path = self.folder / f"round-{round_:05d}.safetensors"
@@ -146,17 +155,20 @@ class Checkpoints:
             there[other].unlink(missing_ok=True)
 
     def newest(self, weighing: Callable[[Config], SomeWeighing], say: Callable[[str], None]) -> Checkpoint:
-        """Return the newest readable checkpoint. A damaged one is reported to `say`, and the one before it is tried.
+        """Return the newest checkpoint that is whole; one that is damaged is reported to `say`.
+
+        Whole means that the file can be read, and that simulated sites still have their states of the same round.
 
         Raises
         ------
         UserError
-            There is no checkpoint, or none can be read.
+            There is no checkpoint, or none is whole.
         """
         there, problems = self._there(), []
         for round_ in sorted(there, reverse=True):
             try:
                 found = _read(there[round_], weighing)
+                self._require_site_states(found)
             except UserError as error:
                 problems.append(str(error))
                 say(f"warning: {error}")
@@ -165,8 +177,13 @@ class Checkpoints:
                 say(f"warning: resuming from the checkpoint before it, after round {round_}")
             return found
         if problems:
-            raise several(f"{self.folder}: no checkpoint can be read", problems)
+            raise several(f"{self.folder}: no checkpoint can be resumed from", problems)
         raise UserError(f"{self.results}: there is no checkpoint to resume from; start a new run in another folder")
+
+    def _require_site_states(self, found: Checkpoint) -> None:
+        problems = SiteStates(self.results).problems(found.site_states, found.state.round, found.over)
+        if problems:
+            raise UserError(f"{'; '.join(problems)}; {REMEDY}")
 
     def _there(self) -> dict[int, Path]:
         found = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("round-*.safetensors"))
@@ -208,7 +225,8 @@ def _read(path: Path, weighing: Callable[[Config], SomeWeighing]) -> Checkpoint:
         rest = {name: run[name] for name in ("roster", "nodes", "left_out", "memory", "seconds")}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: cannot be resumed from: it is not a checkpoint of this version; {REMEDY}") from None
-    return Checkpoint(state, start, **rest, initial=initial)
+    more = {name: run[name] for name in ("site_states", "over") if name in run}
+    return Checkpoint(state, start, **rest, initial=initial, **more)
 
 
 def _by_group(counts: Mapping[str, int]) -> dict[int, int]:

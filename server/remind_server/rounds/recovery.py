@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from remind.errors import UserError
 from remind.methods import methods_of
+from remind.site_states import SiteStates
 from remind_server.outputs.records import Observer, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
 from remind_server.rounds.parties import Parties
@@ -36,20 +37,32 @@ class Recovery:
         self._left_out = left_out
         self._start: RunStart | None = None
         self._nodes = 0
+        self._states = SiteStates(checkpoints.results) if checkpoints else None
 
     def started(self, start: RunStart, nodes: int) -> None:
         """Note how the run started, with how many connected nodes."""
         self._start, self._nodes = start, nodes
 
-    def save(self, state: SomeState) -> None:
-        """Write a checkpoint. If a run is resumed from it, the observers' output of later rounds is discarded."""
-        if self.checkpoints is None:
+    def save(self, state: SomeState, over: bool = False, settled: bool = True) -> None:
+        """Write a checkpoint. If a run is resumed from it, the observers' output of later rounds is discarded.
+
+        Parameters
+        ----------
+        over
+            Whether no round follows.
+        settled
+            Whether no site still works on a round: the states of simulated sites are then those of this round.
+        """
+        if self.checkpoints is None or self._states is None:
             return
         assert self._start is not None
         memory = {type(observer).__name__: observer.remember() for observer in self.observers}
         seconds, left_out = time.monotonic() - self.began, dict(self._left_out)
         roster, initial = self.parties.roster.remembered(), self.parties.initial_digest
-        checkpoint = Checkpoint(state, self._start, roster, self._nodes, left_out, memory, seconds, initial)
+        states = self._states.digests(over) if settled else {}
+        checkpoint = Checkpoint(
+            state, self._start, roster, self._nodes, left_out, memory, seconds, initial, states, over
+        )
         self.checkpoints.write(checkpoint, self.parties.methods.weighing)
 
     def last(self) -> Checkpoint:

@@ -31,6 +31,11 @@ class RoundRunner:
     ----------
     secure
         Secure aggregation, if the run uses it; it excludes members without keys.
+
+    Attributes
+    ----------
+    late
+        Sites that were late and have not answered since, so that they may still work on an earlier round.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class RoundRunner:
         self.course, self.exchange, self.secure, self.observers = course, exchange, secure, observers
         self.config, self.methods, self.parties = course.config, course.methods, course.parties
         self.roster = self.parties.roster
+        self.late: frozenset[str] = frozenset()
 
     def run(self, grid: Grid, state: SomeState) -> SomeState:
         """Run one round. If too few sites answered and others may come back, wait for them and repeat the round.
@@ -79,6 +85,7 @@ class RoundRunner:
         tasks = train_tasks(config, parties.schema, state, everybody, receivers, parties.known, parties.routed)
         counts = self.roster.counts()
         outcome = self.exchange.run(grid, state, tasks, sample)
+        self.late = (self.late | set(outcome.late)) - set(outcome.answered)
         weighing, sites, adjustment = self.methods.weighing, parties.sites, config.dro.adjustment
         draw = None if sample.draw.whole else sample.draw
         weights = weighing.update(state.weights, sites, outcome.measured, adjustment, config.train.local_steps, draw)
