@@ -61,16 +61,21 @@ def show_config(
 ) -> None:
     """Print every setting with its value and meaning, as TOML; and, as comments, what privacy a run with them gives.
 
-    Nothing is trained, sent or spent.
+    Settings that exclude each other are refused, as by a run. Nothing is trained, sent or spent.
     """
     from remind.config_pairs import read_pairs
     from remind.presets import preset_files
     from remind.privacy_plan import SOME, plan_of, protections_text
+    from remind.run_settings import notes, require_hospitals, require_settings
 
     config = Config.from_flat(read_pairs(run_config, "--run-config", preset_files()), "--run-config")
+    require_settings(config)
+    if hospitals is not None:
+        require_hospitals(config, hospitals, "give --hospitals {}")
     plan = plan_of(config, SOME if hospitals is None else (hospitals,), patients)
     lines = ["Protections (docs/privacy.md):", *protections_text(), ""]
     lines += ["A run with these settings:", *(plan.lines() if plan else ["privacy.mode = none: no guarantee"])]
+    lines += [f"note: {note}" for note in notes(config)]
     print("".join(f"# {line}".rstrip() + "\n" for line in lines))
     print(to_toml(config), end="")
 

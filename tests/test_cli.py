@@ -129,3 +129,49 @@ def test_the_program_ends_a_mistake_with_one_line():
     assert done.returncode == 1
     assert "did you mean 'train.lr'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("train.rich-modalities=99", "train.rich-modalities: Input should be less than or equal to 62"),
+        ('method.rule="nonsense"', "rule: there is no 'nonsense'"),
+        ('method.rule="pooled" method.aggregator="median"', "method.aggregator: median does not go with"),
+        ('federation.secure-aggregation=true method.aggregator="median"', "only their sum can be read"),
+        ('train.select="overall" federation.secure-aggregation=true', "set it to 'last'"),
+        ('method.rule="feddg_ga"', "weighs by risk itself, and so does the objective groupdro"),
+    ],
+)
+def test_config_refuses_what_a_run_refuses(settings, said):
+    done = CliRunner().invoke(whole_app(), ["config", "-c", settings])
+    assert done.exit_code != 0
+    assert said in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("settings", "hospitals", "said"),
+    [
+        (
+            'method.aggregator="krum(liars = 1, keep = 1)"',
+            "2",
+            "and this run has 2: give --hospitals",
+        ),
+        ("federation.secure-aggregation=true", "2", "a sum is of 3 hospitals or more, and this run has 2"),
+        ('method.rule="pooled"', "2", "pooled needs all patients at one site, and there are 2"),
+    ],
+)
+def test_config_refuses_too_few_hospitals(settings, hospitals, said):
+    done = CliRunner().invoke(whole_app(), ["config", "-c", settings, "--hospitals", hospitals])
+    assert done.exit_code != 0
+    assert said in str(done.exception)
+
+
+def test_config_names_settings_that_are_not_used():
+    done = CliRunner().invoke(whole_app(), ["config", "-c", 'method.rule="scaffold" train.lr=0.01'])
+    assert done.exit_code == 0
+    assert "# note: train.lr = 0.01 is not used: the option of scaffold, lr = 0.1, replaces it" in done.stdout
+    assert "# note: train.optimizer = 'adamw' is not used: local steps of scaffold are plain SGD" in done.stdout
+    done = CliRunner().invoke(
+        whole_app(), ["config", "-c", 'method.rule="scaffold(lr = 0)" train.optimizer="sgd" train.lr=0.01']
+    )
+    assert "note:" not in done.stdout

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from remind.config.section import Count, Fraction, NonNegative, Positive, Section
+from remind.groups import MAX_MODALITIES
 
 Sampling = Literal["group", "weighted"]
 Initial = Literal["uniform", "sqrt", "proportional", "shrunk"]
@@ -64,7 +65,7 @@ class TrainConfig(Section):
     rich_rounds: Annotated[int, Field(ge=0)] = Field(
         0, description="rounds at the beginning that train only on patients with many modalities"
     )
-    rich_modalities: Annotated[int, Field(ge=0)] = Field(
+    rich_modalities: Annotated[int, Field(ge=0, le=MAX_MODALITIES)] = Field(
         0, description="modalities of these patients, at least; 0: the most that any patient has"
     )
 

@@ -79,7 +79,8 @@ class AlertObserver(Observer):
         """Tell how the run ended."""
         self._attendance.finished(result)
         gaps = self._attendance.gaps
-        self._end("incomplete" if gaps else "finished", gaps or [f"{result.last} rounds, all went well."])
+        rounds = "one round" if result.last == 1 else f"{result.last} rounds"
+        self._end("incomplete" if gaps else "finished", gaps or [f"{rounds}, all went well."])
 
     def failed(self, reason: str) -> None:
         """Tell that the run failed and why."""

@@ -9,6 +9,7 @@ import torch
 from remind.config import Config, Scalar
 from remind.federation.participation import Draw, alike, by_share
 from remind.objectives.lambda_step import update_weights
+from remind_server.outputs.attendance import NEVER_DRAWN, Attendance, gaps_of, summary_warnings
 from remind_server.outputs.run_folder import RunFolder
 from remind_server.rounds.roster import Roster
 from remind_server.rounds.strategy import FedRemind
@@ -80,6 +81,20 @@ def test_a_run_says_who_could_be_drawn_and_what_the_draw_did(draw, tmp_path):
         assert recorder.rounds[0].chances == pytest.approx(by_share(shares, 2))
     else:
         assert all(r.sampling_error > 0 for r in recorder.rounds)
+
+
+def test_a_site_that_was_never_drawn_makes_the_run_incomplete(tmp_path):
+    """The record, the status, the exit code's warnings and the store's reason follow one list; a resumed run has it."""
+    seen = Attendance()
+    recorder = run(tmp_path / "s", [RunFolder(tmp_path / "out"), seen])
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    (never,) = summary["drawn"]["never_drawn"]
+    assert (summary["status"], summary["never_took_part"]) == ("incomplete", {})
+    assert gaps_of(summary) == seen.gaps == [f"{never}: {NEVER_DRAWN}"]
+    assert summary_warnings(summary) == seen.warnings == [f"site {never} never took part: {NEVER_DRAWN}"]
+    again = Attendance()
+    again.resumed(recorder.start, 1, json.loads(json.dumps(seen.remember())))
+    assert again.content() == seen.content()
 
 
 def parts(recorder):

@@ -137,6 +137,10 @@ class Rule:
         """Do as `server_step`, for a rule whose step depends on more than the average."""
         return self.server_step(model, average, memory)
 
+    def unused(self) -> Mapping[str, str]:
+        """Return the settings that a run with this rule does not use, with the reason."""
+        return {}
+
     def for_site(self, site: str, tensors: Tensors, memory: Tensors) -> Tensors:
         """Return what a site receives in place of these tensors of the common model, by the same names."""
         return tensors

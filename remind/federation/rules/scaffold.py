@@ -60,6 +60,15 @@ class Scaffold(Rule):
     options: ScaffoldOptions
 
     @override
+    def unused(self) -> Mapping[str, str]:
+        unused = {}
+        if self.config.train.optimizer != "sgd":
+            unused["train.optimizer"] = "local steps of scaffold are plain SGD"
+        if self.options.lr:
+            unused["train.lr"] = f"the option of scaffold, lr = {self.options.lr:g}, replaces it"
+        return unused
+
+    @override
     def server_round(
         self, model: Tensors, average: Tensors, memory: Tensors, replies: Replies
     ) -> tuple[Tensors, Tensors]:

@@ -14,6 +14,7 @@ from remind_server.consortium.command_options import (
     Where,
     confirmation,
     note,
+    noted,
     open_folder,
     read_passphrase,
     warn,
@@ -70,9 +71,12 @@ def kit(
     folder = open_folder(where, "kit")
     if bool(site) == all_sites:
         raise UserError("kit: give one or more site names, or --all")
-    for name in site or [s.name for s in read_ledger(folder.ledger).active()]:
-        note(folder, "kit", site=name)
-        print(write_kit(folder, name, out))
+    names = site or [s.name for s in read_ledger(folder.ledger).active()]
+    if not names:
+        raise UserError("kit: --all: no hospital is enrolled yet; give the names of those that will be")
+    for name in names:
+        with noted(folder, "kit", site=name):
+            print(write_kit(folder, name, out))
 
 
 @consortium_command.command()
@@ -131,8 +135,7 @@ def revoke(where: Where, site: Annotated[str, typer.Argument(help="Name of the s
     from remind_server.consortium.flower import control
 
     folder = open_folder(where, "revoke")
-    note(folder, "revoke", site=site)
-    with control(folder) as registry:
+    with noted(folder, "revoke", site=site), control(folder) as registry:
         gone = let_out(folder, registry, site)
     print(f"revoked {gone.name}, key {gone.fingerprint}")
 
@@ -144,8 +147,7 @@ def repair(where: Where) -> None:
     from remind_server.consortium.flower import control
 
     folder = open_folder(where, "repair")
-    note(folder, "repair")
-    with control(folder) as registry:
+    with noted(folder, "repair"), control(folder) as registry:
         again = let_in_again(folder, registry)
     print("admitted again: " + (", ".join(site.name for site in again) or "none; the SuperLink knows them all"))
 
@@ -164,12 +166,12 @@ def renew(
     from remind_server.consortium.certificates import renew_loopback, renew_server
 
     folder = open_folder(where, "renew")
-    note(folder, "renew", certificate="loopback" if loopback else "server")
-    if loopback:
-        renew_loopback(folder)
-        print("renewed; restart `remind consortium serve` between two runs")
-        return
-    ends = renew_server(folder, read_passphrase(passphrase_file), days, ca_key)
+    with noted(folder, "renew", certificate="loopback" if loopback else "server"):
+        if loopback:
+            renew_loopback(folder)
+            print("renewed; restart `remind consortium serve` between two runs")
+            return
+        ends = renew_server(folder, read_passphrase(passphrase_file), days, ca_key)
     print(f"renewed for {', '.join(folder.settings.public.hosts)}; valid until {ends:%Y-%m-%d}")
 
 
@@ -186,20 +188,19 @@ def rollover(
     from remind_server.consortium import rollover as steps
 
     folder = open_folder(where, "rollover")
-    note(folder, "rollover", step=step)
-    if step == "start":
-        steps.start(folder, None if unencrypted_ca_key else read_passphrase(passphrase_file, new=True), ca_days)
-        print(f"hospitals must now get new kits: remind consortium kit {where} --all; then: rollover switch")
-    elif step == "switch":
-        steps.switch(folder, read_passphrase(passphrase_file), days)
-        print("the new CA signs now; when every hospital is online: rollover finish")
-    elif step == "finish":
-        steps.finish(folder)
-        print(
-            f"the old CA is gone; send new kits to the hospitals when convenient: remind consortium kit {where} --all"
-        )
-    else:
-        raise UserError(f"rollover: no step {step!r}; the steps are start, switch, finish")
+    with noted(folder, "rollover", step=step):
+        if step == "start":
+            steps.start(folder, None if unencrypted_ca_key else read_passphrase(passphrase_file, new=True), ca_days)
+            print(f"hospitals must now get new kits: remind consortium kit {where} --all; then: rollover switch")
+        elif step == "switch":
+            steps.switch(folder, read_passphrase(passphrase_file), days)
+            print("the new CA signs now; when every hospital is online: rollover finish")
+        elif step == "finish":
+            steps.finish(folder)
+            print("the old CA is gone; send new kits to the hospitals when convenient:", end=" ")
+            print(f"remind consortium kit {where} --all")
+        else:
+            raise UserError(f"rollover: no step {step!r}; the steps are start, switch, finish")
 
 
 @consortium_command.command()

@@ -6,7 +6,8 @@ Every `remind` command loads this file, so heavy imports are in functions.
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,17 @@ def note(folder: "Folder", what: str, **details: object) -> None:
     from remind_server.consortium import operations
 
     operations.note(folder, what, **details)
+
+
+@contextmanager
+def noted(folder: "Folder", what: str, **details: object) -> Iterator[None]:
+    """Write an operation to the consortium's log before the block does it; if the block fails, write that too."""
+    note(folder, what, **details)
+    try:
+        yield
+    except UserError as error:
+        note(folder, what, **details, failed=str(error).partition("\n")[0])
+        raise
 
 
 def read_passphrase(file: Path | None, new: bool = False) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remind_server.consortium.command_options import RUN_FAILED, Where, note, open_folder
+from remind_server.consortium.command_options import RUN_FAILED, Where, note, noted, open_folder
 
 if TYPE_CHECKING:
     from remind.config import Scalar
@@ -96,7 +96,6 @@ def stop(
     from remind_server.consortium.flower import control
 
     folder = open_folder(where, "stop")
-    note(folder, "stop", run=str(run_id))
-    with control(folder) as link:
+    with noted(folder, "stop", run=str(run_id)), control(folder) as link:
         link.stop_run(run_id)
     print(f"stopped run {run_id}")

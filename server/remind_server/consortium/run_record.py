@@ -19,7 +19,7 @@ from remind_server.consortium.flower import CONSORTIUM
 from remind_server.consortium.folder import Folder, write_file
 from remind_server.consortium.ledger import read_ledger
 from remind_server.consortium.pulse import Pulse
-from remind_server.outputs.attendance import Attendance, untrained
+from remind_server.outputs.attendance import Attendance
 from remind_server.outputs.records import Observer, RoundRecord, RoundStart, RunResult, RunStart
 from remind_server.outputs.tables import summary
 
@@ -45,7 +45,7 @@ class RunRecord(BaseModel):
     run, id
         Flower's number, and the identity that a resumed run shares with the one before it; empty: the same.
     status
-        ``incomplete``: it ended, but a hospital that was expected or had a task never took part.
+        ``incomplete``: it ended, but a hospital never took part or was never drawn, or a group was never trained.
     scores
         Mean AUROC and accuracy over sites on test patients; empty before the end.
     """
@@ -121,10 +121,7 @@ class RecordKeeper(Observer):
         means = summary(result)["mean_over_sites"]
         scores = {name: means[name] for name in ("auroc", "accuracy")}
         content = self._attendance.content()
-        gaps = [f"{site}: {why}" for site, why in sorted(content["never_took_part"].items())]
-        gaps += [untrained(content["never_trained"])] if content["never_trained"] else []
-        reason = "; ".join(gaps)
-        self._change(status=content["status"], reason=reason, scores=scores)
+        self._change(status=content["status"], reason="; ".join(self._attendance.gaps), scores=scores)
 
     def failed(self, reason: str) -> None:
         """Record why the run failed."""

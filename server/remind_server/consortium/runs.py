@@ -8,6 +8,7 @@ from pathlib import Path
 from remind.config import Config, Scalar
 from remind.errors import UserError
 from remind.privacy_plan import SOME, plan_of
+from remind.run_settings import require_settings
 from remind.secagg.limits import FEWEST
 from remind_server.consortium.flower import Control, Run, UnreachableError, app_bundle
 from remind_server.consortium.folder import Folder
@@ -30,10 +31,10 @@ def run_settings(typed: Sequence[str] | None) -> dict[str, Scalar]:
     Raises
     ------
     UserError
-        A setting is not ``key=value``, or has an unknown key or a bad value.
+        A setting is not ``key=value``, or has an unknown key or a bad value, or settings exclude each other.
     """
     values = read_pairs(typed, "--run-config")
-    Config.from_flat(values, "--run-config")
+    require_settings(Config.from_flat(values, "--run-config"))
     return values
 
 

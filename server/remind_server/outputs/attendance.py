@@ -12,6 +12,7 @@ from remind_server.outputs.records import Observer, RoundRecord, RoundStart, Run
 
 # Exit code of a run that ended although some site never took part or was not examined, or a group was never trained.
 INCOMPLETE = 3
+NEVER_DRAWN = "never drawn, as each round asks a part of the sites (federation.participation)"
 
 
 class Attendance(Observer):
@@ -45,6 +46,7 @@ class Attendance(Observer):
             "why": self._why,
             "counted": sorted(self._counted),
             "asked": sorted(self._asked),
+            "waiting": sorted(self._waiting),
             "effective": self._effective,
             "errors": self._errors,
         }
@@ -59,7 +61,7 @@ class Attendance(Observer):
             self.how = {site: Counter(kinds) for site, kinds in memory["how"].items()}
             self._groups |= {int(k): name for k, name in memory["groups"].items()}
             self._trained = set(memory["trained"])
-            self._asked = set(memory.get("asked", ()))
+            self._asked, self._waiting = set(memory.get("asked", ())), set(memory.get("waiting", ()))
             self._effective, self._errors = list(memory.get("effective", ())), list(memory.get("errors", ()))
 
     def started(self, start: RunStart) -> None:
@@ -93,12 +95,10 @@ class Attendance(Observer):
         self.never = {site: why for site, why in self._why.items() if site not in self._counted} | self.refused
 
     def content(self) -> dict[str, Any]:
-        """Return the entries of ``summary.json``. `status` is ``incomplete`` if an expected site never took part."""
+        """Return the entries of ``summary.json``. `status` is ``incomplete`` if the run has `gaps`."""
         missed = {site: n for site, n in sorted(self.missed.items()) if site not in self.never}
-        status = "incomplete" if self.never or self.untrained else "completed"
         how = {site: dict(sorted(kinds.items())) for site, kinds in sorted(self.how.items()) if site in missed}
-        return {
-            "status": status,
+        found = {
             "expected": list(self.expected),
             "took_part": sorted(self._counted),
             "never_took_part": self.never,
@@ -107,6 +107,7 @@ class Attendance(Observer):
             "never_trained": self.untrained,
             "drawn": self._drawn(),
         }
+        return {"status": "incomplete" if gaps_of(found) else "completed", **found}
 
     def _drawn(self) -> dict[str, Any] | None:
         """Return what ``federation.participation`` did to the run, if rounds asked a part of the sites."""
@@ -127,10 +128,8 @@ class Attendance(Observer):
 
     @property
     def gaps(self) -> list[str]:
-        """Return why the run is incomplete; empty if it is not. Without expected sites, absent ones are no gap."""
-        never = self.never if self.expected else {}
-        found = [f"{site}: {why}" for site, why in sorted(never.items())]
-        return found + ([untrained(self.untrained)] if self.untrained else [])
+        """Return why the run is incomplete; empty if it is not."""
+        return gaps_of(self.content())
 
     @property
     def warnings(self) -> list[str]:
@@ -141,13 +140,25 @@ class Attendance(Observer):
 def untrained(names: Iterable[str]) -> str:
     """Return which groups were never trained, as text."""
     why = f"no hospital that has them took part, or fewer than {FEWEST} under secure aggregation"
-    return f"never trained, as {why}: {', '.join(names)}"
+    return f"groups {', '.join(names)}: never trained, as {why}"
+
+
+def gaps_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return why a run is incomplete, from a ``summary.json``: sites that never took part, groups never trained."""
+    never = {**dict.fromkeys(_never_drawn(summary), NEVER_DRAWN), **summary.get("never_took_part", {})}
+    found = [f"{site}: {why}" for site, why in sorted(never.items())]
+    return found + ([untrained(summary["never_trained"])] if summary.get("never_trained") else [])
+
+
+def _never_drawn(summary: Mapping[str, Any]) -> list[str]:
+    return list((summary.get("drawn") or {}).get("never_drawn", ()))
 
 
 def summary_warnings(summary: Mapping[str, Any]) -> list[str]:
     """Return the same warnings, from a ``summary.json``."""
     never, absent = summary.get("never_took_part", {}), summary.get("absent", {})
     found = [f"site {site} never took part: {why}" for site, why in sorted(never.items())]
+    found += [f"site {site} never took part: {NEVER_DRAWN}" for site in _never_drawn(summary)]
     found += [untrained(summary["never_trained"])] if summary.get("never_trained") else []
     found += [f"site {site} was not examined: {why}" for site, why in sorted(absent.items()) if site not in never]
     return found

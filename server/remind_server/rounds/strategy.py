@@ -15,8 +15,7 @@ from torch import Tensor
 from remind.config import Config
 from remind.disk import disk_error, in_words
 from remind.errors import UserError
-from remind.federation.richer import rich
-from remind.secure_settings import require_summable
+from remind.run_settings import require_cohort, require_hospitals, require_settings
 from remind_server.outputs.records import Observer, RunResult, RunStart
 from remind_server.rounds.checkpoints import Checkpoint, Checkpoints
 from remind_server.rounds.course import Course
@@ -56,6 +55,7 @@ class FedRemind:
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.config, self.observers = config.begun, observers
+        require_settings(self.config)
         self.checkpoints, self._resumes = checkpoints, config.run.resume
         self.parties = Parties(self.config, enrolled)
         self.methods, self.roster = self.parties.methods, self.parties.roster
@@ -63,7 +63,6 @@ class FedRemind:
         self.secure: SecureAggregation | None = None
         self.exchange: RoundExchange = PlainExchange(self.course, observers)
         if self.config.federation.secure_aggregation:
-            require_summable(self.config)
             self.secure = SecureAggregation(self.parties, checkpoints.folder if checkpoints else None)
             self.exchange = MaskedExchange(self.course, observers, self.secure)
         self.rounds = RoundRunner(self.course, self.exchange, self.secure, observers)
@@ -87,7 +86,7 @@ class FedRemind:
             state = self._start(grid) if checkpoint is None else self._resume(grid, checkpoint)
             while not self.course.is_over(state):
                 state = self._round(grid, state)
-                self.recovery.save(state)
+                self.recovery.save(state, self.course.is_over(state), not self.rounds.late)
             last = self.course.ended(state)
             examiner = Examiner(self.course, self.secure)
             result = examiner.result(grid, last, self.recovery.began, self.exchange.left_out)
@@ -153,23 +152,9 @@ class FedRemind:
         UserError
             With the setting and the remedy.
         """
-        members, classes, asked = len(self.roster.members), len(self.parties.schema.classes), self.config.evaluation
-        if self.methods.rule.pooled and members > 1:
-            raise UserError(
-                f"method.rule: pooled needs all patients at one site, and there are {members}; "
-                "start the simulation with `remind simulate` or `flwr run --num-clients`, which bring them together"
-            )
-        if self.config.train.rich_rounds and not rich(self.config.train, self.roster.counts()):
-            wanted = self.config.train.rich_modalities
-            raise UserError(
-                f"train.rich-modalities: no patient of the hospitals has {wanted}; take fewer, or 0 for the most of any"
-            )
-        if classes > 2 and asked.calibration == "vector":
-            raise UserError(
-                f"evaluation.calibration: vector needs two classes, the cohort has {classes}; use temperature"
-            )
-        if classes > 2 and asked.operating_point:
-            raise UserError(f"evaluation.operating-point: needs two classes, the cohort has {classes}; leave it empty")
+        require_cohort(self.config, self.parties.schema, self.roster.counts())
+        if self.methods.rule.pooled:  # for others, hospitals may join or leave during the run
+            require_hospitals(self.config, len(self.roster.members), "")
 
 
 def _reason(error: BaseException) -> str:

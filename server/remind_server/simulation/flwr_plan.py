@@ -10,13 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from remind.config import Config, MethodConfig, Scalar
 from remind.errors import UserError
 from remind_server.outputs.results_claim import make_own, refuse_what_holds_something
 from remind_server.simulation.flwr_pairs import read_pairs
 
 if TYPE_CHECKING:
-    from remind.data.cohort.schema import CohortSchema
     from remind_server.simulation.estimate import Estimate
 
 REMEDY = "Take fewer hospitals or a smaller model"
@@ -156,7 +157,7 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     Returns
     -------
     list of str
-        Warnings: hospitals with one class alone, features that nearly decide the label.
+        Warnings: settings that are not used, hospitals with one class alone, features that nearly decide the label.
 
     Raises
     ------
@@ -170,50 +171,32 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     from remind.data.checks.leaks import leaks
     from remind.data.sites.hospitals import SYNTHETIC, virtual_hospitals
     from remind.privacy_reach import warnings
+    from remind.run_settings import notes, require_cohort, require_hospitals, require_settings
 
     config = Config.from_flat({**defaults, **(plan.run or {})})
+    require_settings(config)
     number = int(plan.federation.get(SUPERNODES, FLOWERS_DEFAULT))
     hospitals = virtual_hospitals(config.data, config.synthetic, config.seed, number)
     if (start := start_of(config)) is not None:
         start.check(config, hospitals[0].cohort.schema)
-    _check_protections(config, hospitals[0].cohort.schema, len(hospitals))
+    require_hospitals(config, len(hospitals), "give --num-clients {}, or a cohort of so many sites")
+    observed = {int(k) for site in hospitals for k in np.unique(site.cohort.groups_N)}
+    require_cohort(config, hospitals[0].cohort.schema, observed)
     if plan.results:
         read_alerts(Path(plan.results).parent)
     leaking = [] if config.data.cohort == SYNTHETIC else leaks([site.cohort for site in hospitals])
     schema, share = hospitals[0].cohort.schema, 1 - config.data.validation - config.data.test
     leaking += warnings(config, schema, [round(len(site.cohort) * share) for site in hospitals])
-    return leaking + [
-        f"site {site.name}: all {len(site.cohort)} patients are of class "
-        f"{site.cohort.schema.classes[site.cohort.label_N[0]]!r}; its AUROC and balanced accuracy are undefined"
-        for site in hospitals
-        if (site.cohort.label_N == site.cohort.label_N[0]).all()
-    ]
-
-
-def _check_protections(config: Config, schema: "CohortSchema", hospitals: int) -> None:
-    """Refuse what a protection excludes, and protections for which there are too few hospitals.
-
-    A run refuses the former too, but has begun by then; it would continue with a robust aggregator that is never used.
-    """
-    from remind.methods import methods_of
-    from remind.secagg.limits import FEWEST
-    from remind.secure_settings import require_noise, require_summable
-    from remind.training.private.admission import require_given_scales
-
-    require_summable(config)
-    if config.federation.secure_aggregation and hospitals < FEWEST:
-        raise UserError(
-            f"federation.secure-aggregation: a sum is of {FEWEST} hospitals or more, and this run has {hospitals}: "
-            f"give --num-clients {FEWEST}, or a cohort of so many sites"
-        )
-    require_noise(config, hospitals)
-    if hospitals < (least := methods_of(config).aggregator.least):
-        raise UserError(
-            f"method.aggregator = {config.method.aggregator!r} needs {least} hospitals or more, and this run has "
-            f"{hospitals}: give --num-clients {least}, or take mean"
-        )
-    if config.privacy.mode != "none":
-        require_given_scales(schema, config)
+    return (
+        notes(config)
+        + leaking
+        + [
+            f"site {site.name}: all {len(site.cohort)} patients are of class "
+            f"{site.cohort.schema.classes[site.cohort.label_N[0]]!r}; its AUROC and balanced accuracy are undefined"
+            for site in hospitals
+            if (site.cohort.label_N == site.cohort.label_N[0]).all()
+        ]
+    )
 
 
 def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool, jobs: int = 1) -> "Estimate":
@@ -248,10 +231,13 @@ def plan_elsewhere(
     cohort: str | None = None,
 ) -> Plan:
     """Plan a run of our app at a SuperLink that someone else runs, with its own paths and its own hospitals."""
+    from remind.run_settings import require_settings
+
     run = dict(typed)
     if cohort is not None:
         run["data.cohort"] = _no_contradiction(run, cohort)
     config = Config.from_flat({**defaults, **run})
+    require_settings(config)
     keys = dict(federation) if clients is None else with_clients(federation, clients)
     return Plan(keys, run, config.results, elsewhere=True)
 

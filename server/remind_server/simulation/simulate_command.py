@@ -61,8 +61,8 @@ def simulate_command(
     Without a cohort, patients are synthetic. A run that was killed can be resumed with --resume, with the same
     result (docs/resume.md).
 
-    Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part or was not examined,
-    or a group was never trained.
+    Exit code 0: all went well. 1: the run failed. 3: it ended, but some hospital never took part, was never drawn or
+    was not examined, or a group was never trained.
     130: it was stopped, by Ctrl-C or SIGTERM.
     """
     from remind_server.outputs.attendance import INCOMPLETE, Attendance

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from remind.errors import UserError
 from remind.outcomes.base import kind_of
+from remind_server.outputs.attendance import gaps_of
 from remind_server.store.open import writing
 from remind_server.store.schema import (
     ALL,
@@ -110,9 +111,8 @@ def _run(folder: Path, config: Line, rounds: list[Line], summary: Line | None) -
     except ValueError:
         began = (folder / CONFIG).stat().st_mtime
     ended = max(path.stat().st_mtime for path in folder.iterdir() if path.is_file())
-    never = (summary or {}).get("never_took_part", {}) if (summary or {}).get("expected") else {}
+    gaps = gaps_of(summary or {})
     last = rounds[-1] if rounds else {"round": 0, "rounds": 0, "stage": 1}
-    reason = "; ".join(f"{site}: {why}" for site, why in sorted(never.items()))
     schema = config["schema"]
     return Run(
         name=folder.name,
@@ -125,8 +125,8 @@ def _run(folder: Path, config: Line, rounds: list[Line], summary: Line | None) -
         outcome=(schema.get("outcome") or {}).get("kind", "classes"),
         target=_target(folder, schema),
         modalities=[one["name"] for one in schema["modalities"]],
-        status=FAILED if summary is None else INCOMPLETE if never else FINISHED,
-        reason=UNFINISHED if summary is None else reason,
+        status=FAILED if summary is None else INCOMPLETE if gaps else FINISHED,
+        reason=UNFINISHED if summary is None else "; ".join(gaps),
         began=began,
         heard=ended,
         ended=ended,

@@ -16,7 +16,7 @@ from remind.metrics.scores import EVERY, SCORES
 ALL = 0  # number of "all sites" and of "all groups"
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
 LOST = 600.0  # seconds without a heartbeat after which an active run counts as failed: its process is gone
-INCOMPLETE = "incomplete"  # finished, but a hospital that was expected never took part
+INCOMPLETE = "incomplete"  # finished, but a hospital never took part, or a group was never trained
 VALIDATION, TEST = "validation", "test"
 
 

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from remind.errors import UserError
 from remind_server.consortium import operations
+from remind_server.consortium.command import consortium_command
 from remind_server.consortium.folder import Folder
 from remind_server.consortium.make import make
 from remind_server.consortium.operations import note, read_operations, require_role, shown
@@ -95,6 +97,20 @@ def test_the_record_keeps_who_did_what_in_order(folder):
     assert {e["who"] for e in entries} == {operations.user()}
     assert "site bern" in shown(entries[0])
     assert folder.operations.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_operation_that_failed_is_recorded_as_failed(folder):
+    done = CliRunner().invoke(consortium_command, ["rollover", str(folder.root), "finish"])
+    assert "no rollover to finish" in str(done.exception)
+    entries, _ = read_operations(folder)
+    assert [(e["what"], "failed" in e) for e in entries[-2:]] == [("rollover", False), ("rollover", True)]
+    assert "failed" in shown(entries[-1])
+    assert "no rollover to finish" in shown(entries[-1])
+
+
+def test_kits_of_all_hospitals_need_a_hospital(folder, tmp_path):
+    done = CliRunner().invoke(consortium_command, ["kit", str(folder.root), "--all", "--out", str(tmp_path / "kits")])
+    assert "no hospital is enrolled yet" in str(done.exception)
 
 
 @pytest.mark.parametrize("change", ["a byte", "a line gone", "the tail cut"])

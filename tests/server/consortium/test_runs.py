@@ -53,3 +53,8 @@ def test_settings_are_checked_before_they_are_sent(tmp_path):
         run_settings(["train.lrr=1"])
     with pytest.raises(UserError, match=r"train\.lr"):
         run_settings(['train.lr="fast"'])
+
+
+def test_settings_that_exclude_each_other_are_refused_before_they_are_sent():
+    with pytest.raises(UserError, match="only their sum can be read"):
+        run_settings(['federation.secure-aggregation=true method.aggregator="median"'])
