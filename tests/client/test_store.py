@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from remind.site_states import STATE
 from remind_client.store.files import TensorFiles
-from remind_client.store.history import STATE
 from remind_client.store.site_store import SiteStore, digest
 from remind_client.vault.key import VaultKey
 from remind_client.vault.vault import PlainVault, SealedVault
