@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 
 from remind.config import Config, SyntheticConfig
 from remind.data.batches.augment import augment, augment_mask
+from remind.data.batches.batch import SiteData
 from remind.data.batches.lazy import Request
 from remind.data.checks.check import check_cohort
 from remind.data.cohort.masks import Masks
@@ -29,7 +30,7 @@ from remind.outcomes.segmentation import Segmentation, SegmentationSection
 from remind.prediction.masks import MaskFolder
 from remind.training.outcome_check import check_outcome
 from remind.training.site_model import fusion_of
-from tests.builders.masks import SETTINGS, cohort_of_masks, drawn, numbers_of, small_model
+from tests.builders.masks import SETTINGS, cohort_of_masks, drawn, numbers_of
 
 N = 24
 
@@ -161,7 +162,7 @@ def test_pictures_and_mask_of_a_patient_move_alike():
 
 
 def test_every_sequence_of_a_step_is_moved_by_one_seed():
-    _, data = small_model(patients=12)
+    data = SiteData(cohort_of_masks(12, side=32), torch.float64)
     index_B, elsewhere = np.array([3, 0, 5]), 0
     (still,) = data.batches([Request(index_B)])
     for seed in range(6):
@@ -169,7 +170,7 @@ def test_every_sequence_of_a_step_is_moved_by_one_seed():
         assert torch.equal(whole.inputs["flair"], alone.inputs["flair"])
         assert torch.equal(whole.target, alone.target)
         elsewhere += not torch.equal(whole.target, still.target)
-    assert elsewhere  # a draw may be too small for a voxel
+    assert elsewhere >= 3  # a draw may be too small for a voxel
     assert still.target.numpy().tolist() == numbers_of(data.cohort)[index_B].tolist()
 
 
@@ -238,7 +239,7 @@ def test_a_patient_without_a_mask_is_an_error_or_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"privacy.mode": "local"}, "privacy.mode"),
+        ({"privacy.mode": "site", "evaluation.calibration": "none"}, "privacy.mode"),
         ({"method.fusion": "mmformer"}, "mmformer"),
         ({"method.fusion": "muse"}, "muse"),
         ({"method.objective": "fairmixup"}, "fairmixup"),
