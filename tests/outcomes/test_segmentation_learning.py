@@ -23,6 +23,8 @@ from tests.builders.masks import SETTINGS as SMALL
 from tests.builders.masks import numbers_of
 from tests.builders.sites import site
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-token-of-enough-characters"
 SETTINGS = SMALL | {
     "synthetic.patients": 60,

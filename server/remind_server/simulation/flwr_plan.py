@@ -18,6 +18,7 @@ from remind_server.outputs.results_claim import make_own, refuse_what_holds_some
 from remind_server.simulation.flwr_pairs import read_pairs
 
 if TYPE_CHECKING:
+    from remind.data.cohort.cohort import Cohort
     from remind_server.simulation.estimate import Estimate
 
 REMEDY = "Take fewer hospitals or a smaller model"
@@ -187,16 +188,15 @@ def check_hospitals(plan: Plan, defaults: Mapping[str, Scalar]) -> list[str]:
     leaking = [] if config.data.cohort == SYNTHETIC else leaks([site.cohort for site in hospitals])
     schema, share = hospitals[0].cohort.schema, 1 - config.data.validation - config.data.test
     leaking += warnings(config, schema, [round(len(site.cohort) * share) for site in hospitals])
-    return (
-        notes(config)
-        + leaking
-        + [
-            f"site {site.name}: all {len(site.cohort)} patients are of class "
-            f"{site.cohort.schema.classes[site.cohort.label_N[0]]!r}; its AUROC and balanced accuracy are undefined"
-            for site in hospitals
-            if (site.cohort.label_N == site.cohort.label_N[0]).all()
-        ]
-    )
+    return notes(config) + leaking + [warning for site in hospitals if (warning := _alike(site.name, site.cohort))]
+
+
+def _alike(name: str, cohort: "Cohort") -> str:
+    """Return a warning if nothing can be learned from a site's patients; empty if something can."""
+    if not (same := cohort.schema.predicts.alike(cohort.label_N, cohort.target_NT)):
+        return ""
+    undefined = "AUROC and balanced accuracy are" if cohort.schema.predicts.by_class else "what compares patients is"
+    return f"site {name}: all {len(cohort)} patients {same}; its {undefined} undefined"
 
 
 def estimated(plan: Plan, defaults: Mapping[str, Scalar], in_process: bool, jobs: int = 1) -> "Estimate":
