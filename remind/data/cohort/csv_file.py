@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.csv
 
 from remind.data.cohort.csv_layout import Bytes, Layout
-from remind.data.cohort.lent import lent
 from remind.data.cohort.problems import Problem
 
 BLOCK, LARGEST_BLOCK = 1 << 24, 1 << 30  # bytes that Arrow parses at a time; no row may be longer
@@ -92,18 +91,17 @@ class CsvFile:
         """
         if len(self.layout.rows) == 1:
             return
-        done, block, body = 0, STREAMED, self.body.data
+        done, block = 0, STREAMED
         while True:
             left = done
             try:
-                with lent(body):
-                    for batch in pa.csv.open_csv(pa.BufferReader(pa.py_buffer(body)), **_options(self.names, block)):
-                        table = pa.table(batch)
-                        skipped = min(left, len(table))
-                        left -= skipped
-                        if len(table) > skipped:
-                            done += len(table) - skipped
-                            yield table.slice(skipped)
+                for batch in pa.csv.open_csv(pa.BufferReader(pa.py_buffer(self.body)), **_options(self.names, block)):
+                    table = pa.table(batch)
+                    skipped = min(left, len(table))
+                    left -= skipped
+                    if len(table) > skipped:
+                        done += len(table) - skipped
+                        yield table.slice(skipped)
                 return
             except pa.ArrowInvalid as error:
                 if "straddling" not in str(error) or block >= LARGEST_BLOCK:
@@ -240,11 +238,10 @@ def _parse(body: Bytes, names: list[str], layout: Layout) -> Any:
     if len(layout.rows) == 1:
         return pa.table({name: pa.array([], pa.large_string()) for name in names})
     table = None
-    block, lendable = BLOCK, body.data
+    block = BLOCK
     while table is None:
         try:
-            with lent(lendable, skip):
-                table = pa.csv.read_csv(pa.BufferReader(pa.py_buffer(lendable)), **_options(names, block, skip))
+            table = pa.csv.read_csv(pa.BufferReader(pa.py_buffer(body)), **_options(names, block, skip))
         except pa.ArrowInvalid as error:
             if "straddling" in str(error) and block < LARGEST_BLOCK:
                 uneven.clear()

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from remind.data.cohort.lent import lent
 from remind.data.cohort.problems import Problem, suggest
 from remind.data.cohort.text import SPELLED_MISSING
 from remind.data.importers.watch import Watch
@@ -75,14 +74,13 @@ class ReleaseFile:
         rows = reported = 0
         try:
             watch = Watch(pa.input_stream(str(self.path)))
-            with lent(watch):
-                for batch in pa.csv.open_csv(pa.PythonFile(watch, mode="r"), read, parse, convert):
-                    watch.check(self.path)
-                    rows += batch.num_rows
-                    if rows - reported >= REPORT_EVERY:
-                        self.progress(f"  {rows // 1_000_000} million rows")
-                        reported = rows
-                    yield batch
+            for batch in pa.csv.open_csv(pa.PythonFile(watch, mode="r"), read, parse, convert):
+                watch.check(self.path)
+                rows += batch.num_rows
+                if rows - reported >= REPORT_EVERY:
+                    self.progress(f"  {rows // 1_000_000} million rows")
+                    reported = rows
+                yield batch
             watch.check(self.path)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{self.path}: cannot be read: {self._in_words(error)}; {_WHOLE_FILE}") from None
